@@ -1,0 +1,624 @@
+//! The typed configuration: what a KDL text means, with every reference resolved, every unit parsed and every default
+//! filled in. Nothing here knows how it will be run.
+//!
+//! Identifiers (`FrontendId`, `BackendId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
+//! exist.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// A whole configuration, valid in itself.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Process-wide settings.
+    pub process: Process,
+    /// Frontends, in the order of the text.
+    pub frontends: Vec<Frontend>,
+    /// Backends, in the order of the text.
+    pub backends: Vec<Backend>,
+    /// Third-party components, in the order of the text.
+    pub plugins: Vec<Plugin>,
+    /// Named rate limits, in the order of the text.
+    pub rate_limits: Vec<RateLimit>,
+    /// The listener for `/metrics`; none when it is not configured.
+    pub stats: Option<Stats>,
+}
+
+/// Position of a backend in [`Config::backends`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BackendId(pub usize);
+
+/// Position of a plugin in [`Config::plugins`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PluginId(pub usize);
+
+/// Position of a rate limit in [`Config::rate_limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RateLimitId(pub usize);
+
+/// Position of an acl in [`Frontend::acls`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AclId(pub usize);
+
+/// Where in the configuration something stands, for log lines about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file as it was named.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+}
+
+/// `process { … }`.
+#[derive(Debug, Clone)]
+pub struct Process {
+    /// `workers 4`: worker threads; none means one per CPU that the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// `max-connections 50000`: client connections over all frontends; beyond it, accepting pauses.
+    pub max_connections: usize,
+    /// `log "stdout" format="json"`: where access and event lines go.
+    pub log: Log,
+    /// `policy memory="…" instances=…`: the pool that component instances come from.
+    pub policy: PolicyPool,
+    /// `rate-limit-table entries=…`: how many token buckets are remembered at most.
+    pub max_buckets: usize,
+}
+
+/// `log "stdout" format="text"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// How they look.
+    pub format: LogFormat,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text, fields in HAProxy's order.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds of the pool that component instances come from, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyPool {
+    /// Component instances alive at once.
+    pub instances: u32,
+    /// Linear memory an instance may have at most, in bytes; a plugin's own `limit memory=` may only be smaller.
+    pub memory: u64,
+}
+
+/// What a frontend or backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Bytes, relayed.
+    Tcp,
+    /// HTTP messages, understood.
+    Http,
+}
+
+/// `frontend "web" { … }`: where clients arrive and what is decided about them.
+#[derive(Debug, Clone)]
+pub struct Frontend {
+    /// Its name, unique among frontends.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub mode: Mode,
+    /// Where it listens; at least one.
+    pub binds: Vec<Bind>,
+    /// `max-connections 1000`: client connections of this frontend; beyond it, accepting pauses.
+    pub max_connections: Option<usize>,
+    /// Client-side timeouts.
+    pub timeouts: ClientTimeouts,
+    /// `access-log` settings.
+    pub access_log: AccessLog,
+    /// `forwarded-for`: append the client's address to X-Forwarded-For. HTTP mode.
+    pub forwarded_for: bool,
+    /// Bounds on requests. HTTP mode.
+    pub request_limits: RequestLimits,
+    /// Named predicates, in the order of the text.
+    pub acls: Vec<Acl>,
+    /// `limit "per-ip"`: rate limits, in order. HTTP mode.
+    pub limits: Vec<RateLimitId>,
+    /// `deny status=403 if="…"`, in order; the first that holds wins.
+    pub denies: Vec<Deny>,
+    /// `use-backend "api" if="…"`, in order; the first that holds wins.
+    pub routes: Vec<Route>,
+    /// `default-backend "app"`. Without one, a request that no route takes gets 503, as with HAProxy.
+    pub default_backend: Option<BackendId>,
+    /// `request { … }`, in order. HTTP mode.
+    pub request_edits: Vec<RequestEdit>,
+    /// `response { … }`, in order. HTTP mode.
+    pub response_edits: Vec<ResponseEdit>,
+    /// `use-plugin "jwt-auth"`, in order.
+    pub plugins: Vec<PluginId>,
+    /// Where the frontend stands.
+    pub origin: Origin,
+}
+
+/// `bind "127.0.0.1:8080"`.
+#[derive(Debug, Clone)]
+pub struct Bind {
+    /// The address to listen on. Port 0 asks the system for a free one.
+    pub address: SocketAddr,
+    /// `tls cert="…" key="…"`: TLS is terminated here.
+    pub tls: Option<BindTls>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// `tls cert="bundle.pem" key="key.pem"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindTls {
+    /// PEM file with the certificate chain, leaf first; and the key, when `key` is none.
+    pub cert: PathBuf,
+    /// PEM file with the private key.
+    pub key: Option<PathBuf>,
+}
+
+/// Client-side timeouts of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// `client`: how long the client may be silent when it is its turn to send or to read.
+    pub client: Duration,
+    /// `http-request`: from the first byte of a request's head to its last.
+    pub http_request: Duration,
+    /// `http-keep-alive`: how long a connection may wait for its next request.
+    pub http_keep_alive: Duration,
+}
+
+/// `access-log` settings of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessLog {
+    /// One line a request or connection. `access-log "off"` turns it off.
+    pub enabled: bool,
+    /// `skip-null`: none for a connection on which the client sent nothing.
+    pub skip_null: bool,
+}
+
+/// `request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes of a request's head, request line included: 431 beyond it.
+    pub head: usize,
+    /// Header fields of a request: 431 beyond it.
+    pub headers: usize,
+    /// Bytes of the request target: 414 beyond it.
+    pub uri: usize,
+    /// Bytes of a request's body: 413 beyond it. None means no limit.
+    pub body: Option<u64>,
+}
+
+/// `acl "is-api" { path-prefix "/api/" }`.
+#[derive(Debug, Clone)]
+pub struct Acl {
+    /// Its name, unique in the frontend.
+    pub name: Arc<str>,
+    /// What it asks.
+    pub test: AclTest,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// What an acl asks.
+#[derive(Debug, Clone)]
+pub enum AclTest {
+    /// Predicates of the first-party `acl` component.
+    Match(Match),
+    /// `plugin "geo" predicate="blocked"`: a predicate of a third-party component; its first one when none is named.
+    Plugin {
+        /// The plugin.
+        plugin: PluginId,
+        /// The predicate's name.
+        predicate: Option<String>,
+    },
+}
+
+/// An expression over a request. Serialises to the configuration of the `acl` component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Match {
+    /// All hold; true when empty.
+    All(Vec<Match>),
+    /// One holds; false when empty.
+    Any(Vec<Match>),
+    /// It does not hold.
+    Not(Box<Match>),
+    /// The path, without the query.
+    Path(Text),
+    /// The host: exact names and `*.suffix` patterns, lower-case. `*.example.net` does not match `example.net`.
+    Host(Vec<String>),
+    /// The method, exactly.
+    Method(Vec<String>),
+    /// A request header; one of its values has to pass.
+    Header(Named),
+    /// A cookie; one of its values has to pass.
+    Cookie(Named),
+    /// A query parameter, percent-decoded; one of its values has to pass.
+    Query(Named),
+    /// The client's address is in one of the networks.
+    Source(Vec<IpNet>),
+    /// The client speaks TLS.
+    Tls,
+    /// The TLS server name: patterns as for `host`.
+    Sni(Vec<String>),
+}
+
+/// A test of a named value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Named {
+    /// Header names are lower-case here.
+    pub name: String,
+    /// The test; none asks only that it is there.
+    pub value: Option<Text>,
+}
+
+/// A test of a text; one of the listed alternatives has to hold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Text {
+    /// Equal to one of these.
+    Exact(Vec<String>),
+    /// Begins with one of these.
+    Prefix(Vec<String>),
+    /// Ends with one of these.
+    Suffix(Vec<String>),
+    /// One of these matches somewhere. Syntax of the `regex` crate, on bytes; linear in time.
+    Regex(Vec<String>),
+}
+
+/// `if="old and not beta"`: an expression over the frontend's acls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The named acl.
+    Acl(AclId),
+    /// It does not hold.
+    Not(Box<Condition>),
+    /// All hold.
+    And(Vec<Condition>),
+    /// One holds.
+    Or(Vec<Condition>),
+}
+
+/// `deny status=403 if="…"`.
+#[derive(Debug, Clone)]
+pub struct Deny {
+    /// The response's status, 400 to 599. In TCP mode the connection is closed.
+    pub status: u16,
+    /// When; none means always.
+    pub when: Option<Condition>,
+}
+
+/// `use-backend "api" if="…"`.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Where to.
+    pub backend: BackendId,
+    /// When.
+    pub when: Condition,
+}
+
+/// An edit of a request. Serialises to the configuration of the `header-rewrite` component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RequestEdit {
+    /// `set-header "X-Pool" "api"`.
+    SetHeader(HeaderValue),
+    /// `add-header "X-Via" "edge"`.
+    AddHeader(HeaderValue),
+    /// `delete-header "X-Debug"`.
+    DeleteHeader(HeaderName),
+    /// `replace-header "X-Id" regex="^a" to="b"`: in each value.
+    ReplaceHeader(HeaderReplace),
+    /// `rewrite-path prefix="/old/" to="/new/"`, or `regex=`.
+    RewritePath(Replace),
+}
+
+/// An edit of a response. Serialises to the configuration of the `header-rewrite` component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ResponseEdit {
+    /// As for requests.
+    SetHeader(HeaderValue),
+    /// As for requests.
+    AddHeader(HeaderValue),
+    /// As for requests.
+    DeleteHeader(HeaderName),
+    /// As for requests.
+    ReplaceHeader(HeaderReplace),
+    /// `rewrite-location prefix="http://" to="https://"`, or `regex=`: edits the Location header.
+    RewriteLocation(Replace),
+}
+
+/// A header and a value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeaderValue {
+    /// Lower-case.
+    pub name: String,
+    /// The value.
+    pub value: String,
+}
+
+/// A header.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeaderName {
+    /// Lower-case.
+    pub name: String,
+}
+
+/// A replacement in a header's values.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeaderReplace {
+    /// Lower-case.
+    pub name: String,
+    /// What becomes what.
+    #[serde(flatten)]
+    pub replace: Replace,
+}
+
+/// A replacement in a text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Replace {
+    /// What is replaced.
+    #[serde(flatten)]
+    pub from: ReplaceFrom,
+    /// By what. After `regex`, `$1` and `${name}` stand for captures and `$$` for a dollar.
+    pub to: String,
+}
+
+/// What a replacement replaces. Where it is not found, nothing changes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReplaceFrom {
+    /// The text's beginning.
+    Prefix(String),
+    /// The first match.
+    Regex(String),
+}
+
+/// `rate-limit "per-ip" { key "client-ip"; allow "100/s" burst=200 }`. Serialises to an entry of the `rate-limit`
+/// component's configuration.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct RateLimit {
+    /// Its name, unique among rate limits.
+    pub name: Arc<str>,
+    /// What is counted together: the requests for which all of these are equal.
+    pub key: Vec<RateKey>,
+    /// Requests that become available per period.
+    pub tokens: u64,
+    /// The period in milliseconds.
+    pub period_ms: u64,
+    /// Requests that may come at once from rest; `tokens` unless said.
+    pub burst: u64,
+}
+
+/// A part of a rate limit's key.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RateKey {
+    /// `key "client-ip" ipv4-prefix=32 ipv6-prefix=64`: the client's network.
+    ClientIp {
+        /// Leading bits of an IPv4 address that count, 0 to 32; 32 unless said.
+        #[serde(rename = "ipv4-prefix")]
+        ipv4_prefix: u8,
+        /// Leading bits of an IPv6 address that count, 0 to 128; 64 unless said: one customer's network.
+        #[serde(rename = "ipv6-prefix")]
+        ipv6_prefix: u8,
+    },
+    /// `key "path"`.
+    Path,
+    /// `key "host"`.
+    Host,
+    /// `key "method"`.
+    Method,
+    /// `key "header" "x-api-key"`: every value; requests without it count together.
+    Header(String),
+    /// `key "cookie" "session"`: likewise.
+    Cookie(String),
+    /// `key "query" "token"`: likewise.
+    Query(String),
+}
+
+/// `backend "app" { … }`: servers and how one is chosen.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name, unique among backends.
+    pub name: Arc<str>,
+    /// What it speaks; the same as every frontend that uses it.
+    pub mode: Mode,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// Its servers; at least one.
+    pub servers: Vec<Server>,
+    /// Server-side timeouts.
+    pub timeouts: ServerTimeouts,
+    /// How a server's health is known; none means servers are taken as up.
+    pub check: Option<Check>,
+    /// `server-close`: a server connection serves one request. HTTP mode.
+    pub server_close: bool,
+    /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
+    pub pool: Pool,
+    /// `request { … }`, after the frontend's. HTTP mode.
+    pub request_edits: Vec<RequestEdit>,
+    /// `response { … }`, before the frontend's. HTTP mode.
+    pub response_edits: Vec<ResponseEdit>,
+    /// Where the backend stands.
+    pub origin: Origin,
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight, smoothly.
+    RoundRobin,
+    /// The one with the fewest connections or requests under way, by weight.
+    LeastConn,
+}
+
+/// `server "app-01" "10.0.0.1:8080" weight=2 backup`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its name, unique in the backend.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub address: ServerAddress,
+    /// 0 to 256; 0 gets no new work.
+    pub weight: u16,
+    /// Used only when no other server is up.
+    pub backup: bool,
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// An address and port.
+    Socket(SocketAddr),
+    /// `"echo"`: a server built into the gateway, for demos and tests, started on a free loopback port. In HTTP mode it
+    /// answers with what it was asked; in TCP mode it sends back what it gets.
+    Echo,
+}
+
+/// Server-side timeouts of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerTimeouts {
+    /// `connect`: until the TCP connection stands.
+    pub connect: Duration,
+    /// `server`: how long the server may be silent when it is its turn to send or to read.
+    pub server: Duration,
+}
+
+/// `pool max-idle=64 idle-timeout="30s"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept per server and worker.
+    pub max_idle: usize,
+    /// How long one is kept.
+    pub idle_timeout: Duration,
+}
+
+/// `check "http" interval="5s" rise=2 fall=3 { … }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// What is done.
+    pub kind: CheckKind,
+    /// Between the starts of two checks of one server.
+    pub interval: Duration,
+    /// For one check as a whole; at most the interval.
+    pub timeout: Duration,
+    /// Checks in a row that have to pass before a server that is down is up.
+    pub rise: u32,
+    /// Checks in a row that have to fail before a server that is up is down.
+    pub fall: u32,
+}
+
+/// What a check does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckKind {
+    /// A connection is made and closed.
+    Tcp,
+    /// A request is sent and its answer judged.
+    Http(HttpCheck),
+}
+
+/// `send "GET" "/health" host="…"; expect status=200; expect body-contains="ready"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpCheck {
+    /// The method.
+    pub method: String,
+    /// The request target.
+    pub uri: String,
+    /// The Host header; the server's address unless said.
+    pub host: Option<String>,
+    /// Statuses that pass, as inclusive ranges; 200 to 399 unless said.
+    pub status: Vec<(u16, u16)>,
+    /// Texts that the first 64 KiB of the body have to contain, all of them.
+    pub body_contains: Vec<String>,
+}
+
+/// `plugin "geo" "geo.wasm" { … }`: a third-party component.
+#[derive(Debug, Clone)]
+pub struct Plugin {
+    /// Its name, unique among plugins.
+    pub name: Arc<str>,
+    /// The component's file.
+    pub path: PathBuf,
+    /// `sha256 "…"`: refused when the file has another digest.
+    pub sha256: Option<[u8; 32]>,
+    /// `grant "log" "buckets"`: imports it may use beside the ones every plugin may.
+    pub grants: Vec<Grant>,
+    /// `limit cpu="10ms" memory="16MiB"`.
+    pub limits: PluginLimits,
+    /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
+    pub on_failure: Option<OnFailure>,
+    /// The `config { … }` block as JSON; `{}` when there is none.
+    pub config: String,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// An import that has to be granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Grant {
+    /// `gateway:policy/buckets`.
+    Buckets,
+    /// `gateway:policy/log`.
+    Log,
+    /// `gateway:policy/clock`.
+    Clock,
+}
+
+/// What one call of a plugin may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PluginLimits {
+    /// CPU time of a call, enforced to the millisecond.
+    pub cpu: Duration,
+    /// Linear memory of an instance, in bytes.
+    pub memory: u64,
+}
+
+/// What an exchange gets when a plugin fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// This status, 400 to 599; in TCP mode the connection is closed.
+    Deny(u16),
+    /// It goes on as if the plugin were not there; a predicate reads false.
+    Skip,
+}
+
+/// `stats { bind "127.0.0.1:8404" }`.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Where `/metrics` is served.
+    pub binds: Vec<SocketAddr>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+impl RateKey {
+    /// The key that `client-ip` means without further words.
+    pub const CLIENT_IP: Self = Self::ClientIp {
+        ipv4_prefix: 32,
+        ipv6_prefix: 64,
+    };
+}

@@ -1,0 +1,17 @@
+//! The gateway's library: everything but the start-up story, which `main.rs` tells.
+//!
+//! Floors, each importing only what is below it:
+//! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
+//! `backend` and `policy` do not know each other; `snapshot` alone joins them.
+
+pub mod admin;
+pub mod backend;
+pub mod cli;
+pub mod config;
+pub mod listener;
+pub mod policy;
+pub mod proxy;
+pub mod server;
+pub mod snapshot;
+pub mod telemetry;
+pub mod worker;

@@ -1,0 +1,1 @@
+//! The macro behind the plugin SDK

@@ -1,0 +1,1 @@
+//! What a Rust author of gateway plugins depends on

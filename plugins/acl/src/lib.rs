@@ -1,0 +1,1 @@
+//! The first-party acl component

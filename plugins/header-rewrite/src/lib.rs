@@ -1,0 +1,1 @@
+//! The first-party header-rewrite component

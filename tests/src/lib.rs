@@ -1,0 +1,1 @@
+//! Harness, integration tests and the side-by-side bench
