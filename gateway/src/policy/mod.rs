@@ -1,1 +1,27 @@
-//! Stub: policy.
+//! The component host: compiles policy components, keeps warm instances of them and calls their hooks under limits.
+//!
+//! It owns everything that touches wasmtime, and the state that outlives an instance (token buckets). It knows requests
+//! and responses as `http` types only: where an exchange came from, what a verdict leads to and what a failure costs is
+//! decided by its callers.
+//!
+//! From start to request:
+//!
+//! 1. [`Host::new`], once per process;
+//! 2. [`Host::compile`], once per component: checks imports against grants, finds the hooks, links ahead;
+//! 3. [`Host::attach`], once per use of a component with a configuration: instantiates it once, learns its predicates
+//!    and needs;
+//! 4. [`Instances`], one per worker: warm instances, one per attachment, and the calls.
+
+mod attachment;
+mod component;
+mod exchange;
+mod failure;
+mod host;
+mod instances;
+
+pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use component::Component;
+pub use exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
+pub use failure::{Failure, FailureKind, PolicyError};
+pub use host::{Host, HostSettings};
+pub use instances::Instances;

@@ -1,0 +1,83 @@
+//! What a hook is asked about and what it answers, in `http` types.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, request, response};
+
+/// A request, the response to it when there is one, and the connection both belong to.
+///
+/// Kept in a box, so that it moves into a component's store for a call and back by swapping two pointers.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The request's head, as earlier hooks left it.
+    pub request: request::Parts,
+    /// The response's head; there once a server has answered.
+    pub response: Option<response::Parts>,
+    /// The client's connection.
+    pub connection: Arc<ConnectionFacts>,
+}
+
+/// What is known of a client's connection.
+#[derive(Debug, Clone)]
+pub struct ConnectionFacts {
+    /// The client: the original one when a PROXY header named it, else the peer.
+    pub client: SocketAddr,
+    /// The address that the client connected to, likewise.
+    pub local: SocketAddr,
+    /// The other end of the TCP connection itself.
+    pub peer: SocketAddr,
+    /// TLS facts; none on a plain connection.
+    pub tls: Option<TlsFacts>,
+}
+
+/// What a TLS handshake settled.
+#[derive(Debug, Clone)]
+pub struct TlsFacts {
+    /// `TLSv1.3` or `TLSv1.2`.
+    pub version: &'static str,
+    /// The server name the client asked for, lower-case.
+    pub sni: Option<String>,
+    /// The application protocol agreed on.
+    pub alpn: Option<Vec<u8>>,
+    /// The client's own certificate, in DER.
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+/// A limiter's answer to one request; see `limiter.verdict` in the contract.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitVerdict {
+    /// Whether the request may go on.
+    pub allowed: bool,
+    /// Which of the configured limits decided, from 0.
+    pub rule: u32,
+    /// The limit's size.
+    pub limit: u64,
+    /// Requests left now.
+    pub remaining: u64,
+    /// Milliseconds until the next request will be allowed; 0 when one is allowed now.
+    pub retry_after_ms: u64,
+}
+
+/// A response that a component gives in the server's place. Checked: framing and hop-by-hop fields are not in it.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// 200 to 599.
+    pub status: StatusCode,
+    /// Header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What becomes of a connection in TCP mode.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConnectionVerdict {
+    /// It goes on, to the backend that the configuration says.
+    Accept,
+    /// It is closed.
+    Refuse,
+    /// It goes to the named backend.
+    Route(String),
+}

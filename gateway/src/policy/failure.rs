@@ -1,0 +1,181 @@
+//! How components fail: at load, which stops the load, and in a call, which costs one exchange its verdict.
+
+use std::fmt;
+
+/// Why a component could not be made ready. Shown to the operator; the running configuration stays.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The engine could not be built.
+    #[error("the component engine could not be started: {0}")]
+    Engine(String),
+    /// Too big to be compiled.
+    #[error("{label}: the component has {size} bytes; at most {limit} are taken")]
+    TooLarge {
+        /// The plugin.
+        label: String,
+        /// Its size.
+        size: usize,
+        /// The bound.
+        limit: usize,
+    },
+    /// Not a component, or one that this engine does not take.
+    #[error("{label}: not a usable WebAssembly component: {message}")]
+    Invalid {
+        /// The plugin.
+        label: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// It imports what the host does not have.
+    #[error("{label}: imports `{import}`, which the gateway does not provide")]
+    UnknownImport {
+        /// The plugin.
+        label: String,
+        /// The import.
+        import: String,
+    },
+    /// It imports what it was not granted.
+    #[error("{label}: imports `{import}`, which it was not granted")]
+    NotGranted {
+        /// The plugin.
+        label: String,
+        /// The import.
+        import: String,
+        /// The line to add to the plugin's block.
+        line: &'static str,
+    },
+    /// An import or export has another type than the contract says.
+    #[error("{label}: {message}")]
+    Mistyped {
+        /// The plugin.
+        label: String,
+        /// Which, and how it differs.
+        message: String,
+    },
+    /// It exports no hook, or no `lifecycle`.
+    #[error("{label}: exports no `{missing}`, so it is not a policy component")]
+    MissingExport {
+        /// The plugin.
+        label: String,
+        /// What is missing.
+        missing: &'static str,
+    },
+    /// It refused its configuration.
+    #[error("{label}: {message}")]
+    Config {
+        /// The plugin.
+        label: String,
+        /// The component's words.
+        message: String,
+        /// JSON pointer to the place, where the component knows it.
+        at: Option<String>,
+    },
+    /// It asks for an attribute that does not exist, or not in that phase.
+    #[error("{label}: needs `{need}`, which {why}")]
+    UnknownNeed {
+        /// The plugin.
+        label: String,
+        /// The attribute.
+        need: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// Its predicates are too many, nameless or not unique.
+    #[error("{label}: {message}")]
+    Predicates {
+        /// The plugin.
+        label: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// It failed while it was being made ready.
+    #[error("{label}: {failure}")]
+    Failed {
+        /// The plugin.
+        label: String,
+        /// How.
+        failure: Failure,
+    },
+}
+
+impl PolicyError {
+    /// What the operator can do about it, where that is known.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::NotGranted { line, .. } => Some(format!("add `{line}` to the plugin's block")),
+            Self::Config { at: Some(at), .. } => Some(format!("the place in its configuration is `{at}`")),
+            _ => None,
+        }
+    }
+}
+
+/// A call that came to nothing. Its instance is gone, its edits are discarded; no other instance is touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} in {hook}: {message}")]
+pub struct Failure {
+    /// What kind.
+    pub kind: FailureKind,
+    /// The hook that was to run.
+    pub hook: &'static str,
+    /// For the log.
+    pub message: String,
+}
+
+/// The kinds of failures; labels of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// No instance could be made: it trapped in its start function, or was given other hooks than it has.
+    Instantiate,
+    /// A fresh instance refused the configuration that its first one took.
+    Configure,
+    /// It trapped, or returned what the contract does not allow.
+    Trap,
+    /// It ran past its CPU deadline.
+    Deadline,
+    /// It wanted more memory than it may have and did not cope.
+    Memory,
+    /// It misused a host function, or wanted more of it than it may have.
+    HostCall,
+    /// The pool that instances come from is used up.
+    StoreFull,
+}
+
+impl FailureKind {
+    /// All kinds, in the order of [`FailureKind::index`].
+    pub const ALL: [Self; 7] = [
+        Self::Instantiate,
+        Self::Configure,
+        Self::Trap,
+        Self::Deadline,
+        Self::Memory,
+        Self::HostCall,
+        Self::StoreFull,
+    ];
+
+    /// The kind's label in logs and metrics.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Instantiate => "instantiate",
+            Self::Configure => "configure",
+            Self::Trap => "trap",
+            Self::Deadline => "deadline",
+            Self::Memory => "memory",
+            Self::HostCall => "host-call",
+            Self::StoreFull => "store-full",
+        }
+    }
+
+    /// The kind's position in [`FailureKind::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.label())
+    }
+}
