@@ -1,1 +1,144 @@
-//! Stub: admin.
+//! The admin listener: `GET /metrics` for Prometheus, and an index that says so. Runs on the control runtime, away from
+//! the workers.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::telemetry::metrics::Registry;
+
+/// Admin listeners that run until this is dropped.
+#[derive(Debug)]
+#[must_use = "the listeners close when this is dropped"]
+pub struct Admin {
+    addresses: Vec<SocketAddr>,
+    _tasks: JoinSet<()>,
+}
+
+impl Admin {
+    /// Where it listens, with the ports that the system chose where none was asked for.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+}
+
+/// Binds and serves. Has to be called inside the control runtime; fails when an address cannot be bound.
+pub fn serve(binds: &[SocketAddr], registry: &Arc<Registry>) -> io::Result<Admin> {
+    let mut admin = Admin {
+        addresses: Vec::new(),
+        _tasks: JoinSet::new(),
+    };
+    for &bind in binds {
+        let listener = std::net::TcpListener::bind(bind)?;
+        listener.set_nonblocking(true)?;
+        let listener = TcpListener::from_std(listener)?;
+        admin.addresses.push(listener.local_addr()?);
+        admin._tasks.spawn(accept(listener, Arc::clone(registry)));
+    }
+    Ok(admin)
+}
+
+async fn accept(listener: TcpListener, registry: Arc<Registry>) {
+    let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    // The semaphore is never closed.
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        while connections.try_join_next().is_some() {}
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of descriptors, mostly: some may be free again in a while.
+                tracing::warn!(%error, "cannot accept an admin connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let registry = Arc::clone(&registry);
+        connections.spawn(async move {
+            serve_connection(stream, &registry).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn serve_connection(stream: TcpStream, registry: &Registry) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(registry, &request)) });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MOST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .serve_connection(TokioIo::new(stream), service);
+    // Whoever does not read the answer does not hold a place for ever. How it ends otherwise is of no interest.
+    drop(timeout(CONNECTION_TIMEOUT, connection).await);
+}
+
+fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let (kind, body) = match request.uri().path() {
+        "/metrics" => (METRICS_TYPE, Page::Metrics),
+        "/" => (TEXT_TYPE, Page::Index),
+        _ => return plain(StatusCode::NOT_FOUND, "there is /metrics here\n"),
+    };
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    let body = match body {
+        Page::Metrics => Bytes::from(registry.render()),
+        Page::Index => Bytes::from_static(INDEX.as_bytes()),
+    };
+    let mut response = Response::new(Full::new(body));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+enum Page {
+    Metrics,
+    Index,
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
+    response
+}
+
+const INDEX: &str = concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n\n/metrics  Prometheus text format\n");
+
+const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+
+/// Connections served at once: scrapers are few.
+const MOST_CONNECTIONS: usize = 32;
+
+/// Bytes and fields of a request's head: a scraper's is far smaller.
+const MOST_HEAD: usize = 16 * 1024;
+const MOST_HEADERS: usize = 64;
+
+/// For a request's head, and between two requests: longer than the usual time between two scrapes.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(90);
+
+/// For a connection as a whole. Scrapers open another without noticing.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// After an accept that failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);

@@ -1,1 +1,82 @@
-//! Stub: backend.
+//! Backends: servers, which of them takes the next request, and whether they are well. Knows nothing of frontends,
+//! requests or policy.
+
+pub mod echo;
+pub mod health;
+
+mod balance;
+mod server;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config;
+use crate::telemetry::metrics::{BackendMetrics, Registry};
+
+pub use crate::telemetry::metrics::InFlight;
+pub use balance::Balancer;
+pub use server::Server;
+
+/// A backend as it runs, shared by all workers.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its position in the configuration.
+    pub id: config::BackendId,
+    /// What it speaks.
+    pub mode: config::Mode,
+    /// Its servers, in the order of the text; at least one.
+    pub servers: Vec<Arc<Server>>,
+    /// How one is chosen.
+    pub balance: config::Balance,
+    /// Server-side timeouts.
+    pub timeouts: config::ServerTimeouts,
+    /// How a server's health is known.
+    pub check: Option<config::Check>,
+    /// A server connection serves one request.
+    pub server_close: bool,
+    /// Connections kept for reuse.
+    pub pool: config::Pool,
+    /// Its counts.
+    pub metrics: Arc<BackendMetrics>,
+}
+
+impl Backend {
+    /// A backend from its configuration. `addresses` are those of its servers, in order: an echo server's is known
+    /// only once it runs. Servers without one are left out.
+    pub fn new(
+        backend: &config::Backend,
+        id: config::BackendId,
+        addresses: &[SocketAddr],
+        registry: &Registry,
+    ) -> Arc<Self> {
+        let metrics = registry.backend(&backend.name);
+        let servers = backend.servers.iter().zip(addresses).map(|(server, &address)| {
+            Arc::new(Server {
+                name: Arc::clone(&server.name),
+                address,
+                weight: server.weight,
+                backup: server.backup,
+                metrics: registry.server(&metrics, &server.name),
+            })
+        });
+        Arc::new(Self {
+            name: Arc::clone(&backend.name),
+            id,
+            mode: backend.mode,
+            servers: servers.collect(),
+            balance: backend.balance,
+            timeouts: backend.timeouts,
+            check: backend.check.clone(),
+            server_close: backend.server_close,
+            pool: backend.pool,
+            metrics,
+        })
+    }
+
+    /// Requests or connections under way, over all servers and workers.
+    pub fn in_flight(&self) -> usize {
+        self.metrics.in_flight()
+    }
+}

@@ -1,1 +1,3 @@
 //! Stub: proxy.
+
+pub mod relay;

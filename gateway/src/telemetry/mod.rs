@@ -1,1 +1,9 @@
-//! Stub: telemetry.
+//! What the gateway says about itself: access lines, events, metrics. Knows nothing of requests' lives; it is told.
+
+pub mod access;
+pub mod events;
+pub mod log;
+pub mod metrics;
+
+mod clock;
+mod escape;

@@ -1,0 +1,476 @@
+//! Access lines: what is known of a request or connection when it has ended, as HAProxy's httplog and tcplog write it,
+//! or as JSON. Writing allocates nothing but what the line's buffer grows by.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use super::clock::Dates;
+use super::escape;
+
+/// An HTTP exchange that has ended.
+#[derive(Debug, Clone)]
+pub struct HttpRecord<'a> {
+    /// The client, as the gateway knows it.
+    pub client: SocketAddr,
+    /// When the first byte of the request came.
+    pub started: SystemTime,
+    /// The frontend.
+    pub frontend: &'a str,
+    /// The client spoke TLS; the frontend is written with a `~` then.
+    pub tls: bool,
+    /// The backend, if it came to that.
+    pub backend: Option<&'a str>,
+    /// The server, if it came to that.
+    pub server: Option<&'a str>,
+    /// How long each phase took.
+    pub timers: HttpTimers,
+    /// The status that the client got; none if it got none.
+    pub status: Option<u16>,
+    /// Bytes sent to the client, heads included.
+    pub bytes_sent: u64,
+    /// Bytes received from the client, heads included. JSON only.
+    pub bytes_received: u64,
+    /// How it ended.
+    pub termination: Termination,
+    /// What else was going on.
+    pub counts: Counts,
+    /// What was asked; none when it could not be understood.
+    pub request: Option<RequestLine<'a>>,
+    /// Why the gateway itself answered, as `denied:admin`, `rate-limited`, `policy-failure` or `bad-request`.
+    pub reason: Option<&'a str>,
+}
+
+/// What was asked.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestLine<'a> {
+    /// The method.
+    pub method: &'a str,
+    /// The Host header or authority. JSON only.
+    pub host: Option<&'a [u8]>,
+    /// The target as it came, in its parts: path and query, or whatever was sent.
+    pub target: &'a [u8],
+    /// The version.
+    pub version: http::Version,
+}
+
+/// A TCP connection that has ended.
+#[derive(Debug, Clone)]
+pub struct TcpRecord<'a> {
+    /// The client, as the gateway knows it.
+    pub client: SocketAddr,
+    /// When it was accepted.
+    pub started: SystemTime,
+    /// The frontend.
+    pub frontend: &'a str,
+    /// The client spoke TLS with the gateway.
+    pub tls: bool,
+    /// The backend, if it came to that.
+    pub backend: Option<&'a str>,
+    /// The server, if it came to that.
+    pub server: Option<&'a str>,
+    /// How long each phase took.
+    pub timers: TcpTimers,
+    /// Bytes sent to the client.
+    pub bytes_sent: u64,
+    /// Bytes received from the client. JSON only.
+    pub bytes_received: u64,
+    /// How it ended.
+    pub termination: Termination,
+    /// What else was going on.
+    pub counts: Counts,
+    /// Why the gateway itself ended it, as `denied:internal` or `policy-failure`.
+    pub reason: Option<&'a str>,
+}
+
+/// How long each phase of an exchange took; none for one that never ran or did not end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HttpTimers {
+    /// TR: from the first byte of the request to the last of its head.
+    pub request: Option<Duration>,
+    /// Tw: waiting for a server to have room.
+    pub queue: Option<Duration>,
+    /// Tc: connecting to the server, retries included; zero on a connection that was reused.
+    pub connect: Option<Duration>,
+    /// Tr: from the request sent to the last byte of the response's head.
+    pub response: Option<Duration>,
+    /// Ta: from the first byte of the request to the last of the response.
+    pub total: Duration,
+}
+
+/// How long each phase of a connection took; none for one that never ran or did not end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpTimers {
+    /// Tw: waiting for a server to have room.
+    pub queue: Option<Duration>,
+    /// Tc: connecting to the server, retries included.
+    pub connect: Option<Duration>,
+    /// Tt: from accept to close.
+    pub total: Duration,
+}
+
+/// How an exchange or connection ended: HAProxy's first two letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Termination {
+    /// Who ended it.
+    pub cause: Cause,
+    /// What it was at then.
+    pub phase: Phase,
+}
+
+/// Who ended an exchange or connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cause {
+    /// `-`: it ended as it should.
+    #[default]
+    Normal,
+    /// `C`: the client broke it off.
+    ClientAborted,
+    /// `c`: the client was silent for too long.
+    ClientTimeout,
+    /// `S`: the server broke it off or refused it.
+    ServerAborted,
+    /// `s`: the server was silent for too long.
+    ServerTimeout,
+    /// `P`: the gateway stopped it: policy, a limit, or a message that is not as it should be.
+    Proxy,
+    /// `R`: the gateway lacked what it takes to go on.
+    Resource,
+    /// `I`: the gateway is at fault.
+    Internal,
+    /// `L`: the gateway answered by itself.
+    Local,
+    /// `D`: the server went down meanwhile.
+    ServerDown,
+    /// `K`: an operator ended it.
+    Killed,
+}
+
+/// What an exchange or connection was at when it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// `-`: it was through.
+    #[default]
+    Done,
+    /// `R`: waiting for the whole request.
+    Request,
+    /// `Q`: waiting for a server to have room.
+    Queue,
+    /// `C`: connecting to the server.
+    Connect,
+    /// `H`: waiting for the whole head of the response.
+    Headers,
+    /// `D`: data were passing.
+    Data,
+    /// `L`: the client had not yet got the last of them.
+    Last,
+    /// `T`: the request was held back.
+    Tarpit,
+}
+
+/// What was going on when a line was written.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counts {
+    /// Client connections of the process.
+    pub process: usize,
+    /// Client connections of the frontend.
+    pub frontend: usize,
+    /// Requests or connections that the backend had under way.
+    pub backend: usize,
+    /// Requests or connections that the server had under way.
+    pub server: usize,
+    /// Attempts beyond the first.
+    pub retries: u32,
+}
+
+impl HttpRecord<'_> {
+    /// Appends a line of text, without its end.
+    pub(super) fn write_text(&self, out: &mut Vec<u8>, dates: &mut Dates) {
+        push_origin(out, dates, self.client, self.started);
+        push_names(out, self.frontend, self.tls, self.backend, self.server);
+        let timers = &self.timers;
+        let phases = [timers.request, timers.queue, timers.connect, timers.response, Some(timers.total)];
+        push_timers(out, &phases);
+        out.push(b' ');
+        match self.status {
+            Some(status) => push_number(out, status),
+            None => out.extend_from_slice(b"-1"),
+        }
+        out.push(b' ');
+        push_number(out, self.bytes_sent);
+        out.extend_from_slice(b" - - ");
+        self.termination.push(out);
+        out.extend_from_slice(b"--");
+        push_counts(out, self.counts);
+        out.extend_from_slice(b" \"");
+        match &self.request {
+            Some(request) => {
+                escape::hash(out, request.method.as_bytes());
+                out.push(b' ');
+                escape::hash_word(out, request.target);
+                out.push(b' ');
+                out.extend_from_slice(version(request.version).as_bytes());
+            }
+            None => out.extend_from_slice(b"<BADREQ>"),
+        }
+        out.push(b'"');
+        push_reason(out, self.reason);
+    }
+
+    /// Appends a JSON object, without the line's end.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>, dates: &mut Dates) {
+        push_json_origin(out, dates, self.client, self.started);
+        push_json_names(out, self.frontend, self.tls, self.backend, self.server);
+        push_json_timer(out, "request_ms", self.timers.request);
+        push_json_timer(out, "queue_ms", self.timers.queue);
+        push_json_timer(out, "connect_ms", self.timers.connect);
+        push_json_timer(out, "response_ms", self.timers.response);
+        push_json_timer(out, "total_ms", Some(self.timers.total));
+        push_key(out, "status");
+        match self.status {
+            Some(status) => push_number(out, status),
+            None => out.extend_from_slice(b"null"),
+        }
+        push_json_bytes(out, self.bytes_received, self.bytes_sent);
+        push_json_end(out, self.termination, self.counts, self.reason);
+        if let Some(request) = &self.request {
+            push_key(out, "method");
+            escape::json(out, request.method.as_bytes());
+            push_key(out, "host");
+            push_json_text(out, request.host);
+            push_key(out, "target");
+            escape::json(out, request.target);
+            push_key(out, "version");
+            escape::json(out, version(request.version).as_bytes());
+        }
+        out.push(b'}');
+    }
+}
+
+impl TcpRecord<'_> {
+    /// Appends a line of text, without its end.
+    pub(super) fn write_text(&self, out: &mut Vec<u8>, dates: &mut Dates) {
+        push_origin(out, dates, self.client, self.started);
+        push_names(out, self.frontend, self.tls, self.backend, self.server);
+        push_timers(out, &[self.timers.queue, self.timers.connect, Some(self.timers.total)]);
+        out.push(b' ');
+        push_number(out, self.bytes_sent);
+        out.push(b' ');
+        self.termination.push(out);
+        push_counts(out, self.counts);
+        push_reason(out, self.reason);
+    }
+
+    /// Appends a JSON object, without the line's end.
+    pub(super) fn write_json(&self, out: &mut Vec<u8>, dates: &mut Dates) {
+        push_json_origin(out, dates, self.client, self.started);
+        push_json_names(out, self.frontend, self.tls, self.backend, self.server);
+        push_json_timer(out, "queue_ms", self.timers.queue);
+        push_json_timer(out, "connect_ms", self.timers.connect);
+        push_json_timer(out, "total_ms", Some(self.timers.total));
+        push_json_bytes(out, self.bytes_received, self.bytes_sent);
+        push_json_end(out, self.termination, self.counts, self.reason);
+        out.push(b'}');
+    }
+}
+
+impl Termination {
+    /// A way to end.
+    pub fn new(cause: Cause, phase: Phase) -> Self {
+        Self { cause, phase }
+    }
+
+    fn push(self, out: &mut Vec<u8>) {
+        let cause = match self.cause {
+            Cause::Normal => b'-',
+            Cause::ClientAborted => b'C',
+            Cause::ClientTimeout => b'c',
+            Cause::ServerAborted => b'S',
+            Cause::ServerTimeout => b's',
+            Cause::Proxy => b'P',
+            Cause::Resource => b'R',
+            Cause::Internal => b'I',
+            Cause::Local => b'L',
+            Cause::ServerDown => b'D',
+            Cause::Killed => b'K',
+        };
+        let phase = match self.phase {
+            Phase::Done => b'-',
+            Phase::Request => b'R',
+            Phase::Queue => b'Q',
+            Phase::Connect => b'C',
+            Phase::Headers => b'H',
+            Phase::Data => b'D',
+            Phase::Last => b'L',
+            Phase::Tarpit => b'T',
+        };
+        out.extend_from_slice(&[cause, phase]);
+    }
+}
+
+/// `127.0.0.1:51234 [06/Feb/2009:12:14:14.655] `
+fn push_origin(out: &mut Vec<u8>, dates: &mut Dates, client: SocketAddr, started: SystemTime) {
+    push_address(out, client);
+    out.extend_from_slice(b" [");
+    dates.push_text(out, started);
+    out.extend_from_slice(b"] ");
+}
+
+/// `web~ app/app-1 `
+fn push_names(out: &mut Vec<u8>, frontend: &str, tls: bool, backend: Option<&str>, server: Option<&str>) {
+    escape::hash_word(out, frontend.as_bytes());
+    if tls {
+        out.push(b'~');
+    }
+    out.push(b' ');
+    // HAProxy's habit: without a backend, the frontend stands in its place.
+    escape::hash_word(out, backend.unwrap_or(frontend).as_bytes());
+    out.push(b'/');
+    match server {
+        Some(server) => escape::hash_word(out, server.as_bytes()),
+        None => out.extend_from_slice(b"<NOSRV>"),
+    }
+    out.push(b' ');
+}
+
+/// `10/0/30/69/109`
+fn push_timers(out: &mut Vec<u8>, timers: &[Option<Duration>]) {
+    for (i, timer) in timers.iter().enumerate() {
+        if i > 0 {
+            out.push(b'/');
+        }
+        match timer {
+            Some(timer) => push_number(out, timer.as_millis()),
+            None => out.extend_from_slice(b"-1"),
+        }
+    }
+}
+
+/// ` 1/1/1/1/0 0/0`: there are no queues yet.
+fn push_counts(out: &mut Vec<u8>, counts: Counts) {
+    let numbers = [counts.process, counts.frontend, counts.backend, counts.server];
+    for (i, number) in numbers.into_iter().enumerate() {
+        out.push(if i == 0 { b' ' } else { b'/' });
+        push_number(out, number);
+    }
+    out.push(b'/');
+    push_number(out, counts.retries);
+    out.extend_from_slice(b" 0/0");
+}
+
+/// The one field that HAProxy does not have; it stands last, and only when there is one.
+fn push_reason(out: &mut Vec<u8>, reason: Option<&str>) {
+    if let Some(reason) = reason {
+        out.extend_from_slice(b" reason=");
+        escape::hash_word(out, reason.as_bytes());
+    }
+}
+
+fn push_json_origin(out: &mut Vec<u8>, dates: &mut Dates, client: SocketAddr, started: SystemTime) {
+    out.extend_from_slice(b"{\"time\":\"");
+    dates.push_iso(out, started);
+    out.extend_from_slice(b"\",\"client\":\"");
+    push_address(out, client);
+    out.push(b'"');
+}
+
+fn push_json_names(out: &mut Vec<u8>, frontend: &str, tls: bool, backend: Option<&str>, server: Option<&str>) {
+    push_key(out, "frontend");
+    escape::json(out, frontend.as_bytes());
+    push_key(out, "tls");
+    out.extend_from_slice(if tls { b"true" } else { b"false" });
+    push_key(out, "backend");
+    push_json_text(out, backend.map(str::as_bytes));
+    push_key(out, "server");
+    push_json_text(out, server.map(str::as_bytes));
+}
+
+fn push_json_timer(out: &mut Vec<u8>, name: &str, timer: Option<Duration>) {
+    push_key(out, name);
+    match timer {
+        Some(timer) => {
+            push_number(out, timer.as_millis());
+            out.push(b'.');
+            let micros = timer.subsec_micros() % 1000;
+            for place in [100, 10, 1] {
+                out.push(b'0' + u8::try_from(micros / place % 10).unwrap_or(0));
+            }
+        }
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn push_json_bytes(out: &mut Vec<u8>, received: u64, sent: u64) {
+    push_key(out, "bytes_received");
+    push_number(out, received);
+    push_key(out, "bytes_sent");
+    push_number(out, sent);
+}
+
+fn push_json_end(out: &mut Vec<u8>, termination: Termination, counts: Counts, reason: Option<&str>) {
+    push_key(out, "termination");
+    out.push(b'"');
+    termination.push(out);
+    out.push(b'"');
+    push_key(out, "reason");
+    push_json_text(out, reason.map(str::as_bytes));
+    let numbers = [
+        ("process_connections", counts.process),
+        ("frontend_connections", counts.frontend),
+        ("backend_in_flight", counts.backend),
+        ("server_in_flight", counts.server),
+    ];
+    for (name, number) in numbers {
+        push_key(out, name);
+        push_number(out, number);
+    }
+    push_key(out, "retries");
+    push_number(out, counts.retries);
+}
+
+fn push_json_text(out: &mut Vec<u8>, text: Option<&[u8]>) {
+    match text {
+        Some(text) => escape::json(out, text),
+        None => out.extend_from_slice(b"null"),
+    }
+}
+
+fn push_key(out: &mut Vec<u8>, name: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// An IPv4 address is most of them and takes a tenth of the time this way.
+fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+    match address {
+        SocketAddr::V4(v4) => {
+            for (i, octet) in v4.ip().octets().into_iter().enumerate() {
+                if i > 0 {
+                    out.push(b'.');
+                }
+                push_number(out, octet);
+            }
+        }
+        SocketAddr::V6(v6) => {
+            use std::io::Write;
+            // Writing to a Vec cannot fail. Without brackets, as HAProxy: the port follows the last colon.
+            let _ = write!(out, "{}", v6.ip());
+        }
+    }
+    out.push(b':');
+    push_number(out, address.port());
+}
+
+fn version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_09 => "HTTP/0.9",
+        http::Version::HTTP_10 => "HTTP/1.0",
+        http::Version::HTTP_2 => "HTTP/2.0",
+        http::Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,158 @@
+//! Events: what happens to the gateway itself, on standard error. Servers that go down, components that fail,
+//! configurations that are taken or refused.
+
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::clock::Dates;
+use super::escape;
+use super::log::{Lines, LogSink, Queue};
+use super::metrics::ProcessMetrics;
+use crate::config::{Log, LogFormat, LogTarget};
+
+/// Events being written. Dropping it writes what is left.
+#[derive(Debug)]
+pub struct Events {
+    _sink: LogSink,
+}
+
+/// Starts writing events, filtered by `GATEWAY_LOG` (as `debug` or `gateway::policy=trace`); `info` unless it says
+/// otherwise. Where a subscriber is installed already, as in tests, it stays.
+///
+/// Events go through a queue and a thread as access lines do: a terminal that was stopped does not stop a worker.
+pub fn start(format: LogFormat, metrics: &Arc<ProcessMetrics>) -> io::Result<Events> {
+    let target = LogTarget::Stderr;
+    let sink = LogSink::start(&Log { target, format }, metrics)?;
+    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(EventWriter(sink.queue()));
+    let _ = match format {
+        LogFormat::Text => builder.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.event_format(Json).try_init(),
+    };
+    Ok(Events { _sink: sink })
+}
+
+/// Makes a buffer an event.
+#[derive(Debug)]
+struct EventWriter(Queue);
+
+/// One event; handed over when it is dropped.
+#[derive(Debug)]
+struct EventLine {
+    queue: Queue,
+    bytes: Vec<u8>,
+}
+
+impl MakeWriter<'_> for EventWriter {
+    type Writer = EventLine;
+
+    fn make_writer(&self) -> EventLine {
+        EventLine {
+            queue: self.0.clone(),
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl Write for EventLine {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for EventLine {
+    fn drop(&mut self) {
+        if !self.bytes.is_empty() {
+            self.queue.send(Lines {
+                bytes: std::mem::take(&mut self.bytes),
+                count: 1,
+            });
+        }
+    }
+}
+
+/// One JSON object a line: `time`, `level`, `message`, then the event's fields.
+struct Json;
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut line = b"{\"time\":\"".to_vec();
+        Dates::default().push_iso(&mut line, SystemTime::now());
+        line.extend_from_slice(b"\",\"level\":\"");
+        line.extend_from_slice(match *event.metadata().level() {
+            Level::ERROR => b"error",
+            Level::WARN => b"warn",
+            Level::INFO => b"info",
+            Level::DEBUG => b"debug",
+            Level::TRACE => b"trace",
+        });
+        line.push(b'"');
+        event.record(&mut JsonFields(&mut line));
+        line.push(b'}');
+        // Made of ASCII and of what `escape::json` lets through, which is UTF-8.
+        writer.write_str(&String::from_utf8_lossy(&line))?;
+        writeln!(writer)
+    }
+}
+
+struct JsonFields<'a>(&'a mut Vec<u8>);
+
+impl JsonFields<'_> {
+    fn key(&mut self, field: &Field) {
+        self.0.push(b',');
+        escape::json(self.0, field.name().as_bytes());
+        self.0.push(b':');
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.key(field);
+        escape::json(self.0, value.as_bytes());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.key(field);
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.key(field);
+        self.0.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.key(field);
+        self.0.extend_from_slice(if value { b"true" } else { b"false" });
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.key(field);
+        escape::json(self.0, format!("{value:?}").as_bytes());
+    }
+}
+
+/// The environment variable that says which events are written.
+const FILTER: &str = "GATEWAY_LOG";
+
+const DEFAULT_FILTER: &str = "info";

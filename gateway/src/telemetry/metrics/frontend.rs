@@ -1,0 +1,170 @@
+//! Metrics of a frontend.
+
+use std::array;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::histogram::{self, Histogram};
+use super::shard::{Count, Sharded};
+use super::text::{Kind, Text};
+use super::{ProcessMetrics, lock};
+
+/// Counts of a frontend.
+#[derive(Debug)]
+pub struct FrontendMetrics {
+    pub(super) name: Arc<str>,
+    process: Arc<ProcessMetrics>,
+    /// Shared and not split by thread: it changes once a connection and is read once a request, for its log line.
+    connections: AtomicUsize,
+    shards: Sharded<Shard>,
+    errors: Mutex<Vec<(&'static str, u64)>>,
+}
+
+/// A client connection, counted as open until this is dropped.
+#[derive(Debug)]
+pub struct Connection {
+    frontend: Arc<FrontendMetrics>,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    connections: Count,
+    responses: [Count; CLASSES.len()],
+    received: Count,
+    sent: Count,
+    denied: Count,
+    limited: Count,
+    duration: Histogram,
+}
+
+impl FrontendMetrics {
+    pub(super) fn new(name: &str, process: &Arc<ProcessMetrics>) -> Self {
+        Self {
+            name: name.into(),
+            process: Arc::clone(process),
+            connections: AtomicUsize::new(0),
+            shards: Sharded::default(),
+            errors: Mutex::default(),
+        }
+    }
+
+    /// A client connection was accepted; it counts as open until the guard is dropped.
+    pub fn connection(self: &Arc<Self>) -> Connection {
+        self.shards.here().connections.add(1);
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.process.opened();
+        Connection {
+            frontend: Arc::clone(self),
+        }
+    }
+
+    /// Client connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// An exchange ended: the status that the client got, none if it got none, and how long it took from the first
+    /// byte of the request to the last of the response. In TCP mode: none and the connection's duration.
+    pub fn response(&self, status: Option<u16>, duration: Duration) {
+        let shard = self.shards.here();
+        shard.responses[class(status)].add(1);
+        shard.duration.record(duration);
+    }
+
+    /// Bytes came from clients and went to them.
+    pub fn bytes(&self, received: u64, sent: u64) {
+        let shard = self.shards.here();
+        shard.received.add(received);
+        shard.sent.add(sent);
+    }
+
+    /// A request or connection was denied by policy.
+    pub fn denied(&self) {
+        self.shards.here().denied.add(1);
+    }
+
+    /// A request was refused by a rate limit.
+    pub fn rate_limited(&self) {
+        self.shards.here().limited.add(1);
+    }
+
+    /// An exchange went wrong. Takes a lock: errors are few, and one that clients can provoke at will costs them a
+    /// connection.
+    pub fn error(&self, reason: &'static str) {
+        let mut errors = lock(&self.errors);
+        match errors.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, count)) => *count += 1,
+            None => errors.push((reason, 1)),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.frontend.connections.fetch_sub(1, Ordering::Relaxed);
+        self.frontend.process.closed();
+    }
+}
+
+/// Labels of [`class`].
+pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// A status's position in [`CLASSES`].
+pub(super) fn class(status: Option<u16>) -> usize {
+    match status {
+        Some(status @ 100..=599) => usize::from(status / 100),
+        _ => 0,
+    }
+}
+
+pub(super) fn render(text: &mut Text, frontends: &[Arc<FrontendMetrics>]) {
+    let mut count = |name: &str, help: &str, of: &dyn Fn(&Shard) -> u64| {
+        text.family(name, Kind::Counter, help);
+        for frontend in frontends {
+            text.sample(name, &[("frontend", &frontend.name)], frontend.shards.sum(of));
+        }
+    };
+    let help = "Client connections accepted.";
+    count("gateway_frontend_connections_total", help, &|shard| shard.connections.get());
+    let help = "Bytes received from clients.";
+    count("gateway_frontend_received_bytes_total", help, &|shard| shard.received.get());
+    let help = "Bytes sent to clients.";
+    count("gateway_frontend_sent_bytes_total", help, &|shard| shard.sent.get());
+    let help = "Requests, or connections in TCP mode, that policy denied.";
+    count("gateway_frontend_denied_requests_total", help, &|shard| shard.denied.get());
+    let help = "Requests that a rate limit refused.";
+    count("gateway_frontend_rate_limited_requests_total", help, &|shard| shard.limited.get());
+
+    let name = "gateway_frontend_current_connections";
+    text.family(name, Kind::Gauge, "Client connections open now.");
+    for frontend in frontends {
+        text.sample(name, &[("frontend", &frontend.name)], frontend.connections());
+    }
+
+    let name = "gateway_frontend_responses_total";
+    let help = "Exchanges ended, by the class of the status that the client got; none when it got none.";
+    text.family(name, Kind::Counter, help);
+    for frontend in frontends {
+        let counts: [u64; CLASSES.len()] = array::from_fn(|i| frontend.shards.sum(|shard| shard.responses[i].get()));
+        for (class, count) in CLASSES.iter().zip(counts) {
+            text.sample(name, &[("frontend", &frontend.name), ("code", class)], count);
+        }
+    }
+
+    let name = "gateway_frontend_errors_total";
+    text.family(name, Kind::Counter, "Exchanges that went wrong, by reason; the log lines have the same words.");
+    for frontend in frontends {
+        for (reason, count) in lock(&frontend.errors).iter() {
+            text.sample(name, &[("frontend", &frontend.name), ("reason", reason)], count);
+        }
+    }
+
+    let name = "gateway_frontend_request_duration_seconds";
+    let help = "From the first byte of a request to the last of its response; in TCP mode, of a connection.";
+    text.family(name, Kind::Histogram, help);
+    for frontend in frontends {
+        let labels = [("frontend", &*frontend.name)];
+        histogram::render(text, name, &labels, &frontend.shards, |shard| &shard.duration);
+    }
+}
