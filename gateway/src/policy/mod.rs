@@ -16,6 +16,7 @@ mod attachment;
 mod component;
 mod exchange;
 mod failure;
+pub mod first_party;
 mod host;
 mod instances;
 
