@@ -142,3 +142,68 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// After an accept that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    async fn ask(bytes: &[u8]) -> String {
+        let registry = Registry::new();
+        registry.frontend("web").denied();
+        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &registry).unwrap();
+        let mut stream = TcpStream::connect(admin.addresses()[0]).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn requests_get_what_they_should() {
+        for (line, expected) in [
+            ("GET / HTTP/1.1", "HTTP/1.1 200 OK"),
+            ("GET /metrics HTTP/1.1", "HTTP/1.1 200 OK"),
+            ("GET /metrics?x=1 HTTP/1.0", "HTTP/1.0 200 OK"),
+            ("HEAD /metrics HTTP/1.1", "HTTP/1.1 200 OK"),
+            ("POST /metrics HTTP/1.1", "HTTP/1.1 405 Method Not Allowed"),
+            ("DELETE / HTTP/1.1", "HTTP/1.1 405 Method Not Allowed"),
+            ("GET /metrics/ HTTP/1.1", "HTTP/1.1 404 Not Found"),
+            ("GET /%2e%2e/etc/passwd HTTP/1.1", "HTTP/1.1 404 Not Found"),
+            ("nonsense", "HTTP/1.1 400 Bad Request"),
+        ] {
+            let answer = ask(format!("{line}\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
+            assert!(answer.starts_with(expected), "{line}: {answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn metrics_are_in_the_text_format() {
+        let answer = ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
+        assert!(body.contains("# TYPE gateway_frontend_denied_requests_total counter\n"), "{body}");
+        assert!(body.contains("gateway_frontend_denied_requests_total{frontend=\"web\"} 1\n"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_place_is_free_again_after_a_connection() {
+        let registry = Registry::new();
+        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &registry).unwrap();
+        for _ in 0..MOST_CONNECTIONS * 2 {
+            let mut stream = TcpStream::connect(admin.addresses()[0]).await.unwrap();
+            stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with(INDEX), "{answer}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_an_error() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(serve(&[taken.local_addr().unwrap()], &Registry::new()).is_err());
+    }
+}

@@ -208,3 +208,76 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What `/bytes/N` repeats.
 static PATTERN: [u8; 16 * 1024] = [b'x'; 16 * 1024];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    async fn exchange(mode: Mode, bytes: &[u8]) -> String {
+        let (address, _echo) = start(mode, "echo-1").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    #[tokio::test]
+    async fn bytes_come_back_and_so_does_the_end() {
+        let sent = "bytes".repeat(10_000);
+        let (address, _echo) = start(Mode::Tcp, "echo-1").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let (mut from, mut to) = stream.split();
+        let mut got = String::new();
+        let (sending, receiving) = tokio::join!(
+            async { to.write_all(sent.as_bytes()).await.and(to.shutdown().await) },
+            from.read_to_string(&mut got)
+        );
+        (sending.unwrap(), receiving.unwrap());
+        assert!(got == sent);
+    }
+
+    #[tokio::test]
+    async fn a_request_is_described_and_the_connection_kept() {
+        let request = "POST /a/b?c HTTP/1.1\r\nHost: x\r\nX-One: 1\r\nContent-Length: 5\r\nX-Two: \u{e9}\r\n\r\nhello";
+        let answer = exchange(Mode::Http, request.repeat(2).as_bytes()).await;
+        let described = "server: echo-1\nrequest: POST /a/b?c HTTP/1.1\nheader: host: x\nheader: x-one: 1\n\
+                         header: content-length: 5\nheader: x-two: \\xc3\\xa9\nbody: 5 bytes\n";
+        assert_eq!(answer.matches("HTTP/1.1 200 OK\r\n").count(), 2, "{answer}");
+        assert_eq!(answer.matches(described).count(), 2, "{answer}");
+    }
+
+    #[tokio::test]
+    async fn paths_ask_for_statuses_and_bytes() {
+        for (path, expected) in [
+            ("/health", "HTTP/1.1 200 OK\r\n"),
+            ("/status/404", "HTTP/1.1 404 Not Found\r\n"),
+            ("/status/100", "HTTP/1.1 200 OK\r\n"),
+            ("/status/1000", "HTTP/1.1 200 OK\r\n"),
+            ("/bytes/x", "HTTP/1.1 200 OK\r\n"),
+        ] {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = exchange(Mode::Http, request.as_bytes()).await;
+            assert!(answer.starts_with(expected), "{path}: {answer}");
+        }
+        let answer = exchange(Mode::Http, b"GET /bytes/100000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("content-length: 100000"), "{head}");
+        assert!(body.len() == 100_000 && body.bytes().all(|byte| byte == b'x'));
+    }
+
+    #[tokio::test]
+    async fn a_head_without_end_is_refused() {
+        let mut request = b"GET / HTTP/1.1\r\nX: ".to_vec();
+        request.resize(MOST_HEAD * 2, b'x');
+        let (address, _echo) = start(Mode::Http, "echo-1").unwrap();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        // The server may close while this is being sent.
+        let _ = stream.write_all(&request).await;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 431");
+    }
+}

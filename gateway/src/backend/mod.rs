@@ -80,3 +80,45 @@ impl Backend {
         self.metrics.in_flight()
     }
 }
+
+/// A backend of servers with these weights, the flagged ones backups, at addresses where nothing listens.
+#[cfg(test)]
+fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backend> {
+    let configured = test_config(balance, servers);
+    let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); servers.len()];
+    Backend::new(&configured, config::BackendId(0), &addresses, &Registry::new())
+}
+
+#[cfg(test)]
+fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Backend {
+    use std::time::Duration;
+
+    let servers = servers.iter().enumerate().map(|(i, &(weight, backup))| config::Server {
+        name: format!("s{i}").into(),
+        address: config::ServerAddress::Echo,
+        weight,
+        backup,
+    });
+    config::Backend {
+        name: "app".into(),
+        mode: config::Mode::Http,
+        balance,
+        servers: servers.collect(),
+        timeouts: config::ServerTimeouts {
+            connect: Duration::from_secs(1),
+            server: Duration::from_secs(1),
+        },
+        check: None,
+        server_close: false,
+        pool: config::Pool {
+            max_idle: 1,
+            idle_timeout: Duration::from_secs(1),
+        },
+        request_edits: Vec::new(),
+        response_edits: Vec::new(),
+        origin: config::Origin {
+            file: "test".into(),
+            line: 1,
+        },
+    }
+}

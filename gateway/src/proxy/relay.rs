@@ -430,3 +430,244 @@ const MOST_ROUNDS: usize = 32;
 
 /// A time that no connection sees.
 const FAR: Duration = Duration::from_secs(30 * 365 * 86400);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, split};
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::JoinHandle;
+    use tokio::time::{advance, sleep};
+
+    use super::*;
+
+    const SETTINGS: RelaySettings = RelaySettings {
+        client_timeout: Duration::from_secs(30),
+        server_timeout: Duration::from_secs(60),
+    };
+
+    /// A relay between two streams of so many bytes: the client's far end, the server's far end, the relay.
+    fn relayed(room: usize) -> (DuplexStream, DuplexStream, JoinHandle<RelayOutcome>) {
+        let (client, mut near_client) = duplex(room);
+        let (server, mut near_server) = duplex(room);
+        let task = tokio::spawn(async move { relay(&mut near_client, &mut near_server, SETTINGS).await });
+        (client, server, task)
+    }
+
+    /// Two ends of a connection.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), far.unwrap().0)
+    }
+
+    async fn relayed_tcp(settings: RelaySettings) -> (TcpStream, TcpStream, JoinHandle<RelayOutcome>) {
+        let ((client, mut near_client), (server, mut near_server)) = (connection().await, connection().await);
+        let task = tokio::spawn(async move { relay(&mut near_client, &mut near_server, settings).await });
+        (client, server, task)
+    }
+
+    fn data(length: usize, seed: u8) -> Vec<u8> {
+        (0..length).map(|i| (i % 251) as u8 ^ seed).collect()
+    }
+
+    #[tokio::test]
+    async fn the_client_may_end_and_still_get_the_answer() {
+        let (mut client, mut server, task) = relayed_tcp(SETTINGS).await;
+        client.write_all(b"question").await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut asked = String::new();
+        server.read_to_string(&mut asked).await.unwrap();
+        assert_eq!(asked, "question");
+        server.write_all(b"a long answer").await.unwrap();
+        drop(server);
+        let mut answered = String::new();
+        client.read_to_string(&mut answered).await.unwrap();
+        assert_eq!(answered, "a long answer");
+        let outcome = task.await.unwrap();
+        assert!(matches!(outcome.ended, Ended::Finished { first: Side::Client }), "{outcome:?}");
+        assert_eq!((outcome.bytes_from_client, outcome.bytes_from_server), (8, 13));
+    }
+
+    #[tokio::test]
+    async fn the_server_may_end_first_too() {
+        let (mut client, mut server, task) = relayed_tcp(SETTINGS).await;
+        server.write_all(b"hello").await.unwrap();
+        server.shutdown().await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "hello");
+        client.write_all(b"bye").await.unwrap();
+        client.shutdown().await.unwrap();
+        got.clear();
+        server.read_to_string(&mut got).await.unwrap();
+        assert_eq!(got, "bye");
+        assert!(matches!(task.await.unwrap().ended, Ended::Finished { first: Side::Server }));
+    }
+
+    #[tokio::test]
+    async fn much_both_ways_at_once_arrives_as_it_was() {
+        for room in [1, 1000, 100_000] {
+            let length = 100 * room.max(3000);
+            let (client, server, task) = relayed(room);
+            let ((mut from_client, mut to_client), (mut from_server, mut to_server)) = (split(client), split(server));
+            let (up, down) = (data(length, 7), data(length + 1, 99));
+            let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
+            let (a, b, c, d) = tokio::join!(
+                async { to_client.write_all(&up).await.and(to_client.shutdown().await) },
+                async { to_server.write_all(&down).await.and(to_server.shutdown().await) },
+                from_client.read_to_end(&mut got_down),
+                from_server.read_to_end(&mut got_up),
+            );
+            (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+            assert!(got_up == up && got_down == down);
+            let outcome = task.await.unwrap();
+            assert_eq!(outcome.bytes_from_client, length as u64);
+            assert_eq!(outcome.bytes_from_server, length as u64 + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn much_over_sockets_arrives_as_it_was() {
+        let (mut client, mut server, task) = relayed_tcp(SETTINGS).await;
+        let up = data(20_000_000, 3);
+        let mut got = Vec::new();
+        let (sent, received) = tokio::join!(
+            async { client.write_all(&up).await.and(client.shutdown().await) },
+            server.read_to_end(&mut got),
+        );
+        (sent.unwrap(), received.unwrap());
+        assert!(got == up);
+        drop((client, server));
+        assert_eq!(task.await.unwrap().bytes_from_client, 20_000_000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_client_times_out_first_when_its_timeout_is_shorter() {
+        let (_client, _server, task) = relayed(10);
+        let before = Instant::now();
+        assert!(matches!(task.await.unwrap().ended, Ended::TimedOut(Side::Client)));
+        assert_eq!(before.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_side_takes_or_gives_shows_that_it_is_there() {
+        let (mut client, mut server, task) = relayed(10);
+        let before = Instant::now();
+        let mut got = [0; 4];
+        for _ in 0..5 {
+            sleep(Duration::from_secs(25)).await;
+            // The server talks; the client only listens.
+            server.write_all(b"tick").await.unwrap();
+            client.read_exact(&mut got).await.unwrap();
+        }
+        assert!(!task.is_finished());
+        assert!(matches!(task.await.unwrap().ended, Ended::TimedOut(Side::Client)));
+        assert_eq!(before.elapsed().as_secs(), 5 * 25 + 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_has_ended_is_not_waited_for_but_the_server_is() {
+        let (mut client, _server, task) = relayed(10);
+        let before = Instant::now();
+        sleep(Duration::from_secs(10)).await;
+        client.shutdown().await.unwrap();
+        assert!(matches!(task.await.unwrap().ended, Ended::TimedOut(Side::Server)));
+        assert_eq!(before.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_not_blamed_for_a_server_that_takes_nothing() {
+        let (mut client, mut server, task) = relayed(10);
+        // Fills the server's stream and the relay's hands; 10 more bytes wait in the client's.
+        client.write_all(&[1; 20]).await.unwrap();
+        sleep(Duration::from_secs(50)).await;
+        assert!(!task.is_finished());
+        // The server takes them; only now it is the client's turn again.
+        server.read_exact(&mut [0; 20]).await.unwrap();
+        let before = Instant::now();
+        assert!(matches!(task.await.unwrap().ended, Ended::TimedOut(Side::Client)));
+        assert_eq!(before.elapsed().as_secs(), 30);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_takes_nothing_times_out() {
+        let (mut client, _server, task) = relayed(10);
+        client.write_all(&[1; 20]).await.unwrap();
+        let before = Instant::now();
+        assert!(matches!(task.await.unwrap().ended, Ended::TimedOut(Side::Server)));
+        assert_eq!(before.elapsed().as_secs(), 60);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn timeouts_longer_than_the_clock_are_no_timeouts() {
+        let settings = RelaySettings {
+            client_timeout: Duration::MAX,
+            server_timeout: Duration::MAX,
+        };
+        let ((mut client, mut near_client), (_server, mut near_server)) = (duplex(10), duplex(10));
+        let task = tokio::spawn(async move { relay(&mut near_client, &mut near_server, settings).await });
+        advance(Duration::from_secs(86400)).await;
+        client.write_all(b"x").await.unwrap();
+        assert!(!task.is_finished());
+    }
+
+    #[tokio::test]
+    async fn a_reset_is_told_by_side() {
+        for side in [Side::Client, Side::Server] {
+            let (client, server, task) = relayed_tcp(SETTINGS).await;
+            let (breaking, other) = match side {
+                Side::Client => (client, server),
+                Side::Server => (server, client),
+            };
+            #[allow(deprecated)]
+            breaking.set_linger(Some(Duration::ZERO)).unwrap();
+            drop(breaking);
+            let outcome = task.await.unwrap();
+            assert!(matches!(&outcome.ended, Ended::Failed(who, _) if *who == side), "{side:?} {outcome:?}");
+            drop(other);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_came_before_the_server_broke_off_is_delivered() {
+        let (mut client, mut server, task) = relayed_tcp(SETTINGS).await;
+        server.write_all(b"too large").await.unwrap();
+        // The client has sent what the server never reads, so that its close is a reset.
+        client.write_all(&[0; 1000]).await.unwrap();
+        server.readable().await.unwrap();
+        drop(server);
+        let mut got = Vec::new();
+        let mut byte = [0; 16];
+        while let Ok(read @ 1..) = client.read(&mut byte).await {
+            got.extend_from_slice(&byte[..read]);
+        }
+        assert_eq!(got, b"too large");
+        task.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_holds_the_writer_back() {
+        let (_client, mut server, _task) = relayed(1000);
+        let mut sent = 0;
+        while let Ok(more) = tokio::time::timeout(Duration::from_millis(50), server.write(&[0; 500])).await {
+            sent += more.unwrap();
+            assert!(sent <= 2000 + BUFFER_SIZE, "{sent}");
+        }
+        assert!(sent >= 2000);
+    }
+
+    #[tokio::test]
+    async fn a_silent_connection_holds_no_buffer() {
+        let (mut client, mut server, task) = relayed(100);
+        for _ in 0..3 {
+            client.write_all(b"x").await.unwrap();
+            server.read_exact(&mut [0]).await.unwrap();
+        }
+        // The runtime has one thread: the relay's store is this thread's.
+        assert_eq!(STORE.with_borrow(Vec::len), 1);
+        assert!(!task.is_finished());
+    }
+}

@@ -156,3 +156,46 @@ impl Visit for JsonFields<'_> {
 const FILTER: &str = "GATEWAY_LOG";
 
 const DEFAULT_FILTER: &str = "info";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_json_event_is_one_valid_line_whatever_stands_in_it() {
+        #[derive(Clone, Default)]
+        struct Shared(Arc<Mutex<Vec<u8>>>);
+        impl Write for Shared {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().extend_from_slice(bytes);
+                Ok(bytes.len())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let shared = Shared::default();
+        let target = shared.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || target.clone())
+            .event_format(Json)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!(server = "a\"\n", reason = %io::Error::other("x\u{1}"), count = 3, up = true, "it \"broke\"");
+        });
+        let line = String::from_utf8(shared.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(line.matches('\n').count(), 1);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["level"], "warn");
+        assert_eq!(value["message"], "it \"broke\"");
+        assert_eq!(value["server"], "a\"\n");
+        assert_eq!(value["reason"], "x\u{1}");
+        assert_eq!(value["count"], 3);
+        assert_eq!(value["up"], true);
+    }
+}

@@ -285,3 +285,193 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Between two attempts of something that is not possible right now.
 const RETRY: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+    use std::time::SystemTime;
+
+    use super::super::access::{Counts, TcpTimers, Termination};
+    use super::*;
+
+    fn record(frontend: &str) -> TcpRecord<'_> {
+        TcpRecord {
+            client: ([127, 0, 0, 1], 5).into(),
+            started: SystemTime::UNIX_EPOCH,
+            frontend,
+            tls: false,
+            backend: None,
+            server: None,
+            timers: TcpTimers::default(),
+            bytes_sent: 0,
+            bytes_received: 0,
+            termination: Termination::default(),
+            counts: Counts::default(),
+            reason: None,
+        }
+    }
+
+    /// A target that does with each write what it was told, and then takes everything.
+    #[derive(Clone, Default)]
+    struct Scripted {
+        written: Arc<Mutex<Vec<u8>>>,
+        script: Arc<Mutex<VecDeque<io::Result<usize>>>>,
+    }
+
+    impl Write for Scripted {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let next = self.script.lock().unwrap().pop_front().unwrap_or(Ok(usize::MAX))?;
+            let taken = next.min(bytes.len());
+            self.written.lock().unwrap().extend_from_slice(&bytes[..taken]);
+            Ok(taken)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn writer(target: Scripted) -> Writer<Scripted> {
+        Writer {
+            target,
+            most: usize::MAX,
+            is_torn: false,
+            is_failing: false,
+            metrics: Arc::default(),
+        }
+    }
+
+    #[test]
+    fn lines_of_several_workers_reach_the_file_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        std::fs::write(&path, "before\n").unwrap();
+        let metrics = Arc::default();
+        let log = Log {
+            target: LogTarget::File(path.clone()),
+            format: LogFormat::Json,
+        };
+        let sink = LogSink::start(&log, &metrics).unwrap();
+        thread::scope(|scope| {
+            for name in ["one", "two", "three"] {
+                let mut writer = sink.writer();
+                scope.spawn(move || {
+                    for _ in 0..1000 {
+                        writer.tcp(&record(name));
+                    }
+                });
+            }
+        });
+        drop(sink);
+        let text = std::fs::read_to_string(path).unwrap();
+        let mut lines = text.lines();
+        assert_eq!(lines.next(), Some("before"));
+        assert!(lines.clone().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        assert_eq!(lines.count(), 3000);
+        assert_eq!(metrics.lines_missing(), 0);
+    }
+
+    #[test]
+    fn a_line_waits_until_it_is_flushed() {
+        let target = Scripted::default();
+        let sink = LogSink::start_on(target.clone(), usize::MAX, LogFormat::Text, &Arc::default()).unwrap();
+        let mut writer = sink.writer();
+        writer.tcp(&record("web"));
+        assert!(target.written.lock().unwrap().is_empty());
+        writer.flush();
+        drop(sink);
+        let written = target.written.lock().unwrap();
+        assert_eq!(written.iter().filter(|&&byte| byte == b'\n').count(), 1);
+        assert!(String::from_utf8_lossy(&written).contains(" web web/<NOSRV> "));
+    }
+
+    #[test]
+    fn a_target_that_is_stuck_costs_lines_and_stops_nobody() {
+        let (reader, stuck) = io::pipe().unwrap();
+        let metrics: Arc<ProcessMetrics> = Arc::default();
+        let sink = LogSink::start_on(stuck, usize::MAX, LogFormat::Text, &metrics).unwrap();
+        let mut writer = sink.writer();
+        let mut lines = 0;
+        while metrics.lines_missing() == 0 {
+            writer.tcp(&record("web"));
+            lines += 1;
+            assert!(lines < 1_000_000, "nothing was dropped");
+        }
+        let kept = lines - metrics.lines_missing();
+        // As soon as somebody reads, what was kept arrives.
+        let reading = thread::spawn(move || io::read_to_string(reader).unwrap().lines().count() as u64);
+        drop(writer);
+        drop(sink);
+        assert_eq!(reading.join().unwrap(), kept);
+    }
+
+    #[test]
+    fn closing_a_stuck_log_does_not_take_for_ever() {
+        let (_reader, stuck) = io::pipe().unwrap();
+        let sink = LogSink::start_on(stuck, usize::MAX, LogFormat::Text, &Arc::default()).unwrap();
+        let mut writer = sink.writer();
+        for _ in 0..2000 {
+            writer.tcp(&record("web"));
+        }
+        let before = Instant::now();
+        drop(sink);
+        assert!(before.elapsed() < CLOSE_TIMEOUT * 2);
+    }
+
+    #[test]
+    fn a_reader_that_went_away_costs_lines_only() {
+        let (reader, broken) = io::pipe().unwrap();
+        drop(reader);
+        let metrics: Arc<ProcessMetrics> = Arc::default();
+        let sink = LogSink::start_on(broken, usize::MAX, LogFormat::Text, &metrics).unwrap();
+        let mut writer = sink.writer();
+        for _ in 0..10 {
+            writer.tcp(&record("web"));
+            writer.flush();
+        }
+        drop(sink);
+        assert_eq!(metrics.lines_missing(), 10);
+    }
+
+    #[test]
+    fn a_failure_in_the_middle_of_a_line_glues_no_line_to_it() {
+        let target = Scripted::default();
+        let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
+        target.script.lock().unwrap().extend([Ok(8), full(), full()]);
+        let mut writer = writer(target.clone());
+        writer.write(b"first\nsecond\nthird\n");
+        writer.write(b"lost\n");
+        writer.write(b"fourth\n");
+        writer.write(b"fifth\n");
+        assert_eq!(&*target.written.lock().unwrap(), b"first\nse\nfourth\nfifth\n");
+        assert_eq!(writer.metrics.lines_missing(), 3);
+    }
+
+    #[test]
+    fn interruptions_and_short_writes_lose_nothing() {
+        let target = Scripted::default();
+        let kinds = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
+        target.script.lock().unwrap().extend(kinds.map(|kind| Err(kind.into())));
+        target.script.lock().unwrap().extend([Ok(1), Ok(3)]);
+        let mut writer = writer(target.clone());
+        writer.write(b"first\nsecond\n");
+        assert_eq!(&*target.written.lock().unwrap(), b"first\nsecond\n");
+        assert_eq!(writer.metrics.lines_missing(), 0);
+    }
+
+    #[test]
+    fn pieces_end_with_lines_and_are_as_long_as_allowed() {
+        let lines = b"aaaa\nbb\ncccccccccc\nd\n";
+        let mut rest: &[u8] = lines;
+        let mut pieces = Vec::new();
+        while !rest.is_empty() {
+            let next = piece(rest, 8);
+            pieces.push(std::str::from_utf8(next).unwrap());
+            rest = &rest[next.len()..];
+        }
+        assert_eq!(pieces, ["aaaa\nbb\n", "cccccccccc\n", "d\n"]);
+        assert_eq!(piece(lines, usize::MAX), lines);
+    }
+}
