@@ -1,1 +1,174 @@
-//! What a Rust author of gateway plugins depends on
+//! Policy plugins for the gateway, in Rust.
+//!
+//! A plugin is a type that implements [`Plugin`] and one or more *hooks* ([`AccessControl`], [`RateLimit`],
+//! [`RequestFilter`], [`ResponseFilter`], [`ConnectionFilter`]), and one line that says which:
+//!
+//! ```
+//! use gateway_plugin_sdk::{ConfigError, Failure, Needs, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin};
+//! use gateway_plugin_sdk::needs::RequestNeed;
+//!
+//! #[derive(serde::Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! pub struct Config {
+//!     /// The pool that requests without a session are sent to.
+//!     pool: String,
+//! }
+//!
+//! /// Tags requests that carry no session.
+//! pub struct Tag {
+//!     config: Config,
+//!     session: RequestNeed,
+//! }
+//!
+//! impl Plugin for Tag {
+//!     type Config = Config;
+//!     const NAME: &'static str = "tag";
+//!     const ABOUT: &'static str = "Tags requests that carry no session.";
+//!
+//!     fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
+//!         Ok(Tag { config, session: needs.request.cookie("session") })
+//!     }
+//! }
+//!
+//! impl RequestFilter for Tag {
+//!     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+//!         if request.get(self.session).is_none() {
+//!             edits.set_header("x-pool", &self.config.pool)?;
+//!         }
+//!         Ok(None)
+//!     }
+//! }
+//!
+//! plugin!(Tag: RequestFilter);
+//! # fn main() {}
+//! ```
+//!
+//! Built for `wasm32-unknown-unknown` this is a plugin; built natively it is an ordinary library, to be tested with
+//! `cargo test` against the host in `test`.
+//!
+//! The contract behind it is `wit/policy.wit`: what the phases are, what an attribute means, what the host promises.
+
+// What `plugin!` exports bears the names of the contract, and generated code is the price of not seeing it.
+pub mod buckets;
+pub mod clock;
+mod connection;
+mod edits;
+mod facts;
+mod hooks;
+pub mod log;
+pub mod needs;
+mod plugin;
+mod request;
+mod response;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod test;
+
+#[cfg(target_arch = "wasm32")]
+#[path = "sys/wasm.rs"]
+mod sys;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "sys/native.rs"]
+mod sys;
+
+#[cfg(target_arch = "wasm32")]
+mod export;
+
+pub use connection::{Connection, TlsInfo};
+pub use edits::{EditRefused, RequestEdits, ResponseEdits};
+pub use hooks::{
+    AccessControl, Answers, ConnectionFilter, ConnectionVerdict, Failure, LimitVerdict, RateLimit, Reply, RequestFilter,
+    ResponseFilter,
+};
+pub use needs::Needs;
+pub use plugin::{ConfigError, Plugin};
+pub use request::Request;
+pub use response::Response;
+
+/// Makes a component of a plugin: `plugin!(Geo: AccessControl)`, `plugin!(Tag: RequestFilter + ResponseFilter)`.
+///
+/// Once per crate. Exports the hooks that are named and no others; the gateway calls what it finds exported. Natively the
+/// line only checks that the hooks are implemented.
+#[macro_export]
+macro_rules! plugin {
+    ($plugin:ty : $hook:ident $(+ $more:ident)*) => {
+        $crate::__hooks!($plugin; $hook $($more)*);
+    };
+}
+
+/// What `plugin!` expands to natively.
+#[cfg(not(target_arch = "wasm32"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hooks {
+    ($plugin:ty; $($hook:ident)+) => {
+        $(
+            const _: () = {
+                const fn implemented<T: $crate::$hook>() {}
+                implemented::<$plugin>()
+            };
+        )+
+    };
+}
+
+/// What `plugin!` expands to in a guest.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hooks {
+    ($plugin:ty; $($hook:ident)+) => {
+        const _: () = {
+            type Exports = $crate::__private::Exports<$plugin>;
+
+            ::std::thread_local! {
+                // A guest has one thread: this is a plain static.
+                static INSTANCE: ::std::cell::OnceCell<$plugin> = const { ::std::cell::OnceCell::new() };
+            }
+
+            impl $crate::__private::Instance for $plugin {
+                fn cell() -> &'static ::std::thread::LocalKey<::std::cell::OnceCell<Self>> {
+                    &INSTANCE
+                }
+            }
+
+            $crate::__private::lifecycle::export!(Exports with_types_in $crate::__private::lifecycle);
+            $($crate::__hook!($hook);)+
+        };
+    };
+}
+
+/// The exports of one hook.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __hook {
+    (AccessControl) => {
+        $crate::__private::predicates::export!(Exports with_types_in $crate::__private::predicates);
+    };
+    (RateLimit) => {
+        $crate::__private::limiter::export!(Exports with_types_in $crate::__private::limiter);
+    };
+    (RequestFilter) => {
+        $crate::__private::request_filter::export!(Exports with_types_in $crate::__private::request_filter);
+    };
+    (ResponseFilter) => {
+        $crate::__private::response_filter::export!(Exports with_types_in $crate::__private::response_filter);
+    };
+    (ConnectionFilter) => {
+        $crate::__private::connection_filter::export!(Exports with_types_in $crate::__private::connection_filter);
+    };
+    ($other:ident) => {
+        compile_error!(concat!(
+            "no hook `",
+            stringify!($other),
+            "`: there are AccessControl, RateLimit, RequestFilter, ResponseFilter and ConnectionFilter"
+        ));
+    };
+}
+
+/// For the macros' use.
+#[cfg(target_arch = "wasm32")]
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::export::{Exports, Instance};
+    pub use crate::sys::{connection_filter, lifecycle, limiter, predicates, request_filter, response_filter};
+}

@@ -1,1 +1,0 @@
-//! The macro behind the plugin SDK

@@ -1,0 +1,221 @@
+//! Declared needs: the attributes that the host hands over with each call.
+//!
+//! Declaring a need gives a [`Need`], the key under which the fact is read in the hook. It costs no host call to read, and
+//! a key of one phase cannot be used in another.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+/// The needs of a plugin, by phase. Filled in [`Plugin::configure`](crate::Plugin::configure).
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// For access control, rate limits and request filters.
+    pub request: List<OnRequest>,
+    /// For response filters.
+    pub response: List<OnResponse>,
+    /// For connection filters.
+    pub connection: List<OnConnection>,
+}
+
+/// The needs of one phase. Declaring the same attribute twice gives the same key.
+#[derive(Debug)]
+pub struct List<Phase> {
+    names: Vec<String>,
+    phase: PhantomData<Phase>,
+}
+
+/// The key to a fact.
+pub struct Need<Phase> {
+    index: u32,
+    phase: PhantomData<Phase>,
+}
+
+/// The key to a fact about a request.
+pub type RequestNeed = Need<OnRequest>;
+/// The key to a fact about a response or the request it answers.
+pub type ResponseNeed = Need<OnResponse>;
+/// The key to a fact about a connection.
+pub type ConnectionNeed = Need<OnConnection>;
+
+/// The phase of `predicates`, `limiter` and `request-filter`.
+#[derive(Debug)]
+pub enum OnRequest {}
+/// The phase of `response-filter`.
+#[derive(Debug)]
+pub enum OnResponse {}
+/// The phase of `connection-filter`.
+#[derive(Debug)]
+pub enum OnConnection {}
+
+/// A phase in which there is a request.
+pub trait HasRequest: sealed::Sealed {}
+impl HasRequest for OnRequest {}
+impl HasRequest for OnResponse {}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for super::OnRequest {}
+    impl Sealed for super::OnResponse {}
+}
+
+impl<Phase> List<Phase> {
+    /// The client's address: 4 or 16 bytes in network order. Read it with `ip`.
+    pub fn client_ip(&mut self) -> Need<Phase> {
+        self.need("client-ip")
+    }
+
+    /// The client's port, in decimal digits.
+    pub fn client_port(&mut self) -> Need<Phase> {
+        self.need("client-port")
+    }
+
+    /// The address that the client connected to. Read it with `ip`.
+    pub fn local_ip(&mut self) -> Need<Phase> {
+        self.need("local-ip")
+    }
+
+    /// The port that the client connected to, in decimal digits.
+    pub fn local_port(&mut self) -> Need<Phase> {
+        self.need("local-port")
+    }
+
+    /// `TLSv1.3` or `TLSv1.2`; absent without TLS.
+    pub fn tls_version(&mut self) -> Need<Phase> {
+        self.need("tls-version")
+    }
+
+    /// The server name that the client asked for, lower-case; absent when it asked for none.
+    pub fn sni(&mut self) -> Need<Phase> {
+        self.need("sni")
+    }
+
+    /// The application protocol agreed on, as `h2`; absent when none was.
+    pub fn alpn(&mut self) -> Need<Phase> {
+        self.need("alpn")
+    }
+
+    /// Any attribute by its name in the contract, for one that this version of the SDK has no method for.
+    pub fn attribute(&mut self, name: &str) -> Need<Phase> {
+        self.need(name)
+    }
+
+    fn need(&mut self, name: &str) -> Need<Phase> {
+        let index = self.names.iter().position(|known| known == name).unwrap_or_else(|| {
+            self.names.push(name.to_owned());
+            self.names.len() - 1
+        });
+        Need {
+            // A plugin that declares four thousand million needs has run out of memory before.
+            index: index as u32,
+            phase: PhantomData,
+        }
+    }
+
+    /// The names, in order: what the host is told.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn into_names(self) -> Vec<String> {
+        self.names
+    }
+
+    /// The names, in order: what the host is told.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+}
+
+impl<Phase: HasRequest> List<Phase> {
+    /// `GET`, `POST`, …
+    pub fn method(&mut self) -> Need<Phase> {
+        self.need("method")
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&mut self) -> Need<Phase> {
+        self.need("scheme")
+    }
+
+    /// The Host header or `:authority`, as sent.
+    pub fn authority(&mut self) -> Need<Phase> {
+        self.need("authority")
+    }
+
+    /// The authority's host, lower-case, without port or trailing dot.
+    pub fn host(&mut self) -> Need<Phase> {
+        self.need("host")
+    }
+
+    /// The path as sent, without the query; never decoded.
+    pub fn path(&mut self) -> Need<Phase> {
+        self.need("path")
+    }
+
+    /// The query as sent, without `?`; absent when there is none.
+    pub fn query(&mut self) -> Need<Phase> {
+        self.need("query")
+    }
+
+    /// Each value of a request header, in order.
+    pub fn header(&mut self, name: &str) -> Need<Phase> {
+        self.need(&format!("header:{}", name.to_ascii_lowercase()))
+    }
+
+    /// Each value of a cookie, in order.
+    pub fn cookie(&mut self, name: &str) -> Need<Phase> {
+        self.need(&format!("cookie:{name}"))
+    }
+
+    /// Each value of a query parameter, percent-decoded.
+    pub fn query_param(&mut self, name: &str) -> Need<Phase> {
+        self.need(&format!("query-param:{name}"))
+    }
+}
+
+impl List<OnResponse> {
+    /// The response's status, in decimal digits.
+    pub fn status(&mut self) -> ResponseNeed {
+        self.need("status")
+    }
+
+    /// Each value of a response header, in order.
+    pub fn response_header(&mut self, name: &str) -> ResponseNeed {
+        self.need(&format!("response-header:{}", name.to_ascii_lowercase()))
+    }
+}
+
+impl<Phase> Default for List<Phase> {
+    fn default() -> Self {
+        Self {
+            names: Vec::new(),
+            phase: PhantomData,
+        }
+    }
+}
+
+impl<Phase> Need<Phase> {
+    pub(crate) fn index(self) -> u32 {
+        self.index
+    }
+}
+
+impl<Phase> Clone for Need<Phase> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<Phase> Copy for Need<Phase> {}
+
+impl<Phase> PartialEq for Need<Phase> {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index
+    }
+}
+
+impl<Phase> Eq for Need<Phase> {}
+
+impl<Phase> fmt::Debug for Need<Phase> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Need({})", self.index)
+    }
+}

@@ -1,0 +1,195 @@
+//! The host interfaces, natively: the test host answers them. The shapes are those of the generated bindings.
+
+
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fact {
+    pub(crate) need: u32,
+    pub(crate) value: Vec<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Field {
+    pub(crate) name: String,
+    pub(crate) value: Vec<u8>,
+}
+
+pub(crate) mod request {
+    use super::Field;
+    use crate::test::current;
+
+    pub(crate) fn method() -> String {
+        current::request(|request| request.method.clone())
+    }
+
+    pub(crate) fn scheme() -> String {
+        current::request(|request| request.scheme().to_owned())
+    }
+
+    pub(crate) fn authority() -> String {
+        current::request(|request| request.authority.clone())
+    }
+
+    pub(crate) fn path() -> Vec<u8> {
+        current::request(|request| request.path.clone())
+    }
+
+    pub(crate) fn query() -> Option<Vec<u8>> {
+        current::request(|request| request.query.clone())
+    }
+
+    pub(crate) fn header(name: &str) -> Vec<Vec<u8>> {
+        current::request(|request| request.headers.all(name))
+    }
+
+    pub(crate) fn get_many(names: &[String]) -> Vec<Vec<Vec<u8>>> {
+        current::request(|request| names.iter().map(|name| request.headers.all(name)).collect())
+    }
+
+    pub(crate) fn headers() -> Vec<Field> {
+        current::request(|request| request.headers.fields())
+    }
+}
+
+pub(crate) mod response {
+    use super::Field;
+    use crate::test::current;
+
+    pub(crate) fn status() -> u16 {
+        current::response(|response| response.status)
+    }
+
+    pub(crate) fn header(name: &str) -> Vec<Vec<u8>> {
+        current::response(|response| response.headers.all(name))
+    }
+
+    pub(crate) fn get_many(names: &[String]) -> Vec<Vec<Vec<u8>>> {
+        current::response(|response| names.iter().map(|name| response.headers.all(name)).collect())
+    }
+
+    pub(crate) fn headers() -> Vec<Field> {
+        current::response(|response| response.headers.fields())
+    }
+}
+
+pub(crate) mod request_edits {
+    use crate::test::current;
+    use crate::test::edit::Edit;
+
+    pub(crate) fn set_header(name: &str, value: &[u8]) -> Result<(), String> {
+        current::edit_request(Edit::set(name, value))
+    }
+
+    pub(crate) fn add_header(name: &str, value: &[u8]) -> Result<(), String> {
+        current::edit_request(Edit::add(name, value))
+    }
+
+    pub(crate) fn remove_header(name: &str) -> Result<(), String> {
+        current::edit_request(Edit::remove(name))
+    }
+
+    pub(crate) fn set_path(path: &[u8]) -> Result<(), String> {
+        current::edit_request(Edit::Path(path.to_vec()))
+    }
+
+    pub(crate) fn set_query(query: Option<&[u8]>) -> Result<(), String> {
+        current::edit_request(Edit::Query(query.map(<[u8]>::to_vec)))
+    }
+}
+
+pub(crate) mod response_edits {
+    use crate::test::current;
+    use crate::test::edit::Edit;
+
+    pub(crate) fn set_header(name: &str, value: &[u8]) -> Result<(), String> {
+        current::edit_response(Edit::set(name, value))
+    }
+
+    pub(crate) fn add_header(name: &str, value: &[u8]) -> Result<(), String> {
+        current::edit_response(Edit::add(name, value))
+    }
+
+    pub(crate) fn remove_header(name: &str) -> Result<(), String> {
+        current::edit_response(Edit::remove(name))
+    }
+
+    pub(crate) fn set_status(status: u16) -> Result<(), String> {
+        current::edit_response(Edit::Status(status))
+    }
+}
+
+pub(crate) mod connection_info {
+    use crate::test::current;
+    use crate::TlsInfo;
+
+    pub(crate) struct Endpoint {
+        pub(crate) ip: Vec<u8>,
+        pub(crate) port: u16,
+    }
+
+    pub(crate) fn client() -> Endpoint {
+        current::connection(|connection| connection.client.into())
+    }
+
+    pub(crate) fn local() -> Endpoint {
+        current::connection(|connection| connection.local.into())
+    }
+
+    pub(crate) fn peer() -> Endpoint {
+        current::connection(|connection| connection.peer().into())
+    }
+
+    pub(crate) fn tls() -> Option<TlsInfo> {
+        current::connection(|connection| connection.tls.clone())
+    }
+}
+
+pub(crate) mod buckets {
+    use crate::test::current;
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Rate {
+        pub(crate) tokens: u64,
+        pub(crate) period_ms: u64,
+        pub(crate) burst: u64,
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) struct Taken {
+        pub(crate) allowed: bool,
+        pub(crate) remaining: u64,
+        pub(crate) retry_after_ms: u64,
+    }
+
+    pub(crate) fn take(bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
+        current::take(bucket, key, rate, tokens)
+    }
+}
+
+pub(crate) mod log {
+    use crate::test::current;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Level {
+        Debug,
+        Info,
+        Warn,
+        Error,
+    }
+
+    pub(crate) fn write(level: Level, message: &str) {
+        current::log(level, message);
+    }
+}
+
+pub(crate) mod clock {
+    use crate::test::current;
+
+    pub(crate) fn now_ms() -> u64 {
+        current::now_ms()
+    }
+
+    pub(crate) fn monotonic_ns() -> u64 {
+        current::monotonic_ns()
+    }
+}

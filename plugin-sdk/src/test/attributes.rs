@@ -1,0 +1,111 @@
+//! Attributes: from a name in the contract to the values that an exchange has for it.
+
+use super::current::Exchange;
+use super::head::{self, Request};
+use crate::sys::Fact;
+
+/// The facts for a list of needs.
+pub(crate) fn facts(needs: &[String], exchange: &Exchange) -> Vec<Fact> {
+    let mut facts = Vec::new();
+    for (index, need) in needs.iter().enumerate() {
+        let values = values(need, exchange);
+        facts.extend(values.into_iter().map(|value| Fact { need: index as u32, value }));
+    }
+    facts
+}
+
+#[allow(clippy::panic, reason = "tests only: the gateway would refuse to load the plugin")]
+fn values(need: &str, exchange: &Exchange) -> Vec<Vec<u8>> {
+    let connection = &exchange.connection;
+    let tls = connection.tls.as_ref();
+    let known = match need {
+        "client-ip" => Some(vec![head::bytes(connection.client.ip())]),
+        "client-port" => Some(vec![connection.client.port().to_string().into_bytes()]),
+        "local-ip" => Some(vec![head::bytes(connection.local.ip())]),
+        "local-port" => Some(vec![connection.local.port().to_string().into_bytes()]),
+        "tls-version" => Some(tls.map(|tls| tls.version.clone().into_bytes()).into_iter().collect()),
+        "sni" => Some(tls.and_then(|tls| tls.sni.clone()).map(String::into_bytes).into_iter().collect()),
+        "alpn" => Some(tls.and_then(|tls| tls.alpn.clone()).into_iter().collect()),
+        _ => None,
+    };
+    let of_request = || exchange.request.as_ref().and_then(|request| request_values(need, request));
+    let of_response = || {
+        let response = exchange.response.as_ref()?;
+        match need.split_once(':') {
+            None if need == "status" => Some(vec![response.status.to_string().into_bytes()]),
+            Some(("response-header", name)) => Some(response.headers.all(name)),
+            _ => None,
+        }
+    };
+    known
+        .or_else(of_request)
+        .or_else(of_response)
+        .unwrap_or_else(|| panic!("no attribute `{need}` in this phase: the gateway would refuse to load the plugin"))
+}
+
+fn request_values(need: &str, request: &Request) -> Option<Vec<Vec<u8>>> {
+    let authority = request.authority.as_bytes();
+    Some(match need.split_once(':') {
+        Some(("header", name)) => request.headers.all(name),
+        Some(("cookie", name)) => cookies(request, name),
+        Some(("query-param", name)) => query_params(request, name),
+        None => match need {
+            "method" => vec![request.method.clone().into_bytes()],
+            "scheme" => vec![request.scheme().into()],
+            "authority" => vec![authority.to_vec()],
+            "host" => vec![host(authority)],
+            "path" => vec![request.path.clone()],
+            "query" => request.query.clone().into_iter().collect(),
+            _ => return None,
+        },
+        Some(_) => return None,
+    })
+}
+
+/// An authority's host: lower-case, without port or trailing dot.
+pub(crate) fn host(authority: &[u8]) -> Vec<u8> {
+    let colon = authority.iter().rposition(|&byte| byte == b':');
+    let port = colon.filter(|&colon| authority[colon + 1..].iter().all(u8::is_ascii_digit));
+    let host = &authority[..port.unwrap_or(authority.len())];
+    let host = host.strip_suffix(b".").unwrap_or(host);
+    host.to_ascii_lowercase()
+}
+
+/// RFC 6265, section 4.2.1.
+fn cookies(request: &Request, name: &str) -> Vec<Vec<u8>> {
+    let headers = request.headers.values("cookie");
+    let pairs = headers.flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+    let named = pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    named.map(<[u8]>::to_vec).collect()
+}
+
+fn query_params(request: &Request, name: &str) -> Vec<Vec<u8>> {
+    let query = request.query.as_deref().unwrap_or_default();
+    let pairs = query.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty());
+    let split = pairs.map(|pair| match pair.iter().position(|&byte| byte == b'=') {
+        Some(at) => (&pair[..at], &pair[at + 1..]),
+        None => (pair, &[][..]),
+    });
+    split.filter(|(key, _)| decoded(key) == name.as_bytes()).map(|(_, value)| decoded(value)).collect()
+}
+
+/// Percent-decoding; what is not a valid escape stays as it is.
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&byte, after)) = rest.split_first() {
+        let escape = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let escape = escape.filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            Some(byte) => {
+                decoded.push(byte);
+                rest = &after[2..];
+            }
+            None => {
+                decoded.push(byte);
+                rest = after;
+            }
+        }
+    }
+    decoded
+}

@@ -1,0 +1,75 @@
+//! The configuration, as the gateway writes it.
+
+use serde::Deserialize;
+
+/// The whole of it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The predicates, in the order of their bits.
+    pub predicates: Vec<Predicate>,
+}
+
+/// A named question.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Predicate {
+    /// Its name.
+    pub name: String,
+    /// What it asks.
+    pub when: Match,
+}
+
+/// An expression over a request.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Match {
+    /// All hold; true when empty.
+    All(Vec<Match>),
+    /// One holds; false when empty.
+    Any(Vec<Match>),
+    /// It does not hold.
+    Not(Box<Match>),
+    /// The path, without the query.
+    Path(Text),
+    /// The host: exact names and `*.suffix` patterns. `*.example.net` does not match `example.net`.
+    Host(Vec<String>),
+    /// The method, exactly.
+    Method(Vec<String>),
+    /// A request header; one of its values has to pass.
+    Header(Named),
+    /// A cookie; one of its values has to pass.
+    Cookie(Named),
+    /// A query parameter, percent-decoded; one of its values has to pass.
+    Query(Named),
+    /// The client's address is in one of the networks.
+    Source(Vec<String>),
+    /// The client speaks TLS.
+    Tls,
+    /// The TLS server name: patterns as for `host`.
+    Sni(Vec<String>),
+}
+
+/// A test of a named value.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The test; none asks only that it is there.
+    pub value: Option<Text>,
+}
+
+/// A test of a text; one of the listed alternatives has to hold.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Text {
+    /// Equal to one of these.
+    Exact(Vec<String>),
+    /// Begins with one of these.
+    Prefix(Vec<String>),
+    /// Ends with one of these.
+    Suffix(Vec<String>),
+    /// One of these matches somewhere.
+    Regex(Vec<String>),
+}

@@ -1,0 +1,100 @@
+//! An expression over a request, compiled: every test knows the fact it reads and holds what it compares with.
+
+use gateway_plugin_sdk::needs::{List, OnRequest, RequestNeed};
+use gateway_plugin_sdk::{ConfigError, Request};
+
+use crate::config::{Match, Named};
+use crate::networks::Networks;
+use crate::text::{HostTest, TextTest};
+
+/// An expression.
+#[derive(Debug)]
+pub(crate) enum Expression {
+    /// All hold.
+    All(Vec<Expression>),
+    /// One holds.
+    Any(Vec<Expression>),
+    /// It does not hold.
+    Not(Box<Expression>),
+    /// One of the fact's values passes the test.
+    Fact(RequestNeed, Test),
+}
+
+/// A test of one value.
+#[derive(Debug)]
+pub(crate) enum Test {
+    /// It is there.
+    Present,
+    /// A text.
+    Text(TextTest),
+    /// A host name.
+    Host(HostTest),
+    /// An address.
+    Networks(Networks),
+}
+
+impl Expression {
+    /// Compiles what was configured; `at` is its JSON Pointer.
+    pub(crate) fn compile(when: Match, needs: &mut List<OnRequest>, at: &str) -> Result<Self, ConfigError> {
+        Ok(match when {
+            Match::All(parts) => Self::All(Self::compile_all(parts, needs, &format!("{at}/all"))?),
+            Match::Any(parts) => Self::Any(Self::compile_all(parts, needs, &format!("{at}/any"))?),
+            Match::Not(part) => Self::Not(Box::new(Self::compile(*part, needs, &format!("{at}/not"))?)),
+            Match::Path(text) => {
+                let test = TextTest::compile(text, &format!("{at}/path"))?;
+                Self::Fact(needs.path(), Test::Text(test))
+            }
+            Match::Method(methods) => Self::Fact(needs.method(), Test::Text(TextTest::exact(methods))),
+            Match::Host(patterns) => {
+                let test = HostTest::compile(patterns, &format!("{at}/host"))?;
+                Self::Fact(needs.host(), Test::Host(test))
+            }
+            Match::Sni(patterns) => {
+                let test = HostTest::compile(patterns, &format!("{at}/sni"))?;
+                Self::Fact(needs.sni(), Test::Host(test))
+            }
+            Match::Header(named) => Self::named(needs.header(&named.name), named, &format!("{at}/header"))?,
+            Match::Cookie(named) => Self::named(needs.cookie(&named.name), named, &format!("{at}/cookie"))?,
+            Match::Query(named) => Self::named(needs.query_param(&named.name), named, &format!("{at}/query"))?,
+            Match::Source(networks) => {
+                let test = Networks::compile(&networks, &format!("{at}/source"))?;
+                Self::Fact(needs.client_ip(), Test::Networks(test))
+            }
+            Match::Tls => Self::Fact(needs.tls_version(), Test::Present),
+        })
+    }
+
+    fn compile_all(parts: Vec<Match>, needs: &mut List<OnRequest>, at: &str) -> Result<Vec<Self>, ConfigError> {
+        let numbered = parts.into_iter().enumerate();
+        numbered.map(|(index, part)| Self::compile(part, needs, &format!("{at}/{index}"))).collect()
+    }
+
+    fn named(need: RequestNeed, named: Named, at: &str) -> Result<Self, ConfigError> {
+        let test = match named.value {
+            Some(text) => Test::Text(TextTest::compile(text, &format!("{at}/value"))?),
+            None => Test::Present,
+        };
+        Ok(Self::Fact(need, test))
+    }
+
+    /// Whether it holds for this request.
+    pub(crate) fn holds(&self, request: &Request<'_>) -> bool {
+        match self {
+            Self::All(parts) => parts.iter().all(|part| part.holds(request)),
+            Self::Any(parts) => parts.iter().any(|part| part.holds(request)),
+            Self::Not(part) => !part.holds(request),
+            Self::Fact(need, test) => request.all(*need).any(|value| test.passes(value)),
+        }
+    }
+}
+
+impl Test {
+    fn passes(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Present => true,
+            Self::Text(text) => text.passes(value),
+            Self::Host(host) => host.passes(value),
+            Self::Networks(networks) => networks.contain(value),
+        }
+    }
+}

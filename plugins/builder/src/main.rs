@@ -1,0 +1,39 @@
+//! `plugins/build [--out DIR]`: builds the first-party components, into `plugins/dist` unless told otherwise.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use gateway_plugins_builder::guest::Toolchain;
+use gateway_plugins_builder::manifest::{self, Entry};
+use gateway_plugins_builder::{PLUGINS, dist, source, workspace};
+
+fn main() -> Result<()> {
+    let workspace = workspace();
+    let out = match env::args().skip(1).collect::<Vec<_>>().as_slice() {
+        [] => dist(&workspace),
+        [flag, folder] if flag == "--out" => PathBuf::from(folder),
+        _ => bail!("usage: plugins/build [--out DIR]"),
+    };
+    fs::create_dir_all(&out).with_context(|| format!("{}", out.display()))?;
+    // Apart from the host's: the same crates, built by another compiler with other flags.
+    let target_dir = env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
+    let target_dir = target_dir.join("guest");
+
+    let toolchain = Toolchain::find()?;
+    println!("compiler: {}", toolchain.describe());
+    let mut entries = Vec::new();
+    for plugin in PLUGINS {
+        let component = toolchain.build(&workspace, plugin, &target_dir)?;
+        let file = manifest::file(&out, plugin);
+        fs::write(&file, &component).with_context(|| format!("{}", file.display()))?;
+        println!("{plugin}: {} bytes, {}", component.len(), file.display());
+        entries.push(Entry {
+            plugin: plugin.to_owned(),
+            file: manifest::digest_file(&file)?,
+            source: source::digest(&workspace, plugin)?,
+        });
+    }
+    manifest::write(&out, &entries)
+}

@@ -1,0 +1,149 @@
+//! Replacing a beginning, or the first match of a pattern. On bytes: what comes from the network need not be UTF-8.
+
+use gateway_plugin_sdk::ConfigError;
+use regex::bytes::{Captures, Regex, RegexBuilder};
+
+use crate::config::Replace;
+
+/// A replacement in a text.
+#[derive(Debug)]
+pub(crate) enum Replacement {
+    Prefix { from: String, to: String },
+    Regex { from: Regex, to: Vec<Part> },
+}
+
+/// A part of what a match is replaced by.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Text(String),
+    Group(usize),
+}
+
+/// What the text is, which says what may be put in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Header,
+    Path,
+}
+
+impl Replacement {
+    pub(crate) fn compile(replace: Replace, kind: Kind, at: &str) -> Result<Self, ConfigError> {
+        kind.admit(&replace.to).map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+        match (replace.prefix, replace.regex) {
+            (Some(from), None) => Ok(Self::Prefix { from, to: replace.to }),
+            (None, Some(pattern)) => {
+                let from = regex(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
+                let to = template(&replace.to, &from)
+                    .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+                Ok(Self::Regex { from, to })
+            }
+            _ => Err(ConfigError::new("one of prefix and regex says what is replaced").at(at)),
+        }
+    }
+
+    /// The text with the replacement made; none when what is replaced is not there.
+    pub(crate) fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Prefix { from, to } => {
+                let rest = text.strip_prefix(from.as_bytes())?;
+                Some([to.as_bytes(), rest].concat())
+            }
+            Self::Regex { from, to } => {
+                let captures = from.captures(text)?;
+                let matched = captures.get(0)?;
+                let mut replaced = Vec::with_capacity(text.len() + to.len() * PART_LENGTH);
+                replaced.extend_from_slice(&text[..matched.start()]);
+                write(to, &captures, &mut replaced);
+                replaced.extend_from_slice(&text[matched.end()..]);
+                Some(replaced)
+            }
+        }
+    }
+}
+
+impl Kind {
+    /// Whether a text may become part of a value of this kind.
+    fn admit(self, text: &str) -> Result<(), &'static str> {
+        let refused = match self {
+            Self::Header => text.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)),
+            Self::Path => text.bytes().any(|byte| matches!(byte, b'?' | b'#') || !byte.is_ascii_graphic()),
+        };
+        match (refused, self) {
+            (false, _) => Ok(()),
+            (true, Self::Header) => Err("a header value has no CR, LF or NUL"),
+            (true, Self::Path) => Err("a path has no `?`, `#`, white space, control or non-ASCII character; percent-encode it"),
+        }
+    }
+}
+
+fn write(to: &[Part], captures: &Captures<'_>, out: &mut Vec<u8>) {
+    for part in to {
+        match part {
+            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+            // A group that took no part in the match stands for nothing.
+            Part::Group(index) => out.extend_from_slice(captures.get(*index).map_or(&[], |group| group.as_bytes())),
+        }
+    }
+}
+
+fn regex(pattern: &str) -> Result<Regex, String> {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .size_limit(REGEX_SIZE)
+        .nest_limit(REGEX_NESTING)
+        .build()
+        .map_err(|error| error.to_string())
+}
+
+/// Parses what a match is replaced by: `$1`, `$name`, `${name}`, `$$`.
+fn template(to: &str, from: &Regex) -> Result<Vec<Part>, String> {
+    let mut parts = Vec::new();
+    let mut text = String::new();
+    let mut rest = to;
+    while let Some((before, after)) = rest.split_once('$') {
+        text.push_str(before);
+        if let Some(after) = after.strip_prefix('$') {
+            text.push('$');
+            rest = after;
+            continue;
+        }
+        let (name, after) = match after.strip_prefix('{') {
+            Some(braced) => braced.split_once('}').ok_or("a `${` without its `}`")?,
+            None => {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+                after.split_at(end)
+            }
+        };
+        if !text.is_empty() {
+            parts.push(Part::Text(std::mem::take(&mut text)));
+        }
+        parts.push(Part::Group(group(name, from)?));
+        rest = after;
+    }
+    text.push_str(rest);
+    if !text.is_empty() {
+        parts.push(Part::Text(text));
+    }
+    Ok(parts)
+}
+
+/// The group of that number or name.
+fn group(name: &str, from: &Regex) -> Result<usize, String> {
+    let number = name.parse().ok().filter(|&number: &usize| number < from.captures_len());
+    number.or_else(|| from.capture_names().position(|known| known == Some(name))).ok_or_else(|| {
+        if name.is_empty() {
+            "a dollar is written `$$`".to_owned()
+        } else {
+            format!("the pattern has no group `{name}`; where a letter follows a number, write `${{1}}a`")
+        }
+    })
+}
+
+/// Room for a part of a replacement: a guess that spares growing the buffer.
+const PART_LENGTH: usize = 16;
+
+/// Bytes of a compiled pattern: far more than a pattern written by hand takes, and little beside an instance's memory.
+const REGEX_SIZE: usize = 256 << 10;
+
+/// Depth of groups in a pattern: parsing and compiling recurse on a guest's small stack.
+const REGEX_NESTING: u32 = 32;

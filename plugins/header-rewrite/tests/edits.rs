@@ -1,0 +1,191 @@
+//! What the edits come to.
+
+use gateway_plugin_header_rewrite::HeaderRewrite;
+use gateway_plugin_sdk::test::{Host, Request, Response, Tested};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+fn rewrite(config: &Value) -> Tested<HeaderRewrite> {
+    Host::new().configure(&config.to_string()).expect("a good configuration")
+}
+
+fn request(edits: &Value, request: &Request) -> Request {
+    let filtered = rewrite(&json!({ "request": edits })).on_request(request).expect("no failure");
+    assert_eq!(filtered.reply, None);
+    filtered.request
+}
+
+fn response(edits: &Value, response: &Response) -> Response {
+    rewrite(&json!({ "response": edits })).on_response(&Request::get("/"), response).expect("no failure")
+}
+
+fn refused(edits: &Value) -> String {
+    let config = json!({ "request": edits }).to_string();
+    Host::new().configure::<HeaderRewrite>(&config).expect_err("a bad configuration").to_string()
+}
+
+fn path(edits: &Value, path: &str) -> String {
+    request(edits, &Request::get(path)).path()
+}
+
+#[test]
+fn headers_are_set_added_and_deleted() {
+    let given = Request::get("/").with_header("x-a", "1").with_header("x-a", "2").with_header("x-b", "1");
+    let edits = json!([
+        {"set-header": {"name": "X-A", "value": "new"}},
+        {"add-header": {"name": "x-b", "value": "2"}},
+        {"delete-header": {"name": "x-debug"}},
+        {"set-header": {"name": "x-c", "value": ""}},
+    ]);
+    let edited = request(&edits, &given.with_header("X-Debug", "1"));
+    assert_eq!(edited.header("x-a"), ["new"]);
+    assert_eq!(edited.header("x-b"), ["1", "2"]);
+    assert_eq!(edited.header("x-c"), [""]);
+    assert!(edited.header("x-debug").is_empty());
+}
+
+#[test]
+fn edits_of_one_header_work_on_what_the_one_before_left() {
+    let given = Request::get("/").with_header("x-a", "old");
+    let edits = json!([
+        {"add-header": {"name": "x-a", "value": "gone"}},
+        {"delete-header": {"name": "x-a"}},
+        {"add-header": {"name": "x-a", "value": "one"}},
+        {"add-header": {"name": "x-a", "value": "two"}},
+    ]);
+    assert_eq!(request(&edits, &given).header("x-a"), ["one", "two"]);
+    let edits = json!([
+        {"set-header": {"name": "x-a", "value": "abc"}},
+        {"replace-header": {"name": "x-a", "regex": "b", "to": "-"}},
+        {"add-header": {"name": "x-a", "value": "b"}},
+    ]);
+    assert_eq!(request(&edits, &given).header("x-a"), ["a-c", "b"]);
+    let edits = json!([
+        {"replace-header": {"name": "x-a", "prefix": "o", "to": "g"}},
+        {"replace-header": {"name": "x-a", "prefix": "g", "to": "b"}},
+        {"delete-header": {"name": "x-a"}},
+    ]);
+    assert!(request(&edits, &given).header("x-a").is_empty());
+}
+
+#[test]
+fn a_replacement_is_made_in_each_value() {
+    let given = Request::get("/").with_header("x-id", "a1").with_header("x-id", "b2").with_header("x-id", "a3a");
+    let edits = json!([{"replace-header": {"name": "x-id", "regex": "a(\\d)", "to": "${1}$$"}}]);
+    assert_eq!(request(&edits, &given).header("x-id"), ["1$", "b2", "3$a"]);
+    assert!(request(&edits, &Request::get("/")).header("x-id").is_empty(), "an absent header stays absent");
+}
+
+#[test]
+fn paths_are_rewritten_and_queries_left() {
+    let prefix = json!([{"rewrite-path": {"prefix": "/old/", "to": "/new/"}}]);
+    assert_eq!(path(&prefix, "/old/a/b"), "/new/a/b");
+    assert_eq!(path(&prefix, "/older"), "/older");
+    assert_eq!(request(&prefix, &Request::get("/old/x?a=/old/")).query().as_deref(), Some("a=/old/"));
+
+    let regex = json!([{"rewrite-path": {"regex": "^/u/(?<id>\\d+)/(.*)$", "to": "/$2/$id"}}]);
+    assert_eq!(path(&regex, "/u/42/edit"), "/edit/42");
+    assert_eq!(path(&regex, "/u/x/edit"), "/u/x/edit");
+
+    let both = json!([
+        {"rewrite-path": {"prefix": "/a", "to": "/b"}},
+        {"rewrite-path": {"regex": "b$", "to": "c"}},
+    ]);
+    assert_eq!(path(&both, "/a"), "/c");
+}
+
+#[test]
+fn a_rewritten_path_begins_with_a_slash() {
+    let strip = json!([{"rewrite-path": {"prefix": "/api", "to": ""}}]);
+    assert_eq!(path(&strip, "/api"), "/");
+    assert_eq!(path(&strip, "/api/x"), "/x");
+    assert_eq!(path(&strip, "/apix"), "/x");
+}
+
+#[test]
+fn responses_are_edited_and_locations_rewritten() {
+    let edits = json!([
+        {"set-header": {"name": "x-served-by", "value": "gateway"}},
+        {"delete-header": {"name": "server"}},
+        {"rewrite-location": {"prefix": "http://", "to": "https://"}},
+    ]);
+    let given = Response::new(302).with_header("Location", "http://a.example/x").with_header("Server", "s");
+    let edited = response(&edits, &given);
+    assert_eq!(edited.header("location"), ["https://a.example/x"]);
+    assert_eq!(edited.header("x-served-by"), ["gateway"]);
+    assert!(edited.header("server").is_empty());
+    assert_eq!(edited.status(), 302);
+    assert!(response(&edits, &Response::new(200)).header("location").is_empty());
+}
+
+#[test]
+fn only_what_a_replacement_sees_is_needed() {
+    let config = json!({
+        "request": [
+            {"set-header": {"name": "x-a", "value": "1"}},
+            {"replace-header": {"name": "X-B", "prefix": "a", "to": "b"}},
+            {"rewrite-path": {"prefix": "/a", "to": "/b"}},
+        ],
+        "response": [{"rewrite-location": {"prefix": "a", "to": "b"}}],
+    });
+    let plugin = rewrite(&config);
+    assert_eq!(plugin.request_needs(), ["header:x-b", "path"]);
+    assert_eq!(plugin.response_needs(), ["response-header:location"]);
+    assert!(rewrite(&json!({})).request_needs().is_empty());
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration_is_said_with_its_place() {
+    let set = |name: &str, value: &str| refused(&json!([{"set-header": {"name": name, "value": value}}]));
+    assert!(set("Host", "a").starts_with("/request/0/set-header/name: `host` belongs"));
+    assert!(set("a b", "a").starts_with("/request/0/set-header/name: "));
+    assert!(set("x-a", "a\r\nx-b: c").starts_with("/request/0/set-header/value: "));
+    let replace = |edit: Value| refused(&json!([{ "rewrite-path": edit }]));
+    assert!(replace(json!({"prefix": "/a", "to": "/b?c"})).starts_with("/request/0/to: "));
+    assert!(replace(json!({"regex": "(", "to": "/b"})).starts_with("/request/0/regex: "));
+    assert!(replace(json!({"regex": "a", "to": "$1"})).contains("no group `1`"));
+    assert!(replace(json!({"regex": "(a)", "to": "$1x"})).contains("no group `1x`"));
+    assert!(replace(json!({"regex": "a", "to": "${1"})).contains("without its `}`"));
+    assert!(replace(json!({"regex": "a", "prefix": "b", "to": ""})).contains("one of prefix and regex"));
+    assert!(replace(json!({"to": ""})).contains("one of prefix and regex"));
+}
+
+/// The steps of one header, done one by one on a list: what the plugin has to come to.
+fn naive(given: &[String], edits: &[(u8, String)]) -> Vec<String> {
+    let mut values = given.to_vec();
+    for (kind, text) in edits {
+        match kind {
+            0 => values = vec![text.clone()],
+            1 => values.push(text.clone()),
+            2 => values.clear(),
+            _ => values.iter_mut().for_each(|value| *value = value.replacen('a', text, 1)),
+        }
+    }
+    values
+}
+
+proptest! {
+    #[test]
+    fn edits_come_to_what_doing_them_one_by_one_does(
+        given in prop::collection::vec("[ab]{0,3}", 0..3),
+        edits in prop::collection::vec((0..4_u8, "[abc]{0,2}"), 0..6),
+    ) {
+        let steps: Vec<Value> = edits.iter().map(|(kind, text)| match kind {
+            0 => json!({"set-header": {"name": "x-a", "value": text}}),
+            1 => json!({"add-header": {"name": "x-a", "value": text}}),
+            2 => json!({"delete-header": {"name": "x-a"}}),
+            _ => json!({"replace-header": {"name": "x-a", "regex": "a", "to": text}}),
+        }).collect();
+        let request_given = given.iter().fold(Request::get("/"), |request, value| request.with_header("x-a", value));
+        prop_assert_eq!(request(&json!(steps), &request_given).header("x-a"), naive(&given, &edits));
+    }
+
+    /// Whatever a path holds, a rewritten one is one that the host takes.
+    #[test]
+    fn a_rewritten_path_is_a_path(given in "/[!-\"$->@-~]{0,40}") {
+        let edits = json!([{"rewrite-path": {"regex": "^/(.?)(.*)$", "to": "$2/$1"}}]);
+        let expected_tail = given.chars().nth(1).map(String::from).unwrap_or_default();
+        let rewritten = path(&edits, &given);
+        prop_assert!(rewritten.starts_with('/') && rewritten.ends_with(&format!("/{expected_tail}")), "{rewritten}");
+    }
+}
