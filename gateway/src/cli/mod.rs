@@ -1,1 +1,3 @@
-//! Stub: cli.
+//! The command line.
+
+pub mod check;

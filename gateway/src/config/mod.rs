@@ -1,4 +1,69 @@
 //! Turning KDL text into a typed, validated configuration. Knows no runtime.
+//!
+//! [`load`] reads a file, [`parse`] a text. The way of a text: `syntax` makes KDL nodes of it, `lower` makes the model of
+//! those, reading them through `reader`, which remembers what nobody asked for. All faults of a text are reported at once.
 
+mod diagnostics;
+mod json;
+mod lower;
 pub mod model;
+mod reader;
+mod suggest;
+mod syntax;
+mod units;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position};
+pub use lower::{DEFAULT_PLUGIN_CPU, MAX_ACLS};
 pub use model::*;
+
+/// Reads and checks a configuration file. Relative paths in it start at its folder.
+pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+    let name = path.display().to_string();
+    let fail = |message: String, help: &str| {
+        let error = ConfigError::new(Code::Io, message).help(help);
+        ConfigErrors::new(&name, "", vec![error])
+    };
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path);
+    // One byte more than may be, to know that there is more; a file of a device never ends.
+    let read = file.and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+    if let Err(error) = read {
+        let help = "name another file with `-c FILE`, or check that this one is there and may be read";
+        return Err(fail(format!("cannot read {name}: {error}"), help));
+    }
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let at = error.utf8_error().valid_up_to();
+            let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+            let message = format!("{name} is not UTF-8: byte {at}, in line {line}, begins no character");
+            return Err(fail(message, "save the file as UTF-8"));
+        }
+    };
+    let base_dir = path.parent().unwrap_or(Path::new(""));
+    parse(&name, &text, base_dir)
+}
+
+/// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.
+pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
+    if text.len() > MAX_BYTES {
+        let message = format!("{name} is longer than {} MiB", MAX_BYTES >> 20);
+        let error = ConfigError::new(Code::Io, message).help("move what it repeats into `defaults`");
+        return Err(ConfigErrors::new(name, "", vec![error]));
+    }
+    let result = match syntax::document(text) {
+        Ok(document) => lower::config(name, text, base_dir, &document),
+        Err(errors) => Err(errors),
+    };
+    result.map_err(|errors| ConfigErrors::new(name, text, errors))
+}
+
+/// Bytes of a configuration. Generous: a hundred thousand servers take less than half of it.
+const MAX_BYTES: usize = 16 << 20;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

@@ -68,6 +68,8 @@ pub struct Process {
     pub policy: PolicyPool,
     /// `rate-limit-table entries=…`: how many token buckets are remembered at most.
     pub max_buckets: usize,
+    /// `drain-timeout "30s"`: how long connections may go on after the signal to end.
+    pub drain_timeout: Duration,
 }
 
 /// `log "stdout" format="text"`.
@@ -144,7 +146,7 @@ pub struct Frontend {
     pub denies: Vec<Deny>,
     /// `use-backend "api" if="…"`, in order; the first that holds wins.
     pub routes: Vec<Route>,
-    /// `default-backend "app"`. Without one, a request that no route takes gets 503, as with HAProxy.
+    /// `default-backend "app"`. Without one, a request that no route takes gets 404.
     pub default_backend: Option<BackendId>,
     /// `request { … }`, in order. HTTP mode.
     pub request_edits: Vec<RequestEdit>,

@@ -1,0 +1,158 @@
+//! `gateway check`: says whether a configuration is valid, in words or as JSON.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use serde::Serialize;
+
+use crate::config::{self, ConfigErrors};
+
+/// How findings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Format {
+    /// For people, with the lines of the file.
+    #[default]
+    Text,
+    /// For programs: one JSON object, described in the reference.
+    Json,
+}
+
+/// Checks a configuration file and says how it went, on standard output. Exits with 0 when the file is valid, else with 1.
+pub fn run(path: &Path, format: Format) -> ExitCode {
+    let result = config::load(path);
+    let errors = result.as_ref().err();
+    let text = match (format, errors) {
+        (Format::Json, errors) => json(&path.display().to_string(), errors),
+        (Format::Text, None) => format!("{} is valid\n", path.display()),
+        (Format::Text, Some(errors)) => text(errors, style(&std::io::stdout())),
+    };
+    let written = std::io::stdout().write_all(text.as_bytes());
+    match (errors, written) {
+        (None, Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Writes the faults of a configuration to standard error, for people.
+pub fn print(errors: &ConfigErrors) {
+    let text = text(errors, style(&std::io::stderr()));
+    // Whoever has closed standard error does not want to know.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// How a report is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// With colours.
+    Coloured,
+    /// Without.
+    Plain,
+}
+
+/// The faults of a configuration for people: each with its lines, labels and help, and a count at the end.
+pub fn text(errors: &ConfigErrors, style: Style) -> String {
+    let theme = match style {
+        Style::Coloured => GraphicalTheme::unicode(),
+        Style::Plain => GraphicalTheme::unicode_nocolor(),
+    };
+    let mut handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_context_lines(0);
+    if style == Style::Plain {
+        handler = handler.without_syntax_highlighting();
+    }
+    let mut text = String::new();
+    for error in errors.iter() {
+        // Writing to a string does not fail; a report that cannot be drawn is still said.
+        if handler.render_report(&mut text, &errors.located(error)).is_err() {
+            text.push_str(error.message());
+        }
+        text.push('\n');
+    }
+    text.push_str(&format!("{errors}\n"));
+    text
+}
+
+/// The JSON object that `--format json` promises.
+pub fn json(file: &str, errors: Option<&ConfigErrors>) -> String {
+    let report = Report {
+        ok: errors.is_none(),
+        errors: errors.map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect()).unwrap_or_default(),
+    };
+    // Strings and numbers alone: nothing here can fail to be written.
+    let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ok: bool,
+    errors: Vec<Fault<'a>>,
+}
+
+#[derive(Serialize)]
+struct Fault<'a> {
+    code: &'static str,
+    message: &'a str,
+    help: Option<&'a str>,
+    file: &'a str,
+    #[serde(flatten)]
+    place: Place,
+    labels: Vec<Label<'a>>,
+}
+
+#[derive(Serialize)]
+struct Label<'a> {
+    text: &'a str,
+    #[serde(flatten)]
+    place: Place,
+}
+
+/// Lines and columns from 1, columns in characters, the end behind the last character; null when there is no place.
+#[derive(Serialize, Clone, Copy, Default)]
+struct Place {
+    line: Option<usize>,
+    column: Option<usize>,
+    end_line: Option<usize>,
+    end_column: Option<usize>,
+}
+
+fn fault<'a>(file: &'a str, errors: &ConfigErrors, error: &'a config::ConfigError) -> Fault<'a> {
+    let labels: Vec<Label<'a>> = error
+        .places()
+        .iter()
+        .map(|label| {
+            let (start, end) = errors.position(label.span);
+            Label {
+                text: &label.text,
+                place: Place {
+                    line: Some(start.line),
+                    column: Some(start.column),
+                    end_line: Some(end.line),
+                    end_column: Some(end.column),
+                },
+            }
+        })
+        .collect();
+    Fault {
+        code: error.kind().as_str(),
+        message: error.message(),
+        help: error.advice(),
+        file,
+        place: labels.first().map(|label| label.place).unwrap_or_default(),
+        labels,
+    }
+}
+
+/// Colours only on a terminal, and not where `NO_COLOR` is set (https://no-color.org).
+fn style(stream: &impl IsTerminal) -> Style {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    match stream.is_terminal() && !refused {
+        true => Style::Coloured,
+        false => Style::Plain,
+    }
+}
+
+/// Columns of a report: what a terminal has at least, and the same everywhere, so that reports can be compared.
+const WIDTH: usize = 100;

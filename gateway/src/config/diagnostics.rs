@@ -1,0 +1,332 @@
+//! What is wrong with a configuration: every fault at once, each with its place, a help line and a code that stays.
+
+use std::fmt;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
+
+/// Everything that is wrong with one configuration. Never empty.
+///
+/// As a [`Diagnostic`] its faults are the `related` ones, and the text they point into is its source code.
+pub struct ConfigErrors {
+    source: NamedSource<String>,
+    lines: LineIndex,
+    errors: Vec<ConfigError>,
+}
+
+/// One fault.
+#[derive(Debug, Clone)]
+pub struct ConfigError {
+    code: Code,
+    message: String,
+    labels: Vec<Label>,
+    help: Option<String>,
+}
+
+/// A place that a fault points at, and what is to be seen there. The first one of a fault is where the fault is.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// Bytes of the text.
+    pub span: SourceSpan,
+    /// What is to be seen there.
+    pub text: String,
+}
+
+/// The kind of a fault. The words are part of what `gateway check --format json` promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The file cannot be read.
+    Io,
+    /// The text is not KDL.
+    Syntax,
+    /// A node, property or argument that does not exist, or not there.
+    Unknown,
+    /// Something is said twice.
+    Duplicate,
+    /// Something has to be said and is not.
+    Missing,
+    /// A value is not one that can stand there.
+    Value,
+    /// A name that nothing has.
+    Reference,
+    /// Something does not fit the mode, or two modes do not fit.
+    Mode,
+    /// Two settings contradict each other.
+    Conflict,
+    /// Something has no effect.
+    Inert,
+}
+
+/// A position in the text, from 1, columns in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The line.
+    pub line: usize,
+    /// The column.
+    pub column: usize,
+}
+
+impl ConfigErrors {
+    /// `errors` in the order of the text; those beyond [`MAX_ERRORS`] are counted and dropped.
+    pub(super) fn new(name: &str, text: &str, mut errors: Vec<ConfigError>) -> Self {
+        errors.sort_by_key(|error| error.labels.first().map_or(0, |label| label.span.offset()));
+        let more = errors.len().saturating_sub(MAX_ERRORS);
+        errors.truncate(MAX_ERRORS);
+        if more > 0 {
+            errors.push(ConfigError::new(Code::Syntax, format!("and {more} more; only the first {MAX_ERRORS} are shown")));
+        }
+        Self {
+            source: NamedSource::new(name, text.to_owned()),
+            lines: LineIndex::new(text),
+            errors,
+        }
+    }
+
+    /// The file as it was named.
+    pub fn file(&self) -> &str {
+        self.source.name()
+    }
+
+    /// The faults, in the order of the text.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &ConfigError> {
+        self.errors.iter()
+    }
+
+    /// A fault together with the text that it points into, to be drawn on its own.
+    pub fn located<'a>(&'a self, error: &'a ConfigError) -> impl Diagnostic + 'a {
+        Located {
+            source: &self.source,
+            error,
+        }
+    }
+
+    /// Where a span begins and where it ends (the position after its last character).
+    pub fn position(&self, span: SourceSpan) -> (Position, Position) {
+        let text = self.source.inner();
+        let end = span.offset().saturating_add(span.len());
+        (self.lines.position(text, span.offset()), self.lines.position(text, end))
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.errors.len() {
+            1 => write!(f, "{}: 1 error", self.file()),
+            n => write!(f, "{}: {n} errors", self.file()),
+        }
+    }
+}
+
+/// One line a fault, for logs and failed assertions.
+impl fmt::Debug for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")?;
+        for error in &self.errors {
+            f.write_str("\n  ")?;
+            if let Some(label) = error.labels.first() {
+                let (start, _) = self.position(label.span);
+                write!(f, "{}:{}: ", start.line, start.column)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+impl Diagnostic for ConfigErrors {
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(&self.source)
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.errors.iter().map(|error| error as &dyn Diagnostic)))
+    }
+}
+
+impl ConfigError {
+    /// A fault without a place yet.
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            labels: Vec::new(),
+            help: None,
+        }
+    }
+
+    /// Points at a place.
+    pub(super) fn label(mut self, span: SourceSpan, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.labels.push(Label { span, text });
+        self
+    }
+
+    /// Says how to mend it.
+    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// As [`help`](Self::help), when there is one.
+    pub(super) fn maybe_help(mut self, help: Option<String>) -> Self {
+        self.help = help.or(self.help);
+        self
+    }
+
+    /// What kind of fault it is.
+    pub fn kind(&self) -> Code {
+        self.code
+    }
+
+    /// What is wrong, in one sentence.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// Where; the first place is where the fault is, the others what it has to do with.
+    pub fn places(&self) -> &[Label] {
+        &self.labels
+    }
+
+    /// How to mend it.
+    pub fn advice(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Diagnostic for ConfigError {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Some(Box::new(self.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        if self.labels.is_empty() {
+            return None;
+        }
+        let labels = self.labels.iter().enumerate();
+        Some(Box::new(labels.map(|(i, label)| {
+            let text = (!label.text.is_empty()).then(|| label.text.clone());
+            match i {
+                0 => LabeledSpan::new_primary_with_span(text, label.span),
+                _ => LabeledSpan::new_with_span(text, label.span),
+            }
+        })))
+    }
+}
+
+struct Located<'a> {
+    source: &'a NamedSource<String>,
+    error: &'a ConfigError,
+}
+
+impl fmt::Debug for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.error, f)
+    }
+}
+
+impl fmt::Display for Located<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.error, f)
+    }
+}
+
+impl std::error::Error for Located<'_> {}
+
+impl Diagnostic for Located<'_> {
+    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.error.code()
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        Diagnostic::help(self.error)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.error.labels()
+    }
+
+    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
+        Some(self.source)
+    }
+}
+
+impl Code {
+    /// All of them.
+    pub const ALL: [Self; 10] = [
+        Self::Io,
+        Self::Syntax,
+        Self::Unknown,
+        Self::Duplicate,
+        Self::Missing,
+        Self::Value,
+        Self::Reference,
+        Self::Mode,
+        Self::Conflict,
+        Self::Inert,
+    ];
+
+    /// The code as it is printed.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Io => "config::io",
+            Self::Syntax => "config::syntax",
+            Self::Unknown => "config::unknown",
+            Self::Duplicate => "config::duplicate",
+            Self::Missing => "config::missing",
+            Self::Value => "config::value",
+            Self::Reference => "config::reference",
+            Self::Mode => "config::mode",
+            Self::Conflict => "config::conflict",
+            Self::Inert => "config::inert",
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Where the lines of a text begin.
+pub(super) struct LineIndex(Vec<usize>);
+
+impl LineIndex {
+    pub(super) fn new(text: &str) -> Self {
+        let ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
+        Self(std::iter::once(0).chain(ends.map(|(i, _)| i + 1)).collect())
+    }
+
+    /// The line, from 1, that a byte stands in.
+    pub(super) fn line(&self, offset: usize) -> usize {
+        self.0.partition_point(|start| *start <= offset)
+    }
+
+    fn position(&self, text: &str, offset: usize) -> Position {
+        let line = self.line(offset);
+        let start = self.0.get(line - 1).copied().unwrap_or(0);
+        let before = text.get(start..offset.min(text.len())).unwrap_or("");
+        Position {
+            line,
+            column: before.chars().count() + 1,
+        }
+    }
+}
+
+/// Faults shown of one configuration. Whoever has more has pasted something else, and each costs a pass over the text to
+/// render.
+pub(super) const MAX_ERRORS: usize = 100;

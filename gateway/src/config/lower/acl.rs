@@ -1,0 +1,378 @@
+//! `acl "is-api" { path-prefix "/api/"; not { method "GET" } }`: named questions about a request.
+//!
+//! The nodes of a block have all to hold; of several values of one node, one has to.
+
+use ipnet::IpNet;
+use miette::SourceSpan;
+
+use super::{Scope, condition, edits, elsewhere, plugin, section_name};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
+use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
+use crate::config::suggest;
+
+/// What an acl's predicates need to make sense.
+#[derive(Clone, Copy)]
+pub(super) struct Setting {
+    /// The frontend's mode, and where it is said.
+    pub(super) mode: Mode,
+    pub(super) mode_span: Option<SourceSpan>,
+    /// Whether one of the frontend's binds speaks TLS.
+    pub(super) tls: bool,
+}
+
+impl Setting {
+    pub(super) fn mode_at(self) -> Option<At<Mode>> {
+        let value = self.mode;
+        self.mode_span.map(|span| At { value, span })
+    }
+}
+
+/// An acl that has been read.
+pub(super) struct ReadAcl<'a> {
+    pub(super) span: SourceSpan,
+    pub(super) name: Option<At<&'a str>>,
+    pub(super) acl: Option<Acl>,
+}
+
+/// Reads a frontend's acl.
+pub(super) fn acl<'a>(scope: &Scope<'_>, setting: Setting, mut node: Node<'a>) -> ReadAcl<'a> {
+    let origin = node.origin();
+    let span = node.span();
+    let name = section_name(&mut node, "the acl's name").filter(|name| check_name(&node, name));
+    let block = node.required_block("acl \"is-api\" { path-prefix \"/api/\" }");
+    node.finish();
+    let test = block.and_then(|block| test(scope, setting, block));
+    let acl = || {
+        Some(Acl {
+            name: name?.value.into(),
+            test: test?,
+            origin,
+        })
+    };
+    ReadAcl {
+        span,
+        name,
+        acl: acl(),
+    }
+}
+
+fn check_name(node: &Node<'_>, name: &At<&str>) -> bool {
+    let well = condition::is_word(name.value);
+    if !well {
+        let error = ConfigError::new(Code::Value, format!("an acl cannot be called {:?}", clip(name.value)));
+        let error = error.label(name.span, "could not stand in a condition");
+        node.fail(error.help("use letters, digits, `-`, `_`, `.` and `:`, and not `and`, `or` or `not`"));
+    }
+    well
+}
+
+fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>) -> Option<AclTest> {
+    let plugins = block.many("plugin");
+    if plugins.is_empty() {
+        return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all)));
+    }
+    let test = plugins.into_iter().map(|node| by_plugin(scope, setting, node)).next_back().flatten();
+    let mut alone = true;
+    for other in block.any(PREDICATES).iter().chain(&block.many("plugin")) {
+        let error = ConfigError::new(Code::Conflict, "`plugin` stands alone in its acl");
+        let error = error.label(other.span(), "not beside a plugin's predicate");
+        other.fail(error.help("make it an acl of its own, and join the two in the condition: if=\"a and b\""));
+        alone = false;
+    }
+    block.finish(elsewhere);
+    test.filter(|_| alone)
+}
+
+fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<AclTest> {
+    http_only(&node, setting);
+    let value = node.argument("the plugin's name");
+    let predicate = node.property("predicate").map(|value| value.text().map(str::to_owned));
+    node.finish();
+    let plugin = PluginId(plugin::refer(scope, &value?)?);
+    let predicate = super::or_none(predicate)?;
+    Some(AclTest::Plugin { plugin, predicate })
+}
+
+/// The nodes of a block, all of which have to hold. `depth` is how many blocks may still follow.
+fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<Match>> {
+    let mut all = Vec::new();
+    let mut well = true;
+    for node in block.any(PREDICATES) {
+        match predicate(setting, node, depth) {
+            Some(one) => all.push(one),
+            None => well = false,
+        }
+    }
+    block.finish(|name| match name {
+        "path-beg" => Some("write `path-prefix`"),
+        "path-end" => Some("write `path-suffix`"),
+        "path-reg" => Some("write `path-regex`"),
+        "src" => Some("write `source`"),
+        "and" => Some("the nodes of a block have all to hold already; `all { … }` groups them"),
+        "or" => Some("write `any { … }`"),
+        "plugin" => Some("`plugin` stands alone in its acl, and not in `not`, `any` or `all`"),
+        name => elsewhere(name),
+    });
+    well.then_some(all)
+}
+
+fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match> {
+    let name = node.name();
+    if !matches!(name, "source" | "tls" | "sni" | "not" | "any" | "all") {
+        http_only(&node, setting);
+    }
+    let result = match name {
+        "not" | "any" | "all" => nested(setting, &mut node, depth),
+        "path" => texts(&mut node, "a path", path).map(|list| Match::Path(Text::Exact(list))),
+        "path-prefix" => texts(&mut node, "a path's beginning", path).map(|list| Match::Path(Text::Prefix(list))),
+        "path-suffix" => texts(&mut node, "a path's end", path_end).map(|list| Match::Path(Text::Suffix(list))),
+        "path-regex" => texts(&mut node, "a regular expression", pattern).map(|list| Match::Path(Text::Regex(list))),
+        "host" => texts(&mut node, "a host", host).map(Match::Host),
+        "method" => texts(&mut node, "a method", method).map(Match::Method),
+        "header" => named(&mut node, "the header's name", edits::header_name).map(Match::Header),
+        "cookie" => named(&mut node, "the cookie's name", edits::token).map(Match::Cookie),
+        "query" => named(&mut node, "the parameter's name", any_name).map(Match::Query),
+        "source" => {
+            let networks = values(&mut node, "a network", network);
+            networks.map(Match::Source)
+        }
+        "tls" => {
+            needs_tls(&node, setting);
+            Some(Match::Tls)
+        }
+        _ => {
+            needs_tls(&node, setting);
+            texts(&mut node, "a server name", host).map(Match::Sni)
+        }
+    };
+    node.finish();
+    result
+}
+
+fn nested(setting: Setting, node: &mut Node<'_>, depth: usize) -> Option<Match> {
+    let kind = node.name();
+    if depth == 0 {
+        let error = ConfigError::new(Code::Value, format!("blocks of an acl are nested more than {MAX_DEPTH} deep"));
+        node.fail(error.label(node.span(), "one too many").help("name a part of it with an acl of its own"));
+        node.raw();
+        return None;
+    }
+    let block = node.required_block(&format!("{kind} {{ source \"10.0.0.0/8\" }}"))?;
+    let inner = matches(setting, block, depth - 1)?;
+    if kind != "not" && inner.len() == 1 {
+        let error = ConfigError::new(Code::Inert, format!("`{kind}` does nothing around one node"));
+        node.fail(error.label(node.span(), "has one node in it").help("write that node without it"));
+    }
+    Some(match kind {
+        "not" => Match::Not(Box::new(one_or_all(inner))),
+        "any" => Match::Any(inner),
+        _ => Match::All(inner),
+    })
+}
+
+fn one_or_all(mut all: Vec<Match>) -> Match {
+    match (all.len(), all.pop()) {
+        (1, Some(only)) => only,
+        (_, last) => {
+            all.extend(last);
+            Match::All(all)
+        }
+    }
+}
+
+/// `header "x-client" "a" "b"`, or one of `prefix=`, `suffix=`, `regex=`, or none.
+fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> Option<String>) -> Option<Named> {
+    let value = node.argument(what);
+    let name = value.and_then(|value| name(&value));
+    let exact: Vec<Value<'_>> = node.arguments("a value");
+    let mut tests = Vec::new();
+    for key in ["prefix", "suffix", "regex"] {
+        if let Some(value) = node.property(key) {
+            tests.push((key, value));
+        }
+    }
+    let places: Vec<SourceSpan> =
+        exact.first().map(Value::span).into_iter().chain(tests.iter().map(|(_, value)| value.span())).collect();
+    if let [first, second, ..] = places[..] {
+        let error = ConfigError::new(Code::Conflict, format!("`{}` tests its value in two ways", node.name()));
+        let error = error.label(second, "this").label(first, "and this");
+        node.fail(error.help("write a node for each: all nodes of a block have to hold, and `any { … }` asks for one"));
+        return None;
+    }
+    let value = match tests.pop() {
+        None if exact.is_empty() => None,
+        None => Some(Text::Exact(distinct(exact, |value| value.any_text().map(str::to_owned))?)),
+        Some(("regex", value)) => Some(Text::Regex(vec![pattern(&value)?])),
+        Some(("prefix", value)) => Some(Text::Prefix(vec![value.text()?.to_owned()])),
+        Some((_, value)) => Some(Text::Suffix(vec![value.text()?.to_owned()])),
+    };
+    Some(Named { name: name?, value })
+}
+
+fn texts(node: &mut Node<'_>, what: &'static str, read: impl Fn(&Value<'_>) -> Option<String>) -> Option<Vec<String>> {
+    values(node, what, read)
+}
+
+/// At least one value, each read and none of them twice.
+fn values<T: PartialEq>(
+    node: &mut Node<'_>,
+    what: &'static str,
+    read: impl Fn(&Value<'_>) -> Option<T>,
+) -> Option<Vec<T>> {
+    let values = node.some_arguments(what);
+    if values.is_empty() {
+        return None;
+    }
+    distinct(values, read)
+}
+
+fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+    let mut list: Vec<At<T>> = Vec::with_capacity(values.len());
+    let mut well = true;
+    for value in values {
+        let Some(read) = read(&value) else {
+            well = false;
+            continue;
+        };
+        // Quadratic, so only where that is nothing: longer lists come from machines.
+        let again = if list.len() < MAX_COMPARED { list.iter().find(|first| first.value == read) } else { None };
+        if let Some(first) = again {
+            value.context().report(said_twice("this value", first.span, value.span()));
+        }
+        list.push(value.at(read));
+    }
+    well.then(|| list.into_iter().map(|at| at.value).collect())
+}
+
+fn path(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if !text.starts_with('/') {
+        return value.fail("a path begins with `/`", "this does not", format!("write \"/{}\"", clip(text)));
+    }
+    path_end(value)
+}
+
+fn path_end(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if text.contains('?') {
+        return value.fail("the path ends before the `?`", "never part of a path", "write the query with `query`");
+    }
+    if text.chars().any(|c| c == '#' || c.is_whitespace() || c.is_control()) {
+        let help = "paths are compared as they are sent, so write it percent-encoded, as %20";
+        return value.fail("no path has this in it", "a character that cannot be there", help);
+    }
+    Some(text.to_owned())
+}
+
+fn pattern(value: &Value<'_>) -> Option<String> {
+    edits::regex(value)?;
+    value.text().map(str::to_owned)
+}
+
+fn any_name(value: &Value<'_>) -> Option<String> {
+    value.text().map(str::to_owned)
+}
+
+/// A host name or a pattern `*.example.net`, lower-case.
+fn host(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    let (star, name) = match text.strip_prefix("*.") {
+        Some(rest) => ("*.", rest),
+        None => ("", text),
+    };
+    let help = "write a name as \"www.example.net\", or a pattern as \"*.example.net\"";
+    if name.contains('*') {
+        return value.fail("a pattern's star stands for its first labels", "not here", help);
+    }
+    let is_v6 = name.starts_with('[') && name.ends_with(']');
+    if !is_v6 && let Some((_, port)) = name.split_once(':') {
+        let label = format!("the port {:?} is not part of it", clip(port));
+        return value.fail("a host is compared without its port", label, help);
+    }
+    if !name.is_ascii() {
+        return value.fail("a host name is ASCII", "is not", "write it in punycode, as \"xn--bcher-kva.example\"");
+    }
+    let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || (is_v6 && b"[]:".contains(&byte));
+    if name.is_empty() || name.starts_with('.') || name.ends_with('.') || !name.bytes().all(valid) {
+        return value.fail("this is not a host name", "cannot be one", help);
+    }
+    Some(format!("{star}{}", name.to_ascii_lowercase()))
+}
+
+fn method(value: &Value<'_>) -> Option<String> {
+    let method = edits::token(value)?;
+    let upper = method.to_ascii_uppercase();
+    if upper != method && METHODS.contains(&upper.as_str()) {
+        let help = format!("write {upper:?}");
+        return value.fail("methods are compared with their case", format!("nobody sends {method:?}"), help);
+    }
+    if upper == method && !METHODS.contains(&method.as_str()) {
+        // Unknown methods are fine unless they look like a slip.
+        if let Some(near) = suggest::nearest(&method, METHODS.iter().copied()) {
+            return value.fail(format!("{method:?} is not a common method"), "a slip?", format!("did you mean `{near}`?"));
+        }
+    }
+    Some(method)
+}
+
+/// `10.0.0.0/8`, or an address alone.
+fn network(value: &Value<'_>) -> Option<IpNet> {
+    let text = value.text()?;
+    let help = "write a network as \"10.0.0.0/8\" or \"fd00::/8\", or an address alone";
+    let network = match text.parse::<IpNet>() {
+        Ok(network) => network,
+        Err(_) => match text.parse::<std::net::IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => return value.fail("this is not a network", "neither an address nor a network", help),
+        },
+    };
+    if network.trunc() != network {
+        let message = format!("{} has bits set behind its first {}", network.addr(), network.prefix_len());
+        return value.fail(message, "outside the network's prefix", format!("write \"{}\"", network.trunc()));
+    }
+    Some(network)
+}
+
+fn needs_tls(node: &Node<'_>, setting: Setting) {
+    if !setting.tls {
+        let error = ConfigError::new(Code::Inert, format!("`{}` never holds here", node.name()));
+        let error = error.label(node.span(), "no `bind` of this frontend speaks TLS");
+        node.fail(error.help("give a bind a certificate: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }"));
+    }
+}
+
+fn http_only(node: &Node<'_>, setting: Setting) {
+    if setting.mode == Mode::Tcp {
+        let error = ConfigError::new(Code::Mode, format!("`{}` needs HTTP mode", node.name()));
+        let mut error = error.label(node.span(), "asks about a request");
+        if let Some(mode) = setting.mode_span {
+            error = error.label(mode, "the mode is TCP because of this");
+        }
+        node.fail(error.help("in TCP mode an acl can ask about `source`, `tls` and `sni`"));
+    }
+}
+
+const PREDICATES: &[&str] = &[
+    "path",
+    "path-prefix",
+    "path-suffix",
+    "path-regex",
+    "host",
+    "method",
+    "header",
+    "cookie",
+    "query",
+    "source",
+    "tls",
+    "sni",
+    "not",
+    "any",
+    "all",
+];
+/// Methods that are registered and used; others may be written too.
+const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+/// Each level is a frame of the component's stack, which is small.
+const MAX_DEPTH: usize = 16;
+/// Values of one node that are compared with each other.
+const MAX_COMPARED: usize = 200;

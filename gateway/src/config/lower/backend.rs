@@ -1,0 +1,193 @@
+//! `backend "app" { … }`: servers and how one is chosen.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use miette::SourceSpan;
+
+use super::bind::{Port, socket_address};
+use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Backend, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts};
+use crate::config::reader::{At, Context, Node, Value, clip, said_twice};
+
+/// What others have to know of a backend.
+pub(super) struct Known {
+    /// Its mode.
+    pub(super) mode: Mode,
+    /// Where that is said, when it is.
+    pub(super) mode_span: Option<SourceSpan>,
+}
+
+/// Reads a backend and makes it known.
+pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backend> {
+    let ctx = scope.ctx;
+    let origin = node.origin();
+    let span = node.span();
+    let name = section_name(&mut node, "the backend's name");
+    let inherited = scope.defaults.of(&mut node);
+    let mut block = node.required_block("backend \"app\" { server \"app-1\" \"10.0.0.1:8080\" }");
+    node.finish();
+
+    let own = block.as_mut().map(|block| Settings::read(block, Place::Backend, inherited.mode));
+    let own = own.unwrap_or_default();
+    let mode_at = own.mode.or(inherited.mode);
+    let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
+    if let Some(name) = name {
+        let mode_span = mode_at.map(|mode| mode.span);
+        scope.backends.add(ctx, name, Known { mode, mode_span });
+    }
+    let mut block = block?;
+
+    let nodes = block.many("server");
+    if nodes.is_empty() {
+        let error = ConfigError::new(Code::Missing, "this backend has no server");
+        ctx.report(error.label(span, "serves nothing").help("write one: server \"app-1\" \"10.0.0.1:8080\""));
+    }
+    let servers = servers(nodes);
+    let check = block.one("check");
+    report_idle_servers(ctx, &servers, check.is_some());
+    let check = check.map(check::check);
+    let request = block.one("request").inspect(|node| http_only(node, mode_at));
+    let request_edits = edits::request(request);
+    let response = block.one("response").inspect(|node| http_only(node, mode_at));
+    let response_edits = edits::response(response);
+    block.finish(elsewhere);
+
+    let close = own.server_close.or(inherited.server_close).filter(|close| close.value);
+    if let (Some(close), Some(pool)) = (close, own.pool.span()) {
+        let error = ConfigError::new(Code::Inert, "`pool` does nothing with `server-close`");
+        let error = error.label(pool, "no connection is kept").label(close.span, "because of this");
+        ctx.report(error.help("one of them has to go; `server-close \"off\"` undoes what defaults say"));
+    }
+    Some(Backend {
+        name: name?.value.into(),
+        mode,
+        balance: own.balance.or(inherited.balance).map_or(DEFAULT_BALANCE, |balance| balance.value),
+        servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
+        timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        check: or_none(check)?,
+        server_close: close.is_some(),
+        pool: pool(&own.pool, &inherited.pool),
+        request_edits,
+        response_edits,
+        origin,
+    })
+}
+
+/// A server that has been read, and where what is said of it stands.
+struct ReadServer {
+    server: Option<Server>,
+    span: SourceSpan,
+    backup: Option<SourceSpan>,
+    weight: Option<At<u16>>,
+}
+
+fn servers(nodes: Vec<Node<'_>>) -> Vec<ReadServer> {
+    let mut names: HashMap<String, SourceSpan> = HashMap::new();
+    nodes.into_iter().map(|node| server(node, &mut names)).collect()
+}
+
+fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadServer {
+    let span = node.span();
+    let backup = node.flag("backup");
+    let name = section_name(&mut node, "the server's name");
+    if let Some(name) = name {
+        match names.get(name.value) {
+            Some(first) => {
+                let error = said_twice(&format!("the server {:?}", clip(name.value)), *first, name.span);
+                node.fail(error.help("give one of them another name"));
+            }
+            None => {
+                names.insert(name.value.to_owned(), name.span);
+            }
+        }
+    }
+    let address = node.argument("the server's address").and_then(|value| address(&value));
+    let weight = node.property("weight").map(|value| {
+        let weight = u16::try_from(value.integer(0..=u64::from(MAX_WEIGHT))?).ok()?;
+        Some(value.at(weight))
+    });
+    node.finish();
+    let server = || {
+        Some(Server {
+            name: name?.value.into(),
+            address: address?,
+            weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
+            backup: backup.is_some(),
+        })
+    };
+    ReadServer {
+        server: server(),
+        span,
+        backup,
+        weight: weight.flatten(),
+    }
+}
+
+fn address(value: &Value<'_>) -> Option<ServerAddress> {
+    match value.text()? {
+        "echo" => Some(ServerAddress::Echo),
+        _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
+    }
+}
+
+/// Reports what keeps servers from ever doing anything.
+fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: bool) {
+    let Some(first) = servers.first() else { return };
+    let backup = servers.iter().find_map(|server| server.backup);
+    if let Some(backup) = backup {
+        let error = if servers.iter().all(|server| server.backup.is_some()) {
+            let error = ConfigError::new(Code::Inert, "`backup` does nothing: every server of this backend is one");
+            error.label(backup, "of no other server").help("leave it out of the servers that are to be used first")
+        } else if !has_check {
+            let error = ConfigError::new(Code::Inert, "this backup is never used: without a `check`, every server is taken as up");
+            error.label(backup, "used when no other server is up").help("write how health is known: check \"tcp\" interval=\"2s\"")
+        } else {
+            return report_weights(ctx, servers, first);
+        };
+        ctx.report(error);
+    }
+    report_weights(ctx, servers, first);
+}
+
+fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer) {
+    if servers.iter().all(|server| server.weight.is_some_and(|weight| weight.value == 0)) {
+        let error = ConfigError::new(Code::Conflict, "every server of this backend has weight 0");
+        let span = first.weight.map_or(first.span, |weight| weight.span);
+        ctx.report(error.label(span, "gets no work").help("give one of them a weight of 1 or more"));
+    }
+}
+
+fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ServerTimeouts {
+    let connect = own.connect.or(inherited.connect);
+    let server = own.server.or(inherited.server);
+    ServerTimeouts {
+        connect: connect.map_or(DEFAULT_CONNECT_TIMEOUT, |timeout| timeout.value),
+        server: server.map_or(DEFAULT_SERVER_TIMEOUT, |timeout| timeout.value),
+    }
+}
+
+fn pool(own: &PoolSettings, inherited: &PoolSettings) -> Pool {
+    let max_idle = own.max_idle.or(inherited.max_idle);
+    let idle_timeout = own.idle_timeout.or(inherited.idle_timeout);
+    Pool {
+        max_idle: max_idle.map_or(DEFAULT_MAX_IDLE, |value| value.value),
+        idle_timeout: idle_timeout.map_or(DEFAULT_IDLE_TIMEOUT, |value| value.value),
+    }
+}
+
+/// Fair without knowing anything of the servers.
+const DEFAULT_BALANCE: Balance = Balance::RoundRobin;
+const DEFAULT_WEIGHT: u16 = 1;
+/// As HAProxy's; the smooth algorithms stay exact far above it.
+const MAX_WEIGHT: u16 = 256;
+/// Two lost SYNs (retried after 1 s and 3 s) and a little.
+const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that says nothing for half a minute rarely says anything later.
+const DEFAULT_SERVER_TIMEOUT: Duration = Duration::from_secs(30);
+/// Per server and worker: as many as a worker commonly has under way to one server.
+const DEFAULT_MAX_IDLE: usize = 64;
+/// Below the keep-alive time of common servers (nginx 75 s, Node 5 s apart), so that we close first.
+const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);

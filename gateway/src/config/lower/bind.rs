@@ -1,0 +1,126 @@
+//! `bind "127.0.0.1:8080" { tls cert="…" key="…" }`, and addresses in general.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use miette::SourceSpan;
+
+use super::{elsewhere, or_none};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Bind, BindTls};
+use crate::config::reader::{Context, Node, Value};
+
+/// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
+/// between two owners at random, since every worker shares its port.
+#[derive(Default)]
+pub(super) struct Binds {
+    taken: HashMap<SocketAddr, SourceSpan>,
+}
+
+impl Binds {
+    /// The address that a value says, when nobody has it yet.
+    pub(super) fn take(&mut self, value: &Value<'_>) -> Option<SocketAddr> {
+        let address = socket_address(value, Port::Any)?;
+        if address.port() == 0 {
+            return Some(address);
+        }
+        if let Some(first) = self.taken.insert(address, value.span()) {
+            let error = ConfigError::new(Code::Duplicate, format!("{address} is listened on twice"));
+            let error = error.label(value.span(), "again here").label(first, "already taken here");
+            value.context().report(error.help("give one of them another port"));
+            return None;
+        }
+        Some(address)
+    }
+}
+
+/// Reads a frontend's `bind`.
+pub(super) fn bind(binds: &mut Binds, mut node: Node<'_>) -> Option<Bind> {
+    let origin = node.origin();
+    let address = node.argument("an address").and_then(|value| binds.take(&value));
+    let tls = match node.block() {
+        Some(mut block) => {
+            let tls = block.one("tls").map(tls);
+            block.finish(elsewhere);
+            tls
+        }
+        None => None,
+    };
+    node.finish();
+    Some(Bind {
+        address: address?,
+        tls: or_none(tls)?,
+        origin,
+    })
+}
+
+/// Reports that there is no `bind`.
+pub(super) fn require(ctx: &Context<'_>, whose: &str, span: SourceSpan, binds: &[Node<'_>]) {
+    if binds.is_empty() {
+        let error = ConfigError::new(Code::Missing, format!("{whose} needs a `bind`"));
+        let error = error.label(span, "listens nowhere");
+        ctx.report(error.help("write where clients connect to: bind \"127.0.0.1:8080\""));
+    }
+}
+
+/// Whether port 0 means something.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Port {
+    /// It asks the system for a free one.
+    Any,
+    /// There is nothing there.
+    Set,
+}
+
+/// An IP address and a port. Names are not looked up: what they mean could change while they are being used.
+pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr> {
+    let text = value.text()?;
+    let title = value.title();
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        if address.port() == 0 && port == Port::Set {
+            return value.fail(format!("{title} has port 0"), "nothing can be there", "write the port it listens on");
+        }
+        return Some(address);
+    }
+    let message = format!("{title} has to be an IP address and a port");
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        let example = SocketAddr::new(ip, 8080);
+        return value.fail(message, "the port is missing", format!("write it behind the address, as \"{example}\""));
+    }
+    let (host, number) = text.rsplit_once(':').unwrap_or((text, ""));
+    if host.parse::<std::net::Ipv6Addr>().is_ok() {
+        let help = format!("write the address in brackets: \"[{host}]:{number}\"");
+        return value.fail(message, "an IPv6 address without brackets", help);
+    }
+    if host.is_empty() || host == "*" {
+        let help = "write \"0.0.0.0:PORT\" for all IPv4 addresses, \"[::]:PORT\" for all of IPv6";
+        return value.fail(message, "the address is missing", help);
+    }
+    let trimmed = host.trim_start_matches('[').trim_end_matches(']');
+    if trimmed.parse::<IpAddr>().is_ok() {
+        return value.fail(message, "the port is not one", "a port is a number from 0 to 65535");
+    }
+    if text.contains("://") {
+        return value.fail(message, "this is a URL", "write the address and the port alone, as \"10.0.0.1:8080\"");
+    }
+    if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        let label = "not an IPv4 address";
+        return value.fail(message, label, "it has four numbers from 0 to 255, as \"10.0.0.1:8080\"");
+    }
+    value.fail(
+        message,
+        "host names are not looked up",
+        "write the IP address that the name has, as \"10.0.0.1:8080\"",
+    )
+}
+
+fn tls(mut node: Node<'_>) -> Option<BindTls> {
+    let cert = node.required_property("cert", "tls cert=\"bundle.pem\" key=\"key.pem\"");
+    let cert = cert.and_then(|value| Some(value.context().path(value.text()?)));
+    let key = node.property("key").map(|value| Some(value.context().path(value.text()?)));
+    node.finish();
+    Some(BindTls {
+        cert: cert?,
+        key: or_none(key)?,
+    })
+}

@@ -1,0 +1,351 @@
+//! `request { … }` and `response { … }`: edits of heads, and the rules for header names, values and regular expressions.
+
+use miette::SourceSpan;
+use regex::bytes::{Regex, RegexBuilder};
+
+use super::elsewhere;
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
+use crate::config::reader::{Context, Node, Value, clip};
+
+/// Reads a section's `request { … }`.
+pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
+    let Some(mut node) = node else { return Vec::new() };
+    let block = node.required_block("request { set-header \"X-Pool\" \"api\" }");
+    let ctx = node.ctx;
+    node.finish();
+    let Some(mut block) = block else { return Vec::new() };
+    let mut edits = Vec::new();
+    let mut touched = Vec::new();
+    for mut node in block.any(&["set-header", "add-header", "delete-header", "replace-header", "rewrite-path"]) {
+        let edit = match node.name() {
+            "rewrite-path" => rewrite_path(&mut node).map(RequestEdit::RewritePath),
+            _ => header_edit(&mut node, &mut touched).map(RequestEdit::from),
+        };
+        node.finish();
+        edits.extend(edit);
+    }
+    block.finish(|name| match name {
+        "rewrite-location" => Some("`rewrite-location` edits responses: it stands in `response { … }`"),
+        name => elsewhere(name),
+    });
+    report_overridden(ctx, &touched);
+    edits
+}
+
+/// Reads a section's `response { … }`.
+pub(super) fn response(node: Option<Node<'_>>) -> Vec<ResponseEdit> {
+    let Some(mut node) = node else { return Vec::new() };
+    let block = node.required_block("response { delete-header \"Server\" }");
+    let ctx = node.ctx;
+    node.finish();
+    let Some(mut block) = block else { return Vec::new() };
+    let mut edits = Vec::new();
+    let mut touched = Vec::new();
+    for mut node in block.any(&["set-header", "add-header", "delete-header", "replace-header", "rewrite-location"]) {
+        let edit = match node.name() {
+            "rewrite-location" => replace(&mut node, "rewrite-location prefix=\"http://\" to=\"https://\"")
+                .map(|(replace, _)| ResponseEdit::RewriteLocation(replace)),
+            _ => header_edit(&mut node, &mut touched).map(ResponseEdit::from),
+        };
+        node.finish();
+        edits.extend(edit);
+    }
+    block.finish(|name| match name {
+        "rewrite-path" => Some("`rewrite-path` edits requests: it stands in `request { … }`"),
+        name => elsewhere(name),
+    });
+    report_overridden(ctx, &touched);
+    edits
+}
+
+/// A header's name, lower-case, whatever is done with it.
+pub(super) fn header_name(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    match http::HeaderName::from_bytes(text.as_bytes()) {
+        Ok(name) => Some(name.as_str().to_owned()),
+        Err(_) => value.fail(
+            format!("{:?} is not a header's name", clip(text)),
+            "has characters that a name cannot have",
+            "a name has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.1)",
+        ),
+    }
+}
+
+/// A token of RFC 9110, as a method or a cookie's name.
+pub(super) fn token(value: &Value<'_>) -> Option<String> {
+    let text = value.text()?;
+    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+        return Some(text.to_owned());
+    }
+    value.fail(
+        format!("{} cannot be {:?}", value.title(), clip(text)),
+        "has characters that cannot be there",
+        "it has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.6.2)",
+    )
+}
+
+/// A regular expression that compiles.
+pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
+    let text = value.text()?;
+    if text.len() > MAX_REGEX {
+        let message = format!("a regular expression has at most {MAX_REGEX} bytes");
+        return value.fail(message, "longer than that", "split it into several, or match a prefix first");
+    }
+    match RegexBuilder::new(text).unicode(false).size_limit(REGEX_SIZE).nest_limit(REGEX_NESTING).build() {
+        Ok(regex) => Some(regex),
+        Err(regex::Error::CompiledTooBig(_)) => value.fail(
+            "this regular expression is too large when compiled",
+            format!("takes more than {} KiB", REGEX_SIZE >> 10),
+            "use smaller repetitions: x{1,1000} is a thousand copies of x",
+        ),
+        Err(error) => {
+            // The crate draws its own picture of the place; its last line says what is wrong.
+            let text = error.to_string();
+            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            value.fail(
+                "this is not a regular expression",
+                why,
+                "the syntax is that of Rust's regex crate: https://docs.rs/regex/#syntax",
+            )
+        }
+    }
+}
+
+/// An edit of one header, of either kind of message.
+enum HeaderEdit {
+    Set(HeaderValue),
+    Add(HeaderValue),
+    Delete(HeaderName),
+    Replace(HeaderReplace),
+}
+
+impl From<HeaderEdit> for RequestEdit {
+    fn from(edit: HeaderEdit) -> Self {
+        match edit {
+            HeaderEdit::Set(edit) => Self::SetHeader(edit),
+            HeaderEdit::Add(edit) => Self::AddHeader(edit),
+            HeaderEdit::Delete(edit) => Self::DeleteHeader(edit),
+            HeaderEdit::Replace(edit) => Self::ReplaceHeader(edit),
+        }
+    }
+}
+
+impl From<HeaderEdit> for ResponseEdit {
+    fn from(edit: HeaderEdit) -> Self {
+        match edit {
+            HeaderEdit::Set(edit) => Self::SetHeader(edit),
+            HeaderEdit::Add(edit) => Self::AddHeader(edit),
+            HeaderEdit::Delete(edit) => Self::DeleteHeader(edit),
+            HeaderEdit::Replace(edit) => Self::ReplaceHeader(edit),
+        }
+    }
+}
+
+/// An edit that has been read: which header, where, and whether it forgets what earlier ones did.
+struct Touched {
+    name: String,
+    span: SourceSpan,
+    overrides: bool,
+}
+
+fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<HeaderEdit> {
+    let kind = node.name();
+    let value = node.argument("the header's name");
+    let name = value.and_then(|value| editable_header(&value));
+    let edit = match kind {
+        "set-header" | "add-header" => {
+            let value = node.argument("the header's value").and_then(|value| header_value(&value));
+            let edit = HeaderValue {
+                name: name.clone()?,
+                value: value?,
+            };
+            match kind {
+                "set-header" => HeaderEdit::Set(edit),
+                _ => HeaderEdit::Add(edit),
+            }
+        }
+        "delete-header" => HeaderEdit::Delete(HeaderName { name: name.clone()? }),
+        _ => {
+            let (replace, to) = replace(node, "replace-header \"X-Id\" regex=\"^a\" to=\"b\"")?;
+            // What a capture brings was in the header already; what is written here has to be able to be there.
+            check_value(&to, &replace.to)?;
+            HeaderEdit::Replace(HeaderReplace {
+                name: name.clone()?,
+                replace,
+            })
+        }
+    };
+    touched.push(Touched {
+        name: name?,
+        span: value?.span(),
+        overrides: matches!(edit, HeaderEdit::Set(_) | HeaderEdit::Delete(_)),
+    });
+    Some(edit)
+}
+
+/// An edit that a later one in the same block undoes has no effect.
+fn report_overridden(ctx: &Context<'_>, touched: &[Touched]) {
+    for (i, edit) in touched.iter().enumerate() {
+        let mut later = touched[i + 1..].iter();
+        if let Some(last) = later.find(|later| later.overrides && later.name == edit.name) {
+            let error = ConfigError::new(Code::Inert, format!("this edit of `{}` has no effect", edit.name));
+            let error = error.label(edit.span, "edited here").label(last.span, "and overridden here");
+            ctx.report(error.help("one of them has to go"));
+        }
+    }
+}
+
+/// A header's name that an edit may name: not one that belongs to the connection or the framing.
+fn editable_header(value: &Value<'_>) -> Option<String> {
+    let name = header_name(value)?;
+    let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
+        return Some(name);
+    };
+    value.fail(format!("`{name}` cannot be edited"), *why, "the gateway writes this header itself")
+}
+
+fn header_value(value: &Value<'_>) -> Option<String> {
+    let text = value.any_text()?;
+    check_value(value, text)?;
+    Some(text.to_owned())
+}
+
+fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
+    if http::HeaderValue::from_bytes(text.as_bytes()).is_err() {
+        let help = "a header's value has no control characters but tabs";
+        return value.fail("this cannot be a header's value", "has a character that cannot be there", help);
+    }
+    if text.trim_matches([' ', '\t']) != text {
+        let help = "white space around a value is not part of it (RFC 9110, section 5.5): leave it out";
+        return value.fail("a header's value neither begins nor ends with white space", "does", help);
+    }
+    Some(())
+}
+
+/// `prefix="…" to="…"` or `regex="…" to="…"`; also the value that `to=` was.
+fn replace<'a>(node: &mut Node<'a>, example: &str) -> Option<(Replace, Value<'a>)> {
+    let prefix = node.property("prefix");
+    let regex = node.property("regex");
+    let to = node.required_property("to", example);
+    let text = to.and_then(|to| to.any_text());
+    match (prefix, regex) {
+        (Some(prefix), Some(regex)) => {
+            let error = ConfigError::new(Code::Conflict, format!("`{}` has both `prefix=` and `regex=`", node.name()));
+            let error = error.label(regex.span(), "this").label(prefix.span(), "and this");
+            node.fail(error.help("one of them has to go"));
+            None
+        }
+        (None, None) => {
+            let error = ConfigError::new(Code::Missing, format!("`{}` needs `prefix=` or `regex=`", node.name()));
+            node.fail(error.label(node.span(), "replaces nothing").help(format!("write {example}")));
+            None
+        }
+        (Some(prefix), None) => {
+            let from = ReplaceFrom::Prefix(prefix.text()?.to_owned());
+            let to_text = text?.to_owned();
+            Some((Replace { from, to: to_text }, to?))
+        }
+        (None, Some(pattern)) => {
+            let compiled = self::regex(&pattern)?;
+            check_captures(&to?, text?, &compiled)?;
+            let from = ReplaceFrom::Regex(pattern.text()?.to_owned());
+            let to_text = text?.to_owned();
+            Some((Replace { from, to: to_text }, to?))
+        }
+    }
+}
+
+fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
+    let (replace, to) = replace(node, "rewrite-path prefix=\"/old/\" to=\"/new/\"")?;
+    let prefix = match &replace.from {
+        ReplaceFrom::Prefix(prefix) => Some(prefix),
+        ReplaceFrom::Regex(_) => None,
+    };
+    if prefix.is_some_and(|prefix| !prefix.starts_with('/')) {
+        return to.fail("a path begins with `/`", "the prefix before this does not", "write the prefix from its first slash");
+    }
+    if prefix.is_some() && !replace.to.starts_with('/') {
+        return to.fail("a path begins with `/`", "this does not", "write the new path from its first slash");
+    }
+    if replace.to.chars().any(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control()) {
+        let help = "write `?`, `#` and spaces percent-encoded, as %3F, %23 and %20";
+        return to.fail("this cannot be part of a path", "has a character that cannot be there", help);
+    }
+    Some(replace)
+}
+
+/// Every `$1` and `${name}` has to be a capture of the expression: one that is not reads as nothing.
+fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
+    let mut rest = text;
+    while let Some(at) = rest.find('$') {
+        let start = text.len() - rest.len() + at;
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('$') {
+            rest = after;
+            continue;
+        }
+        let (name, length) = match rest.strip_prefix('{') {
+            Some(inner) => match inner.find('}') {
+                Some(end) => (&inner[..end], end + 3),
+                None => ("", 2),
+            },
+            None => {
+                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                (&rest[..end], end + 1)
+            }
+        };
+        let known = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|known| known == name),
+        };
+        if !known {
+            let (message, help) = match name {
+                "" => ("this dollar names no capture".to_owned(), "write `$$` for a dollar".to_owned()),
+                name => {
+                    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
+                    let help = match digits {
+                        0 => format!("the expression has {}", captures(regex)),
+                        n if n < name.len() => format!("write ${{{}}}{} when the number ends there", &name[..n], &name[n..]),
+                        _ => format!("the expression has {}", captures(regex)),
+                    };
+                    (format!("the expression has no capture {:?}", clip(name)), help)
+                }
+            };
+            let error = ConfigError::new(Code::Reference, message);
+            to.context().report(error.label(to.part(start, length), "reads as nothing").help(help));
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn captures(regex: &Regex) -> String {
+    match regex.captures_len() - 1 {
+        0 => "no captures: put what you need in parentheses".to_owned(),
+        1 => "one capture, `$1`".to_owned(),
+        n => format!("{n} captures, `$1` to `${n}`"),
+    }
+}
+
+/// Headers that no edit may name, as in the contract's `request-edits`, and why.
+const REFUSED_HEADERS: &[(&str, &str)] = &[
+    ("connection", "belongs to the connection, not to the message"),
+    ("content-length", "says how the message is framed"),
+    ("host", "says where the request goes"),
+    ("keep-alive", "belongs to the connection, not to the message"),
+    ("proxy-authenticate", "belongs to the connection, not to the message"),
+    ("proxy-authorization", "belongs to the connection, not to the message"),
+    ("proxy-connection", "belongs to the connection, not to the message"),
+    ("te", "belongs to the connection, not to the message"),
+    ("trailer", "says how the message is framed"),
+    ("transfer-encoding", "says how the message is framed"),
+    ("upgrade", "belongs to the connection, not to the message"),
+];
+
+/// Bytes of a regular expression.
+const MAX_REGEX: usize = 4_096;
+/// Bytes of a compiled one: each is compiled again in every instance of the component that runs it.
+const REGEX_SIZE: usize = 256 << 10;
+/// Groups in groups.
+const REGEX_NESTING: u32 = 64;

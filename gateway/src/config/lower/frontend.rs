@@ -1,0 +1,306 @@
+//! `frontend "web" { … }`: where clients arrive and what is decided about them.
+
+use std::time::Duration;
+
+use miette::SourceSpan;
+
+use super::acl::{ReadAcl, Setting};
+use super::condition::When;
+use super::names::Names;
+use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
+use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{
+    AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
+};
+use crate::config::reader::{At, Node, Value, said_twice};
+use crate::config::units;
+
+/// Reads a frontend.
+pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Frontend> {
+    let ctx = scope.ctx;
+    let origin = node.origin();
+    let span = node.span();
+    let name = section_name(&mut node, "the frontend's name");
+    if let Some(name) = name {
+        scope.frontends.add(ctx, name, ());
+    }
+    let inherited = scope.defaults.of(&mut node);
+    let block = node.required_block("frontend \"web\" { bind \"127.0.0.1:8080\"; default-backend \"app\" }");
+    node.finish();
+    let mut block = block?;
+
+    let own = Settings::read(&mut block, Place::Frontend, inherited.mode);
+    let mode_at = own.mode.or(inherited.mode);
+    let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
+    let binds = block.many("bind");
+    bind::require(ctx, "this frontend", span, &binds);
+    let says_tls = binds.iter().any(Node::has_block);
+    let binds: Vec<_> = binds.into_iter().map(|node| bind::bind(&mut scope.binds, node)).collect();
+    let setting = Setting {
+        mode,
+        mode_span: mode_at.map(|mode| mode.span),
+        tls: says_tls,
+    };
+
+    let mut names = Names::new("acl");
+    let mut acls = Vec::new();
+    for node in block.many("acl") {
+        let read = acl::acl(scope, setting, node);
+        match read.name {
+            Some(name) => names.add(ctx, name, ()),
+            // Keeps the positions of the names those of the acls.
+            None => names.skip(read.span, ()),
+        }
+        acls.push(read);
+    }
+    report_too_many_acls(scope, &acls);
+    let limits = limits(scope, setting, block.many("limit"));
+    let denies = denies(&names, setting, block.many("deny"));
+    let routes = routes(scope, setting, &names, block.many("use-backend"));
+    let default_backend = block.one("default-backend").map(|node| default_backend(scope, setting, node));
+    let plugins = plugins(scope, block.many("use-plugin"));
+    let request = block.one("request").inspect(|node| http_only(node, mode_at));
+    let request_edits = edits::request(request);
+    let response = block.one("response").inspect(|node| http_only(node, mode_at));
+    let response_edits = edits::response(response);
+    block.finish(elsewhere);
+
+    names.report_unused(ctx, "no condition of this frontend names it");
+    if routes.is_empty() && default_backend.is_none() {
+        let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
+        let error = error.label(span, "serves nothing");
+        ctx.report(error.help("write where requests go: default-backend \"app\""));
+    }
+    let access_log = own.access_log.or(inherited.access_log);
+    Some(Frontend {
+        name: name?.value.into(),
+        mode,
+        binds: binds.into_iter().collect::<Option<_>>()?,
+        max_connections: own.max_connections.or(inherited.max_connections).map(|value| value.value),
+        timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        access_log: access_log.map_or(DEFAULT_ACCESS_LOG, |log| AccessLog {
+            enabled: log.value.enabled,
+            skip_null: log.value.skip_null,
+        }),
+        forwarded_for: own.forwarded_for.or(inherited.forwarded_for).is_some_and(|value| value.value),
+        request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
+        acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,
+        limits: limits?,
+        denies: denies?,
+        routes: routes.into_iter().collect::<Option<_>>()?,
+        default_backend: super::or_none(default_backend)?,
+        request_edits,
+        response_edits,
+        plugins: plugins.into_iter().collect::<Option<_>>()?,
+        origin,
+    })
+}
+
+/// `limit "per-ip"`, in order.
+fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Vec<RateLimitId>> {
+    let mut limits: Vec<At<RateLimitId>> = Vec::new();
+    let mut well = true;
+    for mut node in nodes {
+        http_only(&node, setting.mode_at());
+        let value = node.argument("the rate limit's name");
+        let limit = value.and_then(|value| Some(value.at(RateLimitId(scope.rate_limits.refer(&value)?))));
+        node.finish();
+        let Some(limit) = limit else {
+            well = false;
+            continue;
+        };
+        match limits.iter().find(|first| first.value == limit.value) {
+            Some(first) => scope.ctx.report(said_twice("this limit", first.span, limit.span)),
+            None => limits.push(limit),
+        }
+    }
+    well.then(|| limits.into_iter().map(|limit| limit.value).collect())
+}
+
+/// `deny status=403 if="…"`, in order.
+fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Vec<Deny>> {
+    let mut denies = Vec::new();
+    let mut well = true;
+    let mut unconditional: Option<SourceSpan> = None;
+    for mut node in nodes {
+        if let Some(first) = unconditional {
+            let error = ConfigError::new(Code::Inert, "this `deny` is never reached");
+            let error = error.label(node.span(), "comes after").label(first, "this one has no condition: it denies all");
+            node.fail(error.help("give the earlier one a condition, or leave this one out"));
+        }
+        let span = node.span();
+        let status = node.property("status");
+        if let (Some(status), Mode::Tcp) = (&status, setting.mode) {
+            let error = ConfigError::new(Code::Inert, "`status` does nothing in TCP mode");
+            let mut error = error.label(status.span(), "the connection is closed, without a word");
+            if let Some(mode) = setting.mode_span {
+                error = error.label(mode, "the mode is TCP because of this");
+            }
+            node.fail(error.help("leave it out"));
+        }
+        let status = match status {
+            Some(value) => value.integer(400..=599).and_then(|status| u16::try_from(status).ok()),
+            None => Some(DEFAULT_DENY_STATUS),
+        };
+        let when = match condition::when(&mut node, acls) {
+            When::Always => {
+                unconditional = unconditional.or(Some(span));
+                Some(None)
+            }
+            When::If(when) => when.map(Some),
+        };
+        node.finish();
+        match (status, when) {
+            (Some(status), Some(when)) => denies.push(Deny { status, when }),
+            _ => well = false,
+        }
+    }
+    well.then_some(denies)
+}
+
+/// `use-backend "api" if="…"`, in order.
+fn routes(scope: &Scope<'_>, setting: Setting, acls: &Names<()>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
+    let mut routes = Vec::with_capacity(nodes.len());
+    for mut node in nodes {
+        let backend = node.argument("the backend's name").and_then(|value| backend(scope, setting, &value));
+        let when = match condition::when(&mut node, acls) {
+            When::If(when) => when,
+            When::Always => {
+                let error = ConfigError::new(Code::Missing, "`use-backend` needs `if=` or `unless=`");
+                let error = error.label(node.span(), "without a condition");
+                node.fail(error.help("write when it applies: if=\"is-api\"; what goes on otherwise is `default-backend`"));
+                None
+            }
+        };
+        node.finish();
+        let route = || {
+            Some(Route {
+                backend: backend?,
+                when: when?,
+            })
+        };
+        routes.push(route());
+    }
+    routes
+}
+
+fn default_backend(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<BackendId> {
+    let backend = node.argument("the backend's name").and_then(|value| backend(scope, setting, &value));
+    for key in ["if", "unless"] {
+        if let Some(value) = node.hidden_property(key) {
+            let error = ConfigError::new(Code::Unknown, "`default-backend` has no condition");
+            let error = error.label(value.span(), "it is for what no `use-backend` took");
+            node.fail(error.help("write `use-backend` for what has a condition"));
+        }
+    }
+    node.finish();
+    backend
+}
+
+/// The backend that a value names, which has to be of the frontend's mode.
+fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<BackendId> {
+    let position = scope.backends.refer(value)?;
+    let (known, declared) = scope.backends.get(position)?;
+    if known.mode != setting.mode {
+        let words = |mode| match mode {
+            Mode::Tcp => "TCP",
+            Mode::Http => "HTTP",
+        };
+        let message = format!("a frontend in {} mode cannot use a backend in {} mode", words(setting.mode), words(known.mode));
+        let mut error = ConfigError::new(Code::Mode, message).label(value.span(), "used here");
+        let by_default = "in HTTP mode, as nothing else is said";
+        error = match setting.mode_span {
+            Some(span) => error.label(span, format!("the frontend is in {} mode", words(setting.mode))),
+            None => error,
+        };
+        error = match known.mode_span {
+            Some(span) => error.label(span, format!("the backend is in {} mode", words(known.mode))),
+            None => error.label(declared, by_default),
+        };
+        scope.ctx.report(error.help("give both the same `mode`"));
+        return None;
+    }
+    Some(BackendId(position))
+}
+
+/// `use-plugin "jwt-auth"`, in order.
+fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<PluginId>> {
+    let mut used: Vec<At<usize>> = Vec::new();
+    let mut plugins = Vec::with_capacity(nodes.len());
+    for mut node in nodes {
+        let value = node.argument("the plugin's name");
+        let position = value.and_then(|value| Some(value.at(plugin::refer(scope, &value)?)));
+        node.finish();
+        plugins.push(position.map(|position| PluginId(position.value)));
+        let Some(position) = position else { continue };
+        match used.iter().find(|first| first.value == position.value) {
+            Some(first) => scope.ctx.report(said_twice("this plugin", first.span, position.span)),
+            None => used.push(position),
+        }
+    }
+    plugins
+}
+
+/// The acls of a frontend are answered in few calls of a component, one bit each.
+fn report_too_many_acls(scope: &Scope<'_>, acls: &[ReadAcl<'_>]) {
+    let by_component = |acl: &&ReadAcl<'_>| acl.acl.as_ref().is_some_and(|acl| matches!(acl.test, AclTest::Match(_)));
+    if let Some(name) = acls.iter().filter(by_component).nth(MAX_ACLS).and_then(|acl| acl.name) {
+        let error = ConfigError::new(Code::Value, format!("a frontend has at most {MAX_ACLS} acls"));
+        scope.ctx.report(error.label(name.span, "one too many").help("join some of them with `any { … }`"));
+    }
+}
+
+fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
+    let client = own.client.or(inherited.client);
+    let http_request = own.http_request.or(inherited.http_request);
+    let http_keep_alive = own.http_keep_alive.or(inherited.http_keep_alive);
+    ClientTimeouts {
+        client: client.map_or(DEFAULT_CLIENT_TIMEOUT, |timeout| timeout.value),
+        http_request: http_request.map_or(DEFAULT_HTTP_REQUEST_TIMEOUT, |timeout| timeout.value),
+        http_keep_alive: http_keep_alive.map_or(DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT, |timeout| timeout.value),
+    }
+}
+
+fn request_limits(scope: &Scope<'_>, own: &RequestLimitSettings, inherited: &RequestLimitSettings) -> RequestLimits {
+    let head = own.head.or(inherited.head);
+    let uri = own.uri.or(inherited.uri);
+    let effective_head = head.map_or(DEFAULT_HEAD, |value| value.value);
+    if let Some(uri) = uri.filter(|uri| uri.value > effective_head) {
+        let error = ConfigError::new(Code::Inert, "`uri=` does nothing: the whole head has to be shorter");
+        let bytes = units::show_size(u64::try_from(effective_head).unwrap_or(u64::MAX));
+        let mut error = error.label(uri.span, format!("more than a head's {bytes}"));
+        if let Some(head) = head {
+            error = error.label(head.span, "because of this");
+        }
+        scope.ctx.report(error.help("make `head=` larger or `uri=` smaller"));
+    }
+    RequestLimits {
+        head: effective_head,
+        headers: own.headers.or(inherited.headers).map_or(DEFAULT_HEADERS, |value| value.value),
+        uri: uri.map_or(DEFAULT_URI.min(effective_head), |value| value.value),
+        body: own.body.or(inherited.body).map(|value| value.value),
+    }
+}
+
+/// Acls of a frontend that the `acl` component answers: four calls' worth, since a call answers in the bits of a 64-bit
+/// number.
+pub const MAX_ACLS: usize = 256;
+const DEFAULT_DENY_STATUS: u16 = 403;
+/// A frontend that says nothing is one whose traffic can be looked at.
+const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {
+    enabled: true,
+    skip_null: false,
+};
+/// As long as the server's: who waits for whom is not known in advance.
+const DEFAULT_CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// A head is a packet or two; who takes longer holds connections open on purpose (slowloris).
+const DEFAULT_HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// Long enough for the next click on a page that has just loaded.
+const DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What HAProxy and nginx take, with room for large cookies.
+const DEFAULT_HEAD: usize = 16 << 10;
+/// As HAProxy (101 with the request line).
+const DEFAULT_HEADERS: usize = 100;
+/// RFC 9110, section 4.1, asks for 8,000 at least.
+const DEFAULT_URI: usize = 8 << 10;

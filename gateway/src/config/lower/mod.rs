@@ -1,0 +1,145 @@
+//! From KDL nodes to the model: one file per node of the language.
+//!
+//! A lowering function reads a node to its end, reports every fault it finds, and answers `None` only when it has reported
+//! one. So a configuration without faults is complete.
+
+mod acl;
+mod backend;
+mod bind;
+mod check;
+mod condition;
+mod edits;
+mod frontend;
+mod names;
+mod plugin;
+mod process;
+mod rate_limit;
+mod settings;
+
+use std::path::Path;
+
+use kdl::KdlDocument;
+
+use super::diagnostics::{Code, ConfigError};
+use super::model::{Config, Mode, Process};
+use super::reader::{Block, Context, Node};
+use bind::Binds;
+pub use frontend::MAX_ACLS;
+use names::Names;
+pub use plugin::DEFAULT_PLUGIN_CPU;
+use settings::Defaults;
+
+/// The configuration that the nodes of a text mean.
+pub(super) fn config(name: &str, text: &str, base_dir: &Path, document: &KdlDocument) -> Result<Config, Vec<ConfigError>> {
+    let ctx = Context::new(name, text, base_dir);
+    let config = lower(&ctx, document);
+    let errors = ctx.into_errors();
+    match config {
+        Some(config) if errors.is_empty() => Ok(config),
+        _ => Err(errors),
+    }
+}
+
+/// What sections may refer to, and the addresses they have taken.
+struct Scope<'a> {
+    ctx: &'a Context<'a>,
+    process: Process,
+    defaults: Defaults,
+    backends: Names<backend::Known>,
+    plugins: Names<plugin::Known>,
+    rate_limits: Names<()>,
+    frontends: Names<()>,
+    binds: Binds,
+}
+
+fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> {
+    let mut top = Block::new(ctx, "the configuration".to_owned(), document);
+    let process = top.one("process");
+    let stats = top.one("stats");
+    let defaults = top.many("defaults");
+    let rate_limits = top.many("rate-limit");
+    let plugins = top.many("plugin");
+    let backends = top.many("backend");
+    let frontends = top.many("frontend");
+    top.finish(elsewhere);
+    if frontends.is_empty() {
+        let error = ConfigError::new(Code::Missing, "there is no frontend");
+        ctx.report(error.help("write where clients arrive: frontend \"web\" { bind \"127.0.0.1:8080\"; default-backend \"app\" }"));
+    }
+
+    let process = process::process(process);
+    let mut scope = Scope {
+        ctx,
+        process: process.clone().unwrap_or_default(),
+        defaults: Defaults::read(ctx, defaults),
+        backends: Names::new("backend"),
+        plugins: Names::new("plugin"),
+        rate_limits: Names::new("rate limit"),
+        frontends: Names::new("frontend"),
+        binds: Binds::default(),
+    };
+    // What is referred to comes before what refers to it.
+    let rate_limits: Vec<_> = rate_limits.into_iter().map(|node| rate_limit::rate_limit(&mut scope, node)).collect();
+    let plugins: Vec<_> = plugins.into_iter().map(|node| plugin::plugin(&mut scope, node)).collect();
+    let backends: Vec<_> = backends.into_iter().map(|node| backend::backend(&mut scope, node)).collect();
+    let frontends: Vec<_> = frontends.into_iter().map(|node| frontend::frontend(&mut scope, node)).collect();
+    let stats = stats.map(|node| process::stats(&mut scope, node));
+
+    scope.defaults.report_unused(ctx);
+    scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
+    scope.plugins.report_unused(ctx, "no frontend has an acl or `use-plugin` with it");
+    scope.backends.report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
+    Some(Config {
+        process: process?,
+        frontends: frontends.into_iter().collect::<Option<_>>()?,
+        backends: backends.into_iter().collect::<Option<_>>()?,
+        plugins: plugins.into_iter().collect::<Option<_>>()?,
+        rate_limits: rate_limits.into_iter().collect::<Option<_>>()?,
+        stats: or_none(stats)?,
+    })
+}
+
+/// The name that a section's first argument gives it.
+fn section_name<'a>(node: &mut Node<'a>, what: &'static str) -> Option<super::reader::At<&'a str>> {
+    let value = node.argument(what)?;
+    let name = value.name()?;
+    Some(value.at(name))
+}
+
+/// What is not there is none; what is there has to have been read.
+#[allow(clippy::option_option)]
+fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {
+    match read {
+        Some(read) => read.map(Some),
+        None => Some(None),
+    }
+}
+
+/// Where a node belongs that stands in the wrong place.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "process" | "stats" => "`process` and `stats` stand at the top of the file, once",
+        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" => "this stands at the top of the file, not in another block",
+        "bind" => "`bind` stands in a `frontend`, or in `stats`",
+        "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
+        | "request-limits" => "this stands in a `frontend`",
+        "server" | "balance" | "check" | "server-close" | "pool" => "this stands in a `backend`",
+        "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
+        "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
+        "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
+        "workers" | "log" | "policy" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
+        "max-connections" => "`max-connections` stands in `process` or in a `frontend`",
+        "send" | "expect" => "this stands in the block of `check \"http\"`",
+        "tls" => "`tls` stands in the block of a `bind`, or in an `acl`",
+        "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
+            "this stands in `request { … }` or `response { … }`"
+        }
+        "listen" => "write a `frontend` and a `backend`",
+        "global" => "write `process`",
+        "option" => "options have nodes of their own, as `forwarded-for` and `server-close`",
+        _ => return None,
+    })
+}
+
+/// Whoever balances bytes knows to say so.
+const DEFAULT_MODE: Mode = Mode::Http;

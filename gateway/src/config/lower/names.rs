@@ -1,0 +1,103 @@
+//! Names that other nodes refer to, and who has.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use miette::SourceSpan;
+
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::reader::{At, Context, Value, clip, said_twice};
+use crate::config::suggest;
+
+/// The names of one kind, in the order of the text; positions are the model's identifiers.
+pub(super) struct Names<T> {
+    kind: &'static str,
+    list: Vec<Entry<T>>,
+    index: HashMap<String, usize>,
+}
+
+struct Entry<T> {
+    name: At<String>,
+    used: Cell<bool>,
+    about: T,
+}
+
+impl<T> Names<T> {
+    /// No names yet. `kind` is what they are called in sentences.
+    pub(super) fn new(kind: &'static str) -> Self {
+        let (list, index) = (Vec::new(), HashMap::new());
+        Self { kind, list, index }
+    }
+
+    /// Adds a name; one that is there already is reported.
+    pub(super) fn add(&mut self, ctx: &Context<'_>, name: At<&str>, about: T) {
+        let position = self.list.len();
+        match self.index.get(name.value) {
+            Some(first) => {
+                let what = format!("the {} {:?}", self.kind, clip(name.value));
+                let first = self.list[*first].name.span;
+                ctx.report(said_twice(&what, first, name.span).help("give one of them another name"));
+            }
+            None => {
+                self.index.insert(name.value.to_owned(), position);
+            }
+        }
+        self.list.push(Entry {
+            name: At {
+                value: name.value.to_owned(),
+                span: name.span,
+            },
+            used: Cell::new(false),
+            about,
+        });
+    }
+
+    /// Leaves a position to something whose name could not be read.
+    pub(super) fn skip(&mut self, span: SourceSpan, about: T) {
+        let value = String::new();
+        let (name, used) = (At { value, span }, Cell::new(true));
+        self.list.push(Entry { name, used, about });
+    }
+
+    /// The position of the name that a value says; one that nothing has is reported.
+    pub(super) fn refer(&self, value: &Value<'_>) -> Option<usize> {
+        let name = value.text()?;
+        self.find(value.context(), name, value.span())
+    }
+
+    /// As [`refer`](Self::refer), for a name that is part of a text.
+    pub(super) fn find(&self, ctx: &Context<'_>, name: &str, span: SourceSpan) -> Option<usize> {
+        if let Some(position) = self.index.get(name) {
+            self.list[*position].used.set(true);
+            return Some(*position);
+        }
+        let kind = self.kind;
+        let names: Vec<&str> = self.list.iter().map(|entry| entry.name.value.as_str()).collect();
+        let help = suggest::did_you_mean(name, &names, || match names.len() {
+            0 => Some(format!("no {kind} is declared")),
+            1..=8 => suggest::list(&names).map(|list| format!("declared are {list}").replace(" or ", " and ")),
+            _ => None,
+        });
+        let error = ConfigError::new(Code::Reference, format!("there is no {kind} {:?}", clip(name)));
+        ctx.report(error.label(span, "nothing has this name").maybe_help(help));
+        None
+    }
+
+    /// What is known about the name at a position, and where it stands.
+    pub(super) fn get(&self, position: usize) -> Option<(&T, SourceSpan)> {
+        self.list.get(position).map(|entry| (&entry.about, entry.name.span))
+    }
+
+    /// Reports what nothing has referred to.
+    pub(super) fn report_unused(&self, ctx: &Context<'_>, why: &str) {
+        for entry in self.list.iter().filter(|entry| !entry.used.get()) {
+            let name = clip(&entry.name.value);
+            // The first of two with one name is the one that is found.
+            if self.index.get(&entry.name.value).is_some_and(|first| self.list[*first].used.get()) {
+                continue;
+            }
+            let error = ConfigError::new(Code::Inert, format!("the {} {name:?} is never used", self.kind));
+            ctx.report(error.label(entry.name.span, why).help("use it, or leave it out"));
+        }
+    }
+}

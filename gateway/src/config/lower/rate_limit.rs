@@ -1,0 +1,140 @@
+//! `rate-limit "per-ip" { key "client-ip"; allow "100/s" burst=200 }`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{Scope, edits, elsewhere, or_none, section_name};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{RateKey, RateLimit};
+use crate::config::reader::{Node, said_twice};
+use crate::config::units;
+
+/// Reads a named rate limit and makes it known.
+pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<RateLimit> {
+    let name = section_name(&mut node, "the rate limit's name");
+    if let Some(name) = name {
+        scope.rate_limits.add(scope.ctx, name, ());
+    }
+    let example = "rate-limit \"per-ip\" { key \"client-ip\"; allow \"100/s\" }";
+    let block = node.required_block(example);
+    let span = node.span();
+    node.finish();
+    let mut block = block?;
+    let mut keys: Vec<(RateKey, miette::SourceSpan)> = Vec::new();
+    let mut whole = true;
+    for key_node in block.many("key") {
+        let span = key_node.span();
+        let Some(key) = key(key_node) else {
+            whole = false;
+            continue;
+        };
+        match keys.iter().find(|(first, _)| *first == key) {
+            Some((_, first)) => scope.ctx.report(said_twice("this part of the key", *first, span)),
+            None => keys.push((key, span)),
+        }
+    }
+    let allow = block.one("allow");
+    if allow.is_none() {
+        let error = ConfigError::new(Code::Missing, "a rate limit needs `allow`");
+        scope.ctx.report(error.label(span, "limits nothing").help("write how many requests it allows: allow \"100/s\""));
+    }
+    let allow = allow.and_then(allowance);
+    block.finish(elsewhere);
+    let (tokens, period, burst) = allow?;
+    Some(RateLimit {
+        name: name?.value.into(),
+        key: whole.then(|| keys.into_iter().map(|(key, _)| key).collect())?,
+        tokens,
+        period_ms: u64::try_from(period.as_millis()).ok()?,
+        burst: burst.unwrap_or(tokens),
+    })
+}
+
+fn allowance(mut node: Node<'_>) -> Option<(u64, Duration, Option<u64>)> {
+    let rate = node.argument("a rate").and_then(|value| {
+        let (tokens, period) = match units::rate(value.text()?) {
+            Ok(rate) => rate,
+            Err(error) => return value.fail("the rate cannot be read", error.message, error.help),
+        };
+        if !TOKENS.contains(&tokens) {
+            let message = format!("a rate has to be from {} to {} requests", TOKENS.start(), TOKENS.end());
+            return value.fail(message, "out of range", units::RATE_HELP);
+        }
+        if !PERIOD.contains(&period) || !period.as_micros().is_multiple_of(1_000) {
+            let message = "a rate's period has to be a whole number of milliseconds, at most a day";
+            return value.fail(message, "out of range", units::RATE_HELP);
+        }
+        Some((tokens, period))
+    });
+    let burst = node.property("burst").map(|value| value.integer(TOKENS));
+    node.finish();
+    let (tokens, period) = rate?;
+    Some((tokens, period, or_none(burst)?))
+}
+
+fn key(mut node: Node<'_>) -> Option<RateKey> {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        ClientIp,
+        Path,
+        Host,
+        Method,
+        Header,
+        Cookie,
+        Query,
+    }
+    let kinds = [
+        ("client-ip", Kind::ClientIp),
+        ("path", Kind::Path),
+        ("host", Kind::Host),
+        ("method", Kind::Method),
+        ("header", Kind::Header),
+        ("cookie", Kind::Cookie),
+        ("query", Kind::Query),
+    ];
+    let kind = node.argument("what is counted together").and_then(|value| value.choice(&kinds));
+    let key = match kind {
+        None => {
+            node.raw();
+            None
+        }
+        Some(Kind::Path) => Some(RateKey::Path),
+        Some(Kind::Host) => Some(RateKey::Host),
+        Some(Kind::Method) => Some(RateKey::Method),
+        Some(Kind::Header) => {
+            node.argument("the header's name").and_then(|value| Some(RateKey::Header(edits::header_name(&value)?)))
+        }
+        Some(Kind::Cookie) => {
+            node.argument("the cookie's name").and_then(|value| Some(RateKey::Cookie(edits::token(&value)?)))
+        }
+        Some(Kind::Query) => {
+            node.argument("the parameter's name").and_then(|value| Some(RateKey::Query(value.text()?.to_owned())))
+        }
+        Some(Kind::ClientIp) => client_ip(&mut node),
+    };
+    node.finish();
+    key
+}
+
+fn client_ip(node: &mut Node<'_>) -> Option<RateKey> {
+    let RateKey::ClientIp {
+        mut ipv4_prefix,
+        mut ipv6_prefix,
+    } = RateKey::CLIENT_IP
+    else {
+        return None;
+    };
+    for (key, bits, slot) in [("ipv4-prefix", 32, &mut ipv4_prefix), ("ipv6-prefix", 128, &mut ipv6_prefix)] {
+        if let Some(value) = node.property(key) {
+            *slot = u8::try_from(value.integer(0..=bits)?).ok()?;
+        }
+    }
+    Some(RateKey::ClientIp {
+        ipv4_prefix,
+        ipv6_prefix,
+    })
+}
+
+/// Up to a thousand million: beyond what a machine serves in any period that makes sense.
+const TOKENS: RangeInclusive<u64> = 1..=1_000_000_000;
+const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);

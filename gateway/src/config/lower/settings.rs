@@ -1,0 +1,350 @@
+//! Settings that `defaults` may give and a frontend or backend may give again: read by the same functions in both places.
+
+use std::cell::Cell;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use miette::SourceSpan;
+
+use super::names::Names;
+use super::section_name;
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Balance, Mode};
+use crate::config::reader::{At, Block, Context, Node};
+
+/// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
+#[derive(Default, Clone)]
+pub(super) struct Settings {
+    pub(super) mode: Option<At<Mode>>,
+    pub(super) max_connections: Option<At<usize>>,
+    pub(super) timeouts: Timeouts,
+    pub(super) access_log: Option<At<AccessLogSetting>>,
+    pub(super) forwarded_for: Option<At<bool>>,
+    pub(super) request_limits: RequestLimitSettings,
+    pub(super) balance: Option<At<Balance>>,
+    pub(super) server_close: Option<At<bool>>,
+    pub(super) pool: PoolSettings,
+}
+
+/// `timeout connect="5s" …`, each on its own.
+#[derive(Default, Clone)]
+pub(super) struct Timeouts {
+    pub(super) client: Option<At<Duration>>,
+    pub(super) http_request: Option<At<Duration>>,
+    pub(super) http_keep_alive: Option<At<Duration>>,
+    pub(super) connect: Option<At<Duration>>,
+    pub(super) server: Option<At<Duration>>,
+}
+
+/// `access-log`.
+#[derive(Clone, Copy)]
+pub(super) struct AccessLogSetting {
+    pub(super) enabled: bool,
+    pub(super) skip_null: bool,
+}
+
+/// `request-limits`, each on its own.
+#[derive(Default, Clone)]
+pub(super) struct RequestLimitSettings {
+    pub(super) head: Option<At<usize>>,
+    pub(super) headers: Option<At<usize>>,
+    pub(super) uri: Option<At<usize>>,
+    pub(super) body: Option<At<u64>>,
+}
+
+/// `pool`, each on its own.
+#[derive(Default, Clone)]
+pub(super) struct PoolSettings {
+    pub(super) max_idle: Option<At<usize>>,
+    pub(super) idle_timeout: Option<At<Duration>>,
+}
+
+/// Who may say what.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Defaults,
+    Frontend,
+    Backend,
+}
+
+impl Settings {
+    /// Reads the settings that may stand in this place, and remembers whether they fit the mode.
+    pub(super) fn read(block: &mut Block<'_>, place: Place, inherited_mode: Option<At<Mode>>) -> Self {
+        let mut settings = Self::default();
+        if let Some(mut node) = block.one("mode") {
+            let value = node.argument("the mode");
+            settings.mode = value.and_then(|value| Some(value.at(value.choice(MODES)?)));
+            node.finish();
+        }
+        let mode = match place {
+            // Defaults serve sections of both modes.
+            Place::Defaults => None,
+            _ => settings.mode.or(inherited_mode),
+        };
+        let timeouts = block.many("timeout");
+        settings.timeouts = Timeouts::read(timeouts, place, mode);
+        if place != Place::Backend {
+            settings.read_frontend(block, mode);
+        }
+        if place != Place::Frontend {
+            settings.read_backend(block, mode);
+        }
+        settings
+    }
+
+    fn read_frontend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
+        if let Some(mut node) = block.one("max-connections") {
+            let value = node.argument("a number of connections");
+            self.max_connections =
+                value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?)));
+            node.finish();
+        }
+        if let Some(node) = block.one("access-log") {
+            self.access_log = access_log(node);
+        }
+        if let Some(node) = block.one("forwarded-for") {
+            http_only(&node, mode);
+            self.forwarded_for = switch(node);
+        }
+        if let Some(node) = block.one("request-limits") {
+            http_only(&node, mode);
+            self.request_limits = RequestLimitSettings::read(node);
+        }
+    }
+
+    fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
+        if let Some(mut node) = block.one("balance") {
+            let value = node.argument("the way to choose a server");
+            self.balance = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
+            node.finish();
+        }
+        if let Some(node) = block.one("server-close") {
+            http_only(&node, mode);
+            self.server_close = switch(node);
+        }
+        if let Some(node) = block.one("pool") {
+            http_only(&node, mode);
+            self.pool = PoolSettings::read(node);
+        }
+    }
+}
+
+impl Timeouts {
+    fn read(nodes: Vec<Node<'_>>, place: Place, mode: Option<At<Mode>>) -> Self {
+        let mut all = Self::default();
+        for mut node in nodes {
+            let example = match place {
+                Place::Frontend => "timeout client=\"30s\"",
+                Place::Backend | Place::Defaults => "timeout connect=\"5s\" server=\"30s\"",
+            };
+            node.require_entries(example);
+            for (key, side, http) in TIMEOUTS {
+                if place != Place::Defaults && place != *side {
+                    continue;
+                }
+                let Some(value) = node.property(key) else { continue };
+                if *http && let Some(mode) = mode.filter(|mode| mode.value == Mode::Tcp) {
+                    node.fail(wrong_mode(&format!("`timeout {key}=`"), value.span(), mode.span));
+                }
+                let Some(duration) = value.duration(TIMEOUT_RANGE) else { continue };
+                let slot = match *key {
+                    "client" => &mut all.client,
+                    "http-request" => &mut all.http_request,
+                    "http-keep-alive" => &mut all.http_keep_alive,
+                    "connect" => &mut all.connect,
+                    _ => &mut all.server,
+                };
+                if let Some(first) = slot {
+                    node.fail(crate::config::reader::said_twice(&format!("`timeout {key}=`"), first.span, value.span()));
+                }
+                *slot = Some(value.at(duration));
+            }
+            refuse_other_side(&mut node, place);
+            node.finish();
+        }
+        all
+    }
+}
+
+impl RequestLimitSettings {
+    fn read(mut node: Node<'_>) -> Self {
+        node.require_entries("request-limits head=\"16KiB\" headers=100 uri=\"8KiB\" body=\"1GiB\"");
+        let bytes = |value: u64| usize::try_from(value).ok();
+        let this = Self {
+            head: node.property("head").and_then(|value| Some(value.at(bytes(value.size(HEAD_RANGE)?)?))),
+            headers: node.property("headers").and_then(|value| Some(value.at(bytes(value.integer(HEADERS_RANGE)?)?))),
+            uri: node.property("uri").and_then(|value| Some(value.at(bytes(value.size(URI_RANGE)?)?))),
+            body: node.property("body").and_then(|value| Some(value.at(value.size(BODY_RANGE)?))),
+        };
+        node.finish();
+        this
+    }
+}
+
+impl PoolSettings {
+    fn read(mut node: Node<'_>) -> Self {
+        node.require_entries("pool max-idle=64 idle-timeout=\"30s\"");
+        let max_idle = node.property("max-idle");
+        let max_idle = max_idle.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_IDLE)?).ok()?)));
+        let idle_timeout = node.property("idle-timeout");
+        let idle_timeout = idle_timeout.and_then(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
+        node.finish();
+        Self { max_idle, idle_timeout }
+    }
+
+    /// Where anything is said of the pool.
+    pub(super) fn span(&self) -> Option<SourceSpan> {
+        let idle = self.max_idle.map(|value| value.span);
+        idle.or(self.idle_timeout.map(|value| value.span))
+    }
+}
+
+/// All `defaults` of a configuration.
+pub(super) struct Defaults {
+    unnamed: Option<(Settings, SourceSpan, Cell<bool>)>,
+    named: Names<Settings>,
+}
+
+impl Defaults {
+    /// Reads `defaults { … }` and `defaults "name" { … }`.
+    pub(super) fn read(ctx: &Context<'_>, nodes: Vec<Node<'_>>) -> Self {
+        let mut this = Self {
+            unnamed: None,
+            named: Names::new("defaults"),
+        };
+        for mut node in nodes {
+            let name = match node.has_entries() {
+                true => section_name(&mut node, "the defaults' name"),
+                false => None,
+            };
+            let span = node.span();
+            let example = "defaults { timeout connect=\"5s\" client=\"30s\" server=\"30s\" }";
+            let settings = node.required_block(example).map(|mut block| {
+                let settings = Settings::read(&mut block, Place::Defaults, None);
+                block.finish(super::elsewhere);
+                settings
+            });
+            let settings = settings.unwrap_or_default();
+            match (name, &this.unnamed) {
+                (Some(name), _) => this.named.add(ctx, name, settings),
+                (None, Some((_, first, _))) => {
+                    let error = crate::config::reader::said_twice("`defaults`", *first, span);
+                    ctx.report(error.help("give one of them a name and let sections ask for it with `from=`"));
+                }
+                (None, None) => this.unnamed = Some((settings, span, Cell::new(false))),
+            }
+            node.finish();
+        }
+        this
+    }
+
+    /// What a section inherits: the defaults that its `from=` names, else the unnamed ones.
+    pub(super) fn of(&self, section: &mut Node<'_>) -> Settings {
+        if let Some(from) = section.property("from") {
+            let named = self.named.refer(&from).and_then(|position| self.named.get(position));
+            return named.map(|(settings, _)| settings.clone()).unwrap_or_default();
+        }
+        match &self.unnamed {
+            Some((settings, _, used)) => {
+                used.set(true);
+                settings.clone()
+            }
+            None => Settings::default(),
+        }
+    }
+
+    /// Reports defaults that no section takes.
+    pub(super) fn report_unused(&self, ctx: &Context<'_>) {
+        if let Some((_, span, used)) = &self.unnamed && !used.get() {
+            let error = ConfigError::new(Code::Inert, "these defaults are never used");
+            let error = error.label(*span, "every frontend and backend has `from=`, or there is none");
+            ctx.report(error.help("leave them out"));
+        }
+        self.named.report_unused(ctx, "no frontend or backend has `from=` with it");
+    }
+}
+
+/// Reports a node of HTTP mode that stands in a section of TCP mode.
+pub(super) fn http_only(node: &Node<'_>, mode: Option<At<Mode>>) {
+    if let Some(mode) = mode.filter(|mode| mode.value == Mode::Tcp) {
+        node.fail(wrong_mode(&format!("`{}`", node.name()), node.span(), mode.span));
+    }
+}
+
+fn wrong_mode(what: &str, span: SourceSpan, mode: SourceSpan) -> ConfigError {
+    ConfigError::new(Code::Mode, format!("{what} needs HTTP mode"))
+        .label(span, "understood in HTTP mode only")
+        .label(mode, "the mode is TCP because of this")
+        .help("leave it out, or write `mode \"http\"` in this section")
+}
+
+/// `forwarded-for`, or `forwarded-for "off"` against the defaults.
+fn switch(mut node: Node<'_>) -> Option<At<bool>> {
+    let span = node.span();
+    let value = match node.next_argument("the switch") {
+        Some(value) => value.choice(&[("off", false)])?,
+        None => true,
+    };
+    node.finish();
+    Some(At { value, span })
+}
+
+/// `access-log`, `access-log skip-null` or `access-log "off"`.
+fn access_log(mut node: Node<'_>) -> Option<At<AccessLogSetting>> {
+    let span = node.span();
+    let skip_null = node.flag("skip-null");
+    let off = node.flag("off");
+    if let (Some(off), Some(skip)) = (off, skip_null) {
+        let error = ConfigError::new(Code::Inert, "`skip-null` does nothing when the access log is off");
+        node.fail(error.label(skip, "does nothing").label(off, "because of this").help("one of them has to go"));
+    }
+    let value = AccessLogSetting {
+        enabled: off.is_none(),
+        skip_null: skip_null.is_some(),
+    };
+    node.finish();
+    Some(At { value, span })
+}
+
+/// A client's timeout in a backend, or a server's in a frontend: says where it belongs.
+fn refuse_other_side(node: &mut Node<'_>, place: Place) {
+    if place == Place::Defaults {
+        return;
+    }
+    for (key, side, _) in TIMEOUTS.iter().filter(|(_, side, _)| *side != place) {
+        if let Some(value) = node.hidden_property(key) {
+            let (here, there) = match side {
+                Place::Frontend => ("backend", "frontend"),
+                _ => ("frontend", "backend"),
+            };
+            let error = ConfigError::new(Code::Unknown, format!("a {here} has no `timeout {key}=`"));
+            let error = error.label(value.span(), format!("this is a {there}'s"));
+            node.fail(error.help(format!("write it in the {there}, or in `defaults`")));
+        }
+    }
+}
+
+pub(super) const MODES: &[(&str, Mode)] = &[("http", Mode::Http), ("tcp", Mode::Tcp)];
+const BALANCES: &[(&str, Balance)] = &[("roundrobin", Balance::RoundRobin), ("leastconn", Balance::LeastConn)];
+
+/// Which timeouts there are, who has them, and whether they need HTTP mode.
+const TIMEOUTS: &[(&str, Place, bool)] = &[
+    ("client", Place::Frontend, false),
+    ("http-request", Place::Frontend, true),
+    ("http-keep-alive", Place::Frontend, true),
+    ("connect", Place::Backend, false),
+    ("server", Place::Backend, false),
+];
+
+/// Below a millisecond the timer wheel cannot tell; above 24 days HAProxy could not either, and nobody missed it.
+pub(super) const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 86_400);
+/// A process cannot have more open files than this on Linux (`fs.nr_open`'s ceiling is far above any real one).
+pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
+/// The parser reads in buffers of 8 KiB, so a smaller bound would not hold; beyond 1 MiB a head is an attack.
+const HEAD_RANGE: RangeInclusive<u64> = 8 << 10..=1 << 20;
+/// Beyond this, parsing the fields costs more than serving the request.
+const HEADERS_RANGE: RangeInclusive<u64> = 1..=1_000;
+const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;
+const BODY_RANGE: RangeInclusive<u64> = 1..=1 << 50;
+/// Per server and worker: more would outlive every server's own bound.
+const MAX_IDLE: RangeInclusive<u64> = 1..=100_000;

@@ -1,0 +1,575 @@
+//! Reading KDL nodes with a memory: what nobody asked for is an error, and what was asked for is what can be suggested.
+//!
+//! A [`Node`] hands out its arguments, properties and block; [`Node::finish`] reports the rest. A [`Block`] hands out its
+//! nodes by name; [`Block::finish`] reports the rest. Faults are collected in the [`Context`] and reading goes on: a
+//! reader answers `None` only where it has reported why.
+
+use std::cell::RefCell;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
+use miette::SourceSpan;
+
+use super::diagnostics::{Code, ConfigError, LineIndex};
+use super::model::Origin;
+use super::{suggest, units};
+
+/// What all readers of one configuration share.
+pub(super) struct Context<'a> {
+    file: Arc<str>,
+    base_dir: &'a Path,
+    lines: LineIndex,
+    errors: RefCell<Vec<ConfigError>>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(file: &str, text: &str, base_dir: &'a Path) -> Self {
+        Self {
+            file: file.into(),
+            base_dir,
+            lines: LineIndex::new(text),
+            errors: RefCell::default(),
+        }
+    }
+
+    pub(super) fn report(&self, error: ConfigError) {
+        self.errors.borrow_mut().push(error);
+    }
+
+    pub(super) fn into_errors(self) -> Vec<ConfigError> {
+        self.errors.into_inner()
+    }
+
+    /// A path as the configuration means it: relative ones start at the configuration's own folder.
+    pub(super) fn path(&self, path: &str) -> PathBuf {
+        self.base_dir.join(path)
+    }
+
+    pub(super) fn origin(&self, span: SourceSpan) -> Origin {
+        Origin {
+            file: Arc::clone(&self.file),
+            line: self.lines.line(span.offset()),
+        }
+    }
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct At<T> {
+    pub(super) value: T,
+    pub(super) span: SourceSpan,
+}
+
+/// One node that is being read.
+pub(super) struct Node<'a> {
+    pub(super) ctx: &'a Context<'a>,
+    node: &'a KdlNode,
+    used: Vec<bool>,
+    properties: Vec<&'static str>,
+    flags: Vec<&'static str>,
+    takes_more: bool,
+    block_read: bool,
+}
+
+impl<'a> Node<'a> {
+    fn new(ctx: &'a Context<'a>, node: &'a KdlNode) -> Self {
+        let mut this = Self {
+            ctx,
+            node,
+            used: vec![false; node.entries().len()],
+            properties: Vec::new(),
+            flags: Vec::new(),
+            takes_more: false,
+            block_read: false,
+        };
+        this.refuse_repeated_properties();
+        this
+    }
+
+    pub(super) fn name(&self) -> &'a str {
+        self.node.name().value()
+    }
+
+    /// Where the node's name stands.
+    pub(super) fn span(&self) -> SourceSpan {
+        self.node.name().span()
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        self.ctx.origin(self.span())
+    }
+
+    pub(super) fn fail(&self, error: ConfigError) {
+        self.ctx.report(error);
+    }
+
+    /// The next argument, which has to be there. `what` is a phrase as "the backend's name".
+    pub(super) fn argument(&mut self, what: &'static str) -> Option<Value<'a>> {
+        let value = self.next_argument(what);
+        if value.is_none() {
+            let name = self.name();
+            let error = ConfigError::new(Code::Missing, format!("`{name}` needs {what}"));
+            self.fail(error.label(self.span(), format!("{what} has to follow")));
+        }
+        value
+    }
+
+    /// The next argument, if there is one.
+    pub(super) fn next_argument(&mut self, what: &'static str) -> Option<Value<'a>> {
+        let entries = self.node.entries().iter().enumerate();
+        let (i, entry) = entries.filter(|(_, entry)| entry.name().is_none()).find(|(i, _)| !self.used[*i])?;
+        self.used[i] = true;
+        Some(Value::new(self.ctx, entry, what))
+    }
+
+    /// All arguments that are left.
+    pub(super) fn arguments(&mut self, what: &'static str) -> Vec<Value<'a>> {
+        self.takes_more = true;
+        std::iter::from_fn(|| self.next_argument(what)).collect()
+    }
+
+    /// All arguments that are left; at least one has to be there.
+    pub(super) fn some_arguments(&mut self, what: &'static str) -> Vec<Value<'a>> {
+        let first = self.argument(what);
+        let rest = self.arguments(what);
+        first.into_iter().chain(rest).collect()
+    }
+
+    /// Whether the flag is there: an argument that is this word.
+    pub(super) fn flag(&mut self, flag: &'static str) -> Option<SourceSpan> {
+        self.flags.push(flag);
+        let mut found: Option<SourceSpan> = None;
+        for (i, entry) in self.node.entries().iter().enumerate() {
+            if self.used[i] {
+                continue;
+            }
+            let is_property = entry.name().is_some_and(|name| name.value() == flag);
+            if is_property {
+                self.used[i] = true;
+                let error = ConfigError::new(Code::Value, format!("`{flag}` takes no value"));
+                let error = error.label(entry.span(), "a flag is set by being there");
+                self.fail(error.help(format!("write `{flag}` alone, or leave it out")));
+            } else if entry.name().is_none() && entry.value().as_string() == Some(flag) {
+                self.used[i] = true;
+                match found {
+                    Some(first) => self.fail(said_twice(&format!("`{flag}`"), first, entry.span())),
+                    None => found = Some(entry.span()),
+                }
+            }
+        }
+        found
+    }
+
+    /// The property, if it is there.
+    pub(super) fn property(&mut self, key: &'static str) -> Option<Value<'a>> {
+        self.properties.push(key);
+        let mut entries = self.node.entries().iter().enumerate();
+        let (i, entry) = entries.find(|(_, entry)| entry.name().is_some_and(|name| name.value() == key))?;
+        self.used[i] = true;
+        Some(Value::new(self.ctx, entry, key))
+    }
+
+    /// The property, if it is there, without a promise that it may be: it is not suggested.
+    pub(super) fn hidden_property(&mut self, key: &'static str) -> Option<Value<'a>> {
+        let value = self.property(key);
+        self.properties.pop();
+        value
+    }
+
+    /// The property, which has to be there.
+    pub(super) fn required_property(&mut self, key: &'static str, example: &str) -> Option<Value<'a>> {
+        let value = self.property(key);
+        if value.is_none() {
+            let error = ConfigError::new(Code::Missing, format!("`{}` needs `{key}=`", self.name()));
+            let error = error.label(self.span(), format!("`{key}=` has to follow"));
+            self.fail(error.help(format!("write {example}")));
+        }
+        value
+    }
+
+    /// The block, if there is one. One with nothing in it is reported.
+    pub(super) fn block(&mut self) -> Option<Block<'a>> {
+        self.block_read = true;
+        let document = self.node.children()?;
+        if document.nodes().is_empty() {
+            let error = ConfigError::new(Code::Inert, format!("the block of `{}` is empty", self.name()));
+            self.fail(error.label(self.span(), "its block says nothing").help("say something in it, or leave it out"));
+        }
+        Some(Block::new(self.ctx, self.title(), document))
+    }
+
+    /// The block, which has to be there.
+    pub(super) fn required_block(&mut self, example: &str) -> Option<Block<'a>> {
+        let block = self.block();
+        if block.is_none() {
+            let error = ConfigError::new(Code::Missing, format!("`{}` needs a block", self.name()));
+            self.fail(error.label(self.span(), "`{ … }` has to follow").help(format!("write {example}")));
+        }
+        block
+    }
+
+    /// The raw block, for what has rules of its own.
+    pub(super) fn raw(&mut self) -> &'a KdlNode {
+        self.block_read = true;
+        self.used.fill(true);
+        self.node
+    }
+
+    /// Whether it has a block, whatever is in it.
+    pub(super) fn has_block(&self) -> bool {
+        self.node.children().is_some()
+    }
+
+    /// Whether it has arguments or properties.
+    pub(super) fn has_entries(&self) -> bool {
+        !self.node.entries().is_empty()
+    }
+
+    /// The node says nothing beside its name: reported when it does not have to.
+    pub(super) fn require_entries(&self, example: &str) {
+        if !self.has_entries() {
+            let error = ConfigError::new(Code::Inert, format!("`{}` says nothing", self.name()));
+            self.fail(error.label(self.span(), "nothing follows").help(format!("write {example}")));
+        }
+    }
+
+    /// Reports arguments and properties that nobody asked for.
+    pub(super) fn finish_entries(&self) {
+        for (entry, used) in self.node.entries().iter().zip(&self.used) {
+            if !used {
+                self.refuse(entry);
+            }
+        }
+    }
+
+    /// Reports what nobody asked for.
+    pub(super) fn finish(self) {
+        self.finish_entries();
+        if !self.block_read && let Some(document) = self.node.children() {
+            let name = self.name();
+            let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no block"));
+            let place = document.nodes().first().map_or(self.span(), |node| node.name().span());
+            self.fail(error.label(place, "nothing can be said here"));
+        }
+    }
+
+    /// What the node is, for a sentence: its name, and the first argument where it says which.
+    fn title(&self) -> String {
+        format!("`{}`", self.name())
+    }
+
+    fn refuse(&self, entry: &KdlEntry) {
+        let name = self.name();
+        let error = match entry.name() {
+            Some(key) if self.flags.contains(&key.value()) => return,
+            Some(key) => {
+                let known: Vec<&str> = self.properties.clone();
+                let help = suggest::did_you_mean(key.value(), &known, || {
+                    suggest::list(&known).map(|list| format!("it takes {list}"))
+                });
+                let error = ConfigError::new(Code::Unknown, format!("`{name}` has no property `{}`", clip(key.value())));
+                error.label(key.span(), "unknown property").maybe_help(help)
+            }
+            None => {
+                let word = entry.value().as_string().unwrap_or("");
+                let help = suggest::did_you_mean(word, &self.flags, || {
+                    let property = suggest::nearest(word, self.properties.iter().copied());
+                    property.map(|property| format!("did you mean `{property}=…`?"))
+                });
+                let help = help.or_else(|| suggest::list(&self.flags).map(|list| format!("it takes the flag {list}")));
+                let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no such argument"));
+                error.label(entry.span(), "one too many").maybe_help(help)
+            }
+        };
+        self.fail(error);
+    }
+
+    fn refuse_repeated_properties(&mut self) {
+        let entries = self.node.entries();
+        for (i, entry) in entries.iter().enumerate() {
+            let Some(key) = entry.name() else { continue };
+            let mut earlier = entries[..i].iter().filter_map(KdlEntry::name);
+            if let Some(first) = earlier.find(|first| first.value() == key.value()) {
+                self.used[i] = true;
+                let what = format!("`{}=`", clip(key.value()));
+                self.ctx.report(said_twice(&what, first.span(), key.span()));
+            }
+        }
+    }
+}
+
+/// The nodes between two braces, or of the whole text.
+pub(super) struct Block<'a> {
+    ctx: &'a Context<'a>,
+    owner: String,
+    nodes: &'a [KdlNode],
+    used: Vec<bool>,
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Block<'a> {
+    pub(super) fn new(ctx: &'a Context<'a>, owner: String, document: &'a KdlDocument) -> Self {
+        let nodes = document.nodes();
+        Self {
+            ctx,
+            owner,
+            nodes,
+            used: vec![false; nodes.len()],
+            asked: Vec::new(),
+        }
+    }
+
+    /// The node of this name, if there is one; a second one is reported.
+    pub(super) fn one(&mut self, name: &'static str) -> Option<Node<'a>> {
+        let mut found = self.many(name).into_iter();
+        let first = found.next()?;
+        for again in found {
+            self.ctx.report(said_twice(&format!("`{name}`"), first.span(), again.span()));
+        }
+        Some(first)
+    }
+
+    /// All nodes of this name, in order.
+    pub(super) fn many(&mut self, name: &'static str) -> Vec<Node<'a>> {
+        self.any(&[name])
+    }
+
+    /// All nodes of these names, in order.
+    pub(super) fn any(&mut self, names: &[&'static str]) -> Vec<Node<'a>> {
+        self.asked.extend(names);
+        let mut found = Vec::new();
+        for (node, used) in self.nodes.iter().zip(&mut self.used) {
+            if !*used && names.contains(&node.name().value()) {
+                *used = true;
+                found.push(Node::new(self.ctx, node));
+            }
+        }
+        found
+    }
+
+    /// Reports what nobody asked for. `elsewhere` says where a node belongs that is known but not here.
+    pub(super) fn finish(self, elsewhere: impl Fn(&str) -> Option<&'static str>) {
+        for (node, _) in self.nodes.iter().zip(&self.used).filter(|(_, used)| !**used) {
+            let name = node.name().value();
+            let help = match elsewhere(name) {
+                Some(place) => Some(place.to_owned()),
+                None => suggest::did_you_mean(name, &self.asked, || {
+                    suggest::list(&self.asked).map(|list| format!("here can stand {list}"))
+                }),
+            };
+            let error = ConfigError::new(Code::Unknown, format!("{} has no `{}`", self.owner, clip(name)));
+            self.ctx.report(error.label(node.name().span(), "unknown here").maybe_help(help));
+        }
+    }
+}
+
+/// A value that is being read: an argument or a property's value.
+#[derive(Clone, Copy)]
+pub(super) struct Value<'a> {
+    ctx: &'a Context<'a>,
+    entry: &'a KdlEntry,
+    what: &'static str,
+}
+
+impl<'a> Value<'a> {
+    fn new(ctx: &'a Context<'a>, entry: &'a KdlEntry, what: &'static str) -> Self {
+        Self { ctx, entry, what }
+    }
+
+    /// Where the value stands, without the property's key.
+    pub(super) fn span(&self) -> SourceSpan {
+        let whole = self.entry.span();
+        let length = self.entry.format().map_or(whole.len(), |format| format.value_repr.len());
+        let length = length.min(whole.len());
+        SourceSpan::new((whole.offset() + whole.len() - length).into(), length)
+    }
+
+    /// Where a part of the text value stands; the whole value when it is written with escapes.
+    pub(super) fn part(&self, start: usize, length: usize) -> SourceSpan {
+        let text = self.entry.value().as_string().unwrap_or("");
+        let written = self.entry.format().map_or("", |format| format.value_repr.as_str());
+        match written.find(text) {
+            Some(at) if !text.is_empty() && at + text.len() <= written.len() => {
+                SourceSpan::new((self.span().offset() + at + start).into(), length)
+            }
+            _ => self.span(),
+        }
+    }
+
+    pub(super) fn raw(&self) -> &'a KdlValue {
+        self.entry.value()
+    }
+
+    pub(super) fn context(&self) -> &'a Context<'a> {
+        self.ctx
+    }
+
+    pub(super) fn at<T>(&self, value: T) -> At<T> {
+        let span = self.span();
+        At { value, span }
+    }
+
+    /// Reports a fault of this value. Answers `None`, for the caller to pass on.
+    pub(super) fn fail<T>(&self, message: impl Into<String>, label: impl Into<String>, help: impl Into<String>) -> Option<T> {
+        self.ctx.report(ConfigError::new(Code::Value, message).label(self.span(), label).help(help));
+        None
+    }
+
+    /// A text, possibly empty.
+    pub(super) fn any_text(&self) -> Option<&'a str> {
+        match self.entry.value() {
+            KdlValue::String(text) => Some(text),
+            other => {
+                let kind = kind(other);
+                self.fail(format!("{} has to be a text", self.title()), format!("this is {kind}"), "put it in quotes")
+            }
+        }
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&self) -> Option<&'a str> {
+        let text = self.any_text()?;
+        if text.is_empty() {
+            let error = ConfigError::new(Code::Value, format!("{} is empty", self.title()));
+            self.ctx.report(error.label(self.span(), "nothing between the quotes"));
+            return None;
+        }
+        Some(text)
+    }
+
+    /// A name that the operator gives: shown in logs and metrics, so short and without control characters.
+    pub(super) fn name(&self) -> Option<&'a str> {
+        let text = self.text()?;
+        if text.len() > MAX_NAME {
+            let message = format!("{} is longer than {MAX_NAME} bytes", self.title());
+            return self.fail(message, "too long", "it is shown in every log line: choose a shorter one");
+        }
+        if text.chars().any(char::is_control) {
+            let message = format!("{} has a control character in it", self.title());
+            return self.fail(message, "this would break log lines", "choose a name that can be printed");
+        }
+        Some(text)
+    }
+
+    /// A whole number.
+    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let (low, high) = (*range.start(), *range.end());
+        let title = self.title();
+        let help = format!("write a whole number from {low} to {high}");
+        match self.entry.value() {
+            KdlValue::Integer(number) => match u64::try_from(*number) {
+                Ok(number) if range.contains(&number) => Some(number),
+                _ => self.fail(format!("{title} has to be from {low} to {high}"), "out of range", help),
+            },
+            KdlValue::String(text) if text.parse::<u64>().is_ok() => {
+                self.fail(format!("{title} has to be a number"), "this is a text", format!("write {text}, without quotes"))
+            }
+            other => self.fail(format!("{title} has to be a whole number"), format!("this is {}", kind(other)), help),
+        }
+    }
+
+    /// A duration.
+    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
+        let text = self.quantity("s", units::DURATION_HELP)?;
+        let value = match units::duration(text) {
+            Ok(value) => value,
+            Err(error) => return self.fail(format!("{} is not a duration", self.title()), error.message, error.help),
+        };
+        if !range.contains(&value) {
+            let (low, high) = (units::show_duration(*range.start()), units::show_duration(*range.end()));
+            return self.fail(
+                format!("{} has to be from {low} to {high}", self.title()),
+                "out of range",
+                units::DURATION_HELP,
+            );
+        }
+        Some(value)
+    }
+
+    /// A size in bytes.
+    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let text = self.quantity("KiB", units::SIZE_HELP)?;
+        let value = match units::size(text) {
+            Ok(value) => value,
+            Err(error) => return self.fail(format!("{} is not a size", self.title()), error.message, error.help),
+        };
+        if !range.contains(&value) {
+            let (low, high) = (units::show_size(*range.start()), units::show_size(*range.end()));
+            return self.fail(
+                format!("{} has to be from {low} to {high}", self.title()),
+                "out of range",
+                units::SIZE_HELP,
+            );
+        }
+        Some(value)
+    }
+
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let list = suggest::list(&words).unwrap_or_default();
+        let KdlValue::String(text) = self.entry.value() else {
+            let label = format!("this is {}", kind(self.entry.value()));
+            return self.fail(format!("{} has to be {list}", self.title()), label, "put it in quotes");
+        };
+        if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
+            return Some(*value);
+        }
+        let help = suggest::did_you_mean(text, &words, || None);
+        let error = ConfigError::new(Code::Value, format!("{} has to be {list}", self.title()));
+        self.ctx.report(error.label(self.span(), "unknown word").maybe_help(help));
+        None
+    }
+
+    /// What it is, to begin a sentence with.
+    pub(super) fn title(&self) -> String {
+        match self.entry.name() {
+            Some(key) => format!("`{}`", key.value()),
+            None => self.what.to_owned(),
+        }
+    }
+
+    /// A text with a unit; a bare number gets told so.
+    fn quantity(&self, unit: &str, help: &str) -> Option<&'a str> {
+        match self.entry.value() {
+            KdlValue::String(text) => Some(text),
+            KdlValue::Integer(number) => {
+                let message = format!("{} needs a unit", self.title());
+                self.fail(message, "a number alone", format!("write it with its unit, as \"{number}{unit}\""))
+            }
+            other => self.fail(format!("{} has to be a text", self.title()), format!("this is {}", kind(other)), help),
+        }
+    }
+}
+
+/// `what` was said twice: the first place and the second.
+pub(super) fn said_twice(what: &str, first: SourceSpan, again: SourceSpan) -> ConfigError {
+    ConfigError::new(Code::Duplicate, format!("{what} is said twice"))
+        .label(again, "said again here")
+        .label(first, "first said here")
+        .help("one of them has to go")
+}
+
+/// The beginning of a text that may be long, for a message.
+pub(super) fn clip(text: &str) -> String {
+    const LONGEST: usize = 60;
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", text[..end].escape_debug()),
+        None => text.escape_debug().to_string(),
+    }
+}
+
+fn kind(value: &KdlValue) -> &'static str {
+    match value {
+        KdlValue::String(_) => "a text",
+        KdlValue::Integer(_) | KdlValue::Float(_) => "a number",
+        KdlValue::Bool(_) => "a boolean",
+        KdlValue::Null => "null",
+    }
+}
+
+/// Names go into log lines and metric labels.
+const MAX_NAME: usize = 128;

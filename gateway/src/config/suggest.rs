@@ -1,0 +1,68 @@
+//! "Did you mean …?"
+
+/// The candidate that `word` is most likely a slip for, if any is near enough.
+pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if word.len() > MAX_LENGTH {
+        return None;
+    }
+    let lower = word.to_ascii_lowercase();
+    candidates
+        .into_iter()
+        .filter(|candidate| candidate.len() <= MAX_LENGTH)
+        .filter_map(|candidate| {
+            let other = candidate.to_ascii_lowercase();
+            let length = lower.chars().count().max(other.chars().count());
+            let mut distance = strsim::damerau_levenshtein(&lower, &other);
+            // A word cut short or gone on with is a slip whatever its length: `default` for `default-backend`.
+            if distance > 1 && lower.len() >= 4 && (other.starts_with(&lower) || lower.starts_with(&other)) {
+                distance = distance.min(2);
+            }
+            (distance <= (length / 3).max(1)).then_some((distance, candidate))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+/// As a help line, or `otherwise` when nothing is near.
+pub(super) fn did_you_mean<'a>(word: &str, candidates: &[&'a str], otherwise: impl FnOnce() -> Option<String>) -> Option<String> {
+    match nearest(word, candidates.iter().copied()) {
+        Some(candidate) => Some(format!("did you mean `{candidate}`?")),
+        None => otherwise(),
+    }
+}
+
+/// `a, b or c`, each in backticks; none when there is none.
+pub(super) fn list(words: &[&str]) -> Option<String> {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => None,
+        Some((last, [])) => Some(last.clone()),
+        Some((last, rest)) => Some(format!("{} or {last}", rest.join(", "))),
+    }
+}
+
+/// Words longer than this are not compared: the comparison takes the product of both lengths.
+const MAX_LENGTH: usize = 64;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_is_recognised_and_another_word_is_not() {
+        let words = ["frontend", "backend", "defaults", "default-backend"];
+        assert_eq!(nearest("fronted", words), Some("frontend"));
+        assert_eq!(nearest("Backend", words), Some("backend"));
+        assert_eq!(nearest("default-back", words), Some("default-backend"));
+        assert_eq!(nearest("listen", words), None);
+        assert_eq!(nearest(&"x".repeat(1 << 20), words), None);
+    }
+
+    #[test]
+    fn a_list_reads_as_a_sentence() {
+        assert_eq!(list(&[]), None);
+        assert_eq!(list(&["a"]).unwrap(), "`a`");
+        assert_eq!(list(&["a", "b", "c"]).unwrap(), "`a`, `b` or `c`");
+    }
+}

@@ -1,0 +1,570 @@
+//! A pass over the text without recursion: finds what is wrong with its form and mends a copy for the parser.
+//!
+//! It knows KDL v2 except types (`(u8)1`), which this language does not use, and names what older or other languages write
+//! differently.
+
+use std::ops::Range;
+
+use miette::SourceSpan;
+
+use super::strings::{self, StringFault};
+use super::words::{self, Word};
+use crate::config::diagnostics::{Code, ConfigError, MAX_ERRORS};
+use crate::config::reader::clip;
+
+/// What came of a pass.
+pub(super) struct Scanned {
+    /// The text for the parser, of the same length: comments are spaces, and what is wrong is something harmless. None when
+    /// that cannot be done.
+    pub(super) clean: Option<String>,
+    /// What is wrong.
+    pub(super) errors: Vec<ConfigError>,
+}
+
+/// Looks through a text.
+pub(super) fn scan(text: &str) -> Scanned {
+    let mut scanner = Scanner {
+        text,
+        at: 0,
+        clean: text.as_bytes().to_vec(),
+        errors: Vec::new(),
+        levels: Vec::new(),
+        state: State::Start,
+        spaced: true,
+        token_end: 0,
+        drop: None,
+        dropped_node: None,
+        dropped_entry: None,
+    };
+    let whole = scanner.run();
+    let clean = String::from_utf8(scanner.clean).ok();
+    Scanned {
+        clean: clean.filter(|_| whole),
+        errors: scanner.errors,
+    }
+}
+
+struct Scanner<'a> {
+    text: &'a str,
+    at: usize,
+    clean: Vec<u8>,
+    errors: Vec<ConfigError>,
+    levels: Vec<Level>,
+    state: State,
+    /// Whether white space came since the last token.
+    spaced: bool,
+    /// Where the last token ended.
+    token_end: usize,
+    /// Where a `/-` stands whose victim has not come yet.
+    drop: Option<usize>,
+    /// Where the `/-` stands that drops the current node.
+    dropped_node: Option<usize>,
+    /// Where the `/-` stands that drops the current entry.
+    dropped_entry: Option<usize>,
+}
+
+/// A block that is open.
+struct Level {
+    open: usize,
+    /// Where the `/-` stands that drops it.
+    dropped: Option<usize>,
+    /// Whether the parser does not see its braces.
+    hidden: bool,
+    /// Where the `/-` stands that drops the node that it belongs to.
+    dropped_node: Option<usize>,
+}
+
+/// What may come next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A node.
+    Start,
+    /// Entries or a block; the last entry may be a property's key or not.
+    Node { key: bool },
+    /// A property's value.
+    Value,
+    /// Nothing but the end of the node: its block has come.
+    Block,
+    /// As `Block`, but the block was one that a `/-` dropped: the real one may follow.
+    DroppedBlock,
+}
+
+impl Scanner<'_> {
+    /// Answers whether the parser can be given the text.
+    fn run(&mut self) -> bool {
+        if let Some(rest) = self.text.strip_prefix('\u{feff}') {
+            self.at = self.text.len() - rest.len();
+        }
+        while let Some(c) = self.peek() {
+            if self.errors.len() >= MAX_ERRORS || !self.step(c) {
+                return false;
+            }
+        }
+        self.unused_drop();
+        self.end_of_node();
+        // The parser needs its braces to match; the mended copy has no place for missing ones.
+        let well_closed = self.levels.is_empty();
+        for level in std::mem::take(&mut self.levels) {
+            let error = syntax("this block is never closed").label(span(level.open..level.open + 1), "opened here");
+            self.errors.push(error.help("write `}` where it ends"));
+        }
+        well_closed
+    }
+
+    /// One token. Answers whether it makes sense to go on.
+    fn step(&mut self, c: char) -> bool {
+        let rest = &self.text[self.at..];
+        let start = self.at;
+        match c {
+            _ if words::is_space(c) => self.blank(c.len_utf8()),
+            _ if words::is_newline(c) => {
+                let length = if rest.starts_with("\r\n") { 2 } else { c.len_utf8() };
+                self.at += length;
+                // A `/-` reaches over line ends to its victim.
+                if self.drop.is_none() {
+                    self.end_of_node();
+                }
+                self.spaced = true;
+            }
+            ';' => {
+                if self.state == State::Start {
+                    self.fault(start..start + 1, "this `;` ends nothing", "no node before it", "leave it out");
+                    self.hide(start..start + 1);
+                }
+                self.at += 1;
+                self.unused_drop();
+                self.end_of_node();
+                self.spaced = true;
+            }
+            '/' if rest.starts_with("//") => {
+                let length = rest.find(words::is_newline).unwrap_or(rest.len());
+                self.hide(start..start + length);
+                self.at += length;
+                self.spaced = true;
+            }
+            '/' if rest.starts_with("/*") => return self.comment(start),
+            '/' if rest.starts_with("/-") => self.drop(start),
+            '\\' => self.continuation(start),
+            '"' => {
+                let string = strings::quoted(self.text, start);
+                self.string(start, string.end, string.faults);
+            }
+            '#' => self.hash(start),
+            '{' => return self.open(start),
+            '}' => self.close(start),
+            '=' => self.equals(start),
+            '(' => self.annotation(start),
+            ')' | '[' | ']' | '/' => {
+                let help = match c {
+                    '/' => "write comments as `// …` or `/* … */`, and put values with a slash in quotes",
+                    _ => "put values with brackets or parentheses in quotes",
+                };
+                self.fault(start..start + 1, &format!("`{c}` cannot stand here"), "outside of quotes", help);
+                self.hide(start..start + 1);
+                self.at += 1;
+                self.spaced = true;
+            }
+            _ if words::is_disallowed(c) => {
+                let end = start + c.len_utf8();
+                let message = format!("the character U+{:04X} cannot stand here", u32::from(c));
+                self.fault(start..end, &message, "an invisible character", "leave it out");
+                self.hide(start..end);
+                self.at = end;
+                self.spaced = true;
+            }
+            _ => self.word(start),
+        }
+        true
+    }
+
+    fn comment(&mut self, start: usize) -> bool {
+        let bytes = self.text.as_bytes();
+        let (mut depth, mut at) = (1, start + 2);
+        while depth > 0 {
+            match bytes.get(at..at + 2) {
+                Some(b"/*") => (depth, at) = (depth + 1, at + 2),
+                Some(b"*/") => (depth, at) = (depth - 1, at + 2),
+                Some(_) => at += 1,
+                None => {
+                    self.fault(start..start + 2, "this comment is never closed", "opened here", "write `*/` where it ends");
+                    return false;
+                }
+            }
+        }
+        self.hide(start..at);
+        self.at = at;
+        self.spaced = true;
+        true
+    }
+
+    /// `/-` drops the node, entry or block that follows. The parser never sees it, nor its victim.
+    fn drop(&mut self, start: usize) {
+        let place = start..start + 2;
+        self.at += 2;
+        self.hide(place.clone());
+        let (message, label, help) = match self.state {
+            _ if self.drop.is_some() => ("two `/-` in a row", "one is enough", "leave it out"),
+            State::Value => ("a property's value cannot be dropped alone", "after `=`", "write `/-` before the key"),
+            State::Start => {
+                self.drop = Some(start);
+                return;
+            }
+            _ if self.spaced => {
+                self.end_of_entry();
+                self.drop = Some(start);
+                return;
+            }
+            _ => ("a space is missing before `/-`", "directly behind a value", "write a space before it"),
+        };
+        self.spaced = true;
+        self.fault(place, message, label, help);
+    }
+
+    /// `\` at the end of a line: the node goes on in the next.
+    fn continuation(&mut self, start: usize) {
+        let rest = &self.text[start + 1..];
+        let blank = rest.len() - rest.trim_start_matches(words::is_space).len();
+        let after = &rest[blank..];
+        let line_ends = after.is_empty() || after.starts_with(words::is_newline) || after.starts_with("//");
+        self.spaced = true;
+        if !line_ends {
+            let help = "put values with a backslash in quotes; at the end of a line it joins the next one";
+            self.fault(start..start + 1, "`\\` cannot stand here", "outside of quotes", help);
+            self.hide(start..start + 1);
+            self.at += 1;
+            return;
+        }
+        let comment = after.find(words::is_newline).unwrap_or(after.len());
+        let newline = start + 1 + blank + comment;
+        self.hide(start + 1..newline);
+        let length = match self.text[newline..].chars().next() {
+            Some('\r') if self.text[newline..].starts_with("\r\n") => 2,
+            Some(c) => c.len_utf8(),
+            None => 0,
+        };
+        // The joined lines are a space to the parser as well, which takes less of its time.
+        self.hide(start..newline + length);
+        self.at = newline + length;
+    }
+
+    fn string(&mut self, start: usize, end: usize, faults: Vec<StringFault>) {
+        let well = faults.is_empty();
+        for fault in faults {
+            self.fault(fault.place, &fault.message, &fault.label, &fault.help);
+        }
+        if !well {
+            self.fill(start..end);
+        }
+        self.token(start..end, true);
+    }
+
+    /// `#"raw"#`, `#true`, or what was meant as a comment.
+    fn hash(&mut self, start: usize) {
+        let rest = &self.text[start..];
+        let hashes = rest.len() - rest.trim_start_matches('#').len();
+        if rest[hashes..].starts_with('"') {
+            let string = strings::raw(self.text, start, hashes);
+            return self.string(start, string.end, string.faults);
+        }
+        let word = &rest[hashes..];
+        let word = &word[..words::length(word)];
+        let end = start + hashes + word.len();
+        if hashes > 1 || !words::KEYWORDS.contains(&word) {
+            let help = match words::near_keyword(word) {
+                Some(keyword) => format!("did you mean `#{keyword}`?"),
+                None if word.is_empty() || hashes > 1 || matches!(self.state, State::Start) => {
+                    "comments begin with `//`".to_owned()
+                }
+                None => "there are `#true`, `#false`, `#null`, `#inf`, `#-inf` and `#nan`; comments begin with `//`".to_owned(),
+            };
+            self.fault(start..end, &format!("`{}` is no keyword", clip(&self.text[start..end])), "unknown", &help);
+            self.fill(start..end);
+            return self.token(start..end, true);
+        }
+        self.token(start..end, false);
+    }
+
+    fn word(&mut self, start: usize) {
+        let rest = &self.text[start..];
+        let word = &rest[..words::length(rest)];
+        let after = &rest[word.len()..];
+        if word == "r" && after.starts_with(['"', '#']) && self.v1_raw_string(start) {
+            return;
+        }
+        let end = start + word.len();
+        let shown = clip(word);
+        let text = match words::classify(word) {
+            Word::Name => true,
+            Word::Number => false,
+            Word::OldKeyword => {
+                let message = format!("`{shown}` has to be written `#{shown}`");
+                let help = format!("this is KDL v2: write #{shown}, or \"{shown}\" for the text");
+                self.fault(start..end, &message, "KDL v1", &help);
+                self.fill(start..end);
+                true
+            }
+            Word::Neither(why) => {
+                let message = format!("`{shown}` is neither a number nor a word");
+                self.fault(start..end, &message, why, &format!("put it in quotes: \"{shown}\""));
+                self.fill(start..end);
+                true
+            }
+        };
+        self.token(start..end, text);
+    }
+
+    /// `r"…"` and `r#"…"#`, as KDL v1 and Rust write raw strings.
+    fn v1_raw_string(&mut self, start: usize) -> bool {
+        let rest = &self.text[start + 1..];
+        let hashes = rest.len() - rest.trim_start_matches('#').len();
+        let Some(body) = rest[hashes..].strip_prefix('"') else { return false };
+        let close = format!("\"{}", "#".repeat(hashes));
+        let Some(length) = body.find(&close) else { return false };
+        let end = start + 1 + hashes + 1 + length + close.len();
+        let content = clip(&body[..length]);
+        let marks = "#".repeat(hashes.max(1));
+        let help = format!("this is KDL v2: write {marks}\"{content}\"{marks}");
+        self.fault(start..end, "a raw string begins with `#`, not with `r`", "KDL v1", &help);
+        self.fill(start..end);
+        self.token(start..end, true);
+        true
+    }
+
+    fn open(&mut self, start: usize) -> bool {
+        let place = start..start + 1;
+        let dropped = self.drop.take();
+        self.end_of_entry();
+        let mut hidden = false;
+        match self.state {
+            State::Start => {
+                hidden = true;
+                let help = "write a node's name before it, on the same line";
+                self.fault(place.clone(), "a block without a node", "whose block is this?", help);
+                self.hide(place.clone());
+            }
+            State::Value => {
+                let equals = self.hide_equals();
+                self.fault(equals, "a property cannot be a block", "a value has to follow", "write `NAME { … }`");
+            }
+            State::Block if dropped.is_none() => {
+                hidden = true;
+                self.fault(place.clone(), "a node has one block", "this is the second", "join the two");
+                self.at = start + 1;
+                self.separate_node(start);
+            }
+            _ => {}
+        }
+        self.at = start + 1;
+        self.levels.push(Level {
+            open: start,
+            dropped,
+            hidden,
+            dropped_node: self.dropped_node.take(),
+        });
+        self.state = State::Start;
+        self.spaced = true;
+        if self.levels.len() > MAX_DEPTH {
+            let message = format!("blocks are nested more than {MAX_DEPTH} deep");
+            self.fault(place, &message, "one too many", "nothing in this language goes that deep");
+            return false;
+        }
+        true
+    }
+
+    fn close(&mut self, start: usize) {
+        self.unused_drop();
+        self.end_of_node_before_brace();
+        self.at += 1;
+        let Some(level) = self.levels.pop() else {
+            self.fault(start..start + 1, "this `}` closes nothing", "no block is open", "leave it out");
+            return self.separate(start);
+        };
+        self.dropped_node = level.dropped_node;
+        if level.hidden {
+            return self.separate(start);
+        }
+        self.state = State::Block;
+        if let Some(drop) = level.dropped {
+            self.hide(drop..start + 1);
+            self.state = State::DroppedBlock;
+        }
+        self.spaced = false;
+        self.token_end = self.at;
+    }
+
+    /// Puts the end of a node in a brace's place, where there is a node to end.
+    fn separate(&mut self, at: usize) {
+        self.clean[at] = if self.state == State::Start { b' ' } else { b';' };
+        self.state = State::Start;
+        self.spaced = true;
+    }
+
+    /// Ends the current node at a byte that the parser need not see.
+    fn separate_node(&mut self, at: usize) {
+        self.clean[at] = b';';
+        // A node that is dropped takes its end with it.
+        self.end_of_node();
+    }
+
+    fn equals(&mut self, start: usize) {
+        let place = start..start + 1;
+        match self.state {
+            State::Node { key: true } => self.state = State::Value,
+            State::Value => {
+                self.fault(place.clone(), "two `=` in a row", "one is enough", "leave it out");
+                self.hide(place);
+            }
+            State::Start => {
+                self.fault(place.clone(), "`=` without a key", "nothing before it", "write `NAME VALUE`, or `NAME KEY=VALUE`");
+                self.hide(place);
+            }
+            _ => {
+                let help = "a setting is written `NAME VALUE`; `KEY=VALUE` comes behind a name";
+                self.fault(place.clone(), "`=` without a key", "what is before it is not one", help);
+                self.hide(place);
+            }
+        }
+        self.at += 1;
+        self.spaced = true;
+    }
+
+    /// `(type)`: not used here.
+    fn annotation(&mut self, start: usize) {
+        let rest = &self.text[start..];
+        let end = match rest.find([')', '\n', '"', '{', '}', ';']) {
+            Some(end) if rest[end..].starts_with(')') => start + end + 1,
+            _ => start + 1,
+        };
+        let help = "leave it out; put values with parentheses in quotes";
+        self.fault(start..end, "types are not used here", "`(…)` is a type in KDL", help);
+        self.hide(start..end);
+        self.at = end;
+    }
+
+    /// A word, string, number or keyword that has been read. `text`: whether it can be a name or a key.
+    fn token(&mut self, place: Range<usize>, text: bool) {
+        self.at = place.end;
+        let drop = self.drop.take();
+        if !self.spaced && !matches!(self.state, State::Start | State::Value) {
+            return self.missing_space(place);
+        }
+        self.spaced = false;
+        match self.state {
+            State::Start => {
+                if !text {
+                    let shown = clip(&self.text[place.clone()]);
+                    let message = format!("`{shown}` cannot be a node's name");
+                    self.fault(place.clone(), &message, "a name has to stand here", "is a name or a `\\` missing before it?");
+                    self.fill(place.clone());
+                }
+                self.dropped_node = drop;
+                self.state = State::Node { key: false };
+            }
+            State::Node { .. } => {
+                self.end_of_entry();
+                self.dropped_entry = drop;
+                self.state = State::Node { key: text };
+            }
+            State::Value => self.state = State::Node { key: false },
+            State::Block | State::DroppedBlock => {
+                let help = "write it on a line of its own, or `;` before it";
+                self.fault(place.clone(), "a node ends with its block", "comes behind the block", help);
+                // There was white space, if only that of a `/-`, so the byte before is a blank one.
+                self.at = place.start;
+                self.separate_node(place.start - 1);
+                self.at = place.end;
+                self.spaced = false;
+                if !text {
+                    self.fill(place.clone());
+                }
+                self.state = State::Node { key: false };
+            }
+        }
+        self.token_end = place.end;
+    }
+
+    fn missing_space(&mut self, place: Range<usize>) {
+        let help = match self.text[place.clone()].starts_with(',') {
+            true => "values are separated by spaces, without commas",
+            false => "write a space between them",
+        };
+        self.fault(place.clone(), "a space is missing before this", "directly behind what comes before it", help);
+        self.hide(place);
+        self.spaced = true;
+    }
+
+    /// The end of a line, or `;`.
+    fn end_of_node(&mut self) {
+        self.end_of_node_before_brace();
+        self.state = State::Start;
+    }
+
+    /// As that, but what the node was stays known.
+    fn end_of_node_before_brace(&mut self) {
+        if self.state == State::Value {
+            let equals = self.hide_equals();
+            self.fault(equals, "a value is missing behind `=`", "nothing follows", "write it on the same line");
+            self.state = State::Node { key: false };
+        }
+        self.end_of_entry();
+        if let Some(drop) = self.dropped_node.take() {
+            self.hide(drop..self.at);
+            self.state = State::Start;
+        }
+    }
+
+    /// The end of an entry: only now is it known not to be a property's key.
+    fn end_of_entry(&mut self) {
+        if let Some(drop) = self.dropped_entry.take() {
+            self.hide(drop..self.token_end);
+        }
+    }
+
+    /// Hides the last `=`. Answers where it stands.
+    fn hide_equals(&mut self) -> Range<usize> {
+        let at = self.clean[..self.at].iter().rposition(|byte| *byte == b'=').unwrap_or(0);
+        self.hide(at..at + 1);
+        at..at + 1
+    }
+
+    /// A `/-` that nothing follows.
+    fn unused_drop(&mut self) {
+        if let Some(start) = self.drop.take() {
+            self.fault(start..start + 2, "this `/-` drops nothing", "nothing follows", "leave it out");
+        }
+    }
+
+    fn fault(&mut self, place: Range<usize>, message: &str, label: &str, help: &str) {
+        self.errors.push(syntax(message).label(span(place), label).help(help));
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn blank(&mut self, length: usize) {
+        self.at += length;
+        self.spaced = true;
+    }
+
+    /// The parser is not to see this.
+    fn hide(&mut self, place: Range<usize>) {
+        self.clean[place].fill(b' ');
+    }
+
+    /// The parser is to see a word here.
+    fn fill(&mut self, place: Range<usize>) {
+        self.clean[place].fill(b'x');
+    }
+}
+
+fn syntax(message: &str) -> ConfigError {
+    ConfigError::new(Code::Syntax, message)
+}
+
+fn span(place: Range<usize>) -> SourceSpan {
+    place.into()
+}
+
+/// Blocks in blocks. The language itself needs five levels, and acls and plugin configurations may go on from there.
+const MAX_DEPTH: usize = 32;
