@@ -1,23 +1,34 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::failure::FailureKind;
+use super::bindings::exports::gateway::policy::lifecycle;
+use super::component::Component;
+use super::failure::{Failure, FailureKind, PolicyError};
+use super::host::{Host, Slot};
+use super::instance::{ConfigureError, Instance};
+use super::needs::{Attribute, NeedPhase, Needs};
+use super::state::{Identity, LogBudget};
 use crate::config::{OnFailure, Origin, PluginLimits};
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
-#[derive(Debug)]
 pub struct Attachment {
-    label: Arc<str>,
-    hooks: Hooks,
+    pub(super) component: Arc<Component>,
+    pub(super) identity: Arc<Identity>,
+    pub(super) config: String,
+    pub(super) limits: PluginLimits,
+    pub(super) needs: Needs,
+    /// What `configure` answered; every instance has to answer it again.
+    pub(super) configured: lifecycle::Needs,
+    pub(super) slot: Slot,
     predicates: Vec<String>,
     on_failure: OnFailure,
     origin: Option<Origin>,
     stats: AttachmentStats,
 }
 
-/// What [`Host::attach`](super::Host::attach) is told.
+/// What [`Host::attach`] is told.
 #[derive(Debug, Clone)]
 pub struct AttachmentSpec {
     /// Its name in logs and metrics, as `acl web` or `geo`.
@@ -50,25 +61,84 @@ pub struct Hooks {
     pub connection_filter: bool,
 }
 
-/// Counters of an attachment, over all workers.
-#[derive(Debug, Default)]
+/// Counters of an attachment, over all workers. Each worker counts on a line of its own; reading adds them up.
+#[derive(Default)]
 pub struct AttachmentStats {
+    workers: Mutex<Vec<Arc<WorkerStats>>>,
+}
+
+/// One worker's counters of an attachment.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct WorkerStats {
     calls: AtomicU64,
     instantiations: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
 }
 
 impl Attachment {
+    pub(super) fn new(host: &Host, component: &Arc<Component>, spec: AttachmentSpec) -> Result<Self, PolicyError> {
+        let label = spec.label.to_string();
+        let failed = |failure: Failure| PolicyError::Failed {
+            label: label.clone(),
+            failure,
+        };
+        let limits = PluginLimits {
+            memory: spec.limits.memory.min(host.settings().memory),
+            ..spec.limits
+        };
+        let identity = Arc::new(Identity {
+            label: spec.label,
+            namespace: host.namespace(&spec.namespace),
+            lines: LogBudget::new(),
+            failures: LogBudget::new(),
+        });
+        let mut activity = host.activity();
+        let mut instance = Instance::new(host, component, &identity, limits, &mut activity).map_err(failed)?;
+        let description = instance.describe(limits, &mut activity).map_err(failed)?;
+        let configured = instance.configure(&spec.config, limits, &mut activity).map_err(|error| match error {
+            ConfigureError::Failed(failure) => failed(failure),
+            ConfigureError::Refused(refused) => PolicyError::Config {
+                label: label.clone(),
+                message: one_line(&refused.message),
+                at: refused.at.map(|at| one_line(&at)),
+            },
+        })?;
+        let predicates = instance.names(limits, &mut activity).map_err(failed)?;
+        check_predicates(component.hooks().predicates, &predicates).map_err(|message| PolicyError::Predicates {
+            label: label.clone(),
+            message,
+        })?;
+        let needs = Needs::parse(&description.needs, &configured).map_err(|(need, why)| PolicyError::UnknownNeed {
+            label: label.clone(),
+            need: one_line(&need),
+            why,
+        })?;
+        Ok(Self {
+            component: Arc::clone(component),
+            identity,
+            config: spec.config,
+            limits,
+            needs,
+            configured,
+            slot: host.slot(),
+            predicates,
+            on_failure: spec.on_failure,
+            origin: spec.origin,
+            stats: AttachmentStats::default(),
+        })
+    }
+
     /// Its name in logs and metrics.
     #[must_use]
-    pub const fn label(&self) -> &Arc<str> {
-        &self.label
+    pub fn label(&self) -> &str {
+        &self.identity.label
     }
 
     /// The hooks its component exports.
     #[must_use]
-    pub const fn hooks(&self) -> Hooks {
-        self.hooks
+    pub fn hooks(&self) -> Hooks {
+        self.component.hooks()
     }
 
     /// The names of its predicates: bit `i` of an evaluation answers the `i`-th. Empty without that hook.
@@ -96,22 +166,129 @@ impl Attachment {
     }
 }
 
+impl std::fmt::Debug for Attachment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Attachment")
+            .field("label", &self.identity.label)
+            .field("component", &self.component)
+            .finish_non_exhaustive()
+    }
+}
+
 impl AttachmentStats {
     /// Hook calls, failed ones included.
     #[must_use]
     pub fn calls(&self) -> u64 {
-        self.calls.load(Ordering::Relaxed)
+        self.sum(|worker| &worker.calls)
     }
 
     /// Instances made.
     #[must_use]
     pub fn instantiations(&self) -> u64 {
-        self.instantiations.load(Ordering::Relaxed)
+        self.sum(|worker| &worker.instantiations)
     }
 
     /// Calls that failed in this way.
     #[must_use]
     pub fn failures(&self, kind: FailureKind) -> u64 {
-        self.failures[kind.index()].load(Ordering::Relaxed)
+        self.sum(|worker| &worker.failures[kind.index()])
+    }
+
+    /// One more worker counts.
+    pub(super) fn worker(&self) -> Arc<WorkerStats> {
+        let worker = Arc::<WorkerStats>::default();
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
+        worker
+    }
+
+    fn sum(&self, counter: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
+        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
+        workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
     }
 }
+
+impl std::fmt::Debug for AttachmentStats {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AttachmentStats").field("calls", &self.calls()).finish_non_exhaustive()
+    }
+}
+
+impl WorkerStats {
+    /// The one writer adds with a load and a store: no locked instruction.
+    pub(super) fn count_call(&self) {
+        add(&self.calls);
+    }
+
+    pub(super) fn count_instantiation(&self) {
+        add(&self.instantiations);
+    }
+
+    pub(super) fn count_failure(&self, kind: FailureKind) {
+        add(&self.failures[kind.index()]);
+    }
+}
+
+impl Needs {
+    /// Parses the needs of `describe` and `configure`, in that order. An error is a need and what is wrong with it.
+    pub(super) fn parse(
+        described: &lifecycle::Needs,
+        configured: &lifecycle::Needs,
+    ) -> Result<Self, (String, &'static str)> {
+        let parse = |phase, first: &[String], second: &[String]| {
+            if first.len() + second.len() > MAX_NEEDS {
+                return Err((format!("{} attributes", first.len() + second.len()), "is more than a phase may have"));
+            }
+            let names = first.iter().chain(second);
+            names.map(|name| Attribute::parse(name, phase).map_err(|why| (name.clone(), why))).collect()
+        };
+        Ok(Self {
+            request: parse(NeedPhase::Request, &described.request, &configured.request)?,
+            response: parse(NeedPhase::Response, &described.response, &configured.response)?,
+            connection: parse(NeedPhase::Connection, &described.connection, &configured.connection)?,
+        })
+    }
+}
+
+fn check_predicates(hook: bool, names: &[String]) -> Result<(), String> {
+    if !hook {
+        return Ok(());
+    }
+    if names.len() > MAX_PREDICATES {
+        return Err(format!("has {} predicates; at most {MAX_PREDICATES} fit into an answer", names.len()));
+    }
+    for (i, name) in names.iter().enumerate() {
+        if name.is_empty() {
+            return Err("has a predicate without a name".to_owned());
+        }
+        if names[..i].contains(name) {
+            return Err(format!("has two predicates named `{}`", one_line(name)));
+        }
+    }
+    Ok(())
+}
+
+/// A guest's text in an error message: bounded, without control characters.
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars().take(MAX_MESSAGE) {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+fn add(counter: &AtomicU64) {
+    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+}
+
+/// Predicates of a component: bits of the answer.
+const MAX_PREDICATES: usize = 64;
+
+/// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
+const MAX_NEEDS: usize = 256;
+
+/// Characters of a component's error message that are shown.
+const MAX_MESSAGE: usize = 2000;

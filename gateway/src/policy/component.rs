@@ -1,17 +1,185 @@
-//! A compiled component: linked, its hooks found, ready to be attached any number of times.
+//! A compiled component: its imports checked against the grants, its hooks found, linked ahead of any instance.
+
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{InstancePre, Linker};
+use wasmtime::Engine;
 
 use super::attachment::Hooks;
+use super::bindings::exports::gateway::policy::{
+    connection_filter, lifecycle, limiter, predicates, request_filter, response_filter,
+};
+use super::failure::PolicyError;
+use super::state::State;
+use crate::config::Grant;
 
-/// A compiled component.
-#[derive(Debug)]
+/// A compiled component, ready to be attached any number of times.
 pub struct Component {
-    hooks: Hooks,
+    pub(super) label: String,
+    pub(super) pre: InstancePre<State>,
+    pub(super) exports: Exports,
+}
+
+/// Where a component's exports are, by the position that spares a look-up by name.
+pub(super) struct Exports {
+    pub(super) lifecycle: lifecycle::GuestIndices,
+    pub(super) predicates: Option<predicates::GuestIndices>,
+    pub(super) limiter: Option<limiter::GuestIndices>,
+    pub(super) request_filter: Option<request_filter::GuestIndices>,
+    pub(super) response_filter: Option<response_filter::GuestIndices>,
+    pub(super) connection_filter: Option<connection_filter::GuestIndices>,
 }
 
 impl Component {
+    pub(super) fn compile(
+        engine: &Engine,
+        linker: &Linker<State>,
+        label: &str,
+        wasm: &[u8],
+        grants: &[Grant],
+    ) -> Result<Self, PolicyError> {
+        if wasm.len() > MAX_COMPONENT_BYTES {
+            return Err(PolicyError::TooLarge {
+                label: label.to_owned(),
+                size: wasm.len(),
+                limit: MAX_COMPONENT_BYTES,
+            });
+        }
+        let component = wasmtime::component::Component::from_binary(engine, wasm).map_err(|e| PolicyError::Invalid {
+            label: label.to_owned(),
+            message: format!("{e:#}"),
+        })?;
+        check_imports(engine, &component, label, grants)?;
+        let mistyped = |message: String| PolicyError::Mistyped {
+            label: label.to_owned(),
+            message,
+        };
+        let pre = linker.instantiate_pre(&component).map_err(|e| mistyped(format!("{e:#}")))?;
+        let exports = Exports::find(&component, &pre, label)?;
+        // Done here, so that no request pays for building the memory image.
+        component.initialize_copy_on_write_image().map_err(|e| mistyped(format!("{e:#}")))?;
+        Ok(Self {
+            label: label.to_owned(),
+            pre,
+            exports,
+        })
+    }
+
     /// The hooks it exports.
     #[must_use]
     pub const fn hooks(&self) -> Hooks {
-        self.hooks
+        Hooks {
+            predicates: self.exports.predicates.is_some(),
+            limiter: self.exports.limiter.is_some(),
+            request_filter: self.exports.request_filter.is_some(),
+            response_filter: self.exports.response_filter.is_some(),
+            connection_filter: self.exports.connection_filter.is_some(),
+        }
     }
 }
+
+impl std::fmt::Debug for Component {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Component").field("label", &self.label).field("hooks", &self.hooks()).finish_non_exhaustive()
+    }
+}
+
+impl Exports {
+    fn find(
+        component: &wasmtime::component::Component,
+        pre: &InstancePre<State>,
+        label: &str,
+    ) -> Result<Self, PolicyError> {
+        let has = |interface: &str| component.get_export_index(None, &export_name(interface)).is_some();
+        let missing = |missing| PolicyError::MissingExport {
+            label: label.to_owned(),
+            missing,
+        };
+        if !has("lifecycle") {
+            return Err(missing("lifecycle"));
+        }
+        let mistyped = |e: wasmtime::Error| PolicyError::Mistyped {
+            label: label.to_owned(),
+            message: format!("{e:#}"),
+        };
+        macro_rules! hook {
+            ($interface:literal, $module:ident) => {
+                has($interface).then(|| $module::GuestIndices::new(pre)).transpose().map_err(mistyped)?
+            };
+        }
+        let exports = Self {
+            lifecycle: lifecycle::GuestIndices::new(pre).map_err(mistyped)?,
+            predicates: hook!("predicates", predicates),
+            limiter: hook!("limiter", limiter),
+            request_filter: hook!("request-filter", request_filter),
+            response_filter: hook!("response-filter", response_filter),
+            connection_filter: hook!("connection-filter", connection_filter),
+        };
+        let any = exports.predicates.is_some()
+            || exports.limiter.is_some()
+            || exports.request_filter.is_some()
+            || exports.response_filter.is_some()
+            || exports.connection_filter.is_some();
+        any.then_some(exports).ok_or_else(|| missing("hook"))
+    }
+}
+
+/// Every import has to be an interface of the contract, and granted where it needs a grant. Whether its functions have
+/// the contract's types is the linker's to say.
+fn check_imports(
+    engine: &Engine,
+    component: &wasmtime::component::Component,
+    label: &str,
+    grants: &[Grant],
+) -> Result<(), PolicyError> {
+    for (name, import) in component.component_type().imports(engine) {
+        let unknown = || PolicyError::UnknownImport {
+            label: label.to_owned(),
+            import: name.to_owned(),
+        };
+        let interface = name.strip_prefix(PACKAGE).ok_or_else(unknown)?;
+        let (interface, version) = interface.split_once('@').ok_or_else(unknown)?;
+        if !version.starts_with(VERSION) {
+            return Err(unknown());
+        }
+        let ComponentItem::ComponentInstance(_) = import.ty else {
+            return Err(unknown());
+        };
+        let (grant, line) = match interface {
+            "buckets" => (Grant::Buckets, r#"grant "buckets""#),
+            "log" => (Grant::Log, r#"grant "log""#),
+            "clock" => (Grant::Clock, r#"grant "clock""#),
+            interface if FREE_INTERFACES.contains(&interface) => continue,
+            _ => return Err(unknown()),
+        };
+        if !grants.contains(&grant) {
+            return Err(PolicyError::NotGranted {
+                label: label.to_owned(),
+                import: name.to_owned(),
+                line,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn export_name(interface: &str) -> String {
+    format!("{PACKAGE}{interface}@{VERSION}0")
+}
+
+const PACKAGE: &str = "gateway:policy/";
+
+/// Every `0.1.x` is one contract.
+const VERSION: &str = "0.1.";
+
+/// Interfaces that need no grant: what they tell is about the exchange that the plugin was asked about anyway.
+const FREE_INTERFACES: [&str; 6] = [
+    "types",
+    "request",
+    "request-edits",
+    "response",
+    "response-edits",
+    "connection-info",
+];
+
+/// Bytes of a component. JavaScript and Python ones have 10 MB and more.
+const MAX_COMPONENT_BYTES: usize = 64 * 1024 * 1024;

@@ -1,15 +1,29 @@
 //! One per process: the engine and what all workers share.
 
-use std::sync::Arc;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::component::{HasSelf, Linker};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::attachment::{Attachment, AttachmentSpec};
+use super::bindings::Policy;
+use super::buckets::{Buckets, Namespace};
 use super::component::Component;
+use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
-use crate::config::Grant;
+use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
+use super::ticker::{Activity, Ticker};
+use crate::config::{Grant, PolicyPool};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
-#[derive(Debug)]
 pub struct Host {
+    engine: Engine,
+    linker: Linker<State>,
+    ticker: Ticker,
+    buckets: Arc<Buckets>,
+    slots: Arc<Slots>,
+    no_connection: Arc<ConnectionFacts>,
     settings: HostSettings,
 }
 
@@ -24,13 +38,44 @@ pub struct HostSettings {
     pub max_buckets: usize,
 }
 
+impl HostSettings {
+    /// The settings that a configuration's `process` block says.
+    #[must_use]
+    pub const fn new(pool: PolicyPool, max_buckets: usize) -> Self {
+        Self {
+            instances: pool.instances,
+            memory: pool.memory,
+            max_buckets,
+        }
+    }
+}
+
 impl Host {
-    /// Builds the engine and reserves the pool's address space.
+    /// Builds the engine, reserves the pool's address space and starts the epoch ticker.
     ///
     /// # Errors
     /// When the settings cannot be met on this machine.
     pub fn new(settings: HostSettings) -> Result<Arc<Self>, PolicyError> {
-        Ok(Arc::new(Self { settings }))
+        let failed = |e: wasmtime::Error| PolicyError::Engine(format!("{e:#}"));
+        let engine = engine(settings).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|e| PolicyError::Engine(e.to_string()))?;
+        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+        Ok(Arc::new(Self {
+            engine,
+            linker,
+            ticker,
+            buckets: Arc::new(Buckets::new(settings.max_buckets)),
+            slots: Arc::default(),
+            no_connection: Arc::new(ConnectionFacts {
+                client: nowhere,
+                local: nowhere,
+                peer: nowhere,
+                tls: None,
+            }),
+            settings,
+        }))
     }
 
     /// Compiles a component, checks its imports against the contract and the grants, finds its hooks and links it ahead.
@@ -39,8 +84,7 @@ impl Host {
     /// # Errors
     /// When it is no policy component, or imports what it may not; the error names what.
     pub fn compile(self: &Arc<Self>, label: &str, wasm: &[u8], grants: &[Grant]) -> Result<Arc<Component>, PolicyError> {
-        let _ = (wasm, grants, self.settings);
-        Err(PolicyError::Engine(format!("{label}: not there yet")))
+        Component::compile(&self.engine, &self.linker, label, wasm, grants).map(Arc::new)
     }
 
     /// Makes a component ready to serve under a configuration: instantiates it once, configures it, learns its predicates
@@ -53,7 +97,152 @@ impl Host {
         component: &Arc<Component>,
         spec: AttachmentSpec,
     ) -> Result<Arc<Attachment>, PolicyError> {
-        let _ = component;
-        Err(PolicyError::Engine(format!("{}: not there yet", spec.label)))
+        Attachment::new(self, component, spec).map(Arc::new)
+    }
+
+    /// What the host was built with.
+    #[must_use]
+    pub const fn settings(&self) -> HostSettings {
+        self.settings
+    }
+
+    pub(super) const fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub(super) fn buckets(&self) -> Arc<Buckets> {
+        Arc::clone(&self.buckets)
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> Namespace {
+        self.buckets.namespace(name)
+    }
+
+    /// What a store has for a connection between calls.
+    pub(super) fn no_connection(&self) -> Arc<ConnectionFacts> {
+        Arc::clone(&self.no_connection)
+    }
+
+    pub(super) fn activity(&self) -> Activity {
+        self.ticker.activity()
+    }
+
+    pub(super) fn slot(&self) -> Slot {
+        Slot::new(&self.slots)
     }
 }
+
+impl std::fmt::Debug for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Host").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A position in every worker's list of instances. Given back when dropped, and then given to somebody else: the serial
+/// tells the holders apart.
+pub(super) struct Slot {
+    pub(super) index: usize,
+    pub(super) serial: u64,
+    slots: Arc<Slots>,
+}
+
+/// Which positions are free.
+#[derive(Default)]
+struct Slots(Mutex<FreeSlots>);
+
+#[derive(Default)]
+struct FreeSlots {
+    free: Vec<usize>,
+    size: usize,
+    serial: u64,
+}
+
+impl Slot {
+    fn new(slots: &Arc<Slots>) -> Self {
+        let mut state = slots.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.serial += 1;
+        let index = state.free.pop().unwrap_or_else(|| {
+            state.size += 1;
+            state.size - 1
+        });
+        Self {
+            index,
+            serial: state.serial,
+            slots: Arc::clone(slots),
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.slots.0.lock().unwrap_or_else(PoisonError::into_inner).free.push(self.index);
+    }
+}
+
+fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
+    let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(settings.instances)
+        .total_core_instances(settings.instances.saturating_mul(CORE_INSTANCES_EACH))
+        .total_memories(settings.instances)
+        .total_tables(settings.instances.saturating_mul(TABLES_EACH))
+        .max_core_instances_per_component(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX))
+        .max_memories_per_component(u32::try_from(MAX_MEMORIES).unwrap_or(u32::MAX))
+        .max_tables_per_component(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
+        .table_elements(MAX_TABLE_ELEMENTS)
+        .max_memory_size(memory)
+        .linear_memory_keep_resident(KEEP_RESIDENT)
+        .table_keep_resident(KEEP_RESIDENT)
+        // wasmtime misses pages that were swapped out, so only where nothing ever is.
+        .pagemap_scan(if swap_is_on() { Enabled::No } else { Enabled::Auto });
+
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .memory_reservation(reservation(settings))
+        .memory_init_cow(true)
+        .epoch_interruption(true)
+        .max_wasm_stack(MAX_WASM_STACK)
+        // Nobody sees a guest's back trace; without it a trap costs less and compiled code is smaller.
+        .wasm_backtrace_max_frames(None)
+        .generate_address_map(false)
+        // Features that no policy needs are not taken: each is one more part of the engine that has to be right.
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .wasm_relaxed_simd(false)
+        .wasm_tail_call(false)
+        .wasm_wide_arithmetic(false)
+        .concurrency_support(false);
+    Engine::new(&config)
+}
+
+/// Address space of one memory. With 4 GiB (and the guard behind it) the compiler leaves out every bounds check; where so
+/// many instances are wanted that this would use up the address space, a memory gets what it may grow to.
+fn reservation(settings: HostSettings) -> u64 {
+    const ALL_OF_32_BITS: u64 = 1 << 32;
+    match u64::from(settings.instances).saturating_mul(ALL_OF_32_BITS) > MAX_ADDRESS_SPACE {
+        true => settings.memory,
+        false => ALL_OF_32_BITS,
+    }
+}
+
+/// Whether this machine swaps. Unknown counts as yes.
+fn swap_is_on() -> bool {
+    // The first line is a heading.
+    std::fs::read_to_string("/proc/swaps").map_or(true, |swaps| swaps.lines().count() > 1)
+}
+
+/// Core instances and tables in the pool for each component instance: wit-component makes three core instances and two
+/// tables of one module.
+const CORE_INSTANCES_EACH: u32 = 4;
+const TABLES_EACH: u32 = 2;
+
+/// Bytes of a memory that stay in place for its next instance, instead of being given back to the system and faulted in
+/// again: what a small Rust guest touches, several times over. See docs/decisions/0001-component-abi.md.
+const KEEP_RESIDENT: usize = 512 * 1024;
+
+/// A guest's stack. A worker's own has 2 MiB, of which host functions want their share.
+const MAX_WASM_STACK: usize = 256 * 1024;
+
+/// Half of what x86-64 gives a process is left to everything else.
+const MAX_ADDRESS_SPACE: u64 = 1 << 46;

@@ -13,12 +13,20 @@
 //! 4. [`Instances`], one per worker: warm instances, one per attachment, and the calls.
 
 mod attachment;
+mod bindings;
+mod buckets;
 mod component;
+mod edits;
 mod exchange;
 mod failure;
 pub mod first_party;
 mod host;
+mod imports;
+mod instance;
 mod instances;
+mod needs;
+mod state;
+mod ticker;
 
 pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
 pub use component::Component;

@@ -1,0 +1,363 @@
+//! What a component may change of a message, collected while its call runs and applied only when the call succeeded.
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, response};
+
+use super::exchange::Reply;
+
+/// The edits of one call.
+#[derive(Debug, Default)]
+pub(crate) struct Edits {
+    list: Vec<Edit>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Edit {
+    Set(HeaderName, HeaderValue),
+    Add(HeaderName, HeaderValue),
+    Remove(HeaderName),
+    Path(Bytes),
+    Query(Option<Bytes>),
+    Status(StatusCode),
+}
+
+impl Edits {
+    pub(crate) fn set_header(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        let edit = Edit::Set(field_name(name)?, field_value(name, value)?);
+        self.push(edit, name.len() + value.len())
+    }
+
+    pub(crate) fn add_header(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
+        let edit = Edit::Add(field_name(name)?, field_value(name, value)?);
+        self.push(edit, name.len() + value.len())
+    }
+
+    pub(crate) fn remove_header(&mut self, name: &str) -> Result<(), String> {
+        let edit = Edit::Remove(field_name(name)?);
+        self.push(edit, name.len())
+    }
+
+    pub(crate) fn set_path(&mut self, path: Vec<u8>) -> Result<(), String> {
+        if path.first() != Some(&b'/') {
+            return Err("a path has to begin with `/`".to_owned());
+        }
+        if path.contains(&b'?') || path.contains(&b'#') {
+            return Err("a path may not contain `?` or `#`".to_owned());
+        }
+        let bytes = path.len();
+        let path = Bytes::from(path);
+        // What `http` takes here it takes again when the edit is applied.
+        PathAndQuery::from_maybe_shared(path.clone())
+            .map_err(|_| "the path contains a character that has to be percent-encoded".to_owned())?;
+        self.push(Edit::Path(path), bytes)
+    }
+
+    pub(crate) fn set_query(&mut self, query: Option<Vec<u8>>) -> Result<(), String> {
+        let Some(query) = query else {
+            return self.push(Edit::Query(None), 0);
+        };
+        if query.contains(&b'#') {
+            return Err("a query may not contain `#`".to_owned());
+        }
+        let bytes = query.len();
+        PathAndQuery::from_maybe_shared(Bytes::from([b"/?", query.as_slice()].concat()))
+            .map_err(|_| "the query contains a character that has to be percent-encoded".to_owned())?;
+        self.push(Edit::Query(Some(Bytes::from(query))), bytes)
+    }
+
+    pub(crate) fn set_status(&mut self, status: u16) -> Result<(), String> {
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        let status = final_status(status).ok_or_else(|| format!("{status} is no final status: 200 to 599 are"))?;
+        if bodiless.contains(&status) {
+            return Err(format!("{} has no body", status.as_u16()));
+        }
+        self.push(Edit::Status(status), 0)
+    }
+
+    /// Forgets all edits.
+    pub(crate) fn clear(&mut self) {
+        self.list.clear();
+        self.bytes = 0;
+    }
+
+    /// Applies the edits to a request, in order, and forgets them.
+    pub(crate) fn apply_to_request(&mut self, request: &mut request::Parts) {
+        self.bytes = 0;
+        let mut path = None;
+        let mut query = None;
+        for edit in self.list.drain(..) {
+            match edit {
+                Edit::Path(new) => path = Some(new),
+                Edit::Query(new) => query = Some(new),
+                Edit::Status(_) => {}
+                edit => edit.apply(&mut request.headers),
+            }
+        }
+        if path.is_some() || query.is_some() {
+            rewrite_target(&mut request.uri, path, query);
+        }
+    }
+
+    /// Applies the edits to a response, in order, and forgets them.
+    pub(crate) fn apply_to_response(&mut self, response: &mut response::Parts) {
+        self.bytes = 0;
+        for edit in self.list.drain(..) {
+            match edit {
+                Edit::Status(status) => response.status = status,
+                edit => edit.apply(&mut response.headers),
+            }
+        }
+    }
+
+    fn push(&mut self, edit: Edit, bytes: usize) -> Result<(), String> {
+        if self.list.len() >= MAX_EDITS {
+            return Err(format!("more than {MAX_EDITS} edits in one call"));
+        }
+        if self.bytes + bytes > MAX_EDIT_BYTES {
+            return Err(format!("edits of more than {MAX_EDIT_BYTES} bytes in one call"));
+        }
+        self.bytes += bytes;
+        self.list.push(edit);
+        Ok(())
+    }
+}
+
+impl Edit {
+    /// Edits header fields. A map that is full (32,768 fields) takes no more; the proxy's own bounds are far below.
+    fn apply(self, headers: &mut HeaderMap) {
+        match self {
+            Self::Set(name, value) => {
+                let _ = headers.try_insert(name, value);
+            }
+            Self::Add(name, value) => {
+                let _ = headers.try_append(name, value);
+            }
+            Self::Remove(name) => {
+                headers.remove(name);
+            }
+            Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
+        }
+    }
+}
+
+/// Checks a reply that a component gave.
+pub(crate) fn reply<'a>(
+    status: u16,
+    fields: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+    body: Vec<u8>,
+) -> Result<Reply, String> {
+    let status = final_status(status).ok_or_else(|| format!("the reply's status {status} is not in 200 to 599"))?;
+    if fields.len() > MAX_EDITS {
+        return Err(format!("the reply has more than {MAX_EDITS} header fields"));
+    }
+    if body.len() > MAX_REPLY_BODY {
+        return Err(format!("the reply's body has more than {MAX_REPLY_BODY} bytes"));
+    }
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut bytes = 0;
+    for (name, value) in fields {
+        bytes += name.len() + value.len();
+        if bytes > MAX_EDIT_BYTES {
+            return Err(format!("the reply's header has more than {MAX_EDIT_BYTES} bytes"));
+        }
+        headers.append(field_name(name)?, field_value(name, value)?);
+    }
+    Ok(Reply {
+        status,
+        headers,
+        body: Bytes::from(body),
+    })
+}
+
+/// A request target with another path or query: what is not replaced stays.
+fn rewrite_target(uri: &mut Uri, path: Option<Bytes>, query: Option<Option<Bytes>>) {
+    let old_query = || uri.query().map(|query| Bytes::copy_from_slice(query.as_bytes()));
+    let query = query.unwrap_or_else(old_query);
+    let path = path.unwrap_or_else(|| Bytes::copy_from_slice(uri.path().as_bytes()));
+    let target = match query {
+        Some(query) => Bytes::from([&path[..], b"?", &query[..]].concat()),
+        None => path,
+    };
+    // Both halves were checked when they were set, or came in with the request. A target that still does not do (`*` with
+    // a query, CONNECT's authority, one beyond 64 KiB) stays as it was.
+    let Ok(target) = PathAndQuery::from_maybe_shared(target) else { return };
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target);
+    if let Ok(new) = Uri::from_parts(parts) {
+        *uri = new;
+    }
+}
+
+fn field_name(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| format!("`{}` is not a header field's name", shown(name)))?;
+    if CONNECTION_FIELDS.contains(&parsed.as_str()) {
+        return Err(format!("`{parsed}` belongs to the connection or the framing"));
+    }
+    Ok(parsed)
+}
+
+fn field_value(name: &str, value: &[u8]) -> Result<HeaderValue, String> {
+    if value.trim_ascii().len() != value.len() {
+        return Err(format!("the value of `{}` begins or ends with white space", shown(name)));
+    }
+    HeaderValue::from_bytes(value)
+        .map_err(|_| format!("the value of `{}` contains a control character", shown(name)))
+}
+
+fn final_status(status: u16) -> Option<StatusCode> {
+    StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()))
+}
+
+/// A guest's text in a message: bounded, and on one line.
+fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}
+
+/// Fields that only the gateway writes: hop-by-hop ones (RFC 9110, section 7.6.1), framing, and Host, which chose the
+/// route.
+const CONNECTION_FIELDS: [&str; 14] = [
+    "connection",
+    "content-length",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "proxy-status",
+];
+
+/// Edits in one call, and header fields in one reply: more than any policy known to us makes.
+const MAX_EDITS: usize = 128;
+
+/// Bytes that one call may write into a head: as much as most servers take of a whole head.
+const MAX_EDIT_BYTES: usize = 16 * 1024;
+
+/// Bytes of a reply's body: an error page, not a download.
+const MAX_REPLY_BODY: usize = 1024 * 1024;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(uri: &str) -> request::Parts {
+        let request = http::Request::builder().uri(uri).header("a", "1").header("a", "2").header("b", "3");
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn edits_apply_in_order() {
+        let mut edits = Edits::default();
+        edits.remove_header("B").unwrap();
+        edits.set_header("A", b"new").unwrap();
+        edits.add_header("a", b"\xff more").unwrap();
+        edits.remove_header("absent").unwrap();
+        let mut request = request("/x?y");
+        edits.apply_to_request(&mut request);
+        let values: Vec<_> = request.headers.get_all("a").iter().map(|v| v.as_bytes()).collect();
+        assert_eq!(values, [&b"new"[..], b"\xff more"]);
+        assert_eq!(request.headers.len(), 2);
+        assert_eq!(request.uri, "/x?y");
+    }
+
+    #[test]
+    fn the_target_keeps_what_is_not_replaced() {
+        let apply = |uri: &str, path: Option<&str>, query: Option<Option<&str>>| {
+            let mut edits = Edits::default();
+            if let Some(path) = path {
+                edits.set_path(path.into()).unwrap();
+            }
+            if let Some(query) = query {
+                edits.set_query(query.map(Into::into)).unwrap();
+            }
+            let mut request = request(uri);
+            edits.apply_to_request(&mut request);
+            request.uri.to_string()
+        };
+        assert_eq!(apply("/a?b", Some("/c%20d"), None), "/c%20d?b");
+        assert_eq!(apply("/a?b", None, Some(Some("c=d"))), "/a?c=d");
+        assert_eq!(apply("/a?b", None, Some(None)), "/a");
+        assert_eq!(apply("/a", Some("/x"), Some(Some(""))), "/x?");
+        assert_eq!(apply("http://h:1/a?b", Some("/c"), None), "http://h:1/c?b");
+    }
+
+    #[test]
+    fn what_belongs_to_the_connection_is_refused() {
+        for name in CONNECTION_FIELDS {
+            for name in [name.to_owned(), name.to_uppercase()] {
+                let mut edits = Edits::default();
+                edits.set_header(&name, b"x").unwrap_err();
+                edits.add_header(&name, b"x").unwrap_err();
+                edits.remove_header(&name).unwrap_err();
+                reply(200, [(name.as_str(), &b"x"[..])].into_iter(), Vec::new()).unwrap_err();
+            }
+        }
+    }
+
+    #[test]
+    fn what_would_break_a_head_is_refused() {
+        let mut edits = Edits::default();
+        for name in ["", ":path", "a b", "a:", "a\r\nb", "a\0", "\u{e4}"] {
+            edits.set_header(name, b"x").unwrap_err();
+        }
+        for value in [&b"a\r\nb: c"[..], b"a\n", b"\r", b"a\0b", b" a", b"a\t", b"\x7f"] {
+            edits.set_header("a", value).unwrap_err();
+        }
+        for path in [&b""[..], b"a", b"/a b", b"/a?b", b"/a#b", b"/\r\n", b"/\0", b"http://h/"] {
+            edits.set_path(path.to_vec()).unwrap_err();
+        }
+        for query in [&b"a b"[..], b"a#b", b"\r\n", b"\0"] {
+            edits.set_query(Some(query.to_vec())).unwrap_err();
+        }
+        for status in [0, 100, 101, 199, 204, 205, 304, 600, 999, 65535] {
+            edits.set_status(status).unwrap_err();
+        }
+        assert!(edits.list.is_empty());
+    }
+
+    #[test]
+    fn edits_are_bounded_in_number_and_bytes() {
+        let mut edits = Edits::default();
+        for _ in 0..MAX_EDITS {
+            edits.add_header("a", b"x").unwrap();
+        }
+        edits.add_header("a", b"x").unwrap_err();
+        edits.clear();
+        edits.add_header("a", &vec![b'x'; MAX_EDIT_BYTES - 1]).unwrap();
+        edits.add_header("a", b"").unwrap_err();
+        let fields = vec![("a", &b"x"[..]); MAX_EDITS + 1];
+        reply(200, fields.into_iter(), Vec::new()).unwrap_err();
+        reply(200, [].into_iter(), vec![0; MAX_REPLY_BODY + 1]).unwrap_err();
+        reply(204, [].into_iter(), vec![0; MAX_REPLY_BODY]).unwrap();
+    }
+
+    proptest! {
+        #[test]
+        fn no_edit_panics_or_splits_a_head(
+            name in ".{0,20}", value: Vec<u8>, path: Vec<u8>, query: Option<Vec<u8>>, status: u16,
+        ) {
+            let mut edits = Edits::default();
+            let _ = edits.set_header(&name, &value);
+            let _ = edits.set_path([b"/", path.as_slice()].concat());
+            let _ = edits.set_query(query);
+            let _ = edits.set_status(status);
+            let mut request = request("/x?y");
+            edits.apply_to_request(&mut request);
+            for (name, value) in &request.headers {
+                prop_assert!(!name.as_str().contains(['\r', '\n', ':', ' ']));
+                prop_assert!(!value.as_bytes().iter().any(|b| matches!(b, b'\r' | b'\n' | 0)));
+            }
+            prop_assert!(!request.uri.to_string().contains(['\r', '\n', ' ', '#']));
+        }
+    }
+}

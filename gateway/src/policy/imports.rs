@@ -1,0 +1,302 @@
+//! The host interfaces, as the contract documents them. Everything here is bounded by what the exchange holds, by the
+//! edits' limits or by the store's host-call fuel, and nothing holds a lock or a borrow while results are lowered.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use http::HeaderMap;
+use wasmtime::Result;
+
+use super::bindings::gateway::policy::{
+    buckets, clock, connection_info, log, request, request_edits, response, response_edits, types,
+};
+use super::buckets::{Rate, Taken};
+use super::exchange::ConnectionFacts;
+use super::needs;
+use super::state::{Phase, State};
+
+impl types::Host for State {}
+
+impl request::Host for State {
+    fn method(&mut self) -> Result<String> {
+        Ok(self.request()?.method.as_str().to_owned())
+    }
+
+    fn scheme(&mut self) -> Result<String> {
+        self.request()?;
+        Ok(needs::scheme(&self.exchange).to_owned())
+    }
+
+    fn authority(&mut self) -> Result<String> {
+        self.request()?;
+        Ok(String::from_utf8_lossy(needs::authority(&self.exchange)).into_owned())
+    }
+
+    fn path(&mut self) -> Result<Vec<u8>> {
+        Ok(self.request()?.uri.path().as_bytes().to_vec())
+    }
+
+    fn query(&mut self) -> Result<Option<Vec<u8>>> {
+        Ok(self.request()?.uri.query().map(|query| query.as_bytes().to_vec()))
+    }
+
+    fn header(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
+        Ok(values(&self.request()?.headers, &name))
+    }
+
+    fn get_many(&mut self, names: Vec<String>) -> Result<Vec<Vec<Vec<u8>>>> {
+        self.bounded(names.len())?;
+        let headers = &self.request()?.headers;
+        Ok(names.iter().map(|name| values(headers, name)).collect())
+    }
+
+    fn headers(&mut self) -> Result<Vec<types::Field>> {
+        Ok(fields(&self.request()?.headers))
+    }
+}
+
+impl response::Host for State {
+    fn status(&mut self) -> Result<u16> {
+        Ok(self.response()?.status.as_u16())
+    }
+
+    fn header(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
+        Ok(values(&self.response()?.headers, &name))
+    }
+
+    fn get_many(&mut self, names: Vec<String>) -> Result<Vec<Vec<Vec<u8>>>> {
+        self.bounded(names.len())?;
+        let headers = &self.response()?.headers;
+        Ok(names.iter().map(|name| values(headers, name)).collect())
+    }
+
+    fn headers(&mut self) -> Result<Vec<types::Field>> {
+        Ok(fields(&self.response()?.headers))
+    }
+}
+
+impl request_edits::Host for State {
+    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_header(&name, &value)))
+    }
+
+    fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.add_header(&name, &value)))
+    }
+
+    fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.remove_header(&name)))
+    }
+
+    fn set_path(&mut self, path: Vec<u8>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_path(path)))
+    }
+
+    fn set_query(&mut self, query: Option<Vec<u8>>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_query(query)))
+    }
+}
+
+impl response_edits::Host for State {
+    fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.set_header(&name, &value)))
+    }
+
+    fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.add_header(&name, &value)))
+    }
+
+    fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.remove_header(&name)))
+    }
+
+    fn set_status(&mut self, status: u16) -> Result<Result<(), String>> {
+        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.set_status(status)))
+    }
+}
+
+impl connection_info::Host for State {
+    fn client(&mut self) -> Result<connection_info::Endpoint> {
+        Ok(endpoint(self.connection()?.client))
+    }
+
+    fn local(&mut self) -> Result<connection_info::Endpoint> {
+        Ok(endpoint(self.connection()?.local))
+    }
+
+    fn peer(&mut self) -> Result<connection_info::Endpoint> {
+        Ok(endpoint(self.connection()?.peer))
+    }
+
+    fn tls(&mut self) -> Result<Option<connection_info::TlsInfo>> {
+        let tls = self.connection()?.tls.as_ref();
+        Ok(tls.map(|tls| connection_info::TlsInfo {
+            version: tls.version.to_owned(),
+            sni: tls.sni.clone(),
+            alpn: tls.alpn.clone(),
+            client_certificate: tls.client_certificate.clone(),
+        }))
+    }
+}
+
+impl buckets::Host for State {
+    fn take(&mut self, bucket: String, key: Vec<u8>, rate: buckets::Rate, tokens: u32) -> Result<buckets::Taken> {
+        if rate.tokens == 0 || rate.period_ms == 0 || rate.burst == 0 {
+            return Err(self.misused("a rate's numbers have to be at least 1"));
+        }
+        let rate = Rate {
+            tokens: rate.tokens,
+            period_ms: rate.period_ms,
+            burst: rate.burst,
+        };
+        let Taken {
+            allowed,
+            remaining,
+            retry_after_ms,
+        } = self.buckets.take(&self.identity.namespace, &bucket, &key, rate, tokens);
+        Ok(buckets::Taken {
+            allowed,
+            remaining,
+            retry_after_ms,
+        })
+    }
+}
+
+impl log::Host for State {
+    fn write(&mut self, level: log::Level, message: String) -> Result<()> {
+        let Some(dropped) = self.identity.lines.take() else {
+            return Ok(());
+        };
+        let message = log_line(&message);
+        let plugin = &*self.identity.label;
+        match level {
+            log::Level::Debug => tracing::debug!(target: "plugin", plugin, dropped, "{message}"),
+            log::Level::Info => tracing::info!(target: "plugin", plugin, dropped, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", plugin, dropped, "{message}"),
+            log::Level::Error => tracing::error!(target: "plugin", plugin, dropped, "{message}"),
+        }
+        Ok(())
+    }
+}
+
+impl clock::Host for State {
+    fn now_ms(&mut self) -> Result<u64> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    fn monotonic_ns(&mut self) -> Result<u64> {
+        let now = Instant::now().saturating_duration_since(self.buckets.start());
+        Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+impl State {
+    /// The request, in the phases that have one.
+    fn request(&mut self) -> Result<&http::request::Parts> {
+        match self.phase {
+            Phase::Request | Phase::RequestFilter | Phase::ResponseFilter => Ok(&self.exchange.request),
+            Phase::Setup | Phase::Connection => Err(self.misused("there is no request to be read now")),
+        }
+    }
+
+    /// The response, in the phase that has one.
+    fn response(&mut self) -> Result<&http::response::Parts> {
+        if self.phase != Phase::ResponseFilter || self.exchange.response.is_none() {
+            return Err(self.misused("there is no response to be read now"));
+        }
+        match &self.exchange.response {
+            Some(response) => Ok(response),
+            None => Err(wasmtime::Error::msg("no response")),
+        }
+    }
+
+    fn connection(&mut self) -> Result<&ConnectionFacts> {
+        match self.phase {
+            Phase::Setup => Err(self.misused("there is no connection to be asked about now")),
+            _ => Ok(&self.exchange.connection),
+        }
+    }
+
+    /// This state, if edits of this kind may be made now.
+    fn in_phase(&mut self, phase: Phase) -> Result<&mut Self, String> {
+        if self.phase == phase {
+            return Ok(self);
+        }
+        Err(match phase {
+            Phase::RequestFilter => "requests can be edited in `request-filter` only",
+            _ => "responses can be edited in `response-filter` only",
+        }
+        .to_owned())
+    }
+
+    fn bounded(&mut self, names: usize) -> Result<()> {
+        match names > MAX_NAMES {
+            true => Err(self.misused("too many names in one call")),
+            false => Ok(()),
+        }
+    }
+
+    fn misused(&mut self, how: &'static str) -> wasmtime::Error {
+        self.misuse = true;
+        wasmtime::Error::msg(how)
+    }
+}
+
+fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
+    headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+}
+
+fn fields(headers: &HeaderMap) -> Vec<types::Field> {
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| types::Field {
+        name: name.as_str().to_owned(),
+        value: value.as_bytes().to_vec(),
+    };
+    headers.iter().map(field).collect()
+}
+
+fn endpoint(address: std::net::SocketAddr) -> connection_info::Endpoint {
+    let ip = match address.ip().to_canonical() {
+        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    connection_info::Endpoint {
+        ip,
+        port: address.port(),
+    }
+}
+
+/// A guest's log line: cut, and without a way to forge another line or to move a terminal's cursor.
+fn log_line(message: &str) -> String {
+    let mut end = message.len().min(MAX_LOG_LINE);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    let mut line = String::with_capacity(end);
+    for c in message[..end].chars() {
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Bytes of a log line, before escaping; the contract says so.
+const MAX_LOG_LINE: usize = 1024;
+
+/// Names asked for in one `get-many`: more than a request may have header fields by default.
+const MAX_NAMES: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_line_is_cut_and_escaped() {
+        assert_eq!(log_line("a\nb\r\x1b[2J\u{85}\u{e4}"), "a\\nb\\r\\u{1b}[2J\\u{85}\u{e4}");
+        assert_eq!(log_line(&"x".repeat(5000)).len(), MAX_LOG_LINE);
+        // 1,024 is in the middle of a character.
+        assert_eq!(log_line(&format!("x{}", "\u{e4}".repeat(2000))).len(), MAX_LOG_LINE - 1);
+    }
+}

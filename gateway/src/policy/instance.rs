@@ -1,0 +1,193 @@
+//! One instance of a component: made, configured, called, and dropped after its first failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
+
+use super::bindings::exports::gateway::policy::{
+    connection_filter, lifecycle, limiter, predicates, request_filter, response_filter,
+};
+use super::component::{Component, Exports};
+use super::failure::{Failure, FailureKind};
+use super::host::Host;
+use super::state::{Identity, Phase, State};
+use super::ticker::Activity;
+use crate::config::PluginLimits;
+
+/// An instance, alone in its store.
+pub(super) struct Instance {
+    pub(super) store: Store<State>,
+    pub(super) guests: Guests,
+}
+
+/// What an instance exports, type-checked.
+pub(super) struct Guests {
+    pub(super) lifecycle: lifecycle::Guest,
+    pub(super) predicates: Option<predicates::Guest>,
+    pub(super) limiter: Option<limiter::Guest>,
+    pub(super) request_filter: Option<request_filter::Guest>,
+    pub(super) response_filter: Option<response_filter::Guest>,
+    pub(super) connection_filter: Option<connection_filter::Guest>,
+}
+
+/// Why a component was not configured.
+pub(super) enum ConfigureError {
+    /// It said so.
+    Refused(lifecycle::ConfigError),
+    /// It failed.
+    Failed(Failure),
+}
+
+impl Instance {
+    /// Makes an instance and runs its start functions, under the limits.
+    pub(super) fn new(
+        host: &Host,
+        component: &Component,
+        identity: &Arc<Identity>,
+        limits: PluginLimits,
+        activity: &mut Activity,
+    ) -> Result<Self, Failure> {
+        let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
+        let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), memory);
+        let mut store = Store::new(host.engine(), state);
+        store.limiter(|state| &mut state.bounds);
+        store.set_hostcall_fuel(HOSTCALL_BYTES);
+        store.set_max_component_handles(0);
+        store.epoch_deadline_callback(|mut store| Ok(store.data_mut().cpu.at_deadline()));
+        store.data_mut().cpu.start(setup_cpu(limits));
+        store.set_epoch_deadline(1);
+        activity.begin();
+        let made = component.pre.instantiate(&mut store);
+        activity.end();
+        let failed = |store: &Store<State>, error: &wasmtime::Error| {
+            failure(store.data(), error, FailureKind::Instantiate, "instantiate")
+        };
+        let instance = made.map_err(|error| failed(&store, &error))?;
+        match component.exports.load(&mut store, &instance) {
+            Ok(guests) => Ok(Self { store, guests }),
+            Err(error) => Err(failed(&store, &error)),
+        }
+    }
+
+    /// Hands the configuration over; answers the needs that follow from it.
+    pub(super) fn configure(
+        &mut self,
+        config: &str,
+        limits: PluginLimits,
+        activity: &mut Activity,
+    ) -> Result<lifecycle::Needs, ConfigureError> {
+        let Self { store, guests } = self;
+        let answer = setup_call(store, limits, activity, |store| guests.lifecycle.call_configure(store, config));
+        match answer {
+            Ok(Ok(needs)) => Ok(needs),
+            Ok(Err(refused)) => Err(ConfigureError::Refused(refused)),
+            Err(error) => Err(ConfigureError::Failed(failure(
+                store.data(),
+                &error,
+                FailureKind::Configure,
+                "configure",
+            ))),
+        }
+    }
+
+    /// Asks who the component is.
+    pub(super) fn describe(
+        &mut self,
+        limits: PluginLimits,
+        activity: &mut Activity,
+    ) -> Result<lifecycle::Description, Failure> {
+        let Self { store, guests } = self;
+        setup_call(store, limits, activity, |store| guests.lifecycle.call_describe(store))
+            .map_err(|error| failure(store.data(), &error, FailureKind::Trap, "describe"))
+    }
+
+    /// Asks for the names of its predicates; none when it has no such hook.
+    pub(super) fn names(&mut self, limits: PluginLimits, activity: &mut Activity) -> Result<Vec<String>, Failure> {
+        let Self { store, guests } = self;
+        let Some(predicates) = &guests.predicates else {
+            return Ok(Vec::new());
+        };
+        setup_call(store, limits, activity, |store| predicates.call_names(store))
+            .map_err(|error| failure(store.data(), &error, FailureKind::Trap, "names"))
+    }
+}
+
+impl Exports {
+    fn load(&self, store: &mut Store<State>, instance: &wasmtime::component::Instance) -> wasmtime::Result<Guests> {
+        macro_rules! load {
+            ($hook:expr) => {
+                match $hook {
+                    Some(hook) => Some(hook.load(&mut *store, instance)?),
+                    None => None,
+                }
+            };
+        }
+        Ok(Guests {
+            lifecycle: self.lifecycle.load(&mut *store, instance)?,
+            predicates: load!(&self.predicates),
+            limiter: load!(&self.limiter),
+            request_filter: load!(&self.request_filter),
+            response_filter: load!(&self.response_filter),
+            connection_filter: load!(&self.connection_filter),
+        })
+    }
+}
+
+/// What a failed call was, by what is known of it; `otherwise` when it was the guest's own trap.
+pub(super) fn failure(
+    state: &State,
+    error: &wasmtime::Error,
+    otherwise: FailureKind,
+    hook: &'static str,
+) -> Failure {
+    let trap = error.downcast_ref::<Trap>();
+    let kind = if trap == Some(&Trap::Interrupt) {
+        FailureKind::Deadline
+    } else if error.is::<PoolConcurrencyLimitError>() {
+        FailureKind::StoreFull
+    } else if state.misuse || is_hostcall_fuel(error) {
+        FailureKind::HostCall
+    } else if state.bounds.refused {
+        FailureKind::Memory
+    } else {
+        otherwise
+    };
+    let mut message = format!("{error:#}");
+    if kind == FailureKind::Deadline {
+        message = "ran past its CPU limit".to_owned();
+    }
+    Failure { kind, hook, message }
+}
+
+fn setup_call<R>(
+    store: &mut Store<State>,
+    limits: PluginLimits,
+    activity: &mut Activity,
+    call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
+) -> wasmtime::Result<R> {
+    store.data_mut().phase = Phase::Setup;
+    store.data_mut().cpu.start(setup_cpu(limits));
+    store.set_epoch_deadline(1);
+    activity.begin();
+    let answer = call(store);
+    activity.end();
+    answer
+}
+
+/// The CPU time of a step of setting an instance up.
+fn setup_cpu(limits: PluginLimits) -> Duration {
+    limits.cpu.max(SETUP_CPU)
+}
+
+/// wasmtime names no type for this one.
+fn is_hostcall_fuel(error: &wasmtime::Error) -> bool {
+    error.root_cause().to_string().contains("fuel allocated for hostcalls")
+}
+
+/// CPU time of each step of setting an instance up, unless a call may have more: a configuration full of regular
+/// expressions takes longer to compile than any request may take.
+const SETUP_CPU: Duration = Duration::from_millis(250);
+
+/// Bytes that one call from or to a guest may make the host copy out of it: a reply with the largest body, and room.
+const HOSTCALL_BYTES: usize = 2 * 1024 * 1024;

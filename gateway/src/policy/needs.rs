@@ -1,0 +1,493 @@
+//! Attributes: what a component may ask to be handed with each call, parsed once into typed getters, and the facts that
+//! the getters find in an exchange.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName, header};
+
+use super::exchange::{ConnectionFacts, Exchange};
+
+/// The attributes that a component is handed, by phase.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Needs {
+    /// For predicates, limiters and request filters.
+    pub(crate) request: Vec<Attribute>,
+    /// For response filters.
+    pub(crate) response: Vec<Attribute>,
+    /// For connection filters.
+    pub(crate) connection: Vec<Attribute>,
+}
+
+/// When an attribute is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NeedPhase {
+    Request,
+    Response,
+    Connection,
+}
+
+/// One attribute; the names are those of `types.needs` in the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Attribute {
+    Method,
+    Scheme,
+    Authority,
+    Host,
+    Path,
+    Query,
+    Header(HeaderName),
+    Cookie(Box<[u8]>),
+    QueryParam(Box<[u8]>),
+    ClientIp,
+    ClientPort,
+    LocalIp,
+    LocalPort,
+    TlsVersion,
+    Sni,
+    Alpn,
+    Status,
+    ResponseHeader(HeaderName),
+}
+
+impl Attribute {
+    /// Parses an attribute's name, as one that is wanted in a phase. The error says what is wrong with it.
+    pub(crate) fn parse(name: &str, phase: NeedPhase) -> Result<Self, &'static str> {
+        let attribute = match name.split_once(':') {
+            None => Self::plain(name).ok_or(UNKNOWN)?,
+            Some((_, "")) => return Err("lacks the name after the colon"),
+            Some(("header", name)) => Self::Header(field_name(name)?),
+            Some(("response-header", name)) => Self::ResponseHeader(field_name(name)?),
+            Some(("cookie", name)) => Self::Cookie(name.as_bytes().into()),
+            Some(("query-param", name)) => Self::QueryParam(name.as_bytes().into()),
+            Some(_) => return Err(UNKNOWN),
+        };
+        match (&attribute, phase) {
+            (Self::Status | Self::ResponseHeader(_), NeedPhase::Response) => Ok(attribute),
+            (Self::Status | Self::ResponseHeader(_), _) => Err("is there in the response phase only"),
+            (_, NeedPhase::Request | NeedPhase::Response) => Ok(attribute),
+            (_, NeedPhase::Connection) if attribute.is_of_connection() => Ok(attribute),
+            (_, NeedPhase::Connection) => Err("is not known of a connection"),
+        }
+    }
+
+    fn plain(name: &str) -> Option<Self> {
+        Some(match name {
+            "method" => Self::Method,
+            "scheme" => Self::Scheme,
+            "authority" => Self::Authority,
+            "host" => Self::Host,
+            "path" => Self::Path,
+            "query" => Self::Query,
+            "client-ip" => Self::ClientIp,
+            "client-port" => Self::ClientPort,
+            "local-ip" => Self::LocalIp,
+            "local-port" => Self::LocalPort,
+            "tls-version" => Self::TlsVersion,
+            "sni" => Self::Sni,
+            "alpn" => Self::Alpn,
+            "status" => Self::Status,
+            _ => return None,
+        })
+    }
+
+    const fn is_of_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientIp
+                | Self::ClientPort
+                | Self::LocalIp
+                | Self::LocalPort
+                | Self::TlsVersion
+                | Self::Sni
+                | Self::Alpn
+        )
+    }
+
+    /// Notes what the attribute is in this exchange.
+    fn find(&self, need: u32, exchange: &Exchange, facts: &mut Facts) {
+        let request = &exchange.request;
+        match self {
+            Self::Method => facts.push(need, request.method.as_str().as_bytes()),
+            Self::Scheme => facts.push(need, scheme(exchange).as_bytes()),
+            Self::Authority => facts.push(need, authority(exchange)),
+            Self::Host => facts.push_lower(need, host(authority(exchange))),
+            Self::Path => facts.push(need, request.uri.path().as_bytes()),
+            Self::Query => {
+                if let Some(query) = request.uri.query() {
+                    facts.push(need, query.as_bytes());
+                }
+            }
+            Self::Header(name) => facts.push_all(need, &request.headers, name),
+            Self::Cookie(name) => cookies(&request.headers, name, |value| facts.push(need, value)),
+            Self::QueryParam(name) => facts.push_query_param(need, request.uri.query().unwrap_or_default(), name),
+            Self::Status => {
+                if let Some(response) = &exchange.response {
+                    facts.push(need, response.status.as_str().as_bytes());
+                }
+            }
+            Self::ResponseHeader(name) => {
+                if let Some(response) = &exchange.response {
+                    facts.push_all(need, &response.headers, name);
+                }
+            }
+            _ => self.find_in_connection(need, &exchange.connection, facts),
+        }
+    }
+
+    fn find_in_connection(&self, need: u32, connection: &ConnectionFacts, facts: &mut Facts) {
+        let tls = connection.tls.as_ref();
+        match self {
+            Self::ClientIp => facts.push_ip(need, connection.client),
+            Self::ClientPort => facts.push_port(need, connection.client),
+            Self::LocalIp => facts.push_ip(need, connection.local),
+            Self::LocalPort => facts.push_port(need, connection.local),
+            Self::TlsVersion => {
+                if let Some(tls) = tls {
+                    facts.push(need, tls.version.as_bytes());
+                }
+            }
+            Self::Sni => {
+                if let Some(sni) = tls.and_then(|tls| tls.sni.as_ref()) {
+                    facts.push(need, sni.as_bytes());
+                }
+            }
+            Self::Alpn => {
+                if let Some(alpn) = tls.and_then(|tls| tls.alpn.as_ref()) {
+                    facts.push(need, alpn);
+                }
+            }
+            // `parse` lets no other one into the connection phase.
+            _ => {}
+        }
+    }
+}
+
+/// The facts of one call, in one buffer that is used again for the next.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    bytes: Vec<u8>,
+    spans: Vec<Span>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    need: u32,
+    start: usize,
+    end: usize,
+}
+
+impl Facts {
+    /// Finds the facts of an exchange.
+    pub(crate) fn of_exchange(&mut self, needs: &[Attribute], exchange: &Exchange) {
+        self.clear();
+        for (need, attribute) in (0..).zip(needs) {
+            attribute.find(need, exchange, self);
+        }
+    }
+
+    /// Finds the facts of a connection.
+    pub(crate) fn of_connection(&mut self, needs: &[Attribute], connection: &ConnectionFacts) {
+        self.clear();
+        for (need, attribute) in (0..).zip(needs) {
+            attribute.find_in_connection(need, connection, self);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Bytes of all values together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The facts: a need's position and a value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.spans.iter().map(|span| (span.need, &self.bytes[span.start..span.end]))
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.spans.clear();
+        // One giant request does not make every later one's buffer giant.
+        self.bytes.shrink_to(KEPT_BYTES);
+    }
+
+    fn push(&mut self, need: u32, value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.close(need, start);
+    }
+
+    fn push_lower(&mut self, need: u32, value: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.bytes[start..].make_ascii_lowercase();
+        self.close(need, start);
+    }
+
+    fn push_all(&mut self, need: u32, headers: &HeaderMap, name: &HeaderName) {
+        for value in headers.get_all(name) {
+            self.push(need, value.as_bytes());
+        }
+    }
+
+    fn push_ip(&mut self, need: u32, address: SocketAddr) {
+        match address.ip().to_canonical() {
+            IpAddr::V4(ip) => self.push(need, &ip.octets()),
+            IpAddr::V6(ip) => self.push(need, &ip.octets()),
+        }
+    }
+
+    fn push_port(&mut self, need: u32, address: SocketAddr) {
+        self.push(need, itoa::Buffer::new().format(address.port()).as_bytes());
+    }
+
+    fn push_query_param(&mut self, need: u32, query: &str, name: &[u8]) {
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if !percent_decode(key.as_bytes()).eq(name.iter().copied()) {
+                continue;
+            }
+            let start = self.bytes.len();
+            self.bytes.extend(percent_decode(value.as_bytes()));
+            self.close(need, start);
+        }
+    }
+
+    fn close(&mut self, need: u32, start: usize) {
+        let end = self.bytes.len();
+        self.spans.push(Span { need, start, end });
+    }
+}
+
+/// How the client reached the gateway.
+pub(crate) fn scheme(exchange: &Exchange) -> &'static str {
+    if exchange.connection.tls.is_some() { "https" } else { "http" }
+}
+
+/// The Host header or, without one, the authority of the request target; empty without either.
+pub(crate) fn authority(exchange: &Exchange) -> &[u8] {
+    let request = &exchange.request;
+    match request.headers.get(header::HOST) {
+        Some(host) => host.as_bytes(),
+        None => request.uri.authority().map_or(&[], |authority| authority.as_str().as_bytes()),
+    }
+}
+
+/// An authority's host: without user, port and trailing dot.
+fn host(authority: &[u8]) -> &[u8] {
+    let authority = match authority.iter().rposition(|&b| b == b'@') {
+        Some(at) => &authority[at + 1..],
+        None => authority,
+    };
+    let host = match authority.first() {
+        Some(b'[') => authority.split_inclusive(|&b| b == b']').next().unwrap_or_default(),
+        _ => authority.split(|&b| b == b':').next().unwrap_or_default(),
+    };
+    host.strip_suffix(b".").unwrap_or(host)
+}
+
+/// The values of a cookie (RFC 6265, section 4.2.1), as sent.
+fn cookies(headers: &HeaderMap, name: &[u8], mut found: impl FnMut(&[u8])) {
+    for field in headers.get_all(header::COOKIE) {
+        for pair in field.as_bytes().split(|&b| b == b';') {
+            let pair = pair.trim_ascii();
+            if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
+                found(value);
+            }
+        }
+    }
+}
+
+/// Decodes `%XX`; what is no such triplet stays as it is.
+fn percent_decode(text: &[u8]) -> impl Iterator<Item = u8> {
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (&first, tail) = rest.split_first()?;
+        if let ([high, low, after @ ..], b'%') = (tail, first)
+            && let (Some(high), Some(low)) = (digit(*high), digit(*low))
+        {
+            rest = after;
+            return Some(high << 4 | low);
+        }
+        rest = tail;
+        Some(first)
+    })
+}
+
+fn field_name(name: &str) -> Result<HeaderName, &'static str> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| "does not name a header field")
+}
+
+const UNKNOWN: &str = "the gateway does not know";
+
+/// Facts of ordinary requests fit; more is given back after the call.
+const KEPT_BYTES: usize = 64 * 1024;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::policy::TlsFacts;
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
+        Exchange {
+            request: request.body(()).unwrap().into_parts().0,
+            response: response.map(|r| r.body(()).unwrap().into_parts().0),
+            connection: Arc::new(ConnectionFacts {
+                client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
+                local: "[2001:db8::1]:443".parse().unwrap(),
+                peer: "192.0.2.7:4711".parse().unwrap(),
+                tls: Some(TlsFacts {
+                    version: "TLSv1.3",
+                    sni: Some("www.example.net".to_owned()),
+                    alpn: Some(b"h2".to_vec()),
+                    client_certificate: None,
+                }),
+            }),
+        }
+    }
+
+    fn facts(needs: &[&str], phase: NeedPhase, exchange: &Exchange) -> Vec<(u32, Vec<u8>)> {
+        let needs: Vec<_> = needs.iter().map(|n| Attribute::parse(n, phase).unwrap()).collect();
+        let mut facts = Facts::default();
+        // Twice, as the buffer is used again.
+        facts.of_exchange(&needs, exchange);
+        facts.of_exchange(&needs, exchange);
+        facts.iter().map(|(need, value)| (need, value.to_vec())).collect()
+    }
+
+    #[test]
+    fn every_attribute_of_the_contract_is_found() {
+        let request = http::Request::builder()
+            .method("PATCH")
+            .uri("/a%20b?x=1&y=%41+b&x=2&z")
+            .header("host", "WWW.Example.NET.:8443")
+            .header("cookie", "a=1; beta=yes; ab=3")
+            .header("cookie", "beta=no=1")
+            .header("x-id", &b"\xff\xfe"[..])
+            .header("X-Id", "second");
+        let response = http::Response::builder().status(404).header("server", "nginx");
+        let exchange = exchange(request, Some(response));
+        let needs = [
+            "method",
+            "scheme",
+            "authority",
+            "host",
+            "path",
+            "query",
+            "header:X-Id",
+            "cookie:beta",
+            "query-param:x",
+            "query-param:y",
+            "query-param:z",
+            "query-param:none",
+            "client-ip",
+            "client-port",
+            "local-ip",
+            "local-port",
+            "tls-version",
+            "sni",
+            "alpn",
+            "status",
+            "response-header:Server",
+            "header:absent",
+        ];
+        let local: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        let expected: Vec<(u32, &[u8])> = vec![
+            (0, b"PATCH"),
+            (1, b"https"),
+            (2, b"WWW.Example.NET.:8443"),
+            (3, b"www.example.net"),
+            (4, b"/a%20b"),
+            (5, b"x=1&y=%41+b&x=2&z"),
+            (6, b"\xff\xfe"),
+            (6, b"second"),
+            (7, b"yes"),
+            (7, b"no=1"),
+            (8, b"1"),
+            (8, b"2"),
+            (9, b"A+b"),
+            (10, b""),
+            (12, &[192, 0, 2, 7]),
+            (13, b"4711"),
+            (14, &local),
+            (15, b"443"),
+            (16, b"TLSv1.3"),
+            (17, b"www.example.net"),
+            (18, b"h2"),
+            (19, b"404"),
+            (20, b"nginx"),
+        ];
+        let found = facts(&needs, NeedPhase::Response, &exchange);
+        let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_absent_is_no_fact() {
+        let mut exchange = exchange(http::Request::builder().uri("/"), None);
+        Arc::get_mut(&mut exchange.connection).unwrap().tls = None;
+        let needs = ["query", "cookie:a", "query-param:a", "sni", "alpn", "tls-version", "status", "header:x"];
+        assert_eq!(facts(&needs, NeedPhase::Response, &exchange), []);
+    }
+
+    #[test]
+    fn a_need_of_the_wrong_phase_or_no_phase_is_refused() {
+        for (name, phase) in [
+            ("status", NeedPhase::Request),
+            ("response-header:a", NeedPhase::Request),
+            ("path", NeedPhase::Connection),
+            ("header:a", NeedPhase::Connection),
+            ("status", NeedPhase::Connection),
+            ("header:", NeedPhase::Request),
+            ("header:a b", NeedPhase::Request),
+            ("header:\u{e4}", NeedPhase::Request),
+            ("Method", NeedPhase::Request),
+            ("method:GET", NeedPhase::Request),
+            ("", NeedPhase::Request),
+        ] {
+            assert!(Attribute::parse(name, phase).is_err(), "{name} {phase:?}");
+        }
+    }
+
+    #[test]
+    fn the_host_of_an_authority() {
+        for (authority, expected) in [
+            ("example.net", "example.net"),
+            ("example.net:80", "example.net"),
+            ("example.net.", "example.net"),
+            ("[::1]:80", "[::1]"),
+            ("[::1]", "[::1]"),
+            ("user@example.net:1", "example.net"),
+            ("", ""),
+            (":80", ""),
+        ] {
+            assert_eq!(host(authority.as_bytes()), expected.as_bytes(), "{authority}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn percent_decoding_undoes_encoding(text: Vec<u8>) {
+            let encoded: Vec<u8> = text.iter().flat_map(|b| format!("%{b:02x}").into_bytes()).collect();
+            prop_assert!(percent_decode(&encoded).eq(text.iter().copied()));
+        }
+
+        #[test]
+        fn percent_decoding_takes_anything(text: Vec<u8>) {
+            prop_assert!(percent_decode(&text).count() <= text.len());
+        }
+
+        #[test]
+        fn any_authority_has_a_host(text: Vec<u8>) {
+            prop_assert!(host(&text).len() <= text.len());
+        }
+    }
+}

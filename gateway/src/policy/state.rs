@@ -1,0 +1,251 @@
+//! What a store carries: the exchange of the running call, its edits, and the bounds that the guest runs into.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{ResourceLimiter, UpdateDeadline};
+
+use super::buckets::{Buckets, Namespace};
+use super::edits::Edits;
+use super::exchange::{ConnectionFacts, Exchange};
+use super::ticker::TICK;
+
+/// The data of a store.
+pub(crate) struct State {
+    /// The exchange of the running call; an empty one between calls.
+    pub(crate) exchange: Box<Exchange>,
+    /// What runs.
+    pub(crate) phase: Phase,
+    /// The running call's edits.
+    pub(crate) edits: Edits,
+    /// Memory and table bounds.
+    pub(crate) bounds: Bounds,
+    /// The running call's CPU time.
+    pub(crate) cpu: CpuLimit,
+    /// A host function ended the call: the guest misused it, or wanted too much of it.
+    pub(crate) misuse: bool,
+    /// Whose instance this is.
+    pub(crate) identity: Arc<Identity>,
+    /// The process's token buckets.
+    pub(crate) buckets: Arc<Buckets>,
+}
+
+/// What runs in a store; decides what the imports may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The start function, `describe`, `configure` or `names`.
+    Setup,
+    /// `predicates` or `limiter`: the request can be read.
+    Request,
+    /// `request-filter`: the request can be read and edited.
+    RequestFilter,
+    /// `response-filter`: both heads can be read, the response edited.
+    ResponseFilter,
+    /// `connection-filter`: there is a connection and nothing else.
+    Connection,
+}
+
+/// Whose an instance is: what its log lines and buckets are kept under.
+pub(crate) struct Identity {
+    pub(crate) label: Arc<str>,
+    pub(crate) namespace: Namespace,
+    /// Bounds the lines that it writes itself.
+    pub(crate) lines: LogBudget,
+    /// Bounds the lines about its failures.
+    pub(crate) failures: LogBudget,
+}
+
+/// Bounds one kind of log lines of one attachment, over all workers.
+pub(crate) struct LogBudget {
+    start: Instant,
+    /// The time in nanoseconds from `start` at which the whole burst is there again.
+    full_at: AtomicU64,
+    dropped: AtomicU64,
+}
+
+/// The limits of one instance.
+#[derive(Debug)]
+pub(crate) struct Bounds {
+    memory: usize,
+    /// The guest wanted more memory than it may have.
+    pub(crate) refused: bool,
+}
+
+/// The CPU time of one call, measured on the thread's own clock: a worker that the scheduler set aside loses nothing.
+#[derive(Debug)]
+pub(crate) struct CpuLimit {
+    limit: Duration,
+    /// The thread's CPU time when the first tick of the call went by.
+    since: Option<Duration>,
+}
+
+impl State {
+    pub(crate) fn new(identity: Arc<Identity>, buckets: Arc<Buckets>, connection: Arc<ConnectionFacts>, memory: usize) -> Self {
+        Self {
+            exchange: Box::new(Exchange {
+                request: http::Request::new(()).into_parts().0,
+                response: None,
+                connection,
+            }),
+            phase: Phase::Setup,
+            edits: Edits::default(),
+            bounds: Bounds { memory, refused: false },
+            cpu: CpuLimit {
+                limit: Duration::ZERO,
+                since: None,
+            },
+            misuse: false,
+            identity,
+            buckets,
+        }
+    }
+}
+
+impl CpuLimit {
+    /// A call begins.
+    pub(crate) fn start(&mut self, limit: Duration) {
+        self.limit = limit;
+        self.since = None;
+    }
+
+    /// A tick went by while the guest ran: may it go on, and until which tick?
+    pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
+        let now = thread_cpu_time();
+        let used = match self.since {
+            // Between nothing and one tick is gone; the guest gets that for free.
+            None => {
+                self.since = Some(now);
+                Duration::ZERO
+            }
+            Some(since) => now.saturating_sub(since),
+        };
+        match self.limit.checked_sub(used) {
+            Some(left) if !left.is_zero() => UpdateDeadline::Continue(ticks(left)),
+            _ => UpdateDeadline::Interrupt,
+        }
+    }
+}
+
+impl ResourceLimiter for Bounds {
+    fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
+        self.refused = true;
+        Ok(())
+    }
+
+    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let allowed = desired <= MAX_TABLE_ELEMENTS && maximum.is_none_or(|maximum| desired <= maximum);
+        self.refused |= !allowed;
+        Ok(allowed)
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+}
+
+impl LogBudget {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            full_at: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a line may be written; if so, how many were dropped since the last one.
+    pub(crate) fn take(&self) -> Option<u64> {
+        let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+            let next = full_at.max(now) + LOG_INTERVAL_NS;
+            (next - now <= LOG_BURST * LOG_INTERVAL_NS).then_some(next)
+        });
+        if taken.is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(self.dropped.swap(0, Ordering::Relaxed))
+    }
+}
+
+/// Ticks that cover a time, at least one.
+fn ticks(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX).max(1)
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Core instances of one component instance: wit-component makes three of one module, and a composed component is
+/// several of those.
+pub(crate) const MAX_CORE_INSTANCES: usize = 12;
+
+/// Linear memories of one instance. A composed component has one per part, each within the memory limit on its own;
+/// so one, until somebody composes.
+pub(crate) const MAX_MEMORIES: usize = 1;
+
+/// Tables of one instance: the module's own, wit-component's shim's, and room for a composed one.
+pub(crate) const MAX_TABLES: usize = 4;
+
+/// Elements of a table: function pointers of a big program.
+pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
+
+/// One log line per attachment each 100 ms in the long run …
+const LOG_INTERVAL_NS: u64 = 100_000_000;
+
+/// … and this many at once: enough to understand a failure, too few to fill a disk.
+const LOG_BURST: u64 = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_lines_beyond_the_burst_are_counted_not_written() {
+        let budget = LogBudget::new();
+        let written = (0..1000).filter(|_| budget.take().is_some()).count() as u64;
+        assert!((LOG_BURST..LOG_BURST + 100).contains(&written), "{written}");
+        assert_eq!(budget.dropped.load(Ordering::Relaxed), 1000 - written);
+    }
+
+    #[test]
+    fn time_rounds_up_to_ticks() {
+        assert_eq!(ticks(Duration::from_nanos(1)), 1);
+        assert_eq!(ticks(TICK), 1);
+        assert_eq!(ticks(TICK + Duration::from_nanos(1)), 2);
+        assert_eq!(ticks(TICK * 10), 10);
+    }
+
+    #[test]
+    fn a_call_runs_out_of_cpu_time_not_of_wall_time() {
+        let mut cpu = CpuLimit {
+            limit: Duration::ZERO,
+            since: None,
+        };
+        cpu.start(Duration::from_millis(50));
+        assert!(matches!(cpu.at_deadline(), UpdateDeadline::Continue(50)));
+        std::thread::sleep(Duration::from_millis(60));
+        assert!(matches!(cpu.at_deadline(), UpdateDeadline::Continue(_)));
+        let start = thread_cpu_time();
+        while thread_cpu_time() - start < Duration::from_millis(50) {}
+        assert!(matches!(cpu.at_deadline(), UpdateDeadline::Interrupt));
+    }
+}
