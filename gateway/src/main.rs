@@ -1,2 +1,30 @@
-//! The gateway binary.
-fn main() {}
+//! The gateway binary. The start-up story, and nothing else: parse, load, build, run, drain.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use gateway::cli::{self, Command, Failure};
+use gateway::server::{Server, StartError};
+use gateway::telemetry::metrics::Registry;
+use gateway::{config, telemetry};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match cli::parse() {
+        Command::Run { config } => cli::report(run(&config)),
+        Command::Check { config, format } => cli::check::run(&config, format),
+    }
+}
+
+fn run(path: &Path) -> Result<(), Failure> {
+    let config = config::load(path)?;
+    let registry = Registry::new();
+    let _events = telemetry::events::start(config.process.log.format, registry.process()).map_err(StartError::Log)?;
+    let server = Server::start(&config, &registry)?;
+    cli::announce(path, &config, server.ports());
+    // Returns when the gateway was told to end and has drained.
+    server.run()?;
+    Ok(())
+}

@@ -5,6 +5,7 @@ pub mod echo;
 pub mod health;
 
 mod balance;
+mod pool;
 mod server;
 
 use std::net::SocketAddr;
@@ -15,6 +16,7 @@ use crate::telemetry::metrics::{BackendMetrics, Registry};
 
 pub use crate::telemetry::metrics::InFlight;
 pub use balance::Balancer;
+pub use pool::{Pool, Upstream};
 pub use server::Server;
 
 /// A backend as it runs, shared by all workers.

@@ -1,3 +1,141 @@
-//! The command line.
+//! The command line: what may be said, and how answers look.
 
 pub mod check;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigErrors, Mode};
+use crate::server::{OpenPort, RunError, StartError};
+
+/// What the user wants.
+#[derive(Debug)]
+pub enum Command {
+    /// Run the gateway.
+    Run {
+        /// The configuration.
+        config: PathBuf,
+    },
+    /// Check a configuration.
+    Check {
+        /// The configuration.
+        config: PathBuf,
+        /// How findings are written.
+        format: check::Format,
+    },
+}
+
+/// Reads the command line. Ends the process when it is wrong or asks for help.
+pub fn parse() -> Command {
+    let args = Args::parse();
+    match args.verb {
+        None => Command::Run { config: args.config },
+        Some(Verb::Run { config }) => Command::Run { config },
+        Some(Verb::Check { config, format }) => Command::Check { config, format },
+    }
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    /// The gateway does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The gateway ended by itself.
+    #[error(transparent)]
+    Run(#[from] RunError),
+}
+
+/// Tells the user how it went.
+pub fn report(result: Result<(), Failure>) -> ExitCode {
+    let Err(failure) = result else {
+        return ExitCode::SUCCESS;
+    };
+    match failure {
+        Failure::Config(errors) => check::print(&errors),
+        other => eprintln!("gateway: {other}"),
+    }
+    ExitCode::FAILURE
+}
+
+/// Says where the gateway listens, and what to try. On standard error, so that a log on standard output stays a log.
+pub fn announce(path: &Path, config: &Config, ports: &[OpenPort]) {
+    eprintln!("gateway {} with {}", env!("CARGO_PKG_VERSION"), path.display());
+    for port in ports {
+        eprintln!("listening on {port}");
+    }
+    for line in suggestions(config, ports) {
+        eprintln!("try: {line}");
+    }
+    eprintln!("ready");
+}
+
+/// Three commands that show something, made from what is configured.
+fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
+    let mut lines = Vec::new();
+    let http = ports.iter().find(|port| port.protocol == "http");
+    if let Some(port) = http {
+        let frontend = config
+            .frontends
+            .iter()
+            .find(|frontend| port.frontend.as_deref() == Some(&*frontend.name) && frontend.mode == Mode::Http);
+        lines.push(format!("curl http://{}/", port.address));
+        for prefix in frontend.into_iter().flat_map(|frontend| path_prefixes(&frontend.acls)).take(1) {
+            lines.push(format!("curl -i http://{}{prefix}", port.address));
+        }
+    }
+    if let Some(port) = ports.iter().find(|port| port.protocol == "stats") {
+        lines.push(format!("curl http://{}/metrics", port.address));
+    }
+    lines
+}
+
+fn path_prefixes(acls: &[crate::config::Acl]) -> impl Iterator<Item = &str> {
+    use crate::config::{AclTest, Match, Text};
+    acls.iter().filter_map(|acl| match &acl.test {
+        AclTest::Match(Match::Path(Text::Prefix(prefixes))) => prefixes.first().map(String::as_str),
+        AclTest::Match(Match::All(all)) => all.iter().find_map(|one| match one {
+            Match::Path(Text::Prefix(prefixes)) => prefixes.first().map(String::as_str),
+            _ => None,
+        }),
+        _ => None,
+    })
+}
+
+/// A load balancer and reverse proxy whose policy is WebAssembly.
+#[derive(Debug, Parser)]
+#[command(name = "gateway", version, about, args_conflicts_with_subcommands = true)]
+struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The configuration to run.
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the gateway; what `gateway` alone does too.
+    Run {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+    },
+    /// Check a configuration: all errors at once. Exits 0 when there are none, else 1.
+    Check {
+        /// The configuration.
+        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+        config: PathBuf,
+        /// How findings are written.
+        #[arg(long, value_enum, default_value_t = check::Format::Text)]
+        format: check::Format,
+    },
+}
+
+/// What `gateway` runs when it is told nothing.
+const DEFAULT_CONFIG: &str = "config.kdl";

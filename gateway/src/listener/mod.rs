@@ -1,1 +1,12 @@
-//! Stub: listener.
+//! Where clients arrive: sockets, one per bind and worker, and what happens between accept and the first byte of the
+//! protocol.
+
+mod accept;
+mod bind;
+mod stream;
+mod tls;
+
+pub use accept::{Limits, Port, accept};
+pub use bind::{BindError, Listening, bind};
+pub use stream::ClientStream;
+pub use tls::{TlsError, server_config};

@@ -1,3 +1,17 @@
-//! Stub: proxy.
+//! The life of a request (http) and of a connection (tcp), from the first byte after accept to the log line.
 
+pub mod http;
 pub mod relay;
+pub mod tcp;
+
+mod body;
+mod client;
+mod error;
+mod headers;
+mod local;
+mod policy;
+mod record;
+mod request;
+mod upstream;
+
+pub use local::{ConnectionCount, Local};

@@ -1,0 +1,121 @@
+//! Connections to servers that wait for their next request: one pool per worker and backend, so that no lock is crossed.
+//!
+//! A connection in the pool has no task of its own. It is polled by the exchange that uses it; between exchanges it is
+//! looked at when it is taken (has the server closed it meanwhile?) and by the worker's sweep, which also ends what has been
+//! idle too long.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http_body::Body;
+use hyper::client::conn::http1::{Connection, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::config;
+
+/// An HTTP/1.1 connection to a server.
+pub struct Upstream<B: Body + 'static> {
+    /// Sends requests.
+    pub sender: SendRequest<B>,
+    /// Moves the bytes; has to be polled for anything to happen.
+    pub connection: Connection<TokioIo<TcpStream>, B>,
+    /// Requests served before the one under way.
+    pub served: u64,
+}
+
+impl<B> Upstream<B>
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Moves bytes. Ready when the connection has ended.
+    pub fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        Pin::new(&mut self.connection).poll(cx)
+    }
+
+    /// Whether the connection could take another request now.
+    fn is_alive(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        self.poll_io(&mut cx).is_pending() && self.sender.is_ready()
+    }
+}
+
+/// Idle connections to the servers of one backend, of one worker.
+pub struct Pool<B: Body + 'static> {
+    /// By server; the most recently used last.
+    idle: Vec<VecDeque<(Instant, Box<Upstream<B>>)>>,
+    max_idle: usize,
+    idle_timeout: Duration,
+}
+
+impl<B> Pool<B>
+where
+    B: Body + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// An empty pool for so many servers.
+    pub fn new(servers: usize, settings: config::Pool) -> Self {
+        Self {
+            idle: (0..servers).map(|_| VecDeque::new()).collect(),
+            max_idle: settings.max_idle,
+            idle_timeout: settings.idle_timeout,
+        }
+    }
+
+    /// The most recently used connection to a server that is still open.
+    pub fn take(&mut self, server: usize) -> Option<Box<Upstream<B>>> {
+        let idle = self.idle.get_mut(server)?;
+        while let Some((_, mut upstream)) = idle.pop_back() {
+            if upstream.is_alive() {
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Keeps a connection for later. When the pool is full, the one that has been idle longest is closed.
+    pub fn put(&mut self, server: usize, mut upstream: Box<Upstream<B>>, now: Instant) {
+        let Some(idle) = self.idle.get_mut(server) else { return };
+        if self.max_idle == 0 {
+            return;
+        }
+        if idle.len() >= self.max_idle {
+            idle.pop_front();
+        }
+        upstream.served += 1;
+        idle.push_back((now, upstream));
+    }
+
+    /// Ends what has been closed by the server or idle for too long.
+    pub fn sweep(&mut self, now: Instant) {
+        for idle in &mut self.idle {
+            while idle.front().is_some_and(|(since, _)| now >= *since + self.idle_timeout) {
+                idle.pop_front();
+            }
+            idle.retain_mut(|(_, upstream)| upstream.is_alive());
+        }
+    }
+
+    /// Ends all idle connections to a server.
+    pub fn clear(&mut self, server: usize) {
+        if let Some(idle) = self.idle.get_mut(server) {
+            idle.clear();
+        }
+    }
+
+    /// Idle connections, over all servers.
+    pub fn len(&self) -> usize {
+        self.idle.iter().map(VecDeque::len).sum()
+    }
+
+    /// Whether nothing is idle here.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

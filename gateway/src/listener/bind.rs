@@ -1,0 +1,86 @@
+//! Opening the sockets of a bind.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+
+use socket2::{Domain, Protocol, Socket, Type};
+
+/// A bind with its sockets, one for each worker: the kernel spreads connections over them (`SO_REUSEPORT`), so that
+/// workers need not.
+#[derive(Debug)]
+pub struct Listening {
+    /// The address, with the port that the system chose where 0 was asked for.
+    pub address: SocketAddr,
+    /// One per worker.
+    pub sockets: Vec<TcpListener>,
+}
+
+/// Why a bind cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", explain(.source))]
+pub struct BindError {
+    /// The address.
+    pub address: SocketAddr,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Opens `workers` sockets on an address.
+pub fn bind(address: SocketAddr, workers: usize) -> Result<Listening, BindError> {
+    let failed = |source| BindError { address, source };
+    // With SO_REUSEPORT alone, a second gateway of the same user would quietly take half of the connections. One try
+    // without it tells whether somebody is there.
+    drop(open(address, false).map_err(failed)?);
+    let first = open(address, true).map_err(failed)?;
+    let address = first.local_addr().map_err(failed)?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(open(address, true).map_err(failed)?);
+    }
+    Ok(Listening { address, sockets })
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for old connections to leave TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        // `[::]` means IPv6; IPv4 has its own bind, as everywhere else in the configuration.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_port(shared)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+fn explain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => "another process listens there already".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "not permitted; ports below 1024 need root or the capability CAP_NET_BIND_SERVICE".to_owned()
+        }
+        io::ErrorKind::AddrNotAvailable => "this machine has no such address".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+/// Connections that the kernel holds for a worker that is busy; the kernel caps it at `net.core.somaxconn`, 4096 on current
+/// systems.
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_share_a_port_and_strangers_do_not() {
+        let listening = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        assert_ne!(listening.address.port(), 0);
+        assert_eq!(listening.sockets.len(), 3);
+        let error = bind(listening.address, 1).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+    }
+}

@@ -1,0 +1,244 @@
+//! Bodies on their way through: bounded, timed and counted, never buffered whole.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::client::{Client, Late};
+use super::record::Record;
+use super::upstream::Lease;
+use crate::telemetry::access::Cause;
+
+/// A request's body on its way from the client to a server.
+pub struct RequestBody {
+    /// None when there is no body, or when it has ended.
+    incoming: Option<Incoming>,
+    client: Rc<Client>,
+    /// Bytes that may still come.
+    allowance: u64,
+    failure: BodyFailure,
+}
+
+/// What went wrong with a request's body, told to the exchange that forwards it. Shared, because the body itself belongs to
+/// the connection to the server by then.
+#[derive(Debug, Clone, Default)]
+pub struct BodyFailure(Rc<Cell<Option<BodyError>>>);
+
+impl BodyFailure {
+    /// What went wrong, if anything.
+    pub fn get(&self) -> Option<BodyError> {
+        self.0.get()
+    }
+}
+
+/// Why a body ended early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// It is longer than allowed.
+    #[error("the request body is too large")]
+    TooLarge,
+    /// The client broke off, or its framing is malformed.
+    #[error("the request body broke off")]
+    Broken,
+}
+
+impl RequestBody {
+    /// A body that is not there.
+    pub fn empty(client: &Rc<Client>) -> Self {
+        Self {
+            incoming: None,
+            client: client.clone(),
+            allowance: 0,
+            failure: BodyFailure::default(),
+        }
+    }
+
+    /// A client's body, with a bound on its length. A body that says its length, and says too much, is refused by the
+    /// caller before.
+    pub fn new(incoming: Incoming, client: &Rc<Client>, max: Option<u64>) -> Self {
+        Self {
+            incoming: (!incoming.is_end_stream()).then_some(incoming),
+            client: client.clone(),
+            allowance: max.unwrap_or(u64::MAX),
+            failure: BodyFailure::default(),
+        }
+    }
+
+    /// Where the body will say what went wrong with it.
+    pub fn failure(&self) -> BodyFailure {
+        self.failure.clone()
+    }
+
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.incoming = None;
+        self.failure.0.set(Some(error));
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(incoming).poll_frame(cx) {
+            Poll::Pending => {
+                self.client.turns.await_client();
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                self.client.turns.client_moved();
+                self.incoming = None;
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.client.turns.client_moved();
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match self.allowance.checked_sub(length) {
+                    Some(left) => {
+                        self.allowance = left;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => self.fail(BodyError::TooLarge),
+                }
+            }
+            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+/// A response's body on its way to the client. Owns the exchange's record: when the body ends or is given up, the exchange
+/// is over and is logged.
+pub struct ResponseBody {
+    source: Source,
+    record: Record,
+}
+
+enum Source {
+    /// Made here.
+    Full(Option<Bytes>),
+    /// From a server; the lease is given back when the body has come whole.
+    Server(Incoming, Option<Lease>),
+}
+
+impl ResponseBody {
+    /// A body made here.
+    pub fn full(bytes: Bytes, record: Record) -> Self {
+        let mut body = Self {
+            source: Source::Full((!bytes.is_empty()).then_some(bytes)),
+            record,
+        };
+        // All of it is here, and a response to HEAD is never asked for it.
+        body.finish();
+        body
+    }
+
+    /// A server's body.
+    pub fn server(incoming: Incoming, lease: Lease, record: Record) -> Self {
+        let mut body = Self {
+            source: Source::Server(incoming, Some(lease)),
+            record,
+        };
+        if body.is_end_stream() {
+            body.finish();
+        }
+        body
+    }
+
+    /// The body has come whole.
+    fn finish(&mut self) {
+        if let Source::Server(_, lease) = &mut self.source
+            && let Some(lease) = lease.take()
+        {
+            lease.give_back();
+        }
+        self.record.complete();
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let this = self.get_mut();
+        let (incoming, lease) = match &mut this.source {
+            Source::Full(bytes) => {
+                let Some(bytes) = bytes.take() else {
+                    return Poll::Ready(None);
+                };
+                this.record.add_bytes(bytes.len());
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
+            Source::Server(incoming, lease) => (incoming, lease),
+        };
+        let Some(held) = lease.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let turns = &this.record.client().turns;
+        if turns.late() == Some(Late::Server) {
+            this.record.end_early(Cause::ServerTimeout, "server-timeout");
+            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalled"))));
+        }
+        match held.poll_body(incoming, cx) {
+            Poll::Pending => {
+                turns.await_server();
+                Poll::Pending
+            }
+            Poll::Ready(None) => {
+                turns.server_moved();
+                this.finish();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                turns.server_moved();
+                this.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                if incoming.is_end_stream() {
+                    this.finish();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                this.record.end_early(Cause::ServerAborted, "server-broke-off");
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Full(bytes) => bytes.is_none(),
+            Source::Server(incoming, _) => incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+            Source::Server(incoming, _) => incoming.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! Why an exchange did not go the ordinary way: whose fault it was, what the client is told, and the label it counts under.
+
+use bytes::Bytes;
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+
+use crate::telemetry::access::{Cause, Phase, Termination};
+
+/// Why the gateway answers in the server's place.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProxyError {
+    /// The client sent something that is not a request, or not one that a gateway forwards.
+    #[error("bad request: {0}")]
+    BadRequest(&'static str),
+    /// The request target is longer than `request-limits uri=`.
+    #[error("the request target is too long")]
+    UriTooLong,
+    /// The body is longer than `request-limits body=`.
+    #[error("the request body is too large")]
+    BodyTooLarge,
+    /// The client stopped sending its body for longer than `timeout client=`.
+    #[error("the client took too long")]
+    ClientTimeout,
+    /// The client's body broke off or was malformed.
+    #[error("the request body broke off")]
+    BadBody,
+    /// A `deny` rule held.
+    #[error("denied by rule {rule}")]
+    Denied {
+        /// What the rule says, 400 to 599.
+        status: u16,
+        /// Which `deny` of the frontend, from 0.
+        rule: usize,
+    },
+    /// A rate limit was reached.
+    #[error("rate limited")]
+    RateLimited {
+        /// Milliseconds until a request will be let through.
+        retry_after_ms: u64,
+    },
+    /// No rule took the request and there is no default backend.
+    #[error("no backend for this request")]
+    NoRoute,
+    /// No server of the backend is up.
+    #[error("no server is available")]
+    NoServer,
+    /// No server could be connected to.
+    #[error("no server could be connected to")]
+    Connect,
+    /// The server closed, reset or garbled the connection before a whole response head came.
+    #[error("the server's answer is not usable")]
+    BadResponse,
+    /// The server did not answer within `timeout server=`.
+    #[error("the server took too long")]
+    ServerTimeout,
+    /// A policy component failed and its failure policy is to deny.
+    #[error("a policy failed")]
+    Policy {
+        /// What its `on-failure` says, 400 to 599.
+        status: u16,
+    },
+}
+
+impl ProxyError {
+    /// What the client is told.
+    pub fn status(&self) -> StatusCode {
+        let status = match self {
+            Self::BadRequest(_) | Self::BadBody => 400,
+            Self::UriTooLong => 414,
+            Self::BodyTooLarge => 413,
+            Self::ClientTimeout => 408,
+            Self::RateLimited { .. } => 429,
+            Self::NoRoute => 404,
+            Self::NoServer | Self::Connect => 503,
+            Self::BadResponse => 502,
+            Self::ServerTimeout => 504,
+            Self::Denied { status, .. } | Self::Policy { status } => *status,
+        };
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// A label for logs and metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(what) => what,
+            Self::UriTooLong => "uri-too-long",
+            Self::BodyTooLarge => "body-too-large",
+            Self::ClientTimeout => "client-timeout",
+            Self::BadBody => "bad-body",
+            Self::Denied { .. } => "denied",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::NoRoute => "no-route",
+            Self::NoServer => "no-server",
+            Self::Connect => "connect-failed",
+            Self::BadResponse => "bad-response",
+            Self::ServerTimeout => "server-timeout",
+            Self::Policy { .. } => "policy-failure",
+        }
+    }
+
+    /// Who ended the exchange, and in which phase.
+    pub fn termination(&self) -> Termination {
+        let (cause, phase) = match self {
+            Self::BadRequest(_)
+            | Self::UriTooLong
+            | Self::BodyTooLarge
+            | Self::Denied { .. }
+            | Self::RateLimited { .. }
+            | Self::NoRoute
+            | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
+            Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),
+            Self::BadBody => (Cause::ClientAborted, Phase::Data),
+            Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
+            Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
+            Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
+        };
+        Termination { cause, phase }
+    }
+
+    /// The response that says so. The one place where an error becomes something that a client sees.
+    pub fn response(&self) -> Response<Bytes> {
+        let status = self.status();
+        let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
+        let mut response = Response::new(Bytes::from(text));
+        *response.status_mut() = status;
+        let headers: &mut HeaderMap = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Self::RateLimited { retry_after_ms } = self {
+            // Whole seconds, never 0: a client that came back at once would only be refused again.
+            let seconds = retry_after_ms.div_ceil(1000).max(1);
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_limited_client_is_told_when_to_come_back() {
+        let retry = |retry_after_ms| {
+            ProxyError::RateLimited { retry_after_ms }.response().headers()[header::RETRY_AFTER].clone()
+        };
+        assert_eq!(retry(0), "1");
+        assert_eq!(retry(1000), "1");
+        assert_eq!(retry(1001), "2");
+    }
+
+    #[test]
+    fn every_error_has_an_error_status() {
+        let denied = ProxyError::Denied { status: 451, rule: 0 };
+        assert_eq!(denied.status(), 451);
+        for error in [
+            ProxyError::BadRequest("x"),
+            ProxyError::NoRoute,
+            ProxyError::Connect,
+            ProxyError::ServerTimeout,
+            denied,
+        ] {
+            assert!(error.status().is_client_error() || error.status().is_server_error());
+            assert_ne!(error.termination(), Termination::default());
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The life of an HTTP/1.1 connection: requests one after another, each within its time, until one side is done.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::sleep_until;
+
+use super::client::{Client, ClientIo, Late, Phase};
+use super::local::Local;
+use super::record::{self, Refusal};
+use super::request;
+use crate::listener::ClientStream;
+use crate::policy::ConnectionFacts;
+use crate::snapshot::Frontend;
+
+/// Serves a connection until it ends.
+pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: ClientStream, facts: Arc<ConnectionFacts>) {
+    let _counted = (local.count_connection(), frontend.metrics.connection());
+    let client = Client::new(stream, facts, frontend.config.timeouts);
+    match run(&local, &frontend, &client).await {
+        End::Done | End::Silent => {}
+        End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
+        End::SlowHead => {
+            client.last_word(REQUEST_TIMEOUT);
+            record::refused(&local, &frontend, &client, Refusal::Timeout);
+        }
+    }
+    if !client.has_spoken() && !frontend.config.access_log.skip_null {
+        record::refused(&local, &frontend, &client, Refusal::Null);
+    }
+    // What was written after the last exchange had ended.
+    let (read, written) = client.take_traffic();
+    frontend.metrics.bytes(read, written);
+}
+
+/// How a connection ended.
+enum End {
+    /// Closed in order, or in the middle of an exchange that has logged so itself.
+    Done,
+    /// Nothing came in time, and nothing was owed.
+    Silent,
+    /// What came was not a request; hyper has said so to the client.
+    BadHead(Refusal),
+    /// A head began and did not end in time.
+    SlowHead,
+}
+
+async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -> End {
+    let limits = &frontend.config.request_limits;
+    let mut builder = http1::Builder::new();
+    builder
+        .header_read_timeout(None)
+        .max_headers(limits.headers)
+        .max_header_size(limits.head)
+        // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
+        .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
+    let service = service_fn(|request| request::serve(local.clone(), frontend.clone(), client.clone(), request));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
+    let mut drained = pin!(local.drained());
+    let mut draining = drained.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
+    let mut watches_drain = false;
+
+    let turns = &client.turns;
+    let mut armed = turns.deadline().unwrap_or_else(|| turns.now() + FAR);
+    let mut timer = pin!(sleep_until(armed));
+    let mut timer_is_polled = false;
+    poll_fn(|cx| {
+        let mut now = turns.tick();
+        // Registers this task once; afterwards a flag tells.
+        if !watches_drain {
+            watches_drain = true;
+            draining |= drained.as_mut().poll(cx).is_ready();
+        }
+        if (draining || local.is_draining()) && matches!(turns.phase(), Phase::Exchange | Phase::Response | Phase::Idle(_)) {
+            connection.as_mut().graceful_shutdown();
+        }
+        loop {
+            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+                return Poll::Ready(match result {
+                    Err(error) if matches!(turns.phase(), Phase::Head(_)) => Refusal::of(&error).map_or(End::Done, End::BadHead),
+                    _ => End::Done,
+                });
+            }
+            loop {
+                let deadline = turns.deadline().unwrap_or(now + FAR);
+                if deadline < armed || now >= armed {
+                    armed = deadline;
+                    timer.as_mut().reset(armed);
+                    timer_is_polled = false;
+                }
+                if !timer_is_polled {
+                    timer_is_polled = true;
+                    if timer.as_mut().poll(cx).is_ready() {
+                        now = turns.tick().max(armed);
+                        timer_is_polled = false;
+                        if turns.deadline().is_some_and(|deadline| now >= deadline) {
+                            break;
+                        }
+                        continue;
+                    }
+                }
+                if turns.deadline().is_some_and(|deadline| now >= deadline) {
+                    break;
+                }
+                return Poll::Pending;
+            }
+            match (turns.phase(), turns.expire(now)) {
+                (_, None) => {}
+                // The exchange sees that it is late when it is polled again, and answers.
+                (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server)) => {}
+                (Phase::Head(_), _) if client.has_spoken() => return Poll::Ready(End::SlowHead),
+                _ => return Poll::Ready(End::Silent),
+            }
+        }
+    })
+    .await
+}
+
+impl Refusal {
+    /// What hyper made of a head that it could not read; none when the connection broke instead.
+    fn of(error: &hyper::Error) -> Option<Self> {
+        if error.is_parse_too_large() {
+            Some(Self::TooLarge)
+        } else if error.is_parse() {
+            Some(Self::Malformed)
+        } else {
+            None
+        }
+    }
+}
+
+/// What a client is told whose request did not come whole in time (RFC 9110, section 15.5.9).
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
+    content-length: 20\r\ncache-control: no-store\r\nconnection: close\r\n\r\n408 Request Timeout\n";
+
+/// Room in the read buffer beyond the longest head, so that a body or the next request is read in few calls.
+const READ_AHEAD: usize = 48 * 1024;
+
+/// hyper's own lower bound.
+const MIN_BUFFER: usize = 8 * 1024;
+
+/// When nothing is awaited, the timer looks again after so long.
+const FAR: std::time::Duration = std::time::Duration::from_secs(3600);

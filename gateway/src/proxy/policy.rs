@@ -1,0 +1,146 @@
+//! The phases of a request in which components decide, and what their failures mean. Each phase is one function; the order
+//! in which they run is the request's business.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::error::ProxyError;
+use super::local::Local;
+use crate::config::{BackendId, OnFailure};
+use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Reply};
+use crate::snapshot::{AclAnswers, Frontend, Rewrites};
+
+/// What a phase that may answer a request came to.
+#[derive(Debug)]
+pub enum Answer {
+    /// The request goes on.
+    Continue,
+    /// The request ends here, with this.
+    Reply(Reply),
+}
+
+/// **acl**: the frontend's predicates, one call per component.
+pub fn acls(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
+    let mut answers = AclAnswers::default();
+    for call in &frontend.acls {
+        let bits = match local.instances().evaluate(&call.attachment, exchange) {
+            Ok(bits) => bits,
+            // Skipped: its predicates read false.
+            Err(failure) => {
+                failed(&call.attachment, &failure)?;
+                0
+            }
+        };
+        for (bit, acl) in &call.answers {
+            if bits >> bit & 1 == 1 {
+                answers.set(*acl);
+            }
+        }
+    }
+    Ok(answers)
+}
+
+/// **limits**: the frontend's rate limits, then those of its plugins.
+pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<Answer, ProxyError> {
+    let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
+    for attachment in frontend.limiter.iter().chain(plugins) {
+        match local.instances().check(attachment, exchange) {
+            Ok(None | Some(LimitVerdict { allowed: true, .. })) => {}
+            Ok(Some(verdict)) => {
+                return Err(ProxyError::RateLimited {
+                    retry_after_ms: verdict.retry_after_ms,
+                });
+            }
+            Err(failure) => failed(attachment, &failure)?,
+        }
+    }
+    Ok(Answer::Continue)
+}
+
+/// **request rewrite**: the plugins' filters in order, then the operator's own edits, which have the last word.
+pub fn request_filters(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    backend: BackendId,
+    exchange: &mut Box<Exchange>,
+) -> Result<Answer, ProxyError> {
+    let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter);
+    let own = frontend.rewrites(backend).filter(|rewrites| rewrites.request);
+    for attachment in plugins.chain(own.map(|rewrites| &rewrites.attachment)) {
+        match local.instances().on_request(attachment, exchange) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return Ok(Answer::Reply(reply)),
+            Err(failure) => failed(attachment, &failure)?,
+        }
+    }
+    Ok(Answer::Continue)
+}
+
+/// What the components of a TCP frontend come to.
+#[derive(Debug)]
+pub enum ConnectionAnswer {
+    /// The connection goes on.
+    Continue,
+    /// It is closed.
+    Refuse,
+    /// It goes to this backend.
+    Route(BackendId),
+}
+
+/// **connection policy**: the plugins in order; the last that routes decides where to.
+pub fn connection_filters(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    facts: &Arc<ConnectionFacts>,
+) -> Result<ConnectionAnswer, ProxyError> {
+    let mut answer = ConnectionAnswer::Continue;
+    for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().connection_filter) {
+        match local.instances().on_connect(attachment, facts) {
+            Ok(ConnectionVerdict::Accept) => {}
+            Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
+            Ok(ConnectionVerdict::Route(name)) => match frontend.reachable(&name, &local.snapshot) {
+                Some(backend) => answer = ConnectionAnswer::Route(backend),
+                None => {
+                    warn!(plugin = %attachment.label(), backend = name, "routed to a backend that its frontend does not use");
+                    return Ok(ConnectionAnswer::Refuse);
+                }
+            },
+            Err(failure) => failed(attachment, &failure)?,
+        }
+    }
+    Ok(answer)
+}
+
+/// Whether a response on its way from this backend meets a component.
+pub fn filters_responses(frontend: &Frontend, backend: BackendId) -> bool {
+    frontend.plugins.iter().any(|plugin| plugin.hooks().response_filter)
+        || frontend.rewrites(backend).is_some_and(|rewrites| rewrites.response)
+}
+
+/// **response rewrite**: the plugins' filters in reverse order (the last to see the request is the first to see the
+/// response), then the operator's own edits.
+pub fn response_filters(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    backend: BackendId,
+    exchange: &mut Box<Exchange>,
+) -> Result<(), ProxyError> {
+    let plugins = frontend.plugins.iter().rev().filter(|plugin| plugin.hooks().response_filter);
+    let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
+    for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
+        if let Err(failure) = local.instances().on_response(attachment, exchange) {
+            failed(attachment, &failure)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a component's failure means for the exchange: its declared policy. The host has logged and counted it.
+pub fn failed(attachment: &Attachment, _failure: &Failure) -> Result<(), ProxyError> {
+    match attachment.on_failure() {
+        OnFailure::Skip => Ok(()),
+        OnFailure::Deny(status) => Err(ProxyError::Policy { status }),
+    }
+}

@@ -1,0 +1,316 @@
+//! What is remembered of an exchange for its log line and the metrics. A record belongs to the exchange and is written when
+//! it is dropped: an exchange cannot end without its line, however it ends.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::client::{Client, Late};
+use super::error::ProxyError;
+use super::local::Local;
+use crate::backend::Backend;
+use crate::snapshot::Frontend;
+use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
+
+/// An exchange, as it will be logged and counted.
+pub struct Record {
+    local: Rc<Local>,
+    frontend: Arc<Frontend>,
+    client: Rc<Client>,
+    method: Method,
+    target: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    started: Instant,
+    head_took: Duration,
+    upstream: Option<Upstream>,
+    status: Option<StatusCode>,
+    sent: u64,
+    termination: Termination,
+    reason: Option<&'static str>,
+    complete: bool,
+}
+
+/// What is remembered of the server's side.
+struct Upstream {
+    backend: Arc<Backend>,
+    server: Option<usize>,
+    connect: Option<Duration>,
+    sent_at: Option<Instant>,
+    response: Option<Duration>,
+    retries: u32,
+}
+
+impl Record {
+    /// Begins the record of a request whose head has come.
+    pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Incoming>) -> Self {
+        let started = client.turns.begin_exchange();
+        Self {
+            local: local.clone(),
+            frontend: frontend.clone(),
+            client: client.clone(),
+            method: request.method().clone(),
+            target: request.uri().clone(),
+            version: request.version(),
+            host: request.headers().get(header::HOST).cloned(),
+            started,
+            head_took: client.turns.now() - started,
+            upstream: None,
+            status: None,
+            sent: 0,
+            termination: Termination::default(),
+            reason: None,
+            complete: false,
+        }
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+
+    /// A backend has been chosen.
+    pub fn routed(&mut self, backend: &Arc<Backend>) {
+        self.upstream = Some(Upstream {
+            backend: backend.clone(),
+            server: None,
+            connect: None,
+            sent_at: None,
+            response: None,
+            retries: 0,
+        });
+    }
+
+    /// A server has been chosen.
+    pub fn server_chosen(&mut self, server: usize) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.server = Some(server);
+        }
+    }
+
+    /// Connecting took so long, whatever came of it.
+    pub fn connected(&mut self, took: Duration) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.connect = Some(upstream.connect.unwrap_or_default() + took);
+        }
+    }
+
+    /// The request is being sent.
+    pub fn sending(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.connect.get_or_insert_default();
+            upstream.sent_at = Some(self.client.turns.now());
+        }
+    }
+
+    /// Another attempt is made.
+    pub fn retried(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.retries += 1;
+            upstream.backend.metrics.retried();
+        }
+    }
+
+    /// A server's response has begun.
+    pub fn responded(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.server_answered(Some(status));
+    }
+
+    /// A component has answered in a server's place.
+    pub fn answered_by_policy(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.termination = Termination {
+            cause: Cause::Local,
+            phase: Phase::Request,
+        };
+        self.reason = Some("plugin-reply");
+    }
+
+    /// The gateway answers in a server's place.
+    pub fn failed(&mut self, error: &ProxyError) {
+        self.status = Some(error.status());
+        self.termination = error.termination();
+        self.reason = Some(error.reason());
+        match error {
+            ProxyError::Denied { .. } => self.frontend.metrics.denied(),
+            ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),
+            _ => self.frontend.metrics.error(error.reason()),
+        }
+        match (error, &self.upstream) {
+            (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
+            (ProxyError::BadResponse | ProxyError::ServerTimeout, _) => self.server_answered(None),
+            _ => {}
+        }
+    }
+
+    /// Bytes of the response's body go to the client.
+    pub fn add_bytes(&mut self, n: usize) {
+        self.sent += n as u64;
+    }
+
+    /// The response has come whole.
+    pub fn complete(&mut self) {
+        self.complete = true;
+        self.client.turns.end_exchange();
+    }
+
+    /// The response breaks off in its middle.
+    pub fn end_early(&mut self, cause: Cause, reason: &'static str) {
+        self.termination = Termination {
+            cause,
+            phase: Phase::Data,
+        };
+        self.reason = Some(reason);
+        self.frontend.metrics.error(reason);
+    }
+
+    fn server_answered(&mut self, status: Option<StatusCode>) {
+        let now = self.client.turns.now();
+        if let Some(upstream) = &mut self.upstream
+            && let (Some(server), Some(sent_at)) = (upstream.server, upstream.sent_at)
+        {
+            let after = now.saturating_duration_since(sent_at);
+            upstream.response = status.map(|_| after);
+            upstream.backend.servers[server]
+                .metrics
+                .response(status.map(|status| status.as_u16()), after);
+        }
+    }
+
+    /// How an exchange ended that nobody ended: the client has gone, or was too slow.
+    fn abandoned(&self) -> Termination {
+        let cause = match self.client.turns.late() {
+            Some(Late::Client) => Cause::ClientTimeout,
+            _ => Cause::ClientAborted,
+        };
+        let phase = match (&self.status, &self.upstream) {
+            (Some(_), _) => Phase::Data,
+            (None, None) => Phase::Request,
+            (None, Some(upstream)) if upstream.sent_at.is_some() => Phase::Headers,
+            (None, Some(_)) => Phase::Connect,
+        };
+        Termination { cause, phase }
+    }
+
+    fn log(&self, total: Duration, received: u64) {
+        let upstream = self.upstream.as_ref();
+        let server = upstream.and_then(|upstream| Some(&upstream.backend.servers[upstream.server?]));
+        let target = self.target.path_and_query().map_or("", |target| target.as_str());
+        let metrics = &self.frontend.metrics;
+        self.local.log().http(&HttpRecord {
+            client: self.client.facts.client,
+            started: SystemTime::now() - total,
+            frontend: self.frontend.name(),
+            tls: self.client.facts.tls.is_some(),
+            backend: upstream.map(|upstream| &*upstream.backend.name),
+            server: server.map(|server| &*server.name),
+            timers: HttpTimers {
+                request: Some(self.head_took),
+                queue: upstream.map(|_| Duration::ZERO),
+                connect: upstream.and_then(|upstream| upstream.connect),
+                response: upstream.and_then(|upstream| upstream.response),
+                total,
+            },
+            status: self.status.map(|status| status.as_u16()),
+            bytes_sent: self.sent,
+            bytes_received: received,
+            termination: self.termination,
+            counts: Counts {
+                process: self.local.registry().process().connections(),
+                frontend: metrics.connections(),
+                backend: upstream.map_or(0, |upstream| upstream.backend.in_flight()),
+                server: server.map_or(0, |server| server.in_flight()),
+                retries: upstream.map_or(0, |upstream| upstream.retries),
+            },
+            request: Some(RequestLine {
+                method: self.method.as_str(),
+                host: self.host.as_ref().map(HeaderValue::as_bytes),
+                target: target.as_bytes(),
+                version: self.version,
+            }),
+            reason: self.reason,
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.complete && self.termination == Termination::default() {
+            self.termination = self.abandoned();
+        }
+        let total = Instant::now().saturating_duration_since(self.started);
+        let metrics = &self.frontend.metrics;
+        metrics.response(self.status.map(|status| status.as_u16()), total);
+        let (read, written) = self.client.take_traffic();
+        metrics.bytes(read, written);
+        if self.frontend.config.access_log.enabled {
+            self.log(total, read);
+        }
+    }
+}
+
+/// What came instead of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// Bytes that are not HTTP.
+    Malformed,
+    /// A head that is larger than allowed.
+    TooLarge,
+    /// A head that did not come whole in time.
+    Timeout,
+    /// Nothing.
+    Null,
+}
+
+/// Logs and counts a connection on which no (further) request came.
+pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal: Refusal) {
+    let (status, cause, reason) = match refusal {
+        Refusal::Malformed => (Some(400), Cause::Proxy, "bad-request"),
+        Refusal::TooLarge => (Some(431), Cause::Proxy, "head-too-large"),
+        Refusal::Timeout => (Some(408), Cause::ClientTimeout, "request-timeout"),
+        Refusal::Null => (None, Cause::ClientAborted, "no-request"),
+    };
+    let now = Instant::now();
+    let total = now.saturating_duration_since(client.turns.head_since().unwrap_or(now));
+    let metrics = &frontend.metrics;
+    let (read, written) = client.take_traffic();
+    metrics.bytes(read, written);
+    if refusal != Refusal::Null {
+        metrics.response(status, total);
+        metrics.error(reason);
+    }
+    if !frontend.config.access_log.enabled {
+        return;
+    }
+    local.log().http(&HttpRecord {
+        client: client.facts.client,
+        started: SystemTime::now() - total,
+        frontend: frontend.name(),
+        tls: client.facts.tls.is_some(),
+        backend: None,
+        server: None,
+        timers: HttpTimers {
+            total,
+            ..HttpTimers::default()
+        },
+        status,
+        bytes_sent: 0,
+        bytes_received: read,
+        termination: Termination {
+            cause,
+            phase: Phase::Request,
+        },
+        counts: Counts {
+            process: local.registry().process().connections(),
+            frontend: metrics.connections(),
+            ..Counts::default()
+        },
+        request: None,
+        reason: Some(reason),
+    });
+}

@@ -1,0 +1,164 @@
+//! The life of a request, phase by phase: head → sanitize → acl → limits → deny → route → request rewrite → server →
+//! response rewrite → log. The phases have the same names in docs, logs and metrics.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, header};
+use http_body::Body;
+use hyper::body::Incoming;
+
+use super::body::{RequestBody, ResponseBody};
+use super::client::Client;
+use super::error::ProxyError;
+use super::headers;
+use super::local::Local;
+use super::policy::{self, Answer};
+use super::record::Record;
+use super::upstream;
+use crate::policy::{Exchange, Reply};
+use crate::snapshot::Frontend;
+
+/// Serves one request. Never fails: what goes wrong becomes a response.
+pub async fn serve(
+    local: Rc<Local>,
+    frontend: Arc<Frontend>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let mut record = Record::begin(&local, &frontend, &client, &request);
+    let response = match exchange(&local, &frontend, &client, &mut record, request).await {
+        Ok(Served::Server(response, lease)) => {
+            let (head, incoming) = response.into_parts();
+            record.responded(head.status);
+            Response::from_parts(head, ResponseBody::server(incoming, lease, record))
+        }
+        Ok(Served::Here(reply)) => {
+            record.answered_by_policy(reply.status);
+            let mut response = Response::new(reply.body);
+            *response.status_mut() = reply.status;
+            *response.headers_mut() = reply.headers;
+            response.map(|bytes| ResponseBody::full(bytes, record))
+        }
+        Err(error) => {
+            record.failed(&error);
+            let mut response = error.response();
+            // The rest of a request that was refused in its middle is not worth reading.
+            if matches!(error, ProxyError::ClientTimeout | ProxyError::BadBody | ProxyError::BodyTooLarge) {
+                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
+            response.map(|bytes: Bytes| ResponseBody::full(bytes, record))
+        }
+    };
+    client.turns.begin_response();
+    Ok(response)
+}
+
+/// Where a response comes from.
+enum Served {
+    /// From a server.
+    Server(Response<Incoming>, upstream::Lease),
+    /// From a component.
+    Here(Reply),
+}
+
+async fn exchange(
+    local: &Rc<Local>,
+    frontend: &Arc<Frontend>,
+    client: &Rc<Client>,
+    record: &mut Record,
+    request: Request<Incoming>,
+) -> Result<Served, ProxyError> {
+    let (mut head, incoming) = request.into_parts();
+    let body = sanitize(frontend, client, &mut head, incoming)?;
+
+    let mut exchange = Box::new(Exchange {
+        request: head,
+        response: None,
+        connection: client.facts.clone(),
+    });
+    // acl, limits, deny, route
+    let answers = policy::acls(local, frontend, &mut exchange)?;
+    if let Answer::Reply(reply) = policy::limits(local, frontend, &mut exchange)? {
+        return Ok(Served::Here(reply));
+    }
+    if let Some(rule) = frontend.config.denies.iter().position(|deny| deny.when.as_ref().is_none_or(|when| answers.hold(when))) {
+        let status = frontend.config.denies[rule].status;
+        return Err(ProxyError::Denied { status, rule });
+    }
+    let backend_id = frontend.route(&answers).ok_or(ProxyError::NoRoute)?;
+    let backend = &local.snapshot.backends[backend_id.0];
+    record.routed(backend);
+
+    // request rewrite
+    if let Answer::Reply(reply) = policy::request_filters(local, frontend, backend_id, &mut exchange)? {
+        return Ok(Served::Here(reply));
+    }
+    if frontend.config.forwarded_for {
+        exchange.request.headers.append(headers::X_FORWARDED_FOR, client.forwarded_for.clone());
+    }
+
+    // server
+    let filters_response = policy::filters_responses(frontend, backend_id);
+    let outgoing = outgoing(&mut exchange, filters_response);
+    let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    headers::strip_hop_by_hop(response.headers_mut());
+
+    // response rewrite
+    if filters_response {
+        let (head, incoming) = response.into_parts();
+        exchange.response = Some(head);
+        policy::response_filters(local, frontend, backend_id, &mut exchange)?;
+        let Some(head) = exchange.response.take() else {
+            return Err(ProxyError::Policy { status: 500 });
+        };
+        response = Response::from_parts(head, incoming);
+    }
+    // hyper answers an HTTP/1.0 client as such by itself.
+    *response.version_mut() = http::Version::HTTP_11;
+    Ok(Served::Server(response, lease))
+}
+
+/// Refuses what is not to be forwarded, and brings the rest into the form that policies and servers see.
+fn sanitize(
+    frontend: &Frontend,
+    client: &Rc<Client>,
+    head: &mut http::request::Parts,
+    incoming: Incoming,
+) -> Result<RequestBody, ProxyError> {
+    let limits = &frontend.config.request_limits;
+    if target_length(&head.uri) > limits.uri {
+        return Err(ProxyError::UriTooLong);
+    }
+    headers::check_request(head)?;
+    headers::to_origin_form(head)?;
+    if let (Some(max), Some(length)) = (limits.body, incoming.size_hint().exact())
+        && length > max
+    {
+        return Err(ProxyError::BodyTooLarge);
+    }
+    headers::strip_hop_by_hop(&mut head.headers);
+    // hyper has promised the client that its body will be read.
+    head.headers.remove(header::EXPECT);
+    Ok(RequestBody::new(incoming, client, limits.body))
+}
+
+fn target_length(uri: &http::Uri) -> usize {
+    let path = uri.path_and_query().map_or(0, |target| target.as_str().len());
+    path + uri.authority().map_or(0, |authority| authority.as_str().len() + "http://".len())
+}
+
+/// The head that goes to the server. The header fields are moved there, unless a response filter may yet ask for them.
+fn outgoing(exchange: &mut Exchange, keep: bool) -> http::request::Parts {
+    let (mut head, ()) = Request::new(()).into_parts();
+    head.method = exchange.request.method.clone();
+    head.uri = exchange.request.uri.clone();
+    head.headers = if keep {
+        exchange.request.headers.clone()
+    } else {
+        std::mem::replace(&mut exchange.request.headers, HeaderMap::new())
+    };
+    head
+}

@@ -1,0 +1,204 @@
+//! The life of a TCP connection: policy → server → relay → log.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use super::local::Local;
+use super::policy::{self, ConnectionAnswer};
+use super::relay::{Ended, RelaySettings, Side, relay};
+use super::upstream::Avoid;
+use crate::backend::{Backend, InFlight};
+use crate::listener::ClientStream;
+use crate::policy::{ConnectionFacts, Exchange};
+use crate::snapshot::Frontend;
+use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
+
+/// Serves a connection until it ends.
+pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: ClientStream, facts: Arc<ConnectionFacts>) {
+    let _counted = (local.count_connection(), frontend.metrics.connection());
+    let mut record = Record::begin(&frontend, &facts);
+    let backend = match decide(&local, &frontend, &facts) {
+        Ok(backend) => backend,
+        Err(reason) => {
+            record.stopped(Cause::Proxy, Phase::Request, reason);
+            frontend.metrics.denied();
+            return record.write(&local);
+        }
+    };
+    record.backend = Some(backend.clone());
+    match connect(&local, &backend, &mut record).await {
+        Some((mut server, _in_flight)) => {
+            let settings = RelaySettings {
+                client_timeout: frontend.config.timeouts.client,
+                server_timeout: backend.timeouts.server,
+            };
+            let relaying = async {
+                match &mut stream {
+                    ClientStream::Plain(client) => relay(client, &mut server, settings).await,
+                    ClientStream::Tls(client) => relay(&mut **client, &mut server, settings).await,
+                }
+            };
+            let outcome = relaying.await;
+            record.received = outcome.bytes_from_client;
+            record.sent = outcome.bytes_from_server;
+            record.ended(&outcome.ended);
+            record.write(&local);
+        }
+        None => {
+            record.stopped(Cause::ServerAborted, Phase::Connect, "connect-failed");
+            frontend.metrics.error("connect-failed");
+            record.write(&local);
+        }
+    }
+}
+
+/// What policy makes of a connection: the backend, or why there is none.
+fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) -> Result<Arc<Backend>, &'static str> {
+    // Predicates are asked about an exchange; of this one only the connection is there, and the configuration lets a TCP
+    // frontend ask about nothing else.
+    let mut exchange = Box::new(Exchange {
+        request: http::Request::new(()).into_parts().0,
+        response: None,
+        connection: facts.clone(),
+    });
+    let answers = policy::acls(local, frontend, &mut exchange).map_err(|error| error.reason())?;
+    let denied = |deny: &crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
+    if frontend.config.denies.iter().any(denied) {
+        return Err("denied");
+    }
+    let routed = match policy::connection_filters(local, frontend, facts).map_err(|error| error.reason())? {
+        ConnectionAnswer::Continue => None,
+        ConnectionAnswer::Refuse => return Err("refused-by-plugin"),
+        ConnectionAnswer::Route(backend) => Some(backend),
+    };
+    let backend = routed
+        .or_else(|| frontend.route(&answers))
+        .ok_or("no-route")?;
+    Ok(local.snapshot.backends[backend.0].clone())
+}
+
+/// Connects to a server, trying others when one cannot be connected to.
+async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Option<(TcpStream, InFlight)> {
+    let mut avoid = Avoid::default();
+    loop {
+        let Some(server) = local.balancer(backend).pick(backend, avoid.servers()) else {
+            if !avoid.any() {
+                backend.metrics.no_server();
+            }
+            return None;
+        };
+        record.server = Some(server);
+        let in_flight = backend.servers[server].begin();
+        let connecting = TcpStream::connect(backend.servers[server].address);
+        let connected = timeout(backend.timeouts.connect, connecting).await;
+        record.connect = Some(record.started.elapsed());
+        if let Ok(Ok(stream)) = connected {
+            backend.servers[server].metrics.connected();
+            // What came in one piece goes out in one piece; holding it back (Nagle) only adds delay.
+            let _ = stream.set_nodelay(true);
+            return Some((stream, in_flight));
+        }
+        backend.servers[server].metrics.connect_failed();
+        if !avoid.add(server) {
+            return None;
+        }
+        record.retries += 1;
+        backend.metrics.retried();
+    }
+}
+
+/// A connection, as it will be logged and counted.
+struct Record {
+    frontend: Arc<Frontend>,
+    facts: Arc<ConnectionFacts>,
+    started: Instant,
+    backend: Option<Arc<Backend>>,
+    server: Option<usize>,
+    connect: Option<Duration>,
+    received: u64,
+    sent: u64,
+    retries: u32,
+    termination: Termination,
+    reason: Option<&'static str>,
+}
+
+impl Record {
+    fn begin(frontend: &Arc<Frontend>, facts: &Arc<ConnectionFacts>) -> Self {
+        Self {
+            frontend: frontend.clone(),
+            facts: facts.clone(),
+            started: Instant::now(),
+            backend: None,
+            server: None,
+            connect: None,
+            received: 0,
+            sent: 0,
+            retries: 0,
+            termination: Termination::default(),
+            reason: None,
+        }
+    }
+
+    fn stopped(&mut self, cause: Cause, phase: Phase, reason: &'static str) {
+        self.termination = Termination { cause, phase };
+        self.reason = Some(reason);
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        let cause = match ended {
+            Ended::Finished { .. } => return,
+            Ended::TimedOut(Side::Client) => Cause::ClientTimeout,
+            Ended::TimedOut(Side::Server) => Cause::ServerTimeout,
+            Ended::Failed(Side::Client, _) => Cause::ClientAborted,
+            Ended::Failed(Side::Server, _) => Cause::ServerAborted,
+        };
+        self.termination = Termination {
+            cause,
+            phase: Phase::Data,
+        };
+    }
+
+    fn write(self, local: &Rc<Local>) {
+        let metrics = &self.frontend.metrics;
+        let total = self.started.elapsed();
+        metrics.response(None, total);
+        metrics.bytes(self.received, self.sent);
+        if let Some(backend) = &self.backend {
+            backend.metrics.bytes(self.sent, self.received);
+        }
+        let log = self.frontend.config.access_log;
+        if !log.enabled || (log.skip_null && self.received == 0 && self.reason.is_none()) {
+            return;
+        }
+        let backend = self.backend.as_ref();
+        let server = backend.and_then(|backend| Some(&backend.servers[self.server?]));
+        local.log().tcp(&TcpRecord {
+            client: self.facts.client,
+            started: SystemTime::now() - total,
+            frontend: self.frontend.name(),
+            tls: self.facts.tls.is_some(),
+            backend: backend.map(|backend| &*backend.name),
+            server: server.map(|server| &*server.name),
+            timers: TcpTimers {
+                queue: backend.map(|_| Duration::ZERO),
+                connect: self.connect,
+                total,
+            },
+            bytes_sent: self.sent,
+            bytes_received: self.received,
+            termination: self.termination,
+            counts: Counts {
+                process: local.registry().process().connections(),
+                frontend: metrics.connections(),
+                backend: backend.map_or(0, |backend| backend.in_flight()),
+                server: server.map_or(0, |server| server.in_flight()),
+                retries: self.retries,
+            },
+            reason: self.reason,
+        });
+    }
+}

@@ -1,0 +1,282 @@
+//! One exchange with a server: choosing it, reaching it, sending the request, waiting for the head of its response.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body::{Body, Frame};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::body::{BodyError, BodyFailure, RequestBody};
+use super::client::{Client, Late};
+use super::error::ProxyError;
+use super::local::Local;
+use super::record::Record;
+use crate::backend::{Backend, InFlight, Upstream};
+
+/// A connection to a server, held for one exchange.
+pub struct Lease {
+    upstream: Box<Upstream<RequestBody>>,
+    local: Rc<Local>,
+    backend: Arc<Backend>,
+    server: usize,
+    /// Counts the exchange on the server until it is over.
+    _in_flight: InFlight,
+}
+
+impl Lease {
+    /// Moves the response's body along.
+    pub fn poll_body(
+        &mut self,
+        incoming: &mut Incoming,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
+            return Poll::Ready(frame);
+        }
+        // The body waits for the connection, and this task is what moves the connection.
+        let ended = self.upstream.poll_io(cx).is_ready();
+        match Pin::new(incoming).poll_frame(cx) {
+            // A connection that has ended will bring nothing more.
+            Poll::Pending if ended => Poll::Ready(None),
+            frame => frame,
+        }
+    }
+
+    /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
+    pub fn give_back(mut self) {
+        if self.backend.server_close {
+            return;
+        }
+        // One more turn lets hyper finish the message and become ready for the next.
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        if self.upstream.poll_io(&mut cx).is_ready() || !self.upstream.sender.is_ready() {
+            return;
+        }
+        let now = tokio::time::Instant::now();
+        self.local.pool(&self.backend).put(self.server, self.upstream, now);
+    }
+}
+
+/// Sends a request to a server of the backend and waits for the head of its response.
+///
+/// Connecting is tried on up to [`MAX_ATTEMPTS`] servers. A request that was sent on a kept connection which the server had
+/// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
+/// only if it may be repeated (RFC 9110, section 9.2.2: idempotent, and without a body here).
+pub async fn send(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    head: http::request::Parts,
+    body: RequestBody,
+) -> Result<(Response<Incoming>, Lease), ProxyError> {
+    let failure = body.failure();
+    let mut request = Request::from_parts(head, body);
+    let mut avoid = Avoid::default();
+    let mut fresh_only = false;
+    loop {
+        let server = match local.balancer(backend).pick(backend, avoid.servers()) {
+            Some(server) => server,
+            // Every server that is up has been tried.
+            None if avoid.any() => return Err(ProxyError::Connect),
+            None => return Err(ProxyError::NoServer),
+        };
+        let in_flight = backend.servers[server].begin();
+        record.server_chosen(server);
+
+        let kept = if fresh_only || backend.server_close {
+            None
+        } else {
+            local.pool(backend).take(server)
+        };
+        let upstream = match kept {
+            Some(upstream) => upstream,
+            None => match connect(client, record, backend, server).await {
+                Ok(upstream) => upstream,
+                Err(error) => {
+                    backend.servers[server].metrics.connect_failed();
+                    if !avoid.add(server) {
+                        return Err(error);
+                    }
+                    record.retried();
+                    continue;
+                }
+            },
+        };
+
+        let reused = upstream.served > 0;
+        let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
+        let mut lease = Lease {
+            upstream,
+            local: local.clone(),
+            backend: backend.clone(),
+            server,
+            _in_flight: in_flight,
+        };
+        record.sending();
+        client.turns.await_server_for(backend.timeouts.server);
+        match exchange(&mut lease, client, &failure, request).await {
+            Ok(response) => {
+                client.turns.server_moved();
+                return Ok((response, lease));
+            }
+            Err(Sent::Failed(error)) => return Err(error),
+            Err(Sent::Nothing(unsent)) if reused => request = *unsent,
+            Err(Sent::Broken) if let Some(spare) = spare => request = spare,
+            Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
+        }
+        // The other kept connections of this server are likely as dead as this one was.
+        local.pool(backend).clear(server);
+        fresh_only = true;
+        record.retried();
+    }
+}
+
+/// How sending failed.
+enum Sent {
+    /// Nothing was written: here is the request, whole.
+    Nothing(Box<Request<RequestBody>>),
+    /// Something may have been written, and the connection ended before a response began.
+    Broken,
+    /// It failed for a reason that sending again does not mend.
+    Failed(ProxyError),
+}
+
+async fn exchange(
+    lease: &mut Lease,
+    client: &Rc<Client>,
+    failure: &BodyFailure,
+    request: Request<RequestBody>,
+) -> Result<Response<Incoming>, Sent> {
+    let mut response = pin!(lease.upstream.sender.try_send_request(request));
+    let upstream = &mut lease.upstream;
+    let result = poll_fn(|cx| {
+        let ended = upstream.poll_io(cx).is_ready();
+        if let Poll::Ready(result) = response.as_mut().poll(cx) {
+            return Poll::Ready(result.map_err(|mut error| match error.take_message() {
+                Some(unsent) => Sent::Nothing(Box::new(unsent)),
+                None => Sent::classify(error.error()),
+            }));
+        }
+        if ended {
+            return Poll::Ready(Err(Sent::Broken));
+        }
+        match client.turns.late() {
+            Some(Late::Server) => Poll::Ready(Err(Sent::Failed(ProxyError::ServerTimeout))),
+            Some(Late::Client) => Poll::Ready(Err(Sent::Failed(ProxyError::ClientTimeout))),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    // Whatever the server's connection made of it: a body that failed is the client's doing.
+    match (result, failure.get()) {
+        (Err(_), Some(BodyError::TooLarge)) => Err(Sent::Failed(ProxyError::BodyTooLarge)),
+        (Err(_), Some(BodyError::Broken)) => Err(Sent::Failed(ProxyError::BadBody)),
+        (result, _) => result,
+    }
+}
+
+impl Sent {
+    fn classify(error: &hyper::Error) -> Self {
+        // A parse error means that a response did begin.
+        if error.is_parse() {
+            Self::Failed(ProxyError::BadResponse)
+        } else {
+            Self::Broken
+        }
+    }
+}
+
+async fn connect(
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    server: usize,
+) -> Result<Box<Upstream<RequestBody>>, ProxyError> {
+    let started = client.turns.tick();
+    let address = backend.servers[server].address;
+    let connected = tokio::time::timeout(backend.timeouts.connect, TcpStream::connect(address)).await;
+    record.connected(started.elapsed());
+    let Ok(Ok(stream)) = connected else {
+        return Err(ProxyError::Connect);
+    };
+    // A message is written whole; waiting for more of it (Nagle) only adds delay.
+    let _ = stream.set_nodelay(true);
+    backend.servers[server].metrics.connected();
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(MAX_RESPONSE_HEADERS)
+        .max_buf_size(UPSTREAM_BUFFER)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| ProxyError::Connect)?;
+    client.turns.tick();
+    Ok(Box::new(Upstream {
+        sender,
+        connection,
+        served: 0,
+    }))
+}
+
+fn is_replayable(request: &Request<RequestBody>) -> bool {
+    let idempotent = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
+    );
+    idempotent && request.body().is_end_stream()
+}
+
+fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<RequestBody> {
+    let mut spare = Request::new(RequestBody::empty(client));
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.version_mut() = request.version();
+    *spare.headers_mut() = request.headers().clone();
+    spare
+}
+
+/// Servers that could not be connected to in this exchange.
+#[derive(Default)]
+pub struct Avoid {
+    servers: [usize; MAX_ATTEMPTS],
+    count: usize,
+}
+
+impl Avoid {
+    /// Which they are.
+    pub fn servers(&self) -> &[usize] {
+        &self.servers[..self.count]
+    }
+
+    /// Whether there are any.
+    pub fn any(&self) -> bool {
+        self.count > 0
+    }
+
+    /// Notes a server. False when enough have been tried.
+    pub fn add(&mut self, server: usize) -> bool {
+        if self.count + 1 >= MAX_ATTEMPTS {
+            return false;
+        }
+        self.servers[self.count] = server;
+        self.count += 1;
+        true
+    }
+}
+
+/// HAProxy's default is three retries after the first attempt.
+const MAX_ATTEMPTS: usize = 4;
+
+/// As many as hyper's own default; a response with more is not usable.
+const MAX_RESPONSE_HEADERS: usize = 100;
+
+/// Bytes of a response held for one connection at most: enough for the largest head that servers send, and for reading bulk
+/// bodies in few calls.
+const UPSTREAM_BUFFER: usize = 64 * 1024;
