@@ -55,12 +55,17 @@ impl Backend {
     ) -> Arc<Self> {
         let metrics = registry.backend(&backend.name);
         let servers = backend.servers.iter().zip(addresses).map(|(server, &address)| {
+            let counts = registry.server(&metrics, &server.name);
+            if backend.check.is_none() && !counts.is_up() {
+                // A check of an earlier configuration took it down; no check will take it up again.
+                counts.went(true);
+            }
             Arc::new(Server {
                 name: Arc::clone(&server.name),
                 address,
                 weight: server.weight,
                 backup: server.backup,
-                metrics: registry.server(&metrics, &server.name),
+                metrics: counts,
             })
         });
         Arc::new(Self {
@@ -122,5 +127,21 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
             file: "test".into(),
             line: 1,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_an_earlier_configuration_left_down_is_up_without_checks() {
+        let registry = Registry::new();
+        let configured = test_config(config::Balance::RoundRobin, &[(1, false)]);
+        let addresses = [SocketAddr::from(([127, 0, 0, 1], 1))];
+        let before = Backend::new(&configured, config::BackendId(0), &addresses, &registry);
+        before.servers[0].metrics.went(false);
+        let after = Backend::new(&configured, config::BackendId(0), &addresses, &registry);
+        assert!(after.servers[0].is_up());
     }
 }

@@ -272,8 +272,7 @@ impl Pipe {
                 State::Holding { .. } => self.poll_write(cx, to, spare, &mut seen),
                 State::Closing => match Pin::new(&mut *to).poll_shutdown(cx) {
                     Poll::Pending => Poll::Pending,
-                    // It has gone by itself.
-                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(State::Done),
+                    Poll::Ready(Err(error)) if is_gone(&error) => Poll::Ready(State::Done),
                     Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Write, error)),
                     Poll::Ready(Ok(())) => Poll::Ready(State::Done),
                 },
@@ -316,6 +315,11 @@ impl Pipe {
                 self.bytes += read as u64;
                 let written = 0;
                 Poll::Ready(State::Holding { buffer, written, read })
+            }
+            // TLS that ends without a goodbye, as many clients end it. The other side sees an end, as it would without TLS.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                seen.saw_end = true;
+                Poll::Ready(State::Closing)
             }
             Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Read, error)),
             Poll::Pending => {
@@ -411,6 +415,12 @@ impl Drop for Buffer {
             }
         });
     }
+}
+
+/// Whoever cannot be told of an end because it has gone needs not be told. If it went too early, reading from it says so.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), NotConnected | BrokenPipe | ConnectionReset)
 }
 
 /// As far in the future as a timeout says, or as can be said.

@@ -4,6 +4,7 @@ mod http;
 mod state;
 mod tcp;
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -47,7 +48,7 @@ impl Checks {
                 },
                 health: Health::new(server.is_up(), check.rise, check.fall),
             };
-            tasks.spawn(checker.run(first_delay(check.interval.min(FAR), position, total), position as u64));
+            tasks.spawn(checker.run(first_delay(check.interval.min(FAR), position, total)));
         }
         Self { _tasks: tasks }
     }
@@ -62,8 +63,8 @@ struct Checker {
 }
 
 impl Checker {
-    async fn run(mut self, delay: Duration, seed: u64) {
-        let mut random = Random::new(seed);
+    async fn run(mut self, delay: Duration) {
+        let mut random = Random::new();
         let mut next = Instant::now() + delay;
         loop {
             sleep_until(next).await;
@@ -146,8 +147,9 @@ fn jittered(interval: Duration, random: u64) -> Duration {
 struct Random(u64);
 
 impl Random {
-    fn new(seed: u64) -> Self {
-        Self(seed)
+    /// Begins anywhere, so that several gateways that started together do not check together.
+    fn new() -> Self {
+        Self(RandomState::new().build_hasher().finish())
     }
 
     fn next(&mut self) -> u64 {
