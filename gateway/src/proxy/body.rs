@@ -223,7 +223,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 this.record.end_early(Cause::ServerAborted, "server-broke-off");
-                Poll::Ready(Some(Err(io::Error::other(error))))
+                Poll::Ready(Some(Err(error)))
             }
         }
     }

@@ -102,7 +102,10 @@ async fn exchange(
 
     // server
     let filters_response = policy::filters_responses(frontend, backend_id);
-    let outgoing = outgoing(&mut exchange, filters_response);
+    let mut outgoing = outgoing(&mut exchange, filters_response);
+    if backend.server_close {
+        outgoing.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
     let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
     headers::strip_hop_by_hop(response.headers_mut());
 

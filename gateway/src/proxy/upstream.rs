@@ -1,6 +1,7 @@
 //! One exchange with a server: choosing it, reaching it, sending the request, waiting for the head of its response.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,15 +38,18 @@ impl Lease {
         &mut self,
         incoming: &mut Incoming,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let read = |incoming: &mut Incoming, cx: &mut Context<'_>| {
+            Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
+        };
+        if let Poll::Ready(frame) = read(incoming, cx) {
             return Poll::Ready(frame);
         }
         // The body waits for the connection, and this task is what moves the connection.
         let ended = self.upstream.poll_io(cx).is_ready();
-        match Pin::new(incoming).poll_frame(cx) {
-            // A connection that has ended will bring nothing more.
-            Poll::Pending if ended => Poll::Ready(None),
+        match read(incoming, cx) {
+            // A connection that has ended will bring nothing more, and the body has not ended.
+            Poll::Pending if ended => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
             frame => frame,
         }
     }
