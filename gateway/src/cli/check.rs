@@ -57,7 +57,10 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
         Style::Coloured => GraphicalTheme::unicode(),
         Style::Plain => GraphicalTheme::unicode_nocolor(),
     };
-    let mut handler = GraphicalReportHandler::new_themed(theme).with_width(WIDTH).with_context_lines(0);
+    // A line that nobody reads to its end is cut down to the places themselves.
+    let context = if errors.longest_line() > LONGEST_LINE { 0 } else { 1 };
+    let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_context_lines(context);
+    let mut handler = handler.with_width(WIDTH);
     if style == Style::Plain {
         handler = handler.without_syntax_highlighting();
     }
@@ -154,5 +157,11 @@ fn style(stream: &impl IsTerminal) -> Style {
     }
 }
 
-/// Columns of a report: what a terminal has at least, and the same everywhere, so that reports can be compared.
+/// Columns of a report, the same everywhere, so that reports can be compared; terminals wrap what is longer.
 const WIDTH: usize = 100;
+/// Bytes of a line that is still shown whole.
+const LONGEST_LINE: usize = 500;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

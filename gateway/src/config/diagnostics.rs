@@ -91,6 +91,11 @@ impl ConfigErrors {
         self.errors.iter()
     }
 
+    /// Bytes of the text's longest line.
+    pub fn longest_line(&self) -> usize {
+        self.source.inner().lines().map(str::len).max().unwrap_or(0)
+    }
+
     /// A fault together with the text that it points into, to be drawn on its own.
     pub fn located<'a>(&'a self, error: &'a ConfigError) -> impl Diagnostic + 'a {
         Located {

@@ -4,6 +4,7 @@
 //! those, reading them through `reader`, which remembers what nobody asked for. All faults of a text are reported at once.
 
 mod diagnostics;
+mod examples;
 mod json;
 mod lower;
 pub mod model;

@@ -15,7 +15,7 @@ use miette::SourceSpan;
 
 use super::diagnostics::{Code, ConfigError, LineIndex};
 use super::model::Origin;
-use super::{suggest, units};
+use super::{examples, suggest, units};
 
 /// What all readers of one configuration share.
 pub(super) struct Context<'a> {
@@ -112,7 +112,7 @@ impl<'a> Node<'a> {
         if value.is_none() {
             let name = self.name();
             let error = ConfigError::new(Code::Missing, format!("`{name}` needs {what}"));
-            self.fail(error.label(self.span(), format!("{what} has to follow")));
+            self.fail(error.label(self.span(), format!("{what} has to follow")).maybe_help(self.example()));
         }
         value
     }
@@ -180,12 +180,12 @@ impl<'a> Node<'a> {
     }
 
     /// The property, which has to be there.
-    pub(super) fn required_property(&mut self, key: &'static str, example: &str) -> Option<Value<'a>> {
+    pub(super) fn required_property(&mut self, key: &'static str) -> Option<Value<'a>> {
         let value = self.property(key);
         if value.is_none() {
             let error = ConfigError::new(Code::Missing, format!("`{}` needs `{key}=`", self.name()));
             let error = error.label(self.span(), format!("`{key}=` has to follow"));
-            self.fail(error.help(format!("write {example}")));
+            self.fail(error.maybe_help(self.example()));
         }
         value
     }
@@ -202,11 +202,11 @@ impl<'a> Node<'a> {
     }
 
     /// The block, which has to be there.
-    pub(super) fn required_block(&mut self, example: &str) -> Option<Block<'a>> {
+    pub(super) fn required_block(&mut self) -> Option<Block<'a>> {
         let block = self.block();
         if block.is_none() {
             let error = ConfigError::new(Code::Missing, format!("`{}` needs a block", self.name()));
-            self.fail(error.label(self.span(), "`{ … }` has to follow").help(format!("write {example}")));
+            self.fail(error.label(self.span(), "`{ … }` has to follow").maybe_help(self.example()));
         }
         block
     }
@@ -229,10 +229,10 @@ impl<'a> Node<'a> {
     }
 
     /// The node says nothing beside its name: reported when it does not have to.
-    pub(super) fn require_entries(&self, example: &str) {
+    pub(super) fn require_entries(&self) {
         if !self.has_entries() {
             let error = ConfigError::new(Code::Inert, format!("`{}` says nothing", self.name()));
-            self.fail(error.label(self.span(), "nothing follows").help(format!("write {example}")));
+            self.fail(error.label(self.span(), "nothing follows").maybe_help(self.example()));
         }
     }
 
@@ -252,8 +252,13 @@ impl<'a> Node<'a> {
             let name = self.name();
             let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no block"));
             let place = document.nodes().first().map_or(self.span(), |node| node.name().span());
-            self.fail(error.label(place, "nothing can be said here"));
+            self.fail(error.label(place, "nothing can be said here").help("leave the block out"));
         }
+    }
+
+    /// What could be written instead.
+    pub(super) fn example(&self) -> Option<String> {
+        examples::of(self.name()).map(|example| format!("write {example}"))
     }
 
     /// What the node is, for a sentence: its name, and the first argument where it says which.
@@ -268,7 +273,7 @@ impl<'a> Node<'a> {
             Some(key) => {
                 let known: Vec<&str> = self.properties.clone();
                 let help = suggest::did_you_mean(key.value(), &known, || {
-                    suggest::list(&known).map(|list| format!("it takes {list}"))
+                    suggest::list(&known).map(|list| format!("it takes {list}")).or_else(|| Some("leave it out".to_owned()))
                 });
                 let error = ConfigError::new(Code::Unknown, format!("`{name}` has no property `{}`", clip(key.value())));
                 error.label(key.span(), "unknown property").maybe_help(help)
@@ -280,6 +285,8 @@ impl<'a> Node<'a> {
                     property.map(|property| format!("did you mean `{property}=…`?"))
                 });
                 let help = help.or_else(|| suggest::list(&self.flags).map(|list| format!("it takes the flag {list}")));
+                let help = help.or_else(|| suggest::list(&self.properties).map(|list| format!("it takes the property {list}")));
+                let help = help.or_else(|| Some("leave it out".to_owned()));
                 let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no such argument"));
                 error.label(entry.span(), "one too many").maybe_help(help)
             }
@@ -434,7 +441,8 @@ impl<'a> Value<'a> {
         let text = self.any_text()?;
         if text.is_empty() {
             let error = ConfigError::new(Code::Value, format!("{} is empty", self.title()));
-            self.ctx.report(error.label(self.span(), "nothing between the quotes"));
+            let help = "write it between the quotes, or leave the setting out";
+            self.ctx.report(error.label(self.span(), "nothing between the quotes").help(help));
             return None;
         }
         Some(text)
@@ -518,7 +526,7 @@ impl<'a> Value<'a> {
         if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
             return Some(*value);
         }
-        let help = suggest::did_you_mean(text, &words, || None);
+        let help = suggest::did_you_mean(text, &words, || Some("write one of these words".to_owned()));
         let error = ConfigError::new(Code::Value, format!("{} has to be {list}", self.title()));
         self.ctx.report(error.label(self.span(), "unknown word").maybe_help(help));
         None
@@ -553,19 +561,20 @@ pub(super) fn said_twice(what: &str, first: SourceSpan, again: SourceSpan) -> Co
         .help("one of them has to go")
 }
 
-/// The beginning of a text that may be long, for a message.
+/// The beginning of a text that may be long, for a message, without control characters.
 pub(super) fn clip(text: &str) -> String {
-    const LONGEST: usize = 60;
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", text[..end].escape_debug()),
-        None => text.escape_debug().to_string(),
+    let mut shown: String = text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(LONGEST_SHOWN).is_some() {
+        shown.push('…');
     }
+    shown
 }
 
 fn kind(value: &KdlValue) -> &'static str {
     match value {
         KdlValue::String(_) => "a text",
-        KdlValue::Integer(_) | KdlValue::Float(_) => "a number",
+        KdlValue::Integer(_) => "a number",
+        KdlValue::Float(_) => "a number with a fraction",
         KdlValue::Bool(_) => "a boolean",
         KdlValue::Null => "null",
     }
@@ -573,3 +582,5 @@ fn kind(value: &KdlValue) -> &'static str {
 
 /// Names go into log lines and metric labels.
 const MAX_NAME: usize = 128;
+/// Characters of a text in a message.
+const LONGEST_SHOWN: usize = 60;

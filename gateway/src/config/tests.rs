@@ -1,37 +1,425 @@
-//! Tests of the language as a whole; invalid configurations are in `gateway/tests/invalid.rs`.
+//! Tests of the language as a whole; the folder of invalid configurations is read in `cli::check`.
 
 use std::path::Path;
 use std::time::Duration;
 
+use proptest::prelude::*;
+use serde_json::json;
+
 use super::*;
 
+/// A configuration in the folder /etc/gateway.
 fn config(text: &str) -> Config {
     parse("test.kdl", text, Path::new("/etc/gateway")).unwrap()
 }
 
-/// The words of the first fault.
-fn fault(text: &str) -> String {
-    let errors = parse("test.kdl", text, Path::new("")).unwrap_err();
-    format!("{errors:?}")
+/// A frontend with these lines and a backend.
+fn web(lines: &str) -> Config {
+    config(&web_text(lines))
+}
+
+fn web_text(lines: &str) -> String {
+    format!("frontend \"web\" {{\n bind \"127.0.0.1:0\"\n default-backend \"app\"\n {lines}\n}}\nbackend \"app\" {{ server \"a\" \"echo\" }}")
+}
+
+/// What is said of a faulty configuration.
+fn faults(text: &str) -> String {
+    format!("{:?}", parse("test.kdl", text, Path::new("")).unwrap_err())
+}
+
+fn acl(lines: &str) -> serde_json::Value {
+    let config = web(&format!("acl \"a\" {{ {lines} }}\ndeny if=\"a\""));
+    let AclTest::Match(test) = &config.frontends[0].acls[0].test else { panic!("not a match") };
+    serde_json::to_value(test).unwrap()
+}
+
+fn condition(text: &str) -> Condition {
+    let acls = "acl \"a\" { path \"/a\" }; acl \"b\" { path \"/b\" }; acl \"c\" { path \"/c\" }";
+    let used = "deny if=\"a and b and c\"";
+    let config = web(&format!("{acls}; deny if=\"{text}\"; {used}"));
+    config.frontends[0].denies[0].when.clone().unwrap()
+}
+
+/// The fenced KDL blocks of the reference.
+fn reference_blocks() -> Vec<String> {
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/config.md")).unwrap();
+    let blocks = text.split("```kdl\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    blocks.collect()
 }
 
 #[test]
 fn the_example_is_valid() {
     let config = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config.kdl"))).unwrap();
-    assert_eq!(config.frontends.len(), 2);
-    assert_eq!(config.backends.len(), 3);
     let web = &config.frontends[0];
     assert_eq!(&*web.name, "web");
     assert_eq!(web.timeouts.client, Duration::from_secs(30));
-    assert_eq!(web.acls.len(), 2);
     assert_eq!(web.denies[0].when, Some(Condition::Acl(AclId(1))));
     assert_eq!(web.routes[0].backend, BackendId(1));
     assert_eq!(web.default_backend, Some(BackendId(0)));
     assert!(web.forwarded_for);
     let app = &config.backends[0];
     assert_eq!(app.servers[1].weight, 2);
-    let check = app.check.clone().unwrap();
-    assert_eq!(check.interval, Duration::from_secs(2));
+    assert_eq!(app.check.clone().unwrap().interval, Duration::from_secs(2));
     assert!(config.backends[1].servers[2].backup);
     assert_eq!(config.frontends[1].mode, Mode::Tcp);
+}
+
+#[test]
+fn every_example_of_the_reference_is_valid() {
+    let blocks = reference_blocks();
+    assert!(blocks.len() > 8, "{} blocks", blocks.len());
+    for block in blocks {
+        if let Err(errors) = parse("reference", &block, Path::new("")) {
+            panic!("{errors:?}\nin\n{block}");
+        }
+    }
+}
+
+#[test]
+fn every_node_has_an_example_in_the_reference() {
+    let text = reference_blocks().concat();
+    for (node, _) in examples::EXAMPLES {
+        let there = text.split(|c: char| c.is_whitespace() || "{;".contains(c)).any(|word| word == *node);
+        assert!(there, "no example of `{node}`");
+    }
+}
+
+#[test]
+fn nothing_said_means_the_defaults() {
+    let config = web("");
+    let frontend = &config.frontends[0];
+    assert_eq!(frontend.mode, Mode::Http);
+    assert_eq!(frontend.timeouts.http_request, Duration::from_secs(10));
+    assert_eq!(frontend.request_limits.head, 16 << 10);
+    assert_eq!(frontend.request_limits.body, None);
+    assert!(frontend.access_log.enabled && !frontend.access_log.skip_null);
+    assert!(!frontend.forwarded_for);
+    assert_eq!(config.backends[0].balance, Balance::RoundRobin);
+    assert_eq!(config.backends[0].check, None);
+    assert_eq!(config.process.log.target, LogTarget::Stdout);
+    assert_eq!(config.process.workers, None);
+    assert_eq!(config.process.drain_timeout, Duration::from_secs(30));
+    assert!(config.stats.is_none());
+}
+
+#[test]
+fn a_section_takes_the_defaults_it_names_and_overrides_them_one_by_one() {
+    let config = config(
+        r#"
+        defaults { timeout client="1s" http-request="2s"; forwarded-for }
+        defaults "slow" { timeout client="1m"; server-close }
+        frontend "a" { bind "127.0.0.1:0"; timeout client="7s"; default-backend "x" }
+        frontend "b" from="slow" { bind "127.0.0.1:0"; default-backend "x" }
+        backend "x" from="slow" { server-close "off"; server "s" "echo" }
+        backend "y" from="slow" { server "s" "echo" }
+        frontend "c" { bind "127.0.0.1:0"; forwarded-for "off"; default-backend "y" }
+        "#,
+    );
+    let [a, b, c] = &config.frontends[..] else { panic!("three frontends") };
+    assert_eq!(a.timeouts.client, Duration::from_secs(7));
+    assert_eq!(a.timeouts.http_request, Duration::from_secs(2));
+    assert!(a.forwarded_for && !b.forwarded_for && !c.forwarded_for);
+    assert_eq!(b.timeouts.client, Duration::from_secs(60));
+    assert_eq!(b.timeouts.http_request, Duration::from_secs(10));
+    assert!(!config.backends[0].server_close && config.backends[1].server_close);
+}
+
+#[test]
+fn relative_paths_start_at_the_configuration() {
+    let config = config(
+        r#"
+        process { log "./gateway.log" }
+        frontend "a" {
+            bind "127.0.0.1:0" { tls cert="certs/a.pem" key="/keys/a.key" }
+            use-plugin "p"
+            default-backend "x"
+        }
+        backend "x" { server "s" "echo" }
+        plugin "p" "plugins/p.wasm" { on-failure "skip" }
+        "#,
+    );
+    assert_eq!(config.process.log.target, LogTarget::File("/etc/gateway/./gateway.log".into()));
+    let tls = config.frontends[0].binds[0].tls.clone().unwrap();
+    assert_eq!((tls.cert, tls.key), ("/etc/gateway/certs/a.pem".into(), Some("/keys/a.key".into())));
+    assert_eq!(config.plugins[0].path, Path::new("/etc/gateway/plugins/p.wasm"));
+    assert_eq!((&*config.plugins[0].origin.file, config.plugins[0].origin.line), ("test.kdl", 9));
+}
+
+#[test]
+fn nodes_of_an_acl_have_all_to_hold_and_one_of_their_values() {
+    assert_eq!(acl("path \"/a\" \"/b\""), json!({"path": {"exact": ["/a", "/b"]}}));
+    assert_eq!(
+        acl("path-prefix \"/a\"; not { source \"10.0.0.0/8\" \"::1\" }"),
+        json!({"all": [{"path": {"prefix": ["/a"]}}, {"not": {"source": ["10.0.0.0/8", "::1/128"]}}]})
+    );
+    assert_eq!(
+        acl("any { host \"A.example\" \"*.B.example\"; all { method \"GET\"; header \"X-A\" } }"),
+        json!({"any": [
+            {"host": ["a.example", "*.b.example"]},
+            {"all": [{"method": ["GET"]}, {"header": {"name": "x-a", "value": null}}]},
+        ]})
+    );
+    assert_eq!(
+        acl("not { cookie \"c\" regex=\"^x\"; query \"q\" \"\" }"),
+        json!({"not": {"all": [
+            {"cookie": {"name": "c", "value": {"regex": ["^x"]}}},
+            {"query": {"name": "q", "value": {"exact": [""]}}},
+        ]}})
+    );
+}
+
+#[test]
+fn tls_predicates_are_for_frontends_with_tls() {
+    let text = web_text("bind \"127.0.0.1:0\" { tls cert=\"a.pem\" }; acl \"a\" { tls; sni \"*.example.net\" }; deny if=\"a\"");
+    let config = config(&text);
+    let AclTest::Match(test) = &config.frontends[0].acls[0].test else { panic!("not a match") };
+    assert_eq!(serde_json::to_value(test).unwrap(), json!({"all": ["tls", {"sni": ["*.example.net"]}]}));
+}
+
+#[test]
+fn or_binds_weaker_than_and_and_that_weaker_than_not() {
+    let [a, b, c] = [0, 1, 2].map(|i| Condition::Acl(AclId(i)));
+    assert_eq!(condition("a"), a);
+    assert_eq!(
+        condition("a or not b and c"),
+        Condition::Or(vec![a.clone(), Condition::And(vec![Condition::Not(Box::new(b.clone())), c.clone()])])
+    );
+    assert_eq!(
+        condition("(a or b)and(c)"),
+        Condition::And(vec![Condition::Or(vec![a.clone(), b.clone()]), c.clone()])
+    );
+    assert_eq!(condition("not not a"), a);
+    assert_eq!(condition("not (a and b)"), Condition::Not(Box::new(Condition::And(vec![a, b]))));
+}
+
+#[test]
+fn unless_is_if_not() {
+    let config = web("acl \"a\" { path \"/\" }; deny unless=\"a\"; deny unless=\"not a\"");
+    let denies = &config.frontends[0].denies;
+    assert_eq!(denies[0].when, Some(Condition::Not(Box::new(Condition::Acl(AclId(0))))));
+    assert_eq!(denies[1].when, Some(Condition::Acl(AclId(0))));
+}
+
+#[test]
+fn edits_are_what_the_component_reads() {
+    let config = web(
+        r##"
+        request {
+            set-header "X-A" "1"
+            add-header "x-b" ""
+            delete-header "X-C"
+            replace-header "x-d" regex=#"^(\w+)$"# to="${1}x $$"
+            rewrite-path prefix="/old/" to="/new/"
+        }
+        response { rewrite-location regex="^http:" to="https:" }
+        "##,
+    );
+    assert_eq!(
+        serde_json::to_value(&config.frontends[0].request_edits).unwrap(),
+        json!([
+            {"set-header": {"name": "x-a", "value": "1"}},
+            {"add-header": {"name": "x-b", "value": ""}},
+            {"delete-header": {"name": "x-c"}},
+            {"replace-header": {"name": "x-d", "regex": "^(\\w+)$", "to": "${1}x $$"}},
+            {"rewrite-path": {"prefix": "/old/", "to": "/new/"}},
+        ])
+    );
+    assert_eq!(
+        serde_json::to_value(&config.frontends[0].response_edits).unwrap(),
+        json!([{"rewrite-location": {"regex": "^http:", "to": "https:"}}])
+    );
+}
+
+#[test]
+fn rate_limits_are_what_the_component_reads() {
+    let text = web_text("limit \"r\"")
+        + "\nrate-limit \"r\" { key \"client-ip\" ipv6-prefix=56; key \"header\" \"X-Key\"; allow \"5/10s\" burst=9 }";
+    assert_eq!(
+        serde_json::to_value(&config(&text).rate_limits).unwrap(),
+        json!([{
+            "name": "r",
+            "key": [{"client-ip": {"ipv4-prefix": 32, "ipv6-prefix": 56}}, {"header": "x-key"}],
+            "tokens": 5, "period-ms": 10_000, "burst": 9,
+        }])
+    );
+}
+
+#[test]
+fn a_check_is_read() {
+    let config = config(
+        r#"
+        frontend "a" { bind "127.0.0.1:0"; default-backend "x" }
+        backend "x" {
+            server "s" "10.0.0.1:80"
+            check "http" interval="5s" timeout="1s" {
+                send "HEAD" "/health?full=1" host="app.example:8080"
+                expect status="204,300-399"
+            }
+        }
+        "#,
+    );
+    let check = config.backends[0].check.clone().unwrap();
+    assert_eq!((check.rise, check.fall, check.timeout), (2, 3, Duration::from_secs(1)));
+    let CheckKind::Http(http) = check.kind else { panic!("not over http") };
+    assert_eq!((&*http.method, &*http.uri), ("HEAD", "/health?full=1"));
+    assert_eq!(http.host.as_deref(), Some("app.example:8080"));
+    assert_eq!(http.status, [(204, 204), (300, 399)]);
+}
+
+#[test]
+fn a_plugin_gets_its_block_as_json() {
+    let text = web_text("use-plugin \"p\"")
+        + r##"
+        plugin "p" "p.wasm" {
+            sha256 "00000000000000000000000000000000000000000000000000000000000000ff"
+            grant "log" "buckets"
+            limit cpu="5ms" memory="1MiB"
+            on-failure "deny"
+            config {
+                enabled
+                deny-country "KP" "IR"
+                one "x"
+                list { - "x" }
+                numbers 1 -2 2.5 0xff
+                nothing #null
+                header name="x-a" required=#true { values "a" "b" }
+                rule path="/a"
+                rule path="/b"
+                pair 1 2
+                pair 3 4
+                empty {}
+            }
+        }"##;
+    let config = config(&text);
+    let plugin = &config.plugins[0];
+    assert_eq!(plugin.sha256.unwrap()[31], 0xff);
+    assert_eq!(plugin.grants, [Grant::Log, Grant::Buckets]);
+    assert_eq!(plugin.limits, PluginLimits { cpu: Duration::from_millis(5), memory: 1 << 20 });
+    assert_eq!(plugin.on_failure, Some(OnFailure::Deny(503)));
+    let json: serde_json::Value = serde_json::from_str(&plugin.config).unwrap();
+    assert_eq!(
+        json,
+        json!({
+            "enabled": true,
+            "deny-country": ["KP", "IR"],
+            "one": "x",
+            "list": ["x"],
+            "numbers": [1, -2, 2.5, 255],
+            "nothing": null,
+            "header": {"name": "x-a", "required": true, "values": ["a", "b"]},
+            "rule": [{"path": "/a"}, {"path": "/b"}],
+            "pair": [[1, 2], [3, 4]],
+            "empty": {},
+        })
+    );
+}
+
+#[test]
+fn more_acls_than_the_component_answers_are_refused() {
+    let acls = |n: usize| (0..n).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}; deny if=\"a{i}\"\n")).collect::<String>();
+    web(&acls(MAX_ACLS));
+    assert!(faults(&web_text(&acls(MAX_ACLS + 1))).contains("at most 256 acls"));
+}
+
+#[test]
+fn faults_are_in_the_order_of_the_text_and_bounded() {
+    let text = (0..1_000).map(|i| format!("nonsense{i}\n")).collect::<String>();
+    let errors = parse("test.kdl", &text, Path::new("")).unwrap_err();
+    assert_eq!(errors.iter().len(), diagnostics::MAX_ERRORS + 1);
+    let offsets: Vec<usize> = errors.iter().filter_map(|error| Some(error.places().first()?.span.offset())).collect();
+    assert!(offsets.is_sorted());
+}
+
+#[test]
+fn a_text_that_is_too_long_is_refused_before_it_is_read() {
+    let text = " ".repeat(MAX_BYTES + 1);
+    assert!(faults(&text).contains("longer than 16 MiB"));
+}
+
+#[test]
+fn a_hundred_thousand_servers_are_read() {
+    let servers = (0..100_000).map(|i| format!("server \"s{i}\" \"10.{}.{}.{}:80\"\n", i >> 16, i >> 8 & 255, i & 255));
+    let text = format!(
+        "frontend \"a\" {{ bind \"127.0.0.1:0\"; default-backend \"x\" }}\nbackend \"x\" {{\n{}}}",
+        servers.collect::<String>()
+    );
+    assert_eq!(config(&text).backends[0].servers.len(), 100_000);
+}
+
+/// Configurations with everything in them, to be broken.
+fn valid_texts() -> Vec<String> {
+    let mut texts = reference_blocks();
+    texts.push(std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../config.kdl")).unwrap());
+    texts
+}
+
+/// A change to a text: where (in thousandths), how much goes, what comes.
+#[derive(Debug, Clone)]
+struct Change {
+    at: usize,
+    gone: usize,
+    come: String,
+}
+
+impl Change {
+    fn apply(&self, text: &mut String) {
+        let floor = |text: &str, mut at: usize| {
+            while !text.is_char_boundary(at) {
+                at -= 1;
+            }
+            at
+        };
+        let start = floor(text, text.len() * self.at / 1000);
+        let end = floor(text, (start + self.gone).min(text.len())).max(start);
+        text.replace_range(start..end, &self.come);
+    }
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    let pieces = prop::sample::select(vec![
+        "", "\"", "{", "}", "(", ")", "=", ";", "\n", " ", "\\", "#", "/-", "/*", "*/", "0", "-1", "99999999999999999999",
+        "1.5", "#null", "#true", "\"\"", "\"x\"", "\"0s\"", "\"é\"", "\u{0}", "\u{202e}", "a=1 ", "not ", "and ", "if=\"((\"",
+        "server \"s\" \"::\"\n", "mode \"tcp\"\n", "from=\"x\"", "$", "${", "config { - 1; - 2 }", "regex=\"(((\"", "r\"x\"",
+    ]);
+    let come = prop_oneof![pieces.prop_map(str::to_owned), ".{0,8}"];
+    (0..1000_usize, 0..12_usize, come).prop_map(|(at, gone, come)| Change { at, gone, come })
+}
+
+/// Neither reading a text nor drawing what is wrong with it panics, and all places lie in it.
+fn try_text(text: &str) {
+    if let Err(errors) = parse("test.kdl", text, Path::new("")) {
+        assert!(errors.iter().len() > 0);
+        for error in errors.iter() {
+            for place in error.places() {
+                let end = place.span.offset() + place.span.len();
+                assert!(text.get(place.span.offset()..end).is_some(), "{error}: {place:?} in {text:?}");
+            }
+            let mut drawn = String::new();
+            let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());
+            handler.render_report(&mut drawn, &errors.located(error)).unwrap();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,200}") {
+        try_text(&text);
+    }
+
+    #[test]
+    fn no_bytes_that_are_text_panic(text in any::<String>()) {
+        try_text(&text);
+    }
+
+    #[test]
+    fn no_broken_configuration_panics(which in any::<prop::sample::Index>(), changes in prop::collection::vec(change(), 1..6)) {
+        let mut text = which.get(&valid_texts()).clone();
+        for change in changes {
+            change.apply(&mut text);
+        }
+        try_text(&text);
+    }
 }

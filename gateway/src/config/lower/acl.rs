@@ -40,7 +40,7 @@ pub(super) fn acl<'a>(scope: &Scope<'_>, setting: Setting, mut node: Node<'a>) -
     let origin = node.origin();
     let span = node.span();
     let name = section_name(&mut node, "the acl's name").filter(|name| check_name(&node, name));
-    let block = node.required_block("acl \"is-api\" { path-prefix \"/api/\" }");
+    let block = node.required_block();
     node.finish();
     let test = block.and_then(|block| test(scope, setting, block));
     let acl = || {
@@ -158,7 +158,7 @@ fn nested(setting: Setting, node: &mut Node<'_>, depth: usize) -> Option<Match> 
         node.raw();
         return None;
     }
-    let block = node.required_block(&format!("{kind} {{ source \"10.0.0.0/8\" }}"))?;
+    let block = node.required_block()?;
     let inner = matches(setting, block, depth - 1)?;
     if kind != "not" && inner.len() == 1 {
         let error = ConfigError::new(Code::Inert, format!("`{kind}` does nothing around one node"));

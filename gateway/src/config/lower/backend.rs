@@ -6,11 +6,13 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::bind::{Port, socket_address};
+use super::names::declared_twice;
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Backend, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts};
-use crate::config::reader::{At, Context, Node, Value, clip, said_twice};
+use crate::config::suggest;
+use crate::config::reader::{At, Context, Node, Value, clip};
 
 /// What others have to know of a backend.
 pub(super) struct Known {
@@ -27,7 +29,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let span = node.span();
     let name = section_name(&mut node, "the backend's name");
     let inherited = scope.defaults.of(&mut node);
-    let mut block = node.required_block("backend \"app\" { server \"app-1\" \"10.0.0.1:8080\" }");
+    let mut block = node.required_block();
     node.finish();
 
     let own = block.as_mut().map(|block| Settings::read(block, Place::Backend, inherited.mode));
@@ -96,8 +98,7 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
     if let Some(name) = name {
         match names.get(name.value) {
             Some(first) => {
-                let error = said_twice(&format!("the server {:?}", clip(name.value)), *first, name.span);
-                node.fail(error.help("give one of them another name"));
+                node.fail(declared_twice(&format!("the server {:?}", clip(name.value)), *first, name.span));
             }
             None => {
                 names.insert(name.value.to_owned(), name.span);
@@ -129,6 +130,9 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
 fn address(value: &Value<'_>) -> Option<ServerAddress> {
     match value.text()? {
         "echo" => Some(ServerAddress::Echo),
+        word if !word.contains([':', '.']) && suggest::nearest(word, ["echo"]).is_some() => {
+            value.fail("a server's address is an IP address and a port, or \"echo\"", "neither", "did you mean `echo`?")
+        }
         _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
     }
 }

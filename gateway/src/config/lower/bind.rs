@@ -1,7 +1,7 @@
 //! `bind "127.0.0.1:8080" { tls cert="…" key="…" }`, and addresses in general.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use miette::SourceSpan;
 
@@ -83,15 +83,20 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
         return Some(address);
     }
     let message = format!("{title} has to be an IP address and a port");
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        let help = format!("write it before the port, as \"0.0.0.0:{text}\" or \"127.0.0.1:{text}\"");
+        return value.fail(message, "the address is missing", help);
+    }
+    let split = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok());
+    if let Some((ip, port)) = split.filter(|(ip, _)| ip.parse::<Ipv6Addr>().is_ok()) {
+        let help = format!("write \"[{ip}]:{port}\" for port {port} of {ip}");
+        return value.fail(message, "an IPv6 address needs brackets", help);
+    }
     if let Ok(ip) = text.parse::<IpAddr>() {
         let example = SocketAddr::new(ip, 8080);
         return value.fail(message, "the port is missing", format!("write it behind the address, as \"{example}\""));
     }
-    let (host, number) = text.rsplit_once(':').unwrap_or((text, ""));
-    if host.parse::<std::net::Ipv6Addr>().is_ok() {
-        let help = format!("write the address in brackets: \"[{host}]:{number}\"");
-        return value.fail(message, "an IPv6 address without brackets", help);
-    }
+    let (host, _) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || host == "*" {
         let help = "write \"0.0.0.0:PORT\" for all IPv4 addresses, \"[::]:PORT\" for all of IPv6";
         return value.fail(message, "the address is missing", help);
@@ -115,7 +120,7 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
 }
 
 fn tls(mut node: Node<'_>) -> Option<BindTls> {
-    let cert = node.required_property("cert", "tls cert=\"bundle.pem\" key=\"key.pem\"");
+    let cert = node.required_property("cert");
     let cert = cert.and_then(|value| Some(value.context().path(value.text()?)));
     let key = node.property("key").map(|value| Some(value.context().path(value.text()?)));
     node.finish();

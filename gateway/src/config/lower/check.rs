@@ -82,8 +82,7 @@ fn http(block: Option<Block<'_>>) -> HttpCheck {
     }
     let mut status: Option<At<()>> = None;
     for mut node in block.many("expect") {
-        let example = "expect status=200, or expect body-contains=\"ready\"";
-        node.require_entries(example);
+        node.require_entries();
         if let Some(value) = node.property("status") {
             if let Some(first) = status {
                 let error = said_twice("the expected status", first.span, value.span());

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::names::Names;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AclId, Condition};
-use crate::config::reader::{Node, Value};
+use crate::config::reader::{Node, Value, clip};
 
 /// What `if=` or `unless=` of a node says.
 pub(super) enum When {
@@ -57,10 +57,7 @@ fn condition(value: &Value<'_>, acls: &Names<()>) -> Option<Condition> {
     let parsed = parser.or().and_then(|condition| match parser.peek() {
         None => Ok(condition),
         Some((")", span)) => Err(fault(span, "this closes nothing", "one too many", "leave it out")),
-        Some((word, span)) => {
-            let message = format!("{word:?} cannot follow here");
-            Err(fault(span, &message, "`and` or `or` is missing before this", EXAMPLE))
-        }
+        Some((word, span)) => Err(unexpected(word, span, "`and` or `or` is missing before this")),
     });
     match parsed {
         Ok(condition) => parser.well.then_some(condition),
@@ -88,6 +85,18 @@ fn fault(span: Range<usize>, message: &str, label: &str, help: &str) -> Fault {
         label,
         help,
     }
+}
+
+/// Something that cannot stand where it stands; signs of other languages get told their word here.
+fn unexpected(word: &str, span: Range<usize>, label: &str) -> Fault {
+    let keyword = match word {
+        "!" => "not",
+        "&&" | "&" | "," => "and",
+        "||" | "|" => "or",
+        word => return fault(span, &format!("{:?} cannot stand here", clip(word)), label, EXAMPLE),
+    };
+    let message = format!("{word:?} is not a word of this language");
+    fault(span, &message, "as in another language", &format!("write `{keyword}`"))
 }
 
 struct Parser<'p, 'a> {
@@ -131,13 +140,12 @@ impl<'a> Parser<'_, 'a> {
     }
 
     fn term(&mut self) -> Result<Condition, Fault> {
-        let end = self.text.len()..self.text.len();
         let Some((word, span)) = self.next() else {
-            let (message, span) = match self.text.trim().is_empty() {
-                true => ("this condition is empty", 0..self.text.len()),
-                false => ("something is missing at the end of this condition", 0..self.text.len()),
+            let message = match self.text.trim().is_empty() {
+                true => "this condition is empty",
+                false => "something is missing at the end of this condition",
             };
-            return Err(fault(span, message, "an acl's name has to follow", EXAMPLE));
+            return Err(fault(0..self.text.len(), message, "an acl's name has to follow", EXAMPLE));
         };
         match word {
             "(" => {
@@ -150,13 +158,9 @@ impl<'a> Parser<'_, 'a> {
                 self.depth -= 1;
                 match self.next() {
                     Some((")", _)) => Ok(inner),
-                    Some((word, span)) => {
-                        let message = format!("{word:?} cannot follow here");
-                        Err(fault(span, &message, "`and`, `or` or `)` is missing before this", EXAMPLE))
-                    }
+                    Some((word, span)) => Err(unexpected(word, span, "`and`, `or` or `)` is missing before this")),
                     None => {
-                        let help = format!("write `)` where it ends, before byte {}", end.start);
-                        Err(fault(span, "this parenthesis is never closed", "opened here", &help))
+                        Err(fault(span, "this parenthesis is never closed", "opened here", "write `)` where it ends"))
                     }
                 }
             }
@@ -164,18 +168,8 @@ impl<'a> Parser<'_, 'a> {
                 let message = format!("{word:?} cannot stand here");
                 Err(fault(span, &message, "an acl's name is missing before this", EXAMPLE))
             }
-            "!" | "&&" | "||" => {
-                let message = format!("{word:?} is not said here");
-                let keyword = match word {
-                    "!" => "not",
-                    "&&" => "and",
-                    _ => "or",
-                };
-                Err(fault(span, &message, "not a name", &format!("write `{keyword}`")))
-            }
             word if !word.chars().all(is_word_char) => {
-                let message = format!("{word:?} cannot stand in a condition");
-                Err(fault(span, &message, "neither a name nor a word of the language", EXAMPLE))
+                Err(unexpected(word, span, "neither a name nor a word of the language"))
             }
             name => {
                 self.terms += 1;

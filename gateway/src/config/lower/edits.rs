@@ -11,8 +11,8 @@ use crate::config::reader::{Context, Node, Value, clip};
 /// Reads a section's `request { … }`.
 pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
     let Some(mut node) = node else { return Vec::new() };
-    let block = node.required_block("request { set-header \"X-Pool\" \"api\" }");
-    let ctx = node.ctx;
+    let block = node.required_block();
+    let (ctx, span) = (node.ctx, node.span());
     node.finish();
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
@@ -30,21 +30,22 @@ pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
         name => elsewhere(name),
     });
     report_overridden(ctx, &touched);
+    report_too_many(ctx, span, edits.len());
     edits
 }
 
 /// Reads a section's `response { … }`.
 pub(super) fn response(node: Option<Node<'_>>) -> Vec<ResponseEdit> {
     let Some(mut node) = node else { return Vec::new() };
-    let block = node.required_block("response { delete-header \"Server\" }");
-    let ctx = node.ctx;
+    let block = node.required_block();
+    let (ctx, span) = (node.ctx, node.span());
     node.finish();
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
     let mut touched = Vec::new();
     for mut node in block.any(&["set-header", "add-header", "delete-header", "replace-header", "rewrite-location"]) {
         let edit = match node.name() {
-            "rewrite-location" => replace(&mut node, "rewrite-location prefix=\"http://\" to=\"https://\"")
+            "rewrite-location" => replace(&mut node)
                 .map(|(replace, _)| ResponseEdit::RewriteLocation(replace)),
             _ => header_edit(&mut node, &mut touched).map(ResponseEdit::from),
         };
@@ -56,6 +57,7 @@ pub(super) fn response(node: Option<Node<'_>>) -> Vec<ResponseEdit> {
         name => elsewhere(name),
     });
     report_overridden(ctx, &touched);
+    report_too_many(ctx, span, edits.len());
     edits
 }
 
@@ -167,7 +169,7 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Header
         }
         "delete-header" => HeaderEdit::Delete(HeaderName { name: name.clone()? }),
         _ => {
-            let (replace, to) = replace(node, "replace-header \"X-Id\" regex=\"^a\" to=\"b\"")?;
+            let (replace, to) = replace(node)?;
             // What a capture brings was in the header already; what is written here has to be able to be there.
             check_value(&to, &replace.to)?;
             HeaderEdit::Replace(HeaderReplace {
@@ -193,6 +195,13 @@ fn report_overridden(ctx: &Context<'_>, touched: &[Touched]) {
             let error = error.label(edit.span, "edited here").label(last.span, "and overridden here");
             ctx.report(error.help("one of them has to go"));
         }
+    }
+}
+
+fn report_too_many(ctx: &Context<'_>, span: SourceSpan, edits: usize) {
+    if edits > MAX_EDITS {
+        let error = ConfigError::new(Code::Value, format!("a block has at most {MAX_EDITS} edits"));
+        ctx.report(error.label(span, format!("has {edits}")).help("let a plugin make them"));
     }
 }
 
@@ -224,10 +233,10 @@ fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
 }
 
 /// `prefix="…" to="…"` or `regex="…" to="…"`; also the value that `to=` was.
-fn replace<'a>(node: &mut Node<'a>, example: &str) -> Option<(Replace, Value<'a>)> {
+fn replace<'a>(node: &mut Node<'a>) -> Option<(Replace, Value<'a>)> {
     let prefix = node.property("prefix");
     let regex = node.property("regex");
-    let to = node.required_property("to", example);
+    let to = node.required_property("to");
     let text = to.and_then(|to| to.any_text());
     match (prefix, regex) {
         (Some(prefix), Some(regex)) => {
@@ -238,7 +247,7 @@ fn replace<'a>(node: &mut Node<'a>, example: &str) -> Option<(Replace, Value<'a>
         }
         (None, None) => {
             let error = ConfigError::new(Code::Missing, format!("`{}` needs `prefix=` or `regex=`", node.name()));
-            node.fail(error.label(node.span(), "replaces nothing").help(format!("write {example}")));
+            node.fail(error.label(node.span(), "replaces nothing").maybe_help(node.example()));
             None
         }
         (Some(prefix), None) => {
@@ -257,7 +266,7 @@ fn replace<'a>(node: &mut Node<'a>, example: &str) -> Option<(Replace, Value<'a>
 }
 
 fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
-    let (replace, to) = replace(node, "rewrite-path prefix=\"/old/\" to=\"/new/\"")?;
+    let (replace, to) = replace(node)?;
     let prefix = match &replace.from {
         ReplaceFrom::Prefix(prefix) => Some(prefix),
         ReplaceFrom::Regex(_) => None,
@@ -328,15 +337,18 @@ fn captures(regex: &Regex) -> String {
     }
 }
 
-/// Headers that no edit may name, as in the contract's `request-edits`, and why.
+/// Headers that no edit may name, as the contract's `request-edits` has it, and why.
 const REFUSED_HEADERS: &[(&str, &str)] = &[
     ("connection", "belongs to the connection, not to the message"),
     ("content-length", "says how the message is framed"),
     ("host", "says where the request goes"),
+    ("http2-settings", "belongs to the connection, not to the message"),
     ("keep-alive", "belongs to the connection, not to the message"),
     ("proxy-authenticate", "belongs to the connection, not to the message"),
+    ("proxy-authentication-info", "belongs to the connection, not to the message"),
     ("proxy-authorization", "belongs to the connection, not to the message"),
     ("proxy-connection", "belongs to the connection, not to the message"),
+    ("proxy-status", "belongs to the proxy that writes it"),
     ("te", "belongs to the connection, not to the message"),
     ("trailer", "says how the message is framed"),
     ("transfer-encoding", "says how the message is framed"),
@@ -347,5 +359,7 @@ const REFUSED_HEADERS: &[(&str, &str)] = &[
 const MAX_REGEX: usize = 4_096;
 /// Bytes of a compiled one: each is compiled again in every instance of the component that runs it.
 const REGEX_SIZE: usize = 256 << 10;
-/// Groups in groups.
-const REGEX_NESTING: u32 = 64;
+/// Groups in groups: each is a frame of the component's stack.
+const REGEX_NESTING: u32 = 32;
+/// Edits of one block. The host takes 128 in one call.
+const MAX_EDITS: usize = 100;

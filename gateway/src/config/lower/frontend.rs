@@ -26,7 +26,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         scope.frontends.add(ctx, name, ());
     }
     let inherited = scope.defaults.of(&mut node);
-    let block = node.required_block("frontend \"web\" { bind \"127.0.0.1:8080\"; default-backend \"app\" }");
+    let block = node.required_block();
     node.finish();
     let mut block = block?;
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use miette::SourceSpan;
 
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::reader::{At, Context, Value, clip, said_twice};
+use crate::config::reader::{At, Context, Value, clip};
 use crate::config::suggest;
 
 /// The names of one kind, in the order of the text; positions are the model's identifiers.
@@ -14,6 +14,8 @@ pub(super) struct Names<T> {
     kind: &'static str,
     list: Vec<Entry<T>>,
     index: HashMap<String, usize>,
+    /// Whether something was referred to that is not here: then what is unused may be what was meant.
+    missed: Cell<bool>,
 }
 
 struct Entry<T> {
@@ -25,8 +27,12 @@ struct Entry<T> {
 impl<T> Names<T> {
     /// No names yet. `kind` is what they are called in sentences.
     pub(super) fn new(kind: &'static str) -> Self {
-        let (list, index) = (Vec::new(), HashMap::new());
-        Self { kind, list, index }
+        Self {
+            kind,
+            list: Vec::new(),
+            index: HashMap::new(),
+            missed: Cell::new(false),
+        }
     }
 
     /// Adds a name; one that is there already is reported.
@@ -35,8 +41,7 @@ impl<T> Names<T> {
         match self.index.get(name.value) {
             Some(first) => {
                 let what = format!("the {} {:?}", self.kind, clip(name.value));
-                let first = self.list[*first].name.span;
-                ctx.report(said_twice(&what, first, name.span).help("give one of them another name"));
+                ctx.report(declared_twice(&what, self.list[*first].name.span, name.span));
             }
             None => {
                 self.index.insert(name.value.to_owned(), position);
@@ -72,11 +77,12 @@ impl<T> Names<T> {
             return Some(*position);
         }
         let kind = self.kind;
+        self.missed.set(true);
         let names: Vec<&str> = self.list.iter().map(|entry| entry.name.value.as_str()).collect();
         let help = suggest::did_you_mean(name, &names, || match names.len() {
             0 => Some(format!("no {kind} is declared")),
-            1..=8 => suggest::list(&names).map(|list| format!("declared are {list}").replace(" or ", " and ")),
-            _ => None,
+            1..=8 => suggest::list(&names).map(|list| format!("declared: {list}").replace(" or ", " and ")),
+            _ => Some(format!("none of the {kind}s that are declared is near it")),
         });
         let error = ConfigError::new(Code::Reference, format!("there is no {kind} {:?}", clip(name)));
         ctx.report(error.label(span, "nothing has this name").maybe_help(help));
@@ -90,6 +96,9 @@ impl<T> Names<T> {
 
     /// Reports what nothing has referred to.
     pub(super) fn report_unused(&self, ctx: &Context<'_>, why: &str) {
+        if self.missed.get() {
+            return;
+        }
         for entry in self.list.iter().filter(|entry| !entry.used.get()) {
             let name = clip(&entry.name.value);
             // The first of two with one name is the one that is found.
@@ -100,4 +109,12 @@ impl<T> Names<T> {
             ctx.report(error.label(entry.name.span, why).help("use it, or leave it out"));
         }
     }
+}
+
+/// A name that two have.
+pub(super) fn declared_twice(what: &str, first: SourceSpan, again: SourceSpan) -> ConfigError {
+    ConfigError::new(Code::Duplicate, format!("{what} is declared twice"))
+        .label(again, "declared again here")
+        .label(first, "first declared here")
+        .help("give one of them another name")
 }

@@ -54,7 +54,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
             plugin.on_failure = on_failure(node);
         }
         if let Some(mut node) = block.one("config") {
-            let config = node.required_block("config { deny-country \"KP\" }");
+            let config = node.required_block();
             let has_block = config.is_some();
             node.finish_entries();
             let document = node.raw().children().filter(|_| has_block);
@@ -122,7 +122,7 @@ fn grants(mut node: Node<'_>) -> Vec<Grant> {
 }
 
 fn limits(scope: &Scope<'_>, mut node: Node<'_>, limits: &mut PluginLimits) {
-    node.require_entries("limit cpu=\"10ms\" memory=\"16MiB\"");
+    node.require_entries();
     if let Some(cpu) = node.property("cpu").and_then(|value| value.duration(CPU)) {
         limits.cpu = cpu;
     }

@@ -33,7 +33,7 @@ impl Default for Process {
 pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     let mut process = Process::default();
     let Some(mut node) = node else { return Some(process) };
-    let block = node.required_block("process { workers 4 }");
+    let block = node.required_block();
     node.finish();
     let mut block = block?;
     if let Some(mut node) = block.one("workers") {
@@ -54,14 +54,14 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         node.finish();
     }
     if let Some(mut node) = block.one("policy") {
-        node.require_entries("policy instances=2000 memory=\"32MiB\"");
+        node.require_entries();
         let instances = node.property("instances").and_then(|value| value.integer(INSTANCES));
         set(&mut process.policy.instances, instances.and_then(|value| u32::try_from(value).ok()));
         set(&mut process.policy.memory, node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)));
         node.finish();
     }
     if let Some(mut node) = block.one("rate-limit-table") {
-        let entries = node.required_property("entries", "rate-limit-table entries=1000000");
+        let entries = node.required_property("entries");
         let entries = entries.and_then(|value| value.integer(MAX_BUCKETS));
         set(&mut process.max_buckets, entries.and_then(|value| usize::try_from(value).ok()));
         node.finish();
@@ -78,7 +78,7 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
 /// Where `/metrics` is served.
 pub(super) fn stats(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Stats> {
     let origin = node.origin();
-    let block = node.required_block("stats { bind \"127.0.0.1:8404\" }");
+    let block = node.required_block();
     let span = node.span();
     node.finish();
     let mut block = block?;

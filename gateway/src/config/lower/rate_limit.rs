@@ -15,8 +15,7 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
     if let Some(name) = name {
         scope.rate_limits.add(scope.ctx, name, ());
     }
-    let example = "rate-limit \"per-ip\" { key \"client-ip\"; allow \"100/s\" }";
-    let block = node.required_block(example);
+    let block = node.required_block();
     let span = node.span();
     node.finish();
     let mut block = block?;

@@ -133,11 +133,7 @@ impl Timeouts {
     fn read(nodes: Vec<Node<'_>>, place: Place, mode: Option<At<Mode>>) -> Self {
         let mut all = Self::default();
         for mut node in nodes {
-            let example = match place {
-                Place::Frontend => "timeout client=\"30s\"",
-                Place::Backend | Place::Defaults => "timeout connect=\"5s\" server=\"30s\"",
-            };
-            node.require_entries(example);
+            node.require_entries();
             for (key, side, http) in TIMEOUTS {
                 if place != Place::Defaults && place != *side {
                     continue;
@@ -168,7 +164,7 @@ impl Timeouts {
 
 impl RequestLimitSettings {
     fn read(mut node: Node<'_>) -> Self {
-        node.require_entries("request-limits head=\"16KiB\" headers=100 uri=\"8KiB\" body=\"1GiB\"");
+        node.require_entries();
         let bytes = |value: u64| usize::try_from(value).ok();
         let this = Self {
             head: node.property("head").and_then(|value| Some(value.at(bytes(value.size(HEAD_RANGE)?)?))),
@@ -183,7 +179,7 @@ impl RequestLimitSettings {
 
 impl PoolSettings {
     fn read(mut node: Node<'_>) -> Self {
-        node.require_entries("pool max-idle=64 idle-timeout=\"30s\"");
+        node.require_entries();
         let max_idle = node.property("max-idle");
         let max_idle = max_idle.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_IDLE)?).ok()?)));
         let idle_timeout = node.property("idle-timeout");
@@ -210,7 +206,7 @@ impl Defaults {
     pub(super) fn read(ctx: &Context<'_>, nodes: Vec<Node<'_>>) -> Self {
         let mut this = Self {
             unnamed: None,
-            named: Names::new("defaults"),
+            named: Names::new("set of defaults"),
         };
         for mut node in nodes {
             let name = match node.has_entries() {
@@ -218,8 +214,7 @@ impl Defaults {
                 false => None,
             };
             let span = node.span();
-            let example = "defaults { timeout connect=\"5s\" client=\"30s\" server=\"30s\" }";
-            let settings = node.required_block(example).map(|mut block| {
+            let settings = node.required_block().map(|mut block| {
                 let settings = Settings::read(&mut block, Place::Defaults, None);
                 block.finish(super::elsewhere);
                 settings

@@ -1,0 +1,127 @@
+//! The folder of invalid configurations with what is to be said of them, and the promises of the JSON form.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::config::Code;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/invalid")
+}
+
+fn faults_of(path: &Path) -> ConfigErrors {
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let source = fs::read_to_string(path).unwrap();
+    match config::parse(name, &source, Path::new("/etc/gateway")) {
+        Ok(_) => panic!("{name} is valid"),
+        Err(errors) => errors,
+    }
+}
+
+fn invalid_configurations() -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "kdl"));
+    paths.sort();
+    paths
+}
+
+/// `NAME.kdl` gets exactly `NAME.stderr`. Run with `GATEWAY_BLESS=1` in the environment to write what is said now, and look
+/// at the difference before committing it.
+#[test]
+fn every_invalid_configuration_gets_its_diagnostics() {
+    let bless = std::env::var_os("GATEWAY_BLESS").is_some();
+    let mut different = Vec::new();
+    for path in invalid_configurations() {
+        let said = text(&faults_of(&path), Style::Plain);
+        let expected = path.with_extension("stderr");
+        if bless {
+            fs::write(&expected, &said).unwrap();
+        } else if fs::read_to_string(&expected).unwrap_or_default() != said {
+            different.push(format!("── {} says now:\n{said}", path.display()));
+        }
+    }
+    assert!(different.is_empty(), "{}\nwrite them with GATEWAY_BLESS=1", different.join("\n"));
+}
+
+#[test]
+fn the_folder_has_pairs_and_every_kind_of_fault() {
+    let mut kinds = BTreeSet::new();
+    for path in invalid_configurations() {
+        assert!(path.with_extension("stderr").exists(), "{} has no .stderr", path.display());
+        kinds.extend(faults_of(&path).iter().map(|error| error.kind().as_str()));
+    }
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let other = path.with_extension(if path.extension().unwrap() == "kdl" { "stderr" } else { "kdl" });
+        assert!(other.exists(), "{} has no {}", path.display(), other.display());
+    }
+    // Files that cannot be read have a test of their own.
+    let all = Code::ALL.into_iter().filter(|code| *code != Code::Io).map(Code::as_str).collect();
+    assert_eq!(kinds, all);
+}
+
+#[test]
+fn every_fault_but_of_the_file_points_somewhere() {
+    for path in invalid_configurations() {
+        let errors = faults_of(&path);
+        let source = fs::read_to_string(&path).unwrap();
+        for error in errors.iter().filter(|error| error.message() != "there is no frontend") {
+            assert!(!error.places().is_empty(), "{}: {error} has no place", path.display());
+            assert!(error.advice().is_some(), "{}: {error} has no help", path.display());
+            for place in error.places() {
+                let end = place.span.offset() + place.span.len();
+                assert!(source.get(place.span.offset()..end).is_some(), "{}: {error}: {place:?}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn json_says_where_from_one() {
+    let source = "frontend \"wéb\" {\n    bind \"127.0.0.1:8080\"\n    default-backend \"ap\"\n}\nbackend \"app\" { server \"a\" \"echo\" }\n";
+    let errors = config::parse("gateway.kdl", source, Path::new("")).unwrap_err();
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", Some(&errors))).unwrap();
+    assert_eq!(report["ok"], false);
+    let fault = &report["errors"][0];
+    assert_eq!(fault["code"], "config::reference");
+    assert_eq!(fault["file"], "gateway.kdl");
+    assert_eq!((&fault["line"], &fault["column"]), (&3.into(), &21.into()));
+    assert_eq!((&fault["end_line"], &fault["end_column"]), (&3.into(), &25.into()));
+    assert_eq!(fault["labels"][0]["line"], 3);
+    assert_eq!(fault["help"], "did you mean `app`?");
+}
+
+#[test]
+fn json_of_a_valid_configuration_is_short() {
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", None)).unwrap();
+    assert_eq!(report, serde_json::json!({"ok": true, "errors": []}));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_a_fault_without_a_place() {
+    let errors = config::load(Path::new("/nowhere/gateway.kdl")).unwrap_err();
+    let report: serde_json::Value = serde_json::from_str(&json("/nowhere/gateway.kdl", Some(&errors))).unwrap();
+    assert_eq!(report["errors"][0]["code"], "config::io");
+    assert_eq!(report["errors"][0]["line"], serde_json::Value::Null);
+    assert!(text(&errors, Style::Plain).contains("cannot read /nowhere/gateway.kdl"));
+}
+
+#[test]
+fn a_file_that_is_not_utf8_says_where() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.kdl");
+    fs::write(&path, b"process\n// caf\xe9\n").unwrap();
+    let errors = config::load(&path).unwrap_err();
+    assert!(text(&errors, Style::Plain).contains("in line 2"), "{errors:?}");
+    assert_eq!(run(&path, Format::Json), ExitCode::FAILURE);
+}
+
+#[test]
+fn plain_text_has_no_escape_sequences() {
+    for path in invalid_configurations() {
+        assert!(!text(&faults_of(&path), Style::Plain).contains('\x1b'));
+        assert!(text(&faults_of(&path), Style::Coloured).contains('\x1b'));
+    }
+}
