@@ -406,6 +406,7 @@ impl Builder<'_> {
                 origin: None,
             },
         )?;
+        self.registry.policy(attachment.label(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         Ok(attachment)
     }
@@ -430,6 +431,7 @@ impl Builder<'_> {
                 origin: plugin.origin.clone(),
                 source,
             })?;
+        self.registry.policy(attachment.label(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         Ok(attachment)
     }

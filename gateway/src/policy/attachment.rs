@@ -11,6 +11,7 @@ use super::instance::{ConfigureError, Instance};
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::state::{Identity, LogBudget};
 use crate::config::{OnFailure, Origin, PluginLimits};
+use crate::telemetry::metrics::PolicyCounts;
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
 pub struct Attachment {
@@ -25,7 +26,7 @@ pub struct Attachment {
     predicates: Vec<String>,
     on_failure: OnFailure,
     origin: Option<Origin>,
-    stats: AttachmentStats,
+    stats: Arc<AttachmentStats>,
 }
 
 /// What [`Host::attach`] is told.
@@ -125,7 +126,7 @@ impl Attachment {
             predicates,
             on_failure: spec.on_failure,
             origin: spec.origin,
-            stats: AttachmentStats::default(),
+            stats: Arc::default(),
         })
     }
 
@@ -161,7 +162,7 @@ impl Attachment {
 
     /// Its counters.
     #[must_use]
-    pub const fn stats(&self) -> &AttachmentStats {
+    pub const fn stats(&self) -> &Arc<AttachmentStats> {
         &self.stats
     }
 }
@@ -204,6 +205,20 @@ impl AttachmentStats {
     fn sum(&self, counter: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
         workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+    }
+}
+
+impl PolicyCounts for AttachmentStats {
+    fn calls(&self) -> u64 {
+        self.calls()
+    }
+
+    fn instantiations(&self) -> u64 {
+        self.instantiations()
+    }
+
+    fn failures(&self) -> Vec<(&'static str, u64)> {
+        FailureKind::ALL.iter().map(|&kind| (kind.label(), self.failures(kind))).collect()
     }
 }
 

@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use frontend::{Connection, FrontendMetrics};
-pub use policy::PolicyMetrics;
+pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
 
+use policy::Labelled;
 use text::Text;
 
 /// All metrics of the process. A name that is registered again, as after a reload, gets the handle that it had, and so
@@ -29,7 +30,7 @@ pub struct Registry {
     frontends: Mutex<Vec<Arc<FrontendMetrics>>>,
     backends: Mutex<Vec<Arc<BackendMetrics>>>,
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
-    policies: Mutex<Vec<Arc<PolicyMetrics>>>,
+    policies: Mutex<Vec<Labelled>>,
 }
 
 impl Registry {
@@ -60,9 +61,10 @@ impl Registry {
         find_or_add(&self.servers, is_same, || ServerMetrics::new(backend, name))
     }
 
-    /// The handle of the policy attachment with this label.
-    pub fn policy(&self, label: &str) -> Arc<PolicyMetrics> {
-        find_or_add(&self.policies, |known| &*known.label == label, || PolicyMetrics::new(label))
+    /// Adds the counts of a component at one place. Those of one label are added up.
+    pub fn policy(&self, label: &str, counts: Arc<dyn PolicyCounts>) {
+        let label = label.into();
+        lock(&self.policies).push(Labelled { label, counts });
     }
 
     /// Everything, in the Prometheus text format 0.0.4.
@@ -99,6 +101,23 @@ mod tests {
 
     use super::*;
 
+    #[derive(Debug)]
+    struct Trapped;
+
+    impl PolicyCounts for Trapped {
+        fn calls(&self) -> u64 {
+            5
+        }
+
+        fn instantiations(&self) -> u64 {
+            2
+        }
+
+        fn failures(&self) -> Vec<(&'static str, u64)> {
+            vec![("trap", 1), ("deadline", 0)]
+        }
+    }
+
     #[test]
     fn a_name_registered_again_goes_on_counting() {
         let registry = Registry::new();
@@ -130,7 +149,8 @@ mod tests {
             frontend.error("bad-request");
             let backend = registry.backend(name);
             registry.server(&backend, "s").response(Some(503), Duration::from_secs(2));
-            registry.policy(name).failed("trap");
+            registry.policy(name, Arc::new(Trapped));
+            registry.policy(name, Arc::new(Trapped));
         }
         let text = registry.render();
         let mut announced = Vec::new();
@@ -146,6 +166,7 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
+        assert!(text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"), "{text}");
         assert!(text.contains("frontend=\"two \\\"quoted\\\"\\n\""), "{text}");
     }
 

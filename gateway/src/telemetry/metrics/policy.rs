@@ -1,71 +1,65 @@
-//! Metrics of a policy attachment: a component at its place in a frontend or backend.
+//! Metrics of policy: what each component was called and how it failed, per place. Policy counts for itself, a worker
+//! at a time; this reads it.
 
-use std::sync::{Arc, Mutex};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
 
-use super::lock;
-use super::shard::{Count, Sharded};
 use super::text::{Kind, Text};
 
-/// Counts of a policy attachment.
-#[derive(Debug)]
-pub struct PolicyMetrics {
+/// The counts of a component at one place.
+pub trait PolicyCounts: Debug + Send + Sync {
+    /// Calls, failed ones included.
+    fn calls(&self) -> u64;
+
+    /// Instances made.
+    fn instantiations(&self) -> u64;
+
+    /// Calls that failed, by kind.
+    fn failures(&self) -> Vec<(&'static str, u64)>;
+}
+
+/// Counts under their label.
+#[derive(Debug, Clone)]
+pub(super) struct Labelled {
     pub(super) label: Arc<str>,
-    shards: Sharded<Shard>,
-    failures: Mutex<Vec<(&'static str, u64)>>,
+    pub(super) counts: Arc<dyn PolicyCounts>,
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    calls: Count,
-    instantiations: Count,
+#[derive(Default)]
+struct Sum {
+    calls: u64,
+    instantiations: u64,
+    failures: BTreeMap<&'static str, u64>,
 }
 
-impl PolicyMetrics {
-    pub(super) fn new(label: &str) -> Self {
-        Self {
-            label: label.into(),
-            shards: Sharded::default(),
-            failures: Mutex::default(),
+pub(super) fn render(text: &mut Text, policies: &[Labelled]) {
+    // A label may come more than once: a plugin that several frontends use, or one that was there before a reload.
+    let mut sums = BTreeMap::<&str, Sum>::new();
+    for policy in policies {
+        let sum = sums.entry(&policy.label).or_default();
+        sum.calls += policy.counts.calls();
+        sum.instantiations += policy.counts.instantiations();
+        for (kind, count) in policy.counts.failures() {
+            *sum.failures.entry(kind).or_default() += count;
         }
     }
 
-    /// The component was called.
-    pub fn called(&self) {
-        self.shards.here().calls.add(1);
+    let name = "gateway_policy_calls_total";
+    text.family(name, Kind::Counter, "Calls of the component at this place, failed ones included.");
+    for (label, sum) in &sums {
+        text.sample(name, &[("policy", label)], sum.calls);
     }
-
-    /// An instance of it was made.
-    pub fn instantiated(&self) {
-        self.shards.here().instantiations.add(1);
+    let name = "gateway_policy_instances_total";
+    text.family(name, Kind::Counter, "Instances made of the component at this place.");
+    for (label, sum) in &sums {
+        text.sample(name, &[("policy", label)], sum.instantiations);
     }
-
-    /// A call failed, in this way. Takes a lock: a failure costs an instance anyway.
-    pub fn failed(&self, kind: &'static str) {
-        let mut failures = lock(&self.failures);
-        match failures.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => failures.push((kind, 1)),
-        }
-    }
-}
-
-pub(super) fn render(text: &mut Text, policies: &[Arc<PolicyMetrics>]) {
-    let mut count = |name: &str, help: &str, of: &dyn Fn(&Shard) -> u64| {
-        text.family(name, Kind::Counter, help);
-        for policy in policies {
-            text.sample(name, &[("policy", &policy.label)], policy.shards.sum(of));
-        }
-    };
-    let help = "Calls of the component at this place.";
-    count("gateway_policy_calls_total", help, &|shard| shard.calls.get());
-    let help = "Instances made of the component at this place.";
-    count("gateway_policy_instances_total", help, &|shard| shard.instantiations.get());
-
     let name = "gateway_policy_failures_total";
     text.family(name, Kind::Counter, "Calls that failed, by kind; the log lines have the same words.");
-    for policy in policies {
-        for (kind, count) in lock(&policy.failures).iter() {
-            text.sample(name, &[("policy", &policy.label), ("kind", kind)], count);
+    for (label, sum) in &sums {
+        for (kind, count) in &sum.failures {
+            text.sample(name, &[("policy", label), ("kind", kind)], count);
         }
     }
 }
