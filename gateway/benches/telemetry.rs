@@ -18,7 +18,9 @@ fn log_line(criterion: &mut Criterion) {
             target: LogTarget::File("/dev/null".into()),
             format,
         };
-        let Ok(sink) = LogSink::start(&log, &Arc::new(ProcessMetrics::default())) else { return };
+        let Ok(sink) = LogSink::start(&log, &Arc::new(ProcessMetrics::default())) else {
+            return;
+        };
         let mut writer = sink.writer();
         let record = HttpRecord {
             client: ([10, 0, 1, 2], 33317).into(),

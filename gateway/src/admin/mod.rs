@@ -96,7 +96,9 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
-        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        response
+            .headers_mut()
+            .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     let body = match body {
@@ -104,8 +106,12 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
         Page::Index => Bytes::from_static(INDEX.as_bytes()),
     };
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -117,11 +123,17 @@ enum Page {
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(TEXT_TYPE));
     response
 }
 
-const INDEX: &str = concat!("gateway ", env!("CARGO_PKG_VERSION"), "\n\n/metrics  Prometheus text format\n");
+const INDEX: &str = concat!(
+    "gateway ",
+    env!("CARGO_PKG_VERSION"),
+    "\n\n/metrics  Prometheus text format\n"
+);
 
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -183,9 +195,18 @@ mod tests {
     async fn metrics_are_in_the_text_format() {
         let answer = ask(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"), "{head}");
-        assert!(body.contains("# TYPE gateway_frontend_denied_requests_total counter\n"), "{body}");
-        assert!(body.contains("gateway_frontend_denied_requests_total{frontend=\"web\"} 1\n"), "{body}");
+        assert!(
+            head.contains("content-type: text/plain; version=0.0.4; charset=utf-8"),
+            "{head}"
+        );
+        assert!(
+            body.contains("# TYPE gateway_frontend_denied_requests_total counter\n"),
+            "{body}"
+        );
+        assert!(
+            body.contains("gateway_frontend_denied_requests_total{frontend=\"web\"} 1\n"),
+            "{body}"
+        );
     }
 
     #[tokio::test]

@@ -78,7 +78,9 @@ async fn accept(listener: TcpListener, mode: Mode, name: Arc<str>) {
 async fn echo_bytes(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_SIZE];
     loop {
-        let Ok(read) = timeout(SILENCE, stream.read(&mut buffer)).await else { return Ok(()) };
+        let Ok(read) = timeout(SILENCE, stream.read(&mut buffer)).await else {
+            return Ok(());
+        };
         match read? {
             0 => return stream.shutdown().await,
             read => match timeout(SILENCE, stream.write_all(&buffer[..read])).await {
@@ -117,7 +119,9 @@ async fn answer(name: Arc<str>, request: Request<Incoming>) -> Result<Answer, hy
     };
     let mut answer = Response::new(body);
     *answer.status_mut() = status;
-    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    answer
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer.headers_mut().insert("server", HeaderValue::from_static("echo"));
     Ok(answer)
 }
@@ -126,7 +130,11 @@ async fn answer(name: Arc<str>, request: Request<Incoming>) -> Result<Answer, hy
 fn describe(name: &str, parts: &http::request::Parts, length: u64) -> String {
     let mut text = String::with_capacity(512);
     // Writing to a String cannot fail.
-    let _ = writeln!(text, "server: {name}\nrequest: {} {} {:?}", parts.method, parts.uri, parts.version);
+    let _ = writeln!(
+        text,
+        "server: {name}\nrequest: {} {} {:?}",
+        parts.method, parts.uri, parts.version
+    );
     for (name, value) in &parts.headers {
         let _ = writeln!(text, "header: {name}: {}", value.as_bytes().escape_ascii());
     }
@@ -235,7 +243,7 @@ mod tests {
             async { to.write_all(sent.as_bytes()).await.and(to.shutdown().await) },
             from.read_to_string(&mut got)
         );
-        (sending.unwrap(), receiving.unwrap());
+        sending.and(receiving).unwrap();
         assert!(got == sent);
     }
 
@@ -262,7 +270,11 @@ mod tests {
             let answer = exchange(Mode::Http, request.as_bytes()).await;
             assert!(answer.starts_with(expected), "{path}: {answer}");
         }
-        let answer = exchange(Mode::Http, b"GET /bytes/100000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        let answer = exchange(
+            Mode::Http,
+            b"GET /bytes/100000 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        )
+        .await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.contains("content-length: 100000"), "{head}");
         assert!(body.len() == 100_000 && body.bytes().all(|byte| byte == b'x'));

@@ -185,7 +185,9 @@ impl Relay {
             let shorter = self.client.timeout.min(self.server.timeout);
             let next = [client, server].into_iter().flatten().min();
             // A side that nothing is awaited of now may be awaited later: it is looked at again.
-            timer.as_mut().reset(next.unwrap_or_else(|| after(now, shorter)).min(after(now, shorter)));
+            timer
+                .as_mut()
+                .reset(next.unwrap_or_else(|| after(now, shorter)).min(after(now, shorter)));
         }
         Poll::Pending
     }
@@ -224,7 +226,11 @@ enum State {
     /// Nothing is in hand.
     Reading,
     /// Bytes were read that have not been written.
-    Holding { buffer: Buffer, written: usize, read: usize },
+    Holding {
+        buffer: Buffer,
+        written: usize,
+        read: usize,
+    },
     /// The reader ended; the writer is being told.
     Closing,
     /// The writer was told.
@@ -497,7 +503,10 @@ mod tests {
         client.read_to_string(&mut answered).await.unwrap();
         assert_eq!(answered, "a long answer");
         let outcome = task.await.unwrap();
-        assert!(matches!(outcome.ended, Ended::Finished { first: Side::Client }), "{outcome:?}");
+        assert!(
+            matches!(outcome.ended, Ended::Finished { first: Side::Client }),
+            "{outcome:?}"
+        );
         assert_eq!((outcome.bytes_from_client, outcome.bytes_from_server), (8, 13));
     }
 
@@ -514,7 +523,10 @@ mod tests {
         got.clear();
         server.read_to_string(&mut got).await.unwrap();
         assert_eq!(got, "bye");
-        assert!(matches!(task.await.unwrap().ended, Ended::Finished { first: Side::Server }));
+        assert!(matches!(
+            task.await.unwrap().ended,
+            Ended::Finished { first: Side::Server }
+        ));
     }
 
     #[tokio::test]
@@ -531,7 +543,8 @@ mod tests {
                 from_client.read_to_end(&mut got_down),
                 from_server.read_to_end(&mut got_up),
             );
-            (a.unwrap(), b.unwrap(), c.unwrap(), d.unwrap());
+            a.and(b).unwrap();
+            c.and(d).unwrap();
             assert!(got_up == up && got_down == down);
             let outcome = task.await.unwrap();
             assert_eq!(outcome.bytes_from_client, length as u64);
@@ -548,7 +561,7 @@ mod tests {
             async { client.write_all(&up).await.and(client.shutdown().await) },
             server.read_to_end(&mut got),
         );
-        (sent.unwrap(), received.unwrap());
+        sent.and(received).unwrap();
         assert!(got == up);
         drop((client, server));
         assert_eq!(task.await.unwrap().bytes_from_client, 20_000_000);
@@ -636,7 +649,10 @@ mod tests {
             breaking.set_linger(Some(Duration::ZERO)).unwrap();
             drop(breaking);
             let outcome = task.await.unwrap();
-            assert!(matches!(&outcome.ended, Ended::Failed(who, _) if *who == side), "{side:?} {outcome:?}");
+            assert!(
+                matches!(&outcome.ended, Ended::Failed(who, _) if *who == side),
+                "{side:?} {outcome:?}"
+            );
             drop(other);
         }
     }

@@ -188,7 +188,13 @@ impl HttpRecord<'_> {
         push_origin(out, dates, self.client, self.started);
         push_names(out, self.frontend, self.tls, self.backend, self.server);
         let timers = &self.timers;
-        let phases = [timers.request, timers.queue, timers.connect, timers.response, Some(timers.total)];
+        let phases = [
+            timers.request,
+            timers.queue,
+            timers.connect,
+            timers.response,
+            Some(timers.total),
+        ];
         push_timers(out, &phases);
         out.push(b' ');
         match self.status {

@@ -52,7 +52,9 @@ impl Dates {
     }
 
     fn write(&mut self, second: u64) {
-        let date = i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
+        let date = i64::try_from(second)
+            .ok()
+            .and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
         let date = date.unwrap_or(OffsetDateTime::UNIX_EPOCH);
         let (year, month, day) = (date.year().unsigned_abs(), u8::from(date.month()), date.day());
         let name = MONTHS[usize::from(month - 1) % MONTHS.len()];
@@ -129,7 +131,10 @@ mod tests {
     #[test]
     fn a_clock_beyond_all_calendars_does_not_panic() {
         let mut dates = Dates::default();
-        assert_eq!(both(&mut dates, UNIX_EPOCH - Duration::from_secs(5)).1, "1970-01-01T00:00:00.000Z");
+        assert_eq!(
+            both(&mut dates, UNIX_EPOCH - Duration::from_secs(5)).1,
+            "1970-01-01T00:00:00.000Z"
+        );
         both(&mut dates, UNIX_EPOCH + Duration::from_secs(1 << 60));
     }
 

@@ -3,16 +3,26 @@
 /// Appends `text` as HAProxy writes it: printable ASCII as it is, but for quotes and `#`; everything else as `#` and two
 /// hexadecimal digits.
 pub(super) fn hash(out: &mut Vec<u8>, text: &[u8]) {
-    push_with(out, text, |byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'#'), |out, byte| {
-        out.extend_from_slice(&[b'#', hex(byte >> 4), hex(byte & 15)]);
-    });
+    push_with(
+        out,
+        text,
+        |byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'#'),
+        |out, byte| {
+            out.extend_from_slice(&[b'#', hex(byte >> 4), hex(byte & 15)]);
+        },
+    );
 }
 
 /// As [`hash`], for a field that ends at a space.
 pub(super) fn hash_word(out: &mut Vec<u8>, text: &[u8]) {
-    push_with(out, text, |byte| !matches!(byte, b'!'..=b'~') || matches!(byte, b'"' | b'#'), |out, byte| {
-        out.extend_from_slice(&[b'#', hex(byte >> 4), hex(byte & 15)]);
-    });
+    push_with(
+        out,
+        text,
+        |byte| !matches!(byte, b'!'..=b'~') || matches!(byte, b'"' | b'#'),
+        |out, byte| {
+            out.extend_from_slice(&[b'#', hex(byte >> 4), hex(byte & 15)]);
+        },
+    );
 }
 
 /// Appends `text` as a JSON string with its quotes. What is no UTF-8 becomes U+FFFD.

@@ -37,7 +37,10 @@ pub fn start(format: LogFormat, metrics: &Arc<ProcessMetrics>) -> io::Result<Eve
         .with_env_filter(filter)
         .with_writer(EventWriter(sink.queue()));
     let _ = match format {
-        LogFormat::Text => builder.with_target(false).with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder
+            .with_target(false)
+            .with_ansi(io::stderr().is_terminal())
+            .try_init(),
         LogFormat::Json => builder.event_format(Json).try_init(),
     };
     Ok(Events { _sink: sink })

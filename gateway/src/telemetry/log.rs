@@ -123,7 +123,10 @@ impl Drop for LogSink {
             message = back;
             thread::sleep(RETRY);
         }
-        match self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .ended
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(()) | Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout) => {}
         }
     }
@@ -264,7 +267,10 @@ fn piece(lines: &[u8], most: usize) -> &[u8] {
         return lines;
     }
     let is_end = |byte: &u8| *byte == b'\n';
-    let end = lines[..most].iter().rposition(is_end).or_else(|| lines.iter().position(is_end));
+    let end = lines[..most]
+        .iter()
+        .rposition(is_end)
+        .or_else(|| lines.iter().position(is_end));
     &lines[..end.map_or(lines.len(), |end| end + 1)]
 }
 
@@ -368,7 +374,11 @@ mod tests {
         let text = std::fs::read_to_string(path).unwrap();
         let mut lines = text.lines();
         assert_eq!(lines.next(), Some("before"));
-        assert!(lines.clone().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+        assert!(
+            lines
+                .clone()
+                .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
+        );
         assert_eq!(lines.count(), 3000);
         assert_eq!(metrics.lines_missing(), 0);
     }

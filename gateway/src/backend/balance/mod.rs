@@ -99,7 +99,9 @@ mod tests {
     fn workers_begin_with_different_servers() {
         for balance in [Balance::RoundRobin, Balance::LeastConn] {
             let backend = test_backend(balance, &[(1, false), (1, false), (1, false)]);
-            let first: Vec<_> = (0..4).map(|worker| Balancer::new(&backend, worker).pick(&backend, &[])).collect();
+            let first: Vec<_> = (0..4)
+                .map(|worker| Balancer::new(&backend, worker).pick(&backend, &[]))
+                .collect();
             assert_eq!(first, [Some(0), Some(1), Some(2), Some(0)]);
         }
     }

@@ -20,7 +20,10 @@ pub(super) async fn check(address: SocketAddr, check: &HttpCheck) -> Result<(), 
         .method(check.method.as_str())
         .uri(check.uri.as_str())
         .header(HOST, host)
-        .header(USER_AGENT, HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))))
+        .header(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))),
+        )
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::<Bytes>::new())?;
 
@@ -65,7 +68,11 @@ async fn judge(check: &HttpCheck, status: u16, mut body: Incoming) -> Result<(),
     }
     // Looked at once, at the end: looking at every frame would let a server that sends one byte a frame make us look
     // through the whole text sixty thousand times.
-    match check.body_contains.iter().find(|needle| !contains(&text, needle.as_bytes())) {
+    match check
+        .body_contains
+        .iter()
+        .find(|needle| !contains(&text, needle.as_bytes()))
+    {
         Some(missing) => Err(CheckError::Body(missing.clone())),
         None => Ok(()),
     }

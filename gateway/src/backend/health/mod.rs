@@ -178,7 +178,7 @@ mod tests {
 
     use super::*;
     use crate::backend::{echo, test_config};
-    use crate::config::{Balance, BackendId, HttpCheck, Mode};
+    use crate::config::{BackendId, Balance, HttpCheck, Mode};
     use crate::telemetry::metrics::Registry;
 
     fn http(uri: &str) -> HttpCheck {

@@ -57,11 +57,16 @@ mod tests {
     fn goes_down_after_fall_failures_in_a_row_and_up_after_rise_passes() {
         let mut health = Health::new(true, 2, 3);
         let mut seen = Vec::new();
-        for passed in [false, false, true, false, false, false, false, true, false, true, true, true] {
+        for passed in [
+            false, false, true, false, false, false, false, true, false, true, true, true,
+        ] {
             seen.push(health.observe(passed));
         }
         let (up, down) = (Some(Transition::Up), Some(Transition::Down));
-        assert_eq!(seen, [None, None, None, None, None, down, None, None, None, None, up, None]);
+        assert_eq!(
+            seen,
+            [None, None, None, None, None, down, None, None, None, None, up, None]
+        );
     }
 
     #[test]

@@ -132,7 +132,12 @@ impl ServerMetrics {
 
     /// A check ended.
     pub fn checked(&self, passed: bool) {
-        if passed { &self.checks_passed } else { &self.checks_failed }.add(1);
+        if passed {
+            &self.checks_passed
+        } else {
+            &self.checks_failed
+        }
+        .add(1);
     }
 
     /// A connection to it was opened.
@@ -188,10 +193,14 @@ fn render_backends(text: &mut Text, backends: &[Arc<BackendMetrics>], servers: &
         }
     };
     let help = "Requests, or connections in TCP mode, that its servers have under way.";
-    family("gateway_backend_in_flight", Kind::Gauge, help, &|backend| backend.in_flight() as u64);
+    family("gateway_backend_in_flight", Kind::Gauge, help, &|backend| {
+        backend.in_flight() as u64
+    });
     let help = "Servers that are up, backup servers included.";
     family("gateway_backend_servers_up", Kind::Gauge, help, &|backend| {
-        let up = servers.iter().filter(|server| server.backend.name == backend.name && server.is_up());
+        let up = servers
+            .iter()
+            .filter(|server| server.backend.name == backend.name && server.is_up());
         up.count() as u64
     });
     let help = "Attempts beyond the first, on the same or another server.";
@@ -203,9 +212,12 @@ fn render_backends(text: &mut Text, backends: &[Arc<BackendMetrics>], servers: &
         backend.shards.sum(|shard| shard.no_server.get())
     });
     let help = "Bytes received from servers.";
-    family("gateway_backend_received_bytes_total", Kind::Counter, help, &|backend| {
-        backend.shards.sum(|shard| shard.received.get())
-    });
+    family(
+        "gateway_backend_received_bytes_total",
+        Kind::Counter,
+        help,
+        &|backend| backend.shards.sum(|shard| shard.received.get()),
+    );
     let help = "Bytes sent to servers.";
     family("gateway_backend_sent_bytes_total", Kind::Counter, help, &|backend| {
         backend.shards.sum(|shard| shard.sent.get())
@@ -220,9 +232,13 @@ fn render_servers(text: &mut Text, servers: &[Arc<ServerMetrics>]) {
         }
     };
     let help = "1 when the server is up, 0 when it is down.";
-    family("gateway_server_up", Kind::Gauge, help, &|server| u64::from(server.is_up()));
+    family("gateway_server_up", Kind::Gauge, help, &|server| {
+        u64::from(server.is_up())
+    });
     let help = "Requests, or connections in TCP mode, that the server has under way.";
-    family("gateway_server_in_flight", Kind::Gauge, help, &|server| server.in_flight() as u64);
+    family("gateway_server_in_flight", Kind::Gauge, help, &|server| {
+        server.in_flight() as u64
+    });
     let help = "Requests, or connections in TCP mode, that the server was given.";
     family("gateway_server_sessions_total", Kind::Counter, help, &|server| {
         server.shards.sum(|shard| shard.sessions.get())
@@ -250,7 +266,10 @@ fn render_servers(text: &mut Text, servers: &[Arc<ServerMetrics>]) {
     };
     let help = "Health checks ended, by result.";
     pair("gateway_server_checks_total", help, "result", &|server| {
-        [("passed", server.checks_passed.get()), ("failed", server.checks_failed.get())]
+        [
+            ("passed", server.checks_passed.get()),
+            ("failed", server.checks_failed.get()),
+        ]
     });
     let help = "Changes of the server's health, by what it became.";
     pair("gateway_server_transitions_total", help, "to", &|server| {
@@ -258,7 +277,11 @@ fn render_servers(text: &mut Text, servers: &[Arc<ServerMetrics>]) {
     });
 
     let name = "gateway_server_responses_total";
-    text.family(name, Kind::Counter, "The server's answers, by the class of their status; none for what was none.");
+    text.family(
+        name,
+        Kind::Counter,
+        "The server's answers, by the class of their status; none for what was none.",
+    );
     for server in servers {
         let counts: [u64; CLASSES.len()] = array::from_fn(|i| server.shards.sum(|shard| shard.responses[i].get()));
         for (class, count) in CLASSES.iter().zip(counts) {
@@ -267,9 +290,15 @@ fn render_servers(text: &mut Text, servers: &[Arc<ServerMetrics>]) {
     }
 
     let name = "gateway_server_response_time_seconds";
-    text.family(name, Kind::Histogram, "From the end of the request's head to the answer's.");
+    text.family(
+        name,
+        Kind::Histogram,
+        "From the end of the request's head to the answer's.",
+    );
     for server in servers {
-        histogram::render(text, name, &server.labels(), &server.shards, |shard| &shard.response_time);
+        histogram::render(text, name, &server.labels(), &server.shards, |shard| {
+            &shard.response_time
+        });
     }
 }
 

@@ -126,15 +126,23 @@ pub(super) fn render(text: &mut Text, frontends: &[Arc<FrontendMetrics>]) {
         }
     };
     let help = "Client connections accepted.";
-    count("gateway_frontend_connections_total", help, &|shard| shard.connections.get());
+    count("gateway_frontend_connections_total", help, &|shard| {
+        shard.connections.get()
+    });
     let help = "Bytes received from clients.";
-    count("gateway_frontend_received_bytes_total", help, &|shard| shard.received.get());
+    count("gateway_frontend_received_bytes_total", help, &|shard| {
+        shard.received.get()
+    });
     let help = "Bytes sent to clients.";
     count("gateway_frontend_sent_bytes_total", help, &|shard| shard.sent.get());
     let help = "Requests, or connections in TCP mode, that policy denied.";
-    count("gateway_frontend_denied_requests_total", help, &|shard| shard.denied.get());
+    count("gateway_frontend_denied_requests_total", help, &|shard| {
+        shard.denied.get()
+    });
     let help = "Requests that a rate limit refused.";
-    count("gateway_frontend_rate_limited_requests_total", help, &|shard| shard.limited.get());
+    count("gateway_frontend_rate_limited_requests_total", help, &|shard| {
+        shard.limited.get()
+    });
 
     let name = "gateway_frontend_current_connections";
     text.family(name, Kind::Gauge, "Client connections open now.");
@@ -153,7 +161,11 @@ pub(super) fn render(text: &mut Text, frontends: &[Arc<FrontendMetrics>]) {
     }
 
     let name = "gateway_frontend_errors_total";
-    text.family(name, Kind::Counter, "Exchanges that went wrong, by reason; the log lines have the same words.");
+    text.family(
+        name,
+        Kind::Counter,
+        "Exchanges that went wrong, by reason; the log lines have the same words.",
+    );
     for frontend in frontends {
         for (reason, count) in lock(&frontend.errors).iter() {
             text.sample(name, &[("frontend", &frontend.name), ("reason", reason)], count);

@@ -52,7 +52,11 @@ impl Registry {
 
     /// The handle of the backend with this name.
     pub fn backend(&self, name: &str) -> Arc<BackendMetrics> {
-        find_or_add(&self.backends, |known| &*known.name == name, || BackendMetrics::new(name))
+        find_or_add(
+            &self.backends,
+            |known| &*known.name == name,
+            || BackendMetrics::new(name),
+        )
     }
 
     /// The handle of the server with this name in a backend.
@@ -125,8 +129,14 @@ mod tests {
         registry.frontend("web").denied();
         registry.frontend("other").denied();
         let text = registry.render();
-        assert!(text.contains("gateway_frontend_denied_requests_total{frontend=\"web\"} 2\n"), "{text}");
-        assert!(text.contains("gateway_frontend_denied_requests_total{frontend=\"other\"} 1\n"), "{text}");
+        assert!(
+            text.contains("gateway_frontend_denied_requests_total{frontend=\"web\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("gateway_frontend_denied_requests_total{frontend=\"other\"} 1\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -148,7 +158,9 @@ mod tests {
             frontend.response(Some(200), Duration::from_millis(3));
             frontend.error("bad-request");
             let backend = registry.backend(name);
-            registry.server(&backend, "s").response(Some(503), Duration::from_secs(2));
+            registry
+                .server(&backend, "s")
+                .response(Some(503), Duration::from_secs(2));
             registry.policy(name, Arc::new(Trapped));
             registry.policy(name, Arc::new(Trapped));
         }
@@ -166,7 +178,10 @@ mod tests {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             }
         }
-        assert!(text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"), "{text}");
+        assert!(
+            text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"),
+            "{text}"
+        );
         assert!(text.contains("frontend=\"two \\\"quoted\\\"\\n\""), "{text}");
     }
 

@@ -46,7 +46,11 @@ pub(super) fn render(text: &mut Text, policies: &[Labelled]) {
     }
 
     let name = "gateway_policy_calls_total";
-    text.family(name, Kind::Counter, "Calls of the component at this place, failed ones included.");
+    text.family(
+        name,
+        Kind::Counter,
+        "Calls of the component at this place, failed ones included.",
+    );
     for (label, sum) in &sums {
         text.sample(name, &[("policy", label)], sum.calls);
     }
@@ -56,7 +60,11 @@ pub(super) fn render(text: &mut Text, policies: &[Labelled]) {
         text.sample(name, &[("policy", label)], sum.instantiations);
     }
     let name = "gateway_policy_failures_total";
-    text.family(name, Kind::Counter, "Calls that failed, by kind; the log lines have the same words.");
+    text.family(
+        name,
+        Kind::Counter,
+        "Calls that failed, by kind; the log lines have the same words.",
+    );
     for (label, sum) in &sums {
         for (kind, count) in &sum.failures {
             text.sample(name, &[("policy", label), ("kind", kind)], count);

@@ -57,19 +57,35 @@ impl ProcessMetrics {
 }
 
 pub(super) fn render(text: &mut Text, process: &ProcessMetrics) {
-    text.family("gateway_build_info", Kind::Gauge, "Always 1; the labels say which gateway this is.");
+    text.family(
+        "gateway_build_info",
+        Kind::Gauge,
+        "Always 1; the labels say which gateway this is.",
+    );
     text.sample("gateway_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
 
     let started = process.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    text.family("gateway_start_time_seconds", Kind::Gauge, "When the process started, in Unix time.");
+    text.family(
+        "gateway_start_time_seconds",
+        Kind::Gauge,
+        "When the process started, in Unix time.",
+    );
     text.sample("gateway_start_time_seconds", &[], started.as_secs_f64());
 
-    text.family("gateway_current_connections", Kind::Gauge, "Client connections open now, over all frontends.");
+    text.family(
+        "gateway_current_connections",
+        Kind::Gauge,
+        "Client connections open now, over all frontends.",
+    );
     text.sample("gateway_current_connections", &[], process.connections());
 
-    let help = "Log lines that are missing: the writer could not keep up (queue-full), or writing failed (write-failed).";
+    let help =
+        "Log lines that are missing: the writer could not keep up (queue-full), or writing failed (write-failed).";
     text.family("gateway_log_lines_dropped_total", Kind::Counter, help);
-    let reasons = [("queue-full", &process.lines_dropped), ("write-failed", &process.lines_lost)];
+    let reasons = [
+        ("queue-full", &process.lines_dropped),
+        ("write-failed", &process.lines_lost),
+    ];
     for (reason, count) in reasons {
         text.sample("gateway_log_lines_dropped_total", &[("reason", reason)], count.get());
     }
