@@ -7,7 +7,7 @@ use super::bindings::exports::gateway::policy::lifecycle;
 use super::component::Component;
 use super::failure::{Failure, FailureKind, PolicyError};
 use super::host::{Host, Slot};
-use super::instance::{ConfigureError, Instance};
+use super::instance::{Instance, SetUpError};
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::state::{Identity, LogBudget};
 use crate::config::{OnFailure, Origin, PluginLimits};
@@ -95,16 +95,21 @@ impl Attachment {
             failures: LogBudget::new(),
         });
         let mut activity = host.activity();
-        let mut instance = Instance::new(host, component, &identity, limits, &mut activity).map_err(failed)?;
-        let description = instance.describe(limits, &mut activity).map_err(failed)?;
-        let configured = instance.configure(&spec.config, limits, &mut activity).map_err(|error| match error {
-            ConfigureError::Failed(failure) => failed(failure),
-            ConfigureError::Refused(refused) => PolicyError::Config {
+        let not_set_up = |error: SetUpError| match error {
+            SetUpError::Failed(failure) => failed(failure),
+            SetUpError::Mistyped(message) => PolicyError::Mistyped {
+                label: label.clone(),
+                message,
+            },
+            SetUpError::Refused(refused) => PolicyError::Config {
                 label: label.clone(),
                 message: one_line(&refused.message),
                 at: refused.at.map(|at| one_line(&at)),
             },
-        })?;
+        };
+        let mut instance = Instance::new(host, component, &identity, limits, &mut activity).map_err(not_set_up)?;
+        let description = instance.describe(limits, &mut activity).map_err(failed)?;
+        let configured = instance.configure(&spec.config, limits, &mut activity).map_err(not_set_up)?;
         let predicates = instance.names(limits, &mut activity).map_err(failed)?;
         check_predicates(component.hooks().predicates, &predicates).map_err(|message| PolicyError::Predicates {
             label: label.clone(),

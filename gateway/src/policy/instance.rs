@@ -31,12 +31,14 @@ pub(super) struct Guests {
     pub(super) connection_filter: Option<connection_filter::Guest>,
 }
 
-/// Why a component was not configured.
-pub(super) enum ConfigureError {
-    /// It said so.
-    Refused(lifecycle::ConfigError),
+/// Why an instance was not set up.
+pub(super) enum SetUpError {
     /// It failed.
     Failed(Failure),
+    /// An export has another type than the contract says.
+    Mistyped(String),
+    /// It refuses the configuration.
+    Refused(lifecycle::ConfigError),
 }
 
 impl Instance {
@@ -47,7 +49,7 @@ impl Instance {
         identity: &Arc<Identity>,
         limits: PluginLimits,
         activity: &mut Activity,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, SetUpError> {
         let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
         let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), memory);
         let mut store = Store::new(host.engine(), state);
@@ -60,14 +62,11 @@ impl Instance {
         activity.begin();
         let made = component.pre.instantiate(&mut store);
         activity.end();
-        let failed = |store: &Store<State>, error: &wasmtime::Error| {
-            failure(store.data(), error, FailureKind::Instantiate, "instantiate")
-        };
-        let instance = made.map_err(|error| failed(&store, &error))?;
-        match component.exports.load(&mut store, &instance) {
-            Ok(guests) => Ok(Self { store, guests }),
-            Err(error) => Err(failed(&store, &error)),
-        }
+        let instance = made.map_err(|error| {
+            SetUpError::Failed(failure(store.data(), &error, FailureKind::Instantiate, "instantiate"))
+        })?;
+        let guests = component.exports.load(&mut store, &instance).map_err(SetUpError::Mistyped)?;
+        Ok(Self { store, guests })
     }
 
     /// Hands the configuration over; answers the needs that follow from it.
@@ -76,13 +75,13 @@ impl Instance {
         config: &str,
         limits: PluginLimits,
         activity: &mut Activity,
-    ) -> Result<lifecycle::Needs, ConfigureError> {
+    ) -> Result<lifecycle::Needs, SetUpError> {
         let Self { store, guests } = self;
         let answer = setup_call(store, limits, activity, |store| guests.lifecycle.call_configure(store, config));
         match answer {
             Ok(Ok(needs)) => Ok(needs),
-            Ok(Err(refused)) => Err(ConfigureError::Refused(refused)),
-            Err(error) => Err(ConfigureError::Failed(failure(
+            Ok(Err(refused)) => Err(SetUpError::Refused(refused)),
+            Err(error) => Err(SetUpError::Failed(failure(
                 store.data(),
                 &error,
                 FailureKind::Configure,
@@ -114,22 +113,26 @@ impl Instance {
 }
 
 impl Exports {
-    fn load(&self, store: &mut Store<State>, instance: &wasmtime::component::Instance) -> wasmtime::Result<Guests> {
-        macro_rules! load {
-            ($hook:expr) => {
+    /// Finds the exports in an instance, and checks their types.
+    fn load(&self, store: &mut Store<State>, instance: &wasmtime::component::Instance) -> Result<Guests, String> {
+        let mistyped = |export: &'static str| {
+            move |e: wasmtime::Error| format!("the export `{export}` is not as the contract says: {e:#}")
+        };
+        macro_rules! hook {
+            ($name:literal, $hook:expr) => {
                 match $hook {
-                    Some(hook) => Some(hook.load(&mut *store, instance)?),
+                    Some(hook) => Some(hook.load(&mut *store, instance).map_err(mistyped($name))?),
                     None => None,
                 }
             };
         }
         Ok(Guests {
-            lifecycle: self.lifecycle.load(&mut *store, instance)?,
-            predicates: load!(&self.predicates),
-            limiter: load!(&self.limiter),
-            request_filter: load!(&self.request_filter),
-            response_filter: load!(&self.response_filter),
-            connection_filter: load!(&self.connection_filter),
+            lifecycle: self.lifecycle.load(&mut *store, instance).map_err(mistyped("lifecycle"))?,
+            predicates: hook!("predicates", &self.predicates),
+            limiter: hook!("limiter", &self.limiter),
+            request_filter: hook!("request-filter", &self.request_filter),
+            response_filter: hook!("response-filter", &self.response_filter),
+            connection_filter: hook!("connection-filter", &self.connection_filter),
         })
     }
 }

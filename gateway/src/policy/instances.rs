@@ -12,7 +12,7 @@ use super::edits::{self, Edits};
 use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply};
 use super::failure::{Failure, FailureKind};
 use super::host::Host;
-use super::instance::{ConfigureError, Guests, Instance, failure};
+use super::instance::{Guests, Instance, SetUpError, failure};
 use super::needs::{Attribute, Facts, Needs};
 use super::state::{Phase, State};
 use super::ticker::Activity;
@@ -282,11 +282,15 @@ impl Instances {
             limits,
             ..
         } = attachment;
-        let mut instance = Instance::new(&self.host, component, identity, *limits, &mut self.activity)?;
-        let needs = instance.configure(&attachment.config, *limits, &mut self.activity).map_err(|error| match error {
-            ConfigureError::Failed(failure) => failure,
-            ConfigureError::Refused(refused) => unlike_the_first(format!("refuses its configuration: {}", refused.message)),
-        })?;
+        let not_set_up = |error| match error {
+            SetUpError::Failed(failure) => failure,
+            SetUpError::Mistyped(message) => unlike_the_first(message),
+            SetUpError::Refused(refused) => unlike_the_first(format!("refuses its configuration: {}", refused.message)),
+        };
+        let activity = &mut self.activity;
+        let made = Instance::new(&self.host, component, identity, *limits, activity);
+        let mut instance = made.map_err(not_set_up)?;
+        let needs = instance.configure(&attachment.config, *limits, activity).map_err(not_set_up)?;
         if attachment.configured != needs {
             return Err(unlike_the_first("asks for other attributes than before".to_owned()));
         }

@@ -28,6 +28,13 @@ mod needs;
 mod state;
 mod ticker;
 
+#[cfg(test)]
+#[allow(clippy::expect_used)]
+mod guests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;
+
 pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
 pub use component::Component;
 pub use exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
