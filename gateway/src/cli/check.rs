@@ -59,7 +59,9 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
     };
     // A line that nobody reads to its end is cut down to the places themselves.
     let context = if errors.longest_line() > LONGEST_LINE { 0 } else { 1 };
-    let handler = GraphicalReportHandler::new_themed(theme).with_wrap_lines(false).with_context_lines(context);
+    let handler = GraphicalReportHandler::new_themed(theme)
+        .with_wrap_lines(false)
+        .with_context_lines(context);
     let mut handler = handler.with_width(WIDTH);
     if style == Style::Plain {
         handler = handler.without_syntax_highlighting();
@@ -80,7 +82,9 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
 pub fn json(file: &str, errors: Option<&ConfigErrors>) -> String {
     let report = Report {
         ok: errors.is_none(),
-        errors: errors.map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect()).unwrap_or_default(),
+        errors: errors
+            .map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect())
+            .unwrap_or_default(),
     };
     // Strings and numbers alone: nothing here can fail to be written.
     let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();

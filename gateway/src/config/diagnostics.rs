@@ -72,7 +72,10 @@ impl ConfigErrors {
         let more = errors.len().saturating_sub(MAX_ERRORS);
         errors.truncate(MAX_ERRORS);
         if more > 0 {
-            errors.push(ConfigError::new(Code::Syntax, format!("and {more} more; only the first {MAX_ERRORS} are shown")));
+            errors.push(ConfigError::new(
+                Code::Syntax,
+                format!("and {more} more; only the first {MAX_ERRORS} are shown"),
+            ));
         }
         Self {
             source: NamedSource::new(name, text.to_owned()),

@@ -2,7 +2,10 @@
 
 /// An example of the node.
 pub(super) fn of(node: &str) -> Option<&'static str> {
-    EXAMPLES.iter().find(|(name, _)| *name == node).map(|(_, example)| *example)
+    EXAMPLES
+        .iter()
+        .find(|(name, _)| *name == node)
+        .map(|(_, example)| *example)
 }
 
 /// Nodes and an example each; a test asks the reference to show every one of them in use.
@@ -15,18 +18,33 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("rate-limit-table", r#"rate-limit-table entries=1000000"#),
     ("drain-timeout", r#"drain-timeout "30s""#),
     ("stats", r#"stats { bind "127.0.0.1:8404" }"#),
-    ("defaults", r#"defaults { timeout connect="5s" client="30s" server="30s" }"#),
+    (
+        "defaults",
+        r#"defaults { timeout connect="5s" client="30s" server="30s" }"#,
+    ),
     ("mode", r#"mode "tcp""#),
-    ("timeout", r#"timeout connect="5s" client="30s" server="30s", those of them that belong here"#),
+    (
+        "timeout",
+        r#"timeout connect="5s" client="30s" server="30s", those of them that belong here"#,
+    ),
     ("access-log", r#"access-log skip-null"#),
-    ("request-limits", r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#),
+    (
+        "request-limits",
+        r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#,
+    ),
     ("balance", r#"balance "leastconn""#),
     ("pool", r#"pool max-idle=64 idle-timeout="30s""#),
-    ("frontend", r#"frontend "web" { bind "127.0.0.1:8080"; default-backend "app" }"#),
+    (
+        "frontend",
+        r#"frontend "web" { bind "127.0.0.1:8080"; default-backend "app" }"#,
+    ),
     ("bind", r#"bind "127.0.0.1:8080""#),
     ("tls", r#"tls cert="bundle.pem" key="key.pem""#),
     ("acl", r#"acl "is-api" { path-prefix "/api/" }"#),
-    ("limit", r#"limit "per-ip" in a frontend, or limit cpu="10ms" memory="16MiB" in a plugin"#),
+    (
+        "limit",
+        r#"limit "per-ip" in a frontend, or limit cpu="10ms" memory="16MiB" in a plugin"#,
+    ),
     ("deny", r#"deny status=403 if="is-internal""#),
     ("use-backend", r#"use-backend "api" if="is-api""#),
     ("default-backend", r#"default-backend "app""#),
@@ -44,7 +62,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("check", r#"check "tcp" interval="2s""#),
     ("send", r#"send "GET" "/health""#),
     ("expect", r#"expect status=200, or expect body-contains="ready""#),
-    ("rate-limit", r#"rate-limit "per-ip" { key "client-ip"; allow "100/s" }"#),
+    (
+        "rate-limit",
+        r#"rate-limit "per-ip" { key "client-ip"; allow "100/s" }"#,
+    ),
     ("key", r#"key "client-ip""#),
     ("allow", r#"allow "100/s" burst=200"#),
     ("plugin", r#"plugin "geo" "geo.wasm" { on-failure "deny" status=503 }"#),

@@ -4,6 +4,8 @@
 //! argument; with several, the array of them; with properties or a block, an object of both. Nodes of one name become an
 //! array, in order. A block of nodes all called `-` is an array too: the way to write one of a single element.
 
+use std::collections::HashSet;
+
 use kdl::{KdlDocument, KdlNode, KdlValue};
 use serde_json::{Map, Number, Value};
 
@@ -20,15 +22,15 @@ pub(super) fn object(ctx: &Context<'_>, document: &KdlDocument) -> Option<Value>
 fn members(ctx: &Context<'_>, document: &KdlDocument, map: &mut Map<String, Value>) -> bool {
     let mut well = true;
     // Which keys are arrays of repeated nodes, as opposed to one node whose value is an array.
-    let mut repeated = std::collections::HashSet::new();
-    let properties: Vec<String> = map.keys().cloned().collect();
+    let mut repeated = HashSet::new();
+    let properties: HashSet<String> = map.keys().cloned().collect();
     for node in document.nodes() {
         let name = node.name().value();
         let Some(value) = value(ctx, node) else {
             well = false;
             continue;
         };
-        if properties.iter().any(|key| key == name) {
+        if properties.contains(name) {
             let error = ConfigError::new(Code::Duplicate, format!("`{}` is a property and a node", clip(name)));
             let error = error.label(node.name().span(), "the property of the same name is meant too");
             ctx.report(error.help("in JSON both become the same key: one of them has to go"));
@@ -67,14 +69,24 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<Value> {
         if properties.insert(key.value().to_owned(), scalar).is_some() {
             let mut earlier = node.entries()[..i].iter().filter_map(|entry| entry.name());
             if let Some(first) = earlier.find(|first| first.value() == key.value()) {
-                ctx.report(said_twice(&format!("`{}=`", clip(key.value())), first.span(), key.span()));
+                ctx.report(said_twice(
+                    &format!("`{}=`", clip(key.value())),
+                    first.span(),
+                    key.span(),
+                ));
             }
             well = false;
         }
     }
     let block = node.children();
     if !arguments.is_empty() && (block.is_some() || !properties.is_empty()) {
-        let error = ConfigError::new(Code::Value, format!("`{}` mixes arguments with properties or a block", clip(node.name().value())));
+        let error = ConfigError::new(
+            Code::Value,
+            format!(
+                "`{}` mixes arguments with properties or a block",
+                clip(node.name().value())
+            ),
+        );
         let error = error.label(node.name().span(), "has no one meaning in JSON");
         ctx.report(error.help("give the argument a name: write it as a property"));
         return None;

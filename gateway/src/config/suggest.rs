@@ -24,7 +24,11 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// As a help line, or `otherwise` when nothing is near.
-pub(super) fn did_you_mean<'a>(word: &str, candidates: &[&'a str], otherwise: impl FnOnce() -> Option<String>) -> Option<String> {
+pub(super) fn did_you_mean<'a>(
+    word: &str,
+    candidates: &[&'a str],
+    otherwise: impl FnOnce() -> Option<String>,
+) -> Option<String> {
     match nearest(word, candidates.iter().copied()) {
         Some(candidate) => Some(format!("did you mean `{candidate}`?")),
         None => otherwise(),

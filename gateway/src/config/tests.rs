@@ -19,7 +19,9 @@ fn web(lines: &str) -> Config {
 }
 
 fn web_text(lines: &str) -> String {
-    format!("frontend \"web\" {{\n bind \"127.0.0.1:0\"\n default-backend \"app\"\n {lines}\n}}\nbackend \"app\" {{ server \"a\" \"echo\" }}")
+    format!(
+        "frontend \"web\" {{\n bind \"127.0.0.1:0\"\n default-backend \"app\"\n {lines}\n}}\nbackend \"app\" {{ server \"a\" \"echo\" }}"
+    )
 }
 
 /// What is said of a faulty configuration.
@@ -29,7 +31,9 @@ fn faults(text: &str) -> String {
 
 fn acl(lines: &str) -> serde_json::Value {
     let config = web(&format!("acl \"a\" {{ {lines} }}\ndeny if=\"a\""));
-    let AclTest::Match(test) = &config.frontends[0].acls[0].test else { panic!("not a match") };
+    let AclTest::Match(test) = &config.frontends[0].acls[0].test else {
+        panic!("not a match")
+    };
     serde_json::to_value(test).unwrap()
 }
 
@@ -43,7 +47,10 @@ fn condition(text: &str) -> Condition {
 /// The fenced KDL blocks of the reference.
 fn reference_blocks() -> Vec<String> {
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/config.md")).unwrap();
-    let blocks = text.split("```kdl\n").skip(1).map(|rest| rest.split("```").next().unwrap().to_owned());
+    let blocks = text
+        .split("```kdl\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned());
     blocks.collect()
 }
 
@@ -79,7 +86,9 @@ fn every_example_of_the_reference_is_valid() {
 fn every_node_has_an_example_in_the_reference() {
     let text = reference_blocks().concat();
     for (node, _) in examples::EXAMPLES {
-        let there = text.split(|c: char| c.is_whitespace() || "{;".contains(c)).any(|word| word == *node);
+        let there = text
+            .split(|c: char| c.is_whitespace() || "{;".contains(c))
+            .any(|word| word == *node);
         assert!(there, "no example of `{node}`");
     }
 }
@@ -115,7 +124,9 @@ fn a_section_takes_the_defaults_it_names_and_overrides_them_one_by_one() {
         frontend "c" { bind "127.0.0.1:0"; forwarded-for "off"; default-backend "y" }
         "#,
     );
-    let [a, b, c] = &config.frontends[..] else { panic!("three frontends") };
+    let [a, b, c] = &config.frontends[..] else {
+        panic!("three frontends")
+    };
     assert_eq!(a.timeouts.client, Duration::from_secs(7));
     assert_eq!(a.timeouts.http_request, Duration::from_secs(2));
     assert!(a.forwarded_for && !b.forwarded_for && !c.forwarded_for);
@@ -138,11 +149,20 @@ fn relative_paths_start_at_the_configuration() {
         plugin "p" "plugins/p.wasm" { on-failure "skip" }
         "#,
     );
-    assert_eq!(config.process.log.target, LogTarget::File("/etc/gateway/./gateway.log".into()));
+    assert_eq!(
+        config.process.log.target,
+        LogTarget::File("/etc/gateway/./gateway.log".into())
+    );
     let tls = config.frontends[0].binds[0].tls.clone().unwrap();
-    assert_eq!((tls.cert, tls.key), ("/etc/gateway/certs/a.pem".into(), Some("/keys/a.key".into())));
+    assert_eq!(
+        (tls.cert, tls.key),
+        ("/etc/gateway/certs/a.pem".into(), Some("/keys/a.key".into()))
+    );
     assert_eq!(config.plugins[0].path, Path::new("/etc/gateway/plugins/p.wasm"));
-    assert_eq!((&*config.plugins[0].origin.file, config.plugins[0].origin.line), ("test.kdl", 9));
+    assert_eq!(
+        (&*config.plugins[0].origin.file, config.plugins[0].origin.line),
+        ("test.kdl", 9)
+    );
 }
 
 #[test]
@@ -170,10 +190,17 @@ fn nodes_of_an_acl_have_all_to_hold_and_one_of_their_values() {
 
 #[test]
 fn tls_predicates_are_for_frontends_with_tls() {
-    let text = web_text("bind \"127.0.0.1:0\" { tls cert=\"a.pem\" }; acl \"a\" { tls; sni \"*.example.net\" }; deny if=\"a\"");
+    let text = web_text(
+        "bind \"127.0.0.1:0\" { tls cert=\"a.pem\" }; acl \"a\" { tls; sni \"*.example.net\" }; deny if=\"a\"",
+    );
     let config = config(&text);
-    let AclTest::Match(test) = &config.frontends[0].acls[0].test else { panic!("not a match") };
-    assert_eq!(serde_json::to_value(test).unwrap(), json!({"all": ["tls", {"sni": ["*.example.net"]}]}));
+    let AclTest::Match(test) = &config.frontends[0].acls[0].test else {
+        panic!("not a match")
+    };
+    assert_eq!(
+        serde_json::to_value(test).unwrap(),
+        json!({"all": ["tls", {"sni": ["*.example.net"]}]})
+    );
 }
 
 #[test]
@@ -182,14 +209,20 @@ fn or_binds_weaker_than_and_and_that_weaker_than_not() {
     assert_eq!(condition("a"), a);
     assert_eq!(
         condition("a or not b and c"),
-        Condition::Or(vec![a.clone(), Condition::And(vec![Condition::Not(Box::new(b.clone())), c.clone()])])
+        Condition::Or(vec![
+            a.clone(),
+            Condition::And(vec![Condition::Not(Box::new(b.clone())), c.clone()])
+        ])
     );
     assert_eq!(
         condition("(a or b)and(c)"),
         Condition::And(vec![Condition::Or(vec![a.clone(), b.clone()]), c.clone()])
     );
     assert_eq!(condition("not not a"), a);
-    assert_eq!(condition("not (a and b)"), Condition::Not(Box::new(Condition::And(vec![a, b]))));
+    assert_eq!(
+        condition("not (a and b)"),
+        Condition::Not(Box::new(Condition::And(vec![a, b])))
+    );
 }
 
 #[test]
@@ -202,8 +235,7 @@ fn unless_is_if_not() {
 
 #[test]
 fn edits_are_what_the_component_reads() {
-    let config = web(
-        r##"
+    let config = web(r##"
         request {
             set-header "X-A" "1"
             add-header "x-b" ""
@@ -212,8 +244,7 @@ fn edits_are_what_the_component_reads() {
             rewrite-path prefix="/old/" to="/new/"
         }
         response { rewrite-location regex="^http:" to="https:" }
-        "##,
-    );
+        "##);
     assert_eq!(
         serde_json::to_value(&config.frontends[0].request_edits).unwrap(),
         json!([
@@ -260,7 +291,9 @@ fn a_check_is_read() {
     );
     let check = config.backends[0].check.clone().unwrap();
     assert_eq!((check.rise, check.fall, check.timeout), (2, 3, Duration::from_secs(1)));
-    let CheckKind::Http(http) = check.kind else { panic!("not over http") };
+    let CheckKind::Http(http) = check.kind else {
+        panic!("not over http")
+    };
     assert_eq!((&*http.method, &*http.uri), ("HEAD", "/health?full=1"));
     assert_eq!(http.host.as_deref(), Some("app.example:8080"));
     assert_eq!(http.status, [(204, 204), (300, 399)]);
@@ -294,7 +327,13 @@ fn a_plugin_gets_its_block_as_json() {
     let plugin = &config.plugins[0];
     assert_eq!(plugin.sha256.unwrap()[31], 0xff);
     assert_eq!(plugin.grants, [Grant::Log, Grant::Buckets]);
-    assert_eq!(plugin.limits, PluginLimits { cpu: Duration::from_millis(5), memory: 1 << 20 });
+    assert_eq!(
+        plugin.limits,
+        PluginLimits {
+            cpu: Duration::from_millis(5),
+            memory: 1 << 20
+        }
+    );
     assert_eq!(plugin.on_failure, Some(OnFailure::Deny(503)));
     let json: serde_json::Value = serde_json::from_str(&plugin.config).unwrap();
     assert_eq!(
@@ -316,7 +355,15 @@ fn a_plugin_gets_its_block_as_json() {
 
 #[test]
 fn more_acls_than_the_component_answers_are_refused() {
-    let acls = |n: usize| (0..n).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}; deny if=\"a{i}\"\n")).collect::<String>();
+    let plugin = "\nplugin \"p\" \"p.wasm\" { on-failure \"skip\" }";
+    let asked = |i| format!("acl \"a{i}\" {{ plugin \"p\" }}; deny if=\"a{i}\"\n");
+    let by_plugin = (0..=MAX_ACLS).map(asked).collect::<String>();
+    assert!(faults(&(web_text(&by_plugin) + plugin)).contains("at most 256 acls"));
+    let acls = |n: usize| {
+        (0..n)
+            .map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}; deny if=\"a{i}\"\n"))
+            .collect::<String>()
+    };
     web(&acls(MAX_ACLS));
     assert!(faults(&web_text(&acls(MAX_ACLS + 1))).contains("at most 256 acls"));
 }
@@ -326,7 +373,10 @@ fn faults_are_in_the_order_of_the_text_and_bounded() {
     let text = (0..1_000).map(|i| format!("nonsense{i}\n")).collect::<String>();
     let errors = parse("test.kdl", &text, Path::new("")).unwrap_err();
     assert_eq!(errors.iter().len(), diagnostics::MAX_ERRORS + 1);
-    let offsets: Vec<usize> = errors.iter().filter_map(|error| Some(error.places().first()?.span.offset())).collect();
+    let offsets: Vec<usize> = errors
+        .iter()
+        .filter_map(|error| Some(error.places().first()?.span.offset()))
+        .collect();
     assert!(offsets.is_sorted());
 }
 
@@ -344,6 +394,51 @@ fn a_hundred_thousand_servers_are_read() {
         servers.collect::<String>()
     );
     assert_eq!(config(&text).backends[0].servers.len(), 100_000);
+}
+
+/// Each of these took time in the square of its size at first, or would.
+#[test]
+fn long_lists_are_read_in_time_that_grows_with_them() {
+    let many = |one: &dyn Fn(usize) -> String| (0..20_000).map(one).collect::<String>();
+    let texts = [
+        web_text(&format!(
+            "acl \"a\" {{ path {} }}; deny if=\"a\"",
+            many(&|i| format!("\"/{i}\" "))
+        )),
+        web_text(&format!("deny {}", many(&|i| format!("p{i}=1 ")))),
+        web_text(&format!("deny {}", many(&|_| "x ".to_owned()))),
+        web_text(&many(&|i| format!("use-backend \"b{i}\" if=\"x\"\n"))),
+        web_text(&many(&|i| format!("limit \"r{i}\"\n")))
+            + &many(&|i| format!("\nrate-limit \"r{i}\" {{ allow \"1/s\" }}")),
+        web_text(&format!(
+            "request {{ {} }}",
+            many(&|i| format!("set-header \"x-{i}\" \"1\"\n"))
+        )),
+        many(&|i| format!("frontend \"f{i}\" from=\"d{i}\" {{ bind \"127.0.0.1:0\" }}\n")),
+        many(&|i| format!("backend \"b\" {{ server \"s\" \"nowhere{i}\" }}\n")),
+        format!(
+            "plugin \"p\" \"p\" {{ config {{ a {{ {} }} }} }}",
+            many(&|i| format!("k{i} 1\n"))
+        ),
+        format!(
+            "plugin \"p\" \"p\" {{ config {{ a {} }} }}",
+            many(&|i| format!("k{i}=1 "))
+        ),
+        many(&|_| "}".to_owned()),
+        many(&|_| "\"\"\"\n".to_owned()),
+        many(&|_| "#\"\"\"\n".to_owned()),
+        many(&|_| "a\\\n".to_owned()),
+    ];
+    for text in texts {
+        let start = std::time::Instant::now();
+        let _ = parse("test.kdl", &text, Path::new(""));
+        assert!(
+            start.elapsed() < Duration::from_secs(20),
+            "{:?} for {}",
+            start.elapsed(),
+            &text[..200]
+        );
+    }
 }
 
 /// Configurations with everything in them, to be broken.
@@ -377,9 +472,45 @@ impl Change {
 
 fn change() -> impl Strategy<Value = Change> {
     let pieces = prop::sample::select(vec![
-        "", "\"", "{", "}", "(", ")", "=", ";", "\n", " ", "\\", "#", "/-", "/*", "*/", "0", "-1", "99999999999999999999",
-        "1.5", "#null", "#true", "\"\"", "\"x\"", "\"0s\"", "\"é\"", "\u{0}", "\u{202e}", "a=1 ", "not ", "and ", "if=\"((\"",
-        "server \"s\" \"::\"\n", "mode \"tcp\"\n", "from=\"x\"", "$", "${", "config { - 1; - 2 }", "regex=\"(((\"", "r\"x\"",
+        "",
+        "\"",
+        "{",
+        "}",
+        "(",
+        ")",
+        "=",
+        ";",
+        "\n",
+        " ",
+        "\\",
+        "#",
+        "/-",
+        "/*",
+        "*/",
+        "0",
+        "-1",
+        "99999999999999999999",
+        "1.5",
+        "#null",
+        "#true",
+        "\"\"",
+        "\"x\"",
+        "\"0s\"",
+        "\"é\"",
+        "\u{0}",
+        "\u{202e}",
+        "a=1 ",
+        "not ",
+        "and ",
+        "if=\"((\"",
+        "server \"s\" \"::\"\n",
+        "mode \"tcp\"\n",
+        "from=\"x\"",
+        "$",
+        "${",
+        "config { - 1; - 2 }",
+        "regex=\"(((\"",
+        "r\"x\"",
     ]);
     let come = prop_oneof![pieces.prop_map(str::to_owned), ".{0,8}"];
     (0..1000_usize, 0..12_usize, come).prop_map(|(at, gone, come)| Change { at, gone, come })
@@ -392,7 +523,10 @@ fn try_text(text: &str) {
         for error in errors.iter() {
             for place in error.places() {
                 let end = place.span.offset() + place.span.len();
-                assert!(text.get(place.span.offset()..end).is_some(), "{error}: {place:?} in {text:?}");
+                assert!(
+                    text.get(place.span.offset()..end).is_some(),
+                    "{error}: {place:?} in {text:?}"
+                );
             }
             let mut drawn = String::new();
             let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::unicode_nocolor());

@@ -16,7 +16,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, UnitError> {
     let Some((_, micros)) = micros else {
         return Err(unknown_unit(unit, "duration", DURATION_HELP));
     };
-    let micros = number.checked_mul(*micros).ok_or_else(|| too_large(text, DURATION_HELP))?;
+    let micros = number
+        .checked_mul(*micros)
+        .ok_or_else(|| too_large(text, DURATION_HELP))?;
     Ok(Duration::from_micros(micros))
 }
 
@@ -58,7 +60,10 @@ pub(super) fn rate(text: &str) -> Result<(u64, Duration), UnitError> {
 /// How a duration is written, the shortest way that loses nothing.
 pub(super) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
-    let fits = DURATION_UNITS.iter().rev().find(|(_, unit)| micros >= u128::from(*unit) && micros.is_multiple_of(u128::from(*unit)));
+    let fits = DURATION_UNITS
+        .iter()
+        .rev()
+        .find(|(_, unit)| micros >= u128::from(*unit) && micros.is_multiple_of(u128::from(*unit)));
     match fits {
         Some((name, unit)) => format!("{}{name}", micros / u128::from(*unit)),
         None => format!("{micros}us"),
@@ -67,7 +72,10 @@ pub(super) fn show_duration(duration: Duration) -> String {
 
 /// How a size is written, likewise.
 pub(super) fn show_size(bytes: u64) -> String {
-    let fits = SIZE_UNITS.iter().rev().find(|(name, unit)| binary(name) && bytes >= *unit && bytes.is_multiple_of(*unit));
+    let fits = SIZE_UNITS
+        .iter()
+        .rev()
+        .find(|(name, unit)| binary(name) && bytes >= *unit && bytes.is_multiple_of(*unit));
     match fits {
         Some((name, unit)) => format!("{}{name}", bytes / unit),
         None => format!("{bytes}B"),
@@ -148,8 +156,10 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("GiB", 1 << 30),
 ];
 
-pub(super) const DURATION_HELP: &str = "write a whole number and one of the units us, ms, s, m, h or d, as \"500ms\" or \"30s\"";
-pub(super) const SIZE_HELP: &str = "write a whole number and one of the units B, KiB, MiB, GiB, kB, MB or GB, as \"16KiB\"";
+pub(super) const DURATION_HELP: &str =
+    "write a whole number and one of the units us, ms, s, m, h or d, as \"500ms\" or \"30s\"";
+pub(super) const SIZE_HELP: &str =
+    "write a whole number and one of the units B, KiB, MiB, GiB, kB, MB or GB, as \"16KiB\"";
 pub(super) const RATE_HELP: &str = "write how many in what time, as \"100/s\", \"20/m\" or \"5/10s\"";
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ fn faults_of(path: &Path) -> ConfigErrors {
 }
 
 fn invalid_configurations() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "kdl"));
     paths.sort();
     paths
@@ -42,23 +45,39 @@ fn every_invalid_configuration_gets_its_diagnostics() {
             different.push(format!("── {} says now:\n{said}", path.display()));
         }
     }
-    assert!(different.is_empty(), "{}\nwrite them with GATEWAY_BLESS=1", different.join("\n"));
+    assert!(
+        different.is_empty(),
+        "{}\nwrite them with GATEWAY_BLESS=1",
+        different.join("\n")
+    );
 }
 
 #[test]
 fn the_folder_has_pairs_and_every_kind_of_fault() {
     let mut kinds = BTreeSet::new();
     for path in invalid_configurations() {
-        assert!(path.with_extension("stderr").exists(), "{} has no .stderr", path.display());
+        assert!(
+            path.with_extension("stderr").exists(),
+            "{} has no .stderr",
+            path.display()
+        );
         kinds.extend(faults_of(&path).iter().map(|error| error.kind().as_str()));
     }
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
-        let other = path.with_extension(if path.extension().unwrap() == "kdl" { "stderr" } else { "kdl" });
+        let other = path.with_extension(if path.extension().unwrap() == "kdl" {
+            "stderr"
+        } else {
+            "kdl"
+        });
         assert!(other.exists(), "{} has no {}", path.display(), other.display());
     }
     // Files that cannot be read have a test of their own.
-    let all = Code::ALL.into_iter().filter(|code| *code != Code::Io).map(Code::as_str).collect();
+    let all = Code::ALL
+        .into_iter()
+        .filter(|code| *code != Code::Io)
+        .map(Code::as_str)
+        .collect();
     assert_eq!(kinds, all);
 }
 
@@ -72,7 +91,11 @@ fn every_fault_but_of_the_file_points_somewhere() {
             assert!(error.advice().is_some(), "{}: {error} has no help", path.display());
             for place in error.places() {
                 let end = place.span.offset() + place.span.len();
-                assert!(source.get(place.span.offset()..end).is_some(), "{}: {error}: {place:?}", path.display());
+                assert!(
+                    source.get(place.span.offset()..end).is_some(),
+                    "{}: {error}: {place:?}",
+                    path.display()
+                );
             }
         }
     }

@@ -50,11 +50,7 @@ pub(super) fn acl<'a>(scope: &Scope<'_>, setting: Setting, mut node: Node<'a>) -
             origin,
         })
     };
-    ReadAcl {
-        span,
-        name,
-        acl: acl(),
-    }
+    ReadAcl { span, name, acl: acl() }
 }
 
 fn check_name(node: &Node<'_>, name: &At<&str>) -> bool {
@@ -72,7 +68,11 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>) -> Option<Acl
     if plugins.is_empty() {
         return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all)));
     }
-    let test = plugins.into_iter().map(|node| by_plugin(scope, setting, node)).next_back().flatten();
+    let test = plugins
+        .into_iter()
+        .map(|node| by_plugin(scope, setting, node))
+        .next_back()
+        .flatten();
     let mut alone = true;
     for other in block.any(PREDICATES).iter().chain(&block.many("plugin")) {
         let error = ConfigError::new(Code::Conflict, "`plugin` stands alone in its acl");
@@ -153,8 +153,15 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
 fn nested(setting: Setting, node: &mut Node<'_>, depth: usize) -> Option<Match> {
     let kind = node.name();
     if depth == 0 {
-        let error = ConfigError::new(Code::Value, format!("blocks of an acl are nested more than {MAX_DEPTH} deep"));
-        node.fail(error.label(node.span(), "one too many").help("name a part of it with an acl of its own"));
+        let error = ConfigError::new(
+            Code::Value,
+            format!("blocks of an acl are nested more than {MAX_DEPTH} deep"),
+        );
+        node.fail(
+            error
+                .label(node.span(), "one too many")
+                .help("name a part of it with an acl of its own"),
+        );
         node.raw();
         return None;
     }
@@ -162,7 +169,11 @@ fn nested(setting: Setting, node: &mut Node<'_>, depth: usize) -> Option<Match> 
     let inner = matches(setting, block, depth - 1)?;
     if kind != "not" && inner.len() == 1 {
         let error = ConfigError::new(Code::Inert, format!("`{kind}` does nothing around one node"));
-        node.fail(error.label(node.span(), "has one node in it").help("write that node without it"));
+        node.fail(
+            error
+                .label(node.span(), "has one node in it")
+                .help("write that node without it"),
+        );
     }
     Some(match kind {
         "not" => Match::Not(Box::new(one_or_all(inner))),
@@ -192,8 +203,12 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
             tests.push((key, value));
         }
     }
-    let places: Vec<SourceSpan> =
-        exact.first().map(Value::span).into_iter().chain(tests.iter().map(|(_, value)| value.span())).collect();
+    let places: Vec<SourceSpan> = exact
+        .first()
+        .map(Value::span)
+        .into_iter()
+        .chain(tests.iter().map(|(_, value)| value.span()))
+        .collect();
     if let [first, second, ..] = places[..] {
         let error = ConfigError::new(Code::Conflict, format!("`{}` tests its value in two ways", node.name()));
         let error = error.label(second, "this").label(first, "and this");
@@ -202,7 +217,9 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
     }
     let value = match tests.pop() {
         None if exact.is_empty() => None,
-        None => Some(Text::Exact(distinct(exact, |value| value.any_text().map(str::to_owned))?)),
+        None => Some(Text::Exact(distinct(exact, |value| {
+            value.any_text().map(str::to_owned)
+        })?)),
         Some(("regex", value)) => Some(Text::Regex(vec![pattern(&value)?])),
         Some(("prefix", value)) => Some(Text::Prefix(vec![value.text()?.to_owned()])),
         Some((_, value)) => Some(Text::Suffix(vec![value.text()?.to_owned()])),
@@ -236,9 +253,15 @@ fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> O
             continue;
         };
         // Quadratic, so only where that is nothing: longer lists come from machines.
-        let again = if list.len() < MAX_COMPARED { list.iter().find(|first| first.value == read) } else { None };
+        let again = if list.len() < MAX_COMPARED {
+            list.iter().find(|first| first.value == read)
+        } else {
+            None
+        };
         if let Some(first) = again {
-            value.context().report(said_twice("this value", first.span, value.span()));
+            value
+                .context()
+                .report(said_twice("this value", first.span, value.span()));
         }
         list.push(value.at(read));
     }
@@ -248,7 +271,11 @@ fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> O
 fn path(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     if !text.starts_with('/') {
-        return value.fail("a path begins with `/`", "this does not", format!("write \"/{}\"", clip(text)));
+        return value.fail(
+            "a path begins with `/`",
+            "this does not",
+            format!("write \"/{}\"", clip(text)),
+        );
     }
     path_end(value)
 }
@@ -256,7 +283,11 @@ fn path(value: &Value<'_>) -> Option<String> {
 fn path_end(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     if text.contains('?') {
-        return value.fail("the path ends before the `?`", "never part of a path", "write the query with `query`");
+        return value.fail(
+            "the path ends before the `?`",
+            "never part of a path",
+            "write the query with `query`",
+        );
     }
     if text.chars().any(|c| c == '#' || c.is_whitespace() || c.is_control()) {
         let help = "paths are compared as they are sent, so write it percent-encoded, as %20";
@@ -291,7 +322,11 @@ fn host(value: &Value<'_>) -> Option<String> {
         return value.fail("a host is compared without its port", label, help);
     }
     if !name.is_ascii() {
-        return value.fail("a host name is ASCII", "is not", "write it in punycode, as \"xn--bcher-kva.example\"");
+        return value.fail(
+            "a host name is ASCII",
+            "is not",
+            "write it in punycode, as \"xn--bcher-kva.example\"",
+        );
     }
     let valid = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte) || (is_v6 && b"[]:".contains(&byte));
     if name.is_empty() || name.starts_with('.') || name.ends_with('.') || !name.bytes().all(valid) {
@@ -305,12 +340,20 @@ fn method(value: &Value<'_>) -> Option<String> {
     let upper = method.to_ascii_uppercase();
     if upper != method && METHODS.contains(&upper.as_str()) {
         let help = format!("write {upper:?}");
-        return value.fail("methods are compared with their case", format!("nobody sends {method:?}"), help);
+        return value.fail(
+            "methods are compared with their case",
+            format!("nobody sends {method:?}"),
+            help,
+        );
     }
     if upper == method && !METHODS.contains(&method.as_str()) {
         // Unknown methods are fine unless they look like a slip.
         if let Some(near) = suggest::nearest(&method, METHODS.iter().copied()) {
-            return value.fail(format!("{method:?} is not a common method"), "a slip?", format!("did you mean `{near}`?"));
+            return value.fail(
+                format!("{method:?} is not a common method"),
+                "a slip?",
+                format!("did you mean `{near}`?"),
+            );
         }
     }
     Some(method)
@@ -328,8 +371,16 @@ fn network(value: &Value<'_>) -> Option<IpNet> {
         },
     };
     if network.trunc() != network {
-        let message = format!("{} has bits set behind its first {}", network.addr(), network.prefix_len());
-        return value.fail(message, "outside the network's prefix", format!("write \"{}\"", network.trunc()));
+        let message = format!(
+            "{} has bits set behind its first {}",
+            network.addr(),
+            network.prefix_len()
+        );
+        return value.fail(
+            message,
+            "outside the network's prefix",
+            format!("write \"{}\"", network.trunc()),
+        );
     }
     Some(network)
 }
@@ -371,7 +422,9 @@ const PREDICATES: &[&str] = &[
     "all",
 ];
 /// Methods that are registered and used; others may be written too.
-const METHODS: &[&str] = &["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
 /// Each level is a frame of the component's stack, which is small.
 const MAX_DEPTH: usize = 16;
 /// Values of one node that are compared with each other.

@@ -11,8 +11,8 @@ use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Backend, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts};
-use crate::config::suggest;
 use crate::config::reader::{At, Context, Node, Value, clip};
+use crate::config::suggest;
 
 /// What others have to know of a backend.
 pub(super) struct Known {
@@ -32,7 +32,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let mut block = node.required_block();
     node.finish();
 
-    let own = block.as_mut().map(|block| Settings::read(block, Place::Backend, inherited.mode));
+    let own = block
+        .as_mut()
+        .map(|block| Settings::read(block, Place::Backend, inherited.mode));
     let own = own.unwrap_or_default();
     let mode_at = own.mode.or(inherited.mode);
     let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
@@ -45,7 +47,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let nodes = block.many("server");
     if nodes.is_empty() {
         let error = ConfigError::new(Code::Missing, "this backend has no server");
-        ctx.report(error.label(span, "serves nothing").help("write one: server \"app-1\" \"10.0.0.1:8080\""));
+        ctx.report(
+            error
+                .label(span, "serves nothing")
+                .help("write one: server \"app-1\" \"10.0.0.1:8080\""),
+        );
     }
     let servers = servers(nodes);
     let check = block.one("check");
@@ -60,13 +66,18 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let close = own.server_close.or(inherited.server_close).filter(|close| close.value);
     if let (Some(close), Some(pool)) = (close, own.pool.span()) {
         let error = ConfigError::new(Code::Inert, "`pool` does nothing with `server-close`");
-        let error = error.label(pool, "no connection is kept").label(close.span, "because of this");
+        let error = error
+            .label(pool, "no connection is kept")
+            .label(close.span, "because of this");
         ctx.report(error.help("one of them has to go; `server-close \"off\"` undoes what defaults say"));
     }
     Some(Backend {
         name: name?.value.into(),
         mode,
-        balance: own.balance.or(inherited.balance).map_or(DEFAULT_BALANCE, |balance| balance.value),
+        balance: own
+            .balance
+            .or(inherited.balance)
+            .map_or(DEFAULT_BALANCE, |balance| balance.value),
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
         check: or_none(check)?,
@@ -98,7 +109,11 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
     if let Some(name) = name {
         match names.get(name.value) {
             Some(first) => {
-                node.fail(declared_twice(&format!("the server {:?}", clip(name.value)), *first, name.span));
+                node.fail(declared_twice(
+                    &format!("the server {:?}", clip(name.value)),
+                    *first,
+                    name.span,
+                ));
             }
             None => {
                 names.insert(name.value.to_owned(), name.span);
@@ -130,9 +145,11 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
 fn address(value: &Value<'_>) -> Option<ServerAddress> {
     match value.text()? {
         "echo" => Some(ServerAddress::Echo),
-        word if !word.contains([':', '.']) && suggest::nearest(word, ["echo"]).is_some() => {
-            value.fail("a server's address is an IP address and a port, or \"echo\"", "neither", "did you mean `echo`?")
-        }
+        word if !word.contains([':', '.']) && suggest::nearest(word, ["echo"]).is_some() => value.fail(
+            "a server's address is an IP address and a port, or \"echo\"",
+            "neither",
+            "did you mean `echo`?",
+        ),
         _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
     }
 }
@@ -143,11 +160,21 @@ fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: boo
     let backup = servers.iter().find_map(|server| server.backup);
     if let Some(backup) = backup {
         let error = if servers.iter().all(|server| server.backup.is_some()) {
-            let error = ConfigError::new(Code::Inert, "`backup` does nothing: every server of this backend is one");
-            error.label(backup, "of no other server").help("leave it out of the servers that are to be used first")
+            let error = ConfigError::new(
+                Code::Inert,
+                "`backup` does nothing: every server of this backend is one",
+            );
+            error
+                .label(backup, "of no other server")
+                .help("leave it out of the servers that are to be used first")
         } else if !has_check {
-            let error = ConfigError::new(Code::Inert, "this backup is never used: without a `check`, every server is taken as up");
-            error.label(backup, "used when no other server is up").help("write how health is known: check \"tcp\" interval=\"2s\"")
+            let error = ConfigError::new(
+                Code::Inert,
+                "this backup is never used: without a `check`, every server is taken as up",
+            );
+            error
+                .label(backup, "used when no other server is up")
+                .help("write how health is known: check \"tcp\" interval=\"2s\"")
         } else {
             return report_weights(ctx, servers, first);
         };
@@ -157,10 +184,17 @@ fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: boo
 }
 
 fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer) {
-    if servers.iter().all(|server| server.weight.is_some_and(|weight| weight.value == 0)) {
+    if servers
+        .iter()
+        .all(|server| server.weight.is_some_and(|weight| weight.value == 0))
+    {
         let error = ConfigError::new(Code::Conflict, "every server of this backend has weight 0");
         let span = first.weight.map_or(first.span, |weight| weight.span);
-        ctx.report(error.label(span, "gets no work").help("give one of them a weight of 1 or more"));
+        ctx.report(
+            error
+                .label(span, "gets no work")
+                .help("give one of them a weight of 1 or more"),
+        );
     }
 }
 

@@ -26,7 +26,9 @@ impl Binds {
         }
         if let Some(first) = self.taken.insert(address, value.span()) {
             let error = ConfigError::new(Code::Duplicate, format!("{address} is listened on twice"));
-            let error = error.label(value.span(), "again here").label(first, "already taken here");
+            let error = error
+                .label(value.span(), "again here")
+                .label(first, "already taken here");
             value.context().report(error.help("give one of them another port"));
             return None;
         }
@@ -78,7 +80,11 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
     let title = value.title();
     if let Ok(address) = text.parse::<SocketAddr>() {
         if address.port() == 0 && port == Port::Set {
-            return value.fail(format!("{title} has port 0"), "nothing can be there", "write the port it listens on");
+            return value.fail(
+                format!("{title} has port 0"),
+                "nothing can be there",
+                "write the port it listens on",
+            );
         }
         return Some(address);
     }
@@ -94,7 +100,11 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
     }
     if let Ok(ip) = text.parse::<IpAddr>() {
         let example = SocketAddr::new(ip, 8080);
-        return value.fail(message, "the port is missing", format!("write it behind the address, as \"{example}\""));
+        return value.fail(
+            message,
+            "the port is missing",
+            format!("write it behind the address, as \"{example}\""),
+        );
     }
     let (host, _) = text.rsplit_once(':').unwrap_or((text, ""));
     if host.is_empty() || host == "*" {
@@ -106,11 +116,19 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
         return value.fail(message, "the port is not one", "a port is a number from 0 to 65535");
     }
     if text.contains("://") {
-        return value.fail(message, "this is a URL", "write the address and the port alone, as \"10.0.0.1:8080\"");
+        return value.fail(
+            message,
+            "this is a URL",
+            "write the address and the port alone, as \"10.0.0.1:8080\"",
+        );
     }
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         let label = "not an IPv4 address";
-        return value.fail(message, label, "it has four numbers from 0 to 255, as \"10.0.0.1:8080\"");
+        return value.fail(
+            message,
+            label,
+            "it has four numbers from 0 to 255, as \"10.0.0.1:8080\"",
+        );
     }
     value.fail(
         message,
@@ -122,7 +140,9 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
 fn tls(mut node: Node<'_>) -> Option<BindTls> {
     let cert = node.required_property("cert");
     let cert = cert.and_then(|value| Some(value.context().path(value.text()?)));
-    let key = node.property("key").map(|value| Some(value.context().path(value.text()?)));
+    let key = node
+        .property("key")
+        .map(|value| Some(value.context().path(value.text()?)));
     node.finish();
     Some(BindTls {
         cert: cert?,

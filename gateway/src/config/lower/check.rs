@@ -18,8 +18,12 @@ pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
     }
     let kind = node.argument("the kind of check");
     let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]));
-    let interval = node.property("interval").and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
-    let timeout = node.property("timeout").and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
+    let interval = node
+        .property("interval")
+        .and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
+    let timeout = node
+        .property("timeout")
+        .and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
     let rise = count(&mut node, "rise", DEFAULT_RISE);
     let fall = count(&mut node, "fall", DEFAULT_FALL);
     let kind = match kind {
@@ -27,7 +31,8 @@ pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
             if let Some(mut block) = node.block() {
                 for inner in block.any(&["send", "expect"]) {
                     let name = inner.name();
-                    let error = ConfigError::new(Code::Inert, format!("`{name}` does nothing in a check of kind \"tcp\""));
+                    let error =
+                        ConfigError::new(Code::Inert, format!("`{name}` does nothing in a check of kind \"tcp\""));
                     let error = error.label(inner.span(), "this check connects, and that is all");
                     node.fail(error.help("leave it out, or write check \"http\" for servers that speak HTTP"));
                 }
@@ -108,7 +113,13 @@ fn http(block: Option<Block<'_>>) -> HttpCheck {
                 let error = ConfigError::new(Code::Duplicate, "this text is looked for already");
                 node.fail(error.label(value.span(), "said again here").help("leave it out"));
             }
-            check.body_contains.push(text.to_owned());
+            if check.body_contains.len() == MAX_BODY_TEXTS {
+                let message = format!("a check looks for at most {MAX_BODY_TEXTS} texts");
+                value.fail::<()>(message, "one too many", "look for fewer");
+            }
+            if check.body_contains.len() <= MAX_BODY_TEXTS {
+                check.body_contains.push(text.to_owned());
+            }
         }
         node.finish();
     }
@@ -145,7 +156,11 @@ fn target(value: &Value<'_>) -> Option<String> {
         return value.fail("the request target has to begin with `/`", "does not", help);
     }
     if text.parse::<http::uri::PathAndQuery>().is_err() || text.contains('#') {
-        return value.fail("this cannot be a request target", "has a character that cannot be there", help);
+        return value.fail(
+            "this cannot be a request target",
+            "has a character that cannot be there",
+            help,
+        );
     }
     Some(text.to_owned())
 }
@@ -168,10 +183,18 @@ fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
         };
         let (Some(low), Some(high)) = (number(low), number(high)) else {
             let message = format!("statuses are from {} to {}", STATUS.start(), STATUS.end());
-            return value.fail(message, format!("{:?} is not one, nor a range of them", clip(part)), help);
+            return value.fail(
+                message,
+                format!("{:?} is not one, nor a range of them", clip(part)),
+                help,
+            );
         };
         if low > high {
-            return value.fail("this range of statuses is empty", format!("{low} is more than {high}"), help);
+            return value.fail(
+                "this range of statuses is empty",
+                format!("{low} is more than {high}"),
+                help,
+            );
         }
         ranges.push((low, high));
     }
@@ -192,5 +215,7 @@ const DEFAULT_STATUS: &[(u16, u16)] = &[(200, 399)];
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const COUNT: RangeInclusive<u64> = 1..=1_000;
 const STATUS: RangeInclusive<u16> = 100..=599;
+/// Each is looked for in every answer.
+const MAX_BODY_TEXTS: usize = 16;
 /// Far below the 64 KiB of a body that are looked at.
 const MAX_BODY_TEXT: usize = 4_096;

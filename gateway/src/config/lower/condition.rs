@@ -29,7 +29,10 @@ pub(super) fn when(node: &mut Node<'_>, acls: &Names<()>) -> When {
             other => Condition::Not(Box::new(other)),
         })),
         (Some(holds), Some(fails)) => {
-            let error = ConfigError::new(Code::Conflict, format!("`{}` has both `if=` and `unless=`", node.name()));
+            let error = ConfigError::new(
+                Code::Conflict,
+                format!("`{}` has both `if=` and `unless=`", node.name()),
+            );
             let error = error.label(fails.span(), "this").label(holds.span(), "and this");
             node.fail(error.help("write one of them, with `and not (…)` for the other"));
             let _ = (condition(&holds, acls), condition(&fails, acls));
@@ -145,23 +148,36 @@ impl<'a> Parser<'_, 'a> {
                 true => "this condition is empty",
                 false => "something is missing at the end of this condition",
             };
-            return Err(fault(0..self.text.len(), message, "an acl's name has to follow", EXAMPLE));
+            return Err(fault(
+                0..self.text.len(),
+                message,
+                "an acl's name has to follow",
+                EXAMPLE,
+            ));
         };
         match word {
             "(" => {
                 self.depth += 1;
                 if self.depth > MAX_DEPTH {
                     let message = format!("parentheses are nested more than {MAX_DEPTH} deep");
-                    return Err(fault(span, &message, "one too many", "name a part of it with an acl of its own"));
+                    return Err(fault(
+                        span,
+                        &message,
+                        "one too many",
+                        "name a part of it with an acl of its own",
+                    ));
                 }
                 let inner = self.or()?;
                 self.depth -= 1;
                 match self.next() {
                     Some((")", _)) => Ok(inner),
                     Some((word, span)) => Err(unexpected(word, span, "`and`, `or` or `)` is missing before this")),
-                    None => {
-                        Err(fault(span, "this parenthesis is never closed", "opened here", "write `)` where it ends"))
-                    }
+                    None => Err(fault(
+                        span,
+                        "this parenthesis is never closed",
+                        "opened here",
+                        "write `)` where it ends",
+                    )),
                 }
             }
             ")" | "and" | "or" => {
@@ -209,7 +225,9 @@ impl<'a> Parser<'_, 'a> {
             '(' | ')' => 1,
             '!' => 1,
             c if is_word_char(c) => rest.find(|c: char| !is_word_char(c)).unwrap_or(rest.len()),
-            _ => rest.find(|c: char| c.is_whitespace() || is_word_char(c) || c == '(' || c == ')').unwrap_or(rest.len()),
+            _ => rest
+                .find(|c: char| c.is_whitespace() || is_word_char(c) || c == '(' || c == ')')
+                .unwrap_or(rest.len()),
         };
         Some((&rest[..length], start..start + length))
     }

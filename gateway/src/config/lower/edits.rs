@@ -17,7 +17,13 @@ pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
     let mut touched = Vec::new();
-    for mut node in block.any(&["set-header", "add-header", "delete-header", "replace-header", "rewrite-path"]) {
+    for mut node in block.any(&[
+        "set-header",
+        "add-header",
+        "delete-header",
+        "replace-header",
+        "rewrite-path",
+    ]) {
         let edit = match node.name() {
             "rewrite-path" => rewrite_path(&mut node).map(RequestEdit::RewritePath),
             _ => header_edit(&mut node, &mut touched).map(RequestEdit::from),
@@ -43,10 +49,15 @@ pub(super) fn response(node: Option<Node<'_>>) -> Vec<ResponseEdit> {
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
     let mut touched = Vec::new();
-    for mut node in block.any(&["set-header", "add-header", "delete-header", "replace-header", "rewrite-location"]) {
+    for mut node in block.any(&[
+        "set-header",
+        "add-header",
+        "delete-header",
+        "replace-header",
+        "rewrite-location",
+    ]) {
         let edit = match node.name() {
-            "rewrite-location" => replace(&mut node)
-                .map(|(replace, _)| ResponseEdit::RewriteLocation(replace)),
+            "rewrite-location" => replace(&mut node).map(|(replace, _)| ResponseEdit::RewriteLocation(replace)),
             _ => header_edit(&mut node, &mut touched).map(ResponseEdit::from),
         };
         node.finish();
@@ -77,7 +88,10 @@ pub(super) fn header_name(value: &Value<'_>) -> Option<String> {
 /// A token of RFC 9110, as a method or a cookie's name.
 pub(super) fn token(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    if text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)) {
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    {
         return Some(text.to_owned());
     }
     value.fail(
@@ -92,9 +106,18 @@ pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
     let text = value.text()?;
     if text.len() > MAX_REGEX {
         let message = format!("a regular expression has at most {MAX_REGEX} bytes");
-        return value.fail(message, "longer than that", "split it into several, or match a prefix first");
+        return value.fail(
+            message,
+            "longer than that",
+            "split it into several, or match a prefix first",
+        );
     }
-    match RegexBuilder::new(text).unicode(false).size_limit(REGEX_SIZE).nest_limit(REGEX_NESTING).build() {
+    match RegexBuilder::new(text)
+        .unicode(false)
+        .size_limit(REGEX_SIZE)
+        .nest_limit(REGEX_NESTING)
+        .build()
+    {
         Ok(regex) => Some(regex),
         Err(regex::Error::CompiledTooBig(_)) => value.fail(
             "this regular expression is too large when compiled",
@@ -104,7 +127,12 @@ pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
         Err(error) => {
             // The crate draws its own picture of the place; its last line says what is wrong.
             let text = error.to_string();
-            let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            let why = text
+                .lines()
+                .last()
+                .unwrap_or_default()
+                .trim_start_matches("error: ")
+                .to_owned();
             value.fail(
                 "this is not a regular expression",
                 why,
@@ -157,7 +185,9 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Header
     let name = value.and_then(|value| editable_header(&value));
     let edit = match kind {
         "set-header" | "add-header" => {
-            let value = node.argument("the header's value").and_then(|value| header_value(&value));
+            let value = node
+                .argument("the header's value")
+                .and_then(|value| header_value(&value));
             let edit = HeaderValue {
                 name: name.clone()?,
                 value: value?,
@@ -188,11 +218,14 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Header
 
 /// An edit that a later one in the same block undoes has no effect.
 fn report_overridden(ctx: &Context<'_>, touched: &[Touched]) {
+    let touched = &touched[..touched.len().min(MAX_EDITS)];
     for (i, edit) in touched.iter().enumerate() {
         let mut later = touched[i + 1..].iter();
         if let Some(last) = later.find(|later| later.overrides && later.name == edit.name) {
             let error = ConfigError::new(Code::Inert, format!("this edit of `{}` has no effect", edit.name));
-            let error = error.label(edit.span, "edited here").label(last.span, "and overridden here");
+            let error = error
+                .label(edit.span, "edited here")
+                .label(last.span, "and overridden here");
             ctx.report(error.help("one of them has to go"));
         }
     }
@@ -211,7 +244,11 @@ fn editable_header(value: &Value<'_>) -> Option<String> {
     let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
         return Some(name);
     };
-    value.fail(format!("`{name}` cannot be edited"), *why, "the gateway writes this header itself")
+    value.fail(
+        format!("`{name}` cannot be edited"),
+        *why,
+        "the gateway writes this header itself",
+    )
 }
 
 fn header_value(value: &Value<'_>) -> Option<String> {
@@ -223,11 +260,19 @@ fn header_value(value: &Value<'_>) -> Option<String> {
 fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
     if http::HeaderValue::from_bytes(text.as_bytes()).is_err() {
         let help = "a header's value has no control characters but tabs";
-        return value.fail("this cannot be a header's value", "has a character that cannot be there", help);
+        return value.fail(
+            "this cannot be a header's value",
+            "has a character that cannot be there",
+            help,
+        );
     }
     if text.trim_matches([' ', '\t']) != text {
         let help = "white space around a value is not part of it (RFC 9110, section 5.5): leave it out";
-        return value.fail("a header's value neither begins nor ends with white space", "does", help);
+        return value.fail(
+            "a header's value neither begins nor ends with white space",
+            "does",
+            help,
+        );
     }
     Some(())
 }
@@ -240,7 +285,10 @@ fn replace<'a>(node: &mut Node<'a>) -> Option<(Replace, Value<'a>)> {
     let text = to.and_then(|to| to.any_text());
     match (prefix, regex) {
         (Some(prefix), Some(regex)) => {
-            let error = ConfigError::new(Code::Conflict, format!("`{}` has both `prefix=` and `regex=`", node.name()));
+            let error = ConfigError::new(
+                Code::Conflict,
+                format!("`{}` has both `prefix=` and `regex=`", node.name()),
+            );
             let error = error.label(regex.span(), "this").label(prefix.span(), "and this");
             node.fail(error.help("one of them has to go"));
             None
@@ -272,14 +320,30 @@ fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
         ReplaceFrom::Regex(_) => None,
     };
     if prefix.is_some_and(|prefix| !prefix.starts_with('/')) {
-        return to.fail("a path begins with `/`", "the prefix before this does not", "write the prefix from its first slash");
+        return to.fail(
+            "a path begins with `/`",
+            "the prefix before this does not",
+            "write the prefix from its first slash",
+        );
     }
     if prefix.is_some() && !replace.to.starts_with('/') {
-        return to.fail("a path begins with `/`", "this does not", "write the new path from its first slash");
+        return to.fail(
+            "a path begins with `/`",
+            "this does not",
+            "write the new path from its first slash",
+        );
     }
-    if replace.to.chars().any(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control()) {
+    if replace
+        .to
+        .chars()
+        .any(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control())
+    {
         let help = "write `?`, `#` and spaces percent-encoded, as %3F, %23 and %20";
-        return to.fail("this cannot be part of a path", "has a character that cannot be there", help);
+        return to.fail(
+            "this cannot be part of a path",
+            "has a character that cannot be there",
+            help,
+        );
     }
     Some(replace)
 }
@@ -300,7 +364,9 @@ fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
                 None => ("", 2),
             },
             None => {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+                let end = rest
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(rest.len());
                 (&rest[..end], end + 1)
             }
         };
@@ -310,19 +376,25 @@ fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
         };
         if !known {
             let (message, help) = match name {
-                "" => ("this dollar names no capture".to_owned(), "write `$$` for a dollar".to_owned()),
+                "" => (
+                    "this dollar names no capture".to_owned(),
+                    "write `$$` for a dollar".to_owned(),
+                ),
                 name => {
                     let digits = name.bytes().take_while(u8::is_ascii_digit).count();
                     let help = match digits {
                         0 => format!("the expression has {}", captures(regex)),
-                        n if n < name.len() => format!("write ${{{}}}{} when the number ends there", &name[..n], &name[n..]),
+                        n if n < name.len() => {
+                            format!("write ${{{}}}{} when the number ends there", &name[..n], &name[n..])
+                        }
                         _ => format!("the expression has {}", captures(regex)),
                     };
                     (format!("the expression has no capture {:?}", clip(name)), help)
                 }
             };
             let error = ConfigError::new(Code::Reference, message);
-            to.context().report(error.label(to.part(start, length), "reads as nothing").help(help));
+            to.context()
+                .report(error.label(to.part(start, length), "reads as nothing").help(help));
             return None;
         }
     }
@@ -345,7 +417,10 @@ const REFUSED_HEADERS: &[(&str, &str)] = &[
     ("http2-settings", "belongs to the connection, not to the message"),
     ("keep-alive", "belongs to the connection, not to the message"),
     ("proxy-authenticate", "belongs to the connection, not to the message"),
-    ("proxy-authentication-info", "belongs to the connection, not to the message"),
+    (
+        "proxy-authentication-info",
+        "belongs to the connection, not to the message",
+    ),
     ("proxy-authorization", "belongs to the connection, not to the message"),
     ("proxy-connection", "belongs to the connection, not to the message"),
     ("proxy-status", "belongs to the proxy that writes it"),
@@ -361,5 +436,5 @@ const MAX_REGEX: usize = 4_096;
 const REGEX_SIZE: usize = 256 << 10;
 /// Groups in groups: each is a frame of the component's stack.
 const REGEX_NESTING: u32 = 32;
-/// Edits of one block. The host takes 128 in one call.
-const MAX_EDITS: usize = 100;
+/// Edits of one block. Those of a frontend and a backend are made in one call, in which the host takes 128.
+const MAX_EDITS: usize = 60;

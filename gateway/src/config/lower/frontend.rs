@@ -11,7 +11,7 @@ use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only
 use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
+    AccessLog, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -36,7 +36,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let binds = block.many("bind");
     bind::require(ctx, "this frontend", span, &binds);
     let says_tls = binds.iter().any(Node::has_block);
-    let binds: Vec<_> = binds.into_iter().map(|node| bind::bind(&mut scope.binds, node)).collect();
+    let binds: Vec<_> = binds
+        .into_iter()
+        .map(|node| bind::bind(&mut scope.binds, node))
+        .collect();
     let setting = Setting {
         mode,
         mode_span: mode_at.map(|mode| mode.span),
@@ -58,7 +61,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let limits = limits(scope, setting, block.many("limit"));
     let denies = denies(&names, setting, block.many("deny"));
     let routes = routes(scope, setting, &names, block.many("use-backend"));
-    let default_backend = block.one("default-backend").map(|node| default_backend(scope, setting, node));
+    let default_backend = block
+        .one("default-backend")
+        .map(|node| default_backend(scope, setting, node));
     let plugins = plugins(scope, block.many("use-plugin"));
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
@@ -77,13 +82,19 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         name: name?.value.into(),
         mode,
         binds: binds.into_iter().collect::<Option<_>>()?,
-        max_connections: own.max_connections.or(inherited.max_connections).map(|value| value.value),
+        max_connections: own
+            .max_connections
+            .or(inherited.max_connections)
+            .map(|value| value.value),
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
         access_log: access_log.map_or(DEFAULT_ACCESS_LOG, |log| AccessLog {
             enabled: log.value.enabled,
             skip_null: log.value.skip_null,
         }),
-        forwarded_for: own.forwarded_for.or(inherited.forwarded_for).is_some_and(|value| value.value),
+        forwarded_for: own
+            .forwarded_for
+            .or(inherited.forwarded_for)
+            .is_some_and(|value| value.value),
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,
         limits: limits?,
@@ -101,7 +112,8 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
 fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Vec<RateLimitId>> {
     let mut limits: Vec<At<RateLimitId>> = Vec::new();
     let mut well = true;
-    for mut node in nodes {
+    report_too_many(scope, &nodes, "limit", MAX_LIMITS);
+    for mut node in nodes.into_iter().take(MAX_LIMITS) {
         http_only(&node, setting.mode_at());
         let value = node.argument("the rate limit's name");
         let limit = value.and_then(|value| Some(value.at(RateLimitId(scope.rate_limits.refer(&value)?))));
@@ -126,7 +138,9 @@ fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Ve
     for mut node in nodes {
         if let Some(first) = unconditional {
             let error = ConfigError::new(Code::Inert, "this `deny` is never reached");
-            let error = error.label(node.span(), "comes after").label(first, "this one has no condition: it denies all");
+            let error = error
+                .label(node.span(), "comes after")
+                .label(first, "this one has no condition: it denies all");
             node.fail(error.help("give the earlier one a condition, or leave this one out"));
         }
         let span = node.span();
@@ -163,13 +177,17 @@ fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Ve
 fn routes(scope: &Scope<'_>, setting: Setting, acls: &Names<()>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
     let mut routes = Vec::with_capacity(nodes.len());
     for mut node in nodes {
-        let backend = node.argument("the backend's name").and_then(|value| backend(scope, setting, &value));
+        let backend = node
+            .argument("the backend's name")
+            .and_then(|value| backend(scope, setting, &value));
         let when = match condition::when(&mut node, acls) {
             When::If(when) => when,
             When::Always => {
                 let error = ConfigError::new(Code::Missing, "`use-backend` needs `if=` or `unless=`");
                 let error = error.label(node.span(), "without a condition");
-                node.fail(error.help("write when it applies: if=\"is-api\"; what goes on otherwise is `default-backend`"));
+                node.fail(
+                    error.help("write when it applies: if=\"is-api\"; what goes on otherwise is `default-backend`"),
+                );
                 None
             }
         };
@@ -186,7 +204,9 @@ fn routes(scope: &Scope<'_>, setting: Setting, acls: &Names<()>, nodes: Vec<Node
 }
 
 fn default_backend(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<BackendId> {
-    let backend = node.argument("the backend's name").and_then(|value| backend(scope, setting, &value));
+    let backend = node
+        .argument("the backend's name")
+        .and_then(|value| backend(scope, setting, &value));
     for key in ["if", "unless"] {
         if let Some(value) = node.hidden_property(key) {
             let error = ConfigError::new(Code::Unknown, "`default-backend` has no condition");
@@ -207,7 +227,11 @@ fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<Bac
             Mode::Tcp => "TCP",
             Mode::Http => "HTTP",
         };
-        let message = format!("a frontend in {} mode cannot use a backend in {} mode", words(setting.mode), words(known.mode));
+        let message = format!(
+            "a frontend in {} mode cannot use a backend in {} mode",
+            words(setting.mode),
+            words(known.mode)
+        );
         let mut error = ConfigError::new(Code::Mode, message).label(value.span(), "used here");
         let by_default = "in HTTP mode, as nothing else is said";
         error = match setting.mode_span {
@@ -228,7 +252,8 @@ fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<Bac
 fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<PluginId>> {
     let mut used: Vec<At<usize>> = Vec::new();
     let mut plugins = Vec::with_capacity(nodes.len());
-    for mut node in nodes {
+    report_too_many(scope, &nodes, "use-plugin", MAX_PLUGINS);
+    for mut node in nodes.into_iter().take(MAX_PLUGINS) {
         let value = node.argument("the plugin's name");
         let position = value.and_then(|value| Some(value.at(plugin::refer(scope, &value)?)));
         node.finish();
@@ -242,12 +267,26 @@ fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<PluginId>> {
     plugins
 }
 
-/// The acls of a frontend are answered in few calls of a component, one bit each.
+/// The answers to a frontend's acls are kept in a fixed number of bits.
 fn report_too_many_acls(scope: &Scope<'_>, acls: &[ReadAcl<'_>]) {
-    let by_component = |acl: &&ReadAcl<'_>| acl.acl.as_ref().is_some_and(|acl| matches!(acl.test, AclTest::Match(_)));
-    if let Some(name) = acls.iter().filter(by_component).nth(MAX_ACLS).and_then(|acl| acl.name) {
+    if let Some(acl) = acls.get(MAX_ACLS) {
         let error = ConfigError::new(Code::Value, format!("a frontend has at most {MAX_ACLS} acls"));
-        scope.ctx.report(error.label(name.span, "one too many").help("join some of them with `any { … }`"));
+        scope.ctx.report(
+            error
+                .label(acl.span, "one too many")
+                .help("join some of them with `any { … }`"),
+        );
+    }
+}
+
+fn report_too_many(scope: &Scope<'_>, nodes: &[Node<'_>], what: &str, most: usize) {
+    if let Some(node) = nodes.get(most) {
+        let error = ConfigError::new(Code::Value, format!("a frontend has at most {most} `{what}`"));
+        scope.ctx.report(
+            error
+                .label(node.span(), "one too many")
+                .help("every request meets them all: have fewer"),
+        );
     }
 }
 
@@ -277,15 +316,20 @@ fn request_limits(scope: &Scope<'_>, own: &RequestLimitSettings, inherited: &Req
     }
     RequestLimits {
         head: effective_head,
-        headers: own.headers.or(inherited.headers).map_or(DEFAULT_HEADERS, |value| value.value),
+        headers: own
+            .headers
+            .or(inherited.headers)
+            .map_or(DEFAULT_HEADERS, |value| value.value),
         uri: uri.map_or(DEFAULT_URI.min(effective_head), |value| value.value),
         body: own.body.or(inherited.body).map(|value| value.value),
     }
 }
 
-/// Acls of a frontend that the `acl` component answers: four calls' worth, since a call answers in the bits of a 64-bit
-/// number.
+/// Acls of a frontend: four calls' worth of the `acl` component, which answers in the bits of a 64-bit number.
 pub const MAX_ACLS: usize = 256;
+/// Every request meets them all.
+const MAX_LIMITS: usize = 64;
+const MAX_PLUGINS: usize = 64;
 const DEFAULT_DENY_STATUS: u16 = 403;
 /// A frontend that says nothing is one whose traffic can be looked at.
 const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {

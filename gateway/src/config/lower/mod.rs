@@ -30,7 +30,12 @@ pub use plugin::DEFAULT_PLUGIN_CPU;
 use settings::Defaults;
 
 /// The configuration that the nodes of a text mean.
-pub(super) fn config(name: &str, text: &str, base_dir: &Path, document: &KdlDocument) -> Result<Config, Vec<ConfigError>> {
+pub(super) fn config(
+    name: &str,
+    text: &str,
+    base_dir: &Path,
+    document: &KdlDocument,
+) -> Result<Config, Vec<ConfigError>> {
     let ctx = Context::new(name, text, base_dir);
     let config = lower(&ctx, document);
     let errors = ctx.into_errors();
@@ -64,7 +69,11 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     top.finish(elsewhere);
     if frontends.is_empty() {
         let error = ConfigError::new(Code::Missing, "there is no frontend");
-        ctx.report(error.help("write where clients arrive: frontend \"web\" { bind \"127.0.0.1:8080\"; default-backend \"app\" }"));
+        ctx.report(
+            error.help(
+                "write where clients arrive: frontend \"web\" { bind \"127.0.0.1:8080\"; default-backend \"app\" }",
+            ),
+        );
     }
 
     let process = process::process(process);
@@ -79,16 +88,32 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         binds: Binds::default(),
     };
     // What is referred to comes before what refers to it.
-    let rate_limits: Vec<_> = rate_limits.into_iter().map(|node| rate_limit::rate_limit(&mut scope, node)).collect();
-    let plugins: Vec<_> = plugins.into_iter().map(|node| plugin::plugin(&mut scope, node)).collect();
-    let backends: Vec<_> = backends.into_iter().map(|node| backend::backend(&mut scope, node)).collect();
-    let frontends: Vec<_> = frontends.into_iter().map(|node| frontend::frontend(&mut scope, node)).collect();
+    let rate_limits: Vec<_> = rate_limits
+        .into_iter()
+        .map(|node| rate_limit::rate_limit(&mut scope, node))
+        .collect();
+    let plugins: Vec<_> = plugins
+        .into_iter()
+        .map(|node| plugin::plugin(&mut scope, node))
+        .collect();
+    let backends: Vec<_> = backends
+        .into_iter()
+        .map(|node| backend::backend(&mut scope, node))
+        .collect();
+    let frontends: Vec<_> = frontends
+        .into_iter()
+        .map(|node| frontend::frontend(&mut scope, node))
+        .collect();
     let stats = stats.map(|node| process::stats(&mut scope, node));
 
     scope.defaults.report_unused(ctx);
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
-    scope.plugins.report_unused(ctx, "no frontend has an acl or `use-plugin` with it");
-    scope.backends.report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
+    scope
+        .plugins
+        .report_unused(ctx, "no frontend has an acl or `use-plugin` with it");
+    scope
+        .backends
+        .report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
     Some(Config {
         process: process?,
         frontends: frontends.into_iter().collect::<Option<_>>()?,
@@ -119,7 +144,9 @@ fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
         "process" | "stats" => "`process` and `stats` stand at the top of the file, once",
-        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" => "this stands at the top of the file, not in another block",
+        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" => {
+            "this stands at the top of the file, not in another block"
+        }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" => "this stands in a `frontend`",

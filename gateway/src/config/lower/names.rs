@@ -78,14 +78,19 @@ impl<T> Names<T> {
         }
         let kind = self.kind;
         self.missed.set(true);
+        let error = ConfigError::new(Code::Reference, format!("there is no {kind} {:?}", clip(name)));
+        let error = error.label(span, "nothing has this name");
+        if ctx.is_crowded() {
+            ctx.report(error);
+            return None;
+        }
         let names: Vec<&str> = self.list.iter().map(|entry| entry.name.value.as_str()).collect();
         let help = suggest::did_you_mean(name, &names, || match names.len() {
             0 => Some(format!("no {kind} is declared")),
             1..=8 => suggest::list(&names).map(|list| format!("declared: {list}").replace(" or ", " and ")),
             _ => Some(format!("none of the {kind}s that are declared is near it")),
         });
-        let error = ConfigError::new(Code::Reference, format!("there is no {kind} {:?}", clip(name)));
-        ctx.report(error.label(span, "nothing has this name").maybe_help(help));
+        ctx.report(error.maybe_help(help));
         None
     }
 
@@ -102,7 +107,11 @@ impl<T> Names<T> {
         for entry in self.list.iter().filter(|entry| !entry.used.get()) {
             let name = clip(&entry.name.value);
             // The first of two with one name is the one that is found.
-            if self.index.get(&entry.name.value).is_some_and(|first| self.list[*first].used.get()) {
+            if self
+                .index
+                .get(&entry.name.value)
+                .is_some_and(|first| self.list[*first].used.get())
+            {
                 continue;
             }
             let error = ConfigError::new(Code::Inert, format!("the {} {name:?} is never used", self.kind));

@@ -22,7 +22,9 @@ pub(super) struct Known {
 pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin> {
     let origin = node.origin();
     let name = section_name(&mut node, "the plugin's name");
-    let path = node.argument("the component's file").and_then(|value| Some(value.context().path(value.text()?)));
+    let path = node
+        .argument("the component's file")
+        .and_then(|value| Some(value.context().path(value.text()?)));
     let mut plugin = Plugin {
         name: name.map_or("", |name| name.value).into(),
         path: path.clone().unwrap_or_default(),
@@ -81,8 +83,12 @@ pub(super) fn refer(scope: &Scope<'_>, value: &Value<'_>) -> Option<usize> {
     let (known, declared) = scope.plugins.get(position)?;
     if !known.on_failure {
         let error = ConfigError::new(Code::Missing, "this plugin does not say what happens when it fails");
-        let error = error.label(declared, "`on-failure` is missing in its block").label(value.span(), "it decides here");
-        scope.ctx.report(error.help("write on-failure \"deny\" status=503, or on-failure \"skip\" to go on without it"));
+        let error = error
+            .label(declared, "`on-failure` is missing in its block")
+            .label(value.span(), "it decides here");
+        scope
+            .ctx
+            .report(error.help("write on-failure \"deny\" status=503, or on-failure \"skip\" to go on without it"));
         return None;
     }
     Some(position)
@@ -101,7 +107,11 @@ fn digest(value: &Value<'_>) -> Option<[u8; 32]> {
     for (byte, pair) in digest.iter_mut().zip(bytes.chunks_exact(2)) {
         let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
         let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return value.fail("a SHA-256 digest has 64 hexadecimal digits", "not all of these are", help);
+            return value.fail(
+                "a SHA-256 digest has 64 hexadecimal digits",
+                "not all of these are",
+                help,
+            );
         };
         *byte = u8::try_from(high << 4 | low).ok()?;
     }
@@ -131,8 +141,14 @@ fn limits(scope: &Scope<'_>, mut node: Node<'_>, limits: &mut PluginLimits) {
     {
         let pool = scope.process.policy.memory;
         if memory > pool {
-            let message = format!("an instance has at most {} of memory in this process", units::show_size(pool));
-            let help = format!("ask for less here, or for more with `policy memory=` in `process`: {}", units::show_size(memory));
+            let message = format!(
+                "an instance has at most {} of memory in this process",
+                units::show_size(pool)
+            );
+            let help = format!(
+                "ask for less here, or for more with `policy memory=` in `process`: {}",
+                units::show_size(memory)
+            );
             value.fail::<()>(message, "more than that", help);
         }
         limits.memory = memory;
@@ -168,10 +184,18 @@ fn on_failure(mut node: Node<'_>) -> Option<OnFailure> {
 
 fn inert_status(node: &Node<'_>, span: SourceSpan) {
     let error = ConfigError::new(Code::Inert, "`status` does nothing with \"skip\"");
-    node.fail(error.label(span, "never sent").help("leave it out, or write on-failure \"deny\""));
+    node.fail(
+        error
+            .label(span, "never sent")
+            .help("leave it out, or write on-failure \"deny\""),
+    );
 }
 
-const GRANTS: &[(&str, Grant)] = &[("buckets", Grant::Buckets), ("log", Grant::Log), ("clock", Grant::Clock)];
+const GRANTS: &[(&str, Grant)] = &[
+    ("buckets", Grant::Buckets),
+    ("log", Grant::Log),
+    ("clock", Grant::Clock),
+];
 
 /// A call takes microseconds; this is for the one that meets a page fault or a busy machine.
 pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_millis(10);

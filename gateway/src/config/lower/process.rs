@@ -37,13 +37,20 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     node.finish();
     let mut block = block?;
     if let Some(mut node) = block.one("workers") {
-        let value = node.argument("a number of workers").and_then(|value| value.integer(WORKERS));
+        let value = node
+            .argument("a number of workers")
+            .and_then(|value| value.integer(WORKERS));
         process.workers = value.and_then(|value| NonZeroUsize::new(usize::try_from(value).ok()?));
         node.finish();
     }
     if let Some(mut node) = block.one("max-connections") {
-        let value = node.argument("a number of connections").and_then(|value| value.integer(MAX_CONNECTIONS));
-        set(&mut process.max_connections, value.and_then(|value| usize::try_from(value).ok()));
+        let value = node
+            .argument("a number of connections")
+            .and_then(|value| value.integer(MAX_CONNECTIONS));
+        set(
+            &mut process.max_connections,
+            value.and_then(|value| usize::try_from(value).ok()),
+        );
         node.finish();
     }
     if let Some(mut node) = block.one("log") {
@@ -56,18 +63,29 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     if let Some(mut node) = block.one("policy") {
         node.require_entries();
         let instances = node.property("instances").and_then(|value| value.integer(INSTANCES));
-        set(&mut process.policy.instances, instances.and_then(|value| u32::try_from(value).ok()));
-        set(&mut process.policy.memory, node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)));
+        set(
+            &mut process.policy.instances,
+            instances.and_then(|value| u32::try_from(value).ok()),
+        );
+        set(
+            &mut process.policy.memory,
+            node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)),
+        );
         node.finish();
     }
     if let Some(mut node) = block.one("rate-limit-table") {
         let entries = node.required_property("entries");
         let entries = entries.and_then(|value| value.integer(MAX_BUCKETS));
-        set(&mut process.max_buckets, entries.and_then(|value| usize::try_from(value).ok()));
+        set(
+            &mut process.max_buckets,
+            entries.and_then(|value| usize::try_from(value).ok()),
+        );
         node.finish();
     }
     if let Some(mut node) = block.one("drain-timeout") {
-        let value = node.argument("a duration").and_then(|value| value.duration(TIMEOUT_RANGE));
+        let value = node
+            .argument("a duration")
+            .and_then(|value| value.duration(TIMEOUT_RANGE));
         set(&mut process.drain_timeout, value);
         node.finish();
     }
@@ -115,9 +133,16 @@ fn log_target(value: &Value<'_>) -> Option<LogTarget> {
         path if path.contains('/') => Some(LogTarget::File(value.context().path(path))),
         word => {
             let help = suggest::did_you_mean(word, &["stdout", "stderr"], || {
-                Some(format!("write \"stdout\", \"stderr\", or a path with a slash in it, as \"./{}\"", word.escape_debug()))
+                Some(format!(
+                    "write \"stdout\", \"stderr\", or a path with a slash in it, as \"./{}\"",
+                    word.escape_debug()
+                ))
             });
-            value.fail("log lines cannot go there", "neither a stream nor a path", help.unwrap_or_default())
+            value.fail(
+                "log lines cannot go there",
+                "neither a stream nor a path",
+                help.unwrap_or_default(),
+            )
         }
     }
 }
@@ -139,6 +164,6 @@ const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// More workers than any machine has CPUs only wait for each other.
 const WORKERS: RangeInclusive<u64> = 1..=1_024;
 const INSTANCES: RangeInclusive<u64> = 1..=100_000;
-/// A page of linear memory to all that 32 bits can address.
-const INSTANCE_MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;
+/// What the components that come with the gateway need, to all that 32 bits can address.
+const INSTANCE_MEMORY: RangeInclusive<u64> = 4 << 20..=4 << 30;
 const MAX_BUCKETS: RangeInclusive<u64> = 1_000..=100_000_000;

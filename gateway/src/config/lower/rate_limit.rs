@@ -29,13 +29,24 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
         };
         match keys.iter().find(|(first, _)| *first == key) {
             Some((_, first)) => scope.ctx.report(said_twice("this part of the key", *first, span)),
+            None if keys.len() == MAX_KEYS => {
+                let error = ConfigError::new(Code::Value, format!("a key has at most {MAX_KEYS} parts"));
+                scope
+                    .ctx
+                    .report(error.label(span, "one too many").help("count by fewer things together"));
+                break;
+            }
             None => keys.push((key, span)),
         }
     }
     let allow = block.one("allow");
     if allow.is_none() {
         let error = ConfigError::new(Code::Missing, "a rate limit needs `allow`");
-        scope.ctx.report(error.label(span, "limits nothing").help("write how many requests it allows: allow \"100/s\""));
+        scope.ctx.report(
+            error
+                .label(span, "limits nothing")
+                .help("write how many requests it allows: allow \"100/s\""),
+        );
     }
     let allow = allow.and_then(allowance);
     block.finish(elsewhere);
@@ -91,7 +102,9 @@ fn key(mut node: Node<'_>) -> Option<RateKey> {
         ("cookie", Kind::Cookie),
         ("query", Kind::Query),
     ];
-    let kind = node.argument("what is counted together").and_then(|value| value.choice(&kinds));
+    let kind = node
+        .argument("what is counted together")
+        .and_then(|value| value.choice(&kinds));
     let key = match kind {
         None => {
             node.raw();
@@ -100,15 +113,15 @@ fn key(mut node: Node<'_>) -> Option<RateKey> {
         Some(Kind::Path) => Some(RateKey::Path),
         Some(Kind::Host) => Some(RateKey::Host),
         Some(Kind::Method) => Some(RateKey::Method),
-        Some(Kind::Header) => {
-            node.argument("the header's name").and_then(|value| Some(RateKey::Header(edits::header_name(&value)?)))
-        }
-        Some(Kind::Cookie) => {
-            node.argument("the cookie's name").and_then(|value| Some(RateKey::Cookie(edits::token(&value)?)))
-        }
-        Some(Kind::Query) => {
-            node.argument("the parameter's name").and_then(|value| Some(RateKey::Query(value.text()?.to_owned())))
-        }
+        Some(Kind::Header) => node
+            .argument("the header's name")
+            .and_then(|value| Some(RateKey::Header(edits::header_name(&value)?))),
+        Some(Kind::Cookie) => node
+            .argument("the cookie's name")
+            .and_then(|value| Some(RateKey::Cookie(edits::token(&value)?))),
+        Some(Kind::Query) => node
+            .argument("the parameter's name")
+            .and_then(|value| Some(RateKey::Query(value.text()?.to_owned()))),
         Some(Kind::ClientIp) => client_ip(&mut node),
     };
     node.finish();
@@ -123,7 +136,10 @@ fn client_ip(node: &mut Node<'_>) -> Option<RateKey> {
     else {
         return None;
     };
-    for (key, bits, slot) in [("ipv4-prefix", 32, &mut ipv4_prefix), ("ipv6-prefix", 128, &mut ipv6_prefix)] {
+    for (key, bits, slot) in [
+        ("ipv4-prefix", 32, &mut ipv4_prefix),
+        ("ipv6-prefix", 128, &mut ipv6_prefix),
+    ] {
         if let Some(value) = node.property(key) {
             *slot = u8::try_from(value.integer(0..=bits)?).ok()?;
         }
@@ -134,6 +150,8 @@ fn client_ip(node: &mut Node<'_>) -> Option<RateKey> {
     })
 }
 
+/// Each is read for every request.
+const MAX_KEYS: usize = 16;
 /// Up to a thousand million: beyond what a machine serves in any period that makes sense.
 const TOKENS: RangeInclusive<u64> = 1..=1_000_000_000;
 const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);

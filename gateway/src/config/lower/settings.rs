@@ -142,7 +142,9 @@ impl Timeouts {
                 if *http && let Some(mode) = mode.filter(|mode| mode.value == Mode::Tcp) {
                     node.fail(wrong_mode(&format!("`timeout {key}=`"), value.span(), mode.span));
                 }
-                let Some(duration) = value.duration(TIMEOUT_RANGE) else { continue };
+                let Some(duration) = value.duration(TIMEOUT_RANGE) else {
+                    continue;
+                };
                 let slot = match *key {
                     "client" => &mut all.client,
                     "http-request" => &mut all.http_request,
@@ -151,7 +153,11 @@ impl Timeouts {
                     _ => &mut all.server,
                 };
                 if let Some(first) = slot {
-                    node.fail(crate::config::reader::said_twice(&format!("`timeout {key}=`"), first.span, value.span()));
+                    node.fail(crate::config::reader::said_twice(
+                        &format!("`timeout {key}=`"),
+                        first.span,
+                        value.span(),
+                    ));
                 }
                 *slot = Some(value.at(duration));
             }
@@ -167,10 +173,18 @@ impl RequestLimitSettings {
         node.require_entries();
         let bytes = |value: u64| usize::try_from(value).ok();
         let this = Self {
-            head: node.property("head").and_then(|value| Some(value.at(bytes(value.size(HEAD_RANGE)?)?))),
-            headers: node.property("headers").and_then(|value| Some(value.at(bytes(value.integer(HEADERS_RANGE)?)?))),
-            uri: node.property("uri").and_then(|value| Some(value.at(bytes(value.size(URI_RANGE)?)?))),
-            body: node.property("body").and_then(|value| Some(value.at(value.size(BODY_RANGE)?))),
+            head: node
+                .property("head")
+                .and_then(|value| Some(value.at(bytes(value.size(HEAD_RANGE)?)?))),
+            headers: node
+                .property("headers")
+                .and_then(|value| Some(value.at(bytes(value.integer(HEADERS_RANGE)?)?))),
+            uri: node
+                .property("uri")
+                .and_then(|value| Some(value.at(bytes(value.size(URI_RANGE)?)?))),
+            body: node
+                .property("body")
+                .and_then(|value| Some(value.at(value.size(BODY_RANGE)?))),
         };
         node.finish();
         this
@@ -250,12 +264,15 @@ impl Defaults {
 
     /// Reports defaults that no section takes.
     pub(super) fn report_unused(&self, ctx: &Context<'_>) {
-        if let Some((_, span, used)) = &self.unnamed && !used.get() {
+        if let Some((_, span, used)) = &self.unnamed
+            && !used.get()
+        {
             let error = ConfigError::new(Code::Inert, "these defaults are never used");
             let error = error.label(*span, "every frontend and backend has `from=`, or there is none");
             ctx.report(error.help("leave them out"));
         }
-        self.named.report_unused(ctx, "no frontend or backend has `from=` with it");
+        self.named
+            .report_unused(ctx, "no frontend or backend has `from=` with it");
     }
 }
 
@@ -291,7 +308,12 @@ fn access_log(mut node: Node<'_>) -> Option<At<AccessLogSetting>> {
     let off = node.flag("off");
     if let (Some(off), Some(skip)) = (off, skip_null) {
         let error = ConfigError::new(Code::Inert, "`skip-null` does nothing when the access log is off");
-        node.fail(error.label(skip, "does nothing").label(off, "because of this").help("one of them has to go"));
+        node.fail(
+            error
+                .label(skip, "does nothing")
+                .label(off, "because of this")
+                .help("one of them has to go"),
+        );
     }
     let value = AccessLogSetting {
         enabled: off.is_none(),
@@ -335,8 +357,8 @@ const TIMEOUTS: &[(&str, Place, bool)] = &[
 pub(super) const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 86_400);
 /// A process cannot have more open files than this on Linux (`fs.nr_open`'s ceiling is far above any real one).
 pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
-/// The parser reads in buffers of 8 KiB, so a smaller bound would not hold; beyond 1 MiB a head is an attack.
-const HEAD_RANGE: RangeInclusive<u64> = 8 << 10..=1 << 20;
+/// Below 1 KiB no browser gets through; beyond 1 MiB a head is an attack.
+const HEAD_RANGE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// Beyond this, parsing the fields costs more than serving the request.
 const HEADERS_RANGE: RangeInclusive<u64> = 1..=1_000;
 const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;

@@ -6,6 +6,7 @@
 
 mod scan;
 mod strings;
+mod structure;
 mod words;
 
 use kdl::{KdlDocument, KdlError};
@@ -24,12 +25,17 @@ pub(super) fn document(text: &str) -> Result<KdlDocument, Vec<ConfigError>> {
             errors.extend(error.diagnostics.into_iter().map(|fault| {
                 let message = fault.message.unwrap_or_else(|| "this is not KDL".to_owned());
                 let label = fault.label.unwrap_or_default();
-                ConfigError::new(Code::Syntax, message).label(within(text, fault.span), label).maybe_help(fault.help)
+                ConfigError::new(Code::Syntax, message)
+                    .label(within(text, fault.span), label)
+                    .maybe_help(fault.help)
             }));
             Err(errors)
         }
         Err(None) => {
-            errors.push(ConfigError::new(Code::Syntax, "this text cannot be read as KDL").help("leave out what is unusual in it"));
+            errors.push(
+                ConfigError::new(Code::Syntax, "this text cannot be read as KDL")
+                    .help("leave out what is unusual in it"),
+            );
             Err(errors)
         }
     }
@@ -40,7 +46,9 @@ pub(super) fn document(text: &str) -> Result<KdlDocument, Vec<ConfigError>> {
 fn parse(clean: &str) -> Result<KdlDocument, Option<KdlError>> {
     std::thread::scope(|scope| {
         let parser = std::thread::Builder::new().name("kdl".to_owned()).stack_size(STACK);
-        let parsed = parser.spawn_scoped(scope, || KdlDocument::parse_v2(clean)).map_err(|_| None)?;
+        let parsed = parser
+            .spawn_scoped(scope, || KdlDocument::parse_v2(clean))
+            .map_err(|_| None)?;
         parsed.join().map_err(|_| None)?.map_err(Some)
     })
 }
@@ -166,9 +174,68 @@ mod tests {
     }
 
     const PARTS: &[&str] = &[
-        "a", "b", "\"c\"", "\"\\q\"", "\"", "\"\"", "\"\"\"", "#\"r\"#", "#\"", "#", "#true", "#tru", "true", "1", "1.5",
-        "1x", "-", ".", ".5", "-1", "+", "0x", "0xg", "1e", "1e5", "1_0", "=", " = ", " ", "  ", "\n", "\r\n", ";", "{", "}",
-        " {", "} ", "(", ")", "(u8)", "[", "]", "/", "//", "/*", "*/", "/-", " /-", "\\", "\\\n", ",", "é", "\u{0}", "\u{feff}",
-        "\u{a0}", "\u{2028}", "r\"x\"", "r#\"x\"#", "null", "\\n", "u{41}", "\\u{41}", "\\u{110000}",
+        "a",
+        "b",
+        "\"c\"",
+        "\"\\q\"",
+        "\"",
+        "\"\"",
+        "\"\"\"",
+        "#\"r\"#",
+        "#\"",
+        "#",
+        "#true",
+        "#tru",
+        "true",
+        "1",
+        "1.5",
+        "1x",
+        "-",
+        ".",
+        ".5",
+        "-1",
+        "+",
+        "0x",
+        "0xg",
+        "1e",
+        "1e5",
+        "1_0",
+        "=",
+        " = ",
+        " ",
+        "  ",
+        "\n",
+        "\r\n",
+        ";",
+        "{",
+        "}",
+        " {",
+        "} ",
+        "(",
+        ")",
+        "(u8)",
+        "[",
+        "]",
+        "/",
+        "//",
+        "/*",
+        "*/",
+        "/-",
+        " /-",
+        "\\",
+        "\\\n",
+        ",",
+        "é",
+        "\u{0}",
+        "\u{feff}",
+        "\u{a0}",
+        "\u{2028}",
+        "r\"x\"",
+        "r#\"x\"#",
+        "null",
+        "\\n",
+        "u{41}",
+        "\\u{41}",
+        "\\u{110000}",
     ];
 }

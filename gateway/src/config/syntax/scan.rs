@@ -1,13 +1,14 @@
 //! A pass over the text without recursion: finds what is wrong with its form and mends a copy for the parser.
 //!
-//! It knows KDL v2 except types (`(u8)1`), which this language does not use, and names what older or other languages write
-//! differently.
+//! What tokens there are is said here; what they make together, in `structure`. It knows KDL v2 except types (`(u8)1`),
+//! which this language does not use, and names what older or other languages write differently.
 
 use std::ops::Range;
 
 use miette::SourceSpan;
 
 use super::strings::{self, StringFault};
+use super::structure::{Level, State};
 use super::words::{self, Word};
 use crate::config::diagnostics::{Code, ConfigError, MAX_ERRORS};
 use crate::config::reader::clip;
@@ -44,49 +45,23 @@ pub(super) fn scan(text: &str) -> Scanned {
     }
 }
 
-struct Scanner<'a> {
-    text: &'a str,
-    at: usize,
-    clean: Vec<u8>,
-    errors: Vec<ConfigError>,
-    levels: Vec<Level>,
-    state: State,
+pub(super) struct Scanner<'a> {
+    pub(super) text: &'a str,
+    pub(super) at: usize,
+    pub(super) clean: Vec<u8>,
+    pub(super) errors: Vec<ConfigError>,
+    pub(super) levels: Vec<Level>,
+    pub(super) state: State,
     /// Whether white space came since the last token.
-    spaced: bool,
+    pub(super) spaced: bool,
     /// Where the last token ended.
-    token_end: usize,
+    pub(super) token_end: usize,
     /// Where a `/-` stands whose victim has not come yet.
-    drop: Option<usize>,
+    pub(super) drop: Option<usize>,
     /// Where the `/-` stands that drops the current node.
-    dropped_node: Option<usize>,
+    pub(super) dropped_node: Option<usize>,
     /// Where the `/-` stands that drops the current entry.
-    dropped_entry: Option<usize>,
-}
-
-/// A block that is open.
-struct Level {
-    open: usize,
-    /// Where the `/-` stands that drops it.
-    dropped: Option<usize>,
-    /// Whether the parser does not see its braces.
-    hidden: bool,
-    /// Where the `/-` stands that drops the node that it belongs to.
-    dropped_node: Option<usize>,
-}
-
-/// What may come next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// A node.
-    Start,
-    /// Entries or a block; the last entry may be a property's key or not.
-    Node { key: bool },
-    /// A property's value.
-    Value,
-    /// Nothing but the end of the node: its block has come.
-    Block,
-    /// As `Block`, but the block was one that a `/-` dropped: the real one may follow.
-    DroppedBlock,
+    pub(super) dropped_entry: Option<usize>,
 }
 
 impl Scanner<'_> {
@@ -128,7 +103,12 @@ impl Scanner<'_> {
             }
             ';' => {
                 if self.state == State::Start {
-                    self.fault(start..start + 1, "this `;` ends nothing", "no node before it", "leave it out");
+                    self.fault(
+                        start..start + 1,
+                        "this `;` ends nothing",
+                        "no node before it",
+                        "leave it out",
+                    );
                     self.hide(start..start + 1);
                 }
                 self.at += 1;
@@ -159,7 +139,12 @@ impl Scanner<'_> {
                     '/' => "write comments as `// …` or `/* … */`, and put values with a slash in quotes",
                     _ => "put values with brackets or parentheses in quotes",
                 };
-                self.fault(start..start + 1, &format!("`{c}` cannot stand here"), "outside of quotes", help);
+                self.fault(
+                    start..start + 1,
+                    &format!("`{c}` cannot stand here"),
+                    "outside of quotes",
+                    help,
+                );
                 self.hide(start..start + 1);
                 self.at += 1;
                 self.spaced = true;
@@ -186,7 +171,12 @@ impl Scanner<'_> {
                 Some(b"*/") => (depth, at) = (depth - 1, at + 2),
                 Some(_) => at += 1,
                 None => {
-                    self.fault(start..start + 2, "this comment is never closed", "opened here", "write `*/` where it ends");
+                    self.fault(
+                        start..start + 2,
+                        "this comment is never closed",
+                        "opened here",
+                        "write `*/` where it ends",
+                    );
                     return false;
                 }
             }
@@ -195,29 +185,6 @@ impl Scanner<'_> {
         self.at = at;
         self.spaced = true;
         true
-    }
-
-    /// `/-` drops the node, entry or block that follows. The parser never sees it, nor its victim.
-    fn drop(&mut self, start: usize) {
-        let place = start..start + 2;
-        self.at += 2;
-        self.hide(place.clone());
-        let (message, label, help) = match self.state {
-            _ if self.drop.is_some() => ("two `/-` in a row", "one is enough", "leave it out"),
-            State::Value => ("a property's value cannot be dropped alone", "after `=`", "write `/-` before the key"),
-            State::Start => {
-                self.drop = Some(start);
-                return;
-            }
-            _ if self.spaced => {
-                self.end_of_entry();
-                self.drop = Some(start);
-                return;
-            }
-            _ => ("a space is missing before `/-`", "directly behind a value", "write a space before it"),
-        };
-        self.spaced = true;
-        self.fault(place, message, label, help);
     }
 
     /// `\` at the end of a line: the node goes on in the next.
@@ -275,9 +242,15 @@ impl Scanner<'_> {
                 None if word.is_empty() || hashes > 1 || matches!(self.state, State::Start) => {
                     "comments begin with `//`".to_owned()
                 }
-                None => "there are `#true`, `#false`, `#null`, `#inf`, `#-inf` and `#nan`; comments begin with `//`".to_owned(),
+                None => "there are `#true`, `#false`, `#null`, `#inf`, `#-inf` and `#nan`; comments begin with `//`"
+                    .to_owned(),
             };
-            self.fault(start..end, &format!("`{}` is no keyword", clip(&self.text[start..end])), "unknown", &help);
+            self.fault(
+                start..end,
+                &format!("`{}` is no keyword", clip(&self.text[start..end])),
+                "unknown",
+                &help,
+            );
             self.fill(start..end);
             return self.token(start..end, true);
         }
@@ -317,115 +290,24 @@ impl Scanner<'_> {
     fn v1_raw_string(&mut self, start: usize) -> bool {
         let rest = &self.text[start + 1..];
         let hashes = rest.len() - rest.trim_start_matches('#').len();
-        let Some(body) = rest[hashes..].strip_prefix('"') else { return false };
+        let Some(body) = rest[hashes..].strip_prefix('"') else {
+            return false;
+        };
         let close = format!("\"{}", "#".repeat(hashes));
         let Some(length) = body.find(&close) else { return false };
         let end = start + 1 + hashes + 1 + length + close.len();
         let content = clip(&body[..length]);
         let marks = "#".repeat(hashes.max(1));
         let help = format!("this is KDL v2: write {marks}\"{content}\"{marks}");
-        self.fault(start..end, "a raw string begins with `#`, not with `r`", "KDL v1", &help);
+        self.fault(
+            start..end,
+            "a raw string begins with `#`, not with `r`",
+            "KDL v1",
+            &help,
+        );
         self.fill(start..end);
         self.token(start..end, true);
         true
-    }
-
-    fn open(&mut self, start: usize) -> bool {
-        let place = start..start + 1;
-        let dropped = self.drop.take();
-        self.end_of_entry();
-        let mut hidden = false;
-        match self.state {
-            State::Start => {
-                hidden = true;
-                let help = "write a node's name before it, on the same line";
-                self.fault(place.clone(), "a block without a node", "whose block is this?", help);
-                self.hide(place.clone());
-            }
-            State::Value => {
-                let equals = self.hide_equals();
-                self.fault(equals, "a property cannot be a block", "a value has to follow", "write `NAME { … }`");
-            }
-            State::Block if dropped.is_none() => {
-                hidden = true;
-                self.fault(place.clone(), "a node has one block", "this is the second", "join the two");
-                self.at = start + 1;
-                self.separate_node(start);
-            }
-            _ => {}
-        }
-        self.at = start + 1;
-        self.levels.push(Level {
-            open: start,
-            dropped,
-            hidden,
-            dropped_node: self.dropped_node.take(),
-        });
-        self.state = State::Start;
-        self.spaced = true;
-        if self.levels.len() > MAX_DEPTH {
-            let message = format!("blocks are nested more than {MAX_DEPTH} deep");
-            self.fault(place, &message, "one too many", "nothing in this language goes that deep");
-            return false;
-        }
-        true
-    }
-
-    fn close(&mut self, start: usize) {
-        self.unused_drop();
-        self.end_of_node_before_brace();
-        self.at += 1;
-        let Some(level) = self.levels.pop() else {
-            self.fault(start..start + 1, "this `}` closes nothing", "no block is open", "leave it out");
-            return self.separate(start);
-        };
-        self.dropped_node = level.dropped_node;
-        if level.hidden {
-            return self.separate(start);
-        }
-        self.state = State::Block;
-        if let Some(drop) = level.dropped {
-            self.hide(drop..start + 1);
-            self.state = State::DroppedBlock;
-        }
-        self.spaced = false;
-        self.token_end = self.at;
-    }
-
-    /// Puts the end of a node in a brace's place, where there is a node to end.
-    fn separate(&mut self, at: usize) {
-        self.clean[at] = if self.state == State::Start { b' ' } else { b';' };
-        self.state = State::Start;
-        self.spaced = true;
-    }
-
-    /// Ends the current node at a byte that the parser need not see.
-    fn separate_node(&mut self, at: usize) {
-        self.clean[at] = b';';
-        // A node that is dropped takes its end with it.
-        self.end_of_node();
-    }
-
-    fn equals(&mut self, start: usize) {
-        let place = start..start + 1;
-        match self.state {
-            State::Node { key: true } => self.state = State::Value,
-            State::Value => {
-                self.fault(place.clone(), "two `=` in a row", "one is enough", "leave it out");
-                self.hide(place);
-            }
-            State::Start => {
-                self.fault(place.clone(), "`=` without a key", "nothing before it", "write `NAME VALUE`, or `NAME KEY=VALUE`");
-                self.hide(place);
-            }
-            _ => {
-                let help = "a setting is written `NAME VALUE`; `KEY=VALUE` comes behind a name";
-                self.fault(place.clone(), "`=` without a key", "what is before it is not one", help);
-                self.hide(place);
-            }
-        }
-        self.at += 1;
-        self.spaced = true;
     }
 
     /// `(type)`: not used here.
@@ -441,100 +323,7 @@ impl Scanner<'_> {
         self.at = end;
     }
 
-    /// A word, string, number or keyword that has been read. `text`: whether it can be a name or a key.
-    fn token(&mut self, place: Range<usize>, text: bool) {
-        self.at = place.end;
-        let drop = self.drop.take();
-        if !self.spaced && !matches!(self.state, State::Start | State::Value) {
-            return self.missing_space(place);
-        }
-        self.spaced = false;
-        match self.state {
-            State::Start => {
-                if !text {
-                    let shown = clip(&self.text[place.clone()]);
-                    let message = format!("`{shown}` cannot be a node's name");
-                    self.fault(place.clone(), &message, "a name has to stand here", "is a name or a `\\` missing before it?");
-                    self.fill(place.clone());
-                }
-                self.dropped_node = drop;
-                self.state = State::Node { key: false };
-            }
-            State::Node { .. } => {
-                self.end_of_entry();
-                self.dropped_entry = drop;
-                self.state = State::Node { key: text };
-            }
-            State::Value => self.state = State::Node { key: false },
-            State::Block | State::DroppedBlock => {
-                let help = "write it on a line of its own, or `;` before it";
-                self.fault(place.clone(), "a node ends with its block", "comes behind the block", help);
-                // There was white space, if only that of a `/-`, so the byte before is a blank one.
-                self.at = place.start;
-                self.separate_node(place.start - 1);
-                self.at = place.end;
-                self.spaced = false;
-                if !text {
-                    self.fill(place.clone());
-                }
-                self.state = State::Node { key: false };
-            }
-        }
-        self.token_end = place.end;
-    }
-
-    fn missing_space(&mut self, place: Range<usize>) {
-        let help = match self.text[place.clone()].starts_with(',') {
-            true => "values are separated by spaces, without commas",
-            false => "write a space between them",
-        };
-        self.fault(place.clone(), "a space is missing before this", "directly behind what comes before it", help);
-        self.hide(place);
-        self.spaced = true;
-    }
-
-    /// The end of a line, or `;`.
-    fn end_of_node(&mut self) {
-        self.end_of_node_before_brace();
-        self.state = State::Start;
-    }
-
-    /// As that, but what the node was stays known.
-    fn end_of_node_before_brace(&mut self) {
-        if self.state == State::Value {
-            let equals = self.hide_equals();
-            self.fault(equals, "a value is missing behind `=`", "nothing follows", "write it on the same line");
-            self.state = State::Node { key: false };
-        }
-        self.end_of_entry();
-        if let Some(drop) = self.dropped_node.take() {
-            self.hide(drop..self.at);
-            self.state = State::Start;
-        }
-    }
-
-    /// The end of an entry: only now is it known not to be a property's key.
-    fn end_of_entry(&mut self) {
-        if let Some(drop) = self.dropped_entry.take() {
-            self.hide(drop..self.token_end);
-        }
-    }
-
-    /// Hides the last `=`. Answers where it stands.
-    fn hide_equals(&mut self) -> Range<usize> {
-        let at = self.clean[..self.at].iter().rposition(|byte| *byte == b'=').unwrap_or(0);
-        self.hide(at..at + 1);
-        at..at + 1
-    }
-
-    /// A `/-` that nothing follows.
-    fn unused_drop(&mut self) {
-        if let Some(start) = self.drop.take() {
-            self.fault(start..start + 2, "this `/-` drops nothing", "nothing follows", "leave it out");
-        }
-    }
-
-    fn fault(&mut self, place: Range<usize>, message: &str, label: &str, help: &str) {
+    pub(super) fn fault(&mut self, place: Range<usize>, message: &str, label: &str, help: &str) {
         self.errors.push(syntax(message).label(span(place), label).help(help));
     }
 
@@ -548,12 +337,12 @@ impl Scanner<'_> {
     }
 
     /// The parser is not to see this.
-    fn hide(&mut self, place: Range<usize>) {
+    pub(super) fn hide(&mut self, place: Range<usize>) {
         self.clean[place].fill(b' ');
     }
 
     /// The parser is to see a word here.
-    fn fill(&mut self, place: Range<usize>) {
+    pub(super) fn fill(&mut self, place: Range<usize>) {
         self.clean[place].fill(b'x');
     }
 }
@@ -565,6 +354,3 @@ fn syntax(message: &str) -> ConfigError {
 fn span(place: Range<usize>) -> SourceSpan {
     place.into()
 }
-
-/// Blocks in blocks. The language itself needs five levels, and acls and plugin configurations may go on from there.
-const MAX_DEPTH: usize = 32;

@@ -38,7 +38,13 @@ pub(super) fn raw(text: &str, start: usize, hashes: usize) -> Scanned {
     let Some(length) = line.find(&close) else {
         let end = body + line.len();
         let help = format!("write {close} where it ends");
-        return one_fault(end, start..body, "this raw string is not closed on its line", "opened here", &help);
+        return one_fault(
+            end,
+            start..body,
+            "this raw string is not closed on its line",
+            "opened here",
+            &help,
+        );
     };
     let end = body + length + close.len();
     let mut faults = Vec::new();
@@ -64,7 +70,12 @@ fn single_line(text: &str, start: usize) -> Scanned {
             _ => {
                 let help = "write the closing quote; a text of several lines stands between \"\"\" and \"\"\"";
                 faults.truncate(0);
-                faults.push(fault(start..at, "this string is not closed on its line", "the closing quote is missing", help));
+                faults.push(fault(
+                    start..at,
+                    "this string is not closed on its line",
+                    "the closing quote is missing",
+                    help,
+                ));
                 return Scanned { end: at, faults };
             }
         }
@@ -81,7 +92,9 @@ fn escape(text: &str, at: usize, faults: &mut Vec<StringFault>) -> usize {
             text.len() - blank.len()
         }
         Some('u') => {
-            let digits = rest.strip_prefix("u{").and_then(|inner| Some(&inner[..inner.find('}')?]));
+            let digits = rest
+                .strip_prefix("u{")
+                .and_then(|inner| Some(&inner[..inner.find('}')?]));
             let valid = |digits: &str| {
                 let fits = (1..=6).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
                 fits && u32::from_str_radix(digits, 16).ok().and_then(char::from_u32).is_some()
@@ -90,7 +103,12 @@ fn escape(text: &str, at: usize, faults: &mut Vec<StringFault>) -> usize {
                 Some(digits) if valid(digits) => at + 4 + digits.len(),
                 _ => {
                     let help = "write one to six hexadecimal digits of a character, as \\u{20AC}";
-                    faults.push(fault(at..at + 2, "this is not a character's number", "after `\\u`", help));
+                    faults.push(fault(
+                        at..at + 2,
+                        "this is not a character's number",
+                        "after `\\u`",
+                        help,
+                    ));
                     at + 2
                 }
             }
@@ -116,9 +134,20 @@ fn multi_line(text: &str, start: usize, hashes: usize) -> Scanned {
     let Some(newline) = rest.chars().next().filter(|c| is_newline(*c)) else {
         let end = body + rest.find(is_newline).unwrap_or(rest.len());
         let help = "write the text on the lines below it, or between single quotation marks `\"`";
-        return one_fault(end, start..body, "`\"\"\"` is followed by a new line", "something else follows", help);
+        return one_fault(
+            end,
+            start..body,
+            "`\"\"\"` is followed by a new line",
+            "something else follows",
+            help,
+        );
     };
-    let mut at = body + if rest.starts_with("\r\n") { 2 } else { newline.len_utf8() };
+    let mut at = body
+        + if rest.starts_with("\r\n") {
+            2
+        } else {
+            newline.len_utf8()
+        };
     let close = format!("\"\"\"{}", "#".repeat(hashes));
     let mut faults = Vec::new();
     // The lines of the body: where they begin, and how much white space they begin with.
@@ -155,7 +184,12 @@ fn line(text: &str, start: usize, hashes: usize, faults: &mut Vec<StringFault>) 
         }
         if rest.starts_with(&close) {
             let help = "write it on a line of its own; inside of the text, write \\\"\\\"\\\"";
-            faults.push(fault(at..at + close.len(), "`\"\"\"` closes a text on a line of its own", "in a line of the text", help));
+            faults.push(fault(
+                at..at + close.len(),
+                "`\"\"\"` closes a text on a line of its own",
+                "in a line of the text",
+                help,
+            ));
             at += close.len();
         } else if c == '\\' && hashes == 0 {
             at = escape(text, at, faults);
@@ -174,7 +208,12 @@ fn refuse_shallow(text: &str, lines: &[(usize, usize)], prefix: &str, faults: &m
         if !is_blank && !line.starts_with(prefix) {
             let help = "indent every line of the text at least as the closing \"\"\", with the same characters";
             let place = *start..start + blank.max(&1);
-            faults.push(fault(place, "this line is indented less than the closing `\"\"\"`", "begins too early", help));
+            faults.push(fault(
+                place,
+                "this line is indented less than the closing `\"\"\"`",
+                "begins too early",
+                help,
+            ));
             return;
         }
     }

@@ -36,11 +36,18 @@ pub(super) fn classify(word: &str) -> Word {
 pub(super) fn near_keyword(word: &str) -> Option<&'static str> {
     let lower = word.to_ascii_lowercase();
     let near = |keyword: &&&str| **keyword == lower || strsim::damerau_levenshtein(keyword, &lower) == 1;
-    KEYWORDS.iter().find(near).copied().filter(|_| word.len() < 10 && !word.is_empty())
+    KEYWORDS
+        .iter()
+        .find(near)
+        .copied()
+        .filter(|_| word.len() < 10 && !word.is_empty())
 }
 
 pub(super) fn is_space(c: char) -> bool {
-    matches!(c, '\t' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+    matches!(
+        c,
+        '\t' | ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}'
+    )
 }
 
 pub(super) fn is_newline(c: char) -> bool {
@@ -55,14 +62,19 @@ pub(super) fn is_disallowed(c: char) -> bool {
 }
 
 fn is_word_char(c: char) -> bool {
-    let special = matches!(c, '\\' | '/' | '(' | ')' | '{' | '}' | '[' | ']' | ';' | '"' | '#' | '=');
+    let special = matches!(
+        c,
+        '\\' | '/' | '(' | ')' | '{' | '}' | '[' | ']' | ';' | '"' | '#' | '='
+    );
     !special && !is_space(c) && !is_newline(c) && !is_disallowed(c)
 }
 
 /// A number without its sign that begins with a digit.
 fn number(word: &str) -> Word {
     for (prefix, radix) in [("0x", 16), ("0X", 16), ("0o", 8), ("0O", 8), ("0b", 2), ("0B", 2)] {
-        let Some(digits) = word.strip_prefix(prefix) else { continue };
+        let Some(digits) = word.strip_prefix(prefix) else {
+            continue;
+        };
         let begins = digits.starts_with(|c: char| c.is_digit(radix));
         return match begins && digits.chars().all(|c| c.is_digit(radix) || c == '_') {
             true => fits(digits, radix),

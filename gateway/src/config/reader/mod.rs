@@ -4,18 +4,20 @@
 //! nodes by name; [`Block::finish`] reports the rest. Faults are collected in the [`Context`] and reading goes on: a
 //! reader answers `None` only where it has reported why.
 
+mod value;
+
 use std::cell::RefCell;
-use std::ops::RangeInclusive;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
-use kdl::{KdlDocument, KdlEntry, KdlNode, KdlValue};
+use kdl::{KdlDocument, KdlEntry, KdlNode};
 use miette::SourceSpan;
 
-use super::diagnostics::{Code, ConfigError, LineIndex};
+use super::diagnostics::{Code, ConfigError, LineIndex, MAX_ERRORS};
 use super::model::Origin;
-use super::{examples, suggest, units};
+use super::{examples, suggest};
+pub(super) use value::Value;
 
 /// What all readers of one configuration share.
 pub(super) struct Context<'a> {
@@ -36,7 +38,15 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn report(&self, error: ConfigError) {
-        self.errors.borrow_mut().push(error);
+        let mut errors = self.errors.borrow_mut();
+        if errors.len() < MAX_KEPT {
+            errors.push(error);
+        }
+    }
+
+    /// Whether so much is wrong that looking for what was meant is not worth its time any more.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.errors.borrow().len() > MAX_ERRORS
     }
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
@@ -68,6 +78,8 @@ pub(super) struct Node<'a> {
     pub(super) ctx: &'a Context<'a>,
     node: &'a KdlNode,
     used: Vec<bool>,
+    /// Before this entry there is no argument that has not been read.
+    cursor: usize,
     properties: Vec<&'static str>,
     flags: Vec<&'static str>,
     takes_more: bool,
@@ -80,6 +92,7 @@ impl<'a> Node<'a> {
             ctx,
             node,
             used: vec![false; node.entries().len()],
+            cursor: 0,
             properties: Vec::new(),
             flags: Vec::new(),
             takes_more: false,
@@ -112,16 +125,21 @@ impl<'a> Node<'a> {
         if value.is_none() {
             let name = self.name();
             let error = ConfigError::new(Code::Missing, format!("`{name}` needs {what}"));
-            self.fail(error.label(self.span(), format!("{what} has to follow")).maybe_help(self.example()));
+            self.fail(
+                error
+                    .label(self.span(), format!("{what} has to follow"))
+                    .maybe_help(self.example()),
+            );
         }
         value
     }
 
     /// The next argument, if there is one.
     pub(super) fn next_argument(&mut self, what: &'static str) -> Option<Value<'a>> {
-        let entries = self.node.entries().iter().enumerate();
-        let (i, entry) = entries.filter(|(_, entry)| entry.name().is_none()).find(|(i, _)| !self.used[*i])?;
+        let mut entries = self.node.entries().iter().enumerate().skip(self.cursor);
+        let (i, entry) = entries.find(|(i, entry)| entry.name().is_none() && !self.used[*i])?;
         self.used[i] = true;
+        self.cursor = i + 1;
         Some(Value::new(self.ctx, entry, what))
     }
 
@@ -196,7 +214,11 @@ impl<'a> Node<'a> {
         let document = self.node.children()?;
         if document.nodes().is_empty() {
             let error = ConfigError::new(Code::Inert, format!("the block of `{}` is empty", self.name()));
-            self.fail(error.label(self.span(), "its block says nothing").help("say something in it, or leave it out"));
+            self.fail(
+                error
+                    .label(self.span(), "its block says nothing")
+                    .help("say something in it, or leave it out"),
+            );
         }
         Some(Block::new(self.ctx, self.title(), document))
     }
@@ -206,7 +228,11 @@ impl<'a> Node<'a> {
         let block = self.block();
         if block.is_none() {
             let error = ConfigError::new(Code::Missing, format!("`{}` needs a block", self.name()));
-            self.fail(error.label(self.span(), "`{ … }` has to follow").maybe_help(self.example()));
+            self.fail(
+                error
+                    .label(self.span(), "`{ … }` has to follow")
+                    .maybe_help(self.example()),
+            );
         }
         block
     }
@@ -248,11 +274,17 @@ impl<'a> Node<'a> {
     /// Reports what nobody asked for.
     pub(super) fn finish(self) {
         self.finish_entries();
-        if !self.block_read && let Some(document) = self.node.children() {
+        if !self.block_read
+            && let Some(document) = self.node.children()
+        {
             let name = self.name();
             let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no block"));
             let place = document.nodes().first().map_or(self.span(), |node| node.name().span());
-            self.fail(error.label(place, "nothing can be said here").help("leave the block out"));
+            self.fail(
+                error
+                    .label(place, "nothing can be said here")
+                    .help("leave the block out"),
+            );
         }
     }
 
@@ -273,9 +305,14 @@ impl<'a> Node<'a> {
             Some(key) => {
                 let known: Vec<&str> = self.properties.clone();
                 let help = suggest::did_you_mean(key.value(), &known, || {
-                    suggest::list(&known).map(|list| format!("it takes {list}")).or_else(|| Some("leave it out".to_owned()))
+                    suggest::list(&known)
+                        .map(|list| format!("it takes {list}"))
+                        .or_else(|| Some("leave it out".to_owned()))
                 });
-                let error = ConfigError::new(Code::Unknown, format!("`{name}` has no property `{}`", clip(key.value())));
+                let error = ConfigError::new(
+                    Code::Unknown,
+                    format!("`{name}` has no property `{}`", clip(key.value())),
+                );
                 error.label(key.span(), "unknown property").maybe_help(help)
             }
             None => {
@@ -285,7 +322,8 @@ impl<'a> Node<'a> {
                     property.map(|property| format!("did you mean `{property}=…`?"))
                 });
                 let help = help.or_else(|| suggest::list(&self.flags).map(|list| format!("it takes the flag {list}")));
-                let help = help.or_else(|| suggest::list(&self.properties).map(|list| format!("it takes the property {list}")));
+                let help = help
+                    .or_else(|| suggest::list(&self.properties).map(|list| format!("it takes the property {list}")));
                 let help = help.or_else(|| Some("leave it out".to_owned()));
                 let error = ConfigError::new(Code::Unknown, format!("`{name}` takes no such argument"));
                 error.label(entry.span(), "one too many").maybe_help(help)
@@ -295,14 +333,18 @@ impl<'a> Node<'a> {
     }
 
     fn refuse_repeated_properties(&mut self) {
-        let entries = self.node.entries();
-        for (i, entry) in entries.iter().enumerate() {
+        let mut seen: HashMap<&str, SourceSpan> = HashMap::new();
+        for (entry, used) in self.node.entries().iter().zip(&mut self.used) {
             let Some(key) = entry.name() else { continue };
-            let mut earlier = entries[..i].iter().filter_map(KdlEntry::name);
-            if let Some(first) = earlier.find(|first| first.value() == key.value()) {
-                self.used[i] = true;
-                let what = format!("`{}=`", clip(key.value()));
-                self.ctx.report(said_twice(&what, first.span(), key.span()));
+            match seen.get(key.value()) {
+                Some(first) => {
+                    *used = true;
+                    let what = format!("`{}=`", clip(key.value()));
+                    self.ctx.report(said_twice(&what, *first, key.span()));
+                }
+                None => {
+                    seen.insert(key.value(), key.span());
+                }
             }
         }
     }
@@ -334,7 +376,8 @@ impl<'a> Block<'a> {
         let mut found = self.many(name).into_iter();
         let first = found.next()?;
         for again in found {
-            self.ctx.report(said_twice(&format!("`{name}`"), first.span(), again.span()));
+            self.ctx
+                .report(said_twice(&format!("`{name}`"), first.span(), again.span()));
         }
         Some(first)
     }
@@ -363,192 +406,14 @@ impl<'a> Block<'a> {
             let name = node.name().value();
             let help = match elsewhere(name) {
                 Some(place) => Some(place.to_owned()),
+                None if self.ctx.is_crowded() => None,
                 None => suggest::did_you_mean(name, &self.asked, || {
                     suggest::list(&self.asked).map(|list| format!("here can stand {list}"))
                 }),
             };
             let error = ConfigError::new(Code::Unknown, format!("{} has no `{}`", self.owner, clip(name)));
-            self.ctx.report(error.label(node.name().span(), "unknown here").maybe_help(help));
-        }
-    }
-}
-
-/// A value that is being read: an argument or a property's value.
-#[derive(Clone, Copy)]
-pub(super) struct Value<'a> {
-    ctx: &'a Context<'a>,
-    entry: &'a KdlEntry,
-    what: &'static str,
-}
-
-impl<'a> Value<'a> {
-    fn new(ctx: &'a Context<'a>, entry: &'a KdlEntry, what: &'static str) -> Self {
-        Self { ctx, entry, what }
-    }
-
-    /// Where the value stands, without the property's key.
-    pub(super) fn span(&self) -> SourceSpan {
-        let whole = self.entry.span();
-        let length = self.entry.format().map_or(whole.len(), |format| format.value_repr.len());
-        let length = length.min(whole.len());
-        SourceSpan::new((whole.offset() + whole.len() - length).into(), length)
-    }
-
-    /// Where a part of the text value stands; the whole value when it is written with escapes.
-    pub(super) fn part(&self, start: usize, length: usize) -> SourceSpan {
-        let text = self.entry.value().as_string().unwrap_or("");
-        let written = self.entry.format().map_or("", |format| format.value_repr.as_str());
-        match written.find(text) {
-            Some(at) if !text.is_empty() && at + text.len() <= written.len() => {
-                SourceSpan::new((self.span().offset() + at + start).into(), length)
-            }
-            _ => self.span(),
-        }
-    }
-
-    pub(super) fn raw(&self) -> &'a KdlValue {
-        self.entry.value()
-    }
-
-    pub(super) fn context(&self) -> &'a Context<'a> {
-        self.ctx
-    }
-
-    pub(super) fn at<T>(&self, value: T) -> At<T> {
-        let span = self.span();
-        At { value, span }
-    }
-
-    /// Reports a fault of this value. Answers `None`, for the caller to pass on.
-    pub(super) fn fail<T>(&self, message: impl Into<String>, label: impl Into<String>, help: impl Into<String>) -> Option<T> {
-        self.ctx.report(ConfigError::new(Code::Value, message).label(self.span(), label).help(help));
-        None
-    }
-
-    /// A text, possibly empty.
-    pub(super) fn any_text(&self) -> Option<&'a str> {
-        match self.entry.value() {
-            KdlValue::String(text) => Some(text),
-            other => {
-                let kind = kind(other);
-                self.fail(format!("{} has to be a text", self.title()), format!("this is {kind}"), "put it in quotes")
-            }
-        }
-    }
-
-    /// A text that is not empty.
-    pub(super) fn text(&self) -> Option<&'a str> {
-        let text = self.any_text()?;
-        if text.is_empty() {
-            let error = ConfigError::new(Code::Value, format!("{} is empty", self.title()));
-            let help = "write it between the quotes, or leave the setting out";
-            self.ctx.report(error.label(self.span(), "nothing between the quotes").help(help));
-            return None;
-        }
-        Some(text)
-    }
-
-    /// A name that the operator gives: shown in logs and metrics, so short and without control characters.
-    pub(super) fn name(&self) -> Option<&'a str> {
-        let text = self.text()?;
-        if text.len() > MAX_NAME {
-            let message = format!("{} is longer than {MAX_NAME} bytes", self.title());
-            return self.fail(message, "too long", "it is shown in every log line: choose a shorter one");
-        }
-        if text.chars().any(char::is_control) {
-            let message = format!("{} has a control character in it", self.title());
-            return self.fail(message, "this would break log lines", "choose a name that can be printed");
-        }
-        Some(text)
-    }
-
-    /// A whole number.
-    pub(super) fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let (low, high) = (*range.start(), *range.end());
-        let title = self.title();
-        let help = format!("write a whole number from {low} to {high}");
-        match self.entry.value() {
-            KdlValue::Integer(number) => match u64::try_from(*number) {
-                Ok(number) if range.contains(&number) => Some(number),
-                _ => self.fail(format!("{title} has to be from {low} to {high}"), "out of range", help),
-            },
-            KdlValue::String(text) if text.parse::<u64>().is_ok() => {
-                self.fail(format!("{title} has to be a number"), "this is a text", format!("write {text}, without quotes"))
-            }
-            other => self.fail(format!("{title} has to be a whole number"), format!("this is {}", kind(other)), help),
-        }
-    }
-
-    /// A duration.
-    pub(super) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let text = self.quantity("s", units::DURATION_HELP)?;
-        let value = match units::duration(text) {
-            Ok(value) => value,
-            Err(error) => return self.fail(format!("{} is not a duration", self.title()), error.message, error.help),
-        };
-        if !range.contains(&value) {
-            let (low, high) = (units::show_duration(*range.start()), units::show_duration(*range.end()));
-            return self.fail(
-                format!("{} has to be from {low} to {high}", self.title()),
-                "out of range",
-                units::DURATION_HELP,
-            );
-        }
-        Some(value)
-    }
-
-    /// A size in bytes.
-    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let text = self.quantity("KiB", units::SIZE_HELP)?;
-        let value = match units::size(text) {
-            Ok(value) => value,
-            Err(error) => return self.fail(format!("{} is not a size", self.title()), error.message, error.help),
-        };
-        if !range.contains(&value) {
-            let (low, high) = (units::show_size(*range.start()), units::show_size(*range.end()));
-            return self.fail(
-                format!("{} has to be from {low} to {high}", self.title()),
-                "out of range",
-                units::SIZE_HELP,
-            );
-        }
-        Some(value)
-    }
-
-    /// One of several words.
-    pub(super) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-        let list = suggest::list(&words).unwrap_or_default();
-        let KdlValue::String(text) = self.entry.value() else {
-            let label = format!("this is {}", kind(self.entry.value()));
-            return self.fail(format!("{} has to be {list}", self.title()), label, "put it in quotes");
-        };
-        if let Some((_, value)) = choices.iter().find(|(word, _)| word == text) {
-            return Some(*value);
-        }
-        let help = suggest::did_you_mean(text, &words, || Some("write one of these words".to_owned()));
-        let error = ConfigError::new(Code::Value, format!("{} has to be {list}", self.title()));
-        self.ctx.report(error.label(self.span(), "unknown word").maybe_help(help));
-        None
-    }
-
-    /// What it is, to begin a sentence with.
-    pub(super) fn title(&self) -> String {
-        match self.entry.name() {
-            Some(key) => format!("`{}`", key.value()),
-            None => self.what.to_owned(),
-        }
-    }
-
-    /// A text with a unit; a bare number gets told so.
-    fn quantity(&self, unit: &str, help: &str) -> Option<&'a str> {
-        match self.entry.value() {
-            KdlValue::String(text) => Some(text),
-            KdlValue::Integer(number) => {
-                let message = format!("{} needs a unit", self.title());
-                self.fail(message, "a number alone", format!("write it with its unit, as \"{number}{unit}\""))
-            }
-            other => self.fail(format!("{} has to be a text", self.title()), format!("this is {}", kind(other)), help),
+            self.ctx
+                .report(error.label(node.name().span(), "unknown here").maybe_help(help));
         }
     }
 }
@@ -563,24 +428,18 @@ pub(super) fn said_twice(what: &str, first: SourceSpan, again: SourceSpan) -> Co
 
 /// The beginning of a text that may be long, for a message, without control characters.
 pub(super) fn clip(text: &str) -> String {
-    let mut shown: String = text.chars().take(LONGEST_SHOWN).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let mut shown: String = text
+        .chars()
+        .take(LONGEST_SHOWN)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if text.chars().nth(LONGEST_SHOWN).is_some() {
         shown.push('…');
     }
     shown
 }
 
-fn kind(value: &KdlValue) -> &'static str {
-    match value {
-        KdlValue::String(_) => "a text",
-        KdlValue::Integer(_) => "a number",
-        KdlValue::Float(_) => "a number with a fraction",
-        KdlValue::Bool(_) => "a boolean",
-        KdlValue::Null => "null",
-    }
-}
-
-/// Names go into log lines and metric labels.
-const MAX_NAME: usize = 128;
+/// Faults kept of one configuration: more than are shown, since those are the first of the text and not the first found.
+const MAX_KEPT: usize = 10_000;
 /// Characters of a text in a message.
 const LONGEST_SHOWN: usize = 60;
