@@ -1,0 +1,139 @@
+//! Policy components written by hand, mostly hostile ones: a core module as WAT, made into a component here. No toolchain
+//! for WebAssembly is needed.
+//!
+//! A guest is written as the bodies of the functions that matter to the test; the rest of its exports are filled in.
+
+use std::path::Path;
+
+use wit_component::{ComponentEncoder, StringEncoding};
+use wit_parser::Resolve;
+
+/// A component that answers predicates (world `access-control`): one predicate, `p`. `evaluate` is the body of
+/// `(param $facts i32) (param $count i32) (result i64)`.
+pub fn predicates(evaluate: &str) -> Vec<u8> {
+    let exports = format!(
+        r#"(data (i32.const 64) "\48\00\00\00\01\00\00\00p")
+        (func (export "gateway:policy/predicates@0.1.0#names") (result i32)
+            ;; At 48: a list of one, at 64; its only string is one byte long, at 72.
+            (i32.store (i32.const 48) (i32.const 64))
+            (i32.store (i32.const 52) (i32.const 1))
+            (i32.const 48))
+        (func (export "gateway:policy/predicates@0.1.0#evaluate")
+            (param $facts i32) (param $count i32) (result i64) {evaluate})"#
+    );
+    component("access-control", &exports)
+}
+
+/// A component that filters requests and responses (world `header-rewrite`). `on_request` is the body of
+/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "no reply" and `(call $reply (status)
+/// (bytes))` one with that many bytes of content; `on_response` is the body of a function without a result.
+pub fn filter(on_request: &str, on_response: &str) -> Vec<u8> {
+    let exports = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request")
+            (param $facts i32) (param $count i32) (result i32) {on_request})
+        (func (export "gateway:policy/response-filter@0.1.0#on-response")
+            (param $facts i32) (param $count i32) {on_response})"#
+    );
+    component("header-rewrite", &exports)
+}
+
+/// A component that limits requests (world `rate-limit`). `check` is the body of
+/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "no limit applies".
+pub fn limiter(check: &str) -> Vec<u8> {
+    let exports = format!(
+        r#"(func (export "gateway:policy/limiter@0.1.0#check")
+            (param $facts i32) (param $count i32) (result i32) {check})"#
+    );
+    component("rate-limit", &exports)
+}
+
+/// A component that decides on connections (world `connection`). `on_connect` is the body of
+/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "accept".
+pub fn connection(on_connect: &str) -> Vec<u8> {
+    let exports = format!(
+        r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect")
+            (param $facts i32) (param $count i32) (result i32) {on_connect})"#
+    );
+    component("connection", &exports)
+}
+
+/// A component of this world: `exports` is WAT that defines the hooks' functions; `lifecycle`, memory and allocator are
+/// there. `$loop` is a function that never returns, `$deep` one that calls itself.
+pub fn component(world: &str, exports: &str) -> Vec<u8> {
+    component_with_configure(world, "(i32.const 256)", exports)
+}
+
+/// The same with the body of `configure`: `(param $config i32) (param $length i32) (result i32)`; 256 is the address of an
+/// empty success.
+pub fn component_with_configure(world: &str, configure: &str, exports: &str) -> Vec<u8> {
+    // The module's imports have to stand before everything else.
+    let (imports, exports) = match exports.split_once(";; end of imports") {
+        Some((imports, exports)) => (imports, exports),
+        None => ("", exports),
+    };
+    let wat = format!(
+        r#"(module
+        {imports}
+        (memory (export "memory") 2)
+        (global $heap (mut i32) (i32.const 4096))
+        ;; A bump allocator that grows the memory as it needs.
+        (func $realloc (export "cabi_realloc")
+            (param $old i32) (param $old_size i32) (param $align i32) (param $size i32) (result i32)
+            (local $at i32)
+            (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
+            (global.set $heap (i32.add (local.get $at) (local.get $size)))
+            (block $enough (loop $grow
+                (br_if $enough (i32.le_u (global.get $heap) (i32.mul (memory.size) (i32.const 65536))))
+                (if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+                (br $grow)))
+            (local.get $at))
+        (func $loop (loop $again (br $again)))
+        (func $deep (call $deep) (global.set $heap (global.get $heap)))
+        ;; Zeroes: none, accept, or an empty success.
+        (func $none (result i32) (i32.const 256))
+        (func $reply (param $status i32) (param $bytes i32) (result i32)
+            (local $body i32)
+            (local.set $body (call $realloc (i32.const 0) (i32.const 0) (i32.const 1) (local.get $bytes)))
+            (i32.store8 (i32.const 512) (i32.const 1))                      ;; some
+            (i32.store16 (i32.const 516) (local.get $status))
+            (i32.store (i32.const 520) (i32.const 0))                       ;; no headers
+            (i32.store (i32.const 524) (i32.const 0))
+            (i32.store (i32.const 528) (local.get $body))
+            (i32.store (i32.const 532) (local.get $bytes))
+            (i32.const 512))
+        (data (i32.const 1024) "guest1.0.0A guest of the tests")
+        (func (export "gateway:policy/lifecycle@0.1.0#describe") (result i32)
+            (i32.store (i32.const 1280) (i32.const 1024)) (i32.store (i32.const 1284) (i32.const 5))
+            (i32.store (i32.const 1288) (i32.const 1029)) (i32.store (i32.const 1292) (i32.const 5))
+            (i32.store (i32.const 1296) (i32.const 1034)) (i32.store (i32.const 1300) (i32.const 20))
+            (i32.const 1280))
+        (func (export "gateway:policy/lifecycle@0.1.0#configure")
+            (param $config i32) (param $length i32) (result i32) {configure})
+        {exports}
+        )"#
+    );
+    let mut module = wat::parse_str(&wat).unwrap_or_else(|e| panic!("{e}\n{wat}"));
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let (package, _) = resolve.push_path(&wit).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn guests_of_every_world_are_components() {
+        super::predicates("(i64.const 1)");
+        super::filter("(call $none)", "");
+        super::filter("(call $reply (i32.const 200) (i32.const 5))", "(call $loop)");
+        super::limiter("(call $none)");
+        super::connection("(call $none)");
+    }
+}

@@ -1,0 +1,277 @@
+//! Which server gets a request: proportions, backups, health.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gateway_tests::{Answer, Client, Gateway, HttpServer, Server, eventually, get, refusing};
+
+#[tokio::test]
+async fn roundrobin_follows_the_weights() {
+    let servers = [
+        HttpServer::answering("a").await,
+        HttpServer::answering("b").await,
+        HttpServer::answering("c").await,
+    ];
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            balance "roundrobin"
+            server "a" "@a"
+            server "b" "@b" weight=2
+            server "c" "@c" weight=3
+            server "none" "@a" weight=0
+        }
+    "#,
+    )
+    .with("@a", servers[0].address())
+    .with("@b", servers[1].address())
+    .with("@c", servers[2].address())
+    .start()
+    .await;
+
+    let mut client = gateway.connect("web").await;
+    let mut order = String::new();
+    for _ in 0..60 {
+        order.push_str(client.ask(get("/")).await.text());
+    }
+
+    let count = |name| order.matches(name).count();
+    assert_eq!((count("a"), count("b"), count("c")), (10, 20, 30), "{order}");
+    assert!(!order.contains("ccc"), "the turns are spread: {order}");
+}
+
+#[tokio::test]
+async fn leastconn_takes_the_least_busy() {
+    // Holds each request until the client goes.
+    let slow = || HttpServer::start(|_| Answer::nothing().then_stall());
+    let (a, b) = (slow().await, slow().await);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { balance "leastconn"; server "a" "@a"; server "b" "@b" weight=3 }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+
+    let mut clients = Vec::new();
+    for n in 1..=40 {
+        let mut client = gateway.connect("web").await;
+        client.send(get("/").bytes()).await;
+        clients.push(client);
+        // One after the other, whichever worker has it.
+        eventually("the request arrives", async || {
+            a.requests().len() + b.requests().len() == n
+        })
+        .await;
+    }
+
+    assert_eq!((a.requests().len(), b.requests().len()), (10, 30));
+}
+
+#[tokio::test]
+async fn leastconn_counts_tcp_connections() {
+    let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; balance "leastconn"; server "a" "@a"; server "b" "@b" }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+
+    let mut open: Vec<(Vec<u8>, Client)> = Vec::new();
+    for _ in 0..20 {
+        let mut client = gateway.connect("raw").await;
+        open.push((client.exactly(1).await, client));
+    }
+    assert_eq!((a.connections(), b.connections()), (10, 10));
+
+    // All of a's end: the next ten are a's.
+    open.retain(|(name, _)| name == b"b");
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "a")], 0.0)
+        .await;
+    for _ in 0..10 {
+        let mut client = gateway.connect("raw").await;
+        open.push((client.exactly(1).await, client));
+    }
+    assert_eq!((a.connections(), b.connections()), (20, 10));
+}
+
+#[tokio::test]
+async fn a_request_goes_to_another_server_when_one_refuses() {
+    let (dead, _guard) = refusing();
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "dead" "@dead"; server "app" "@app" }
+    "#,
+    )
+    .with("@dead", dead)
+    .with("@app", app.address())
+    .start()
+    .await;
+
+    for n in 0..10 {
+        assert_eq!(gateway.ask("web", get("/")).await.status, 200, "request {n}");
+    }
+}
+
+#[tokio::test]
+async fn a_backup_takes_over_and_gives_back() {
+    let mut main = HttpServer::answering("main").await;
+    let backup = HttpServer::answering("backup").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "tcp" interval="100ms" rise=2 fall=2
+            server "main" "@main"
+            server "spare" "@backup" backup
+        }
+    "#,
+    )
+    .with("@main", main.address())
+    .with("@backup", backup.address())
+    .start()
+    .await;
+    let answers = async |expected: &str| gateway.ask("web", get("/")).await.text() == expected;
+
+    assert!(answers("main").await);
+    assert_eq!(backup.requests().len(), 0);
+    main.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "main")], 0.0).await;
+    for _ in 0..5 {
+        assert!(answers("backup").await);
+    }
+    main.resume().await;
+    gateway.metric_is("gateway_server_up", &[("server", "main")], 1.0).await;
+    for _ in 0..5 {
+        assert!(answers("main").await);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_fails_over_in_tcp_mode() {
+    let mut main = Server::greeting("main").await;
+    let spare = Server::greeting("backup").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            check "tcp" interval="100ms" rise=2 fall=2
+            server "main" "@main"
+            server "spare" "@spare" backup
+        }
+    "#,
+    )
+    .with("@main", main.address())
+    .with("@spare", spare.address())
+    .start()
+    .await;
+
+    assert_eq!(gateway.connect("raw").await.exactly(4).await, b"main");
+    main.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "main")], 0.0).await;
+    assert_eq!(gateway.connect("raw").await.exactly(6).await, b"backup");
+    main.resume().await;
+    gateway.metric_is("gateway_server_up", &[("server", "main")], 1.0).await;
+    assert_eq!(gateway.connect("raw").await.exactly(4).await, b"main");
+}
+
+#[tokio::test]
+async fn an_http_check_asks_for_everything_it_was_told_to_expect() {
+    let ready = Arc::new(AtomicBool::new(true));
+    let says = Arc::clone(&ready);
+    let app = HttpServer::start(
+        move |request| match (request.target.as_str(), says.load(Ordering::SeqCst)) {
+            ("/health", true) => Answer::ok("all fine, status:ready, uptime 5"),
+            ("/health", false) => Answer::ok("status:starting"),
+            _ => Answer::ok("app"),
+        },
+    )
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "http" interval="100ms" rise=2 fall=3 {
+                send "GET" "/health" host="health.example"
+                expect status=200
+                expect body-contains="status:ready"
+            }
+            server "app-1" "@app"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+
+    eventually("a check comes", async || {
+        app.requests().iter().any(|request| request.target == "/health")
+    })
+    .await;
+    let check = app
+        .requests()
+        .into_iter()
+        .find(|request| request.target == "/health")
+        .unwrap();
+    assert_eq!(
+        (check.method.as_str(), check.headers.get("host")),
+        ("GET", Some("health.example"))
+    );
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+
+    ready.store(false, Ordering::SeqCst);
+    gateway
+        .metric_is("gateway_server_up", &[("server", "app-1")], 0.0)
+        .await;
+    let before = app.requests().iter().filter(|request| request.target == "/").count();
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503);
+    let after = app.requests().iter().filter(|request| request.target == "/").count();
+    assert_eq!(before, after, "a server that is down gets nothing");
+
+    ready.store(true, Ordering::SeqCst);
+    gateway
+        .metric_is("gateway_server_up", &[("server", "app-1")], 1.0)
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn echo_servers_answer_with_what_they_were_asked() {
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "web" }
+        backend "web" { server "e" "echo" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
+        backend "raw" { mode "tcp"; server "e" "echo" }
+    "#,
+    )
+    .start()
+    .await;
+
+    let answer = gateway.ask("web", get("/some/path").header("X-Here", "it is")).await;
+    assert_eq!(answer.status, 200);
+    assert!(
+        answer.text().contains("/some/path") && answer.text().contains("it is"),
+        "{}",
+        answer.text()
+    );
+    let mut client = gateway.connect("raw").await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+}

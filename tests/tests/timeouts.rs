@@ -1,0 +1,185 @@
+//! Each timeout, on the side it belongs to. A limit of a test is 300 ms; that it was kept to is read off the clock only
+//! loosely: not before it, and not ten times as late.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use gateway_tests::{Answer, Gateway, HttpServer, Server, blackhole, get};
+
+const LIMIT: Duration = Duration::from_millis(300);
+
+/// Every timeout is long but the one that replaces `@short`.
+fn kdl(frontend: &str, backend: &str) -> String {
+    format!(
+        r#"
+        frontend "web" {{ bind "127.0.0.1:0"; {frontend}; default-backend "app" }}
+        backend "app" {{ {backend}; server "s" "@app" }}
+    "#
+    )
+}
+
+fn took(start: Instant) {
+    let time = start.elapsed();
+    assert!(time >= LIMIT - Duration::from_millis(20), "only {time:?}");
+    assert!(time < LIMIT * 10, "{time:?}");
+}
+
+#[tokio::test]
+async fn connect() {
+    let (address, _guard) = blackhole().await;
+    let gateway = Gateway::kdl(&kdl("forwarded-for", r#"timeout connect="300ms""#))
+        .with("@app", address)
+        .start()
+        .await;
+
+    let start = Instant::now();
+    let answer = gateway.ask("web", get("/")).await;
+    assert_eq!(answer.status, 503);
+    assert!(
+        start.elapsed() >= LIMIT - Duration::from_millis(20) && start.elapsed() < LIMIT * 20,
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn server_before_the_answer() {
+    let app = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    let kdl = kdl("forwarded-for", r#"timeout server="300ms""#);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let start = Instant::now();
+    assert_eq!(gateway.ask("web", get("/")).await.status, 504);
+    took(start);
+}
+
+#[tokio::test]
+async fn server_inside_the_head() {
+    let app = HttpServer::start(|_| Answer::raw("HTTP/1.1 200 OK\r\nContent-Le").then_stall()).await;
+    let kdl = kdl("forwarded-for", r#"timeout server="300ms""#);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let start = Instant::now();
+    assert_eq!(gateway.ask("web", get("/")).await.status, 504);
+    took(start);
+}
+
+#[tokio::test]
+async fn server_inside_the_content() {
+    let app = HttpServer::start(|_| Answer::head_only(100).then_send("only this").then_stall()).await;
+    let kdl = kdl("forwarded-for", r#"timeout server="300ms""#);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let start = Instant::now();
+    let mut client = gateway.connect("web").await;
+    client.send(get("/").bytes()).await;
+    assert!(client.try_response().await.is_none(), "half an answer is none");
+    took(start);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_talking_slowly_is_not_cut_off() {
+    // Four silences of half the limit are longer than the limit together.
+    let pause = LIMIT / 2;
+    let app = HttpServer::start(move |_| {
+        (0..4).fold(Answer::head_only(4), |answer, _| {
+            answer.then_pause(pause).then_send("x")
+        })
+    })
+    .await;
+    let kdl = kdl("forwarded-for", r#"timeout server="300ms""#);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "xxxx");
+}
+
+#[tokio::test]
+async fn http_request_is_for_the_whole_head() {
+    let app = HttpServer::answering("x").await;
+    let kdl = kdl(r#"timeout http-request="300ms""#, "balance \"leastconn\"");
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    // A byte every 50 ms: never silent for long, never done. What slowloris does.
+    let start = Instant::now();
+    let mut client = gateway.connect("web").await;
+    for byte in "GET / HTTP/1.1\r\nHost: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa".bytes() {
+        if client.try_send([byte]).await.is_err() || start.elapsed() > LIMIT * 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let answer = client.try_response().await;
+    took(start);
+    assert_eq!(answer.map(|answer| answer.status), Some(408));
+    assert_eq!(app.connections(), 0);
+}
+
+#[tokio::test]
+async fn http_keep_alive_is_for_the_next_request() {
+    let app = HttpServer::answering("x").await;
+    let kdl = kdl(r#"timeout http-keep-alive="300ms""#, "balance \"leastconn\"");
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("web").await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/")).await.status, 200);
+        tokio::time::sleep(LIMIT / 2).await;
+    }
+    let start = Instant::now() - LIMIT / 2;
+    // Nothing was asked: nothing is said, not even that time is up.
+    client.closed().await;
+    took(start);
+}
+
+#[tokio::test]
+async fn client_inside_its_content() {
+    let app = HttpServer::answering("x").await;
+    let kdl = kdl(r#"timeout client="300ms""#, "balance \"leastconn\"");
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("web").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
+    let start = Instant::now();
+    assert_eq!(client.response().await.status, 408);
+    took(start);
+    assert_eq!(app.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn client_that_does_not_read() {
+    let app = HttpServer::start(|_| Answer::head_only(1 << 30).then_stream(1 << 30)).await;
+    let kdl = kdl(r#"timeout client="300ms""#, "balance \"leastconn\"");
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("web").await;
+    client.send(get("/").bytes()).await;
+    app.has_seen(1).await;
+    // The server is free again although the client is still there.
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "s")], 0.0)
+        .await;
+    assert!(client.skip(1 << 30).await < 1 << 30);
+}
+
+#[tokio::test]
+async fn client_in_tcp_mode() {
+    let app = Server::greeting("hi").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; timeout client="300ms"; default-backend "app" }
+        backend "app" { mode "tcp"; timeout server="300ms"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+
+    let mut client = gateway.connect("raw").await;
+    assert_eq!(client.exactly(2).await, b"hi");
+    let start = Instant::now();
+    client.closed().await;
+    took(start);
+}
