@@ -1,0 +1,145 @@
+//! The upstream and the three proxies: the same job said in three languages.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use clap::ValueEnum;
+use gateway_tests::peer::{Peer, free_address, prefixed};
+use tempfile::TempDir;
+
+/// What is asked of the proxies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Scenario {
+    /// HTTP/1.1, keep-alive on both sides, a small response, access log and metrics on; load from wrk.
+    H1,
+    /// The same with load from h2load.
+    H1H2load,
+    /// ACLs, header edits, a path rewrite and a rate limit that passes; load from wrk.
+    Policy,
+    /// TCP relay; small requests and responses on long-lived connections; load from wrk.
+    Tcp,
+}
+
+/// A program in the comparison.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Product {
+    /// What the others are measured against.
+    Haproxy,
+    /// nginx, its stream module for TCP.
+    Nginx,
+    /// This project.
+    Gateway,
+}
+
+/// The nginx that answers behind all three.
+pub(crate) struct Upstream {
+    _peer: Peer,
+    _directory: TempDir,
+    address: SocketAddr,
+}
+
+impl Upstream {
+    pub(crate) fn start(prefix: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        // A kilobyte: a small response that is no toy.
+        let configuration = format!(
+            r#"worker_processes 1;
+events {{ worker_connections 4096; }}
+http {{
+    access_log off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 300s;
+    server {{
+        listen {address} backlog=1024;
+        default_type text/plain;
+        location / {{ return 200 "{}"; }}
+    }}
+}}"#,
+            "x".repeat(1024)
+        );
+        Self {
+            _peer: Peer::nginx(prefix, directory.path(), &configuration, address),
+            _directory: directory,
+            address,
+        }
+    }
+}
+
+/// A running proxy.
+pub(crate) struct Proxy {
+    pub(crate) product: Product,
+    pub(crate) address: SocketAddr,
+    peer: Peer,
+    directory: TempDir,
+}
+
+impl Proxy {
+    pub(crate) fn start(
+        product: Product,
+        scenario: Scenario,
+        upstream: &Upstream,
+        gateway: &Path,
+        prefix: &[&str],
+    ) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let text = fill(template(product, scenario), address, upstream.address, directory.path());
+        let log = || Stdio::from(File::create(directory.path().join("access.log")).unwrap());
+        let peer = match product {
+            Product::Haproxy => Peer::haproxy(prefix, directory.path(), &text, log(), address),
+            Product::Nginx => Peer::nginx(prefix, directory.path(), &text, address),
+            Product::Gateway => {
+                let config = directory.path().join("config.kdl");
+                std::fs::write(&config, text).unwrap();
+                let mut command = prefixed(prefix, &gateway.to_string_lossy());
+                command.arg("run").arg("-c").arg(config).stdout(log());
+                Peer::start(&mut command, address)
+            }
+        };
+        Self {
+            product,
+            address,
+            peer,
+            directory,
+        }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.peer.pid()
+    }
+
+    /// Lines of its access log: proof that it was on.
+    pub(crate) fn log_lines(&self) -> usize {
+        let path: PathBuf = self.directory.path().join("access.log");
+        let log = std::fs::read(path).unwrap_or_default();
+        log.iter().filter(|&&byte| byte == b'\n').count()
+    }
+}
+
+fn template(product: Product, scenario: Scenario) -> &'static str {
+    use Product::{Gateway, Haproxy, Nginx};
+    use Scenario::{H1, H1H2load, Policy, Tcp};
+    match (product, scenario) {
+        (Haproxy, H1 | H1H2load) => include_str!("configs/h1.haproxy.cfg"),
+        (Haproxy, Policy) => include_str!("configs/policy.haproxy.cfg"),
+        (Haproxy, Tcp) => include_str!("configs/tcp.haproxy.cfg"),
+        (Nginx, H1 | H1H2load) => include_str!("configs/h1.nginx.conf"),
+        (Nginx, Policy) => include_str!("configs/policy.nginx.conf"),
+        (Nginx, Tcp) => include_str!("configs/tcp.nginx.conf"),
+        (Gateway, H1 | H1H2load) => include_str!("configs/h1.kdl"),
+        (Gateway, Policy) => include_str!("configs/policy.kdl"),
+        (Gateway, Tcp) => include_str!("configs/tcp.kdl"),
+    }
+}
+
+fn fill(template: &str, listen: SocketAddr, upstream: SocketAddr, directory: &Path) -> String {
+    template
+        .replace("@LISTEN", &listen.to_string())
+        .replace("@UPSTREAM", &upstream.to_string())
+        .replace("@STATS", &free_address().to_string())
+        .replace("@MODULES", "/usr/lib/nginx/modules")
+        .replace("@DIR", &directory.to_string_lossy())
+}
