@@ -1,14 +1,17 @@
-//! Says where the built first-party components are: in `plugins/dist`, unless GATEWAY_PLUGINS_DIST names another folder
-//! (CI runs the tests on components that it has just rebuilt).
+//! Lets the first-party components come from another folder than `plugins/dist`: the one that GATEWAY_PLUGINS_DIST names.
+//! CI runs the tests so on components that it has just rebuilt.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 fn main() {
-    let here = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default();
-    let committed = || here.parent().unwrap_or(Path::new("..")).join("plugins/dist");
-    let dist = env::var_os("GATEWAY_PLUGINS_DIST").map_or_else(committed, |dist| here.join(dist));
-    println!("cargo:rustc-env=GATEWAY_PLUGINS_DIST={}", dist.display());
-    println!("cargo:rerun-if-env-changed=GATEWAY_PLUGINS_DIST");
     println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rerun-if-env-changed=GATEWAY_PLUGINS_DIST");
+    println!("cargo:rustc-check-cfg=cfg(plugins_from_elsewhere)");
+    if let Some(dist) = env::var_os("GATEWAY_PLUGINS_DIST") {
+        // A relative one is meant from the workspace, where cargo is run.
+        let workspace = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default().join("..");
+        println!("cargo:rustc-cfg=plugins_from_elsewhere");
+        println!("cargo:rustc-env=GATEWAY_PLUGINS_DIST={}", workspace.join(dist).display());
+    }
 }

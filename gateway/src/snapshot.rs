@@ -315,7 +315,7 @@ impl Builder<'_> {
             let config = AclConfig {
                 predicates: chunk.iter().map(|(_, name, when)| NamedMatch { name, when }).collect(),
             };
-            let component = compile_once(&mut self.first_party.acl, self.policy, &first_party::ACL)?;
+            let component = compile_once(&mut self.first_party.acl, self.policy, first_party::acl(self.config))?;
             let attachment = self.attach_own(&component, "acl", &frontend.name, serde_json::to_string(&config)?)?;
             let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
             calls.push(AclCall { attachment, answers });
@@ -373,7 +373,7 @@ impl Builder<'_> {
                 continue;
             }
             let component =
-                compile_once(&mut self.first_party.header_rewrite, self.policy, &first_party::HEADER_REWRITE)?;
+                compile_once(&mut self.first_party.header_rewrite, self.policy, first_party::header_rewrite(self.config))?;
             let attachment =
                 self.attach_own(&component, "header-rewrite", &frontend.name, serde_json::to_string(&config)?)?;
             rewrites.push(Some(Rewrites {

@@ -1,6 +1,7 @@
 //! The command line: what may be said, and how answers look.
 
 pub mod check;
+pub mod plugin;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

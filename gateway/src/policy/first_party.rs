@@ -1,6 +1,6 @@
 //! The first-party components: shipped inside the binary, run like anybody's.
 
-use crate::config::Grant;
+use crate::config::{AclTest, Config, Grant, Match, Named, ReplaceFrom, RequestEdit, ResponseEdit, Text};
 
 /// A component that ships with the gateway.
 #[derive(Debug, Clone, Copy)]
@@ -13,23 +13,102 @@ pub struct FirstParty {
     pub grants: &'static [Grant],
 }
 
-/// Answers the predicates of `acl`.
+/// The component that answers this configuration's predicates.
+#[must_use]
+pub fn acl(config: &Config) -> &'static FirstParty {
+    let mut acls = config.frontends.iter().flat_map(|frontend| &frontend.acls);
+    let patterns = acls.any(|acl| match &acl.test {
+        AclTest::Match(when) => match_has_pattern(when),
+        AclTest::Plugin { .. } => false,
+    });
+    if patterns { &ACL_REGEX } else { &ACL }
+}
+
+/// The component that makes this configuration's edits.
+#[must_use]
+pub fn header_rewrite(config: &Config) -> &'static FirstParty {
+    let frontends = config.frontends.iter().map(|frontend| (&frontend.request_edits, &frontend.response_edits));
+    let backends = config.backends.iter().map(|backend| (&backend.request_edits, &backend.response_edits));
+    let patterns = frontends.chain(backends).any(|(request, response)| {
+        request.iter().any(request_has_pattern) || response.iter().any(response_has_pattern)
+    });
+    if patterns { &HEADER_REWRITE_REGEX } else { &HEADER_REWRITE }
+}
+
+/// A built component: the committed one, unless the build was told of others (see `build.rs`).
+#[cfg(not(plugins_from_elsewhere))]
+macro_rules! built {
+    ($file:literal) => {
+        include_bytes!(concat!("../../../plugins/dist/", $file))
+    };
+}
+#[cfg(plugins_from_elsewhere)]
+macro_rules! built {
+    ($file:literal) => {
+        include_bytes!(concat!(env!("GATEWAY_PLUGINS_DIST"), "/", $file))
+    };
+}
+
+/// Answers the predicates of `acl` where none of them has a pattern. It takes a quarter of the time to compile that
+/// [`ACL_REGEX`] takes.
 pub const ACL: FirstParty = FirstParty {
     name: "acl",
-    wasm: include_bytes!(concat!(env!("GATEWAY_PLUGINS_DIST"), "/acl.wasm")),
+    wasm: built!("acl.wasm"),
+    grants: &[],
+};
+
+/// Answers the predicates of `acl`.
+pub const ACL_REGEX: FirstParty = FirstParty {
+    name: "acl",
+    wasm: built!("acl-regex.wasm"),
+    grants: &[],
+};
+
+/// Makes the edits of `request { … }` and `response { … }` where none of them has a pattern.
+pub const HEADER_REWRITE: FirstParty = FirstParty {
+    name: "header-rewrite",
+    wasm: built!("header-rewrite.wasm"),
     grants: &[],
 };
 
 /// Makes the edits of `request { … }` and `response { … }`.
-pub const HEADER_REWRITE: FirstParty = FirstParty {
+pub const HEADER_REWRITE_REGEX: FirstParty = FirstParty {
     name: "header-rewrite",
-    wasm: include_bytes!(concat!(env!("GATEWAY_PLUGINS_DIST"), "/header-rewrite.wasm")),
+    wasm: built!("header-rewrite-regex.wasm"),
     grants: &[],
 };
 
 /// Classifies requests for `rate-limit`.
 pub const RATE_LIMIT: FirstParty = FirstParty {
     name: "rate-limit",
-    wasm: include_bytes!(concat!(env!("GATEWAY_PLUGINS_DIST"), "/rate-limit.wasm")),
+    wasm: built!("rate-limit.wasm"),
     grants: &[Grant::Buckets],
 };
+
+fn match_has_pattern(when: &Match) -> bool {
+    match when {
+        Match::All(parts) | Match::Any(parts) => parts.iter().any(match_has_pattern),
+        Match::Not(part) => match_has_pattern(part),
+        Match::Path(text) => matches!(text, Text::Regex(_)),
+        Match::Header(Named { value, .. }) | Match::Cookie(Named { value, .. }) | Match::Query(Named { value, .. }) => {
+            matches!(value, Some(Text::Regex(_)))
+        }
+        Match::Host(_) | Match::Method(_) | Match::Source(_) | Match::Tls | Match::Sni(_) => false,
+    }
+}
+
+fn request_has_pattern(edit: &RequestEdit) -> bool {
+    match edit {
+        RequestEdit::ReplaceHeader(header) => matches!(header.replace.from, ReplaceFrom::Regex(_)),
+        RequestEdit::RewritePath(replace) => matches!(replace.from, ReplaceFrom::Regex(_)),
+        RequestEdit::SetHeader(_) | RequestEdit::AddHeader(_) | RequestEdit::DeleteHeader(_) => false,
+    }
+}
+
+fn response_has_pattern(edit: &ResponseEdit) -> bool {
+    match edit {
+        ResponseEdit::ReplaceHeader(header) => matches!(header.replace.from, ReplaceFrom::Regex(_)),
+        ResponseEdit::RewriteLocation(replace) => matches!(replace.from, ReplaceFrom::Regex(_)),
+        ResponseEdit::SetHeader(_) | ResponseEdit::AddHeader(_) | ResponseEdit::DeleteHeader(_) => false,
+    }
+}

@@ -1,7 +1,7 @@
 //! Tests of texts and host names. On bytes: what comes from the network need not be UTF-8.
 
+use gateway_plugin_pattern::Pattern;
 use gateway_plugin_sdk::ConfigError;
-use regex::bytes::{Regex, RegexBuilder};
 
 use crate::config::Text;
 
@@ -12,7 +12,7 @@ pub(crate) enum TextTest {
     Exact(Vec<String>),
     Prefix(Vec<String>),
     Suffix(Vec<String>),
-    Regex(Vec<Regex>),
+    Regex(Vec<Pattern>),
 }
 
 /// A test of a host name, which arrives in lower case.
@@ -32,7 +32,7 @@ impl TextTest {
             Text::Suffix(texts) => Self::Suffix(texts),
             Text::Regex(patterns) => {
                 let compiled = patterns.iter().enumerate().map(|(index, pattern)| {
-                    regex(pattern).map_err(|error| ConfigError::new(error).at(format!("{at}/regex/{index}")))
+                    Pattern::new(pattern).map_err(|error| ConfigError::new(error).at(format!("{at}/regex/{index}")))
                 });
                 Self::Regex(compiled.collect::<Result<_, _>>()?)
             }
@@ -86,18 +86,3 @@ impl HostTest {
 fn contains(sorted: &[String], value: &[u8]) -> bool {
     sorted.binary_search_by(|text| text.as_bytes().cmp(value)).is_ok()
 }
-
-fn regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern)
-        .unicode(false)
-        .size_limit(REGEX_SIZE)
-        .nest_limit(REGEX_NESTING)
-        .build()
-        .map_err(|error| error.to_string())
-}
-
-/// Bytes of a compiled pattern: far more than a pattern written by hand takes, and little beside an instance's memory.
-const REGEX_SIZE: usize = 256 << 10;
-
-/// Depth of groups in a pattern: parsing and compiling recurse on a guest's small stack.
-const REGEX_NESTING: u32 = 32;

@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use wit_component::ComponentEncoder;
 
+use crate::Component;
+
 /// A compiler that can build guests.
 #[derive(Debug)]
 pub struct Toolchain {
@@ -52,16 +54,17 @@ impl Toolchain {
         format!("{} ({how})", self.rustc.display())
     }
 
-    /// Builds a plugin and makes a component of it.
+    /// Builds a plugin's crate and makes a component of the module.
     ///
     /// # Errors
     /// It does not compile, or is not a plugin.
-    pub fn build(&self, workspace: &Path, plugin: &str, target_dir: &Path) -> Result<Vec<u8>> {
-        let package = format!("gateway-plugin-{plugin}");
+    pub fn build(&self, workspace: &Path, wanted: &Component, target_dir: &Path) -> Result<Vec<u8>> {
+        let package = format!("gateway-plugin-{}", wanted.plugin);
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.current_dir(workspace);
         cargo.args(["rustc", "--quiet", "--lib", "--crate-type", "cdylib", "--locked"]);
         cargo.args(["--package", &package, "--profile", PROFILE, "--target", TARGET]);
+        cargo.args(["--no-default-features", "--features", wanted.features]);
         cargo.arg("--target-dir").arg(target_dir);
         cargo.env("RUSTC", &self.rustc);
         cargo.env("CARGO_ENCODED_RUSTFLAGS", self.flags(workspace).join("\u{1f}"));
@@ -73,6 +76,7 @@ impl Toolchain {
         if let Some(linker) = &self.linker {
             cargo.env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
         }
+        cargo.arg("--").arg(format!("-Clink-arg=-zstack-size={STACK}"));
         let status = cargo.status().context("cargo")?;
         if !status.success() {
             bail!("{package} does not build");
@@ -82,10 +86,9 @@ impl Toolchain {
         component(&module).with_context(|| package)
     }
 
-    /// Compiler flags: the guest's memory, and no path of this machine in what it says when it panics.
+    /// Compiler flags: no path of this machine in what a guest says when it panics.
     fn flags(&self, workspace: &Path) -> Vec<String> {
         let mut flags = vec![
-            format!("-Clink-arg=-zstack-size={STACK}"),
             remap(workspace, "/gateway"),
             remap(&self.sysroot.join("lib/rustlib/src/rust"), "/rust"),
         ];
@@ -145,6 +148,6 @@ const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 
 const STD_SOURCE: &str = "lib/rustlib/src/rust/library/std/Cargo.toml";
 
-/// Bytes of a guest's stack. Pages of it are copied or zeroed for every fresh instance, so small; compiling a pattern
-/// of the deepest nesting that is allowed takes a third of it.
-const STACK: u32 = 65_536;
+/// Bytes of a guest's stack: every fresh instance has that much more memory to set up. The most deeply nested patterns and
+/// expressions that are accepted were seen to need between 16 and 32 KiB; one that needed more would trap at the load.
+const STACK: u32 = 32_768;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use gateway_plugins_builder::guest::Toolchain;
 use gateway_plugins_builder::manifest::{self, Entry};
-use gateway_plugins_builder::{PLUGINS, dist, source, workspace};
+use gateway_plugins_builder::{COMPONENTS, dist, source, workspace};
 
 fn main() -> Result<()> {
     let workspace = workspace();
@@ -22,17 +22,17 @@ fn main() -> Result<()> {
     let target_dir = target_dir.join("guest");
 
     let toolchain = Toolchain::find()?;
-    println!("compiler: {}", toolchain.describe());
+    println!("building into {} with {}", out.display(), toolchain.describe());
     let mut entries = Vec::new();
-    for plugin in PLUGINS {
-        let component = toolchain.build(&workspace, plugin, &target_dir)?;
-        let file = manifest::file(&out, plugin);
-        fs::write(&file, &component).with_context(|| format!("{}", file.display()))?;
-        println!("{plugin}: {} bytes, {}", component.len(), file.display());
+    for component in &COMPONENTS {
+        let bytes = toolchain.build(&workspace, component, &target_dir)?;
+        let file = manifest::file(&out, component.name);
+        fs::write(&file, &bytes).with_context(|| format!("{}", file.display()))?;
+        println!("{}: {} bytes", component.name, bytes.len());
         entries.push(Entry {
-            plugin: plugin.to_owned(),
+            component: component.name.to_owned(),
             file: manifest::digest_file(&file)?,
-            source: source::digest(&workspace, plugin)?,
+            source: source::digest(&workspace, component)?,
         });
     }
     manifest::write(&out, &entries)

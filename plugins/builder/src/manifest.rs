@@ -2,18 +2,19 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
+use crate::Component;
 use crate::source::{self, hex};
 
 /// A built component.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The plugin.
-    pub plugin: String,
+    /// Its name.
+    pub component: String,
     /// SHA-256 of the built file, in hexadecimal.
     pub file: String,
     /// Digest of its source; see [`source::digest`].
@@ -30,12 +31,12 @@ pub fn read(dist: &Path) -> Result<Vec<Entry>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines
         .map(|line| match line.split_whitespace().collect::<Vec<_>>()[..] {
-            [plugin, file, source] => Ok(Entry {
-                plugin: plugin.to_owned(),
+            [component, file, source] => Ok(Entry {
+                component: component.to_owned(),
                 file: file.to_owned(),
                 source: source.to_owned(),
             }),
-            _ => bail!("{}: not `plugin file source`: {line}", path.display()),
+            _ => bail!("{}: not `component file source`: {line}", path.display()),
         })
         .collect()
 }
@@ -46,8 +47,8 @@ pub fn read(dist: &Path) -> Result<Vec<Entry>> {
 /// It cannot be written.
 pub fn write(dist: &Path, entries: &[Entry]) -> Result<()> {
     let mut text = String::from(HEADER);
-    for Entry { plugin, file, source } in entries {
-        writeln!(text, "{plugin} {file} {source}")?;
+    for Entry { component, file, source } in entries {
+        writeln!(text, "{component} {file} {source}")?;
     }
     let path = dist.join(NAME);
     fs::write(&path, text).with_context(|| format!("{}", path.display()))
@@ -57,19 +58,20 @@ pub fn write(dist: &Path, entries: &[Entry]) -> Result<()> {
 ///
 /// # Errors
 /// Something cannot be read.
-pub fn verify(workspace: &Path, dist: &Path, plugins: &[&str]) -> Result<Vec<String>> {
+pub fn verify(workspace: &Path, dist: &Path, components: &[Component]) -> Result<Vec<String>> {
     let entries = read(dist)?;
     let mut wrong = Vec::new();
-    for plugin in plugins {
-        let Some(entry) = entries.iter().find(|entry| entry.plugin == *plugin) else {
-            wrong.push(format!("{plugin}: not in the manifest"));
+    for component in components {
+        let name = component.name;
+        let Some(entry) = entries.iter().find(|entry| entry.component == name) else {
+            wrong.push(format!("{name}: not in the manifest"));
             continue;
         };
-        if digest_file(&file(dist, plugin))? != entry.file {
-            wrong.push(format!("{plugin}: the built file is not the one that the manifest names"));
+        if digest_file(&file(dist, name))? != entry.file {
+            wrong.push(format!("{name}: the built file is not the one that the manifest names"));
         }
-        if source::digest(workspace, plugin)? != entry.source {
-            wrong.push(format!("{plugin}: its source changed since it was built"));
+        if source::digest(workspace, component)? != entry.source {
+            wrong.push(format!("{name}: its source changed since it was built"));
         }
     }
     Ok(wrong)
@@ -84,11 +86,11 @@ pub fn digest_file(path: &Path) -> Result<String> {
     Ok(hex(&Sha256::digest(bytes)))
 }
 
-/// The file of a built plugin.
-pub fn file(dist: &Path, plugin: &str) -> std::path::PathBuf {
-    dist.join(format!("{plugin}.wasm"))
+/// The file of a built component.
+pub fn file(dist: &Path, component: &str) -> PathBuf {
+    dist.join(format!("{component}.wasm"))
 }
 
 const NAME: &str = "MANIFEST";
 
-const HEADER: &str = "# Written by plugins/build. A line is: plugin, sha256 of its built file, digest of its source.\n";
+const HEADER: &str = "# Written by plugins/build. A line is: component, sha256 of its built file, digest of its source.\n";

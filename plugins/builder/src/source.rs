@@ -8,12 +8,14 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-/// The digest of a plugin's source, in hexadecimal.
+use crate::Component;
+
+/// The digest of a component's source, in hexadecimal.
 ///
 /// # Errors
 /// A file that cannot be read, or a dependency that `Cargo.lock` does not know.
-pub fn digest(workspace: &Path, plugin: &str) -> Result<String> {
-    let parts = parts(workspace, plugin)?;
+pub fn digest(workspace: &Path, component: &Component) -> Result<String> {
+    let parts = parts(workspace, component)?;
     let mut digest = Sha256::new();
     for (name, content) in parts {
         // Lengths keep one part's end from being another's beginning.
@@ -31,31 +33,41 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// What the digest covers, by name.
-fn parts(workspace: &Path, plugin: &str) -> Result<BTreeMap<String, Vec<u8>>> {
+fn parts(workspace: &Path, component: &Component) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut parts = BTreeMap::new();
     let manifest = read(&workspace.join("Cargo.toml"))?;
     let lock = read(&workspace.join("Cargo.lock"))?;
-    let lock = Lock::parse(&lock);
     let shared = section(&manifest, "[workspace.dependencies]");
     parts.insert("profile".to_owned(), section(&manifest, "[profile.guest]").join("\n").into_bytes());
+    parts.insert("features".to_owned(), component.features.as_bytes().to_vec());
+    parts.insert("wit".to_owned(), without_comments(&read(&workspace.join("wit/policy.wit"))?).into_bytes());
 
-    let mut wanted = BTreeSet::new();
-    for package in [format!("plugins/{plugin}"), "plugin-sdk".to_owned()] {
-        let folder = workspace.join(&package);
-        let text = read(&folder.join("Cargo.toml"))?;
+    let mut external = BTreeSet::new();
+    let mut crates = vec![format!("plugins/{}", component.plugin)];
+    while let Some(folder) = crates.pop() {
+        let text = read(&workspace.join(&folder).join("Cargo.toml"))?;
         for dependency in dependencies(&text) {
             if let Some(line) = shared.iter().find(|line| key(line) == Some(dependency)) {
                 parts.insert(format!("dependency {dependency}"), line.as_bytes().to_vec());
             }
-            wanted.insert(dependency.to_owned());
+            match folder_of(dependency) {
+                Some(folder) => crates.push(folder),
+                None => drop(external.insert(dependency.to_owned())),
+            }
         }
-        parts.insert(format!("{package}/dependencies"), guest_sections(&text).into_bytes());
-        files(&folder.join("src"), &format!("{package}/src"), &mut parts)?;
+        parts.insert(format!("{folder}/Cargo.toml"), guest_sections(&text).into_bytes());
+        files(&workspace.join(&folder).join("src"), &format!("{folder}/src"), &mut parts)?;
     }
-    wanted.remove("gateway-plugin-sdk");
-    parts.insert("locked".to_owned(), lock.closure(&wanted)?.into_bytes());
-    parts.insert("wit".to_owned(), without_comments(&read(&workspace.join("wit/policy.wit"))?).into_bytes());
+    parts.insert("locked".to_owned(), Lock::parse(&lock).closure(&external)?.into_bytes());
     Ok(parts)
+}
+
+/// The folder of a crate of this workspace.
+fn folder_of(dependency: &str) -> Option<String> {
+    match dependency.strip_prefix("gateway-plugin-")? {
+        "sdk" => Some("plugin-sdk".to_owned()),
+        plugin => Some(format!("plugins/{plugin}")),
+    }
 }
 
 /// The files of a folder, without those that only native tests see.

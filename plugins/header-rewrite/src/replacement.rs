@@ -1,7 +1,9 @@
 //! Replacing a beginning, or the first match of a pattern. On bytes: what comes from the network need not be UTF-8.
 
+use std::cell::RefCell;
+
+use gateway_plugin_pattern::{Groups, Pattern};
 use gateway_plugin_sdk::ConfigError;
-use regex::bytes::{Captures, Regex, RegexBuilder};
 
 use crate::config::Replace;
 
@@ -9,7 +11,12 @@ use crate::config::Replace;
 #[derive(Debug)]
 pub(crate) enum Replacement {
     Prefix { from: String, to: String },
-    Regex { from: Regex, to: Vec<Part> },
+    Regex {
+        from: Pattern,
+        to: Vec<Part>,
+        /// Kept between calls, so that one allocates no more than its result.
+        groups: RefCell<Groups>,
+    },
 }
 
 /// A part of what a match is replaced by.
@@ -32,10 +39,14 @@ impl Replacement {
         match (replace.prefix, replace.regex) {
             (Some(from), None) => Ok(Self::Prefix { from, to: replace.to }),
             (None, Some(pattern)) => {
-                let from = regex(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
+                let from = Pattern::new(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
                 let to = template(&replace.to, &from)
                     .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
-                Ok(Self::Regex { from, to })
+                Ok(Self::Regex {
+                    from,
+                    to,
+                    groups: RefCell::default(),
+                })
             }
             _ => Err(ConfigError::new("one of prefix and regex says what is replaced").at(at)),
         }
@@ -48,13 +59,16 @@ impl Replacement {
                 let rest = text.strip_prefix(from.as_bytes())?;
                 Some([to.as_bytes(), rest].concat())
             }
-            Self::Regex { from, to } => {
-                let captures = from.captures(text)?;
-                let matched = captures.get(0)?;
+            Self::Regex { from, to, groups } => {
+                let mut groups = groups.borrow_mut();
+                if !from.find(text, &mut groups) {
+                    return None;
+                }
+                let matched = groups.range(0)?;
                 let mut replaced = Vec::with_capacity(text.len() + to.len() * PART_LENGTH);
-                replaced.extend_from_slice(&text[..matched.start()]);
-                write(to, &captures, &mut replaced);
-                replaced.extend_from_slice(&text[matched.end()..]);
+                replaced.extend_from_slice(&text[..matched.start]);
+                write(to, text, &groups, &mut replaced);
+                replaced.extend_from_slice(&text[matched.end..]);
                 Some(replaced)
             }
         }
@@ -76,27 +90,18 @@ impl Kind {
     }
 }
 
-fn write(to: &[Part], captures: &Captures<'_>, out: &mut Vec<u8>) {
+fn write(to: &[Part], text: &[u8], groups: &Groups, out: &mut Vec<u8>) {
     for part in to {
         match part {
             Part::Text(text) => out.extend_from_slice(text.as_bytes()),
             // A group that took no part in the match stands for nothing.
-            Part::Group(index) => out.extend_from_slice(captures.get(*index).map_or(&[], |group| group.as_bytes())),
+            Part::Group(index) => out.extend_from_slice(groups.range(*index).map_or(&[], |range| &text[range])),
         }
     }
 }
 
-fn regex(pattern: &str) -> Result<Regex, String> {
-    RegexBuilder::new(pattern)
-        .unicode(false)
-        .size_limit(REGEX_SIZE)
-        .nest_limit(REGEX_NESTING)
-        .build()
-        .map_err(|error| error.to_string())
-}
-
 /// Parses what a match is replaced by: `$1`, `$name`, `${name}`, `$$`.
-fn template(to: &str, from: &Regex) -> Result<Vec<Part>, String> {
+fn template(to: &str, from: &Pattern) -> Result<Vec<Part>, String> {
     let mut parts = Vec::new();
     let mut text = String::new();
     let mut rest = to;
@@ -128,9 +133,9 @@ fn template(to: &str, from: &Regex) -> Result<Vec<Part>, String> {
 }
 
 /// The group of that number or name.
-fn group(name: &str, from: &Regex) -> Result<usize, String> {
-    let number = name.parse().ok().filter(|&number: &usize| number < from.captures_len());
-    number.or_else(|| from.capture_names().position(|known| known == Some(name))).ok_or_else(|| {
+fn group(name: &str, from: &Pattern) -> Result<usize, String> {
+    let number = name.parse().ok().filter(|&number: &usize| number < from.groups());
+    number.or_else(|| from.group(name)).ok_or_else(|| {
         if name.is_empty() {
             "a dollar is written `$$`".to_owned()
         } else {
@@ -141,9 +146,3 @@ fn group(name: &str, from: &Regex) -> Result<usize, String> {
 
 /// Room for a part of a replacement: a guess that spares growing the buffer.
 const PART_LENGTH: usize = 16;
-
-/// Bytes of a compiled pattern: far more than a pattern written by hand takes, and little beside an instance's memory.
-const REGEX_SIZE: usize = 256 << 10;
-
-/// Depth of groups in a pattern: parsing and compiling recurse on a guest's small stack.
-const REGEX_NESTING: u32 = 32;
