@@ -179,8 +179,19 @@ impl Drop for Slot {
     }
 }
 
+/// Builds the engine. With 4 GiB of address space for each memory the compiler leaves out every bounds check; where that
+/// cannot be had (a great many instances, a limit on address space) a memory gets what it may grow to.
 fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
-    let memory = usize::try_from(settings.memory).unwrap_or(usize::MAX);
+    const ALL_OF_32_BITS: u64 = 1 << 32;
+    if u64::from(settings.instances).saturating_mul(ALL_OF_32_BITS) <= MAX_ADDRESS_SPACE
+        && let Ok(engine) = engine_with(settings, ALL_OF_32_BITS)
+    {
+        return Ok(engine);
+    }
+    engine_with(settings, settings.memory)
+}
+
+fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(settings.instances)
         .total_core_instances(settings.instances.saturating_mul(CORE_INSTANCES_EACH))
@@ -190,16 +201,16 @@ fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
         .max_memories_per_component(u32::try_from(MAX_MEMORIES).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
         .table_elements(MAX_TABLE_ELEMENTS)
-        .max_memory_size(memory)
+        .max_memory_size(usize::try_from(settings.memory).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
-        // wasmtime misses pages that were swapped out, so only where nothing ever is.
-        .pagemap_scan(if swap_is_on() { Enabled::No } else { Enabled::Auto });
+        // It misses pages that were swapped out, and so could show one tenant's memory to another; it gains little.
+        .pagemap_scan(Enabled::No);
 
     let mut config = Config::new();
     config
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
-        .memory_reservation(reservation(settings))
+        .memory_reservation(memory_reservation)
         .memory_init_cow(true)
         .epoch_interruption(true)
         .max_wasm_stack(MAX_WASM_STACK)
@@ -216,29 +227,14 @@ fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
     Engine::new(&config)
 }
 
-/// Address space of one memory. With 4 GiB (and the guard behind it) the compiler leaves out every bounds check; where so
-/// many instances are wanted that this would use up the address space, a memory gets what it may grow to.
-fn reservation(settings: HostSettings) -> u64 {
-    const ALL_OF_32_BITS: u64 = 1 << 32;
-    match u64::from(settings.instances).saturating_mul(ALL_OF_32_BITS) > MAX_ADDRESS_SPACE {
-        true => settings.memory,
-        false => ALL_OF_32_BITS,
-    }
-}
-
-/// Whether this machine swaps. Unknown counts as yes.
-fn swap_is_on() -> bool {
-    // The first line is a heading.
-    std::fs::read_to_string("/proc/swaps").map_or(true, |swaps| swaps.lines().count() > 1)
-}
-
 /// Core instances and tables in the pool for each component instance: wit-component makes three core instances and two
 /// tables of one module.
 const CORE_INSTANCES_EACH: u32 = 4;
 const TABLES_EACH: u32 = 2;
 
-/// Bytes of a memory that stay in place for its next instance, instead of being given back to the system and faulted in
-/// again: what a small Rust guest touches, several times over. See docs/decisions/0001-component-abi.md.
+/// Bytes of a memory or table that stay in place for the next instance, written over instead of given back to the system
+/// and faulted in again: what a small Rust guest has, several times over. Measured in
+/// docs/decisions/0001-component-abi.md.
 const KEEP_RESIDENT: usize = 512 * 1024;
 
 /// A guest's stack. A worker's own has 2 MiB, of which host functions want their share.

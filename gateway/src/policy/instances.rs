@@ -70,6 +70,16 @@ impl Instances {
         }
     }
 
+    /// Lets an attachment's instance go; the next call makes another. For isolation per exchange, and for benches.
+    pub fn discard(&mut self, attachment: &Attachment) {
+        if let Some(Some(slot)) = self.slots.get_mut(attachment.slot.index)
+            && slot.serial == attachment.slot.serial
+        {
+            slot.instance = None;
+            slot.paid_back = None;
+        }
+    }
+
     /// Asks all predicates: bit `i` answers the `i`-th of [`Attachment::predicates`].
     ///
     /// # Errors

@@ -1,0 +1,249 @@
+//! What calls of policy components cost, as the proxy makes them: through `Instances`, with facts found in the request,
+//! the exchange moved in and out, the epoch watched and the answer counted.
+//!
+//! `cargo bench --bench component_calls`. Targets: a warm call without host calls 300 ns, with three header reads 1 µs, a
+//! fresh instance per call 6 µs.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use gateway::config::{Grant, OnFailure, PluginLimits};
+use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
+use gateway::policy::{Attachment, AttachmentSpec, ConnectionFacts, Exchange, Host, HostSettings, Instances, TlsFacts};
+
+/// As in the binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[path = "../src/policy/guests.rs"]
+#[allow(dead_code)]
+mod guests;
+
+use guests::{GUEST, Guest, ZEROES};
+
+const HEADER: &str = r#"(import "gateway:policy/request@0.1.0" "header" (func $header (param i32 i32 i32)))"#;
+const GET_MANY: &str = r#"(import "gateway:policy/request@0.1.0" "get-many" (func $get_many (param i32 i32 i32)))"#;
+const SET_HEADER: &str = r#"(import "gateway:policy/request-edits@0.1.0" "set-header"
+    (func $set_header (param i32 i32 i32 i32 i32)))"#;
+
+/// The three names, and at 4,200 the list of them.
+const NAMES: &str = r#"(data (i32.const 4096) "user-agentaccept-languagex-client")
+    (data (i32.const 4200) "\00\10\00\00\0a\00\00\00\0a\10\00\00\0f\00\00\00\19\10\00\00\08\00\00\00")"#;
+
+fn host() -> Arc<Host> {
+    Host::new(HostSettings {
+        instances: 64,
+        memory: 16 << 20,
+        max_buckets: 100_000,
+    })
+    .expect("a host")
+}
+
+fn attach(host: &Arc<Host>, wasm: &[u8], config: &str) -> Arc<Attachment> {
+    let grants = [Grant::Buckets, Grant::Log, Grant::Clock];
+    let component = host.compile("bench", wasm, &grants).expect("a component");
+    let spec = AttachmentSpec {
+        label: "bench".into(),
+        namespace: "bench".to_owned(),
+        config: config.to_owned(),
+        limits: PluginLimits {
+            cpu: Duration::from_millis(10),
+            memory: 16 << 20,
+        },
+        on_failure: OnFailure::Deny(503),
+        origin: None,
+    };
+    host.attach(&component, spec).expect("an attachment")
+}
+
+/// A browser's request.
+fn exchange() -> Box<Exchange> {
+    let request = http::Request::builder()
+        .uri("/api/v1/items/4711?expand=all&v=2")
+        .header("host", "www.example.net")
+        .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
+        .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+        .header("accept-language", "en-GB,en;q=0.8")
+        .header("accept-encoding", "gzip, deflate, br, zstd")
+        .header("referer", "https://www.example.net/items")
+        .header("cookie", "session=6f1c2e9a; beta=1; theme=dark")
+        .header("x-client", "web/2.1")
+        .header("x-debug", "1")
+        .header("connection", "keep-alive")
+        .header("sec-fetch-mode", "navigate");
+    Box::new(Exchange {
+        request: request.body(()).expect("a request").into_parts().0,
+        response: None,
+        connection: Arc::new(ConnectionFacts {
+            client: "203.0.113.9:40112".parse().expect("an address"),
+            local: "192.0.2.1:443".parse().expect("an address"),
+            peer: "203.0.113.9:40112".parse().expect("an address"),
+            tls: Some(TlsFacts {
+                version: "TLSv1.3",
+                sni: Some("www.example.net".to_owned()),
+                alpn: Some(b"http/1.1".to_vec()),
+                client_certificate: None,
+            }),
+        }),
+    })
+}
+
+fn warm(c: &mut Criterion) {
+    let host = host();
+    let mut instances = Instances::new(&host);
+    let mut exchange = exchange();
+    let three = ["header:user-agent", "header:accept-language", "header:x-client"];
+    let getters = "
+        (call $header (i32.const 4096) (i32.const 10) (i32.const 5000))
+        (call $header (i32.const 4106) (i32.const 15) (i32.const 5000))
+        (call $header (i32.const 4121) (i32.const 8) (i32.const 5000))
+        (i64.const 1)";
+    for (name, guest) in [
+        (
+            "nothing",
+            Guest {
+                evaluate: Some("(i64.const 1)"),
+                ..GUEST
+            },
+        ),
+        (
+            "three headers as facts",
+            Guest {
+                request_needs: &three,
+                evaluate: Some("(i64.load8_u (i32.load offset=4 (local.get 0)))"),
+                ..GUEST
+            },
+        ),
+        (
+            "three headers by getter",
+            Guest {
+                imports: HEADER,
+                items: NAMES,
+                evaluate: Some(getters),
+                ..GUEST
+            },
+        ),
+        (
+            "three headers by get-many",
+            Guest {
+                imports: GET_MANY,
+                items: NAMES,
+                evaluate: Some("(call $get_many (i32.const 4200) (i32.const 3) (i32.const 5000)) (i64.const 1)"),
+                ..GUEST
+            },
+        ),
+    ] {
+        let attachment = attach(&host, &guest.component(), "{}");
+        instances.warm(&attachment).expect("an instance");
+        c.bench_function(&format!("warm/{name}"), |b| {
+            b.iter(|| instances.evaluate(black_box(&attachment), black_box(&mut exchange)).expect("an answer"));
+        });
+    }
+    let edit = format!(
+        "(call $set_header (i32.const 4121) (i32.const 8) (i32.const 4096) (i32.const 10) (i32.const 5000)) {ZEROES}"
+    );
+    let guest = Guest {
+        imports: SET_HEADER,
+        items: NAMES,
+        on_request: Some(&edit),
+        ..GUEST
+    };
+    let attachment = attach(&host, &guest.component(), "{}");
+    c.bench_function("warm/one edit", |b| {
+        b.iter(|| instances.on_request(black_box(&attachment), black_box(&mut exchange)).expect("no reply"));
+    });
+}
+
+fn fresh(c: &mut Criterion) {
+    let host = host();
+    let mut instances = Instances::new(&host);
+    let mut exchange = exchange();
+    let guest = Guest {
+        request_needs: &["path"],
+        evaluate: Some("(i64.load8_u (i32.load offset=4 (local.get 0)))"),
+        ..GUEST
+    };
+    let wat = attach(&host, &guest.component(), "{}");
+    c.bench_function("fresh/WAT guest", |b| {
+        b.iter(|| {
+            instances.discard(&wat);
+            instances.evaluate(&wat, &mut exchange).expect("an answer")
+        });
+    });
+    for (name, first_party, config) in FIRST_PARTY {
+        let attachment = attach(&host, first_party.wasm, config);
+        c.bench_function(&format!("fresh/{name}"), |b| {
+            b.iter(|| {
+                instances.discard(&attachment);
+                call(name, &mut instances, &attachment, &mut exchange);
+            });
+        });
+    }
+}
+
+fn first_party(c: &mut Criterion) {
+    let host = host();
+    let mut instances = Instances::new(&host);
+    let original = exchange();
+    for (name, first_party, config) in FIRST_PARTY {
+        let attachment = attach(&host, first_party.wasm, config);
+        instances.warm(&attachment).expect("an instance");
+        let mut exchange = exchange();
+        c.bench_function(&format!("first-party/{name}"), |b| {
+            b.iter(|| {
+                if name == "header-rewrite" {
+                    // What it edited, so that it does the same again.
+                    exchange.request.uri.clone_from(&original.request.uri);
+                }
+                call(name, &mut instances, &attachment, &mut exchange);
+            });
+        });
+    }
+}
+
+fn call(name: &str, instances: &mut Instances, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) {
+    match name {
+        "acl" => {
+            black_box(instances.evaluate(attachment, exchange).expect("an answer"));
+        }
+        "header-rewrite" => {
+            black_box(instances.on_request(attachment, exchange).expect("no reply"));
+        }
+        _ => {
+            black_box(instances.check(attachment, exchange).expect("a verdict"));
+        }
+    }
+}
+
+/// The policy of the side-by-side bench, or close to it.
+const FIRST_PARTY: [(&str, FirstParty, &str); 3] = [
+    (
+        "acl",
+        ACL,
+        r#"{"predicates":[
+            {"name":"is-api","when":{"path":{"prefix":["/api/"]}}},
+            {"name":"is-static","when":{"path":{"prefix":["/static/","/assets/"]}}},
+            {"name":"write","when":{"method":["POST","PUT","PATCH","DELETE"]}},
+            {"name":"beta","when":{"all":[{"cookie":{"name":"beta","value":{"exact":["1"]}}},{"host":["*.example.net"]}]}},
+            {"name":"inside","when":{"source":["10.0.0.0/8","192.168.0.0/16"]}}]}"#,
+    ),
+    (
+        "header-rewrite",
+        HEADER_REWRITE,
+        r#"{"request":[
+            {"set-header":{"name":"x-pool","value":"api"}},
+            {"delete-header":{"name":"x-debug"}},
+            {"rewrite-path":{"prefix":"/api/","to":"/"}}],"response":[]}"#,
+    ),
+    (
+        "rate-limit",
+        RATE_LIMIT,
+        r#"{"limits":[{"name":"per-ip","key":[{"client-ip":{"ipv4-prefix":32,"ipv6-prefix":64}}],
+            "tokens":1000000,"period-ms":1000,"burst":1000000}]}"#,
+    ),
+];
+
+criterion_group!(benches, warm, fresh, first_party);
+criterion_main!(benches);
