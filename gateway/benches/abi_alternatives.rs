@@ -2,6 +2,8 @@
 //! smallest guest that does it. The guests' allocator is a bump pointer, so that the numbers are the host's and the
 //! canonical ABI's own.
 
+#![allow(clippy::unwrap_used, reason = "a call that fails here is a mistake in the bench")]
+
 use criterion::{Criterion, criterion_group, criterion_main};
 use wasmtime::component::{Component, ComponentType, Lift, Linker, Lower, Resource, ResourceTable, ResourceType};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Result, Store};
@@ -115,17 +117,27 @@ struct Guest {
 
 fn guest(engine: &Engine, body: &str) -> Result<Guest> {
     let wat = format!("(component {body})");
-    let component = Component::new(engine, wat::parse_str(&wat).map_err(|e| wasmtime::Error::msg(e.to_string()))?)?;
+    let component = Component::new(
+        engine,
+        wat::parse_str(&wat).map_err(|e| wasmtime::Error::msg(e.to_string()))?,
+    )?;
     let mut linker = Linker::<Data>::new(engine);
     let mut request = linker.instance("request")?;
     let get = |data: &Data, name: &str| -> Vec<Vec<u8>> {
-        data.headers.get_all(name).iter().map(|v| v.as_bytes().to_vec()).collect()
+        data.headers
+            .get_all(name)
+            .iter()
+            .map(|v| v.as_bytes().to_vec())
+            .collect()
     };
     request.func_wrap("header", move |cx, (name,): (String,)| Ok((get(cx.data(), &name),)))?;
-    request.func_wrap("header-wasm-str", move |cx, (name,): (wasmtime::component::WasmStr,)| {
-        let name = name.to_str(&cx)?;
-        Ok((get(cx.data(), &name),))
-    })?;
+    request.func_wrap(
+        "header-wasm-str",
+        move |cx, (name,): (wasmtime::component::WasmStr,)| {
+            let name = name.to_str(&cx)?;
+            Ok((get(cx.data(), &name),))
+        },
+    )?;
     request.func_wrap("get-many", move |cx, (names,): (Vec<String>,)| {
         Ok((names.iter().map(|n| get(cx.data(), n)).collect::<Vec<_>>(),))
     })?;
@@ -134,16 +146,22 @@ fn guest(engine: &Engine, body: &str) -> Result<Guest> {
         Ok((Ok::<(), String>(()),))
     })?;
     request.resource("req", ResourceType::host::<Request>(), |_, _| Ok(()))?;
-    request.func_wrap("[method]req.header", move |cx, (this, name): (Resource<Request>, String)| {
-        cx.data().table.get(&this)?;
-        Ok((get(cx.data(), &name),))
-    })?;
+    request.func_wrap(
+        "[method]req.header",
+        move |cx, (this, name): (Resource<Request>, String)| {
+            cx.data().table.get(&this)?;
+            Ok((get(cx.data(), &name),))
+        },
+    )?;
     let mut headers = http::HeaderMap::new();
     for (name, value) in HEADERS {
         headers.append(name, http::HeaderValue::from_static(std::str::from_utf8(value)?));
     }
     for i in 0..8 {
-        headers.append(http::HeaderName::from_bytes(format!("x-other-{i}").as_bytes())?, "value".parse()?);
+        headers.append(
+            http::HeaderName::from_bytes(format!("x-other-{i}").as_bytes())?,
+            "value".parse()?,
+        );
     }
     let mut store = Store::new(
         engine,
@@ -202,7 +220,9 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
     for (title, name) in [("String", "header"), ("WasmStr", "header-wasm-str")] {
         let body = reading(
             &format!(r#"(export "{name}" (func (param "name" string) (result (list (list u8)))))"#),
-            &format!(r#"(core func $get (canon lower (func $req "{name}") (memory $memory) (realloc (core func $mem "realloc"))))"#),
+            &format!(
+                r#"(core func $get (canon lower (func $req "{name}") (memory $memory) (realloc (core func $mem "realloc"))))"#
+            ),
             "i32 i32 i32",
             three,
         );
@@ -223,8 +243,14 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
         "",
     );
     let body = body
-        .replace(r#"(import "req" "get""#, r#"(import "req" "drop" (func $drop (param i32))) (import "req" "get""#)
-        .replace(r#"(instance (export "get""#, r#"(instance (export "drop" (func $drop)) (export "get""#)
+        .replace(
+            r#"(import "req" "get""#,
+            r#"(import "req" "drop" (func $drop (param i32))) (import "req" "get""#,
+        )
+        .replace(
+            r#"(instance (export "get""#,
+            r#"(instance (export "drop" (func $drop)) (export "get""#,
+        )
         .replace(
             r#"(func (export "g") (param i32) (result i64) (call $reset)"#,
             r#"(func (export "g") (param $h i32) (result i64) (call $reset)
@@ -237,7 +263,9 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
         &engine,
         &format!(r#"{body} (func (export "f") (param "r" (borrow $r)) (result u64) (canon lift (core func $m "g")))"#),
     )?;
-    let f = g.instance.get_typed_func::<(Resource<Request>,), (u64,)>(&mut g.store, "f")?;
+    let f = g
+        .instance
+        .get_typed_func::<(Resource<Request>,), (u64,)>(&mut g.store, "f")?;
     c.bench_function("3 headers: borrowed resource, getter", |b| {
         b.iter(|| {
             let own = g.store.data_mut().table.push(Request).unwrap();
@@ -259,7 +287,12 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
 
     // ── facts handed over ────────────────────────────────────────────────────────────────────────────────────────────
     for n in [1_usize, 3, 8] {
-        let facts: Vec<Fact<'_>> = (0..n).map(|i| Fact { need: i as u32, value: HEADERS[i % 3].1 }).collect();
+        let facts: Vec<Fact<'_>> = (0..n)
+            .map(|i| Fact {
+                need: i as u32,
+                value: HEADERS[i % 3].1,
+            })
+            .collect();
         let mut g = guest(
             &engine,
             &format!(
@@ -302,12 +335,18 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
             ),
         )?;
         let f = g.instance.get_typed_func::<(Blob<'_>,), (u64,)>(&mut g.store, "f")?;
-        let blob = Blob { index: &index, bytes: &bytes };
+        let blob = Blob {
+            index: &index,
+            bytes: &bytes,
+        };
         c.bench_function(&format!("{n} facts: index and bytes"), |b| {
             b.iter(|| f.call(&mut g.store, (blob,)).unwrap());
         });
 
-        let words: Vec<u32> = index.iter().flat_map(|span| [span.need, span.start, span.len]).collect();
+        let words: Vec<u32> = index
+            .iter()
+            .flat_map(|span| [span.need, span.start, span.len])
+            .collect();
         let mut g = guest(
             &engine,
             &format!(
@@ -321,7 +360,10 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
             ),
         )?;
         let f = g.instance.get_typed_func::<(Words<'_>,), (u64,)>(&mut g.store, "f")?;
-        let packed = Words { index: &words, bytes: &bytes };
+        let packed = Words {
+            index: &words,
+            bytes: &bytes,
+        };
         c.bench_function(&format!("{n} facts: index of plain numbers, and bytes"), |b| {
             b.iter(|| f.call(&mut g.store, (packed,)).unwrap());
         });
@@ -372,7 +414,11 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
         // list<edit> at 256: name (0, 10), value (32, 15), three times; the result record at 512.
         let entry = r"\00\00\00\00\0a\00\00\00\20\00\00\00\0f\00\00\00".repeat(3);
         for post in [false, true] {
-            let post_return = if post { r#"(post-return (core func $m "post"))"# } else { "" };
+            let post_return = if post {
+                r#"(post-return (core func $m "post"))"#
+            } else {
+                ""
+            };
             let mut g = guest(
                 &engine,
                 &format!(
@@ -389,7 +435,11 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
                 ),
             )?;
             let f = g.instance.get_typed_func::<(), (Vec<Edit>,)>(&mut g.store, "f")?;
-            let title = if post { "returned list, post-return" } else { "returned list" };
+            let title = if post {
+                "returned list, post-return"
+            } else {
+                "returned list"
+            };
             c.bench_function(&format!("{n} edits: {title}"), |b| {
                 b.iter(|| f.call(&mut g.store, ()).unwrap());
             });
@@ -410,7 +460,9 @@ fn alternatives(c: &mut Criterion) -> Result<()> {
         ),
     )?;
     let f = g.instance.get_typed_func::<(), (Option<Verdict>,)>(&mut g.store, "f")?;
-    c.bench_function("result: option<record>", |b| b.iter(|| f.call(&mut g.store, ()).unwrap()));
+    c.bench_function("result: option<record>", |b| {
+        b.iter(|| f.call(&mut g.store, ()).unwrap())
+    });
     Ok(())
 }
 

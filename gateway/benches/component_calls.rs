@@ -63,8 +63,14 @@ fn exchange() -> Box<Exchange> {
     let request = http::Request::builder()
         .uri("/api/v1/items/4711?expand=all&v=2")
         .header("host", "www.example.net")
-        .header("user-agent", "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0")
-        .header("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")
+        .header(
+            "user-agent",
+            "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+        )
+        .header(
+            "accept",
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+        )
         .header("accept-language", "en-GB,en;q=0.8")
         .header("accept-encoding", "gzip, deflate, br, zstd")
         .header("referer", "https://www.example.net/items")
@@ -138,7 +144,11 @@ fn warm(c: &mut Criterion) {
         let attachment = attach(&host, &guest.component(), "{}");
         instances.warm(&attachment).expect("an instance");
         c.bench_function(&format!("warm/{name}"), |b| {
-            b.iter(|| instances.evaluate(black_box(&attachment), black_box(&mut exchange)).expect("an answer"));
+            b.iter(|| {
+                instances
+                    .evaluate(black_box(&attachment), black_box(&mut exchange))
+                    .expect("an answer")
+            });
         });
     }
     let edit = format!(
@@ -152,7 +162,11 @@ fn warm(c: &mut Criterion) {
     };
     let attachment = attach(&host, &guest.component(), "{}");
     c.bench_function("warm/one edit", |b| {
-        b.iter(|| instances.on_request(black_box(&attachment), black_box(&mut exchange)).expect("no reply"));
+        b.iter(|| {
+            instances
+                .on_request(black_box(&attachment), black_box(&mut exchange))
+                .expect("no reply")
+        });
     });
 }
 

@@ -109,7 +109,9 @@ impl Attachment {
         };
         let mut instance = Instance::new(host, component, &identity, limits, &mut activity).map_err(not_set_up)?;
         let description = instance.describe(limits, &mut activity).map_err(failed)?;
-        let configured = instance.configure(&spec.config, limits, &mut activity).map_err(not_set_up)?;
+        let configured = instance
+            .configure(&spec.config, limits, &mut activity)
+            .map_err(not_set_up)?;
         let predicates = instance.names(limits, &mut activity).map_err(failed)?;
         check_predicates(component.hooks().predicates, &predicates).map_err(|message| PolicyError::Predicates {
             label: label.clone(),
@@ -203,13 +205,19 @@ impl AttachmentStats {
     /// One more worker counts.
     pub(super) fn worker(&self) -> Arc<WorkerStats> {
         let worker = Arc::<WorkerStats>::default();
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&worker));
+        self.workers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Arc::clone(&worker));
         worker
     }
 
     fn sum(&self, counter: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
         let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+        workers
+            .iter()
+            .map(|worker| counter(worker).load(Ordering::Relaxed))
+            .sum()
     }
 }
 
@@ -223,13 +231,18 @@ impl PolicyCounts for AttachmentStats {
     }
 
     fn failures(&self) -> Vec<(&'static str, u64)> {
-        FailureKind::ALL.iter().map(|&kind| (kind.label(), self.failures(kind))).collect()
+        FailureKind::ALL
+            .iter()
+            .map(|&kind| (kind.label(), self.failures(kind)))
+            .collect()
     }
 }
 
 impl std::fmt::Debug for AttachmentStats {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachmentStats").field("calls", &self.calls()).finish_non_exhaustive()
+        f.debug_struct("AttachmentStats")
+            .field("calls", &self.calls())
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,10 +269,15 @@ impl Needs {
     ) -> Result<Self, (String, &'static str)> {
         let parse = |phase, first: &[String], second: &[String]| {
             if first.len() + second.len() > MAX_NEEDS {
-                return Err((format!("{} attributes", first.len() + second.len()), "is more than a phase may have"));
+                return Err((
+                    format!("{} attributes", first.len() + second.len()),
+                    "is more than a phase may have",
+                ));
             }
             let names = first.iter().chain(second);
-            names.map(|name| Attribute::parse(name, phase).map_err(|why| (name.clone(), why))).collect()
+            names
+                .map(|name| Attribute::parse(name, phase).map_err(|why| (name.clone(), why)))
+                .collect()
         };
         Ok(Self {
             request: parse(NeedPhase::Request, &described.request, &configured.request)?,
@@ -274,7 +292,10 @@ fn check_predicates(hook: bool, names: &[String]) -> Result<(), String> {
         return Ok(());
     }
     if names.len() > MAX_PREDICATES {
-        return Err(format!("has {} predicates; at most {MAX_PREDICATES} fit into an answer", names.len()));
+        return Err(format!(
+            "has {} predicates; at most {MAX_PREDICATES} fit into an answer",
+            names.len()
+        ));
     }
     for (i, name) in names.iter().enumerate() {
         if name.is_empty() {

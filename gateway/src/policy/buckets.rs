@@ -94,7 +94,10 @@ impl Buckets {
 
     #[cfg(test)]
     fn len(&self) -> usize {
-        self.shards.iter().map(|s| s.lock().map_or(0, |s| s.buckets.len())).sum()
+        self.shards
+            .iter()
+            .map(|s| s.lock().map_or(0, |s| s.buckets.len()))
+            .sum()
     }
 }
 
@@ -244,7 +247,10 @@ mod tests {
             assert_eq!((taken.allowed, taken.remaining, taken.retry_after_ms), (true, left, 0));
         }
         let refused = table.take_at(0, 7, rate, 1);
-        assert_eq!((refused.allowed, refused.remaining, refused.retry_after_ms), (false, 0, 100));
+        assert_eq!(
+            (refused.allowed, refused.remaining, refused.retry_after_ms),
+            (false, 0, 100)
+        );
         assert!(!table.take_at(99 * MS, 7, rate, 1).allowed);
         assert!(table.take_at(100 * MS, 7, rate, 1).allowed);
         assert!(!table.take_at(100 * MS, 7, rate, 1).allowed);
@@ -254,7 +260,10 @@ mod tests {
     fn more_than_fits_is_never_allowed_and_takes_nothing() {
         let table = Buckets::new(100);
         let taken = table.take_at(0, 7, rate(1, 1, 5), 6);
-        assert_eq!((taken.allowed, taken.remaining, taken.retry_after_ms), (false, 5, u64::MAX));
+        assert_eq!(
+            (taken.allowed, taken.remaining, taken.retry_after_ms),
+            (false, 5, u64::MAX)
+        );
         assert!(table.take_at(0, 7, rate(1, 1, 5), 5).allowed);
     }
 

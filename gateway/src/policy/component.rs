@@ -1,8 +1,8 @@
 //! A compiled component: its imports checked against the grants, its hooks found, linked ahead of any instance.
 
+use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{InstancePre, Linker};
-use wasmtime::Engine;
 
 use super::attachment::Hooks;
 use super::bindings::exports::gateway::policy::{
@@ -44,19 +44,24 @@ impl Component {
                 limit: MAX_COMPONENT_BYTES,
             });
         }
-        let component = wasmtime::component::Component::from_binary(engine, wasm).map_err(|e| PolicyError::Invalid {
-            label: label.to_owned(),
-            message: format!("{e:#}"),
-        })?;
+        let component =
+            wasmtime::component::Component::from_binary(engine, wasm).map_err(|e| PolicyError::Invalid {
+                label: label.to_owned(),
+                message: format!("{e:#}"),
+            })?;
         check_imports(engine, &component, label, grants)?;
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,
         };
-        let pre = linker.instantiate_pre(&component).map_err(|e| mistyped(format!("{e:#}")))?;
+        let pre = linker
+            .instantiate_pre(&component)
+            .map_err(|e| mistyped(format!("{e:#}")))?;
         let exports = Exports::find(&component, &pre, label)?;
         // Done here, so that no request pays for building the memory image.
-        component.initialize_copy_on_write_image().map_err(|e| mistyped(format!("{e:#}")))?;
+        component
+            .initialize_copy_on_write_image()
+            .map_err(|e| mistyped(format!("{e:#}")))?;
         Ok(Self {
             label: label.to_owned(),
             pre,
@@ -79,7 +84,10 @@ impl Component {
 
 impl std::fmt::Debug for Component {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Component").field("label", &self.label).field("hooks", &self.hooks()).finish_non_exhaustive()
+        f.debug_struct("Component")
+            .field("label", &self.label)
+            .field("hooks", &self.hooks())
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,7 +97,7 @@ impl Exports {
         pre: &InstancePre<State>,
         label: &str,
     ) -> Result<Self, PolicyError> {
-        let has = |interface: &str| component.get_export_index(None, &export_name(interface)).is_some();
+        let has = |interface: &str| component.get_export_index(None, export_name(interface)).is_some();
         let missing = |missing| PolicyError::MissingExport {
             label: label.to_owned(),
             missing,
@@ -103,7 +111,10 @@ impl Exports {
         };
         macro_rules! hook {
             ($interface:literal, $module:ident) => {
-                has($interface).then(|| $module::GuestIndices::new(pre)).transpose().map_err(mistyped)?
+                has($interface)
+                    .then(|| $module::GuestIndices::new(pre))
+                    .transpose()
+                    .map_err(mistyped)?
             };
         }
         let exports = Self {

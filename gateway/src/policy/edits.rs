@@ -68,7 +68,11 @@ impl Edits {
     }
 
     pub(crate) fn set_status(&mut self, status: u16) -> Result<(), String> {
-        let bodiless = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        let bodiless = [
+            StatusCode::NO_CONTENT,
+            StatusCode::RESET_CONTENT,
+            StatusCode::NOT_MODIFIED,
+        ];
         let status = final_status(status).ok_or_else(|| format!("{status} is no final status: 200 to 599 are"))?;
         if bodiless.contains(&status) {
             return Err(format!("{} has no body", status.as_u16()));
@@ -182,7 +186,9 @@ fn rewrite_target(uri: &mut Uri, path: Option<Bytes>, query: Option<Option<Bytes
     };
     // Both halves were checked when they were set, or came in with the request. A target that still does not do (`*` with
     // a query, CONNECT's authority, one beyond 64 KiB) stays as it was.
-    let Ok(target) = PathAndQuery::from_maybe_shared(target) else { return };
+    let Ok(target) = PathAndQuery::from_maybe_shared(target) else {
+        return;
+    };
     let mut parts = uri.clone().into_parts();
     parts.path_and_query = Some(target);
     if let Ok(new) = Uri::from_parts(parts) {
@@ -201,14 +207,18 @@ fn field_name(name: &str) -> Result<HeaderName, String> {
 
 fn field_value(name: &str, value: &[u8]) -> Result<HeaderValue, String> {
     if value.trim_ascii().len() != value.len() {
-        return Err(format!("the value of `{}` begins or ends with white space", shown(name)));
+        return Err(format!(
+            "the value of `{}` begins or ends with white space",
+            shown(name)
+        ));
     }
-    HeaderValue::from_bytes(value)
-        .map_err(|_| format!("the value of `{}` contains a control character", shown(name)))
+    HeaderValue::from_bytes(value).map_err(|_| format!("the value of `{}` contains a control character", shown(name)))
 }
 
 fn final_status(status: u16) -> Option<StatusCode> {
-    StatusCode::from_u16(status).ok().filter(|status| (200..600).contains(&status.as_u16()))
+    StatusCode::from_u16(status)
+        .ok()
+        .filter(|status| (200..600).contains(&status.as_u16()))
 }
 
 /// A guest's text in a message: bounded, and on one line.
@@ -251,7 +261,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn request(uri: &str) -> request::Parts {
-        let request = http::Request::builder().uri(uri).header("a", "1").header("a", "2").header("b", "3");
+        let request = http::Request::builder()
+            .uri(uri)
+            .header("a", "1")
+            .header("a", "2")
+            .header("b", "3");
         request.body(()).unwrap().into_parts().0
     }
 
@@ -313,7 +327,16 @@ mod tests {
         for value in [&b"a\r\nb: c"[..], b"a\n", b"\r", b"a\0b", b" a", b"a\t", b"\x7f"] {
             edits.set_header("a", value).unwrap_err();
         }
-        for path in [&b""[..], b"a", b"/a b", b"/a?b", b"/a#b", b"/\r\n", b"/\0", b"http://h/"] {
+        for path in [
+            &b""[..],
+            b"a",
+            b"/a b",
+            b"/a?b",
+            b"/a#b",
+            b"/\r\n",
+            b"/\0",
+            b"http://h/",
+        ] {
             edits.set_path(path.to_vec()).unwrap_err();
         }
         for query in [&b"a b"[..], b"a#b", b"\r\n", b"\0"] {

@@ -82,10 +82,14 @@ impl Guest<'_> {
         }
         world += "}";
         let package = resolve.push_str("guest.wit", &world).expect("the world parses");
-        let world = resolve.select_world(&[package], Some("guest")).expect("there is one world");
+        let world = resolve
+            .select_world(&[package], Some("guest"))
+            .expect("there is one world");
         let mut module = wat::parse_str(self.module()).expect("the guest's text parses");
         embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).expect("metadata");
-        let mut encoder = ComponentEncoder::default().module(&module).expect("the module fits the world");
+        let mut encoder = ComponentEncoder::default()
+            .module(&module)
+            .expect("the module fits the world");
         encoder.encode().expect("the component encodes")
     }
 
@@ -108,7 +112,11 @@ impl Guest<'_> {
             funcs += &format!("(func (export \"gateway:policy/{name}\") {ty} {body})\n");
         };
         func("lifecycle@0.1.0#describe", "(result i32)", self.describe);
-        func("lifecycle@0.1.0#configure", "(param i32 i32) (result i32)", self.configure);
+        func(
+            "lifecycle@0.1.0#configure",
+            "(param i32 i32) (result i32)",
+            self.configure,
+        );
         if let Some(body) = self.evaluate {
             func("predicates@0.1.0#names", "(result i32)", self.names);
             func("predicates@0.1.0#evaluate", "(param i32 i32) (result i64)", body);
@@ -123,7 +131,11 @@ impl Guest<'_> {
             func("response-filter@0.1.0#on-response", "(param i32 i32)", body);
         }
         if let Some(body) = self.on_connect {
-            func("connection-filter@0.1.0#on-connect", "(param i32 i32) (result i32)", body);
+            func(
+                "connection-filter@0.1.0#on-connect",
+                "(param i32 i32) (result i32)",
+                body,
+            );
         }
         let mut data = Data::new(1024);
         // The description: three empty strings, then the needs by phase.
@@ -190,7 +202,9 @@ impl Data {
     }
 
     fn words(&mut self, at: usize, words: &[usize]) {
-        let bytes = words.iter().flat_map(|word| u32::try_from(*word).unwrap_or(0).to_le_bytes());
+        let bytes = words
+            .iter()
+            .flat_map(|word| u32::try_from(*word).unwrap_or(0).to_le_bytes());
         let bytes: String = bytes.map(|b| format!("\\{b:02x}")).collect();
         self.text += &format!("(data (i32.const {at}) \"{bytes}\")\n");
     }

@@ -83,7 +83,12 @@ impl Host {
     ///
     /// # Errors
     /// When it is no policy component, or imports what it may not; the error names what.
-    pub fn compile(self: &Arc<Self>, label: &str, wasm: &[u8], grants: &[Grant]) -> Result<Arc<Component>, PolicyError> {
+    pub fn compile(
+        self: &Arc<Self>,
+        label: &str,
+        wasm: &[u8],
+        grants: &[Grant],
+    ) -> Result<Arc<Component>, PolicyError> {
         Component::compile(&self.engine, &self.linker, label, wasm, grants).map(Arc::new)
     }
 
@@ -134,7 +139,9 @@ impl Host {
 
 impl std::fmt::Debug for Host {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Host").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("Host")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
     }
 }
 
@@ -175,7 +182,12 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.slots.0.lock().unwrap_or_else(PoisonError::into_inner).free.push(self.index);
+        self.slots
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .free
+            .push(self.index);
     }
 }
 

@@ -76,41 +76,59 @@ impl response::Host for State {
 
 impl request_edits::Host for State {
     fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_header(&name, &value)))
+        Ok(self
+            .in_phase(Phase::RequestFilter)
+            .and_then(|state| state.edits.set_header(&name, &value)))
     }
 
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.add_header(&name, &value)))
+        Ok(self
+            .in_phase(Phase::RequestFilter)
+            .and_then(|state| state.edits.add_header(&name, &value)))
     }
 
     fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.remove_header(&name)))
+        Ok(self
+            .in_phase(Phase::RequestFilter)
+            .and_then(|state| state.edits.remove_header(&name)))
     }
 
     fn set_path(&mut self, path: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_path(path)))
+        Ok(self
+            .in_phase(Phase::RequestFilter)
+            .and_then(|state| state.edits.set_path(path)))
     }
 
     fn set_query(&mut self, query: Option<Vec<u8>>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::RequestFilter).and_then(|state| state.edits.set_query(query)))
+        Ok(self
+            .in_phase(Phase::RequestFilter)
+            .and_then(|state| state.edits.set_query(query)))
     }
 }
 
 impl response_edits::Host for State {
     fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.set_header(&name, &value)))
+        Ok(self
+            .in_phase(Phase::ResponseFilter)
+            .and_then(|state| state.edits.set_header(&name, &value)))
     }
 
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.add_header(&name, &value)))
+        Ok(self
+            .in_phase(Phase::ResponseFilter)
+            .and_then(|state| state.edits.add_header(&name, &value)))
     }
 
     fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.remove_header(&name)))
+        Ok(self
+            .in_phase(Phase::ResponseFilter)
+            .and_then(|state| state.edits.remove_header(&name)))
     }
 
     fn set_status(&mut self, status: u16) -> Result<Result<(), String>> {
-        Ok(self.in_phase(Phase::ResponseFilter).and_then(|state| state.edits.set_status(status)))
+        Ok(self
+            .in_phase(Phase::ResponseFilter)
+            .and_then(|state| state.edits.set_status(status)))
     }
 }
 
@@ -243,7 +261,11 @@ impl State {
 }
 
 fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
-    headers.get_all(name).iter().map(|value| value.as_bytes().to_vec()).collect()
+    headers
+        .get_all(name)
+        .iter()
+        .map(|value| value.as_bytes().to_vec())
+        .collect()
 }
 
 fn fields(headers: &HeaderMap) -> Vec<types::Field> {

@@ -65,7 +65,10 @@ impl Instance {
         let instance = made.map_err(|error| {
             SetUpError::Failed(failure(store.data(), &error, FailureKind::Instantiate, "instantiate"))
         })?;
-        let guests = component.exports.load(&mut store, &instance).map_err(SetUpError::Mistyped)?;
+        let guests = component
+            .exports
+            .load(&mut store, &instance)
+            .map_err(SetUpError::Mistyped)?;
         Ok(Self { store, guests })
     }
 
@@ -77,7 +80,9 @@ impl Instance {
         activity: &mut Activity,
     ) -> Result<lifecycle::Needs, SetUpError> {
         let Self { store, guests } = self;
-        let answer = setup_call(store, limits, activity, |store| guests.lifecycle.call_configure(store, config));
+        let answer = setup_call(store, limits, activity, |store| {
+            guests.lifecycle.call_configure(store, config)
+        });
         match answer {
             Ok(Ok(needs)) => Ok(needs),
             Ok(Err(refused)) => Err(SetUpError::Refused(refused)),
@@ -127,7 +132,10 @@ impl Exports {
             };
         }
         Ok(Guests {
-            lifecycle: self.lifecycle.load(&mut *store, instance).map_err(mistyped("lifecycle"))?,
+            lifecycle: self
+                .lifecycle
+                .load(&mut *store, instance)
+                .map_err(mistyped("lifecycle"))?,
             predicates: hook!("predicates", &self.predicates),
             limiter: hook!("limiter", &self.limiter),
             request_filter: hook!("request-filter", &self.request_filter),
@@ -138,12 +146,7 @@ impl Exports {
 }
 
 /// What a failed call was, by what is known of it; `otherwise` when it was the guest's own trap.
-pub(super) fn failure(
-    state: &State,
-    error: &wasmtime::Error,
-    otherwise: FailureKind,
-    hook: &'static str,
-) -> Failure {
+pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: FailureKind, hook: &'static str) -> Failure {
     let trap = error.downcast_ref::<Trap>();
     let kind = if trap == Some(&Trap::Interrupt) {
         FailureKind::Deadline

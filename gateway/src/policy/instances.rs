@@ -85,12 +85,24 @@ impl Instances {
     /// # Errors
     /// When the call fails; the instance is gone then.
     pub fn evaluate(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<u64, Failure> {
-        let answer = self.call(attachment, Subject::Exchange(exchange), EVALUATE, |guests, store, facts| {
-            guests.predicates.as_ref().map(|guest| guest.call_evaluate(store, facts))
-        })?;
+        let answer = self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            EVALUATE,
+            |guests, store, facts| {
+                guests
+                    .predicates
+                    .as_ref()
+                    .map(|guest| guest.call_evaluate(store, facts))
+            },
+        )?;
         let named = attachment.predicates().len();
         // Bits beyond the named ones mean nothing.
-        Ok(if named < 64 { answer & ((1 << named) - 1) } else { answer })
+        Ok(if named < 64 {
+            answer & ((1 << named) - 1)
+        } else {
+            answer
+        })
     }
 
     /// Asks the limiter. None when no limit applies.
@@ -102,9 +114,12 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<LimitVerdict>, Failure> {
-        let verdict = self.call(attachment, Subject::Exchange(exchange), CHECK, |guests, store, facts| {
-            guests.limiter.as_ref().map(|guest| guest.call_check(store, facts))
-        })?;
+        let verdict = self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            CHECK,
+            |guests, store, facts| guests.limiter.as_ref().map(|guest| guest.call_check(store, facts)),
+        )?;
         Ok(verdict.map(|verdict| LimitVerdict {
             allowed: verdict.allowed,
             rule: verdict.rule,
@@ -123,9 +138,17 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<Reply>, Failure> {
-        let reply = self.call(attachment, Subject::Exchange(exchange), ON_REQUEST, |guests, store, facts| {
-            guests.request_filter.as_ref().map(|guest| guest.call_on_request(store, facts))
-        })?;
+        let reply = self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            ON_REQUEST,
+            |guests, store, facts| {
+                guests
+                    .request_filter
+                    .as_ref()
+                    .map(|guest| guest.call_on_request(store, facts))
+            },
+        )?;
         let edits = self.edits(attachment);
         let Some(reply) = reply else {
             if let Some(edits) = edits {
@@ -137,7 +160,10 @@ impl Instances {
         if let Some(edits) = edits {
             edits.clear();
         }
-        let fields = reply.headers.iter().map(|field| (field.name.as_str(), field.value.as_slice()));
+        let fields = reply
+            .headers
+            .iter()
+            .map(|field| (field.name.as_str(), field.value.as_slice()));
         edits::reply(reply.status, fields, reply.body)
             .map(Some)
             .map_err(|message| self.fail(attachment, ON_REQUEST, message))
@@ -148,9 +174,17 @@ impl Instances {
     /// # Errors
     /// When the call fails; the instance is gone then, and no edit was made.
     pub fn on_response(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
-        self.call(attachment, Subject::Exchange(exchange), ON_RESPONSE, |guests, store, facts| {
-            guests.response_filter.as_ref().map(|guest| guest.call_on_response(store, facts))
-        })?;
+        self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            ON_RESPONSE,
+            |guests, store, facts| {
+                guests
+                    .response_filter
+                    .as_ref()
+                    .map(|guest| guest.call_on_response(store, facts))
+            },
+        )?;
         if let (Some(edits), Some(response)) = (self.edits(attachment), &mut exchange.response) {
             edits.apply_to_response(response);
         }
@@ -167,9 +201,17 @@ impl Instances {
         connection: &Arc<ConnectionFacts>,
     ) -> Result<ConnectionVerdict, Failure> {
         let mut connection = Arc::clone(connection);
-        let verdict = self.call(attachment, Subject::Connection(&mut connection), ON_CONNECT, |guests, store, facts| {
-            guests.connection_filter.as_ref().map(|guest| guest.call_on_connect(store, facts))
-        })?;
+        let verdict = self.call(
+            attachment,
+            Subject::Connection(&mut connection),
+            ON_CONNECT,
+            |guests, store, facts| {
+                guests
+                    .connection_filter
+                    .as_ref()
+                    .map(|guest| guest.call_on_connect(store, facts))
+            },
+        )?;
         Ok(match verdict {
             connection_filter::Verdict::Accept => ConnectionVerdict::Accept,
             connection_filter::Verdict::Refuse => ConnectionVerdict::Refuse,
@@ -208,7 +250,10 @@ impl Instances {
             let failure = Failure {
                 kind: FailureKind::HostCall,
                 hook: hook.name,
-                message: format!("wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over", facts.bytes()),
+                message: format!(
+                    "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
+                    facts.bytes()
+                ),
             };
             return Err(report(attachment, stats, failure));
         }
@@ -248,7 +293,10 @@ impl Instances {
         if self.slots.len() <= index {
             self.slots.resize_with(index + 1, || None);
         }
-        if self.slots[index].as_ref().is_none_or(|slot| slot.serial != attachment.slot.serial) {
+        if self.slots[index]
+            .as_ref()
+            .is_none_or(|slot| slot.serial != attachment.slot.serial)
+        {
             self.slots[index] = Some(Slot {
                 serial: attachment.slot.serial,
                 attachment: Arc::downgrade(attachment),
@@ -268,12 +316,17 @@ impl Instances {
             return Err(self.report(attachment, failure));
         }
         let mut made = self.make(attachment);
-        if made.as_ref().is_err_and(|failure| failure.kind == FailureKind::StoreFull) {
+        if made
+            .as_ref()
+            .is_err_and(|failure| failure.kind == FailureKind::StoreFull)
+        {
             self.sweep();
             made = self.make(attachment);
         }
         let took = start.elapsed();
-        let Some(slot) = &mut self.slots[index] else { return Ok(()) };
+        let Some(slot) = &mut self.slots[index] else {
+            return Ok(());
+        };
         slot.paid_back = Some(debt.unwrap_or(start).max(start) + took * SET_UP_SHARE);
         match made {
             Ok(instance) => {
@@ -300,7 +353,9 @@ impl Instances {
         let activity = &mut self.activity;
         let made = Instance::new(&self.host, component, identity, *limits, activity);
         let mut instance = made.map_err(not_set_up)?;
-        let needs = instance.configure(&attachment.config, *limits, activity).map_err(not_set_up)?;
+        let needs = instance
+            .configure(&attachment.config, *limits, activity)
+            .map_err(not_set_up)?;
         if attachment.configured != needs {
             return Err(unlike_the_first("asks for other attributes than before".to_owned()));
         }
@@ -337,7 +392,9 @@ impl Instances {
 
 impl std::fmt::Debug for Instances {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Instances").field("slots", &self.slots.len()).finish_non_exhaustive()
+        f.debug_struct("Instances")
+            .field("slots", &self.slots.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -498,7 +555,10 @@ mod tests {
     }
 
     fn exchange(uri: &str) -> Box<Exchange> {
-        let request = http::Request::builder().uri(uri).header("host", "example.net").header("x-debug", "1");
+        let request = http::Request::builder()
+            .uri(uri)
+            .header("host", "example.net")
+            .header("x-debug", "1");
         Box::new(Exchange {
             request: request.body(()).unwrap().into_parts().0,
             response: None,

@@ -205,7 +205,9 @@ impl Facts {
 
     /// The facts: a need's position and a value.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.spans.iter().map(|span| (span.need, &self.bytes[span.start..span.end]))
+        self.spans
+            .iter()
+            .map(|span| (span.need, &self.bytes[span.start..span.end]))
     }
 
     fn clear(&mut self) {
@@ -265,7 +267,11 @@ impl Facts {
 
 /// How the client reached the gateway.
 pub(crate) fn scheme(exchange: &Exchange) -> &'static str {
-    if exchange.connection.tls.is_some() { "https" } else { "http" }
+    if exchange.connection.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    }
 }
 
 /// The Host header or, without one, the authority of the request target; empty without either.
@@ -273,7 +279,10 @@ pub(crate) fn authority(exchange: &Exchange) -> &[u8] {
     let request = &exchange.request;
     match request.headers.get(header::HOST) {
         Some(host) => host.as_bytes(),
-        None => request.uri.authority().map_or(&[], |authority| authority.as_str().as_bytes()),
+        None => request
+            .uri
+            .authority()
+            .map_or(&[], |authority| authority.as_str().as_bytes()),
     }
 }
 
@@ -434,7 +443,16 @@ mod tests {
     fn what_is_absent_is_no_fact() {
         let mut exchange = exchange(http::Request::builder().uri("/"), None);
         Arc::get_mut(&mut exchange.connection).unwrap().tls = None;
-        let needs = ["query", "cookie:a", "query-param:a", "sni", "alpn", "tls-version", "status", "header:x"];
+        let needs = [
+            "query",
+            "cookie:a",
+            "query-param:a",
+            "sni",
+            "alpn",
+            "tls-version",
+            "status",
+            "header:x",
+        ];
         assert_eq!(facts(&needs, NeedPhase::Response, &exchange), []);
     }
 

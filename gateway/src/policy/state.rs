@@ -82,7 +82,12 @@ pub(crate) struct CpuLimit {
 }
 
 impl State {
-    pub(crate) fn new(identity: Arc<Identity>, buckets: Arc<Buckets>, connection: Arc<ConnectionFacts>, memory: usize) -> Self {
+    pub(crate) fn new(
+        identity: Arc<Identity>,
+        buckets: Arc<Buckets>,
+        connection: Arc<ConnectionFacts>,
+        memory: usize,
+    ) -> Self {
         Self {
             exchange: Box::new(Exchange {
                 request: http::Request::new(()).into_parts().0,
@@ -171,10 +176,12 @@ impl LogBudget {
     /// Whether a line may be written; if so, how many were dropped since the last one.
     pub(crate) fn take(&self) -> Option<u64> {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let taken = self.full_at.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-            let next = full_at.max(now) + LOG_INTERVAL_NS;
-            (next - now <= LOG_BURST * LOG_INTERVAL_NS).then_some(next)
-        });
+        let taken = self
+            .full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                let next = full_at.max(now) + LOG_INTERVAL_NS;
+                (next - now <= LOG_BURST * LOG_INTERVAL_NS).then_some(next)
+            });
         if taken.is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -185,7 +192,9 @@ impl LogBudget {
 
 /// Ticks that cover a time, at least one.
 fn ticks(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos())).unwrap_or(u64::MAX).max(1)
+    u64::try_from(time.as_nanos().div_ceil(TICK.as_nanos()))
+        .unwrap_or(u64::MAX)
+        .max(1)
 }
 
 fn thread_cpu_time() -> Duration {
@@ -235,6 +244,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "time that passes without being used is the point")]
     fn a_call_runs_out_of_cpu_time_not_of_wall_time() {
         let mut cpu = CpuLimit {
             limit: Duration::ZERO,

@@ -61,11 +61,17 @@ fn load_error(guest: &Guest<'_>) -> String {
 }
 
 fn compile_error(guest: &Guest<'_>, contract: &str, grants: &[Grant]) -> PolicyError {
-    host_of(1).compile("guest", &guest.component_of(contract), grants).unwrap_err()
+    host_of(1)
+        .compile("guest", &guest.component_of(contract), grants)
+        .unwrap_err()
 }
 
 fn exchange(uri: &str) -> Box<Exchange> {
-    let request = http::Request::builder().uri(uri).header("host", "example.net").header("a", "1").header("a", "2");
+    let request = http::Request::builder()
+        .uri(uri)
+        .header("host", "example.net")
+        .header("a", "1")
+        .header("a", "2");
     Box::new(Exchange {
         request: request.body(()).unwrap().into_parts().0,
         response: None,
@@ -167,7 +173,10 @@ fn an_endless_loop_in_realloc_ends_during_a_call() {
 #[test]
 fn growth_beyond_the_limit_is_refused_and_a_guest_that_cannot_cope_fails_for_memory() {
     let grow = "(loop (br_if 0 (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))";
-    assert_eq!(evaluate_failure("", &format!("{grow} (unreachable)")).kind, FailureKind::Memory);
+    assert_eq!(
+        evaluate_failure("", &format!("{grow} (unreachable)")).kind,
+        FailureKind::Memory
+    );
 
     // One that copes goes on, with as much as it may have: 1 MiB.
     let host = host_of(2);
@@ -245,7 +254,10 @@ fn answers_outside_of_memory_or_beyond_bounds_fail_the_call() {
             evaluate: Some("(i64.const 0)"),
             ..GUEST
         };
-        assert!(matches!(load_failure(&guest).kind, FailureKind::Trap | FailureKind::HostCall));
+        assert!(matches!(
+            load_failure(&guest).kind,
+            FailureKind::Trap | FailureKind::HostCall
+        ));
     }
     let guest = Guest {
         items: r#"(data (i32.const 4096) "\08\10\00\00\01\00\00\00\10\10\00\00\02\00\00\00\ff\fe")"#,
@@ -293,7 +305,11 @@ fn a_reply_that_may_not_be_sent_fails_the_call() {
         r"\01\00\00\00\c8\00\00\00\18\10\00\00\01\00\00\00\00\00\00\00\00\00\00\00\28\10\00\00\01\00\00\00\29\10\00\00\03\00\00\00xa\0d\0a",
     ] {
         let failure = reply_failure(0, reply);
-        assert_eq!((failure.kind, failure.hook), (FailureKind::Trap, "on-request"), "{failure}");
+        assert_eq!(
+            (failure.kind, failure.hook),
+            (FailureKind::Trap, "on-request"),
+            "{failure}"
+        );
     }
 }
 
@@ -336,12 +352,18 @@ fn every_hook_answers() {
         retry_after_ms: 5,
     };
     assert_eq!(instances.check(&attachment, &mut exchange("/")), Ok(Some(verdict)));
-    let reply = instances.on_request(&attachment, &mut exchange("/path")).unwrap().unwrap();
+    let reply = instances
+        .on_request(&attachment, &mut exchange("/path"))
+        .unwrap()
+        .unwrap();
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"/path"[..]));
     instances.on_response(&attachment, &mut answered("/")).unwrap();
     let verdict = instances.on_connect(&attachment, &connection());
     assert_eq!(verdict, Ok(ConnectionVerdict::Route("othe".to_owned())));
-    assert_eq!((attachment.stats().calls(), attachment.stats().instantiations()), (4, 1));
+    assert_eq!(
+        (attachment.stats().calls(), attachment.stats().instantiations()),
+        (4, 1)
+    );
 }
 
 #[test]
@@ -413,7 +435,10 @@ fn edits_are_discarded_when_the_call_fails_later() {
     let attachment = attach(&host, &guest);
     let mut instances = Instances::new(&host);
     let mut exchange = exchange("/bad");
-    assert_eq!(instances.on_request(&attachment, &mut exchange).unwrap_err().kind, FailureKind::Trap);
+    assert_eq!(
+        instances.on_request(&attachment, &mut exchange).unwrap_err().kind,
+        FailureKind::Trap
+    );
     let values: Vec<_> = exchange.request.headers.get_all("a").iter().collect();
     assert_eq!(values, ["1", "2"]);
     exchange.request.uri = "/good".parse().unwrap();
@@ -519,7 +544,9 @@ fn a_bucket_rate_of_nothing_ends_the_call() {
         ),
         ..GUEST
     };
-    let failure = Instances::new(&host).evaluate(&attach(&host, &guest), &mut exchange("/")).unwrap_err();
+    let failure = Instances::new(&host)
+        .evaluate(&attach(&host, &guest), &mut exchange("/"))
+        .unwrap_err();
     assert_eq!(failure.kind, FailureKind::HostCall);
 }
 
@@ -532,7 +559,9 @@ fn asking_the_host_for_too_much_ends_the_call() {
         ..GUEST
     };
     let host = host_of(2);
-    let failure = Instances::new(&host).evaluate(&attach(&host, &guest), &mut exchange("/")).unwrap_err();
+    let failure = Instances::new(&host)
+        .evaluate(&attach(&host, &guest), &mut exchange("/"))
+        .unwrap_err();
     assert_eq!(failure.kind, FailureKind::HostCall);
 }
 
@@ -573,7 +602,9 @@ fn an_import_that_was_not_granted_is_named_with_the_line_that_grants_it() {
     let error = compile_error(&guest, CONTRACT, &[Grant::Log, Grant::Buckets]);
     assert!(error.to_string().contains("`gateway:policy/clock@0.1.0`"), "{error}");
     assert_eq!(error.help().unwrap(), r#"add `grant "clock"` to the plugin's block"#);
-    host_of(1).compile("guest", &guest.component(), &[Grant::Clock]).unwrap();
+    host_of(1)
+        .compile("guest", &guest.component(), &[Grant::Clock])
+        .unwrap();
 }
 
 #[test]
@@ -585,7 +616,10 @@ fn an_import_that_the_gateway_does_not_have_is_named() {
         ..GUEST
     };
     let error = compile_error(&guest, &contract, &[]);
-    assert!(matches!(&error, PolicyError::UnknownImport { import, .. } if import.contains("unheard-of")), "{error}");
+    assert!(
+        matches!(&error, PolicyError::UnknownImport { import, .. } if import.contains("unheard-of")),
+        "{error}"
+    );
 }
 
 #[test]
@@ -598,7 +632,10 @@ fn an_import_of_another_type_is_named() {
     };
     let error = compile_error(&guest, &contract, &[Grant::Clock]);
     assert!(matches!(error, PolicyError::Mistyped { .. }), "{error}");
-    assert!(error.to_string().contains("clock") && error.to_string().contains("now-ms"), "{error}");
+    assert!(
+        error.to_string().contains("clock") && error.to_string().contains("now-ms"),
+        "{error}"
+    );
 
     let contract = CONTRACT.replace("now-ms: func() -> u64;", "later: func() -> u64;");
     let guest = Guest {
@@ -612,7 +649,10 @@ fn an_import_of_another_type_is_named() {
 
 #[test]
 fn an_export_of_another_type_is_named() {
-    let contract = CONTRACT.replace("evaluate: func(facts: list<fact>) -> u64;", "evaluate: func(facts: list<u8>) -> u64;");
+    let contract = CONTRACT.replace(
+        "evaluate: func(facts: list<fact>) -> u64;",
+        "evaluate: func(facts: list<u8>) -> u64;",
+    );
     let guest = Guest {
         evaluate: Some("(i64.const 0)"),
         ..GUEST
@@ -640,9 +680,21 @@ fn what_is_no_policy_component_is_refused() {
     }
     let empty = wat::parse_str("(component)").unwrap();
     let error = host.compile("guest", &empty, &[]).unwrap_err();
-    assert!(matches!(error, PolicyError::MissingExport { missing: "lifecycle", .. }), "{error}");
+    assert!(
+        matches!(
+            error,
+            PolicyError::MissingExport {
+                missing: "lifecycle",
+                ..
+            }
+        ),
+        "{error}"
+    );
     let error = host.compile("guest", &GUEST.component(), &[]).unwrap_err();
-    assert!(matches!(error, PolicyError::MissingExport { missing: "hook", .. }), "{error}");
+    assert!(
+        matches!(error, PolicyError::MissingExport { missing: "hook", .. }),
+        "{error}"
+    );
 }
 
 #[test]
@@ -668,7 +720,11 @@ fn no_cut_or_flipped_component_does_harm() {
 fn predicates_have_unique_names_and_are_at_most_64() {
     let names: Vec<String> = (0..65).map(|i| format!("p{i}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    for (predicates, words) in [(&names[..], "64"), (&["a", "b", "a"][..], "`a`"), (&["a", ""][..], "without a name")] {
+    for (predicates, words) in [
+        (&names[..], "64"),
+        (&["a", "b", "a"][..], "`a`"),
+        (&["a", ""][..], "without a name"),
+    ] {
         let guest = Guest {
             predicates,
             evaluate: Some("(i64.const 0)"),
@@ -683,7 +739,10 @@ fn predicates_have_unique_names_and_are_at_most_64() {
         ..GUEST
     };
     let host = host_of(2);
-    assert_eq!(Instances::new(&host).evaluate(&attach(&host, &guest), &mut exchange("/")), Ok(u64::MAX));
+    assert_eq!(
+        Instances::new(&host).evaluate(&attach(&host, &guest), &mut exchange("/")),
+        Ok(u64::MAX)
+    );
 }
 
 #[test]

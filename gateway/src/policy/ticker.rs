@@ -32,17 +32,15 @@ impl Ticker {
         let shared = Arc::new(Shared::default());
         let engine = engine.weak();
         let seen = Arc::clone(&shared);
-        let handle = thread::Builder::new()
-            .name("policy-ticker".to_owned())
-            .spawn(move || {
-                run(&seen, || match engine.upgrade() {
-                    Some(engine) => {
-                        engine.increment_epoch();
-                        true
-                    }
-                    None => false,
-                });
-            })?;
+        let handle = thread::Builder::new().name("policy-ticker".to_owned()).spawn(move || {
+            run(&seen, || match engine.upgrade() {
+                Some(engine) => {
+                    engine.increment_epoch();
+                    true
+                }
+                None => false,
+            });
+        })?;
         Ok(Self {
             shared,
             thread: handle.thread().clone(),
@@ -97,6 +95,7 @@ struct Shared {
 }
 
 /// Ticks until told to end or `tick` answers false.
+#[allow(clippy::disallowed_methods, reason = "it sleeps on a thread of its own")]
 fn run(shared: &Shared, mut tick: impl FnMut() -> bool) {
     let mut last = 0;
     let mut idle = 0;
