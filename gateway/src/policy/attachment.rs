@@ -137,6 +137,12 @@ impl Attachment {
         })
     }
 
+    /// Whether its response filter may look at the request's header fields: if not, they need not be kept for it.
+    #[must_use]
+    pub fn response_filter_reads_request(&self) -> bool {
+        self.component.imports_request || self.needs.response.iter().any(Attribute::is_of_request)
+    }
+
     /// Its name in logs and metrics.
     #[must_use]
     pub fn label(&self) -> &str {

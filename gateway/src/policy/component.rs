@@ -17,6 +17,8 @@ pub struct Component {
     pub(super) label: String,
     pub(super) pre: InstancePre<State>,
     pub(super) exports: Exports,
+    /// Whether it may ask for what it did not declare a need of.
+    pub(super) imports_request: bool,
 }
 
 /// Where a component's exports are, by the position that spares a look-up by name.
@@ -50,6 +52,8 @@ impl Component {
                 message: format!("{e:#}"),
             })?;
         check_imports(engine, &component, label, grants)?;
+        let request = format!("{PACKAGE}request@");
+        let imports_request = component.component_type().imports(engine).any(|(name, _)| name.starts_with(&request));
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,
@@ -66,6 +70,7 @@ impl Component {
             label: label.to_owned(),
             pre,
             exports,
+            imports_request,
         })
     }
 

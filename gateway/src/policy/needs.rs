@@ -90,6 +90,11 @@ impl Attribute {
         })
     }
 
+    /// Whether it is read from the request's head.
+    pub(crate) const fn is_of_request(&self) -> bool {
+        !self.is_of_connection() && !matches!(self, Self::Status | Self::ResponseHeader(_))
+    }
+
     const fn is_of_connection(&self) -> bool {
         matches!(
             self,

@@ -113,10 +113,29 @@ pub fn connection_filters(
     Ok(answer)
 }
 
-/// Whether a response on its way from this backend meets a component.
-pub fn filters_responses(frontend: &Frontend, backend: BackendId) -> bool {
-    frontend.plugins.iter().any(|plugin| plugin.hooks().response_filter)
-        || frontend.rewrites(backend).is_some_and(|rewrites| rewrites.response)
+/// What a response on its way from a backend will meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResponseFilters {
+    /// Nothing.
+    None,
+    /// Components that look at the response only.
+    Plain,
+    /// Components that may look at the request, too, whose header fields have to be kept for them.
+    ReadRequest,
+}
+
+/// What a response on its way from this backend will meet.
+pub fn response_filters_of(frontend: &Frontend, backend: BackendId) -> ResponseFilters {
+    let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().response_filter);
+    let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
+    plugins
+        .chain(own.map(|rewrites| &rewrites.attachment))
+        .map(|attachment| match attachment.response_filter_reads_request() {
+            true => ResponseFilters::ReadRequest,
+            false => ResponseFilters::Plain,
+        })
+        .reduce(|one, other| if one == ResponseFilters::Plain { other } else { one })
+        .unwrap_or(ResponseFilters::None)
 }
 
 /// **response rewrite**: the plugins' filters in reverse order (the last to see the request is the first to see the

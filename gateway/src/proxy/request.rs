@@ -15,7 +15,7 @@ use super::client::Client;
 use super::error::ProxyError;
 use super::headers;
 use super::local::Local;
-use super::policy::{self, Answer};
+use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::upstream;
 use crate::policy::{Exchange, Reply};
@@ -101,8 +101,8 @@ async fn exchange(
     }
 
     // server
-    let filters_response = policy::filters_responses(frontend, backend_id);
-    let mut outgoing = outgoing(&mut exchange, filters_response);
+    let filters = policy::response_filters_of(frontend, backend_id);
+    let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
     if backend.server_close {
         outgoing.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
@@ -110,7 +110,7 @@ async fn exchange(
     headers::strip_hop_by_hop(response.headers_mut());
 
     // response rewrite
-    if filters_response {
+    if filters != ResponseFilters::None {
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
         policy::response_filters(local, frontend, backend_id, &mut exchange)?;
