@@ -1,0 +1,118 @@
+//! What guests may do to the host: hostile ones, broken ones and ordinary ones, as core WebAssembly text.
+
+mod answers;
+mod imports;
+mod isolation;
+mod limits;
+mod load;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::guests::{CONTRACT, GUEST, Guest, ZEROES};
+use super::*;
+use crate::config::{Grant, OnFailure, PluginLimits};
+
+const LOOP: &str = "(loop (br 0)) (unreachable)";
+
+/// Reads the first fact's value as the answer's body: a reply at 4,096 with status 200.
+const ECHO_FIRST_FACT: &str = "
+    (i32.store8 (i32.const 4096) (i32.const 1))
+    (i32.store16 (i32.const 4100) (i32.const 200))
+    (i32.store (i32.const 4112) (i32.load offset=4 (local.get 0)))
+    (i32.store (i32.const 4116) (i32.load offset=8 (local.get 0)))
+    (i32.const 4096)";
+
+fn host_of(instances: u32) -> Arc<Host> {
+    Host::new(HostSettings {
+        instances,
+        memory: 16 << 20,
+        max_buckets: 1000,
+    })
+    .unwrap()
+}
+
+fn spec(label: &str) -> AttachmentSpec {
+    AttachmentSpec {
+        label: label.into(),
+        namespace: label.to_owned(),
+        config: "{}".to_owned(),
+        limits: PluginLimits {
+            cpu: Duration::from_millis(20),
+            memory: 1 << 20,
+        },
+        on_failure: OnFailure::Skip,
+        origin: None,
+    }
+}
+
+fn attach_as(host: &Arc<Host>, label: &str, guest: &Guest<'_>) -> Result<Arc<Attachment>, PolicyError> {
+    let component = host.compile(label, &guest.component(), &[Grant::Buckets, Grant::Log, Grant::Clock])?;
+    host.attach(&component, spec(label))
+}
+
+fn attach(host: &Arc<Host>, guest: &Guest<'_>) -> Arc<Attachment> {
+    attach_as(host, "guest", guest).unwrap()
+}
+
+fn load_failure(guest: &Guest<'_>) -> Failure {
+    match attach_as(&host_of(2), "guest", guest) {
+        Err(PolicyError::Failed { failure, .. }) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn load_error(guest: &Guest<'_>) -> String {
+    attach_as(&host_of(2), "guest", guest).unwrap_err().to_string()
+}
+
+fn compile_error(guest: &Guest<'_>, contract: &str, grants: &[Grant]) -> PolicyError {
+    host_of(1)
+        .compile("guest", &guest.component_of(contract), grants)
+        .unwrap_err()
+}
+
+fn exchange(uri: &str) -> Box<Exchange> {
+    let request = http::Request::builder()
+        .uri(uri)
+        .header("host", "example.net")
+        .header("a", "1")
+        .header("a", "2");
+    Box::new(Exchange {
+        request: request.body(()).unwrap().into_parts().0,
+        response: None,
+        connection: connection(),
+    })
+}
+
+fn answered(uri: &str) -> Box<Exchange> {
+    let mut exchange = exchange(uri);
+    let response = http::Response::builder().status(404).header("server", "nginx");
+    exchange.response = Some(response.body(()).unwrap().into_parts().0);
+    exchange
+}
+
+fn connection() -> Arc<ConnectionFacts> {
+    Arc::new(ConnectionFacts {
+        client: "192.0.2.7:4711".parse().unwrap(),
+        local: "192.0.2.1:80".parse().unwrap(),
+        peer: "192.0.2.7:4711".parse().unwrap(),
+        tls: None,
+    })
+}
+
+/// The failure of one evaluation by a guest with these items and this body.
+fn evaluate_failure(items: &str, body: &str) -> Failure {
+    let host = host_of(2);
+    let guest = Guest {
+        items,
+        evaluate: Some(body),
+        ..GUEST
+    };
+    let attachment = attach(&host, &guest);
+    let mut exchange = exchange("/kept");
+    let failure = Instances::new(&host).evaluate(&attachment, &mut exchange).unwrap_err();
+    assert_eq!(exchange.request.uri, "/kept");
+    assert_eq!(attachment.stats().failures(failure.kind), 1);
+    failure
+}
