@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     }
 }
 
+#[allow(clippy::result_large_err, reason = "made once, at the end")]
 fn run(path: &Path) -> Result<(), Failure> {
     let config = config::load(path)?;
     let registry = Registry::new();

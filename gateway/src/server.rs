@@ -162,7 +162,7 @@ impl Server {
         drop(orders);
         let finished = workers.iter().all(Worker::is_finished);
         if finished {
-            let clean = workers.into_iter().map(Worker::join).fold(true, |all, clean| all && clean);
+            let clean = workers.into_iter().map(Worker::join).filter(|clean| !clean).count() == 0;
             drop(log);
             return outcome.and(if clean { Ok(()) } else { Err(RunError::WorkerLost) });
         }

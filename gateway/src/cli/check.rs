@@ -152,7 +152,7 @@ fn fault<'a>(file: &'a str, errors: &ConfigErrors, error: &'a config::ConfigErro
     }
 }
 
-/// Colours only on a terminal, and not where `NO_COLOR` is set (https://no-color.org).
+/// Colours only on a terminal, and not where `NO_COLOR` is set (<https://no-color.org>).
 fn style(stream: &impl IsTerminal) -> Style {
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     match stream.is_terminal() && !refused {

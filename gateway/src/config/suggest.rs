@@ -24,9 +24,9 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
 }
 
 /// As a help line, or `otherwise` when nothing is near.
-pub(super) fn did_you_mean<'a>(
+pub(super) fn did_you_mean(
     word: &str,
-    candidates: &[&'a str],
+    candidates: &[&str],
     otherwise: impl FnOnce() -> Option<String>,
 ) -> Option<String> {
     match nearest(word, candidates.iter().copied()) {

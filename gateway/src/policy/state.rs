@@ -252,6 +252,7 @@ mod tests {
         };
         cpu.start(Duration::from_millis(50));
         assert!(matches!(cpu.at_deadline(), UpdateDeadline::Continue(50)));
+        #[allow(clippy::disallowed_methods, reason = "time has to pass without being used")]
         std::thread::sleep(Duration::from_millis(60));
         assert!(matches!(cpu.at_deadline(), UpdateDeadline::Continue(_)));
         let start = thread_cpu_time();

@@ -2,8 +2,8 @@
 //!
 //! Compiled components look at the epoch at every loop and function entry; a store says at which epoch it wants to be
 //! asked whether to go on. One thread moves the epoch each [`TICK`], and sleeps while no worker has called a component
-//! for [`LINGER`]. A call costs its worker one exchange on a word of its own and one load of a shared word that hardly
-//! ever changes; only the first call after a lull pays for a wake-up.
+//! for [`LINGER_TICKS`]. A call costs its worker one exchange on a word of its own and one load of a shared word that
+//! hardly ever changes; only the first call after a lull pays for a wake-up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};

@@ -121,7 +121,7 @@ impl Drop for LogSink {
                 return;
             }
             message = back;
-            thread::sleep(RETRY);
+            wait();
         }
         match self
             .ended
@@ -252,7 +252,7 @@ impl<W: Write> Writer<W> {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     // A pipe that somebody else made non-blocking. This thread has the time to wait.
-                    io::ErrorKind::WouldBlock => thread::sleep(RETRY),
+                    io::ErrorKind::WouldBlock => wait(),
                     _ => return Err((written, error)),
                 },
             }
@@ -272,6 +272,12 @@ fn piece(lines: &[u8], most: usize) -> &[u8] {
         .rposition(is_end)
         .or_else(|| lines.iter().position(is_end));
     &lines[..end.map_or(lines.len(), |end| end + 1)]
+}
+
+/// Waits a moment; in the log's own thread, or at the end.
+#[allow(clippy::disallowed_methods, reason = "no worker waits here")]
+fn wait() {
+    thread::sleep(RETRY);
 }
 
 /// Bytes at which a worker hands its lines over: about a hundred lines a system call.
