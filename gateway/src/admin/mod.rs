@@ -18,9 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::telemetry::metrics::Registry;
+use crate::telemetry::metrics::{PUBLISH_INTERVAL, Registry};
 
 /// Admin listeners that run until this is dropped.
 #[derive(Debug)]
@@ -50,7 +50,18 @@ pub fn serve(binds: &[SocketAddr], registry: &Arc<Registry>) -> io::Result<Admin
         admin.addresses.push(listener.local_addr()?);
         admin._tasks.spawn(accept(listener, Arc::clone(registry)));
     }
+    admin._tasks.spawn(publish(Arc::clone(registry)));
     Ok(admin)
+}
+
+/// Keeps what a scrape has to do small, also for those who scrape once an hour.
+async fn publish(registry: Arc<Registry>) {
+    let mut ticks = interval(PUBLISH_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        registry.publish();
+    }
 }
 
 async fn accept(listener: TcpListener, registry: Arc<Registry>) {

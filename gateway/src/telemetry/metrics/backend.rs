@@ -1,21 +1,21 @@
 //! Metrics of backends and their servers, with the two states that all workers share: whether a server is up, and how
 //! much it has under way.
 
-use std::array;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
 use super::shard::{Count, Sharded};
-use super::text::{Kind, Text};
 
 /// Counts of a backend.
 #[derive(Debug)]
 pub struct BackendMetrics {
     pub(super) name: Arc<str>,
     in_flight: AtomicUsize,
+    servers_up: AtomicUsize,
     shards: Sharded<BackendShard>,
 }
 
@@ -70,6 +70,7 @@ impl BackendMetrics {
         Self {
             name: name.into(),
             in_flight: AtomicUsize::new(0),
+            servers_up: AtomicUsize::new(0),
             shards: Sharded::default(),
         }
     }
@@ -98,7 +99,9 @@ impl BackendMetrics {
 }
 
 impl ServerMetrics {
+    /// A server that is up until it is known not to be.
     pub(super) fn new(backend: &Arc<BackendMetrics>, name: &str) -> Self {
+        backend.servers_up.fetch_add(1, Ordering::Relaxed);
         Self {
             in_flight: AtomicUsize::new(0),
             state: State {
@@ -126,7 +129,13 @@ impl ServerMetrics {
 
     /// Its health changed.
     pub fn went(&self, up: bool) {
-        self.state.up.store(up, Ordering::Relaxed);
+        if self.state.up.swap(up, Ordering::Relaxed) != up {
+            if up {
+                self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
+            } else {
+                self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
         if up { &self.went_up } else { &self.went_down }.add(1);
     }
 
@@ -180,130 +189,79 @@ impl Drop for InFlight {
     }
 }
 
-pub(super) fn render(text: &mut Text, backends: &[Arc<BackendMetrics>], servers: &[Arc<ServerMetrics>]) {
-    render_backends(text, backends, servers);
-    render_servers(text, servers);
-}
-
-fn render_backends(text: &mut Text, backends: &[Arc<BackendMetrics>], servers: &[Arc<ServerMetrics>]) {
-    let mut family = |name: &str, kind: Kind, help: &str, of: &dyn Fn(&BackendMetrics) -> u64| {
-        text.family(name, kind, help);
-        for backend in backends {
-            text.sample(name, &[("backend", &backend.name)], of(backend));
-        }
-    };
+pub(super) fn register_backend(exporter: &mut Exporter, backend: &Arc<BackendMetrics>) {
+    let mut of = exporter.of(backend, &[("backend", &backend.name)]);
     let help = "Requests, or connections in TCP mode, that its servers have under way.";
-    family("gateway_backend_in_flight", Kind::Gauge, help, &|backend| {
-        backend.in_flight() as u64
-    });
+    of.gauge("gateway_backend_in_flight", help, |backend| backend.in_flight() as f64);
     let help = "Servers that are up, backup servers included.";
-    family("gateway_backend_servers_up", Kind::Gauge, help, &|backend| {
-        let up = servers
-            .iter()
-            .filter(|server| server.backend.name == backend.name && server.is_up());
-        up.count() as u64
+    of.gauge("gateway_backend_servers_up", help, |backend| {
+        backend.servers_up.load(Ordering::Relaxed) as f64
     });
     let help = "Attempts beyond the first, on the same or another server.";
-    family("gateway_backend_retries_total", Kind::Counter, help, &|backend| {
+    of.counter("gateway_backend_retries_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.retries.get())
     });
     let help = "Requests or connections for which no server was up.";
-    family("gateway_backend_no_server_total", Kind::Counter, help, &|backend| {
+    of.counter("gateway_backend_no_server_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.no_server.get())
     });
     let help = "Bytes received from servers.";
-    family(
-        "gateway_backend_received_bytes_total",
-        Kind::Counter,
-        help,
-        &|backend| backend.shards.sum(|shard| shard.received.get()),
-    );
+    of.counter("gateway_backend_received_bytes_total", help, None, |backend| {
+        backend.shards.sum(|shard| shard.received.get())
+    });
     let help = "Bytes sent to servers.";
-    family("gateway_backend_sent_bytes_total", Kind::Counter, help, &|backend| {
+    of.counter("gateway_backend_sent_bytes_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.sent.get())
     });
 }
 
-fn render_servers(text: &mut Text, servers: &[Arc<ServerMetrics>]) {
-    let mut family = |name: &str, kind: Kind, help: &str, of: &dyn Fn(&ServerMetrics) -> u64| {
-        text.family(name, kind, help);
-        for server in servers {
-            text.sample(name, &server.labels(), of(server));
-        }
-    };
+pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetrics>) {
+    let mut of = exporter.of(server, &[("backend", &server.backend.name), ("server", &server.name)]);
     let help = "1 when the server is up, 0 when it is down.";
-    family("gateway_server_up", Kind::Gauge, help, &|server| {
-        u64::from(server.is_up())
-    });
+    of.gauge("gateway_server_up", help, |server| f64::from(u8::from(server.is_up())));
     let help = "Requests, or connections in TCP mode, that the server has under way.";
-    family("gateway_server_in_flight", Kind::Gauge, help, &|server| {
-        server.in_flight() as u64
-    });
+    of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
     let help = "Requests, or connections in TCP mode, that the server was given.";
-    family("gateway_server_sessions_total", Kind::Counter, help, &|server| {
+    of.counter("gateway_server_sessions_total", help, None, |server| {
         server.shards.sum(|shard| shard.sessions.get())
     });
     let help = "Connections opened to the server.";
-    family("gateway_server_connections_total", Kind::Counter, help, &|server| {
+    of.counter("gateway_server_connections_total", help, None, |server| {
         server.shards.sum(|shard| shard.connections.get())
     });
     let help = "Connections to the server that could not be opened.";
-    family("gateway_server_connect_errors_total", Kind::Counter, help, &|server| {
+    of.counter("gateway_server_connect_errors_total", help, None, |server| {
         server.shards.sum(|shard| shard.connect_errors.get())
     });
     let help = "Requests to which the server gave no answer, or what was none.";
-    family("gateway_server_response_errors_total", Kind::Counter, help, &|server| {
+    of.counter("gateway_server_response_errors_total", help, None, |server| {
         server.shards.sum(|shard| shard.response_errors.get())
     });
-
-    let mut pair = |name: &str, help: &str, label: &str, of: &dyn Fn(&ServerMetrics) -> [(&'static str, u64); 2]| {
-        text.family(name, Kind::Counter, help);
-        for server in servers {
-            for (value, count) in of(server) {
-                text.sample_with(name, "", &server.labels(), Some((label, value)), count);
-            }
-        }
-    };
-    let help = "Health checks ended, by result.";
-    pair("gateway_server_checks_total", help, "result", &|server| {
-        [
-            ("passed", server.checks_passed.get()),
-            ("failed", server.checks_failed.get()),
-        ]
+    let (name, help) = ("gateway_server_checks_total", "Health checks ended, by result.");
+    of.counter(name, help, Some(("result", "passed")), |server| {
+        server.checks_passed.get()
     });
+    of.counter(name, help, Some(("result", "failed")), |server| {
+        server.checks_failed.get()
+    });
+    let name = "gateway_server_transitions_total";
     let help = "Changes of the server's health, by what it became.";
-    pair("gateway_server_transitions_total", help, "to", &|server| {
-        [("up", server.went_up.get()), ("down", server.went_down.get())]
+    of.counter(name, help, Some(("to", "up")), |server| server.went_up.get());
+    of.counter(name, help, Some(("to", "down")), |server| server.went_down.get());
+    let help = "The server's answers, by the class of their status; none for what was none.";
+    for (i, class) in CLASSES.into_iter().enumerate() {
+        of.counter(
+            "gateway_server_responses_total",
+            help,
+            Some(("code", class)),
+            move |server| server.shards.sum(|shard| shard.responses[i].get()),
+        );
+    }
+    let help = "From the end of the request's head to the answer's.";
+    of.histogram(RESPONSE_TIME, help, |server| {
+        histogram::totals(&server.shards, |shard| &shard.response_time)
     });
-
-    let name = "gateway_server_responses_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "The server's answers, by the class of their status; none for what was none.",
-    );
-    for server in servers {
-        let counts: [u64; CLASSES.len()] = array::from_fn(|i| server.shards.sum(|shard| shard.responses[i].get()));
-        for (class, count) in CLASSES.iter().zip(counts) {
-            text.sample_with(name, "", &server.labels(), Some(("code", class)), count);
-        }
-    }
-
-    let name = "gateway_server_response_time_seconds";
-    text.family(
-        name,
-        Kind::Histogram,
-        "From the end of the request's head to the answer's.",
-    );
-    for server in servers {
-        histogram::render(text, name, &server.labels(), &server.shards, |shard| {
-            &shard.response_time
-        });
-    }
 }
 
-impl ServerMetrics {
-    fn labels(&self) -> [(&str, &str); 2] {
-        [("backend", &self.backend.name), ("server", &self.name)]
-    }
-}
+/// The histogram of a server.
+pub(super) const RESPONSE_TIME: &str = "gateway_server_response_time_seconds";

@@ -1,13 +1,12 @@
 //! Metrics of a frontend.
 
-use std::array;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::exporter::Exporter;
 use super::histogram::{self, Histogram};
 use super::shard::{Count, Sharded};
-use super::text::{Kind, Text};
 use super::{ProcessMetrics, lock};
 
 /// Counts of a frontend.
@@ -118,65 +117,50 @@ pub(super) fn class(status: Option<u16>) -> usize {
     }
 }
 
-pub(super) fn render(text: &mut Text, frontends: &[Arc<FrontendMetrics>]) {
-    let mut count = |name: &str, help: &str, of: &dyn Fn(&Shard) -> u64| {
-        text.family(name, Kind::Counter, help);
-        for frontend in frontends {
-            text.sample(name, &[("frontend", &frontend.name)], frontend.shards.sum(of));
-        }
-    };
+pub(super) fn register(exporter: &mut Exporter, frontend: &Arc<FrontendMetrics>) {
+    let mut of = exporter.of(frontend, &[("frontend", &frontend.name)]);
     let help = "Client connections accepted.";
-    count("gateway_frontend_connections_total", help, &|shard| {
-        shard.connections.get()
+    of.counter("gateway_frontend_connections_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.connections.get())
+    });
+    let help = "Client connections open now.";
+    of.gauge("gateway_frontend_current_connections", help, |frontend| {
+        frontend.connections() as f64
     });
     let help = "Bytes received from clients.";
-    count("gateway_frontend_received_bytes_total", help, &|shard| {
-        shard.received.get()
+    of.counter("gateway_frontend_received_bytes_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.received.get())
     });
     let help = "Bytes sent to clients.";
-    count("gateway_frontend_sent_bytes_total", help, &|shard| shard.sent.get());
+    of.counter("gateway_frontend_sent_bytes_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.sent.get())
+    });
     let help = "Requests, or connections in TCP mode, that policy denied.";
-    count("gateway_frontend_denied_requests_total", help, &|shard| {
-        shard.denied.get()
+    of.counter("gateway_frontend_denied_requests_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.denied.get())
     });
     let help = "Requests that a rate limit refused.";
-    count("gateway_frontend_rate_limited_requests_total", help, &|shard| {
-        shard.limited.get()
+    of.counter("gateway_frontend_rate_limited_requests_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.limited.get())
     });
-
-    let name = "gateway_frontend_current_connections";
-    text.family(name, Kind::Gauge, "Client connections open now.");
-    for frontend in frontends {
-        text.sample(name, &[("frontend", &frontend.name)], frontend.connections());
-    }
-
-    let name = "gateway_frontend_responses_total";
     let help = "Exchanges ended, by the class of the status that the client got; none when it got none.";
-    text.family(name, Kind::Counter, help);
-    for frontend in frontends {
-        let counts: [u64; CLASSES.len()] = array::from_fn(|i| frontend.shards.sum(|shard| shard.responses[i].get()));
-        for (class, count) in CLASSES.iter().zip(counts) {
-            text.sample(name, &[("frontend", &frontend.name), ("code", class)], count);
-        }
+    for (i, class) in CLASSES.into_iter().enumerate() {
+        of.counter(
+            "gateway_frontend_responses_total",
+            help,
+            Some(("code", class)),
+            move |frontend| frontend.shards.sum(|shard| shard.responses[i].get()),
+        );
     }
-
-    let name = "gateway_frontend_errors_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "Exchanges that went wrong, by reason; the log lines have the same words.",
-    );
-    for frontend in frontends {
-        for (reason, count) in lock(&frontend.errors).iter() {
-            text.sample(name, &[("frontend", &frontend.name), ("reason", reason)], count);
-        }
-    }
-
-    let name = "gateway_frontend_request_duration_seconds";
+    let help = "Exchanges that went wrong, by reason; the log lines have the same words.";
+    of.reasons("gateway_frontend_errors_total", help, "reason", |frontend| {
+        lock(&frontend.errors).clone()
+    });
     let help = "From the first byte of a request to the last of its response; in TCP mode, of a connection.";
-    text.family(name, Kind::Histogram, help);
-    for frontend in frontends {
-        let labels = [("frontend", &*frontend.name)];
-        histogram::render(text, name, &labels, &frontend.shards, |shard| &shard.duration);
-    }
+    of.histogram(DURATION, help, |frontend| {
+        histogram::totals(&frontend.shards, |shard| &shard.duration)
+    });
 }
+
+/// The histogram of a frontend.
+pub(super) const DURATION: &str = "gateway_frontend_request_duration_seconds";

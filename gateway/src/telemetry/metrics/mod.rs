@@ -1,42 +1,56 @@
-//! Metrics: handles that are registered once and kept, and the registry that renders them as Prometheus text.
+//! Metrics: handles that are registered once and kept, and the registry that publishes them as Prometheus text.
 //!
 //! Counts live in shards, one a thread, so that counting is an uncontended atomic addition on a line that no other
-//! worker writes; rendering adds the shards up. Counts are exact. Histograms have fixed buckets and take no memory as
-//! they fill, which is why the `metrics` crate's recorder, which keeps every sample until it is drained, is not used.
+//! worker writes. Publishing adds the shards up and hands the sums to a Prometheus recorder of the `metrics` crate,
+//! which writes the text. Nothing is handed over per request: the recorder's counters are shared by all threads, and
+//! its histograms keep every value until they are drained. Counts are exact either way.
 
 mod backend;
+mod exporter;
 mod frontend;
 mod histogram;
 mod policy;
 mod process;
 mod shard;
-mod text;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
 
-use policy::Labelled;
-use text::Text;
+use exporter::Exporter;
+use policy::PolicyMetrics;
 
 /// All metrics of the process. A name that is registered again, as after a reload, gets the handle that it had, and so
 /// goes on counting.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Registry {
     process: Arc<ProcessMetrics>,
     frontends: Mutex<Vec<Arc<FrontendMetrics>>>,
     backends: Mutex<Vec<Arc<BackendMetrics>>>,
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
-    policies: Mutex<Vec<Labelled>>,
+    policies: Mutex<Vec<Arc<PolicyMetrics>>>,
+    /// One publishes at a time.
+    exporter: Mutex<Exporter>,
 }
 
 impl Registry {
     /// A registry with nothing registered but the process.
     pub fn new() -> Arc<Self> {
-        Arc::default()
+        let process = Arc::default();
+        let mut exporter = Exporter::default();
+        process::register(&mut exporter, &process);
+        Arc::new(Self {
+            process,
+            frontends: Mutex::default(),
+            backends: Mutex::default(),
+            servers: Mutex::default(),
+            policies: Mutex::default(),
+            exporter: Mutex::new(exporter),
+        })
     }
 
     /// Metrics of the process as a whole.
@@ -47,50 +61,61 @@ impl Registry {
     /// The handle of the frontend with this name.
     pub fn frontend(&self, name: &str) -> Arc<FrontendMetrics> {
         let new = || FrontendMetrics::new(name, &self.process);
-        find_or_add(&self.frontends, |known| &*known.name == name, new)
+        self.find_or_add(&self.frontends, |known| &*known.name == name, new, frontend::register)
     }
 
     /// The handle of the backend with this name.
     pub fn backend(&self, name: &str) -> Arc<BackendMetrics> {
-        find_or_add(
+        let new = || BackendMetrics::new(name);
+        self.find_or_add(
             &self.backends,
             |known| &*known.name == name,
-            || BackendMetrics::new(name),
+            new,
+            backend::register_backend,
         )
     }
 
     /// The handle of the server with this name in a backend.
     pub fn server(&self, backend: &Arc<BackendMetrics>, name: &str) -> Arc<ServerMetrics> {
         let is_same = |known: &ServerMetrics| &*known.name == name && known.backend.name == backend.name;
-        find_or_add(&self.servers, is_same, || ServerMetrics::new(backend, name))
+        let new = || ServerMetrics::new(backend, name);
+        self.find_or_add(&self.servers, is_same, new, backend::register_server)
     }
 
     /// Adds the counts of a component at one place. Those of one label are added up.
     pub fn policy(&self, label: &str, counts: Arc<dyn PolicyCounts>) {
-        let label = label.into();
-        lock(&self.policies).push(Labelled { label, counts });
+        let new = || PolicyMetrics::new(label);
+        self.find_or_add(&self.policies, |known| &*known.label == label, new, policy::register)
+            .add(counts);
+    }
+
+    /// Hands what was counted since the last time to the exporter. To be called every [`PUBLISH_INTERVAL`], lest a
+    /// scrape that comes late have much to do at once.
+    pub fn publish(&self) {
+        lock(&self.exporter).publish();
     }
 
     /// Everything, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        let mut text = Text::default();
-        process::render(&mut text, &self.process);
-        frontend::render(&mut text, &lock(&self.frontends));
-        let servers = lock(&self.servers).clone();
-        backend::render(&mut text, &lock(&self.backends), &servers);
-        policy::render(&mut text, &lock(&self.policies));
-        text.finish()
+        lock(&self.exporter).render()
     }
-}
 
-fn find_or_add<T>(list: &Mutex<Vec<Arc<T>>>, is_same: impl Fn(&T) -> bool, new: impl FnOnce() -> T) -> Arc<T> {
-    let mut list = lock(list);
-    if let Some(known) = list.iter().find(|known| is_same(known)) {
-        return Arc::clone(known);
+    fn find_or_add<T>(
+        &self,
+        list: &Mutex<Vec<Arc<T>>>,
+        is_same: impl Fn(&T) -> bool,
+        new: impl FnOnce() -> T,
+        register: fn(&mut Exporter, &Arc<T>),
+    ) -> Arc<T> {
+        let mut list = lock(list);
+        if let Some(known) = list.iter().find(|known| is_same(known)) {
+            return Arc::clone(known);
+        }
+        let added = Arc::new(new());
+        register(&mut lock(&self.exporter), &added);
+        list.push(Arc::clone(&added));
+        added
     }
-    let added = Arc::new(new());
-    list.push(Arc::clone(&added));
-    added
 }
 
 /// A lock that a panic elsewhere does not spoil: every list is valid between two statements.
@@ -98,11 +123,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// How often what was counted is handed to the exporter, scraped or not. It takes every duration on its own, some tens
+/// of nanoseconds each: a second's are done in milliseconds, an hour's would hold up health checks.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_secs(1);
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[derive(Debug)]
@@ -171,7 +198,7 @@ mod tests {
                 let family = rest.split(' ').next().unwrap().to_owned();
                 assert!(!announced.contains(&family), "{family} twice");
                 announced.push(family);
-            } else if !line.starts_with("# HELP ") {
+            } else if !line.is_empty() && !line.starts_with("# HELP ") {
                 let family = announced.last().unwrap();
                 assert!(line.starts_with(family.as_str()), "{line} stands under {family}");
                 let value = line.rsplit(' ').next().unwrap();
@@ -182,6 +209,7 @@ mod tests {
             text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"),
             "{text}"
         );
+        assert!(!text.contains("summary"), "{text}");
         assert!(text.contains("frontend=\"two \\\"quoted\\\"\\n\""), "{text}");
     }
 
@@ -208,9 +236,100 @@ mod tests {
             "gateway_frontend_request_duration_seconds_bucket{frontend=\"web\",le=\"0.001\"} 80000",
             "gateway_frontend_request_duration_seconds_bucket{frontend=\"web\",le=\"+Inf\"} 80000",
             "gateway_frontend_request_duration_seconds_count{frontend=\"web\"} 80000",
-            "gateway_frontend_request_duration_seconds_sum{frontend=\"web\"} 56",
         ] {
             assert!(text.lines().any(|have| have == line), "{line} not in {text}");
         }
+        let sum = sample(&text, "gateway_frontend_request_duration_seconds_sum{frontend=\"web\"}");
+        assert!((sum - 56.0).abs() < 56.0 * ROUNDING, "{sum}");
     }
+
+    #[test]
+    fn buckets_and_sum_are_exact_after_several_scrapes() {
+        const THREADS: u32 = 4;
+        const ROUNDS: u32 = 50;
+        // Bounds and what lies beside them, and enough of one to be handed over in parts.
+        let mut durations: Vec<u64> = vec![0, 1, 499_999, 500_000, 500_001, 999_999, 1_000_001, 60_000_000_000];
+        durations.extend([60_000_000_001, 90_000_000_000, 123_456_789]);
+        durations.resize(1_000, 2_500_000);
+        let registry = Registry::new();
+        let server = registry.server(&registry.backend("app"), "a");
+        std::thread::scope(|scope| {
+            for _ in 0..THREADS {
+                scope.spawn(|| {
+                    for _ in 0..ROUNDS {
+                        for &nanos in &durations {
+                            server.response(Some(200), Duration::from_nanos(nanos));
+                        }
+                    }
+                });
+            }
+            for _ in 0..20 {
+                let text = registry.render();
+                let name = "gateway_server_response_time_seconds";
+                let sum = sample(&text, &format!("{name}_sum{{backend=\"app\",server=\"a\"}}"));
+                assert!(sum.is_finite());
+                registry.publish();
+            }
+        });
+        // The second scrape finds nothing new and has to say the same.
+        for text in [registry.render(), registry.render()] {
+            let name = "gateway_server_response_time_seconds";
+            let labels = "backend=\"app\",server=\"a\"";
+            let times = f64::from(THREADS * ROUNDS);
+            for (le, bound) in [
+                ("0.0005", 500_000),
+                ("0.001", 1_000_000),
+                ("0.0025", 2_500_000),
+                ("60", 60_000_000_000),
+            ] {
+                let below = durations.iter().filter(|&&nanos| nanos <= bound).count() as f64;
+                let have = sample(&text, &format!("{name}_bucket{{{labels},le=\"{le}\"}}"));
+                assert_eq!(have, below * times, "{le}");
+            }
+            let all = durations.len() as f64 * times;
+            assert_eq!(sample(&text, &format!("{name}_bucket{{{labels},le=\"+Inf\"}}")), all);
+            assert_eq!(sample(&text, &format!("{name}_count{{{labels}}}")), all);
+            let sum = durations.iter().sum::<u64>() as f64 * times / 1e9;
+            let have = sample(&text, &format!("{name}_sum{{{labels}}}"));
+            assert!((have - sum).abs() < sum * ROUNDING, "{have} for {sum}");
+        }
+    }
+
+    #[test]
+    fn servers_that_are_up_are_counted_once() {
+        let registry = Registry::new();
+        let backend = registry.backend("app");
+        let (a, _b) = (registry.server(&backend, "a"), registry.server(&backend, "b"));
+        for (up, expected) in [(true, 2.0), (false, 1.0), (false, 1.0), (true, 2.0)] {
+            a.went(up);
+            let text = registry.render();
+            assert_eq!(sample(&text, "gateway_backend_servers_up{backend=\"app\"}"), expected);
+        }
+    }
+
+    #[test]
+    fn label_values_stay_apart() {
+        let registry = Registry::new();
+        for name in [r"a\b", r"a\\b", "a\\\"b", "a\\\nb", r"a\nb", r"a\"] {
+            registry.frontend(name).denied();
+        }
+        let text = registry.render();
+        let name = "gateway_frontend_denied_requests_total";
+        for written in [r"a\\b", r"a\\\\b", r#"a\\\"b"#, r"a\\\nb", r"a\\nb", r"a\\"] {
+            assert_eq!(sample(&text, &format!("{name}{{frontend=\"{written}\"}}")), 1.0);
+        }
+    }
+
+    /// The value of the one line that says so.
+    fn sample(text: &str, series: &str) -> f64 {
+        let mut values = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        let value = values.next().unwrap_or_else(|| panic!("{series} is not in {text}"));
+        assert_eq!(values.next(), None, "{series} twice");
+        value.parse().unwrap()
+    }
+
+    /// What adding numbers up one by one may take from a sum, as a part of it.
+    const ROUNDING: f64 = 1e-11;
 }

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use super::text::{Kind, Text};
+use super::exporter::Exporter;
+use super::lock;
 
 /// The counts of a component at one place.
 pub trait PolicyCounts: Debug + Send + Sync {
@@ -19,55 +20,49 @@ pub trait PolicyCounts: Debug + Send + Sync {
     fn failures(&self) -> Vec<(&'static str, u64)>;
 }
 
-/// Counts under their label.
-#[derive(Debug, Clone)]
-pub(super) struct Labelled {
+/// The counts under a label, which may be several: of a plugin that several frontends use, or that was there before a
+/// reload.
+#[derive(Debug)]
+pub(super) struct PolicyMetrics {
     pub(super) label: Arc<str>,
-    pub(super) counts: Arc<dyn PolicyCounts>,
+    counts: Mutex<Vec<Arc<dyn PolicyCounts>>>,
 }
 
-#[derive(Default)]
-struct Sum {
-    calls: u64,
-    instantiations: u64,
-    failures: BTreeMap<&'static str, u64>,
-}
-
-pub(super) fn render(text: &mut Text, policies: &[Labelled]) {
-    // A label may come more than once: a plugin that several frontends use, or one that was there before a reload.
-    let mut sums = BTreeMap::<&str, Sum>::new();
-    for policy in policies {
-        let sum = sums.entry(&policy.label).or_default();
-        sum.calls += policy.counts.calls();
-        sum.instantiations += policy.counts.instantiations();
-        for (kind, count) in policy.counts.failures() {
-            *sum.failures.entry(kind).or_default() += count;
+impl PolicyMetrics {
+    pub(super) fn new(label: &str) -> Self {
+        Self {
+            label: label.into(),
+            counts: Mutex::default(),
         }
     }
 
-    let name = "gateway_policy_calls_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "Calls of the component at this place, failed ones included.",
-    );
-    for (label, sum) in &sums {
-        text.sample(name, &[("policy", label)], sum.calls);
+    pub(super) fn add(&self, counts: Arc<dyn PolicyCounts>) {
+        lock(&self.counts).push(counts);
     }
-    let name = "gateway_policy_instances_total";
-    text.family(name, Kind::Counter, "Instances made of the component at this place.");
-    for (label, sum) in &sums {
-        text.sample(name, &[("policy", label)], sum.instantiations);
+
+    fn sum(&self, of: impl Fn(&dyn PolicyCounts) -> u64) -> u64 {
+        lock(&self.counts).iter().map(|counts| of(&**counts)).sum()
     }
-    let name = "gateway_policy_failures_total";
-    text.family(
-        name,
-        Kind::Counter,
-        "Calls that failed, by kind; the log lines have the same words.",
-    );
-    for (label, sum) in &sums {
-        for (kind, count) in &sum.failures {
-            text.sample(name, &[("policy", label), ("kind", kind)], count);
+
+    fn failures(&self) -> Vec<(&'static str, u64)> {
+        let mut sums = BTreeMap::new();
+        for (kind, count) in lock(&self.counts).iter().flat_map(|counts| counts.failures()) {
+            *sums.entry(kind).or_default() += count;
         }
+        sums.into_iter().collect()
     }
+}
+
+pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
+    let mut of = exporter.of(policy, &[("policy", &policy.label)]);
+    let help = "Calls of the component at this place, failed ones included.";
+    of.counter("gateway_policy_calls_total", help, None, |policy| {
+        policy.sum(|counts| counts.calls())
+    });
+    let help = "Instances made of the component at this place.";
+    of.counter("gateway_policy_instances_total", help, None, |policy| {
+        policy.sum(|counts| counts.instantiations())
+    });
+    let help = "Calls that failed, by kind; the log lines have the same words.";
+    of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }

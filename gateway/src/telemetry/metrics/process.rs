@@ -1,10 +1,11 @@
 //! Metrics of the process as a whole.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::exporter::Exporter;
 use super::shard::Count;
-use super::text::{Kind, Text};
 
 /// Counts of the process as a whole.
 #[derive(Debug)]
@@ -56,37 +57,34 @@ impl ProcessMetrics {
     }
 }
 
-pub(super) fn render(text: &mut Text, process: &ProcessMetrics) {
-    text.family(
+pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
+    exporter.of(process, &[("version", env!("CARGO_PKG_VERSION"))]).gauge(
         "gateway_build_info",
-        Kind::Gauge,
         "Always 1; the labels say which gateway this is.",
+        |_| 1.0,
     );
-    text.sample("gateway_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
 
-    let started = process.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-    text.family(
-        "gateway_start_time_seconds",
-        Kind::Gauge,
-        "When the process started, in Unix time.",
-    );
-    text.sample("gateway_start_time_seconds", &[], started.as_secs_f64());
+    let mut of = exporter.of(process, &[]);
+    let help = "When the process started, in Unix time.";
+    of.gauge("gateway_start_time_seconds", help, |process| {
+        process
+            .started
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64()
+    });
+    let help = "Client connections open now, over all frontends.";
+    of.gauge("gateway_current_connections", help, |process| {
+        process.connections() as f64
+    });
 
-    text.family(
-        "gateway_current_connections",
-        Kind::Gauge,
-        "Client connections open now, over all frontends.",
-    );
-    text.sample("gateway_current_connections", &[], process.connections());
-
+    let name = "gateway_log_lines_dropped_total";
     let help =
         "Log lines that are missing: the writer could not keep up (queue-full), or writing failed (write-failed).";
-    text.family("gateway_log_lines_dropped_total", Kind::Counter, help);
-    let reasons = [
-        ("queue-full", &process.lines_dropped),
-        ("write-failed", &process.lines_lost),
-    ];
-    for (reason, count) in reasons {
-        text.sample("gateway_log_lines_dropped_total", &[("reason", reason)], count.get());
-    }
+    of.counter(name, help, Some(("reason", "queue-full")), |process| {
+        process.lines_dropped.get()
+    });
+    of.counter(name, help, Some(("reason", "write-failed")), |process| {
+        process.lines_lost.get()
+    });
 }
