@@ -10,8 +10,14 @@ fn main() {
     println!("cargo:rustc-check-cfg=cfg(plugins_from_elsewhere)");
     if let Some(dist) = env::var_os("GATEWAY_PLUGINS_DIST") {
         // A relative one is meant from the workspace, where cargo is run.
-        let workspace = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from).unwrap_or_default().join("..");
+        let workspace = env::var_os("CARGO_MANIFEST_DIR")
+            .map(PathBuf::from)
+            .unwrap_or_default()
+            .join("..");
         println!("cargo:rustc-cfg=plugins_from_elsewhere");
-        println!("cargo:rustc-env=GATEWAY_PLUGINS_DIST={}", workspace.join(dist).display());
+        println!(
+            "cargo:rustc-env=GATEWAY_PLUGINS_DIST={}",
+            workspace.join(dist).display()
+        );
     }
 }

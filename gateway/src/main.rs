@@ -15,6 +15,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Command::Run { config } => cli::report(run(&config)),
         Command::Check { config, format } => cli::check::run(&config, format),
+        Command::BuildPlugin { module, out } => cli::plugin::run(&module, out.as_deref()),
     }
 }
 

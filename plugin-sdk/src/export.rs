@@ -86,7 +86,11 @@ impl<P: Instance + RequestFilter> request_filter::Guest for Exports<P> {
         match with(|plugin: &P| plugin.on_request(&Request::new(&facts), &mut RequestEdits::new())) {
             Ok(reply) => reply.map(|reply| Reply {
                 status: reply.status,
-                headers: reply.headers.into_iter().map(|(name, value)| Field { name, value }).collect(),
+                headers: reply
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| Field { name, value })
+                    .collect(),
                 body: reply.body,
             }),
             Err(_) => trap(),

@@ -14,7 +14,10 @@ impl<'a> Facts<'a> {
     #[inline]
     pub(crate) fn get<Phase>(self, need: Need<Phase>) -> Option<&'a [u8]> {
         let index = need.index();
-        self.0.iter().find(|fact| fact.need == index).map(|fact| fact.value.as_slice())
+        self.0
+            .iter()
+            .find(|fact| fact.need == index)
+            .map(|fact| fact.value.as_slice())
     }
 
     /// Every value, in order.

@@ -48,9 +48,9 @@
 //!
 //! The contract behind it is `wit/policy.wit`: what the phases are, what an attribute means, what the host promises.
 
-// What `plugin!` exports bears the names of the contract, and generated code is the price of not seeing it.
 pub mod buckets;
 pub mod clock;
+pub mod config;
 mod connection;
 mod edits;
 mod facts;
@@ -76,8 +76,8 @@ mod export;
 pub use connection::{Connection, TlsInfo};
 pub use edits::{EditRefused, RequestEdits, ResponseEdits};
 pub use hooks::{
-    AccessControl, Answers, ConnectionFilter, ConnectionVerdict, Failure, LimitVerdict, RateLimit, Reply, RequestFilter,
-    ResponseFilter,
+    AccessControl, Answers, ConnectionFilter, ConnectionVerdict, Failure, LimitVerdict, RateLimit, Reply,
+    RequestFilter, ResponseFilter,
 };
 pub use needs::Needs;
 pub use plugin::{ConfigError, Plugin};

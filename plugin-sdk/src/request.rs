@@ -77,6 +77,9 @@ impl RequestHead {
 
     /// Every field. The dearest call of all: ask for what you need.
     pub fn headers(self) -> Vec<(String, Vec<u8>)> {
-        request::headers().into_iter().map(|field| (field.name, field.value)).collect()
+        request::headers()
+            .into_iter()
+            .map(|field| (field.name, field.value))
+            .collect()
     }
 }

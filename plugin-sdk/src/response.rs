@@ -62,6 +62,9 @@ impl ResponseHead {
 
     /// Every field.
     pub fn headers(self) -> Vec<(String, Vec<u8>)> {
-        response::headers().into_iter().map(|field| (field.name, field.value)).collect()
+        response::headers()
+            .into_iter()
+            .map(|field| (field.name, field.value))
+            .collect()
     }
 }

@@ -26,6 +26,13 @@ pub enum Command {
         /// How findings are written.
         format: check::Format,
     },
+    /// Make a component of a module.
+    BuildPlugin {
+        /// The module.
+        module: PathBuf,
+        /// Where the component goes.
+        out: Option<PathBuf>,
+    },
 }
 
 /// Reads the command line. Ends the process when it is wrong or asks for help.
@@ -35,6 +42,7 @@ pub fn parse() -> Command {
         None => Command::Run { config: args.config },
         Some(Verb::Run { config }) => Command::Run { config },
         Some(Verb::Check { config, format }) => Command::Check { config, format },
+        Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
     }
 }
 
@@ -135,6 +143,21 @@ enum Verb {
         /// How findings are written.
         #[arg(long, value_enum, default_value_t = check::Format::Text)]
         format: check::Format,
+    },
+    /// For authors of plugins.
+    #[command(subcommand)]
+    Plugin(PluginVerb),
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginVerb {
+    /// Make a component of a WebAssembly module, and say what it exports, imports and needs granted.
+    Build {
+        /// What the compiler left: target/wasm32-unknown-unknown/release/NAME.wasm.
+        module: PathBuf,
+        /// Where the component goes; a file of the module's name in the current folder unless said.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
 }
 

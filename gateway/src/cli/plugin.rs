@@ -3,9 +3,21 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use wit_component::{ComponentEncoder, DecodedWasm};
+
+/// Does it, and tells the user how it went.
+pub fn run(module: &Path, out: Option<&Path>) -> ExitCode {
+    match build(module, out) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
 /// Makes a component of a module and writes it to `out`; to a file of the module's name in the current folder where that
 /// is none. Prints what it exports and imports, and how it is attached.
@@ -47,8 +59,14 @@ impl Interfaces {
                 None => {}
             }
         }
-        ensure!(lifecycle, "it does not export {PACKAGE}lifecycle: is the line `plugin!(…)` in it?");
-        ensure!(!hooks.is_empty(), "it exports no hook: name one in the line `plugin!(…)`");
+        ensure!(
+            lifecycle,
+            "it does not export {PACKAGE}lifecycle: is the line `plugin!(…)` in it?"
+        );
+        ensure!(
+            !hooks.is_empty(),
+            "it exports no hook: name one in the line `plugin!(…)`"
+        );
         let mut imports = Vec::new();
         for import in world.imports.keys().map(|key| resolve.name_world_key(key)) {
             match interface(&import) {
@@ -70,7 +88,11 @@ impl Interfaces {
             [] => String::new(),
             grants => format!("grant {}; ", grants.join(" ")),
         };
-        let imports = if self.imports.is_empty() { "nothing".to_owned() } else { self.imports.join(", ") };
+        let imports = if self.imports.is_empty() {
+            "nothing".to_owned()
+        } else {
+            self.imports.join(", ")
+        };
         let name = file.file_stem().unwrap_or_default().to_string_lossy();
         format!(
             "{file}: a component of {size} bytes\n\
@@ -97,8 +119,13 @@ fn component(bytes: &[u8]) -> Result<Vec<u8>> {
 fn default_out(module: &Path) -> Result<PathBuf> {
     let name = module.file_name().context("the module has no file name")?;
     let out = env::current_dir().context("the current folder")?.join(name);
-    let same = fs::canonicalize(&out).ok().is_some_and(|out| fs::canonicalize(module).is_ok_and(|module| module == out));
-    ensure!(!same, "the component would replace the module: say where it goes with `-o`");
+    let same = fs::canonicalize(&out)
+        .ok()
+        .is_some_and(|out| fs::canonicalize(module).is_ok_and(|module| module == out));
+    ensure!(
+        !same,
+        "the component would replace the module: say where it goes with `-o`"
+    );
     Ok(PathBuf::from(name))
 }
 
@@ -133,14 +160,21 @@ mod tests {
 
     #[test]
     fn the_report_can_be_pasted_into_a_configuration() {
-        let report = Interfaces::of(RATE_LIMIT.wasm).unwrap().report(Path::new("dir/mine.wasm"), 7);
+        let report = Interfaces::of(RATE_LIMIT.wasm)
+            .unwrap()
+            .report(Path::new("dir/mine.wasm"), 7);
         let attach = r#"plugin "mine" "dir/mine.wasm" { grant "buckets"; on-failure "deny" status=503 }"#;
         assert!(report.contains(attach), "{report}");
     }
 
     #[test]
     fn what_is_not_a_plugin_is_refused_with_the_reason() {
-        let refused = |wasm: &[u8]| component(wasm).and_then(|c| Interfaces::of(&c)).unwrap_err().to_string();
+        let refused = |wasm: &[u8]| {
+            component(wasm)
+                .and_then(|c| Interfaces::of(&c))
+                .unwrap_err()
+                .to_string()
+        };
         assert_eq!(refused(b"hello"), "it is not WebAssembly");
         assert!(refused(&wat::parse_str("(module)").unwrap()).contains("lifecycle"));
         let wasi = r#"(component (import "wasi:cli/environment@0.2.0" (instance)))"#;
@@ -154,7 +188,16 @@ mod tests {
         let module = folder.path().join("acl.wasm");
         fs::write(&module, ACL.wasm).unwrap();
         build(&module, Some(&out)).unwrap();
-        assert_eq!(fs::read(&out).unwrap(), ACL.wasm, "what is a component already stays as it is");
-        assert!(build(&folder.path().join("none.wasm"), Some(&out)).unwrap_err().to_string().contains("cannot read"));
+        assert_eq!(
+            fs::read(&out).unwrap(),
+            ACL.wasm,
+            "what is a component already stays as it is"
+        );
+        assert!(
+            build(&folder.path().join("none.wasm"), Some(&out))
+                .unwrap_err()
+                .to_string()
+                .contains("cannot read")
+        );
     }
 }

@@ -27,12 +27,22 @@ pub fn acl(config: &Config) -> &'static FirstParty {
 /// The component that makes this configuration's edits.
 #[must_use]
 pub fn header_rewrite(config: &Config) -> &'static FirstParty {
-    let frontends = config.frontends.iter().map(|frontend| (&frontend.request_edits, &frontend.response_edits));
-    let backends = config.backends.iter().map(|backend| (&backend.request_edits, &backend.response_edits));
+    let frontends = config
+        .frontends
+        .iter()
+        .map(|frontend| (&frontend.request_edits, &frontend.response_edits));
+    let backends = config
+        .backends
+        .iter()
+        .map(|backend| (&backend.request_edits, &backend.response_edits));
     let patterns = frontends.chain(backends).any(|(request, response)| {
         request.iter().any(request_has_pattern) || response.iter().any(response_has_pattern)
     });
-    if patterns { &HEADER_REWRITE_REGEX } else { &HEADER_REWRITE }
+    if patterns {
+        &HEADER_REWRITE_REGEX
+    } else {
+        &HEADER_REWRITE
+    }
 }
 
 /// A built component: the committed one, unless the build was told of others (see `build.rs`).

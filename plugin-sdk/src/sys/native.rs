@@ -1,7 +1,5 @@
 //! The host interfaces, natively: the test host answers them. The shapes are those of the generated bindings.
 
-
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fact {
     pub(crate) need: u32,
@@ -119,8 +117,8 @@ pub(crate) mod response_edits {
 }
 
 pub(crate) mod connection_info {
-    use crate::test::current;
     use crate::TlsInfo;
+    use crate::test::current;
 
     pub(crate) struct Endpoint {
         pub(crate) ip: Vec<u8>,

@@ -10,7 +10,13 @@ pub(crate) use host::gateway::policy::{
 };
 
 /// What the host offers.
-#[allow(unsafe_code, missing_docs, unreachable_pub, unused_qualifications, reason = "generated code")]
+#[allow(
+    unsafe_code,
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    reason = "generated code"
+)]
 pub mod host {
     wit_bindgen::generate!({
         inline: "

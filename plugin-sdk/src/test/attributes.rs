@@ -9,7 +9,10 @@ pub(crate) fn facts(needs: &[String], exchange: &Exchange) -> Vec<Fact> {
     let mut facts = Vec::new();
     for (index, need) in needs.iter().enumerate() {
         let values = values(need, exchange);
-        facts.extend(values.into_iter().map(|value| Fact { need: index as u32, value }));
+        facts.extend(values.into_iter().map(|value| Fact {
+            need: index as u32,
+            value,
+        }));
     }
     facts
 }
@@ -24,11 +27,21 @@ fn values(need: &str, exchange: &Exchange) -> Vec<Vec<u8>> {
         "local-ip" => Some(vec![head::bytes(connection.local.ip())]),
         "local-port" => Some(vec![connection.local.port().to_string().into_bytes()]),
         "tls-version" => Some(tls.map(|tls| tls.version.clone().into_bytes()).into_iter().collect()),
-        "sni" => Some(tls.and_then(|tls| tls.sni.clone()).map(String::into_bytes).into_iter().collect()),
+        "sni" => Some(
+            tls.and_then(|tls| tls.sni.clone())
+                .map(String::into_bytes)
+                .into_iter()
+                .collect(),
+        ),
         "alpn" => Some(tls.and_then(|tls| tls.alpn.clone()).into_iter().collect()),
         _ => None,
     };
-    let of_request = || exchange.request.as_ref().and_then(|request| request_values(need, request));
+    let of_request = || {
+        exchange
+            .request
+            .as_ref()
+            .and_then(|request| request_values(need, request))
+    };
     let of_response = || {
         let response = exchange.response.as_ref()?;
         match need.split_once(':') {
@@ -74,7 +87,9 @@ pub(crate) fn host(authority: &[u8]) -> Vec<u8> {
 /// RFC 6265, section 4.2.1.
 fn cookies(request: &Request, name: &str) -> Vec<Vec<u8>> {
     let headers = request.headers.values("cookie");
-    let pairs = headers.flat_map(|header| header.split(|&byte| byte == b';')).map(<[u8]>::trim_ascii);
+    let pairs = headers
+        .flat_map(|header| header.split(|&byte| byte == b';'))
+        .map(<[u8]>::trim_ascii);
     let named = pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     named.map(<[u8]>::to_vec).collect()
 }
@@ -86,7 +101,10 @@ fn query_params(request: &Request, name: &str) -> Vec<Vec<u8>> {
         Some(at) => (&pair[..at], &pair[at + 1..]),
         None => (pair, &[][..]),
     });
-    split.filter(|(key, _)| decoded(key) == name.as_bytes()).map(|(_, value)| decoded(value)).collect()
+    split
+        .filter(|(key, _)| decoded(key) == name.as_bytes())
+        .map(|(_, value)| decoded(value))
+        .collect()
 }
 
 /// Percent-decoding; what is not a valid escape stays as it is.
@@ -94,7 +112,10 @@ fn decoded(text: &[u8]) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
-        let escape = after.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let escape = after
+            .get(..2)
+            .filter(|_| byte == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok());
         let escape = escape.filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
         match escape.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {

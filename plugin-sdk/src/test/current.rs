@@ -62,7 +62,12 @@ pub(crate) fn enter<R>(state: &Rc<RefCell<State>>, exchange: Option<Exchange>, c
 
 /// The edits of the call that ended.
 pub(crate) fn edits(state: &Rc<RefCell<State>>) -> Vec<Edit> {
-    state.borrow_mut().exchange.take().map(|exchange| exchange.edits).unwrap_or_default()
+    state
+        .borrow_mut()
+        .exchange
+        .take()
+        .map(|exchange| exchange.edits)
+        .unwrap_or_default()
 }
 
 pub(crate) fn request<R>(read: impl FnOnce(&Request) -> R) -> R {
@@ -122,7 +127,12 @@ fn make(edit: Edit, phase: Phase) -> Result<(), String> {
         return Err("edits are not possible in this hook".to_owned());
     }
     edit.check()?;
-    with(|state| state.exchange.iter_mut().for_each(|exchange| exchange.edits.push(edit.clone())));
+    with(|state| {
+        state
+            .exchange
+            .iter_mut()
+            .for_each(|exchange| exchange.edits.push(edit.clone()))
+    });
     Ok(())
 }
 
@@ -133,8 +143,7 @@ fn exchange<R>(read: impl FnOnce(&Exchange) -> R) -> R {
 fn with<R>(call: impl FnOnce(&mut State) -> R) -> R {
     let state = CURRENT.with_borrow(Clone::clone);
     let state = state.unwrap_or_else(|| trap("called outside a hook: use `test::Host`"));
-    let result = call(&mut state.borrow_mut());
-    result
+    call(&mut state.borrow_mut())
 }
 
 /// What is a trap in a guest is a panic in a test.

@@ -87,7 +87,10 @@ fn check_value(value: &[u8]) -> Result<(), String> {
 }
 
 fn check_target(text: &[u8], refused: &[u8]) -> Result<(), String> {
-    match text.iter().find(|byte| refused.contains(byte) || byte.is_ascii_whitespace() || byte.is_ascii_control()) {
+    match text
+        .iter()
+        .find(|byte| refused.contains(byte) || byte.is_ascii_whitespace() || byte.is_ascii_control())
+    {
         Some(byte) => Err(format!("it may not contain {:?}", char::from(*byte))),
         None => Ok(()),
     }

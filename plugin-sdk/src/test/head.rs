@@ -54,7 +54,9 @@ impl Request {
         let mut connection = Connection::new();
         if scheme == "https" {
             let host = super::attributes::host(authority.as_bytes());
-            let sni = String::from_utf8(host).ok().filter(|host| host.parse::<IpAddr>().is_err());
+            let sni = String::from_utf8(host)
+                .ok()
+                .filter(|host| host.parse::<IpAddr>().is_err());
             connection.tls = Some(TlsInfo {
                 version: "TLSv1.3".to_owned(),
                 sni,
@@ -65,7 +67,11 @@ impl Request {
         Self {
             method: method.to_owned(),
             authority: authority.to_owned(),
-            path: if path.is_empty() { b"/".to_vec() } else { path.as_bytes().to_vec() },
+            path: if path.is_empty() {
+                b"/".to_vec()
+            } else {
+                path.as_bytes().to_vec()
+            },
             query: query.map(|query| query.as_bytes().to_vec()),
             headers: Headers::default(),
             connection,
@@ -125,7 +131,9 @@ impl Request {
 
     /// The query, as text.
     pub fn query(&self) -> Option<String> {
-        self.query.as_ref().map(|query| String::from_utf8_lossy(query).into_owned())
+        self.query
+            .as_ref()
+            .map(|query| String::from_utf8_lossy(query).into_owned())
     }
 
     pub(crate) fn scheme(&self) -> &'static str {
@@ -225,7 +233,10 @@ impl Headers {
     }
 
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_slice())
+        self.0
+            .iter()
+            .filter(move |(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_slice())
     }
 
     pub(crate) fn fields(&self) -> Vec<Field> {
@@ -247,7 +258,9 @@ impl Headers {
     }
 
     fn texts(&self, name: &str) -> Vec<String> {
-        self.values(name).map(|value| String::from_utf8_lossy(value).into_owned()).collect()
+        self.values(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
+            .collect()
     }
 }
 
@@ -272,7 +285,9 @@ pub(crate) fn bytes(ip: IpAddr) -> Vec<u8> {
 fn address(text: &str) -> SocketAddr {
     let with_port = text.parse::<SocketAddr>().ok();
     let without = || text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, DEFAULT_PORT));
-    with_port.or_else(without).unwrap_or_else(|| panic!("`{text}` is not an address"))
+    with_port
+        .or_else(without)
+        .unwrap_or_else(|| panic!("`{text}` is not an address"))
 }
 
 const DEFAULT_AUTHORITY: &str = "gateway.example";

@@ -66,7 +66,9 @@ impl Expression {
 
     fn compile_all(parts: Vec<Match>, needs: &mut List<OnRequest>, at: &str) -> Result<Vec<Self>, ConfigError> {
         let numbered = parts.into_iter().enumerate();
-        numbered.map(|(index, part)| Self::compile(part, needs, &format!("{at}/{index}"))).collect()
+        numbered
+            .map(|(index, part)| Self::compile(part, needs, &format!("{at}/{index}")))
+            .collect()
     }
 
     fn named(need: RequestNeed, named: Named, at: &str) -> Result<Self, ConfigError> {

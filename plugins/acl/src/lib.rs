@@ -30,7 +30,10 @@ impl Plugin for Acl {
 
     fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
         if config.predicates.len() > MAX_PREDICATES {
-            let message = format!("{} predicates; at most {MAX_PREDICATES} fit one call", config.predicates.len());
+            let message = format!(
+                "{} predicates; at most {MAX_PREDICATES} fit one call",
+                config.predicates.len()
+            );
             return Err(ConfigError::new(message).at("/predicates"));
         }
         let mut names = Vec::with_capacity(config.predicates.len());
@@ -50,7 +53,10 @@ impl AccessControl for Acl {
     }
 
     fn evaluate(&self, request: &Request<'_>) -> Answers {
-        self.expressions.iter().map(|expression| expression.holds(request)).collect()
+        self.expressions
+            .iter()
+            .map(|expression| expression.holds(request))
+            .collect()
     }
 }
 

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 
 fn acl(when: &Value) -> Tested<Acl> {
     let config = json!({ "predicates": [{ "name": "it", "when": when }] });
-    Host::new().configure(&config.to_string()).expect("a good configuration")
+    Host::new()
+        .configure(&config.to_string())
+        .expect("a good configuration")
 }
 
 fn holds(when: &Value, request: &Request) -> bool {
@@ -16,21 +18,33 @@ fn holds(when: &Value, request: &Request) -> bool {
 
 fn refused(when: &Value) -> String {
     let config = json!({ "predicates": [{ "name": "it", "when": when }] });
-    Host::new().configure::<Acl>(&config.to_string()).expect_err("a bad configuration").to_string()
+    Host::new()
+        .configure::<Acl>(&config.to_string())
+        .expect_err("a bad configuration")
+        .to_string()
 }
 
 #[test]
 fn paths_are_compared_as_bytes() {
     let get = Request::get;
-    assert!(holds(&json!({"path": {"prefix": ["/x", "/api/"]}}), &get("/api/v1?q=1")));
+    assert!(holds(
+        &json!({"path": {"prefix": ["/x", "/api/"]}}),
+        &get("/api/v1?q=1")
+    ));
     assert!(!holds(&json!({"path": {"prefix": ["/api/"]}}), &get("/api")));
     assert!(holds(&json!({"path": {"exact": ["/b", "/a", "/c"]}}), &get("/c?x")));
     assert!(!holds(&json!({"path": {"exact": ["/b", "/a"]}}), &get("/A")));
     assert!(holds(&json!({"path": {"suffix": [".js"]}}), &get("/static/app.js?v=2")));
     assert!(holds(&json!({"path": {"regex": ["^/user/\\d+$"]}}), &get("/user/42")));
-    assert!(!holds(&json!({"path": {"regex": ["^/user/\\d+$"]}}), &get("/user/42/edit")));
+    assert!(!holds(
+        &json!({"path": {"regex": ["^/user/\\d+$"]}}),
+        &get("/user/42/edit")
+    ));
     assert!(holds(&json!({"path": {"regex": ["(?i)^/ADMIN"]}}), &get("/admin")));
-    assert!(holds(&json!({"path": {"regex": ["/\\xff"]}}), &get("/").with_path(b"/\xff")));
+    assert!(holds(
+        &json!({"path": {"regex": ["/\\xff"]}}),
+        &get("/").with_path(b"/\xff")
+    ));
 }
 
 #[test]
@@ -67,7 +81,10 @@ fn one_of_several_values_has_to_pass() {
 fn cookies_and_query_parameters_are_looked_up_by_name() {
     let cookie = json!({"cookie": {"name": "beta", "value": {"exact": ["1"]}}});
     assert!(holds(&cookie, &Request::get("/").with_header("Cookie", "a=b; beta=1")));
-    assert!(!holds(&cookie, &Request::get("/").with_header("Cookie", "xbeta=1; beta=2")));
+    assert!(!holds(
+        &cookie,
+        &Request::get("/").with_header("Cookie", "xbeta=1; beta=2")
+    ));
 
     let query = json!({"query": {"name": "next", "value": {"prefix": ["/a b"]}}});
     assert!(holds(&query, &Request::get("/?x=1&next=%2Fa%20b/c")));
@@ -131,13 +148,23 @@ fn all_predicates_are_answered_at_once() {
     let predicates: Vec<Value> = (0..64)
         .map(|i| json!({"name": format!("p{i}"), "when": {"path": {"exact": [format!("/{i}"), "/all"]}}}))
         .collect();
-    let acl: Tested<Acl> = Host::new().configure(&json!({ "predicates": predicates }).to_string()).expect("64 fit");
+    let acl: Tested<Acl> = Host::new()
+        .configure(&json!({ "predicates": predicates }).to_string())
+        .expect("64 fit");
     assert_eq!(acl.evaluate(&Request::get("/63")).yes(), ["p63"]);
     assert_eq!(acl.evaluate(&Request::get("/all")).yes().len(), 64);
-    assert_eq!(acl.request_needs(), ["path"], "a fact is handed over once, however many ask for it");
+    assert_eq!(
+        acl.request_needs(),
+        ["path"],
+        "a fact is handed over once, however many ask for it"
+    );
 
-    let one_more: Vec<Value> = (0..65).map(|i| json!({"name": format!("p{i}"), "when": "tls"})).collect();
-    let error = Host::new().configure::<Acl>(&json!({ "predicates": one_more }).to_string()).expect_err("65 do not");
+    let one_more: Vec<Value> = (0..65)
+        .map(|i| json!({"name": format!("p{i}"), "when": "tls"}))
+        .collect();
+    let error = Host::new()
+        .configure::<Acl>(&json!({ "predicates": one_more }).to_string())
+        .expect_err("65 do not");
     assert_eq!(error.pointer(), Some("/predicates"));
 }
 
@@ -155,7 +182,10 @@ fn what_is_wrong_with_a_configuration_is_said_with_its_place() {
     assert!(refused(&json!({"host": ["*example.net"]})).starts_with(&format!("{at}/host/0")));
     let nested = json!({"any": ["tls", {"not": {"path": {"regex": ["a", "(" ]}}}]});
     assert!(refused(&nested).starts_with(&format!("{at}/any/1/not/path/regex/1: ")));
-    assert!(refused(&json!({"path": {"regex": ["(a{999}){999}"]}})).contains("size"), "patterns are bounded");
+    assert!(
+        refused(&json!({"path": {"regex": ["(a{999}){999}"]}})).contains("size"),
+        "patterns are bounded"
+    );
     assert!(refused(&json!({"path": {"regex": ["(".repeat(40) + "a" + &")".repeat(40)]}})).contains("nest"));
     assert!(refused(&json!({"pth": {}})).contains("unknown variant"));
 }

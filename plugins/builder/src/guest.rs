@@ -32,7 +32,9 @@ impl Toolchain {
             .into_iter()
             .filter_map(|rustc| Some((rustc.clone(), sysroot(&rustc)?)))
             .collect();
-        let with_target = compilers.iter().find(|(_, sysroot)| sysroot.join("lib/rustlib").join(TARGET).is_dir());
+        let with_target = compilers
+            .iter()
+            .find(|(_, sysroot)| sysroot.join("lib/rustlib").join(TARGET).is_dir());
         let with_source = || compilers.iter().find(|(_, sysroot)| sysroot.join(STD_SOURCE).is_file());
         let Some((rustc, sysroot)) = with_target.or_else(with_source) else {
             bail!(
@@ -50,7 +52,11 @@ impl Toolchain {
 
     /// Says which it is.
     pub fn describe(&self) -> String {
-        let how = if self.build_std { "building its standard library" } else { "with its wasm32 target" };
+        let how = if self.build_std {
+            "building its standard library"
+        } else {
+            "with its wasm32 target"
+        };
         format!("{} ({how})", self.rustc.display())
     }
 
@@ -81,7 +87,10 @@ impl Toolchain {
         if !status.success() {
             bail!("{package} does not build");
         }
-        let file = target_dir.join(TARGET).join(PROFILE).join(format!("{}.wasm", package.replace('-', "_")));
+        let file = target_dir
+            .join(TARGET)
+            .join(PROFILE)
+            .join(format!("{}.wasm", package.replace('-', "_")));
         let module = fs::read(&file).with_context(|| format!("{}", file.display()))?;
         component(&module).with_context(|| package)
     }
@@ -127,16 +136,24 @@ fn sysroot(rustc: &Path) -> Option<PathBuf> {
 fn linker(chosen: &Path, compilers: &[(PathBuf, PathBuf)]) -> Option<PathBuf> {
     let bundled = |sysroot: &Path| {
         let hosts = fs::read_dir(sysroot.join("lib/rustlib")).ok()?;
-        hosts.flatten().map(|host| host.path().join("bin/rust-lld")).find(|linker| linker.is_file())
+        hosts
+            .flatten()
+            .map(|host| host.path().join("bin/rust-lld"))
+            .find(|linker| linker.is_file())
     };
     if bundled(chosen).is_some() {
         return None;
     }
     let on_path = || {
         let path = env::var_os("PATH")?;
-        env::split_paths(&path).map(|folder| folder.join("wasm-ld")).find(|linker| linker.is_file())
+        env::split_paths(&path)
+            .map(|folder| folder.join("wasm-ld"))
+            .find(|linker| linker.is_file())
     };
-    compilers.iter().find_map(|(_, sysroot)| bundled(sysroot)).or_else(on_path)
+    compilers
+        .iter()
+        .find_map(|(_, sysroot)| bundled(sysroot))
+        .or_else(on_path)
 }
 
 const TARGET: &str = "wasm32-unknown-unknown";

@@ -47,7 +47,12 @@ pub fn read(dist: &Path) -> Result<Vec<Entry>> {
 /// It cannot be written.
 pub fn write(dist: &Path, entries: &[Entry]) -> Result<()> {
     let mut text = String::from(HEADER);
-    for Entry { component, file, source } in entries {
+    for Entry {
+        component,
+        file,
+        source,
+    } in entries
+    {
         writeln!(text, "{component} {file} {source}")?;
     }
     let path = dist.join(NAME);
@@ -93,4 +98,5 @@ pub fn file(dist: &Path, component: &str) -> PathBuf {
 
 const NAME: &str = "MANIFEST";
 
-const HEADER: &str = "# Written by plugins/build. A line is: component, sha256 of its built file, digest of its source.\n";
+const HEADER: &str =
+    "# Written by plugins/build. A line is: component, sha256 of its built file, digest of its source.\n";

@@ -38,9 +38,15 @@ fn parts(workspace: &Path, component: &Component) -> Result<BTreeMap<String, Vec
     let manifest = read(&workspace.join("Cargo.toml"))?;
     let lock = read(&workspace.join("Cargo.lock"))?;
     let shared = section(&manifest, "[workspace.dependencies]");
-    parts.insert("profile".to_owned(), section(&manifest, "[profile.guest]").join("\n").into_bytes());
+    parts.insert(
+        "profile".to_owned(),
+        section(&manifest, "[profile.guest]").join("\n").into_bytes(),
+    );
     parts.insert("features".to_owned(), component.features.as_bytes().to_vec());
-    parts.insert("wit".to_owned(), without_comments(&read(&workspace.join("wit/policy.wit"))?).into_bytes());
+    parts.insert(
+        "wit".to_owned(),
+        without_comments(&read(&workspace.join("wit/policy.wit"))?).into_bytes(),
+    );
 
     let mut external = BTreeSet::new();
     let mut crates = vec![format!("plugins/{}", component.plugin)];
@@ -56,7 +62,11 @@ fn parts(workspace: &Path, component: &Component) -> Result<BTreeMap<String, Vec
             }
         }
         parts.insert(format!("{folder}/Cargo.toml"), guest_sections(&text).into_bytes());
-        files(&workspace.join(&folder).join("src"), &format!("{folder}/src"), &mut parts)?;
+        files(
+            &workspace.join(&folder).join("src"),
+            &format!("{folder}/src"),
+            &mut parts,
+        )?;
     }
     parts.insert("locked".to_owned(), Lock::parse(&lock).closure(&external)?.into_bytes());
     Ok(parts)
@@ -97,19 +107,28 @@ fn read(path: &Path) -> Result<String> {
 fn section<'a>(manifest: &'a str, header: &str) -> Vec<&'a str> {
     let lines = manifest.lines().skip_while(|line| line.trim() != header).skip(1);
     let lines = lines.take_while(|line| !line.starts_with('['));
-    lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect()
+    lines
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
 }
 
 /// The sections of a plugin's manifest that a guest build depends on.
 fn guest_sections(manifest: &str) -> String {
-    let headers = manifest.lines().filter(|line| is_guest_dependencies(line) || line.trim() == "[features]");
-    headers.map(|header| format!("{header}\n{}\n", section(manifest, header).join("\n"))).collect()
+    let headers = manifest
+        .lines()
+        .filter(|line| is_guest_dependencies(line) || line.trim() == "[features]");
+    headers
+        .map(|header| format!("{header}\n{}\n", section(manifest, header).join("\n")))
+        .collect()
 }
 
 /// What a plugin's manifest depends on in a guest build.
 fn dependencies(manifest: &str) -> Vec<&str> {
     let headers = manifest.lines().filter(|line| is_guest_dependencies(line));
-    headers.flat_map(|header| section(manifest, header)).filter_map(key).collect()
+    headers
+        .flat_map(|header| section(manifest, header))
+        .filter_map(key)
+        .collect()
 }
 
 fn is_guest_dependencies(line: &str) -> bool {
@@ -124,7 +143,10 @@ fn key(line: &str) -> Option<&str> {
 
 /// The contract without comments: a better word in one of those makes no other component.
 fn without_comments(wit: &str) -> String {
-    let lines = wit.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//"));
+    let lines = wit
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -167,7 +189,10 @@ impl<'a> Lock<'a> {
         let mut open: Vec<&str> = wanted.iter().map(String::as_str).collect();
         while let Some(wanted) = open.pop() {
             let (name, version) = wanted.split_once(' ').unwrap_or((wanted, ""));
-            let mut found = self.0.iter().filter(|package| package.name == name && package.version.starts_with(version));
+            let mut found = self
+                .0
+                .iter()
+                .filter(|package| package.name == name && package.version.starts_with(version));
             let Some(package) = found.next() else {
                 bail!("Cargo.lock does not know {wanted}");
             };
@@ -175,7 +200,10 @@ impl<'a> Lock<'a> {
                 open.extend(&package.dependencies);
             }
         }
-        Ok(seen.iter().map(|((name, version), checksum)| format!("{name} {version} {checksum}\n")).collect())
+        Ok(seen
+            .iter()
+            .map(|((name, version), checksum)| format!("{name} {version} {checksum}\n"))
+            .collect())
     }
 }
 

@@ -30,9 +30,17 @@ pub(crate) struct Plans<Need>(Vec<Plan<Need>>);
 #[derive(Debug)]
 enum Plan<Need> {
     /// The outcome does not depend on what is there.
-    Fixed { name: String, first: First, more: Vec<String> },
+    Fixed {
+        name: String,
+        first: First,
+        more: Vec<String>,
+    },
     /// A replacement has to see what is there.
-    Worked { name: String, need: Need, actions: Vec<Action> },
+    Worked {
+        name: String,
+        need: Need,
+        actions: Vec<Action>,
+    },
 }
 
 /// What becomes of the values that are there.
@@ -134,7 +142,8 @@ impl<Need: Copy> Plans<Need> {
                     }
                 }
                 Plan::Worked { name, need, actions } => {
-                    work(name, values(*need).map(|value| Cow::Borrowed(value)).collect(), actions, sink)?;
+                    let values: Vec<_> = values(*need).map(Cow::Borrowed).collect();
+                    work(name, values, actions, sink)?;
                 }
             }
         }

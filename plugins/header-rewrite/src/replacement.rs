@@ -11,12 +11,16 @@ use crate::config::Replace;
 #[derive(Debug)]
 pub(crate) enum Replacement {
     Prefix { from: String, to: String },
-    Regex {
-        from: Pattern,
-        to: Vec<Part>,
-        /// Kept between calls, so that one allocates no more than its result.
-        groups: RefCell<Groups>,
-    },
+    Regex(Box<Substitution>),
+}
+
+/// A replacement of a pattern's first match.
+#[derive(Debug)]
+pub(crate) struct Substitution {
+    from: Pattern,
+    to: Vec<Part>,
+    /// Kept between calls, so that one allocates no more than its result.
+    groups: RefCell<Groups>,
 }
 
 /// A part of what a match is replaced by.
@@ -35,18 +39,20 @@ pub(crate) enum Kind {
 
 impl Replacement {
     pub(crate) fn compile(replace: Replace, kind: Kind, at: &str) -> Result<Self, ConfigError> {
-        kind.admit(&replace.to).map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+        kind.admit(&replace.to)
+            .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
         match (replace.prefix, replace.regex) {
             (Some(from), None) => Ok(Self::Prefix { from, to: replace.to }),
             (None, Some(pattern)) => {
-                let from = Pattern::new(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
-                let to = template(&replace.to, &from)
-                    .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
-                Ok(Self::Regex {
+                let from =
+                    Pattern::new(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
+                let to =
+                    template(&replace.to, &from).map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+                Ok(Self::Regex(Box::new(Substitution {
                     from,
                     to,
                     groups: RefCell::default(),
-                })
+                })))
             }
             _ => Err(ConfigError::new("one of prefix and regex says what is replaced").at(at)),
         }
@@ -59,19 +65,23 @@ impl Replacement {
                 let rest = text.strip_prefix(from.as_bytes())?;
                 Some([to.as_bytes(), rest].concat())
             }
-            Self::Regex { from, to, groups } => {
-                let mut groups = groups.borrow_mut();
-                if !from.find(text, &mut groups) {
-                    return None;
-                }
-                let matched = groups.range(0)?;
-                let mut replaced = Vec::with_capacity(text.len() + to.len() * PART_LENGTH);
-                replaced.extend_from_slice(&text[..matched.start]);
-                write(to, text, &groups, &mut replaced);
-                replaced.extend_from_slice(&text[matched.end..]);
-                Some(replaced)
-            }
+            Self::Regex(substitution) => substitution.apply(text),
         }
+    }
+}
+
+impl Substitution {
+    fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
+        let mut groups = self.groups.borrow_mut();
+        if !self.from.find(text, &mut groups) {
+            return None;
+        }
+        let matched = groups.range(0)?;
+        let mut replaced = Vec::with_capacity(text.len() + self.to.len() * PART_LENGTH);
+        replaced.extend_from_slice(&text[..matched.start]);
+        write(&self.to, text, &groups, &mut replaced);
+        replaced.extend_from_slice(&text[matched.end..]);
+        Some(replaced)
     }
 }
 
@@ -80,12 +90,16 @@ impl Kind {
     fn admit(self, text: &str) -> Result<(), &'static str> {
         let refused = match self {
             Self::Header => text.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)),
-            Self::Path => text.bytes().any(|byte| matches!(byte, b'?' | b'#') || !byte.is_ascii_graphic()),
+            Self::Path => text
+                .bytes()
+                .any(|byte| matches!(byte, b'?' | b'#') || !byte.is_ascii_graphic()),
         };
         match (refused, self) {
             (false, _) => Ok(()),
             (true, Self::Header) => Err("a header value has no CR, LF or NUL"),
-            (true, Self::Path) => Err("a path has no `?`, `#`, white space, control or non-ASCII character; percent-encode it"),
+            (true, Self::Path) => {
+                Err("a path has no `?`, `#`, white space, control or non-ASCII character; percent-encode it")
+            }
         }
     }
 }
@@ -115,7 +129,9 @@ fn template(to: &str, from: &Pattern) -> Result<Vec<Part>, String> {
         let (name, after) = match after.strip_prefix('{') {
             Some(braced) => braced.split_once('}').ok_or("a `${` without its `}`")?,
             None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+                let end = after
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                    .unwrap_or(after.len());
                 after.split_at(end)
             }
         };

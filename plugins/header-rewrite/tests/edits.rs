@@ -6,22 +6,31 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn rewrite(config: &Value) -> Tested<HeaderRewrite> {
-    Host::new().configure(&config.to_string()).expect("a good configuration")
+    Host::new()
+        .configure(&config.to_string())
+        .expect("a good configuration")
 }
 
 fn request(edits: &Value, request: &Request) -> Request {
-    let filtered = rewrite(&json!({ "request": edits })).on_request(request).expect("no failure");
+    let filtered = rewrite(&json!({ "request": edits }))
+        .on_request(request)
+        .expect("no failure");
     assert_eq!(filtered.reply, None);
     filtered.request
 }
 
 fn response(edits: &Value, response: &Response) -> Response {
-    rewrite(&json!({ "response": edits })).on_response(&Request::get("/"), response).expect("no failure")
+    rewrite(&json!({ "response": edits }))
+        .on_response(&Request::get("/"), response)
+        .expect("no failure")
 }
 
 fn refused(edits: &Value) -> String {
     let config = json!({ "request": edits }).to_string();
-    Host::new().configure::<HeaderRewrite>(&config).expect_err("a bad configuration").to_string()
+    Host::new()
+        .configure::<HeaderRewrite>(&config)
+        .expect_err("a bad configuration")
+        .to_string()
 }
 
 fn path(edits: &Value, path: &str) -> String {
@@ -30,7 +39,10 @@ fn path(edits: &Value, path: &str) -> String {
 
 #[test]
 fn headers_are_set_added_and_deleted() {
-    let given = Request::get("/").with_header("x-a", "1").with_header("x-a", "2").with_header("x-b", "1");
+    let given = Request::get("/")
+        .with_header("x-a", "1")
+        .with_header("x-a", "2")
+        .with_header("x-b", "1");
     let edits = json!([
         {"set-header": {"name": "X-A", "value": "new"}},
         {"add-header": {"name": "x-b", "value": "2"}},
@@ -70,10 +82,16 @@ fn edits_of_one_header_work_on_what_the_one_before_left() {
 
 #[test]
 fn a_replacement_is_made_in_each_value() {
-    let given = Request::get("/").with_header("x-id", "a1").with_header("x-id", "b2").with_header("x-id", "a3a");
+    let given = Request::get("/")
+        .with_header("x-id", "a1")
+        .with_header("x-id", "b2")
+        .with_header("x-id", "a3a");
     let edits = json!([{"replace-header": {"name": "x-id", "regex": "a(\\d)", "to": "${1}$$"}}]);
     assert_eq!(request(&edits, &given).header("x-id"), ["1$", "b2", "3$a"]);
-    assert!(request(&edits, &Request::get("/")).header("x-id").is_empty(), "an absent header stays absent");
+    assert!(
+        request(&edits, &Request::get("/")).header("x-id").is_empty(),
+        "an absent header stays absent"
+    );
 }
 
 #[test]
@@ -81,7 +99,10 @@ fn paths_are_rewritten_and_queries_left() {
     let prefix = json!([{"rewrite-path": {"prefix": "/old/", "to": "/new/"}}]);
     assert_eq!(path(&prefix, "/old/a/b"), "/new/a/b");
     assert_eq!(path(&prefix, "/older"), "/older");
-    assert_eq!(request(&prefix, &Request::get("/old/x?a=/old/")).query().as_deref(), Some("a=/old/"));
+    assert_eq!(
+        request(&prefix, &Request::get("/old/x?a=/old/")).query().as_deref(),
+        Some("a=/old/")
+    );
 
     let regex = json!([{"rewrite-path": {"regex": "^/u/(?<id>\\d+)/(.*)$", "to": "/$2/$id"}}]);
     assert_eq!(path(&regex, "/u/42/edit"), "/edit/42");
@@ -109,7 +130,9 @@ fn responses_are_edited_and_locations_rewritten() {
         {"delete-header": {"name": "server"}},
         {"rewrite-location": {"prefix": "http://", "to": "https://"}},
     ]);
-    let given = Response::new(302).with_header("Location", "http://a.example/x").with_header("Server", "s");
+    let given = Response::new(302)
+        .with_header("Location", "http://a.example/x")
+        .with_header("Server", "s");
     let edited = response(&edits, &given);
     assert_eq!(edited.header("location"), ["https://a.example/x"]);
     assert_eq!(edited.header("x-served-by"), ["gateway"]);
@@ -158,7 +181,9 @@ fn naive(given: &[String], edits: &[(u8, String)]) -> Vec<String> {
             0 => values = vec![text.clone()],
             1 => values.push(text.clone()),
             2 => values.clear(),
-            _ => values.iter_mut().for_each(|value| *value = value.replacen('a', text, 1)),
+            _ => values
+                .iter_mut()
+                .for_each(|value| *value = value.replacen('a', text, 1)),
         }
     }
     values

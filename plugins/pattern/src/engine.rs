@@ -37,7 +37,11 @@ impl Pattern {
     pub fn new(pattern: &str) -> Result<Self, String> {
         let syntax = syntax::Config::new().unicode(false).utf8(false).nest_limit(MAX_NESTING);
         let config = thompson::Config::new().utf8(false).nfa_size_limit(Some(MAX_SIZE));
-        let nfa = NFA::compiler().syntax(syntax).configure(config).build(pattern).map_err(describe)?;
+        let nfa = NFA::compiler()
+            .syntax(syntax)
+            .configure(config)
+            .build(pattern)
+            .map_err(describe)?;
         let backtracker = BoundedBacktracker::builder()
             .configure(BoundedBacktracker::config().visited_capacity(VISITED))
             .build_from_nfa(nfa.clone())

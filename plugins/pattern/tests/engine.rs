@@ -14,17 +14,27 @@ fn reference(pattern: &str) -> regex::bytes::Regex {
 fn what_is_wrong_is_said() {
     let refused = |pattern: &str| Pattern::new(pattern).expect_err("not a pattern");
     assert!(refused("a(b").contains("unclosed group"), "{}", refused("a(b"));
-    assert!(refused("(a{999}){999}").contains("size"), "{}", refused("(a{999}){999}"));
+    assert!(
+        refused("(a{999}){999}").contains("size"),
+        "{}",
+        refused("(a{999}){999}")
+    );
     assert!(refused(&("(".repeat(40) + "a" + &")".repeat(40))).contains("nest"));
 }
 
 #[test]
 fn groups_are_found_by_number_and_name() {
     let pattern = Pattern::new(r"^/(?<user>\w+)(/x)?").expect("a pattern");
-    assert_eq!((pattern.groups(), pattern.group("user"), pattern.group("other")), (3, Some(1), None));
+    assert_eq!(
+        (pattern.groups(), pattern.group("user"), pattern.group("other")),
+        (3, Some(1), None)
+    );
     let mut groups = Groups::default();
     assert!(pattern.find(b"/ada/y", &mut groups));
-    assert_eq!((groups.range(0), groups.range(1), groups.range(2)), (Some(0..4), Some(1..4), None));
+    assert_eq!(
+        (groups.range(0), groups.range(1), groups.range(2)),
+        (Some(0..4), Some(1..4), None)
+    );
     assert!(!pattern.find(b"ada", &mut groups));
 }
 
@@ -53,11 +63,16 @@ fn patterns() -> impl Strategy<Value = String> {
             prop::collection::vec(inner.clone(), 1..3).prop_map(|parts| parts.concat()),
             (inner.clone(), inner.clone()).prop_map(|(a, b)| format!("(?:{a}|{b})")),
             inner.clone().prop_map(|a| format!("({a})")),
-            (inner, prop_oneof![Just("*"), Just("+?"), Just("?"), Just("{2}")]).prop_map(|(a, op)| format!("(?:{a}){op}")),
+            (inner, prop_oneof![Just("*"), Just("+?"), Just("?"), Just("{2}")])
+                .prop_map(|(a, op)| format!("(?:{a}){op}")),
         ]
     });
     (any::<bool>(), tree, any::<bool>()).prop_map(|(start, pattern, end)| {
-        format!("{}{pattern}{}", if start { "^" } else { "" }, if end { "$" } else { "" })
+        format!(
+            "{}{pattern}{}",
+            if start { "^" } else { "" },
+            if end { "$" } else { "" }
+        )
     })
 }
 

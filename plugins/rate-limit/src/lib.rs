@@ -32,7 +32,8 @@ impl Plugin for RateLimits {
     type Config = Config;
     const NAME: &'static str = "rate-limit";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const ABOUT: &'static str = "Limits requests by client address, path, host, method, header, cookie or query parameter.";
+    const ABOUT: &'static str =
+        "Limits requests by client address, path, host, method, header, cookie or query parameter.";
 
     fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
         let numbered = config.limits.into_iter().enumerate();
@@ -73,7 +74,11 @@ impl RateLimit for RateLimits {
 
 impl Rule {
     fn compile(limit: Limit, needs: &mut Needs, at: &str) -> Result<Self, ConfigError> {
-        for (name, value) in [("tokens", limit.tokens), ("period-ms", limit.period_ms), ("burst", limit.burst)] {
+        for (name, value) in [
+            ("tokens", limit.tokens),
+            ("period-ms", limit.period_ms),
+            ("burst", limit.burst),
+        ] {
             if value == 0 {
                 return Err(ConfigError::new(format!("{name} has to be at least 1")).at(format!("{at}/{name}")));
             }

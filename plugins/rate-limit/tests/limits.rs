@@ -9,7 +9,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 fn limits(host: &Host, limits: &Value) -> Tested<RateLimits> {
-    host.configure(&json!({ "limits": limits }).to_string()).expect("a good configuration")
+    host.configure(&json!({ "limits": limits }).to_string())
+        .expect("a good configuration")
 }
 
 fn limit(key: Value, tokens: u64, burst: u64) -> Value {
@@ -19,7 +20,10 @@ fn limit(key: Value, tokens: u64, burst: u64) -> Value {
 /// Whether two requests are counted together: with a bucket of one, the second is refused then.
 fn together(key: Value, first: &Request, second: &Request) -> bool {
     let limits = limits(&Host::new(), &json!([limit(key, 1, 1)]));
-    assert!(limits.check(first).expect("a verdict").allowed, "the first of a fresh bucket");
+    assert!(
+        limits.check(first).expect("a verdict").allowed,
+        "the first of a fresh bucket"
+    );
     !limits.check(second).expect("a verdict").allowed
 }
 
@@ -33,7 +37,13 @@ fn a_limit_lets_its_burst_through_and_then_its_rate() {
     let limits = limits(&host, &json!([limit(client_ip(), 2, 3)]));
     let request = Request::get("/");
     let verdict = |allowed, remaining, retry_after_ms| {
-        Some(LimitVerdict { allowed, rule: 0, limit: 3, remaining, retry_after_ms })
+        Some(LimitVerdict {
+            allowed,
+            rule: 0,
+            limit: 3,
+            remaining,
+            retry_after_ms,
+        })
     };
     assert_eq!(limits.check(&request), verdict(true, 2, 0));
     assert_eq!(limits.check(&request), verdict(true, 1, 0));
@@ -44,7 +54,11 @@ fn a_limit_lets_its_burst_through_and_then_its_rate() {
     host.advance(Duration::from_millis(1));
     assert_eq!(limits.check(&request), verdict(true, 0, 0));
     host.advance(Duration::from_secs(3600));
-    assert_eq!(limits.check(&request), verdict(true, 2, 0), "no more than the burst is saved up");
+    assert_eq!(
+        limits.check(&request),
+        verdict(true, 2, 0),
+        "no more than the burst is saved up"
+    );
 }
 
 #[test]
@@ -52,15 +66,25 @@ fn clients_are_told_apart_by_network() {
     let from = |client: &str| Request::get("/").from(client);
     assert!(together(client_ip(), &from("192.0.2.1:1"), &from("192.0.2.1:2")));
     assert!(!together(client_ip(), &from("192.0.2.1"), &from("192.0.2.2")));
-    assert!(together(client_ip(), &from("[2001:db8::1]:1"), &from("[2001:db8::ffff:1]:1")), "one customer's /64");
-    assert!(!together(client_ip(), &from("[2001:db8:0:1::1]:1"), &from("[2001:db8:0:2::1]:1")));
+    assert!(
+        together(client_ip(), &from("[2001:db8::1]:1"), &from("[2001:db8::ffff:1]:1")),
+        "one customer's /64"
+    );
+    assert!(!together(
+        client_ip(),
+        &from("[2001:db8:0:1::1]:1"),
+        &from("[2001:db8:0:2::1]:1")
+    ));
     assert!(together(client_ip(), &from("192.0.2.1"), &from("[::ffff:192.0.2.1]:1")));
 
     let prefix = |v4: u8, v6: u8| json!([{"client-ip": {"ipv4-prefix": v4, "ipv6-prefix": v6}}]);
     assert!(together(prefix(24, 128), &from("192.0.2.1"), &from("192.0.2.255")));
     assert!(!together(prefix(24, 128), &from("192.0.2.1"), &from("192.0.3.1")));
     assert!(together(prefix(0, 0), &from("192.0.2.1"), &from("203.0.113.9")));
-    assert!(!together(prefix(0, 0), &from("0.0.0.0"), &from("[::]:1")), "the families are apart");
+    assert!(
+        !together(prefix(0, 0), &from("0.0.0.0"), &from("[::]:1")),
+        "the families are apart"
+    );
 }
 
 #[test]
@@ -68,41 +92,78 @@ fn requests_are_counted_together_by_what_the_key_names() {
     let get = Request::get;
     assert!(together(json!(["path"]), &get("/a?x=1"), &get("/a?x=2")));
     assert!(!together(json!(["path"]), &get("/a"), &get("/b")));
-    assert!(together(json!(["host"]), &get("http://A.example/"), &get("http://a.example:80/x")));
+    assert!(together(
+        json!(["host"]),
+        &get("http://A.example/"),
+        &get("http://a.example:80/x")
+    ));
     assert!(!together(json!(["method"]), &get("/"), &Request::post("/")));
     let key = json!([{"header": "X-Api-Key"}]);
-    assert!(together(key.clone(), &get("/"), &get("/")), "requests without it count together");
-    assert!(!together(key.clone(), &get("/"), &get("/").with_header("x-api-key", "")));
-    assert!(!together(key.clone(), &get("/").with_header("x-api-key", "a"), &get("/").with_header("x-api-key", "b")));
-    let (one, two) = (get("/").with_header("x-api-key", "ab"), get("/").with_header("x-api-key", "a"));
-    assert!(!together(key, &one, &two.with_header("x-api-key", "b")), "every value counts");
+    assert!(
+        together(key.clone(), &get("/"), &get("/")),
+        "requests without it count together"
+    );
+    assert!(!together(
+        key.clone(),
+        &get("/"),
+        &get("/").with_header("x-api-key", "")
+    ));
+    assert!(!together(
+        key.clone(),
+        &get("/").with_header("x-api-key", "a"),
+        &get("/").with_header("x-api-key", "b")
+    ));
+    let (one, two) = (
+        get("/").with_header("x-api-key", "ab"),
+        get("/").with_header("x-api-key", "a"),
+    );
+    assert!(
+        !together(key, &one, &two.with_header("x-api-key", "b")),
+        "every value counts"
+    );
     let cookie = |value: &str| get("/").with_header("cookie", format!("a=b; session={value}"));
     assert!(!together(json!([{"cookie": "session"}]), &cookie("1"), &cookie("2")));
-    assert!(together(json!([{"query": "token"}]), &get("/?token=%61"), &get("/?b=1&token=a")));
-    assert!(together(json!([]), &get("/a"), &Request::post("/b").from("203.0.113.1")), "no key: all requests");
+    assert!(together(
+        json!([{"query": "token"}]),
+        &get("/?token=%61"),
+        &get("/?b=1&token=a")
+    ));
+    assert!(
+        together(json!([]), &get("/a"), &Request::post("/b").from("203.0.113.1")),
+        "no key: all requests"
+    );
 }
 
 #[test]
 fn the_verdict_is_that_of_the_limit_nearest_to_its_end() {
     let host = Host::new();
-    let limits = limits(&host, &json!([
-        {"name": "wide", "key": [], "tokens": 10, "period-ms": 1000, "burst": 10},
-        {"name": "narrow", "key": ["path"], "tokens": 1, "period-ms": 1000, "burst": 2},
-    ]));
+    let limits = limits(
+        &host,
+        &json!([
+            {"name": "wide", "key": [], "tokens": 10, "period-ms": 1000, "burst": 10},
+            {"name": "narrow", "key": ["path"], "tokens": 1, "period-ms": 1000, "burst": 2},
+        ]),
+    );
     let verdict = limits.check(&Request::get("/a")).expect("limits apply");
     assert_eq!((verdict.rule, verdict.limit, verdict.remaining), (1, 2, 1));
     limits.check(&Request::get("/a"));
     let refused = limits.check(&Request::get("/a")).expect("limits apply");
-    assert_eq!((refused.allowed, refused.rule, refused.retry_after_ms), (false, 1, 1000));
+    assert_eq!(
+        (refused.allowed, refused.rule, refused.retry_after_ms),
+        (false, 1, 1000)
+    );
 }
 
 #[test]
 fn a_refused_request_is_not_charged_to_the_limits_after() {
     let host = Host::new();
-    let limits = limits(&host, &json!([
-        {"name": "first", "key": ["path"], "tokens": 1, "period-ms": 1000, "burst": 1},
-        {"name": "second", "key": [], "tokens": 1, "period-ms": 1000, "burst": 3},
-    ]));
+    let limits = limits(
+        &host,
+        &json!([
+            {"name": "first", "key": ["path"], "tokens": 1, "period-ms": 1000, "burst": 1},
+            {"name": "second", "key": [], "tokens": 1, "period-ms": 1000, "burst": 3},
+        ]),
+    );
     for _ in 0..5 {
         limits.check(&Request::get("/a"));
     }
@@ -119,7 +180,10 @@ fn no_limits_is_no_verdict() {
 fn what_is_wrong_with_a_configuration_is_said_with_its_place() {
     let refused = |limit: Value| {
         let config = json!({ "limits": [limit] }).to_string();
-        Host::new().configure::<RateLimits>(&config).expect_err("a bad configuration").to_string()
+        Host::new()
+            .configure::<RateLimits>(&config)
+            .expect_err("a bad configuration")
+            .to_string()
     };
     assert!(refused(limit(json!([]), 0, 1)).starts_with("/limits/0/tokens: "));
     assert!(refused(limit(json!([]), 1, 0)).starts_with("/limits/0/burst: "));

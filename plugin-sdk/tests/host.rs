@@ -1,0 +1,257 @@
+//! The test host keeps the contract's rules.
+
+use std::time::Duration;
+
+use gateway_plugin_sdk::buckets::{self, Rate};
+use gateway_plugin_sdk::config::one_or_many;
+use gateway_plugin_sdk::needs::{ConnectionNeed, RequestNeed, ResponseNeed};
+use gateway_plugin_sdk::test::{Connection, Host, Request, Response};
+use gateway_plugin_sdk::{
+    AccessControl, Answers, ConfigError, ConnectionFilter, ConnectionVerdict, Failure, Needs, Plugin, Reply,
+    RequestEdits, RequestFilter, ResponseEdits, ResponseFilter, clock, log, plugin,
+};
+use serde::Deserialize;
+
+/// A plugin with every hook but one, that does as its configuration says.
+struct Probe {
+    does: String,
+    tags: Vec<String>,
+    cookie: RequestNeed,
+    status: ResponseNeed,
+    client: ConnectionNeed,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    does: String,
+    #[serde(default, deserialize_with = "one_or_many")]
+    tags: Vec<String>,
+}
+
+impl Plugin for Probe {
+    type Config = Config;
+    const NAME: &'static str = "probe";
+    const ABOUT: &'static str = "Tries the host.";
+
+    fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
+        if config.does == "refuse" {
+            return Err(ConfigError::new("refused").at("/does"));
+        }
+        if config.does == "look at the request" {
+            log::info("before any request");
+            buckets::take(
+                "b",
+                b"",
+                Rate {
+                    tokens: 0,
+                    period_ms: 1,
+                    burst: 1,
+                },
+                1,
+            );
+        }
+        Ok(Self {
+            does: config.does,
+            tags: config.tags,
+            cookie: needs.request.cookie("a"),
+            status: needs.response.status(),
+            client: needs.connection.client_ip(),
+        })
+    }
+}
+
+impl AccessControl for Probe {
+    fn predicates(&self) -> Vec<String> {
+        self.tags.clone()
+    }
+
+    fn evaluate(&self, request: &gateway_plugin_sdk::Request<'_>) -> Answers {
+        let cookies: Vec<&[u8]> = request.all(self.cookie).collect();
+        self.tags.iter().map(|tag| cookies.contains(&tag.as_bytes())).collect()
+    }
+}
+
+impl RequestFilter for Probe {
+    fn on_request(
+        &self,
+        request: &gateway_plugin_sdk::Request<'_>,
+        edits: &mut RequestEdits,
+    ) -> Result<Option<Reply>, Failure> {
+        edits.set_header("x-a", "1")?;
+        match self.does.as_str() {
+            "fail" => Err(Failure::new("on purpose")),
+            "break the head" => edits
+                .set_header("x-b", "1\r\nx-c: 2")
+                .map(|()| None)
+                .map_err(Failure::from),
+            "frame" => edits
+                .set_header("Content-Length", "1")
+                .map(|()| None)
+                .map_err(Failure::from),
+            "see" => {
+                let head = request.head();
+                let told = format!("{} {} {:?}", head.method(), head.authority(), head.header("x-a"));
+                log::write(log::Level::Warn, &told);
+                log::info(&format!("{}\n", clock::now().as_millis()));
+                edits.set_path("/seen")?;
+                edits.set_query(Some(b"by=probe"))?;
+                Ok(None)
+            }
+            _ => Ok(Some(Reply::new(403).header("X-Why", "because").body("no"))),
+        }
+    }
+}
+
+impl ResponseFilter for Probe {
+    fn on_response(
+        &self,
+        response: &gateway_plugin_sdk::Response<'_>,
+        edits: &mut ResponseEdits,
+    ) -> Result<(), Failure> {
+        let status = response.text(self.status).unwrap_or_default();
+        edits.add_header("x-status", format!("{status} {}", response.request().method()))?;
+        Ok(edits.set_status(if self.does == "empty" { 204 } else { 418 })?)
+    }
+}
+
+impl ConnectionFilter for Probe {
+    fn on_connect(&self, connection: &gateway_plugin_sdk::Connection<'_>) -> ConnectionVerdict {
+        match connection.ip(self.client) {
+            Some(ip) if ip.is_loopback() => ConnectionVerdict::Accept,
+            Some(_) => ConnectionVerdict::Route(connection.peer().to_string()),
+            None => ConnectionVerdict::Refuse,
+        }
+    }
+}
+
+plugin!(Probe: AccessControl + RequestFilter + ResponseFilter + ConnectionFilter);
+
+fn probe(host: &Host, does: &str) -> gateway_plugin_sdk::test::Tested<Probe> {
+    host.configure(&format!(r#"{{"does": "{does}", "tags": ["1", "2", "3"]}}"#))
+        .expect("a good configuration")
+}
+
+#[test]
+fn configurations_are_read_and_refused() {
+    let host = Host::new();
+    let refused = |config: &str| {
+        host.configure::<Probe>(config)
+            .expect_err("a bad configuration")
+            .to_string()
+    };
+    assert_eq!(refused(r#"{"does": "refuse"}"#), "/does: refused");
+    assert!(refused(r#"{"dose": "x"}"#).contains("unknown field `dose`"));
+    assert!(refused(r#"{"does": "x", "tags": [1]}"#).contains("expected a string"));
+    assert!(refused(r#"{"does": "x", "tags": 1}"#).contains("expected a string"));
+    let one: gateway_plugin_sdk::test::Tested<Probe> = host.configure(r#"{"does": "x", "tags": "1"}"#).expect("one");
+    assert_eq!(
+        one.evaluate(&Request::get("/").with_header("cookie", "a=1")).yes(),
+        ["1"]
+    );
+}
+
+#[test]
+fn facts_are_what_was_declared() {
+    let probe = probe(&Host::new(), "x");
+    assert_eq!(probe.request_needs(), ["cookie:a"]);
+    let request = Request::get("/")
+        .with_header("cookie", "b=2; a=1")
+        .with_header("cookie", "a=3");
+    assert_eq!(probe.evaluate(&request).yes(), ["1", "3"]);
+    assert!(!probe.evaluate(&request).holds("2"));
+}
+
+#[test]
+fn edits_are_made_checked_and_discarded() {
+    let host = Host::new();
+    let request = Request::get("/x?y").with_header("x-a", "0");
+    let seen = probe(&host, "see").on_request(&request).expect("no failure");
+    assert_eq!(
+        (seen.request.path().as_str(), seen.request.query().as_deref()),
+        ("/seen", Some("by=probe"))
+    );
+    assert_eq!(seen.request.header("x-a"), ["1"]);
+    let told = "GET gateway.example [[48]]".to_owned();
+    assert_eq!(
+        host.log()[0],
+        (log::Level::Warn, told),
+        "the head is shown without the running call's edits"
+    );
+    assert_eq!(host.log()[1].1, "1767225600000\\n", "control characters are escaped");
+
+    assert_eq!(
+        probe(&host, "fail").on_request(&request),
+        Err(Failure::new("on purpose"))
+    );
+    let broken = probe(&host, "break the head")
+        .on_request(&request)
+        .expect_err("a bad value");
+    assert!(broken.to_string().contains("CR, LF or NUL"));
+    assert!(
+        probe(&host, "frame")
+            .on_request(&request)
+            .expect_err("not a plugin's")
+            .to_string()
+            .contains("framing")
+    );
+
+    let reply = probe(&host, "reply")
+        .on_request(&request)
+        .expect("no failure")
+        .reply
+        .expect("a reply");
+    assert_eq!((reply.status(), reply.bytes()), (403, &b"no"[..]));
+    assert_eq!(reply.headers(), [("x-why".to_owned(), b"because".to_vec())]);
+}
+
+#[test]
+fn responses_are_edited_with_the_request_in_sight() {
+    let host = Host::new();
+    let response = probe(&host, "x")
+        .on_response(&Request::post("/"), &Response::new(200))
+        .expect("no failure");
+    assert_eq!(
+        (response.status(), response.header("x-status")),
+        (418, vec!["200 POST".to_owned()])
+    );
+    assert!(
+        probe(&host, "empty")
+            .on_response(&Request::get("/"), &Response::new(200))
+            .is_err()
+    );
+}
+
+#[test]
+fn connections_are_decided_on() {
+    let probe = probe(&Host::new(), "x");
+    assert_eq!(
+        probe.on_connect(&Connection::new().from("127.0.0.1")),
+        ConnectionVerdict::Accept
+    );
+    let proxied = Connection::new().from("198.51.100.7:1").through("10.0.0.1:2");
+    assert_eq!(
+        probe.on_connect(&proxied),
+        ConnectionVerdict::Route("10.0.0.1:2".to_owned())
+    );
+}
+
+#[test]
+#[should_panic(expected = "the host traps: a rate's numbers are at least 1")]
+fn what_would_trap_panics() {
+    let _ = Host::new().configure::<Probe>(r#"{"does": "look at the request"}"#);
+}
+
+#[test]
+#[should_panic(expected = "called outside a hook")]
+fn the_host_answers_in_hooks_only() {
+    clock::now();
+}
+
+#[test]
+fn time_passes_when_the_test_says_so() {
+    let host = Host::new();
+    host.advance(Duration::from_secs(2));
+    probe(&host, "see").on_request(&Request::get("/")).expect("no failure");
+    assert_eq!(host.log()[1].1, "1767225602000\\n");
+}
