@@ -95,7 +95,8 @@ impl Proxy {
                 let config = directory.path().join("config.kdl");
                 std::fs::write(&config, text).unwrap();
                 let mut command = prefixed(prefix, &gateway.to_string_lossy());
-                command.arg("run").arg("-c").arg(config).stdout(log());
+                let events = File::create(directory.path().join("events.log")).unwrap();
+                command.arg("run").arg("-c").arg(config).stdout(log()).stderr(events);
                 Peer::start(&mut command, address)
             }
         };

@@ -149,7 +149,7 @@ fn ratio(rounds: &[Round], base: &[Round]) -> String {
         .collect();
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(0.0, f64::max);
-    format!("{:.2} ({low:.2}-{high:.2})", median(ratios))
+    format!("{:.3} ({low:.3}-{high:.3})", median(ratios))
 }
 
 fn median(values: impl IntoIterator<Item = f64>) -> f64 {
