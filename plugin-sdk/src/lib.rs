@@ -48,12 +48,16 @@
 //!
 //! The contract behind it is `wit/policy.wit`: what the phases are, what an attribute means, what the host promises.
 
+#[cfg(all(target_arch = "wasm32", feature = "allocator"))]
+mod allocator;
 pub mod buckets;
 pub mod clock;
 pub mod config;
 mod connection;
 mod edits;
 mod facts;
+#[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
+mod heap;
 mod hooks;
 pub mod log;
 pub mod needs;
