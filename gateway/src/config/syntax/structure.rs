@@ -154,8 +154,17 @@ impl Scanner<'_> {
         self.spaced = true;
     }
 
-    /// Ends the current node at a byte that the parser need not see.
+    /// Ends the current node at a byte that the parser need not see. Where that byte is the last of a line end of several
+    /// (CR LF, U+2028), the others go with it.
     fn separate_node(&mut self, at: usize) {
+        let mut first = at;
+        while first > 0 && self.clean[first] & 0xc0 == 0x80 {
+            first -= 1;
+        }
+        if self.clean[first] == b'\n' && first > 0 && self.clean[first - 1] == b'\r' {
+            first -= 1;
+        }
+        self.hide(first..at + 1);
         self.clean[at] = b';';
         // A node that is dropped takes its end with it.
         self.end_of_node();
