@@ -109,6 +109,7 @@ impl Body for RequestBody {
                 match self.allowance.checked_sub(length) {
                     Some(left) => {
                         self.allowance = left;
+                        self.client.add_forwarded(length);
                         Poll::Ready(Some(Ok(frame)))
                     }
                     None => self.fail(BodyError::TooLarge),

@@ -32,6 +32,8 @@ pub struct Client {
     pub turns: Turns,
     read: Cell<u64>,
     written: Cell<u64>,
+    /// Bytes of request bodies that went on to a server and are not counted yet.
+    forwarded: Cell<u64>,
     /// What [`Client::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
 }
@@ -48,6 +50,7 @@ impl Client {
             turns: Turns::new(timeouts),
             read: Cell::new(0),
             written: Cell::new(0),
+            forwarded: Cell::new(0),
             counted: Cell::new((0, 0)),
         })
     }
@@ -63,6 +66,16 @@ impl Client {
         let (read, written) = (self.read.get(), self.written.get());
         let (counted_read, counted_written) = self.counted.replace((read, written));
         (read - counted_read, written - counted_written)
+    }
+
+    /// Bytes of a request's body go on to a server.
+    pub fn add_forwarded(&self, bytes: u64) {
+        self.forwarded.set(self.forwarded.get() + bytes);
+    }
+
+    /// Bytes of request bodies that went on since this was last asked.
+    pub fn take_forwarded(&self) -> u64 {
+        self.forwarded.take()
     }
 
     /// Writes what the socket takes at once, for a last word to a client whose connection ends. Best effort: never waits.

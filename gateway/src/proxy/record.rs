@@ -248,6 +248,10 @@ impl Drop for Record {
         metrics.response(self.status.map(|status| status.as_u16()), total);
         let (read, written) = self.client.take_traffic();
         metrics.bytes(read, written);
+        let forwarded = self.client.take_forwarded();
+        if let Some(upstream) = &self.upstream {
+            upstream.backend.metrics.bytes(self.sent, forwarded);
+        }
         if self.frontend.config.access_log.enabled {
             self.log(total, read);
         }
