@@ -100,11 +100,16 @@ impl Server {
 
         let mut ports = Vec::new();
         ports.extend(open_ports(config, &listening));
-        ports.extend(admin.iter().flat_map(|admin| admin.addresses()).map(|address| OpenPort {
-            address: *address,
-            protocol: "stats",
-            frontend: None,
-        }));
+        ports.extend(
+            admin
+                .iter()
+                .flat_map(|admin| admin.addresses())
+                .map(|address| OpenPort {
+                    address: *address,
+                    protocol: "stats",
+                    frontend: None,
+                }),
+        );
 
         let (orders, receiver) = watch::channel(Order::Run);
         let mut parts = distribute(config, listening, workers);
@@ -318,7 +323,9 @@ fn distribute(config: &Config, listening: Vec<Vec<Listening>>, workers: usize) -
     for (frontend, binds) in listening.into_iter().enumerate() {
         let limits = Limits {
             process: process.clone(),
-            frontend: config.frontends[frontend].max_connections.map(|max| Arc::new(Semaphore::new(max))),
+            frontend: config.frontends[frontend]
+                .max_connections
+                .map(|max| Arc::new(Semaphore::new(max))),
         };
         for (bind, open) in binds.into_iter().enumerate() {
             for (worker, socket) in sockets.iter_mut().zip(open.sockets) {

@@ -53,7 +53,10 @@ impl Component {
             })?;
         check_imports(engine, &component, label, grants)?;
         let request = format!("{PACKAGE}request@");
-        let imports_request = component.component_type().imports(engine).any(|(name, _)| name.starts_with(&request));
+        let imports_request = component
+            .component_type()
+            .imports(engine)
+            .any(|(name, _)| name.starts_with(&request));
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,

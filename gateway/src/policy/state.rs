@@ -244,7 +244,10 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::disallowed_methods, reason = "time that passes without being used is the point")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "time that passes without being used is the point"
+    )]
     fn a_call_runs_out_of_cpu_time_not_of_wall_time() {
         let mut cpu = CpuLimit {
             limit: Duration::ZERO,

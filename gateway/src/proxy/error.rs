@@ -124,7 +124,10 @@ impl ProxyError {
         let mut response = Response::new(Bytes::from(text));
         *response.status_mut() = status;
         let headers: &mut HeaderMap = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Self::RateLimited { retry_after_ms } = self {
             // Whole seconds, never 0: a client that came back at once would only be refused again.

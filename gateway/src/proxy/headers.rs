@@ -56,8 +56,7 @@ pub fn to_origin_form(request: &mut http::request::Parts) -> Result<(), ProxyErr
     let Some(authority) = request.uri.authority() else {
         return Ok(());
     };
-    let host =
-        HeaderValue::try_from(authority.as_str()).map_err(|_| ProxyError::BadRequest("bad-authority"))?;
+    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| ProxyError::BadRequest("bad-authority"))?;
     request.headers.insert(header::HOST, host);
     let path = request
         .uri
@@ -74,8 +73,9 @@ pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for
 /// A host with an optional port holds no white space, no control characters and none of the characters that would start
 /// another part of a URI (RFC 3986, section 3.2). An empty one is allowed (RFC 9110, section 7.2).
 fn is_authority(host: &[u8]) -> bool {
-    host.iter()
-        .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',' | b'"' | b'<' | b'>'))
+    host.iter().all(|byte| {
+        byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',' | b'"' | b'<' | b'>')
+    })
 }
 
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -128,7 +128,10 @@ mod tests {
         let none = parts(http::Request::get("/"));
         assert!(matches!(check_request(&none), Err(ProxyError::BadRequest("no-host"))));
         let two = parts(http::Request::get("/").header("host", "a").header("host", "b"));
-        assert!(matches!(check_request(&two), Err(ProxyError::BadRequest("several-hosts"))));
+        assert!(matches!(
+            check_request(&two),
+            Err(ProxyError::BadRequest("several-hosts"))
+        ));
         let bad = parts(http::Request::get("/").header("host", "a/b"));
         assert!(matches!(check_request(&bad), Err(ProxyError::BadRequest("bad-host"))));
         let good = parts(http::Request::get("/").header("host", "[::1]:80"));

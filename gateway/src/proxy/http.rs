@@ -63,7 +63,10 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
     let service = service_fn(|request| request::serve(local.clone(), frontend.clone(), client.clone(), request));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
     let mut drained = pin!(local.drained());
-    let mut draining = drained.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())).is_ready();
+    let mut draining = drained
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
+        .is_ready();
     let mut watches_drain = false;
 
     let turns = &client.turns;
@@ -77,13 +80,17 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || local.is_draining()) && matches!(turns.phase(), Phase::Exchange | Phase::Response | Phase::Idle(_)) {
+        if (draining || local.is_draining())
+            && matches!(turns.phase(), Phase::Exchange | Phase::Response | Phase::Idle(_))
+        {
             connection.as_mut().graceful_shutdown();
         }
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(match result {
-                    Err(error) if matches!(turns.phase(), Phase::Head(_)) => Refusal::of(&error).map_or(End::Done, End::BadHead),
+                    Err(error) if matches!(turns.phase(), Phase::Head(_)) => {
+                        Refusal::of(&error).map_or(End::Done, End::BadHead)
+                    }
                     _ => End::Done,
                 });
             }

@@ -96,7 +96,11 @@ pub fn connection_filters(
     facts: &Arc<ConnectionFacts>,
 ) -> Result<ConnectionAnswer, ProxyError> {
     let mut answer = ConnectionAnswer::Continue;
-    for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().connection_filter) {
+    for attachment in frontend
+        .plugins
+        .iter()
+        .filter(|plugin| plugin.hooks().connection_filter)
+    {
         match local.instances().on_connect(attachment, facts) {
             Ok(ConnectionVerdict::Accept) => {}
             Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
@@ -146,7 +150,11 @@ pub fn response_filters(
     backend: BackendId,
     exchange: &mut Box<Exchange>,
 ) -> Result<(), ProxyError> {
-    let plugins = frontend.plugins.iter().rev().filter(|plugin| plugin.hooks().response_filter);
+    let plugins = frontend
+        .plugins
+        .iter()
+        .rev()
+        .filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
         if let Err(failure) = local.instances().on_response(attachment, exchange) {

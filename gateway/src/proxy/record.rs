@@ -47,7 +47,12 @@ struct Upstream {
 
 impl Record {
     /// Begins the record of a request whose head has come.
-    pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Incoming>) -> Self {
+    pub fn begin(
+        local: &Rc<Local>,
+        frontend: &Arc<Frontend>,
+        client: &Rc<Client>,
+        request: &Request<Incoming>,
+    ) -> Self {
         let started = client.turns.begin_exchange();
         Self {
             local: local.clone(),

@@ -46,8 +46,13 @@ pub async fn serve(
             record.failed(&error);
             let mut response = error.response();
             // The rest of a request that was refused in its middle is not worth reading.
-            if matches!(error, ProxyError::ClientTimeout | ProxyError::BadBody | ProxyError::BodyTooLarge) {
-                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            if matches!(
+                error,
+                ProxyError::ClientTimeout | ProxyError::BadBody | ProxyError::BodyTooLarge
+            ) {
+                response
+                    .headers_mut()
+                    .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
             }
             response.map(|bytes: Bytes| ResponseBody::full(bytes, record))
         }
@@ -84,7 +89,12 @@ async fn exchange(
     if let Answer::Reply(reply) = policy::limits(local, frontend, &mut exchange)? {
         return Ok(Served::Here(reply));
     }
-    if let Some(rule) = frontend.config.denies.iter().position(|deny| deny.when.as_ref().is_none_or(|when| answers.hold(when))) {
+    if let Some(rule) = frontend
+        .config
+        .denies
+        .iter()
+        .position(|deny| deny.when.as_ref().is_none_or(|when| answers.hold(when)))
+    {
         let status = frontend.config.denies[rule].status;
         return Err(ProxyError::Denied { status, rule });
     }
@@ -97,14 +107,19 @@ async fn exchange(
         return Ok(Served::Here(reply));
     }
     if frontend.config.forwarded_for {
-        exchange.request.headers.append(headers::X_FORWARDED_FOR, client.forwarded_for.clone());
+        exchange
+            .request
+            .headers
+            .append(headers::X_FORWARDED_FOR, client.forwarded_for.clone());
     }
 
     // server
     let filters = policy::response_filters_of(frontend, backend_id);
     let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
     if backend.server_close {
-        outgoing.headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        outgoing
+            .headers
+            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
     headers::strip_hop_by_hop(response.headers_mut());
@@ -150,7 +165,9 @@ fn sanitize(
 
 fn target_length(uri: &http::Uri) -> usize {
     let path = uri.path_and_query().map_or(0, |target| target.as_str().len());
-    path + uri.authority().map_or(0, |authority| authority.as_str().len() + "http://".len())
+    path + uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len() + "http://".len())
 }
 
 /// The head that goes to the server. The header fields are moved there, unless a response filter may yet ask for them.

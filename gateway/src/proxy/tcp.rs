@@ -75,9 +75,7 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
         ConnectionAnswer::Refuse => return Err("refused-by-plugin"),
         ConnectionAnswer::Route(backend) => Some(backend),
     };
-    let backend = routed
-        .or_else(|| frontend.route(&answers))
-        .ok_or("no-route")?;
+    let backend = routed.or_else(|| frontend.route(&answers)).ok_or("no-route")?;
     Ok(local.snapshot.backends[backend.0].clone())
 }
 

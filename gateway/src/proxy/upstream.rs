@@ -40,7 +40,9 @@ impl Lease {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let read = |incoming: &mut Incoming, cx: &mut Context<'_>| {
-            Pin::new(incoming).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
+            Pin::new(incoming)
+                .poll_frame(cx)
+                .map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
         };
         if let Poll::Ready(frame) = read(incoming, cx) {
             return Poll::Ready(frame);
