@@ -180,7 +180,10 @@ mod tests {
             let text = parts.concat();
             // Types are refused on purpose.
             if !text.contains('(') && KdlDocument::parse_v2(&text).is_ok() {
-                prop_assert_eq!(messages(&text), Vec::<String>::new(), "{:?}", text);
+                // It reads `#"""a"#` as a raw string that begins with quotes, where the specification has a faulty long one.
+                let refused = |message: &String| !message.starts_with("`\"\"\"` is followed by a new line");
+                let refused: Vec<String> = messages(&text).into_iter().filter(refused).collect();
+                prop_assert_eq!(refused, Vec::<String>::new(), "{:?}", text);
             }
         }
     }

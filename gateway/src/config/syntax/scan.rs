@@ -95,9 +95,10 @@ impl Scanner<'_> {
             _ if words::is_newline(c) => {
                 let length = if rest.starts_with("\r\n") { 2 } else { c.len_utf8() };
                 self.at += length;
-                // A `/-` reaches over line ends to its victim.
-                if self.drop.is_none() {
-                    self.end_of_node();
+                match self.drop {
+                    // It reaches over line ends to its victim; for the parser there is none.
+                    Some(_) => self.hide(start..start + length),
+                    None => self.end_of_node(),
                 }
                 self.spaced = true;
             }
@@ -163,35 +164,46 @@ impl Scanner<'_> {
     }
 
     fn comment(&mut self, start: usize) -> bool {
-        let bytes = self.text.as_bytes();
-        let (mut depth, mut at) = (1, start + 2);
-        while depth > 0 {
-            match bytes.get(at..at + 2) {
-                Some(b"/*") => (depth, at) = (depth + 1, at + 2),
-                Some(b"*/") => (depth, at) = (depth - 1, at + 2),
-                Some(_) => at += 1,
-                None => {
-                    self.fault(
-                        start..start + 2,
-                        "this comment is never closed",
-                        "opened here",
-                        "write `*/` where it ends",
-                    );
-                    return false;
-                }
-            }
-        }
-        self.hide(start..at);
-        self.at = at;
+        let Some(end) = self.comment_end(start) else {
+            self.fault(
+                start..start + 2,
+                "this comment is never closed",
+                "opened here",
+                "write `*/` where it ends",
+            );
+            return false;
+        };
+        self.hide(start..end);
+        self.at = end;
         self.spaced = true;
         true
     }
 
+    fn comment_end(&self, start: usize) -> Option<usize> {
+        let bytes = self.text.as_bytes();
+        let (mut depth, mut at) = (1, start + 2);
+        while depth > 0 {
+            (depth, at) = match bytes.get(at..at + 2)? {
+                b"/*" => (depth + 1, at + 2),
+                b"*/" => (depth - 1, at + 2),
+                _ => (depth, at + 1),
+            };
+        }
+        Some(at)
+    }
+
     /// `\` at the end of a line: the node goes on in the next.
     fn continuation(&mut self, start: usize) {
-        let rest = &self.text[start + 1..];
-        let blank = rest.len() - rest.trim_start_matches(words::is_space).len();
-        let after = &rest[blank..];
+        let mut end = start + 1;
+        // Spaces and comments may stand behind it.
+        let after = loop {
+            let rest = self.text[end..].trim_start_matches(words::is_space);
+            end = self.text.len() - rest.len();
+            match rest.starts_with("/*").then(|| self.comment_end(end)).flatten() {
+                Some(behind) => end = behind,
+                None => break rest,
+            }
+        };
         let line_ends = after.is_empty() || after.starts_with(words::is_newline) || after.starts_with("//");
         self.spaced = true;
         if !line_ends {
@@ -202,7 +214,7 @@ impl Scanner<'_> {
             return;
         }
         let comment = after.find(words::is_newline).unwrap_or(after.len());
-        let newline = start + 1 + blank + comment;
+        let newline = end + comment;
         self.hide(start + 1..newline);
         let length = match self.text[newline..].chars().next() {
             Some('\r') if self.text[newline..].starts_with("\r\n") => 2,

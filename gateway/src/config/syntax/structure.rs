@@ -52,6 +52,10 @@ impl Scanner<'_> {
             }
             _ if self.spaced => {
                 self.end_of_entry();
+                // What came before is no key: nothing may stand between a key and its `=`.
+                if let State::Node { key } = &mut self.state {
+                    *key = false;
+                }
                 self.drop = Some(start);
                 return;
             }
@@ -235,7 +239,9 @@ impl Scanner<'_> {
                     "comes behind the block",
                     help,
                 );
-                // There was white space, if only that of a `/-`, so the byte before is a blank one.
+                // There was white space, if only that of a `/-`; its last character may have several bytes.
+                let blank = self.text[..place.start].chars().next_back().map_or(1, char::len_utf8);
+                self.hide(place.start - blank..place.start);
                 self.at = place.start;
                 self.separate_node(place.start - 1);
                 self.at = place.end;
