@@ -41,7 +41,9 @@ impl Request {
     /// A request for a URL (`http://shop.example/cart?x=1`) or for a path of `gateway.example`. An `https` URL makes its
     /// connection speak TLS 1.3 and name the host as SNI.
     pub fn new(method: &str, url: &str) -> Self {
-        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        // A path may have `://` in it too.
+        let absolute = url.split_once("://").filter(|(scheme, _)| !scheme.contains('/'));
+        let (scheme, rest) = absolute.unwrap_or(("http", url));
         let split = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = match rest.split_at(split) {
             ("", target) => (DEFAULT_AUTHORITY, target),
