@@ -159,7 +159,10 @@ impl Frontend {
     /// Where a request or connection goes: the first rule that holds, else the default.
     pub fn route(&self, answers: &AclAnswers) -> Option<BackendId> {
         let routes = &self.config.routes;
-        let routed = routes.iter().find(|route| answers.hold(&route.when)).map(|route| route.backend);
+        let routed = routes
+            .iter()
+            .find(|route| answers.hold(&route.when))
+            .map(|route| route.backend);
         routed.or(self.config.default_backend)
     }
 
@@ -249,7 +252,8 @@ impl Builder<'_> {
             origin: plugin.origin.clone(),
             reason,
         };
-        let wasm = std::fs::read(&plugin.path).map_err(|error| file_error(format!("{}: {error}", plugin.path.display())))?;
+        let wasm =
+            std::fs::read(&plugin.path).map_err(|error| file_error(format!("{}: {error}", plugin.path.display())))?;
         if let Some(expected) = plugin.sha256 {
             let found = sha256(&wasm);
             if found != expected {
@@ -276,10 +280,12 @@ impl Builder<'_> {
             .iter()
             .map(|bind| match &bind.tls {
                 None => Ok(None),
-                Some(tls) => server_config(tls, frontend.mode).map(Some).map_err(|source| BuildError::Tls {
-                    frontend: frontend.name.clone(),
-                    source,
-                }),
+                Some(tls) => server_config(tls, frontend.mode)
+                    .map(Some)
+                    .map_err(|source| BuildError::Tls {
+                        frontend: frontend.name.clone(),
+                        source,
+                    }),
             })
             .collect::<Result<_, _>>()?;
         let plugins = frontend
@@ -321,7 +327,9 @@ impl Builder<'_> {
             calls.push(AclCall { attachment, answers });
         }
         for (i, acl) in frontend.acls.iter().enumerate() {
-            let AclTest::Plugin { plugin, predicate } = &acl.test else { continue };
+            let AclTest::Plugin { plugin, predicate } = &acl.test else {
+                continue;
+            };
             let attachment = self.attach_plugin(*plugin)?;
             let names = attachment.predicates();
             let bit = match predicate {
@@ -350,11 +358,16 @@ impl Builder<'_> {
             return Ok(None);
         }
         let config = LimitConfig {
-            limits: frontend.limits.iter().map(|id| &self.config.rate_limits[id.0]).collect(),
+            limits: frontend
+                .limits
+                .iter()
+                .map(|id| &self.config.rate_limits[id.0])
+                .collect(),
         };
         let component = compile_once(&mut self.first_party.rate_limit, self.policy, &first_party::RATE_LIMIT)?;
         // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
-        self.attach_own(&component, "rate-limit", "", serde_json::to_string(&config)?).map(Some)
+        self.attach_own(&component, "rate-limit", "", serde_json::to_string(&config)?)
+            .map(Some)
     }
 
     fn rewrites(&mut self, frontend: &config::Frontend) -> Result<Vec<Option<Rewrites>>, BuildError> {
@@ -372,10 +385,17 @@ impl Builder<'_> {
                 rewrites.push(None);
                 continue;
             }
-            let component =
-                compile_once(&mut self.first_party.header_rewrite, self.policy, first_party::header_rewrite(self.config))?;
-            let attachment =
-                self.attach_own(&component, "header-rewrite", &frontend.name, serde_json::to_string(&config)?)?;
+            let component = compile_once(
+                &mut self.first_party.header_rewrite,
+                self.policy,
+                first_party::header_rewrite(self.config),
+            )?;
+            let attachment = self.attach_own(
+                &component,
+                "header-rewrite",
+                &frontend.name,
+                serde_json::to_string(&config)?,
+            )?;
             rewrites.push(Some(Rewrites {
                 attachment,
                 request,

@@ -94,7 +94,11 @@ fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
             .iter()
             .find(|frontend| port.frontend.as_deref() == Some(&*frontend.name) && frontend.mode == Mode::Http);
         lines.push(format!("curl http://{}/", port.address));
-        for prefix in frontend.into_iter().flat_map(|frontend| path_prefixes(&frontend.acls)).take(1) {
+        for prefix in frontend
+            .into_iter()
+            .flat_map(|frontend| path_prefixes(&frontend.acls))
+            .take(1)
+        {
             lines.push(format!("curl -i http://{}{prefix}", port.address));
         }
     }
