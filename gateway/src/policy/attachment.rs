@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::bindings::exports::gateway::policy::lifecycle;
 use super::component::Component;
-use super::failure::{Failure, FailureKind, PolicyError};
+use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::needs::{Attribute, NeedPhase, Needs};
@@ -82,7 +82,7 @@ impl Attachment {
         let label = spec.label.to_string();
         let failed = |failure: Failure| PolicyError::Failed {
             label: label.clone(),
-            failure,
+            failure: failure.in_one_line(),
         };
         let limits = PluginLimits {
             memory: spec.limits.memory.min(host.settings().memory),
@@ -171,6 +171,14 @@ impl Attachment {
     #[must_use]
     pub const fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+
+    /// Logs that the component named something that is not there, as often as its failures are logged.
+    pub fn warn_of(&self, named: &str, problem: &'static str) {
+        if let Some(dropped) = self.identity.failures.take() {
+            let named = short_name(named);
+            tracing::warn!(plugin = self.label(), %named, dropped, "{problem}");
+        }
     }
 
     /// Its counters.
@@ -314,19 +322,6 @@ fn check_predicates(hook: bool, names: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-/// A guest's text in an error message: bounded, without control characters.
-fn one_line(text: &str) -> String {
-    let mut line = String::new();
-    for c in text.chars().take(MAX_MESSAGE) {
-        if c.is_control() {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
-        }
-    }
-    line
-}
-
 fn add(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
@@ -336,6 +331,3 @@ const MAX_PREDICATES: usize = 64;
 
 /// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
 const MAX_NEEDS: usize = 256;
-
-/// Characters of a component's error message that are shown.
-const MAX_MESSAGE: usize = 2000;

@@ -6,8 +6,14 @@
 //!
 //! Buckets are found by a keyed 128-bit hash of namespace, bucket and key, so that nobody can aim at another's bucket.
 //! The table is split into shards, each behind a lock that is held for some tens of nanoseconds, never over a call. A
-//! shard that is full gives the place of the fullest of a handful of its buckets to a new one: a bucket that limits
-//! somebody goes last.
+//! shard that is full gives the place of one of a random handful of its buckets to a new one. First goes one that is full
+//! again, for it says nothing that a new one would not; then one of a namespace that has more than its share of the
+//! shard; then one that has a token left; and last the one that would refuse for the shortest time.
+//!
+//! What that does not give: a bucket that still has a token may be forgotten under a flood, so a client that can bring in
+//! new keys at will may get more than its burst. Nor, when as many buckets of one namespace refuse as the table holds, is
+//! there a good one to forget. And with very many namespaces a handful may miss those that have too much. The remedy is a
+//! bigger table.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState};
@@ -74,22 +80,33 @@ impl Buckets {
     /// Takes tokens from a bucket; one not seen before is full.
     pub(crate) fn take(&self, namespace: &Namespace, bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
         let now = u128::from(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)) << FRACTION;
-        self.take_at(now, namespace.key(bucket, key), rate, tokens)
+        self.take_in(now, namespace.id(), namespace.key(bucket, key), rate, tokens)
     }
 
-    fn take_at(&self, now: u128, key: u128, rate: Rate, tokens: u32) -> Taken {
+    fn take_in(&self, now: u128, namespace: u32, key: u128, rate: Rate, tokens: u32) -> Taken {
         let shard = usize::try_from(key >> 64 & (SHARDS as u128 - 1)).unwrap_or(0);
         let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
         let place = shard.find(key);
         let full_at = place.map_or(0, |place| shard.buckets[place].full_at);
-        let (taken, next) = rate.take(now, full_at, tokens);
+        let (taken, full_at, limits_until) = rate.take(now, full_at, tokens);
+        let bucket = Bucket {
+            key,
+            full_at,
+            limits_until: nanoseconds(limits_until),
+            namespace,
+        };
         match place {
-            Some(place) => shard.buckets[place].full_at = next,
+            Some(place) => shard.buckets[place] = bucket,
             // Nothing was taken: it is as full as one that is not there.
-            None if next <= now => {}
-            None => shard.insert(Bucket { key, full_at: next }, self.capacity),
+            None if full_at <= now => {}
+            None => shard.insert(bucket, now, self.capacity),
         }
         taken
+    }
+
+    #[cfg(test)]
+    fn take_at(&self, now: u128, key: u128, rate: Rate, tokens: u32) -> Taken {
+        self.take_in(now, 0, key, rate, tokens)
     }
 
     #[cfg(test)]
@@ -102,6 +119,11 @@ impl Buckets {
 }
 
 impl Namespace {
+    /// Tells namespaces apart when places are shared out. Two with the same share one share.
+    fn id(&self) -> u32 {
+        u32::try_from(self.0[0].finish() & u64::from(u32::MAX)).unwrap_or(0)
+    }
+
     fn key(&self, bucket: &str, key: &[u8]) -> u128 {
         let [high, low] = self.0.each_ref().map(|hasher| {
             let mut hasher = hasher.clone();
@@ -115,8 +137,9 @@ impl Namespace {
 }
 
 impl Rate {
-    /// What taking tokens at `now` from a bucket that will be full at `full_at` gives, and when it will be full then.
-    fn take(self, now: u128, full_at: u128, tokens: u32) -> (Taken, u128) {
+    /// What taking tokens at `now` from a bucket that will be full at `full_at` gives, when it will be full then, and
+    /// until when it will have no token.
+    fn take(self, now: u128, full_at: u128, tokens: u32) -> (Taken, u128, u128) {
         let period = (u128::from(self.period_ms) * 1_000_000) << FRACTION;
         let per_token = (period / u128::from(self.tokens.max(1))).max(1);
         let size = per_token.saturating_mul(u128::from(self.burst));
@@ -136,14 +159,20 @@ impl Rate {
             remaining: u64::try_from(remaining).unwrap_or(u64::MAX),
             retry_after_ms,
         };
-        (taken, full_at)
+        (taken, full_at, full_at.saturating_add(per_token).saturating_sub(size))
     }
+}
+
+fn nanoseconds(time: u128) -> u64 {
+    u64::try_from(time >> FRACTION).unwrap_or(u64::MAX)
 }
 
 #[derive(Default)]
 struct Shard {
     places: HashMap<u128, u32, BuildHasherDefault<Prehashed>>,
     buckets: Vec<Bucket>,
+    /// How many each namespace has here; none that has none. As many entries as the operator has limiters.
+    owners: Vec<(u32, usize)>,
     random: u64,
 }
 
@@ -151,6 +180,9 @@ struct Shard {
 struct Bucket {
     key: u128,
     full_at: u128,
+    /// In nanoseconds: only good to choose by.
+    limits_until: u64,
+    namespace: u32,
 }
 
 impl Shard {
@@ -158,22 +190,56 @@ impl Shard {
         self.places.get(&key).map(|&place| place as usize)
     }
 
-    fn insert(&mut self, bucket: Bucket, capacity: usize) {
+    fn insert(&mut self, bucket: Bucket, now: u128, capacity: usize) {
+        self.count_one_more(bucket.namespace);
         let place = if self.buckets.len() < capacity {
             self.buckets.push(bucket);
             self.buckets.len() - 1
         } else {
-            let place = self.fullest_of_a_handful();
+            let place = self.least_of_a_handful(now, capacity);
             let old = std::mem::replace(&mut self.buckets[place], bucket);
             self.places.remove(&old.key);
+            self.count_one_less(old.namespace);
             place
         };
         self.places.insert(bucket.key, u32::try_from(place).unwrap_or(u32::MAX));
     }
 
-    fn fullest_of_a_handful(&mut self) -> usize {
-        let mut best = 0;
-        for i in 0..HANDFUL {
+    fn count_one_more(&mut self, namespace: u32) {
+        match self.owners.iter_mut().find(|(owner, _)| *owner == namespace) {
+            Some((_, count)) => *count += 1,
+            None => self.owners.push((namespace, 1)),
+        }
+    }
+
+    fn count_one_less(&mut self, namespace: u32) {
+        if let Some(at) = self.owners.iter().position(|(owner, _)| *owner == namespace) {
+            self.owners[at].1 -= 1;
+            if self.owners[at].1 == 0 {
+                self.owners.swap_remove(at);
+            }
+        }
+    }
+
+    /// How much would be lost with a bucket; the least goes first.
+    fn worth(&self, bucket: &Bucket, now: u128, share: usize) -> (bool, bool, bool, u128) {
+        let full = bucket.full_at <= now;
+        let count = self.owners.iter().find(|(owner, _)| *owner == bucket.namespace);
+        let within_share = count.is_none_or(|(_, count)| *count <= share);
+        let limits = bucket.limits_until > nanoseconds(now);
+        let until = if limits {
+            u128::from(bucket.limits_until)
+        } else {
+            bucket.full_at
+        };
+        (!full, within_share, limits, until)
+    }
+
+    fn least_of_a_handful(&mut self, now: u128, capacity: usize) -> usize {
+        // The new one is counted already, so somebody has more than this.
+        let share = capacity / self.owners.len().max(1);
+        let (mut best, mut least) = (0, None);
+        for _ in 0..HANDFUL {
             // SplitMix64: good enough to pick with, and nobody gains by guessing it.
             self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mut z = self.random;
@@ -181,8 +247,9 @@ impl Shard {
             z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
             z ^= z >> 31;
             let place = usize::try_from(z % self.buckets.len() as u64).unwrap_or(0);
-            if i == 0 || self.buckets[place].full_at < self.buckets[best].full_at {
-                best = place;
+            let worth = self.worth(&self.buckets[place], now, share);
+            if least.is_none_or(|least| worth < least) {
+                (best, least) = (place, Some(worth));
             }
         }
         best
@@ -297,6 +364,57 @@ mod tests {
     }
 
     #[test]
+    fn a_strict_fast_limit_outlives_a_flood_of_slow_ones() {
+        let table = Buckets::new(SHARDS * 64);
+        // Exhausted, and full again long before any bucket of the flood.
+        let strict = rate(1, 60_000, 1);
+        assert!(table.take_at(0, 1, strict, 1).allowed);
+        for i in 2..20_000_u128 {
+            table.take_at(i, i, rate(1, 3_600_000, 5), 1);
+        }
+        assert!(table.len() <= SHARDS * 64);
+        assert!(!table.take_at(59_999 * MS, 1, strict, 1).allowed);
+        assert!(table.take_at(60_000 * MS, 1, strict, 1).allowed);
+    }
+
+    #[test]
+    fn what_is_full_again_goes_before_what_is_not() {
+        let table = Buckets::new(SHARDS * 64);
+        let slow = rate(1, 3_600_000, 5);
+        assert!(table.take_at(0, 1, slow, 4).allowed);
+        for i in 2..20_000_u128 {
+            table.take_at(i * MS, i, rate(1000, 1, 1), 1);
+        }
+        assert_eq!(table.take_at(20_000 * MS, 1, slow, 0).remaining, 1);
+    }
+
+    #[test]
+    fn a_namespace_that_floods_the_table_pays_for_it_itself() {
+        let table = Buckets::new(SHARDS * 64);
+        let (quiet, flood) = (1, 2);
+        // A token left, so nothing but the share protects it; those of the flood all refuse.
+        let mild = rate(1, 60_000, 2);
+        assert!(table.take_in(0, quiet, 1, mild, 1).allowed);
+        for i in 2..5_000_u128 {
+            assert!(table.take_in(i, flood, i, rate(1, 3_600_000, 1), 1).allowed);
+        }
+        assert_eq!(table.take_in(5_000, quiet, 1, mild, 0).remaining, 1);
+        // And there is room for more of the quiet one's, up to its share.
+        for i in 10_000..10_020_u128 {
+            assert!(table.take_in(i, quiet, i, mild, 1).allowed);
+        }
+        for i in 20_000..25_000_u128 {
+            table.take_in(i, flood, i, rate(1, 3_600_000, 1), 1);
+        }
+        let kept = (10_000..10_020_u128)
+            .filter(|i| table.take_in(30_000, quiet, *i, mild, 0).remaining == 1)
+            .count();
+        assert!(kept >= 18, "{kept}");
+        let shard = table.shards[0].lock().unwrap();
+        assert_eq!(shard.owners.iter().map(|(_, count)| count).sum::<usize>(), 64);
+    }
+
+    #[test]
     fn workers_count_together() {
         let table = Buckets::new(100);
         let allowed = AtomicU64::new(0);
@@ -340,7 +458,7 @@ mod tests {
             let rate = rate(tokens, period_ms, burst);
             let mut full_at = 0;
             for _ in 0..100 {
-                let (taken, next) = rate.take(0, full_at, n);
+                let (taken, next, _) = rate.take(0, full_at, n);
                 full_at = next;
                 if !taken.allowed && taken.retry_after_ms != u64::MAX {
                     let then = u128::from(taken.retry_after_ms) * MS;
@@ -352,13 +470,23 @@ mod tests {
         }
 
         #[test]
+        fn it_limits_until_a_token_is_there(
+            tokens in 1_u64..5000, period_ms in 1_u64..100_000, burst in 1_u64..50, n in 1_u32..50,
+        ) {
+            let rate = rate(tokens, period_ms, burst);
+            let (_, full_at, limits_until) = rate.take(0, 0, n);
+            prop_assert!(rate.take(limits_until, full_at, 1).0.allowed);
+            prop_assert!(limits_until == 0 || !rate.take(limits_until - 1, full_at, 1).0.allowed);
+        }
+
+        #[test]
         fn no_numbers_overflow(
             tokens in 1_u64.., period_ms in 1_u64.., burst in 1_u64.., n: u32, now: u64, full_at: u128,
         ) {
             let rate = Rate { tokens, period_ms, burst };
             let now = u128::from(now) << FRACTION;
-            let (_, next) = rate.take(now, full_at, n);
-            prop_assert!(next >= now);
+            let (_, next, limits_until) = rate.take(now, full_at, n);
+            prop_assert!(next >= now && limits_until <= next);
         }
     }
 }

@@ -122,6 +122,15 @@ pub struct Failure {
     pub message: String,
 }
 
+impl Failure {
+    /// With its message as it may be logged and shown.
+    #[must_use]
+    pub(super) fn in_one_line(mut self) -> Self {
+        self.message = one_line(&self.message);
+        self
+    }
+}
+
 /// The kinds of failures; labels of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
@@ -177,5 +186,50 @@ impl FailureKind {
 impl fmt::Display for FailureKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.label())
+    }
+}
+
+/// A guest's text in a message: bounded, without a way to forge another line or to move a terminal's cursor.
+pub(super) fn one_line(text: &str) -> String {
+    escaped(text.chars(), MAX_MESSAGE)
+}
+
+/// A guest's name for something in a message, as [`one_line`].
+pub(super) fn short_name(text: &str) -> String {
+    escaped(text.chars().take(MAX_NAME), MAX_MESSAGE)
+}
+
+fn escaped(text: impl Iterator<Item = char>, max: usize) -> String {
+    let mut line = String::new();
+    for c in text {
+        if line.len() >= max {
+            break;
+        }
+        if c.is_control() {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+/// Bytes of a component's message that are shown; an escaped character may stand out over it.
+const MAX_MESSAGE: usize = 1024;
+
+/// Characters of a component's name for something that are shown.
+const MAX_NAME: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guests_text_is_one_short_line() {
+        assert_eq!(one_line("a\nb\r\x1b[2J\u{85}\u{e4}"), "a\\nb\\r\\u{1b}[2J\\u{85}\u{e4}");
+        assert_eq!(one_line(&"x".repeat(5000)).len(), MAX_MESSAGE);
+        assert!(one_line(&"\0".repeat(5000)).len() < MAX_MESSAGE + 10);
+        assert_eq!(short_name(&"\u{e4}".repeat(500)), "\u{e4}".repeat(MAX_NAME));
+        assert_eq!(short_name(&"\n".repeat(500)).len(), 2 * MAX_NAME);
     }
 }

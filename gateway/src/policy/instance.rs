@@ -57,7 +57,7 @@ impl Instance {
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(0);
         store.epoch_deadline_callback(|mut store| Ok(store.data_mut().cpu.at_deadline()));
-        store.data_mut().cpu.start(setup_cpu(limits));
+        store.data_mut().begin(Phase::Setup, setup_cpu(limits));
         store.set_epoch_deadline(1);
         activity.begin();
         let made = component.pre.instantiate(&mut store);
@@ -172,8 +172,7 @@ fn setup_call<R>(
     activity: &mut Activity,
     call: impl FnOnce(&mut Store<State>) -> wasmtime::Result<R>,
 ) -> wasmtime::Result<R> {
-    store.data_mut().phase = Phase::Setup;
-    store.data_mut().cpu.start(setup_cpu(limits));
+    store.data_mut().begin(Phase::Setup, setup_cpu(limits));
     store.set_epoch_deadline(1);
     activity.begin();
     let answer = call(store);

@@ -21,8 +21,9 @@ use super::ticker::Activity;
 /// attachment's limits.
 ///
 /// After any failure the instance is gone with its store, and the next call makes another; no other instance is touched.
-/// Setting instances up again and again may take a tenth of a worker's time: beyond that, calls fail at once until there
-/// is time again. (Quarantine with a half-open probe would fit in here.)
+/// Set-ups that fail may take a tenth of a worker's time: beyond that, calls fail at once until there is time again.
+/// Set-ups that succeed are never waited for: whoever makes a component trap would make everybody else wait. (Quarantine
+/// with a half-open probe would fit in here.)
 pub struct Instances {
     host: Arc<Host>,
     slots: Vec<Option<Slot>>,
@@ -36,7 +37,7 @@ struct Slot {
     attachment: Weak<Attachment>,
     stats: Arc<WorkerStats>,
     instance: Option<Instance>,
-    /// When the time that setting up took will have been paid back.
+    /// When the time that failed set-ups took will have been paid back.
     paid_back: Option<Instant>,
 }
 
@@ -259,8 +260,7 @@ impl Instances {
         }
         let Instance { store, guests } = instance;
         let state = store.data_mut();
-        state.phase = hook.phase;
-        state.cpu.start(attachment.limits.cpu);
+        state.begin(hook.phase, attachment.limits.cpu);
         subject.swap(state);
         store.set_epoch_deadline(1);
         activity.begin();
@@ -327,14 +327,16 @@ impl Instances {
         let Some(slot) = &mut self.slots[index] else {
             return Ok(());
         };
-        slot.paid_back = Some(debt.unwrap_or(start).max(start) + took * SET_UP_SHARE);
         match made {
             Ok(instance) => {
                 slot.stats.count_instantiation();
                 slot.instance = Some(instance);
                 Ok(())
             }
-            Err(failure) => Err(report(attachment, &slot.stats, failure)),
+            Err(failure) => {
+                slot.paid_back = Some(debt.unwrap_or(start).max(start) + took * SET_UP_SHARE);
+                Err(report(attachment, &slot.stats, failure))
+            }
         }
     }
 
@@ -485,9 +487,10 @@ fn with_facts<R>(facts: &Facts, call: impl FnOnce(&[Fact<'_>]) -> R) -> R {
     call(&few[..facts.len()])
 }
 
-/// Counts and logs a failure.
+/// Counts and logs a failure, whose message may be the guest's.
 #[cold]
 fn report(attachment: &Attachment, stats: &WorkerStats, failure: Failure) -> Failure {
+    let failure = failure.in_one_line();
     stats.count_failure(failure.kind);
     if let Some(dropped) = attachment.identity.failures.take() {
         let plugin = attachment.label();
@@ -514,11 +517,11 @@ fn unlike_the_first(message: String) -> Failure {
 /// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
 const MAX_FACT_BYTES: usize = 1024 * 1024;
 
-/// How much longer than it took a set-up is waited for: set-ups take at most a tenth of a worker's time.
+/// How much longer than it took a failed set-up is waited for: such set-ups take at most a tenth of a worker's time.
 const SET_UP_SHARE: u32 = 10;
 
-/// How far a worker may be behind with that: some hundred quick set-ups at once, so that a component that fails now and
-/// then is there again at once.
+/// How far a worker may be behind with that: some hundred quick set-ups at once, so that a component whose set-up fails
+/// now and then is there again at once.
 const SET_UP_CREDIT: Duration = Duration::from_millis(100);
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub(crate) struct LogBudget {
 #[derive(Debug)]
 pub(crate) struct Bounds {
     memory: usize,
-    /// The guest wanted more memory than it may have.
+    /// The guest wanted more memory than it may have, in the running call.
     pub(crate) refused: bool,
 }
 
@@ -108,9 +108,18 @@ impl State {
     }
 }
 
+impl State {
+    /// A call begins: what an earlier one wanted and coped without says nothing about this one.
+    pub(crate) fn begin(&mut self, phase: Phase, cpu: Duration) {
+        self.phase = phase;
+        self.bounds.refused = false;
+        self.cpu.start(cpu);
+    }
+}
+
 impl CpuLimit {
     /// A call begins.
-    pub(crate) fn start(&mut self, limit: Duration) {
+    fn start(&mut self, limit: Duration) {
         self.limit = limit;
         self.since = None;
     }

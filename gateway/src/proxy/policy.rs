@@ -4,8 +4,6 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tracing::warn;
-
 use super::error::ProxyError;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
@@ -107,7 +105,7 @@ pub fn connection_filters(
             Ok(ConnectionVerdict::Route(name)) => match frontend.reachable(&name, &local.snapshot) {
                 Some(backend) => answer = ConnectionAnswer::Route(backend),
                 None => {
-                    warn!(plugin = %attachment.label(), backend = name, "routed to a backend that its frontend does not use");
+                    attachment.warn_of(&name, "routed to a backend that its frontend does not use");
                     return Ok(ConnectionAnswer::Refuse);
                 }
             },

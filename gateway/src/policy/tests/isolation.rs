@@ -121,6 +121,87 @@ fn setting_up_again_and_again_does_not_take_a_workers_time() {
 }
 
 #[test]
+fn one_clients_traps_deny_nobody_else_however_long_setting_up_takes() {
+    let host = host_of(4);
+    // Setting up takes some milliseconds.
+    let guest = Guest {
+        configure: "(local $i i32) (local.set $i (i32.const 30000000))
+            (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+            (i32.const 512)",
+        ..COUNTING
+    };
+    let attachment = attach(&host, &guest);
+    let mut instances = Instances::new(&host);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_millis(300) {
+        let trap = instances.evaluate(&attachment, &mut exchange("/b")).unwrap_err();
+        assert_eq!(trap.kind, FailureKind::Trap, "{trap}");
+        assert_eq!(instances.evaluate(&attachment, &mut exchange("/a")), Ok(1));
+    }
+}
+
+#[test]
+fn a_guests_message_is_one_short_line() {
+    // As above, but later instances refuse with a message: a forged line, and all that follows it in memory.
+    let host = host_of(4);
+    let guest = Guest {
+        imports: r#"(import "gateway:policy/buckets@0.1.0" "take"
+            (func $take (param i32 i32 i32 i32 i64 i64 i64 i32 i32)))"#,
+        // An error, whose message begins at 4,300 and has 32,768 bytes, and no place.
+        items: r#"(data (i32.const 4200) "\01\00\00\00\cc\10\00\00\00\80\00\00\00")
+            (data (i32.const 4300) "no\0aWARN forged\1b[2J")"#,
+        configure: "
+            (call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+              (i64.const 1) (i64.const 3600000) (i64.const 1) (i32.const 1) (i32.const 4096))
+            (select (i32.const 512) (i32.const 4200) (i32.load8_u (i32.const 4096)))",
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    let attachment = attach(&host, &guest);
+    let failure = Instances::new(&host)
+        .evaluate(&attachment, &mut exchange("/"))
+        .unwrap_err();
+    let message = failure.message;
+    assert_eq!(failure.kind, FailureKind::Configure, "{message}");
+    assert!(message.contains(r"no\nWARN forged\u{1b}[2J"), "{message}");
+    assert!(!message.contains(char::is_control) && message.len() < 1100, "{message}");
+}
+
+#[test]
+fn what_a_guest_names_is_logged_short_and_not_too_often() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let host = host_of(2);
+    let attachment = attach(&host, &COUNTING);
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone());
+    tracing::subscriber::with_default(subscriber.finish(), || {
+        for _ in 0..1000 {
+            attachment.warn_of(&format!("x\nWARN {}", "y".repeat(5000)), "is not there");
+        }
+    });
+    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!((100..300).contains(&text.lines().count()), "{}", text.lines().count());
+    assert!(
+        text.lines()
+            .all(|line| line.contains(r"named=x\nWARN yyy") && line.len() < 300),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_guest_may_log_and_ask_the_time() {
     let host = host_of(2);
     let guest = Guest {

@@ -78,6 +78,26 @@ fn growth_beyond_the_limit_is_refused_and_a_guest_that_cannot_cope_fails_for_mem
 }
 
 #[test]
+fn a_refusal_that_a_guest_coped_with_is_not_blamed_for_a_later_trap() {
+    let host = host_of(2);
+    let guest = Guest {
+        items: "(global $asked (mut i32) (i32.const 0))",
+        evaluate: Some(
+            "(if (global.get $asked) (then (unreachable)))
+             (global.set $asked (i32.const 1))
+             (i64.extend_i32_u (i32.ne (memory.grow (i32.const 1000)) (i32.const -1)))",
+        ),
+        predicates: &["grown"],
+        ..GUEST
+    };
+    let attachment = attach(&host, &guest);
+    let mut instances = Instances::new(&host);
+    assert_eq!(instances.evaluate(&attachment, &mut exchange("/")), Ok(0));
+    let failure = instances.evaluate(&attachment, &mut exchange("/")).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Trap);
+}
+
+#[test]
 fn a_component_whose_memory_is_too_big_from_the_start_is_refused() {
     let guest = Guest {
         evaluate: Some("(i64.const 0)"),
