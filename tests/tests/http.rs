@@ -390,6 +390,62 @@ async fn chunked_content_passes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_get_keeps_its_chunked_content() {
+    let app = HttpServer::answering("found").await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("web").await;
+    client
+        .send("GET /_search HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nquery\r\n0\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.text(), "found");
+    assert_eq!(app.last().body, b"query");
+}
+
+#[tokio::test]
+async fn chunks_override_the_length_that_a_server_also_sent() {
+    let answer =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n";
+    let app = HttpServer::start(move |_| Answer::raw(answer)).await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+    let answer = gateway.ask("web", get("/")).await;
+    assert_eq!(answer.text(), "0123456789");
+    assert!(answer.header("content-length").is_none());
+}
+
+#[tokio::test]
+async fn an_answer_with_trailers_ends_like_any_other() {
+    let app = HttpServer::start(|_| {
+        Answer::raw(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n",
+        )
+    })
+    .await;
+    let gateway = Gateway::kdl(ONE_WORKER).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("web").await;
+    for _ in 0..3 {
+        client.send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\n\r\n").await;
+        assert_eq!(client.response().await.text(), "abc");
+    }
+    assert_eq!(app.connections(), 1, "the connection to the server is kept");
+    drop(client);
+    let lines = gateway.access_log(3).await;
+    assert!(lines.iter().all(|line| line["termination"] == "--"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn a_request_of_http_1_0_without_a_host_gets_one() {
+    let app = HttpServer::answering("old").await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+    let answer = gateway.raw("web", "GET / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains("old"), "{answer}");
+    assert_eq!(app.last().headers.get("host"), Some(app.address().to_string().as_str()));
+}
+
+#[tokio::test]
 async fn an_answer_that_ends_with_its_connection_ends_for_the_client() {
     let app = HttpServer::start(|_| Answer::raw("HTTP/1.1 200 OK\r\n\r\nuntil the end").then_close()).await;
     let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;

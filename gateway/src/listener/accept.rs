@@ -72,11 +72,12 @@ where
 impl Limits {
     /// A place for one connection, when there is one. None when the gateway is closing.
     async fn take(&self) -> Option<Places> {
-        let process = self.process.clone().acquire_owned().await.ok()?;
+        // The frontend's first: one that is full must not hold places that others could use.
         let frontend = match &self.frontend {
             Some(places) => Some(places.clone().acquire_owned().await.ok()?),
             None => None,
         };
+        let process = self.process.clone().acquire_owned().await.ok()?;
         Some(Places {
             _process: process,
             _frontend: frontend,

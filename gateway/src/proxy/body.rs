@@ -106,6 +106,8 @@ impl Body for RequestBody {
                 match self.allowance.checked_sub(length) {
                     Some(left) => {
                         self.allowance = left;
+                        // A server that is asked for more has taken what it had.
+                        self.client.turns.server_progressed();
                         self.client.add_forwarded(length);
                         Poll::Ready(Some(Ok(frame)))
                     }
@@ -211,7 +213,8 @@ impl Body for ResponseBody {
             Poll::Ready(Some(Ok(frame))) => {
                 turns.server_moved();
                 this.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
-                if incoming.is_end_stream() {
+                // Behind trailers nothing comes, and hyper does not ask.
+                if frame.is_trailers() || incoming.is_end_stream() {
                     this.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))

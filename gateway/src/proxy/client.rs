@@ -32,6 +32,8 @@ pub struct Client {
     pub turns: Turns,
     read: Cell<u64>,
     written: Cell<u64>,
+    /// A flush waits for the client to take what was written.
+    flushing: Cell<bool>,
     /// Bytes of request bodies that went on to a server and are not counted yet.
     forwarded: Cell<u64>,
     /// What [`Client::take_traffic`] has answered so far.
@@ -50,6 +52,7 @@ impl Client {
             turns: Turns::new(timeouts),
             read: Cell::new(0),
             written: Cell::new(0),
+            flushing: Cell::new(false),
             forwarded: Cell::new(0),
             counted: Cell::new((0, 0)),
         })
@@ -141,7 +144,18 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(cx)
+        let result = Pin::new(&mut *self.0.stream.borrow_mut()).poll_flush(cx);
+        // TLS takes more than the socket does; only the flush tells that the client has not taken it.
+        match &result {
+            Poll::Pending => {
+                self.0.flushing.set(true);
+                self.0.turns.await_client();
+            }
+            // A flush of nothing says nothing about a client whose body is awaited.
+            Poll::Ready(_) if self.0.flushing.replace(false) => self.0.turns.client_moved(),
+            Poll::Ready(_) => {}
+        }
+        result
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -156,6 +170,8 @@ pub struct Turns {
     /// The time, read once per poll of the connection: waits need milliseconds, not one clock call each.
     now: Cell<Instant>,
     phase: Cell<Phase>,
+    /// When the first byte of the head that is coming came.
+    first_byte: Cell<Option<Instant>>,
     /// Since when the client has to send a piece of its body or take a piece of its response.
     client: Cell<Option<Instant>>,
     /// Since when the server has to answer, or to send or take a piece; and how long it may.
@@ -197,6 +213,7 @@ impl Turns {
             timeouts,
             now: Cell::new(now),
             phase: Cell::new(Phase::Head(now)),
+            first_byte: Cell::new(None),
             client: Cell::new(None),
             server: Cell::new(None),
             server_timeout: Cell::new(timeouts.client),
@@ -231,21 +248,24 @@ impl Turns {
 
     /// Bytes came from the client.
     fn bytes_arrived(&self) {
-        if let Phase::Idle(_) = self.phase.get() {
-            self.phase.set(Phase::Head(self.now.get()));
+        match self.phase.get() {
+            Phase::Idle(_) => {
+                self.phase.set(Phase::Head(self.now.get()));
+                self.first_byte.set(Some(self.now.get()));
+            }
+            Phase::Head(_) if self.first_byte.get().is_none() => self.first_byte.set(Some(self.now.get())),
+            _ => {}
         }
     }
 
-    /// A whole head has come: a request is served from now on. Answers since when the head was coming.
+    /// A whole head has come: a request is served from now on. Answers when its first byte came.
     pub fn begin_exchange(&self) -> Instant {
-        let since = match self.phase.replace(Phase::Exchange) {
-            Phase::Head(since) => since,
-            Phase::Idle(_) | Phase::Exchange | Phase::Response => self.now.get(),
-        };
+        self.phase.set(Phase::Exchange);
         self.client.set(None);
         self.server.set(None);
         self.late.set(None);
-        since
+        // None when it was read together with the request before it.
+        self.first_byte.take().unwrap_or(self.now.get())
     }
 
     /// The response's head is known: from now on a client that is late can only be cut off.
@@ -286,11 +306,19 @@ impl Turns {
     pub fn await_server_for(&self, timeout: Duration) {
         self.server_timeout.set(timeout);
         self.server.set(Some(self.now.get()));
+        self.late.set(None);
     }
 
     /// It is the server's turn, if it was not already.
     pub fn await_server(&self) {
         if self.server.get().is_none() {
+            self.server.set(Some(self.now.get()));
+        }
+    }
+
+    /// The server has taken a piece of the request's body: it has its whole time again for the next.
+    pub fn server_progressed(&self) {
+        if self.server.get().is_some() {
             self.server.set(Some(self.now.get()));
         }
     }

@@ -4,10 +4,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
 
-/// Removes the fields that end at the gateway: those that `Connection` names and those that always do. Framing fields go
-/// too; hyper writes them anew from what it understood.
-///
-/// `keep_te_trailers` is for requests: `TE: trailers` may be sent on, every other transfer coding may not.
+/// Removes the fields that end at the gateway: those that `Connection` names and those that always do. Transfer-Encoding
+/// goes too, and a Content-Length that it overrides (RFC 9112, section 6.3); hyper frames the message anew.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     if headers.contains_key(header::CONNECTION) {
         // Collected first: the names borrow from the map that they are removed from. Almost always one or none.
@@ -22,6 +20,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
         headers.remove(header::CONNECTION);
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        headers.remove(header::CONTENT_LENGTH);
     }
     for name in &HOP_BY_HOP {
         if headers.contains_key(name) {
@@ -56,6 +57,13 @@ pub fn to_origin_form(request: &mut http::request::Parts) -> Result<(), ProxyErr
     let Some(authority) = request.uri.authority() else {
         return Ok(());
     };
+    if request.uri.scheme().is_none() {
+        // The authority form is for CONNECT.
+        return Err(ProxyError::BadRequest("bad-target"));
+    }
+    if !is_authority(authority.as_str().as_bytes()) {
+        return Err(ProxyError::BadRequest("bad-target"));
+    }
     let host = HeaderValue::try_from(authority.as_str()).map_err(|_| ProxyError::BadRequest("bad-authority"))?;
     request.headers.insert(header::HOST, host);
     let path = request
@@ -124,6 +132,15 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_chunks_override_goes_too() {
+        let mut headers = HeaderMap::new();
+        headers.insert("transfer-encoding", HeaderValue::from_static("chunked"));
+        headers.insert("content-length", HeaderValue::from_static("5"));
+        strip_hop_by_hop(&mut headers);
+        assert!(headers.is_empty(), "{headers:?}");
+    }
+
+    #[test]
     fn a_request_has_exactly_one_host() {
         let none = parts(http::Request::get("/"));
         assert!(matches!(check_request(&none), Err(ProxyError::BadRequest("no-host"))));
@@ -146,5 +163,7 @@ mod tests {
         to_origin_form(&mut request).unwrap();
         assert_eq!(request.uri, "/x?y");
         assert_eq!(request.headers["host"], "a.example");
+        let mut hidden = parts(http::Request::get("http://user@a.example/").header("host", "b.example"));
+        assert!(to_origin_form(&mut hidden).is_err());
     }
 }

@@ -80,15 +80,14 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || local.is_draining())
-            && matches!(turns.phase(), Phase::Exchange | Phase::Response | Phase::Idle(_))
-        {
+        if (draining || local.is_draining()) && (!matches!(turns.phase(), Phase::Head(_)) || !client.has_spoken()) {
             connection.as_mut().graceful_shutdown();
         }
         loop {
             if let Poll::Ready(result) = connection.as_mut().poll(cx) {
                 return Poll::Ready(match result {
-                    Err(error) if matches!(turns.phase(), Phase::Head(_)) => {
+                    // What was read together with the request before it has not passed through `Head`.
+                    Err(error) if matches!(turns.phase(), Phase::Head(_) | Phase::Idle(_)) => {
                         Refusal::of(&error).map_or(End::Done, End::BadHead)
                     }
                     _ => End::Done,

@@ -245,8 +245,12 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        if !self.complete && self.termination == Termination::default() {
-            self.termination = self.abandoned();
+        if !self.complete {
+            if self.termination == Termination::default() {
+                self.termination = self.abandoned();
+            }
+            // Whatever becomes of the connection, it is not in this exchange any more.
+            self.client.turns.end_exchange();
         }
         let total = Instant::now().saturating_duration_since(self.started);
         let metrics = &self.frontend.metrics;

@@ -29,7 +29,9 @@ pub async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::begin(&local, &frontend, &client, &request);
-    let response = match exchange(&local, &frontend, &client, &mut record, request).await {
+    let has_body = !request.body().is_end_stream();
+    let mut closes = local.is_draining();
+    let mut response = match exchange(&local, &frontend, &client, &mut record, request).await {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
             record.responded(head.status);
@@ -37,6 +39,7 @@ pub async fn serve(
         }
         Ok(Served::Here(reply)) => {
             record.answered_by_policy(reply.status);
+            closes |= has_body;
             let mut response = Response::new(reply.body);
             *response.status_mut() = reply.status;
             *response.headers_mut() = reply.headers;
@@ -44,19 +47,16 @@ pub async fn serve(
         }
         Err(error) => {
             record.failed(&error);
-            let mut response = error.response();
-            // The rest of a request that was refused in its middle is not worth reading.
-            if matches!(
-                error,
-                ProxyError::ClientTimeout | ProxyError::BadBody | ProxyError::BodyTooLarge
-            ) {
-                response
-                    .headers_mut()
-                    .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-            }
-            response.map(|bytes: Bytes| ResponseBody::full(bytes, record))
+            // The rest of a request that was refused is not read.
+            closes |= has_body;
+            error.response().map(|bytes: Bytes| ResponseBody::full(bytes, record))
         }
     };
+    if closes {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+    }
     client.turns.begin_response();
     Ok(response)
 }
@@ -121,7 +121,17 @@ async fn exchange(
             .headers
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // hyper takes a GET without a length for one without a body.
+        outgoing
+            .headers
+            .insert(header::TRANSFER_ENCODING, header::HeaderValue::from_static("chunked"));
+    }
     let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
+        // No upgrade was asked for: the request to do so is not forwarded.
+        return Err(ProxyError::BadResponse);
+    }
     headers::strip_hop_by_hop(response.headers_mut());
 
     // response rewrite

@@ -20,13 +20,13 @@ use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termi
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: ClientStream, facts: Arc<ConnectionFacts>) {
     let _counted = (local.count_connection(), frontend.metrics.connection());
-    let mut record = Record::begin(&frontend, &facts);
+    let mut record = Record::begin(&local, &frontend, &facts);
     let backend = match decide(&local, &frontend, &facts) {
         Ok(backend) => backend,
         Err(reason) => {
             record.stopped(Cause::Proxy, Phase::Request, reason);
             frontend.metrics.denied();
-            return record.write(&local);
+            return;
         }
     };
     record.backend = Some(backend.clone());
@@ -46,12 +46,10 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
             record.received = outcome.bytes_from_client;
             record.sent = outcome.bytes_from_server;
             record.ended(&outcome.ended);
-            record.write(&local);
         }
         None => {
             record.stopped(Cause::ServerAborted, Phase::Connect, "connect-failed");
             frontend.metrics.error("connect-failed");
-            record.write(&local);
         }
     }
 }
@@ -109,8 +107,9 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
     }
 }
 
-/// A connection, as it will be logged and counted.
+/// A connection, as it will be logged and counted: when it is dropped, however it ended.
 struct Record {
+    local: Rc<Local>,
     frontend: Arc<Frontend>,
     facts: Arc<ConnectionFacts>,
     started: Instant,
@@ -125,8 +124,9 @@ struct Record {
 }
 
 impl Record {
-    fn begin(frontend: &Arc<Frontend>, facts: &Arc<ConnectionFacts>) -> Self {
+    fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, facts: &Arc<ConnectionFacts>) -> Self {
         Self {
+            local: local.clone(),
             frontend: frontend.clone(),
             facts: facts.clone(),
             started: Instant::now(),
@@ -136,7 +136,11 @@ impl Record {
             received: 0,
             sent: 0,
             retries: 0,
-            termination: Termination::default(),
+            // Until it has ended otherwise: it is cut off when the gateway ends.
+            termination: Termination {
+                cause: Cause::Killed,
+                phase: Phase::Data,
+            },
             reason: None,
         }
     }
@@ -148,7 +152,10 @@ impl Record {
 
     fn ended(&mut self, ended: &Ended) {
         let cause = match ended {
-            Ended::Finished { .. } => return,
+            Ended::Finished { .. } => {
+                self.termination = Termination::default();
+                return;
+            }
             Ended::TimedOut(Side::Client) => Cause::ClientTimeout,
             Ended::TimedOut(Side::Server) => Cause::ServerTimeout,
             Ended::Failed(Side::Client, _) => Cause::ClientAborted,
@@ -159,8 +166,11 @@ impl Record {
             phase: Phase::Data,
         };
     }
+}
 
-    fn write(self, local: &Rc<Local>) {
+impl Drop for Record {
+    fn drop(&mut self) {
+        let local = &self.local;
         let metrics = &self.frontend.metrics;
         let total = self.started.elapsed();
         metrics.response(None, total);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
+use http::{HeaderValue, Method, Request, Response, header};
 use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -97,6 +97,13 @@ pub async fn send(
         };
         let in_flight = backend.servers[server].begin();
         record.server_chosen(server);
+        if !request.headers().contains_key(header::HOST) {
+            // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
+            let address = backend.servers[server].address.to_string();
+            if let Ok(host) = HeaderValue::try_from(address) {
+                request.headers_mut().insert(header::HOST, host);
+            }
+        }
 
         let kept = if fresh_only || backend.server_close {
             None
@@ -139,6 +146,7 @@ pub async fn send(
             Err(Sent::Broken) if let Some(spare) = spare => request = spare,
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
         }
+        client.turns.server_moved();
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);
         fresh_only = true;

@@ -26,7 +26,7 @@ pub struct HttpRecord<'a> {
     pub timers: HttpTimers,
     /// The status that the client got; none if it got none.
     pub status: Option<u16>,
-    /// Bytes sent to the client, heads included.
+    /// Bytes of the response's body sent to the client.
     pub bytes_sent: u64,
     /// Bytes received from the client, heads included. JSON only.
     pub bytes_received: u64,
@@ -36,7 +36,7 @@ pub struct HttpRecord<'a> {
     pub counts: Counts,
     /// What was asked; none when it could not be understood.
     pub request: Option<RequestLine<'a>>,
-    /// Why the gateway itself answered, as `denied:admin`, `rate-limited`, `policy-failure` or `bad-request`.
+    /// Why the gateway itself answered, as `denied`, `rate-limited`, `policy-failure` or `bad-request`.
     pub reason: Option<&'a str>,
 }
 
@@ -78,7 +78,7 @@ pub struct TcpRecord<'a> {
     pub termination: Termination,
     /// What else was going on.
     pub counts: Counts,
-    /// Why the gateway itself ended it, as `denied:internal` or `policy-failure`.
+    /// Why the gateway itself ended it, as `denied` or `policy-failure`.
     pub reason: Option<&'a str>,
 }
 
