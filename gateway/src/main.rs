@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gateway::cli::{self, Command, Failure};
+use gateway::config::{self, Loaded};
 use gateway::server::{Server, StartError};
+use gateway::telemetry;
 use gateway::telemetry::metrics::Registry;
-use gateway::{config, telemetry};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -21,10 +22,10 @@ fn main() -> ExitCode {
 
 #[allow(clippy::result_large_err, reason = "made once, at the end")]
 fn run(path: &Path) -> Result<(), Failure> {
-    let config = config::load(path)?;
+    let Loaded { config, source } = config::load(path)?;
     let registry = Registry::new();
     let _events = telemetry::events::start(config.process.log.format, registry.process()).map_err(StartError::Log)?;
-    let server = Server::start(&config, &registry)?;
+    let server = Server::start(&config, &registry).map_err(|error| Failure::of_start(error, &source))?;
     cli::announce(path, &config, server.ports());
     // Returns when the gateway was told to end and has drained.
     server.run()?;

@@ -18,7 +18,7 @@ use crate::backend::echo;
 use crate::backend::health::Checks;
 use crate::config::{Config, Mode, ServerAddress};
 use crate::listener::{BindError, Limits, Listening, bind};
-use crate::snapshot::{BuildError, Snapshot};
+use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSink;
 use crate::telemetry::metrics::Registry;
 use crate::worker::{Order, Worker, WorkerError, WorkerParts, WorkerSocket};
@@ -54,7 +54,7 @@ pub enum StartError {
     Bind(Vec<BindError>),
     /// The configuration cannot run here.
     #[error(transparent)]
-    Build(#[from] BuildError),
+    Build(#[from] BuildErrors),
     /// A worker does not start.
     #[error(transparent)]
     Worker(#[from] WorkerError),
@@ -93,9 +93,10 @@ impl Server {
         let guard = control.enter();
         let log = LogSink::start(&config.process.log, registry.process()).map_err(StartError::Log)?;
 
-        let (listening, admin) = open(config, workers, registry)?;
+        // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
         let (addresses, echo) = start_echo_servers(config)?;
         let snapshot = Arc::new(Snapshot::build(config, &addresses, registry)?);
+        let (listening, admin) = open(config, workers, registry)?;
         let checks = Checks::start(&snapshot.backends);
 
         let mut ports = Vec::new();

@@ -126,6 +126,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         origin: config::Origin {
             file: "test".into(),
             line: 1,
+            span: (0, 0).into(),
         },
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, Mode};
+use crate::config::{Config, ConfigErrors, Mode, Source};
 use crate::server::{OpenPort, RunError, StartError};
 
 /// What the user wants.
@@ -58,6 +58,16 @@ pub enum Failure {
     /// The gateway ended by itself.
     #[error(transparent)]
     Run(#[from] RunError),
+}
+
+impl Failure {
+    /// The gateway did not start. What is in the configuration's way is a fault of its text.
+    pub fn of_start(error: StartError, source: &Source) -> Self {
+        match error {
+            StartError::Build(errors) => Self::Config(errors.locate(source)),
+            other => Self::Start(other),
+        }
+    }
 }
 
 /// Tells the user how it went.
@@ -139,7 +149,8 @@ enum Verb {
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
         config: PathBuf,
     },
-    /// Check a configuration: all errors at once. Exits 0 when there are none, else 1.
+    /// Check a configuration and the certificates and components that it names: all errors at once. Exits 0 when there are
+    /// none, else 1.
     Check {
         /// The configuration.
         #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]

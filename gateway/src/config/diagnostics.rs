@@ -13,6 +13,13 @@ pub struct ConfigErrors {
     errors: Vec<ConfigError>,
 }
 
+/// A configuration's text and what it is called: what faults point into.
+#[derive(Debug, Clone)]
+pub struct Source {
+    name: String,
+    text: String,
+}
+
 /// One fault.
 #[derive(Debug, Clone)]
 pub struct ConfigError {
@@ -54,6 +61,10 @@ pub enum Code {
     Conflict,
     /// Something has no effect.
     Inert,
+    /// A certificate or key that cannot be used.
+    Tls,
+    /// A component that cannot be used, or not like this.
+    Policy,
 }
 
 /// A position in the text, from 1, columns in characters.
@@ -63,6 +74,21 @@ pub struct Position {
     pub line: usize,
     /// The column.
     pub column: usize,
+}
+
+impl Source {
+    /// A text and what messages call it.
+    pub fn new(name: &str, text: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            text: text.to_owned(),
+        }
+    }
+
+    /// What is wrong with this text, found after it was read. At least one fault.
+    pub fn errors(&self, errors: Vec<ConfigError>) -> ConfigErrors {
+        ConfigErrors::new(&self.name, &self.text, errors)
+    }
 }
 
 impl ConfigErrors {
@@ -154,7 +180,7 @@ impl Diagnostic for ConfigErrors {
 
 impl ConfigError {
     /// A fault without a place yet.
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,
             message: message.into(),
@@ -164,14 +190,14 @@ impl ConfigError {
     }
 
     /// Points at a place.
-    pub(super) fn label(mut self, span: SourceSpan, text: impl Into<String>) -> Self {
+    pub fn label(mut self, span: SourceSpan, text: impl Into<String>) -> Self {
         let text = text.into();
         self.labels.push(Label { span, text });
         self
     }
 
     /// Says how to mend it.
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
         self
     }
@@ -274,7 +300,7 @@ impl Diagnostic for Located<'_> {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Io,
         Self::Syntax,
         Self::Unknown,
@@ -285,6 +311,8 @@ impl Code {
         Self::Mode,
         Self::Conflict,
         Self::Inert,
+        Self::Tls,
+        Self::Policy,
     ];
 
     /// The code as it is printed.
@@ -300,6 +328,8 @@ impl Code {
             Self::Mode => "config::mode",
             Self::Conflict => "config::conflict",
             Self::Inert => "config::inert",
+            Self::Tls => "config::tls",
+            Self::Policy => "config::policy",
         }
     }
 }

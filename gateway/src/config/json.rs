@@ -4,29 +4,50 @@
 //! argument; with several, the array of them; with properties or a block, an object of both. Nodes of one name become an
 //! array, in order. A block of nodes all called `-` is an array too: the way to write one of a single element.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use kdl::{KdlDocument, KdlNode, KdlValue};
+use miette::SourceSpan;
 use serde_json::{Map, Number, Value};
 
 use super::diagnostics::{Code, ConfigError};
-use super::reader::{Context, clip, said_twice};
+use super::places::Places;
+use super::reader::{Context, clip, said_twice, value_span};
 
-/// The JSON of a block.
-pub(super) fn object(ctx: &Context<'_>, document: &KdlDocument) -> Option<Value> {
-    let mut map = Map::new();
-    members(ctx, document, &mut map).then_some(Value::Object(map))
+/// The JSON of a block, and where each of its values was written. `span` is where the block's node is named.
+pub(super) fn object(ctx: &Context<'_>, document: &KdlDocument, span: SourceSpan) -> Option<(Value, Places)> {
+    let mut object = Object::default();
+    members(ctx, document, &mut object).then(|| object.finish(span))
+}
+
+/// An object in the making, with the same keys twice.
+#[derive(Default)]
+struct Object {
+    values: Map<String, Value>,
+    places: HashMap<String, Places>,
+}
+
+impl Object {
+    /// Adds a member. Answers whether there was none of this name.
+    fn insert(&mut self, name: &str, value: Value, places: Places) -> bool {
+        self.places.insert(name.to_owned(), places);
+        self.values.insert(name.to_owned(), value).is_none()
+    }
+
+    fn finish(self, span: SourceSpan) -> (Value, Places) {
+        (Value::Object(self.values), Places::of_object(span, self.places))
+    }
 }
 
 /// Adds the block's nodes to an object. Answers whether that went well.
-fn members(ctx: &Context<'_>, document: &KdlDocument, map: &mut Map<String, Value>) -> bool {
+fn members(ctx: &Context<'_>, document: &KdlDocument, object: &mut Object) -> bool {
     let mut well = true;
     // Which keys are arrays of repeated nodes, as opposed to one node whose value is an array.
     let mut repeated = HashSet::new();
-    let properties: HashSet<String> = map.keys().cloned().collect();
+    let properties: HashSet<String> = object.values.keys().cloned().collect();
     for node in document.nodes() {
         let name = node.name().value();
-        let Some(value) = value(ctx, node) else {
+        let Some((value, places)) = value(ctx, node) else {
             well = false;
             continue;
         };
@@ -37,14 +58,20 @@ fn members(ctx: &Context<'_>, document: &KdlDocument, map: &mut Map<String, Valu
             well = false;
             continue;
         }
-        match map.get_mut(name) {
-            None => {
-                map.insert(name.to_owned(), value);
+        let (Some(value_of_first), Some(places_of_first)) = (object.values.get_mut(name), object.places.get_mut(name))
+        else {
+            object.insert(name, value, places);
+            continue;
+        };
+        match value_of_first {
+            Value::Array(values) if repeated.contains(name) => {
+                values.push(value);
+                places_of_first.push(places);
             }
-            Some(Value::Array(values)) if repeated.contains(name) => values.push(value),
-            Some(first) => {
-                let values = vec![first.take(), value];
-                *first = Value::Array(values);
+            first => {
+                *first = Value::Array(vec![first.take(), value]);
+                places_of_first.begin_array();
+                places_of_first.push(places);
                 repeated.insert(name);
             }
         }
@@ -52,9 +79,10 @@ fn members(ctx: &Context<'_>, document: &KdlDocument, map: &mut Map<String, Valu
     well
 }
 
-fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<Value> {
+fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<(Value, Places)> {
+    let span = node.name().span();
     let mut arguments = Vec::new();
-    let mut properties = Map::new();
+    let mut properties = Object::default();
     let mut well = true;
     for (i, entry) in node.entries().iter().enumerate() {
         let scalar = scalar(ctx, entry);
@@ -62,11 +90,12 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<Value> {
             well = false;
             continue;
         };
+        let places = Places::of_scalar(value_span(entry));
         let Some(key) = entry.name() else {
-            arguments.push(scalar);
+            arguments.push((scalar, places));
             continue;
         };
-        if properties.insert(key.value().to_owned(), scalar).is_some() {
+        if !properties.insert(key.value(), scalar, places) {
             let mut earlier = node.entries()[..i].iter().filter_map(|entry| entry.name());
             if let Some(first) = earlier.find(|first| first.value() == key.value()) {
                 ctx.report(said_twice(
@@ -79,7 +108,7 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<Value> {
         }
     }
     let block = node.children();
-    if !arguments.is_empty() && (block.is_some() || !properties.is_empty()) {
+    if !arguments.is_empty() && (block.is_some() || !properties.values.is_empty()) {
         let error = ConfigError::new(
             Code::Value,
             format!(
@@ -92,25 +121,32 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<Value> {
         return None;
     }
     match block {
-        Some(block) if properties.is_empty() && is_list(block) => {
-            let values: Option<Vec<Value>> = block.nodes().iter().map(|node| value(ctx, node)).collect();
-            values.filter(|_| well).map(Value::Array)
+        Some(block) if properties.values.is_empty() && is_list(block) => {
+            let elements: Option<Vec<(Value, Places)>> = block.nodes().iter().map(|node| value(ctx, node)).collect();
+            elements.filter(|_| well).map(|elements| array(span, elements))
         }
         Some(block) => {
             well &= members(ctx, block, &mut properties);
-            well.then_some(Value::Object(properties))
+            well.then(|| properties.finish(span))
         }
         None if !well => None,
-        None if !properties.is_empty() => Some(Value::Object(properties)),
+        None if !properties.values.is_empty() => Some(properties.finish(span)),
         None => Some(match (arguments.len(), arguments.pop()) {
             (1, Some(only)) => only,
             (_, Some(last)) => {
+                let start = arguments.first().map_or(span, |(_, first)| first.span()).offset();
+                let end = last.1.span().offset() + last.1.span().len();
                 arguments.push(last);
-                Value::Array(arguments)
+                array(SourceSpan::new(start.into(), end - start), arguments)
             }
-            (_, None) => Value::Bool(true),
+            (_, None) => (Value::Bool(true), Places::of_scalar(span)),
         }),
     }
+}
+
+fn array(span: SourceSpan, elements: Vec<(Value, Places)>) -> (Value, Places) {
+    let (values, places) = elements.into_iter().unzip();
+    (Value::Array(values), Places::of_array(span, places))
 }
 
 fn is_list(block: &KdlDocument) -> bool {

@@ -8,6 +8,7 @@ mod examples;
 mod json;
 mod lower;
 pub mod model;
+mod places;
 mod reader;
 mod suggest;
 mod syntax;
@@ -16,12 +17,23 @@ mod units;
 use std::io::Read;
 use std::path::Path;
 
-pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position};
+pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
 pub use lower::{DEFAULT_PLUGIN_CPU, MAX_ACLS};
 pub use model::*;
+pub use suggest::one_of_names;
 
-/// Reads and checks a configuration file. Relative paths in it start at its folder.
-pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
+/// A configuration, and the text that it was read from.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// What the text means.
+    pub config: Config,
+    /// The text, for faults that are found only when the configuration is to run.
+    pub source: Source,
+}
+
+/// Reads and checks a configuration file. Relative paths in it start at its folder. The files that it names are not looked
+/// into.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     let name = path.display().to_string();
     let fail = |message: String, help: &str| {
         let error = ConfigError::new(Code::Io, message).help(help);
@@ -45,7 +57,9 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
         }
     };
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    parse(&name, &text, base_dir)
+    let config = parse(&name, &text, base_dir)?;
+    let source = Source::new(&name, &text);
+    Ok(Loaded { config, source })
 }
 
 /// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.

@@ -11,7 +11,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use miette::SourceSpan;
 use serde::Serialize;
+
+pub use super::places::Places;
 
 /// A whole configuration, valid in itself.
 #[derive(Debug, Clone)]
@@ -46,13 +49,24 @@ pub struct RateLimitId(pub usize);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct AclId(pub usize);
 
-/// Where in the configuration something stands, for log lines about it.
+/// Where in the configuration something stands, for log lines and faults about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The file as it was named.
     pub file: Arc<str>,
     /// The line, from 1.
     pub line: usize,
+    /// Bytes of the text: the node's name.
+    pub span: SourceSpan,
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Bytes of the text.
+    pub span: SourceSpan,
 }
 
 /// `process { … }`.
@@ -153,7 +167,7 @@ pub struct Frontend {
     /// `response { … }`, in order. HTTP mode.
     pub response_edits: Vec<ResponseEdit>,
     /// `use-plugin "jwt-auth"`, in order.
-    pub plugins: Vec<PluginId>,
+    pub plugins: Vec<At<PluginId>>,
     /// Where the frontend stands.
     pub origin: Origin,
 }
@@ -173,9 +187,9 @@ pub struct Bind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BindTls {
     /// PEM file with the certificate chain, leaf first; and the key, when `key` is none.
-    pub cert: PathBuf,
+    pub cert: At<PathBuf>,
     /// PEM file with the private key.
-    pub key: Option<PathBuf>,
+    pub key: Option<At<PathBuf>>,
 }
 
 /// Client-side timeouts of a frontend.
@@ -232,7 +246,7 @@ pub enum AclTest {
         /// The plugin.
         plugin: PluginId,
         /// The predicate's name.
-        predicate: Option<String>,
+        predicate: Option<At<String>>,
     },
 }
 
@@ -564,9 +578,9 @@ pub struct Plugin {
     /// Its name, unique among plugins.
     pub name: Arc<str>,
     /// The component's file.
-    pub path: PathBuf,
+    pub path: At<PathBuf>,
     /// `sha256 "…"`: refused when the file has another digest.
-    pub sha256: Option<[u8; 32]>,
+    pub sha256: Option<At<[u8; 32]>>,
     /// `grant "log" "buckets"`: imports it may use beside the ones every plugin may.
     pub grants: Vec<Grant>,
     /// `limit cpu="10ms" memory="16MiB"`.
@@ -575,6 +589,8 @@ pub struct Plugin {
     pub on_failure: Option<OnFailure>,
     /// The `config { … }` block as JSON; `{}` when there is none.
     pub config: String,
+    /// Where what `config` says was written.
+    pub config_places: Places,
     /// Where it stands.
     pub origin: Origin,
 }

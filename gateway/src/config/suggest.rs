@@ -1,5 +1,7 @@
 //! "Did you mean …?"
 
+use super::reader::clip;
+
 /// The candidate that `word` is most likely a slip for, if any is near enough.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if word.len() > MAX_LENGTH {
@@ -33,6 +35,13 @@ pub(super) fn did_you_mean(
         Some(candidate) => Some(format!("did you mean `{candidate}`?")),
         None => otherwise(),
     }
+}
+
+/// The same for names that somebody else has chosen; otherwise, all of them.
+pub fn one_of_names(word: &str, names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| clip(name)).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    did_you_mean(word, &names, || Some(format!("write {}", list(&names)?))).unwrap_or_default()
 }
 
 /// `a, b or c`, each in backticks; none when there is none.

@@ -56,7 +56,9 @@ fn reference_blocks() -> Vec<String> {
 
 #[test]
 fn the_example_is_valid() {
-    let config = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config.kdl"))).unwrap();
+    let config = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config.kdl")))
+        .unwrap()
+        .config;
     let web = &config.frontends[0];
     assert_eq!(&*web.name, "web");
     assert_eq!(web.timeouts.client, Duration::from_secs(30));
@@ -155,10 +157,10 @@ fn relative_paths_start_at_the_configuration() {
     );
     let tls = config.frontends[0].binds[0].tls.clone().unwrap();
     assert_eq!(
-        (tls.cert, tls.key),
+        (tls.cert.value, tls.key.map(|key| key.value)),
         ("/etc/gateway/certs/a.pem".into(), Some("/keys/a.key".into()))
     );
-    assert_eq!(config.plugins[0].path, Path::new("/etc/gateway/plugins/p.wasm"));
+    assert_eq!(config.plugins[0].path.value, Path::new("/etc/gateway/plugins/p.wasm"));
     assert_eq!(
         (&*config.plugins[0].origin.file, config.plugins[0].origin.line),
         ("test.kdl", 9)
@@ -325,7 +327,7 @@ fn a_plugin_gets_its_block_as_json() {
         }"##;
     let config = config(&text);
     let plugin = &config.plugins[0];
-    assert_eq!(plugin.sha256.unwrap()[31], 0xff);
+    assert_eq!(plugin.sha256.unwrap().value[31], 0xff);
     assert_eq!(plugin.grants, [Grant::Log, Grant::Buckets]);
     assert_eq!(
         plugin.limits,
@@ -350,6 +352,79 @@ fn a_plugin_gets_its_block_as_json() {
             "pair": [[1, 2], [3, 4]],
             "empty": {},
         })
+    );
+}
+
+/// What a pointer into a plugin's configuration finds in the text; in brackets when it is not there and this is the
+/// innermost place that is.
+fn pointed_at(block: &str, pointer: &str) -> String {
+    let text = web_text("use-plugin \"p\"")
+        + &format!("\nplugin \"p\" \"p.wasm\" {{ on-failure \"skip\"; config {{\n{block}\n}} }}");
+    let (span, exact) = config(&text).plugins[0].config_places.find(pointer);
+    let found = &text[span.offset()..span.offset() + span.len()];
+    if exact { found.to_owned() } else { format!("[{found}]") }
+}
+
+#[test]
+fn a_pointer_into_a_plugins_configuration_finds_its_place_in_the_text() {
+    let block = r##"
+        enabled
+        deny-country "KP" "IR"
+        one "x"
+        list { - "y"; - { - 1; - 2 } }
+        header name="x-a" required=#true { values "a" #"b"#; "in ner" { deep level=3 } }
+        rule path="/a"
+        rule path="/b" { then "go" }
+        pair 1 2
+        pair 3 4
+        "a/b~c" "odd"
+    "##;
+    for (pointer, place) in [
+        ("", "config"),
+        ("/enabled", "enabled"),
+        ("/one", "\"x\""),
+        ("/deny-country", "\"KP\" \"IR\""),
+        ("/deny-country/1", "\"IR\""),
+        ("/list", "list"),
+        ("/list/0", "\"y\""),
+        ("/list/1", "-"),
+        ("/list/1/1", "2"),
+        ("/header", "header"),
+        ("/header/name", "\"x-a\""),
+        ("/header/required", "#true"),
+        ("/header/values", "\"a\" #\"b\"#"),
+        ("/header/values/1", "#\"b\"#"),
+        ("/header/in ner/deep/level", "3"),
+        ("/rule", "rule"),
+        ("/rule/1", "rule"),
+        ("/rule/0/path", "\"/a\""),
+        ("/rule/1/path", "\"/b\""),
+        ("/rule/1/then", "\"go\""),
+        ("/pair/1", "3 4"),
+        ("/pair/1/0", "3"),
+        ("/a~1b~0c", "\"odd\""),
+        // What is missing is missing from something.
+        ("/rule/1/method", "[rule]"),
+        ("/rule/2", "[rule]"),
+        ("/rule/01", "[rule]"),
+        ("/rule/+1", "[rule]"),
+        ("/header/name/x", "[\"x-a\"]"),
+        ("/nowhere/else", "[config]"),
+        // Not pointers.
+        ("enabled", "[config]"),
+        ("$.one", "[config]"),
+    ] {
+        assert_eq!(pointed_at(block, pointer), place, "{pointer}");
+    }
+}
+
+#[test]
+fn a_pointer_into_a_configuration_that_is_not_there_finds_the_plugin() {
+    let text = web_text("use-plugin \"p\"") + "\nplugin \"p\" \"p.wasm\" { on-failure \"skip\" }";
+    let (span, exact) = config(&text).plugins[0].config_places.find("/one");
+    assert_eq!(
+        (text.get(span.offset()..span.offset() + span.len()), exact),
+        (Some("plugin"), false)
     );
 }
 

@@ -40,18 +40,26 @@ pub enum TlsError {
     },
 }
 
-/// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on nothing.
-pub fn server_config(tls: &config::BindTls, mode: config::Mode) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = read_chain(&tls.cert)?;
-    let key_path = tls.key.as_deref().unwrap_or(&tls.cert);
-    let key = PrivateKeyDer::from_pem_file(key_path).map_err(|source| TlsError::Pem {
-        path: key_path.to_owned(),
-        what: "private key",
-        source,
-    })?;
-    let unusable = |source| TlsError::Unusable {
-        path: tls.cert.clone(),
-        source,
+/// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on nothing. Fails with all that
+/// is wrong with the files.
+pub fn server_config(tls: &config::BindTls, mode: config::Mode) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
+    let chain = read_chain(&tls.cert.value);
+    let (chain, key) = match (chain, &tls.key) {
+        (Ok(chain), key) => (
+            chain,
+            read_key(&key.as_ref().unwrap_or(&tls.cert).value).map_err(|key| vec![key])?,
+        ),
+        // One file that cannot be read is one fault.
+        (Err(chain), None) => return Err(vec![chain]),
+        (Err(chain), Some(key)) => {
+            return Err(std::iter::once(chain).chain(read_key(&key.value).err()).collect());
+        }
+    };
+    let unusable = |source| {
+        vec![TlsError::Unusable {
+            path: tls.cert.value.clone(),
+            source,
+        }]
     };
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -92,6 +100,14 @@ pub fn facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
             .and_then(|chain| chain.first())
             .map(|leaf| leaf.as_ref().to_vec()),
     }
+}
+
+fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem {
+        path: path.to_owned(),
+        what: "private key",
+        source,
+    })
 }
 
 fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -87,7 +87,9 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>) -> Option<Acl
 fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<AclTest> {
     http_only(&node, setting);
     let value = node.argument("the plugin's name");
-    let predicate = node.property("predicate").map(|value| value.text().map(str::to_owned));
+    let predicate = node
+        .property("predicate")
+        .map(|value| Some(value.at(value.text()?.to_owned())));
     node.finish();
     let plugin = PluginId(plugin::refer(scope, &value?)?);
     let predicate = super::or_none(predicate)?;

@@ -139,10 +139,9 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
 
 fn tls(mut node: Node<'_>) -> Option<BindTls> {
     let cert = node.required_property("cert");
-    let cert = cert.and_then(|value| Some(value.context().path(value.text()?)));
-    let key = node
-        .property("key")
-        .map(|value| Some(value.context().path(value.text()?)));
+    let path = |value: Value<'_>| Some(value.at(value.context().path(value.text()?)));
+    let cert = cert.and_then(path);
+    let key = node.property("key").map(path);
     node.finish();
     Some(BindTls {
         cert: cert?,

@@ -249,7 +249,7 @@ fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<Bac
 }
 
 /// `use-plugin "jwt-auth"`, in order.
-fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<PluginId>> {
+fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<At<PluginId>>> {
     let mut used: Vec<At<usize>> = Vec::new();
     let mut plugins = Vec::with_capacity(nodes.len());
     report_too_many(scope, &nodes, "use-plugin", MAX_PLUGINS);
@@ -257,7 +257,10 @@ fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<PluginId>> {
         let value = node.argument("the plugin's name");
         let position = value.and_then(|value| Some(value.at(plugin::refer(scope, &value)?)));
         node.finish();
-        plugins.push(position.map(|position| PluginId(position.value)));
+        plugins.push(position.map(|position| At {
+            value: PluginId(position.value),
+            span: position.span,
+        }));
         let Some(position) = position else { continue };
         match used.iter().find(|first| first.value == position.value) {
             Some(first) => scope.ctx.report(said_twice("this plugin", first.span, position.span)),

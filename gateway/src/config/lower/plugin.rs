@@ -1,6 +1,7 @@
 //! `plugin "geo" "geo.wasm" { … }`: a third-party component and what it may do.
 
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use miette::SourceSpan;
@@ -8,7 +9,7 @@ use miette::SourceSpan;
 use super::{Scope, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
-use crate::config::model::{Grant, OnFailure, Plugin, PluginLimits};
+use crate::config::model::{Grant, OnFailure, Places, Plugin, PluginLimits};
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
 
@@ -24,10 +25,13 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
     let name = section_name(&mut node, "the plugin's name");
     let path = node
         .argument("the component's file")
-        .and_then(|value| Some(value.context().path(value.text()?)));
+        .and_then(|value| Some(value.at(value.context().path(value.text()?))));
     let mut plugin = Plugin {
         name: name.map_or("", |name| name.value).into(),
-        path: path.clone().unwrap_or_default(),
+        path: path.clone().unwrap_or(At {
+            value: PathBuf::new(),
+            span: origin.span,
+        }),
         sha256: None,
         grants: Vec::new(),
         limits: PluginLimits {
@@ -36,13 +40,16 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
         },
         on_failure: None,
         config: "{}".to_owned(),
+        config_places: Places::of_scalar(origin.span),
         origin,
     };
     let mut says_on_failure = false;
     let mut well = true;
     if let Some(mut block) = node.block() {
         if let Some(mut node) = block.one("sha256") {
-            plugin.sha256 = node.argument("a digest").and_then(|value| digest(&value));
+            plugin.sha256 = node
+                .argument("a digest")
+                .and_then(|value| Some(value.at(digest(&value)?)));
             node.finish();
         }
         if let Some(node) = block.one("grant") {
@@ -60,8 +67,11 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
             let has_block = config.is_some();
             node.finish_entries();
             let document = node.raw().children().filter(|_| has_block);
-            match document.and_then(|document| json::object(scope.ctx, document)) {
-                Some(json) => plugin.config = json.to_string(),
+            match document.and_then(|document| json::object(scope.ctx, document, node.span())) {
+                Some((json, places)) => {
+                    plugin.config = json.to_string();
+                    plugin.config_places = places;
+                }
                 None => well = false,
             }
         }

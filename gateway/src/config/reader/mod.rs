@@ -15,9 +15,10 @@ use kdl::{KdlDocument, KdlEntry, KdlNode};
 use miette::SourceSpan;
 
 use super::diagnostics::{Code, ConfigError, LineIndex, MAX_ERRORS};
+pub(super) use super::model::At;
 use super::model::Origin;
 use super::{examples, suggest};
-pub(super) use value::Value;
+pub(super) use value::{Value, value_span};
 
 /// What all readers of one configuration share.
 pub(super) struct Context<'a> {
@@ -62,15 +63,9 @@ impl<'a> Context<'a> {
         Origin {
             file: Arc::clone(&self.file),
             line: self.lines.line(span.offset()),
+            span,
         }
     }
-}
-
-/// A value and where it was written.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct At<T> {
-    pub(super) value: T,
-    pub(super) span: SourceSpan,
 }
 
 /// One node that is being read.

@@ -25,13 +25,7 @@ impl<'a> Value<'a> {
 
     /// Where the value stands, without the property's key.
     pub(in crate::config) fn span(&self) -> SourceSpan {
-        let whole = self.entry.span();
-        let length = self
-            .entry
-            .format()
-            .map_or(whole.len(), |format| format.value_repr.len());
-        let length = length.min(whole.len());
-        SourceSpan::new((whole.offset() + whole.len() - length).into(), length)
+        value_span(self.entry)
     }
 
     /// Where a part of the text value stands; the whole value when it is written with escapes.
@@ -228,6 +222,14 @@ impl<'a> Value<'a> {
             ),
         }
     }
+}
+
+/// Where an argument or a property's value stands, without the property's key.
+pub(in crate::config) fn value_span(entry: &KdlEntry) -> SourceSpan {
+    let whole = entry.span();
+    let length = entry.format().map_or(whole.len(), |format| format.value_repr.len());
+    let length = length.min(whole.len());
+    SourceSpan::new((whole.offset() + whole.len() - length).into(), length)
 }
 
 fn kind(value: &KdlValue) -> &'static str {

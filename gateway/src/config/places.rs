@@ -1,0 +1,84 @@
+//! Where the values of a plugin's configuration were written: what turns a plugin's "not this one" into a place of the text.
+
+use std::collections::HashMap;
+
+use miette::SourceSpan;
+
+/// The places of a JSON value and of the values in it; of the same shape as the value.
+#[derive(Debug, Clone)]
+pub struct Places {
+    span: SourceSpan,
+    inside: Inside,
+}
+
+#[derive(Debug, Clone)]
+enum Inside {
+    Nothing,
+    Elements(Vec<Places>),
+    Members(HashMap<String, Places>),
+}
+
+impl Places {
+    /// The place that a JSON Pointer (RFC 6901) means, and whether it is there: when it is not, this is the place of the
+    /// innermost value on the way to it. A text that is no pointer means nothing, and so gets the outermost value.
+    pub fn find(&self, pointer: &str) -> (SourceSpan, bool) {
+        let mut place = self;
+        let mut tokens = pointer.split('/');
+        if tokens.next() != Some("") {
+            return (self.span, false);
+        }
+        for token in tokens {
+            let inner = match &place.inside {
+                Inside::Nothing => None,
+                Inside::Elements(elements) => index(token).and_then(|i| elements.get(i)),
+                // In this order, so that `~01` means `~1`.
+                Inside::Members(members) => members.get(&token.replace("~1", "/").replace("~0", "~")),
+            };
+            match inner {
+                Some(inner) => place = inner,
+                None => return (place.span, false),
+            }
+        }
+        (place.span, true)
+    }
+
+    pub(super) fn of_scalar(span: SourceSpan) -> Self {
+        let inside = Inside::Nothing;
+        Self { span, inside }
+    }
+
+    pub(super) fn of_array(span: SourceSpan, elements: Vec<Self>) -> Self {
+        let inside = Inside::Elements(elements);
+        Self { span, inside }
+    }
+
+    pub(super) fn of_object(span: SourceSpan, members: HashMap<String, Self>) -> Self {
+        let inside = Inside::Members(members);
+        Self { span, inside }
+    }
+
+    /// The value becomes the first element of an array that stands where the value did.
+    pub(super) fn begin_array(&mut self) {
+        let array = Self::of_array(self.span, Vec::new());
+        let first = std::mem::replace(self, array);
+        self.push(first);
+    }
+
+    /// Adds an element to an array.
+    pub(super) fn push(&mut self, element: Self) {
+        if let Inside::Elements(elements) = &mut self.inside {
+            elements.push(element);
+        }
+    }
+
+    /// Where the value was written.
+    pub fn span(&self) -> SourceSpan {
+        self.span
+    }
+}
+
+/// An array index as pointers have it: digits, without leading zeros.
+fn index(token: &str) -> Option<usize> {
+    let well = token.bytes().all(|byte| byte.is_ascii_digit()) && (token == "0" || !token.starts_with('0'));
+    token.parse().ok().filter(|_| well)
+}

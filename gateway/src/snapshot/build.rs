@@ -1,0 +1,376 @@
+//! Building a snapshot. Goes on after an error, so that all of them are found.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use serde::Serialize;
+
+use super::{AclCall, BuildError, BuildErrors, Frontend, PluginAt, Rewrites, Snapshot};
+use crate::backend::Backend;
+use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
+use crate::listener::server_config;
+use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
+use crate::telemetry::metrics::Registry;
+
+/// What [`Snapshot::build`] does.
+pub(super) fn snapshot(
+    config: &Config,
+    addresses: &[Vec<SocketAddr>],
+    registry: &Arc<Registry>,
+) -> Result<Snapshot, BuildErrors> {
+    let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
+    let policy = Host::new(settings).map_err(|error| BuildErrors::new(BuildError::Host(error)))?;
+    let mut builder = Builder {
+        config,
+        policy: &policy,
+        registry,
+        first_party: FirstParty::default(),
+        plugins: Vec::new(),
+        attachments: Vec::new(),
+        errors: Vec::new(),
+    };
+    for plugin in &config.plugins {
+        let component = builder.load(plugin);
+        builder.plugins.push(component);
+    }
+    let frontends: Vec<_> = config
+        .frontends
+        .iter()
+        .map(|frontend| builder.frontend(frontend))
+        .collect();
+    let Builder {
+        attachments, errors, ..
+    } = builder;
+    // A part that is missing has left an error.
+    let frontends = BuildErrors::or(frontends.into_iter().map(|part| part.map(Arc::new)).collect(), errors)?;
+    let backends = config
+        .backends
+        .iter()
+        .zip(addresses)
+        .enumerate()
+        .map(|(id, (backend, addresses))| Backend::new(backend, BackendId(id), addresses, registry))
+        .collect();
+    Ok(Snapshot {
+        frontends,
+        backends,
+        registry: registry.clone(),
+        policy,
+        attachments,
+    })
+}
+
+struct Builder<'a> {
+    config: &'a Config,
+    policy: &'a Arc<Host>,
+    registry: &'a Arc<Registry>,
+    first_party: FirstParty,
+    /// By position in the configuration; none where it cannot be used, of which an error has been reported.
+    plugins: Vec<Option<Arc<Component>>>,
+    attachments: Vec<Arc<Attachment>>,
+    errors: Vec<BuildError>,
+}
+
+/// The gateway's own components, compiled when first needed; a configuration uses one of each name.
+#[derive(Default)]
+struct FirstParty(HashMap<&'static str, Arc<Component>>);
+
+#[derive(Serialize)]
+struct AclConfig<'a> {
+    predicates: Vec<NamedMatch<'a>>,
+}
+
+#[derive(Serialize)]
+struct NamedMatch<'a> {
+    name: &'a str,
+    when: &'a config::Match,
+}
+
+#[derive(Serialize)]
+struct LimitConfig<'a> {
+    limits: Vec<&'a config::RateLimit>,
+}
+
+#[derive(Serialize)]
+struct RewriteConfig<'a> {
+    request: Vec<&'a config::RequestEdit>,
+    response: Vec<&'a config::ResponseEdit>,
+}
+
+impl Builder<'_> {
+    /// Reads and compiles a plugin's component.
+    fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
+        let at = PluginAt::of(plugin);
+        let wasm = match std::fs::read(&plugin.path.value) {
+            Ok(wasm) => wasm,
+            Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
+        };
+        if let Some(expected) = plugin.sha256 {
+            let found = sha256(&wasm);
+            if found != expected.value {
+                return self.fail(BuildError::Digest {
+                    plugin: at,
+                    at: expected.span,
+                    found,
+                });
+            }
+        }
+        match self.policy.compile(&plugin.name, &wasm, &plugin.grants) {
+            Ok(component) => Some(component),
+            Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
+        }
+    }
+
+    /// Notes an error.
+    fn fail<T>(&mut self, error: BuildError) -> Option<T> {
+        self.errors.push(error);
+        None
+    }
+
+    fn frontend(&mut self, frontend: &config::Frontend) -> Option<Frontend> {
+        // Each part is tried, whatever became of the others: an error in one hides none in another.
+        let tls = frontend
+            .binds
+            .iter()
+            .map(|bind| self.tls(bind, frontend.mode))
+            .collect::<Vec<_>>();
+        let acls = self.acls(frontend);
+        let limiter = self.limiter(frontend);
+        let plugins = frontend
+            .plugins
+            .iter()
+            .map(|id| self.filter(*id, frontend))
+            .collect::<Vec<_>>();
+        let rewrites = self.rewrites(frontend);
+        Some(Frontend {
+            tls: tls.into_iter().collect::<Option<_>>()?,
+            acls: acls?,
+            limiter: limiter?,
+            plugins: plugins.into_iter().collect::<Option<_>>()?,
+            rewrites: rewrites?,
+            metrics: self.registry.frontend(&frontend.name),
+            config: frontend.clone(),
+        })
+    }
+
+    fn tls(&mut self, bind: &config::Bind, mode: Mode) -> Option<Option<Arc<ServerConfig>>> {
+        let Some(tls) = &bind.tls else { return Some(None) };
+        match server_config(tls, mode) {
+            Ok(config) => Some(Some(config)),
+            Err(errors) => {
+                self.errors.extend(errors.into_iter().map(|source| BuildError::Tls {
+                    bind: bind.origin.clone(),
+                    tls: tls.clone(),
+                    source,
+                }));
+                None
+            }
+        }
+    }
+
+    /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
+    /// one for each third-party plugin.
+    fn acls(&mut self, frontend: &config::Frontend) -> Option<Vec<AclCall>> {
+        let mut calls = Vec::new();
+        let own: Vec<_> = frontend
+            .acls
+            .iter()
+            .enumerate()
+            .filter_map(|(i, acl)| match &acl.test {
+                AclTest::Match(when) => Some((AclId(i), &*acl.name, when)),
+                AclTest::Plugin { .. } => None,
+            })
+            .collect();
+        for chunk in own.chunks(PREDICATES_PER_CALL) {
+            let config = AclConfig {
+                predicates: chunk.iter().map(|(_, name, when)| NamedMatch { name, when }).collect(),
+            };
+            let attachment = self.attach_own(first_party::acl(self.config), &frontend.name, &config, frontend);
+            let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
+            calls.push(attachment.map(|attachment| AclCall { attachment, answers }));
+        }
+        for (i, acl) in frontend.acls.iter().enumerate() {
+            let AclTest::Plugin { plugin, predicate } = &acl.test else {
+                continue;
+            };
+            calls.push(self.predicate(AclId(i), acl, *plugin, predicate.as_ref()));
+        }
+        calls.into_iter().collect()
+    }
+
+    /// The call that answers an acl by a plugin's predicate.
+    fn predicate(&mut self, id: AclId, acl: &Acl, plugin: PluginId, name: Option<&At<String>>) -> Option<AclCall> {
+        let attachment = self.attach_plugin(plugin)?;
+        let names = attachment.predicates();
+        let bit = match name {
+            None => (!names.is_empty()).then_some(0),
+            Some(name) => names.iter().position(|known| *known == name.value),
+        };
+        let Some(bit) = bit.and_then(|bit| u32::try_from(bit).ok()) else {
+            self.errors.push(BuildError::Predicate {
+                acl: acl.origin.clone(),
+                plugin: self.config.plugins[plugin.0].name.clone(),
+                name: name.cloned(),
+                known: names.to_vec(),
+            });
+            return None;
+        };
+        Some(AclCall {
+            attachment,
+            answers: vec![(bit, id)],
+        })
+    }
+
+    fn limiter(&mut self, frontend: &config::Frontend) -> Option<Option<Arc<Attachment>>> {
+        if frontend.limits.is_empty() {
+            return Some(None);
+        }
+        let config = LimitConfig {
+            limits: frontend
+                .limits
+                .iter()
+                .map(|id| &self.config.rate_limits[id.0])
+                .collect(),
+        };
+        // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
+        self.attach_own(&first_party::RATE_LIMIT, "", &config, frontend)
+            .map(Some)
+    }
+
+    /// `use-plugin`: a component that has a say in what the frontend speaks.
+    fn filter(&mut self, id: At<PluginId>, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
+        let attachment = self.attach_plugin(id.value)?;
+        let hooks = attachment.hooks();
+        let has_a_say = match frontend.mode {
+            Mode::Http => hooks.limiter || hooks.request_filter || hooks.response_filter,
+            Mode::Tcp => hooks.connection_filter,
+        };
+        if !has_a_say {
+            self.errors.push(BuildError::NoHook {
+                frontend: frontend.origin.clone(),
+                at: id.span,
+                plugin: self.config.plugins[id.value.0].name.clone(),
+                mode: frontend.mode,
+                hooks,
+            });
+        }
+        has_a_say.then_some(attachment)
+    }
+
+    fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
+        let config = self.config;
+        let reachable = |id: BackendId| {
+            frontend.default_backend == Some(id) || frontend.routes.iter().any(|route| route.backend == id)
+        };
+        let mut rewrites = Vec::with_capacity(config.backends.len());
+        for (i, backend) in config.backends.iter().enumerate() {
+            let edits = RewriteConfig {
+                request: frontend.request_edits.iter().chain(&backend.request_edits).collect(),
+                response: backend.response_edits.iter().chain(&frontend.response_edits).collect(),
+            };
+            let (request, response) = (!edits.request.is_empty(), !edits.response.is_empty());
+            if frontend.mode == Mode::Tcp || !reachable(BackendId(i)) || !(request || response) {
+                rewrites.push(None);
+                continue;
+            }
+            let component = first_party::header_rewrite(config);
+            let attachment = self.attach_own(component, &frontend.name, &edits, frontend)?;
+            rewrites.push(Some(Rewrites {
+                attachment,
+                request,
+                response,
+            }));
+        }
+        Some(rewrites)
+    }
+
+    /// Attaches a component of the gateway's own.
+    fn attach_own(
+        &mut self,
+        own: &'static first_party::FirstParty,
+        namespace: &str,
+        config: &impl Serialize,
+        frontend: &config::Frontend,
+    ) -> Option<Arc<Attachment>> {
+        let attached = self.first_party.component(self.policy, own).and_then(|component| {
+            // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
+            let config = serde_json::to_string(config).unwrap_or_default();
+            let spec = AttachmentSpec {
+                label: Arc::from(own.name),
+                namespace: format!("{}/{namespace}", own.name),
+                config,
+                limits: PluginLimits {
+                    cpu: config::DEFAULT_PLUGIN_CPU,
+                    memory: self.config.process.policy.memory,
+                },
+                on_failure: OWN_ON_FAILURE,
+                origin: None,
+            };
+            self.policy.attach(&component, spec)
+        });
+        match attached {
+            Ok(attachment) => Some(self.keep(attachment)),
+            Err(source) => {
+                let frontend = frontend.origin.clone();
+                self.errors.push(BuildError::Own { frontend, source });
+                None
+            }
+        }
+    }
+
+    fn attach_plugin(&mut self, id: PluginId) -> Option<Arc<Attachment>> {
+        let component = self.plugins[id.0].clone()?;
+        let plugin = &self.config.plugins[id.0];
+        let spec = AttachmentSpec {
+            label: plugin.name.clone(),
+            namespace: format!("plugin/{}", plugin.name),
+            config: plugin.config.clone(),
+            limits: plugin.limits,
+            on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
+            origin: Some(plugin.origin.clone()),
+        };
+        match self.policy.attach(&component, spec) {
+            Ok(attachment) => Some(self.keep(attachment)),
+            Err(source) => {
+                let plugin = PluginAt::of(plugin);
+                self.errors.push(BuildError::Plugin { plugin, source });
+                // Its other uses would fail in the same way: once is enough.
+                self.plugins[id.0] = None;
+                None
+            }
+        }
+    }
+
+    fn keep(&mut self, attachment: Arc<Attachment>) -> Arc<Attachment> {
+        self.registry.policy(attachment.label(), attachment.stats().clone());
+        self.attachments.push(attachment.clone());
+        attachment
+    }
+}
+
+impl FirstParty {
+    fn component(
+        &mut self,
+        policy: &Arc<Host>,
+        own: &'static first_party::FirstParty,
+    ) -> Result<Arc<Component>, PolicyError> {
+        Ok(match self.0.entry(own.name) {
+            Entry::Occupied(known) => known.get().clone(),
+            Entry::Vacant(unknown) => unknown.insert(policy.compile(own.name, own.wasm, own.grants)?).clone(),
+        })
+    }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).into()
+}
+
+/// The WIT's limit: the answers of one call are the bits of one integer.
+const PREDICATES_PER_CALL: usize = 64;
+
+/// A failing component of the gateway's own is an internal error. It denies: an access rule that could not be asked must not
+/// read as if it had agreed.
+const OWN_ON_FAILURE: OnFailure = OnFailure::Deny(500);

@@ -1,0 +1,352 @@
+//! Why a configuration that is valid in itself cannot run here, and how that is said as faults of its text.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::SourceSpan;
+use rustls_pki_types::pem;
+
+use crate::config::{self, At, BindTls, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, Source};
+use crate::listener::TlsError;
+use crate::policy::{FailureKind, Hooks, PolicyError};
+
+/// Everything that is in the way. Never empty.
+pub struct BuildErrors(Vec<BuildError>);
+
+/// One thing that is in the way.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The component host does not start.
+    #[error("{0}")]
+    Host(PolicyError),
+    /// A bind's certificate or key cannot be used.
+    #[error("{source}")]
+    Tls {
+        /// The bind.
+        bind: Origin,
+        /// What it says.
+        tls: BindTls,
+        /// Why.
+        source: TlsError,
+    },
+    /// A component's file cannot be read.
+    #[error("plugin {:?}: {}: {source}", plugin.name, plugin.path.value.display())]
+    PluginFile {
+        /// The plugin.
+        plugin: PluginAt,
+        /// Why.
+        source: io::Error,
+    },
+    /// A component's file is not the one that was meant.
+    #[error("plugin {:?}: {} has another SHA-256 digest than the configured one", plugin.name, plugin.path.value.display())]
+    Digest {
+        /// The plugin.
+        plugin: PluginAt,
+        /// Where the digest was written.
+        at: SourceSpan,
+        /// The digest it has.
+        found: [u8; 32],
+    },
+    /// A component cannot be used, or not like this.
+    #[error("plugin {:?}: {}", plugin.name, without_label(source, &plugin.name))]
+    Plugin {
+        /// The plugin.
+        plugin: PluginAt,
+        /// Why.
+        source: PolicyError,
+    },
+    /// An acl asks for a predicate that its plugin does not have.
+    #[error("{}", no_predicate(plugin, name.as_ref()))]
+    Predicate {
+        /// The acl.
+        acl: Origin,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The predicate; none when the acl leaves the choice to the plugin.
+        name: Option<At<String>>,
+        /// Those that it has.
+        known: Vec<String>,
+    },
+    /// `use-plugin` of a component that would never be called there.
+    #[error("plugin {plugin:?} does nothing in this frontend: it has no hook for {}", subject(*mode))]
+    NoHook {
+        /// The frontend.
+        frontend: Origin,
+        /// Where it uses the plugin.
+        at: SourceSpan,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What the frontend speaks.
+        mode: Mode,
+        /// The hooks that it has.
+        hooks: Hooks,
+    },
+    /// A component of the gateway's own does not start.
+    #[error("the gateway's own component {source}")]
+    Own {
+        /// The frontend that needs it.
+        frontend: Origin,
+        /// Why.
+        source: PolicyError,
+    },
+}
+
+/// What is said of a plugin whose component cannot be used.
+#[derive(Debug, Clone)]
+pub struct PluginAt {
+    name: Arc<str>,
+    origin: Origin,
+    path: At<PathBuf>,
+    grants: Vec<Grant>,
+    config: Places,
+}
+
+impl BuildErrors {
+    /// One error alone.
+    pub(super) fn new(error: BuildError) -> Self {
+        Self(vec![error])
+    }
+
+    /// What was built, unless there are errors.
+    pub(super) fn or<T>(built: Option<T>, errors: Vec<BuildError>) -> Result<T, Self> {
+        match built {
+            Some(built) if errors.is_empty() => Ok(built),
+            _ => Err(Self(errors)),
+        }
+    }
+
+    /// The errors, in the order in which they were found.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &BuildError> {
+        self.0.iter()
+    }
+
+    /// The same as faults of the text that the configuration was read from.
+    pub fn locate(&self, source: &Source) -> ConfigErrors {
+        source.errors(self.0.iter().map(BuildError::fault).collect())
+    }
+}
+
+/// One line an error, with the place where there is one: for logs.
+impl fmt::Display for BuildErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            if let Some(origin) = error.origin() {
+                write!(f, "{}:{}: ", origin.file, origin.line)?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for BuildErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.0).finish()
+    }
+}
+
+impl std::error::Error for BuildErrors {}
+
+impl BuildError {
+    /// Where in the configuration what it is about stands; nowhere for the process as a whole.
+    pub fn origin(&self) -> Option<&Origin> {
+        match self {
+            Self::Host(_) => None,
+            Self::Tls { bind: origin, .. }
+            | Self::Predicate { acl: origin, .. }
+            | Self::NoHook { frontend: origin, .. }
+            | Self::Own { frontend: origin, .. } => Some(origin),
+            Self::PluginFile { plugin, .. } | Self::Digest { plugin, .. } | Self::Plugin { plugin, .. } => {
+                Some(&plugin.origin)
+            }
+        }
+    }
+
+    /// The error as a fault of the configuration's text.
+    fn fault(&self) -> ConfigError {
+        let code = match self {
+            Self::Tls { .. } => Code::Tls,
+            _ => Code::Policy,
+        };
+        let fault = ConfigError::new(code, self.to_string());
+        match self {
+            Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
+            Self::Tls { tls, source, .. } => tls_fault(fault, tls, source),
+            Self::PluginFile { plugin, source } => {
+                let label = match source.kind() {
+                    io::ErrorKind::NotFound => "there is no such file",
+                    _ => "this file cannot be read",
+                };
+                fault.label(plugin.path.span, label).help(HELP_WITH_FILES)
+            }
+            Self::Digest { plugin, at, found } => fault
+                .label(*at, "not the digest of this file")
+                .label(plugin.path.span, "the file")
+                .help(format!("if the file is the right one, write sha256 \"{}\"", hex(found))),
+            Self::Plugin { plugin, source } => plugin_fault(fault, plugin, source),
+            Self::Predicate { acl, name, known, .. } => {
+                let fault = match name {
+                    Some(name) => fault.label(name.span, "unknown predicate"),
+                    None => fault.label(acl.span, "there is nothing to ask it"),
+                };
+                fault.help(match known.is_empty() {
+                    true => "an acl asks predicates; a filter is attached with `use-plugin`".to_owned(),
+                    false => config::one_of_names(name.as_ref().map_or("", |name| &name.value), known),
+                })
+            }
+            Self::NoHook { at, hooks, .. } => fault.label(*at, "would never be called here").help(match hooks {
+                Hooks { predicates: true, .. } => {
+                    "ask it in an acl: acl \"name\" { plugin \"its name\" predicate=\"…\" }"
+                }
+                Hooks {
+                    connection_filter: true,
+                    ..
+                } => "use it in a frontend with mode \"tcp\"",
+                _ => "use it in a frontend with mode \"http\"",
+            }),
+            Self::Own { frontend, source } => {
+                let help = limits_help(source).unwrap_or("this is a defect of the gateway: please report it");
+                fault.label(frontend.span, "needed here").help(help)
+            }
+        }
+    }
+}
+
+impl PluginAt {
+    /// Of this plugin.
+    pub(super) fn of(plugin: &config::Plugin) -> Self {
+        Self {
+            name: plugin.name.clone(),
+            origin: plugin.origin.clone(),
+            path: plugin.path.clone(),
+            grants: plugin.grants.clone(),
+            config: plugin.config_places.clone(),
+        }
+    }
+}
+
+fn tls_fault(fault: ConfigError, tls: &BindTls, error: &TlsError) -> ConfigError {
+    let at = |path: &Path| match &tls.key {
+        Some(key) if key.value == path && tls.cert.value != path => key.span,
+        _ => tls.cert.span,
+    };
+    match error {
+        TlsError::Pem { path, what, source } => {
+            let (label, help) = match source {
+                pem::Error::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                    ("there is no such file".to_owned(), HELP_WITH_FILES)
+                }
+                pem::Error::Io(_) => ("this file cannot be read".to_owned(), HELP_WITH_FILES),
+                pem::Error::NoItemsFound if tls.key.is_none() => (
+                    format!("holds no {what}"),
+                    "write key=\"FILE\" when the key is in a file of its own",
+                ),
+                _ => (format!("holds no usable {what}"), HELP_WITH_PEM),
+            };
+            fault.label(at(path), label).help(help)
+        }
+        TlsError::NoCertificate(path) => fault.label(at(path), "holds no certificate").help(HELP_WITH_PEM),
+        TlsError::Unusable { .. } => {
+            let fault = fault.label(tls.cert.span, "this certificate");
+            let fault = match &tls.key {
+                Some(key) => fault.label(key.span, "and this key"),
+                None => fault,
+            };
+            fault.help("the first certificate in the file has to be the one that was issued for the key")
+        }
+    }
+}
+
+fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> ConfigError {
+    let help = error.help();
+    let own = "this is the component's own fault: ask those who made it, or take another version";
+    let (label, help) = match error {
+        PolicyError::NotGranted { line, .. } => {
+            let help = match line.strip_prefix("grant ") {
+                // A second `grant` would be said twice.
+                Some(word) if !plugin.grants.is_empty() => format!("add `{word}` to its `grant`"),
+                _ => help.unwrap_or_default(),
+            };
+            return fault.label(plugin.origin.span, "this is not granted here").help(help);
+        }
+        PolicyError::Config { at, .. } => {
+            let (span, label) = match at.as_deref().map(|at| (at, plugin.config.find(at))) {
+                Some((_, (span, true))) => (span, "refused".to_owned()),
+                Some((at, (span, false))) => (span, format!("refused in here, at `{at}`")),
+                None => (plugin.config.span(), "refused".to_owned()),
+            };
+            let help = "the plugin's documentation says what it takes; it gets this block as JSON";
+            return fault.label(span, label).help(help);
+        }
+        PolicyError::Engine(_) => (
+            "needed here",
+            "ask for less with `policy instances=… memory=…` in `process`",
+        ),
+        PolicyError::TooLarge { .. } => (
+            "this component",
+            "build it with optimisations and without debug information",
+        ),
+        PolicyError::Invalid { .. } => (
+            "not a usable component",
+            "make a component of a core module with `gateway plugin build MODULE.wasm`",
+        ),
+        PolicyError::UnknownImport { .. } => (
+            "this component",
+            "build it for wasm32-unknown-unknown, with the interfaces of wit/policy.wit alone: there is no WASI",
+        ),
+        PolicyError::Mistyped { .. } | PolicyError::MissingExport { .. } => (
+            "this component",
+            "build it with the wit/policy.wit of this version of the gateway",
+        ),
+        PolicyError::UnknownNeed { .. } | PolicyError::Predicates { .. } => ("this component", own),
+        PolicyError::Failed { .. } => ("fails when it is made ready", limits_help(error).unwrap_or(own)),
+    };
+    fault.label(plugin.path.span, label).help(help)
+}
+
+/// What to do about a component that fails by a limit.
+fn limits_help(error: &PolicyError) -> Option<&'static str> {
+    let PolicyError::Failed { failure, .. } = error else {
+        return None;
+    };
+    match failure.kind {
+        FailureKind::Deadline => Some("give it more time with `limit cpu=`"),
+        FailureKind::Memory => Some("give it more memory with `limit memory=`"),
+        FailureKind::StoreFull => Some("allow more instances with `policy instances=` in `process`"),
+        _ => None,
+    }
+}
+
+/// What a component's error says beside its name, which stands in front of it.
+fn without_label(error: &PolicyError, label: &str) -> String {
+    let text = error.to_string();
+    let rest = text.strip_prefix(label).and_then(|rest| rest.strip_prefix(": "));
+    rest.map(str::to_owned).unwrap_or(text)
+}
+
+fn no_predicate(plugin: &str, name: Option<&At<String>>) -> String {
+    match name {
+        Some(name) => format!("plugin {plugin:?} has no predicate {:?}", name.value),
+        None => format!("plugin {plugin:?} has no predicates"),
+    }
+}
+
+fn subject(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "requests or responses",
+        Mode::Tcp => "connections",
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const HELP_WITH_FILES: &str =
+    "check that the file is there and may be read; relative paths start at the folder of the configuration file";
+const HELP_WITH_PEM: &str = "the file has to be PEM: text between -----BEGIN … ----- and -----END … -----";

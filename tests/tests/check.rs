@@ -1,0 +1,389 @@
+//! What is wrong with the files that a configuration names: `gateway check` and the start say all of it, in the same words,
+//! and point at where the configuration says so.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::{Builder, Gateway, guest};
+use rcgen::{CertificateParams, KeyPair};
+use serde_json::Value;
+
+/// A fault as `gateway check --format json` reports it, with the text that its first label covers and that label.
+#[derive(Debug)]
+struct Fault {
+    code: String,
+    message: String,
+    help: String,
+    line: usize,
+    place: String,
+    label: String,
+}
+
+/// A configuration under test, and the files beside it.
+struct Case {
+    text: String,
+    builder: Builder,
+}
+
+impl Case {
+    fn new(text: &str) -> Self {
+        let text = format!("process {{ workers 1 }}\n{text}\nbackend \"app\" {{ server \"s\" \"echo\" }}\n");
+        let builder = Gateway::verbatim(&text);
+        Self { text, builder }
+    }
+
+    /// One frontend with these lines, and these sections beside it.
+    fn of(lines: &str, sections: &str) -> Self {
+        Self::new(&format!(
+            "frontend \"web\" {{\nbind \"127.0.0.1:0\"\n{lines}\ndefault-backend \"app\"\n}}\n{sections}"
+        ))
+    }
+
+    fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        Self {
+            text: self.text,
+            builder: self.builder.file(name, content),
+        }
+    }
+
+    fn is_valid(&self) {
+        let checked = self.builder.check(&[]);
+        assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    }
+
+    /// Checks, starts, and sees that both say the same.
+    async fn faults(self) -> Vec<Fault> {
+        let json = self.builder.check(&["--format", "json"]);
+        assert_eq!(json.code, Some(1), "{}{}", json.stdout, json.stderr);
+        let report: Value = serde_json::from_str(&json.stdout).unwrap();
+        assert_eq!(report["ok"], false);
+        let faults = report["errors"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|error| self.fault(error))
+            .collect();
+        let checked = self.builder.check(&[]);
+        assert_eq!((checked.code, &*checked.stderr), (Some(1), ""), "{}", checked.stdout);
+        let stopped = self.builder.refused().await;
+        assert_eq!(stopped.code, Some(1), "{}", stopped.output);
+        assert_eq!(stopped.output.trim_end(), checked.stdout.trim_end());
+        faults
+    }
+
+    async fn fault_alone(self) -> Fault {
+        let mut faults = self.faults().await;
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.remove(0)
+    }
+
+    fn fault(&self, error: &Value) -> Fault {
+        let number = |key: &str| usize::try_from(error[key].as_u64().unwrap_or_else(|| panic!("{error}"))).unwrap();
+        let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{error}")).to_owned();
+        assert_eq!(number("line"), number("end_line"), "{error}");
+        let line = self.text.lines().nth(number("line") - 1).unwrap().chars();
+        Fault {
+            code: text(&error["code"]),
+            message: text(&error["message"]),
+            help: text(&error["help"]),
+            line: number("line"),
+            place: line
+                .skip(number("column") - 1)
+                .take(number("end_column") - number("column"))
+                .collect(),
+            label: text(&error["labels"][0]["text"]),
+        }
+    }
+}
+
+fn tls(properties: &str) -> Case {
+    Case::new(&format!(
+        "frontend \"web\" {{ bind \"127.0.0.1:0\" {{ tls {properties} }}; default-backend \"app\" }}"
+    ))
+}
+
+/// A certificate and its key, as PEM.
+fn pair() -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["a.example".to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    (certificate.pem(), key.serialize_pem())
+}
+
+fn quiet() -> Vec<u8> {
+    guest::filter("(call $none)", "")
+}
+
+// ── certificates ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_certificate_that_is_not_there() {
+    let fault = tls("cert=\"missing.pem\"").fault_alone().await;
+    assert_eq!((&*fault.code, &*fault.place), ("config::tls", "\"missing.pem\""));
+    assert_eq!(fault.label, "there is no such file");
+    assert!(fault.message.contains("missing.pem"), "{fault:?}");
+    assert!(fault.help.contains("relative paths"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_and_a_key_that_are_not_there_are_two_faults() {
+    let faults = tls("cert=\"c.pem\" key=\"k.pem\"").faults().await;
+    let places: Vec<_> = faults.iter().map(|fault| &*fault.place).collect();
+    assert_eq!(places, ["\"c.pem\"", "\"k.pem\""]);
+}
+
+#[tokio::test]
+async fn a_key_that_does_not_match_its_certificate() {
+    let ((certificate, key), (_, other)) = (pair(), pair());
+    tls("cert=\"c.pem\" key=\"k.pem\"")
+        .file("c.pem", &certificate)
+        .file("k.pem", &key)
+        .is_valid();
+    let fault = tls("cert=\"c.pem\" key=\"k.pem\"")
+        .file("c.pem", &certificate)
+        .file("k.pem", &other)
+        .fault_alone()
+        .await;
+    assert_eq!((&*fault.code, &*fault.place), ("config::tls", "\"c.pem\""));
+    assert!(fault.help.contains("issued for the key"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_certificate_without_its_key() {
+    let (certificate, key) = pair();
+    let fault = tls("cert=\"c.pem\"").file("c.pem", &certificate).fault_alone().await;
+    assert_eq!((&*fault.place, &*fault.label), ("\"c.pem\"", "holds no private key"));
+    assert!(fault.help.contains("key=\"FILE\""), "{fault:?}");
+    let fault = tls("cert=\"k.pem\"").file("k.pem", &key).fault_alone().await;
+    assert_eq!((&*fault.place, &*fault.label), ("\"k.pem\"", "holds no certificate"));
+    let fault = tls("cert=\"c.pem\" key=\"k.pem\"")
+        .file("c.pem", &certificate)
+        .file("k.pem", "no PEM at all")
+        .fault_alone()
+        .await;
+    assert_eq!(
+        (&*fault.place, &*fault.label),
+        ("\"k.pem\"", "holds no usable private key")
+    );
+}
+
+// ── components ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_component_that_is_not_there() {
+    let fault = Case::of(
+        "use-plugin \"geo\"",
+        "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }",
+    )
+    .fault_alone()
+    .await;
+    assert_eq!((&*fault.code, &*fault.place), ("config::policy", "\"geo.wasm\""));
+    assert_eq!(fault.label, "there is no such file");
+    assert!(fault.message.starts_with("plugin \"geo\": "), "{fault:?}");
+}
+
+#[tokio::test]
+async fn a_component_that_is_another_one_than_was_meant() {
+    let meant = "0".repeat(64);
+    let case = |digest: &str| {
+        let plugin = format!("plugin \"geo\" \"geo.wasm\" {{\nsha256 \"{digest}\"\non-failure \"skip\"\n}}");
+        Case::of("use-plugin \"geo\"", &plugin).file("geo.wasm", quiet())
+    };
+    let fault = case(&meant).fault_alone().await;
+    assert_eq!(fault.place, format!("\"{meant}\""));
+    // What the help says to write is right.
+    let digest = fault.help.split('"').nth(1).unwrap();
+    case(digest).is_valid();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_component() {
+    let case = Case::of(
+        "use-plugin \"geo\"",
+        "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }",
+    );
+    let fault = case
+        .file("geo.wasm", wat::parse_str("(module)").unwrap())
+        .fault_alone()
+        .await;
+    assert_eq!(
+        (&*fault.place, &*fault.label),
+        ("\"geo.wasm\"", "not a usable component")
+    );
+    assert!(fault.help.contains("gateway plugin build"), "{fault:?}");
+}
+
+#[tokio::test]
+async fn an_import_that_is_not_granted() {
+    let imports = "(import \"gateway:policy/clock@0.1.0\" \"now-ms\" (func $now (result i64)))";
+    let exports = format!(
+        "{imports} ;; end of imports
+        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32) (result i32)
+            (drop (call $now)) (call $none))
+        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32))"
+    );
+    let component = guest::component("header-rewrite", &exports);
+    let case = |grants: &str| {
+        let plugin = format!("plugin \"geo\" \"geo.wasm\" {{\n{grants}\non-failure \"skip\"\n}}");
+        Case::of("use-plugin \"geo\"", &plugin).file("geo.wasm", &component)
+    };
+    case("grant \"clock\"").is_valid();
+    let fault = case("").fault_alone().await;
+    assert_eq!(
+        (&*fault.place, &*fault.help),
+        ("plugin", "add `grant \"clock\"` to the plugin's block")
+    );
+    assert!(fault.message.contains("gateway:policy/clock"), "{fault:?}");
+    let fault = case("grant \"log\"").fault_alone().await;
+    assert_eq!(fault.help, "add `\"clock\"` to its `grant`");
+}
+
+#[tokio::test]
+async fn a_predicate_that_its_component_does_not_have() {
+    let case = |lines: &str| {
+        Case::of(lines, "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }")
+            .file("geo.wasm", guest::predicates("(i64.const 1)"))
+    };
+    case("acl \"a\" { plugin \"geo\" predicate=\"p\" }\ndeny if=\"a\"").is_valid();
+    let fault = case("acl \"a\" { plugin \"geo\" predicate=\"q\" }\ndeny if=\"a\"")
+        .fault_alone()
+        .await;
+    assert_eq!((&*fault.place, &*fault.help), ("\"q\"", "did you mean `p`?"));
+    let fault = case("acl \"a\" { plugin \"geo\" predicate=\"blocked\" }\ndeny if=\"a\"")
+        .fault_alone()
+        .await;
+    assert_eq!((fault.line, &*fault.help), (4, "write `p`"));
+}
+
+#[tokio::test]
+async fn a_component_that_would_never_be_called() {
+    let plugin = "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }";
+    let fault = Case::of("use-plugin \"geo\"", plugin)
+        .file("geo.wasm", guest::predicates("(i64.const 1)"))
+        .fault_alone()
+        .await;
+    assert_eq!((&*fault.place, fault.line), ("\"geo\"", 4));
+    assert!(fault.help.contains("acl"), "{fault:?}");
+    let fault = Case::of("acl \"a\" { plugin \"geo\" }\ndeny if=\"a\"", plugin)
+        .file("geo.wasm", quiet())
+        .fault_alone()
+        .await;
+    assert_eq!((&*fault.place, fault.line), ("acl", 4));
+    let fault = Case::of("use-plugin \"geo\"", plugin)
+        .file("geo.wasm", guest::connection("(call $none)"))
+        .fault_alone()
+        .await;
+    assert!(fault.help.contains("mode \"tcp\""), "{fault:?}");
+}
+
+// ── what components refuse ────────────────────────────────────────────────────────────────────────────────────────────
+
+/// A component that refuses every configuration: "no such country", at this place.
+fn refusing(at: &str) -> Vec<u8> {
+    let configure = format!(
+        "(i32.store8 (i32.const 512) (i32.const 1))
+        (i32.store (i32.const 516) (i32.const 2048)) (i32.store (i32.const 520) (i32.const 15))
+        (i32.store8 (i32.const 524) (i32.const {some}))
+        (i32.store (i32.const 528) (i32.const 2063)) (i32.store (i32.const 532) (i32.const {length}))
+        (i32.const 512)",
+        some = i32::from(!at.is_empty()),
+        length = at.len(),
+    );
+    let exports = format!(
+        "(data (i32.const 2048) \"no such country{at}\")
+        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32) (result i32) (call $none))
+        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32))"
+    );
+    guest::component_with_configure("header-rewrite", &configure, &exports)
+}
+
+#[tokio::test]
+async fn a_configuration_that_its_component_refuses() {
+    let plugin = "plugin \"geo\" \"geo.wasm\" {
+        on-failure \"skip\"
+        config {
+            strict
+            rule path=\"/a\" { country \"KP\" }
+            rule path=\"/b\" { country \"IR\" \"XX\" }
+        }
+    }";
+    for (at, line, place) in [
+        ("/rule/1/country/1", 12, "\"XX\""),
+        ("/rule/0/path", 11, "\"/a\""),
+        ("/strict", 10, "strict"),
+        ("", 9, "config"),
+        ("/rule/1/until", 12, "rule"),
+    ] {
+        let fault = Case::of("use-plugin \"geo\"", plugin)
+            .file("geo.wasm", refusing(at))
+            .fault_alone()
+            .await;
+        assert_eq!((fault.line, &*fault.place), (line, place), "{at}");
+        assert_eq!(
+            (&*fault.code, &*fault.message),
+            ("config::policy", "plugin \"geo\": no such country")
+        );
+        assert!(fault.label.starts_with("refused"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_is_used_twice_is_refused_once() {
+    let plugin = "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }
+        frontend \"other\" { bind \"127.0.0.1:0\"; use-plugin \"geo\"; default-backend \"app\" }";
+    let fault = Case::of("use-plugin \"geo\"", plugin)
+        .file("geo.wasm", refusing(""))
+        .fault_alone()
+        .await;
+    assert_eq!(fault.place, "plugin");
+}
+
+// ── all at once ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn everything_is_said_at_once_in_the_order_of_the_text() {
+    let ((certificate, _), (_, other)) = (pair(), pair());
+    let text = "frontend \"web\" {
+        bind \"127.0.0.1:0\" { tls cert=\"missing.pem\" }
+        bind \"127.0.0.1:0\" { tls cert=\"c.pem\" key=\"k.pem\" }
+        acl \"a\" { plugin \"known\" predicate=\"nothing\" }
+        deny if=\"a\"
+        use-plugin \"gone\"
+        use-plugin \"refusing\"
+        default-backend \"app\"
+    }
+    plugin \"gone\" \"gone.wasm\" { on-failure \"skip\" }
+    plugin \"refusing\" \"refusing.wasm\" { on-failure \"skip\"; config { country \"XX\" } }
+    plugin \"known\" \"known.wasm\" { on-failure \"skip\" }";
+    let faults = Case::new(text)
+        .file("c.pem", certificate)
+        .file("k.pem", other)
+        .file("refusing.wasm", refusing("/country"))
+        .file("known.wasm", guest::predicates("(i64.const 1)"))
+        .faults()
+        .await;
+    let places: Vec<_> = faults.iter().map(|fault| (fault.line, &*fault.place)).collect();
+    assert_eq!(
+        places,
+        [
+            (3, "\"missing.pem\""),
+            (4, "\"c.pem\""),
+            (5, "\"nothing\""),
+            (11, "\"gone.wasm\""),
+            (12, "\"XX\""),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn faults_of_the_text_come_alone() {
+    let faults = Case::of(
+        "use-plugin \"geo\"\nforward-for",
+        "plugin \"geo\" \"geo.wasm\" { on-failure \"skip\" }",
+    )
+    .faults()
+    .await;
+    assert_eq!(faults.len(), 1, "{faults:?}");
+    assert_eq!(faults[0].code, "config::unknown");
+}
