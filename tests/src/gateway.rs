@@ -127,7 +127,7 @@ pub struct Gateway {
 }
 
 impl Gateway {
-    /// A gateway with this configuration, to which [`PRELUDE`] adds what it does not say itself.
+    /// A gateway with this configuration, to which `PRELUDE` adds what it does not say itself.
     pub fn kdl(text: &str) -> Builder {
         let mut whole = String::new();
         for (node, default) in PRELUDE {

@@ -17,7 +17,7 @@ use super::metrics::ProcessMetrics;
 use crate::config::{Log, LogFormat, LogTarget};
 
 /// A log target with the thread that writes to it. Dropping it writes what was handed over before, within
-/// [`CLOSE_TIMEOUT`], and ends the thread.
+/// `CLOSE_TIMEOUT`, and ends the thread.
 #[derive(Debug)]
 pub struct LogSink {
     queue: Queue,
