@@ -5,6 +5,7 @@ pub mod echo;
 pub mod health;
 
 mod balance;
+mod connect;
 mod pool;
 mod server;
 
@@ -16,6 +17,7 @@ use crate::telemetry::metrics::{BackendMetrics, Registry};
 
 pub use crate::telemetry::metrics::InFlight;
 pub use balance::Balancer;
+pub use connect::{ConnectError, ServerStream};
 pub use pool::{Pool, Upstream};
 pub use server::Server;
 
@@ -60,13 +62,7 @@ impl Backend {
                 // A check of an earlier configuration took it down; no check will take it up again.
                 counts.went(true);
             }
-            Arc::new(Server {
-                name: Arc::clone(&server.name),
-                address,
-                weight: server.weight,
-                backup: server.backup,
-                metrics: counts,
-            })
+            Arc::new(Server::new(server, address, counts))
         });
         Arc::new(Self {
             name: Arc::clone(&backend.name),

@@ -12,9 +12,9 @@ use std::time::Duration;
 use http_body::Body;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::ServerStream;
 use crate::config;
 
 /// An HTTP/1.1 connection to a server.
@@ -22,7 +22,7 @@ pub struct Upstream<B: Body + 'static> {
     /// Sends requests.
     pub sender: SendRequest<B>,
     /// Moves the bytes; has to be polled for anything to happen.
-    pub connection: Connection<TokioIo<TcpStream>, B>,
+    pub connection: Connection<TokioIo<ServerStream>, B>,
     /// Requests served before the one under way.
     pub served: u64,
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::config;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
 
 /// A server of a backend, shared by all workers. Its health and what it has under way live in its metrics, so that a
@@ -11,17 +12,41 @@ use crate::telemetry::metrics::{InFlight, ServerMetrics};
 pub struct Server {
     /// Its name, unique in the backend.
     pub name: Arc<str>,
-    /// Where it is.
-    pub address: SocketAddr,
     /// 0 to 256; 0 gets no new work.
     pub weight: u16,
     /// Used only when no other server is up.
     pub backup: bool,
     /// Its counts and state.
     pub metrics: Arc<ServerMetrics>,
+    place: Place,
+}
+
+/// How it is known where a server is.
+#[derive(Debug)]
+enum Place {
+    /// It never moves.
+    Fixed(SocketAddr),
 }
 
 impl Server {
+    /// A server from its configuration.
+    pub(super) fn new(server: &config::Server, address: SocketAddr, metrics: Arc<ServerMetrics>) -> Self {
+        Self {
+            name: Arc::clone(&server.name),
+            weight: server.weight,
+            backup: server.backup,
+            metrics,
+            place: Place::Fixed(address),
+        }
+    }
+
+    /// Where it is now; none while that is not known.
+    pub fn address(&self) -> Option<SocketAddr> {
+        match &self.place {
+            Place::Fixed(address) => Some(*address),
+        }
+    }
+
     /// Whether it is up, as far as its checks know. Up from the start, and always without checks.
     pub fn is_up(&self) -> bool {
         self.metrics.is_up()

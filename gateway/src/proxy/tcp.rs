@@ -4,14 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, RelaySettings, Side, relay};
 use super::upstream::Avoid;
-use crate::backend::{Backend, InFlight};
+use crate::backend::{Backend, InFlight, ServerStream};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::Frontend;
@@ -37,9 +36,9 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
                 server_timeout: backend.timeouts.server,
             };
             let relaying = async {
-                match &mut stream {
-                    ClientStream::Plain(client) => relay(client, &mut server, settings).await,
-                    ClientStream::Tls(client) => relay(&mut **client, &mut server, settings).await,
+                match (&mut stream, &mut server) {
+                    (ClientStream::Plain(client), ServerStream::Plain(server)) => relay(client, server, settings).await,
+                    (ClientStream::Tls(client), server) => relay(&mut **client, server, settings).await,
                 }
             };
             let outcome = relaying.await;
@@ -78,7 +77,7 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
 }
 
 /// Connects to a server, trying others when one cannot be connected to.
-async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Option<(TcpStream, InFlight)> {
+async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Option<(ServerStream, InFlight)> {
     let mut avoid = Avoid::default();
     loop {
         let Some(server) = local.balancer(backend).pick(backend, avoid.servers()) else {
@@ -89,13 +88,10 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         };
         record.server = Some(server);
         let in_flight = backend.servers[server].begin();
-        let connecting = TcpStream::connect(backend.servers[server].address);
-        let connected = timeout(backend.timeouts.connect, connecting).await;
+        let connected = backend.servers[server].connect(backend.timeouts.connect).await;
         record.connect = Some(record.started.elapsed());
-        if let Ok(Ok(stream)) = connected {
+        if let Ok(stream) = connected {
             backend.servers[server].metrics.connected();
-            // What came in one piece goes out in one piece; holding it back (Nagle) only adds delay.
-            let _ = stream.set_nodelay(true);
             return Some((stream, in_flight));
         }
         backend.servers[server].metrics.connect_failed();

@@ -13,7 +13,6 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::body::{BodyError, BodyFailure, RequestBody};
 use super::client::{Client, Late};
@@ -99,8 +98,8 @@ pub async fn send(
         record.server_chosen(server);
         if !request.headers().contains_key(header::HOST) {
             // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
-            let address = backend.servers[server].address.to_string();
-            if let Ok(host) = HeaderValue::try_from(address) {
+            let address = backend.servers[server].address();
+            if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
                 request.headers_mut().insert(header::HOST, host);
             }
         }
@@ -216,14 +215,11 @@ async fn connect(
     server: usize,
 ) -> Result<Box<Upstream<RequestBody>>, ProxyError> {
     let started = client.turns.tick();
-    let address = backend.servers[server].address;
-    let connected = tokio::time::timeout(backend.timeouts.connect, TcpStream::connect(address)).await;
+    let connected = backend.servers[server].connect(backend.timeouts.connect).await;
     record.connected(started.elapsed());
-    let Ok(Ok(stream)) = connected else {
+    let Ok(stream) = connected else {
         return Err(ProxyError::Connect);
     };
-    // A message is written whole; waiting for more of it (Nagle) only adds delay.
-    let _ = stream.set_nodelay(true);
     backend.servers[server].metrics.connected();
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_HEADERS)

@@ -1,6 +1,6 @@
 //! The HTTP check: a request on a connection of its own; its status and body are judged.
 
-use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -9,13 +9,18 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::CheckError;
+use crate::backend::Server;
 use crate::config::HttpCheck;
 
-pub(super) async fn check(address: SocketAddr, check: &HttpCheck) -> Result<(), CheckError> {
-    let host = check.host.clone().unwrap_or_else(|| address.to_string());
+pub(super) async fn check(server: &Server, check: &HttpCheck, limit: Duration) -> Result<(), CheckError> {
+    let address = || {
+        server
+            .address()
+            .map_or_else(|| server.name.to_string(), |address| address.to_string())
+    };
+    let host = check.host.clone().unwrap_or_else(address);
     let request = Request::builder()
         .method(check.method.as_str())
         .uri(check.uri.as_str())
@@ -27,7 +32,7 @@ pub(super) async fn check(address: SocketAddr, check: &HttpCheck) -> Result<(), 
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::<Bytes>::new())?;
 
-    let stream = TcpStream::connect(address).await.map_err(CheckError::Connect)?;
+    let stream = server.connect(limit).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD)
         .handshake(TokioIo::new(stream))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::{Backend, Server};
+use super::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind};
 
 use state::{Health, Transition};
@@ -78,11 +78,10 @@ impl Checker {
     }
 
     async fn once(&self, started: Instant) -> Result<(), CheckError> {
-        let address = self.server.address;
         let attempt = async {
             match &self.check.kind {
-                CheckKind::Tcp => tcp::check(address).await,
-                CheckKind::Http(check) => http::check(address, check).await,
+                CheckKind::Tcp => tcp::check(&self.server, self.check.timeout).await,
+                CheckKind::Http(check) => http::check(&self.server, check, self.check.timeout).await,
             }
         };
         match timeout_at(started + self.check.timeout, attempt).await {
@@ -114,8 +113,8 @@ impl Checker {
 /// Why a check failed.
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
-    #[error("cannot connect: {0}")]
-    Connect(std::io::Error),
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
     #[error("no answer within {0:?}")]
     Timeout(Duration),
     #[error("no HTTP answer: {0}")]
@@ -217,6 +216,11 @@ mod tests {
         address
     }
 
+    async fn ask(address: SocketAddr, check: &HttpCheck) -> Result<(), CheckError> {
+        let backend = checked(address, CheckKind::Tcp);
+        http::check(&backend.servers[0], check, Duration::from_secs(5)).await
+    }
+
     async fn until(what: impl Fn() -> bool) {
         for _ in 0..2000 {
             if what() {
@@ -267,21 +271,21 @@ mod tests {
     #[tokio::test]
     async fn http_checks_judge_status_and_body() {
         let (address, _echo) = echo::start(Mode::Http, "e").unwrap();
-        assert!(http::check(address, &http("/health")).await.is_ok());
-        let error = http::check(address, &http("/status/503")).await.unwrap_err();
+        assert!(ask(address, &http("/health")).await.is_ok());
+        let error = ask(address, &http("/status/503")).await.unwrap_err();
         assert_eq!(error.to_string(), "status 503");
 
         let mut check = http("/status/404");
         check.status = vec![(200, 200), (400, 404)];
         check.method = "HEAD".into();
-        assert!(http::check(address, &check).await.is_ok());
+        assert!(ask(address, &check).await.is_ok());
 
         let mut check = http("/anything");
         check.host = Some("example.net".into());
         check.body_contains = vec!["server: e".into(), "header: host: example.net".into()];
-        assert!(http::check(address, &check).await.is_ok());
+        assert!(ask(address, &check).await.is_ok());
         check.body_contains.push("ready".into());
-        let error = http::check(address, &check).await.unwrap_err();
+        let error = ask(address, &check).await.unwrap_err();
         assert_eq!(error.to_string(), "the body does not contain \"ready\"");
     }
 
@@ -290,11 +294,11 @@ mod tests {
         let mut check = http("/bytes/1000000000");
         let (address, _echo) = echo::start(Mode::Http, "e").unwrap();
         check.body_contains = vec!["y".into()];
-        assert!(matches!(http::check(address, &check).await, Err(CheckError::Body(_))));
+        assert!(matches!(ask(address, &check).await, Err(CheckError::Body(_))));
         check.body_contains = vec!["x".repeat(MOST_SEEN)];
-        assert!(http::check(address, &check).await.is_ok());
+        assert!(ask(address, &check).await.is_ok());
         check.body_contains = vec!["x".repeat(MOST_SEEN + 1)];
-        assert!(matches!(http::check(address, &check).await, Err(CheckError::Body(_))));
+        assert!(matches!(ask(address, &check).await, Err(CheckError::Body(_))));
     }
 
     #[tokio::test]
@@ -309,14 +313,14 @@ mod tests {
             let address = saying(answer.to_vec()).await;
             let mut check = http("/");
             check.body_contains = vec!["short".into()];
-            let error = http::check(address, &check).await.unwrap_err();
+            let error = ask(address, &check).await.unwrap_err();
             assert!(matches!(error, CheckError::Http(_)), "{error:?}");
         }
         // Closing is an end of a body without a length.
         let address = saying(b"HTTP/1.0 200 OK\r\n\r\nready".to_vec()).await;
         let mut check = http("/");
         check.body_contains = vec!["ready".into()];
-        assert!(http::check(address, &check).await.is_ok());
+        assert!(ask(address, &check).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,11 +1,10 @@
 //! The TCP check: a connection is made and closed.
 
-use std::net::SocketAddr;
-
-use tokio::net::TcpStream;
+use std::time::Duration;
 
 use super::CheckError;
+use crate::backend::Server;
 
-pub(super) async fn check(address: SocketAddr) -> Result<(), CheckError> {
-    TcpStream::connect(address).await.map(drop).map_err(CheckError::Connect)
+pub(super) async fn check(server: &Server, limit: Duration) -> Result<(), CheckError> {
+    Ok(server.connect(limit).await.map(drop)?)
 }

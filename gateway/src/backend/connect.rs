@@ -1,0 +1,103 @@
+//! Reaching a server: the one place where connections to servers are opened, for requests, relays and checks alike.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Server;
+
+/// A connection to a server, as bytes.
+#[derive(Debug)]
+pub enum ServerStream {
+    /// Plain TCP.
+    Plain(TcpStream),
+}
+
+/// Why a server was not reached.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The connection was refused, or failed otherwise.
+    #[error("cannot connect: {0}")]
+    Io(#[from] io::Error),
+    /// It did not stand in time.
+    #[error("no connection within {0:?}")]
+    Timeout(Duration),
+    /// It is not known where the server is.
+    #[error("the server's address is not known")]
+    Unresolved,
+}
+
+impl Server {
+    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say.
+    pub async fn connect(&self, limit: Duration) -> Result<ServerStream, ConnectError> {
+        match tokio::time::timeout(limit, self.open()).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectError::Timeout(limit)),
+        }
+    }
+
+    async fn open(&self) -> Result<ServerStream, ConnectError> {
+        let address = self.address().ok_or(ConnectError::Unresolved)?;
+        let stream = TcpStream::connect(address).await?;
+        // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
+        let _ = stream.set_nodelay(true);
+        Ok(ServerStream::Plain(stream))
+    }
+}
+
+impl ServerStream {
+    /// The TCP connection underneath.
+    pub fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(stream) => stream,
+        }
+    }
+}
+
+impl AsyncRead for ServerStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for ServerStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
