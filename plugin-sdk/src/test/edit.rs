@@ -58,7 +58,7 @@ impl Edit {
             Self::Set(name, value) | Self::Add(name, value) => check_name(name).and_then(|()| check_value(value)),
             Self::Remove(name) => check_name(name),
             Self::Path(path) if path.first() != Some(&b'/') => Err("a path begins with `/`".to_owned()),
-            Self::Path(path) => check_target(path, b"?#"),
+            Self::Path(path) => check_target(path, b"?#<>`"),
             Self::Query(Some(query)) => check_target(query, b"#"),
             Self::Query(None) => Ok(()),
             Self::Status(204 | 205 | 304) => Err("a status that has no body".to_owned()),
@@ -80,13 +80,19 @@ fn check_name(name: &str) -> Result<(), String> {
 }
 
 fn check_value(value: &[u8]) -> Result<(), String> {
-    if value.iter().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err("a header value has no CR, LF or NUL".to_owned());
+    if value.trim_ascii().len() != value.len() {
+        return Err("a header value neither begins nor ends with white space".to_owned());
+    }
+    if value.iter().any(|&byte| byte != b'\t' && byte.is_ascii_control()) {
+        return Err("a header value has no control characters".to_owned());
     }
     Ok(())
 }
 
 fn check_target(text: &[u8], refused: &[u8]) -> Result<(), String> {
+    if std::str::from_utf8(text).is_err() {
+        return Err("it has to be UTF-8".to_owned());
+    }
     match text
         .iter()
         .find(|byte| refused.contains(byte) || byte.is_ascii_whitespace() || byte.is_ascii_control())
@@ -97,14 +103,17 @@ fn check_target(text: &[u8], refused: &[u8]) -> Result<(), String> {
 }
 
 /// Fields that plugins may not touch.
-const CONNECTION_FIELDS: [&str; 11] = [
+const CONNECTION_FIELDS: [&str; 14] = [
     "connection",
     "content-length",
     "host",
+    "http2-settings",
     "keep-alive",
     "proxy-authenticate",
+    "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
+    "proxy-status",
     "te",
     "trailer",
     "transfer-encoding",

@@ -1,5 +1,5 @@
-//! A digest over everything that makes a component: its crate, the SDK, the contract, the build profile, and the exact
-//! dependencies. It says nothing about the toolchain, so it is the same on every machine.
+//! A digest over everything that makes a component: its crate, the SDK, the contract, the build profile, how
+//! it is built, and the exact dependencies. It says nothing about the toolchain, so it is the same on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,10 +38,19 @@ fn parts(workspace: &Path, component: &Component) -> Result<BTreeMap<String, Vec
     let manifest = read(&workspace.join("Cargo.toml"))?;
     let lock = read(&workspace.join("Cargo.lock"))?;
     let shared = section(&manifest, "[workspace.dependencies]");
+    for header in ["[profile.release]", "[profile.guest]"] {
+        // The guests' profile inherits the other.
+        let profile = section(&manifest, header).join("\n");
+        parts.insert(header.to_owned(), profile.into_bytes());
+    }
+    let package = section(&manifest, "[workspace.package]").into_iter();
+    let version = package.filter(|line| matches!(key(line), Some("version" | "edition")));
     parts.insert(
-        "profile".to_owned(),
-        section(&manifest, "[profile.guest]").join("\n").into_bytes(),
+        "version".to_owned(),
+        version.collect::<Vec<_>>().join("\n").into_bytes(),
     );
+    let builder = read(&workspace.join("plugins/builder/src/guest.rs"))?;
+    parts.insert("builder".to_owned(), builder.into_bytes());
     parts.insert("features".to_owned(), component.features.as_bytes().to_vec());
     parts.insert(
         "wit".to_owned(),

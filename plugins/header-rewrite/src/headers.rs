@@ -24,23 +24,33 @@ enum Action {
 
 /// The edits of all headers; `Need` is the key to a header's present values.
 #[derive(Debug)]
-pub(crate) struct Plans<Need>(Vec<Plan<Need>>);
+pub(crate) struct Plans<Need> {
+    plans: Vec<Plan<Need>>,
+    room: Room,
+}
 
 /// The edits of one header.
 #[derive(Debug)]
-enum Plan<Need> {
-    /// The outcome does not depend on what is there.
-    Fixed {
-        name: String,
-        first: First,
-        more: Vec<String>,
-    },
-    /// A replacement has to see what is there.
-    Worked {
-        name: String,
-        need: Need,
-        actions: Vec<Action>,
-    },
+struct Plan<Need> {
+    name: String,
+    /// What the edits come to if no replacement finds anything.
+    fixed: Fixed,
+    /// All of them, where a replacement has to see what is there.
+    worked: Option<(Need, Vec<Action>)>,
+}
+
+/// An outcome that does not depend on what is there.
+#[derive(Debug)]
+struct Fixed {
+    first: First,
+    more: Vec<String>,
+}
+
+/// How many edits, of how many bytes, the host still takes in a call.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    edits: usize,
+    bytes: usize,
 }
 
 /// What becomes of the values that are there.
@@ -105,7 +115,7 @@ impl Step {
 
 impl<Need: Copy> Plans<Need> {
     /// Sorts the steps by header, in the order in which headers are first named.
-    pub(crate) fn new(steps: Vec<Step>, mut need: impl FnMut(&str) -> Need) -> Self {
+    pub(crate) fn new(steps: Vec<Step>, at: &str, mut need: impl FnMut(&str) -> Need) -> Result<Self, ConfigError> {
         let mut by_header: Vec<(String, Vec<Action>)> = Vec::new();
         for step in steps {
             match by_header.iter_mut().find(|(name, _)| *name == step.name) {
@@ -113,52 +123,62 @@ impl<Need: Copy> Plans<Need> {
                 None => by_header.push((step.name, vec![step.action])),
             }
         }
-        let plans = by_header.into_iter().map(|(name, actions)| {
-            if actions.iter().any(|action| matches!(action, Action::Replace(_))) {
-                let need = need(&name);
-                Plan::Worked { name, need, actions }
-            } else {
-                Plan::fixed(name, actions)
+        let mut room = Room::CALL;
+        let mut plans = Vec::new();
+        for (name, actions) in by_header {
+            let fixed = Fixed::new(&actions);
+            if !fixed.lengths().all(|length| room.take(1, name.len() + length)) {
+                let message = "more or longer edits than the gateway takes in one call";
+                return Err(ConfigError::new(message).at(at));
             }
-        });
-        Self(plans.collect())
+            let replaces = actions.iter().any(|action| matches!(action, Action::Replace(_)));
+            let worked = replaces.then(|| (need(&name), actions));
+            plans.push(Plan { name, fixed, worked });
+        }
+        Ok(Self { plans, room })
     }
 
-    /// Makes the edits; `values` gives a header's present values.
-    pub(crate) fn apply<'a, V>(&self, sink: &mut impl Sink, values: impl Fn(Need) -> V) -> Result<(), EditRefused>
+    /// What the constant edits leave of a call's room: how much replacements take of it is the client's choice.
+    pub(crate) fn room(&self) -> Room {
+        self.room
+    }
+
+    /// Makes the edits; `values` gives a header's present values. A header whose replaced values find no room is edited
+    /// as if there had been nothing to replace: no client can make a call fail.
+    pub(crate) fn apply<'a, V>(
+        &self,
+        sink: &mut impl Sink,
+        mut room: Room,
+        values: impl Fn(Need) -> V,
+    ) -> Result<(), EditRefused>
     where
         V: Iterator<Item = &'a [u8]>,
     {
-        for plan in &self.0 {
-            match plan {
-                Plan::Fixed { name, first, more } => {
-                    match first {
-                        First::Keep => {}
-                        First::Remove => sink.remove(name)?,
-                        First::SetTo(value) => sink.set(name, value.as_bytes())?,
-                    }
-                    for value in more {
-                        sink.add(name, value.as_bytes())?;
-                    }
-                }
-                Plan::Worked { name, need, actions } => {
-                    let values: Vec<_> = values(*need).map(Cow::Borrowed).collect();
-                    work(name, values, actions, sink)?;
-                }
+        for Plan { name, fixed, worked } in &self.plans {
+            let worked = worked.as_ref().and_then(|(need, actions)| {
+                let values = work(values(*need).map(Cow::Borrowed).collect(), actions)?;
+                let bytes: usize = values.iter().map(|value| value.len()).sum();
+                // Where nothing is left, there is still the removal.
+                let edits = values.len().max(1);
+                room.take(edits, bytes + edits * name.len()).then_some(values)
+            });
+            match worked {
+                Some(values) => put(name, &values, sink)?,
+                None => fixed.apply(name, sink)?,
             }
         }
         Ok(())
     }
 }
 
-impl<Need> Plan<Need> {
-    fn fixed(name: String, actions: Vec<Action>) -> Self {
+impl Fixed {
+    fn new(actions: &[Action]) -> Self {
         let mut first = First::Keep;
         let mut more = Vec::new();
         for action in actions {
             match action {
                 Action::Set(value) => {
-                    first = First::SetTo(value);
+                    first = First::SetTo(value.clone());
                     more.clear();
                 }
                 Action::Delete => {
@@ -166,57 +186,85 @@ impl<Need> Plan<Need> {
                     more.clear();
                 }
                 // The first value after a removal takes its place.
-                Action::Add(value) if matches!(first, First::Remove) => first = First::SetTo(value),
-                Action::Add(value) => more.push(value),
-                // `Plans::new` gives those to `Worked`.
+                Action::Add(value) if matches!(first, First::Remove) => first = First::SetTo(value.clone()),
+                Action::Add(value) => more.push(value.clone()),
                 Action::Replace(_) => {}
             }
         }
-        Self::Fixed { name, first, more }
+        Self { first, more }
+    }
+
+    /// The length of each edit's value.
+    fn lengths(&self) -> impl Iterator<Item = usize> {
+        let first = match &self.first {
+            First::Keep => None,
+            First::Remove => Some(0),
+            First::SetTo(value) => Some(value.len()),
+        };
+        first.into_iter().chain(self.more.iter().map(String::len))
+    }
+
+    fn apply(&self, name: &str, sink: &mut impl Sink) -> Result<(), EditRefused> {
+        match &self.first {
+            First::Keep => {}
+            First::Remove => sink.remove(name)?,
+            First::SetTo(value) => sink.set(name, value.as_bytes())?,
+        }
+        self.more.iter().try_for_each(|value| sink.add(name, value.as_bytes()))
     }
 }
 
-/// Works a header's values through its actions, and edits it if they changed.
-fn work<'a>(
-    name: &str,
-    mut values: Vec<Cow<'a, [u8]>>,
-    actions: &'a [Action],
-    sink: &mut impl Sink,
-) -> Result<(), EditRefused> {
-    let mut changed = false;
+impl Room {
+    /// That of a whole call: the host's bounds.
+    const CALL: Self = Self {
+        edits: 128,
+        bytes: 16 * 1024,
+    };
+
+    /// Takes room, if there is as much.
+    pub(crate) fn take(&mut self, edits: usize, bytes: usize) -> bool {
+        if edits > self.edits || bytes > self.bytes {
+            return false;
+        }
+        self.edits -= edits;
+        self.bytes -= bytes;
+        true
+    }
+}
+
+/// Works a header's values through its actions: what is there afterwards, or none if the replacements changed nothing.
+fn work<'a>(mut values: Vec<Cow<'a, [u8]>>, actions: &'a [Action]) -> Option<Vec<Cow<'a, [u8]>>> {
+    let mut replaced = false;
     for action in actions {
         match action {
             Action::Set(value) => {
                 values.clear();
                 values.push(Cow::Borrowed(value.as_bytes()));
-                changed = true;
             }
-            Action::Add(value) => {
-                values.push(Cow::Borrowed(value.as_bytes()));
-                changed = true;
-            }
-            Action::Delete => {
-                changed |= !values.is_empty();
-                values.clear();
-            }
+            Action::Add(value) => values.push(Cow::Borrowed(value.as_bytes())),
+            Action::Delete => values.clear(),
             Action::Replace(replacement) => {
                 for value in &mut values {
-                    if let Some(replaced) = replacement.apply(value) {
-                        *value = Cow::Owned(replaced);
-                        changed = true;
+                    // A value that could not be sent is not taken: the old one stays.
+                    if let Some(new) = replacement.apply(value).filter(|new| is_value(new)) {
+                        *value = Cow::Owned(new);
+                        replaced = true;
                     }
                 }
             }
         }
     }
-    if !changed {
-        return Ok(());
-    }
+    replaced.then_some(values)
+}
+
+/// Replaces a header's values.
+fn put(name: &str, values: &[Cow<'_, [u8]>], sink: &mut impl Sink) -> Result<(), EditRefused> {
     let Some((first, more)) = values.split_first() else {
         return sink.remove(name);
     };
-    sink.set(name, first)?;
-    more.iter().try_for_each(|value| sink.add(name, value))
+    // White space around a value is no part of it: a replacement may leave some, and HTTP/2 lets it come in.
+    sink.set(name, first.trim_ascii())?;
+    more.iter().try_for_each(|value| sink.add(name, value.trim_ascii()))
 }
 
 impl Sink for RequestEdits {
@@ -248,10 +296,16 @@ impl Sink for ResponseEdits {
 }
 
 fn valid_value(value: String, at: &str) -> Result<String, ConfigError> {
-    if value.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)) {
-        return Err(ConfigError::new("a header value has no CR, LF or NUL").at(format!("{at}/value")));
+    if !is_value(value.as_bytes()) || value.trim_ascii() != value {
+        let message = "a header value has no control characters, and no white space around it";
+        return Err(ConfigError::new(message).at(format!("{at}/value")));
     }
     Ok(value)
+}
+
+/// Whether it can be a header's value (RFC 9110, section 5.5), white space around it aside.
+pub(crate) fn is_value(value: &[u8]) -> bool {
+    value.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control())
 }
 
 /// A character of a header name (RFC 9110, section 5.6.2).
@@ -260,12 +314,17 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// Fields that the contract keeps from plugins: better said when the configuration is read than at every request.
-const NOT_FOR_PLUGINS: [&str; 9] = [
+const NOT_FOR_PLUGINS: [&str; 14] = [
     "connection",
     "content-length",
     "host",
+    "http2-settings",
     "keep-alive",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "proxy-authorization",
     "proxy-connection",
+    "proxy-status",
     "te",
     "trailer",
     "transfer-encoding",

@@ -67,8 +67,8 @@ impl Plugin for HeaderRewrite {
             }
         }
         Ok(Self {
-            request: Plans::new(request, |name| needs.request.header(name)),
-            response: Plans::new(response, |name| needs.response.response_header(name)),
+            request: Plans::new(request, "/request", |name| needs.request.header(name))?,
+            response: Plans::new(response, "/response", |name| needs.response.response_header(name))?,
             path: (!rewrites.is_empty()).then(|| PathPlan {
                 path: needs.request.path(),
                 rewrites,
@@ -79,20 +79,24 @@ impl Plugin for HeaderRewrite {
 
 impl RequestFilter for HeaderRewrite {
     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+        let mut room = self.request.room();
         if let Some(plan) = &self.path
             && let Some(path) = request.get(plan.path)
             && let Cow::Owned(path) = plan.rewrite(path)
+            && room.take(1, path.len())
         {
-            edits.set_path(path)?;
+            // What comes of a client's path need not be one, as half of a character: then the old one stays.
+            let _ = edits.set_path(path);
         }
-        self.request.apply(edits, |need| request.all(need))?;
+        self.request.apply(edits, room, |need| request.all(need))?;
         Ok(None)
     }
 }
 
 impl ResponseFilter for HeaderRewrite {
     fn on_response(&self, response: &Response<'_>, edits: &mut ResponseEdits) -> Result<(), Failure> {
-        self.response.apply(edits, |need| response.all(need))?;
+        self.response
+            .apply(edits, self.response.room(), |need| response.all(need))?;
         Ok(())
     }
 }

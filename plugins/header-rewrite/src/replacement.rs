@@ -6,6 +6,7 @@ use gateway_plugin_pattern::{Groups, Pattern};
 use gateway_plugin_sdk::ConfigError;
 
 use crate::config::Replace;
+use crate::headers::is_value;
 
 /// A replacement in a text.
 #[derive(Debug)]
@@ -89,17 +90,17 @@ impl Kind {
     /// Whether a text may become part of a value of this kind.
     fn admit(self, text: &str) -> Result<(), &'static str> {
         let refused = match self {
-            Self::Header => text.bytes().any(|byte| matches!(byte, b'\r' | b'\n' | 0)),
+            Self::Header => !is_value(text.as_bytes()),
             Self::Path => text
                 .bytes()
-                .any(|byte| matches!(byte, b'?' | b'#') || !byte.is_ascii_graphic()),
+                .any(|byte| matches!(byte, b'?' | b'#' | b'<' | b'>' | b'`') || !byte.is_ascii_graphic()),
         };
         match (refused, self) {
             (false, _) => Ok(()),
-            (true, Self::Header) => Err("a header value has no CR, LF or NUL"),
-            (true, Self::Path) => {
-                Err("a path has no `?`, `#`, white space, control or non-ASCII character; percent-encode it")
-            }
+            (true, Self::Header) => Err("a header value has no control characters"),
+            (true, Self::Path) => Err(
+                "a path has no `?`, `#`, `<`, `>`, backtick, white space, control or non-ASCII character; percent-encode it",
+            ),
         }
     }
 }

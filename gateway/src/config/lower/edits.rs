@@ -336,9 +336,9 @@ fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
     if replace
         .to
         .chars()
-        .any(|c| matches!(c, '?' | '#') || c.is_whitespace() || c.is_control())
+        .any(|c| matches!(c, '?' | '#' | '<' | '>' | '`') || !c.is_ascii_graphic())
     {
-        let help = "write `?`, `#` and spaces percent-encoded, as %3F, %23 and %20";
+        let help = "write `?`, `#`, `<`, `>`, backticks, spaces and what is not ASCII percent-encoded, as %3F or %20";
         return to.fail(
             "this cannot be part of a path",
             "has a character that cannot be there",
