@@ -2,7 +2,8 @@
 //!
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
-//! `backend` and `policy` do not know each other; `snapshot` alone joins them.
+//! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
+//! nothing here.
 
 pub mod admin;
 pub mod backend;
@@ -11,6 +12,7 @@ pub mod config;
 pub mod listener;
 pub mod policy;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
