@@ -1,8 +1,4 @@
-//! Other people's programs on both sides: nginx serving files behind the gateway, curl asking in front of it.
-//!
-//! They need those programs, so they run with `--features peers` only; without it they are listed as ignored.
-
-#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+//! HTTP and files: nginx behind the gateway, curl in front of it.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
@@ -11,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use gateway_tests::peer::{Peer, free_address};
+use gateway_tests::peer::{Peer, free_address, run};
 use gateway_tests::{Answer, Client, Gateway, HttpServer, get, within};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -203,24 +199,9 @@ async fn plain(app: &HttpServer) -> Gateway {
 
 /// Runs curl with this on its standard input; says what it wrote.
 async fn curl(arguments: &[&str], input: &[u8]) -> String {
-    let arguments: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
-    let input = input.to_vec();
-    let running = tokio::task::spawn_blocking(move || {
-        let mut child = Command::new("curl")
-            .args(["--max-time", "60"])
-            .args(&arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("curl; install it: apt-get install curl");
-        let mut stdin = child.stdin.take().unwrap();
-        let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
-        let output = child.wait_with_output().unwrap();
-        writer.join().unwrap();
-        assert!(output.status.success(), "curl {arguments:?}: {}", output.status);
-        String::from_utf8(output.stdout).unwrap()
-    });
-    within(Duration::from_secs(70), "curl", running).await.unwrap()
+    let mut command = Command::new("curl");
+    command.args(["--max-time", "60"]).args(arguments);
+    run(command, input, Duration::from_secs(70)).await.ok()
 }
 
 /// Fetches with curl: how many bytes, and their digest.

@@ -1,0 +1,11 @@
+//! Other people's programs on both sides of the gateway: servers and clients that know nothing of it.
+//!
+//! They need those programs, so they run with `--features peers` only; without it they are listed as ignored. Each test
+//! starts its servers itself, on 127.0.0.1 and with a folder of its own, and ends them by their process ids.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+mod http;
+mod mariadb;
+mod postgres;
+mod redis;
