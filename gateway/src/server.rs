@@ -14,8 +14,8 @@ use tokio::time::{Instant, interval};
 use tracing::{info, warn};
 
 use crate::admin;
-use crate::backend::echo;
 use crate::backend::health::Checks;
+use crate::backend::{Keepers, echo};
 use crate::config::{Config, Mode, ServerAddress};
 use crate::listener::{BindError, Limits, Listening, bind};
 use crate::snapshot::{BuildErrors, Snapshot};
@@ -81,6 +81,7 @@ pub enum RunError {
 struct Services {
     _echo: Vec<echo::Echo>,
     _checks: Checks,
+    _keepers: Keepers,
     _admin: Vec<admin::Admin>,
 }
 
@@ -98,6 +99,7 @@ impl Server {
         let snapshot = Arc::new(Snapshot::build(config, &addresses, registry)?);
         let (listening, admin) = open(config, workers, registry)?;
         let checks = Checks::start(&snapshot.backends);
+        let keepers = Keepers::start(config, &snapshot.backends);
 
         let mut ports = Vec::new();
         ports.extend(open_ports(config, &listening));
@@ -135,6 +137,7 @@ impl Server {
             _services: Services {
                 _echo: echo,
                 _checks: checks,
+                _keepers: keepers,
                 _admin: admin,
             },
         })

@@ -275,3 +275,138 @@ async fn echo_servers_answer_with_what_they_were_asked() {
     client.send("hello").await;
     assert_eq!(client.exactly(5).await, b"hello");
 }
+
+/// A client's address of its own: all of 127.0.0.0/8 is here.
+async fn name_for(gateway: &Gateway, client: [u8; 4]) -> Vec<u8> {
+    Client::connect_from(gateway.address("raw"), client)
+        .await
+        .exactly(1)
+        .await
+}
+
+#[tokio::test]
+async fn source_keeps_a_client_at_its_server() {
+    let servers = [
+        Server::greeting("a").await,
+        Server::greeting("b").await,
+        Server::greeting("c").await,
+    ];
+    for balance in [r#"balance "source""#, r#"balance "source" consistent"#] {
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { mode "tcp"; THE-BALANCE; server "a" "@a"; server "b" "@b"; server "c" "@c" }
+        "#,
+        )
+        .with("THE-BALANCE", balance)
+        .with("@a", servers[0].address())
+        .with("@b", servers[1].address())
+        .with("@c", servers[2].address())
+        .start()
+        .await;
+        let mut seen = Vec::new();
+        for last in 1..=30 {
+            let name = name_for(&gateway, [127, 0, 7, last]).await;
+            for _ in 0..3 {
+                assert_eq!(name_for(&gateway, [127, 0, 7, last]).await, name, "{balance}");
+            }
+            seen.push(name);
+        }
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 3, "every server has clients");
+    }
+}
+
+#[tokio::test]
+async fn random_draws_two_and_takes_the_less_busy() {
+    let servers = [Server::greeting("a").await, Server::greeting("b").await];
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; balance "random"; server "a" "@a"; server "b" "@b" }
+    "#,
+    )
+    .with("@a", servers[0].address())
+    .with("@b", servers[1].address())
+    .start()
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut client = gateway.connect("raw").await;
+        client.exactly(1).await;
+        open.push(client);
+    }
+    // With two servers both are always drawn, so that it is as even as least connections.
+    assert_eq!((servers[0].connections(), servers[1].connections()), (10, 10));
+}
+
+#[tokio::test]
+async fn all_backups_step_in_together() {
+    let (main, _guard) = refusing();
+    let spares = [Server::greeting("a").await, Server::greeting("b").await];
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            all-backups
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "main" "@main"
+            server "a" "@a" backup
+            server "b" "@b" backup
+        }
+    "#,
+    )
+    .with("@main", main)
+    .with("@a", spares[0].address())
+    .with("@b", spares[1].address())
+    .start()
+    .await;
+    gateway.metric_is("gateway_server_up", &[("server", "main")], 0.0).await;
+    let mut seen = Vec::new();
+    for _ in 0..10 {
+        seen.push(gateway.connect("raw").await.exactly(1).await);
+    }
+    for spare in [b"a", b"b"] {
+        assert!(seen.iter().any(|name| name == spare), "{seen:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_starts_slowly() {
+    let mut a = Server::greeting("a").await;
+    let b = Server::greeting("b").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            slow-start "1h"
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "a" "@a"
+            server "b" "@b"
+        }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+    let share_of_a = async || {
+        let mut of_a = 0;
+        for _ in 0..42 {
+            of_a += usize::from(gateway.connect("raw").await.exactly(1).await == b"a");
+        }
+        of_a
+    };
+    assert_eq!(share_of_a().await, 21);
+    a.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "a")], 0.0).await;
+    a.resume().await;
+    gateway.metric_is("gateway_server_up", &[("server", "a")], 1.0).await;
+    // One of 21, as 5 in a hundred beside 100.
+    let share = share_of_a().await;
+    assert!((1..=4).contains(&share), "{share} of 42");
+}

@@ -6,7 +6,9 @@ pub mod health;
 
 mod balance;
 mod connect;
+mod keeper;
 mod pool;
+mod random;
 mod server;
 
 use std::net::SocketAddr;
@@ -16,8 +18,9 @@ use crate::config;
 use crate::telemetry::metrics::{BackendMetrics, Registry};
 
 pub use crate::telemetry::metrics::InFlight;
-pub use balance::Balancer;
+pub use balance::{Balancer, PickKey};
 pub use connect::{ConnectError, ServerStream};
+pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};
 pub use server::Server;
 
@@ -34,6 +37,8 @@ pub struct Backend {
     pub servers: Vec<Arc<Server>>,
     /// How one is chosen.
     pub balance: config::Balance,
+    /// Which backups step in.
+    pub backups: config::Backups,
     /// Server-side timeouts.
     pub timeouts: config::ServerTimeouts,
     /// How a server's health is known.
@@ -70,6 +75,7 @@ impl Backend {
             mode: backend.mode,
             servers: servers.collect(),
             balance: backend.balance,
+            backups: backend.backups,
             timeouts: backend.timeouts,
             check: backend.check.clone(),
             server_close: backend.server_close,
@@ -101,11 +107,13 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         address: config::ServerAddress::Echo,
         weight,
         backup,
+        slow_start: None,
     });
     config::Backend {
         name: "app".into(),
         mode: config::Mode::Http,
         balance,
+        backups: config::Backups::First,
         servers: servers.collect(),
         timeouts: config::ServerTimeouts {
             connect: Duration::from_secs(1),

@@ -3,21 +3,23 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use twox_hash::XxHash3_64;
+
 use crate::config;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
 
-/// A server of a backend, shared by all workers. Its health and what it has under way live in its metrics, so that a
+/// A server of a backend, shared by all workers. Its state and what it has under way live in its metrics, so that a
 /// reload that keeps the server keeps them.
 #[derive(Debug)]
 pub struct Server {
     /// Its name, unique in the backend.
     pub name: Arc<str>,
-    /// 0 to 256; 0 gets no new work.
-    pub weight: u16,
     /// Used only when no other server is up.
     pub backup: bool,
     /// Its counts and state.
     pub metrics: Arc<ServerMetrics>,
+    /// Of its name: what tells it apart in a consistent hash.
+    pub(super) hash: u64,
     place: Place,
 }
 
@@ -31,11 +33,12 @@ enum Place {
 impl Server {
     /// A server from its configuration.
     pub(super) fn new(server: &config::Server, address: SocketAddr, metrics: Arc<ServerMetrics>) -> Self {
+        metrics.configure(server.weight, server.slow_start);
         Self {
             name: Arc::clone(&server.name),
-            weight: server.weight,
             backup: server.backup,
             metrics,
+            hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place: Place::Fixed(address),
         }
     }
@@ -52,9 +55,15 @@ impl Server {
         self.metrics.is_up()
     }
 
+    /// Its part of new work, beside the other servers' shares; 0 when it may get none: it is down, drained, in maintenance,
+    /// or has no weight.
+    pub(super) fn share(&self) -> u32 {
+        self.metrics.share()
+    }
+
     /// Whether it may get new work.
     pub(super) fn is_usable(&self) -> bool {
-        self.weight > 0 && self.is_up()
+        self.share() > 0
     }
 
     /// Requests or connections under way, over all workers.

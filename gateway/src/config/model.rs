@@ -465,6 +465,8 @@ pub struct Backend {
     pub mode: Mode,
     /// How a server is chosen.
     pub balance: Balance,
+    /// `all-backups`: which backups step in.
+    pub backups: Backups,
     /// Its servers; at least one.
     pub servers: Vec<Server>,
     /// Server-side timeouts.
@@ -490,6 +492,28 @@ pub enum Balance {
     RoundRobin,
     /// The one with the fewest connections or requests under way, by weight.
     LeastConn,
+    /// Of two drawn by weight, the one with fewer under way.
+    Random,
+    /// By the client's address.
+    Source(Spread),
+}
+
+/// How a hash becomes a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Modulo the sum of the weights: nearly everybody moves when a server comes or goes.
+    Modulo,
+    /// `consistent`: nobody moves but those who have to.
+    Consistent,
+}
+
+/// Which backup servers step in when no other server is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backups {
+    /// The first that is up.
+    First,
+    /// All that are up.
+    All,
 }
 
 /// `server "app-01" "10.0.0.1:8080" weight=2 backup`.
@@ -503,6 +527,8 @@ pub struct Server {
     pub weight: u16,
     /// Used only when no other server is up.
     pub backup: bool,
+    /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
+    pub slow_start: Option<Duration>,
 }
 
 /// Where a server is.

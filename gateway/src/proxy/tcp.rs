@@ -10,7 +10,7 @@ use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, RelaySettings, Side, relay};
 use super::upstream::Avoid;
-use crate::backend::{Backend, InFlight, ServerStream};
+use crate::backend::{Backend, InFlight, PickKey, ServerStream};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::Frontend;
@@ -79,8 +79,11 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
 /// Connects to a server, trying others when one cannot be connected to.
 async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Option<(ServerStream, InFlight)> {
     let mut avoid = Avoid::default();
+    let key = PickKey {
+        client: record.facts.client.ip(),
+    };
     loop {
-        let Some(server) = local.balancer(backend).pick(backend, avoid.servers()) else {
+        let Some(server) = local.balancer(backend).pick(backend, &key, avoid.servers()) else {
             if !avoid.any() {
                 backend.metrics.no_server();
             }

@@ -19,7 +19,7 @@ use super::client::{Client, Late};
 use super::error::ProxyError;
 use super::local::Local;
 use super::record::Record;
-use crate::backend::{Backend, InFlight, Upstream};
+use crate::backend::{Backend, InFlight, PickKey, Upstream};
 
 /// A connection to a server, held for one exchange.
 pub struct Lease {
@@ -86,9 +86,12 @@ pub async fn send(
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
     let mut avoid = Avoid::default();
+    let key = PickKey {
+        client: client.facts.client.ip(),
+    };
     let mut fresh_only = false;
     loop {
-        let server = match local.balancer(backend).pick(backend, avoid.servers()) {
+        let server = match local.balancer(backend).pick(backend, &key, avoid.servers()) {
             Some(server) => server,
             // Every server that is up has been tried.
             None if avoid.any() => return Err(ProxyError::Connect),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::backend::Server;
 
-/// Compares `(in flight + 1) / weight`, and zero for a server that is idle, as HAProxy does: idle servers are equal
+/// Compares `(in flight + 1) / share`, and zero for a server that is idle, as HAProxy does: idle servers are equal
 /// whatever their weight, so that light traffic does not all go to the heaviest. Among equals, in turn.
 #[derive(Debug, Default)]
 pub(super) struct LeastConn {
@@ -14,11 +14,15 @@ pub(super) struct LeastConn {
 }
 
 impl LeastConn {
-    pub(super) fn pick(&mut self, servers: &[Arc<Server>], is_candidate: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn pick(&mut self, servers: &[Arc<Server>], share: impl Fn(usize) -> u32) -> Option<usize> {
         let from = self.cursor.min(servers.len());
         let mut best: Option<(usize, Load)> = None;
-        for i in (from..servers.len()).chain(0..from).filter(|&i| is_candidate(i)) {
-            let load = Load::of(&servers[i]);
+        for i in (from..servers.len()).chain(0..from) {
+            let share = share(i);
+            if share == 0 {
+                continue;
+            }
+            let load = Load::of(&servers[i], share);
             if best.is_none_or(|(_, least)| load.cmp(least) == Ordering::Less) {
                 best = Some((i, load));
             }
@@ -31,22 +35,22 @@ impl LeastConn {
 
 /// A server's load as a fraction.
 #[derive(Debug, Clone, Copy)]
-struct Load {
+pub(super) struct Load {
     work: u64,
-    weight: u64,
+    share: u64,
 }
 
 impl Load {
-    fn of(server: &Server) -> Self {
+    pub(super) fn of(server: &Server, share: u32) -> Self {
         let in_flight = server.in_flight() as u64;
         Self {
             work: if in_flight == 0 { 0 } else { in_flight.saturating_add(1) },
-            weight: u64::from(server.weight),
+            share: u64::from(share),
         }
     }
 
     /// Cross-multiplied: exact, where a quotient would round.
-    fn cmp(self, other: Self) -> Ordering {
-        (self.work.saturating_mul(other.weight)).cmp(&other.work.saturating_mul(self.weight))
+    pub(super) fn cmp(self, other: Self) -> Ordering {
+        (self.work.saturating_mul(other.share)).cmp(&other.work.saturating_mul(self.share))
     }
 }

@@ -1,13 +1,9 @@
 //! Weighted round robin, smooth: a server of weight 3 among two of weight 1 gets its turns spread out, a b a c a, not
 //! in a row.
 
-use std::sync::Arc;
-
-use crate::backend::Server;
-
-/// Each pick, every candidate gains its weight, and the one that has most pays the sum of all weights (nginx's smooth
-/// weighted round robin). Over as many picks as that sum, each gets exactly its weight. The cost is one look at every
-/// server a pick, which matters from some hundreds of servers on.
+/// Each pick, every candidate gains its share, and the one that has most pays the sum of all shares (nginx's smooth
+/// weighted round robin). Over as many picks as the weights' sum, each gets exactly its weight. The cost is one look at
+/// every server a pick, which matters from some hundreds of servers on.
 #[derive(Debug)]
 pub(super) struct RoundRobin {
     credits: Box<[i64]>,
@@ -20,23 +16,22 @@ impl RoundRobin {
         }
     }
 
-    pub(super) fn pick(&mut self, servers: &[Arc<Server>], is_candidate: impl Fn(usize) -> bool) -> Option<usize> {
+    pub(super) fn pick(&mut self, share: impl Fn(usize) -> u32) -> Option<usize> {
         let mut total = 0;
-        let mut best: Option<usize> = None;
-        for (i, server) in servers.iter().enumerate().take(self.credits.len()) {
-            if !is_candidate(i) {
+        let mut best: Option<(usize, i64)> = None;
+        for (i, credit) in self.credits.iter_mut().enumerate() {
+            let share = i64::from(share(i));
+            if share == 0 {
                 continue;
             }
-            let weight = i64::from(server.weight);
-            total += weight;
-            self.credits[i] += weight;
-            if best.is_none_or(|best| self.credits[best] < self.credits[i]) {
-                best = Some(i);
+            total += share;
+            *credit += share;
+            if best.is_none_or(|(_, most)| most < *credit) {
+                best = Some((i, *credit));
             }
         }
-        if let Some(best) = best {
-            self.credits[best] -= total;
-        }
-        best
+        let (best, credit) = best?;
+        self.credits[best] = credit - total;
+        Some(best)
     }
 }

@@ -4,13 +4,13 @@ mod http;
 mod state;
 mod tcp;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::random::Random;
 use super::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind};
 
@@ -140,23 +140,6 @@ fn jittered(interval: Duration, random: u64) -> Duration {
     let span = interval / JITTER_PART * 2;
     let thousandths = u32::try_from(random % 1001).unwrap_or(0);
     (interval - interval / JITTER_PART).saturating_add(span / 1000 * thousandths)
-}
-
-/// Numbers for jitter (SplitMix64): no secrets hang on them.
-struct Random(u64);
-
-impl Random {
-    /// Begins anywhere, so that several gateways that started together do not check together.
-    fn new() -> Self {
-        Self(RandomState::new().build_hasher().finish())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
 }
 
 /// Enough to drift apart what happens to coincide, too little to notice.

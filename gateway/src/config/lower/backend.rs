@@ -7,10 +7,10 @@ use miette::SourceSpan;
 
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
-use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
+use super::settings::{Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Backend, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts};
+use crate::config::model::{Backend, Backups, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread};
 use crate::config::reader::{At, Context, Node, Value, clip};
 use crate::config::suggest;
 
@@ -53,9 +53,25 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
                 .help("write one: server \"app-1\" \"10.0.0.1:8080\""),
         );
     }
-    let servers = servers(nodes);
+    let mut servers = servers(nodes);
     let check = block.one("check");
     report_idle_servers(ctx, &servers, check.is_some());
+    let balance_at = own.balance.or(inherited.balance);
+    let balance = balance_at.map_or(DEFAULT_BALANCE, |balance| balance.value);
+    report_slow_start(ctx, &own, &servers, balance_at, check.is_some());
+    // What defaults say of it does not go with every way to choose.
+    let is_modulo = balance == Balance::Source(Spread::Modulo);
+    let inherited_slow_start = inherited.slow_start.filter(|_| !is_modulo);
+    let slow_start = own.slow_start.or(inherited_slow_start);
+    for server in servers.iter_mut().filter_map(|server| server.server.as_mut()) {
+        server.slow_start = server.slow_start.or(slow_start.map(|at| at.value));
+    }
+    report_all_backups(ctx, &own, &servers);
+    let all_backups = own.all_backups.or(inherited.all_backups);
+    let backups = match all_backups.is_some_and(|all| all.value) {
+        true => Backups::All,
+        false => Backups::First,
+    };
     let check = check.map(check::check);
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
@@ -74,10 +90,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     Some(Backend {
         name: name?.value.into(),
         mode,
-        balance: own
-            .balance
-            .or(inherited.balance)
-            .map_or(DEFAULT_BALANCE, |balance| balance.value),
+        balance,
+        backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
         check: or_none(check)?,
@@ -95,6 +109,7 @@ struct ReadServer {
     span: SourceSpan,
     backup: Option<SourceSpan>,
     weight: Option<At<u16>>,
+    slow_start: Option<SourceSpan>,
 }
 
 fn servers(nodes: Vec<Node<'_>>) -> Vec<ReadServer> {
@@ -125,6 +140,9 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
         let weight = u16::try_from(value.integer(0..=u64::from(MAX_WEIGHT))?).ok()?;
         Some(value.at(weight))
     });
+    let slow_start = node
+        .property("slow-start")
+        .map(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
     node.finish();
     let server = || {
         Some(Server {
@@ -132,6 +150,7 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
             address: address?,
             weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
             backup: backup.is_some(),
+            slow_start: or_none(slow_start)?.map(|value| value.value),
         })
     };
     ReadServer {
@@ -139,6 +158,7 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
         span,
         backup,
         weight: weight.flatten(),
+        slow_start: slow_start.flatten().map(|value| value.span),
     }
 }
 
@@ -195,6 +215,48 @@ fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer)
                 .label(span, "gets no work")
                 .help("give one of them a weight of 1 or more"),
         );
+    }
+}
+
+/// Reports a slow start that never happens.
+fn report_slow_start(
+    ctx: &Context<'_>,
+    own: &Settings,
+    servers: &[ReadServer],
+    balance: Option<At<Balance>>,
+    has_check: bool,
+) {
+    let said = servers.iter().find_map(|server| server.slow_start);
+    let Some(span) = own.slow_start.map(|value| value.span).or(said) else {
+        return;
+    };
+    let fixed = balance.filter(|balance| balance.value == Balance::Source(Spread::Modulo));
+    let error = if let Some(balance) = fixed {
+        let error = ConfigError::new(Code::Conflict, "a slow start would move every client at every step");
+        error
+            .label(span, "changes the shares for a while")
+            .label(balance.span, "moves nearly everybody when a share changes")
+            .help("leave it out, or write: balance \"source\" consistent")
+    } else if !has_check {
+        let error = ConfigError::new(Code::Inert, "`slow-start` does nothing without a `check`");
+        error
+            .label(span, "begins when a server comes back, and none ever goes")
+            .help("write how health is known: check \"tcp\" interval=\"2s\"")
+    } else {
+        return;
+    };
+    ctx.report(error);
+}
+
+/// Reports `all-backups` where there are no two.
+fn report_all_backups(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer]) {
+    let backups = servers.iter().filter(|server| server.backup.is_some()).count();
+    if let Some(all) = own.all_backups.filter(|all| all.value)
+        && backups < 2
+    {
+        let error = ConfigError::new(Code::Inert, "`all-backups` does nothing: there are no two backups");
+        let error = error.label(all.span, "says that all of them step in together");
+        ctx.report(error.help("leave it out, or make more servers a `backup`"));
     }
 }
 

@@ -9,7 +9,7 @@ use miette::SourceSpan;
 use super::names::Names;
 use super::section_name;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, Mode};
+use crate::config::model::{Balance, Mode, Spread};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -22,6 +22,8 @@ pub(super) struct Settings {
     pub(super) forwarded_for: Option<At<bool>>,
     pub(super) request_limits: RequestLimitSettings,
     pub(super) balance: Option<At<Balance>>,
+    pub(super) all_backups: Option<At<bool>>,
+    pub(super) slow_start: Option<At<Duration>>,
     pub(super) server_close: Option<At<bool>>,
     pub(super) pool: PoolSettings,
 }
@@ -113,9 +115,15 @@ impl Settings {
     }
 
     fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
-        if let Some(mut node) = block.one("balance") {
-            let value = node.argument("the way to choose a server");
-            self.balance = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
+        if let Some(node) = block.one("balance") {
+            self.balance = balance(node);
+        }
+        if let Some(node) = block.one("all-backups") {
+            self.all_backups = switch(node);
+        }
+        if let Some(mut node) = block.one("slow-start") {
+            let value = node.argument("a duration");
+            self.slow_start = value.and_then(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
             node.finish();
         }
         if let Some(node) = block.one("server-close") {
@@ -301,6 +309,32 @@ fn switch(mut node: Node<'_>) -> Option<At<bool>> {
     Some(At { value, span })
 }
 
+/// `balance "leastconn"`, or `balance "source" consistent`.
+fn balance(mut node: Node<'_>) -> Option<At<Balance>> {
+    let consistent = node.flag("consistent");
+    let value = node.argument("the way to choose a server");
+    let balance = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
+    let read = balance.map(|balance| match (balance.value, consistent) {
+        (Balance::Source(_), Some(_)) => At {
+            value: Balance::Source(Spread::Consistent),
+            span: balance.span,
+        },
+        (_, Some(flag)) => {
+            let error = ConfigError::new(Code::Inert, "`consistent` does nothing here");
+            node.fail(
+                error
+                    .label(flag, "says how a hash becomes a server")
+                    .label(balance.span, "does not hash")
+                    .help("leave it out, or write: balance \"source\" consistent"),
+            );
+            balance
+        }
+        (_, None) => balance,
+    });
+    node.finish();
+    read
+}
+
 /// `access-log`, `access-log skip-null` or `access-log "off"`.
 fn access_log(mut node: Node<'_>) -> Option<At<AccessLogSetting>> {
     let span = node.span();
@@ -342,7 +376,12 @@ fn refuse_other_side(node: &mut Node<'_>, place: Place) {
 }
 
 pub(super) const MODES: &[(&str, Mode)] = &[("http", Mode::Http), ("tcp", Mode::Tcp)];
-const BALANCES: &[(&str, Balance)] = &[("roundrobin", Balance::RoundRobin), ("leastconn", Balance::LeastConn)];
+const BALANCES: &[(&str, Balance)] = &[
+    ("roundrobin", Balance::RoundRobin),
+    ("leastconn", Balance::LeastConn),
+    ("random", Balance::Random),
+    ("source", Balance::Source(Spread::Modulo)),
+];
 
 /// Which timeouts there are, who has them, and whether they need HTTP mode.
 const TIMEOUTS: &[(&str, Place, bool)] = &[

@@ -1,14 +1,17 @@
-//! Metrics of backends and their servers, with the two states that all workers share: whether a server is up, and how
-//! much it has under way.
+//! Metrics of backends and their servers, with the two states that all workers share: what is known and ordered of a server
+//! (`ServerState`), and how much it has under way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+use tokio::sync::watch;
 
 use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
 use super::shard::{Count, Sharded};
+use super::state::{Admin, ServerState};
 
 /// Counts of a backend.
 #[derive(Debug)]
@@ -16,6 +19,7 @@ pub struct BackendMetrics {
     pub(super) name: Arc<str>,
     in_flight: AtomicUsize,
     servers_up: AtomicUsize,
+    changed: watch::Sender<()>,
     shards: Sharded<BackendShard>,
 }
 
@@ -25,7 +29,7 @@ pub struct BackendMetrics {
 #[repr(C)]
 pub struct ServerMetrics {
     in_flight: AtomicUsize,
-    state: State,
+    state: ServerState,
     pub(super) backend: Arc<BackendMetrics>,
     pub(super) name: Arc<str>,
     shards: Sharded<ServerShard>,
@@ -39,12 +43,6 @@ pub struct ServerMetrics {
 #[derive(Debug)]
 pub struct InFlight {
     server: Arc<ServerMetrics>,
-}
-
-#[derive(Debug)]
-#[repr(align(128))]
-struct State {
-    up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +69,7 @@ impl BackendMetrics {
             name: name.into(),
             in_flight: AtomicUsize::new(0),
             servers_up: AtomicUsize::new(0),
+            changed: watch::Sender::new(()),
             shards: Sharded::default(),
         }
     }
@@ -78,6 +77,11 @@ impl BackendMetrics {
     /// Requests or connections that its servers have under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Tells when one of its servers has changed: its health, weight or administrative state.
+    pub fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// A request was tried again, on the same or another server.
@@ -104,9 +108,7 @@ impl ServerMetrics {
         backend.servers_up.fetch_add(1, Ordering::Relaxed);
         Self {
             in_flight: AtomicUsize::new(0),
-            state: State {
-                up: AtomicBool::new(true),
-            },
+            state: ServerState::new(),
             backend: Arc::clone(backend),
             name: name.into(),
             shards: Sharded::default(),
@@ -124,17 +126,60 @@ impl ServerMetrics {
 
     /// Whether it is up, as far as is known.
     pub fn is_up(&self) -> bool {
-        self.state.up.load(Ordering::Relaxed)
+        self.state.is_up()
+    }
+
+    /// Its part of new work, beside the other servers' shares; 0 when it may get none.
+    pub fn share(&self) -> u32 {
+        self.state.share()
+    }
+
+    /// The weight that it has now, which an operator may have set.
+    pub fn weight(&self) -> u16 {
+        self.state.weights().0
+    }
+
+    /// The weight that the configuration gives it.
+    pub fn configured_weight(&self) -> u16 {
+        self.state.weights().1
+    }
+
+    /// What an operator made of it.
+    pub fn admin(&self) -> Admin {
+        self.state.admin()
+    }
+
+    /// Takes what a configuration says of it.
+    pub fn configure(&self, weight: u16, slow_start: Option<Duration>) {
+        self.state.configure(weight, slow_start);
+    }
+
+    /// An operator gives it a weight.
+    pub fn set_weight(&self, weight: u16) {
+        self.state.set_weight(weight);
+        self.backend.changed.send_replace(());
+    }
+
+    /// An operator takes it out of service or back.
+    pub fn set_admin(&self, admin: Admin) {
+        self.state.set_admin(admin);
+        self.backend.changed.send_replace(());
+    }
+
+    /// Lets a server that warms up have what is its due by now. False when there is nothing to wait for.
+    pub fn warm(&self) -> bool {
+        self.state.warm()
     }
 
     /// Its health changed.
     pub fn went(&self, up: bool) {
-        if self.state.up.swap(up, Ordering::Relaxed) != up {
+        if self.state.set_up(up) {
             if up {
                 self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
             } else {
                 self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
             }
+            self.backend.changed.send_replace(());
         }
         if up { &self.went_up } else { &self.went_down }.add(1);
     }
@@ -219,6 +264,14 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     let mut of = exporter.of(server, &[("backend", &server.backend.name), ("server", &server.name)]);
     let help = "1 when the server is up, 0 when it is down.";
     of.gauge("gateway_server_up", help, |server| f64::from(u8::from(server.is_up())));
+    let help = "The server's weight, which an operator may have set.";
+    of.gauge("gateway_server_weight", help, |server| f64::from(server.weight()));
+    let help = "What an operator made of the server: 0 ready, 1 drain, 2 maintenance.";
+    of.gauge("gateway_server_admin_state", help, |server| match server.admin() {
+        Admin::Ready => 0.0,
+        Admin::Drain => 1.0,
+        Admin::Maintenance => 2.0,
+    });
     let help = "Requests, or connections in TCP mode, that the server has under way.";
     of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
     let help = "Requests, or connections in TCP mode, that the server was given.";

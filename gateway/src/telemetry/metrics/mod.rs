@@ -12,6 +12,7 @@ mod histogram;
 mod policy;
 mod process;
 mod shard;
+mod state;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
+pub use state::Admin;
 
 use exporter::Exporter;
 use policy::PolicyMetrics;

@@ -1,0 +1,40 @@
+//! What a choice may depend on beside the servers.
+
+use std::net::IpAddr;
+
+use twox_hash::XxHash3_64;
+
+/// What is known of a request or connection when its server is chosen.
+#[derive(Debug, Clone, Copy)]
+pub struct PickKey {
+    /// The client, as the gateway knows it.
+    pub client: IpAddr,
+}
+
+impl PickKey {
+    /// XXH3 of the client's address, 4 or 16 bytes, without its port: the same on every gateway and in every version. An
+    /// IPv4 address that came by way of an IPv6 socket is that IPv4 address.
+    pub(super) fn hash(&self) -> u64 {
+        match self.client.to_canonical() {
+            IpAddr::V4(address) => XxHash3_64::oneshot(&address.octets()),
+            IpAddr::V6(address) => XxHash3_64::oneshot(&address.octets()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn the_hash_is_of_the_address_and_never_changes() {
+        let of = |client| PickKey { client }.hash();
+        let v4 = Ipv4Addr::new(192, 0, 2, 1);
+        assert_eq!(of(IpAddr::V4(v4)), of(IpAddr::V6(v4.to_ipv6_mapped())));
+        // These are a contract: another value here sends every client of every user to another server.
+        assert_eq!(of(IpAddr::V4(v4)), 3_178_573_899_526_495_306);
+        assert_eq!(of(IpAddr::V6(Ipv6Addr::LOCALHOST)), 4_706_896_644_969_173_947);
+    }
+}

@@ -1,0 +1,47 @@
+//! What backends need while they run beside their checks: servers that came back warm up.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::Backend;
+use crate::config;
+
+/// The upkeep of a set of backends, running until this is dropped.
+#[derive(Debug)]
+#[must_use = "the upkeep stops when this is dropped"]
+pub struct Keepers {
+    /// Dropping it ends the tasks.
+    _tasks: JoinSet<()>,
+}
+
+impl Keepers {
+    /// Starts the upkeep of those backends that need it. Has to be called inside the control runtime.
+    pub fn start(config: &config::Config, backends: &[Arc<Backend>]) -> Self {
+        let mut tasks = JoinSet::new();
+        for (backend, configured) in backends.iter().zip(&config.backends) {
+            if configured.servers.iter().any(|server| server.slow_start.is_some()) {
+                tasks.spawn(keep(Arc::clone(backend)));
+            }
+        }
+        Self { _tasks: tasks }
+    }
+}
+
+async fn keep(backend: Arc<Backend>) {
+    let mut changes = backend.metrics.changes();
+    loop {
+        // Every server is looked at, whichever came first.
+        let warming = backend.servers.iter().filter(|server| server.metrics.warm()).count();
+        if warming > 0 {
+            sleep(STEP).await;
+        } else if changes.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How often the share of a server that warms up grows: far below the seconds that slow starts take.
+const STEP: Duration = Duration::from_millis(100);
