@@ -136,6 +136,15 @@ impl Client {
         }
     }
 
+    /// Waits for the connection to end; whether it ended by a reset. What comes until then is ignored.
+    pub async fn is_reset(&mut self) -> bool {
+        match self.wire.rest().await {
+            Ok(_) => false,
+            Err(e) if e.kind() == io::ErrorKind::ConnectionReset => true,
+            Err(e) => panic!("{} neither closed nor reset: {e}", self.peer),
+        }
+    }
+
     /// Says that nothing more will be sent; reading goes on.
     pub async fn half_close(&mut self) {
         let result = self.wire.half_close().await;

@@ -11,6 +11,11 @@ pub fn resident(pid: u32) -> Option<u64> {
     Some(kib * 1024)
 }
 
+/// Open descriptors.
+pub fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
 /// CPU time used, in clock ticks, by a process and its children, living and reaped.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CpuTicks {

@@ -1,10 +1,10 @@
-//! TCP mode: bytes both ways, half-closes, resets, and which server gets a connection.
+//! TCP mode: bytes both ways, half-closes, and which server gets a connection.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::time::Duration;
 
-use gateway_tests::{Client, Gateway, Server, eventually, refusing, within};
+use gateway_tests::{Client, Gateway, Server, eventually, refusing};
 
 const PLAIN: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
@@ -68,105 +68,6 @@ async fn a_server_that_has_said_everything_still_hears_the_client() {
     client.send("and yet").await;
     client.half_close().await;
     eventually("the server hears the rest", async || app.seen(0) == b"and yet").await;
-}
-
-#[tokio::test]
-async fn large_streams_pass_both_ways_at_once() {
-    const SIZE: usize = 32 << 20;
-    let app = Server::start(|mut wire, _| async move {
-        let mut got = 0;
-        while got < SIZE {
-            let bytes = wire.some().await?;
-            got += bytes.len();
-            wire.send(&bytes).await?;
-        }
-        wire.half_close().await
-    })
-    .await;
-    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
-    let before = gateway.resident();
-
-    let address = gateway.address("raw");
-    let (mut reader, mut writer) = tokio::net::TcpStream::connect(address).await.unwrap().into_split();
-    let block: Vec<u8> = (0..SIZE).map(|n| (n * 7 % 253) as u8).collect();
-    let expected = block.clone();
-    let sender = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt;
-        writer.write_all(&block).await.unwrap();
-        writer.shutdown().await.unwrap();
-    });
-    let mut back = Vec::new();
-    let reading = async {
-        use tokio::io::AsyncReadExt;
-        reader.read_to_end(&mut back).await.unwrap();
-    };
-    within(Duration::from_secs(60), "everything back", reading).await;
-    sender.await.unwrap();
-
-    assert!(back == expected, "{} bytes came back, or others", back.len());
-    let grown = gateway.resident().saturating_sub(before);
-    assert!(grown < 16 << 20, "{grown} bytes more");
-}
-
-#[tokio::test]
-async fn a_slow_reader_costs_no_memory() {
-    const SIZE: u64 = 1 << 30;
-    let app = Server::start(|mut wire, _| async move {
-        let block = vec![b'x'; 1 << 20];
-        for _ in 0..SIZE >> 20 {
-            wire.send(&block).await?;
-        }
-        Ok(())
-    })
-    .await;
-    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
-    let mut client = gateway.connect("raw").await;
-    client.exactly(1).await;
-    let before = gateway.resident();
-
-    let (mut highest, mut read) = (before, 1);
-    for step in 0..64 {
-        if step < 5 {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        highest = highest.max(gateway.resident());
-        read += client.skip(SIZE / 64).await;
-    }
-
-    assert_eq!(read, SIZE);
-    assert!(highest - before < 16 << 20, "{} bytes more", highest - before);
-}
-
-#[tokio::test]
-async fn a_clients_reset_ends_the_servers_connection() {
-    let app = Server::greeting("hi").await;
-    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
-
-    let mut client = gateway.connect("raw").await;
-    client.exactly(2).await;
-    gateway
-        .metric_is("gateway_server_in_flight", &[("server", "app-1")], 1.0)
-        .await;
-    client.reset();
-
-    gateway
-        .metric_is("gateway_server_in_flight", &[("server", "app-1")], 0.0)
-        .await;
-}
-
-#[tokio::test]
-async fn a_servers_reset_ends_the_clients_connection() {
-    let app = Server::start(|mut wire, _| async move {
-        wire.exactly(2).await?;
-        wire.reset();
-        Ok(())
-    })
-    .await;
-    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
-
-    let mut client = gateway.connect("raw").await;
-    client.send("go").await;
-    client.closed().await;
 }
 
 #[tokio::test]

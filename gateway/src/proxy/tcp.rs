@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
-use super::relay::{Ended, RelaySettings, Side, relay};
+use super::relay::{Ended, Moved, RelaySettings, Side, relay};
 use super::upstream::Avoid;
 use crate::backend::{Backend, InFlight, PickKey, ServerStream};
 use crate::listener::ClientStream;
@@ -35,16 +35,8 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
                 client_timeout: frontend.config.timeouts.client,
                 server_timeout: backend.timeouts.server,
             };
-            let relaying = async {
-                match (&mut stream, &mut server) {
-                    (ClientStream::Plain(client), ServerStream::Plain(server)) => relay(client, server, settings).await,
-                    (ClientStream::Tls(client), server) => relay(&mut **client, server, settings).await,
-                }
-            };
-            let outcome = relaying.await;
-            record.received = outcome.bytes_from_client;
-            record.sent = outcome.bytes_from_server;
-            record.ended(&outcome.ended);
+            let ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)).await;
+            record.ended(&ended);
         }
         None => {
             record.stopped(Cause::ServerAborted, Phase::Connect, "connect-failed");
@@ -149,6 +141,19 @@ impl Record {
         self.reason = Some(reason);
     }
 
+    /// Bytes have been relayed: they are counted while the connection lives.
+    fn moved(&mut self, moved: Moved) {
+        self.received += moved.from_client;
+        self.sent += moved.from_server;
+        self.frontend.metrics.bytes(moved.from_client, moved.from_server);
+        if let Some(backend) = &self.backend {
+            backend.metrics.bytes(moved.from_server, moved.from_client);
+        }
+        if moved.spliced > 0 {
+            self.local.registry().process().spliced(moved.spliced);
+        }
+    }
+
     fn ended(&mut self, ended: &Ended) {
         let cause = match ended {
             Ended::Finished { .. } => {
@@ -173,10 +178,6 @@ impl Drop for Record {
         let metrics = &self.frontend.metrics;
         let total = self.started.elapsed();
         metrics.response(None, total);
-        metrics.bytes(self.received, self.sent);
-        if let Some(backend) = &self.backend {
-            backend.metrics.bytes(self.sent, self.received);
-        }
         let log = self.frontend.config.access_log;
         if !log.enabled || (log.skip_null && self.received == 0 && self.reason.is_none()) {
             return;

@@ -14,6 +14,7 @@ pub struct ProcessMetrics {
     connections: AtomicUsize,
     lines_dropped: Count,
     lines_lost: Count,
+    spliced: Count,
 }
 
 impl Default for ProcessMetrics {
@@ -23,6 +24,7 @@ impl Default for ProcessMetrics {
             connections: AtomicUsize::new(0),
             lines_dropped: Count::default(),
             lines_lost: Count::default(),
+            spliced: Count::default(),
         }
     }
 }
@@ -46,6 +48,11 @@ impl ProcessMetrics {
     /// Both of them: lines that were formatted and stand nowhere.
     pub fn lines_missing(&self) -> u64 {
         self.lines_dropped.get() + self.lines_lost.get()
+    }
+
+    /// Bytes were relayed by the kernel, without a copy.
+    pub fn spliced(&self, bytes: u64) {
+        self.spliced.add(bytes);
     }
 
     pub(super) fn opened(&self) {
@@ -76,6 +83,11 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     let help = "Client connections open now, over all frontends.";
     of.gauge("gateway_current_connections", help, |process| {
         process.connections() as f64
+    });
+
+    let help = "Bytes relayed in TCP mode that the kernel moved from socket to socket, both ways together.";
+    of.counter("gateway_relay_spliced_bytes_total", help, None, |process| {
+        process.spliced.get()
     });
 
     let name = "gateway_log_lines_dropped_total";

@@ -1,0 +1,350 @@
+//! One direction of a relay: from whoever reads to whoever writes, copied or spliced.
+//!
+//! **The rule.** A direction begins by copying. When [`FULL_READS`] reads in a row have filled the buffer, the stream is
+//! bulk, and the kernel moves what follows from socket to socket through a pipe; when [`SMALL_FILLS`] fills in a row were
+//! small again, it is copied as before. docs/decisions/0003-relay.md has the measurements.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::buffer::{BUFFER_SIZE, Buffer};
+use super::pipe::Pipe;
+use super::stream::Stream;
+
+/// One direction.
+pub(super) struct Direction {
+    state: State,
+    pace: Pace,
+    /// The writer may hold back what it was given: TLS does, a socket does not.
+    unflushed: bool,
+    /// Bytes read since they were last asked for.
+    read: u64,
+    /// Those of them that were spliced.
+    spliced: u64,
+}
+
+/// What a direction is at.
+pub(super) enum State {
+    /// Nothing is in hand.
+    Reading,
+    /// Bytes were read that have not been written.
+    Holding {
+        buffer: Buffer,
+        written: usize,
+        read: usize,
+    },
+    /// Bytes are in a pipe.
+    Piped(Pipe),
+    /// The reader ended; the writer is being told.
+    Closing,
+    /// The writer was told.
+    Done,
+    /// It broke.
+    Failed(Fault, io::Error),
+}
+
+/// How bytes have been coming.
+enum Pace {
+    /// In pieces: they are copied. So many reads in a row filled the buffer.
+    Chatty { full: u8 },
+    /// In a stream: they are spliced. So many fills in a row were small.
+    Bulk { small: u8 },
+}
+
+/// What broke.
+pub(super) enum Fault {
+    Read,
+    Write,
+}
+
+/// What a poll of a direction saw.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// The reader's side gave bytes or ended, or it is its turn again.
+    pub(super) from_stirred: bool,
+    /// The writer's side took bytes, or it is its turn.
+    pub(super) to_stirred: bool,
+    /// The reader ended.
+    pub(super) end: bool,
+    /// There may be more to move.
+    pub(super) is_busy: bool,
+}
+
+impl Direction {
+    pub(super) fn new() -> Self {
+        Self {
+            state: State::Reading,
+            pace: Pace::Chatty { full: 0 },
+            unflushed: false,
+            read: 0,
+            spliced: 0,
+        }
+    }
+
+    pub(super) fn state(&mut self) -> &mut State {
+        &mut self.state
+    }
+
+    /// Bytes read since this was last asked, and those of them that were spliced.
+    pub(super) fn take_moved(&mut self) -> (u64, u64) {
+        (std::mem::take(&mut self.read), std::mem::take(&mut self.spliced))
+    }
+
+    /// Moves what can be moved now. `spare` is a buffer that both directions of a poll use in turn. With `is_last`, the
+    /// other direction is done, and both streams are about to be closed.
+    pub(super) fn poll<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        spare: &mut Option<Buffer>,
+        is_last: bool,
+    ) -> Seen
+    where
+        R: Stream,
+        W: Stream,
+    {
+        let mut seen = Seen::default();
+        let mut budget = BUDGET;
+        let begun = self.read;
+        while self.read - begun < budget {
+            let step = match &mut self.state {
+                State::Reading => match self.sockets(from, to) {
+                    Some(from) => self.poll_fill(cx, from, &mut seen),
+                    None => self.poll_read(cx, from, to, spare, &mut seen),
+                },
+                State::Holding { .. } => self.poll_write(cx, to, spare, &mut seen),
+                State::Piped(_) => match to.bare() {
+                    Some(to) => self.poll_drain(cx, to, &mut seen),
+                    None => Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::Unsupported.into())),
+                },
+                // Closing says it too, in one system call instead of two.
+                State::Closing if is_last && to.bare().is_some() => Poll::Ready(State::Done),
+                State::Closing => match Pin::new(&mut *to).poll_shutdown(cx) {
+                    Poll::Pending => Poll::Pending,
+                    Poll::Ready(Err(error)) if is_gone(&error) => Poll::Ready(State::Done),
+                    Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Write, error)),
+                    Poll::Ready(Ok(())) => Poll::Ready(State::Done),
+                },
+                State::Done | State::Failed(..) => return seen,
+            };
+            match step {
+                Poll::Ready(state) => self.state = state,
+                Poll::Pending => return seen,
+            }
+            // Small pieces take time, too.
+            budget = budget.saturating_sub(STEP_COST);
+        }
+        seen.is_busy = true;
+        seen
+    }
+
+    /// The reader's socket, when bytes are to be spliced from it.
+    fn sockets<'a>(&self, from: &'a impl Stream, to: &impl Stream) -> Option<&'a TcpStream> {
+        match self.pace {
+            Pace::Chatty { full } if full < FULL_READS => None,
+            Pace::Chatty { .. } | Pace::Bulk { .. } => from.bare().filter(|_| to.bare().is_some()),
+        }
+    }
+
+    fn poll_read<R, W>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut R,
+        to: &mut W,
+        spare: &mut Option<Buffer>,
+        seen: &mut Seen,
+    ) -> Poll<State>
+    where
+        R: Stream,
+        W: Stream,
+    {
+        let mut buffer = spare.take().unwrap_or_else(Buffer::take);
+        let mut read = ReadBuf::new(&mut buffer);
+        match Pin::new(from).poll_read(cx, &mut read) {
+            Poll::Ready(Ok(())) => {
+                seen.from_stirred = true;
+                let read = read.filled().len();
+                if read == 0 {
+                    *spare = Some(buffer);
+                    seen.end = true;
+                    return Poll::Ready(State::Closing);
+                }
+                self.read += read as u64;
+                self.pace = match self.pace {
+                    Pace::Chatty { full } if read == BUFFER_SIZE => Pace::Chatty {
+                        full: full.saturating_add(1),
+                    },
+                    _ => Pace::Chatty { full: 0 },
+                };
+                let written = 0;
+                Poll::Ready(State::Holding { buffer, written, read })
+            }
+            // TLS that ends without a goodbye, as many clients end it. The other side sees an end, as it would without TLS.
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                seen.end = true;
+                Poll::Ready(State::Closing)
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Read, error)),
+            Poll::Pending => {
+                *spare = Some(buffer);
+                if self.unflushed {
+                    match Pin::new(to).poll_flush(cx) {
+                        Poll::Ready(Ok(())) => self.unflushed = false,
+                        Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
+                        Poll::Pending => {}
+                    }
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn poll_write<W: Stream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut W,
+        spare: &mut Option<Buffer>,
+        seen: &mut Seen,
+    ) -> Poll<State> {
+        let State::Holding { buffer, written, read } = &mut self.state else {
+            return Poll::Pending;
+        };
+        while written < read {
+            match Pin::new(&mut *to).poll_write(cx, &buffer[*written..*read]) {
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::WriteZero.into()));
+                }
+                Poll::Ready(Ok(more)) => {
+                    seen.to_stirred = true;
+                    self.unflushed = true;
+                    *written += more;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
+                Poll::Pending => {
+                    // Its turn begins now, if it was not its turn before.
+                    seen.to_stirred |= seen.from_stirred;
+                    return Poll::Pending;
+                }
+            }
+        }
+        // The reader's turn begins again: it was not asked for anything while the bytes were held.
+        seen.from_stirred = true;
+        if let State::Holding { buffer, .. } = std::mem::replace(&mut self.state, State::Reading) {
+            *spare = Some(buffer);
+        }
+        Poll::Ready(State::Reading)
+    }
+
+    /// Moves what the reader's socket has into a pipe.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, from: &TcpStream, seen: &mut Seen) -> Poll<State> {
+        loop {
+            if let Err(error) = ready!(from.poll_read_ready(cx)) {
+                return Poll::Ready(State::Failed(Fault::Read, error));
+            }
+            let Some(mut pipe) = Pipe::take() else {
+                // No pipe is to be had: the next reads are copied.
+                self.pace = Pace::Chatty { full: 0 };
+                return Poll::Ready(State::Reading);
+            };
+            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+                Ok(0) => {
+                    (seen.from_stirred, seen.end) = (true, true);
+                    return Poll::Ready(State::Closing);
+                }
+                Ok(filled) => {
+                    seen.from_stirred = true;
+                    self.read += filled as u64;
+                    self.spliced += filled as u64;
+                    self.pace = match self.pace {
+                        Pace::Bulk { small } if filled < SMALL_FILL => match small + 1 {
+                            SMALL_FILLS => Pace::Chatty { full: 0 },
+                            small => Pace::Bulk { small },
+                        },
+                        Pace::Chatty { .. } | Pace::Bulk { .. } => Pace::Bulk { small: 0 },
+                    };
+                    return Poll::Ready(State::Piped(pipe));
+                }
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Poll::Ready(State::Failed(Fault::Read, error)),
+            }
+        }
+    }
+
+    /// Moves what is in the pipe to the writer's socket.
+    fn poll_drain(&mut self, cx: &mut Context<'_>, to: &TcpStream, seen: &mut Seen) -> Poll<State> {
+        let State::Piped(pipe) = &mut self.state else {
+            return Poll::Pending;
+        };
+        while !pipe.is_empty() {
+            match to.poll_write_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
+                Poll::Pending => {
+                    seen.to_stirred |= seen.from_stirred;
+                    return Poll::Pending;
+                }
+            }
+            let drained = to.try_io(Interest::WRITABLE, || {
+                pipe.drain(to)?;
+                seen.to_stirred = true;
+                // What is left found no room. Saying so here saves asking once more.
+                if pipe.is_empty() {
+                    Ok(())
+                } else {
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+            });
+            match drained {
+                Ok(()) => {}
+                Err(error) if is_transient(&error) => {}
+                Err(error) => return Poll::Ready(State::Failed(Fault::Write, error)),
+            }
+        }
+        seen.from_stirred = true;
+        Poll::Ready(State::Reading)
+    }
+}
+
+impl State {
+    pub(super) fn holds_bytes(&self) -> bool {
+        matches!(self, Self::Holding { .. } | Self::Piped(_))
+    }
+
+    pub(super) fn awaits_bytes(&self) -> bool {
+        matches!(self, Self::Reading)
+    }
+
+    pub(super) fn awaits_room(&self) -> bool {
+        matches!(self, Self::Holding { .. } | Self::Piped(_) | Self::Closing)
+    }
+}
+
+/// Whoever cannot be told of an end because it has gone needs not be told. If it went too early, reading from it says so.
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    matches!(error.kind(), NotConnected | BrokenPipe | ConnectionReset)
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+/// Reads in a row that fill the buffer before a stream is taken for bulk: 64 KiB that were there at once.
+const FULL_READS: u8 = 2;
+
+/// Fills below this are cheaper copied: that is one receive and one send, without the pages' bookkeeping.
+const SMALL_FILL: usize = 16 * 1024;
+
+/// Small fills in a row before a stream is taken for chatty again.
+const SMALL_FILLS: u8 = 4;
+
+/// Bytes that a direction moves before others of the worker run.
+const BUDGET: u64 = 1024 * 1024;
+
+/// What a step costs of the budget beside its bytes.
+const STEP_COST: u64 = 8 * 1024;

@@ -1,0 +1,262 @@
+//! TCP mode: how bytes are moved. Bulk and chatty streams, resets, what a relay holds, and what it counts.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use gateway_tests::process::descriptors;
+use gateway_tests::{Client, Gateway, Server, eventually, within};
+use sha2::{Digest, Sha256};
+
+const PLAIN: &str = r#"
+    frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { mode "tcp"; server "app-1" "@app" }
+"#;
+
+#[tokio::test]
+async fn large_streams_pass_both_ways_at_once() {
+    const SIZE: usize = 32 << 20;
+    let app = Server::start(|mut wire, _| async move {
+        let mut got = 0;
+        while got < SIZE {
+            let bytes = wire.some().await?;
+            got += bytes.len();
+            wire.send(&bytes).await?;
+        }
+        wire.half_close().await
+    })
+    .await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let before = gateway.resident();
+
+    let address = gateway.address("raw");
+    let (mut reader, mut writer) = tokio::net::TcpStream::connect(address).await.unwrap().into_split();
+    let block: Vec<u8> = (0..SIZE).map(|n| (n * 7 % 253) as u8).collect();
+    let expected = block.clone();
+    let sender = tokio::spawn(async move {
+        use tokio::io::AsyncWriteExt;
+        writer.write_all(&block).await.unwrap();
+        writer.shutdown().await.unwrap();
+    });
+    let mut back = Vec::new();
+    let reading = async {
+        use tokio::io::AsyncReadExt;
+        reader.read_to_end(&mut back).await.unwrap();
+    };
+    within(Duration::from_secs(60), "everything back", reading).await;
+    sender.await.unwrap();
+
+    assert!(back == expected, "{} bytes came back, or others", back.len());
+    let spliced = gateway.metrics().await.get("gateway_relay_spliced_bytes_total", &[]);
+    assert!(spliced.unwrap() > SIZE as f64, "{spliced:?} of {} bytes", 2 * SIZE);
+    let grown = gateway.resident().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+#[tokio::test]
+async fn a_slow_reader_costs_no_memory() {
+    const SIZE: u64 = 1 << 30;
+    let app = Server::start(|mut wire, _| async move {
+        let block = vec![b'x'; 1 << 20];
+        for _ in 0..SIZE >> 20 {
+            wire.send(&block).await?;
+        }
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("raw").await;
+    client.exactly(1).await;
+    let before = gateway.resident();
+
+    let (mut highest, mut read) = (before, 1);
+    for step in 0..64 {
+        if step < 5 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        highest = highest.max(gateway.resident());
+        read += client.skip(SIZE / 64).await;
+    }
+
+    assert_eq!(read, SIZE);
+    assert!(highest - before < 16 << 20, "{} bytes more", highest - before);
+}
+
+/// Bytes that a generator of that seed makes.
+fn noise(size: usize, seed: u32) -> Vec<u8> {
+    let mut state = seed;
+    (0..size / 4)
+        .flat_map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state.to_le_bytes()
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_half_close_in_the_middle_of_a_bulk_stream_loses_nothing() {
+    const SIZE: usize = 24 << 20;
+    // Reads all while it sends as much; whoever sends less ends first, and the other goes on.
+    for (up, down) in [(SIZE / 8, SIZE), (SIZE, SIZE / 8)] {
+        let (digest, digested) = tokio::sync::oneshot::channel();
+        let digest = std::sync::Mutex::new(Some(digest));
+        let app = Server::start(move |mut wire, _| {
+            let digest = digest.lock().unwrap().take().unwrap();
+            async move {
+                let mut sum = Sha256::new();
+                let block = noise(down, 2);
+                for part in block.chunks(1 << 20) {
+                    wire.send(part).await?;
+                    if up > down {
+                        sum.update(&wire.exactly(1 << 20).await?);
+                    }
+                }
+                wire.half_close().await?;
+                sum.update(&wire.rest().await?);
+                digest.send(sum.finalize()).unwrap();
+                Ok(())
+            }
+        })
+        .await;
+        let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+        let mut client = gateway.connect("raw").await;
+        let sent = noise(up, 1);
+        let mut sum = Sha256::new();
+        for part in sent.chunks(1 << 20) {
+            client.send(part).await;
+            if down > up {
+                sum.update(client.exactly(1 << 20).await);
+            }
+        }
+        client.half_close().await;
+        sum.update(client.rest().await);
+
+        assert_eq!(sum.finalize(), Sha256::digest(noise(down, 2)));
+        assert_eq!(digested.await.unwrap(), Sha256::digest(sent));
+    }
+}
+
+#[tokio::test]
+async fn a_clients_reset_reaches_the_server_as_a_reset() {
+    for bulk in [0, 8 << 20] {
+        let (ended, end) = tokio::sync::oneshot::channel();
+        let ended = std::sync::Mutex::new(Some(ended));
+        let app = Server::start(move |mut wire, _| {
+            let ended = ended.lock().unwrap().take().unwrap();
+            async move {
+                wire.exactly(2 + bulk).await?;
+                wire.send("got").await?;
+                let _ = ended.send(wire.rest().await.map_err(|error| error.kind()));
+                Ok(())
+            }
+        })
+        .await;
+        let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+        let mut client = gateway.connect("raw").await;
+        client.send(vec![1; 2 + bulk]).await;
+        client.exactly(3).await;
+        client.reset();
+
+        assert_eq!(end.await.unwrap().unwrap_err(), std::io::ErrorKind::ConnectionReset);
+        gateway
+            .metric_is("gateway_server_in_flight", &[("server", "app-1")], 0.0)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_servers_reset_reaches_the_client_as_a_reset() {
+    for bulk in [0, 8 << 20] {
+        let app = Server::start(move |mut wire, _| async move {
+            wire.send(vec![1; bulk]).await?;
+            wire.exactly(2).await?;
+            wire.reset();
+            Ok(())
+        })
+        .await;
+        let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+        let mut client = gateway.connect("raw").await;
+        client.exactly(bulk).await;
+        client.send("go").await;
+        assert!(client.is_reset().await, "an end that is no reset");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_ends_in_order_ends_the_client_in_order() {
+    let app = Server::start(|mut wire, _| async move { wire.send("bye").await }).await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+    let mut client = gateway.connect("raw").await;
+    assert!(!client.is_reset().await);
+}
+
+#[tokio::test]
+async fn connections_leave_no_descriptors_behind() {
+    let app = Server::start(|mut wire, _| async move {
+        let bytes = wire.exactly(200_000).await?;
+        wire.send(&bytes).await
+    })
+    .await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let block = noise(200_000, 3);
+    let turn = async |kind: usize| {
+        let mut client = gateway.connect("raw").await;
+        client.send(&block).await;
+        // One in three breaks off with the answer still to come.
+        match kind % 3 {
+            0 => assert!(client.exactly(block.len()).await == block),
+            1 => client.reset(),
+            _ => drop(client),
+        }
+    };
+    for kind in 0..30 {
+        turn(kind).await;
+    }
+    let current = ("gateway_frontend_current_connections", [("frontend", "raw")]);
+    gateway.metric_is(current.0, &current.1, 0.0).await;
+    let before = descriptors(gateway.pid());
+
+    for kind in 0..300 {
+        turn(kind).await;
+    }
+    gateway.metric_is(current.0, &current.1, 0.0).await;
+    // The worker keeps some pipes for the next stream.
+    eventually("the descriptors to be closed", async || {
+        descriptors(gateway.pid()) <= before + 8
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_idle_tunnel_stays_and_its_bytes_are_counted_while_it_lives() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut tunnels = Vec::new();
+    for _ in 0..50 {
+        tunnels.push(gateway.connect("raw").await);
+    }
+    let talk = async |tunnel: &mut Client| {
+        tunnel.send("ping").await;
+        assert_eq!(tunnel.exactly(4).await, b"ping");
+    };
+    for tunnel in &mut tunnels {
+        talk(tunnel).await;
+    }
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for tunnel in &mut tunnels {
+        talk(tunnel).await;
+    }
+    let from = [("frontend", "raw")];
+    gateway
+        .metric_is("gateway_frontend_received_bytes_total", &from, 400.0)
+        .await;
+    gateway
+        .metric_is("gateway_frontend_current_connections", &from, 50.0)
+        .await;
+    let spliced = gateway.metrics().await.get("gateway_relay_spliced_bytes_total", &[]);
+    assert_eq!(spliced, Some(0.0), "messages are not worth a pipe");
+}
