@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use gateway::cli::{self, Command, Failure};
+use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
 use gateway::server::{Server, StartError};
 use gateway::telemetry;
@@ -25,9 +25,9 @@ fn run(path: &Path) -> Result<(), Failure> {
     let Loaded { config, source } = config::load(path)?;
     let registry = Registry::new();
     let _events = telemetry::events::start(config.process.log.format, registry.process()).map_err(StartError::Log)?;
-    let server = Server::start(&config, &registry).map_err(|error| Failure::of_start(error, &source))?;
-    cli::announce(path, &config, server.ports());
-    // Returns when the gateway was told to end and has drained.
-    server.run()?;
+    let server = Server::start(config, &registry).map_err(|error| Failure::of_start(error, &source))?;
+    cli::announce(path, server.config(), &server.ports());
+    // Reloads when it is told to; returns when it was told to end and has drained.
+    server.run(&mut ConfigFile::new(path))?;
     Ok(())
 }

@@ -1,6 +1,10 @@
 //! The process as a whole: opens the sockets, starts the workers, keeps the control side running (checks, echo servers,
-//! metrics, signals), drains at the end.
+//! metrics, signals), takes up a changed configuration when asked to, drains at the end.
 
+mod reload;
+mod sockets;
+
+use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -9,30 +13,48 @@ use std::time::Duration;
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
-use crate::admin;
 use crate::backend::health::Checks;
 use crate::backend::{Keepers, echo};
 use crate::config::{Config, Mode, ServerAddress};
-use crate::listener::{BindError, Limits, Listening, bind};
+use crate::listener::BindError;
 use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSink;
 use crate::telemetry::metrics::Registry;
-use crate::worker::{Order, Worker, WorkerError, WorkerParts, WorkerSocket};
+use crate::worker::{Worker, WorkerError, WorkerParts};
+
+pub use reload::{ConfigSource, Refused};
+use sockets::Sockets;
 
 /// A gateway that has started.
 pub struct Server {
     control: Runtime,
+    gateway: Gateway,
+}
+
+/// All of it but the runtime that its control side lives on.
+struct Gateway {
     workers: Vec<Worker>,
-    orders: watch::Sender<Order>,
-    ports: Vec<OpenPort>,
     log: LogSink,
-    drain_timeout: Duration,
-    /// What lives as long as the gateway serves.
+    registry: Arc<Registry>,
+    sockets: Sockets,
+    running: Running,
+}
+
+/// What runs under one configuration.
+struct Running {
+    config: Arc<Config>,
+    snapshot: Arc<Snapshot>,
+    echo: EchoServers,
     _services: Services,
+}
+
+/// What the control side does for a configuration; ends when it is dropped.
+struct Services {
+    _checks: Checks,
+    _keepers: Keepers,
 }
 
 /// Where the gateway listens.
@@ -77,98 +99,77 @@ pub enum RunError {
     Io(#[from] io::Error),
 }
 
-/// Guards of what runs on the control side.
-struct Services {
-    _echo: Vec<echo::Echo>,
-    _checks: Checks,
-    _keepers: Keepers,
-    _admin: Vec<admin::Admin>,
-}
-
 impl Server {
     /// Opens everything and starts serving. Nothing has been accepted if this fails.
-    pub fn start(config: &Config, registry: &Arc<Registry>) -> Result<Self, StartError> {
+    pub fn start(config: Config, registry: &Arc<Registry>) -> Result<Self, StartError> {
         raise_descriptor_limit();
-        let workers = worker_count(config);
+        let workers = worker_count(&config);
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
         let log = LogSink::start(&config.process.log, registry.process()).map_err(StartError::Log)?;
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
-        let (addresses, echo) = start_echo_servers(config)?;
-        let snapshot = Arc::new(Snapshot::build(config, &addresses, registry)?);
-        let (listening, admin) = open(config, workers, registry)?;
-        let checks = Checks::start(&snapshot.backends);
-        let keepers = Keepers::start(config, &snapshot.backends);
+        let (addresses, echo) = start_echo_servers(&config, &EchoServers::new())?;
+        let snapshot = Arc::new(Snapshot::build(&config, &addresses, registry, None)?);
+        let mut sockets = Sockets::new(workers, &config);
+        let opened = sockets.open(&config, registry).map_err(StartError::Bind)?;
+        let services = Services::start(&config, &snapshot);
 
-        let mut ports = Vec::new();
-        ports.extend(open_ports(config, &listening));
-        ports.extend(
-            admin
-                .iter()
-                .flat_map(|admin| admin.addresses())
-                .map(|address| OpenPort {
-                    address: *address,
-                    protocol: "stats",
-                    frontend: None,
-                }),
-        );
-
-        let (orders, receiver) = watch::channel(Order::Run);
-        let mut parts = distribute(config, listening, workers);
         let mut started = Vec::new();
-        for (index, sockets) in parts.drain(..).enumerate() {
+        for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {
             started.push(Worker::start(WorkerParts {
                 index,
                 snapshot: snapshot.clone(),
                 sockets,
                 log: log.writer(),
-                orders: receiver.clone(),
             })?);
         }
+        sockets.keep(opened, &config);
         drop(guard);
-        Ok(Self {
-            control,
+        let gateway = Gateway {
             workers: started,
-            orders,
-            ports,
             log,
-            drain_timeout: config.process.drain_timeout,
-            _services: Services {
-                _echo: echo,
-                _checks: checks,
-                _keepers: keepers,
-                _admin: admin,
+            registry: registry.clone(),
+            sockets,
+            running: Running {
+                config: Arc::new(config),
+                snapshot,
+                echo,
+                _services: services,
             },
-        })
+        };
+        Ok(Self { control, gateway })
+    }
+
+    /// What the gateway runs by.
+    pub fn config(&self) -> &Config {
+        &self.gateway.running.config
     }
 
     /// Where the gateway listens, in the order of the configuration; the stats listener last.
-    pub fn ports(&self) -> &[OpenPort] {
-        &self.ports
+    pub fn ports(&self) -> Vec<OpenPort> {
+        self.gateway.sockets.ports(&self.gateway.running.config)
     }
 
     /// Serves until SIGTERM or SIGINT, then drains: accepts no more, lets exchanges end, and stops when the last one has
     /// ended, after `process { drain-timeout }` at the latest, or at a second signal.
-    pub fn run(self) -> Result<(), RunError> {
-        let Self {
-            control,
-            workers,
-            orders,
-            log,
-            drain_timeout,
-            ..
-        } = self;
+    ///
+    /// At SIGHUP it takes the configuration from `source` again: all of it, or, when anything is wrong with it, nothing.
+    pub fn run(self, source: &mut dyn ConfigSource) -> Result<(), RunError> {
+        let Self { control, mut gateway } = self;
         let outcome = control.block_on(async {
             let mut signals = Signals::new()?;
-            wait(&mut signals, &workers).await?;
+            gateway.serve(&mut signals, source).await?;
+            let drain_timeout = gateway.running.config.process.drain_timeout;
             info!("draining for up to {drain_timeout:?}; a second signal ends at once");
-            // A send fails only when all workers are gone, and then there is nothing to drain.
-            let _ = orders.send(Order::Drain(Instant::now() + drain_timeout));
-            drained(&mut signals, &workers).await;
+            gateway.sockets.close();
+            for worker in &gateway.workers {
+                worker.drain(Instant::now() + drain_timeout).await;
+            }
+            drained(&mut signals, &gateway.workers).await;
             Ok(())
         });
-        drop(orders);
+        let Gateway { workers, log, .. } = gateway;
         let finished = workers.iter().all(Worker::is_finished);
         if finished {
             let clean = workers.into_iter().map(Worker::join).filter(|clean| !clean).count() == 0;
@@ -178,6 +179,35 @@ impl Server {
         warn!("ended with connections still open");
         drop(log);
         outcome
+    }
+}
+
+impl Gateway {
+    /// Waits for the signal to end, reloads when asked to, and looks after the workers meanwhile.
+    async fn serve(&mut self, signals: &mut Signals, source: &mut dyn ConfigSource) -> Result<(), RunError> {
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::End => return Ok(()),
+                    Asked::Reload => self.reload(source).await,
+                },
+                _ = look.tick() => if self.workers.iter().any(Worker::is_finished) {
+                    return Err(RunError::WorkerLost);
+                },
+            }
+        }
+    }
+}
+
+impl Services {
+    /// Has to be called inside the control runtime.
+    fn start(config: &Config, snapshot: &Snapshot) -> Self {
+        Self {
+            _checks: Checks::start(&snapshot.backends),
+            _keepers: Keepers::start(config, &snapshot.backends),
+        }
     }
 }
 
@@ -191,10 +221,17 @@ impl fmt::Display for OpenPort {
     }
 }
 
-/// The signals that end the gateway.
+/// The signals that the gateway listens to.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
+}
+
+/// What a signal asks for.
+enum Asked {
+    Reload,
+    End,
 }
 
 impl Signals {
@@ -202,27 +239,20 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
         })
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => Asked::End,
+            _ = self.interrupt.recv() => Asked::End,
+            _ = self.hangup.recv() => Asked::Reload,
         }
     }
-}
 
-/// Waits for a signal, and looks after the workers meanwhile.
-async fn wait(signals: &mut Signals, workers: &[Worker]) -> Result<(), RunError> {
-    let mut look = interval(LOOK);
-    loop {
-        tokio::select! {
-            () = signals.next() => return Ok(()),
-            _ = look.tick() => if workers.iter().any(Worker::is_finished) {
-                return Err(RunError::WorkerLost);
-            },
-        }
+    async fn end(&mut self) {
+        while let Asked::Reload = self.next().await {}
     }
 }
 
@@ -231,7 +261,7 @@ async fn drained(signals: &mut Signals, workers: &[Worker]) {
     let mut look = interval(LOOK);
     loop {
         tokio::select! {
-            () = signals.next() => return,
+            () = signals.end() => return,
             _ = look.tick() => if workers.iter().all(Worker::is_finished) {
                 return;
             },
@@ -246,39 +276,12 @@ fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Opens every bind, or says all that went wrong.
-fn open(
-    config: &Config,
-    workers: usize,
-    registry: &Arc<Registry>,
-) -> Result<(Vec<Vec<Listening>>, Vec<admin::Admin>), StartError> {
-    let mut errors = Vec::new();
-    let mut try_bind = |address| bind(address, workers).map_err(|error| errors.push(error)).ok();
-    let frontends = config
-        .frontends
-        .iter()
-        .map(|frontend| frontend.binds.iter().filter_map(|at| try_bind(at.address)).collect())
-        .collect();
-    let mut services = Vec::new();
-    for address in config.stats.iter().flat_map(|stats| &stats.binds) {
-        match admin::serve(&[*address], registry) {
-            Ok(admin) => services.push(admin),
-            Err(source) => errors.push(BindError {
-                address: *address,
-                source,
-            }),
-        }
-    }
-    if errors.is_empty() {
-        Ok((frontends, services))
-    } else {
-        Err(StartError::Bind(errors))
-    }
-}
+/// The built-in servers by backend and name. One that goes on being configured goes on running.
+type EchoServers = HashMap<(Arc<str>, Arc<str>, Mode), (SocketAddr, Arc<echo::Echo>)>;
 
-/// Starts the built-in servers; answers where every server is.
-fn start_echo_servers(config: &Config) -> io::Result<(Vec<Vec<SocketAddr>>, Vec<echo::Echo>)> {
-    let mut running = Vec::new();
+/// Starts the built-in servers that do not run yet; answers where every server is, and all built-in servers of `config`.
+fn start_echo_servers(config: &Config, running: &EchoServers) -> io::Result<(Vec<Vec<SocketAddr>>, EchoServers)> {
+    let mut needed = EchoServers::new();
     let mut addresses = Vec::new();
     for backend in &config.backends {
         let mut servers = Vec::new();
@@ -286,63 +289,23 @@ fn start_echo_servers(config: &Config) -> io::Result<(Vec<Vec<SocketAddr>>, Vec<
             servers.push(match server.address {
                 ServerAddress::Socket(address) => address,
                 ServerAddress::Echo => {
-                    let (address, echo) = echo::start(backend.mode, &server.name)?;
-                    running.push(echo);
+                    let key = (backend.name.clone(), server.name.clone(), backend.mode);
+                    let echo = match running.get(&key) {
+                        Some(running) => running.clone(),
+                        None => {
+                            let (address, echo) = echo::start(backend.mode, &server.name)?;
+                            (address, Arc::new(echo))
+                        }
+                    };
+                    let address = echo.0;
+                    needed.insert(key, echo);
                     address
                 }
             });
         }
         addresses.push(servers);
     }
-    Ok((addresses, running))
-}
-
-fn open_ports(config: &Config, listening: &[Vec<Listening>]) -> Vec<OpenPort> {
-    let of_frontend = |(frontend, open): (&crate::config::Frontend, &Vec<Listening>)| {
-        let name = frontend.name.clone();
-        let mode = frontend.mode;
-        frontend
-            .binds
-            .iter()
-            .zip(open)
-            .map(|(bind, open)| OpenPort {
-                address: open.address,
-                protocol: match (mode, bind.tls.is_some()) {
-                    (Mode::Http, false) => "http",
-                    (Mode::Http, true) => "https",
-                    (Mode::Tcp, false) => "tcp",
-                    (Mode::Tcp, true) => "tls",
-                },
-                frontend: Some(name.clone()),
-            })
-            .collect::<Vec<_>>()
-    };
-    config.frontends.iter().zip(listening).flat_map(of_frontend).collect()
-}
-
-/// Gives every worker its socket of every bind.
-fn distribute(config: &Config, listening: Vec<Vec<Listening>>, workers: usize) -> Vec<Vec<WorkerSocket>> {
-    let process = Arc::new(Semaphore::new(config.process.max_connections));
-    let mut sockets: Vec<Vec<WorkerSocket>> = (0..workers).map(|_| Vec::new()).collect();
-    for (frontend, binds) in listening.into_iter().enumerate() {
-        let limits = Limits {
-            process: process.clone(),
-            frontend: config.frontends[frontend]
-                .max_connections
-                .map(|max| Arc::new(Semaphore::new(max))),
-        };
-        for (bind, open) in binds.into_iter().enumerate() {
-            for (worker, socket) in sockets.iter_mut().zip(open.sockets) {
-                worker.push(WorkerSocket {
-                    frontend,
-                    bind,
-                    socket,
-                    limits: limits.clone(),
-                });
-            }
-        }
-    }
-    sockets
+    Ok((addresses, needed))
 }
 
 /// Each connection takes two descriptors; the soft limit of most systems, 1024, is for programs that use `select`.

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub attachments: Vec<Arc<Attachment>>,
     /// The process's metrics.
     pub registry: Arc<Registry>,
+    /// What was compiled for it, so that a successor need not compile it again.
+    compiled: build::Compiled,
 }
 
 /// A frontend, ready to serve.
@@ -72,14 +74,23 @@ pub struct Rewrites {
 pub struct AclAnswers([u64; config::MAX_ACLS / 64]);
 
 impl Snapshot {
-    /// Builds what `config` says. `addresses` has, by backend and server, where each server is. Fails with everything that
-    /// is in the way.
+    /// Builds what `config` says. `addresses` has, by backend and server, where each server is. `previous` is what
+    /// ran before: its component host with the token buckets goes on, and the components that are the same are not compiled
+    /// again. Fails with everything that is in the way.
     pub fn build(
         config: &Config,
         addresses: &[Vec<SocketAddr>],
         registry: &Arc<Registry>,
+        previous: Option<&Self>,
     ) -> Result<Self, BuildErrors> {
-        build::snapshot(config, addresses, registry)
+        build::snapshot(config, addresses, registry, previous)
+    }
+
+    /// The frontend of that name, if it speaks that.
+    pub fn frontend(&self, name: &str, mode: config::Mode) -> Option<&Arc<Frontend>> {
+        self.frontends
+            .iter()
+            .find(|frontend| **frontend.name() == *name && frontend.config.mode == mode)
     }
 
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as
@@ -91,7 +102,7 @@ impl Snapshot {
             .iter()
             .map(|backend| vec![nowhere; backend.servers.len()])
             .collect();
-        Self::build(config, &addresses, &Registry::new()).map(drop)
+        Self::build(config, &addresses, &Registry::new(), None).map(drop)
     }
 }
 

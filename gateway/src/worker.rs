@@ -5,20 +5,20 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Mode;
-use crate::listener::{self, Limits, Port};
+use crate::listener::{self, Gate, Limits, Port};
 use crate::policy::Failure;
 use crate::proxy::{Local, http, tcp};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Frontend, Snapshot};
 use crate::telemetry::log::LineWriter;
 
 /// What a worker is made of.
@@ -31,8 +31,6 @@ pub struct WorkerParts {
     pub sockets: Vec<WorkerSocket>,
     /// Its way to the log.
     pub log: LineWriter,
-    /// What it is asked to do.
-    pub orders: watch::Receiver<Order>,
 }
 
 /// A socket of a worker.
@@ -47,11 +45,16 @@ pub struct WorkerSocket {
     pub limits: Limits,
 }
 
-/// What workers are asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// Serve.
-    Run,
+/// What a worker is asked to do.
+enum Order {
+    /// Make ready to serve this on these sockets, and say whether it can be done. Nothing changes yet.
+    Prepare(
+        Arc<Snapshot>,
+        Vec<WorkerSocket>,
+        oneshot::Sender<Result<(), WorkerError>>,
+    ),
+    /// Serve what was prepared last, on its sockets and no others.
+    Switch(oneshot::Sender<()>),
     /// Accept no more, let connections end after what they are doing, and stop at the deadline at the latest.
     Drain(Instant),
 }
@@ -65,28 +68,56 @@ pub enum WorkerError {
     /// A component could not be instantiated.
     #[error("cannot start a worker: {0}")]
     Policy(#[from] Failure),
-    /// The worker ended before it was ready.
-    #[error("a worker ended while it was starting")]
+    /// The worker ended before it was ready, or before it could do what it was asked to.
+    #[error("a worker ended unexpectedly")]
     Gone,
 }
 
 /// A worker that serves.
 pub struct Worker {
     thread: JoinHandle<()>,
+    orders: mpsc::Sender<Order>,
 }
 
 impl Worker {
     /// Starts a worker; returns when it accepts connections.
     pub fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
-        let (ready, is_ready) = mpsc::channel();
+        let (ready, is_ready) = std_mpsc::channel();
+        let (orders, receiver) = mpsc::channel(MOST_ORDERS);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{}", parts.index))
-            .spawn(move || run(parts, &ready))?;
+            .spawn(move || run(parts, receiver, &ready))?;
         match is_ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread }),
+            Ok(Ok(())) => Ok(Self { thread, orders }),
             Ok(Err(error)) => Err(error),
-            Err(mpsc::RecvError) => Err(WorkerError::Gone),
+            Err(std_mpsc::RecvError) => Err(WorkerError::Gone),
         }
+    }
+
+    /// Makes the worker ready to serve another configuration on these sockets. It goes on with the one it has.
+    pub async fn prepare(&self, snapshot: Arc<Snapshot>, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
+        let (done, is_done) = oneshot::channel();
+        self.order(Order::Prepare(snapshot, sockets, done)).await?;
+        is_done.await.map_err(|_| WorkerError::Gone)?
+    }
+
+    /// Makes the worker serve what it was last prepared for. A worker that is gone is noticed elsewhere.
+    pub async fn switch(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.order(Order::Switch(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
+    }
+
+    /// Makes the worker accept no more, let connections end after what they are doing, and stop at the deadline at the
+    /// latest.
+    pub async fn drain(&self, deadline: Instant) {
+        // A worker that is gone has nothing to drain.
+        let _ = self.order(Order::Drain(deadline)).await;
+    }
+
+    async fn order(&self, order: Order) -> Result<(), WorkerError> {
+        self.orders.send(order).await.map_err(|_| WorkerError::Gone)
     }
 
     /// Whether the worker has ended.
@@ -100,7 +131,7 @@ impl Worker {
     }
 }
 
-fn run(parts: WorkerParts, ready: &mpsc::Sender<Result<(), WorkerError>>) {
+fn run(parts: WorkerParts, orders: mpsc::Receiver<Order>, ready: &std_mpsc::Sender<Result<(), WorkerError>>) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -109,15 +140,14 @@ fn run(parts: WorkerParts, ready: &mpsc::Sender<Result<(), WorkerError>>) {
         }
     };
     let tasks = LocalSet::new();
-    let orders = parts.orders.clone();
     let started = {
         let _guard = runtime.enter();
-        tasks.block_on(&runtime, async { start(parts) })
+        tasks.block_on(&runtime, async { Serving::start(parts) })
     };
     match started {
-        Ok((local, accepting)) => {
+        Ok(serving) => {
             let _ = ready.send(Ok(()));
-            tasks.block_on(&runtime, serve(&local, orders, accepting));
+            tasks.block_on(&runtime, serving.run(orders));
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -125,18 +155,120 @@ fn run(parts: WorkerParts, ready: &mpsc::Sender<Result<(), WorkerError>>) {
     }
 }
 
-/// Starts accepting on every socket.
-fn start(parts: WorkerParts) -> Result<(Rc<Local>, Vec<tokio::task::JoinHandle<()>>), WorkerError> {
-    let local = Local::new(parts.snapshot, parts.index, parts.log)?;
-    let mut accepting = Vec::new();
-    for socket in parts.sockets {
-        let frontend = local.snapshot.frontends[socket.frontend].clone();
-        let port = Port {
-            socket: TcpListener::from_std(socket.socket)?,
-            tls: frontend.tls[socket.bind].clone(),
-            limits: socket.limits,
+/// A worker at work.
+struct Serving {
+    local: Rc<Local>,
+    accepting: Vec<Accepting>,
+    /// What will serve after the next switch, and where.
+    prepared: Option<(Rc<Local>, Vec<Door>)>,
+}
+
+/// A socket that can be accepted from.
+type Door = (Arc<Frontend>, Port);
+
+/// A socket that is being accepted from.
+struct Accepting {
+    task: tokio::task::JoinHandle<()>,
+    gate: Rc<Gate>,
+}
+
+impl Serving {
+    fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
+        let local = Local::new(parts.snapshot, parts.index, parts.log)?;
+        let doors = doors(&local, parts.sockets)?;
+        Ok(Self {
+            accepting: accept_at(&local, doors),
+            local,
+            prepared: None,
+        })
+    }
+
+    /// Serves until told to drain, then until the last connection has ended or the deadline has come.
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let mut upkeep = interval(UPKEEP);
+        upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut deadline = None;
+        loop {
+            tokio::select! {
+                _ = upkeep.tick() => self.local.upkeep(),
+                order = orders.recv(), if deadline.is_none() => match order {
+                    Some(Order::Prepare(snapshot, sockets, done)) => {
+                        let _ = done.send(self.prepare(snapshot, sockets));
+                    }
+                    Some(Order::Switch(done)) => {
+                        self.switch();
+                        let _ = done.send(());
+                    }
+                    Some(Order::Drain(end)) => deadline = Some(end),
+                    // The control side is gone: so is the reason to serve.
+                    None => deadline = Some(Instant::now()),
+                },
+            }
+            if let Some(end) = deadline {
+                if !self.local.is_draining() {
+                    self.accepting.drain(..).for_each(Accepting::stop);
+                    self.local.drain();
+                }
+                if self.local.connections() == 0 || Instant::now() >= end {
+                    break;
+                }
+            }
+        }
+        self.local.log().flush();
+    }
+
+    fn prepare(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
+        // What was prepared before and never used gives its instances back first.
+        self.prepared = None;
+        let local = self.local.prepare(snapshot)?;
+        let doors = doors(&local, sockets)?;
+        self.prepared = Some((local, doors));
+        Ok(())
+    }
+
+    /// No connection is lost between old and new: their sockets share queues, and are accepted from in this thread alone.
+    fn switch(&mut self) {
+        let Some((next, doors)) = self.prepared.take() else {
+            return;
         };
+        let accepting = accept_at(&next, doors);
+        for old in std::mem::replace(&mut self.accepting, accepting) {
+            old.stop();
+        }
+        let before = std::mem::replace(&mut self.local, next.clone());
+        before.hand_over(next);
+    }
+}
+
+impl Accepting {
+    /// Accepts no more. A connection that was accepted and waits for a place is still served.
+    fn stop(self) {
+        if self.gate.close() {
+            self.task.abort();
+        }
+    }
+}
+
+fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, WorkerError> {
+    sockets
+        .into_iter()
+        .map(|socket| {
+            let frontend = local.snapshot.frontends[socket.frontend].clone();
+            let port = Port {
+                socket: TcpListener::from_std(socket.socket)?,
+                tls: frontend.tls[socket.bind].clone(),
+                limits: socket.limits,
+                gate: Rc::default(),
+            };
+            Ok((frontend, port))
+        })
+        .collect()
+}
+
+fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
+    let accept = |(frontend, port): Door| {
         let local = local.clone();
+        let gate = port.gate.clone();
         let task = match frontend.config.mode {
             Mode::Http => tokio::task::spawn_local(listener::accept(port, move |stream, facts| {
                 http::serve(local.clone(), frontend.clone(), stream, facts)
@@ -145,36 +277,13 @@ fn start(parts: WorkerParts) -> Result<(Rc<Local>, Vec<tokio::task::JoinHandle<(
                 tcp::serve(local.clone(), frontend.clone(), stream, facts)
             })),
         };
-        accepting.push(task);
-    }
-    Ok((local, accepting))
-}
-
-/// Serves until told to drain, then until the last connection has ended or the deadline has come.
-async fn serve(local: &Rc<Local>, mut orders: watch::Receiver<Order>, accepting: Vec<tokio::task::JoinHandle<()>>) {
-    let mut upkeep = interval(UPKEEP);
-    upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut deadline = None;
-    loop {
-        tokio::select! {
-            _ = upkeep.tick() => local.upkeep(),
-            changed = orders.changed(), if deadline.is_none() => {
-                deadline = Some(match *orders.borrow_and_update() {
-                    Order::Drain(deadline) => deadline,
-                    Order::Run if changed.is_ok() => continue,
-                    // The control side is gone: so is the reason to serve.
-                    Order::Run => Instant::now(),
-                });
-                accepting.iter().for_each(tokio::task::JoinHandle::abort);
-                local.drain();
-            }
-        }
-        if deadline.is_some_and(|deadline| local.connections() == 0 || Instant::now() >= deadline) {
-            break;
-        }
-    }
-    local.log().flush();
+        Accepting { task, gate }
+    };
+    doors.into_iter().map(accept).collect()
 }
 
 /// How often log lines go out at the latest, and how soon a drained worker notices that it is done.
 const UPKEEP: Duration = Duration::from_millis(100);
+
+/// The control side waits for the answer to each order; a drain may come on top.
+const MOST_ORDERS: usize = 4;

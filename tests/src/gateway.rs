@@ -246,8 +246,34 @@ impl Gateway {
 
     /// Sends SIGTERM: drain and end.
     pub fn terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Gives the gateway another configuration and sends SIGHUP. Answers whether it was taken up. The files beside the
+    /// first configuration stay; those of `next` are not looked for.
+    pub async fn reload(&self, next: &Builder) -> bool {
+        let answers = || {
+            let lines = self.output.lines();
+            let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+            (of("reloaded"), of("reload refused"))
+        };
+        std::fs::write(&self.config, &next.text).unwrap();
+        let before = answers();
+        self.signal(rustix::process::Signal::HUP);
+        eventually("the answer to a reload", async || answers() != before).await;
+        answers().0 > before.0
+    }
+
+    /// Where a frontend listens that was not there at the start.
+    pub fn new_address(&self, frontend: &str) -> SocketAddr {
+        let listening = |line: String| listening(&line).filter(|(name, _)| name == frontend);
+        let found = self.output.lines().into_iter().rev().find_map(listening);
+        found.unwrap_or_else(|| panic!("nothing listens for {frontend}")).1
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for the process to end by itself.

@@ -109,6 +109,12 @@ where
         }
     }
 
+    /// Ends all idle connections, and keeps none from now on.
+    pub fn close(&mut self) {
+        self.max_idle = 0;
+        self.idle.iter_mut().for_each(VecDeque::clear);
+    }
+
     /// Idle connections, over all servers.
     pub fn len(&self) -> usize {
         self.idle.iter().map(VecDeque::len).sum()

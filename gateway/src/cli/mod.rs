@@ -3,6 +3,8 @@
 pub mod check;
 pub mod plugin;
 
+mod reload;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,6 +12,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, Mode, Source};
 use crate::server::{OpenPort, RunError, StartError};
+pub use reload::ConfigFile;
 
 /// What the user wants.
 #[derive(Debug)]

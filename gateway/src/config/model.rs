@@ -70,7 +70,7 @@ pub struct At<T> {
 }
 
 /// `process { … }`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
     /// `workers 4`: worker threads; none means one per CPU that the process may use.
     pub workers: Option<NonZeroUsize>,

@@ -1,5 +1,6 @@
 //! Accepting: within the limits, and never giving up because one connection failed.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
@@ -31,6 +32,25 @@ pub struct Port {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// How many connections there may be.
     pub limits: Limits,
+    /// Whether to go on.
+    pub gate: Rc<Gate>,
+}
+
+/// Ends accepting without losing a connection that has been accepted.
+#[derive(Debug, Default)]
+pub struct Gate {
+    closed: Cell<bool>,
+    /// A connection has been accepted and is not served yet.
+    holds_one: Cell<bool>,
+}
+
+impl Gate {
+    /// Lets nothing more in. Whether the task may be ended now; otherwise it ends by itself, after the connection that it
+    /// holds.
+    pub fn close(&self) -> bool {
+        self.closed.set(true);
+        !self.holds_one.get()
+    }
 }
 
 /// The places that a connection takes; given back on drop.
@@ -40,14 +60,14 @@ pub struct Places {
     _frontend: Option<OwnedSemaphorePermit>,
 }
 
-/// Accepts for ever; each connection is served by a task of its own.
+/// Accepts until the gate closes; each connection is served by a task of its own.
 pub async fn accept<S, F>(port: Port, serve: S)
 where
     S: Fn(ClientStream, Arc<ConnectionFacts>) -> F + 'static,
     F: Future<Output = ()> + 'static,
 {
     let serve = Rc::new(serve);
-    loop {
+    while !port.gate.closed.get() {
         let stream = match port.socket.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -55,9 +75,11 @@ where
                 continue;
             }
         };
+        port.gate.holds_one.set(true);
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
         let Some(places) = port.limits.take().await else { return };
+        port.gate.holds_one.set(false);
         let serve = serve.clone();
         let tls = port.tls.clone();
         tokio::task::spawn_local(async move {

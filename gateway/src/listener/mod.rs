@@ -6,7 +6,7 @@ mod bind;
 mod stream;
 mod tls;
 
-pub use accept::{Limits, Port, accept};
+pub use accept::{Gate, Limits, Port, accept};
 pub use bind::{BindError, Listening, bind};
 pub use stream::ClientStream;
 pub use tls::{TlsError, server_config};

@@ -1,5 +1,6 @@
 //! The life of an HTTP/1.1 connection: requests one after another, each within its time, until one side is done.
 
+use std::cell::RefCell;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use super::client::{Client, ClientIo, Late, Phase};
 use super::local::Local;
 use super::record::{self, Refusal};
 use super::request;
+use crate::config::Mode;
 use crate::listener::ClientStream;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
@@ -60,7 +62,11 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
         .max_header_size(limits.head)
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
-    let service = service_fn(|request| request::serve(local.clone(), frontend.clone(), client.clone(), request));
+    let seat = Seat(RefCell::new((local.clone(), frontend.clone())));
+    let service = service_fn(|request| {
+        let (local, frontend) = seat.current();
+        request::serve(local, frontend, client.clone(), request)
+    });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
     let mut drained = pin!(local.drained());
     let mut draining = drained
@@ -126,6 +132,23 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
         }
     })
     .await
+}
+
+/// What serves a connection's next request: the newest configuration's frontend of the same name. A connection outlives
+/// reloads; a request is served by one configuration from start to end.
+struct Seat(RefCell<(Rc<Local>, Arc<Frontend>)>);
+
+impl Seat {
+    fn current(&self) -> (Rc<Local>, Arc<Frontend>) {
+        let mut seat = self.0.borrow_mut();
+        if let Some(newest) = seat.0.successor()
+            && let Some(frontend) = newest.snapshot.frontend(seat.1.name(), Mode::Http)
+        {
+            // A frontend that is no more serves its last request here; that its configuration has a successor tells it so.
+            *seat = (newest.clone(), frontend.clone());
+        }
+        seat.clone()
+    }
 }
 
 impl Refusal {

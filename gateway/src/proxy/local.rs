@@ -15,13 +15,22 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::log::LineWriter;
 use crate::telemetry::metrics::Registry;
 
-/// One worker's own state. The proxy borrows parts of it for the length of one synchronous step, never across an await.
+/// One worker's own state under one configuration. The proxy borrows parts of it for the length of one synchronous step,
+/// never across an await.
 pub struct Local {
     /// What the configuration became.
     pub snapshot: Arc<Snapshot>,
-    instances: RefCell<Instances>,
     balancers: Vec<RefCell<Balancer>>,
     pools: Vec<RefCell<Pool<RequestBody>>>,
+    lasting: Rc<Lasting>,
+    /// What serves in its place after a reload.
+    successor: RefCell<Option<Rc<Local>>>,
+}
+
+/// What a worker keeps from one configuration to the next.
+struct Lasting {
+    worker: usize,
+    instances: RefCell<Instances>,
     log: RefCell<LineWriter>,
     draining: Cell<bool>,
     drain: Notify,
@@ -31,14 +40,31 @@ pub struct Local {
 impl Local {
     /// The state of worker number `worker`, with its policy instances warm.
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, log: LineWriter) -> Result<Rc<Self>, Failure> {
-        let mut instances = Instances::new(&snapshot.policy);
+        let lasting = Lasting {
+            worker,
+            instances: RefCell::new(Instances::new(&snapshot.policy)),
+            log: RefCell::new(log),
+            draining: Cell::new(false),
+            drain: Notify::new(),
+            connections: Cell::new(0),
+        };
+        Self::of(snapshot, Rc::new(lasting))
+    }
+
+    /// The same worker's state under another configuration, which has to have the same policy host. It serves nothing
+    /// until it [succeeds](Self::hand_over) this one.
+    pub fn prepare(&self, snapshot: Arc<Snapshot>) -> Result<Rc<Self>, Failure> {
+        Self::of(snapshot, self.lasting.clone())
+    }
+
+    fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>) -> Result<Rc<Self>, Failure> {
         for attachment in &snapshot.attachments {
-            instances.warm(attachment)?;
+            lasting.instances.borrow_mut().warm(attachment)?;
         }
         let balancers = snapshot
             .backends
             .iter()
-            .map(|backend| RefCell::new(Balancer::new(backend, worker)))
+            .map(|backend| RefCell::new(Balancer::new(backend, lasting.worker)))
             .collect();
         let pools = snapshot
             .backends
@@ -47,19 +73,36 @@ impl Local {
             .collect();
         Ok(Rc::new(Self {
             snapshot,
-            instances: RefCell::new(instances),
             balancers,
             pools,
-            log: RefCell::new(log),
-            draining: Cell::new(false),
-            drain: Notify::new(),
-            connections: Cell::new(0),
+            lasting,
+            successor: RefCell::new(None),
         }))
+    }
+
+    /// From now on `next` serves what comes. What is under way here goes on to its end.
+    pub fn hand_over(&self, next: Rc<Self>) {
+        for pool in &self.pools {
+            pool.borrow_mut().close();
+        }
+        *self.successor.borrow_mut() = Some(next);
+    }
+
+    /// What serves in place of this, after one reload or several; none while this is what serves.
+    pub fn successor(&self) -> Option<Rc<Self>> {
+        let mut newest = self.successor.borrow().clone()?;
+        loop {
+            let Some(newer) = newest.successor.borrow().clone() else {
+                break;
+            };
+            newest = newer;
+        }
+        Some(newest)
     }
 
     /// The worker's policy instances.
     pub fn instances(&self) -> RefMut<'_, Instances> {
-        self.instances.borrow_mut()
+        self.lasting.instances.borrow_mut()
     }
 
     /// The worker's cursor over a backend's servers.
@@ -79,12 +122,14 @@ impl Local {
 
     /// The worker's log buffer.
     pub fn log(&self) -> RefMut<'_, LineWriter> {
-        self.log.borrow_mut()
+        self.lasting.log.borrow_mut()
     }
 
     /// Regular upkeep, several times a second: log lines go out, stale connections go away.
     pub fn upkeep(&self) {
-        self.log.borrow_mut().flush();
+        self.lasting.log.borrow_mut().flush();
+        // What an earlier configuration left behind.
+        self.lasting.instances.borrow_mut().sweep();
         let now = Instant::now();
         for (pool, backend) in self.pools.iter().zip(&self.snapshot.backends) {
             let mut pool = pool.borrow_mut();
@@ -97,20 +142,20 @@ impl Local {
         }
     }
 
-    /// Asks every connection to end after what it is doing.
+    /// Asks every connection of the worker to end after what it is doing.
     pub fn drain(&self) {
-        self.draining.set(true);
-        self.drain.notify_waiters();
+        self.lasting.draining.set(true);
+        self.lasting.drain.notify_waiters();
     }
 
     /// Whether connections have been asked to end.
     pub fn is_draining(&self) -> bool {
-        self.draining.get()
+        self.lasting.draining.get()
     }
 
     /// Resolves when connections are asked to end.
     pub async fn drained(&self) {
-        let notified = self.drain.notified();
+        let notified = self.lasting.drain.notified();
         if !self.is_draining() {
             notified.await;
         }
@@ -118,19 +163,19 @@ impl Local {
 
     /// Counts a client connection of this worker until the guard is dropped.
     pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
-        self.connections.set(self.connections.get() + 1);
-        ConnectionCount(self.clone())
+        self.lasting.connections.set(self.lasting.connections.get() + 1);
+        ConnectionCount(self.lasting.clone())
     }
 
-    /// Client connections of this worker.
+    /// Client connections of the worker, under whatever configuration they were accepted.
     pub fn connections(&self) -> usize {
-        self.connections.get()
+        self.lasting.connections.get()
     }
 }
 
 /// A client connection that is counted.
 #[must_use]
-pub struct ConnectionCount(Rc<Local>);
+pub struct ConnectionCount(Rc<Lasting>);
 
 impl Drop for ConnectionCount {
     fn drop(&mut self) {

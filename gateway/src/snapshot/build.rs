@@ -1,7 +1,6 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -20,14 +19,21 @@ pub(super) fn snapshot(
     config: &Config,
     addresses: &[Vec<SocketAddr>],
     registry: &Arc<Registry>,
+    previous: Option<&Snapshot>,
 ) -> Result<Snapshot, BuildErrors> {
-    let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
-    let policy = Host::new(settings).map_err(|error| BuildErrors::new(BuildError::Host(error)))?;
+    let policy = match previous {
+        Some(previous) => previous.policy.clone(),
+        None => {
+            let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
+            Host::new(settings).map_err(|error| BuildErrors::new(BuildError::Host(error)))?
+        }
+    };
     let mut builder = Builder {
         config,
         policy: &policy,
         registry,
-        first_party: FirstParty::default(),
+        known: previous.map(|previous| &previous.compiled),
+        compiled: Compiled::default(),
         plugins: Vec::new(),
         attachments: Vec::new(),
         errors: Vec::new(),
@@ -42,7 +48,10 @@ pub(super) fn snapshot(
         .map(|frontend| builder.frontend(frontend))
         .collect();
     let Builder {
-        attachments, errors, ..
+        attachments,
+        compiled,
+        errors,
+        ..
     } = builder;
     // A part that is missing has left an error.
     let frontends = BuildErrors::or(frontends.into_iter().map(|part| part.map(Arc::new)).collect(), errors)?;
@@ -59,6 +68,7 @@ pub(super) fn snapshot(
         registry: registry.clone(),
         policy,
         attachments,
+        compiled,
     })
 }
 
@@ -66,16 +76,27 @@ struct Builder<'a> {
     config: &'a Config,
     policy: &'a Arc<Host>,
     registry: &'a Arc<Registry>,
-    first_party: FirstParty,
+    /// What the configuration before had compiled.
+    known: Option<&'a Compiled>,
+    /// What this one uses.
+    compiled: Compiled,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
     plugins: Vec<Option<Arc<Component>>>,
     attachments: Vec<Arc<Attachment>>,
     errors: Vec<BuildError>,
 }
 
-/// The gateway's own components, compiled when first needed; a configuration uses one of each name.
+/// Components by what was compiled.
 #[derive(Default)]
-struct FirstParty(HashMap<&'static str, Arc<Component>>);
+pub(super) struct Compiled(HashMap<Source, Arc<Component>>);
+
+/// What makes two compiled components the same.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Source {
+    label: Arc<str>,
+    sha256: [u8; 32],
+    grants: Vec<config::Grant>,
+}
 
 #[derive(Serialize)]
 struct AclConfig<'a> {
@@ -107,20 +128,42 @@ impl Builder<'_> {
             Ok(wasm) => wasm,
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
-        if let Some(expected) = plugin.sha256 {
-            let found = sha256(&wasm);
-            if found != expected.value {
-                return self.fail(BuildError::Digest {
-                    plugin: at,
-                    at: expected.span,
-                    found,
-                });
-            }
+        let found = sha256(&wasm);
+        if let Some(expected) = plugin.sha256
+            && found != expected.value
+        {
+            return self.fail(BuildError::Digest {
+                plugin: at,
+                at: expected.span,
+                found,
+            });
         }
-        match self.policy.compile(&plugin.name, &wasm, &plugin.grants) {
+        match self.compile(&plugin.name, found, &wasm, &plugin.grants) {
             Ok(component) => Some(component),
             Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
         }
+    }
+
+    /// A component, compiled at most once, and not at all when the configuration before had it.
+    fn compile(
+        &mut self,
+        label: &str,
+        sha256: [u8; 32],
+        wasm: &[u8],
+        grants: &[config::Grant],
+    ) -> Result<Arc<Component>, PolicyError> {
+        let source = Source {
+            label: label.into(),
+            sha256,
+            grants: grants.to_vec(),
+        };
+        let known = [Some(&self.compiled), self.known].into_iter().flatten();
+        let component = match known.filter_map(|known| known.0.get(&source)).next() {
+            Some(component) => component.clone(),
+            None => self.policy.compile(label, wasm, grants)?,
+        };
+        self.compiled.0.insert(source, component.clone());
+        Ok(component)
     }
 
     /// Notes an error.
@@ -294,7 +337,8 @@ impl Builder<'_> {
         config: &impl Serialize,
         frontend: &config::Frontend,
     ) -> Option<Arc<Attachment>> {
-        let attached = self.first_party.component(self.policy, own).and_then(|component| {
+        let compiled = self.compile(own.name, sha256(own.wasm), own.wasm, own.grants);
+        let attached = compiled.and_then(|component| {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();
             let spec = AttachmentSpec {
@@ -347,19 +391,6 @@ impl Builder<'_> {
         self.registry.policy(attachment.label(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
-    }
-}
-
-impl FirstParty {
-    fn component(
-        &mut self,
-        policy: &Arc<Host>,
-        own: &'static first_party::FirstParty,
-    ) -> Result<Arc<Component>, PolicyError> {
-        Ok(match self.0.entry(own.name) {
-            Entry::Occupied(known) => known.get().clone(),
-            Entry::Vacant(unknown) => unknown.insert(policy.compile(own.name, own.wasm, own.grants)?).clone(),
-        })
     }
 }
 

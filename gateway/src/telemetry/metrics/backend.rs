@@ -216,6 +216,14 @@ impl ServerMetrics {
     }
 }
 
+impl Drop for ServerMetrics {
+    fn drop(&mut self) {
+        if self.is_up() {
+            self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
 impl InFlight {
     /// A server takes a request or connection.
     pub fn begin(server: &Arc<ServerMetrics>) -> Self {

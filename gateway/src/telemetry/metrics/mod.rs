@@ -102,6 +102,38 @@ impl Registry {
         lock(&self.exporter).render()
     }
 
+    /// Forgets what no configuration has any more and nothing under way still counts on. To be called after a reload, while
+    /// no other configuration is being built.
+    pub fn prune(&self) {
+        // The recorder cannot forget: another takes its place, and what stays hands its sums over again. It goes first, for
+        // it holds everything.
+        let mut exporter = Exporter::default();
+        let before = std::mem::take(&mut *lock(&self.exporter));
+        drop(before);
+        process::register(&mut exporter, &self.process);
+        for frontend in kept(&self.frontends) {
+            frontend::register(&mut exporter, &frontend);
+        }
+        // Servers before their backends, which they hold.
+        let servers = kept(&self.servers);
+        for backend in kept(&self.backends) {
+            backend::register_backend(&mut exporter, &backend);
+        }
+        for server in servers {
+            backend::register_server(&mut exporter, &server);
+        }
+        let mut policies = lock(&self.policies);
+        policies.retain(|policy| {
+            policy.prune();
+            policy.is_live()
+        });
+        for policy in policies.iter() {
+            policy::register(&mut exporter, policy);
+        }
+        drop(policies);
+        *lock(&self.exporter) = exporter;
+    }
+
     fn find_or_add<T>(
         &self,
         list: &Mutex<Vec<Arc<T>>>,
@@ -118,6 +150,13 @@ impl Registry {
         list.push(Arc::clone(&added));
         added
     }
+}
+
+/// Drops from a list what nobody else holds, and answers the rest.
+fn kept<T>(list: &Mutex<Vec<Arc<T>>>) -> Vec<Arc<T>> {
+    let mut list = lock(list);
+    list.retain(|metrics| Arc::strong_count(metrics) > 1);
+    list.clone()
 }
 
 /// A lock that a panic elsewhere does not spoil: every list is valid between two statements.

@@ -25,7 +25,21 @@ pub trait PolicyCounts: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct PolicyMetrics {
     pub(super) label: Arc<str>,
-    counts: Mutex<Vec<Arc<dyn PolicyCounts>>>,
+    counts: Mutex<Counts>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    live: Vec<Arc<dyn PolicyCounts>>,
+    /// The sums of those that are gone.
+    gone: Gone,
+}
+
+#[derive(Debug, Default)]
+struct Gone {
+    calls: u64,
+    instantiations: u64,
+    failures: BTreeMap<&'static str, u64>,
 }
 
 impl PolicyMetrics {
@@ -37,16 +51,43 @@ impl PolicyMetrics {
     }
 
     pub(super) fn add(&self, counts: Arc<dyn PolicyCounts>) {
-        lock(&self.counts).push(counts);
+        lock(&self.counts).live.push(counts);
     }
 
-    fn sum(&self, of: impl Fn(&dyn PolicyCounts) -> u64) -> u64 {
-        lock(&self.counts).iter().map(|counts| of(&**counts)).sum()
+    /// Keeps of counts that nobody adds to any more only their sums.
+    pub(super) fn prune(&self) {
+        let Counts { live, gone } = &mut *lock(&self.counts);
+        live.retain(|counts| {
+            let is_live = Arc::strong_count(counts) > 1;
+            if !is_live {
+                gone.calls += counts.calls();
+                gone.instantiations += counts.instantiations();
+                for (kind, count) in counts.failures() {
+                    *gone.failures.entry(kind).or_default() += count;
+                }
+            }
+            is_live
+        });
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        !lock(&self.counts).live.is_empty()
+    }
+
+    fn calls(&self) -> u64 {
+        let counts = lock(&self.counts);
+        counts.gone.calls + counts.live.iter().map(|counts| counts.calls()).sum::<u64>()
+    }
+
+    fn instantiations(&self) -> u64 {
+        let counts = lock(&self.counts);
+        counts.gone.instantiations + counts.live.iter().map(|counts| counts.instantiations()).sum::<u64>()
     }
 
     fn failures(&self) -> Vec<(&'static str, u64)> {
-        let mut sums = BTreeMap::new();
-        for (kind, count) in lock(&self.counts).iter().flat_map(|counts| counts.failures()) {
+        let counts = lock(&self.counts);
+        let mut sums = counts.gone.failures.clone();
+        for (kind, count) in counts.live.iter().flat_map(|counts| counts.failures()) {
             *sums.entry(kind).or_default() += count;
         }
         sums.into_iter().collect()
@@ -56,13 +97,14 @@ impl PolicyMetrics {
 pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     let mut of = exporter.of(policy, &[("policy", &policy.label)]);
     let help = "Calls of the component at this place, failed ones included.";
-    of.counter("gateway_policy_calls_total", help, None, |policy| {
-        policy.sum(|counts| counts.calls())
-    });
+    of.counter("gateway_policy_calls_total", help, None, PolicyMetrics::calls);
     let help = "Instances made of the component at this place.";
-    of.counter("gateway_policy_instances_total", help, None, |policy| {
-        policy.sum(|counts| counts.instantiations())
-    });
+    of.counter(
+        "gateway_policy_instances_total",
+        help,
+        None,
+        PolicyMetrics::instantiations,
+    );
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }

@@ -15,6 +15,8 @@ pub struct ProcessMetrics {
     lines_dropped: Count,
     lines_lost: Count,
     spliced: Count,
+    reloads_done: Count,
+    reloads_refused: Count,
 }
 
 impl Default for ProcessMetrics {
@@ -25,6 +27,8 @@ impl Default for ProcessMetrics {
             lines_dropped: Count::default(),
             lines_lost: Count::default(),
             spliced: Count::default(),
+            reloads_done: Count::default(),
+            reloads_refused: Count::default(),
         }
     }
 }
@@ -43,6 +47,16 @@ impl ProcessMetrics {
     /// Log lines were lost because the target could not be written to.
     pub fn lines_lost(&self, lines: u64) {
         self.lines_lost.add(lines);
+    }
+
+    /// The gateway was told to reload, and did or refused.
+    pub fn reloaded(&self, done: bool) {
+        if done {
+            &self.reloads_done
+        } else {
+            &self.reloads_refused
+        }
+        .add(1);
     }
 
     /// Both of them: lines that were formatted and stand nowhere.
@@ -88,6 +102,13 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     let help = "Bytes relayed in TCP mode that the kernel moved from socket to socket, both ways together.";
     of.counter("gateway_relay_spliced_bytes_total", help, None, |process| {
         process.spliced.get()
+    });
+    let (name, help) = ("gateway_reloads_total", "Reloads that were asked for, by result.");
+    of.counter(name, help, Some(("result", "done")), |process| {
+        process.reloads_done.get()
+    });
+    of.counter(name, help, Some(("result", "refused")), |process| {
+        process.reloads_refused.get()
     });
 
     let name = "gateway_log_lines_dropped_total";

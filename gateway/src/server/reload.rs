@@ -1,0 +1,128 @@
+//! Taking up a changed configuration: built and made ready beside the one that serves, then swapped, or refused whole.
+//!
+//! What is under way goes on under the configuration it began with: a TCP session to its end, an HTTP exchange to its
+//! response. An HTTP connection lives on, and its next request is served by the new one. What stays configured keeps its
+//! sockets, health, counts and token buckets.
+
+use std::sync::Arc;
+
+use tracing::{error, info};
+
+use super::{Gateway, Running, Services, StartError, start_echo_servers};
+use crate::config::{Config, Process};
+use crate::snapshot::Snapshot;
+
+/// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
+pub trait ConfigSource {
+    /// Reads it again. None when that fails; then whoever has to know has been told.
+    fn load(&mut self) -> Option<Config>;
+
+    /// What was loaded last cannot run.
+    fn refused(&mut self, why: Refused);
+}
+
+/// Why a configuration that is valid was not taken up.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// It cannot run here.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// It changes what is settled when the process starts.
+    #[error("`process` has changed in more than `max-connections` and `drain-timeout`: that takes a restart")]
+    Process,
+}
+
+impl Gateway {
+    /// Takes up what `source` has now, or tells it why not.
+    pub(super) async fn reload(&mut self, source: &mut dyn ConfigSource) {
+        let process = self.registry.process().clone();
+        let Some(config) = source.load() else {
+            process.reloaded(false);
+            error!("reload refused: the configuration is not valid; the one before stays");
+            return;
+        };
+        match self.take_up(config).await {
+            Ok(()) => {
+                process.reloaded(true);
+                let snapshot = &self.running.snapshot;
+                info!(
+                    frontends = snapshot.frontends.len(),
+                    backends = snapshot.backends.len(),
+                    "reloaded"
+                );
+            }
+            Err(why) => {
+                process.reloaded(false);
+                error!("reload refused: {why}; the configuration before stays");
+                source.refused(why);
+            }
+        }
+    }
+
+    async fn take_up(&mut self, config: Config) -> Result<(), Refused> {
+        if !is_same_process(&config.process, &self.running.config.process) {
+            return Err(Refused::Process);
+        }
+        let config = Arc::new(config);
+        let (addresses, echo) = start_echo_servers(&config, &self.running.echo).map_err(StartError::Io)?;
+        let snapshot = self.build(&config, addresses).await?;
+        let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Bind)?;
+        let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
+        for (worker, sockets) in self.workers.iter().zip(sockets) {
+            let ready = worker.prepare(snapshot.clone(), sockets).await;
+            ready.map_err(StartError::Worker)?;
+        }
+
+        // Nothing can fail from here on.
+        for worker in &self.workers {
+            worker.switch().await;
+        }
+        let before = self.sockets.ports(&self.running.config);
+        self.sockets.keep(opened, &config);
+        for port in self.sockets.ports(&config) {
+            if !before.iter().any(|known| known.address == port.address) {
+                info!("listening on {port}");
+            }
+        }
+        let services = Services::start(&config, &snapshot);
+        let before = std::mem::replace(
+            &mut self.running,
+            Running {
+                config,
+                snapshot,
+                echo,
+                _services: services,
+            },
+        );
+        drop(before);
+        self.registry.prune();
+        Ok(())
+    }
+
+    /// Builds a snapshot on a thread of its own: components take their time to compile, and checks and signals go on.
+    async fn build(
+        &self,
+        config: &Arc<Config>,
+        addresses: Vec<Vec<std::net::SocketAddr>>,
+    ) -> Result<Arc<Snapshot>, StartError> {
+        let (config, registry) = (config.clone(), self.registry.clone());
+        let previous = self.running.snapshot.clone();
+        let built =
+            tokio::task::spawn_blocking(move || Snapshot::build(&config, &addresses, &registry, Some(&previous))).await;
+        match built {
+            Ok(built) => Ok(Arc::new(built?)),
+            // A panic while building, which is a defect: what serves goes on.
+            Err(error) => Err(StartError::Io(std::io::Error::other(error))),
+        }
+    }
+}
+
+/// Whether two `process` blocks differ in nothing that is settled at the start.
+fn is_same_process(new: &Process, old: &Process) -> bool {
+    let settled = |process: &Process| Process {
+        max_connections: 0,
+        drain_timeout: std::time::Duration::ZERO,
+        ..process.clone()
+    };
+    settled(new) == settled(old)
+}

@@ -1,0 +1,222 @@
+//! The sockets of all binds, and how many connections there may be on them. Both outlive configurations: a bind that stays
+//! keeps its socket, with the connections that wait in it, and a limit goes on counting what it has let in.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::OpenPort;
+use crate::admin;
+use crate::config::{Config, Mode};
+use crate::listener::{BindError, Limits, Listening, bind};
+use crate::telemetry::metrics::Registry;
+use crate::worker::WorkerSocket;
+
+/// Everything that is listened on.
+pub(super) struct Sockets {
+    workers: usize,
+    open: Opened,
+    process: Limit,
+    /// By the frontend's name.
+    frontends: HashMap<Arc<str>, Limit>,
+}
+
+/// The sockets of a configuration.
+#[derive(Default)]
+pub(super) struct Opened {
+    /// By frontend, by bind.
+    frontends: Vec<Vec<Arc<Listening>>>,
+    /// By the address that was asked for.
+    stats: Vec<(SocketAddr, Arc<admin::Admin>)>,
+    /// Those of the frontends, by what was asked for.
+    by_key: HashMap<Key, Arc<Listening>>,
+}
+
+/// A configured address, and how many before it are the same: port 0 may be asked for several times.
+type Key = (SocketAddr, usize);
+
+impl Sockets {
+    /// Nothing is open.
+    pub(super) fn new(workers: usize, config: &Config) -> Self {
+        Self {
+            workers,
+            open: Opened::default(),
+            process: Limit::new(config.process.max_connections),
+            frontends: HashMap::new(),
+        }
+    }
+
+    /// Opens what `config` wants and is not open yet, or says all that went wrong; then what had been opened is closed.
+    pub(super) fn open(&self, config: &Config, registry: &Arc<Registry>) -> Result<Opened, Vec<BindError>> {
+        let mut opened = Opened::default();
+        let mut errors = Vec::new();
+        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+        for frontend in &config.frontends {
+            let mut binds = Vec::new();
+            for address in frontend.binds.iter().map(|bind| bind.address) {
+                let count = seen.entry(address).or_default();
+                let key = (address, *count);
+                *count += 1;
+                let listening = match self.open.by_key.get(&key) {
+                    Some(listening) => Ok(listening.clone()),
+                    None => bind(address, self.workers).map(Arc::new),
+                };
+                match listening {
+                    Ok(listening) => {
+                        opened.by_key.insert(key, listening.clone());
+                        binds.push(listening);
+                    }
+                    Err(error) => errors.push(error),
+                }
+            }
+            opened.frontends.push(binds);
+        }
+        for &address in config.stats.iter().flat_map(|stats| &stats.binds) {
+            let known = self.open.stats.iter().find(|(known, _)| *known == address);
+            let served = match known {
+                Some((_, admin)) => Ok(admin.clone()),
+                None => admin::serve(&[address], registry).map(Arc::new),
+            };
+            match served {
+                Ok(admin) => opened.stats.push((address, admin)),
+                Err(source) => errors.push(BindError { address, source }),
+            }
+        }
+        if errors.is_empty() { Ok(opened) } else { Err(errors) }
+    }
+
+    /// Each worker's socket of every bind, with the limits of `config`. The sockets are duplicates: a worker may close its
+    /// own, and the connections that wait in it stay.
+    pub(super) fn distribute(&mut self, config: &Config, opened: &Opened) -> io::Result<Vec<Vec<WorkerSocket>>> {
+        let mut sockets: Vec<Vec<WorkerSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
+        for (frontend, binds) in opened.frontends.iter().enumerate() {
+            let configured = &config.frontends[frontend];
+            let limits = Limits {
+                process: self.process.places.clone(),
+                frontend: configured.max_connections.map(|max| {
+                    let limit = self.frontends.entry(configured.name.clone());
+                    limit.or_insert_with(|| Limit::new(max)).places.clone()
+                }),
+            };
+            for (bind, listening) in binds.iter().enumerate() {
+                for (worker, socket) in sockets.iter_mut().zip(&listening.sockets) {
+                    worker.push(WorkerSocket {
+                        frontend,
+                        bind,
+                        socket: socket.try_clone()?,
+                        limits: limits.clone(),
+                    });
+                }
+            }
+        }
+        Ok(sockets)
+    }
+
+    /// From now on these are the sockets, and `config` says the limits. The others close. Has to be called inside the
+    /// control runtime.
+    pub(super) fn keep(&mut self, opened: Opened, config: &Config) {
+        self.open = opened;
+        self.process.resize(config.process.max_connections);
+        self.frontends
+            .retain(|name, _| config.frontends.iter().any(|frontend| frontend.name == *name));
+        for frontend in &config.frontends {
+            if let (Some(max), Some(limit)) = (frontend.max_connections, self.frontends.get_mut(&frontend.name)) {
+                limit.resize(max);
+            }
+        }
+    }
+
+    /// Closes the binds; each worker closes its own. The stats listener goes on.
+    pub(super) fn close(&mut self) {
+        self.open.frontends.clear();
+        self.open.by_key.clear();
+    }
+
+    /// Where the gateway listens, in the order of the configuration; the stats listener last.
+    pub(super) fn ports(&self, config: &Config) -> Vec<OpenPort> {
+        let mut ports = Vec::new();
+        for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
+            for (bind, open) in frontend.binds.iter().zip(open) {
+                ports.push(OpenPort {
+                    address: open.address,
+                    protocol: match (frontend.mode, bind.tls.is_some()) {
+                        (Mode::Http, false) => "http",
+                        (Mode::Http, true) => "https",
+                        (Mode::Tcp, false) => "tcp",
+                        (Mode::Tcp, true) => "tls",
+                    },
+                    frontend: Some(frontend.name.clone()),
+                });
+            }
+        }
+        let stats = self.open.stats.iter().flat_map(|(_, admin)| admin.addresses());
+        ports.extend(stats.map(|address| OpenPort {
+            address: *address,
+            protocol: "stats",
+            frontend: None,
+        }));
+        ports
+    }
+}
+
+/// How many connections there may be at once.
+struct Limit {
+    places: Arc<Semaphore>,
+    size: usize,
+}
+
+impl Limit {
+    fn new(size: usize) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(size)),
+            size,
+        }
+    }
+
+    /// Places that are taken away while they are in use go when their connections end; until then nobody new is let in.
+    fn resize(&mut self, size: usize) {
+        if size > self.size {
+            self.places.add_permits(size - self.size);
+        }
+        let mut excess = self.size.saturating_sub(size);
+        while excess > 0 {
+            let part = u32::try_from(excess).unwrap_or(u32::MAX);
+            excess -= part as usize;
+            let places = self.places.clone();
+            tokio::spawn(async move {
+                if let Ok(taken) = places.acquire_many_owned(part).await {
+                    taken.forget();
+                }
+            });
+        }
+        self.size = size;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_that_shrinks_lets_nobody_in_until_enough_have_left() {
+        let mut limit = Limit::new(3);
+        let take = || limit.places.clone().try_acquire_owned();
+        let (first, second, _third) = (take().unwrap(), take().unwrap(), take().unwrap());
+        limit.resize(2);
+        tokio::task::yield_now().await;
+        drop(first);
+        tokio::task::yield_now().await;
+        assert!(limit.places.clone().try_acquire_owned().is_err());
+        drop(second);
+        tokio::task::yield_now().await;
+        let again = limit.places.clone().try_acquire_owned().unwrap();
+        limit.resize(4);
+        assert_eq!(limit.places.available_permits(), 2);
+        drop(again);
+        assert_eq!(limit.places.available_permits(), 3);
+    }
+}

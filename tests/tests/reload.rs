@@ -1,0 +1,229 @@
+//! Reloads: what is under way goes on, what is new takes effect at once, what is wrong changes nothing.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, eventually, get, process, refusing};
+
+/// A gateway whose frontend `web` leads to this server.
+fn web(server: SocketAddr) -> Builder {
+    let text = r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#;
+    Gateway::kdl(text).with("@app", server)
+}
+
+#[tokio::test]
+async fn the_next_request_of_a_connection_meets_the_new_configuration() {
+    let (one, two) = (HttpServer::answering("one").await, HttpServer::answering("two").await);
+    let gateway = web(one.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.text(), "one");
+
+    assert!(gateway.reload(&web(two.address())).await);
+    assert_eq!(client.ask(get("/")).await.text(), "two");
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "two");
+}
+
+#[tokio::test]
+async fn what_is_under_way_ends_under_the_configuration_it_began_with() {
+    let (old, new) = (Server::echo().await, Server::greeting("new").await);
+    let raw = |address| {
+        let text = r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { mode "tcp"; server "app-1" "@app" }
+        "#;
+        Gateway::kdl(text).with("@app", address)
+    };
+    let gateway = raw(old.address()).start().await;
+    let mut session = gateway.connect("raw").await;
+    session.send("before").await;
+    assert_eq!(session.exactly(6).await, b"before");
+
+    assert!(gateway.reload(&raw(new.address())).await);
+    assert_eq!(gateway.connect("raw").await.exactly(3).await, b"new");
+    session.send("after").await;
+    assert_eq!(session.exactly(5).await, b"after");
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_wrong_changes_nothing() {
+    let app = HttpServer::answering("app").await;
+    let gateway = web(app.address()).start().await;
+    let missing_certificate = r#"
+        frontend "web" { bind "127.0.0.1:0" { tls cert="none.pem" }; default-backend "app" }
+        backend "app" { server "app-1" "127.0.0.1:1" }
+    "#;
+    let other_process = r#"
+        process { workers 3; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "127.0.0.1:1" }
+    "#;
+    let occupied = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let in_use = r#"
+        frontend "web" { bind "@taken"; default-backend "app" }
+        backend "app" { server "app-1" "127.0.0.1:1" }
+    "#;
+    let in_use = in_use.replace("@taken", &occupied.local_addr().unwrap().to_string());
+    let cases = [
+        ("frontend \"web\" { bnd \"127.0.0.1:0\" }", "did you mean `bind`?"),
+        (missing_certificate, "none.pem"),
+        (other_process, "takes a restart"),
+        (&in_use, "another process listens there"),
+    ];
+    for (text, says) in cases {
+        assert!(!gateway.reload(&Gateway::kdl(text)).await, "{text}");
+        gateway.says(says).await;
+        assert_eq!(gateway.ask("web", get("/")).await.text(), "app", "after {text}");
+    }
+    let refused = [("result", "refused")];
+    gateway
+        .metric_is("gateway_reloads_total", &refused, cases.len() as f64)
+        .await;
+}
+
+#[tokio::test]
+async fn no_request_is_lost() {
+    let (one, two) = (HttpServer::answering("one").await, HttpServer::answering("two").await);
+    let gateway = web(one.address()).start().await;
+    let address = gateway.address("web");
+    let (ends, asked) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..8)
+        .map(|n| {
+            let (ends, asked) = (ends.clone(), asked.clone());
+            tokio::spawn(async move {
+                let mut client = Client::connect(address).await;
+                while !ends.load(Ordering::Relaxed) {
+                    if n % 2 == 0 {
+                        client = Client::connect(address).await;
+                    }
+                    let response = client.ask(get("/")).await;
+                    assert_eq!(response.status, 200);
+                    asked.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+
+    for round in 0..10 {
+        let server = if round % 2 == 0 { &two } else { &one };
+        assert!(gateway.reload(&web(server.address())).await);
+        let before = asked.load(Ordering::Relaxed);
+        eventually("requests in between", async || {
+            asked.load(Ordering::Relaxed) > before + 20
+        })
+        .await;
+    }
+    ends.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.await.unwrap();
+    }
+    assert!(one.requests().len() > 100 && two.requests().len() > 100);
+}
+
+#[tokio::test]
+async fn binds_come_and_go() {
+    let app = HttpServer::answering("app").await;
+    let with = |frontends: &str| {
+        let text = format!("{frontends}\nbackend \"app\" {{ server \"app-1\" \"@app\" }}");
+        Gateway::kdl(&text).with("@app", app.address())
+    };
+    let [web, other] =
+        ["web", "other"].map(|name| format!("frontend \"{name}\" {{ bind \"127.0.0.1:0\"; default-backend \"app\" }}"));
+    let gateway = with(&web).start().await;
+
+    assert!(gateway.reload(&with(&format!("{web}\n{other}"))).await);
+    let address = gateway.new_address("other");
+    assert_eq!(Client::connect(address).await.ask(get("/")).await.text(), "app");
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "app");
+
+    // A client of a frontend that goes is served once more, and told to go.
+    let mut client = Client::connect(address).await;
+    client.ask(get("/")).await;
+    assert!(gateway.reload(&with(&web)).await);
+    assert_eq!(client.ask(get("/")).await.header("connection"), Some("close"));
+    eventually("nothing listens there", async || {
+        tokio::net::TcpStream::connect(address).await.is_err()
+    })
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "app");
+}
+
+#[tokio::test]
+async fn health_counts_and_buckets_are_kept() {
+    let app = HttpServer::answering("app").await;
+    let (dead, _guard) = refusing();
+    let text = r#"
+        rate-limit "few" { key "client-ip"; allow "2/h" burst=2 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        frontend "limited" { bind "127.0.0.1:0"; limit "few"; default-backend "app" }
+        backend "app" {
+            check "tcp" interval="@interval" rise=1 fall=1
+            server "alive" "@app"
+            server "dead" "@dead"
+        }
+    "#;
+    let with = |interval: &str| {
+        let builder = Gateway::kdl(text).with("@app", app.address()).with("@dead", dead);
+        builder.with("@interval", interval)
+    };
+    let gateway = with("20ms").start().await;
+    gateway.metric_is("gateway_server_up", &[("server", "dead")], 0.0).await;
+    for status in [200, 200, 429] {
+        assert_eq!(gateway.ask("limited", get("/")).await.status, status);
+    }
+
+    // No check comes within the test: what is known is from before.
+    assert!(gateway.reload(&with("10m")).await);
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.get("gateway_server_up", &[("server", "dead")]), Some(0.0));
+    assert_eq!(
+        metrics.get("gateway_backend_servers_up", &[("backend", "app")]),
+        Some(1.0)
+    );
+    let requests = [("frontend", "limited"), ("code", "2xx")];
+    assert_eq!(metrics.get("gateway_frontend_responses_total", &requests), Some(2.0));
+    assert_eq!(gateway.ask("limited", get("/")).await.status, 429);
+}
+
+#[tokio::test]
+async fn a_hundred_reloads_leave_nothing_behind() {
+    let app = HttpServer::answering("app").await;
+    let with = |n: usize| {
+        let text = format!(
+            r#"
+            frontend "web" {{
+                bind "127.0.0.1:0"
+                acl "odd" {{ path-prefix "/odd{n}/" }}
+                deny status=403 if="odd"
+                default-backend "app-{n}"
+            }}
+            backend "app-{n}" {{ check "tcp" interval="50ms"; server "app-1" "@app" }}
+        "#
+        );
+        Gateway::kdl(&text).with("@app", app.address())
+    };
+    let gateway = with(0).start().await;
+    // What has to grow has grown by then.
+    for n in 1..=20 {
+        assert!(gateway.reload(&with(n)).await);
+    }
+    let (memory, files) = (gateway.resident(), process::descriptors(gateway.pid()));
+    for n in 21..=120 {
+        assert!(gateway.reload(&with(n)).await);
+        assert_eq!(gateway.ask("web", get(&format!("/odd{n}/"))).await.status, 403);
+    }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.get("gateway_server_up", &[("backend", "app-120")]), Some(1.0));
+    assert_eq!(metrics.get("gateway_server_up", &[("backend", "app-20")]), None);
+    let (memory_after, files_after) = (gateway.resident(), process::descriptors(gateway.pid()));
+    assert!(
+        memory_after < memory + (24 << 20),
+        "{memory} bytes became {memory_after}"
+    );
+    assert!(files_after <= files + 4, "{files} open files became {files_after}");
+}
