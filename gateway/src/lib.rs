@@ -3,10 +3,11 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here.
+//! nothing here; `certificates` reads files for `listener` and `backend`.
 
 pub mod admin;
 pub mod backend;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod listener;

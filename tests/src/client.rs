@@ -47,6 +47,11 @@ impl Client {
         let config = rustls::ClientConfig::builder()
             .with_root_certificates(roots)
             .with_no_client_auth();
+        Self::connect_tls_with(address, name, config).await
+    }
+
+    /// Connects and speaks TLS in this way.
+    pub async fn connect_tls_with(address: SocketAddr, name: &str, config: rustls::ClientConfig) -> Self {
         let stream = within(PATIENCE, "connecting", TcpStream::connect(address))
             .await
             .unwrap();

@@ -31,6 +31,7 @@ mod message;
 pub mod peer;
 pub mod process;
 mod server;
+pub mod tls;
 mod wire;
 
 pub use client::Client;

@@ -387,3 +387,39 @@ async fn faults_of_the_text_come_alone() {
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert_eq!(faults[0].code, "config::unknown");
 }
+
+fn to_server(tls: &str) -> Case {
+    Case::new(&format!(
+        "frontend \"web\" {{ bind \"127.0.0.1:0\"; default-backend \"to\" }}\nbackend \"to\" {{ server \"s\" \"127.0.0.1:1\" {{ {tls} }} }}\nfrontend \"other\" {{ bind \"127.0.0.1:0\"; default-backend \"app\" }}"
+    ))
+}
+
+#[tokio::test]
+async fn files_for_tls_to_a_server() {
+    let faults = to_server("tls ca=\"ca.pem\" cert=\"c.pem\" key=\"k.pem\"")
+        .faults()
+        .await;
+    let places: Vec<_> = faults.iter().map(|fault| (&*fault.code, &*fault.place)).collect();
+    assert_eq!(
+        places,
+        [
+            ("config::tls", "\"ca.pem\""),
+            ("config::tls", "\"c.pem\""),
+            ("config::tls", "\"k.pem\"")
+        ]
+    );
+    let (certificate, key) = pair();
+    let fault = to_server("tls ca=\"ca.pem\"").file("ca.pem", &key).fault_alone().await;
+    assert_eq!((&*fault.place, &*fault.label), ("\"ca.pem\"", "holds no certificate"));
+    let ((_, other), text) = (pair(), "tls ca=\"c.pem\" cert=\"c.pem\" key=\"k.pem\"");
+    let fault = to_server(text)
+        .file("c.pem", &certificate)
+        .file("k.pem", &other)
+        .fault_alone()
+        .await;
+    assert!(fault.help.contains("issued for the key"), "{fault:?}");
+    to_server(text)
+        .file("c.pem", &certificate)
+        .file("k.pem", &key)
+        .is_valid();
+}

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use super::Server;
 
@@ -15,6 +16,8 @@ use super::Server;
 pub enum ServerStream {
     /// Plain TCP.
     Plain(TcpStream),
+    /// TLS over it. Boxed: a TLS session is large, and most servers are plain.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// Why a server was not reached.
@@ -29,6 +32,9 @@ pub enum ConnectError {
     /// It is not known where the server is.
     #[error("the server's address is not known")]
     Unresolved,
+    /// It is there, but TLS with it came to nothing: most often, its certificate is not believed.
+    #[error("no TLS with it: {0}")]
+    Tls(io::Error),
 }
 
 impl Server {
@@ -38,6 +44,7 @@ impl Server {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
+        .inspect_err(|error| self.note(error))
     }
 
     async fn open(&self) -> Result<ServerStream, ConnectError> {
@@ -45,7 +52,27 @@ impl Server {
         let stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);
-        Ok(ServerStream::Plain(stream))
+        let Some(tls) = &self.tls else {
+            return Ok(ServerStream::Plain(stream));
+        };
+        // Boxed, so that connecting without TLS has no room for a handshake to keep.
+        let handshake = Box::pin(tls.handshake(stream, address.ip()));
+        match handshake.await {
+            Ok(stream) => Ok(ServerStream::Tls(Box::new(stream))),
+            Err(error) => Err(ConnectError::Tls(error)),
+        }
+    }
+
+    /// A certificate that is not believed is a fault that somebody has to mend: it is counted, and spoken of.
+    fn note(&self, error: &ConnectError) {
+        let (Some(tls), ConnectError::Tls(error)) = (&self.tls, error) else {
+            return;
+        };
+        self.metrics.tls_failed();
+        if tls.may_complain() {
+            let (backend, server) = (self.metrics.backend_name(), &*self.name);
+            tracing::warn!(backend, server, %error, "no TLS with the server");
+        }
     }
 }
 
@@ -54,6 +81,7 @@ impl ServerStream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
         }
     }
 }
@@ -62,6 +90,7 @@ impl AsyncRead for ServerStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -70,6 +99,7 @@ impl AsyncWrite for ServerStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
@@ -80,24 +110,28 @@ impl AsyncWrite for ServerStream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -10,6 +10,7 @@ mod keeper;
 mod pool;
 mod random;
 mod server;
+mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use connect::{ConnectError, ServerStream};
 pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};
 pub use server::Server;
+pub use tls::{Connector, SystemRoots};
 
 /// A backend as it runs, shared by all workers.
 #[derive(Debug)]
@@ -53,22 +55,28 @@ pub struct Backend {
 
 impl Backend {
     /// A backend from its configuration. `addresses` are those of its servers, in order: an echo server's is known
-    /// only once it runs. Servers without one are left out.
+    /// only once it runs. Servers without one are left out. `tls` has how each is spoken to in TLS, none for plainly.
     pub fn new(
         backend: &config::Backend,
         id: config::BackendId,
         addresses: &[SocketAddr],
+        tls: Vec<Option<Connector>>,
         registry: &Registry,
     ) -> Arc<Self> {
         let metrics = registry.backend(&backend.name);
-        let servers = backend.servers.iter().zip(addresses).map(|(server, &address)| {
-            let counts = registry.server(&metrics, &server.name);
-            if backend.check.is_none() && !counts.is_up() {
-                // A check of an earlier configuration took it down; no check will take it up again.
-                counts.went(true);
-            }
-            Arc::new(Server::new(server, address, counts))
-        });
+        let servers = backend
+            .servers
+            .iter()
+            .zip(addresses)
+            .zip(tls)
+            .map(|((server, &address), tls)| {
+                let counts = registry.server(&metrics, &server.name);
+                if backend.check.is_none() && !counts.is_up() {
+                    // A check of an earlier configuration took it down; no check will take it up again.
+                    counts.went(true);
+                }
+                Arc::new(Server::new(server, address, tls, counts))
+            });
         Arc::new(Self {
             name: Arc::clone(&backend.name),
             id,
@@ -95,7 +103,14 @@ impl Backend {
 fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backend> {
     let configured = test_config(balance, servers);
     let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); servers.len()];
-    Backend::new(&configured, config::BackendId(0), &addresses, &Registry::new())
+    test_backend_of(&configured, &addresses, &Registry::new())
+}
+
+/// A backend of this configuration, without TLS.
+#[cfg(test)]
+fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
+    let plain = addresses.iter().map(|_| None).collect();
+    Backend::new(backend, config::BackendId(0), addresses, plain, registry)
 }
 
 #[cfg(test)]
@@ -108,6 +123,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         weight,
         backup,
         slow_start: None,
+        tls: None,
     });
     config::Backend {
         name: "app".into(),
@@ -144,9 +160,9 @@ mod tests {
         let registry = Registry::new();
         let configured = test_config(config::Balance::RoundRobin, &[(1, false)]);
         let addresses = [SocketAddr::from(([127, 0, 0, 1], 1))];
-        let before = Backend::new(&configured, config::BackendId(0), &addresses, &registry);
+        let before = test_backend_of(&configured, &addresses, &registry);
         before.servers[0].metrics.went(false);
-        let after = Backend::new(&configured, config::BackendId(0), &addresses, &registry);
+        let after = test_backend_of(&configured, &addresses, &registry);
         assert!(after.servers[0].is_up());
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
+use super::tls::Connector;
 use crate::config;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
 
@@ -21,6 +22,8 @@ pub struct Server {
     /// Of its name: what tells it apart in a consistent hash.
     pub(super) hash: u64,
     place: Place,
+    /// How it is spoken to in TLS; none means plainly.
+    pub(super) tls: Option<Connector>,
 }
 
 /// How it is known where a server is.
@@ -32,7 +35,12 @@ enum Place {
 
 impl Server {
     /// A server from its configuration.
-    pub(super) fn new(server: &config::Server, address: SocketAddr, metrics: Arc<ServerMetrics>) -> Self {
+    pub(super) fn new(
+        server: &config::Server,
+        address: SocketAddr,
+        tls: Option<Connector>,
+        metrics: Arc<ServerMetrics>,
+    ) -> Self {
         metrics.configure(server.weight, server.slow_start);
         Self {
             name: Arc::clone(&server.name),
@@ -40,6 +48,7 @@ impl Server {
             metrics,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place: Place::Fixed(address),
+            tls,
         }
     }
 

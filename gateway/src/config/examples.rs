@@ -40,6 +40,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("bind", r#"bind "127.0.0.1:8080""#),
     ("tls", r#"tls cert="bundle.pem" key="key.pem""#),
+    ("alpn", r#"alpn "h2" "http/1.1""#),
     ("acl", r#"acl "is-api" { path-prefix "/api/" }"#),
     (
         "limit",

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use miette::SourceSpan;
+use rustls_pki_types::ServerName;
 use serde::Serialize;
 
 pub use super::places::Places;
@@ -529,6 +530,41 @@ pub struct Server {
     pub backup: bool,
     /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
     pub slow_start: Option<Duration>,
+    /// `{ tls … }`: it is spoken to in TLS.
+    pub tls: Option<ServerTls>,
+}
+
+/// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Whether the server has to show who it is, and to whom that is known.
+    pub verify: Verify,
+    /// The name that is asked for and verified; the server's address unless said.
+    pub sni: Option<ServerName<'static>>,
+    /// The certificate that is shown when the server asks for one.
+    pub identity: Option<BindTls>,
+    /// The protocols that are offered, in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// How a server shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verify {
+    /// By a certificate for its name from one of these authorities.
+    Required(Authorities),
+    /// `verify="none"`: not at all. Whoever is in the way can read and change everything.
+    None,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that the system trusts.
+    System,
+    /// `ca="ca.pem"`: those in this file, and no others.
+    File(At<PathBuf>),
 }
 
 /// Where a server is.
@@ -544,7 +580,7 @@ pub enum ServerAddress {
 /// Server-side timeouts of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTimeouts {
-    /// `connect`: until the TCP connection stands.
+    /// `connect`: until the connection stands, TLS included.
     pub connect: Duration,
     /// `server`: how long the server may be silent when it is its turn to send or to read.
     pub server: Duration,

@@ -9,4 +9,4 @@ mod tls;
 pub use accept::{Gate, Limits, Port, accept};
 pub use bind::{BindError, Listening, bind};
 pub use stream::ClientStream;
-pub use tls::{TlsError, server_config};
+pub use tls::server_config;

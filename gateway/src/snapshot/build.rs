@@ -8,7 +8,7 @@ use rustls::ServerConfig;
 use serde::Serialize;
 
 use super::{AclCall, BuildError, BuildErrors, Frontend, PluginAt, Rewrites, Snapshot};
-use crate::backend::Backend;
+use crate::backend::{Backend, Connector, SystemRoots};
 use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
 use crate::listener::server_config;
 use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
@@ -47,6 +47,12 @@ pub(super) fn snapshot(
         .iter()
         .map(|frontend| builder.frontend(frontend))
         .collect();
+    let system = SystemRoots::default();
+    let connectors: Vec<Vec<_>> = config
+        .backends
+        .iter()
+        .map(|backend| builder.connectors(backend, &system))
+        .collect();
     let Builder {
         attachments,
         compiled,
@@ -59,8 +65,9 @@ pub(super) fn snapshot(
         .backends
         .iter()
         .zip(addresses)
+        .zip(connectors)
         .enumerate()
-        .map(|(id, (backend, addresses))| Backend::new(backend, BackendId(id), addresses, registry))
+        .map(|(id, ((backend, addresses), tls))| Backend::new(backend, BackendId(id), addresses, tls, registry))
         .collect();
     Ok(Snapshot {
         frontends,
@@ -211,6 +218,30 @@ impl Builder<'_> {
                 None
             }
         }
+    }
+
+    /// By server of a backend: how it is spoken to in TLS, none for plainly. An error leaves none too, and is reported.
+    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Vec<Option<Connector>> {
+        let mut connectors = Vec::with_capacity(backend.servers.len());
+        for server in &backend.servers {
+            let connector = server
+                .tls
+                .as_ref()
+                .map(|tls| (tls, Connector::new(tls, backend.mode, system)));
+            connectors.push(match connector {
+                None => None,
+                Some((_, Ok(connector))) => Some(connector),
+                Some((tls, Err(errors))) => {
+                    self.errors
+                        .extend(errors.into_iter().map(|source| BuildError::ServerTls {
+                            tls: Box::new(tls.clone()),
+                            source,
+                        }));
+                    None
+                }
+            });
+        }
+        connectors
     }
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use miette::SourceSpan;
 use rustls_pki_types::pem;
 
-use crate::config::{self, At, BindTls, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, Source};
-use crate::listener::TlsError;
+use crate::certificates::TlsError;
+use crate::config::{
+    self, At, Authorities, BindTls, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, ServerTls, Source,
+    Verify,
+};
 use crate::policy::{FailureKind, Hooks, PolicyError};
 
 /// Everything that is in the way. Never empty.
@@ -28,6 +31,14 @@ pub enum BuildError {
         bind: Origin,
         /// What it says.
         tls: BindTls,
+        /// Why.
+        source: TlsError,
+    },
+    /// TLS to a server cannot be made ready.
+    #[error("{source}")]
+    ServerTls {
+        /// What is said of the server.
+        tls: Box<ServerTls>,
         /// Why.
         source: TlsError,
     },
@@ -157,6 +168,7 @@ impl BuildError {
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Host(_) => None,
+            Self::ServerTls { tls, .. } => Some(&tls.origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
@@ -170,13 +182,14 @@ impl BuildError {
     /// The error as a fault of the configuration's text.
     fn fault(&self) -> ConfigError {
         let code = match self {
-            Self::Tls { .. } => Code::Tls,
+            Self::Tls { .. } | Self::ServerTls { .. } => Code::Tls,
             _ => Code::Policy,
         };
         let fault = ConfigError::new(code, self.to_string());
         match self {
             Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
-            Self::Tls { tls, source, .. } => tls_fault(fault, tls, source),
+            Self::Tls { bind, tls, source } => tls_fault(fault, &TlsFiles::of_bind(tls, bind.span), source),
+            Self::ServerTls { tls, source } => tls_fault(fault, &TlsFiles::of_server(tls), source),
             Self::PluginFile { plugin, source } => {
                 let label = match source.kind() {
                     io::ErrorKind::NotFound => "there is no such file",
@@ -230,11 +243,46 @@ impl PluginAt {
     }
 }
 
-fn tls_fault(fault: ConfigError, tls: &BindTls, error: &TlsError) -> ConfigError {
-    let at = |path: &Path| match &tls.key {
-        Some(key) if key.value == path && tls.cert.value != path => key.span,
-        _ => tls.cert.span,
-    };
+/// The files that a `tls` node names.
+struct TlsFiles<'a> {
+    node: SourceSpan,
+    cert: Option<&'a At<PathBuf>>,
+    key: Option<&'a At<PathBuf>>,
+    ca: Option<&'a At<PathBuf>>,
+}
+
+impl<'a> TlsFiles<'a> {
+    fn of_bind(tls: &'a BindTls, node: SourceSpan) -> Self {
+        Self {
+            node,
+            cert: Some(&tls.cert),
+            key: tls.key.as_ref(),
+            ca: None,
+        }
+    }
+
+    fn of_server(tls: &'a ServerTls) -> Self {
+        Self {
+            node: tls.origin.span,
+            cert: tls.identity.as_ref().map(|files| &files.cert),
+            key: tls.identity.as_ref().and_then(|files| files.key.as_ref()),
+            ca: match &tls.verify {
+                Verify::Required(Authorities::File(file)) => Some(file),
+                Verify::Required(Authorities::System) | Verify::None => None,
+            },
+        }
+    }
+
+    /// Where the file is named.
+    fn place(&self, path: &Path) -> SourceSpan {
+        let mut files = [self.cert, self.key, self.ca].into_iter().flatten();
+        files
+            .find(|file| file.value == path)
+            .map_or(self.node, |file| file.span)
+    }
+}
+
+fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> ConfigError {
     match error {
         TlsError::Pem { path, what, source } => {
             let (label, help) = match source {
@@ -242,23 +290,34 @@ fn tls_fault(fault: ConfigError, tls: &BindTls, error: &TlsError) -> ConfigError
                     ("there is no such file".to_owned(), HELP_WITH_FILES)
                 }
                 pem::Error::Io(_) => ("this file cannot be read".to_owned(), HELP_WITH_FILES),
-                pem::Error::NoItemsFound if tls.key.is_none() => (
+                pem::Error::NoItemsFound if files.key.is_none() && files.ca.is_none_or(|ca| ca.value != *path) => (
                     format!("holds no {what}"),
                     "write key=\"FILE\" when the key is in a file of its own",
                 ),
                 _ => (format!("holds no usable {what}"), HELP_WITH_PEM),
             };
-            fault.label(at(path), label).help(help)
+            fault.label(files.place(path), label).help(help)
         }
-        TlsError::NoCertificate(path) => fault.label(at(path), "holds no certificate").help(HELP_WITH_PEM),
-        TlsError::Unusable { .. } => {
-            let fault = fault.label(tls.cert.span, "this certificate");
-            let fault = match &tls.key {
+        TlsError::NoCertificate(path) => fault
+            .label(files.place(path), "holds no certificate")
+            .help(HELP_WITH_PEM),
+        TlsError::Unusable { path, .. } => {
+            let fault = fault.label(files.place(path), "this certificate");
+            let fault = match files.key {
                 Some(key) => fault.label(key.span, "and this key"),
                 None => fault,
             };
             fault.help("the first certificate in the file has to be the one that was issued for the key")
         }
+        TlsError::Authority { path, .. } => fault
+            .label(files.place(path), "not the certificate of an authority")
+            .help("`ca=` names a file with the certificates of those who issue the server's"),
+        TlsError::NoSystemRoots(_) => fault
+            .label(files.node, "would believe no certificate")
+            .help("install the system's certificates (ca-certificates), or write ca=\"FILE\""),
+        TlsError::Library(_) => fault
+            .label(files.node, "needed here")
+            .help("this is a defect of the gateway: please report it"),
     }
 }
 

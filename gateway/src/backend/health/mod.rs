@@ -159,8 +159,8 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::backend::{echo, test_config};
-    use crate::config::{BackendId, Balance, HttpCheck, Mode};
+    use crate::backend::{echo, test_backend_of, test_config};
+    use crate::config::{Balance, HttpCheck, Mode};
     use crate::telemetry::metrics::Registry;
 
     fn http(uri: &str) -> HttpCheck {
@@ -182,7 +182,7 @@ mod tests {
             rise: 2,
             fall: 3,
         });
-        Backend::new(&backend, BackendId(0), &[address], &Registry::new())
+        test_backend_of(&backend, &[address], &Registry::new())
     }
 
     /// A server that says this to everyone and closes.

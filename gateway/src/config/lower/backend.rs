@@ -8,7 +8,7 @@ use miette::SourceSpan;
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Backend, Backups, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread};
 use crate::config::reader::{At, Context, Node, Value, clip};
@@ -53,7 +53,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
                 .help("write one: server \"app-1\" \"10.0.0.1:8080\""),
         );
     }
-    let mut servers = servers(nodes);
+    let mut servers = servers(nodes, mode);
     let check = block.one("check");
     report_idle_servers(ctx, &servers, check.is_some());
     let balance_at = own.balance.or(inherited.balance);
@@ -112,12 +112,12 @@ struct ReadServer {
     slow_start: Option<SourceSpan>,
 }
 
-fn servers(nodes: Vec<Node<'_>>) -> Vec<ReadServer> {
+fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
     let mut names: HashMap<String, SourceSpan> = HashMap::new();
-    nodes.into_iter().map(|node| server(node, &mut names)).collect()
+    nodes.into_iter().map(|node| server(node, mode, &mut names)).collect()
 }
 
-fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadServer {
+fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> ReadServer {
     let span = node.span();
     let backup = node.flag("backup");
     let name = section_name(&mut node, "the server's name");
@@ -135,7 +135,8 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
             }
         }
     }
-    let address = node.argument("the server's address").and_then(|value| address(&value));
+    let place = node.argument("the server's address");
+    let address = place.and_then(|value| address(&value));
     let weight = node.property("weight").map(|value| {
         let weight = u16::try_from(value.integer(0..=u64::from(MAX_WEIGHT))?).ok()?;
         Some(value.at(weight))
@@ -143,6 +144,14 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
     let slow_start = node
         .property("slow-start")
         .map(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
+    let tls = node.block().map(|block| tls::of_server(node.ctx, mode, block));
+    if let (Some(ServerAddress::Echo), Some(Some(Some(tls))), Some(place)) = (&address, &tls, place) {
+        let error = ConfigError::new(Code::Conflict, "the echo server speaks no TLS");
+        let error = error
+            .label(tls.origin.span, "not with it")
+            .label(place.span(), "this one");
+        node.fail(error.help("leave `tls` out"));
+    }
     node.finish();
     let server = || {
         Some(Server {
@@ -151,6 +160,7 @@ fn server(mut node: Node<'_>, names: &mut HashMap<String, SourceSpan>) -> ReadSe
             weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
             backup: backup.is_some(),
             slow_start: or_none(slow_start)?.map(|value| value.value),
+            tls: or_none(tls)?.flatten(),
         })
     };
     ReadServer {

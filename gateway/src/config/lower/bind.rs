@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use miette::SourceSpan;
 
-use super::{elsewhere, or_none};
+use super::{elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Bind, BindTls};
+use crate::config::model::Bind;
 use crate::config::reader::{Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
@@ -42,7 +42,7 @@ pub(super) fn bind(binds: &mut Binds, mut node: Node<'_>) -> Option<Bind> {
     let address = node.argument("an address").and_then(|value| binds.take(&value));
     let tls = match node.block() {
         Some(mut block) => {
-            let tls = block.one("tls").map(tls);
+            let tls = block.one("tls").map(tls::of_bind);
             block.finish(elsewhere);
             tls
         }
@@ -135,16 +135,4 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
         "host names are not looked up",
         "write the IP address that the name has, as \"10.0.0.1:8080\"",
     )
-}
-
-fn tls(mut node: Node<'_>) -> Option<BindTls> {
-    let cert = node.required_property("cert");
-    let path = |value: Value<'_>| Some(value.at(value.context().path(value.text()?)));
-    let cert = cert.and_then(path);
-    let key = node.property("key").map(path);
-    node.finish();
-    Some(BindTls {
-        cert: cert?,
-        key: or_none(key)?,
-    })
 }

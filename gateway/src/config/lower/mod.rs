@@ -15,6 +15,7 @@ mod plugin;
 mod process;
 mod rate_limit;
 mod settings;
+mod tls;
 
 use std::path::Path;
 
@@ -159,7 +160,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "workers" | "log" | "policy" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
         "max-connections" => "`max-connections` stands in `process` or in a `frontend`",
         "send" | "expect" => "this stands in the block of `check \"http\"`",
-        "tls" => "`tls` stands in the block of a `bind`, or in an `acl`",
+        "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
+        "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
         "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
             "this stands in `request { … }` or `response { … }`"
         }

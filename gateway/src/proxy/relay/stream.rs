@@ -47,6 +47,7 @@ impl Stream for ServerStream {
     fn bare(&self) -> Option<&TcpStream> {
         match self {
             Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
         }
     }
 }

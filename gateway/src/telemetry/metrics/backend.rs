@@ -58,6 +58,7 @@ struct ServerShard {
     sessions: Count,
     connections: Count,
     connect_errors: Count,
+    tls_errors: Count,
     response_errors: Count,
     responses: [Count; CLASSES.len()],
     response_time: Histogram,
@@ -204,6 +205,16 @@ impl ServerMetrics {
         self.shards.here().connect_errors.add(1);
     }
 
+    /// TLS with it, for traffic or a check, came to nothing.
+    pub fn tls_failed(&self) {
+        self.shards.here().tls_errors.add(1);
+    }
+
+    /// Whose server it is.
+    pub fn backend_name(&self) -> &str {
+        &self.backend.name
+    }
+
     /// It answered with this status, none if what it sent was no answer, this long after it had the request.
     pub fn response(&self, status: Option<u16>, after: Duration) {
         let shard = self.shards.here();
@@ -293,6 +304,10 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     let help = "Connections to the server that could not be opened.";
     of.counter("gateway_server_connect_errors_total", help, None, |server| {
         server.shards.sum(|shard| shard.connect_errors.get())
+    });
+    let help = "TLS handshakes with the server that failed, those of checks included.";
+    of.counter("gateway_server_tls_errors_total", help, None, |server| {
+        server.shards.sum(|shard| shard.tls_errors.get())
     });
     let help = "Requests to which the server gave no answer, or what was none.";
     of.counter("gateway_server_response_errors_total", help, None, |server| {
