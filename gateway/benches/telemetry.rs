@@ -24,6 +24,7 @@ fn log_line(criterion: &mut Criterion) {
         let mut writer = sink.writer();
         let record = HttpRecord {
             client: ([10, 0, 1, 2], 33317).into(),
+            destination: ([10, 0, 0, 1], 443).into(),
             started: SystemTime::now(),
             frontend: "web",
             tls: false,
@@ -48,6 +49,7 @@ fn log_line(criterion: &mut Criterion) {
                 version: http::Version::HTTP_11,
             }),
             reason: None,
+            rule: None,
         };
         criterion.bench_function(&format!("log line, {name}"), |bencher| {
             bencher.iter(|| writer.http(black_box(&record)));

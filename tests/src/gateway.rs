@@ -234,6 +234,11 @@ impl Gateway {
         .await;
     }
 
+    /// The text of its configuration.
+    pub fn config(&self) -> String {
+        std::fs::read_to_string(&self.config).unwrap()
+    }
+
     /// The process.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -180,6 +180,7 @@ async fn a_tcp_connection_is_one_line() {
     assert_eq!(line["client"], client.address().to_string());
     assert_eq!((&line["frontend"], &line["backend"]), (&"raw".into(), &"app".into()));
     assert_eq!(line["server"], "app-1");
+    assert_eq!(line["destination"], gateway.address("raw").to_string());
     assert_eq!((&line["bytes_sent"], &line["bytes_received"]), (&5.into(), &3.into()));
     assert_eq!(line["termination"], "--");
 }

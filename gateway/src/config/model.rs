@@ -324,6 +324,8 @@ pub struct Deny {
     pub status: u16,
     /// When; none means always.
     pub when: Option<Condition>,
+    /// Where it stands, for the log lines of what it refuses.
+    pub origin: Origin,
 }
 
 /// `use-backend "api" if="…"`.

@@ -32,6 +32,7 @@ pub struct Record {
     sent: u64,
     termination: Termination,
     reason: Option<&'static str>,
+    rule: Option<usize>,
     complete: bool,
 }
 
@@ -69,6 +70,7 @@ impl Record {
             sent: 0,
             termination: Termination::default(),
             reason: None,
+            rule: None,
             complete: false,
         }
     }
@@ -142,7 +144,10 @@ impl Record {
         self.termination = error.termination();
         self.reason = Some(error.reason());
         match error {
-            ProxyError::Denied { .. } => self.frontend.metrics.denied(),
+            ProxyError::Denied { rule, .. } => {
+                self.rule = self.frontend.config.denies.get(*rule).map(|deny| deny.origin.line);
+                self.frontend.metrics.denied();
+            }
             ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),
             _ => self.frontend.metrics.error(error.reason()),
         }
@@ -209,6 +214,7 @@ impl Record {
         let metrics = &self.frontend.metrics;
         self.local.log().http(&HttpRecord {
             client: self.client.facts.client,
+            destination: self.client.facts.local,
             started: SystemTime::now() - total,
             frontend: self.frontend.name(),
             tls: self.client.facts.tls.is_some(),
@@ -239,6 +245,7 @@ impl Record {
                 version: self.version,
             }),
             reason: self.reason,
+            rule: self.rule,
         });
     }
 }
@@ -302,6 +309,7 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
     }
     local.log().http(&HttpRecord {
         client: client.facts.client,
+        destination: client.facts.local,
         started: SystemTime::now() - total,
         frontend: frontend.name(),
         tls: client.facts.tls.is_some(),
@@ -325,5 +333,6 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         },
         request: None,
         reason: Some(reason),
+        rule: None,
     });
 }

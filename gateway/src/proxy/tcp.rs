@@ -1,16 +1,19 @@
 //! The life of a TCP connection: policy → server → relay → log.
 
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use tokio::io::Interest;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
 use super::upstream::Avoid;
-use crate::backend::{Backend, InFlight, PickKey, ServerStream};
+use crate::backend::{Backend, ConnectError, InFlight, PickKey, ServerStream};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::Frontend;
@@ -22,31 +25,94 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
     let mut record = Record::begin(&local, &frontend, &facts);
     let backend = match decide(&local, &frontend, &facts) {
         Ok(backend) => backend,
-        Err(reason) => {
-            record.stopped(Cause::Proxy, Phase::Request, reason);
-            frontend.metrics.denied();
-            return;
-        }
+        Err(stop) => return record.stopped(stop),
     };
     record.backend = Some(backend.clone());
-    match connect(&local, &backend, &mut record).await {
-        Some((mut server, _in_flight)) => {
-            let settings = RelaySettings {
-                client_timeout: frontend.config.timeouts.client,
-                server_timeout: backend.timeouts.server,
-            };
-            let ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)).await;
-            record.ended(&ended);
+    record.killed_in(Phase::Connect);
+    let connected = tokio::select! {
+        // The client is looked at only when the connection does not stand at once.
+        biased;
+        connected = connect(&local, &backend, &mut record) => connected,
+        () = gone(stream.tcp()) => Err(Stop::ClientLeft),
+    };
+    let (mut server, _in_flight) = match connected {
+        Ok(connected) => connected,
+        Err(stop) => return record.stopped(stop),
+    };
+    record.killed_in(Phase::Data);
+    let settings = RelaySettings {
+        client_timeout: frontend.config.timeouts.client,
+        server_timeout: backend.timeouts.server,
+    };
+    let ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)).await;
+    record.ended(&ended);
+}
+
+/// Why a connection ends before anything was relayed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The `deny` at this line of the configuration held.
+    Denied { line: usize },
+    /// A component refused it.
+    Refused,
+    /// A component failed, and its `on-failure` is to deny.
+    PolicyFailure,
+    /// No rule took it and there is no default backend.
+    NoRoute,
+    /// No server of the backend is up.
+    NoServer,
+    /// The server that was tried last could not be connected to.
+    ConnectFailed,
+    /// The connection to it did not stand within `timeout connect=`.
+    ConnectTimeout,
+    /// The client was gone before a server was reached.
+    ClientLeft,
+}
+
+impl Stop {
+    /// A label for logs and metrics.
+    fn reason(self) -> &'static str {
+        match self {
+            Self::Denied { .. } => "denied",
+            Self::Refused => "refused-by-plugin",
+            Self::PolicyFailure => "policy-failure",
+            Self::NoRoute => "no-route",
+            Self::NoServer => "no-server",
+            Self::ConnectFailed => "connect-failed",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ClientLeft => "client-left",
         }
-        None => {
-            record.stopped(Cause::ServerAborted, Phase::Connect, "connect-failed");
-            frontend.metrics.error("connect-failed");
-        }
+    }
+
+    fn termination(self) -> Termination {
+        let (cause, phase) = match self {
+            Self::Denied { .. } | Self::Refused | Self::PolicyFailure | Self::NoRoute => (Cause::Proxy, Phase::Request),
+            Self::NoServer | Self::ConnectFailed => (Cause::ServerAborted, Phase::Connect),
+            Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
+            Self::ClientLeft => (Cause::ClientAborted, Phase::Connect),
+        };
+        Termination { cause, phase }
     }
 }
 
+/// Resolves when the client has left: it reset the connection, or closed it without having said anything. One that has
+/// said everything already waits for the answer.
+async fn gone(client: &TcpStream) {
+    // PRIORITY and not READABLE: this wakes for the end of what the client says, and not for what it says.
+    let left = async || -> io::Result<bool> {
+        client.ready(Interest::PRIORITY).await?;
+        Ok(client.peek(&mut [0]).await? == 0)
+    };
+    // An error is a reset.
+    if left().await.unwrap_or(true) {
+        return;
+    }
+    // Something was said before the end: now only a reset can be waited for.
+    let _ = client.ready(Interest::ERROR).await;
+}
+
 /// What policy makes of a connection: the backend, or why there is none.
-fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) -> Result<Arc<Backend>, &'static str> {
+fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) -> Result<Arc<Backend>, Stop> {
     // Predicates are asked about an exchange; of this one only the connection is there, and the configuration lets a TCP
     // frontend ask about nothing else.
     let mut exchange = Box::new(Exchange {
@@ -54,45 +120,56 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
         response: None,
         connection: facts.clone(),
     });
-    let answers = policy::acls(local, frontend, &mut exchange).map_err(|error| error.reason())?;
-    let denied = |deny: &crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
-    if frontend.config.denies.iter().any(denied) {
-        return Err("denied");
+    let answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
+    let denied = |deny: &&crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
+    if let Some(deny) = frontend.config.denies.iter().find(denied) {
+        let line = deny.origin.line;
+        return Err(Stop::Denied { line });
     }
-    let routed = match policy::connection_filters(local, frontend, facts).map_err(|error| error.reason())? {
+    let routed = match policy::connection_filters(local, frontend, facts).map_err(|_| Stop::PolicyFailure)? {
         ConnectionAnswer::Continue => None,
-        ConnectionAnswer::Refuse => return Err("refused-by-plugin"),
+        ConnectionAnswer::Refuse => return Err(Stop::Refused),
         ConnectionAnswer::Route(backend) => Some(backend),
     };
-    let backend = routed.or_else(|| frontend.route(&answers)).ok_or("no-route")?;
+    let backend = routed.or_else(|| frontend.route(&answers)).ok_or(Stop::NoRoute)?;
     Ok(local.snapshot.backends[backend.0].clone())
 }
 
 /// Connects to a server, trying others when one cannot be connected to.
-async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Option<(ServerStream, InFlight)> {
+async fn connect(
+    local: &Rc<Local>,
+    backend: &Arc<Backend>,
+    record: &mut Record,
+) -> Result<(ServerStream, InFlight), Stop> {
     let mut avoid = Avoid::default();
     let key = PickKey {
         client: record.facts.client.ip(),
     };
+    let mut failure = None;
+    let began = Instant::now();
     loop {
         let Some(server) = local.balancer(backend).pick(backend, &key, avoid.servers()) else {
-            if !avoid.any() {
+            return Err(failure.unwrap_or_else(|| {
                 backend.metrics.no_server();
-            }
-            return None;
+                Stop::NoServer
+            }));
         };
         record.server = Some(server);
         let in_flight = backend.servers[server].begin();
-        let connected = backend.servers[server].connect(backend.timeouts.connect).await;
-        record.connect = Some(record.started.elapsed());
-        if let Ok(stream) = connected {
-            backend.servers[server].metrics.connected();
-            return Some((stream, in_flight));
-        }
+        let stop = match backend.servers[server].connect(backend.timeouts.connect).await {
+            Ok(stream) => {
+                record.connect = Some(began.elapsed());
+                backend.servers[server].metrics.connected();
+                return Ok((stream, in_flight));
+            }
+            Err(ConnectError::Timeout(_)) => Stop::ConnectTimeout,
+            Err(_) => Stop::ConnectFailed,
+        };
         backend.servers[server].metrics.connect_failed();
         if !avoid.add(server) {
-            return None;
+            return Err(stop);
         }
+        failure = Some(stop);
         record.retries += 1;
         backend.metrics.retried();
     }
@@ -112,6 +189,7 @@ struct Record {
     retries: u32,
     termination: Termination,
     reason: Option<&'static str>,
+    rule: Option<usize>,
 }
 
 impl Record {
@@ -127,18 +205,31 @@ impl Record {
             received: 0,
             sent: 0,
             retries: 0,
-            // Until it has ended otherwise: it is cut off when the gateway ends.
-            termination: Termination {
-                cause: Cause::Killed,
-                phase: Phase::Data,
-            },
+            termination: Termination::default(),
             reason: None,
+            rule: None,
         }
     }
 
-    fn stopped(&mut self, cause: Cause, phase: Phase, reason: &'static str) {
-        self.termination = Termination { cause, phase };
-        self.reason = Some(reason);
+    /// Until it has ended otherwise: it is cut off when the gateway ends.
+    fn killed_in(&mut self, phase: Phase) {
+        self.termination = Termination {
+            cause: Cause::Killed,
+            phase,
+        };
+    }
+
+    fn stopped(mut self, stop: Stop) {
+        self.termination = stop.termination();
+        self.reason = Some(stop.reason());
+        match stop {
+            Stop::Denied { line } => {
+                self.rule = Some(line);
+                self.frontend.metrics.denied();
+            }
+            Stop::Refused => self.frontend.metrics.denied(),
+            _ => self.frontend.metrics.error(stop.reason()),
+        }
     }
 
     /// Bytes have been relayed: they are counted while the connection lives.
@@ -186,13 +277,14 @@ impl Drop for Record {
         let server = backend.and_then(|backend| Some(&backend.servers[self.server?]));
         local.log().tcp(&TcpRecord {
             client: self.facts.client,
+            destination: self.facts.local,
             started: SystemTime::now() - total,
             frontend: self.frontend.name(),
             tls: self.facts.tls.is_some(),
             backend: backend.map(|backend| &*backend.name),
             server: server.map(|server| &*server.name),
             timers: TcpTimers {
-                queue: backend.map(|_| Duration::ZERO),
+                queue: server.map(|_| Duration::ZERO),
                 connect: self.connect,
                 total,
             },
@@ -207,6 +299,7 @@ impl Drop for Record {
                 retries: self.retries,
             },
             reason: self.reason,
+            rule: self.rule,
         });
     }
 }

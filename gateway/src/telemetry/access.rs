@@ -12,6 +12,8 @@ use super::escape;
 pub struct HttpRecord<'a> {
     /// The client, as the gateway knows it.
     pub client: SocketAddr,
+    /// The address that the client connected to. JSON only.
+    pub destination: SocketAddr,
     /// When the first byte of the request came.
     pub started: SystemTime,
     /// The frontend.
@@ -38,6 +40,8 @@ pub struct HttpRecord<'a> {
     pub request: Option<RequestLine<'a>>,
     /// Why the gateway itself answered, as `denied`, `rate-limited`, `policy-failure` or `bad-request`.
     pub reason: Option<&'a str>,
+    /// The line of the configuration with the `deny` that held.
+    pub rule: Option<usize>,
 }
 
 /// What was asked.
@@ -58,6 +62,8 @@ pub struct RequestLine<'a> {
 pub struct TcpRecord<'a> {
     /// The client, as the gateway knows it.
     pub client: SocketAddr,
+    /// The address that the client connected to. JSON only.
+    pub destination: SocketAddr,
     /// When it was accepted.
     pub started: SystemTime,
     /// The frontend.
@@ -80,6 +86,8 @@ pub struct TcpRecord<'a> {
     pub counts: Counts,
     /// Why the gateway itself ended it, as `denied` or `policy-failure`.
     pub reason: Option<&'a str>,
+    /// The line of the configuration with the `deny` that held.
+    pub rule: Option<usize>,
 }
 
 /// How long each phase of an exchange took; none for one that never ran or did not end.
@@ -219,12 +227,12 @@ impl HttpRecord<'_> {
             None => out.extend_from_slice(b"<BADREQ>"),
         }
         out.push(b'"');
-        push_reason(out, self.reason);
+        push_reason(out, self.reason, self.rule);
     }
 
     /// Appends a JSON object, without the line's end.
     pub(super) fn write_json(&self, out: &mut Vec<u8>, dates: &mut Dates) {
-        push_json_origin(out, dates, self.client, self.started);
+        push_json_origin(out, dates, self.client, self.destination, self.started);
         push_json_names(out, self.frontend, self.tls, self.backend, self.server);
         push_json_timer(out, "request_ms", self.timers.request);
         push_json_timer(out, "queue_ms", self.timers.queue);
@@ -237,7 +245,8 @@ impl HttpRecord<'_> {
             None => out.extend_from_slice(b"null"),
         }
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
-        push_json_end(out, self.termination, self.counts, self.reason);
+        push_json_end(out, self.termination, self.counts);
+        push_json_reason(out, self.reason, self.rule);
         if let Some(request) = &self.request {
             push_key(out, "method");
             escape::json(out, request.method.as_bytes());
@@ -263,18 +272,19 @@ impl TcpRecord<'_> {
         out.push(b' ');
         self.termination.push(out);
         push_counts(out, self.counts);
-        push_reason(out, self.reason);
+        push_reason(out, self.reason, self.rule);
     }
 
     /// Appends a JSON object, without the line's end.
     pub(super) fn write_json(&self, out: &mut Vec<u8>, dates: &mut Dates) {
-        push_json_origin(out, dates, self.client, self.started);
+        push_json_origin(out, dates, self.client, self.destination, self.started);
         push_json_names(out, self.frontend, self.tls, self.backend, self.server);
         push_json_timer(out, "queue_ms", self.timers.queue);
         push_json_timer(out, "connect_ms", self.timers.connect);
         push_json_timer(out, "total_ms", Some(self.timers.total));
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
-        push_json_end(out, self.termination, self.counts, self.reason);
+        push_json_end(out, self.termination, self.counts);
+        push_json_reason(out, self.reason, self.rule);
         out.push(b'}');
     }
 }
@@ -363,19 +373,31 @@ fn push_counts(out: &mut Vec<u8>, counts: Counts) {
     out.extend_from_slice(b" 0/0");
 }
 
-/// The one field that HAProxy does not have; it stands last, and only when there is one.
-fn push_reason(out: &mut Vec<u8>, reason: Option<&str>) {
+/// The fields that HAProxy does not have; they stand last, and only when there is something to say.
+fn push_reason(out: &mut Vec<u8>, reason: Option<&str>, rule: Option<usize>) {
     if let Some(reason) = reason {
         out.extend_from_slice(b" reason=");
         escape::hash_word(out, reason.as_bytes());
     }
+    if let Some(rule) = rule {
+        out.extend_from_slice(b" rule=");
+        push_number(out, rule);
+    }
 }
 
-fn push_json_origin(out: &mut Vec<u8>, dates: &mut Dates, client: SocketAddr, started: SystemTime) {
+fn push_json_origin(
+    out: &mut Vec<u8>,
+    dates: &mut Dates,
+    client: SocketAddr,
+    destination: SocketAddr,
+    started: SystemTime,
+) {
     out.extend_from_slice(b"{\"time\":\"");
     dates.push_iso(out, started);
     out.extend_from_slice(b"\",\"client\":\"");
     push_address(out, client);
+    out.extend_from_slice(b"\",\"destination\":\"");
+    push_address(out, destination);
     out.push(b'"');
 }
 
@@ -412,13 +434,11 @@ fn push_json_bytes(out: &mut Vec<u8>, received: u64, sent: u64) {
     push_number(out, sent);
 }
 
-fn push_json_end(out: &mut Vec<u8>, termination: Termination, counts: Counts, reason: Option<&str>) {
+fn push_json_end(out: &mut Vec<u8>, termination: Termination, counts: Counts) {
     push_key(out, "termination");
     out.push(b'"');
     termination.push(out);
     out.push(b'"');
-    push_key(out, "reason");
-    push_json_text(out, reason.map(str::as_bytes));
     let numbers = [
         ("process_connections", counts.process),
         ("frontend_connections", counts.frontend),
@@ -431,6 +451,16 @@ fn push_json_end(out: &mut Vec<u8>, termination: Termination, counts: Counts, re
     }
     push_key(out, "retries");
     push_number(out, counts.retries);
+}
+
+fn push_json_reason(out: &mut Vec<u8>, reason: Option<&str>, rule: Option<usize>) {
+    push_key(out, "reason");
+    push_json_text(out, reason.map(str::as_bytes));
+    push_key(out, "rule");
+    match rule {
+        Some(rule) => push_number(out, rule),
+        None => out.extend_from_slice(b"null"),
+    }
 }
 
 fn push_json_text(out: &mut Vec<u8>, text: Option<&[u8]>) {
@@ -494,6 +524,7 @@ mod tests {
     fn http() -> HttpRecord<'static> {
         HttpRecord {
             client: ([10, 0, 1, 2], 33317).into(),
+            destination: ([10, 0, 0, 1], 443).into(),
             started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
             frontend: "web",
             tls: false,
@@ -524,12 +555,14 @@ mod tests {
                 version: http::Version::HTTP_11,
             }),
             reason: None,
+            rule: None,
         }
     }
 
     fn tcp() -> TcpRecord<'static> {
         TcpRecord {
             client: "[2001:db8::1]:5432".parse().unwrap(),
+            destination: "[2001:db8::2]:636".parse().unwrap(),
             started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
             frontend: "raw",
             tls: true,
@@ -545,6 +578,7 @@ mod tests {
             termination: Termination::new(Cause::ServerTimeout, Phase::Connect),
             counts: Counts::default(),
             reason: None,
+            rule: None,
         }
     }
 
@@ -576,10 +610,11 @@ mod tests {
             termination: Termination::new(Cause::Proxy, Phase::Request),
             counts: Counts::default(),
             reason: Some("denied:a b\n"),
+            rule: Some(12),
             ..http()
         };
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web~ web/<NOSRV> -1/-1/-1/-1/3 -1 2750 - - PR-- \
-                        0/0/0/0/0 0/0 \"<BADREQ>\" reason=denied:a#20b#0A";
+                        0/0/0/0/0 0/0 \"<BADREQ>\" reason=denied:a#20b#0A rule=12";
         assert_eq!(text(|out, dates| record.write_text(out, dates)), expected);
     }
 
@@ -593,10 +628,10 @@ mod tests {
     fn json_has_the_same_in_names() {
         let line = text(|out, dates| http().write_json(out, dates));
         let expected = json!({
-            "time": "2009-02-06T12:14:14.655Z", "client": "10.0.1.2:33317",
+            "time": "2009-02-06T12:14:14.655Z", "client": "10.0.1.2:33317", "destination": "10.0.0.1:443",
             "frontend": "web", "tls": false, "backend": "app", "server": "app-1",
             "request_ms": 10.0, "queue_ms": 0.0, "connect_ms": 30.0, "response_ms": 69.999, "total_ms": 109.0,
-            "status": 200, "bytes_received": 300, "bytes_sent": 2750, "termination": "--", "reason": null,
+            "status": 200, "bytes_received": 300, "bytes_sent": 2750, "termination": "--", "reason": null, "rule": null,
             "process_connections": 5, "frontend_connections": 4, "backend_in_flight": 3, "server_in_flight": 2,
             "retries": 1, "method": "GET", "host": "example.net", "target": "/index.html?a=1", "version": "HTTP/1.1",
         });

@@ -311,6 +311,7 @@ mod tests {
     fn record(frontend: &str) -> TcpRecord<'_> {
         TcpRecord {
             client: ([127, 0, 0, 1], 5).into(),
+            destination: ([127, 0, 0, 1], 6).into(),
             started: SystemTime::UNIX_EPOCH,
             frontend,
             tls: false,
@@ -322,6 +323,7 @@ mod tests {
             termination: Termination::default(),
             counts: Counts::default(),
             reason: None,
+            rule: None,
         }
     }
 

@@ -143,7 +143,7 @@ fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Ve
                 .label(first, "this one has no condition: it denies all");
             node.fail(error.help("give the earlier one a condition, or leave this one out"));
         }
-        let span = node.span();
+        let (span, origin) = (node.span(), node.origin());
         let status = node.property("status");
         if let (Some(status), Mode::Tcp) = (&status, setting.mode) {
             let error = ConfigError::new(Code::Inert, "`status` does nothing in TCP mode");
@@ -166,7 +166,7 @@ fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Ve
         };
         node.finish();
         match (status, when) {
-            (Some(status), Some(when)) => denies.push(Deny { status, when }),
+            (Some(status), Some(when)) => denies.push(Deny { status, when, origin }),
             _ => well = false,
         }
     }
