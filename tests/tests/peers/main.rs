@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+mod authority;
+mod directory;
 mod http;
+mod mail;
 mod mariadb;
 mod postgres;
 mod redis;
+mod tls;
