@@ -92,6 +92,7 @@ fn exchange() -> Box<Exchange> {
                 alpn: Some(b"http/1.1".to_vec()),
                 client_certificate: None,
             }),
+            proxy: None,
         }),
     })
 }

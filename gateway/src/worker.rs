@@ -15,9 +15,9 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Mode;
-use crate::listener::{self, Gate, Limits, Port};
+use crate::listener::{self, Gate, Limits, Port, Unintroduced};
 use crate::policy::Failure;
-use crate::proxy::{Local, http, tcp};
+use crate::proxy::{Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
 use crate::telemetry::log::LineWriter;
 
@@ -256,6 +256,7 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
             let frontend = local.snapshot.frontends[socket.frontend].clone();
             let port = Port {
                 socket: TcpListener::from_std(socket.socket)?,
+                accept_proxy: frontend.config.binds[socket.bind].accept_proxy.clone().map(Arc::new),
                 tls: frontend.tls[socket.bind].clone(),
                 limits: socket.limits,
                 gate: Rc::default(),
@@ -267,15 +268,21 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
 
 fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
     let accept = |(frontend, port): Door| {
+        let refuse = {
+            let (local, frontend) = (local.clone(), frontend.clone());
+            move |ended: &Unintroduced| unintroduced(&local, &frontend, ended)
+        };
         let local = local.clone();
         let gate = port.gate.clone();
         let task = match frontend.config.mode {
-            Mode::Http => tokio::task::spawn_local(listener::accept(port, move |stream, facts| {
-                http::serve(local.clone(), frontend.clone(), stream, facts)
-            })),
-            Mode::Tcp => tokio::task::spawn_local(listener::accept(port, move |stream, facts| {
-                tcp::serve(local.clone(), frontend.clone(), stream, facts)
-            })),
+            Mode::Http => {
+                let serve = move |stream, facts| http::serve(local.clone(), frontend.clone(), stream, facts);
+                tokio::task::spawn_local(listener::accept(port, serve, refuse))
+            }
+            Mode::Tcp => {
+                let serve = move |stream, facts| tcp::serve(local.clone(), frontend.clone(), stream, facts);
+                tokio::task::spawn_local(listener::accept(port, serve, refuse))
+            }
         };
         Accepting { task, gate }
     };

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::message::{RequestText, Response};
@@ -42,20 +43,30 @@ impl Client {
 
     /// Connects and speaks TLS, trusting this one certificate authority.
     pub async fn connect_tls(address: SocketAddr, name: &str, authority: &CertificateDer<'static>) -> Self {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(authority.clone()).unwrap();
-        let config = rustls::ClientConfig::builder()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Self::connect_tls_with(address, name, config).await
+        Self::connect_tls_with(address, name, trusting(authority)).await
     }
 
     /// Connects and speaks TLS in this way.
     pub async fn connect_tls_with(address: SocketAddr, name: &str, config: rustls::ClientConfig) -> Self {
-        let stream = within(PATIENCE, "connecting", TcpStream::connect(address))
+        Self::handshake(address, b"", name, config).await
+    }
+
+    /// Connects, sends these bytes plainly, and then speaks TLS, trusting this one certificate authority.
+    pub async fn connect_tls_after(
+        address: SocketAddr,
+        preface: &[u8],
+        name: &str,
+        authority: &CertificateDer<'static>,
+    ) -> Self {
+        Self::handshake(address, preface, name, trusting(authority)).await
+    }
+
+    async fn handshake(address: SocketAddr, preface: &[u8], name: &str, config: rustls::ClientConfig) -> Self {
+        let mut stream = within(PATIENCE, "connecting", TcpStream::connect(address))
             .await
             .unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.write_all(preface).await.unwrap();
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let handshake = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream);
         let stream = within(PATIENCE, "the TLS handshake", handshake).await;
@@ -216,6 +227,14 @@ impl Client {
             )
         })
     }
+}
+
+fn trusting(authority: &CertificateDer<'static>) -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.clone()).unwrap();
+    rustls::ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -39,6 +39,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"frontend "web" { bind "127.0.0.1:8080"; default-backend "app" }"#,
     ),
     ("bind", r#"bind "127.0.0.1:8080""#),
+    ("accept-proxy", r#"accept-proxy "10.0.0.0/8" timeout="5s""#),
     ("tls", r#"tls cert="bundle.pem" key="key.pem""#),
     ("alpn", r#"alpn "h2" "http/1.1""#),
     ("acl", r#"acl "is-api" { path-prefix "/api/" }"#),

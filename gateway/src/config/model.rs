@@ -4,7 +4,7 @@
 //! Identifiers (`FrontendId`, `BackendId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
 //! exist.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,8 +180,28 @@ pub struct Bind {
     pub address: SocketAddr,
     /// `tls cert="…" key="…"`: TLS is terminated here.
     pub tls: Option<BindTls>,
+    /// `accept-proxy`: connections begin with a PROXY header.
+    pub accept_proxy: Option<AcceptProxy>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// `accept-proxy "10.0.0.0/8" timeout="5s"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Whose connections begin with a header; all others are as if nothing had been said.
+    pub trusted: Trusted,
+    /// Until the whole header has come.
+    pub timeout: Duration,
+}
+
+/// Whom a PROXY header is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trusted {
+    /// Whoever connects.
+    Everyone,
+    /// Who connects from one of these.
+    Networks(Vec<IpNet>),
 }
 
 /// `tls cert="bundle.pem" key="key.pem"`.
@@ -695,6 +715,16 @@ pub struct Stats {
     pub binds: Vec<SocketAddr>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+impl AcceptProxy {
+    /// Whether a connection from this address begins with a header.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        match &self.trusted {
+            Trusted::Everyone => true,
+            Trusted::Networks(networks) => networks.iter().any(|network| network.contains(&peer)),
+        }
+    }
 }
 
 impl RateKey {

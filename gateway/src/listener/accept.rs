@@ -3,17 +3,22 @@
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::introduction::{self, Unintroduced};
 use super::stream::ClientStream;
 use super::tls;
+use crate::config::AcceptProxy;
 use crate::policy::ConnectionFacts;
+use crate::proxy_protocol::Header;
 
 /// How many client connections there may be.
 #[derive(Debug, Clone)]
@@ -28,6 +33,8 @@ pub struct Limits {
 pub struct Port {
     /// The worker's socket.
     pub socket: TcpListener,
+    /// Whether connections begin with a PROXY header.
+    pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// How TLS is terminated, if it is.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// How many connections there may be.
@@ -60,13 +67,15 @@ pub struct Places {
     _frontend: Option<OwnedSemaphorePermit>,
 }
 
-/// Accepts until the gate closes; each connection is served by a task of its own.
-pub async fn accept<S, F>(port: Port, serve: S)
+/// Accepts until the gate closes; each connection is served by a task of its own. `refuse` is told of those that ended for want
+/// of a PROXY header.
+pub async fn accept<S, F, R>(port: Port, serve: S, refuse: R)
 where
     S: Fn(ClientStream, Arc<ConnectionFacts>) -> F + 'static,
     F: Future<Output = ()> + 'static,
+    R: Fn(&Unintroduced) + 'static,
 {
-    let serve = Rc::new(serve);
+    let handlers = Rc::new((serve, refuse));
     while !port.gate.closed.get() {
         let stream = match port.socket.accept().await {
             Ok((stream, _)) => stream,
@@ -80,12 +89,16 @@ where
         // worker may hold one connection more than the limit, unserved.
         let Some(places) = port.limits.take().await else { return };
         port.gate.holds_one.set(false);
-        let serve = serve.clone();
+        let handlers = handlers.clone();
+        let accept_proxy = port.accept_proxy.clone();
         let tls = port.tls.clone();
         tokio::task::spawn_local(async move {
             let _places = places;
-            if let Some((stream, facts)) = prepare(stream, tls).await {
-                serve(stream, facts).await;
+            let (serve, refuse) = &*handlers;
+            match prepare(stream, accept_proxy, tls).await {
+                Ok((stream, facts)) => serve(stream, facts).await,
+                Err(Unserved::Unintroduced(ended)) => refuse(&ended),
+                Err(Unserved::Gone) => {}
             }
         });
     }
@@ -107,16 +120,42 @@ impl Limits {
     }
 }
 
-/// What comes before the protocol. None when the connection came to nothing.
+/// Why a connection came to nothing before its protocol began.
+enum Unserved {
+    /// The client has gone, or speaks no TLS.
+    Gone,
+    /// No PROXY header came.
+    Unintroduced(Unintroduced),
+}
+
+/// What comes before the protocol.
 async fn prepare(
-    stream: TcpStream,
+    mut stream: TcpStream,
+    accept_proxy: Option<Arc<AcceptProxy>>,
     tls: Option<Arc<rustls::ServerConfig>>,
-) -> Option<(ClientStream, Arc<ConnectionFacts>)> {
+) -> Result<(ClientStream, Arc<ConnectionFacts>), Unserved> {
     // The client may be gone already; then there is nobody to serve.
-    let peer = stream.peer_addr().ok()?;
-    let local = stream.local_addr().ok()?;
+    let peer = stream.peer_addr().map_err(|_| Unserved::Gone)?;
+    let local = stream.local_addr().map_err(|_| Unserved::Gone)?;
     // Responses are written whole; waiting for more (Nagle) only adds delay.
     let _ = stream.set_nodelay(true);
+    let proxy = match accept_proxy {
+        Some(accept) if accept.trusts(peer.ip()) => {
+            let since = Instant::now();
+            // Boxed, so that connections without a header have no room for one to keep.
+            let read = Box::pin(introduction::read(&mut stream, accept.timeout)).await;
+            let ended = |fault| {
+                Unserved::Unintroduced(Unintroduced {
+                    peer,
+                    local,
+                    since,
+                    fault,
+                })
+            };
+            Some(read.map_err(ended)?)
+        }
+        _ => None,
+    };
     let (stream, tls) = match tls {
         None => (ClientStream::Plain(stream), None),
         Some(config) => match tls::accept(&config, stream).await {
@@ -126,17 +165,30 @@ async fn prepare(
             }
             Err(error) => {
                 debug!(%peer, %error, "TLS handshake failed");
-                return None;
+                return Err(Unserved::Gone);
             }
         },
     };
+    let (client, local) = ends(proxy.as_ref()).unwrap_or((peer, local));
     let facts = ConnectionFacts {
-        client: peer,
+        client,
         local,
         peer,
         tls,
+        proxy,
     };
-    Some((stream, Arc::new(facts)))
+    Ok((stream, Arc::new(facts)))
+}
+
+/// The client and where it connected to, when a header says so.
+fn ends(header: Option<&Header>) -> Option<(SocketAddr, SocketAddr)> {
+    let Some(Header::Proxied(proxied)) = header else {
+        return None;
+    };
+    // An IPv4 address that was mapped because the other end has IPv6 is an IPv4 address.
+    let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+    let (source, destination) = proxied.addresses.as_tcp()?;
+    Some((plain(source), plain(destination)))
 }
 
 /// Most errors of accept are a client's that gave up. Running out of descriptors or memory is not, and trying again at once

@@ -3,10 +3,12 @@
 
 mod accept;
 mod bind;
+mod introduction;
 mod stream;
 mod tls;
 
 pub use accept::{Gate, Limits, Port, accept};
 pub use bind::{BindError, Listening, bind};
+pub use introduction::{Fault, Unintroduced};
 pub use stream::ClientStream;
 pub use tls::server_config;

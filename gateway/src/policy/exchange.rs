@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request, response};
 
+use crate::proxy_protocol::Header;
+
 /// A request, the response to it when there is one, and the connection both belong to.
 ///
 /// Kept in a box, so that it moves into a component's store for a call and back by swapping two pointers.
@@ -30,6 +32,15 @@ pub struct ConnectionFacts {
     pub peer: SocketAddr,
     /// TLS facts; none on a plain connection.
     pub tls: Option<TlsFacts>,
+    /// The PROXY header that the connection began with, where one was asked for.
+    pub proxy: Option<Header>,
+}
+
+impl ConnectionFacts {
+    /// Whether a balancer in front speaks for itself, as in its health checks.
+    pub fn is_from_balancer(&self) -> bool {
+        self.proxy == Some(Header::Local)
+    }
 }
 
 /// What a TLS handshake settled.

@@ -73,6 +73,7 @@ impl Host {
                 local: nowhere,
                 peer: nowhere,
                 tls: None,
+                proxy: None,
             }),
             settings,
         }))

@@ -570,6 +570,7 @@ mod tests {
                 local: "192.0.2.1:80".parse().unwrap(),
                 peer: "192.0.2.7:4711".parse().unwrap(),
                 tls: None,
+                proxy: None,
             }),
         })
     }

@@ -364,6 +364,7 @@ mod tests {
                     alpn: Some(b"h2".to_vec()),
                     client_certificate: None,
                 }),
+                proxy: None,
             }),
         }
     }

@@ -33,7 +33,8 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: ClientStre
             record::refused(&local, &frontend, &client, Refusal::Timeout);
         }
     }
-    if !client.has_spoken() && !frontend.config.access_log.skip_null {
+    let is_check = client.facts.is_from_balancer();
+    if !client.has_spoken() && !frontend.config.access_log.skip_null && !is_check {
         record::refused(&local, &frontend, &client, Refusal::Null);
     }
     // What was written after the last exchange had ended.

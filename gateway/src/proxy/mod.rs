@@ -12,6 +12,8 @@ mod local;
 mod policy;
 mod record;
 mod request;
+mod unintroduced;
 mod upstream;
 
 pub use local::{ConnectionCount, Local};
+pub use unintroduced::unintroduced;

@@ -270,7 +270,8 @@ impl Drop for Record {
         let total = self.started.elapsed();
         metrics.response(None, total);
         let log = self.frontend.config.access_log;
-        if !log.enabled || (log.skip_null && self.received == 0 && self.reason.is_none()) {
+        let is_null = self.received == 0 && self.reason.is_none();
+        if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
         }
         let backend = self.backend.as_ref();

@@ -246,7 +246,7 @@ fn values<T: PartialEq>(
     distinct(values, read)
 }
 
-fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<Vec<T>> {
+pub(super) fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<Vec<T>> {
     let mut list: Vec<At<T>> = Vec::with_capacity(values.len());
     let mut well = true;
     for value in values {
@@ -362,7 +362,7 @@ fn method(value: &Value<'_>) -> Option<String> {
 }
 
 /// `10.0.0.0/8`, or an address alone.
-fn network(value: &Value<'_>) -> Option<IpNet> {
+pub(super) fn network(value: &Value<'_>) -> Option<IpNet> {
     let text = value.text()?;
     let help = "write a network as \"10.0.0.0/8\" or \"fd00::/8\", or an address alone";
     let network = match text.parse::<IpNet>() {

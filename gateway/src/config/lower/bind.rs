@@ -1,11 +1,11 @@
-//! `bind "127.0.0.1:8080" { tls cert="…" key="…" }`, and addresses in general.
+//! `bind "127.0.0.1:8080" accept-proxy { tls cert="…" key="…" }`, and addresses in general.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use miette::SourceSpan;
 
-use super::{elsewhere, or_none, tls};
+use super::{accept_proxy, elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::Bind;
 use crate::config::reader::{Context, Node, Value};
@@ -40,18 +40,22 @@ impl Binds {
 pub(super) fn bind(binds: &mut Binds, mut node: Node<'_>) -> Option<Bind> {
     let origin = node.origin();
     let address = node.argument("an address").and_then(|value| binds.take(&value));
-    let tls = match node.block() {
+    let flag = node.flag("accept-proxy");
+    let (tls, said) = match node.block() {
         Some(mut block) => {
             let tls = block.one("tls").map(tls::of_bind);
+            let said = block.one("accept-proxy");
             block.finish(elsewhere);
-            tls
+            (tls, said.map(|node| accept_proxy::accept_proxy(node, flag)))
         }
-        None => None,
+        None => (None, None),
     };
+    let accept_proxy = said.or(flag.map(|_| Some(accept_proxy::flag())));
     node.finish();
     Some(Bind {
         address: address?,
         tls: or_none(tls)?,
+        accept_proxy: or_none(accept_proxy)?,
         origin,
     })
 }

@@ -35,7 +35,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
     let binds = block.many("bind");
     bind::require(ctx, "this frontend", span, &binds);
-    let says_tls = binds.iter().any(Node::has_block);
+    let says_tls = binds.iter().any(|bind| bind.block_says("tls"));
     let binds: Vec<_> = binds
         .into_iter()
         .map(|node| bind::bind(&mut scope.binds, node))

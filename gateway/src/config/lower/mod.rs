@@ -3,6 +3,7 @@
 //! A lowering function reads a node to its end, reports every fault it finds, and answers `None` only when it has reported
 //! one. So a configuration without faults is complete.
 
+mod accept_proxy;
 mod acl;
 mod backend;
 mod bind;
@@ -162,6 +163,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "send" | "expect" => "this stands in the block of `check \"http\"`",
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
+        "accept-proxy" => "`accept-proxy` stands behind the address of a `bind`, or in its block",
         "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
             "this stands in `request { … }` or `response { … }`"
         }

@@ -239,9 +239,10 @@ impl<'a> Node<'a> {
         self.node
     }
 
-    /// Whether it has a block, whatever is in it.
-    pub(super) fn has_block(&self) -> bool {
-        self.node.children().is_some()
+    /// Whether there is a node of this name in its block.
+    pub(super) fn block_says(&self, name: &str) -> bool {
+        let mut nodes = self.node.children().into_iter().flat_map(KdlDocument::nodes);
+        nodes.any(|node| node.name().value() == name)
     }
 
     /// Whether it has arguments or properties.
