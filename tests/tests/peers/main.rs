@@ -11,5 +11,6 @@ mod http;
 mod mail;
 mod mariadb;
 mod postgres;
+mod proxy_protocol;
 mod redis;
 mod tls;
