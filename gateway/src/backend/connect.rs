@@ -1,6 +1,7 @@
 //! Reaching a server: the one place where connections to servers are opened, for requests, relays and checks alike.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -45,6 +46,19 @@ impl Server {
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
+    }
+
+    /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
+    /// the server speaks on its own port says nothing about another one.
+    pub(super) async fn connect_plainly(
+        &self,
+        address: SocketAddr,
+        limit: Duration,
+    ) -> Result<ServerStream, ConnectError> {
+        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+            Ok(stream) => Ok(ServerStream::Plain(stream?)),
+            Err(_) => Err(ConnectError::Timeout(limit)),
+        }
     }
 
     async fn open(&self) -> Result<ServerStream, ConnectError> {

@@ -7,6 +7,7 @@ pub mod health;
 mod balance;
 mod connect;
 mod keeper;
+mod observe;
 mod pool;
 mod random;
 mod server;
@@ -64,6 +65,7 @@ impl Backend {
         registry: &Registry,
     ) -> Arc<Self> {
         let metrics = registry.backend(&backend.name);
+        let observe = backend.check.as_ref().and_then(|check| check.observe);
         let servers = backend
             .servers
             .iter()
@@ -75,7 +77,7 @@ impl Backend {
                     // A check of an earlier configuration took it down; no check will take it up again.
                     counts.went(true);
                 }
-                Arc::new(Server::new(server, address, tls, counts))
+                Arc::new(Server::new(server, address, tls, observe, counts))
             });
         Arc::new(Self {
             name: Arc::clone(&backend.name),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
+use super::observe::Observer;
 use super::tls::Connector;
 use crate::config;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
@@ -24,6 +25,8 @@ pub struct Server {
     place: Place,
     /// How it is spoken to in TLS; none means plainly.
     pub(super) tls: Option<Connector>,
+    /// `observe`: counts connections of traffic that fail.
+    observer: Option<Observer>,
 }
 
 /// How it is known where a server is.
@@ -39,6 +42,7 @@ impl Server {
         server: &config::Server,
         address: SocketAddr,
         tls: Option<Connector>,
+        observe: Option<config::Observe>,
         metrics: Arc<ServerMetrics>,
     ) -> Self {
         metrics.configure(server.weight, server.slow_start);
@@ -49,6 +53,7 @@ impl Server {
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place: Place::Fixed(address),
             tls,
+            observer: observe.map(Observer::new),
         }
     }
 
@@ -73,6 +78,30 @@ impl Server {
     /// Whether it may get new work.
     pub(super) fn is_usable(&self) -> bool {
         self.share() > 0
+    }
+
+    /// A connection of traffic to it was opened.
+    pub fn connected(&self) {
+        self.metrics.connected();
+        if let Some(observer) = &self.observer {
+            observer.succeeded();
+        }
+    }
+
+    /// A connection of traffic to it could not be opened.
+    pub fn connect_failed(&self) {
+        self.metrics.connect_failed();
+        if let Some(observer) = &self.observer {
+            observer.failed();
+        }
+    }
+
+    /// Waits until so many connections of traffic failed in a row that `observe` wants something done about it.
+    pub(super) async fn tripped(&self) {
+        match &self.observer {
+            Some(observer) => observer.tripped().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Requests or connections under way, over all workers.

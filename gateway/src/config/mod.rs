@@ -5,6 +5,7 @@
 
 mod diagnostics;
 mod examples;
+mod health;
 mod json;
 mod lower;
 pub mod model;

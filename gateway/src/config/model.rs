@@ -15,6 +15,9 @@ use miette::SourceSpan;
 use rustls_pki_types::ServerName;
 use serde::Serialize;
 
+pub use super::health::{
+    Check, CheckKind, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe, OnError, Pattern, Schedule,
+};
 pub use super::places::Places;
 
 /// A whole configuration, valid in itself.
@@ -615,45 +618,6 @@ pub struct Pool {
     pub max_idle: usize,
     /// How long one is kept.
     pub idle_timeout: Duration,
-}
-
-/// `check "http" interval="5s" rise=2 fall=3 { … }`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Check {
-    /// What is done.
-    pub kind: CheckKind,
-    /// Between the starts of two checks of one server.
-    pub interval: Duration,
-    /// For one check as a whole; at most the interval.
-    pub timeout: Duration,
-    /// Checks in a row that have to pass before a server that is down is up.
-    pub rise: u32,
-    /// Checks in a row that have to fail before a server that is up is down.
-    pub fall: u32,
-}
-
-/// What a check does.
-#[derive(Debug, Clone, PartialEq)]
-pub enum CheckKind {
-    /// A connection is made and closed.
-    Tcp,
-    /// A request is sent and its answer judged.
-    Http(HttpCheck),
-}
-
-/// `send "GET" "/health" host="…"; expect status=200; expect body-contains="ready"`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct HttpCheck {
-    /// The method.
-    pub method: String,
-    /// The request target.
-    pub uri: String,
-    /// The Host header; the server's address unless said.
-    pub host: Option<String>,
-    /// Statuses that pass, as inclusive ranges; 200 to 399 unless said.
-    pub status: Vec<(u16, u16)>,
-    /// Texts that the first 64 KiB of the body have to contain, all of them.
-    pub body_contains: Vec<String>,
 }
 
 /// `plugin "geo" "geo.wasm" { … }`: a third-party component.

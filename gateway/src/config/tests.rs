@@ -68,7 +68,7 @@ fn the_example_is_valid() {
     assert!(web.forwarded_for);
     let app = &config.backends[0];
     assert_eq!(app.servers[1].weight, 2);
-    assert_eq!(app.check.clone().unwrap().interval, Duration::from_secs(2));
+    assert_eq!(app.check.clone().unwrap().schedule.interval, Duration::from_secs(2));
     assert!(config.backends[1].servers[2].backup);
     assert_eq!(config.frontends[1].mode, Mode::Tcp);
 }
@@ -292,13 +292,63 @@ fn a_check_is_read() {
         "#,
     );
     let check = config.backends[0].check.clone().unwrap();
-    assert_eq!((check.rise, check.fall, check.timeout), (2, 3, Duration::from_secs(1)));
+    let schedule = check.schedule;
+    assert_eq!((schedule.rise, schedule.fall), (2, 3));
+    assert_eq!(
+        (schedule.timeout, schedule.down_interval),
+        (Duration::from_secs(1), Duration::from_secs(5))
+    );
     let CheckKind::Http(http) = check.kind else {
         panic!("not over http")
     };
     assert_eq!((&*http.method, &*http.uri), ("HEAD", "/health?full=1"));
     assert_eq!(http.host.as_deref(), Some("app.example:8080"));
     assert_eq!(http.status, [(204, 204), (300, 399)]);
+}
+
+#[test]
+fn the_steps_of_a_check_keep_their_order() {
+    let config = config(
+        r##"
+        frontend "a" { mode "tcp"; bind "127.0.0.1:0"; default-backend "x" }
+        backend "x" {
+            mode "tcp"
+            server "s" "10.0.0.1:80"
+            observe "connect" error-limit=3 on-error="mark-down"
+            check "tcp" port=81 address="::1" fast-interval="500ms" down-interval="10s" initial="fully-down" {
+                expect regex="^220[ -]"
+                send "QUIT\r\n"
+                send hex="00 ff"
+                expect prefix="221"
+                expect contains-hex="0D0a"
+            }
+        }
+        "##,
+    );
+    let check = config.backends[0].check.clone().unwrap();
+    let CheckKind::Tcp(steps) = check.kind else {
+        panic!("not over tcp")
+    };
+    let [
+        CheckStep::Expect(Expect::Regex(greeting)),
+        CheckStep::Send(quit),
+        CheckStep::Send(binary),
+        CheckStep::Expect(Expect::Prefix(bye)),
+        CheckStep::Expect(Expect::Contains(end)),
+    ] = &steps[..]
+    else {
+        panic!("other steps: {steps:?}")
+    };
+    assert_eq!(greeting.0.as_str(), "^220[ -]");
+    assert_eq!((&quit[..], &binary[..]), (&b"QUIT\r\n"[..], &[0, 0xff][..]));
+    assert_eq!((&bye[..], &end[..]), (&b"221"[..], &b"\r\n"[..]));
+    assert_eq!(check.target.port, Some(81));
+    assert_eq!(check.target.address, Some("::1".parse().unwrap()));
+    assert_eq!(check.schedule.initial, InitialState::FullyDown);
+    assert_eq!(check.schedule.fast_interval, Duration::from_millis(500));
+    assert_eq!(check.schedule.down_interval, Duration::from_secs(10));
+    let observe = check.observe.unwrap();
+    assert_eq!((observe.error_limit, observe.on_error), (3, OnError::MarkDown));
 }
 
 #[test]

@@ -159,13 +159,13 @@ async fn connect(
         let stop = match backend.servers[server].connect(backend.timeouts.connect).await {
             Ok(stream) => {
                 record.connect = Some(began.elapsed());
-                backend.servers[server].metrics.connected();
+                backend.servers[server].connected();
                 return Ok((stream, in_flight));
             }
             Err(ConnectError::Timeout(_)) => Stop::ConnectTimeout,
             Err(_) => Stop::ConnectFailed,
         };
-        backend.servers[server].metrics.connect_failed();
+        backend.servers[server].connect_failed();
         if !avoid.add(server) {
             return Err(stop);
         }

@@ -117,7 +117,7 @@ pub async fn send(
             None => match connect(client, record, backend, server).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
-                    backend.servers[server].metrics.connect_failed();
+                    backend.servers[server].connect_failed();
                     if !avoid.add(server) {
                         return Err(error);
                     }
@@ -223,7 +223,7 @@ async fn connect(
     let Ok(stream) = connected else {
         return Err(ProxyError::Connect);
     };
-    backend.servers[server].metrics.connected();
+    backend.servers[server].connected();
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_HEADERS)
         .max_buf_size(UPSTREAM_BUFFER)

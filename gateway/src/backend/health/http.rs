@@ -10,14 +10,19 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::CheckError;
+use super::{CheckError, elsewhere, open};
 use crate::backend::Server;
-use crate::config::HttpCheck;
+use crate::config::{CheckTarget, HttpCheck};
 
-pub(super) async fn check(server: &Server, check: &HttpCheck, limit: Duration) -> Result<(), CheckError> {
+pub(super) async fn check(
+    server: &Server,
+    target: CheckTarget,
+    check: &HttpCheck,
+    limit: Duration,
+) -> Result<(), CheckError> {
     let address = || {
-        server
-            .address()
+        elsewhere(server, target)
+            .or_else(|| server.address())
             .map_or_else(|| server.name.to_string(), |address| address.to_string())
     };
     let host = check.host.clone().unwrap_or_else(address);
@@ -32,7 +37,7 @@ pub(super) async fn check(server: &Server, check: &HttpCheck, limit: Duration) -
         .header(CONNECTION, HeaderValue::from_static("close"))
         .body(Empty::<Bytes>::new())?;
 
-    let stream = server.connect(limit).await?;
+    let stream = open(server, target, limit).await?;
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD)
         .handshake(TokioIo::new(stream))

@@ -10,7 +10,9 @@ use super::names::declared_twice;
 use super::settings::{Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, tls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Backend, Backups, Balance, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread};
+use crate::config::model::{
+    Backend, Backups, Balance, Check, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread,
+};
 use crate::config::reader::{At, Context, Node, Value, clip};
 use crate::config::suggest;
 
@@ -72,6 +74,13 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         true => Backups::All,
         false => Backups::First,
     };
+    let observe = block.one("observe");
+    if let (Some(observe), None) = (&observe, &check) {
+        let error = ConfigError::new(Code::Inert, "`observe` does nothing without a `check`");
+        let error = error.label(observe.span(), "nothing would take the server up again");
+        ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
+    }
+    let observe = observe.map(check::observe);
     let check = check.map(check::check);
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
@@ -94,7 +103,10 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
-        check: or_none(check)?,
+        check: match (or_none(check)?, or_none(observe)?) {
+            (Some(check), observe) => Some(Check { observe, ..check }),
+            (None, _) => None,
+        },
         server_close: close.is_some(),
         pool: pool(&own.pool, &inherited.pool),
         request_edits,

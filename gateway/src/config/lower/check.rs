@@ -1,11 +1,12 @@
 //! `check "http" interval="5s" rise=2 fall=3 { send …; expect … }`.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{edits, elsewhere};
+use super::{check_steps, edits, elsewhere};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Check, CheckKind, HttpCheck};
+use crate::config::model::{Check, CheckKind, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule};
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
 use crate::config::units;
 
@@ -18,34 +19,67 @@ pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
     }
     let kind = node.argument("the kind of check");
     let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]));
-    let interval = node
-        .property("interval")
-        .and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
-    let timeout = node
-        .property("timeout")
-        .and_then(|value| Some(value.at(value.duration(INTERVAL)?)));
-    let rise = count(&mut node, "rise", DEFAULT_RISE);
-    let fall = count(&mut node, "fall", DEFAULT_FALL);
+    let schedule = schedule(&mut node);
+    let target = CheckTarget {
+        address: node.property("address").and_then(|value| ip(&value)),
+        port: node.property("port").and_then(|value| port(&value)),
+    };
     let kind = match kind {
-        Some(Kind::Tcp) => {
-            if let Some(mut block) = node.block() {
-                for inner in block.any(&["send", "expect"]) {
-                    let name = inner.name();
-                    let error =
-                        ConfigError::new(Code::Inert, format!("`{name}` does nothing in a check of kind \"tcp\""));
-                    let error = error.label(inner.span(), "this check connects, and that is all");
-                    node.fail(error.help("leave it out, or write check \"http\" for servers that speak HTTP"));
-                }
-                block.finish(elsewhere);
-            }
-            Some(CheckKind::Tcp)
-        }
+        Some(Kind::Tcp) => Some(CheckKind::Tcp(node.block().map(check_steps::steps).unwrap_or_default())),
         Some(Kind::Http) => Some(CheckKind::Http(http(node.block()))),
         None => {
             node.raw();
             None
         }
     };
+    node.finish();
+    Some(Check {
+        kind: kind?,
+        target,
+        schedule: schedule?,
+        observe: None,
+    })
+}
+
+/// Reads a backend's `observe "connect" error-limit=10 on-error="mark-down"`.
+pub(super) fn observe(mut node: Node<'_>) -> Option<Observe> {
+    let what = node.argument("what is observed");
+    let what = what.and_then(|value| value.choice(&[("connect", ())]));
+    let error_limit = node.property("error-limit").map_or(Some(DEFAULT_ERROR_LIMIT), |value| {
+        u32::try_from(value.integer(COUNT)?).ok()
+    });
+    let on_error = node.property("on-error").map_or(Some(DEFAULT_ON_ERROR), |value| {
+        value.choice(&[
+            ("mark-down", OnError::MarkDown),
+            ("fail-check", OnError::FailCheck),
+            ("sudden-death", OnError::SuddenDeath),
+            ("fast-check", OnError::FastCheck),
+        ])
+    });
+    node.finish();
+    what?;
+    Some(Observe {
+        error_limit: error_limit?,
+        on_error: on_error?,
+    })
+}
+
+/// `interval=` and its kin.
+fn schedule(node: &mut Node<'_>) -> Option<Schedule> {
+    let interval = duration(node, "interval");
+    let fast_interval = duration(node, "fast-interval");
+    let down_interval = duration(node, "down-interval");
+    let timeout = duration(node, "timeout");
+    let rise = count(node, "rise", DEFAULT_RISE);
+    let fall = count(node, "fall", DEFAULT_FALL);
+    let initial = node.property("initial").map_or(Some(DEFAULT_INITIAL), |value| {
+        value.choice(&[
+            ("up", InitialState::Up),
+            ("fully-up", InitialState::FullyUp),
+            ("down", InitialState::Down),
+            ("fully-down", InitialState::FullyDown),
+        ])
+    });
     let effective = interval.map_or(DEFAULT_INTERVAL, |interval| interval.value);
     if let Some(timeout) = timeout.filter(|timeout| timeout.value > effective) {
         let error = ConfigError::new(Code::Conflict, "a check's timeout is at most its interval");
@@ -55,14 +89,46 @@ pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
         }
         node.fail(error.help("make the interval longer or the timeout shorter"));
     }
-    node.finish();
-    Some(Check {
-        kind: kind?,
+    if let Some(fast) = fast_interval.filter(|fast| fast.value > effective) {
+        let error = ConfigError::new(Code::Conflict, "`fast-interval` is at most the interval");
+        let error = error.label(fast.span, format!("longer than {}", units::show_duration(effective)));
+        node.fail(error.help("it is for looking more often while a server goes up or down"));
+    }
+    let or_interval = |own: Option<At<Duration>>| own.map_or(effective, |own| own.value);
+    Some(Schedule {
         interval: effective,
-        timeout: timeout.map_or(effective, |timeout| timeout.value),
+        fast_interval: or_interval(fast_interval),
+        down_interval: or_interval(down_interval),
+        timeout: or_interval(timeout),
         rise: rise?,
         fall: fall?,
+        initial: initial?,
     })
+}
+
+fn duration(node: &mut Node<'_>, key: &'static str) -> Option<At<Duration>> {
+    let value = node.property(key)?;
+    Some(value.at(value.duration(INTERVAL)?))
+}
+
+fn ip(value: &Value<'_>) -> Option<IpAddr> {
+    let text = value.text()?;
+    text.trim_start_matches('[').trim_end_matches(']').parse().map_or_else(
+        |_| {
+            let message = format!("{} has to be an IP address", value.title());
+            value.fail(
+                message,
+                "is none",
+                "write it alone, as \"10.0.0.9\"; `port=` says the port",
+            )
+        },
+        Some,
+    )
+}
+
+/// A port that something can listen on.
+pub(super) fn port(value: &Value<'_>) -> Option<u16> {
+    u16::try_from(value.integer(1..=65_535)?).ok()
 }
 
 fn count(node: &mut Node<'_>, key: &'static str, default: u32) -> Option<u32> {
@@ -203,6 +269,12 @@ fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
 
 /// Often enough to notice a dead server before most users do, seldom enough not to be load.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
+/// A server is used until it is shown to be down, which the first check may do: as HAProxy.
+const DEFAULT_INITIAL: InitialState = InitialState::Up;
+/// As HAProxy's.
+const DEFAULT_ERROR_LIMIT: u32 = 10;
+/// As HAProxy's: what traffic meets counts as a check that failed.
+const DEFAULT_ON_ERROR: OnError = OnError::FailCheck;
 /// One lucky check is not health.
 const DEFAULT_RISE: u32 = 2;
 /// One lost packet is not death.

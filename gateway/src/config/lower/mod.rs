@@ -8,6 +8,7 @@ mod acl;
 mod backend;
 mod bind;
 mod check;
+mod check_steps;
 mod condition;
 mod edits;
 mod frontend;
@@ -152,7 +153,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" => "this stands in a `frontend`",
-        "server" | "balance" | "check" | "server-close" | "pool" | "all-backups" | "slow-start" => {
+        "server" | "balance" | "check" | "observe" | "server-close" | "pool" | "all-backups" | "slow-start" => {
             "this stands in a `backend`"
         }
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
@@ -160,7 +161,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "policy" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
         "max-connections" => "`max-connections` stands in `process` or in a `frontend`",
-        "send" | "expect" => "this stands in the block of `check \"http\"`",
+        "send" | "expect" => "this stands in the block of a `check`",
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
         "accept-proxy" => "`accept-proxy` stands behind the address of a `bind`, or in its block",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::exporter::Exporter;
@@ -37,6 +38,15 @@ pub struct ServerMetrics {
     went_down: Count,
     checks_passed: Count,
     checks_failed: Count,
+    ejections: Count,
+    /// Whether the last check passed, and how long it took; none before the first.
+    last_check: ArcSwapOption<LastCheck>,
+}
+
+#[derive(Debug)]
+struct LastCheck {
+    passed: bool,
+    took: Duration,
 }
 
 /// A request or connection that a server has under way, until this is dropped.
@@ -117,6 +127,8 @@ impl ServerMetrics {
             went_down: Count::default(),
             checks_passed: Count::default(),
             checks_failed: Count::default(),
+            ejections: Count::default(),
+            last_check: ArcSwapOption::empty(),
         }
     }
 
@@ -185,8 +197,24 @@ impl ServerMetrics {
         if up { &self.went_up } else { &self.went_down }.add(1);
     }
 
+    /// Whether a check has said anything about it.
+    pub fn is_checked(&self) -> bool {
+        self.last_check.load().is_some()
+    }
+
+    /// Servers of its backend that are up.
+    pub fn backend_servers_up(&self) -> usize {
+        self.backend.servers_up.load(Ordering::Relaxed)
+    }
+
+    /// Failing connections of traffic took it down.
+    pub fn ejected(&self) {
+        self.ejections.add(1);
+    }
+
     /// A check ended.
-    pub fn checked(&self, passed: bool) {
+    pub fn checked(&self, passed: bool, took: Duration) {
+        self.last_check.store(Some(Arc::new(LastCheck { passed, took })));
         if passed {
             &self.checks_passed
         } else {
@@ -319,6 +347,20 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     });
     of.counter(name, help, Some(("result", "failed")), |server| {
         server.checks_failed.get()
+    });
+    let help = "Whether the last check passed: 1 or 0; NaN before the first.";
+    of.gauge("gateway_server_last_check_passed", help, |server| {
+        let last = server.last_check.load();
+        last.as_ref().map_or(f64::NAN, |last| f64::from(u8::from(last.passed)))
+    });
+    let help = "How long the last check took; NaN before the first.";
+    of.gauge("gateway_server_last_check_duration_seconds", help, |server| {
+        let last = server.last_check.load();
+        last.as_ref().map_or(f64::NAN, |last| last.took.as_secs_f64())
+    });
+    let help = "Times that failing connections of traffic took the server down (`observe`).";
+    of.counter("gateway_server_ejections_total", help, None, |server| {
+        server.ejections.get()
     });
     let name = "gateway_server_transitions_total";
     let help = "Changes of the server's health, by what it became.";

@@ -1,0 +1,164 @@
+//! The checks of one server: when it is asked, what its answers and the failures of traffic make of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::rhythm::{FAR, jittered};
+use super::state::{Health, Pace, Transition};
+use super::{CheckError, http, tcp};
+use crate::backend::random::Random;
+use crate::backend::{Backend, Server};
+use crate::config::{Check, CheckKind, OnError, Schedule};
+
+/// Checks one server.
+pub(super) struct Checker {
+    backend: Arc<str>,
+    pub(super) server: Arc<Server>,
+    check: Check,
+    health: Health,
+    /// Why the last check failed, as it was logged.
+    said: Option<String>,
+}
+
+impl Checker {
+    pub(super) fn new(backend: &Backend, server: &Arc<Server>, check: &Check) -> Self {
+        let schedule = Schedule {
+            interval: check.schedule.interval.min(FAR),
+            fast_interval: check.schedule.fast_interval.min(FAR),
+            down_interval: check.schedule.down_interval.min(FAR),
+            timeout: check.schedule.timeout.min(FAR),
+            ..check.schedule
+        };
+        let health = if server.metrics.is_checked() {
+            // An earlier configuration's checks know more than `initial=` does.
+            Health::known(&schedule, server.is_up())
+        } else {
+            Health::new(&schedule)
+        };
+        if health.is_up() != server.is_up() {
+            server.metrics.went(health.is_up());
+        }
+        Self {
+            backend: Arc::clone(&backend.name),
+            server: Arc::clone(server),
+            check: Check {
+                schedule,
+                ..check.clone()
+            },
+            health,
+            said: None,
+        }
+    }
+
+    /// Checks until it is dropped, first after this delay.
+    pub(super) async fn run(mut self, delay: Duration) {
+        let mut random = Random::new();
+        let mut last = Instant::now();
+        let mut next = last + delay;
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => {}
+                () = self.server.tripped() => {
+                    self.tripped();
+                    // However much fails, checks keep the distance of the fast interval, or of the one while down.
+                    let soon = self.check.schedule.fast_interval.min(self.interval());
+                    next = next.min(last + soon);
+                    continue;
+                }
+            }
+            last = Instant::now();
+            if self.server.address().is_some() {
+                let result = self.once(last).await;
+                self.server.metrics.checked(result.is_ok(), last.elapsed());
+                self.observe(result);
+            }
+            // From the start of this check, not from when it was due: after a pause of the machine, checks that were
+            // missed are not made up for.
+            next = last + jittered(self.interval(), random.next());
+        }
+    }
+
+    pub(super) fn interval(&self) -> Duration {
+        match self.health.pace() {
+            Pace::Steady => self.check.schedule.interval,
+            Pace::Changing => self.check.schedule.fast_interval,
+            Pace::Down => self.check.schedule.down_interval,
+        }
+    }
+
+    pub(super) async fn once(&self, started: Instant) -> Result<(), CheckError> {
+        let limit = self.check.schedule.timeout;
+        let target = self.check.target;
+        let attempt = async {
+            match &self.check.kind {
+                CheckKind::Tcp(steps) => tcp::check(&self.server, target, steps, limit).await,
+                CheckKind::Http(check) => http::check(&self.server, target, check, limit).await,
+            }
+        };
+        match timeout_at(started + limit, attempt).await {
+            Ok(result) => result,
+            Err(_) => Err(CheckError::Timeout(limit)),
+        }
+    }
+
+    /// Traffic could not connect for as often as is borne.
+    pub(super) fn tripped(&mut self) {
+        let Some(observe) = self.check.observe else { return };
+        if !self.health.is_up() {
+            return;
+        }
+        let reason = CheckError::Observed(observe.error_limit);
+        match observe.on_error {
+            OnError::FastCheck => {}
+            OnError::FailCheck => self.observe(Err(reason)),
+            OnError::SuddenDeath => self.health.doubt(),
+            OnError::MarkDown => {
+                if let Some(transition) = self.health.fail() {
+                    self.server.metrics.ejected();
+                    self.went(transition, Some(&reason));
+                }
+            }
+        }
+    }
+
+    pub(super) fn observe(&mut self, result: Result<(), CheckError>) {
+        let was_up = self.health.is_up();
+        let transition = self.health.observe(result.is_ok());
+        match (transition, &result) {
+            (Some(transition), result) => self.went(transition, result.as_ref().err()),
+            (None, Err(reason)) => self.say(reason, was_up),
+            (None, Ok(())) => {}
+        }
+        match result {
+            Ok(()) => self.said = None,
+            Err(reason) => self.said = Some(reason.to_string()),
+        }
+    }
+
+    /// Tells of a check that failed, once for each reason.
+    fn say(&self, reason: &CheckError, was_up: bool) {
+        let reason = reason.to_string();
+        if self.said.as_ref() == Some(&reason) {
+            return;
+        }
+        let (backend, server) = (&*self.backend, &*self.server.name);
+        let state = if was_up { "up" } else { "down" };
+        tracing::info!(backend, server, %reason, state, "check failed");
+    }
+
+    fn went(&self, transition: Transition, reason: Option<&CheckError>) {
+        let (backend, server) = (&*self.backend, &*self.server.name);
+        let is_up = transition == Transition::Up;
+        self.server.metrics.went(is_up);
+        let left = self.server.metrics.backend_servers_up();
+        match (transition, reason) {
+            (Transition::Down, Some(reason)) => {
+                tracing::warn!(backend, server, %reason, servers_up = left, "server is down");
+            }
+            (Transition::Down, None) => tracing::warn!(backend, server, servers_up = left, "server is down"),
+            (Transition::Up, _) => tracing::info!(backend, server, servers_up = left, "server is up"),
+        }
+    }
+}

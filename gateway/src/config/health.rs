@@ -1,0 +1,162 @@
+//! How servers' health is known: the part of the model that checks are made of.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use regex::bytes::Regex;
+
+/// `check "http" interval="5s" rise=2 fall=3 { … }`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Check {
+    /// What is done.
+    pub kind: CheckKind,
+    /// Where, when not where the server serves.
+    pub target: CheckTarget,
+    /// When, and what results mean.
+    pub schedule: Schedule,
+    /// `observe "connect" …`: what failing connections of real traffic mean.
+    pub observe: Option<Observe>,
+}
+
+/// What a check does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckKind {
+    /// A connection is made, these steps are gone through in order, and it is closed.
+    Tcp(Vec<CheckStep>),
+    /// A request is sent and its answer judged.
+    Http(HttpCheck),
+}
+
+/// `address="10.0.0.9" port=8080`: where checks go instead of where the server serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CheckTarget {
+    /// Another address; none means the server's.
+    pub address: Option<IpAddr>,
+    /// Another port; none means the server's.
+    pub port: Option<u16>,
+}
+
+/// When checks are made and what their results mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Schedule {
+    /// Between the starts of two checks of one server that is up.
+    pub interval: Duration,
+    /// `fast-interval`: the same while results speak against what is believed of the server.
+    pub fast_interval: Duration,
+    /// `down-interval`: the same while the server is down.
+    pub down_interval: Duration,
+    /// For one check as a whole; at most the interval.
+    pub timeout: Duration,
+    /// Checks in a row that have to pass before a server that is down is up.
+    pub rise: u32,
+    /// Checks in a row that have to fail before a server that is up is down.
+    pub fall: u32,
+    /// `initial`: what is believed before the first check.
+    pub initial: InitialState,
+}
+
+/// What is believed of a server before its first check, as HAProxy's `init-state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InitialState {
+    /// Up; one check that fails takes it down.
+    Up,
+    /// Up; it takes `fall` checks to take it down.
+    FullyUp,
+    /// Down; one check that passes takes it up.
+    Down,
+    /// Down; it takes `rise` checks to take it up.
+    FullyDown,
+}
+
+/// A step of a TCP check.
+#[derive(Debug, Clone, PartialEq)]
+pub enum CheckStep {
+    /// `send "PING\r\n"` or `send hex="…"`: these bytes go out.
+    Send(Vec<u8>),
+    /// `expect prefix="+PONG"`: what has come since the last `send` has to be like this.
+    Expect(Expect),
+}
+
+/// What a server has to say.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expect {
+    /// It begins with these bytes.
+    Prefix(Vec<u8>),
+    /// These bytes are somewhere in it.
+    Contains(Vec<u8>),
+    /// The expression matches somewhere in it.
+    Regex(Pattern),
+}
+
+/// A regular expression on bytes; equal to another of the same text.
+#[derive(Clone)]
+pub struct Pattern(pub Regex);
+
+/// `send "GET" "/health" host="…"; expect status=200; expect body-contains="ready"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpCheck {
+    /// The method.
+    pub method: String,
+    /// The request target.
+    pub uri: String,
+    /// The Host header; the server's address unless said.
+    pub host: Option<String>,
+    /// Statuses that pass, as inclusive ranges; 200 to 399 unless said.
+    pub status: Vec<(u16, u16)>,
+    /// Texts that the first 64 KiB of the body have to contain, all of them.
+    pub body_contains: Vec<String>,
+}
+
+/// `observe "connect" error-limit=10 on-error="mark-down"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Observe {
+    /// Connections in a row that fail before something is done about it.
+    pub error_limit: u32,
+    /// What is done.
+    pub on_error: OnError,
+}
+
+/// What is done about a server that traffic cannot connect to, as HAProxy's `on-error`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnError {
+    /// It is checked at once and then at the fast interval.
+    FastCheck,
+    /// As if a check had failed.
+    FailCheck,
+    /// As if all checks but the last that takes it down had failed; it is checked at once.
+    SuddenDeath,
+    /// It is down.
+    MarkDown,
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.0.as_str(), f)
+    }
+}
+
+/// As the configuration says it, for messages.
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = |f: &mut fmt::Formatter<'_>, name: &str, bytes: &[u8]| {
+            if bytes.is_ascii() && !bytes.iter().any(|byte| matches!(byte, 0..=8 | 14..=31 | 127)) {
+                return write!(f, "{name}=\"{}\"", bytes.escape_ascii());
+            }
+            write!(f, "{name}-hex=\"")?;
+            bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+            f.write_str("\"")
+        };
+        match self {
+            Self::Prefix(prefix) => bytes(f, "prefix", prefix),
+            Self::Contains(needle) => bytes(f, "contains", needle),
+            Self::Regex(pattern) => write!(f, "regex={pattern:?}"),
+        }
+    }
+}

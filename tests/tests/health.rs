@@ -1,0 +1,200 @@
+//! How servers' health is known: what checks say and expect, where they go, and what failing traffic does.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gateway_tests::{Gateway, HttpServer, Server, get, refusing};
+
+/// A backend of one server with this check, written as in the reference; and what its server says: each answer after so
+/// many bytes have come.
+const PROTOCOLS: &[(&str, &str, &[(usize, &[u8])])] = &[
+    (
+        "redis",
+        r#"send "PING\r\n"; expect prefix="+PONG""#,
+        &[(6, b"+PONG\r\n")],
+    ),
+    (
+        "smtp",
+        r#"expect regex="^220[ -]"; send "QUIT\r\n"; expect prefix="221""#,
+        &[(0, b"220 mail.example.net ESMTP\r\n"), (6, b"221 2.0.0 Bye\r\n")],
+    ),
+    (
+        "mysql",
+        r##"expect regex=#"^(?s:.{3})\x00\x0a"#"##,
+        // Length, sequence 0, protocol 10, version; the rest of the greeting does not matter.
+        &[(0, b"\x4a\x00\x00\x00\x0a8.0.36\x00\x08\x00\x00\x00")],
+    ),
+    (
+        "postgresql",
+        r#"send hex="00000008 04d2162f"; expect regex="^[SN]""#,
+        &[(8, b"N")],
+    ),
+    (
+        "ldap",
+        r#"send hex="300c 020101 6007 020103 0400 8000"; expect prefix-hex="30 0c 02 01 01 61 07 0a 01 00""#,
+        &[(14, b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00")],
+    ),
+];
+
+#[tokio::test]
+async fn protocols_are_asked_in_their_own_words() {
+    for (name, steps, talk) in PROTOCOLS {
+        let speaks = Arc::new(AtomicBool::new(true));
+        let says = Arc::clone(&speaks);
+        let server = Server::start(move |mut wire, _| {
+            let says = Arc::clone(&says);
+            async move {
+                for (bytes, answer) in *talk {
+                    wire.exactly(*bytes).await?;
+                    if !says.load(Ordering::SeqCst) {
+                        break;
+                    }
+                    wire.send(answer).await?;
+                }
+                wire.rest().await.map(drop)
+            }
+        })
+        .await;
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                mode "tcp"
+                check "tcp" interval="100ms" rise=2 fall=2 initial="down" { @steps }
+                server "s" "@s"
+            }
+        "#,
+        )
+        .with("@steps", steps)
+        .with("@s", server.address())
+        .start()
+        .await;
+
+        let up = async |value| gateway.metric_is("gateway_server_up", &[("server", "s")], value).await;
+        up(1.0).await;
+        // It accepts and says nothing.
+        speaks.store(false, Ordering::SeqCst);
+        up(0.0).await;
+        gateway.says("no answer within 100ms").await;
+        speaks.store(true, Ordering::SeqCst);
+        up(1.0).await;
+        assert!(server.connections() > 4, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_something_else_is_down_and_the_log_says_what() {
+    let server = Server::greeting("-LOADING Redis is loading the dataset in memory\r\n").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2 }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            check "tcp" interval="100ms" { send "PING\r\n"; expect prefix="+PONG" }
+            server "s" "@s"
+        }
+    "#,
+    )
+    .with("@s", server.address())
+    .start()
+    .await;
+
+    gateway.metric_is("gateway_server_up", &[("server", "s")], 0.0).await;
+    gateway
+        .metric_is("gateway_server_last_check_passed", &[("server", "s")], 0.0)
+        .await;
+    gateway
+        .says(r#"step 2, expect prefix="+PONG": the server said something else; received "-LOADING Redis"#)
+        .await;
+    gateway.says("servers_up=0").await;
+    assert_eq!(gateway.connect("raw").await.rest().await, b"");
+    assert!(server.seen_text().starts_with("PING\r\n"));
+}
+
+#[tokio::test]
+async fn a_check_may_go_elsewhere() {
+    let app = HttpServer::answering("app").await;
+    let mut side = HttpServer::answering("side").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "http" interval="100ms" rise=1 fall=1 address="127.0.0.1" port=@port { send "GET" "/alive" }
+            server "s" "@s"
+        }
+    "#,
+    )
+    .with("@s", app.address())
+    .with("@port", side.address().port())
+    .start()
+    .await;
+
+    side.has_seen(2).await;
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "app");
+    assert!(app.requests().iter().all(|request| request.target == "/"));
+    assert_eq!(side.last().headers.get("host"), Some(&*side.address().to_string()));
+    side.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "s")], 0.0).await;
+}
+
+#[tokio::test]
+async fn a_server_that_traffic_cannot_reach_is_ejected_until_checks_take_it_back() {
+    let (dead, guard) = refusing();
+    let app = HttpServer::answering("app").await;
+    // Checks look at another port, where all is well.
+    let side = HttpServer::answering("side").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "tcp" port=@side interval="10s" fast-interval="200ms" down-interval="300ms" rise=3 fall=3
+            observe "connect" error-limit=5 on-error="mark-down"
+            server "dead" "@dead"
+            server "app" "@app"
+        }
+    "#,
+    )
+    .with("@dead", dead)
+    .with("@app", app.address())
+    .with("@side", side.address().port())
+    .start()
+    .await;
+
+    for n in 0..20 {
+        assert_eq!(gateway.ask("web", get("/")).await.status, 200, "request {n}");
+    }
+    gateway
+        .metric_is("gateway_server_ejections_total", &[("server", "dead")], 1.0)
+        .await;
+    gateway.says("5 connections of clients in a row failed").await;
+    gateway.says("servers_up=1").await;
+    gateway
+        .metric_is("gateway_server_ejections_total", &[("server", "app")], 0.0)
+        .await;
+    gateway.metric_is("gateway_server_up", &[("server", "dead")], 1.0).await;
+    drop(guard);
+}
+
+#[tokio::test]
+async fn a_server_that_begins_down_gets_nothing_before_a_check_has_passed() {
+    let (address, guard) = refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { check "tcp" interval="100ms" rise=2 initial="fully-down"; server "s" "@s" }
+    "#,
+    )
+    .with("@s", address)
+    .start()
+    .await;
+
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503);
+    gateway
+        .metric_is("gateway_server_connect_errors_total", &[("server", "s")], 0.0)
+        .await;
+    drop(guard);
+}
