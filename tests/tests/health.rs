@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use gateway_tests::{Gateway, HttpServer, Server, get, refusing};
 
@@ -197,4 +197,63 @@ async fn a_server_that_begins_down_gets_nothing_before_a_check_has_passed() {
         .metric_is("gateway_server_connect_errors_total", &[("server", "s")], 0.0)
         .await;
     drop(guard);
+}
+
+#[tokio::test]
+async fn an_agent_says_what_its_server_can_bear() {
+    let (a, b) = (HttpServer::answering("a").await, HttpServer::answering("b").await);
+    let line = Arc::new(Mutex::new("100%\n"));
+    let says = Arc::clone(&line);
+    let agent = Server::start(move |mut wire, _| {
+        let says = Arc::clone(&says);
+        async move {
+            wire.exactly(5).await?;
+            let line = *says.lock().unwrap();
+            wire.send(line).await
+        }
+    })
+    .await;
+    // B's agent is a port where nothing listens: that changes nothing.
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            agent-check port=@agent interval="100ms" send="load\n"
+            server "a" "127.0.0.1:@a"
+            server "b" "127.0.0.2:@b"
+        }
+    "#,
+    )
+    .with("@agent", agent.address().port())
+    .with("@a", a.address().port())
+    .with("@b", b.address().port())
+    .start()
+    .await;
+    let say = |text| *line.lock().unwrap() = text;
+    let of_a = [("server", "a")];
+
+    say("50% #busy\n");
+    gateway
+        .metric_is("gateway_server_agent_weight_percent", &of_a, 50.0)
+        .await;
+    gateway.says("\"reason\":\"busy\"").await;
+    say("drain\n");
+    gateway.metric_is("gateway_server_agent_state", &of_a, 1.0).await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503, "b is not there");
+    let before = a.requests().len();
+    say("ready 100% down#too hot\n");
+    gateway.metric_is("gateway_server_agent_state", &of_a, 3.0).await;
+    gateway.metric_is("gateway_server_up", &of_a, 0.0).await;
+    gateway.says("too hot").await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503);
+    assert_eq!(a.requests().len(), before);
+    say("up\n");
+    gateway.metric_is("gateway_server_up", &of_a, 1.0).await;
+    gateway.metric_is("gateway_server_up", &[("server", "b")], 1.0).await;
+    gateway
+        .metric_is("gateway_server_agent_state", &[("server", "b")], 0.0)
+        .await;
+    let answer = gateway.ask("web", get("/")).await;
+    assert_eq!(answer.text(), "a");
 }

@@ -17,7 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config;
-use crate::telemetry::metrics::{BackendMetrics, Registry};
+use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
 pub use crate::telemetry::metrics::InFlight;
 pub use balance::{Balancer, PickKey};
@@ -46,6 +46,8 @@ pub struct Backend {
     pub timeouts: config::ServerTimeouts,
     /// How a server's health is known.
     pub check: Option<config::Check>,
+    /// How its servers' agents are asked.
+    pub agent: Option<config::AgentCheck>,
     /// A server connection serves one request.
     pub server_close: bool,
     /// Connections kept for reuse.
@@ -73,7 +75,11 @@ impl Backend {
             .zip(tls)
             .map(|((server, &address), tls)| {
                 let counts = registry.server(&metrics, &server.name);
-                if backend.check.is_none() && !counts.is_up() {
+                if backend.agent.is_none() {
+                    // What an agent of an earlier configuration said, nobody would take back.
+                    counts.set_agent(Agent::default());
+                }
+                if backend.check.is_none() && !counts.passes() {
                     // A check of an earlier configuration took it down; no check will take it up again.
                     counts.went(true);
                 }
@@ -88,6 +94,7 @@ impl Backend {
             backups: backend.backups,
             timeouts: backend.timeouts,
             check: backend.check.clone(),
+            agent: backend.agent.clone(),
             server_close: backend.server_close,
             pool: backend.pool,
             metrics,
@@ -138,6 +145,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
             server: Duration::from_secs(1),
         },
         check: None,
+        agent: None,
         server_close: false,
         pool: config::Pool {
             max_idle: 1,

@@ -63,6 +63,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("server", r#"server "app-1" "10.0.0.1:8080""#),
     ("check", r#"check "tcp" interval="2s""#),
     ("send", r#"send "GET" "/health""#),
+    ("agent-check", r#"agent-check port=9777 interval="2s""#),
     ("observe", r#"observe "connect" error-limit=10 on-error="mark-down""#),
     ("expect", r#"expect status=200, or expect body-contains="ready""#),
     (

@@ -130,6 +130,21 @@ pub enum OnError {
     MarkDown,
 }
 
+/// `agent-check port=9777 interval="2s" send="state\n"`: HAProxy's agent protocol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentCheck {
+    /// Where the agent listens.
+    pub port: u16,
+    /// At which address; none means each server's.
+    pub address: Option<IpAddr>,
+    /// Between two questions.
+    pub interval: Duration,
+    /// For one question and its answer; at most the interval.
+    pub timeout: Duration,
+    /// What is sent before the answer is read; nothing unless said.
+    pub send: Vec<u8>,
+}
+
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
         self.0.as_str() == other.0.as_str()

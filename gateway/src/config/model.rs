@@ -16,7 +16,8 @@ use rustls_pki_types::ServerName;
 use serde::Serialize;
 
 pub use super::health::{
-    Check, CheckKind, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe, OnError, Pattern, Schedule,
+    AgentCheck, Check, CheckKind, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe, OnError, Pattern,
+    Schedule,
 };
 pub use super::places::Places;
 
@@ -499,6 +500,8 @@ pub struct Backend {
     pub timeouts: ServerTimeouts,
     /// How a server's health is known; none means servers are taken as up.
     pub check: Option<Check>,
+    /// `agent-check`: an agent beside each server says what it can bear.
+    pub agent: Option<AgentCheck>,
     /// `server-close`: a server connection serves one request. HTTP mode.
     pub server_close: bool,
     /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.

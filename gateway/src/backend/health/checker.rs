@@ -33,11 +33,11 @@ impl Checker {
         };
         let health = if server.metrics.is_checked() {
             // An earlier configuration's checks know more than `initial=` does.
-            Health::known(&schedule, server.is_up())
+            Health::known(&schedule, server.metrics.passes())
         } else {
             Health::new(&schedule)
         };
-        if health.is_up() != server.is_up() {
+        if health.is_up() != server.metrics.passes() {
             server.metrics.went(health.is_up());
         }
         Self {
@@ -69,7 +69,8 @@ impl Checker {
                 }
             }
             last = Instant::now();
-            if self.server.address().is_some() {
+            // What is in maintenance is left alone, and what is nowhere cannot be asked.
+            if self.server.address().is_some() && !self.server.metrics.is_in_maintenance() {
                 let result = self.once(last).await;
                 self.server.metrics.checked(result.is_ok(), last.elapsed());
                 self.observe(result);

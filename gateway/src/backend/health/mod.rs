@@ -1,5 +1,6 @@
 //! Health checks: each server is asked at its interval, and goes down or up after so many answers in a row.
 
+mod agent;
 mod checker;
 mod http;
 mod rhythm;
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use super::{Backend, ConnectError, Server, ServerStream};
 use crate::config::CheckTarget;
 
+use agent::Asker;
 use checker::Checker;
 use rhythm::{FAR, first_delay};
 
@@ -44,6 +46,16 @@ impl Checks {
         for (position, (backend, server, check)) in checked.into_iter().enumerate() {
             let checker = Checker::new(backend, server, check);
             tasks.spawn(checker.run(first_delay(check.schedule.interval.min(FAR), position, total)));
+        }
+        let asked: Vec<_> = backends
+            .iter()
+            .filter_map(|backend| Some((backend, backend.agent.as_ref()?)))
+            .flat_map(|(backend, agent)| backend.servers.iter().map(move |server| (backend, server, agent)))
+            .collect();
+        let total = asked.len();
+        for (position, (backend, server, agent)) in asked.into_iter().enumerate() {
+            let asker = Asker::new(backend, server, agent);
+            tasks.spawn(asker.run(first_delay(agent.interval.min(FAR), position, total)));
         }
         Self { _tasks: tasks }
     }

@@ -81,6 +81,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
     let observe = observe.map(check::observe);
+    let agent = block.one("agent-check").map(check::agent);
     let check = check.map(check::check);
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
@@ -107,6 +108,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
             (Some(check), observe) => Some(Check { observe, ..check }),
             (None, _) => None,
         },
+        agent: or_none(agent)?,
         server_close: close.is_some(),
         pool: pool(&own.pool, &inherited.pool),
         request_edits,

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::{check_steps, edits, elsewhere};
+use super::{check_steps, edits, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Check, CheckKind, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule};
+use crate::config::model::{
+    AgentCheck, Check, CheckKind, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule,
+};
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
 use crate::config::units;
 
@@ -64,6 +66,49 @@ pub(super) fn observe(mut node: Node<'_>) -> Option<Observe> {
     })
 }
 
+/// Reads a backend's `agent-check port=9777 interval="2s" send="state\n"`.
+pub(super) fn agent(mut node: Node<'_>) -> Option<AgentCheck> {
+    let port = node.required_property("port").and_then(|value| port(&value));
+    let address = node.property("address").map(|value| ip(&value));
+    let interval = duration(&mut node, "interval");
+    let timeout = duration(&mut node, "timeout");
+    let send = node.property("send").map(|value| {
+        let text = value.text()?;
+        if text.len() > MAX_AGENT_QUESTION {
+            let message = format!("`send` has at most {MAX_AGENT_QUESTION} bytes");
+            return value.fail(message, "longer than that", "an agent is told a line at most");
+        }
+        Some(text.as_bytes().to_vec())
+    });
+    let effective = interval.map_or(DEFAULT_INTERVAL, |interval| interval.value);
+    report_long_timeout(&node, timeout, effective, interval, "an agent's");
+    node.finish();
+    Some(AgentCheck {
+        port: port?,
+        address: or_none(address)?,
+        interval: effective,
+        timeout: timeout.map_or(effective, |timeout| timeout.value),
+        send: or_none(send)?.unwrap_or_default(),
+    })
+}
+
+fn report_long_timeout(
+    node: &Node<'_>,
+    timeout: Option<At<Duration>>,
+    effective: Duration,
+    interval: Option<At<Duration>>,
+    whose: &str,
+) {
+    if let Some(timeout) = timeout.filter(|timeout| timeout.value > effective) {
+        let error = ConfigError::new(Code::Conflict, format!("{whose} timeout is at most its interval"));
+        let mut error = error.label(timeout.span, format!("longer than {}", units::show_duration(effective)));
+        if let Some(interval) = interval {
+            error = error.label(interval.span, "the interval");
+        }
+        node.fail(error.help("make the interval longer or the timeout shorter"));
+    }
+}
+
 /// `interval=` and its kin.
 fn schedule(node: &mut Node<'_>) -> Option<Schedule> {
     let interval = duration(node, "interval");
@@ -81,14 +126,7 @@ fn schedule(node: &mut Node<'_>) -> Option<Schedule> {
         ])
     });
     let effective = interval.map_or(DEFAULT_INTERVAL, |interval| interval.value);
-    if let Some(timeout) = timeout.filter(|timeout| timeout.value > effective) {
-        let error = ConfigError::new(Code::Conflict, "a check's timeout is at most its interval");
-        let mut error = error.label(timeout.span, format!("longer than {}", units::show_duration(effective)));
-        if let Some(interval) = interval {
-            error = error.label(interval.span, "the interval");
-        }
-        node.fail(error.help("make the interval longer or the timeout shorter"));
-    }
+    report_long_timeout(node, timeout, effective, interval, "a check's");
     if let Some(fast) = fast_interval.filter(|fast| fast.value > effective) {
         let error = ConfigError::new(Code::Conflict, "`fast-interval` is at most the interval");
         let error = error.label(fast.span, format!("longer than {}", units::show_duration(effective)));
@@ -283,6 +321,9 @@ const DEFAULT_METHOD: &str = "GET";
 const DEFAULT_URI: &str = "/";
 /// A redirect shows a server that is alive.
 const DEFAULT_STATUS: &[(u16, u16)] = &[(200, 399)];
+
+/// A line to an agent, with room.
+const MAX_AGENT_QUESTION: usize = 1_024;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const COUNT: RangeInclusive<u64> = 1..=1_000;

@@ -153,9 +153,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" => "this stands in a `frontend`",
-        "server" | "balance" | "check" | "observe" | "server-close" | "pool" | "all-backups" | "slow-start" => {
-            "this stands in a `backend`"
-        }
+        "server" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool" | "all-backups"
+        | "slow-start" => "this stands in a `backend`",
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",

@@ -12,7 +12,7 @@ use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
 use super::shard::{Count, Sharded};
-use super::state::{Admin, ServerState};
+use super::state::{Admin, Agent, ServerState};
 
 /// Counts of a backend.
 #[derive(Debug)]
@@ -39,6 +39,8 @@ pub struct ServerMetrics {
     checks_passed: Count,
     checks_failed: Count,
     ejections: Count,
+    agent_answered: Count,
+    agent_failed: Count,
     /// Whether the last check passed, and how long it took; none before the first.
     last_check: ArcSwapOption<LastCheck>,
 }
@@ -128,6 +130,8 @@ impl ServerMetrics {
             checks_passed: Count::default(),
             checks_failed: Count::default(),
             ejections: Count::default(),
+            agent_answered: Count::default(),
+            agent_failed: Count::default(),
             last_check: ArcSwapOption::empty(),
         }
     }
@@ -184,17 +188,50 @@ impl ServerMetrics {
         self.state.warm()
     }
 
-    /// Its health changed.
+    /// Its checks, or failing traffic, changed what is believed of it.
     pub fn went(&self, up: bool) {
-        if self.state.set_up(up) {
-            if up {
-                self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
-            } else {
-                self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
-            }
-            self.backend.changed.send_replace(());
-        }
+        self.turned(self.state.set_up(up));
         if up { &self.went_up } else { &self.went_down }.add(1);
+    }
+
+    /// Its agent says this now.
+    pub fn set_agent(&self, agent: Agent) {
+        self.turned(self.state.set_agent(agent));
+    }
+
+    /// What its agent says, or said last.
+    pub fn agent(&self) -> Agent {
+        self.state.agent()
+    }
+
+    /// Whether an operator or its agent has taken it out of service.
+    pub fn is_in_maintenance(&self) -> bool {
+        self.state.is_in_maintenance()
+    }
+
+    /// What its checks find, whatever its agent says.
+    pub fn passes(&self) -> bool {
+        self.state.passes()
+    }
+
+    /// Its agent was asked, and answered or did not.
+    pub fn agent_asked(&self, answered: bool) {
+        if answered {
+            &self.agent_answered
+        } else {
+            &self.agent_failed
+        }
+        .add(1);
+    }
+
+    /// Counts a server that is up or down now and was not before, and tells of the change.
+    fn turned(&self, turned: bool) {
+        if turned && self.is_up() {
+            self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
+        } else if turned {
+            self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.backend.changed.send_replace(());
     }
 
     /// Whether a check has said anything about it.
@@ -314,11 +351,7 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     let help = "The server's weight, which an operator may have set.";
     of.gauge("gateway_server_weight", help, |server| f64::from(server.weight()));
     let help = "What an operator made of the server: 0 ready, 1 drain, 2 maintenance.";
-    of.gauge("gateway_server_admin_state", help, |server| match server.admin() {
-        Admin::Ready => 0.0,
-        Admin::Drain => 1.0,
-        Admin::Maintenance => 2.0,
-    });
+    of.gauge("gateway_server_admin_state", help, |server| admin_value(server.admin()));
     let help = "Requests, or connections in TCP mode, that the server has under way.";
     of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
     let help = "Requests, or connections in TCP mode, that the server was given.";
@@ -347,6 +380,25 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     });
     of.counter(name, help, Some(("result", "failed")), |server| {
         server.checks_failed.get()
+    });
+    let (name, help) = (
+        "gateway_server_agent_checks_total",
+        "Questions to the server's agent, by what came of them.",
+    );
+    of.counter(name, help, Some(("result", "answered")), |server| {
+        server.agent_answered.get()
+    });
+    of.counter(name, help, Some(("result", "failed")), |server| {
+        server.agent_failed.get()
+    });
+    let help = "What the server's agent makes of it: 0 ready, 1 drain, 2 maintenance, 3 down.";
+    of.gauge("gateway_server_agent_state", help, |server| match server.agent() {
+        Agent { up: false, .. } => 3.0,
+        agent => admin_value(agent.admin),
+    });
+    let help = "Of the server's weight, what its agent says that it can bear, in percent.";
+    of.gauge("gateway_server_agent_weight_percent", help, |server| {
+        f64::from(server.agent().percent)
     });
     let help = "Whether the last check passed: 1 or 0; NaN before the first.";
     of.gauge("gateway_server_last_check_passed", help, |server| {
@@ -379,6 +431,14 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     of.histogram(RESPONSE_TIME, help, |server| {
         histogram::totals(&server.shards, |shard| &shard.response_time)
     });
+}
+
+fn admin_value(admin: Admin) -> f64 {
+    match admin {
+        Admin::Ready => 0.0,
+        Admin::Drain => 1.0,
+        Admin::Maintenance => 2.0,
+    }
 }
 
 /// The histogram of a server.

@@ -21,7 +21,7 @@ pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
-pub use state::Admin;
+pub use state::{Admin, Agent};
 
 use exporter::Exporter;
 use policy::PolicyMetrics;

@@ -1,5 +1,5 @@
-//! What is known and ordered of a server: whether it is up, what an operator made of it, its weight, and how far it has
-//! warmed up. It is kept with the server's counts, so that a reload that keeps the server keeps it.
+//! What is known and ordered of a server: whether it is up, what an operator and its agent made of it, its weight, and how
+//! far it has warmed up. It is kept with the server's counts, so that a reload that keeps the server keeps it.
 //!
 //! Changes are rare and take a lock. What every pick reads is the one number that comes of them: the server's share.
 
@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// What an operator made of a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What an operator, or the server's agent, made of it. The later is the stricter, and the stricter of the two counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Admin {
     /// It is used as its health allows.
     Ready,
@@ -18,6 +18,17 @@ pub enum Admin {
     Drain,
     /// It is out of service: no new work, and no checks.
     Maintenance,
+}
+
+/// What a server's agent made of it; an agent that has said nothing lets it be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agent {
+    /// Whether it may have work.
+    pub admin: Admin,
+    /// Whether it is up, when its checks find so too.
+    pub up: bool,
+    /// Of its weight, in percent.
+    pub percent: u16,
 }
 
 /// A server's state. On a cache line of its own: every pick of every worker reads it.
@@ -33,6 +44,9 @@ pub(super) struct ServerState {
 #[derive(Debug)]
 struct Inputs {
     admin: Admin,
+    agent: Agent,
+    /// What the checks find.
+    passes: bool,
     configured: u16,
     weight: u16,
     slow_start: Option<Duration>,
@@ -54,6 +68,8 @@ impl ServerState {
             up: AtomicBool::new(true),
             inputs: Mutex::new(Inputs {
                 admin: Admin::Ready,
+                agent: Agent::default(),
+                passes: true,
                 configured: 0,
                 weight: 0,
                 slow_start: None,
@@ -76,6 +92,21 @@ impl ServerState {
         self.inputs().admin
     }
 
+    /// What its agent made of it.
+    pub(super) fn agent(&self) -> Agent {
+        self.inputs().agent
+    }
+
+    /// What checks find, whatever an agent says.
+    pub(super) fn passes(&self) -> bool {
+        self.inputs().passes
+    }
+
+    /// Whether an operator or its agent has taken it out of service.
+    pub(super) fn is_in_maintenance(&self) -> bool {
+        self.inputs().order() == Admin::Maintenance
+    }
+
     /// The weight that it has now, and the one that the configuration gives it.
     pub(super) fn weights(&self) -> (u16, u16) {
         let inputs = self.inputs();
@@ -84,7 +115,7 @@ impl ServerState {
 
     /// Takes what a configuration says. A weight that an operator has set stays when the configuration's is as it was.
     pub(super) fn configure(&self, weight: u16, slow_start: Option<Duration>) {
-        self.change(|inputs, _| {
+        self.change(|inputs| {
             if inputs.configured != weight {
                 inputs.configured = weight;
                 inputs.weight = weight;
@@ -93,22 +124,22 @@ impl ServerState {
         });
     }
 
-    /// Its health is now this. Answers whether it was another.
-    pub(super) fn set_up(&self, up: bool) -> bool {
-        let mut changed = false;
-        self.change(|_, is_up| {
-            changed = *is_up != up;
-            *is_up = up;
-        });
-        changed
+    /// Checks find this now. Answers whether that changes whether it is up.
+    pub(super) fn set_up(&self, passes: bool) -> bool {
+        self.change(|inputs| inputs.passes = passes)
+    }
+
+    /// Its agent says this now. Answers whether that changes whether it is up.
+    pub(super) fn set_agent(&self, agent: Agent) -> bool {
+        self.change(|inputs| inputs.agent = agent)
     }
 
     pub(super) fn set_weight(&self, weight: u16) {
-        self.change(|inputs, _| inputs.weight = weight);
+        self.change(|inputs| inputs.weight = weight);
     }
 
     pub(super) fn set_admin(&self, admin: Admin) {
-        self.change(|inputs, _| inputs.admin = admin);
+        self.change(|inputs| inputs.admin = admin);
     }
 
     /// Lets a server that warms up have what is its due by now. False when there is nothing to wait for.
@@ -116,7 +147,7 @@ impl ServerState {
         if self.inputs().warming.is_none() {
             return false;
         }
-        self.change(|inputs, _| {
+        self.change(|inputs| {
             if inputs
                 .warming
                 .is_some_and(|warming| warming.since.elapsed() >= warming.over)
@@ -127,13 +158,14 @@ impl ServerState {
         self.inputs().warming.is_some()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Inputs, &mut bool)) {
+    /// Answers whether it went up or down.
+    fn change(&self, change: impl FnOnce(&mut Inputs)) -> bool {
         let mut inputs = self.inputs();
         let was_up = self.is_up();
-        let was_in_service = was_up && inputs.admin != Admin::Maintenance;
-        let mut up = was_up;
-        change(&mut inputs, &mut up);
-        let in_service = up && inputs.admin != Admin::Maintenance;
+        let was_in_service = was_up && inputs.order() != Admin::Maintenance;
+        change(&mut inputs);
+        let up = inputs.passes && inputs.agent.up;
+        let in_service = up && inputs.order() != Admin::Maintenance;
         match (was_in_service, in_service) {
             (false, true) => {
                 inputs.warming = inputs.slow_start.map(|over| Warming {
@@ -147,6 +179,7 @@ impl ServerState {
         self.up.store(up, Ordering::Relaxed);
         let share = if up { inputs.share() } else { 0 };
         self.share.store(share, Ordering::Relaxed);
+        was_up != up
     }
 
     fn inputs(&self) -> MutexGuard<'_, Inputs> {
@@ -156,16 +189,34 @@ impl ServerState {
 }
 
 impl Inputs {
+    /// The stricter of what the operator and the agent want.
+    fn order(&self) -> Admin {
+        self.admin.max(self.agent.admin)
+    }
+
     /// The share of a server that is up.
     fn share(&self) -> u32 {
-        if self.admin != Admin::Ready || self.weight == 0 {
+        if self.order() != Admin::Ready || self.weight == 0 || self.agent.percent == 0 {
             return 0;
         }
-        let full = u32::from(self.weight) * SHARE_OF_ONE;
+        // At most what the greatest weight gives: 100 × 65,535 × 256 is within the type.
+        let full = (u32::from(self.weight) * SHARE_OF_ONE / 100 * u32::from(self.agent.percent)
+            + u32::from(self.weight) * SHARE_OF_ONE % 100 * u32::from(self.agent.percent) / 100)
+            .clamp(1, MOST_SHARE);
         let Some(warming) = self.warming else { return full };
         let part = warming.since.elapsed().as_secs_f64() / warming.over.as_secs_f64().max(f64::MIN_POSITIVE);
         // Never nothing: a server that is up has to get its first request to be found well.
         ((f64::from(full) * part.clamp(FIRST_PART, 1.0)) as u32).clamp(1, full)
+    }
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Self {
+            admin: Admin::Ready,
+            up: true,
+            percent: 100,
+        }
     }
 }
 
@@ -182,6 +233,9 @@ impl Admin {
 
 /// The share of a server of weight 1: a slow start has as many steps.
 pub(super) const SHARE_OF_ONE: u32 = 256;
+
+/// The share of the greatest weight, 256, which an agent's percents do not go beyond.
+const MOST_SHARE: u32 = 256 * SHARE_OF_ONE;
 
 /// What a server gets at once when it comes back, with a slow start: HAProxy's first step, a twentieth.
 const FIRST_PART: f64 = 0.05;
@@ -218,6 +272,37 @@ mod tests {
         assert_eq!(state.weights(), (7, 2));
         state.configure(3, None);
         assert_eq!(state.weights(), (3, 3));
+    }
+
+    #[test]
+    fn an_agent_and_an_operator_are_heard_both_and_the_stricter_counts() {
+        let state = ServerState::new();
+        state.configure(3, None);
+        let says = |admin, up, percent| state.set_agent(Agent { admin, up, percent });
+        assert!(!says(Admin::Ready, true, 50));
+        assert_eq!(state.share(), 384);
+        says(Admin::Ready, true, 0);
+        assert_eq!(state.share(), 0);
+        says(Admin::Ready, true, u16::MAX);
+        assert_eq!(state.share(), MOST_SHARE);
+        state.configure(1, None);
+        says(Admin::Ready, true, 1);
+        assert_eq!(state.share(), 2);
+        // Down is down, whoever says so.
+        assert!(says(Admin::Ready, false, 100));
+        assert!(!state.is_up() && state.passes());
+        assert!(!state.set_up(false));
+        assert!(!says(Admin::Ready, true, 100));
+        assert!(!state.is_up());
+        assert!(state.set_up(true));
+        state.set_admin(Admin::Drain);
+        says(Admin::Ready, true, 100);
+        assert_eq!(state.share(), 0);
+        state.set_admin(Admin::Ready);
+        says(Admin::Maintenance, true, 100);
+        assert_eq!((state.share(), state.is_in_maintenance()), (0, true));
+        says(Admin::Ready, true, 100);
+        assert_eq!(state.share(), SHARE_OF_ONE);
     }
 
     #[test]

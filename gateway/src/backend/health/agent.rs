@@ -1,0 +1,302 @@
+//! The agent check: a program beside a server says in a line what the server can bear. HAProxy's protocol (configuration
+//! manual 2.6, section 5.2, `agent-check`), so that its agents need no change.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::rhythm::{FAR, jittered};
+use crate::backend::random::Random;
+use crate::backend::{Backend, ConnectError, Server};
+use crate::config::AgentCheck;
+use crate::telemetry::metrics::{Admin, Agent};
+
+/// Asks one server's agent.
+pub(super) struct Asker {
+    backend: Arc<str>,
+    server: Arc<Server>,
+    agent: AgentCheck,
+    /// Why the last question came to nothing, as it was logged.
+    said: Option<String>,
+}
+
+impl Asker {
+    pub(super) fn new(backend: &Backend, server: &Arc<Server>, agent: &AgentCheck) -> Self {
+        Self {
+            backend: Arc::clone(&backend.name),
+            server: Arc::clone(server),
+            agent: AgentCheck {
+                interval: agent.interval.min(FAR),
+                timeout: agent.timeout.min(FAR),
+                ..agent.clone()
+            },
+            said: None,
+        }
+    }
+
+    /// Asks until it is dropped, first after this delay.
+    pub(super) async fn run(mut self, delay: Duration) {
+        let mut random = Random::new();
+        let mut next = Instant::now() + delay;
+        loop {
+            sleep_until(next).await;
+            let started = Instant::now();
+            if let Some(address) = self.server.address() {
+                let result = self.ask(address).await;
+                self.server.metrics.agent_asked(result.is_ok());
+                self.heard(result);
+            }
+            next = started + jittered(self.agent.interval, random.next());
+        }
+    }
+
+    async fn ask(&self, server: SocketAddr) -> Result<Vec<u8>, AgentError> {
+        let ip = self.agent.address.unwrap_or(server.ip());
+        let limit = self.agent.timeout;
+        let exchange = async {
+            let address = SocketAddr::new(ip, self.agent.port);
+            let mut stream = self.server.connect_plainly(address, limit).await?;
+            stream.write_all(&self.agent.send).await?;
+            let mut line = Vec::new();
+            loop {
+                let mut piece = [0; 256];
+                let n = stream.read(&mut piece).await?;
+                let end = piece[..n].iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+                line.extend_from_slice(&piece[..end.unwrap_or(n)]);
+                if end.is_some() || (n == 0 && !line.is_empty()) {
+                    return Ok(line);
+                }
+                if n == 0 {
+                    return Err(AgentError::Nothing);
+                }
+                if line.len() > MOST_LINE {
+                    return Err(AgentError::TooLong);
+                }
+            }
+        };
+        match timeout(limit, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(AgentError::Timeout(limit)),
+        }
+    }
+
+    /// What does not answer changes nothing, as with HAProxy: a server is not worse for an agent that has died.
+    fn heard(&mut self, result: Result<Vec<u8>, AgentError>) {
+        let (backend, server) = (&*self.backend, &*self.server.name);
+        let line = match result {
+            Ok(line) => line,
+            Err(error) => {
+                let reason = error.to_string();
+                if self.said.as_ref() != Some(&reason) {
+                    tracing::info!(
+                        backend,
+                        server,
+                        reason,
+                        "the agent cannot be asked; what it said last holds"
+                    );
+                }
+                self.said = Some(reason);
+                return;
+            }
+        };
+        self.said = None;
+        let before = self.server.metrics.agent();
+        let said = Said::read(&line);
+        let after = said.apply(before);
+        if after == before {
+            return;
+        }
+        self.server.metrics.set_agent(after);
+        let reason = said.reason;
+        let left = self.server.metrics.backend_servers_up();
+        match (before.up, after.up) {
+            (true, false) => tracing::warn!(backend, server, reason, servers_up = left, "agent: server is down"),
+            (false, true) => tracing::info!(backend, server, reason, servers_up = left, "agent: server is up"),
+            _ => {
+                let state = after.admin.word();
+                tracing::info!(
+                    backend,
+                    server,
+                    reason,
+                    state,
+                    percent = after.percent,
+                    "agent: server changed"
+                );
+            }
+        }
+    }
+}
+
+/// Why an agent said nothing.
+#[derive(Debug, thiserror::Error)]
+enum AgentError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    #[error("no line within {0:?}")]
+    Timeout(Duration),
+    #[error("it closed without a word")]
+    Nothing,
+    #[error("its line is longer than {MOST_LINE} bytes")]
+    TooLong,
+}
+
+/// What an agent's line says. What it does not mention stays as it is.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Said {
+    admin: Option<Admin>,
+    up: Option<bool>,
+    percent: Option<u16>,
+    /// What follows `#`.
+    reason: String,
+}
+
+impl Said {
+    /// Words in any order, with spaces, tabs or commas between them; of two that contradict each other the later counts.
+    /// Unknown ones are for others to understand.
+    fn read(line: &[u8]) -> Self {
+        let (words, reason) = match line.iter().position(|byte| *byte == b'#') {
+            Some(at) => (&line[..at], &line[at + 1..]),
+            None => (line, &[][..]),
+        };
+        let mut said = Self {
+            reason: reason.escape_ascii().to_string(),
+            ..Self::default()
+        };
+        for word in words.split(|byte| matches!(byte, b' ' | b'\t' | b',')) {
+            match word.to_ascii_lowercase().as_slice() {
+                b"up" => said.up = Some(true),
+                b"down" | b"failed" | b"stopped" | b"fail" => said.up = Some(false),
+                b"ready" => said.admin = Some(Admin::Ready),
+                b"drain" => said.admin = Some(Admin::Drain),
+                b"maint" => said.admin = Some(Admin::Maintenance),
+                // `maxconn:N` among them: limits are the configuration's.
+                other => said.percent = percent(other).or(said.percent),
+            }
+        }
+        said
+    }
+
+    fn apply(&self, before: Agent) -> Agent {
+        Agent {
+            admin: self.admin.unwrap_or(before.admin),
+            up: self.up.unwrap_or(before.up),
+            percent: self.percent.unwrap_or(before.percent),
+        }
+    }
+}
+
+fn percent(word: &[u8]) -> Option<u16> {
+    let digits = word.strip_suffix(b"%")?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// Bytes of an agent's line: many times what one says, and all that a broken one can make us hold.
+const MOST_LINE: usize = 1_024;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use proptest::prelude::*;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::backend::test_backend;
+    use crate::config::Balance;
+
+    fn said(line: &str) -> Said {
+        Said::read(line.as_bytes())
+    }
+
+    #[test]
+    fn lines_are_read_as_haproxy_reads_them() {
+        assert_eq!(said("75%").percent, Some(75));
+        assert_eq!(said("0%").percent, Some(0));
+        for nothing in [
+            "",
+            "75",
+            "%",
+            "-1%",
+            "7 5 %",
+            "99999%",
+            "1e2%",
+            "maxconn:30",
+            "hello",
+            "+5%",
+        ] {
+            assert_eq!(said(nothing), Said::default(), "{nothing}");
+        }
+        let all = said("ready, UP\t200%  maxconn:10");
+        assert_eq!(
+            (all.admin, all.up, all.percent),
+            (Some(Admin::Ready), Some(true), Some(200))
+        );
+        let down = said("down#disk, 5% left");
+        assert_eq!(
+            (down.up, down.percent, &*down.reason),
+            (Some(false), None, "disk, 5% left")
+        );
+        assert_eq!(said("stopped").up, Some(false));
+        assert_eq!(said("failed #x\x1b").reason, "x\\x1b");
+        assert_eq!(said("drain maint").admin, Some(Admin::Maintenance));
+    }
+
+    #[test]
+    fn what_is_not_mentioned_stays() {
+        let drained = said("drain 50%").apply(Agent::default());
+        let then = said("up").apply(drained);
+        assert_eq!((then.admin, then.percent), (Admin::Drain, 50));
+        assert_eq!(said("ready 100%").apply(then), Agent::default());
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_one_bounded_line() {
+        let asked = async |answer: &'static [u8]| {
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let mut question = [0; 3];
+                stream.read_exact(&mut question).await.unwrap();
+                assert_eq!(&question, b"hi\n");
+                let _ = stream.write_all(answer).await;
+                if answer.ends_with(b"stay") {
+                    let _ = stream.read(&mut question).await;
+                }
+            });
+            let backend = test_backend(Balance::RoundRobin, &[(1, false)]);
+            let agent = AgentCheck {
+                port: address.port(),
+                address: None,
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_millis(200),
+                send: b"hi\n".to_vec(),
+            };
+            let asker = Asker::new(&backend, &backend.servers[0], &agent);
+            asker.ask(address).await.map_err(|error| error.to_string())
+        };
+        assert_eq!(asked(b"75%\r\ndown\n").await.unwrap(), b"75%");
+        assert_eq!(asked(b"drain").await.unwrap(), b"drain");
+        assert_eq!(asked(b"").await.unwrap_err(), "it closed without a word");
+        assert_eq!(asked(b"stay").await.unwrap_err(), "no line within 200ms");
+        let long = asked(&[b'x'; 4096]).await.unwrap_err();
+        assert_eq!(long, "its line is longer than 1024 bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let said = Said::read(&line);
+            prop_assert!(said.reason.is_ascii());
+        }
+    }
+}
