@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::io;
 use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use gateway::proxy_protocol::{Addresses, Format, Header, RawTlv, Tlv};
-use gateway_tests::{Answer, Client, Gateway, HttpServer, Server, get};
+use gateway::proxy_protocol::{Addresses, Format, Header, Parsed, RawTlv, SSL_CLIENT, Ssl, Tlv, parse, ssl};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, Server, Wire, eventually, get, post};
 use rcgen::{CertificateParams, Issuer, KeyPair};
 
 const V2: Format = Format::V2 { checksum: true };
@@ -169,7 +171,7 @@ async fn everything_in_one_piece_is_told_apart() {
 #[tokio::test]
 async fn tls_comes_after_the_header() {
     let app = telling().await;
-    let (root, bundle) = certificate("shop.example");
+    let shop = certificate("shop.example");
     let gateway = Gateway::kdl(
         r#"
         frontend "web" {
@@ -185,7 +187,7 @@ async fn tls_comes_after_the_header() {
     "#,
     )
     .with("@app", app.address())
-    .file("bundle.pem", bundle)
+    .file("bundle.pem", &shop.bundle)
     .start()
     .await;
 
@@ -194,11 +196,11 @@ async fn tls_comes_after_the_header() {
     };
     for format in [Format::V1, V2] {
         let header = from("192.0.2.1:4711").encode(format);
-        let mut client = Client::connect_tls_after(*every, &header, "shop.example", &root).await;
+        let mut client = Client::connect_tls_after(*every, &header, "shop.example", &shop.authority).await;
         assert_eq!(client.ask(get("/")).await.text(), "192.0.2.1");
     }
     // This one is not trusted, and sends none.
-    let mut client = Client::connect_tls(*some, "shop.example", &root).await;
+    let mut client = Client::connect_tls(*some, "shop.example", &shop.authority).await;
     assert_eq!(client.ask(get("/")).await.text(), "127.0.0.1");
 }
 
@@ -356,8 +358,347 @@ async fn acls_ask_about_the_client_of_the_header() {
     }
 }
 
-/// A certificate for a name, with its key, and the authority that says so.
-fn certificate(name: &str) -> (rustls::pki_types::CertificateDer<'static>, String) {
+/// The headers that a server was told, in order, and their bytes.
+#[derive(Clone, Default)]
+struct Told(Arc<Mutex<Vec<(Header, Vec<u8>)>>>);
+
+impl Told {
+    async fn listen(&self, wire: &mut Wire) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        loop {
+            match parse(&bytes).map_err(io::Error::other)? {
+                Parsed::Incomplete { need } => bytes.extend(wire.exactly(need - bytes.len()).await?),
+                Parsed::Complete { header, .. } => {
+                    self.0.lock().unwrap().push((header, bytes));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn headers(&self) -> Vec<Header> {
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(header, _)| header.clone())
+            .collect()
+    }
+
+    /// Those that speak of a client.
+    fn clients(&self) -> Vec<Header> {
+        let mut headers = self.headers();
+        headers.retain(|header| *header != Header::Local);
+        headers
+    }
+
+    fn bytes(&self, i: usize) -> Vec<u8> {
+        self.0.lock().unwrap()[i].1.clone()
+    }
+}
+
+/// Wants a header, and then sends back what it gets.
+async fn introduced_echo() -> (Server, Told) {
+    let told = Told::default();
+    let listening = told.clone();
+    let server = Server::start(move |mut wire, _| {
+        let told = listening.clone();
+        async move {
+            told.listen(&mut wire).await?;
+            loop {
+                let bytes = wire.some().await?;
+                if bytes.is_empty() {
+                    return Ok(());
+                }
+                wire.send(&bytes).await?;
+            }
+        }
+    })
+    .await;
+    (server, told)
+}
+
+/// Wants a header, and then answers every request with the number of its connection. `/bye` is the last one of a connection.
+async fn introduced_web() -> (Server, Told) {
+    let told = Told::default();
+    let listening = told.clone();
+    let server = Server::start(move |mut wire, index| {
+        let told = listening.clone();
+        async move {
+            told.listen(&mut wire).await?;
+            loop {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.extend(wire.exactly(1).await?);
+                }
+                let body = index.to_string();
+                let length = body.len();
+                wire.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"))
+                    .await?;
+                if head.starts_with(b"GET /bye ") {
+                    return Ok(());
+                }
+            }
+        }
+    })
+    .await;
+    (server, told)
+}
+
+#[tokio::test]
+async fn a_server_is_told_the_client_in_tcp_mode() {
+    for (version, format) in [("v1", Format::V1), ("v2", Format::V2 { checksum: false })] {
+        let (app, told) = introduced_echo().await;
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { mode "tcp"; server "app-1" "@app" send-proxy="@version" }
+        "#,
+        )
+        .with("@app", app.address())
+        .with("@version", version)
+        .start()
+        .await;
+
+        let mut client = Client::connect_from(gateway.address("raw"), [127, 0, 0, 9]).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        let expected = Header::proxied(Addresses::tcp(client.address(), gateway.address("raw")), Vec::new());
+        assert_eq!(told.headers(), std::slice::from_ref(&expected));
+        assert_eq!(told.bytes(0), expected.encode(format));
+    }
+}
+
+#[tokio::test]
+async fn what_a_balancer_in_front_said_goes_through_two_gateways() {
+    let (app, told) = introduced_echo().await;
+    let inner = Gateway::kdl(&RAW.replace("\"@app\"", "\"@app\" send-proxy=\"v2\""))
+        .with("@app", app.address())
+        .start()
+        .await;
+    let outer = Gateway::kdl(&RAW.replace("\"@app\"", "\"@app\" send-proxy=\"v2\" proxy-crc32c"))
+        .with("@app", inner.address("raw"))
+        .start()
+        .await;
+
+    let tlvs = vec![
+        Tlv::Authority("shop.example".into()),
+        Tlv::UniqueId(b"id-1"[..].into()),
+        Tlv::Other(RawTlv {
+            kind: 0xea,
+            value: b"\x01vpce-0123"[..].into(),
+        }),
+        Tlv::Other(RawTlv {
+            kind: 0xee,
+            value: b"\x01\x02\x03\x04\x05"[..].into(),
+        }),
+        Tlv::Ssl(Ssl {
+            client: SSL_CLIENT,
+            verify: 1,
+            details: vec![RawTlv {
+                kind: ssl::VERSION,
+                value: b"TLSv1.2"[..].into(),
+            }],
+        }),
+    ];
+    let ends = Addresses::tcp(address("[2001:db8::1]:4711"), address("[2001:db8::2]:443"));
+    let header = Header::proxied(ends, tlvs);
+    let mut client = outer.connect("raw").await;
+    client.send(header.encode(V2)).await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    assert_eq!(told.headers(), [header]);
+}
+
+#[tokio::test]
+async fn a_server_is_told_of_the_tls_that_ended_here() {
+    let (app, told) = introduced_web().await;
+    let shop = certificate("shop.example");
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0" { tls cert="bundle.pem" }; default-backend "app" }
+        backend "app" { server "app-1" "@app" send-proxy="v2" proxy-crc32c }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("bundle.pem", &shop.bundle)
+    .start()
+    .await;
+
+    let mut client = Client::connect_tls(gateway.address("web"), "shop.example", &shop.authority).await;
+    client.ask(get("/")).await;
+    let Header::Proxied(proxied) = &told.headers()[0] else {
+        panic!("{:?}", told.headers())
+    };
+    assert_eq!(
+        proxied.addresses,
+        Addresses::tcp(client.address(), gateway.address("web"))
+    );
+    let version = RawTlv {
+        kind: ssl::VERSION,
+        value: b"TLSv1.3"[..].into(),
+    };
+    assert_eq!(
+        proxied.tlvs,
+        [
+            Tlv::Authority("shop.example".into()),
+            Tlv::Ssl(Ssl {
+                client: SSL_CLIENT,
+                verify: 1,
+                details: vec![version],
+            }),
+        ]
+    );
+    // A checksum, which was right, is at its end.
+    assert_eq!(&told.bytes(0)[told.bytes(0).len() - 7..][..3], [3, 0, 4]);
+}
+
+#[tokio::test]
+async fn a_connection_that_was_told_of_one_client_serves_no_other() {
+    let (app, told) = introduced_web().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" send-proxy="v1" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+
+    let mut first = gateway.connect("web").await;
+    assert_eq!(first.ask(get("/")).await.text(), "0");
+    let mut second = gateway.connect("web").await;
+    assert_eq!(second.ask(get("/")).await.text(), "1");
+    // Each has its own, and keeps it.
+    for _ in 0..3 {
+        assert_eq!(first.ask(get("/")).await.text(), "0");
+        assert_eq!(second.ask(post("/", "")).await.text(), "1");
+    }
+    // A server that closes it gets another.
+    assert_eq!(first.ask(get("/bye")).await.text(), "0");
+    assert_eq!(first.ask(get("/")).await.text(), "2");
+    let ends = |client: &Client| Header::proxied(Addresses::tcp(client.address(), gateway.address("web")), Vec::new());
+    assert_eq!(told.headers(), [ends(&first), ends(&second), ends(&first)]);
+    // They end with their clients.
+    assert_eq!(open_to(gateway.pid(), app.address()), 2);
+    drop((first, second));
+    let labels = [("server", "app-1")];
+    gateway.metric_is("gateway_server_in_flight", &labels, 0.0).await;
+    eventually("connections to the server end", async || {
+        open_to(gateway.pid(), app.address()) == 0
+    })
+    .await;
+}
+
+/// Connections that a process has open to an address, by what Linux says of its descriptors and sockets.
+fn open_to(pid: u32, to: SocketAddr) -> usize {
+    let SocketAddr::V4(to) = to else { panic!("IPv4") };
+    let hex = format!("{:08X}:{:04X}", u32::from_ne_bytes(to.ip().octets()), to.port());
+    let table = std::fs::read_to_string(format!("/proc/{pid}/net/tcp")).unwrap();
+    let inodes = table.lines().filter_map(|line| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        (fields.get(2) == Some(&hex.as_str())).then(|| format!("socket:[{}]", fields[9]))
+    });
+    let inodes: Vec<_> = inodes.collect();
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = descriptors.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links
+        .filter(|link| inodes.iter().any(|inode| link.as_os_str() == inode.as_str()))
+        .count()
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_header_passes_its_checks() {
+    let (raw, told_raw) = introduced_echo().await;
+    let (web, told_web) = introduced_web().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
+        backend "raw" {
+            mode "tcp"
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "raw-1" "@raw" send-proxy="v1"
+        }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "web" }
+        backend "web" {
+            check "http" interval="50ms" rise=1 fall=1 { expect status=200 }
+            server "web-1" "@web" send-proxy="v2"
+        }
+    "#,
+    )
+    .with("@raw", raw.address())
+    .with("@web", web.address())
+    .start()
+    .await;
+
+    for server in ["raw-1", "web-1"] {
+        let of = [("server", server)];
+        let passed = [("server", server), ("result", "passed")];
+        eventually("checks pass", async || {
+            gateway.metrics().await.get("gateway_server_checks_total", &passed) >= Some(3.0)
+        })
+        .await;
+        let failed = [("server", server), ("result", "failed")];
+        let metrics = gateway.metrics().await;
+        assert_eq!(metrics.get("gateway_server_checks_total", &failed).unwrap_or(0.0), 0.0);
+        assert_eq!(metrics.get("gateway_server_up", &of), Some(1.0));
+    }
+    assert_eq!(told_web.clients(), []);
+    eventually("the header of a check", async || !told_raw.headers().is_empty()).await;
+    for header in told_raw.headers() {
+        let Header::Proxied(proxied) = &header else {
+            panic!("{header:?}")
+        };
+        let (source, destination) = proxied.addresses.as_tcp().unwrap();
+        assert_eq!((source.ip(), destination), (raw.address().ip(), raw.address()));
+    }
+}
+
+#[tokio::test]
+async fn a_server_is_told_before_tls_begins() {
+    // A gateway as the server, which wants a header and TLS after it.
+    let app = telling().await;
+    let shop = certificate("shop.example");
+    let inner = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0" accept-proxy { tls cert="bundle.pem" }
+            forwarded-for
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("bundle.pem", &shop.bundle)
+    .start()
+    .await;
+    let outer = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" send-proxy="v2" { tls ca="ca.pem" sni="shop.example" } }
+    "#,
+    )
+    .with("@app", inner.address("web"))
+    .file("ca.pem", &shop.authority_pem)
+    .start()
+    .await;
+
+    let mut client = Client::connect_from(outer.address("web"), [127, 0, 0, 5]).await;
+    assert_eq!(client.ask(get("/")).await.text(), "127.0.0.5");
+}
+
+/// A certificate for a name, and the authority that says so.
+struct Certificate {
+    authority: rustls::pki_types::CertificateDer<'static>,
+    authority_pem: String,
+    /// With its key.
+    bundle: String,
+}
+
+fn certificate(name: &str) -> Certificate {
     let authority_key = KeyPair::generate().unwrap();
     let mut authority = CertificateParams::new(Vec::new()).unwrap();
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -366,5 +707,9 @@ fn certificate(name: &str) -> (rustls::pki_types::CertificateDer<'static>, Strin
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
     let leaf = params.signed_by(&key, &issuer).unwrap();
-    (root.der().clone(), format!("{}{}", leaf.pem(), key.serialize_pem()))
+    Certificate {
+        authority: root.der().clone(),
+        authority_pem: root.pem(),
+        bundle: format!("{}{}", leaf.pem(), key.serialize_pem()),
+    }
 }

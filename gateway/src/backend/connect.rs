@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Server;
+use crate::proxy_protocol::{Addresses, Format, Header};
 
 /// A connection to a server, as bytes.
 #[derive(Debug)]
@@ -39,9 +40,16 @@ pub enum ConnectError {
 }
 
 impl Server {
-    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say.
+    /// Opens a connection of the gateway's own within `limit`, as a check does. A server that wants an introduction is told
+    /// that this is no client's.
     pub async fn connect(&self, limit: Duration) -> Result<ServerStream, ConnectError> {
-        match tokio::time::timeout(limit, self.open()).await {
+        self.connect_for(None, limit).await
+    }
+
+    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. `client` is for a
+    /// server that [wants an introduction](Server::wants_introduction).
+    pub async fn connect_for(&self, client: Option<&Header>, limit: Duration) -> Result<ServerStream, ConnectError> {
+        match tokio::time::timeout(limit, self.open(client)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -61,11 +69,19 @@ impl Server {
         }
     }
 
-    async fn open(&self) -> Result<ServerStream, ConnectError> {
+    async fn open(&self, client: Option<&Header>) -> Result<ServerStream, ConnectError> {
         let address = self.address().ok_or(ConnectError::Unresolved)?;
-        let stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);
+        if let Some(format) = self.send_proxy {
+            let header = match client {
+                Some(header) => header.encode(format),
+                None => own_header(format, &stream)?.encode(format),
+            };
+            // Before TLS, and so on its own.
+            stream.write_all(&header).await?;
+        }
         let Some(tls) = &self.tls else {
             return Ok(ServerStream::Plain(stream));
         };
@@ -88,6 +104,15 @@ impl Server {
             tracing::warn!(backend, server, %error, "no TLS with the server");
         }
     }
+}
+
+/// What the gateway says of a connection of its own. Version 1 has no word for it that every server takes: the
+/// specification (section 2.1) asks for the connection's own ends instead.
+fn own_header(format: Format, stream: &TcpStream) -> io::Result<Header> {
+    Ok(match format {
+        Format::V1 => Header::proxied(Addresses::tcp(stream.local_addr()?, stream.peer_addr()?), Vec::new()),
+        Format::V2 { .. } => Header::Local,
+    })
 }
 
 impl ServerStream {

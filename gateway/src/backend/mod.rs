@@ -133,6 +133,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         backup,
         slow_start: None,
         tls: None,
+        send_proxy: None,
     });
     config::Backend {
         name: "app".into(),

@@ -39,7 +39,7 @@ where
     }
 
     /// Whether the connection could take another request now.
-    fn is_alive(&mut self) -> bool {
+    pub fn is_alive(&mut self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         self.poll_io(&mut cx).is_pending() && self.sender.is_ready()
     }

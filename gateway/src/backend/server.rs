@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 use super::observe::Observer;
 use super::tls::Connector;
 use crate::config;
+use crate::proxy_protocol::Format;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
 
 /// A server of a backend, shared by all workers. Its state and what it has under way live in its metrics, so that a
@@ -23,6 +24,8 @@ pub struct Server {
     /// Of its name: what tells it apart in a consistent hash.
     pub(super) hash: u64,
     place: Place,
+    /// How it is told who its client is; none means not at all.
+    pub(super) send_proxy: Option<Format>,
     /// How it is spoken to in TLS; none means plainly.
     pub(super) tls: Option<Connector>,
     /// `observe`: counts connections of traffic that fail.
@@ -52,6 +55,7 @@ impl Server {
             metrics,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place: Place::Fixed(address),
+            send_proxy: server.send_proxy,
             tls,
             observer: observe.map(Observer::new),
         }
@@ -62,6 +66,11 @@ impl Server {
         match &self.place {
             Place::Fixed(address) => Some(*address),
         }
+    }
+
+    /// Whether connections to it begin with a PROXY header, so that each belongs to one client.
+    pub fn wants_introduction(&self) -> bool {
+        self.send_proxy.is_some()
     }
 
     /// Whether it is up, as far as its checks know. Up from the start, and always without checks.

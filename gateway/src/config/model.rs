@@ -20,6 +20,7 @@ pub use super::health::{
     Schedule,
 };
 pub use super::places::Places;
+use crate::proxy_protocol::Format;
 
 /// A whole configuration, valid in itself.
 #[derive(Debug, Clone)]
@@ -560,6 +561,8 @@ pub struct Server {
     pub slow_start: Option<Duration>,
     /// `{ tls … }`: it is spoken to in TLS.
     pub tls: Option<ServerTls>,
+    /// `send-proxy="v2"`: connections to it begin with a PROXY header.
+    pub send_proxy: Option<Format>,
 }
 
 /// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.

@@ -16,6 +16,7 @@ use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::private::Private;
 use crate::config::ClientTimeouts;
 use crate::listener::ClientStream;
 use crate::policy::ConnectionFacts;
@@ -30,6 +31,8 @@ pub struct Client {
     pub forwarded_for: HeaderValue,
     /// Whose turn it is.
     pub turns: Turns,
+    /// Connections to servers that were told of this client.
+    pub private: Private,
     read: Cell<u64>,
     written: Cell<u64>,
     /// A flush waits for the client to take what was written.
@@ -50,6 +53,7 @@ impl Client {
             facts,
             forwarded_for,
             turns: Turns::new(timeouts),
+            private: Private::default(),
             read: Cell::new(0),
             written: Cell::new(0),
             flushing: Cell::new(false),

@@ -9,6 +9,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::introduction::introduction;
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
@@ -156,7 +157,9 @@ async fn connect(
         };
         record.server = Some(server);
         let in_flight = backend.servers[server].begin();
-        let stop = match backend.servers[server].connect(backend.timeouts.connect).await {
+        let to = &backend.servers[server];
+        let header = to.wants_introduction().then(|| introduction(&record.facts));
+        let stop = match to.connect_for(header.as_ref(), backend.timeouts.connect).await {
             Ok(stream) => {
                 record.connect = Some(began.elapsed());
                 backend.servers[server].connected();

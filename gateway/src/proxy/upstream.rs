@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use super::body::{BodyError, BodyFailure, RequestBody};
 use super::client::{Client, Late};
 use super::error::ProxyError;
+use super::introduction::introduction;
 use super::local::Local;
 use super::record::Record;
 use crate::backend::{Backend, InFlight, PickKey, Upstream};
@@ -25,6 +26,8 @@ use crate::backend::{Backend, InFlight, PickKey, Upstream};
 pub struct Lease {
     upstream: Box<Upstream<RequestBody>>,
     local: Rc<Local>,
+    /// The one client that the connection may be used for; none when it is anybody's.
+    owner: Option<Rc<Client>>,
     backend: Arc<Backend>,
     server: usize,
     /// Counts the exchange on the server until it is over.
@@ -65,8 +68,13 @@ impl Lease {
         if self.upstream.poll_io(&mut cx).is_ready() || !self.upstream.sender.is_ready() {
             return;
         }
-        let now = tokio::time::Instant::now();
-        self.local.pool(&self.backend).put(self.server, self.upstream, now);
+        match self.owner {
+            Some(client) => client.private.put(&self.backend, self.server, self.upstream),
+            None => {
+                let now = tokio::time::Instant::now();
+                self.local.pool(&self.backend).put(self.server, self.upstream, now);
+            }
+        }
     }
 }
 
@@ -107,8 +115,11 @@ pub async fn send(
             }
         }
 
+        let is_private = backend.servers[server].wants_introduction();
         let kept = if fresh_only || backend.server_close {
             None
+        } else if is_private {
+            client.private.take(backend, server)
         } else {
             local.pool(backend).take(server)
         };
@@ -132,6 +143,7 @@ pub async fn send(
         let mut lease = Lease {
             upstream,
             local: local.clone(),
+            owner: is_private.then(|| client.clone()),
             backend: backend.clone(),
             server,
             _in_flight: in_flight,
@@ -151,6 +163,7 @@ pub async fn send(
         client.turns.server_moved();
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);
+        client.private.clear(backend, server);
         fresh_only = true;
         record.retried();
     }
@@ -218,7 +231,9 @@ async fn connect(
     server: usize,
 ) -> Result<Box<Upstream<RequestBody>>, ProxyError> {
     let started = client.turns.tick();
-    let connected = backend.servers[server].connect(backend.timeouts.connect).await;
+    let to = &backend.servers[server];
+    let header = to.wants_introduction().then(|| introduction(&client.facts));
+    let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
     record.connected(started.elapsed());
     let Ok(stream) = connected else {
         return Err(ProxyError::Connect);

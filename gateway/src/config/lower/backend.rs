@@ -8,7 +8,7 @@ use miette::SourceSpan;
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, tls};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Backend, Backups, Balance, Check, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread,
@@ -134,6 +134,7 @@ fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
 fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> ReadServer {
     let span = node.span();
     let backup = node.flag("backup");
+    let checksum = node.flag("proxy-crc32c");
     let name = section_name(&mut node, "the server's name");
     if let Some(name) = name {
         match names.get(name.value) {
@@ -166,6 +167,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             .label(place.span(), "this one");
         node.fail(error.help("leave `tls` out"));
     }
+    let at = address.as_ref().zip(place.map(|place| place.span()));
+    let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
     node.finish();
     let server = || {
         Some(Server {
@@ -175,6 +178,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             backup: backup.is_some(),
             slow_start: or_none(slow_start)?.map(|value| value.value),
             tls: or_none(tls)?.flatten(),
+            send_proxy: send_proxy?,
         })
     };
     ReadServer {

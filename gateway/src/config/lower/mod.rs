@@ -16,6 +16,7 @@ mod names;
 mod plugin;
 mod process;
 mod rate_limit;
+mod send_proxy;
 mod settings;
 mod tls;
 
@@ -164,6 +165,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
         "accept-proxy" => "`accept-proxy` stands behind the address of a `bind`, or in its block",
+        "send-proxy" => "`send-proxy` is a property of a `server`: server \"app-1\" \"10.0.0.1:80\" send-proxy=\"v2\"",
         "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
             "this stands in `request { … }` or `response { … }`"
         }
