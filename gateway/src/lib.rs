@@ -3,13 +3,15 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here; `certificates` reads files for `listener` and `backend`.
+//! nothing here; `certificates` reads files for `listener` and `backend`; `convert` knows
+//! `config` alone.
 
 pub mod admin;
 pub mod backend;
 pub mod certificates;
 pub mod cli;
 pub mod config;
+pub mod convert;
 pub mod listener;
 pub mod policy;
 pub mod proxy;

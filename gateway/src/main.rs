@@ -16,6 +16,7 @@ fn main() -> ExitCode {
     match cli::parse() {
         Command::Run { config } => cli::report(run(&config)),
         Command::Check { config, format } => cli::check::run(&config, format),
+        Command::Convert { file, out } => cli::convert::run(&file, out.as_deref()),
         Command::BuildPlugin { module, out } => cli::plugin::run(&module, out.as_deref()),
     }
 }

@@ -359,6 +359,13 @@ impl Metrics {
     }
 }
 
+/// A command of the gateway's, for what is asked of it without a server.
+pub fn command() -> Command {
+    let mut command = Command::new(binary());
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
 /// The gateway that the tests run: the one built with them, or the one that GATEWAY_UNDER_TEST names.
 pub(crate) fn binary() -> PathBuf {
     if let Some(path) = std::env::var_os("GATEWAY_UNDER_TEST") {

@@ -35,7 +35,7 @@ pub mod tls;
 mod wire;
 
 pub use client::Client;
-pub use gateway::{Builder, Checked, Gateway, Stopped};
+pub use gateway::{Builder, Checked, Gateway, Stopped, command};
 pub use message::{Headers, Request, RequestText, Response, delete, get, head, method, post, put};
 pub use server::{Answer, HttpServer, Server, blackhole, refusing};
 pub use wire::{PATIENCE, Wire, eventually, within};

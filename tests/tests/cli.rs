@@ -271,3 +271,36 @@ async fn an_idle_gateway_ends_at_once() {
     client.closed().await;
     assert_eq!(gateway.stopped().await.code, Some(0));
 }
+
+#[tokio::test]
+async fn an_haproxy_configuration_is_converted() {
+    let directory = tempfile::tempdir().unwrap();
+    let (source, result) = (
+        directory.path().join("haproxy.cfg"),
+        directory.path().join("config.kdl"),
+    );
+    let app = Server::greeting("hello").await;
+    let text = format!(
+        "global\n  tune.ssl.default-dh-param 2048\nlisten raw\n  mode tcp\n  bind 127.0.0.1:0\n  server a {}\n",
+        app.address()
+    );
+    std::fs::write(&source, text).unwrap();
+    let output = gateway_tests::command()
+        .arg("convert")
+        .arg(&source)
+        .arg("-o")
+        .arg(&result)
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    assert!(
+        said.contains("haproxy.cfg:2: ") && said.contains("Diffie-Hellman"),
+        "{said}"
+    );
+
+    // What comes out runs.
+    let converted = std::fs::read_to_string(&result).unwrap();
+    let gateway = Gateway::kdl(&converted).start().await;
+    assert_eq!(gateway.connect("raw").await.exactly(5).await, b"hello");
+}

@@ -1,6 +1,7 @@
 //! The command line: what may be said, and how answers look.
 
 pub mod check;
+pub mod convert;
 pub mod plugin;
 
 mod reload;
@@ -29,6 +30,13 @@ pub enum Command {
         /// How findings are written.
         format: check::Format,
     },
+    /// Make a configuration of HAProxy's.
+    Convert {
+        /// HAProxy's.
+        file: PathBuf,
+        /// Where ours goes; standard output when not said.
+        out: Option<PathBuf>,
+    },
     /// Make a component of a module.
     BuildPlugin {
         /// The module.
@@ -45,6 +53,7 @@ pub fn parse() -> Command {
         None => Command::Run { config: args.config },
         Some(Verb::Run { config }) => Command::Run { config },
         Some(Verb::Check { config, format }) => Command::Check { config, format },
+        Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
     }
 }
@@ -161,6 +170,15 @@ enum Verb {
         /// How findings are written.
         #[arg(long, value_enum, default_value_t = check::Format::Text)]
         format: check::Format,
+    },
+    /// Make a configuration of HAProxy's. What has no counterpart stays in it as a comment, and is reported on standard error.
+    /// Exits 0 when the result is valid, else 1.
+    Convert {
+        /// HAProxy's configuration, as haproxy.cfg.
+        file: PathBuf,
+        /// Where the result goes; standard output unless said.
+        #[arg(short, long, value_name = "FILE")]
+        out: Option<PathBuf>,
     },
     /// For authors of plugins.
     #[command(subcommand)]

@@ -1,0 +1,107 @@
+//! From an HAProxy configuration to ours. What has a counterpart is said in our words; what has none stays as a comment
+//! where it would have stood, with the reason, and is reported. The result is tried against the configuration's own rules,
+//! so that what comes out is valid, and says so where it could not be made so.
+
+mod haproxy;
+mod outline;
+mod proxies;
+mod rules;
+mod servers;
+mod words;
+
+use std::path::Path;
+
+use crate::config;
+use outline::Outline;
+
+/// A converted configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Converted {
+    /// The KDL text.
+    pub text: String,
+    /// What the reader has to know, in the order of the HAProxy configuration.
+    pub findings: Vec<Finding>,
+    /// Whether the text is valid as it stands. If not, the last findings say why.
+    pub is_valid: bool,
+}
+
+/// Something that was not carried over as it was.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// The line of the HAProxy configuration, from 1; 0 when it is about the whole.
+    pub line: usize,
+    /// What became of it.
+    pub message: String,
+}
+
+/// Converts the text of an HAProxy configuration. Fails on nothing: what is not understood is a finding.
+pub fn haproxy(text: &str) -> Converted {
+    let mut conversion = Conversion::default();
+    let sections = haproxy::read(text, &mut conversion.findings);
+    proxies::convert(&mut conversion, &sections);
+    conversion.settle()
+}
+
+/// A conversion under way.
+#[derive(Default)]
+struct Conversion {
+    outline: Outline,
+    findings: Vec<Finding>,
+}
+
+impl Conversion {
+    /// Notes something about a line.
+    fn note(&mut self, line: usize, message: impl Into<String>) {
+        self.findings.push(Finding {
+            line,
+            message: message.into(),
+        });
+    }
+
+    /// Tries the result against the rules of our configuration; what they refuse becomes a comment, until they refuse no
+    /// more, or refuse something that no line of the source has said.
+    fn settle(mut self) -> Converted {
+        let mut is_valid = false;
+        for _ in 0..=MOST_ROUNDS {
+            let (text, lines) = self.outline.render();
+            let Err(errors) = config::parse("the result", &text, Path::new(".")) else {
+                is_valid = true;
+                break;
+            };
+            let mut progress = false;
+            let mut rest = Vec::new();
+            for error in errors.iter() {
+                let at = error.places().first().map(|label| errors.position(label.span).0);
+                let place = at.and_then(|at| Some((lines.get(at.line - 1).copied().flatten()?, at.column)));
+                match place {
+                    Some((place, column)) if self.outline.take_back(place, column, error.message()) => {
+                        progress = true;
+                        let line = self.outline.source(place.node);
+                        self.note(line, format!("left out: {}", error.message()));
+                    }
+                    _ => rest.push(error.message().to_owned()),
+                }
+            }
+            if !progress {
+                for message in rest {
+                    self.note(0, message);
+                }
+                break;
+            }
+        }
+        self.findings.sort();
+        self.findings.dedup();
+        Converted {
+            text: self.outline.render().0,
+            findings: self.findings,
+            is_valid,
+        }
+    }
+}
+
+/// Each round leaves out what it was told of; one refusal may only show when another is gone.
+const MOST_ROUNDS: usize = 20;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests;

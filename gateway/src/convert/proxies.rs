@@ -1,0 +1,450 @@
+//! Sections and what stands in them, line by line.
+
+use std::collections::HashMap;
+
+use super::haproxy::{Line, Section};
+use super::outline::Node;
+use super::words::{self, Polarity, Term};
+use super::{Conversion, servers};
+
+/// Converts all sections.
+pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
+    for section in sections {
+        match section.kind.as_str() {
+            "global" => global(conversion, section),
+            "defaults" => {
+                let node = Node::new("defaults");
+                let node = section.name.iter().fold(node, |node, name| node.arg(name));
+                let block = conversion.outline.add(None, node, section.line, "defaults");
+                conversion.outline.open(block);
+                Proxy::new(conversion, section, block).settings();
+            }
+            "frontend" => {
+                let block = open(conversion, "frontend", section);
+                Proxy::new(conversion, section, block).frontend();
+            }
+            "backend" => {
+                let block = open(conversion, "backend", section);
+                Proxy::new(conversion, section, block).backend();
+            }
+            "listen" => listen(conversion, section),
+            kind => {
+                let name = section.name.as_deref().unwrap_or_default();
+                let reason = format!("there are no sections of this kind: {kind}");
+                let original = format!("{kind} {name}");
+                conversion.outline.add_left_out(None, section.line, &original, &reason);
+                conversion.note(section.line, format!("left out: {reason}"));
+            }
+        }
+    }
+}
+
+fn open(conversion: &mut Conversion, kind: &str, section: &Section) -> usize {
+    let name = section.name.as_deref().unwrap_or(kind);
+    let original = format!("{kind} {name}");
+    let block = conversion
+        .outline
+        .add(None, Node::new(kind).arg(name), section.line, &original);
+    conversion.outline.open(block);
+    block
+}
+
+/// A `listen` is a frontend and a backend of one name.
+fn listen(conversion: &mut Conversion, section: &Section) {
+    let is_backends = |line: &Line| {
+        let word = line.word(1).unwrap_or_default();
+        match line.keyword() {
+            "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
+            | "cookie" | "hash-type" | "http-response" => true,
+            "option" | "no" => matches!(
+                word,
+                "httpchk" | "tcp-check" | "redispatch" | "allbackups" | "ssl-hello-chk"
+            ),
+            "timeout" => matches!(word, "connect" | "server" | "queue" | "check" | "tunnel"),
+            _ => false,
+        }
+    };
+    let is_boths = |line: &Line| line.keyword() == "mode";
+    let part = |wants_backend: bool| Section {
+        lines: section
+            .lines
+            .iter()
+            .filter(|line| is_boths(line) || is_backends(line) == wants_backend)
+            .cloned()
+            .collect(),
+        ..section.clone()
+    };
+    let front = open(conversion, "frontend", section);
+    Proxy::new(conversion, &part(false), front).frontend();
+    let name = section.name.as_deref().unwrap_or("listen");
+    let leads = Node::new("default-backend").arg(name);
+    conversion.outline.add(Some(front), leads, section.line, "listen");
+    let back = open(conversion, "backend", section);
+    Proxy::new(conversion, &part(true), back).backend();
+}
+
+fn global(conversion: &mut Conversion, section: &Section) {
+    let block = conversion
+        .outline
+        .add(None, Node::new("process"), section.line, "global");
+    conversion.outline.open(block);
+    let group = section.lines.iter().find(|line| line.keyword() == "group");
+    for line in &section.lines {
+        let first = line.word(1).unwrap_or_default();
+        let node = match line.keyword() {
+            "log" => {
+                let target = match first {
+                    "stdout" | "stderr" => Node::new("log").arg(first),
+                    path if path.starts_with('/') => Node::new("log").arg(path),
+                    host => Node::new("log").arg(format!("udp://{}", with_port(host, 514))),
+                };
+                let facility = line
+                    .rest(2)
+                    .iter()
+                    .find(|word| word.starts_with("local") || *word == "daemon");
+                match facility {
+                    Some(facility) if !matches!(first, "stdout" | "stderr") => target.prop("facility", facility),
+                    _ => target,
+                }
+            }
+            "maxconn" => match first.parse() {
+                Ok(number) => Node::new("max-connections").number(number),
+                Err(_) => Node::new("max-connections").arg(first),
+            },
+            "nbthread" => match first.parse() {
+                Ok(number) => Node::new("workers").number(number),
+                Err(_) => continue,
+            },
+            "user" => {
+                let node = Node::new("user").arg(first);
+                match group.and_then(|group| group.word(1)) {
+                    Some(group) => node.prop("group", group),
+                    None => node,
+                }
+            }
+            // Said with `user`.
+            "group" => continue,
+            "chroot" => Node::new("chroot").arg(first),
+            "pidfile" => Node::new("pid-file").arg(first),
+            "stats" if first == "socket" => {
+                let node = Node::new("admin").arg(line.word(2).unwrap_or_default());
+                let value = |key| line.words.iter().skip_while(|word| *word != key).nth(1);
+                let node = value("mode")
+                    .into_iter()
+                    .fold(node, |node, mode| node.prop("mode", mode));
+                value("level")
+                    .into_iter()
+                    .fold(node, |node, level| node.prop("level", level))
+            }
+            "daemon" | "master-worker" => {
+                conversion.note(
+                    line.number,
+                    "not needed: the gateway runs in the foreground, for a service manager",
+                );
+                continue;
+            }
+            "tune.ssl.default-dh-param" => {
+                let message = "not needed: TLS here has no finite-field Diffie-Hellman (DHE), only elliptic curves";
+                conversion.note(line.number, message);
+                continue;
+            }
+            "stats" if first == "timeout" => continue,
+            keyword => {
+                leave_out(
+                    conversion,
+                    block,
+                    line,
+                    &format!("there is no counterpart of `{keyword}`"),
+                );
+                continue;
+            }
+        };
+        conversion.outline.add(Some(block), node, line.number, &line.text);
+    }
+}
+
+fn with_port(host: &str, port: u16) -> String {
+    if host.contains(':') {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// A line becomes a comment, and a finding.
+pub(super) fn leave_out(conversion: &mut Conversion, block: usize, line: &Line, reason: &str) {
+    conversion
+        .outline
+        .add_left_out(Some(block), line.number, &line.text, reason);
+    conversion.note(line.number, format!("left out: {reason}"));
+}
+
+/// A frontend, backend or defaults in the making.
+pub(super) struct Proxy<'a> {
+    pub(super) conversion: &'a mut Conversion,
+    pub(super) section: &'a Section,
+    pub(super) block: usize,
+    /// The acls of conditions that had none, by what they ask.
+    anonymous: HashMap<Vec<String>, String>,
+    request: Option<usize>,
+    response: Option<usize>,
+}
+
+impl<'a> Proxy<'a> {
+    fn new(conversion: &'a mut Conversion, section: &'a Section, block: usize) -> Self {
+        Self {
+            conversion,
+            section,
+            block,
+            anonymous: HashMap::new(),
+            request: None,
+            response: None,
+        }
+    }
+
+    /// Adds what a line says.
+    pub(super) fn say(&mut self, line: &Line, node: Node) -> usize {
+        self.conversion
+            .outline
+            .add(Some(self.block), node, line.number, &line.text)
+    }
+
+    pub(super) fn leave_out(&mut self, line: &Line, reason: &str) {
+        leave_out(self.conversion, self.block, line, reason);
+    }
+
+    fn settings(&mut self) {
+        for line in &self.section.lines {
+            if !self.setting(line) {
+                self.leave_out(line, &format!("there is no counterpart of `{}` here", line.keyword()));
+            }
+        }
+    }
+
+    fn frontend(&mut self) {
+        self.acls();
+        for line in &self.section.lines {
+            match line.keyword() {
+                "acl" => {}
+                "bind" => servers::bind(self, line),
+                "default_backend" => {
+                    self.say(line, Node::new("default-backend").arg(line.word(1).unwrap_or_default()));
+                }
+                "use_backend" => {
+                    let node = Node::new("use-backend").arg(line.word(1).unwrap_or_default());
+                    self.conditional(line, node, line.rest(2));
+                }
+                _ => self.common(line),
+            }
+        }
+    }
+
+    fn backend(&mut self) {
+        self.acls();
+        servers::check(self);
+        for line in &self.section.lines {
+            match line.keyword() {
+                "acl" | "default-server" | "http-check" | "tcp-check" => {}
+                "server" | "server-template" => servers::server(self, line),
+                _ => self.common(line),
+            }
+        }
+    }
+
+    fn common(&mut self, line: &Line) {
+        let known = match line.keyword() {
+            "http-request" | "http-response" | "tcp-request" => {
+                self.rule(line);
+                true
+            }
+            "redirect" => {
+                self.redirect(line, line.rest(1));
+                true
+            }
+            _ => self.setting(line),
+        };
+        if !known {
+            self.leave_out(line, &format!("there is no counterpart of `{}`", line.keyword()));
+        }
+    }
+
+    /// What may stand in `defaults` too. False when the line is none of that.
+    fn setting(&mut self, line: &Line) -> bool {
+        let first = line.word(1).unwrap_or_default();
+        let node = match (line.keyword(), first) {
+            ("mode", mode) => Node::new("mode").arg(mode),
+            ("timeout", "connect" | "client" | "server" | "http-request" | "http-keep-alive" | "queue" | "tunnel") => {
+                Node::new("timeout").prop(first, words::duration(line.word(2).unwrap_or_default()))
+            }
+            // Said with the check.
+            ("timeout", "check") => return true,
+            ("maxconn", number) => match number.parse() {
+                Ok(number) => Node::new("max-connections").number(number),
+                Err(_) => return false,
+            },
+            ("retries", number) => match number.parse() {
+                Ok(number) => Node::new("retries").number(number),
+                Err(_) => return false,
+            },
+            ("option", "redispatch") => Node::new("redispatch"),
+            ("option", "dontlognull") => Node::new("access-log").flag("skip-null"),
+            ("option", "forwardfor") => Node::new("forwarded-for"),
+            ("option", "http-server-close") => Node::new("server-close"),
+            ("option", "allbackups") => Node::new("all-backups"),
+            ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
+                self.conversion.note(line.number, "not needed: TCP keep-alive is on");
+                return true;
+            }
+            // How lines look is settled by the frontend's mode; that there are lines is the default.
+            ("log", "global") | ("option", "tcplog" | "httplog") => return true,
+            // Read together with the check.
+            ("option", "httpchk" | "tcp-check") => return true,
+            (
+                "option",
+                "splice-auto" | "splice-request" | "splice-response" | "http-keep-alive" | "tcp-smart-accept",
+            ) => {
+                self.conversion
+                    .note(line.number, "not needed: it is how the gateway works");
+                return true;
+            }
+            ("balance", way) => servers::balance(self.section, way, line),
+            // Said with `balance`.
+            ("hash-type", _) => return true,
+            ("errorfile", status) => match status.parse() {
+                Ok(status) => Node::new("error-page")
+                    .number(status)
+                    .arg(line.word(2).unwrap_or_default()),
+                Err(_) => return false,
+            },
+            ("cookie", name) => line
+                .rest(2)
+                .iter()
+                .fold(Node::new("cookie").arg(name), |node, word| node.flag(word)),
+            _ => return false,
+        };
+        self.say(line, node);
+        true
+    }
+
+    /// `acl NAME CRITERION`; several of one name are alternatives.
+    fn acls(&mut self) {
+        let mut names: Vec<&str> = Vec::new();
+        let section = self.section;
+        let acls = || section.lines.iter().filter(|line| line.keyword() == "acl");
+        for name in acls().filter_map(|line| line.word(1)) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        for name in names {
+            let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
+            let nodes: Result<Vec<_>, _> = lines.iter().map(|line| words::criterion(line.rest(2))).collect();
+            match nodes {
+                Ok(nodes) => self.acl(lines[0], name, nodes.concat()),
+                Err(reason) => lines.iter().for_each(|line| self.leave_out(line, &reason)),
+            }
+        }
+    }
+
+    fn acl(&mut self, line: &Line, name: &str, mut nodes: Vec<Node>) {
+        let acl = self.say(line, Node::new("acl").arg(name));
+        let outline = &mut self.conversion.outline;
+        let parent = match nodes.len() {
+            0 | 1 => acl,
+            _ => outline.add(Some(acl), Node::new("any"), line.number, &line.text),
+        };
+        for node in nodes.drain(..) {
+            outline.add(Some(parent), node, line.number, &line.text);
+        }
+    }
+
+    /// Adds a node with the condition that `words` end with.
+    pub(super) fn conditional(&mut self, line: &Line, node: Node, words: &[String]) {
+        let (_, condition) = words::split_condition(words);
+        match condition
+            .map(|(polarity, words)| Ok((polarity, self.condition(line, words)?)))
+            .transpose()
+        {
+            Ok(None) => {
+                self.say(line, node);
+            }
+            Ok(Some((polarity, condition))) => {
+                let polarity: Polarity = polarity;
+                self.say(line, node.prop(polarity.property(), condition));
+            }
+            Err(reason) => {
+                let reason: String = reason;
+                self.leave_out(line, &reason);
+            }
+        }
+    }
+
+    /// A condition in our words. Acls that it has of its own become named ones.
+    fn condition(&mut self, line: &Line, words: &[String]) -> Result<String, String> {
+        let mut text = String::new();
+        for term in words::terms(words)? {
+            let (name, is_negated) = match term {
+                Term::Or => {
+                    text.push_str(" or");
+                    continue;
+                }
+                Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
+                Term::Named { name, is_negated } => match words::predefined(name) {
+                    Some(node) => {
+                        let key = vec![name.to_owned()];
+                        (self.own_acl(line, key, || Ok(vec![node]))?, is_negated)
+                    }
+                    None => (name.to_owned(), is_negated),
+                },
+                Term::Anonymous { words, is_negated } => {
+                    let name = self.own_acl(line, words.to_vec(), || words::criterion(words))?;
+                    (name, is_negated)
+                }
+            };
+            match text.as_str() {
+                "" => {}
+                text_so_far if text_so_far.ends_with(" or") => {}
+                _ => text.push_str(" and"),
+            }
+            if is_negated {
+                text.push_str(" not");
+            }
+            text.push(' ');
+            text.push_str(&name);
+        }
+        Ok(text.trim().to_owned())
+    }
+
+    fn own_acl(
+        &mut self,
+        line: &Line,
+        key: Vec<String>,
+        nodes: impl FnOnce() -> Result<Vec<Node>, String>,
+    ) -> Result<String, String> {
+        if let Some(name) = self.anonymous.get(&key) {
+            return Ok(name.clone());
+        }
+        let nodes = nodes()?;
+        let name = format!("line-{}-{}", line.number, self.anonymous.len() + 1);
+        self.acl(line, &name, nodes);
+        self.anonymous.insert(key, name.clone());
+        Ok(name)
+    }
+
+    /// The block of edits.
+    pub(super) fn edits(&mut self, line: &Line, is_response: bool) -> usize {
+        let (slot, name) = match is_response {
+            true => (self.response, "response"),
+            false => (self.request, "request"),
+        };
+        if let Some(block) = slot {
+            return block;
+        }
+        let block = self.say(line, Node::new(name));
+        match is_response {
+            true => self.response = Some(block),
+            false => self.request = Some(block),
+        }
+        block
+    }
+}

@@ -1,0 +1,372 @@
+//! `bind`, `server`, `balance`, and the checks, which HAProxy spreads over options, rules and servers.
+
+use super::haproxy::{Line, Section};
+use super::outline::Node;
+use super::proxies::Proxy;
+use super::words;
+
+/// `bind ADDRESS ssl crt FILE alpn h2,http/1.1 accept-proxy`.
+pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
+    for address in words::addresses(line.word(1).unwrap_or_default()) {
+        let options = Options::of(line.rest(2));
+        let node = Node::new("bind").arg(address);
+        let node = match options.has("accept-proxy") {
+            true => node.flag("accept-proxy"),
+            false => node,
+        };
+        let bind = proxy.say(line, node);
+        if options.has("ssl") {
+            let tls = match options.value("crt") {
+                // HAProxy takes a folder too; only the system that has it can tell.
+                Some(path) if path.ends_with('/') => Node::new("tls").prop("cert-dir", path),
+                Some(path) => Node::new("tls").prop("cert", path),
+                None => Node::new("tls"),
+            };
+            let outline = &mut proxy.conversion.outline;
+            outline.add(Some(bind), tls, line.number, &line.text);
+            if let Some(alpn) = options.value("alpn") {
+                let node = alpn.split(',').fold(Node::new("alpn"), Node::arg);
+                outline.add(Some(bind), node, line.number, &line.text);
+            }
+        }
+        for unknown in options.others(&KNOWN_BIND_OPTIONS) {
+            proxy.conversion.note(
+                line.number,
+                format!("`{unknown}` of the bind was left out: it has no counterpart"),
+            );
+        }
+    }
+}
+
+/// `balance leastconn`, with `hash-type` where that matters.
+pub(super) fn balance(section: &Section, way: &str, line: &Line) -> Node {
+    let hash = section.lines.iter().find(|line| line.keyword() == "hash-type");
+    let is_consistent = hash.and_then(|line| line.word(1)) == Some("consistent");
+    let way = match way {
+        "static-rr" => "roundrobin",
+        way if way.starts_with("random") => "random",
+        way => way,
+    };
+    let node = Node::new("balance").arg(way);
+    // What a hash of something else takes is said with it, and refused where there is no such thing.
+    let node = match way {
+        "source" | "roundrobin" | "leastconn" | "random" | "first" => node,
+        _ => line.rest(2).iter().fold(node, Node::arg),
+    };
+    if way == "source" && is_consistent {
+        node.flag("consistent")
+    } else {
+        node
+    }
+}
+
+/// `server NAME ADDRESS OPTIONS`, and `server-template PREFIX COUNT NAME OPTIONS`.
+pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
+    let is_template = line.keyword() == "server-template";
+    let (address, from) = if is_template {
+        (line.word(3), 4)
+    } else {
+        (line.word(2), 3)
+    };
+    let defaults = default_server(proxy.section);
+    let options = Options::of(line.rest(from)).over(&defaults);
+    let mut node = Node::new(line.keyword()).arg(line.word(1).unwrap_or_default());
+    if is_template {
+        let count = line.word(2).unwrap_or_default();
+        let count = count.rsplit_once('-').map_or(count, |(_, last)| last);
+        node = count
+            .parse()
+            .into_iter()
+            .fold(node, |node, count| node.number_prop("count", count));
+    }
+    let address = words::addresses(address.unwrap_or_default());
+    node = node.arg(address.first().map_or("", String::as_str));
+    for (haproxys, ours) in [
+        ("weight", "weight"),
+        ("maxconn", "max-connections"),
+        ("maxqueue", "max-queue"),
+    ] {
+        if let Some(number) = options.value(haproxys).and_then(|value| value.parse().ok()) {
+            node = node.number_prop(ours, number);
+        }
+    }
+    if let Some(time) = options.value("slowstart") {
+        node = node.prop("slow-start", words::duration(time));
+    }
+    if let Some(version) = options.send_proxy() {
+        node = node.prop("send-proxy", version);
+    }
+    if let Some(action) = options.value("on-marked-down") {
+        node = node.prop("on-marked-down", action);
+    }
+    if let Some(value) = options.value("cookie") {
+        node = node.prop("cookie", value);
+    }
+    if options.has("backup") {
+        node = node.flag("backup");
+    }
+    let server = proxy.say(line, node);
+    if options.has("ssl") {
+        let mut tls = Node::new("tls");
+        for (haproxys, ours) in [("ca-file", "ca"), ("crt", "cert")] {
+            if let Some(path) = options.value(haproxys) {
+                tls = tls.prop(ours, path);
+            }
+        }
+        match options.value("sni").or_else(|| options.value("verifyhost")) {
+            Some(sni) if sni.starts_with("str(") => {
+                tls = tls.prop("sni", sni.trim_start_matches("str(").trim_end_matches(')'));
+            }
+            Some(sni) if !sni.contains('(') => tls = tls.prop("sni", sni),
+            Some(_) => proxy
+                .conversion
+                .note(line.number, "a name for SNI that is made from the request was left out"),
+            None => {}
+        }
+        if options.value("verify") == Some("none") {
+            tls = tls.prop("verify", "none");
+        }
+        proxy.conversion.outline.add(Some(server), tls, line.number, &line.text);
+    }
+    for unknown in options.others(&KNOWN_OPTIONS) {
+        proxy.conversion.note(
+            line.number,
+            format!("`{unknown}` of the server was left out: it has no counterpart"),
+        );
+    }
+}
+
+/// The backend's check, from its servers' options and its rules. What differs from server to server cannot be carried over.
+pub(super) fn check(proxy: &mut Proxy<'_>) {
+    let section = proxy.section;
+    let defaults = default_server(section);
+    let servers: Vec<(&Line, Options<'_>)> = section
+        .lines
+        .iter()
+        .filter(|line| matches!(line.keyword(), "server" | "server-template"))
+        .map(|line| (line, Options::of(line.rest(3)).over(&defaults)))
+        .collect();
+    let Some((line, options)) = servers.iter().find(|(_, options)| options.has("check")) else {
+        return;
+    };
+    for (other, its) in &servers {
+        let differs = CHECK_OPTIONS.iter().any(|key| its.value(key) != options.value(key));
+        if differs || its.has("check") != options.has("check") {
+            let message = "checks are the backend's here: this server's are taken to be as the first one's";
+            proxy.conversion.note(other.number, message);
+        }
+    }
+    let find = |words: &[&str]| {
+        section
+            .lines
+            .iter()
+            .find(|line| words.iter().eq(line.words.iter().take(words.len())))
+    };
+    let http = find(&["option", "httpchk"]);
+    let mut node = Node::new("check").arg(if http.is_some() { "http" } else { "tcp" });
+    for (haproxys, ours) in [
+        ("inter", "interval"),
+        ("fastinter", "fast-interval"),
+        ("downinter", "down-interval"),
+    ] {
+        if let Some(time) = options.value(haproxys) {
+            node = node.prop(ours, words::duration(time));
+        }
+    }
+    if let Some(time) = find(&["timeout", "check"]).and_then(|line| line.word(2)) {
+        node = node.prop("timeout", words::duration(time));
+    }
+    for key in ["rise", "fall", "port"] {
+        if let Some(number) = options.value(key).and_then(|value| value.parse().ok()) {
+            node = node.number_prop(key, number);
+        }
+    }
+    let check = proxy.say(line, node);
+    match http {
+        Some(http) => http_check(proxy, check, http),
+        None => tcp_check(proxy, check),
+    }
+}
+
+fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
+    let section = proxy.section;
+    let rules = || section.lines.iter().filter(|line| line.keyword() == "http-check");
+    let send = rules().find(|line| line.word(1) == Some("send"));
+    let (line, method, uri) = match send {
+        Some(line) => {
+            let options = Options::of(line.rest(2));
+            (line, options.value("meth"), options.value("uri"))
+        }
+        None => match option.rest(2) {
+            [] => (option, Some("OPTIONS"), None),
+            [uri] => (option, Some("OPTIONS"), Some(uri.as_str())),
+            [method, uri, ..] => (option, Some(method.as_str()), Some(uri.as_str())),
+        },
+    };
+    let node = Node::new("send").arg(method.unwrap_or("GET")).arg(uri.unwrap_or("/"));
+    let host = line
+        .words
+        .windows(3)
+        .find(|words| words[0] == "hdr" && words[1].eq_ignore_ascii_case("host"));
+    let node = host.into_iter().fold(node, |node, words| node.prop("host", &words[2]));
+    let outline = &mut proxy.conversion.outline;
+    outline.add(Some(check), node, line.number, &line.text);
+    for line in rules().filter(|line| line.word(1) == Some("expect")) {
+        let node = match (line.word(2), line.word(3)) {
+            (Some("status"), Some(status)) => Node::new("expect").prop("status", status),
+            (Some("string"), Some(text)) => Node::new("expect").prop("body-contains", text),
+            (Some("rstring"), Some(text)) => Node::new("expect").prop("body-regex", text),
+            _ => {
+                super::proxies::leave_out(proxy.conversion, check, line, "there is no such expectation");
+                continue;
+            }
+        };
+        proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
+    }
+}
+
+fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
+    let section = proxy.section;
+    for line in section.lines.iter().filter(|line| line.keyword() == "tcp-check") {
+        let rest = |from: usize| line.rest(from).join(" ");
+        let node = match (line.word(1), line.word(2)) {
+            (Some("connect"), None) => continue,
+            (Some("send"), Some(_)) => Node::new("send").arg(rest(2)),
+            (Some("send-binary"), Some(hex)) => Node::new("send").prop("hex", hex),
+            (Some("expect"), Some("string")) => Node::new("expect").prop("contains", rest(3)),
+            (Some("expect"), Some("rstring")) => Node::new("expect").prop("regex", rest(3)),
+            (Some("expect"), Some("binary")) => Node::new("expect").prop("hex", rest(3)),
+            _ => {
+                super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
+                continue;
+            }
+        };
+        proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
+    }
+}
+
+/// The options of all `default-server` lines.
+fn default_server(section: &Section) -> Options<'_> {
+    let lines = section.lines.iter().filter(|line| line.keyword() == "default-server");
+    Options(lines.flat_map(|line| Options::of(line.rest(1)).0).collect())
+}
+
+/// Words after a server or bind: flags, and keys with a value.
+#[derive(Debug, Clone, Default)]
+struct Options<'a>(Vec<(&'a str, Option<&'a str>)>);
+
+impl<'a> Options<'a> {
+    fn of(words: &'a [String]) -> Self {
+        let mut options = Vec::new();
+        let mut words = words.iter().map(String::as_str);
+        while let Some(word) = words.next() {
+            let value = if WITH_VALUE.contains(&word) { words.next() } else { None };
+            options.push((word, value));
+        }
+        Self(options)
+    }
+
+    /// With those of `defaults` behind its own.
+    fn over(mut self, defaults: &Self) -> Self {
+        self.0.extend(defaults.0.iter().copied());
+        self
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.0.iter().any(|(known, _)| *known == key)
+    }
+
+    fn value(&self, key: &str) -> Option<&'a str> {
+        self.0
+            .iter()
+            .find(|(known, _)| *known == key)
+            .and_then(|(_, value)| *value)
+    }
+
+    fn send_proxy(&self) -> Option<&'static str> {
+        if self.has("send-proxy-v2") || self.has("send-proxy-v2-ssl") || self.has("send-proxy-v2-ssl-cn") {
+            Some("v2")
+        } else {
+            self.has("send-proxy").then_some("v1")
+        }
+    }
+
+    fn others(&self, known: &'static [&'static str]) -> impl Iterator<Item = &'a str> {
+        let names = self.0.iter().map(|(name, _)| *name);
+        names
+            .filter(move |name| !known.contains(name))
+            .collect::<Vec<_>>()
+            .into_iter()
+    }
+}
+
+/// Options that a value follows.
+const WITH_VALUE: [&str; 32] = [
+    "addr",
+    "agent-inter",
+    "agent-port",
+    "alpn",
+    "ca-file",
+    "cookie",
+    "crt",
+    "downinter",
+    "error-limit",
+    "fall",
+    "fastinter",
+    "init-addr",
+    "inter",
+    "level",
+    "maxconn",
+    "maxqueue",
+    "meth",
+    "mode",
+    "observe",
+    "on-error",
+    "on-marked-down",
+    "on-marked-up",
+    "port",
+    "resolvers",
+    "rise",
+    "slowstart",
+    "sni",
+    "uri",
+    "ver",
+    "verify",
+    "verifyhost",
+    "weight",
+];
+
+/// Options of a server that say how it is checked.
+const CHECK_OPTIONS: [&str; 6] = ["inter", "fastinter", "downinter", "rise", "fall", "port"];
+
+/// Options of a bind that are carried over.
+const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "alpn", "crt", "ssl"];
+
+/// Options of a server that are carried over, or are the check's.
+const KNOWN_OPTIONS: [&str; 25] = [
+    "backup",
+    "ca-file",
+    "check",
+    "check-send-proxy",
+    "check-ssl",
+    "cookie",
+    "crt",
+    "downinter",
+    "fall",
+    "fastinter",
+    "inter",
+    "maxconn",
+    "maxqueue",
+    "on-marked-down",
+    "port",
+    "rise",
+    "send-proxy",
+    "send-proxy-v2",
+    "slowstart",
+    "sni",
+    "ssl",
+    "verify",
+    "verifyhost",
+    "weight",
+    "init-addr",
+];

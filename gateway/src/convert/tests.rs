@@ -1,0 +1,213 @@
+use super::*;
+
+fn converted(text: &str) -> Converted {
+    let converted = haproxy(text);
+    assert!(converted.is_valid, "{}\n{:?}", converted.text, converted.findings);
+    converted
+}
+
+fn found(converted: &Converted, line: usize, says: &str) {
+    let mut findings = converted.findings.iter();
+    assert!(
+        findings.any(|finding| finding.line == line && finding.message.contains(says)),
+        "{line}: {says}: {:?}",
+        converted.findings
+    );
+}
+
+const TCP: &str = "global
+    maxconn 50000
+    tune.ssl.default-dh-param 2048
+    daemon
+
+defaults
+    mode tcp
+    log global
+    option tcplog
+    option dontlognull
+    timeout connect 5s
+    timeout client  30000
+
+frontend pg_front
+    bind 127.0.0.1:5432,127.0.0.2:5432
+    default_backend pg
+
+backend pg
+    balance leastconn
+    option tcp-check
+    server a 10.0.0.21:5432 check inter 3s rise 2 fall 3
+    server b 10.0.0.22:5432 check inter 3s rise 2 fall 3 weight 2
+    server c 10.0.0.23:5432 check inter 3s rise 2 fall 3 backup
+";
+
+#[test]
+fn a_tcp_proxy_is_carried_over() {
+    let converted = converted(TCP);
+    for line in [
+        "    max-connections 50000",
+        "    access-log skip-null",
+        "    timeout connect=\"5s\"",
+        "    timeout client=\"30000ms\"",
+        "    bind \"127.0.0.1:5432\"",
+        "    bind \"127.0.0.2:5432\"",
+        "    default-backend \"pg\"",
+        "    balance \"leastconn\"",
+        "    check \"tcp\" interval=\"3s\" rise=2 fall=3",
+        "    server \"b\" \"10.0.0.22:5432\" weight=2",
+        "    server \"c\" \"10.0.0.23:5432\" backup",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 3, "no finite-field Diffie-Hellman");
+    found(&converted, 4, "foreground");
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+}
+
+#[test]
+fn acls_and_rules_are_carried_over() {
+    let converted = converted(
+        "frontend web
+    bind *:8080
+    acl is_api path_beg /api/ /v1/
+    acl is_api hdr_beg(x-client) legacy
+    acl host hdr(host) -i www.example.net
+    acl inside src 10.0.0.0/8
+    http-request deny deny_status 404 if { path_reg ^/internal/ } !inside
+    http-request set-header X-Pool web
+    http-request del-header X-Debug
+    use_backend api if is_api host or METH_POST
+    default_backend app
+backend api
+    server a 10.0.0.1:80
+backend app
+    http-response replace-header Location ^http:(.*) https:\\1
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "acl \"is_api\" {\n        any {\n            path-prefix \"/api/\" \"/v1/\"\n            header \"x-client\" prefix=\"legacy\"",
+        "deny status=404 if=\"line-7-1 and not inside\"",
+        "path-regex \"^/internal/\"",
+        "use-backend \"api\" if=\"is_api and host or line-10-2\"",
+        "delete-header \"X-Debug\"",
+        "replace-header \"Location\" regex=\"^http:(.*)\" to=\"https:${1}\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn an_http_check_is_gathered_from_options_rules_and_servers() {
+    let converted = converted(
+        "frontend web
+    bind :8080
+    default_backend app
+backend app
+    option httpchk
+    http-check send meth GET uri /health ver HTTP/1.1 hdr Host app.example.net
+    http-check expect status 200
+    http-check expect string status:ready
+    default-server inter 5s rise 2
+    server a 10.0.0.1:80 check
+    server b 10.0.0.2:80 check inter 10s
+",
+    );
+    for line in [
+        "    check \"http\" interval=\"5s\" rise=2 {",
+        "        send \"GET\" \"/health\" host=\"app.example.net\"",
+        "        expect status=\"200\"",
+        "        expect body-contains=\"status:ready\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 11, "as the first one's");
+}
+
+#[test]
+fn a_listen_section_becomes_two() {
+    let converted = converted(
+        "listen redis
+    mode tcp
+    bind 127.0.0.1:6379
+    balance first-of-all
+    server r1 10.0.0.1:6379
+",
+    );
+    assert!(converted.text.contains("frontend \"redis\" {"));
+    assert!(converted.text.contains("    default-backend \"redis\""));
+    assert!(converted.text.contains("backend \"redis\" {"));
+    // What our configuration refuses is a comment with its reason.
+    found(&converted, 4, "left out");
+    assert!(
+        converted.text.contains("//   balance first-of-all"),
+        "{}",
+        converted.text
+    );
+}
+
+#[test]
+fn what_has_no_counterpart_is_a_comment_where_it_stood() {
+    let converted = converted(
+        "global
+    ssl-engine rdrand
+frontend web
+    bind :8080
+    acl lua lua.my_fetch -m found
+    filter spoe engine x
+    http-request set-var(txn.a) str(b)
+    use_backend app if lua
+    default_backend app
+backend app
+    server a 10.0.0.1:80
+peers mine
+    peer one 10.0.0.1:1024
+",
+    );
+    for line in [2, 5, 6, 7, 8, 12] {
+        assert!(
+            converted.findings.iter().any(|finding| finding.line == line),
+            "{line}: {:?}",
+            converted.findings
+        );
+    }
+    assert!(converted.text.contains("//   filter spoe engine x"));
+}
+
+#[test]
+fn a_text_without_a_proxy_cannot_be_made_valid_and_says_so() {
+    let converted = haproxy("global\n    maxconn 10\n");
+    assert!(!converted.is_valid);
+    assert!(
+        converted.findings.iter().any(|finding| finding.line == 0),
+        "{:?}",
+        converted.findings
+    );
+}
+
+#[test]
+fn nothing_panics() {
+    for text in [
+        "",
+        "\\",
+        "\"",
+        "server",
+        "backend\nserver",
+        "frontend f\nbind\nacl\nuse_backend\nhttp-request",
+        "listen",
+    ] {
+        let _ = haproxy(text);
+    }
+    // Every beginning of a text that is right.
+    for end in (0..TCP.len()).step_by(7) {
+        let _ = haproxy(&TCP[..end]);
+    }
+}

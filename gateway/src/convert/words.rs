@@ -1,0 +1,269 @@
+//! Small things that HAProxy writes in another way: times, sizes, addresses, acls and conditions.
+
+use super::outline::Node;
+
+/// `5s`, `30000` (milliseconds), `1m`: as a duration of ours.
+pub(super) fn duration(text: &str) -> String {
+    match text.chars().all(|c| c.is_ascii_digit()) {
+        true => format!("{text}ms"),
+        false => text.to_owned(),
+    }
+}
+
+/// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`. Of several addresses in one word, each.
+pub(super) fn addresses(text: &str) -> Vec<String> {
+    text.split(',').map(address).collect()
+}
+
+fn address(text: &str) -> String {
+    let bare = ["ipv4@", "ipv6@", "tcp4@", "tcp6@", "tcp@"]
+        .iter()
+        .find_map(|prefix| text.strip_prefix(prefix))
+        .unwrap_or(text);
+    match bare.strip_prefix('*').unwrap_or(bare) {
+        port if port.starts_with(':') && !port[1..].contains(':') => format!("0.0.0.0{port}"),
+        other if other.matches(':').count() > 1 && !other.starts_with('[') => match other.rsplit_once(':') {
+            Some((host, port)) => format!("[{host}]:{port}"),
+            None => other.to_owned(),
+        },
+        other => other.to_owned(),
+    }
+}
+
+/// What a line says between the first words and a condition, and the condition: `if a !b or c`.
+pub(super) fn split_condition(words: &[String]) -> (&[String], Option<(Polarity, &[String])>) {
+    for (i, word) in words.iter().enumerate() {
+        let polarity = match word.as_str() {
+            "if" => Polarity::If,
+            "unless" => Polarity::Unless,
+            _ => continue,
+        };
+        return (&words[..i], Some((polarity, &words[i + 1..])));
+    }
+    (words, None)
+}
+
+/// Which way a condition holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Polarity {
+    If,
+    Unless,
+}
+
+impl Polarity {
+    /// The property that says it.
+    pub(super) fn property(self) -> &'static str {
+        match self {
+            Self::If => "if",
+            Self::Unless => "unless",
+        }
+    }
+}
+
+/// A part of a condition.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Term<'a> {
+    /// `or`, `||`
+    Or,
+    /// A named acl, with or without `!`.
+    Named { name: &'a str, is_negated: bool },
+    /// `{ path_beg /api/ }`, with or without `!` before it.
+    Anonymous { words: &'a [String], is_negated: bool },
+}
+
+/// Takes a condition apart.
+pub(super) fn terms(words: &[String]) -> Result<Vec<Term<'_>>, String> {
+    let mut terms = Vec::new();
+    let mut at = 0;
+    let mut is_negated = false;
+    while let Some(word) = words.get(at) {
+        at += 1;
+        match word.as_str() {
+            "or" | "||" => terms.push(Term::Or),
+            "and" | "&&" => {}
+            "!" => is_negated = !is_negated,
+            "{" | "!{" => {
+                is_negated ^= word.len() == 2;
+                let length = words[at..].iter().position(|word| word == "}");
+                let length = length.ok_or("a `{` is not closed")?;
+                let words = &words[at..at + length];
+                terms.push(Term::Anonymous { words, is_negated });
+                at += length + 1;
+                is_negated = false;
+            }
+            name => {
+                let bare = name.trim_start_matches('!');
+                is_negated ^= (name.len() - bare.len()) % 2 == 1;
+                terms.push(Term::Named { name: bare, is_negated });
+                is_negated = false;
+            }
+        }
+    }
+    if terms.is_empty() {
+        return Err("an empty condition".to_owned());
+    }
+    Ok(terms)
+}
+
+/// The node that asks what an acl's criterion asks: `path_beg /api/ /v1/`. Fails with the reason.
+pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
+    let (fetch, rest) = words.split_first().ok_or("an acl without a criterion")?;
+    let (mut name, argument) = match fetch.split_once('(') {
+        Some((name, argument)) => (name, Some(argument.trim_end_matches(')'))),
+        None => (fetch.as_str(), None),
+    };
+    let name_without_layer = name.strip_prefix("req.").unwrap_or(name);
+    name = name_without_layer;
+    let mut matching = None;
+    let mut values = Vec::new();
+    let mut ignores_case = false;
+    let mut rest = rest.iter();
+    while let Some(word) = rest.next() {
+        match word.as_str() {
+            "-i" => ignores_case = true,
+            "-m" => matching = rest.next().map(String::as_str),
+            "-n" | "--" => {}
+            "-f" => return Err("values from a file have to be written out".to_owned()),
+            value => values.push(value),
+        }
+    }
+    let (base, suffix) = match name.rsplit_once('_') {
+        Some((base, suffix @ ("beg" | "end" | "reg" | "sub" | "dir" | "dom" | "str"))) => (base, Some(suffix)),
+        _ => (name, None),
+    };
+    let how = matching.or(suffix).unwrap_or("str");
+    let all = |node: &str| values.iter().fold(Node::new(node), |node, value| node.arg(*value));
+    let single = |node| Ok(vec![node]);
+    match (base, argument) {
+        ("path" | "url", None) => {
+            let node = match how {
+                "str" => "path",
+                "beg" => "path-prefix",
+                "end" => "path-suffix",
+                "reg" => "path-regex",
+                "sub" => {
+                    let escaped = values.iter().map(|value| regex::escape(value));
+                    return single(escaped.fold(Node::new("path-regex"), Node::arg));
+                }
+                _ => return Err(format!("no predicate for `{fetch}` with `{how}`")),
+            };
+            if ignores_case && node != "path-regex" {
+                let pattern = |value: &&str| {
+                    let (begin, end) = match how {
+                        "beg" => ("^", ""),
+                        "end" => ("", "$"),
+                        _ => ("^", "$"),
+                    };
+                    format!("(?i){begin}{}{end}", regex::escape(value))
+                };
+                return single(values.iter().map(pattern).fold(Node::new("path-regex"), Node::arg));
+            }
+            single(all(node))
+        }
+        ("hdr" | "fhdr", Some(header)) if header.eq_ignore_ascii_case("host") => match how {
+            "str" => single(all("host")),
+            "end" if values.iter().all(|value| value.starts_with('.')) => {
+                let hosts = values.iter().map(|value| format!("*{value}"));
+                single(hosts.fold(Node::new("host"), Node::arg))
+            }
+            _ => named("header", "host", how, &values),
+        },
+        ("hdr" | "fhdr", Some(header)) => named("header", &header.to_ascii_lowercase(), how, &values),
+        ("cook", Some(cookie)) => named("cookie", cookie, how, &values),
+        ("url_param" | "urlp", Some(parameter)) => named("query", parameter, how, &values),
+        ("method", None) => single(all("method")),
+        ("src", None) => single(all("source")),
+        ("dst", None) => single(all("destination")),
+        ("dst_port", None) => single(all("port")),
+        ("ssl_fc", None) => single(Node::new("tls")),
+        ("ssl_fc_sni" | "ssl_sni", None) => match how {
+            "str" => single(all("sni")),
+            "end" if values.iter().all(|value| value.starts_with('.')) => {
+                let names = values.iter().map(|value| format!("*{value}"));
+                single(names.fold(Node::new("sni"), Node::arg))
+            }
+            _ => Err(format!("no predicate for `{fetch}` with `{how}`")),
+        },
+        ("ssl_fc_alpn" | "ssl_alpn", None) => single(all("alpn")),
+        _ => Err(format!("no predicate for `{fetch}`")),
+    }
+}
+
+/// A test of something that has a name.
+fn named(node: &str, name: &str, how: &str, values: &[&str]) -> Result<Vec<Node>, String> {
+    let node = || Node::new(node).arg(name);
+    let with = |key: &str, value: String| node().prop(key, value);
+    let each = |key: &str| values.iter().map(|value| with(key, (*value).to_owned())).collect();
+    Ok(match how {
+        "found" => vec![node()],
+        _ if values.is_empty() => vec![node()],
+        "str" => vec![values.iter().fold(node(), |node, value| node.arg(*value))],
+        "beg" => each("prefix"),
+        "end" => each("suffix"),
+        "reg" => each("regex"),
+        "sub" => values.iter().map(|value| with("regex", regex::escape(value))).collect(),
+        _ => return Err(format!("no predicate with `{how}`")),
+    })
+}
+
+/// HAProxy's predefined acls that have a counterpart.
+pub(super) fn predefined(name: &str) -> Option<Node> {
+    Some(match name {
+        "METH_CONNECT" | "METH_DELETE" | "METH_GET" | "METH_HEAD" | "METH_OPTIONS" | "METH_POST" | "METH_PUT"
+        | "METH_TRACE" => {
+            let node = Node::new("method").arg(&name["METH_".len()..]);
+            // As HAProxy's own definition has it.
+            if name == "METH_GET" { node.arg("HEAD") } else { node }
+        }
+        "LOCALHOST" => Node::new("source").arg("127.0.0.0/8").arg("::1/128"),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_out() {
+        let cases = [
+            ("*:80", "0.0.0.0:80"),
+            (":80", "0.0.0.0:80"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("ipv4@10.0.0.1:80", "10.0.0.1:80"),
+            (":::443", "[::]:443"),
+            ("[::]:443", "[::]:443"),
+            ("db.internal:5432", "db.internal:5432"),
+        ];
+        for (haproxys, ours) in cases {
+            assert_eq!(addresses(haproxys), [ours], "{haproxys}");
+        }
+    }
+
+    #[test]
+    fn conditions_come_apart() {
+        let words: Vec<String> = "a !b or { src 10.0.0.0/8 } ! { ssl_fc }"
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        let terms = terms(&words).unwrap();
+        assert_eq!(terms.len(), 5);
+        assert_eq!(
+            terms[1],
+            Term::Named {
+                name: "b",
+                is_negated: true
+            }
+        );
+        assert_eq!(terms[2], Term::Or);
+        assert!(matches!(&terms[3], Term::Anonymous { words, is_negated: false } if words.len() == 2));
+        assert!(matches!(&terms[4], Term::Anonymous { is_negated: true, .. }));
+    }
+
+    #[test]
+    fn numbers_without_a_unit_are_milliseconds() {
+        assert_eq!(duration("5000"), "5000ms");
+        assert_eq!(duration("5s"), "5s");
+    }
+}
