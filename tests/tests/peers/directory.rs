@@ -14,7 +14,14 @@ use crate::authority::{Authority, word};
 const DIRECTORY: &str = r#"
     frontend "ldap" { mode "tcp"; bind "127.0.0.1:0"; default-backend "ldap" }
     frontend "ldaps" { mode "tcp"; bind "127.0.0.1:0" { tls cert="@bundle" }; default-backend "ldap" }
-    backend "ldap" { mode "tcp"; check "tcp" interval="200ms"; server "ldap-1" "@ldap" }
+    backend "ldap" {
+        mode "tcp"
+        check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" {
+            send hex="300c 020101 6007 020103 0400 8000"
+            expect prefix-hex="30 0c 02 01 01 61 07 0a 01 00"
+        }
+        server "ldap-1" "@ldap"
+    }
 "#;
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs OpenLDAP: --features peers")]
@@ -27,6 +34,7 @@ async fn binds_and_searches_pass_plain_and_over_tls() {
         .with("@ldap", slapd.address)
         .start()
         .await;
+    crate::down_while_frozen(&gateway, "ldap-1", &slapd.peer).await;
     let plain = format!("ldap://127.0.0.1:{}", gateway.address("ldap").port());
     // Not localhost, in whose place libldap puts the name of the machine.
     let secure = format!("ldaps://127.0.0.1:{}", gateway.address("ldaps").port());
@@ -76,7 +84,7 @@ async fn ldap(program: &str, authority: &Authority, url: &str, arguments: &[&str
 
 struct Slapd {
     address: SocketAddr,
-    _peer: Peer,
+    peer: Peer,
     _directory: TempDir,
 }
 
@@ -104,7 +112,7 @@ impl Slapd {
             .arg(path.join("slapd.conf"));
         Self {
             address,
-            _peer: Peer::logging(&mut command, address, &path.join("log")),
+            peer: Peer::logging(&mut command, address, &path.join("log")),
             _directory: directory,
         }
     }

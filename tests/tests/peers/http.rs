@@ -16,7 +16,7 @@ const BOTH_MODES: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "files" }
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "files-raw" }
     backend "files" { check "http" interval="200ms" { send "GET" "/small/0"; expect status=200 }; server "nginx" "@nginx" }
-    backend "files-raw" { mode "tcp"; check "tcp" interval="200ms"; server "nginx" "@nginx" }
+    backend "files-raw" { mode "tcp"; check "tcp" interval="1s"; server "nginx" "@nginx" }
 "#;
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs nginx and curl: --features peers")]

@@ -13,7 +13,11 @@ use crate::authority::{Authority, word};
 const MAIL: &str = r#"
     frontend "smtp" { mode "tcp"; bind "127.0.0.1:0"; default-backend "smtp" }
     frontend "smtps" { mode "tcp"; bind "127.0.0.1:0" { tls cert="@bundle" }; default-backend "smtp" }
-    backend "smtp" { mode "tcp"; check "tcp" interval="200ms"; server "mx-1" "@mx" }
+    backend "smtp" {
+        mode "tcp"
+        check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" { expect regex="^220[ -]"; send "QUIT\r\n"; expect prefix="221" }
+        server "mx-1" "@mx"
+    }
 "#;
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs aiosmtpd and curl: --features peers")]
@@ -26,6 +30,7 @@ async fn a_message_arrives_plain_and_over_tls() {
         .with("@mx", mx.address)
         .start()
         .await;
+    crate::down_while_frozen(&gateway, "mx-1", &mx.peer).await;
 
     let text = "Subject: plain\r\n\r\nhello\r\n.\r\nand a line that began with a dot\r\n";
     let url = format!("smtp://{}", gateway.address("smtp"));
@@ -72,7 +77,7 @@ async fn post(arguments: &[&str], text: &str) -> Ran {
 /// aiosmtpd, which keeps what it gets in a maildir.
 struct Mx {
     address: SocketAddr,
-    _peer: Peer,
+    peer: Peer,
     directory: TempDir,
 }
 
@@ -95,7 +100,7 @@ impl Mx {
             .arg(directory.path().join("mail"));
         Self {
             address,
-            _peer: Peer::logging(&mut command, address, &directory.path().join("log")),
+            peer: Peer::logging(&mut command, address, &directory.path().join("log")),
             directory,
         }
     }

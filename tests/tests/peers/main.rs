@@ -14,3 +14,22 @@ mod postgres;
 mod proxy_protocol;
 mod redis;
 mod tls;
+
+use gateway_tests::Gateway;
+use gateway_tests::peer::Peer;
+
+/// A server that accepts and does not answer is down until it answers again.
+async fn down_while_frozen(gateway: &Gateway, server: &str, peer: &Peer) {
+    let up = async |value| {
+        gateway
+            .metric_is("gateway_server_up", &[("server", server)], value)
+            .await;
+    };
+    up(1.0).await;
+    peer.freeze();
+    up(0.0).await;
+    // Or no connection, when there is TLS.
+    gateway.says(" within 1s").await;
+    peer.thaw();
+    up(1.0).await;
+}

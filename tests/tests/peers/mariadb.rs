@@ -9,15 +9,15 @@ use gateway_tests::Gateway;
 use gateway_tests::peer::{Peer, Ran, free_address, run};
 use tempfile::TempDir;
 
-const PRIMARY_AND_BACKUP: &str = r#"
+const PRIMARY_AND_BACKUP: &str = r##"
     frontend "sql" { mode "tcp"; bind "127.0.0.1:0"; default-backend "sql" }
     backend "sql" {
         mode "tcp"
-        check "tcp" interval="200ms" rise=2 fall=2
+        check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" { expect regex=#"^(?s:.{3})\x00\x0a"# }
         server "primary" "@primary"
         server "replica" "@replica" backup
     }
-"#;
+"##;
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs MariaDB: --features peers")]
 #[tokio::test]
@@ -47,11 +47,14 @@ async fn the_backup_serves_while_the_primary_is_away() {
         assert_eq!(server_id(address).await, "2");
     }
 
-    let _primary = stopped.start();
+    let primary = stopped.start();
     up("primary", 1.0).await;
     for _ in 0..5 {
         assert_eq!(server_id(address).await, "1");
     }
+
+    // The greeting is the server's, and not the kernel's as the connection is.
+    crate::down_while_frozen(&gateway, "primary", &primary.peer).await;
 }
 
 async fn server_id(address: SocketAddr) -> String {

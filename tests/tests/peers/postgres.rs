@@ -12,12 +12,19 @@ use gateway_tests::peer::{Peer, Ran, free_address, run, unprivileged};
 use gateway_tests::{Gateway, eventually};
 use tempfile::TempDir;
 
+/// SSLRequest, which every node answers that is alive, and the beginning of a session, for which it has to be ready: one that
+/// is starting up says E.
 const GROUP: &str = r#"
     frontend "sql" { mode "tcp"; bind "127.0.0.1:0"; default-backend "sql" }
     backend "sql" {
         mode "tcp"
         balance "leastconn"
-        check "tcp" interval="200ms" rise=2 fall=2
+        check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" {
+            send hex="00000008 04d2162f"
+            expect regex="^[SN]"
+            send hex="00000029 00030000 7573657200 706f73746772657300 646174616261736500 706f73746772657300 00"
+            expect prefix="R"
+        }
         server "pg-1" "@pg-1"
         server "pg-2" "@pg-2"
         server "pg-3" "@pg-3"
@@ -33,7 +40,7 @@ async fn a_killed_node_fails_no_session_once_it_is_down() {
     let [first, second, third] = group.nodes;
 
     // Long sessions are spread evenly; they go on through everything that follows.
-    let long = tokio::spawn(pgbench(address, "-S -c 6 -T 12"));
+    let long = tokio::spawn(pgbench(address, "-S -c 6 -T 12 -R 300"));
     for server in ["pg-1", "pg-2", "pg-3"] {
         gateway
             .metric_is("gateway_server_in_flight", &[("server", server)], 2.0)
@@ -106,6 +113,14 @@ async fn pgbench_writes_and_copies_through_the_gateway() {
     let script = format!("{load}\n{rows}\\.\nselect count(*) from t where h = md5(n::text);");
     let counted = psql(address, &["-q", "-f", "-"], &script).await.ok();
     assert_eq!(counted.trim(), "500000");
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs PostgreSQL: --features peers")]
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_down() {
+    let group = Group::start().await;
+    let gateway = group.gateway(GROUP).await;
+    crate::down_while_frozen(&gateway, "pg-3", &group.nodes[2].peer).await;
 }
 
 fn aborted_clients(ran: &Ran) -> usize {
@@ -210,6 +225,11 @@ impl Group {
         command.args(initdb.split(' ')).arg(template.data());
         run(command, "", Duration::from_secs(60)).await.ok();
         let first = Node::start(template);
+        // It accepts before it is ready.
+        eventually("PostgreSQL is ready", async || {
+            psql(first.address, &["-c", "select 1"], "").await.code == Some(0)
+        })
+        .await;
         pgbench(first.address, "-i -q").await.ok();
         let stopped = first.stop();
         let copies = (stopped.folder.copy(), stopped.folder.copy());
@@ -223,7 +243,11 @@ impl Group {
         for (n, node) in self.nodes.iter().enumerate() {
             builder = builder.with(&format!("@pg-{}", n + 1), node.address);
         }
-        builder.start().await
+        let gateway = builder.start().await;
+        for server in ["pg-1", "pg-2", "pg-3"] {
+            gateway.metric_is("gateway_server_up", &[("server", server)], 1.0).await;
+        }
+        gateway
     }
 }
 

@@ -1,5 +1,6 @@
 //! Redis: redis-cli and redis-benchmark in front.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +18,7 @@ async fn values_pipelines_and_many_connections_pass() {
     let gateway = Gateway::kdl(
         r#"
         frontend "redis" { mode "tcp"; bind "127.0.0.1:0"; default-backend "redis" }
-        backend "redis" { mode "tcp"; check "tcp" interval="200ms"; server "redis-1" "@redis" }
+        backend "redis" { mode "tcp"; check "tcp" interval="1s"; server "redis-1" "@redis" }
     "#,
     )
     .with("@redis", redis.address)
@@ -48,6 +49,86 @@ async fn benchmark(address: SocketAddr, arguments: &[&str]) -> String {
     run(command, "", Duration::from_secs(60)).await.ok()
 }
 
+#[cfg_attr(not(feature = "peers"), ignore = "needs Redis: --features peers")]
+#[tokio::test]
+async fn a_server_that_accepts_and_does_not_answer_is_down() {
+    let (first, second) = (Redis::start(None), Redis::start(None));
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "redis" { mode "tcp"; bind "127.0.0.1:0"; default-backend "redis" }
+        backend "redis" {
+            mode "tcp"
+            check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" { send "PING\r\n"; expect prefix="+PONG\r\n" }
+            server "redis-1" "@first"
+            server "redis-2" "@second"
+        }
+    "#,
+    )
+    .with("@first", first.address)
+    .with("@second", second.address)
+    .start()
+    .await;
+    let address = gateway.address("redis");
+    let up = async |value| {
+        gateway
+            .metric_is("gateway_server_up", &[("server", "redis-1")], value)
+            .await;
+    };
+    up(1.0).await;
+    gateway
+        .metric_is("gateway_server_up", &[("server", "redis-2")], 1.0)
+        .await;
+    cli(first.address, &["set", "who", "first"], b"").await.ok();
+    cli(second.address, &["set", "who", "second"], b"").await.ok();
+    let who = async || cli(address, &["get", "who"], b"").await.ok().trim().to_owned();
+    both_serve(&who).await;
+
+    // The kernel goes on to accept for it.
+    first.peer.freeze();
+    up(0.0).await;
+    gateway.says("no answer within").await;
+    for _ in 0..10 {
+        assert_eq!(who().await, "second");
+    }
+
+    first.peer.thaw();
+    up(1.0).await;
+    both_serve(&who).await;
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs Redis: --features peers")]
+#[tokio::test]
+async fn a_check_of_a_server_with_tls_speaks_tls() {
+    let authority = Authority::new();
+    let redis = Redis::start(Some((&authority, "redis.example")));
+    let client = authority.issue("the-gateway.example");
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "redis" { mode "tcp"; bind "127.0.0.1:0"; default-backend "redis" }
+        backend "redis" {
+            mode "tcp"
+            check "tcp" interval="1s" fast-interval="200ms" down-interval="200ms" rise=2 fall=2 initial="down" { send "PING\r\n"; expect prefix="+PONG\r\n" }
+            server "redis-1" "@redis" { tls ca="@ca" sni="redis.example" cert="@client" }
+        }
+    "#,
+    )
+    .with("@redis", redis.address)
+    .with("@ca", word(&authority.ca()))
+    .with("@client", word(&client.bundle))
+    .start()
+    .await;
+    crate::down_while_frozen(&gateway, "redis-1", &redis.peer).await;
+}
+
+/// In turn, and each worker has turns of its own.
+async fn both_serve(who: &impl AsyncFn() -> String) {
+    let mut seen = BTreeSet::new();
+    for _ in 0..20 {
+        seen.insert(who().await);
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), ["first", "second"]);
+}
+
 pub async fn cli(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Ran {
     let mut command = Command::new("redis-cli");
     command.args(["-p", &address.port().to_string()]).args(arguments);
@@ -56,7 +137,7 @@ pub async fn cli(address: SocketAddr, arguments: &[&str], input: &[u8]) -> Ran {
 
 pub struct Redis {
     pub address: SocketAddr,
-    _peer: Peer,
+    peer: Peer,
     _directory: TempDir,
 }
 
@@ -92,7 +173,7 @@ impl Redis {
         }
         Self {
             address,
-            _peer: Peer::logging(&mut command, address, &directory.path().join("log")),
+            peer: Peer::logging(&mut command, address, &directory.path().join("log")),
             _directory: directory,
         }
     }

@@ -14,7 +14,7 @@ use crate::redis::{Redis, cli};
 
 const THROUGH: &str = r#"
     frontend "tls" { mode "tcp"; bind "127.0.0.1:0"; default-backend "tls" }
-    backend "tls" { mode "tcp"; check "tcp" interval="200ms"; server "s" "@server" }
+    backend "tls" { mode "tcp"; check "tcp" interval="1s"; server "s" "@server" }
 "#;
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs nginx and curl: --features peers")]
@@ -123,7 +123,7 @@ async fn tls_to_nginx_and_redis_with_certificates_both_ways() {
         backend "web" { server "nginx" "@nginx" { tls ca="@ca" sni="one.example" cert="@client" } }
         backend "redis" {
             mode "tcp"
-            check "tcp" interval="200ms"
+            check "tcp" interval="1s"
             server "redis" "@redis" { tls ca="@ca" sni="redis.example" cert="@client" }
         }
         backend "unbelieved" { mode "tcp"; server "redis" "@redis" { tls ca="@other" sni="redis.example" cert="@client" } }

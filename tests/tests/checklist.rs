@@ -1,0 +1,114 @@
+//! docs/checklist.md: every test that it names is there, and every row of what is done names one.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// The rows that are finished: TCP mode and what it stands on.
+const DONE: &[(u32, u32)] = &[
+    (1, 4),
+    (6, 6),
+    (8, 10),
+    (12, 13),
+    (15, 15),
+    (17, 17),
+    (20, 22),
+    (30, 31),
+    (35, 35),
+    (48, 53),
+    (59, 60),
+    (66, 66),
+    (73, 78),
+    (85, 85),
+];
+
+#[test]
+fn every_test_that_the_checklist_names_is_there() {
+    let mut faults = Vec::new();
+    for (row, cells) in rows() {
+        for name in quoted(&cells[3]).filter(|name| name.contains("::")) {
+            let (file, test) = name.rsplit_once("::").unwrap();
+            let path = source(file);
+            let Ok(text) = std::fs::read_to_string(&path) else {
+                faults.push(format!("row {row}: {name}: no file {}", path.display()));
+                continue;
+            };
+            if !is_test(&text, test) {
+                faults.push(format!("row {row}: no test {test} in {}", path.display()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn what_is_done_has_its_configuration_and_its_test() {
+    let rows = rows();
+    let done = DONE.iter().flat_map(|&(first, last)| first..=last);
+    let faults: Vec<_> = done
+        .filter(|row| {
+            rows.get(row).is_none_or(|cells| {
+                cells[2].is_empty()
+                    || cells[2].contains("not yet")
+                    || !quoted(&cells[3]).any(|name| name.contains("::"))
+            })
+        })
+        .collect();
+    assert!(faults.is_empty(), "rows {faults:?}");
+}
+
+/// The rows by number: number, what, KDL, test.
+fn rows() -> BTreeMap<u32, Vec<String>> {
+    let text = std::fs::read_to_string(root().join("docs/checklist.md")).unwrap();
+    let lines = text.lines().filter_map(|line| {
+        let cells: Vec<String> = line
+            .trim_matches('|')
+            .split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect();
+        Some((cells[0].parse().ok()?, cells))
+    });
+    let mut rows = BTreeMap::new();
+    for (row, cells) in lines {
+        assert_eq!(cells.len(), 4, "row {row}: {cells:?}");
+        assert!(rows.insert(row, cells).is_none(), "two rows {row}");
+    }
+    assert!(rows.len() > 80, "{} rows", rows.len());
+    rows
+}
+
+fn quoted(cell: &str) -> impl Iterator<Item = &str> {
+    cell.split('`').skip(1).step_by(2)
+}
+
+/// `file::name` is in tests/tests/; a path with a slash is one from the repository's root.
+fn source(file: &str) -> PathBuf {
+    let file = file.replace("::", "/");
+    match file.strip_suffix(".rs") {
+        Some(_) => root().join(&file),
+        None => root().join("tests/tests").join(format!("{file}.rs")),
+    }
+}
+
+fn is_test(text: &str, name: &str) -> bool {
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let is_declared = |line: &str| {
+        let name = format!("fn {name}(");
+        line.strip_prefix("async ").unwrap_or(line).starts_with(&name)
+    };
+    lines.iter().enumerate().any(|(n, line)| {
+        // Its attributes stand right above it; proptest's functions have theirs in the macro.
+        let above: BTreeSet<&str> = lines[..n]
+            .iter()
+            .rev()
+            .take_while(|line| line.starts_with("#[") || line.starts_with("//"))
+            .copied()
+            .collect();
+        is_declared(line) && above.iter().any(|attribute| attribute.contains("test"))
+    })
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
