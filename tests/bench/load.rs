@@ -1,11 +1,12 @@
 //! Load, and what the generator says about it.
 
+use std::net::SocketAddr;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use gateway_tests::peer::prefixed;
 
-use crate::proxies::{Proxy, Scenario};
+use crate::proxies::Scenario;
 
 /// What a generator saw in one run.
 #[derive(Debug, Clone, Default)]
@@ -19,12 +20,25 @@ pub(crate) struct Outcome {
     pub(crate) p99: Option<f64>,
 }
 
-/// Loads a proxy for that long.
-pub(crate) fn run(scenario: Scenario, proxy: &Proxy, prefix: &[&str], connections: usize, time: Duration) -> Outcome {
+/// Loads what listens there for that long.
+pub(crate) fn run(
+    scenario: Scenario,
+    address: SocketAddr,
+    prefix: &[&str],
+    connections: usize,
+    time: Duration,
+) -> Outcome {
     let seconds = time.as_secs().max(1);
     match scenario {
-        Scenario::H1H2load => h2load(prefix, &url(scenario, proxy), connections, seconds),
-        _ => wrk(prefix, &url(scenario, proxy), connections, seconds),
+        Scenario::H1H2load => h2load(prefix, &url(scenario, address), connections, seconds),
+        Scenario::Conn => wrk(
+            prefix,
+            &url(scenario, address),
+            connections,
+            seconds,
+            &["Connection: close"],
+        ),
+        _ => wrk(prefix, &url(scenario, address), connections, seconds, &[]),
     }
 }
 
@@ -38,19 +52,19 @@ const HEADERS: [&str; 6] = [
     "X-Debug: 1",
 ];
 
-fn url(scenario: Scenario, proxy: &Proxy) -> String {
+fn url(scenario: Scenario, address: SocketAddr) -> String {
     let path = match scenario {
         Scenario::Policy => "/old/items?page=2",
         _ => "/items?page=2",
     };
-    format!("http://{}{path}", proxy.address)
+    format!("http://{address}{path}")
 }
 
-fn wrk(prefix: &[&str], url: &str, connections: usize, seconds: u64) -> Outcome {
+fn wrk(prefix: &[&str], url: &str, connections: usize, seconds: u64, more: &[&str]) -> Outcome {
     let mut command = prefixed(prefix, "wrk");
     command.args(["-t1", "--latency", "--timeout", "5s"]);
     command.arg(format!("-c{connections}")).arg(format!("-d{seconds}s"));
-    for header in HEADERS {
+    for header in HEADERS.iter().chain(more) {
         command.args(["-H", header]);
     }
     parse_wrk(&text(command.arg(url).stderr(Stdio::inherit()).output()))

@@ -10,8 +10,10 @@
 mod load;
 mod proxies;
 mod report;
+mod wires;
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ use gateway_tests::process::{tree_cpu, tree_resident};
 
 use crate::proxies::{Product, Proxy, Scenario, Upstream};
 use crate::report::{Report, Round};
+use crate::wires::Cpus;
 
 /// haproxy, nginx and the gateway side by side.
 #[derive(Parser)]
@@ -75,37 +78,79 @@ fn main() -> ExitCode {
     if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn run(scenario: Scenario, arguments: &Arguments, gateway: &std::path::Path) -> Report {
-    // With two cores or more the proxy has one to itself; upstream and load share the rest.
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-    let pinned = !arguments.no_pinning && cpus > 1;
-    let others = format!("1-{}", cpus - 1);
-    let proxy_prefix: &[&str] = if pinned { &["taskset", "-c", "0"] } else { &[] };
-    let other_prefix: &[&str] = if pinned { &["taskset", "-c", &others] } else { &[] };
+fn run(scenario: Scenario, arguments: &Arguments, gateway: &Path) -> Report {
+    let places = Places::new(arguments);
+    match scenario {
+        Scenario::Idle => run_idle(arguments, gateway, &places),
+        _ => run_turns(scenario, arguments, gateway, &places),
+    }
+}
 
-    let upstream = Upstream::start(other_prefix);
+/// What runs where.
+struct Places {
+    proxy: Vec<&'static str>,
+    others: Vec<String>,
+    cpus: Cpus,
+}
+
+impl Places {
+    /// With two cores or more the proxy has one to itself; upstream and load share the rest.
+    fn new(arguments: &Arguments) -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        if arguments.no_pinning || cpus == 1 {
+            return Self {
+                proxy: Vec::new(),
+                others: Vec::new(),
+                cpus: None,
+            };
+        }
+        Self {
+            proxy: vec!["taskset", "-c", "0"],
+            others: ["taskset".to_owned(), "-c".to_owned(), format!("1-{}", cpus - 1)].into(),
+            cpus: Some(1..cpus),
+        }
+    }
+
+    fn others(&self) -> Vec<&str> {
+        self.others.iter().map(String::as_str).collect()
+    }
+}
+
+/// The proxies run side by side and are loaded in turns.
+fn run_turns(scenario: Scenario, arguments: &Arguments, gateway: &Path, places: &Places) -> Report {
+    let others = places.others();
+    let stream = if arguments.quick { QUICK_STREAM } else { STREAM };
+    let upstream = match scenario {
+        Scenario::Bulk => Upstream::at(wires::source(stream, places.cpus.clone())),
+        _ => Upstream::nginx(&others),
+    };
+    let connections = match scenario {
+        Scenario::Bulk => STREAMS,
+        Scenario::Latency => 1,
+        _ => arguments.connections,
+    };
     let proxies: Vec<Proxy> = arguments
         .only
         .iter()
-        .map(|&product| Proxy::start(product, scenario, &upstream, gateway, proxy_prefix))
+        .map(|&product| Proxy::start(product, scenario, &upstream, gateway, &places.proxy, connections))
         .collect();
+    let load = |address: SocketAddr, time: Duration| match scenario {
+        Scenario::Bulk => wires::drink(address, STREAMS, stream, &places.cpus),
+        _ => load::run(scenario, address, &others, connections, time),
+    };
     let time = Duration::from_secs(arguments.seconds);
-    let mut report = Report::new(scenario, arguments.connections, time, pinned);
+    let mut report = Report::new(scenario, connections, time, places.cpus.is_some());
     for round in 0..arguments.rounds {
+        if scenario == Scenario::Latency {
+            report.direct(load(upstream.address, time));
+        }
         for turn in 0..proxies.len() {
             let proxy = &proxies[(round + turn) % proxies.len()];
-            let warm_up = if arguments.quick { 0 } else { 1 };
-            if warm_up > 0 {
-                load::run(
-                    scenario,
-                    proxy,
-                    other_prefix,
-                    arguments.connections,
-                    Duration::from_secs(warm_up),
-                );
+            if !arguments.quick && scenario != Scenario::Bulk {
+                load(proxy.address, Duration::from_secs(1));
             }
             let before = tree_cpu(proxy.pid());
-            let outcome = load::run(scenario, proxy, other_prefix, arguments.connections, time);
+            let outcome = load(proxy.address, time);
             // Log lines and closing connections belong to the requests that caused them.
             pause(Duration::from_millis(150));
             let after = tree_cpu(proxy.pid());
@@ -126,6 +171,34 @@ fn run(scenario: Scenario, arguments: &Arguments, gateway: &std::path::Path) -> 
     report
 }
 
+/// Each proxy is started anew for its turn, since what an allocator has had it keeps.
+fn run_idle(arguments: &Arguments, gateway: &Path, places: &Places) -> Report {
+    // Proxy and bench have two descriptors a connection each.
+    let descriptors = wires::raise_descriptor_limit(2 * IDLE as u64 + 2000);
+    let most = usize::try_from(descriptors.saturating_sub(1000) / 2).unwrap_or(IDLE);
+    let connections = most.min(if arguments.quick { QUICK_IDLE } else { IDLE });
+    let upstream = Upstream::at(wires::echo(places.cpus.clone()));
+    let mut report = Report::new(Scenario::Idle, connections, IDLE_SETTLES, places.cpus.is_some());
+    for round in 0..arguments.rounds.min(IDLE_ROUNDS) {
+        for turn in 0..arguments.only.len() {
+            let product = arguments.only[(round + turn) % arguments.only.len()];
+            let proxy = Proxy::start(product, Scenario::Idle, &upstream, gateway, &places.proxy, connections);
+            pause(IDLE_SETTLES);
+            report.started(product, tree_resident(proxy.pid()));
+            let before = tree_cpu(proxy.pid());
+            let (mut held, mut outcome) = wires::hold(proxy.address, connections);
+            pause(IDLE_SETTLES);
+            let (after, resident) = (tree_cpu(proxy.pid()), tree_resident(proxy.pid()));
+            outcome.errors += (connections - held.alive()) as u64;
+            report.add(Round::new(product, outcome, before, after, resident));
+            drop(held);
+            pause(Duration::from_millis(1200));
+            report.logged(product, proxy.log_lines());
+        }
+    }
+    report
+}
+
 /// Builds the gateway as users do, and says where it is.
 fn build() -> PathBuf {
     let status = Command::new(env!("CARGO"))
@@ -136,8 +209,26 @@ fn build() -> PathBuf {
     assert!(status.success(), "building the gateway: {status}");
     // This bench is target/PROFILE/bench.
     let own = std::env::current_exe().unwrap();
-    own.parent()
-        .and_then(std::path::Path::parent)
-        .unwrap()
-        .join("release/gateway")
+    own.parent().and_then(Path::parent).unwrap().join("release/gateway")
 }
+
+/// A stream of the bulk scenario.
+const STREAM: u64 = 1 << 30;
+
+/// The same with `--quick`.
+const QUICK_STREAM: u64 = 64 << 20;
+
+/// Streams at once.
+const STREAMS: usize = 4;
+
+/// Connections of the idle scenario.
+const IDLE: usize = 10_000;
+
+/// The same with `--quick`.
+const QUICK_IDLE: usize = 500;
+
+/// Memory does not vary as time does.
+const IDLE_ROUNDS: usize = 3;
+
+/// Until what was opened lies still.
+const IDLE_SETTLES: Duration = Duration::from_millis(500);

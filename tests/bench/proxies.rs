@@ -20,6 +20,26 @@ pub(crate) enum Scenario {
     Policy,
     /// TCP relay; small requests and responses on long-lived connections; load from wrk.
     Tcp,
+    /// TCP relay; a connection for each request; load from wrk.
+    Conn,
+    /// TCP relay; one connection, and the same without a proxy: what the proxy adds to the median latency.
+    Latency,
+    /// TCP relay; streams of a gigabyte from the server to the client.
+    Bulk,
+    /// TCP relay; ten thousand connections that are silent.
+    Idle,
+}
+
+impl Scenario {
+    /// What is counted.
+    pub(crate) fn unit(self) -> &'static str {
+        match self {
+            Self::H1 | Self::H1H2load | Self::Policy => "request",
+            Self::Tcp | Self::Latency => "message",
+            Self::Conn | Self::Idle => "connection",
+            Self::Bulk => "MiB",
+        }
+    }
 }
 
 /// A program in the comparison.
@@ -33,15 +53,20 @@ pub(crate) enum Product {
     Gateway,
 }
 
-/// The nginx that answers behind all three.
+/// What answers behind all three.
 pub(crate) struct Upstream {
-    _peer: Peer,
-    _directory: TempDir,
-    address: SocketAddr,
+    _nginx: Option<(Peer, TempDir)>,
+    pub(crate) address: SocketAddr,
 }
 
 impl Upstream {
-    pub(crate) fn start(prefix: &[&str]) -> Self {
+    /// A server that runs already.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self { _nginx: None, address }
+    }
+
+    /// An nginx that answers small requests.
+    pub(crate) fn nginx(prefix: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         // A kilobyte: a small response that is no toy.
@@ -61,8 +86,10 @@ http {{
             "x".repeat(1024)
         );
         Self {
-            _peer: Peer::nginx(prefix, directory.path(), &configuration, address),
-            _directory: directory,
+            _nginx: Some((
+                Peer::nginx(prefix, directory.path(), &configuration, address),
+                directory,
+            )),
             address,
         }
     }
@@ -83,10 +110,13 @@ impl Proxy {
         upstream: &Upstream,
         gateway: &Path,
         prefix: &[&str],
+        connections: usize,
     ) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
-        let text = fill(template(product, scenario), address, upstream.address, directory.path());
+        let text = fill(template(product, scenario), address, upstream.address, directory.path())
+            .replace("@CONNECTIONS", &(connections + 100).to_string())
+            .replace("@DESCRIPTORS", &(2 * connections + 400).to_string());
         let log = || Stdio::from(File::create(directory.path().join("access.log")).unwrap());
         let peer = match product {
             Product::Haproxy => Peer::haproxy(prefix, directory.path(), &text, log(), address),
@@ -122,17 +152,21 @@ impl Proxy {
 
 fn template(product: Product, scenario: Scenario) -> &'static str {
     use Product::{Gateway, Haproxy, Nginx};
-    use Scenario::{H1, H1H2load, Policy, Tcp};
+    use Scenario::{Bulk, Conn, H1, H1H2load, Idle, Latency, Policy, Tcp};
     match (product, scenario) {
         (Haproxy, H1 | H1H2load) => include_str!("configs/h1.haproxy.cfg"),
         (Haproxy, Policy) => include_str!("configs/policy.haproxy.cfg"),
-        (Haproxy, Tcp) => include_str!("configs/tcp.haproxy.cfg"),
+        (Haproxy, Tcp | Conn | Latency) => include_str!("configs/tcp.haproxy.cfg"),
         (Nginx, H1 | H1H2load) => include_str!("configs/h1.nginx.conf"),
         (Nginx, Policy) => include_str!("configs/policy.nginx.conf"),
-        (Nginx, Tcp) => include_str!("configs/tcp.nginx.conf"),
+        (Nginx, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.nginx.conf"),
         (Gateway, H1 | H1H2load) => include_str!("configs/h1.kdl"),
         (Gateway, Policy) => include_str!("configs/policy.kdl"),
-        (Gateway, Tcp) => include_str!("configs/tcp.kdl"),
+        (Gateway, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.kdl"),
+        (Haproxy, Bulk) => include_str!("configs/bulk.haproxy.cfg"),
+        (Haproxy, Idle) => include_str!("configs/idle.haproxy.cfg"),
+        (Nginx, Idle) => include_str!("configs/idle.nginx.conf"),
+        (Gateway, Idle) => include_str!("configs/idle.kdl"),
     }
 }
 

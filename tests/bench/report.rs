@@ -44,6 +44,10 @@ pub(crate) struct Report {
     pinned: bool,
     rounds: BTreeMap<usize, Vec<Round>>,
     lines: BTreeMap<usize, usize>,
+    /// Without a proxy, round by round.
+    direct: Vec<Outcome>,
+    /// Memory of each proxy before it was given anything to do.
+    started: BTreeMap<usize, u64>,
 }
 
 impl Report {
@@ -55,11 +59,22 @@ impl Report {
             pinned,
             rounds: BTreeMap::new(),
             lines: BTreeMap::new(),
+            direct: Vec::new(),
+            started: BTreeMap::new(),
         }
     }
 
     pub(crate) fn add(&mut self, round: Round) {
         self.rounds.entry(round.product as usize).or_default().push(round);
+    }
+
+    /// What the load saw without a proxy between.
+    pub(crate) fn direct(&mut self, outcome: Outcome) {
+        self.direct.push(outcome);
+    }
+
+    pub(crate) fn started(&mut self, product: Product, resident: u64) {
+        self.started.insert(product as usize, resident);
     }
 
     pub(crate) fn logged(&mut self, product: Product, lines: usize) {
@@ -79,10 +94,11 @@ impl fmt::Display for Report {
         let rounds = self.rounds.values().map(Vec::len).max().unwrap_or(0);
         writeln!(
             f,
-            "\n{:?}: {} connections, {rounds} rounds of {:?}, {}",
+            "\n{:?}: {} connections, {rounds} rounds of {:?}, CPU a {}, {}",
             self.scenario,
             self.connections,
             self.time,
+            self.scenario.unit(),
             if self.pinned {
                 "proxy on CPU 0, the rest on the others"
             } else {
@@ -93,7 +109,7 @@ impl fmt::Display for Report {
             f,
             "{:8} {:>9} {:>8} {:>8} {:>8}  {:<22} {:>8} {:>8} {:>8} {:>7} {:>9}",
             "",
-            "req/s",
+            "a second",
             "CPU us",
             "user",
             "system",
@@ -116,7 +132,7 @@ impl fmt::Display for Report {
                 }
             };
             let ratio = match haproxy {
-                Some(base) => ratio(rounds, base),
+                Some(base) => ratio(rounds, base, self.measure()),
                 None => "-".to_owned(),
             };
             let errors: u64 = rounds.iter().map(|round| round.outcome.errors).sum();
@@ -136,16 +152,57 @@ impl fmt::Display for Report {
                 self.lines.get(key).copied().unwrap_or(0),
             )?;
         }
+        self.write_more(f)
+    }
+}
+
+impl Report {
+    /// What the ratios are of.
+    fn measure(&self) -> fn(&Round) -> f64 {
+        match self.scenario {
+            Scenario::Idle => |round| round.resident as f64,
+            _ => Round::cpu,
+        }
+    }
+
+    /// What one scenario alone has to say.
+    fn write_more(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.direct.is_empty() {
+            let direct = median(self.direct.iter().filter_map(|outcome| outcome.p50));
+            writeln!(f, "without a proxy: p50 {direct:.1} us")?;
+        }
+        for rounds in self.rounds.values() {
+            let product = format!("{:?}", rounds[0].product).to_lowercase();
+            let added: Vec<f64> = rounds
+                .iter()
+                .zip(&self.direct)
+                .filter_map(|(round, direct)| Some(round.outcome.p50? - direct.p50?))
+                .collect();
+            if !added.is_empty() {
+                writeln!(f, "{product:8} adds {:.1} us", median(added))?;
+            }
+            if let Some(&started) = self.started.get(&(rounds[0].product as usize)) {
+                let grown = rounds
+                    .iter()
+                    .map(|round| round.resident.saturating_sub(started) as f64 / round.outcome.requests.max(1) as f64);
+                writeln!(
+                    f,
+                    "{product:8} {:.1} MiB before the first connection, {:.0} bytes for each",
+                    started as f64 / (1024.0 * 1024.0),
+                    median(grown),
+                )?;
+            }
+        }
         Ok(())
     }
 }
 
 /// The median of the ratios round by round, so that a slow minute of the machine touches both sides of each.
-fn ratio(rounds: &[Round], base: &[Round]) -> String {
+fn ratio(rounds: &[Round], base: &[Round], measure: fn(&Round) -> f64) -> String {
     let ratios: Vec<f64> = rounds
         .iter()
         .zip(base)
-        .map(|(a, b)| a.cpu() / b.cpu().max(0.001))
+        .map(|(a, b)| measure(a) / measure(b).max(0.001))
         .collect();
     let low = ratios.iter().copied().fold(f64::INFINITY, f64::min);
     let high = ratios.iter().copied().fold(0.0, f64::max);
