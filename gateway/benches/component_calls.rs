@@ -86,6 +86,7 @@ fn exchange() -> Box<Exchange> {
             client: "203.0.113.9:40112".parse().expect("an address"),
             local: "192.0.2.1:443".parse().expect("an address"),
             peer: "203.0.113.9:40112".parse().expect("an address"),
+            hello: None,
             tls: Some(TlsFacts {
                 version: "TLSv1.3",
                 sni: Some("www.example.net".to_owned()),

@@ -39,6 +39,8 @@ pub struct Frontend {
     pub config: config::Frontend,
     /// By bind: how TLS is terminated there.
     pub tls: Vec<Option<Arc<ServerConfig>>>,
+    /// Whether a ClientHello that passes through is looked at: something of this TCP frontend asks for what it says.
+    pub reads_client_hello: bool,
     /// Calls that answer the frontend's acls.
     pub acls: Vec<AclCall>,
     /// The first-party rate limits, all in one.

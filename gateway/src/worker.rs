@@ -15,7 +15,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Mode;
-use crate::listener::{self, Gate, Limits, Port, Unintroduced};
+use crate::listener::{self, Gate, Limits, Opening, Port, Unintroduced};
 use crate::policy::Failure;
 use crate::proxy::{Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
@@ -257,13 +257,24 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
             let port = Port {
                 socket: TcpListener::from_std(socket.socket)?,
                 accept_proxy: frontend.config.binds[socket.bind].accept_proxy.clone().map(Arc::new),
-                tls: frontend.tls[socket.bind].clone(),
+                opening: opening(&frontend, socket.bind),
                 limits: socket.limits,
                 gate: Rc::default(),
+                metrics: frontend.metrics.clone(),
             };
             Ok((frontend, port))
         })
         .collect()
+}
+
+/// How connections of a bind begin.
+fn opening(frontend: &Frontend, bind: usize) -> Opening {
+    let timeouts = frontend.config.timeouts;
+    match &frontend.tls[bind] {
+        Some(tls) => Opening::Tls(tls.clone(), timeouts.handshake),
+        None if frontend.reads_client_hello => Opening::ClientHello(timeouts.client_hello),
+        None => Opening::Plain,
+    }
 }
 
 fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {

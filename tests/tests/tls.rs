@@ -1,9 +1,15 @@
-//! TLS on the way to servers: who is believed, what is shown, and what comes of a handshake that fails.
+//! TLS: to servers (who is believed, what is shown, what comes of a handshake that fails), passing through by its name, and
+//! ending at the gateway in TCP mode.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use gateway_tests::tls::{Authority, TlsServer};
-use gateway_tests::{Gateway, Server, blackhole, eventually, get};
+use gateway_tests::{Client, Gateway, Server, blackhole, eventually, get};
+use tokio::io::AsyncReadExt;
 
 const TO_TLS: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
@@ -230,4 +236,326 @@ async fn a_server_that_speaks_no_tls_is_not_reached() {
         .await;
     assert_eq!(gateway.connect("raw").await.rest().await, b"");
     gateway.says("no TLS with the server").await;
+}
+
+// ── TLS that passes through ───────────────────────────────────────────────────────────────────────────────────────────
+
+const BY_NAME: &str = r#"
+    frontend "pass" {
+        mode "tcp"
+        bind "127.0.0.1:0"
+        bind "127.0.0.1:0" accept-proxy
+        timeout handshake="1s"
+        acl "one" { sni "one.example" "*.one.example" }
+        acl "two" { sni "two.example" }
+        acl "never" { sni "never.example" }
+        deny if="never"
+        use-backend "one" if="one"
+        use-backend "two" if="two"
+        default-backend "plain"
+    }
+    frontend "direct" { mode "tcp"; bind "127.0.0.1:0"; default-backend "plain" }
+    backend "one"   { mode "tcp"; server "s" "@one" }
+    backend "two"   { mode "tcp"; server "s" "@two" }
+    backend "plain" { mode "tcp"; server "s" "@plain" }
+"#;
+
+struct Passing {
+    authority: Authority,
+    one: TlsServer,
+    two: TlsServer,
+    plain: Server,
+    gateway: Gateway,
+}
+
+impl Passing {
+    async fn start() -> Self {
+        let authority = Authority::new();
+        let one = TlsServer::start(authority.demanding_server(&["one.example", "a.one.example"])).await;
+        let mut config = authority.server(&["two.example"]);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let two = TlsServer::start(config).await;
+        let plain = Server::echo().await;
+        let gateway = Gateway::kdl(BY_NAME)
+            .with("@one", one.address())
+            .with("@two", two.address())
+            .with("@plain", plain.address())
+            .start()
+            .await;
+        Self {
+            authority,
+            one,
+            two,
+            plain,
+            gateway,
+        }
+    }
+
+    /// The ClientHello that a client asking for this name says first.
+    fn hello(&self, name: &str) -> Vec<u8> {
+        let name = name.to_owned().try_into().unwrap();
+        let mut connection = rustls::ClientConnection::new(Arc::new(self.authority.client()), name).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+#[tokio::test]
+async fn the_name_in_the_hello_routes_and_nothing_is_decrypted() {
+    let it = Passing::start().await;
+    let address = it.gateway.address("pass");
+    let shown = it.authority.issue(&["client.example"]);
+    for name in ["one.example", "a.one.example", "ONE.example"] {
+        let mut client = Client::connect_tls_with(address, name, it.authority.client_with(&shown)).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello", "{name}");
+        client.half_close().await;
+        assert_eq!(client.rest().await, b"bye", "{name}");
+    }
+    // The server saw the client's own certificate.
+    assert!(it.one.handshakes().iter().all(|handshake| handshake.certificate));
+    let mut config = it.authority.client();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let mut client = Client::connect_tls_with(address, "two.example", config).await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    assert_eq!(it.two.handshakes()[0].alpn.as_deref(), Some("h2"));
+    assert_eq!((it.one.handshakes().len(), it.two.handshakes().len()), (3, 1));
+    // The log knows it for a plain connection: nothing of TLS is the gateway's.
+    let lines = it.gateway.access_log(3).await;
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["tls"] == false && line["backend"] == "one")
+    );
+}
+
+#[tokio::test]
+async fn a_hello_may_come_in_many_pieces() {
+    let it = Passing::start().await;
+    let hello = it.hello("other.example");
+    // In pieces, and what follows it at once: nothing is lost, doubled or reordered.
+    let mut client = it.gateway.connect("pass").await;
+    for piece in hello.chunks(7) {
+        client.send(piece).await;
+    }
+    client.send("more").await;
+    let whole = [&hello[..], b"more"].concat();
+    assert_eq!(client.exactly(whole.len()).await, whole);
+    // Records of one byte, TCP segments of three: the name still tells.
+    let records: Vec<u8> = hello_in_records(&it.hello("never.example"), 1);
+    let mut client = it.gateway.connect("pass").await;
+    for piece in records.chunks(3) {
+        if client.try_send(piece).await.is_err() {
+            break;
+        }
+    }
+    it.gateway
+        .metric_is("gateway_frontend_denied_requests_total", &[("frontend", "pass")], 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_hello_may_follow_a_proxy_header() {
+    let it = Passing::start().await;
+    let denied = async |count| {
+        let labels = [("frontend", "pass")];
+        it.gateway
+            .metric_is("gateway_frontend_denied_requests_total", &labels, count)
+            .await;
+    };
+    let header = b"PROXY TCP4 192.0.2.7 192.0.2.8 4711 443\r\n";
+    let bytes = [&header[..], &it.hello("never.example")].concat();
+    for (count, cut) in [(1.0, bytes.len()), (2.0, header.len()), (3.0, header.len() + 3)] {
+        let mut client = Client::connect(it.gateway.addresses("pass")[1]).await;
+        client.send(&bytes[..cut]).await;
+        // Whether it comes in one piece or not is the same.
+        let _ = client.try_send(&bytes[cut..]).await;
+        denied(count).await;
+    }
+    let lines = it.gateway.access_log(3).await;
+    assert_eq!(lines[0]["client"], "192.0.2.7:4711");
+}
+
+#[tokio::test]
+async fn what_is_not_tls_goes_on_at_once_and_silence_for_the_timeout_at_most() {
+    let it = Passing::start().await;
+    let started = Instant::now();
+    let mut client = it.gateway.connect("pass").await;
+    client.send("EHLO").await;
+    assert_eq!(client.exactly(4).await, b"EHLO");
+    assert!(
+        started.elapsed() < Duration::from_millis(900),
+        "{:?}",
+        started.elapsed()
+    );
+
+    // Half a hello, and nothing more: every byte arrives when the time is over.
+    let half = it.hello("one.example")[..50].to_vec();
+    let mut client = it.gateway.connect("pass").await;
+    client.send(&half).await;
+    assert_eq!(client.exactly(50).await, half);
+
+    // A server that speaks first gets its client, late.
+    let greeting = Server::greeting("220 ready\r\n").await;
+    let late = Gateway::kdl(BY_NAME)
+        .with("@one", greeting.address())
+        .with("@two", greeting.address())
+        .with("@plain", greeting.address())
+        .start()
+        .await;
+    let started = Instant::now();
+    assert_eq!(late.connect("pass").await.exactly(11).await, b"220 ready\r\n");
+    assert!(
+        started.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn hellos_that_are_bombs_cost_little_and_hold_nobody_up() {
+    let it = Passing::start().await;
+    let before = it.gateway.resident();
+    let tiny_records = hello_in_records(&[&[0; 5], &[1, 0, 0x30, 0][..], &[0; 0x3000]].concat(), 1);
+    let mut open = Vec::new();
+    for bomb in [
+        // A record that never ends, a message of 16 MiB, an empty record, a length beyond its list.
+        &b"\x16\x03\x01\x40\x00\x01\x00\x3f\x00"[..],
+        b"\x16\x03\x01\x40\x00\x01\xff\xff\xff",
+        b"\x16\x03\x01\x00\x00",
+        b"\x16\x03\x01\x00\x0a\x01\x00\x00\x06\xff\xff\xff\xff\xff\xff",
+        &tiny_records,
+    ] {
+        for _ in 0..40 {
+            let mut client = it.gateway.connect("pass").await;
+            client.send(bomb).await;
+            open.push((client, bomb.len()));
+        }
+    }
+    let mut client = it.gateway.connect("direct").await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    let grown = it.gateway.resident().saturating_sub(before);
+    assert!(grown < 32 << 20, "{grown} bytes for 200 bombs");
+    // They have no name, and go where those go that have none.
+    for (client, length) in &mut open {
+        client.skip(*length as u64).await;
+    }
+    assert_eq!(it.plain.connections(), 201);
+}
+
+/// A ClientHello in records of so many bytes.
+fn hello_in_records(hello: &[u8], size: usize) -> Vec<u8> {
+    let record = |part: &[u8]| [&[22, 3, 1], &u16::try_from(part.len()).unwrap().to_be_bytes()[..], part].concat();
+    hello[5..].chunks(size).flat_map(record).collect()
+}
+
+// ── TLS that ends here, in TCP mode ───────────────────────────────────────────────────────────────────────────────────
+
+const TERMINATED: &str = r#"
+    frontend "tls" {
+        mode "tcp"
+        bind "127.0.0.1:0" { tls cert="bundle.pem"; alpn "postgresql" "other" }
+        timeout handshake="500ms"
+        default-backend "app"
+    }
+    frontend "plain" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { mode "tcp"; server "app-1" "@app" }
+"#;
+
+#[tokio::test]
+async fn tls_ends_at_a_tcp_frontend_and_both_ends_may_close_half() {
+    let authority = Authority::new();
+    let app = Server::start(|mut wire, _| async move {
+        wire.send("ready\n").await?;
+        let all = wire.rest().await?;
+        wire.send(format!("{} bytes", all.len())).await
+    })
+    .await;
+    let gateway = Gateway::kdl(TERMINATED)
+        .with("@app", app.address())
+        .file("bundle.pem", authority.issue(&["db.example"]).bundle())
+        .start()
+        .await;
+    let mut config = authority.client();
+    config.alpn_protocols = vec![b"other".to_vec()];
+    let mut client = Client::connect_tls_with(gateway.address("tls"), "db.example", config).await;
+    assert_eq!(client.exactly(6).await, b"ready\n");
+    client.send(vec![b'x'; 300_000]).await;
+    client.half_close().await;
+    assert_eq!(String::from_utf8(client.rest().await).unwrap(), "300000 bytes");
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!((&line["tls"], &line["termination"]), (&true.into(), &"--".into()));
+
+    // The server ends first.
+    let app = Server::start(|mut wire, _| async move {
+        wire.send("bye").await?;
+        wire.half_close().await?;
+        let all = wire.rest().await?;
+        assert_eq!(all, b"and yet");
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(TERMINATED)
+        .with("@app", app.address())
+        .file("bundle.pem", authority.issue(&["db.example"]).bundle())
+        .start()
+        .await;
+    let mut client = Client::connect_tls_with(gateway.address("tls"), "db.example", authority.client()).await;
+    assert_eq!(client.rest().await, b"bye");
+    client.send("and yet").await;
+    client.half_close().await;
+    eventually("the server hears the rest", async || app.seen(0) == b"and yet").await;
+}
+
+#[tokio::test]
+async fn handshakes_that_fail_are_counted_by_reason_and_logged() {
+    let authority = Authority::new();
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(TERMINATED)
+        .with("@app", app.address())
+        .file("bundle.pem", authority.issue(&["db.example"]).bundle())
+        .start()
+        .await;
+    let address = gateway.address("tls");
+    let failed = async |reason: &str, count: f64| {
+        let labels = [("frontend", "tls"), ("reason", reason)];
+        gateway.metric_is("gateway_frontend_errors_total", &labels, count).await;
+    };
+    // Nothing at all, and not TLS.
+    let _stalled = gateway.connect("tls").await;
+    let mut client = gateway.connect("tls").await;
+    client.send("GET / HTTP/1.1\r\n\r\n").await;
+    failed("tls-malformed", 1.0).await;
+    failed("tls-timeout", 1.0).await;
+    drop(gateway.connect("tls").await);
+    failed("tls-aborted", 1.0).await;
+    // No protocol in common.
+    let mut config = authority.client();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    assert!(handshake(address, config).await.is_err());
+    failed("tls-incompatible", 1.0).await;
+    // A client that does not believe the certificate.
+    assert!(handshake(address, Authority::new().client()).await.is_err());
+    failed("tls-refused-by-client", 1.0).await;
+    gateway.says("no TLS with a client").await;
+    // Others go on.
+    let mut client = Client::connect_tls_with(address, "db.example", authority.client()).await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+}
+
+async fn handshake(address: SocketAddr, config: rustls::ClientConfig) -> std::io::Result<()> {
+    let stream = tokio::net::TcpStream::connect(address).await?;
+    let name = "db.example".to_owned().try_into().unwrap();
+    let mut stream = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await?;
+    // In TLS 1.3 the client is through first: what the server says of it is heard at the next read.
+    match stream.read(&mut [0]).await? {
+        0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
+    }
 }

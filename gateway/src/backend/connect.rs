@@ -99,9 +99,9 @@ impl Server {
             return;
         };
         self.metrics.tls_failed();
-        if tls.may_complain() {
+        if let Some(left_out) = tls.pace.take() {
             let (backend, server) = (self.metrics.backend_name(), &*self.name);
-            tracing::warn!(backend, server, %error, "no TLS with the server");
+            tracing::warn!(backend, server, %error, left_out, "no TLS with the server");
         }
     }
 }

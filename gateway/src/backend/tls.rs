@@ -2,9 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -17,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificates::{self, TlsError};
 use crate::config::{Authorities, Mode, ServerTls, Verify};
+use crate::telemetry::pace::Pace;
 
 /// How a server is spoken to in TLS: made once, used for every connection to it, so that sessions are resumed.
 #[derive(Debug)]
@@ -24,7 +23,8 @@ pub struct Connector {
     config: Arc<ClientConfig>,
     /// None stands for the address that was connected to.
     name: Option<ServerName<'static>>,
-    complaints: Complaints,
+    /// Of lines about handshakes that failed.
+    pub(super) pace: Pace,
 }
 
 /// The authorities that the system trusts, read when the first server needs them: a hundred files or more.
@@ -67,7 +67,7 @@ impl Connector {
         Ok(Self {
             config: Arc::new(config),
             name: tls.sni.clone(),
-            complaints: Complaints::default(),
+            pace: Pace::default(),
         })
     }
 
@@ -78,11 +78,6 @@ impl Connector {
             None => ServerName::IpAddress(address.into()),
         };
         TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
-    }
-
-    /// Whether a handshake that failed should be spoken of: one line in so many seconds, however many fail.
-    pub(super) fn may_complain(&self) -> bool {
-        self.complaints.next(Instant::now())
     }
 }
 
@@ -164,56 +159,6 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
-/// When something was last complained of.
-#[derive(Debug)]
-struct Complaints {
-    start: Instant,
-    /// Milliseconds from the start to the next line; 0 at first.
-    next: AtomicU64,
-}
-
-impl Default for Complaints {
-    fn default() -> Self {
-        Self {
-            start: Instant::now(),
-            next: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Complaints {
-    fn next(&self, now: Instant) -> bool {
-        let now = u64::try_from(now.saturating_duration_since(self.start).as_millis()).unwrap_or(u64::MAX);
-        let next = self.next.load(Ordering::Relaxed);
-        let pause = u64::try_from(COMPLAINT_PAUSE.as_millis()).unwrap_or(u64::MAX);
-        now >= next
-            && self
-                .next
-                .compare_exchange(next, now.saturating_add(pause), Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-    }
-}
-
 /// Sessions that are kept for resumption, of one server under one name; the library keeps eight tickets of each. Some more
 /// than one, as the table counts by rounding.
 const SESSIONS: usize = 32;
-
-/// A server with a bad certificate fails at every connection; a line for each would be a log of nothing else.
-const COMPLAINT_PAUSE: Duration = Duration::from_secs(10);
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_complaint_is_made_in_ten_seconds() {
-        let complaints = Complaints::default();
-        let start = complaints.start;
-        let at = |seconds| complaints.next(start + Duration::from_secs(seconds));
-        assert_eq!(
-            [at(0), at(0), at(9), at(10), at(11), at(25)],
-            [true, false, false, true, false, true]
-        );
-    }
-}

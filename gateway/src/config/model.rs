@@ -187,6 +187,8 @@ pub struct Bind {
     pub tls: Option<BindTls>,
     /// `accept-proxy`: connections begin with a PROXY header.
     pub accept_proxy: Option<AcceptProxy>,
+    /// `alpn "h2" "http/1.1"`: the protocols that are agreed on, in order of preference; none means that none is.
+    pub alpn: Vec<Vec<u8>>,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -227,6 +229,10 @@ pub struct ClientTimeouts {
     pub http_request: Duration,
     /// `http-keep-alive`: how long a connection may wait for its next request.
     pub http_keep_alive: Duration,
+    /// `handshake`: how long TLS that is terminated here may take to come about.
+    pub handshake: Duration,
+    /// `handshake` as well: how long the ClientHello of TLS that passes through is waited for, where it is asked about.
+    pub client_hello: Duration,
 }
 
 /// `access-log` settings of a frontend.
@@ -304,6 +310,18 @@ pub enum Match {
     Tls,
     /// The TLS server name: patterns as for `host`.
     Sni(Vec<String>),
+}
+
+impl Match {
+    /// Whether it asks for what a ClientHello says.
+    pub fn reads_client_hello(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::reads_client_hello),
+            Self::Not(part) => part.reads_client_hello(),
+            Self::Sni(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// A test of a named value.

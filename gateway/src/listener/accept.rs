@@ -11,14 +11,16 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::introduction::{self, Unintroduced};
 use super::stream::ClientStream;
-use super::tls;
+use super::{hello, tls};
 use crate::config::AcceptProxy;
 use crate::policy::ConnectionFacts;
 use crate::proxy_protocol::Header;
+use crate::telemetry::metrics::FrontendMetrics;
+use crate::telemetry::pace::Pace;
 
 /// How many client connections there may be.
 #[derive(Debug, Clone)]
@@ -35,12 +37,25 @@ pub struct Port {
     pub socket: TcpListener,
     /// Whether connections begin with a PROXY header.
     pub accept_proxy: Option<Arc<AcceptProxy>>,
-    /// How TLS is terminated, if it is.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What comes before the protocol.
+    pub opening: Opening,
     /// How many connections there may be.
     pub limits: Limits,
     /// Whether to go on.
     pub gate: Rc<Gate>,
+    /// Where connections that come to nothing are counted.
+    pub metrics: Arc<FrontendMetrics>,
+}
+
+/// How a connection begins.
+#[derive(Debug, Clone)]
+pub enum Opening {
+    /// With the protocol.
+    Plain,
+    /// With TLS that is terminated here, within this time.
+    Tls(Arc<rustls::ServerConfig>, Duration),
+    /// With a ClientHello, perhaps, which is looked at and left; it is waited for so long.
+    ClientHello(Duration),
 }
 
 /// Ends accepting without losing a connection that has been accepted.
@@ -76,6 +91,10 @@ where
     R: Fn(&Unintroduced) + 'static,
 {
     let handlers = Rc::new((serve, refuse));
+    let faults = Rc::new(Faults {
+        metrics: port.metrics,
+        pace: Pace::default(),
+    });
     while !port.gate.closed.get() {
         let stream = match port.socket.accept().await {
             Ok((stream, _)) => stream,
@@ -91,11 +110,12 @@ where
         port.gate.holds_one.set(false);
         let handlers = handlers.clone();
         let accept_proxy = port.accept_proxy.clone();
-        let tls = port.tls.clone();
+        let opening = port.opening.clone();
+        let faults = faults.clone();
         tokio::task::spawn_local(async move {
             let _places = places;
             let (serve, refuse) = &*handlers;
-            match prepare(stream, accept_proxy, tls).await {
+            match prepare(stream, accept_proxy, opening, &faults).await {
                 Ok((stream, facts)) => serve(stream, facts).await,
                 Err(Unserved::Unintroduced(ended)) => refuse(&ended),
                 Err(Unserved::Gone) => {}
@@ -132,7 +152,8 @@ enum Unserved {
 async fn prepare(
     mut stream: TcpStream,
     accept_proxy: Option<Arc<AcceptProxy>>,
-    tls: Option<Arc<rustls::ServerConfig>>,
+    opening: Opening,
+    faults: &Faults,
 ) -> Result<(ClientStream, Arc<ConnectionFacts>), Unserved> {
     // The client may be gone already; then there is nobody to serve.
     let peer = stream.peer_addr().map_err(|_| Unserved::Gone)?;
@@ -156,26 +177,34 @@ async fn prepare(
         }
         _ => None,
     };
-    let (stream, tls) = match tls {
-        None => (ClientStream::Plain(stream), None),
-        Some(config) => match tls::accept(&config, stream).await {
-            Ok(stream) => {
-                let facts = tls::facts(&stream);
-                (ClientStream::Tls(Box::new(stream)), Some(facts))
-            }
-            Err(error) => {
-                debug!(%peer, %error, "TLS handshake failed");
-                return Err(Unserved::Gone);
-            }
-        },
-    };
     let (client, local) = ends(proxy.as_ref()).unwrap_or((peer, local));
-    let facts = ConnectionFacts {
+    let mut facts = ConnectionFacts {
         client,
         local,
         peer,
-        tls,
+        tls: None,
+        hello: None,
         proxy,
+    };
+    let stream = match opening {
+        Opening::Plain => ClientStream::Plain(stream),
+        // Boxed, here and below: connections without it have no room for it to keep.
+        Opening::Tls(config, limit) => match Box::pin(tls::accept(&config, stream, limit)).await {
+            Ok(stream) => {
+                facts.tls = Some(tls::facts(&stream));
+                ClientStream::Tls(Box::new(stream))
+            }
+            Err(error) => {
+                faults.note(client, &error);
+                return Err(Unserved::Gone);
+            }
+        },
+        Opening::ClientHello(limit) => {
+            let looked = Box::pin(hello::peek(stream, limit)).await;
+            let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
+            facts.hello = hello;
+            ClientStream::Plain(stream)
+        }
     };
     Ok((stream, Arc::new(facts)))
 }
@@ -189,6 +218,25 @@ fn ends(header: Option<&Header>) -> Option<(SocketAddr, SocketAddr)> {
     let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
     let (source, destination) = proxied.addresses.as_tcp()?;
     Some((plain(source), plain(destination)))
+}
+
+/// Where handshakes that failed are told of.
+struct Faults {
+    metrics: Arc<FrontendMetrics>,
+    pace: Pace,
+}
+
+impl Faults {
+    /// Each is counted; a line is written now and then, as any passer-by can make handshakes fail.
+    fn note(&self, client: SocketAddr, error: &io::Error) {
+        let reason = tls::reason(error);
+        self.metrics.error(reason);
+        let frontend = self.metrics.name();
+        debug!(%client, frontend, reason, %error, "TLS handshake failed");
+        if let Some(left_out) = self.pace.take() {
+            info!(%client, frontend, reason, %error, left_out, "no TLS with a client");
+        }
+    }
 }
 
 /// Most errors of accept are a client's that gave up. Running out of descriptors or memory is not, and trying again at once

@@ -3,11 +3,13 @@
 
 mod accept;
 mod bind;
+mod client_hello;
+mod hello;
 mod introduction;
 mod stream;
 mod tls;
 
-pub use accept::{Gate, Limits, Port, accept};
+pub use accept::{Gate, Limits, Opening, Port, accept};
 pub use bind::{BindError, Listening, bind};
 pub use introduction::{Fault, Unintroduced};
 pub use stream::ClientStream;

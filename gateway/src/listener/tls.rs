@@ -1,5 +1,6 @@
 //! TLS termination on a bind: one certificate, its key, and what the handshake settled.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use crate::certificates::{self, TlsError};
 use crate::config;
 use crate::policy::TlsFacts;
 
-/// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on nothing. Fails with all that
-/// is wrong with the files.
-pub fn server_config(tls: &config::BindTls, mode: config::Mode) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
+/// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on what is configured. Fails with
+/// all that is wrong with the files.
+pub fn server_config(
+    tls: &config::BindTls,
+    alpn: &[Vec<u8>],
+    mode: config::Mode,
+) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
     let (chain, key) = certificates::identity(tls)?;
     let unusable = |source| {
         vec![TlsError::Unusable {
@@ -29,18 +34,36 @@ pub fn server_config(tls: &config::BindTls, mode: config::Mode) -> Result<Arc<Se
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    if mode == config::Mode::Http {
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    }
+    config.alpn_protocols = match mode {
+        config::Mode::Http => vec![b"http/1.1".to_vec()],
+        config::Mode::Tcp => alpn.to_vec(),
+    };
     Ok(Arc::new(config))
 }
 
+/// How a handshake failed, as a word for metrics.
+pub fn reason(error: &io::Error) -> &'static str {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match (error.kind(), tls) {
+        (io::ErrorKind::TimedOut, _) => "tls-timeout",
+        // The client does not believe the certificate, or left for another reason of its own.
+        (_, Some(rustls::Error::AlertReceived(_))) => "tls-refused-by-client",
+        (_, Some(rustls::Error::InvalidMessage(_))) => "tls-malformed",
+        (_, Some(_)) => "tls-incompatible",
+        (_, None) => "tls-aborted",
+    }
+}
+
 /// Performs the handshake, within a bounded time.
-pub async fn accept(config: &Arc<ServerConfig>, stream: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
-    match tokio::time::timeout(HANDSHAKE_TIMEOUT, TlsAcceptor::from(config.clone()).accept(stream)).await {
+pub async fn accept(
+    config: &Arc<ServerConfig>,
+    stream: TcpStream,
+    limit: Duration,
+) -> io::Result<TlsStream<TcpStream>> {
+    match tokio::time::timeout(limit, TlsAcceptor::from(config.clone()).accept(stream)).await {
         Ok(result) => result,
-        Err(_) => Err(std::io::Error::new(
-            std::io::ErrorKind::TimedOut,
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::TimedOut,
             "the TLS handshake took too long",
         )),
     }
@@ -62,6 +85,3 @@ pub fn facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
             .map(|leaf| leaf.as_ref().to_vec()),
     }
 }
-
-/// A handshake takes two round trips and some signing; a client that needs longer than this holds a slot for nothing.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

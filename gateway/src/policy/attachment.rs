@@ -143,6 +143,13 @@ impl Attachment {
         self.component.imports_request || self.needs.response.iter().any(Attribute::is_of_request)
     }
 
+    /// Whether some call of it is handed what a ClientHello says.
+    #[must_use]
+    pub fn reads_client_hello(&self) -> bool {
+        let mut needs = self.needs.request.iter().chain(&self.needs.connection);
+        needs.any(Attribute::is_of_hello)
+    }
+
     /// Its name in logs and metrics.
     #[must_use]
     pub fn label(&self) -> &str {

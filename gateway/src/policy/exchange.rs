@@ -30,8 +30,10 @@ pub struct ConnectionFacts {
     pub local: SocketAddr,
     /// The other end of the TCP connection itself.
     pub peer: SocketAddr,
-    /// TLS facts; none on a plain connection.
+    /// TLS facts; none on a plain connection, and none where TLS passes through.
     pub tls: Option<TlsFacts>,
+    /// What a client said whose TLS passes through, where it was looked at.
+    pub hello: Option<ClientHello>,
     /// The PROXY header that the connection began with, where one was asked for.
     pub proxy: Option<Header>,
 }
@@ -41,6 +43,15 @@ impl ConnectionFacts {
     pub fn is_from_balancer(&self) -> bool {
         self.proxy == Some(Header::Local)
     }
+}
+
+/// What is read of a TLS client's first message, on its way to a server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientHello {
+    /// The server name the client asks for, lower-case.
+    pub sni: Option<String>,
+    /// The application protocols the client offers, in its order.
+    pub alpn: Vec<Vec<u8>>,
 }
 
 /// What a TLS handshake settled.

@@ -72,6 +72,7 @@ impl Host {
                 client: nowhere,
                 local: nowhere,
                 peer: nowhere,
+                hello: None,
                 tls: None,
                 proxy: None,
             }),

@@ -37,7 +37,7 @@ mod tests;
 
 pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
 pub use component::Component;
-pub use exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
+pub use exchange::{ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;

@@ -90,6 +90,11 @@ impl Attribute {
         })
     }
 
+    /// Whether it is read from a ClientHello where TLS passes through.
+    pub(crate) const fn is_of_hello(&self) -> bool {
+        matches!(self, Self::Sni | Self::Alpn)
+    }
+
     /// Whether it is read from the request's head.
     pub(crate) const fn is_of_request(&self) -> bool {
         !self.is_of_connection() && !matches!(self, Self::Status | Self::ResponseHeader(_))
@@ -152,13 +157,16 @@ impl Attribute {
                 }
             }
             Self::Sni => {
-                if let Some(sni) = tls.and_then(|tls| tls.sni.as_ref()) {
+                let passing = connection.hello.as_ref().and_then(|hello| hello.sni.as_ref());
+                if let Some(sni) = tls.and_then(|tls| tls.sni.as_ref()).or(passing) {
                     facts.push(need, sni.as_bytes());
                 }
             }
             Self::Alpn => {
-                if let Some(alpn) = tls.and_then(|tls| tls.alpn.as_ref()) {
-                    facts.push(need, alpn);
+                let passing = connection.hello.iter().flat_map(|hello| &hello.alpn);
+                let agreed = tls.and_then(|tls| tls.alpn.as_ref());
+                for protocol in agreed.into_iter().chain(passing) {
+                    facts.push(need, protocol);
                 }
             }
             // `parse` lets no other one into the connection phase.
@@ -358,6 +366,7 @@ mod tests {
                 client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
                 local: "[2001:db8::1]:443".parse().unwrap(),
                 peer: "192.0.2.7:4711".parse().unwrap(),
+                hello: None,
                 tls: Some(TlsFacts {
                     version: "TLSv1.3",
                     sni: Some("www.example.net".to_owned()),

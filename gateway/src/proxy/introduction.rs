@@ -55,6 +55,7 @@ mod tests {
             local: "198.51.100.7:443".parse().unwrap(),
             peer: "10.0.0.1:1".parse().unwrap(),
             tls,
+            hello: None,
             proxy,
         }
     }

@@ -194,11 +194,17 @@ impl Builder<'_> {
             .map(|id| self.filter(*id, frontend))
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
+        let (acls, limiter) = (acls?, limiter?);
+        let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
+        let mut attached = acls.iter().map(|call| &call.attachment).chain(&plugins);
+        let reads_client_hello =
+            frontend.mode == Mode::Tcp && attached.any(|attachment| attachment.reads_client_hello());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
-            acls: acls?,
-            limiter: limiter?,
-            plugins: plugins.into_iter().collect::<Option<_>>()?,
+            reads_client_hello,
+            acls,
+            limiter,
+            plugins,
             rewrites: rewrites?,
             metrics: self.registry.frontend(&frontend.name),
             config: frontend.clone(),
@@ -207,7 +213,7 @@ impl Builder<'_> {
 
     fn tls(&mut self, bind: &config::Bind, mode: Mode) -> Option<Option<Arc<ServerConfig>>> {
         let Some(tls) = &bind.tls else { return Some(None) };
-        match server_config(tls, mode) {
+        match server_config(tls, &bind.alpn, mode) {
             Ok(config) => Some(Some(config)),
             Err(errors) => {
                 self.errors.extend(errors.into_iter().map(|source| BuildError::Tls {

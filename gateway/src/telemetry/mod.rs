@@ -4,6 +4,7 @@ pub mod access;
 pub mod events;
 pub mod log;
 pub mod metrics;
+pub mod pace;
 
 mod clock;
 mod escape;

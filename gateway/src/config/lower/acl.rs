@@ -144,7 +144,10 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
             Some(Match::Tls)
         }
         _ => {
-            needs_tls(&node, setting);
+            // In TCP mode it is read from TLS that passes through, too.
+            if setting.mode == Mode::Http {
+                needs_tls(&node, setting);
+            }
             texts(&mut node, "a server name", host).map(Match::Sni)
         }
     };

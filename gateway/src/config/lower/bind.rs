@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::{accept_proxy, elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::Bind;
+use crate::config::model::{Bind, Mode};
 use crate::config::reader::{Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
@@ -37,18 +37,20 @@ impl Binds {
 }
 
 /// Reads a frontend's `bind`.
-pub(super) fn bind(binds: &mut Binds, mut node: Node<'_>) -> Option<Bind> {
+pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<Bind> {
     let origin = node.origin();
     let address = node.argument("an address").and_then(|value| binds.take(&value));
     let flag = node.flag("accept-proxy");
-    let (tls, said) = match node.block() {
+    let (tls, alpn, said) = match node.block() {
         Some(mut block) => {
-            let tls = block.one("tls").map(tls::of_bind);
+            let tls = block.one("tls");
+            let alpn = tls::alpn(node.ctx, mode, block.one("alpn"), tls.is_some());
+            let tls = tls.map(tls::of_bind);
             let said = block.one("accept-proxy");
             block.finish(elsewhere);
-            (tls, said.map(|node| accept_proxy::accept_proxy(node, flag)))
+            (tls, alpn, said.map(|node| accept_proxy::accept_proxy(node, flag)))
         }
-        None => (None, None),
+        None => (None, Some(Vec::new()), None),
     };
     let accept_proxy = said.or(flag.map(|_| Some(accept_proxy::flag())));
     node.finish();
@@ -56,6 +58,7 @@ pub(super) fn bind(binds: &mut Binds, mut node: Node<'_>) -> Option<Bind> {
         address: address?,
         tls: or_none(tls)?,
         accept_proxy: or_none(accept_proxy)?,
+        alpn: alpn?,
         origin,
     })
 }

@@ -11,7 +11,7 @@ use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only
 use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
+    AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -38,7 +38,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let says_tls = binds.iter().any(|bind| bind.block_says("tls"));
     let binds: Vec<_> = binds
         .into_iter()
-        .map(|node| bind::bind(&mut scope.binds, node))
+        .map(|node| bind::bind(&mut scope.binds, mode, node))
         .collect();
     let setting = Setting {
         mode,
@@ -71,6 +71,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let response_edits = edits::response(response);
     block.finish(elsewhere);
 
+    report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
     names.report_unused(ctx, "no condition of this frontend names it");
     if routes.is_empty() && default_backend.is_none() {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
@@ -270,6 +271,25 @@ fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<At<PluginId>>>
     plugins
 }
 
+/// Reports a handshake's timeout where nobody waits for one.
+fn report_handshake(scope: &Scope<'_>, setting: Setting, timeouts: &Timeouts, acls: &[ReadAcl<'_>], has_plugins: bool) {
+    let Some(handshake) = timeouts.handshake else { return };
+    let asks = |read: &ReadAcl<'_>| match read.acl.as_ref().map(|acl| &acl.test) {
+        Some(AclTest::Match(test)) => test.reads_client_hello(),
+        // What it asks for is its own business; and one that could not be read has been reported.
+        Some(AclTest::Plugin { .. }) | None => true,
+    };
+    let passes = setting.mode == Mode::Tcp && (has_plugins || acls.iter().any(asks));
+    if !setting.tls && !passes {
+        let error = ConfigError::new(Code::Inert, "`handshake=` does nothing here");
+        let error = error.label(
+            handshake.span,
+            "no `bind` speaks TLS, and no acl asks about one that passes through",
+        );
+        scope.ctx.report(error.help("leave it out"));
+    }
+}
+
 /// The answers to a frontend's acls are kept in a fixed number of bits.
 fn report_too_many_acls(scope: &Scope<'_>, acls: &[ReadAcl<'_>]) {
     if let Some(acl) = acls.get(MAX_ACLS) {
@@ -297,10 +317,13 @@ fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
     let client = own.client.or(inherited.client);
     let http_request = own.http_request.or(inherited.http_request);
     let http_keep_alive = own.http_keep_alive.or(inherited.http_keep_alive);
+    let handshake = own.handshake.or(inherited.handshake);
     ClientTimeouts {
         client: client.map_or(DEFAULT_CLIENT_TIMEOUT, |timeout| timeout.value),
         http_request: http_request.map_or(DEFAULT_HTTP_REQUEST_TIMEOUT, |timeout| timeout.value),
         http_keep_alive: http_keep_alive.map_or(DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT, |timeout| timeout.value),
+        handshake: handshake.map_or(DEFAULT_HANDSHAKE_TIMEOUT, |timeout| timeout.value),
+        client_hello: handshake.map_or(DEFAULT_CLIENT_HELLO_TIMEOUT, |timeout| timeout.value),
     }
 }
 
@@ -345,6 +368,11 @@ const DEFAULT_CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Long enough for the next click on a page that has just loaded.
 const DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A handshake takes two round trips and some signing; a client that needs longer than this holds a slot for nothing.
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A client of TLS says hello at once: time for two lost packets. A client that waits for its server to speak first waits as
+/// long, so not longer than that.
+const DEFAULT_CLIENT_HELLO_TIMEOUT: Duration = Duration::from_secs(5);
 /// What HAProxy and nginx take, with room for large cookies.
 const DEFAULT_HEAD: usize = 16 << 10;
 /// As HAProxy (101 with the request line).

@@ -34,6 +34,7 @@ pub(super) struct Timeouts {
     pub(super) client: Option<At<Duration>>,
     pub(super) http_request: Option<At<Duration>>,
     pub(super) http_keep_alive: Option<At<Duration>>,
+    pub(super) handshake: Option<At<Duration>>,
     pub(super) connect: Option<At<Duration>>,
     pub(super) server: Option<At<Duration>>,
 }
@@ -157,6 +158,7 @@ impl Timeouts {
                     "client" => &mut all.client,
                     "http-request" => &mut all.http_request,
                     "http-keep-alive" => &mut all.http_keep_alive,
+                    "handshake" => &mut all.handshake,
                     "connect" => &mut all.connect,
                     _ => &mut all.server,
                 };
@@ -388,6 +390,7 @@ const TIMEOUTS: &[(&str, Place, bool)] = &[
     ("client", Place::Frontend, false),
     ("http-request", Place::Frontend, true),
     ("http-keep-alive", Place::Frontend, true),
+    ("handshake", Place::Frontend, false),
     ("connect", Place::Backend, false),
     ("server", Place::Backend, false),
 ];

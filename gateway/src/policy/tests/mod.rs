@@ -97,6 +97,7 @@ fn connection() -> Arc<ConnectionFacts> {
         client: "192.0.2.7:4711".parse().unwrap(),
         local: "192.0.2.1:80".parse().unwrap(),
         peer: "192.0.2.7:4711".parse().unwrap(),
+        hello: None,
         tls: None,
         proxy: None,
     })

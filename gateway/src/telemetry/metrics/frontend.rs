@@ -58,6 +58,11 @@ impl FrontendMetrics {
         }
     }
 
+    /// Whose they are.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Client connections open now.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
