@@ -336,6 +336,17 @@ fn any_tlvs() -> impl Strategy<Value = Vec<Tlv>> {
     })
 }
 
+#[test]
+fn a_line_that_ends_too_late_is_endless_whatever_its_last_byte_is() {
+    for last in [b'\r', b'\n', b'x'] {
+        let mut bytes = b"PROXY TCP4 ".to_vec();
+        bytes.resize(MAX_LINE - 1, b'0');
+        assert_eq!(parse(&bytes), Err(ParseError::EndlessLine));
+        bytes.push(last);
+        assert_eq!(parse(&bytes), Err(ParseError::EndlessLine));
+    }
+}
+
 proptest! {
     #[test]
     fn version_2_says_everything_and_comes_in_pieces(

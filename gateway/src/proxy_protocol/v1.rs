@@ -28,17 +28,18 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
             ParseError::NoHeader
         });
     }
-    let within = &bytes[..bytes.len().min(MAX_LINE)];
+    // An end that begins with the last byte that may be would not be whole.
+    let within = &bytes[..bytes.len().min(MAX_LINE - 1)];
     let Some(end) = within.iter().position(|byte| matches!(byte, b'\r' | b'\n')) else {
         return incomplete(bytes.len(), 2);
     };
-    match (within[end], within.get(end + 1)) {
+    match (bytes[end], bytes.get(end + 1)) {
         (b'\r', Some(b'\n')) => {}
         (b'\r', None) => return incomplete(bytes.len(), 1),
         _ => return Err(ParseError::LineEnd),
     }
     Ok(Parsed::Complete {
-        header: line(&within[..end])?,
+        header: line(&bytes[..end])?,
         length: end + 2,
     })
 }
