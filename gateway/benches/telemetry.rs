@@ -17,6 +17,7 @@ fn log_line(criterion: &mut Criterion) {
         let log = Log {
             target: LogTarget::File("/dev/null".into()),
             format,
+            origin: None,
         };
         let Ok(sink) = LogSink::start(&log, &Arc::new(ProcessMetrics::default())) else {
             return;

@@ -7,6 +7,7 @@ use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
 use gateway::server::{Server, StartError};
 use gateway::telemetry;
+use gateway::telemetry::log::LogSink;
 use gateway::telemetry::metrics::Registry;
 
 #[global_allocator]
@@ -25,8 +26,9 @@ fn main() -> ExitCode {
 fn run(path: &Path) -> Result<(), Failure> {
     let Loaded { config, source } = config::load(path)?;
     let registry = Registry::new();
-    let _events = telemetry::events::start(config.process.log.format, registry.process()).map_err(StartError::Log)?;
-    let server = Server::start(config, &registry).map_err(|error| Failure::of_start(error, &source))?;
+    let log = LogSink::start(&config.process.log, registry.process()).map_err(StartError::Log)?;
+    telemetry::events::start(&config.process.log, &log);
+    let server = Server::start(config, &registry, log).map_err(|error| Failure::of_start(error, &source))?;
     cli::announce(path, server.config(), &server.ports());
     // Reloads when it is told to; returns when it was told to end and has drained.
     server.run(&mut ConfigFile::new(path))?;

@@ -101,12 +101,11 @@ pub enum RunError {
 
 impl Server {
     /// Opens everything and starts serving. Nothing has been accepted if this fails.
-    pub fn start(config: Config, registry: &Arc<Registry>) -> Result<Self, StartError> {
+    pub fn start(config: Config, registry: &Arc<Registry>, log: LogSink) -> Result<Self, StartError> {
         raise_descriptor_limit();
         let workers = worker_count(&config);
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
-        let log = LogSink::start(&config.process.log, registry.process()).map_err(StartError::Log)?;
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
         let (addresses, echo) = start_echo_servers(&config, &EchoServers::new())?;

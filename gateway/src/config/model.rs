@@ -4,6 +4,7 @@
 //! Identifiers (`FrontendId`, `BackendId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
 //! exist.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -99,6 +100,8 @@ pub struct Log {
     pub target: LogTarget,
     /// How they look.
     pub format: LogFormat,
+    /// Where it stands; nowhere when nothing was said.
+    pub origin: Option<Origin>,
 }
 
 /// Where log lines go.
@@ -110,6 +113,65 @@ pub enum LogTarget {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+    /// A syslog server (RFC 5424).
+    Syslog {
+        /// Where it is.
+        server: SyslogServer,
+        /// What lines are filed under.
+        facility: Facility,
+    },
+}
+
+/// Where a syslog server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogServer {
+    /// `/dev/log` or `unix://PATH`: a datagram socket on this machine.
+    Unix(PathBuf),
+    /// `udp://IP:PORT`: datagrams.
+    Udp(SocketAddr),
+    /// `tcp://IP:PORT`: a stream, with octet counting (RFC 6587).
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for SyslogServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// The facilities of RFC 5424, section 6.2.1, under HAProxy's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "their names say all there is to say")]
+pub enum Facility {
+    Kern = 0,
+    User = 1,
+    Mail = 2,
+    Daemon = 3,
+    Auth = 4,
+    Syslog = 5,
+    Lpr = 6,
+    News = 7,
+    Uucp = 8,
+    Cron = 9,
+    Auth2 = 10,
+    Ftp = 11,
+    Ntp = 12,
+    Audit = 13,
+    Alert = 14,
+    Cron2 = 15,
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
 }
 
 /// How log lines look.

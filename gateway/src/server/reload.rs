@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 use super::{Gateway, Running, Services, StartError, start_echo_servers};
-use crate::config::{Config, Process};
+use crate::config::{Config, Log, Process};
 use crate::snapshot::Snapshot;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
@@ -122,6 +122,11 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
     let settled = |process: &Process| Process {
         max_connections: 0,
         drain_timeout: std::time::Duration::ZERO,
+        log: Log {
+            // It may have moved to another line.
+            origin: None,
+            ..process.log.clone()
+        },
         ..process.clone()
     };
     settled(new) == settled(old)

@@ -1,13 +1,12 @@
-//! Events: what happens to the gateway itself, on standard error. Servers that go down, components that fail,
+//! Events: what happens to the gateway itself, in the log. Servers that go down, components that fail,
 //! configurations that are taken or refused.
 
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
@@ -15,35 +14,27 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::clock::Dates;
 use super::escape;
-use super::log::{Lines, LogSink, Queue};
-use super::metrics::ProcessMetrics;
+use super::log::{Lines, LogSink, Queue, Severity};
 use crate::config::{Log, LogFormat, LogTarget};
 
-/// Events being written. Dropping it writes what is left.
-#[derive(Debug)]
-pub struct Events {
-    _sink: LogSink,
-}
-
-/// Starts writing events, filtered by `GATEWAY_LOG` (as `debug` or `gateway::policy=trace`); `info` unless it says
+/// Starts writing events to the log, filtered by `GATEWAY_LOG` (as `debug` or `gateway::policy=trace`); `info` unless it says
 /// otherwise. Where a subscriber is installed already, as in tests, it stays.
 ///
 /// Events go through a queue and a thread as access lines do: a terminal that was stopped does not stop a worker.
-pub fn start(format: LogFormat, metrics: &Arc<ProcessMetrics>) -> io::Result<Events> {
-    let target = LogTarget::Stderr;
-    let sink = LogSink::start(&Log { target, format }, metrics)?;
+pub fn start(log: &Log, sink: &LogSink) {
+    let is_terminal = match log.target {
+        LogTarget::Stdout => io::stdout().is_terminal(),
+        LogTarget::Stderr => io::stderr().is_terminal(),
+        LogTarget::File(_) | LogTarget::Syslog { .. } => false,
+    };
     let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(EventWriter(sink.queue()));
-    let _ = match format {
-        LogFormat::Text => builder
-            .with_target(false)
-            .with_ansi(io::stderr().is_terminal())
-            .try_init(),
+    let _ = match sink.format() {
+        LogFormat::Text => builder.with_target(false).with_ansi(is_terminal).try_init(),
         LogFormat::Json => builder.event_format(Json).try_init(),
     };
-    Ok(Events { _sink: sink })
 }
 
 /// Makes a buffer an event.
@@ -55,6 +46,7 @@ struct EventWriter(Queue);
 struct EventLine {
     queue: Queue,
     bytes: Vec<u8>,
+    severity: Severity,
 }
 
 impl MakeWriter<'_> for EventWriter {
@@ -64,7 +56,20 @@ impl MakeWriter<'_> for EventWriter {
         EventLine {
             queue: self.0.clone(),
             bytes: Vec::new(),
+            severity: Severity::Info,
         }
+    }
+
+    fn make_writer_for(&self, event: &Metadata<'_>) -> EventLine {
+        let severity = match *event.level() {
+            Level::ERROR => Severity::Error,
+            Level::WARN => Severity::Warning,
+            Level::INFO => Severity::Info,
+            Level::DEBUG | Level::TRACE => Severity::Debug,
+        };
+        let mut line = self.make_writer();
+        line.severity = severity;
+        line
     }
 }
 
@@ -85,6 +90,7 @@ impl Drop for EventLine {
             self.queue.send(Lines {
                 bytes: std::mem::take(&mut self.bytes),
                 count: 1,
+                severity: self.severity,
             });
         }
     }
@@ -163,7 +169,7 @@ const DEFAULT_FILTER: &str = "info";
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use serde_json::Value;
 

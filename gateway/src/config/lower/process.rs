@@ -1,12 +1,14 @@
 //! `process { … }` and `stats { … }`.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{Scope, bind, elsewhere};
-use crate::config::model::{Log, LogFormat, LogTarget, PolicyPool, Process, Stats};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer};
 use crate::config::reader::{Node, Value};
 use crate::config::suggest;
 
@@ -18,6 +20,7 @@ impl Default for Process {
             log: Log {
                 target: LogTarget::Stdout,
                 format: LogFormat::Text,
+                origin: None,
             },
             policy: PolicyPool {
                 instances: DEFAULT_INSTANCES,
@@ -53,12 +56,8 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         );
         node.finish();
     }
-    if let Some(mut node) = block.one("log") {
-        let target = node.argument("where log lines go").and_then(|value| log_target(&value));
-        set(&mut process.log.target, target);
-        let format = node.property("format").and_then(|value| value.choice(LOG_FORMATS));
-        set(&mut process.log.format, format);
-        node.finish();
+    if let Some(node) = block.one("log") {
+        log(&mut process.log, node);
     }
     if let Some(mut node) = block.one("policy") {
         node.require_entries();
@@ -118,23 +117,44 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     }
 }
 
+/// `log "/dev/log" facility="local0" format="json"`.
+fn log(log: &mut Log, mut node: Node<'_>) {
+    log.origin = Some(node.origin());
+    let target = node.argument("where log lines go").and_then(|value| log_target(&value));
+    let is_known = target.is_some();
+    set(&mut log.target, target);
+    let format = node.property("format").and_then(|value| value.choice(LOG_FORMATS));
+    set(&mut log.format, format);
+    if let Some(value) = node.property("facility") {
+        let chosen = value.choice(FACILITIES);
+        match &mut log.target {
+            LogTarget::Syslog { facility, .. } => set(facility, chosen),
+            // What a wrong target was to be is not known.
+            _ if !is_known => {}
+            _ => {
+                let error = ConfigError::new(Code::Inert, "`facility` does nothing here");
+                let error = error.label(value.span(), "lines go to no syslog server");
+                node.fail(error.help("leave it out, or log to \"/dev/log\", \"udp://…\" or \"tcp://…\""));
+            }
+        }
+    }
+    node.finish();
+}
+
 /// A file's path has to have a slash in it, so that a slip of `stdout` does not become a file.
 fn log_target(value: &Value<'_>) -> Option<LogTarget> {
     let text = value.text()?;
     match text {
         "stdout" => Some(LogTarget::Stdout),
         "stderr" => Some(LogTarget::Stderr),
-        "/dev/log" => value.fail(
-            "syslog is not spoken yet",
-            "this is syslog's socket",
-            "write \"stdout\" and let the service manager keep the lines, or name a file",
-        ),
+        "/dev/log" => Some(syslog(SyslogServer::Unix("/dev/log".into()))),
+        text if text.contains("://") => syslog_server(value, text).map(syslog),
         path if path.ends_with('/') => value.fail("the log's path is a folder", "ends with a slash", "name a file"),
         path if path.contains('/') => Some(LogTarget::File(value.context().path(path))),
         word => {
             let help = suggest::did_you_mean(word, &["stdout", "stderr"], || {
                 Some(format!(
-                    "write \"stdout\", \"stderr\", or a path with a slash in it, as \"./{}\"",
+                    "write \"stdout\", \"stderr\", \"/dev/log\", or a path with a slash in it, as \"./{}\"",
                     word.escape_debug()
                 ))
             });
@@ -146,6 +166,70 @@ fn log_target(value: &Value<'_>) -> Option<LogTarget> {
         }
     }
 }
+
+fn syslog(server: SyslogServer) -> LogTarget {
+    LogTarget::Syslog {
+        server,
+        facility: DEFAULT_FACILITY,
+    }
+}
+
+/// `unix:///run/syslog`, `udp://127.0.0.1:514` or `tcp://127.0.0.1:514`.
+fn syslog_server(value: &Value<'_>, text: &str) -> Option<SyslogServer> {
+    let (scheme, rest) = text.split_once("://")?;
+    match scheme {
+        "unix" if !rest.starts_with('/') || rest.ends_with('/') => value.fail(
+            "this is no path of a socket",
+            "has to begin with a slash and name a file",
+            "write it as \"unix:///run/syslog.sock\"",
+        ),
+        "unix" => Some(SyslogServer::Unix(rest.into())),
+        "udp" | "tcp" => match rest.parse::<SocketAddr>() {
+            Ok(address) if address.port() != 0 && scheme == "udp" => Some(SyslogServer::Udp(address)),
+            Ok(address) if address.port() != 0 => Some(SyslogServer::Tcp(address)),
+            _ => value.fail(
+                "a syslog server is named by an IP address and a port",
+                "not an IP address and a port",
+                format!("write it as \"{scheme}://127.0.0.1:514\" or \"{scheme}://[::1]:514\""),
+            ),
+        },
+        _ => value.fail(
+            "log lines cannot go there",
+            "an unknown way",
+            "write \"unix:///PATH\", \"udp://IP:PORT\" or \"tcp://IP:PORT\"",
+        ),
+    }
+}
+
+const FACILITIES: &[(&str, Facility)] = &[
+    ("kern", Facility::Kern),
+    ("user", Facility::User),
+    ("mail", Facility::Mail),
+    ("daemon", Facility::Daemon),
+    ("auth", Facility::Auth),
+    ("syslog", Facility::Syslog),
+    ("lpr", Facility::Lpr),
+    ("news", Facility::News),
+    ("uucp", Facility::Uucp),
+    ("cron", Facility::Cron),
+    ("auth2", Facility::Auth2),
+    ("ftp", Facility::Ftp),
+    ("ntp", Facility::Ntp),
+    ("audit", Facility::Audit),
+    ("alert", Facility::Alert),
+    ("cron2", Facility::Cron2),
+    ("local0", Facility::Local0),
+    ("local1", Facility::Local1),
+    ("local2", Facility::Local2),
+    ("local3", Facility::Local3),
+    ("local4", Facility::Local4),
+    ("local5", Facility::Local5),
+    ("local6", Facility::Local6),
+    ("local7", Facility::Local7),
+];
+
+/// What HAProxy's documentation and its packages use.
+const DEFAULT_FACILITY: Facility = Facility::Local0;
 
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 

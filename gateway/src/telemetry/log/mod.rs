@@ -2,11 +2,14 @@
 //! thread writes. A worker never waits for a disk or a pipe: when the thread cannot keep up, lines are dropped and
 //! counted.
 
+mod stream;
+mod syslog;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,6 +18,9 @@ use super::access::{HttpRecord, TcpRecord};
 use super::clock::Dates;
 use super::metrics::ProcessMetrics;
 use crate::config::{Log, LogFormat, LogTarget};
+use stream::Stream;
+pub(super) use syslog::Severity;
+use syslog::Syslog;
 
 /// A log target with the thread that writes to it. Dropping it writes what was handed over before, within
 /// `CLOSE_TIMEOUT`, and ends the thread.
@@ -22,6 +28,7 @@ use crate::config::{Log, LogFormat, LogTarget};
 pub struct LogSink {
     queue: Queue,
     format: LogFormat,
+    closing: Closing,
     ended: Receiver<()>,
 }
 
@@ -47,6 +54,37 @@ pub(super) struct Queue {
 pub(super) struct Lines {
     pub(super) bytes: Vec<u8>,
     pub(super) count: u64,
+    pub(super) severity: Severity,
+}
+
+/// What lines are written to, in the log's thread, which may wait.
+trait Target: Send {
+    /// Writes lines, each whole, or says what was lost.
+    fn write(&mut self, lines: &Lines) -> Result<(), Lost>;
+
+    /// What it is called where its failures are told; none when they cannot be, or when it tells them itself.
+    fn name(&self) -> Option<String>;
+}
+
+/// Lines that could not be written.
+#[derive(Debug)]
+struct Lost {
+    lines: u64,
+    error: io::Error,
+}
+
+/// Whether the log is being closed: then nothing is waited for any more.
+#[derive(Debug, Clone, Default)]
+struct Closing(Arc<AtomicBool>);
+
+impl Closing {
+    fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Debug)]
@@ -56,22 +94,29 @@ enum Message {
 }
 
 impl LogSink {
-    /// Opens the target and starts the thread. Files are appended to, and made when they are not there.
+    /// Opens the target and starts the thread. Files are appended to, and made when they are not there; a syslog server may
+    /// be there later.
     pub fn start(log: &Log, metrics: &Arc<ProcessMetrics>) -> io::Result<Self> {
-        let target = match &log.target {
-            LogTarget::Stdout => File::from(io::stdout().as_fd().try_clone_to_owned()?),
-            LogTarget::Stderr => File::from(io::stderr().as_fd().try_clone_to_owned()?),
-            LogTarget::File(path) => OpenOptions::new().append(true).create(true).open(path)?,
+        let closing = Closing::default();
+        let stream = |file: OwnedFd, name: Option<&str>| -> Box<dyn Target> {
+            Box::new(Stream::new(File::from(file), name.map(str::to_owned)))
         };
-        // To a pipe, only so much is written in one piece when another process, or our own stderr, writes to it too.
-        let is_pipe = target.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-        let most = if is_pipe { PIPE_PIECE } else { usize::MAX };
-        Self::start_on(target, most, log.format, metrics)
+        let target = match &log.target {
+            LogTarget::Stdout => stream(io::stdout().as_fd().try_clone_to_owned()?, Some("stdout")),
+            // Where it cannot be written, it cannot be said either.
+            LogTarget::Stderr => stream(io::stderr().as_fd().try_clone_to_owned()?, None),
+            LogTarget::File(path) => {
+                let file = OpenOptions::new().append(true).create(true).open(path)?;
+                stream(file.into(), path.to_str())
+            }
+            LogTarget::Syslog { server, facility } => Box::new(Syslog::new(server, *facility, closing.clone())),
+        };
+        Self::start_on(target, closing, log.format, metrics)
     }
 
     fn start_on(
-        target: impl Write + Send + 'static,
-        most: usize,
+        target: Box<dyn Target>,
+        closing: Closing,
         format: LogFormat,
         metrics: &Arc<ProcessMetrics>,
     ) -> io::Result<Self> {
@@ -79,9 +124,9 @@ impl LogSink {
         let (ending, ended) = sync_channel(1);
         let writer = Writer {
             target,
-            most,
-            is_torn: false,
             is_failing: false,
+            told: 0,
+            told_at: None,
             metrics: Arc::clone(metrics),
         };
         thread::Builder::new().name("log".into()).spawn(move || {
@@ -93,7 +138,12 @@ impl LogSink {
             sender,
             metrics: Arc::clone(metrics),
         };
-        Ok(Self { queue, format, ended })
+        Ok(Self {
+            queue,
+            format,
+            closing,
+            ended,
+        })
     }
 
     /// A worker's way to this log.
@@ -106,6 +156,11 @@ impl LogSink {
         }
     }
 
+    /// How its lines look.
+    pub(super) fn format(&self) -> LogFormat {
+        self.format
+    }
+
     pub(super) fn queue(&self) -> Queue {
         self.queue.clone()
     }
@@ -114,6 +169,7 @@ impl LogSink {
 impl Drop for LogSink {
     fn drop(&mut self) {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
+        self.closing.set();
         // The queue may be full, and the thread may be stuck in a pipe that nobody reads.
         let mut message = Message::Close;
         while let Err(TrySendError::Full(back)) = self.queue.sender.try_send(message) {
@@ -192,86 +248,61 @@ impl Queue {
 }
 
 /// The thread's side.
-struct Writer<W> {
-    target: W,
-    /// Bytes written in one piece, where the lines allow it.
-    most: usize,
-    /// The last byte written ended no line: writing failed in the middle of one.
-    is_torn: bool,
+struct Writer {
+    target: Box<dyn Target>,
     is_failing: bool,
+    /// Lines that were missing when that was told last, and when.
+    told: u64,
+    told_at: Option<Instant>,
     metrics: Arc<ProcessMetrics>,
 }
 
-impl<W: Write> Writer<W> {
+impl Writer {
     fn run(mut self, messages: &Receiver<Message>) {
         while let Ok(Message::Lines(lines)) = messages.recv() {
-            self.write(&lines.bytes);
-        }
-    }
-
-    /// Writes lines; what cannot be written is lost and counted, and the next lines are tried afresh: a disk may have
-    /// room again.
-    fn write(&mut self, lines: &[u8]) {
-        let result = self.try_write(lines);
-        let (Ok(written) | Err((written, _))) = result;
-        if let Err((_, error)) = &result {
-            let lost = lines[written..].iter().filter(|&&byte| byte == b'\n').count();
-            self.metrics.lines_lost(lost as u64);
-            if !self.is_failing {
-                tracing::warn!(%error, "log lines cannot be written");
-            }
-        }
-        self.is_failing = result.is_err();
-    }
-
-    fn try_write(&mut self, lines: &[u8]) -> Result<usize, (usize, io::Error)> {
-        if self.is_torn {
-            // Ends what an earlier failure left, so that no line is glued to it.
-            self.write_piece(b"\n").map_err(|(_, error)| (0, error))?;
-        }
-        let mut written = 0;
-        while written < lines.len() {
-            let piece = piece(&lines[written..], self.most);
-            match self.write_piece(piece) {
-                Ok(()) => written += piece.len(),
-                Err((part, error)) => return Err((written + part, error)),
-            }
-        }
-        Ok(written)
-    }
-
-    fn write_piece(&mut self, piece: &[u8]) -> Result<(), (usize, io::Error)> {
-        let mut written = 0;
-        while written < piece.len() {
-            match self.target.write(&piece[written..]) {
-                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
-                Ok(more) => {
-                    written += more;
-                    self.is_torn = piece[written - 1] != b'\n';
+            match self.target.write(&lines) {
+                Ok(()) => {
+                    self.is_failing = false;
+                    self.tell();
                 }
-                Err(error) => match error.kind() {
-                    io::ErrorKind::Interrupted => {}
-                    // A pipe that somebody else made non-blocking. This thread has the time to wait.
-                    io::ErrorKind::WouldBlock => wait(),
-                    _ => return Err((written, error)),
-                },
+                Err(lost) => {
+                    self.metrics.lines_lost(lost.lines);
+                    self.complain(&lost.error);
+                }
             }
         }
-        Ok(())
+    }
+
+    /// Not into the log: nobody would read it there.
+    fn complain(&mut self, error: &io::Error) {
+        if !std::mem::replace(&mut self.is_failing, true)
+            && let Some(name) = self.target.name()
+        {
+            let text = format!("gateway: log {name}: {error}; lines are lost until it can be written again\n");
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
+    }
+
+    /// Says in the log that lines are missing, now that it can be written.
+    fn tell(&mut self) {
+        let missing = self.metrics.lines_missing();
+        if missing > self.told && self.told_at.is_none_or(|at| at.elapsed() > BETWEEN_TELLING) {
+            tracing::warn!(
+                "{} log lines are missing here: they could not be written in time",
+                missing - self.told
+            );
+            self.told = missing;
+            self.told_at = Some(Instant::now());
+        }
     }
 }
 
-/// As many whole lines as fit in `most` bytes; at least one.
-fn piece(lines: &[u8], most: usize) -> &[u8] {
-    if lines.len() <= most {
-        return lines;
+/// Waits in the log's thread, but not when the log is being closed.
+fn pause_unless(closing: &Closing, pause: Duration) {
+    let end = Instant::now() + pause;
+    while !closing.is_set() && Instant::now() < end {
+        wait();
     }
-    let is_end = |byte: &u8| *byte == b'\n';
-    let end = lines[..most]
-        .iter()
-        .rposition(is_end)
-        .or_else(|| lines.iter().position(is_end));
-    &lines[..end.map_or(lines.len(), |end| end + 1)]
 }
 
 /// Waits a moment; in the log's own thread, or at the end.
@@ -289,11 +320,11 @@ const ROOM_FOR_LAST: usize = 2 * 1024;
 /// Buffers that wait for the thread at most: some 4 MiB of lines, a good second at full load.
 const QUEUE_LENGTH: usize = 256;
 
-/// `PIPE_BUF`: what Linux writes to a pipe in one piece.
-const PIPE_PIECE: usize = 4096;
-
 /// How long closing waits for the thread to write what it has.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Between two lines that say how many are missing.
+const BETWEEN_TELLING: Duration = Duration::from_secs(10);
 
 /// Between two attempts of something that is not possible right now.
 const RETRY: Duration = Duration::from_millis(1);
@@ -301,7 +332,6 @@ const RETRY: Duration = Duration::from_millis(1);
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::collections::VecDeque;
     use std::sync::Mutex;
     use std::time::SystemTime;
 
@@ -327,19 +357,14 @@ mod tests {
         }
     }
 
-    /// A target that does with each write what it was told, and then takes everything.
+    /// What was written, for all to see.
     #[derive(Clone, Default)]
-    struct Scripted {
-        written: Arc<Mutex<Vec<u8>>>,
-        script: Arc<Mutex<VecDeque<io::Result<usize>>>>,
-    }
+    struct Shared(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Scripted {
+    impl Write for Shared {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            let next = self.script.lock().unwrap().pop_front().unwrap_or(Ok(usize::MAX))?;
-            let taken = next.min(bytes.len());
-            self.written.lock().unwrap().extend_from_slice(&bytes[..taken]);
-            Ok(taken)
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
         }
 
         fn flush(&mut self) -> io::Result<()> {
@@ -347,14 +372,9 @@ mod tests {
         }
     }
 
-    fn writer(target: Scripted) -> Writer<Scripted> {
-        Writer {
-            target,
-            most: usize::MAX,
-            is_torn: false,
-            is_failing: false,
-            metrics: Arc::default(),
-        }
+    fn start(to: impl Write + Send + 'static, metrics: &Arc<ProcessMetrics>) -> LogSink {
+        let target = Box::new(Stream::of(to, usize::MAX));
+        LogSink::start_on(target, Closing::default(), LogFormat::Text, metrics).unwrap()
     }
 
     #[test]
@@ -366,6 +386,7 @@ mod tests {
         let log = Log {
             target: LogTarget::File(path.clone()),
             format: LogFormat::Json,
+            origin: None,
         };
         let sink = LogSink::start(&log, &metrics).unwrap();
         thread::scope(|scope| {
@@ -393,14 +414,14 @@ mod tests {
 
     #[test]
     fn a_line_waits_until_it_is_flushed() {
-        let target = Scripted::default();
-        let sink = LogSink::start_on(target.clone(), usize::MAX, LogFormat::Text, &Arc::default()).unwrap();
+        let target = Shared::default();
+        let sink = start(target.clone(), &Arc::default());
         let mut writer = sink.writer();
         writer.tcp(&record("web"));
-        assert!(target.written.lock().unwrap().is_empty());
+        assert!(target.0.lock().unwrap().is_empty());
         writer.flush();
         drop(sink);
-        let written = target.written.lock().unwrap();
+        let written = target.0.lock().unwrap();
         assert_eq!(written.iter().filter(|&&byte| byte == b'\n').count(), 1);
         assert!(String::from_utf8_lossy(&written).contains(" web web/<NOSRV> "));
     }
@@ -409,7 +430,7 @@ mod tests {
     fn a_target_that_is_stuck_costs_lines_and_stops_nobody() {
         let (reader, stuck) = io::pipe().unwrap();
         let metrics: Arc<ProcessMetrics> = Arc::default();
-        let sink = LogSink::start_on(stuck, usize::MAX, LogFormat::Text, &metrics).unwrap();
+        let sink = start(stuck, &metrics);
         let mut writer = sink.writer();
         let mut lines = 0;
         while metrics.lines_missing() == 0 {
@@ -428,7 +449,7 @@ mod tests {
     #[test]
     fn closing_a_stuck_log_does_not_take_for_ever() {
         let (_reader, stuck) = io::pipe().unwrap();
-        let sink = LogSink::start_on(stuck, usize::MAX, LogFormat::Text, &Arc::default()).unwrap();
+        let sink = start(stuck, &Arc::default());
         let mut writer = sink.writer();
         for _ in 0..2000 {
             writer.tcp(&record("web"));
@@ -443,7 +464,7 @@ mod tests {
         let (reader, broken) = io::pipe().unwrap();
         drop(reader);
         let metrics: Arc<ProcessMetrics> = Arc::default();
-        let sink = LogSink::start_on(broken, usize::MAX, LogFormat::Text, &metrics).unwrap();
+        let sink = start(broken, &metrics);
         let mut writer = sink.writer();
         for _ in 0..10 {
             writer.tcp(&record("web"));
@@ -451,45 +472,5 @@ mod tests {
         }
         drop(sink);
         assert_eq!(metrics.lines_missing(), 10);
-    }
-
-    #[test]
-    fn a_failure_in_the_middle_of_a_line_glues_no_line_to_it() {
-        let target = Scripted::default();
-        let full = || Err(io::Error::from(io::ErrorKind::StorageFull));
-        target.script.lock().unwrap().extend([Ok(8), full(), full()]);
-        let mut writer = writer(target.clone());
-        writer.write(b"first\nsecond\nthird\n");
-        writer.write(b"lost\n");
-        writer.write(b"fourth\n");
-        writer.write(b"fifth\n");
-        assert_eq!(&*target.written.lock().unwrap(), b"first\nse\nfourth\nfifth\n");
-        assert_eq!(writer.metrics.lines_missing(), 3);
-    }
-
-    #[test]
-    fn interruptions_and_short_writes_lose_nothing() {
-        let target = Scripted::default();
-        let kinds = [io::ErrorKind::Interrupted, io::ErrorKind::WouldBlock];
-        target.script.lock().unwrap().extend(kinds.map(|kind| Err(kind.into())));
-        target.script.lock().unwrap().extend([Ok(1), Ok(3)]);
-        let mut writer = writer(target.clone());
-        writer.write(b"first\nsecond\n");
-        assert_eq!(&*target.written.lock().unwrap(), b"first\nsecond\n");
-        assert_eq!(writer.metrics.lines_missing(), 0);
-    }
-
-    #[test]
-    fn pieces_end_with_lines_and_are_as_long_as_allowed() {
-        let lines = b"aaaa\nbb\ncccccccccc\nd\n";
-        let mut rest: &[u8] = lines;
-        let mut pieces = Vec::new();
-        while !rest.is_empty() {
-            let next = piece(rest, 8);
-            pieces.push(std::str::from_utf8(next).unwrap());
-            rest = &rest[next.len()..];
-        }
-        assert_eq!(pieces, ["aaaa\nbb\n", "cccccccccc\n", "d\n"]);
-        assert_eq!(piece(lines, usize::MAX), lines);
     }
 }
