@@ -1,4 +1,4 @@
-//! What backends need while they run beside their checks: servers that came back warm up.
+//! What backends need while they run beside their checks: servers that came back warm up, and take who waits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,8 @@ impl Keepers {
     pub fn start(config: &config::Config, backends: &[Arc<Backend>]) -> Self {
         let mut tasks = JoinSet::new();
         for (backend, configured) in backends.iter().zip(&config.backends) {
-            if configured.servers.iter().any(|server| server.slow_start.is_some()) {
+            let warms = configured.servers.iter().any(|server| server.slow_start.is_some());
+            if warms || backend.has_queue() {
                 tasks.spawn(keep(Arc::clone(backend)));
             }
         }
@@ -35,6 +36,8 @@ async fn keep(backend: Arc<Backend>) {
     loop {
         // Every server is looked at, whichever came first.
         let warming = backend.servers.iter().filter(|server| server.metrics.warm()).count();
+        // One that came up, or has more weight, may have room.
+        backend.dispatch();
         if warming > 0 {
             sleep(STEP).await;
         } else if changes.changed().await.is_err() {

@@ -9,9 +9,11 @@ mod connect;
 mod keeper;
 mod observe;
 mod pool;
+mod queue;
 mod random;
 mod server;
 mod tls;
+mod tried;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,13 +21,16 @@ use std::sync::Arc;
 use crate::config;
 use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
-pub use crate::telemetry::metrics::InFlight;
-pub use balance::{Balancer, PickKey};
+pub use balance::{Balancer, PickKey, Take};
 pub use connect::{ConnectError, ServerStream};
 pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};
+pub use queue::{QueueError, Session};
 pub use server::Server;
 pub use tls::{Connector, SystemRoots};
+pub use tried::Tried;
+
+use queue::Queue;
 
 /// A backend as it runs, shared by all workers.
 #[derive(Debug)]
@@ -52,8 +57,12 @@ pub struct Backend {
     pub server_close: bool,
     /// Connections kept for reuse.
     pub pool: config::Pool,
+    /// What is done when a server cannot be connected to.
+    pub retries: config::Retries,
     /// Its counts.
     pub metrics: Arc<BackendMetrics>,
+    /// Where those wait for whom no server has room; none when no server has a limit.
+    queue: Option<Arc<Queue>>,
 }
 
 impl Backend {
@@ -85,11 +94,17 @@ impl Backend {
                 }
                 Arc::new(Server::new(server, address, tls, observe, counts))
             });
+        let servers: Vec<_> = servers.collect();
+        let is_limited = backend.servers.iter().any(|server| server.max_connections.is_some());
+        let queue = is_limited.then(|| {
+            let (servers, metrics) = (servers.clone(), Arc::clone(&metrics));
+            Arc::new(Queue::new(servers, backend.backups, backend.queue, metrics))
+        });
         Arc::new(Self {
             name: Arc::clone(&backend.name),
             id,
             mode: backend.mode,
-            servers: servers.collect(),
+            servers,
             balance: backend.balance,
             backups: backend.backups,
             timeouts: backend.timeouts,
@@ -97,8 +112,39 @@ impl Backend {
             agent: backend.agent.clone(),
             server_close: backend.server_close,
             pool: backend.pool,
+            retries: backend.retries,
             metrics,
+            queue,
         })
+    }
+
+    /// Whether there is a server that may get new work, be there room or not, beside those that were tried.
+    pub fn has_usable(&self, tried: &Tried) -> bool {
+        let is_active = self.servers.iter().any(|server| !server.backup && server.is_usable());
+        let mut servers = self.servers.iter().enumerate();
+        servers.any(|(i, server)| server.backup != is_active && server.is_usable() && !tried.contains(i))
+    }
+
+    /// Whether some of its servers have a limit, so that one may have to wait.
+    fn has_queue(&self) -> bool {
+        self.queue.is_some()
+    }
+
+    /// Waits for a server that has room and is not among `tried`, in line with those who came before. Whoever drops this
+    /// gives up their place.
+    pub async fn wait(&self, tried: Tried) -> Result<(usize, Session), QueueError> {
+        match &self.queue {
+            Some(queue) => queue.wait(tried).await,
+            // Without limits there is always room, and nobody waits.
+            None => Err(QueueError::Full),
+        }
+    }
+
+    /// Gives those who wait what room there is; to be called when a server has changed.
+    fn dispatch(&self) {
+        if let Some(queue) = &self.queue {
+            queue.dispatch();
+        }
     }
 
     /// Requests or connections under way, over all servers and workers.
@@ -134,6 +180,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         slow_start: None,
         tls: None,
         send_proxy: None,
+        max_connections: None,
     });
     config::Backend {
         name: "app".into(),
@@ -144,6 +191,14 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         timeouts: config::ServerTimeouts {
             connect: Duration::from_secs(1),
             server: Duration::from_secs(1),
+        },
+        queue: config::QueueLimits {
+            most: 100,
+            timeout: Duration::from_secs(1),
+        },
+        retries: config::Retries {
+            count: 3,
+            redispatch: config::Redispatch::Each,
         },
         check: None,
         agent: None,

@@ -1,11 +1,13 @@
 //! A server as all workers see it.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
 use super::observe::Observer;
+use super::queue::{Queue, Session};
 use super::tls::Connector;
 use crate::config;
 use crate::proxy_protocol::Format;
@@ -19,6 +21,8 @@ pub struct Server {
     pub name: Arc<str>,
     /// Used only when no other server is up.
     pub backup: bool,
+    /// Requests or connections that it may have under way at once.
+    pub max_connections: Option<NonZeroUsize>,
     /// Its counts and state.
     pub metrics: Arc<ServerMetrics>,
     /// Of its name: what tells it apart in a consistent hash.
@@ -52,6 +56,7 @@ impl Server {
         Self {
             name: Arc::clone(&server.name),
             backup: server.backup,
+            max_connections: server.max_connections,
             metrics,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place: Place::Fixed(address),
@@ -118,8 +123,17 @@ impl Server {
         self.metrics.in_flight()
     }
 
-    /// It takes a request or connection, which is under way until the guard is dropped.
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        InFlight::begin(&self.metrics)
+    /// Whether it has as much under way as it may have.
+    pub(super) fn is_full(&self) -> bool {
+        self.max_connections.is_some_and(|max| self.in_flight() >= max.get())
+    }
+
+    /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is
+    /// where one waits for a place at it.
+    pub(super) fn begin(&self, queue: Option<&Arc<Queue>>) -> Option<Session> {
+        match self.max_connections {
+            None => Some(Session::new(InFlight::begin(&self.metrics), None)),
+            Some(max) => Some(Session::new(InFlight::begin_below(&self.metrics, max.get())?, queue)),
+        }
     }
 }

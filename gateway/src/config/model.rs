@@ -579,6 +579,10 @@ pub struct Backend {
     pub servers: Vec<Server>,
     /// Server-side timeouts.
     pub timeouts: ServerTimeouts,
+    /// `max-queue` and `timeout queue=`: who may wait for a server to have room.
+    pub queue: QueueLimits,
+    /// `retries 3 redispatch="each"`: what is done when a server cannot be connected to.
+    pub retries: Retries,
     /// How a server's health is known; none means servers are taken as up.
     pub check: Option<Check>,
     /// `agent-check`: an agent beside each server says what it can bear.
@@ -606,6 +610,8 @@ pub enum Balance {
     Random,
     /// By the client's address.
     Source(Spread),
+    /// The first that has room.
+    First,
 }
 
 /// How a hash becomes a server.
@@ -639,6 +645,8 @@ pub struct Server {
     pub backup: bool,
     /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
     pub slow_start: Option<Duration>,
+    /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
+    pub max_connections: Option<NonZeroUsize>,
     /// `{ tls … }`: it is spoken to in TLS.
     pub tls: Option<ServerTls>,
     /// `send-proxy="v2"`: connections to it begin with a PROXY header.
@@ -696,6 +704,38 @@ pub struct ServerTimeouts {
     /// `server`: how long the server may be silent when it is its turn to send or to read.
     pub server: Duration,
 }
+
+/// Who may wait for a server to have room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// `max-queue 1024`: requests or connections that wait at once.
+    pub most: usize,
+    /// `timeout queue="5s"`: how long one waits.
+    pub timeout: Duration,
+}
+
+/// `retries 3 redispatch="each"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// Attempts to connect after the first, at most [`MAX_RETRIES`].
+    pub count: usize,
+    /// Which of them go to another server.
+    pub redispatch: Redispatch,
+}
+
+/// Which retries go to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redispatch {
+    /// Each; to the same one only when there is no other.
+    Each,
+    /// The last.
+    Last,
+    /// None.
+    Never,
+}
+
+/// Beyond ten, a client has long given up: each attempt may take the connect timeout.
+pub const MAX_RETRIES: usize = 10;
 
 /// `pool max-idle=64 idle-timeout="30s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
+use crate::backend::QueueError;
 use crate::telemetry::access::{Cause, Phase, Termination};
 
 /// Why the gateway answers in the server's place.
@@ -44,6 +45,12 @@ pub enum ProxyError {
     /// No server of the backend is up.
     #[error("no server is available")]
     NoServer,
+    /// No server had room, and as many were waiting as `max-queue` says.
+    #[error("too many wait for a server")]
+    QueueFull,
+    /// No server had room within `timeout queue=`.
+    #[error("no server had room in time")]
+    QueueTimeout,
     /// No server could be connected to.
     #[error("no server could be connected to")]
     Connect,
@@ -61,6 +68,15 @@ pub enum ProxyError {
     },
 }
 
+impl From<QueueError> for ProxyError {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Full => Self::QueueFull,
+            QueueError::Timeout => Self::QueueTimeout,
+        }
+    }
+}
+
 impl ProxyError {
     /// What the client is told.
     pub fn status(&self) -> StatusCode {
@@ -71,7 +87,7 @@ impl ProxyError {
             Self::ClientTimeout => 408,
             Self::RateLimited { .. } => 429,
             Self::NoRoute => 404,
-            Self::NoServer | Self::Connect => 503,
+            Self::NoServer | Self::QueueFull | Self::QueueTimeout | Self::Connect => 503,
             Self::BadResponse => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
@@ -91,6 +107,8 @@ impl ProxyError {
             Self::RateLimited { .. } => "rate-limited",
             Self::NoRoute => "no-route",
             Self::NoServer => "no-server",
+            Self::QueueFull => "queue-full",
+            Self::QueueTimeout => "queue-timeout",
             Self::Connect => "connect-failed",
             Self::BadResponse => "bad-response",
             Self::ServerTimeout => "server-timeout",
@@ -110,6 +128,8 @@ impl ProxyError {
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),
             Self::BadBody => (Cause::ClientAborted, Phase::Data),
+            Self::QueueFull => (Cause::Proxy, Phase::Queue),
+            Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
             Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),

@@ -4,6 +4,7 @@ pub mod http;
 pub mod relay;
 pub mod tcp;
 
+mod attempts;
 mod body;
 mod client;
 mod error;

@@ -40,6 +40,10 @@ pub struct Record {
 struct Upstream {
     backend: Arc<Backend>,
     server: Option<usize>,
+    queue: Duration,
+    queue_since: Option<Instant>,
+    /// How many waited before it.
+    ahead: usize,
     connect: Option<Duration>,
     sent_at: Option<Instant>,
     response: Option<Duration>,
@@ -85,11 +89,31 @@ impl Record {
         self.upstream = Some(Upstream {
             backend: backend.clone(),
             server: None,
+            queue: Duration::ZERO,
+            queue_since: None,
+            ahead: 0,
             connect: None,
             sent_at: None,
             response: None,
             retries: 0,
         });
+    }
+
+    /// No server has room: one is waited for.
+    pub fn queue_begins(&mut self) {
+        if let Some(upstream) = &mut self.upstream {
+            upstream.queue_since = Some(Instant::now());
+            upstream.ahead = upstream.backend.metrics.queued();
+        }
+    }
+
+    /// The wait for a server is over, however it ended.
+    pub fn queue_ends(&mut self) {
+        if let Some(upstream) = &mut self.upstream
+            && let Some(since) = upstream.queue_since.take()
+        {
+            upstream.queue += since.elapsed();
+        }
     }
 
     /// A server has been chosen.
@@ -202,6 +226,7 @@ impl Record {
             (Some(_), _) => Phase::Data,
             (None, None) => Phase::Request,
             (None, Some(upstream)) if upstream.sent_at.is_some() => Phase::Headers,
+            (None, Some(upstream)) if upstream.queue_since.is_some() => Phase::Queue,
             (None, Some(_)) => Phase::Connect,
         };
         Termination { cause, phase }
@@ -222,7 +247,7 @@ impl Record {
             server: server.map(|server| &*server.name),
             timers: HttpTimers {
                 request: Some(self.head_took),
-                queue: upstream.map(|_| Duration::ZERO),
+                queue: upstream.map(|upstream| upstream.queue),
                 connect: upstream.and_then(|upstream| upstream.connect),
                 response: upstream.and_then(|upstream| upstream.response),
                 total,
@@ -237,6 +262,7 @@ impl Record {
                 backend: upstream.map_or(0, |upstream| upstream.backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
                 retries: upstream.map_or(0, |upstream| upstream.retries),
+                queue: upstream.map_or(0, |upstream| upstream.ahead),
             },
             request: Some(RequestLine {
                 method: self.method.as_str(),
@@ -256,6 +282,7 @@ impl Drop for Record {
             if self.termination == Termination::default() {
                 self.termination = self.abandoned();
             }
+            self.queue_ends();
             // Whatever becomes of the connection, it is not in this exchange any more.
             self.client.turns.end_exchange();
         }

@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
+use super::attempts::Attempts;
 use super::introduction::introduction;
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
-use super::upstream::Avoid;
-use crate::backend::{Backend, ConnectError, InFlight, PickKey, ServerStream};
+use crate::backend::{Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::Frontend;
@@ -36,7 +36,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
         connected = connect(&local, &backend, &mut record) => connected,
         () = gone(stream.tcp()) => Err(Stop::ClientLeft),
     };
-    let (mut server, _in_flight) = match connected {
+    let (mut server, _session) = match connected {
         Ok(connected) => connected,
         Err(stop) => return record.stopped(stop),
     };
@@ -62,6 +62,8 @@ enum Stop {
     NoRoute,
     /// No server of the backend is up.
     NoServer,
+    /// No server had room.
+    Queue(QueueError),
     /// The server that was tried last could not be connected to.
     ConnectFailed,
     /// The connection to it did not stand within `timeout connect=`.
@@ -79,18 +81,23 @@ impl Stop {
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
             Self::NoServer => "no-server",
+            Self::Queue(QueueError::Full) => "queue-full",
+            Self::Queue(QueueError::Timeout) => "queue-timeout",
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimeout => "connect-timeout",
             Self::ClientLeft => "client-left",
         }
     }
 
-    fn termination(self) -> Termination {
+    /// How it ended, in a phase that the client may have chosen.
+    fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {
             Self::Denied { .. } | Self::Refused | Self::PolicyFailure | Self::NoRoute => (Cause::Proxy, Phase::Request),
+            Self::Queue(QueueError::Full) => (Cause::Proxy, Phase::Queue),
+            Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed => (Cause::ServerAborted, Phase::Connect),
             Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
-            Self::ClientLeft => (Cause::ClientAborted, Phase::Connect),
+            Self::ClientLeft => (Cause::ClientAborted, at),
         };
         Termination { cause, phase }
     }
@@ -136,45 +143,60 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
     Ok(local.snapshot.backends[backend.0].clone())
 }
 
-/// Connects to a server, trying others when one cannot be connected to.
+/// Connects to a server, waiting for one that has room, and trying again as the backend says.
 async fn connect(
     local: &Rc<Local>,
     backend: &Arc<Backend>,
     record: &mut Record,
-) -> Result<(ServerStream, InFlight), Stop> {
-    let mut avoid = Avoid::default();
+) -> Result<(ServerStream, Session), Stop> {
     let key = PickKey {
         client: record.facts.client.ip(),
     };
+    let mut attempts = Attempts::new(backend, key);
     let mut failure = None;
-    let began = Instant::now();
     loop {
-        let Some(server) = local.balancer(backend).pick(backend, &key, avoid.servers()) else {
-            return Err(failure.unwrap_or_else(|| {
-                backend.metrics.no_server();
-                Stop::NoServer
-            }));
+        let (server, session) = match attempts.take(local) {
+            Take::Server(server, session) => (server, session),
+            Take::Full => {
+                record.queue_begins();
+                let waited = attempts.wait().await;
+                record.queue_ends();
+                record.killed_in(Phase::Connect);
+                waited.map_err(Stop::Queue)?
+            }
+            Take::Nothing => {
+                return Err(failure.unwrap_or_else(|| {
+                    backend.metrics.no_server();
+                    Stop::NoServer
+                }));
+            }
         };
         record.server = Some(server);
-        let in_flight = backend.servers[server].begin();
+        let began = Instant::now();
         let to = &backend.servers[server];
         let header = to.wants_introduction().then(|| introduction(&record.facts));
-        let stop = match to.connect_for(header.as_ref(), backend.timeouts.connect).await {
+        let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
+        record.connecting_took(began.elapsed());
+        let error = match connected {
             Ok(stream) => {
-                record.connect = Some(began.elapsed());
                 backend.servers[server].connected();
-                return Ok((stream, in_flight));
+                return Ok((stream, session));
             }
-            Err(ConnectError::Timeout(_)) => Stop::ConnectTimeout,
-            Err(_) => Stop::ConnectFailed,
+            Err(error) => error,
         };
         backend.servers[server].connect_failed();
-        if !avoid.add(server) {
-            return Err(stop);
-        }
+        let stop = match error {
+            ConnectError::Timeout(_) => Stop::ConnectTimeout,
+            _ => Stop::ConnectFailed,
+        };
         failure = Some(stop);
+        let pause = attempts.failed(server, session, &error).ok_or(stop)?;
         record.retries += 1;
         backend.metrics.retried();
+        if !pause.is_zero() {
+            sleep(pause).await;
+            record.connecting_took(pause);
+        }
     }
 }
 
@@ -186,6 +208,10 @@ struct Record {
     started: Instant,
     backend: Option<Arc<Backend>>,
     server: Option<usize>,
+    queue: Duration,
+    queue_since: Option<Instant>,
+    /// How many waited before it.
+    ahead: usize,
     connect: Option<Duration>,
     received: u64,
     sent: u64,
@@ -204,6 +230,9 @@ impl Record {
             started: Instant::now(),
             backend: None,
             server: None,
+            queue: Duration::ZERO,
+            queue_since: None,
+            ahead: 0,
             connect: None,
             received: 0,
             sent: 0,
@@ -222,8 +251,27 @@ impl Record {
         };
     }
 
+    /// No server has room: one is waited for.
+    fn queue_begins(&mut self) {
+        self.queue_since = Some(Instant::now());
+        self.ahead = self.backend.as_ref().map_or(0, |backend| backend.metrics.queued());
+        self.killed_in(Phase::Queue);
+    }
+
+    /// The wait for a server is over, however it ended.
+    fn queue_ends(&mut self) {
+        if let Some(since) = self.queue_since.take() {
+            self.queue += since.elapsed();
+        }
+    }
+
+    fn connecting_took(&mut self, time: Duration) {
+        self.connect = Some(self.connect.unwrap_or_default() + time);
+    }
+
     fn stopped(mut self, stop: Stop) {
-        self.termination = stop.termination();
+        self.queue_ends();
+        self.termination = stop.termination(self.termination.phase);
         self.reason = Some(stop.reason());
         match stop {
             Stop::Denied { line } => {
@@ -268,6 +316,7 @@ impl Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
+        self.queue_ends();
         let local = &self.local;
         let metrics = &self.frontend.metrics;
         let total = self.started.elapsed();
@@ -288,7 +337,8 @@ impl Drop for Record {
             backend: backend.map(|backend| &*backend.name),
             server: server.map(|server| &*server.name),
             timers: TcpTimers {
-                queue: server.map(|_| Duration::ZERO),
+                // Without a server, it is known only if it came to waiting.
+                queue: (server.is_some() || !self.queue.is_zero()).then_some(self.queue),
                 connect: self.connect,
                 total,
             },
@@ -301,6 +351,7 @@ impl Drop for Record {
                 backend: backend.map_or(0, |backend| backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
                 retries: self.retries,
+                queue: self.ahead,
             },
             reason: self.reason,
             rule: self.rule,

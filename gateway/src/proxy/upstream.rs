@@ -14,13 +14,14 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::attempts::Attempts;
 use super::body::{BodyError, BodyFailure, RequestBody};
 use super::client::{Client, Late};
 use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::Local;
 use super::record::Record;
-use crate::backend::{Backend, InFlight, PickKey, Upstream};
+use crate::backend::{Backend, ConnectError, PickKey, Session, Take, Upstream};
 
 /// A connection to a server, held for one exchange.
 pub struct Lease {
@@ -31,7 +32,7 @@ pub struct Lease {
     backend: Arc<Backend>,
     server: usize,
     /// Counts the exchange on the server until it is over.
-    _in_flight: InFlight,
+    session: Session,
 }
 
 impl Lease {
@@ -80,7 +81,7 @@ impl Lease {
 
 /// Sends a request to a server of the backend and waits for the head of its response.
 ///
-/// Connecting is tried on up to [`MAX_ATTEMPTS`] servers. A request that was sent on a kept connection which the server had
+/// Connecting is tried as often as `retries` says. A request that was sent on a kept connection which the server had
 /// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
 /// only if it may be repeated (RFC 9110, section 9.2.2: idempotent, and without a body here).
 pub async fn send(
@@ -93,19 +94,24 @@ pub async fn send(
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
-    let mut avoid = Avoid::default();
     let key = PickKey {
         client: client.facts.client.ip(),
     };
+    let mut attempts = Attempts::new(backend, key);
     let mut fresh_only = false;
     loop {
-        let server = match local.balancer(backend).pick(backend, &key, avoid.servers()) {
-            Some(server) => server,
-            // Every server that is up has been tried.
-            None if avoid.any() => return Err(ProxyError::Connect),
-            None => return Err(ProxyError::NoServer),
+        let (server, session) = match attempts.take(local) {
+            Take::Server(server, session) => (server, session),
+            Take::Full => {
+                record.queue_begins();
+                let waited = attempts.wait().await;
+                record.queue_ends();
+                client.turns.tick();
+                waited?
+            }
+            Take::Nothing if attempts.has_failed() => return Err(ProxyError::Connect),
+            Take::Nothing => return Err(ProxyError::NoServer),
         };
-        let in_flight = backend.servers[server].begin();
         record.server_chosen(server);
         if !request.headers().contains_key(header::HOST) {
             // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
@@ -129,10 +135,13 @@ pub async fn send(
                 Ok(upstream) => upstream,
                 Err(error) => {
                     backend.servers[server].connect_failed();
-                    if !avoid.add(server) {
-                        return Err(error);
-                    }
+                    let pause = attempts.failed(server, session, &error).ok_or(ProxyError::Connect)?;
                     record.retried();
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                        record.connected(pause);
+                        client.turns.tick();
+                    }
                     continue;
                 }
             },
@@ -146,7 +155,7 @@ pub async fn send(
             owner: is_private.then(|| client.clone()),
             backend: backend.clone(),
             server,
-            _in_flight: in_flight,
+            session,
         };
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
@@ -161,6 +170,7 @@ pub async fn send(
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
         }
         client.turns.server_moved();
+        attempts.stay(server, lease.session);
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);
         client.private.clear(backend, server);
@@ -229,22 +239,20 @@ async fn connect(
     record: &mut Record,
     backend: &Arc<Backend>,
     server: usize,
-) -> Result<Box<Upstream<RequestBody>>, ProxyError> {
+) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
     let started = client.turns.tick();
     let to = &backend.servers[server];
     let header = to.wants_introduction().then(|| introduction(&client.facts));
     let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
     record.connected(started.elapsed());
-    let Ok(stream) = connected else {
-        return Err(ProxyError::Connect);
-    };
+    let stream = connected?;
     backend.servers[server].connected();
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_HEADERS)
         .max_buf_size(UPSTREAM_BUFFER)
         .handshake(TokioIo::new(stream))
         .await
-        .map_err(|_| ProxyError::Connect)?;
+        .map_err(io::Error::other)?;
     client.turns.tick();
     Ok(Box::new(Upstream {
         sender,
@@ -269,38 +277,6 @@ fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<Reques
     *spare.headers_mut() = request.headers().clone();
     spare
 }
-
-/// Servers that could not be connected to in this exchange.
-#[derive(Default)]
-pub struct Avoid {
-    servers: [usize; MAX_ATTEMPTS],
-    count: usize,
-}
-
-impl Avoid {
-    /// Which they are.
-    pub fn servers(&self) -> &[usize] {
-        &self.servers[..self.count]
-    }
-
-    /// Whether there are any.
-    pub fn any(&self) -> bool {
-        self.count > 0
-    }
-
-    /// Notes a server. False when enough have been tried.
-    pub fn add(&mut self, server: usize) -> bool {
-        if self.count + 1 >= MAX_ATTEMPTS {
-            return false;
-        }
-        self.servers[self.count] = server;
-        self.count += 1;
-        true
-    }
-}
-
-/// HAProxy's default is three retries after the first attempt.
-const MAX_ATTEMPTS: usize = 4;
 
 /// As many as hyper's own default; a response with more is not usable.
 const MAX_RESPONSE_HEADERS: usize = 100;

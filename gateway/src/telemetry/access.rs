@@ -188,6 +188,8 @@ pub struct Counts {
     pub server: usize,
     /// Attempts beyond the first.
     pub retries: u32,
+    /// How many waited in the backend's queue before it.
+    pub queue: usize,
 }
 
 impl HttpRecord<'_> {
@@ -361,7 +363,7 @@ fn push_timers(out: &mut Vec<u8>, timers: &[Option<Duration>]) {
     }
 }
 
-/// ` 1/1/1/1/0 0/0`: there are no queues yet.
+/// ` 1/1/1/1/0 0/0`: servers have no queues of their own.
 fn push_counts(out: &mut Vec<u8>, counts: Counts) {
     let numbers = [counts.process, counts.frontend, counts.backend, counts.server];
     for (i, number) in numbers.into_iter().enumerate() {
@@ -370,7 +372,8 @@ fn push_counts(out: &mut Vec<u8>, counts: Counts) {
     }
     out.push(b'/');
     push_number(out, counts.retries);
-    out.extend_from_slice(b" 0/0");
+    out.extend_from_slice(b" 0/");
+    push_number(out, counts.queue);
 }
 
 /// The fields that HAProxy does not have; they stand last, and only when there is something to say.
@@ -451,6 +454,8 @@ fn push_json_end(out: &mut Vec<u8>, termination: Termination, counts: Counts) {
     }
     push_key(out, "retries");
     push_number(out, counts.retries);
+    push_key(out, "queue");
+    push_number(out, counts.queue);
 }
 
 fn push_json_reason(out: &mut Vec<u8>, reason: Option<&str>, rule: Option<usize>) {
@@ -547,6 +552,7 @@ mod tests {
                 backend: 3,
                 server: 2,
                 retries: 1,
+                queue: 2,
             },
             request: Some(RequestLine {
                 method: "GET",
@@ -591,7 +597,7 @@ mod tests {
     #[test]
     fn a_request_is_logged_in_haproxys_order() {
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
-                        5/4/3/2/1 0/0 \"GET /index.html?a=1 HTTP/1.1\"";
+                        5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
         assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
     }
 
@@ -633,7 +639,7 @@ mod tests {
             "request_ms": 10.0, "queue_ms": 0.0, "connect_ms": 30.0, "response_ms": 69.999, "total_ms": 109.0,
             "status": 200, "bytes_received": 300, "bytes_sent": 2750, "termination": "--", "reason": null, "rule": null,
             "process_connections": 5, "frontend_connections": 4, "backend_in_flight": 3, "server_in_flight": 2,
-            "retries": 1, "method": "GET", "host": "example.net", "target": "/index.html?a=1", "version": "HTTP/1.1",
+            "retries": 1, "queue": 2, "method": "GET", "host": "example.net", "target": "/index.html?a=1", "version": "HTTP/1.1",
         });
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), expected);
 

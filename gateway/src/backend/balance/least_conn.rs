@@ -35,13 +35,13 @@ impl LeastConn {
 
 /// A server's load as a fraction.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Load {
+pub(in crate::backend) struct Load {
     work: u64,
     share: u64,
 }
 
 impl Load {
-    pub(super) fn of(server: &Server, share: u32) -> Self {
+    pub(in crate::backend) fn of(server: &Server, share: u32) -> Self {
         let in_flight = server.in_flight() as u64;
         Self {
             work: if in_flight == 0 { 0 } else { in_flight.saturating_add(1) },
@@ -50,7 +50,7 @@ impl Load {
     }
 
     /// Cross-multiplied: exact, where a quotient would round.
-    pub(super) fn cmp(self, other: Self) -> Ordering {
+    pub(in crate::backend) fn cmp(self, other: Self) -> Ordering {
         (self.work.saturating_mul(other.share)).cmp(&other.work.saturating_mul(self.share))
     }
 }

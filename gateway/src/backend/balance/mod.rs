@@ -1,6 +1,7 @@
 //! Which server takes the next request. A balancer belongs to one worker; the algorithms keep their cursors in it and
 //! share nothing but the servers' health and in-flight counts.
 
+mod first;
 mod key;
 mod least_conn;
 mod random;
@@ -9,14 +10,26 @@ mod source;
 
 use std::net::Ipv4Addr;
 
-use super::{Backend, Server};
+use super::{Backend, Server, Session, Tried};
 use crate::config::{Backups, Balance, Spread};
 
 pub use key::PickKey;
+pub(super) use least_conn::Load;
 
 use least_conn::LeastConn;
 use random::TwoChoices;
 use round_robin::RoundRobin;
+
+/// What came of asking for a server.
+#[derive(Debug)]
+pub enum Take {
+    /// The server at this position in [`Backend::servers`], and a place there.
+    Server(usize, Session),
+    /// Those that may take it have no room: wait.
+    Full,
+    /// There is none, or none that was not tried.
+    Nothing,
+}
 
 /// One worker's balancer of one backend.
 #[derive(Debug)]
@@ -30,6 +43,7 @@ enum Algorithm {
     LeastConn(LeastConn),
     Random(TwoChoices),
     Source(Spread),
+    First,
 }
 
 impl Balancer {
@@ -42,28 +56,49 @@ impl Balancer {
             Balance::LeastConn => Algorithm::LeastConn(LeastConn::default()),
             Balance::Random => Algorithm::Random(TwoChoices::new()),
             Balance::Source(spread) => Algorithm::Source(spread),
+            Balance::First => Algorithm::First,
         };
         let mut balancer = Self { algorithm };
         let anyone = PickKey {
             client: Ipv4Addr::UNSPECIFIED.into(),
         };
         for _ in 0..worker.checked_rem(servers).unwrap_or(0) {
-            balancer.pick(backend, &anyone, &[]);
+            balancer.pick(backend, &anyone, &Tried::default());
         }
         balancer
     }
 
-    /// The position in [`Backend::servers`] of the server that takes the next request; none when there is none to take
-    /// it. `exclude` are servers that this request has tried already.
+    /// Takes a place at the server that is to have the next request. `tried` are servers that this request has tried in
+    /// vain.
     ///
     /// Only servers that are up, ready and have a weight take requests; of those, the ones that are not backups. When
     /// there are none of these, the first backup server that is up takes everything, as with HAProxy, or, with
-    /// `all-backups`, all of them together. Allocates nothing.
-    pub fn pick(&mut self, backend: &Backend, key: &PickKey, exclude: &[usize]) -> Option<usize> {
+    /// `all-backups`, all of them together. Backups do not step in for servers that are full. Allocates nothing.
+    pub fn take(&mut self, backend: &Backend, key: &PickKey, tried: &Tried) -> Take {
+        let queue = backend.queue.as_ref();
+        // Nobody overtakes those who wait.
+        if queue.is_none_or(|queue| queue.is_empty()) {
+            while let Some(server) = self.pick(backend, key, tried) {
+                // Another worker may have taken the last place meanwhile; then the next pick passes it over.
+                if let Some(session) = backend.servers[server].begin(queue) {
+                    return Take::Server(server, session);
+                }
+            }
+        }
+        if queue.is_some() && backend.has_usable(tried) {
+            Take::Full
+        } else {
+            Take::Nothing
+        }
+    }
+
+    /// The position in [`Backend::servers`] of the server that is to have the next request, if there is one that may and
+    /// has room.
+    fn pick(&mut self, backend: &Backend, key: &PickKey, tried: &Tried) -> Option<usize> {
         let servers = &*backend.servers;
         let share = |i: usize, backup: bool| {
             let server: &Server = &servers[i];
-            if server.backup != backup || exclude.contains(&i) {
+            if server.backup != backup || tried.contains(i) || server.is_full() {
                 return 0;
             }
             server.share()
@@ -72,12 +107,15 @@ impl Balancer {
         if picked.is_some() {
             return picked;
         }
-        // Backups do not step in for servers that were tried and are up.
         if servers.iter().any(|server| !server.backup && server.is_usable()) {
             return None;
         }
         match backend.backups {
-            Backups::First => (0..servers.len()).find(|&i| share(i, true) > 0),
+            Backups::First => {
+                // Not the next one when it is full: it takes everything.
+                let may = |i: &usize| servers[*i].backup && servers[*i].is_usable() && !tried.contains(*i);
+                (0..servers.len()).find(may).filter(|&i| share(i, true) > 0)
+            }
             Backups::All => self.algorithm.pick(backend, key, |i| share(i, true)),
         }
     }
@@ -91,6 +129,7 @@ impl Algorithm {
             Self::RoundRobin(algorithm) => algorithm.pick(share),
             Self::LeastConn(algorithm) => algorithm.pick(servers, share),
             Self::Random(algorithm) => algorithm.pick(servers, share),
+            Self::First => first::pick(servers.len(), share),
             Self::Source(Spread::Modulo) => source::modulo(key.hash(), servers.len(), share),
             Self::Source(Spread::Consistent) => source::rendezvous(key.hash(), servers, share),
         }

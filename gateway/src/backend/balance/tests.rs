@@ -7,7 +7,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backend::test_backend;
-use crate::telemetry::metrics::InFlight;
 
 const ALL: [Balance; 5] = [
     Balance::RoundRobin,
@@ -23,8 +22,16 @@ fn client(number: u32) -> PickKey {
     }
 }
 
+fn tried(servers: &[usize]) -> Tried {
+    let mut tried = Tried::default();
+    servers.iter().for_each(|&server| tried.add(server));
+    tried
+}
+
 fn picks(balancer: &mut Balancer, backend: &Backend, count: usize) -> Vec<Option<usize>> {
-    (0..count).map(|_| balancer.pick(backend, &client(0), &[])).collect()
+    (0..count)
+        .map(|_| balancer.pick(backend, &client(0), &tried(&[])))
+        .collect()
 }
 
 #[test]
@@ -40,7 +47,7 @@ fn workers_begin_with_different_servers() {
     for balance in [Balance::RoundRobin, Balance::LeastConn] {
         let backend = test_backend(balance, &[(1, false), (1, false), (1, false)]);
         let first: Vec<_> = (0..4)
-            .map(|worker| Balancer::new(&backend, worker).pick(&backend, &client(0), &[]))
+            .map(|worker| Balancer::new(&backend, worker).pick(&backend, &client(0), &tried(&[])))
             .collect();
         assert_eq!(first, [Some(0), Some(1), Some(2), Some(0)]);
     }
@@ -68,9 +75,9 @@ fn a_server_that_was_tried_is_not_tried_again_and_backups_do_not_step_in_for_it(
     for balance in ALL {
         let backend = test_backend(balance, &[(1, false), (1, false), (1, true)]);
         let mut balancer = Balancer::new(&backend, 0);
-        assert_eq!(balancer.pick(&backend, &client(0), &[0]), Some(1));
-        assert_eq!(balancer.pick(&backend, &client(0), &[1]), Some(0));
-        assert_eq!(balancer.pick(&backend, &client(0), &[0, 1]), None);
+        assert_eq!(balancer.pick(&backend, &client(0), &tried(&[0])), Some(1));
+        assert_eq!(balancer.pick(&backend, &client(0), &tried(&[1])), Some(0));
+        assert_eq!(balancer.pick(&backend, &client(0), &tried(&[0, 1])), None);
     }
 }
 
@@ -78,8 +85,8 @@ fn a_server_that_was_tried_is_not_tried_again_and_backups_do_not_step_in_for_it(
 fn least_conn_takes_the_idle_server() {
     let backend = test_backend(Balance::LeastConn, &[(1, false), (1, false), (1, false)]);
     let mut balancer = Balancer::new(&backend, 0);
-    let _first = backend.servers[0].begin();
-    let third = backend.servers[2].begin();
+    let _first = backend.servers[0].begin(None).unwrap();
+    let third = backend.servers[2].begin(None).unwrap();
     assert_eq!(picks(&mut balancer, &backend, 2), [Some(1), Some(1)]);
     drop(third);
     assert_eq!(picks(&mut balancer, &backend, 2), [Some(2), Some(1)]);
@@ -109,7 +116,7 @@ proptest! {
         let total: usize = servers.iter().filter(|server| server.1).map(|server| usize::from(server.0)).sum();
         let mut counts = vec![0; servers.len()];
         for turn in 0..total {
-            let picked = balancer.pick(&backend, &client(0), &[]).unwrap();
+            let picked = balancer.pick(&backend, &client(0), &tried(&[])).unwrap();
             counts[picked] += 1;
             // Smooth: at no time is a server two turns ahead of its share.
             let share = (turn + 1) as f64 * f64::from(servers[picked].0) / total as f64;
@@ -136,10 +143,10 @@ proptest! {
                 server.metrics.went(up);
             }
             let may = |i: usize| backend.servers[i].is_usable() && !excluded.contains(&i);
-            match balancer.pick(&backend, &client(key), &excluded) {
+            match balancer.pick(&backend, &client(key), &tried(&excluded)) {
                 Some(picked) => {
                     prop_assert!(may(picked));
-                    under_way.push(backend.servers[picked].begin());
+                    under_way.push(backend.servers[picked].begin(None).unwrap());
                 }
                 None => prop_assert!(!(0..servers.len()).any(may)),
             }
@@ -155,8 +162,8 @@ proptest! {
         let backend = test_backend(Balance::LeastConn, &all);
         let mut balancer = Balancer::new(&backend, 0);
         let total: usize = weights.iter().map(|&weight| usize::from(weight)).sum();
-        let under_way: Vec<InFlight> = (0..total * rounds)
-            .map(|_| backend.servers[balancer.pick(&backend, &client(0), &[]).unwrap()].begin())
+        let under_way: Vec<Session> = (0..total * rounds)
+            .map(|_| backend.servers[balancer.pick(&backend, &client(0), &tried(&[])).unwrap()].begin(None).unwrap())
             .collect();
         for (server, &weight) in backend.servers.iter().zip(&weights) {
             let share = usize::from(weight) * rounds;
@@ -174,11 +181,11 @@ proptest! {
     ) {
         let spread = if consistent { Spread::Consistent } else { Spread::Modulo };
         let backend = backend_of(Balance::Source(spread), &servers);
-        let first = Balancer::new(&backend, 0).pick(&backend, &client(key), &[]);
+        let first = Balancer::new(&backend, 0).pick(&backend, &client(key), &tried(&[]));
         for worker in 1..3 {
             let mut balancer = Balancer::new(&backend, worker);
-            prop_assert_eq!(balancer.pick(&backend, &client(key), &[]), first);
-            prop_assert_eq!(balancer.pick(&backend, &client(key), &[]), first);
+            prop_assert_eq!(balancer.pick(&backend, &client(key), &tried(&[])), first);
+            prop_assert_eq!(balancer.pick(&backend, &client(key), &tried(&[])), first);
         }
     }
 
@@ -190,7 +197,7 @@ proptest! {
         let all: Vec<_> = weights.iter().map(|&weight| (weight, false)).collect();
         let backend = test_backend(Balance::Source(Spread::Consistent), &all);
         let mut balancer = Balancer::new(&backend, 0);
-        let mut homes = || (0..500).map(|n| balancer.pick(&backend, &client(n), &[]).unwrap()).collect::<Vec<_>>();
+        let mut homes = || (0..500).map(|n| balancer.pick(&backend, &client(n), &tried(&[])).unwrap()).collect::<Vec<_>>();
         let before = homes();
         let leaving = leaving.index(weights.len());
         backend.servers[leaving].metrics.went(false);
@@ -210,7 +217,7 @@ proptest! {
         let all: Vec<_> = weights.iter().map(|&weight| (weight, false)).collect();
         let backend = test_backend(Balance::Source(Spread::Consistent), &all);
         let mut balancer = Balancer::new(&backend, 0);
-        let mut homes = || (0..500).map(|n| balancer.pick(&backend, &client(n), &[]).unwrap()).collect::<Vec<_>>();
+        let mut homes = || (0..500).map(|n| balancer.pick(&backend, &client(n), &tried(&[])).unwrap()).collect::<Vec<_>>();
         let before = homes();
         let changed = changed.index(weights.len());
         backend.servers[changed].metrics.set_weight(to);
@@ -260,7 +267,7 @@ fn hashes_and_draws_follow_the_weights() {
         let mut balancer = Balancer::new(&backend, 0);
         let mut counts = [0; 4];
         for n in 0..PICKS {
-            counts[balancer.pick(&backend, &client(n), &[]).unwrap()] += 1;
+            counts[balancer.pick(&backend, &client(n), &tried(&[])).unwrap()] += 1;
         }
         for (count, weight) in counts.into_iter().zip(weights) {
             let part = f64::from(weight) / 16.0;
@@ -274,8 +281,12 @@ fn two_choices_hold_servers_at_their_weights_under_load() {
     let weights = [1_u16, 2, 5];
     let backend = test_backend(Balance::Random, &weights.map(|weight| (weight, false)));
     let mut balancer = Balancer::new(&backend, 0);
-    let under_way: Vec<InFlight> = (0..800)
-        .map(|_| backend.servers[balancer.pick(&backend, &client(0), &[]).unwrap()].begin())
+    let under_way: Vec<Session> = (0..800)
+        .map(|_| {
+            backend.servers[balancer.pick(&backend, &client(0), &tried(&[])).unwrap()]
+                .begin(None)
+                .unwrap()
+        })
         .collect();
     for (server, weight) in backend.servers.iter().zip(weights) {
         let share = usize::from(weight) * 100;
@@ -296,12 +307,14 @@ fn all_backups_step_in_together_when_told_so() {
         let mut balancer = Balancer::new(&backend, 0);
         backend.servers[0].metrics.went(false);
         backend.servers[2].metrics.went(false);
-        let mut seen: Vec<_> = (0..100).map(|n| balancer.pick(&backend, &client(n), &[])).collect();
+        let mut seen: Vec<_> = (0..100)
+            .map(|n| balancer.pick(&backend, &client(n), &tried(&[])))
+            .collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, [Some(1), Some(3)], "{balance:?}");
         backend.servers[0].metrics.went(true);
-        assert_eq!(balancer.pick(&backend, &client(0), &[]), Some(0));
+        assert_eq!(balancer.pick(&backend, &client(0), &tried(&[])), Some(0));
     }
 }
 
@@ -310,7 +323,9 @@ fn a_consistent_hash_does_not_depend_on_the_order_of_servers() {
     let (few, many) = ([(1, false); 3], [(1, false); 4]);
     let home = |servers: &[(u16, bool)], n| {
         let backend = test_backend(Balance::Source(Spread::Consistent), servers);
-        Balancer::new(&backend, 0).pick(&backend, &client(n), &[]).unwrap()
+        Balancer::new(&backend, 0)
+            .pick(&backend, &client(n), &tried(&[]))
+            .unwrap()
     };
     // Servers are told apart by name: those that stay keep who does not go to the new one.
     for n in 0..200 {

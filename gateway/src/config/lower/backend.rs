@@ -1,17 +1,19 @@
 //! `backend "app" { … }`: servers and how one is chosen.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use miette::SourceSpan;
 
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
-use super::settings::{Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
+use super::settings::{MAX_CONNECTIONS, Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Backend, Backups, Balance, Check, Mode, Pool, Server, ServerAddress, ServerTimeouts, Spread,
+    Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, Server, ServerAddress,
+    ServerTimeouts, Spread,
 };
 use crate::config::reader::{At, Context, Node, Value, clip};
 use crate::config::suggest;
@@ -69,6 +71,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         server.slow_start = server.slow_start.or(slow_start.map(|at| at.value));
     }
     report_all_backups(ctx, &own, &servers);
+    report_limits(ctx, &own, &servers, balance_at);
     let all_backups = own.all_backups.or(inherited.all_backups);
     let backups = match all_backups.is_some_and(|all| all.value) {
         true => Backups::All,
@@ -104,6 +107,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        queue: queue(&own, &inherited),
+        retries: retries(&own, &inherited),
         check: match (or_none(check)?, or_none(observe)?) {
             (Some(check), observe) => Some(Check { observe, ..check }),
             (None, _) => None,
@@ -124,6 +129,7 @@ struct ReadServer {
     backup: Option<SourceSpan>,
     weight: Option<At<u16>>,
     slow_start: Option<SourceSpan>,
+    max_connections: Option<SourceSpan>,
 }
 
 fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
@@ -169,6 +175,10 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     }
     let at = address.as_ref().zip(place.map(|place| place.span()));
     let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
+    let max_connections = node.property("max-connections");
+    let max_connections_at = max_connections.as_ref().map(Value::span);
+    let max_connections =
+        max_connections.map(|value| NonZeroUsize::new(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?));
     node.finish();
     let server = || {
         Some(Server {
@@ -179,6 +189,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             slow_start: or_none(slow_start)?.map(|value| value.value),
             tls: or_none(tls)?.flatten(),
             send_proxy: send_proxy?,
+            max_connections: or_none(max_connections)?,
         })
     };
     ReadServer {
@@ -187,6 +198,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         backup,
         weight: weight.flatten(),
         slow_start: slow_start.flatten().map(|value| value.span),
+        max_connections: max_connections_at,
     }
 }
 
@@ -288,6 +300,62 @@ fn report_all_backups(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer])
     }
 }
 
+/// Reports a queue in which nobody would ever wait, and `first` where nobody gets beyond the first.
+fn report_limits(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], balance: Option<At<Balance>>) {
+    let help = "write how much a server may have: server \"app-1\" \"10.0.0.1:80\" max-connections=100";
+    let is_limited = servers.iter().any(|server| server.max_connections.is_some());
+    let queue = [
+        ("max-queue", own.max_queue.map(|value| value.span)),
+        ("timeout queue=", own.timeouts.queue.map(|value| value.span)),
+    ];
+    for (what, span) in queue.into_iter().filter_map(|(what, span)| Some((what, span?))) {
+        if !is_limited {
+            let error = ConfigError::new(
+                Code::Inert,
+                format!("`{what}` does nothing: no server has `max-connections=`"),
+            );
+            ctx.report(error.label(span, "nobody ever waits for a server").help(help));
+        }
+    }
+    if let (Some(most), Some(timeout)) = (own.max_queue.filter(|most| most.value == 0), own.timeouts.queue) {
+        let error = ConfigError::new(Code::Inert, "`timeout queue=` does nothing with `max-queue 0`");
+        let error = error
+            .label(timeout.span, "nobody waits")
+            .label(most.span, "because of this");
+        ctx.report(error.help("one of them has to go"));
+    }
+    let first = balance.filter(|balance| balance.value == Balance::First);
+    let active = servers.iter().filter(|server| server.backup.is_none());
+    if let Some(first) = first
+        && let [before @ .., _] = &*active.collect::<Vec<_>>()
+        && let Some(endless) = before.iter().find(|server| server.max_connections.is_none())
+    {
+        let error = ConfigError::new(Code::Inert, "with `balance \"first\"`, nothing gets beyond this server");
+        let error = error.label(endless.span, "is never full: it has no `max-connections=`");
+        ctx.report(error.label(first.span, "fills one server after the other").help(help));
+    }
+}
+
+fn queue(own: &Settings, inherited: &Settings) -> QueueLimits {
+    let most = own.max_queue.or(inherited.max_queue);
+    let timeout = own.timeouts.queue.or(inherited.timeouts.queue);
+    // As in HAProxy: who would wait so long for a connection may as well wait so long for a place.
+    let connect = || timeouts(&own.timeouts, &inherited.timeouts).connect;
+    QueueLimits {
+        most: most.map_or(DEFAULT_MAX_QUEUE, |value| value.value),
+        timeout: timeout.map_or_else(connect, |value| value.value),
+    }
+}
+
+fn retries(own: &Settings, inherited: &Settings) -> Retries {
+    let count = own.retries.count.or(inherited.retries.count);
+    let redispatch = own.retries.redispatch.or(inherited.retries.redispatch);
+    Retries {
+        count: count.map_or(DEFAULT_RETRIES, |value| value.value),
+        redispatch: redispatch.map_or(DEFAULT_REDISPATCH, |value| value.value),
+    }
+}
+
 fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ServerTimeouts {
     let connect = own.connect.or(inherited.connect);
     let server = own.server.or(inherited.server);
@@ -319,3 +387,10 @@ const DEFAULT_SERVER_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_MAX_IDLE: usize = 64;
 /// Below the keep-alive time of common servers (nginx 75 s, Node 5 s apart), so that we close first.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// At some hundred requests a second, which a backend with limits commonly does, whoever joins a longer queue waits for
+/// longer than the default of `timeout queue=`.
+const DEFAULT_MAX_QUEUE: usize = 1_024;
+/// As HAProxy's.
+const DEFAULT_RETRIES: usize = 3;
+/// Another server answers at once, where the same one would be asked again only after a pause.
+const DEFAULT_REDISPATCH: Redispatch = Redispatch::Each;

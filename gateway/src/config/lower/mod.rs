@@ -155,12 +155,14 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" => "this stands in a `frontend`",
         "server" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool" | "all-backups"
-        | "slow-start" => "this stands in a `backend`",
+        | "slow-start" | "max-queue" | "retries" => "this stands in a `backend`",
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "policy" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
-        "max-connections" => "`max-connections` stands in `process` or in a `frontend`",
+        "max-connections" => {
+            "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"
+        }
         "send" | "expect" => "this stands in the block of a `check`",
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",

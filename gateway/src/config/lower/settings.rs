@@ -9,7 +9,7 @@ use miette::SourceSpan;
 use super::names::Names;
 use super::section_name;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, Mode, Spread};
+use crate::config::model::{Balance, MAX_RETRIES, Mode, Redispatch, Spread};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -24,6 +24,8 @@ pub(super) struct Settings {
     pub(super) balance: Option<At<Balance>>,
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
+    pub(super) max_queue: Option<At<usize>>,
+    pub(super) retries: RetrySettings,
     pub(super) server_close: Option<At<bool>>,
     pub(super) pool: PoolSettings,
 }
@@ -37,6 +39,7 @@ pub(super) struct Timeouts {
     pub(super) handshake: Option<At<Duration>>,
     pub(super) connect: Option<At<Duration>>,
     pub(super) server: Option<At<Duration>>,
+    pub(super) queue: Option<At<Duration>>,
 }
 
 /// `access-log`.
@@ -60,6 +63,13 @@ pub(super) struct RequestLimitSettings {
 pub(super) struct PoolSettings {
     pub(super) max_idle: Option<At<usize>>,
     pub(super) idle_timeout: Option<At<Duration>>,
+}
+
+/// `retries`, each part on its own.
+#[derive(Default, Clone)]
+pub(super) struct RetrySettings {
+    pub(super) count: Option<At<usize>>,
+    pub(super) redispatch: Option<At<Redispatch>>,
 }
 
 /// Who may say what.
@@ -127,6 +137,14 @@ impl Settings {
             self.slow_start = value.and_then(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
             node.finish();
         }
+        if let Some(mut node) = block.one("max-queue") {
+            let value = node.argument("how many may wait");
+            self.max_queue = value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_QUEUE)?).ok()?)));
+            node.finish();
+        }
+        if let Some(node) = block.one("retries") {
+            self.retries = RetrySettings::read(node);
+        }
         if let Some(node) = block.one("server-close") {
             http_only(&node, mode);
             self.server_close = switch(node);
@@ -160,6 +178,7 @@ impl Timeouts {
                     "http-keep-alive" => &mut all.http_keep_alive,
                     "handshake" => &mut all.handshake,
                     "connect" => &mut all.connect,
+                    "queue" => &mut all.queue,
                     _ => &mut all.server,
                 };
                 if let Some(first) = slot {
@@ -216,6 +235,23 @@ impl PoolSettings {
     pub(super) fn span(&self) -> Option<SourceSpan> {
         let idle = self.max_idle.map(|value| value.span);
         idle.or(self.idle_timeout.map(|value| value.span))
+    }
+}
+
+impl RetrySettings {
+    fn read(mut node: Node<'_>) -> Self {
+        node.require_entries();
+        let count = node.next_argument("a number of retries");
+        let count = count.and_then(|value| Some(value.at(usize::try_from(value.integer(RETRIES)?).ok()?)));
+        let redispatch = node.property("redispatch");
+        let redispatch = redispatch.and_then(|value| Some(value.at(value.choice(REDISPATCH)?)));
+        if let (Some(count), Some(redispatch)) = (count.filter(|count| count.value == 0), redispatch) {
+            let error = ConfigError::new(Code::Inert, "`redispatch` does nothing without retries");
+            let error = error.label(redispatch.span, "says where retries go");
+            node.fail(error.label(count.span, "there are none").help("one of them has to go"));
+        }
+        node.finish();
+        Self { count, redispatch }
     }
 }
 
@@ -383,6 +419,13 @@ const BALANCES: &[(&str, Balance)] = &[
     ("leastconn", Balance::LeastConn),
     ("random", Balance::Random),
     ("source", Balance::Source(Spread::Modulo)),
+    ("first", Balance::First),
+];
+
+const REDISPATCH: &[(&str, Redispatch)] = &[
+    ("each", Redispatch::Each),
+    ("last", Redispatch::Last),
+    ("off", Redispatch::Never),
 ];
 
 /// Which timeouts there are, who has them, and whether they need HTTP mode.
@@ -393,6 +436,7 @@ const TIMEOUTS: &[(&str, Place, bool)] = &[
     ("handshake", Place::Frontend, false),
     ("connect", Place::Backend, false),
     ("server", Place::Backend, false),
+    ("queue", Place::Backend, false),
 ];
 
 /// Below a millisecond the timer wheel cannot tell; above 24 days HAProxy could not either, and nobody missed it.
@@ -407,3 +451,6 @@ const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;
 const BODY_RANGE: RangeInclusive<u64> = 1..=1 << 50;
 /// Per server and worker: more would outlive every server's own bound.
 const MAX_IDLE: RangeInclusive<u64> = 1..=100_000;
+/// Whoever waits holds a connection: no more than there may be.
+const MAX_QUEUE: RangeInclusive<u64> = 0..=*MAX_CONNECTIONS.end();
+const RETRIES: RangeInclusive<u64> = 0..=MAX_RETRIES as u64;

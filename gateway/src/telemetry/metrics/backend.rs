@@ -20,6 +20,9 @@ pub struct BackendMetrics {
     pub(super) name: Arc<str>,
     in_flight: AtomicUsize,
     servers_up: AtomicUsize,
+    queued: AtomicUsize,
+    queue_timeouts: Count,
+    queue_full: Count,
     changed: watch::Sender<()>,
     shards: Sharded<BackendShard>,
 }
@@ -82,6 +85,9 @@ impl BackendMetrics {
             name: name.into(),
             in_flight: AtomicUsize::new(0),
             servers_up: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
+            queue_timeouts: Count::default(),
+            queue_full: Count::default(),
             changed: watch::Sender::new(()),
             shards: Sharded::default(),
         }
@@ -105,6 +111,30 @@ impl BackendMetrics {
     /// There was no server to take a request.
     pub fn no_server(&self) {
         self.shards.here().no_server.add(1);
+    }
+
+    /// Requests or connections that wait for a server to have room.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// The queue was so long and is so long now.
+    pub fn queue_changed(&self, before: usize, after: usize) {
+        if after >= before {
+            self.queued.fetch_add(after - before, Ordering::Relaxed);
+        } else {
+            self.queued.fetch_sub(before - after, Ordering::Relaxed);
+        }
+    }
+
+    /// Somebody waited for too long.
+    pub fn queue_timed_out(&self) {
+        self.queue_timeouts.add(1);
+    }
+
+    /// Somebody could not even wait.
+    pub fn queue_was_full(&self) {
+        self.queue_full.add(1);
     }
 
     /// Bytes came from servers and went to them.
@@ -303,8 +333,21 @@ impl Drop for ServerMetrics {
 impl InFlight {
     /// A server takes a request or connection.
     pub fn begin(server: &Arc<ServerMetrics>) -> Self {
-        let server = Arc::clone(server);
         server.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self::counted(server)
+    }
+
+    /// A server takes a request or connection if it has fewer than `max` under way: one atomic step, so that it never has
+    /// more, whoever asks at the same time.
+    pub fn begin_below(server: &Arc<ServerMetrics>, max: usize) -> Option<Self> {
+        let add = |now| (now < max).then_some(now + 1);
+        let added = server.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        added.is_ok().then(|| Self::counted(server))
+    }
+
+    /// The rest of beginning, after the server's own count.
+    fn counted(server: &Arc<ServerMetrics>) -> Self {
+        let server = Arc::clone(server);
         server.backend.in_flight.fetch_add(1, Ordering::Relaxed);
         server.shards.here().sessions.add(1);
         Self { server }
@@ -333,6 +376,16 @@ pub(super) fn register_backend(exporter: &mut Exporter, backend: &Arc<BackendMet
     let help = "Requests or connections for which no server was up.";
     of.counter("gateway_backend_no_server_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.no_server.get())
+    });
+    let help = "Requests or connections that wait for a server to have room.";
+    of.gauge("gateway_backend_queue", help, |backend| backend.queued() as f64);
+    let help = "Requests or connections that waited for a server for too long.";
+    of.counter("gateway_backend_queue_timeouts_total", help, None, |backend| {
+        backend.queue_timeouts.get()
+    });
+    let help = "Requests or connections refused because as many were waiting as may.";
+    of.counter("gateway_backend_queue_full_total", help, None, |backend| {
+        backend.queue_full.get()
     });
     let help = "Bytes received from servers.";
     of.counter("gateway_backend_received_bytes_total", help, None, |backend| {

@@ -1,0 +1,280 @@
+//! Places never exceed the limit, and the line is first come, first served.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::backend::{Backend, Balancer, PickKey, Take, test_backend_of, test_config};
+use crate::config::Balance;
+use crate::telemetry::metrics::Registry;
+
+/// A backend of servers with these limits, backups as flagged.
+fn limited(servers: &[(usize, bool)], most: usize) -> Arc<Backend> {
+    let plain: Vec<_> = servers.iter().map(|&(_, backup)| (1, backup)).collect();
+    let mut configured = test_config(Balance::RoundRobin, &plain);
+    for (server, &(max, _)) in configured.servers.iter_mut().zip(servers) {
+        server.max_connections = std::num::NonZeroUsize::new(max);
+    }
+    configured.queue.most = most;
+    let addresses = vec![([127, 0, 0, 1], 1).into(); servers.len()];
+    test_backend_of(&configured, &addresses, &Registry::new())
+}
+
+fn take(balancer: &mut Balancer, backend: &Backend) -> Take {
+    let anyone = PickKey {
+        client: Ipv4Addr::LOCALHOST.into(),
+    };
+    balancer.take(backend, &anyone, &Tried::default())
+}
+
+fn place(balancer: &mut Balancer, backend: &Backend) -> (usize, Session) {
+    match take(balancer, backend) {
+        Take::Server(server, session) => (server, session),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Waits in a task of its own; there when this returns.
+async fn waiting(backend: &Arc<Backend>) -> tokio::task::JoinHandle<Result<(usize, Session), QueueError>> {
+    let before = backend.metrics.queued();
+    let backend = Arc::clone(backend);
+    let queued = Arc::clone(&backend.metrics);
+    let task = tokio::spawn(async move { backend.wait(Tried::default()).await });
+    while queued.queued() == before && !task.is_finished() {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_go_to_those_who_wait_in_their_order() {
+    let backend = limited(&[(2, false), (1, false)], 10);
+    let mut balancer = Balancer::new(&backend, 0);
+    let mut held: Vec<_> = (0..3).map(|_| place(&mut balancer, &backend)).collect();
+    assert!(matches!(take(&mut balancer, &backend), Take::Full));
+    let mut line = Vec::new();
+    for _ in 0..6 {
+        line.push(waiting(&backend).await);
+    }
+    assert_eq!(backend.metrics.queued(), 6);
+    // One after the other, each at the server whose place became free.
+    for task in line {
+        let (server, session) = held.remove(0);
+        drop(session);
+        assert!(matches!(take(&mut balancer, &backend), Take::Full), "nobody overtakes");
+        let (handed, session) = task.await.unwrap().unwrap();
+        assert_eq!(handed, server);
+        held.push((handed, session));
+    }
+    assert_eq!(backend.metrics.queued(), 0);
+    assert_eq!(backend.in_flight(), 3);
+    drop(held);
+    assert_eq!(backend.in_flight(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_too_long_or_leaves_gives_up_the_place() {
+    let backend = limited(&[(1, false)], 10);
+    let mut balancer = Balancer::new(&backend, 0);
+    let (_, session) = place(&mut balancer, &backend);
+    let late = waiting(&backend).await;
+    assert_eq!(late.await.unwrap().unwrap_err(), QueueError::Timeout);
+    assert_eq!(backend.metrics.queued(), 0);
+    let leaves = waiting(&backend).await;
+    let stays = waiting(&backend).await;
+    leaves.abort();
+    assert!(leaves.await.unwrap_err().is_cancelled());
+    assert_eq!(backend.metrics.queued(), 1);
+    drop(session);
+    assert_eq!(stays.await.unwrap().unwrap().0, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_wait_than_may() {
+    let backend = limited(&[(1, false)], 2);
+    let mut balancer = Balancer::new(&backend, 0);
+    let (_, session) = place(&mut balancer, &backend);
+    let first = waiting(&backend).await;
+    let second = waiting(&backend).await;
+    assert_eq!(backend.wait(Tried::default()).await.unwrap_err(), QueueError::Full);
+    drop(session);
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_comes_up_takes_who_waits() {
+    let backend = limited(&[(1, false), (2, false)], 10);
+    let mut balancer = Balancer::new(&backend, 0);
+    backend.servers[1].metrics.went(false);
+    let _held = place(&mut balancer, &backend);
+    let mut line = Vec::new();
+    for _ in 0..3 {
+        line.push(waiting(&backend).await);
+    }
+    backend.servers[1].metrics.went(true);
+    backend.dispatch();
+    assert_eq!(backend.metrics.queued(), 1);
+    let mut handed = Vec::new();
+    for task in line.drain(..2) {
+        handed.push(task.await.unwrap().unwrap());
+    }
+    assert!(handed.iter().all(|(server, _)| *server == 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn backups_do_not_step_in_for_servers_that_are_full() {
+    let backend = limited(&[(1, false), (1, true), (1, true)], 10);
+    let mut balancer = Balancer::new(&backend, 0);
+    let main = place(&mut balancer, &backend);
+    assert!(matches!(take(&mut balancer, &backend), Take::Full));
+    let waits = waiting(&backend).await;
+    assert_eq!(backend.metrics.queued(), 1);
+    // But for one that is down they do, with the one who waits first.
+    backend.servers[0].metrics.went(false);
+    backend.dispatch();
+    let first = waits.await.unwrap().unwrap();
+    assert_eq!(first.0, 1);
+    assert!(
+        matches!(take(&mut balancer, &backend), Take::Full),
+        "the first takes everything"
+    );
+    drop(first);
+    assert_eq!(place(&mut balancer, &backend).0, 1);
+    drop(main);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_tried_a_server_lets_others_have_its_place() {
+    let backend = limited(&[(1, false), (1, false)], 10);
+    let mut balancer = Balancer::new(&backend, 0);
+    let (one, session) = place(&mut balancer, &backend);
+    let _other = place(&mut balancer, &backend);
+    let mut tried = Tried::default();
+    tried.add(one);
+    let picky = {
+        let backend = Arc::clone(&backend);
+        tokio::spawn(async move { backend.wait(tried).await })
+    };
+    while backend.metrics.queued() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let open = waiting(&backend).await;
+    drop(session);
+    assert_eq!(open.await.unwrap().unwrap().0, one);
+    assert!(!picky.is_finished());
+    picky.abort();
+}
+
+/// Many threads take and wait and leave; an observer counts.
+#[test]
+fn a_limit_is_never_exceeded_and_no_place_is_lost() {
+    const LIMIT: usize = 3;
+    let backend = limited(&[(LIMIT, false), (LIMIT, false)], 10_000);
+    let inside: Vec<_> = (0..2).map(|_| Arc::new(AtomicUsize::new(0))).collect();
+    let threads: Vec<_> = (0..4_u64)
+        .map(|seed| {
+            let (backend, inside) = (Arc::clone(&backend), inside.clone());
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                let tasks = tokio::task::LocalSet::new();
+                tasks.block_on(&runtime, async {
+                    let balancer = std::rc::Rc::new(std::cell::RefCell::new(Balancer::new(&backend, 0)));
+                    let mut running = Vec::new();
+                    for n in 0..500_u64 {
+                        let (backend, inside, balancer) = (Arc::clone(&backend), inside.clone(), balancer.clone());
+                        running.push(tokio::task::spawn_local(async move {
+                            let taken = take(&mut balancer.borrow_mut(), &backend);
+                            let (server, session) = match taken {
+                                Take::Server(server, session) => (server, session),
+                                Take::Full if (n + seed).is_multiple_of(7) => {
+                                    // Leaves after a moment, whatever comes.
+                                    let wait = backend.wait(Tried::default());
+                                    match timeout(Duration::from_micros(n % 50), wait).await {
+                                        Ok(got) => got.unwrap(),
+                                        Err(_) => return,
+                                    }
+                                }
+                                Take::Full => loop {
+                                    // The limit of a second may pass on a busy machine.
+                                    match backend.wait(Tried::default()).await {
+                                        Ok(got) => break got,
+                                        Err(error) => assert_eq!(error, QueueError::Timeout),
+                                    }
+                                },
+                                Take::Nothing => panic!("there are servers"),
+                            };
+                            let now = inside[server].fetch_add(1, Ordering::SeqCst) + 1;
+                            assert!(now <= LIMIT, "{now} at a server");
+                            tokio::task::yield_now().await;
+                            inside[server].fetch_sub(1, Ordering::SeqCst);
+                            drop(session);
+                        }));
+                    }
+                    for task in running {
+                        task.await.unwrap();
+                    }
+                });
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!((backend.in_flight(), backend.metrics.queued()), (0, 0));
+}
+
+proptest! {
+    /// A model: any order of taking, waiting, leaving and ending, on one thread.
+    #[test]
+    fn somebody_waits_only_while_every_server_is_full(
+        limits in proptest::collection::vec(1_usize..4, 1..4),
+        steps in proptest::collection::vec((0_u8..3, any::<proptest::sample::Index>()), 1..80),
+    ) {
+        let servers: Vec<_> = limits.iter().map(|&max| (max, false)).collect();
+        let backend = limited(&servers, 100);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut balancer = Balancer::new(&backend, 0);
+            let mut held: Vec<(usize, Session)> = Vec::new();
+            let mut line = VecDeque::new();
+            for (step, index) in steps {
+                match step {
+                    0 => match take(&mut balancer, &backend) {
+                        Take::Server(server, session) => held.push((server, session)),
+                        Take::Full => line.push_back(waiting(&backend).await),
+                        Take::Nothing => prop_assert!(false, "there are servers"),
+                    },
+                    1 if !held.is_empty() => drop(held.remove(index.index(held.len()))),
+                    2 if !line.is_empty() => {
+                        let leaves = line.remove(index.index(line.len())).unwrap();
+                        leaves.abort();
+                        drop(leaves.await);
+                    }
+                    _ => {}
+                }
+                // Those who were handed a place come out in their order.
+                tokio::task::yield_now().await;
+                tokio::task::yield_now().await;
+                while line.front().is_some_and(|task| task.is_finished()) {
+                    if let Ok(place) = line.pop_front().unwrap().await.unwrap() {
+                        held.push(place);
+                    }
+                }
+                prop_assert!(line.iter().all(|task| !task.is_finished()), "nobody overtakes");
+                prop_assert_eq!(backend.metrics.queued(), line.len());
+                for (server, max) in backend.servers.iter().zip(&limits) {
+                    prop_assert!(server.in_flight() <= *max);
+                    prop_assert!(line.is_empty() || server.is_full(), "a place is free and somebody waits");
+                }
+            }
+            Ok(())
+        })?;
+    }
+}

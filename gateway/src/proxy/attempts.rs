@@ -1,0 +1,91 @@
+//! The attempts of one request or connection to reach a server: whether there is another, where it goes, and how long it
+//! waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::local::Local;
+use crate::backend::{Backend, ConnectError, PickKey, QueueError, Session, Take, Tried};
+use crate::config::Redispatch;
+
+/// What has been tried so far.
+pub struct Attempts {
+    backend: Arc<Backend>,
+    key: PickKey,
+    tried: Tried,
+    failures: usize,
+    /// A server that is tried again, with the place that it was tried with.
+    again: Option<(usize, Session)>,
+}
+
+impl Attempts {
+    /// Nothing has been tried.
+    pub fn new(backend: &Arc<Backend>, key: PickKey) -> Self {
+        Self {
+            backend: Arc::clone(backend),
+            key,
+            tried: Tried::default(),
+            failures: 0,
+            again: None,
+        }
+    }
+
+    /// Whether one has failed.
+    pub fn has_failed(&self) -> bool {
+        self.failures > 0
+    }
+
+    /// The server of the next attempt.
+    pub fn take(&mut self, local: &Local) -> Take {
+        match self.again.take() {
+            Some((server, session)) => Take::Server(server, session),
+            None => local
+                .balancer(&self.backend)
+                .take(&self.backend, &self.key, &self.tried),
+        }
+    }
+
+    /// The next attempt is made at the same server, at the place that is held there.
+    pub fn stay(&mut self, server: usize, session: Session) {
+        self.again = Some((server, session));
+    }
+
+    /// Waits for a server to have room, after [`Take::Full`].
+    pub async fn wait(&self) -> Result<(usize, Session), QueueError> {
+        self.backend.wait(self.tried).await
+    }
+
+    /// The server could not be connected to. Answers how long to wait before the next attempt; none when there is none.
+    pub fn failed(&mut self, server: usize, session: Session, error: &ConnectError) -> Option<Duration> {
+        let policy = self.backend.retries;
+        self.failures += 1;
+        if self.failures > policy.count {
+            return None;
+        }
+        let pause = match error {
+            // It has been waited for.
+            ConnectError::Timeout(_) => Duration::ZERO,
+            _ => PAUSE.min(self.backend.timeouts.connect),
+        };
+        let elsewhere = match policy.redispatch {
+            Redispatch::Each => true,
+            Redispatch::Last => self.failures == policy.count,
+            Redispatch::Never => false,
+        };
+        if !elsewhere {
+            self.stay(server, session);
+            return Some(pause);
+        }
+        self.tried.add(server);
+        if self.backend.has_usable(&self.tried) {
+            return Some(Duration::ZERO);
+        }
+        // There is no other: those that were tried may have come to themselves after a while.
+        self.tried.clear();
+        Some(pause)
+    }
+}
+
+/// Before the same server is tried again, unless `timeout connect=` is shorter: HAProxy's turn-around. A server that restarts
+/// is there again after about as long.
+const PAUSE: Duration = Duration::from_secs(1);
