@@ -76,6 +76,56 @@ async fn openssl_talks_to_openssl_with_certificates_both_ways() {
     }
 }
 
+#[cfg_attr(not(feature = "peers"), ignore = "needs nginx, curl and openssl: --features peers")]
+#[tokio::test]
+async fn two_names_on_one_port_reach_two_servers_with_the_clients_certificate() {
+    let authority = Authority::new();
+    let one = Nginx::start(&authority, "one.example");
+    let two = Nginx::start(&authority, "two.example");
+    let client = authority.issue("client-7.example");
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "tls" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            acl "one" { sni "one.example" }
+            acl "two" { sni "*.example" }
+            use-backend "one" if="one"
+            use-backend "two" if="two"
+        }
+        backend "one" { mode "tcp"; server "one" "@one" }
+        backend "two" { mode "tcp"; server "two" "@two" }
+    "#,
+    )
+    .with("@one", one.address)
+    .with("@two", two.address)
+    .start()
+    .await;
+    let address = gateway.address("tls");
+
+    for name in ["one.example", "two.example"] {
+        let shown = curl(&authority, name, address, Some(&client)).await.ok();
+        assert_eq!(
+            shown,
+            format!("{name} SUCCESS CN=client-7.example {}", escaped(&client))
+        );
+        // Each verifies its clients itself, and so may clients their server: the handshake is between the two of them.
+        let without = curl(&authority, name, address, None).await.ok();
+        assert!(without.contains("No required SSL certificate was sent"), "{without}");
+    }
+    for version in ["-tls1_2", "-tls1_3"] {
+        let request = "GET / HTTP/1.0\r\nHost: one.example\r\n\r\n";
+        let ran = s_client(&authority, address, &[version], Some(&client), request).await;
+        assert!(
+            ran.stdout.contains("one.example SUCCESS CN=client-7.example"),
+            "{ran:?}"
+        );
+    }
+    // A name that leads nowhere.
+    let nowhere = curl(&authority, "three.test", address, Some(&client)).await;
+    assert!(matches!(nowhere.code, Some(35 | 56)), "{nowhere:?}");
+}
+
 #[cfg_attr(not(feature = "peers"), ignore = "needs openssl: --features peers")]
 #[tokio::test]
 async fn the_gateway_ends_tls_for_a_server_that_has_none() {
@@ -234,7 +284,7 @@ impl Nginx {
         let configuration = format!(
             "worker_processes 1;\nevents {{}}\nhttp {{ access_log off; default_type text/plain; server {{ \
              listen {address} ssl; ssl_certificate {}; ssl_certificate_key {}; ssl_client_certificate {}; \
-             ssl_verify_client on; \
+             ssl_verify_client on; ssl_protocols TLSv1.2 TLSv1.3; \
              location / {{ return 200 '{name} $ssl_client_verify $ssl_client_s_dn $ssl_client_escaped_cert'; }} }} }}",
             word(&pair.certificate),
             word(&pair.key),
