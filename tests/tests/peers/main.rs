@@ -13,6 +13,7 @@ mod mariadb;
 mod postgres;
 mod proxy_protocol;
 mod redis;
+mod syslog;
 mod tls;
 
 use gateway_tests::Gateway;
