@@ -89,7 +89,14 @@ impl<Phase> List<Phase> {
         self.need("sni")
     }
 
-    /// The application protocol agreed on, as `h2`; absent when none was.
+    /// The local time in a zone of the IANA's database, as `Europe/Berlin`, when the call began: `4 2026-01-01T01:00:00+01:00`.
+    /// The first digit is the day of the week, 1 for Monday.
+    pub fn local_time(&mut self, zone: &str) -> Need<Phase> {
+        self.need(&format!("local-time:{zone}"))
+    }
+
+    /// The application protocol agreed on, as `h2`; absent when none was. In TCP mode, each protocol that the client of TLS
+    /// that passes through offers.
     pub fn alpn(&mut self) -> Need<Phase> {
         self.need("alpn")
     }

@@ -90,7 +90,7 @@ async fn a_certificate_that_is_not_believed_ends_in_a_refusal_with_its_reason() 
         let lines = gateway.access_log(2).await;
         assert_eq!(
             (&lines[0]["termination"], &lines[0]["reason"]),
-            (&"SC".into(), &"connect-failed".into())
+            (&"SC".into(), &"server-tls-failed".into())
         );
         // Told once, not for every connection.
         assert_eq!(gateway.output().matches("no TLS with the server").count(), 1);

@@ -222,7 +222,7 @@ pub struct Frontend {
     pub request_limits: RequestLimits,
     /// Named predicates, in the order of the text.
     pub acls: Vec<Acl>,
-    /// `limit "per-ip"`: rate limits, in order. HTTP mode.
+    /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.
     pub limits: Vec<RateLimitId>,
     /// `deny status=403 if="…"`, in order; the first that holds wins.
     pub denies: Vec<Deny>,
@@ -372,6 +372,26 @@ pub enum Match {
     Tls,
     /// The TLS server name: patterns as for `host`.
     Sni(Vec<String>),
+    /// The address that the client connected to is in one of the networks.
+    Destination(Vec<IpNet>),
+    /// The port that the client connected to is in one of these ranges, ends included.
+    Port(Vec<(u16, u16)>),
+    /// The application protocol of TLS is one of these: the one agreed on, or one of those offered where TLS passes through.
+    Alpn(Vec<String>),
+    /// The time of day and week.
+    Time(TimeMatch),
+}
+
+/// `time "08:00-18:00" days="mon-fri" zone="Europe/Berlin"`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimeMatch {
+    /// A name of the IANA's database; `UTC` unless said.
+    pub zone: String,
+    /// Days of the week, 1 for Monday; every day when empty.
+    pub days: Vec<u8>,
+    /// Minutes of the day, up to before the second; the whole day when empty. A range that ends before it begins goes on into
+    /// the next day, and belongs to the one on which it began.
+    pub ranges: Vec<(u16, u16)>,
 }
 
 impl Match {
@@ -380,7 +400,7 @@ impl Match {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::reads_client_hello),
             Self::Not(part) => part.reads_client_hello(),
-            Self::Sni(_) => true,
+            Self::Sni(_) | Self::Alpn(_) => true,
             _ => false,
         }
     }

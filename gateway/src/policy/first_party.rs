@@ -103,7 +103,15 @@ fn match_has_pattern(when: &Match) -> bool {
         Match::Header(Named { value, .. }) | Match::Cookie(Named { value, .. }) | Match::Query(Named { value, .. }) => {
             matches!(value, Some(Text::Regex(_)))
         }
-        Match::Host(_) | Match::Method(_) | Match::Source(_) | Match::Tls | Match::Sni(_) => false,
+        Match::Host(_)
+        | Match::Method(_)
+        | Match::Source(_)
+        | Match::Tls
+        | Match::Sni(_)
+        | Match::Destination(_)
+        | Match::Port(_)
+        | Match::Alpn(_)
+        | Match::Time(_) => false,
     }
 }
 

@@ -1,9 +1,12 @@
 //! Attributes: what a component may ask to be handed with each call, parsed once into typed getters, and the facts that
 //! the getters find in an exchange.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderName, header};
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 
 use super::exchange::{ConnectionFacts, Exchange};
 
@@ -45,6 +48,7 @@ pub(crate) enum Attribute {
     TlsVersion,
     Sni,
     Alpn,
+    LocalTime(TimeZone),
     Status,
     ResponseHeader(HeaderName),
 }
@@ -58,6 +62,7 @@ impl Attribute {
             Some(("header", name)) => Self::Header(field_name(name)?),
             Some(("response-header", name)) => Self::ResponseHeader(field_name(name)?),
             Some(("cookie", name)) => Self::Cookie(name.as_bytes().into()),
+            Some(("local-time", zone)) => Self::LocalTime(TimeZone::get(zone).map_err(|_| NO_ZONE)?),
             Some(("query-param", name)) => Self::QueryParam(name.as_bytes().into()),
             Some(_) => return Err(UNKNOWN),
         };
@@ -110,6 +115,7 @@ impl Attribute {
                 | Self::TlsVersion
                 | Self::Sni
                 | Self::Alpn
+                | Self::LocalTime(_)
         )
     }
 
@@ -169,6 +175,7 @@ impl Attribute {
                     facts.push(need, protocol);
                 }
             }
+            Self::LocalTime(zone) => facts.push_time(need, &Timestamp::now().to_zoned(zone.clone())),
             // `parse` lets no other one into the connection phase.
             _ => {}
         }
@@ -260,6 +267,14 @@ impl Facts {
         self.push(need, itoa::Buffer::new().format(address.port()).as_bytes());
     }
 
+    /// As `4 2026-01-01T01:00:00+01:00`: ISO 8601 with the day of the week in front, 1 for Monday.
+    fn push_time(&mut self, need: u32, time: &Zoned) {
+        let start = self.bytes.len();
+        // Writing into memory does not fail.
+        let _ = write!(self.bytes, "{}", time.strftime("%u %Y-%m-%dT%H:%M:%S%:z"));
+        self.close(need, start);
+    }
+
     fn push_query_param(&mut self, need: u32, query: &str, name: &[u8]) {
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -346,6 +361,7 @@ fn field_name(name: &str) -> Result<HeaderName, &'static str> {
 }
 
 const UNKNOWN: &str = "the gateway does not know";
+const NO_ZONE: &str = "names no time zone of the IANA's database";
 
 /// Facts of ordinary requests fit; more is given back after the call.
 const KEPT_BYTES: usize = 64 * 1024;
@@ -354,7 +370,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::policy::TlsFacts;
+    use crate::policy::{ClientHello, TlsFacts};
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -452,6 +468,49 @@ mod tests {
         let found = facts(&needs, NeedPhase::Response, &exchange);
         let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_a_hello_that_passes_through_says_is_found() {
+        let mut exchange = exchange(http::Request::builder().uri("/"), None);
+        let connection = Arc::get_mut(&mut exchange.connection).unwrap();
+        connection.tls = None;
+        connection.hello = Some(ClientHello {
+            sni: Some("a.example".to_owned()),
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        });
+        let expected = [
+            (0, b"a.example".to_vec()),
+            (1, b"h2".to_vec()),
+            (1, b"http/1.1".to_vec()),
+        ];
+        let needs = ["sni", "alpn", "tls-version", "scheme"];
+        assert_eq!(facts(&needs[..3], NeedPhase::Request, &exchange), expected);
+        assert_eq!(facts(&needs, NeedPhase::Request, &exchange)[3].1, b"http");
+    }
+
+    #[test]
+    fn the_time_is_that_of_its_zone() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let mut found = Facts::default();
+        for (utc, local) in [
+            ("2026-01-01T00:00:00Z", "4 2026-01-01T01:00:00+01:00"),
+            ("2026-07-05T22:30:00Z", "1 2026-07-06T00:30:00+02:00"),
+            // The hour that comes twice.
+            ("2026-10-25T00:30:00Z", "7 2026-10-25T02:30:00+02:00"),
+            ("2026-10-25T01:30:00Z", "7 2026-10-25T02:30:00+01:00"),
+        ] {
+            found.clear();
+            found.push_time(7, &utc.parse::<Timestamp>().unwrap().to_zoned(zone.clone()));
+            assert_eq!(found.iter().collect::<Vec<_>>(), [(7, local.as_bytes())]);
+        }
+        let exchange = exchange(http::Request::builder().uri("/"), None);
+        let now = facts(&["local-time:UTC"], NeedPhase::Connection, &exchange).remove(0).1;
+        let now: Timestamp = std::str::from_utf8(&now[2..]).unwrap().parse().unwrap();
+        assert!(Timestamp::now().duration_since(now).as_secs() < 5);
+        for name in ["local-time:Europe/Atlantis", "local-time:", "local-time"] {
+            assert!(Attribute::parse(name, NeedPhase::Request).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -43,7 +43,25 @@ pub fn acls(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>
 /// **limits**: the frontend's rate limits, then those of its plugins.
 pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<Answer, ProxyError> {
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
-    for attachment in frontend.limiter.iter().chain(plugins) {
+    within(local, frontend.limiter.iter().chain(plugins), exchange)?;
+    Ok(Answer::Continue)
+}
+
+/// **limits** of a TCP frontend: its own. Those of plugins are asked about requests.
+pub fn connection_limits(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    exchange: &mut Box<Exchange>,
+) -> Result<(), ProxyError> {
+    within(local, frontend.limiter.iter(), exchange)
+}
+
+fn within<'a>(
+    local: &Rc<Local>,
+    limiters: impl Iterator<Item = &'a Arc<Attachment>>,
+    exchange: &mut Box<Exchange>,
+) -> Result<(), ProxyError> {
+    for attachment in limiters {
         match local.instances().check(attachment, exchange) {
             Ok(None | Some(LimitVerdict { allowed: true, .. })) => {}
             Ok(Some(verdict)) => {
@@ -54,7 +72,7 @@ pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchang
             Err(failure) => failed(attachment, &failure)?,
         }
     }
-    Ok(Answer::Continue)
+    Ok(())
 }
 
 /// **request rewrite**: the plugins' filters in order, then the operator's own edits, which have the last word.

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use super::attempts::Attempts;
+use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
@@ -17,7 +18,7 @@ use super::relay::{Ended, Moved, RelaySettings, Side, relay};
 use crate::backend::{Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
-use crate::snapshot::Frontend;
+use crate::snapshot::{AclAnswers, Frontend};
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 
 /// Serves a connection until it ends.
@@ -54,6 +55,8 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
 enum Stop {
     /// The `deny` at this line of the configuration held.
     Denied { line: usize },
+    /// Its client makes connections faster than a `limit` allows.
+    RateLimited,
     /// A component refused it.
     Refused,
     /// A component failed, and its `on-failure` is to deny.
@@ -68,6 +71,8 @@ enum Stop {
     ConnectFailed,
     /// The connection to it did not stand within `timeout connect=`.
     ConnectTimeout,
+    /// It was there, but TLS with it failed.
+    ServerTlsFailed,
     /// The client was gone before a server was reached.
     ClientLeft,
 }
@@ -77,6 +82,7 @@ impl Stop {
     fn reason(self) -> &'static str {
         match self {
             Self::Denied { .. } => "denied",
+            Self::RateLimited => "rate-limited",
             Self::Refused => "refused-by-plugin",
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
@@ -85,6 +91,7 @@ impl Stop {
             Self::Queue(QueueError::Timeout) => "queue-timeout",
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimeout => "connect-timeout",
+            Self::ServerTlsFailed => "server-tls-failed",
             Self::ClientLeft => "client-left",
         }
     }
@@ -92,10 +99,12 @@ impl Stop {
     /// How it ended, in a phase that the client may have chosen.
     fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {
-            Self::Denied { .. } | Self::Refused | Self::PolicyFailure | Self::NoRoute => (Cause::Proxy, Phase::Request),
+            Self::Denied { .. } | Self::RateLimited | Self::Refused | Self::PolicyFailure | Self::NoRoute => {
+                (Cause::Proxy, Phase::Request)
+            }
             Self::Queue(QueueError::Full) => (Cause::Proxy, Phase::Queue),
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
-            Self::NoServer | Self::ConnectFailed => (Cause::ServerAborted, Phase::Connect),
+            Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),
             Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
             Self::ClientLeft => (Cause::ClientAborted, at),
         };
@@ -121,14 +130,21 @@ async fn gone(client: &TcpStream) {
 
 /// What policy makes of a connection: the backend, or why there is none.
 fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) -> Result<Arc<Backend>, Stop> {
-    // Predicates are asked about an exchange; of this one only the connection is there, and the configuration lets a TCP
-    // frontend ask about nothing else.
-    let mut exchange = Box::new(Exchange {
-        request: http::Request::new(()).into_parts().0,
-        response: None,
-        connection: facts.clone(),
-    });
-    let answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
+    let mut answers = AclAnswers::default();
+    if !frontend.acls.is_empty() || frontend.limiter.is_some() {
+        // Predicates and limits are asked about an exchange; of this one only the connection is there, and the configuration
+        // lets a TCP frontend ask about nothing else.
+        let mut exchange = Box::new(Exchange {
+            request: http::Request::new(()).into_parts().0,
+            response: None,
+            connection: facts.clone(),
+        });
+        answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
+        policy::connection_limits(local, frontend, &mut exchange).map_err(|error| match error {
+            ProxyError::RateLimited { .. } => Stop::RateLimited,
+            _ => Stop::PolicyFailure,
+        })?;
+    }
     let denied = |deny: &&crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
     if let Some(deny) = frontend.config.denies.iter().find(denied) {
         let line = deny.origin.line;
@@ -187,6 +203,7 @@ async fn connect(
         backend.servers[server].connect_failed();
         let stop = match error {
             ConnectError::Timeout(_) => Stop::ConnectTimeout,
+            ConnectError::Tls(_) => Stop::ServerTlsFailed,
             _ => Stop::ConnectFailed,
         };
         failure = Some(stop);
@@ -279,6 +296,7 @@ impl Record {
                 self.frontend.metrics.denied();
             }
             Stop::Refused => self.frontend.metrics.denied(),
+            Stop::RateLimited => self.frontend.metrics.rate_limited(),
             _ => self.frontend.metrics.error(stop.reason()),
         }
     }

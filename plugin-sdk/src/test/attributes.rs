@@ -5,10 +5,10 @@ use super::head::{self, Request};
 use crate::sys::Fact;
 
 /// The facts for a list of needs.
-pub(crate) fn facts(needs: &[String], exchange: &Exchange) -> Vec<Fact> {
+pub(crate) fn facts(needs: &[String], exchange: &Exchange, now_ms: u64) -> Vec<Fact> {
     let mut facts = Vec::new();
     for (index, need) in needs.iter().enumerate() {
-        let values = values(need, exchange);
+        let values = values(need, exchange, now_ms);
         facts.extend(values.into_iter().map(|value| Fact {
             need: index as u32,
             value,
@@ -18,7 +18,7 @@ pub(crate) fn facts(needs: &[String], exchange: &Exchange) -> Vec<Fact> {
 }
 
 #[allow(clippy::panic, reason = "tests only: the gateway would refuse to load the plugin")]
-fn values(need: &str, exchange: &Exchange) -> Vec<Vec<u8>> {
+fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
     let connection = &exchange.connection;
     let tls = connection.tls.as_ref();
     let known = match need {
@@ -34,6 +34,8 @@ fn values(need: &str, exchange: &Exchange) -> Vec<Vec<u8>> {
                 .collect(),
         ),
         "alpn" => Some(tls.and_then(|tls| tls.alpn.clone()).into_iter().collect()),
+        "local-time:UTC" => Some(vec![utc(now_ms).into_bytes()]),
+        need if need.starts_with("local-time:") => panic!("`{need}`: tests have UTC alone"),
         _ => None,
     };
     let of_request = || {
@@ -54,6 +56,28 @@ fn values(need: &str, exchange: &Exchange) -> Vec<Vec<u8>> {
         .or_else(of_request)
         .or_else(of_response)
         .unwrap_or_else(|| panic!("no attribute `{need}` in this phase: the gateway would refuse to load the plugin"))
+}
+
+/// The time as the contract writes it, in UTC.
+fn utc(now_ms: u64) -> String {
+    let (days, seconds) = (now_ms / 86_400_000, now_ms / 1000 % 86_400);
+    // The civil date of a day, counted from 1970-01-01, a Thursday (Howard Hinnant, "chrono-compatible low-level date
+    // algorithms"): years begin in March, so that the leap day is the last.
+    let from_march = days + 719_468;
+    let (era, day) = (from_march / 146_097, from_march % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let of_year = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let of_month = of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    format!(
+        "{} {:04}-{month:02}-{of_month:02}T{:02}:{:02}:{:02}+00:00",
+        (days + 3) % 7 + 1,
+        era * 400 + year + next,
+        seconds / 3600,
+        seconds / 60 % 60,
+        seconds % 60,
+    )
 }
 
 fn request_values(need: &str, request: &Request) -> Option<Vec<Vec<u8>>> {

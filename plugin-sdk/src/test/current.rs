@@ -113,8 +113,15 @@ pub(crate) fn log(level: sys_log::Level, message: &str) {
     with(|state| state.log.push((level, line)));
 }
 
+impl State {
+    /// The wall clock.
+    pub(crate) fn now_ms(&self) -> u64 {
+        START_MS + u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX - START_MS)
+    }
+}
+
 pub(crate) fn now_ms() -> u64 {
-    with(|state| START_MS + u64::try_from(state.now.as_millis()).unwrap_or(u64::MAX - START_MS))
+    with(|state| state.now_ms())
 }
 
 pub(crate) fn monotonic_ns() -> u64 {

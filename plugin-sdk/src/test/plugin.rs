@@ -64,7 +64,7 @@ impl<P: Plugin> Tested<P> {
             connection: request.connection.clone(),
             edits: Vec::new(),
         };
-        let facts = attributes::facts(self.needs.request.names(), &exchange);
+        let facts = attributes::facts(self.needs.request.names(), &exchange, self.state.borrow().now_ms());
         current::enter(&self.state, Some(exchange), || call(&RequestView::new(&facts)))
     }
 }
@@ -128,7 +128,7 @@ impl<P: ResponseFilter> Tested<P> {
             connection: request.connection.clone(),
             edits: Vec::new(),
         };
-        let facts = attributes::facts(self.needs.response.names(), &exchange);
+        let facts = attributes::facts(self.needs.response.names(), &exchange, self.state.borrow().now_ms());
         current::enter(&self.state, Some(exchange), || {
             self.plugin
                 .on_response(&ResponseView::new(&facts), &mut ResponseEdits::new())
@@ -151,7 +151,7 @@ impl<P: ConnectionFilter> Tested<P> {
             connection: connection.clone(),
             edits: Vec::new(),
         };
-        let facts = attributes::facts(self.needs.connection.names(), &exchange);
+        let facts = attributes::facts(self.needs.connection.names(), &exchange, self.state.borrow().now_ms());
         current::enter(&self.state, Some(exchange), || {
             self.plugin.on_connect(&ConnectionView::new(&facts))
         })

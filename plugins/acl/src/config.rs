@@ -48,6 +48,27 @@ pub enum Match {
     Tls,
     /// The TLS server name: patterns as for `host`.
     Sni(Vec<String>),
+    /// The address that the client connected to is in one of the networks.
+    Destination(Vec<String>),
+    /// The port that the client connected to is in one of the ranges, ends included.
+    Port(Vec<(u16, u16)>),
+    /// The application protocol of TLS, agreed on or offered, is one of these.
+    Alpn(Vec<String>),
+    /// The time of day and week.
+    Time(Time),
+}
+
+/// A test of the time.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Time {
+    /// The zone, a name of the IANA's database.
+    pub zone: String,
+    /// Days of the week, 1 for Monday; all when empty.
+    pub days: Vec<u8>,
+    /// Minutes of the day, from the first and up to before the second; all of the day when empty. One that ends before it
+    /// begins goes on into the next day, and belongs to the day on which it began.
+    pub ranges: Vec<(u16, u16)>,
 }
 
 /// A test of a named value.

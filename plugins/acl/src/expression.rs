@@ -6,6 +6,7 @@ use gateway_plugin_sdk::{ConfigError, Request};
 use crate::config::{Match, Named};
 use crate::networks::Networks;
 use crate::text::{HostTest, TextTest};
+use crate::time::TimeTest;
 
 /// An expression.
 #[derive(Debug)]
@@ -31,6 +32,10 @@ pub(crate) enum Test {
     Host(HostTest),
     /// An address.
     Networks(Networks),
+    /// A port.
+    Ports(Vec<(u16, u16)>),
+    /// A time.
+    Time(TimeTest),
 }
 
 impl Expression {
@@ -59,6 +64,16 @@ impl Expression {
             Match::Source(networks) => {
                 let test = Networks::compile(&networks, &format!("{at}/source"))?;
                 Self::Fact(needs.client_ip(), Test::Networks(test))
+            }
+            Match::Destination(networks) => {
+                let test = Networks::compile(&networks, &format!("{at}/destination"))?;
+                Self::Fact(needs.local_ip(), Test::Networks(test))
+            }
+            Match::Port(ranges) => Self::Fact(needs.local_port(), Test::Ports(ranges)),
+            Match::Alpn(protocols) => Self::Fact(needs.alpn(), Test::Text(TextTest::exact(protocols))),
+            Match::Time(time) => {
+                let need = needs.local_time(&time.zone);
+                Self::Fact(need, Test::Time(TimeTest::compile(time, &format!("{at}/time"))?))
             }
             Match::Tls => Self::Fact(needs.tls_version(), Test::Present),
         })
@@ -97,6 +112,13 @@ impl Test {
             Self::Text(text) => text.passes(value),
             Self::Host(host) => host.passes(value),
             Self::Networks(networks) => networks.contain(value),
+            Self::Ports(ranges) => {
+                let port = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|text| text.parse::<u16>().ok());
+                port.is_some_and(|port| ranges.iter().any(|&(first, last)| (first..=last).contains(&port)))
+            }
+            Self::Time(time) => time.passes(value),
         }
     }
 }

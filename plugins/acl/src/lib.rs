@@ -8,10 +8,11 @@ mod config;
 mod expression;
 mod networks;
 mod text;
+mod time;
 
 use gateway_plugin_sdk::{AccessControl, Answers, ConfigError, Needs, Plugin, Request, plugin};
 
-pub use config::{Config, Match, Named, Predicate, Text};
+pub use config::{Config, Match, Named, Predicate, Text, Time};
 use expression::Expression;
 
 /// The plugin.
@@ -25,8 +26,8 @@ impl Plugin for Acl {
     type Config = Config;
     const NAME: &'static str = "acl";
     const VERSION: &'static str = env!("CARGO_PKG_VERSION");
-    const ABOUT: &'static str = "Answers named predicates over paths, hosts, methods, headers, cookies, queries, addresses \
-                                 and TLS.";
+    const ABOUT: &'static str = "Answers named predicates over paths, hosts, methods, headers, cookies, queries, addresses, \
+                                 ports, TLS and the time.";
 
     fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
         if config.predicates.len() > MAX_PREDICATES {

@@ -1,6 +1,7 @@
 //! What the predicates answer.
 
 use gateway_plugin_acl::Acl;
+use gateway_plugin_sdk::TlsInfo;
 use gateway_plugin_sdk::test::{Connection, Host, Request, Tested};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -226,5 +227,115 @@ proptest! {
         let request = Request::get("/").with_path(&path);
         let expected = path.windows(2).any(|pair| pair[0] == b'a' && pair[1].is_ascii_digit());
         prop_assert_eq!(holds(&json!({"path": {"regex": ["a\\d"]}}), &request), expected);
+    }
+}
+
+#[test]
+fn destinations_and_ports_are_where_the_client_connected_to() {
+    let request = |to: &str| Request::get("/").on(Connection::new().to(to));
+    let port = json!({"port": [[443, 443], [8000, 8100]]});
+    for (number, expected) in [
+        (443, true),
+        (444, false),
+        (7999, false),
+        (8000, true),
+        (8100, true),
+        (8101, false),
+    ] {
+        assert_eq!(
+            holds(&port, &request(&format!("192.0.2.9:{number}"))),
+            expected,
+            "{number}"
+        );
+    }
+    let destination = json!({"destination": ["192.0.2.0/24", "2001:db8::/32"]});
+    assert!(holds(&destination, &request("192.0.2.9:80")));
+    assert!(holds(&destination, &request("[2001:db8::1]:80")));
+    assert!(!holds(&destination, &request("192.0.3.9:80")));
+    assert!(refused(&json!({"destination": ["here"]})).contains("/destination/0"));
+}
+
+#[test]
+fn a_protocol_is_compared_whole() {
+    let when = json!({"alpn": ["h2", "postgresql"]});
+    let request = |alpn: Option<&[u8]>| {
+        let tls = TlsInfo {
+            version: "TLSv1.3".to_owned(),
+            sni: None,
+            alpn: alpn.map(<[u8]>::to_vec),
+            client_certificate: None,
+        };
+        Request::get("/").on(Connection::new().with_tls(tls))
+    };
+    assert!(holds(&when, &request(Some(b"h2"))));
+    assert!(!holds(&when, &request(Some(b"h2c"))));
+    assert!(!holds(&when, &request(None)));
+    assert!(!holds(&when, &Request::get("/")));
+}
+
+/// Whether it holds so many hours after the tests' clock began: on Thursday, 2026-01-01, at midnight.
+fn holds_after(when: &Value, hours: f64) -> bool {
+    let host = Host::new();
+    host.advance(std::time::Duration::from_secs_f64(hours * 3600.0));
+    let config = json!({ "predicates": [{ "name": "it", "when": when }] });
+    let acl: Tested<Acl> = host.configure(&config.to_string()).expect("a good configuration");
+    acl.evaluate(&Request::get("/")).holds("it")
+}
+
+#[test]
+fn times_are_of_the_day_and_of_the_week() {
+    let office = json!({"time": {"zone": "UTC", "days": [1, 2, 3, 4, 5], "ranges": [[480, 720], [780, 1080]]}});
+    for (hours, expected) in [
+        (0.0, false),
+        (7.99, false),
+        (8.0, true),
+        (11.99, true),
+        (12.0, false),
+        (13.0, true),
+        (17.99, true),
+        (18.0, false),
+        // Friday, Saturday, Sunday, Monday.
+        (24.0 + 9.0, true),
+        (48.0 + 9.0, false),
+        (72.0 + 9.0, false),
+        (96.0 + 9.0, true),
+    ] {
+        assert_eq!(holds_after(&office, hours), expected, "{hours}");
+    }
+    // A night belongs to the day on which it begins: Thursday's ends on Friday.
+    let night = json!({"time": {"zone": "UTC", "days": [4], "ranges": [[1320, 360]]}});
+    for (hours, expected) in [
+        (0.0, false),
+        (5.0, false),
+        (21.9, false),
+        (22.0, true),
+        (24.0, true),
+        (29.9, true),
+        (30.0, false),
+        (46.5, false),
+    ] {
+        assert_eq!(holds_after(&night, hours), expected, "{hours}");
+    }
+    // Sunday's ends on Monday.
+    let sunday = json!({"time": {"zone": "UTC", "days": [7], "ranges": [[1320, 360]]}});
+    assert!(holds_after(&sunday, 96.0 + 1.0));
+    let all = json!({"time": {"zone": "UTC", "days": [], "ranges": [[0, 1440]]}});
+    assert!(holds_after(&all, 23.999));
+    let weekend = json!({"time": {"zone": "UTC", "days": [6, 7], "ranges": []}});
+    assert_eq!(
+        [47.9, 48.0, 95.9, 96.0].map(|hours| holds_after(&weekend, hours)),
+        [false, true, true, false]
+    );
+    // The last day of February in a leap year, 2028.
+    let days = 365 + 365 + 31 + 28;
+    assert!(holds_after(
+        &json!({"time": {"zone": "UTC", "days": [2], "ranges": []}}),
+        f64::from(days) * 24.0 + 1.0
+    ));
+    for time in [
+        json!({"zone": "UTC", "days": [8], "ranges": []}),
+        json!({"zone": "UTC", "days": [], "ranges": [[60, 60]]}),
+    ] {
+        assert!(refused(&json!({ "time": time })).contains("/time/"));
     }
 }

@@ -5,7 +5,7 @@
 use ipnet::IpNet;
 use miette::SourceSpan;
 
-use super::{Scope, condition, edits, elsewhere, plugin, section_name};
+use super::{Scope, condition, edits, elsewhere, plugin, section_name, time};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
@@ -19,13 +19,6 @@ pub(super) struct Setting {
     pub(super) mode_span: Option<SourceSpan>,
     /// Whether one of the frontend's binds speaks TLS.
     pub(super) tls: bool,
-}
-
-impl Setting {
-    pub(super) fn mode_at(self) -> Option<At<Mode>> {
-        let value = self.mode;
-        self.mode_span.map(|span| At { value, span })
-    }
 }
 
 /// An acl that has been read.
@@ -111,6 +104,8 @@ fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<M
         "path-end" => Some("write `path-suffix`"),
         "path-reg" => Some("write `path-regex`"),
         "src" => Some("write `source`"),
+        "dst" => Some("write `destination`"),
+        "dst-port" => Some("write `port`"),
         "and" => Some("the nodes of a block have all to hold already; `all { … }` groups them"),
         "or" => Some("write `any { … }`"),
         "plugin" => Some("`plugin` stands alone in its acl, and not in `not`, `any` or `all`"),
@@ -121,7 +116,7 @@ fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<M
 
 fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match> {
     let name = node.name();
-    if !matches!(name, "source" | "tls" | "sni" | "not" | "any" | "all") {
+    if !CONNECTION_PREDICATES.contains(&name) && !matches!(name, "not" | "any" | "all") {
         http_only(&node, setting);
     }
     let result = match name {
@@ -142,6 +137,15 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
         "tls" => {
             needs_tls(&node, setting);
             Some(Match::Tls)
+        }
+        "destination" => values(&mut node, "a network", network).map(Match::Destination),
+        "port" => values(&mut node, "a port", time::ports).map(Match::Port),
+        "time" => time::time(&mut node).map(Match::Time),
+        "alpn" => {
+            if setting.mode == Mode::Http {
+                needs_tls(&node, setting);
+            }
+            texts(&mut node, "a protocol", any_name).map(Match::Alpn)
         }
         _ => {
             // In TCP mode it is read from TLS that passes through, too.
@@ -405,9 +409,16 @@ fn http_only(node: &Node<'_>, setting: Setting) {
         if let Some(mode) = setting.mode_span {
             error = error.label(mode, "the mode is TCP because of this");
         }
-        node.fail(error.help("in TCP mode an acl can ask about `source`, `tls` and `sni`"));
+        node.fail(
+            error.help(
+                "in TCP mode an acl can ask about `source`, `destination`, `port`, `tls`, `sni`, `alpn` and `time`",
+            ),
+        );
     }
 }
+
+/// What a connection can be asked about, before and without a request.
+const CONNECTION_PREDICATES: &[&str] = &["source", "destination", "port", "tls", "sni", "alpn", "time"];
 
 const PREDICATES: &[&str] = &[
     "path",
@@ -420,8 +431,12 @@ const PREDICATES: &[&str] = &[
     "cookie",
     "query",
     "source",
+    "destination",
+    "port",
     "tls",
     "sni",
+    "alpn",
+    "time",
     "not",
     "any",
     "all",

@@ -115,9 +115,11 @@ fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<V
     let mut well = true;
     report_too_many(scope, &nodes, "limit", MAX_LIMITS);
     for mut node in nodes.into_iter().take(MAX_LIMITS) {
-        http_only(&node, setting.mode_at());
         let value = node.argument("the rate limit's name");
         let limit = value.and_then(|value| Some(value.at(RateLimitId(scope.rate_limits.refer(&value)?))));
+        if let (Mode::Tcp, Some(limit)) = (setting.mode, &limit) {
+            refuse_limit_of_requests(scope, setting, limit);
+        }
         node.finish();
         let Some(limit) = limit else {
             well = false;
@@ -129,6 +131,24 @@ fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<V
         }
     }
     well.then(|| limits.into_iter().map(|limit| limit.value).collect())
+}
+
+/// In TCP mode there is nothing to count by but the client.
+fn refuse_limit_of_requests(scope: &Scope<'_>, setting: Setting, limit: &At<RateLimitId>) {
+    let known = scope.rate_limits.get(limit.value.0);
+    let Some(part) = known.and_then(|(known, _)| known.of_request) else {
+        return;
+    };
+    let error = ConfigError::new(Code::Mode, "this limit counts requests, and the frontend has none");
+    let mut error = error
+        .label(limit.span, "used in TCP mode")
+        .label(part, "only a request has this");
+    if let Some(mode) = setting.mode_span {
+        error = error.label(mode, "the mode is TCP because of this");
+    }
+    scope
+        .ctx
+        .report(error.help("in TCP mode a limit counts by `key \"client-ip\"`, or everything together"));
 }
 
 /// `deny status=403 if="…"`, in order.

@@ -18,6 +18,7 @@ mod process;
 mod rate_limit;
 mod send_proxy;
 mod settings;
+mod time;
 mod tls;
 
 use std::path::Path;
@@ -56,7 +57,7 @@ struct Scope<'a> {
     defaults: Defaults,
     backends: Names<backend::Known>,
     plugins: Names<plugin::Known>,
-    rate_limits: Names<()>,
+    rate_limits: Names<rate_limit::Known>,
     frontends: Names<()>,
     binds: Binds,
 }

@@ -3,23 +3,48 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
 use super::{Scope, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{RateKey, RateLimit};
-use crate::config::reader::{Node, said_twice};
+use crate::config::reader::{Block, Context, Node, said_twice};
 use crate::config::units;
+
+/// What others have to know of a rate limit.
+pub(super) struct Known {
+    /// A part of its key that only a request has, and where it stands.
+    pub(super) of_request: Option<SourceSpan>,
+}
 
 /// Reads a named rate limit and makes it known.
 pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<RateLimit> {
     let name = section_name(&mut node, "the rate limit's name");
-    if let Some(name) = name {
-        scope.rate_limits.add(scope.ctx, name, ());
-    }
     let block = node.required_block();
     let span = node.span();
     node.finish();
-    let mut block = block?;
-    let mut keys: Vec<(RateKey, miette::SourceSpan)> = Vec::new();
+    let mut of_request = None;
+    let limit = block.and_then(|block| limit(scope.ctx, span, block, &mut of_request));
+    if let Some(name) = name {
+        scope.rate_limits.add(scope.ctx, name, Known { of_request });
+    }
+    let (key, (tokens, period, burst)) = limit?;
+    Some(RateLimit {
+        name: name?.value.into(),
+        key,
+        tokens,
+        period_ms: u64::try_from(period.as_millis()).ok()?,
+        burst: burst.unwrap_or(tokens),
+    })
+}
+
+fn limit(
+    ctx: &Context<'_>,
+    span: SourceSpan,
+    mut block: Block<'_>,
+    of_request: &mut Option<SourceSpan>,
+) -> Option<(Vec<RateKey>, (u64, Duration, Option<u64>))> {
+    let mut keys: Vec<(RateKey, SourceSpan)> = Vec::new();
     let mut whole = true;
     for key_node in block.many("key") {
         let span = key_node.span();
@@ -27,13 +52,14 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
             whole = false;
             continue;
         };
+        if !matches!(key, RateKey::ClientIp { .. }) {
+            of_request.get_or_insert(span);
+        }
         match keys.iter().find(|(first, _)| *first == key) {
-            Some((_, first)) => scope.ctx.report(said_twice("this part of the key", *first, span)),
+            Some((_, first)) => ctx.report(said_twice("this part of the key", *first, span)),
             None if keys.len() == MAX_KEYS => {
                 let error = ConfigError::new(Code::Value, format!("a key has at most {MAX_KEYS} parts"));
-                scope
-                    .ctx
-                    .report(error.label(span, "one too many").help("count by fewer things together"));
+                ctx.report(error.label(span, "one too many").help("count by fewer things together"));
                 break;
             }
             None => keys.push((key, span)),
@@ -42,7 +68,7 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
     let allow = block.one("allow");
     if allow.is_none() {
         let error = ConfigError::new(Code::Missing, "a rate limit needs `allow`");
-        scope.ctx.report(
+        ctx.report(
             error
                 .label(span, "limits nothing")
                 .help("write how many requests it allows: allow \"100/s\""),
@@ -50,14 +76,8 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
     }
     let allow = allow.and_then(allowance);
     block.finish(elsewhere);
-    let (tokens, period, burst) = allow?;
-    Some(RateLimit {
-        name: name?.value.into(),
-        key: whole.then(|| keys.into_iter().map(|(key, _)| key).collect())?,
-        tokens,
-        period_ms: u64::try_from(period.as_millis()).ok()?,
-        burst: burst.unwrap_or(tokens),
-    })
+    let key = whole.then(|| keys.into_iter().map(|(key, _)| key).collect());
+    Some((key?, allow?))
 }
 
 fn allowance(mut node: Node<'_>) -> Option<(u64, Duration, Option<u64>)> {

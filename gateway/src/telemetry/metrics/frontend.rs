@@ -88,7 +88,7 @@ impl FrontendMetrics {
         self.shards.here().denied.add(1);
     }
 
-    /// A request was refused by a rate limit.
+    /// A request or connection was refused by a rate limit.
     pub fn rate_limited(&self) {
         self.shards.here().limited.add(1);
     }
@@ -144,7 +144,7 @@ pub(super) fn register(exporter: &mut Exporter, frontend: &Arc<FrontendMetrics>)
     of.counter("gateway_frontend_denied_requests_total", help, None, |frontend| {
         frontend.shards.sum(|shard| shard.denied.get())
     });
-    let help = "Requests that a rate limit refused.";
+    let help = "Requests, or connections in TCP mode, that a rate limit refused.";
     of.counter("gateway_frontend_rate_limited_requests_total", help, None, |frontend| {
         frontend.shards.sum(|shard| shard.limited.get())
     });

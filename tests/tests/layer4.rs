@@ -1,0 +1,248 @@
+//! Policy at layer 4: what a TCP frontend asks about its connections, and how fast a client may make them.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use gateway_tests::tls::{Authority, TlsServer};
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, get, guest};
+
+/// A frontend with these lines whose connections go to a server that says `yes` when the acl holds, and `no` otherwise.
+async fn asking(lines: &str) -> (Gateway, [Server; 2]) {
+    let servers = [Server::greeting("yes").await, Server::greeting("no ").await];
+    let text = format!(
+        "frontend \"raw\" {{\nmode \"tcp\"\n{lines}\nuse-backend \"yes\" if=\"it\"\ndefault-backend \"no\"\n}}\n\
+         backend \"yes\" {{ mode \"tcp\"; server \"s\" \"@yes\" }}\n\
+         backend \"no\" {{ mode \"tcp\"; server \"s\" \"@no\" }}\n"
+    );
+    let builder: Builder = Gateway::kdl(&text)
+        .with("@yes", servers[0].address())
+        .with("@no", servers[1].address());
+    (builder.start().await, servers)
+}
+
+async fn answer(client: &mut Client) -> String {
+    String::from_utf8(client.exactly(3).await).unwrap()
+}
+
+/// A free port, which somebody else could take before the gateway does, but nobody does.
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[tokio::test]
+async fn ports_and_destinations_decide_about_connections() {
+    let (one, two) = (free_port(), free_port());
+    let lines = format!(
+        "bind \"127.0.0.1:{one}\"\nbind \"127.0.0.1:{two}\"\nbind \"127.0.0.2:{one}\"\n\
+         acl \"it\" {{ port {one} \"1-2\"; destination \"127.0.0.1\" \"10.0.0.0/8\" }}"
+    );
+    let (gateway, _servers) = asking(&lines).await;
+    let mut answers = Vec::new();
+    for address in gateway.addresses("raw") {
+        answers.push(answer(&mut Client::connect(*address).await).await);
+    }
+    assert_eq!(answers, ["yes", "no ", "no "]);
+}
+
+#[tokio::test]
+async fn the_time_of_day_decides_about_connections() {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let minute = seconds / 60 % 1440;
+    let clock = |minute: u64| format!("{:02}:{:02}", minute % 1440 / 60, minute % 60);
+    // From an hour ago to in an hour, and all the rest of the day; one of them goes over midnight, at most hours.
+    let now = format!("{}-{}", clock(minute + 1380), clock(minute + 60));
+    let rest = format!("{}-{}", clock(minute + 60), clock(minute + 1380));
+    // Katmandu is 5:45 before UTC all year.
+    let there = format!("{}-{}", clock(minute + 1380 + 345), clock(minute + 60 + 345));
+    for (time, expected) in [
+        (format!("time \"{now}\""), "yes"),
+        (format!("time \"{rest}\""), "no "),
+        (format!("time \"{there}\" zone=\"Asia/Kathmandu\""), "yes"),
+        (format!("time \"{there}\""), "no "),
+        (format!("not {{ time \"{now}\" }}"), "no "),
+    ] {
+        let (gateway, _servers) = asking(&format!("bind \"127.0.0.1:0\"\nacl \"it\" {{ {time} }}")).await;
+        assert_eq!(answer(&mut gateway.connect("raw").await).await, expected, "{time}");
+    }
+}
+
+#[tokio::test]
+async fn requests_can_be_asked_about_the_same() {
+    let port = free_port();
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(&format!(
+        r#"
+        frontend "web" {{
+            bind "127.0.0.1:{port}"
+            bind "127.0.0.1:0"
+            acl "admin" {{ port {port}; destination "127.0.0.0/8" }}
+            acl "never" {{ time "00:00-24:00" days="mon-sat"; not {{ time "00:00-24:00" days="mon-sat" }} }}
+            deny status=404 unless="admin"
+            deny if="never"
+            default-backend "app"
+        }}
+        backend "app" {{ server "s" "@app" }}
+    "#
+    ))
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut statuses = Vec::new();
+    for address in gateway.addresses("web") {
+        statuses.push(Client::connect(*address).await.ask(get("/")).await.status);
+    }
+    assert_eq!(statuses, [200, 404]);
+}
+
+#[tokio::test]
+async fn protocols_that_are_offered_route_tls_that_passes_through() {
+    let authority = Authority::new();
+    let server = async |alpn: &str| {
+        let mut config = authority.server(&["a.example"]);
+        config.alpn_protocols = vec![alpn.as_bytes().to_vec()];
+        TlsServer::start(config).await
+    };
+    let (h2, other) = (server("h2").await, server("http/1.1").await);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "pass" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            acl "h2" { alpn "h2" "h2c" }
+            use-backend "h2" if="h2"
+            default-backend "other"
+        }
+        backend "h2"    { mode "tcp"; server "s" "@h2" }
+        backend "other" { mode "tcp"; server "s" "@other" }
+    "#,
+    )
+    .with("@h2", h2.address())
+    .with("@other", other.address())
+    .start()
+    .await;
+    for offered in [&[&b"http/1.1"[..]][..], &[b"http/1.1", b"h2"]] {
+        let mut config = authority.client();
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+        let mut client = Client::connect_tls_with(gateway.address("pass"), "a.example", config).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+    }
+    assert_eq!((h2.handshakes().len(), other.handshakes().len()), (1, 1));
+}
+
+/// A component that is handed the name and the protocols: refuses names that begin with an n, sends who offers two protocols
+/// to `two`.
+fn by_hello() -> Vec<u8> {
+    guest::component_with_configure(
+        "connection",
+        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 2)) (i32.const 600)"#,
+        r#"(data (i32.const 640) "\94\02\00\00\03\00\00\00\97\02\00\00\04\00\00\00")
+        (data (i32.const 660) "snialpn")
+        (data (i32.const 720) "two")
+        (func (export "gateway:policy/connection-filter@0.1.0#on-connect")
+            (param $facts i32) (param $count i32) (result i32)
+            (if (i32.eqz (local.get $count)) (then (return (call $none))))
+            (if (i32.eq (i32.load8_u (i32.load offset=4 (local.get $facts))) (i32.const 110))
+                (then (i32.store8 (i32.const 700) (i32.const 1)) (return (i32.const 700))))
+            (if (i32.eq (local.get $count) (i32.const 3))
+                (then
+                    (i32.store8 (i32.const 700) (i32.const 2))
+                    (i32.store (i32.const 704) (i32.const 720))
+                    (i32.store (i32.const 708) (i32.const 3))
+                    (return (i32.const 700))))
+            (call $none))"#,
+    )
+}
+
+#[tokio::test]
+async fn a_component_decides_by_the_name_and_the_protocols() {
+    let authority = Authority::new();
+    let names = &["a.example", "never.example"];
+    let (one, two) = (
+        TlsServer::start(authority.server(names)).await,
+        TlsServer::start(authority.server(names)).await,
+    );
+    let gateway = Gateway::kdl(
+        r#"
+        plugin "by-hello" "by-hello.wasm" { on-failure "deny" }
+        frontend "pass" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            acl "never" { source "192.0.2.1" }
+            use-backend "two" if="never"
+            use-plugin "by-hello"
+            default-backend "one"
+        }
+        backend "one" { mode "tcp"; server "s" "@one" }
+        backend "two" { mode "tcp"; server "s" "@two" }
+    "#,
+    )
+    .with("@one", one.address())
+    .with("@two", two.address())
+    .file("by-hello.wasm", by_hello())
+    .start()
+    .await;
+    for offered in [&[][..], &[&b"a"[..], b"b"]] {
+        let mut config = authority.client();
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+        let mut client = Client::connect_tls_with(gateway.address("pass"), "a.example", config).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+    }
+    assert_eq!((one.handshakes().len(), two.handshakes().len()), (1, 1));
+    let stream = tokio::net::TcpStream::connect(gateway.address("pass")).await.unwrap();
+    let name = "never.example".to_owned().try_into().unwrap();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(authority.client()));
+    assert!(connector.connect(name, stream).await.is_err());
+    let labels = [("frontend", "pass")];
+    gateway
+        .metric_is("gateway_frontend_denied_requests_total", &labels, 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_client_makes_connections_no_faster_than_its_limit() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        rate-limit "per-ip" { key "client-ip"; allow "1/h" burst=3 }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; limit "per-ip"; default-backend "app" }
+        frontend "free" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let address = gateway.address("raw");
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut client = Client::connect(address).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        open.push(client);
+    }
+    for _ in 0..2 {
+        assert_eq!(Client::connect(address).await.rest().await, b"");
+    }
+    // Who has connections keeps them, and others are others.
+    open[0].send("again").await;
+    assert_eq!(open[0].exactly(5).await, b"again");
+    let mut other = Client::connect_from(address, [127, 0, 0, 9]).await;
+    other.send("hello").await;
+    assert_eq!(other.exactly(5).await, b"hello");
+    let mut free = gateway.connect("free").await;
+    free.send("hello").await;
+    assert_eq!(free.exactly(5).await, b"hello");
+    let labels = [("frontend", "raw")];
+    let name = "gateway_frontend_rate_limited_requests_total";
+    gateway.metric_is(name, &labels, 2.0).await;
+    let lines = gateway.access_log(2).await;
+    assert_eq!(
+        (&lines[0]["termination"], &lines[0]["reason"]),
+        (&"PR".into(), &"rate-limited".into())
+    );
+}
