@@ -56,7 +56,10 @@ impl Parser {
         }
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Result<Option<ClientHello>, Refusal> {
+    fn take(&mut self, bytes: &[u8]) -> Result<Option<ClientHello>, Refusal> {
+        // Nothing beyond the limit is looked at, so that it does not matter in which pieces the bytes come.
+        let room = MAX_BYTES.saturating_sub(self.seen);
+        let mut bytes = &bytes[..bytes.len().min(room)];
         while !bytes.is_empty() {
             if self.record_left == 0 {
                 bytes = self.take_header(bytes)?;
@@ -102,9 +105,6 @@ impl Parser {
             if !(1..=MAX_RECORD).contains(&self.record_left) {
                 return Err(refusal);
             }
-        }
-        if self.seen >= MAX_BYTES {
-            return Err(Refusal::TooLong);
         }
         Ok(rest)
     }
@@ -479,6 +479,25 @@ mod tests {
                 whole(&records(&message, 1 << 14)),
                 Progress::Refused(Refusal::Malformed),
                 "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_same_in_whatever_pieces_it_comes() {
+        // The largest message that fits in one record does not fit in two.
+        let most = MAX_BYTES - RECORD_HEADER;
+        let message = message(&[(21, &vec![0; most - MESSAGE_HEADER - 47])]);
+        assert_eq!(message.len(), most);
+        for (size, expected) in [(most, done(None, &[])), (16_000, Progress::Refused(Refusal::TooLong))] {
+            let bytes = records(&message, size);
+            assert_eq!(whole(&bytes), expected, "{size}");
+            let mut parser = Parser::default();
+            let mut fed = bytes.iter().map(|byte| parser.feed(&[*byte]));
+            assert_eq!(
+                fed.find(|progress| *progress != Progress::Incomplete),
+                Some(expected),
+                "{size}"
             );
         }
     }

@@ -3,7 +3,7 @@
 
 mod accept;
 mod bind;
-mod client_hello;
+pub mod client_hello;
 mod hello;
 mod introduction;
 mod stream;
