@@ -17,7 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::backend::health::Checks;
-use crate::backend::{Keepers, echo};
+use crate::backend::resolve::{Names, Whereabouts};
+use crate::backend::{Keepers, Place, echo};
 use crate::config::{Config, Mode, ServerAddress};
 use crate::listener::BindError;
 use crate::snapshot::{BuildErrors, Snapshot};
@@ -53,6 +54,7 @@ struct Running {
 
 /// What the control side does for a configuration; ends when it is dropped.
 struct Services {
+    _names: Names,
     _checks: Checks,
     _keepers: Keepers,
 }
@@ -108,11 +110,13 @@ impl Server {
         let guard = control.enter();
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
-        let (addresses, echo) = start_echo_servers(&config, &EchoServers::new())?;
-        let snapshot = Arc::new(Snapshot::build(&config, &addresses, registry, None)?);
+        let (places, echo) = places(&config, &EchoServers::new(), None)?;
+        let snapshot = Arc::new(Snapshot::build(&config, places, registry, None)?);
         let mut sockets = Sockets::new(workers, &config);
         let opened = sockets.open(&config, registry).map_err(StartError::Bind)?;
-        let services = Services::start(&config, &snapshot);
+        let mut names = Names::start(&config, &snapshot.backends);
+        control.block_on(names.settle());
+        let services = Services::start(&config, &snapshot, names);
 
         let mut started = Vec::new();
         for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {
@@ -202,8 +206,9 @@ impl Gateway {
 
 impl Services {
     /// Has to be called inside the control runtime.
-    fn start(config: &Config, snapshot: &Snapshot) -> Self {
+    fn start(config: &Config, snapshot: &Snapshot, names: Names) -> Self {
         Self {
+            _names: names,
             _checks: Checks::start(&snapshot.backends),
             _keepers: Keepers::start(config, &snapshot.backends),
         }
@@ -278,15 +283,25 @@ fn worker_count(config: &Config) -> usize {
 /// The built-in servers by backend and name. One that goes on being configured goes on running.
 type EchoServers = HashMap<(Arc<str>, Arc<str>, Mode), (SocketAddr, Arc<echo::Echo>)>;
 
-/// Starts the built-in servers that do not run yet; answers where every server is, and all built-in servers of `config`.
-fn start_echo_servers(config: &Config, running: &EchoServers) -> io::Result<(Vec<Vec<SocketAddr>>, EchoServers)> {
+/// Starts the built-in servers that do not run yet; answers where every server is, and all built-in servers of `config`. A
+/// server that goes on with the same name is still where it was.
+fn places(
+    config: &Config,
+    running: &EchoServers,
+    before: Option<&Snapshot>,
+) -> io::Result<(Vec<Vec<Place>>, EchoServers)> {
     let mut needed = EchoServers::new();
     let mut addresses = Vec::new();
     for backend in &config.backends {
         let mut servers = Vec::new();
         for server in &backend.servers {
-            servers.push(match server.address {
-                ServerAddress::Socket(address) => address,
+            servers.push(match &server.address {
+                ServerAddress::Socket(address) => Place::Fixed(*address),
+                ServerAddress::Name(source) => {
+                    let known = before.and_then(|before| before.whereabouts(&backend.name, &server.name));
+                    let known = known.filter(|known| known.is_of(source)).cloned();
+                    Place::Named(known.unwrap_or_else(|| Whereabouts::new(source)))
+                }
                 ServerAddress::Echo => {
                     let key = (backend.name.clone(), server.name.clone(), backend.mode);
                     let echo = match running.get(&key) {
@@ -298,7 +313,7 @@ fn start_echo_servers(config: &Config, running: &EchoServers) -> io::Result<(Vec
                     };
                     let address = echo.0;
                     needed.insert(key, echo);
-                    address
+                    Place::Fixed(address)
                 }
             });
         }

@@ -11,7 +11,8 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 
-use crate::backend::Backend;
+use crate::backend::resolve::Whereabouts;
+use crate::backend::{Backend, Place};
 use crate::config::{self, AclId, BackendId, Config};
 use crate::policy::{Attachment, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
@@ -76,16 +77,16 @@ pub struct Rewrites {
 pub struct AclAnswers([u64; config::MAX_ACLS / 64]);
 
 impl Snapshot {
-    /// Builds what `config` says. `addresses` has, by backend and server, where each server is. `previous` is what
+    /// Builds what `config` says. `places` has, by backend and server, where each server is. `previous` is what
     /// ran before: its component host with the token buckets goes on, and the components that are the same are not compiled
     /// again. Fails with everything that is in the way.
     pub fn build(
         config: &Config,
-        addresses: &[Vec<SocketAddr>],
+        places: Vec<Vec<Place>>,
         registry: &Arc<Registry>,
         previous: Option<&Self>,
     ) -> Result<Self, BuildErrors> {
-        build::snapshot(config, addresses, registry, previous)
+        build::snapshot(config, places, registry, previous)
     }
 
     /// The frontend of that name, if it speaks that.
@@ -95,16 +96,26 @@ impl Snapshot {
             .find(|frontend| **frontend.name() == *name && frontend.config.mode == mode)
     }
 
+    /// Where the named server of a backend is, if it has a name.
+    pub fn whereabouts(&self, backend: &str, server: &str) -> Option<&Arc<Whereabouts>> {
+        let backend = self.backends.iter().find(|known| *known.name == *backend)?;
+        let server = backend.servers.iter().find(|known| *known.name == *server)?;
+        match server.place() {
+            Place::Named(whereabouts) => Some(whereabouts),
+            Place::Fixed(_) => None,
+        }
+    }
+
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as
     /// [`build`](Self::build) does, and lets go of them.
     pub fn check(config: &Config) -> Result<(), BuildErrors> {
-        let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        let addresses: Vec<_> = config
+        let nowhere = Place::Fixed(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let places: Vec<_> = config
             .backends
             .iter()
-            .map(|backend| vec![nowhere; backend.servers.len()])
+            .map(|backend| vec![nowhere.clone(); backend.servers.len()])
             .collect();
-        Self::build(config, &addresses, &Registry::new(), None).map(drop)
+        Self::build(config, places, &Registry::new(), None).map(drop)
     }
 }
 

@@ -25,6 +25,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails a test by panicking")]
 
 mod client;
+mod dns;
 mod gateway;
 pub mod guest;
 mod message;
@@ -35,6 +36,7 @@ pub mod tls;
 mod wire;
 
 pub use client::Client;
+pub use dns::{Dns, DnsServer};
 pub use gateway::{Builder, Checked, Gateway, Stopped, command};
 pub use message::{Headers, Request, RequestText, Response, delete, get, head, method, post, put};
 pub use server::{Answer, HttpServer, Server, blackhole, refusing};

@@ -28,8 +28,16 @@ impl Server {
     where
         F: Future<Output = io::Result<()>> + Send + 'static,
     {
+        Self::start_at(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    /// The same at this address.
+    pub async fn start_at<F>(address: SocketAddr, script: impl Fn(Wire, usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
         let mut server = Self {
-            address: ([127, 0, 0, 1], 0).into(),
+            address,
             script: Arc::new(move |wire, index| Box::pin(script(wire, index))),
             connections: Connections::default(),
             accepting: None,
@@ -141,9 +149,14 @@ pub struct HttpServer {
 impl HttpServer {
     /// Starts a server that answers each request as `answer` says.
     pub async fn start(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        Self::start_at(([127, 0, 0, 1], 0).into(), answer).await
+    }
+
+    /// The same at this address.
+    pub async fn start_at(address: SocketAddr, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let (log, answer) = (Arc::clone(&requests), Arc::new(answer));
-        let server = Server::start(move |wire, index| {
+        let server = Server::start_at(address, move |wire, index| {
             let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
             async move { converse(wire, index, &log, &*answer).await }
         })

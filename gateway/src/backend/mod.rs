@@ -3,6 +3,7 @@
 
 pub mod echo;
 pub mod health;
+pub mod resolve;
 
 mod balance;
 mod connect;
@@ -15,6 +16,7 @@ mod server;
 mod tls;
 mod tried;
 
+#[cfg(test)]
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -26,7 +28,7 @@ pub use connect::{ConnectError, ServerStream};
 pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
-pub use server::Server;
+pub use server::{Place, Server};
 pub use tls::{Connector, SystemRoots};
 pub use tried::Tried;
 
@@ -66,12 +68,12 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// A backend from its configuration. `addresses` are those of its servers, in order: an echo server's is known
+    /// A backend from its configuration. `places` are those of its servers, in order: an echo server's is known
     /// only once it runs. Servers without one are left out. `tls` has how each is spoken to in TLS, none for plainly.
     pub fn new(
         backend: &config::Backend,
         id: config::BackendId,
-        addresses: &[SocketAddr],
+        places: Vec<Place>,
         tls: Vec<Option<Connector>>,
         registry: &Registry,
     ) -> Arc<Self> {
@@ -80,9 +82,9 @@ impl Backend {
         let servers = backend
             .servers
             .iter()
-            .zip(addresses)
+            .zip(places)
             .zip(tls)
-            .map(|((server, &address), tls)| {
+            .map(|((server, place), tls)| {
                 let counts = registry.server(&metrics, &server.name);
                 if backend.agent.is_none() {
                     // What an agent of an earlier configuration said, nobody would take back.
@@ -92,7 +94,7 @@ impl Backend {
                     // A check of an earlier configuration took it down; no check will take it up again.
                     counts.went(true);
                 }
-                Arc::new(Server::new(server, address, tls, observe, counts))
+                Arc::new(Server::new(server, place, tls, observe, counts))
             });
         let servers: Vec<_> = servers.collect();
         let is_limited = backend.servers.iter().any(|server| server.max_connections.is_some());
@@ -165,7 +167,8 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
 #[cfg(test)]
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();
-    Backend::new(backend, config::BackendId(0), addresses, plain, registry)
+    let places = addresses.iter().copied().map(Place::Fixed).collect();
+    Backend::new(backend, config::BackendId(0), places, plain, registry)
 }
 
 #[cfg(test)]

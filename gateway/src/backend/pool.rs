@@ -5,6 +5,7 @@
 //! idle too long.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -25,6 +26,8 @@ pub struct Upstream<B: Body + 'static> {
     pub connection: Connection<TokioIo<ServerStream>, B>,
     /// Requests served before the one under way.
     pub served: u64,
+    /// Where it leads, of a server that may move.
+    pub leads_to: Option<SocketAddr>,
 }
 
 impl<B> Upstream<B>

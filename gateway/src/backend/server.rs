@@ -8,6 +8,7 @@ use twox_hash::XxHash3_64;
 
 use super::observe::Observer;
 use super::queue::{Queue, Session};
+use super::resolve::{Found, Whereabouts};
 use super::tls::Connector;
 use crate::config;
 use crate::proxy_protocol::Format;
@@ -37,29 +38,35 @@ pub struct Server {
 }
 
 /// How it is known where a server is.
-#[derive(Debug)]
-enum Place {
+#[derive(Debug, Clone)]
+pub enum Place {
     /// It never moves.
     Fixed(SocketAddr),
+    /// Where its name leads.
+    Named(Arc<Whereabouts>),
 }
 
 impl Server {
     /// A server from its configuration.
     pub(super) fn new(
         server: &config::Server,
-        address: SocketAddr,
+        place: Place,
         tls: Option<Connector>,
         observe: Option<config::Observe>,
         metrics: Arc<ServerMetrics>,
     ) -> Self {
-        metrics.configure(server.weight, server.slow_start);
+        let said = match &place {
+            Place::Fixed(_) => None,
+            Place::Named(place) => place.found().and_then(|found| found.weight),
+        };
+        metrics.configure(said.unwrap_or(server.weight), server.slow_start);
         Self {
             name: Arc::clone(&server.name),
             backup: server.backup,
             max_connections: server.max_connections,
             metrics,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
-            place: Place::Fixed(address),
+            place,
             send_proxy: server.send_proxy,
             tls,
             observer: observe.map(Observer::new),
@@ -70,12 +77,38 @@ impl Server {
     pub fn address(&self) -> Option<SocketAddr> {
         match &self.place {
             Place::Fixed(address) => Some(*address),
+            Place::Named(_) => self.moving_address(),
         }
     }
 
     /// Whether connections to it begin with a PROXY header, so that each belongs to one client.
     pub fn wants_introduction(&self) -> bool {
         self.send_proxy.is_some()
+    }
+
+    /// As [`address`](Self::address), of a server that may move; none of one that does not.
+    pub fn moving_address(&self) -> Option<SocketAddr> {
+        self.found().map(|found| found.address)
+    }
+
+    /// What its name has led to.
+    pub(super) fn found(&self) -> Option<Found> {
+        match &self.place {
+            Place::Fixed(_) => None,
+            Place::Named(place) => place.found(),
+        }
+    }
+
+    /// Its name leads there now.
+    pub(super) fn move_to(&self, found: Option<Found>) {
+        if let Place::Named(place) = &self.place {
+            place.set(found);
+        }
+    }
+
+    /// Where its name leads, for a configuration that goes on with it.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Whether it is up, as far as its checks know. Up from the start, and always without checks.

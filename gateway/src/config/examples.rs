@@ -60,6 +60,12 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("rewrite-path", r#"rewrite-path prefix="/old/" to="/new/""#),
     ("rewrite-location", r#"rewrite-location prefix="http://" to="https://""#),
     ("backend", r#"backend "app" { server "app-1" "10.0.0.1:8080" }"#),
+    (
+        "server-template",
+        r#"server-template "app" "app.internal:8080" count=5"#,
+    ),
+    ("resolver", r#"resolver { nameserver "10.0.0.2" }"#),
+    ("nameserver", r#"nameserver "10.0.0.2:53""#),
     ("server", r#"server "app-1" "10.0.0.1:8080""#),
     ("check", r#"check "tcp" interval="2s""#),
     ("send", r#"send "GET" "/health""#),

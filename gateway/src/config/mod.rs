@@ -11,6 +11,7 @@ mod lower;
 pub mod model;
 mod places;
 mod reader;
+mod resolver;
 mod suggest;
 mod syntax;
 mod units;

@@ -21,6 +21,7 @@ pub use super::health::{
     Schedule,
 };
 pub use super::places::Places;
+pub use super::resolver::{Family, NameSource, Resolver};
 use crate::proxy_protocol::Format;
 
 /// A whole configuration, valid in itself.
@@ -38,6 +39,8 @@ pub struct Config {
     pub rate_limits: Vec<RateLimit>,
     /// The listener for `/metrics`; none when it is not configured.
     pub stats: Option<Stats>,
+    /// How names of servers are resolved.
+    pub resolver: Resolver,
 }
 
 /// Position of a backend in [`Config::backends`].
@@ -711,6 +714,8 @@ pub enum Authorities {
 pub enum ServerAddress {
     /// An address and port.
     Socket(SocketAddr),
+    /// A name. The servers of a `server-template` share one, and each takes another of its addresses.
+    Name(Arc<NameSource>),
     /// `"echo"`: a server built into the gateway, for demos and tests, started on a free loopback port. In HTTP mode it
     /// answers with what it was asked; in TCP mode it sends back what it gets.
     Echo,

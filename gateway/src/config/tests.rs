@@ -1,6 +1,7 @@
 //! Tests of the language as a whole; the folder of invalid configurations is read in `cli::check`.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -349,6 +350,43 @@ fn the_steps_of_a_check_keep_their_order() {
     assert_eq!(check.schedule.down_interval, Duration::from_secs(10));
     let observe = check.observe.unwrap();
     assert_eq!((observe.error_limit, observe.on_error), (3, OnError::MarkDown));
+}
+
+#[test]
+fn names_are_read_and_the_servers_of_a_template_share_theirs() {
+    let config = config(
+        r#"
+        resolver timeout="200ms" hold="1m" { nameserver "10.0.0.2" "[::1]:5353" }
+        frontend "a" { bind "127.0.0.1:0"; default-backend "x" }
+        backend "x" {
+            server "s" "DB.Internal.:80" { tls }
+            server-template "t" "_http._tcp.app.internal" count=2
+        }
+        "#,
+    );
+    assert_eq!(
+        config.resolver.nameservers,
+        ["10.0.0.2:53".parse().unwrap(), "[::1]:5353".parse().unwrap()]
+    );
+    assert_eq!(config.resolver.hold, Some(Duration::from_secs(60)));
+    let servers = &config.backends[0].servers;
+    let names: Vec<&str> = servers.iter().map(|server| &*server.name).collect();
+    assert_eq!(names, ["s", "t-1", "t-2"]);
+    let [
+        ServerAddress::Name(db),
+        ServerAddress::Name(one),
+        ServerAddress::Name(two),
+    ] = [0, 1, 2].map(|i| servers[i].address.clone())
+    else {
+        panic!("not names")
+    };
+    assert_eq!(db.to_string(), "db.internal:80");
+    assert_eq!(
+        servers[0].tls.as_ref().unwrap().sni,
+        Some("db.internal".try_into().unwrap())
+    );
+    assert_eq!(one.to_string(), "_http._tcp.app.internal");
+    assert!(Arc::ptr_eq(&one, &two));
 }
 
 #[test]

@@ -125,9 +125,10 @@ pub async fn send(
         let kept = if fresh_only || backend.server_close {
             None
         } else if is_private {
-            client.private.take(backend, server)
+            let kept = client.private.take(backend, server);
+            kept.filter(|kept| kept.leads_to == backend.servers[server].moving_address())
         } else {
-            local.pool(backend).take(server)
+            take(local, backend, server)
         };
         let upstream = match kept {
             Some(upstream) => upstream,
@@ -234,6 +235,18 @@ impl Sent {
     }
 }
 
+/// A kept connection to where the server is now.
+fn take(local: &Rc<Local>, backend: &Backend, server: usize) -> Option<Box<Upstream<RequestBody>>> {
+    let mut pool = local.pool(backend);
+    let upstream = pool.take(server)?;
+    if upstream.leads_to == backend.servers[server].moving_address() {
+        return Some(upstream);
+    }
+    // Its name leads elsewhere; others may lead there already, but telling them apart is not worth it.
+    pool.clear(server);
+    None
+}
+
 async fn connect(
     client: &Rc<Client>,
     record: &mut Record,
@@ -241,6 +254,8 @@ async fn connect(
     server: usize,
 ) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
     let started = client.turns.tick();
+    // Asked for first: if it moves meanwhile, the connection is one too few in the pool and not one too many.
+    let leads_to = backend.servers[server].moving_address();
     let to = &backend.servers[server];
     let header = to.wants_introduction().then(|| introduction(&client.facts));
     let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
@@ -258,6 +273,7 @@ async fn connect(
         sender,
         connection,
         served: 0,
+        leads_to,
     }))
 }
 

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use tracing::{error, info};
 
-use super::{Gateway, Running, Services, StartError, start_echo_servers};
+use super::{Gateway, Running, Services, StartError, places};
+use crate::backend::Place;
+use crate::backend::resolve::Names;
 use crate::config::{Config, Log, Process};
 use crate::snapshot::Snapshot;
 
@@ -64,8 +66,9 @@ impl Gateway {
             return Err(Refused::Process);
         }
         let config = Arc::new(config);
-        let (addresses, echo) = start_echo_servers(&config, &self.running.echo).map_err(StartError::Io)?;
-        let snapshot = self.build(&config, addresses).await?;
+        let running = Some(&*self.running.snapshot);
+        let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
+        let snapshot = self.build(&config, places).await?;
         let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Bind)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
         for (worker, sockets) in self.workers.iter().zip(sockets) {
@@ -73,7 +76,9 @@ impl Gateway {
             ready.map_err(StartError::Worker)?;
         }
 
-        // Nothing can fail from here on.
+        // Nothing can fail from here on. Names that are new have their addresses before anything is sent to them.
+        let mut names = Names::start(&config, &snapshot.backends);
+        names.settle().await;
         for worker in &self.workers {
             worker.switch().await;
         }
@@ -84,7 +89,7 @@ impl Gateway {
                 info!("listening on {port}");
             }
         }
-        let services = Services::start(&config, &snapshot);
+        let services = Services::start(&config, &snapshot, names);
         let before = std::mem::replace(
             &mut self.running,
             Running {
@@ -100,15 +105,11 @@ impl Gateway {
     }
 
     /// Builds a snapshot on a thread of its own: components take their time to compile, and checks and signals go on.
-    async fn build(
-        &self,
-        config: &Arc<Config>,
-        addresses: Vec<Vec<std::net::SocketAddr>>,
-    ) -> Result<Arc<Snapshot>, StartError> {
+    async fn build(&self, config: &Arc<Config>, places: Vec<Vec<Place>>) -> Result<Arc<Snapshot>, StartError> {
         let (config, registry) = (config.clone(), self.registry.clone());
         let previous = self.running.snapshot.clone();
         let built =
-            tokio::task::spawn_blocking(move || Snapshot::build(&config, &addresses, &registry, Some(&previous))).await;
+            tokio::task::spawn_blocking(move || Snapshot::build(&config, places, &registry, Some(&previous))).await;
         match built {
             Ok(built) => Ok(Arc::new(built?)),
             // A panic while building, which is a defect: what serves goes on.

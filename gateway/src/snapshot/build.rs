@@ -1,14 +1,13 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 use serde::Serialize;
 
 use super::{AclCall, BuildError, BuildErrors, Frontend, PluginAt, Rewrites, Snapshot};
-use crate::backend::{Backend, Connector, SystemRoots};
+use crate::backend::{Backend, Connector, Place, SystemRoots};
 use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
 use crate::listener::server_config;
 use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
@@ -17,7 +16,7 @@ use crate::telemetry::metrics::Registry;
 /// What [`Snapshot::build`] does.
 pub(super) fn snapshot(
     config: &Config,
-    addresses: &[Vec<SocketAddr>],
+    places: Vec<Vec<Place>>,
     registry: &Arc<Registry>,
     previous: Option<&Snapshot>,
 ) -> Result<Snapshot, BuildErrors> {
@@ -64,10 +63,10 @@ pub(super) fn snapshot(
     let backends = config
         .backends
         .iter()
-        .zip(addresses)
+        .zip(places)
         .zip(connectors)
         .enumerate()
-        .map(|(id, ((backend, addresses), tls))| Backend::new(backend, BackendId(id), addresses, tls, registry))
+        .map(|(id, ((backend, places), tls))| Backend::new(backend, BackendId(id), places, tls, registry))
         .collect();
     Ok(Snapshot {
         frontends,

@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::SourceSpan;
+use rustls_pki_types::ServerName;
 
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{MAX_CONNECTIONS, Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name, send_proxy, tls};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, resolver, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, Server, ServerAddress,
-    ServerTimeouts, Spread,
+    Backend, Backups, Balance, Check, Mode, NameSource, Pool, QueueLimits, Redispatch, Retries, Server, ServerAddress,
+    ServerTimeouts, ServerTls, Spread,
 };
 use crate::config::reader::{At, Context, Node, Value, clip};
 use crate::config::suggest;
@@ -48,7 +51,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     }
     let mut block = block?;
 
-    let nodes = block.many("server");
+    let nodes = block.any(&["server", "server-template"]);
     if nodes.is_empty() {
         let error = ConfigError::new(Code::Missing, "this backend has no server");
         ctx.report(
@@ -132,32 +135,57 @@ struct ReadServer {
     max_connections: Option<SourceSpan>,
 }
 
-fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
-    let mut names: HashMap<String, SourceSpan> = HashMap::new();
-    nodes.into_iter().map(|node| server(node, mode, &mut names)).collect()
+impl ReadServer {
+    /// Whether its name may lead nowhere, which is as good as being down.
+    fn has_name(&self) -> bool {
+        let address = self.server.as_ref().map(|server| &server.address);
+        matches!(address, Some(ServerAddress::Name(_)))
+    }
 }
 
-fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> ReadServer {
+fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
+    let mut names: HashMap<String, SourceSpan> = HashMap::new();
+    let read = |node| server(node, mode, &mut names);
+    nodes.into_iter().flat_map(read).collect()
+}
+
+/// Reads a `server`, or all that a `server-template` makes.
+fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> Vec<ReadServer> {
     let span = node.span();
+    let is_template = node.name() == "server-template";
+    let count = if is_template {
+        let count = node.required_property("count").map(|value| value.integer(SLOTS));
+        count.map(|count| count.unwrap_or(1))
+    } else {
+        None
+    };
     let backup = node.flag("backup");
     let checksum = node.flag("proxy-crc32c");
     let name = section_name(&mut node, "the server's name");
-    if let Some(name) = name {
-        match names.get(name.value) {
+    let own: Vec<String> = match (name, count) {
+        (Some(name), Some(count)) => (1..=count).map(|n| format!("{}-{n}", name.value)).collect(),
+        (Some(name), None) => vec![name.value.to_owned()],
+        (None, _) => Vec::new(),
+    };
+    for one in &own {
+        let at = name.map_or(span, |name| name.span);
+        match names.get(one) {
             Some(first) => {
-                node.fail(declared_twice(
-                    &format!("the server {:?}", clip(name.value)),
-                    *first,
-                    name.span,
-                ));
+                node.fail(declared_twice(&format!("the server {:?}", clip(one)), *first, at));
+                break;
             }
             None => {
-                names.insert(name.value.to_owned(), name.span);
+                names.insert(one.clone(), at);
             }
         }
     }
     let place = node.argument("the server's address");
     let address = place.and_then(|value| address(&value));
+    if let (true, Some(ServerAddress::Socket(_) | ServerAddress::Echo), Some(place)) = (is_template, &address, place) {
+        let error = ConfigError::new(Code::Conflict, "a template makes servers of a name's addresses");
+        let error = error.label(place.span(), "not a name");
+        node.fail(error.help("write the name, as \"app.internal:8080\", or a `server` for this address"));
+    }
     let weight = node.property("weight").map(|value| {
         let weight = u16::try_from(value.integer(0..=u64::from(MAX_WEIGHT))?).ok()?;
         Some(value.at(weight))
@@ -179,26 +207,52 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let max_connections_at = max_connections.as_ref().map(Value::span);
     let max_connections =
         max_connections.map(|value| NonZeroUsize::new(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?));
+    if let (Some(ServerAddress::Name(source)), Some(Some(weight))) = (&address, &weight)
+        && let NameSource::Service { .. } = **source
+    {
+        let error = ConfigError::new(Code::Inert, "`weight=` does nothing: SRV records say the weight");
+        node.fail(error.label(weight.span, "not used").help("leave it out"));
+    }
     node.finish();
-    let server = || {
+    let tls = tls.map(|tls| Some(tls?.map(|tls| named(tls, address.as_ref()))));
+    let server = |name: &str| {
         Some(Server {
-            name: name?.value.into(),
-            address: address?,
+            name: name.into(),
+            address: address.clone()?,
             weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
             backup: backup.is_some(),
             slow_start: or_none(slow_start)?.map(|value| value.value),
-            tls: or_none(tls)?.flatten(),
+            tls: or_none(tls.clone())?.flatten(),
             send_proxy: send_proxy?,
             max_connections: or_none(max_connections)?,
         })
     };
-    ReadServer {
-        server: server(),
+    let read = |server| ReadServer {
+        server,
         span,
         backup,
         weight: weight.flatten(),
         slow_start: slow_start.flatten().map(|value| value.span),
         max_connections: max_connections_at,
+    };
+    if own.is_empty() {
+        return vec![read(None)];
+    }
+    own.iter().map(|name| read(server(name))).collect()
+}
+
+/// In TLS, a server that has a name is asked for it and has to show it.
+fn named(tls: ServerTls, address: Option<&ServerAddress>) -> ServerTls {
+    let Some(ServerAddress::Name(source)) = address else {
+        return tls;
+    };
+    let NameSource::Host { name, .. } = &**source else {
+        return tls;
+    };
+    let own = ServerName::try_from(name.to_string()).ok();
+    ServerTls {
+        sni: tls.sni.or(own),
+        ..tls
     }
 }
 
@@ -206,10 +260,11 @@ fn address(value: &Value<'_>) -> Option<ServerAddress> {
     match value.text()? {
         "echo" => Some(ServerAddress::Echo),
         word if !word.contains([':', '.']) && suggest::nearest(word, ["echo"]).is_some() => value.fail(
-            "a server's address is an IP address and a port, or \"echo\"",
-            "neither",
+            "a server's address is an IP address or a name, with a port, or \"echo\"",
+            "none of these",
             "did you mean `echo`?",
         ),
+        name if resolver::looks_like_a_name(name) => Some(ServerAddress::Name(Arc::new(resolver::source(value)?))),
         _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
     }
 }
@@ -227,7 +282,7 @@ fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: boo
             error
                 .label(backup, "of no other server")
                 .help("leave it out of the servers that are to be used first")
-        } else if !has_check {
+        } else if !has_check && !servers.iter().any(ReadServer::has_name) {
             let error = ConfigError::new(
                 Code::Inert,
                 "this backup is never used: without a `check`, every server is taken as up",
@@ -377,6 +432,8 @@ fn pool(own: &PoolSettings, inherited: &PoolSettings) -> Pool {
 /// Fair without knowing anything of the servers.
 const DEFAULT_BALANCE: Balance = Balance::RoundRobin;
 const DEFAULT_WEIGHT: u16 = 1;
+/// Servers of one template: more records than this are not looked at either.
+const SLOTS: RangeInclusive<u64> = 1..=256;
 /// As HAProxy's; the smooth algorithms stay exact far above it.
 const MAX_WEIGHT: u16 = 256;
 /// Two lost SYNs (retried after 1 s and 3 s) and a little.

@@ -16,6 +16,7 @@ mod names;
 mod plugin;
 mod process;
 mod rate_limit;
+mod resolver;
 mod send_proxy;
 mod settings;
 mod time;
@@ -26,7 +27,7 @@ use std::path::Path;
 use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError};
-use super::model::{Config, Mode, Process};
+use super::model::{Backend, Config, Mode, Process, ServerAddress};
 use super::reader::{Block, Context, Node};
 use bind::Binds;
 pub use frontend::MAX_ACLS;
@@ -66,6 +67,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let mut top = Block::new(ctx, "the configuration".to_owned(), document);
     let process = top.one("process");
     let stats = top.one("stats");
+    let resolver = top.one("resolver");
     let defaults = top.many("defaults");
     let rate_limits = top.many("rate-limit");
     let plugins = top.many("plugin");
@@ -82,6 +84,8 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     }
 
     let process = process::process(process);
+    let resolver_span = resolver.as_ref().map(Node::span);
+    let resolver = resolver::resolver(resolver);
     let mut scope = Scope {
         ctx,
         process: process.clone().unwrap_or_default(),
@@ -119,10 +123,18 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     scope
         .backends
         .report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
+    let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
+    let mut servers = backends.iter().flat_map(|backend| &backend.servers);
+    let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
+    if let Some(span) = resolver_span.filter(|_| !has_names) {
+        let error = ConfigError::new(Code::Inert, "`resolver` does nothing: no server has a name");
+        ctx.report(error.label(span, "nothing to resolve").help("leave it out"));
+    }
     Some(Config {
         process: process?,
+        resolver,
         frontends: frontends.into_iter().collect::<Option<_>>()?,
-        backends: backends.into_iter().collect::<Option<_>>()?,
+        backends,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
         rate_limits: rate_limits.into_iter().collect::<Option<_>>()?,
         stats: or_none(stats)?,
@@ -148,15 +160,16 @@ fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 /// Where a node belongs that stands in the wrong place.
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
-        "process" | "stats" => "`process` and `stats` stand at the top of the file, once",
+        "process" | "stats" | "resolver" => "`process`, `stats` and `resolver` stand at the top of the file, once",
         "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" => {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" => "this stands in a `frontend`",
-        "server" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool" | "all-backups"
-        | "slow-start" | "max-queue" | "retries" => "this stands in a `backend`",
+        "nameserver" => "`nameserver` stands in `resolver`",
+        "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
+        | "all-backups" | "slow-start" | "max-queue" | "retries" => "this stands in a `backend`",
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",

@@ -44,6 +44,7 @@ pub struct ServerMetrics {
     ejections: Count,
     agent_answered: Count,
     agent_failed: Count,
+    moves: Count,
     /// Whether the last check passed, and how long it took; none before the first.
     last_check: ArcSwapOption<LastCheck>,
 }
@@ -162,6 +163,7 @@ impl ServerMetrics {
             ejections: Count::default(),
             agent_answered: Count::default(),
             agent_failed: Count::default(),
+            moves: Count::default(),
             last_check: ArcSwapOption::empty(),
         }
     }
@@ -227,6 +229,16 @@ impl ServerMetrics {
     /// Its agent says this now.
     pub fn set_agent(&self, agent: Agent) {
         self.turned(self.state.set_agent(agent));
+    }
+
+    /// Whether it is known where it is. A server that is nowhere is not up.
+    pub fn set_placed(&self, placed: bool) {
+        self.turned(self.state.set_placed(placed));
+    }
+
+    /// Its name led to another address, or to none.
+    pub fn moved(&self) {
+        self.moves.add(1);
     }
 
     /// What its agent says, or said last.
@@ -433,6 +445,14 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     });
     of.counter(name, help, Some(("result", "failed")), |server| {
         server.checks_failed.get()
+    });
+    let help = "Whether it is known where the server is: 0 while its name leads nowhere.";
+    of.gauge("gateway_server_resolved", help, |server| {
+        f64::from(u8::from(server.state.placed()))
+    });
+    let help = "Changes of the address that the server's name leads to.";
+    of.counter("gateway_server_address_changes_total", help, None, |server| {
+        server.moves.get()
     });
     let (name, help) = (
         "gateway_server_agent_checks_total",

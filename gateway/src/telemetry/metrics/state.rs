@@ -47,6 +47,8 @@ struct Inputs {
     agent: Agent,
     /// What the checks find.
     passes: bool,
+    /// Whether it is known where it is.
+    placed: bool,
     configured: u16,
     weight: u16,
     slow_start: Option<Duration>,
@@ -70,6 +72,7 @@ impl ServerState {
                 admin: Admin::Ready,
                 agent: Agent::default(),
                 passes: true,
+                placed: true,
                 configured: 0,
                 weight: 0,
                 slow_start: None,
@@ -134,6 +137,15 @@ impl ServerState {
         self.change(|inputs| inputs.agent = agent)
     }
 
+    /// Whether it is known where it is. Answers whether that changes whether it is up.
+    pub(super) fn set_placed(&self, placed: bool) -> bool {
+        self.change(|inputs| inputs.placed = placed)
+    }
+
+    pub(super) fn placed(&self) -> bool {
+        self.inputs().placed
+    }
+
     pub(super) fn set_weight(&self, weight: u16) {
         self.change(|inputs| inputs.weight = weight);
     }
@@ -164,7 +176,7 @@ impl ServerState {
         let was_up = self.is_up();
         let was_in_service = was_up && inputs.order() != Admin::Maintenance;
         change(&mut inputs);
-        let up = inputs.passes && inputs.agent.up;
+        let up = inputs.passes && inputs.agent.up && inputs.placed;
         let in_service = up && inputs.order() != Admin::Maintenance;
         match (was_in_service, in_service) {
             (false, true) => {

@@ -1,0 +1,323 @@
+//! Servers that have names: found, followed, held, and what a name server can do to them.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use gateway_tests::{Answer, Dns, DnsServer, Gateway, HttpServer, Server, eventually, get};
+
+/// A server that says its name at first and after each piece that it gets.
+async fn saying(name: &'static str, ip: [u8; 4], port: u16) -> Server {
+    Server::start_at(SocketAddr::from((ip, port)), move |mut wire, _| async move {
+        loop {
+            wire.send(name).await?;
+            if wire.some().await?.is_empty() {
+                return Ok(());
+            }
+        }
+    })
+    .await
+}
+
+async fn http_saying(name: &'static str, ip: [u8; 4], port: u16) -> HttpServer {
+    HttpServer::start_at(SocketAddr::from((ip, port)), move |_| Answer::ok(name)).await
+}
+
+const RESOLVER: &str =
+    r#"resolver timeout="100ms" retries=1 min-ttl="50ms" max-ttl="100ms" hold-nx="200ms" { nameserver "@dns" }"#;
+
+fn tcp(servers: &str) -> String {
+    format!(
+        r#"
+        process {{ workers 1 }}
+        {RESOLVER}
+        frontend "raw" {{ mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }}
+        backend "app" {{ mode "tcp"; {servers} }}
+        "#
+    )
+}
+
+async fn greeting(gateway: &Gateway) -> String {
+    let bytes = gateway.connect("raw").await.exactly(1).await;
+    String::from_utf8(bytes).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_moves_is_followed_and_sessions_stay() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let _b = saying("b", [127, 0, 0, 2], port).await;
+    dns.points("db.test", &["127.0.0.1"]);
+    let gateway = Gateway::kdl(&tcp(r#"check "tcp" interval="100ms"; server "db" "DB.test:@port""#))
+        .with("@dns", dns.address())
+        .with("@port", port)
+        .start()
+        .await;
+
+    let mut session = gateway.connect("raw").await;
+    assert_eq!(session.exactly(1).await, b"a");
+    dns.points("db.test", &["127.0.0.2"]);
+    eventually("new connections go where the name leads", async || {
+        greeting(&gateway).await == "b"
+    })
+    .await;
+    gateway.says("server moved").await;
+    session.send("x").await;
+    assert_eq!(session.exactly(1).await, b"a", "the session stays where it was");
+
+    // With both, it stays where it is.
+    let before = dns.questions("db.test");
+    dns.points("db.test", &["127.0.0.1", "127.0.0.2"]);
+    eventually("it is asked again", async || dns.questions("db.test") > before + 4).await;
+    assert_eq!(greeting(&gateway).await, "b");
+    gateway
+        .metric_is("gateway_server_address_changes_total", &[("server", "db")], 2.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_name_that_leads_nowhere_keeps_nothing_from_starting() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let gateway = Gateway::kdl(&tcp(r#"check "tcp" interval="100ms"; server "db" "db.test:@port""#))
+        .with("@dns", dns.address())
+        .with("@port", a.address().port())
+        .start()
+        .await;
+
+    gateway.says("name not resolved").await;
+    gateway.says("there is nothing of that name").await;
+    gateway
+        .metric_is("gateway_server_resolved", &[("server", "db")], 0.0)
+        .await;
+    gateway.metric_is("gateway_server_up", &[("server", "db")], 0.0).await;
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 0.0)
+        .await;
+    assert_eq!(gateway.connect("raw").await.rest().await, b"");
+    assert_eq!(
+        gateway
+            .metrics()
+            .await
+            .get("gateway_server_checks_total", &[("server", "db"), ("result", "failed")]),
+        Some(0.0),
+        "what is nowhere is not checked"
+    );
+
+    dns.points("db.test", &["127.0.0.1"]);
+    gateway.metric_is("gateway_server_up", &[("server", "db")], 1.0).await;
+    assert_eq!(greeting(&gateway).await, "a");
+    gateway.says("server found").await;
+}
+
+#[tokio::test]
+async fn the_last_answer_holds_while_nobody_answers_and_not_for_long_when_the_name_is_gone() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    dns.points("db.test", &["127.0.0.1"]);
+    let gateway = Gateway::kdl(&tcp(r#"server "db" "db.test:@port""#))
+        .with("@dns", dns.address())
+        .with("@port", a.address().port())
+        .start()
+        .await;
+
+    assert_eq!(greeting(&gateway).await, "a");
+    dns.fall_silent();
+    gateway.says("name not resolved").await;
+    let asked = dns.questions("db.test");
+    eventually("it goes on asking", async || dns.questions("db.test") > asked + 8).await;
+    assert_eq!(greeting(&gateway).await, "a");
+    dns.fail();
+    let asked = dns.questions("db.test");
+    eventually("it goes on asking", async || dns.questions("db.test") > asked + 8).await;
+    assert_eq!(greeting(&gateway).await, "a");
+
+    // A reload while nobody answers loses nothing either.
+    assert!(gateway.reload(&Gateway::verbatim(&gateway.config())).await);
+    assert_eq!(greeting(&gateway).await, "a");
+
+    dns.recover();
+    dns.forget("db.test");
+    gateway
+        .metric_is("gateway_server_resolved", &[("server", "db")], 0.0)
+        .await;
+    gateway.says("server has no address any more").await;
+    assert_eq!(gateway.connect("raw").await.rest().await, b"");
+    dns.points("db.test", &["127.0.0.1"]);
+    gateway
+        .metric_is("gateway_server_resolved", &[("server", "db")], 1.0)
+        .await;
+    assert_eq!(greeting(&gateway).await, "a");
+}
+
+#[tokio::test]
+async fn a_template_has_a_server_for_each_address() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let _b = saying("b", [127, 0, 0, 2], port).await;
+    let _c = saying("c", [127, 0, 0, 3], port).await;
+    dns.points("web.test", &["127.0.0.1", "127.0.0.2"]);
+    let gateway = Gateway::kdl(&tcp(r#"server-template "web" "web.test:@port" count=3"#))
+        .with("@dns", dns.address())
+        .with("@port", port)
+        .start()
+        .await;
+    let three = async || {
+        let mut names = vec![
+            greeting(&gateway).await,
+            greeting(&gateway).await,
+            greeting(&gateway).await,
+        ];
+        names.sort();
+        names.concat()
+    };
+
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 2.0)
+        .await;
+    gateway
+        .metric_is("gateway_server_resolved", &[("server", "web-3")], 0.0)
+        .await;
+    assert_ne!(three().await, "abc");
+    dns.points("web.test", &["127.0.0.3", "127.0.0.2", "127.0.0.1"]);
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 3.0)
+        .await;
+    assert_eq!(three().await, "abc");
+    for server in ["web-1", "web-2", "web-3"] {
+        // None of them has changed places with another.
+        gateway
+            .metric_is("gateway_server_address_changes_total", &[("server", server)], 1.0)
+            .await;
+    }
+    dns.points("web.test", &["127.0.0.3"]);
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 1.0)
+        .await;
+    assert_eq!(three().await, "ccc");
+}
+
+#[tokio::test]
+async fn services_say_port_and_weight() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let b = saying("b", [127, 0, 0, 1], 0).await;
+    let spare = saying("spare", [127, 0, 0, 1], 0).await;
+    dns.points("node.test", &["127.0.0.1"]);
+    dns.set(
+        "_db._tcp.app.test",
+        &[
+            Dns::Srv(20, 0, spare.address().port(), "node.test", 1),
+            Dns::Srv(10, 0, a.address().port(), "node.test", 1),
+            Dns::Srv(10, 600, b.address().port(), "node.test", 1),
+        ],
+    );
+    let gateway = Gateway::kdl(&tcp(r#"server-template "db" "_db._tcp.app.test" count=4"#))
+        .with("@dns", dns.address())
+        .start()
+        .await;
+
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 2.0)
+        .await;
+    let mut all = String::new();
+    for _ in 0..8 {
+        all.push_str(&greeting(&gateway).await);
+    }
+    assert_eq!((all.matches('a').count(), all.matches('b').count()), (2, 6), "{all}");
+}
+
+#[tokio::test]
+async fn kept_connections_to_where_a_server_was_are_not_used_again() {
+    let dns = DnsServer::start().await;
+    let a = http_saying("a", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let b = http_saying("b", [127, 0, 0, 2], port).await;
+    dns.points("web.test", &["127.0.0.1"]);
+    let text = format!(
+        r#"
+        process {{ workers 1 }}
+        {RESOLVER}
+        frontend "web" {{ bind "127.0.0.1:0"; default-backend "app" }}
+        backend "app" {{ server "web" "web.test:@port" }}
+        "#
+    );
+    let gateway = Gateway::kdl(&text)
+        .with("@dns", dns.address())
+        .with("@port", port)
+        .start()
+        .await;
+
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.text(), "a");
+    assert_eq!(client.ask(get("/")).await.text(), "a");
+    assert_eq!(a.connections(), 1);
+    dns.points("web.test", &["127.0.0.2"]);
+    gateway.says("server moved").await;
+    assert_eq!(client.ask(get("/")).await.text(), "b");
+    assert_eq!(client.ask(get("/")).await.text(), "b");
+    assert_eq!(b.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_name_server_that_lies_harms_nobody() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let flood: Vec<Dns> = (0..3000_u32)
+        .map(|n| Dns::Ip(Ipv4Addr::from(0x7f01_0000 + n).into(), 0))
+        .collect();
+    dns.points("db.test", &["127.0.0.1"]);
+    dns.set(
+        "zero.test",
+        &[Dns::Ip([0, 0, 0, 0].into(), 0), Dns::Ip([224, 0, 0, 1].into(), 0)],
+    );
+    dns.set("chaos.test", &[Dns::Chaos([127, 0, 0, 9].into())]);
+    dns.set("other.test", &[Dns::Of("evil.test", [127, 0, 0, 9].into())]);
+    dns.set("flood.test", &flood);
+    let text = tcp(r#"server "db" "db.test:@port""#)
+        + r#"
+        frontend "liars" { mode "tcp"; bind "127.0.0.1:0"; default-backend "liars" }
+        backend "liars" {
+            mode "tcp"
+            server "zero" "zero.test:1"
+            server "chaos" "chaos.test:1"
+            server "other" "other.test:1"
+            server-template "flood" "flood.test:1" count=2
+        }
+        "#;
+    let gateway = Gateway::kdl(&text)
+        .with("@dns", dns.address())
+        .with("@port", a.address().port())
+        .start()
+        .await;
+
+    for server in ["flood-1", "flood-2"] {
+        gateway
+            .metric_is("gateway_server_resolved", &[("server", server)], 1.0)
+            .await;
+    }
+    let before = gateway.resident();
+    let asked = dns.questions("flood.test");
+    eventually("many floods", async || dns.questions("flood.test") > asked + 60).await;
+    assert!(
+        gateway.resident() < before + (16 << 20),
+        "{} after {before}",
+        gateway.resident()
+    );
+    for server in ["zero", "chaos", "other"] {
+        gateway
+            .metric_is("gateway_server_resolved", &[("server", server)], 0.0)
+            .await;
+    }
+    // A TTL of 0 is asked for again, but not without end: twice (A, AAAA) every 50 ms at most.
+    let asked = dns.questions("zero.test");
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert!(dns.questions("zero.test") - asked <= 24);
+    assert_eq!(greeting(&gateway).await, "a");
+    // Nobody keeps changing places, however long the list and whatever its order.
+    gateway
+        .metric_is("gateway_server_address_changes_total", &[("server", "flood-1")], 1.0)
+        .await;
+}
