@@ -1,25 +1,17 @@
 //! `backend "app" { … }`: servers and how one is chosen.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
-use std::ops::RangeInclusive;
-use std::sync::Arc;
 use std::time::Duration;
 
 use miette::SourceSpan;
-use rustls_pki_types::ServerName;
 
-use super::bind::{Port, socket_address};
-use super::names::declared_twice;
-use super::settings::{MAX_CONNECTIONS, Place, PoolSettings, Settings, TIMEOUT_RANGE, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, resolver, section_name, send_proxy, tls};
+use super::server::{ReadServer, servers};
+use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Backend, Backups, Balance, Check, Mode, NameSource, Pool, QueueLimits, Redispatch, Retries, Server, ServerAddress,
-    ServerTimeouts, ServerTls, Spread,
+    Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
 };
-use crate::config::reader::{At, Context, Node, Value, clip};
-use crate::config::suggest;
+use crate::config::reader::{At, Context, Node};
 
 /// What others have to know of a backend.
 pub(super) struct Known {
@@ -123,150 +115,6 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         response_edits,
         origin,
     })
-}
-
-/// A server that has been read, and where what is said of it stands.
-struct ReadServer {
-    server: Option<Server>,
-    span: SourceSpan,
-    backup: Option<SourceSpan>,
-    weight: Option<At<u16>>,
-    slow_start: Option<SourceSpan>,
-    max_connections: Option<SourceSpan>,
-}
-
-impl ReadServer {
-    /// Whether its name may lead nowhere, which is as good as being down.
-    fn has_name(&self) -> bool {
-        let address = self.server.as_ref().map(|server| &server.address);
-        matches!(address, Some(ServerAddress::Name(_)))
-    }
-}
-
-fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
-    let mut names: HashMap<String, SourceSpan> = HashMap::new();
-    let read = |node| server(node, mode, &mut names);
-    nodes.into_iter().flat_map(read).collect()
-}
-
-/// Reads a `server`, or all that a `server-template` makes.
-fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> Vec<ReadServer> {
-    let span = node.span();
-    let is_template = node.name() == "server-template";
-    let count = if is_template {
-        let count = node.required_property("count").map(|value| value.integer(SLOTS));
-        count.map(|count| count.unwrap_or(1))
-    } else {
-        None
-    };
-    let backup = node.flag("backup");
-    let checksum = node.flag("proxy-crc32c");
-    let name = section_name(&mut node, "the server's name");
-    let own: Vec<String> = match (name, count) {
-        (Some(name), Some(count)) => (1..=count).map(|n| format!("{}-{n}", name.value)).collect(),
-        (Some(name), None) => vec![name.value.to_owned()],
-        (None, _) => Vec::new(),
-    };
-    for one in &own {
-        let at = name.map_or(span, |name| name.span);
-        match names.get(one) {
-            Some(first) => {
-                node.fail(declared_twice(&format!("the server {:?}", clip(one)), *first, at));
-                break;
-            }
-            None => {
-                names.insert(one.clone(), at);
-            }
-        }
-    }
-    let place = node.argument("the server's address");
-    let address = place.and_then(|value| address(&value));
-    if let (true, Some(ServerAddress::Socket(_) | ServerAddress::Echo), Some(place)) = (is_template, &address, place) {
-        let error = ConfigError::new(Code::Conflict, "a template makes servers of a name's addresses");
-        let error = error.label(place.span(), "not a name");
-        node.fail(error.help("write the name, as \"app.internal:8080\", or a `server` for this address"));
-    }
-    let weight = node.property("weight").map(|value| {
-        let weight = u16::try_from(value.integer(0..=u64::from(MAX_WEIGHT))?).ok()?;
-        Some(value.at(weight))
-    });
-    let slow_start = node
-        .property("slow-start")
-        .map(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
-    let tls = node.block().map(|block| tls::of_server(node.ctx, mode, block));
-    if let (Some(ServerAddress::Echo), Some(Some(Some(tls))), Some(place)) = (&address, &tls, place) {
-        let error = ConfigError::new(Code::Conflict, "the echo server speaks no TLS");
-        let error = error
-            .label(tls.origin.span, "not with it")
-            .label(place.span(), "this one");
-        node.fail(error.help("leave `tls` out"));
-    }
-    let at = address.as_ref().zip(place.map(|place| place.span()));
-    let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
-    let max_connections = node.property("max-connections");
-    let max_connections_at = max_connections.as_ref().map(Value::span);
-    let max_connections =
-        max_connections.map(|value| NonZeroUsize::new(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?));
-    if let (Some(ServerAddress::Name(source)), Some(Some(weight))) = (&address, &weight)
-        && let NameSource::Service { .. } = **source
-    {
-        let error = ConfigError::new(Code::Inert, "`weight=` does nothing: SRV records say the weight");
-        node.fail(error.label(weight.span, "not used").help("leave it out"));
-    }
-    node.finish();
-    let tls = tls.map(|tls| Some(tls?.map(|tls| named(tls, address.as_ref()))));
-    let server = |name: &str| {
-        Some(Server {
-            name: name.into(),
-            address: address.clone()?,
-            weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
-            backup: backup.is_some(),
-            slow_start: or_none(slow_start)?.map(|value| value.value),
-            tls: or_none(tls.clone())?.flatten(),
-            send_proxy: send_proxy?,
-            max_connections: or_none(max_connections)?,
-        })
-    };
-    let read = |server| ReadServer {
-        server,
-        span,
-        backup,
-        weight: weight.flatten(),
-        slow_start: slow_start.flatten().map(|value| value.span),
-        max_connections: max_connections_at,
-    };
-    if own.is_empty() {
-        return vec![read(None)];
-    }
-    own.iter().map(|name| read(server(name))).collect()
-}
-
-/// In TLS, a server that has a name is asked for it and has to show it.
-fn named(tls: ServerTls, address: Option<&ServerAddress>) -> ServerTls {
-    let Some(ServerAddress::Name(source)) = address else {
-        return tls;
-    };
-    let NameSource::Host { name, .. } = &**source else {
-        return tls;
-    };
-    let own = ServerName::try_from(name.to_string()).ok();
-    ServerTls {
-        sni: tls.sni.or(own),
-        ..tls
-    }
-}
-
-fn address(value: &Value<'_>) -> Option<ServerAddress> {
-    match value.text()? {
-        "echo" => Some(ServerAddress::Echo),
-        word if !word.contains([':', '.']) && suggest::nearest(word, ["echo"]).is_some() => value.fail(
-            "a server's address is an IP address or a name, with a port, or \"echo\"",
-            "none of these",
-            "did you mean `echo`?",
-        ),
-        name if resolver::looks_like_a_name(name) => Some(ServerAddress::Name(Arc::new(resolver::source(value)?))),
-        _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
-    }
 }
 
 /// Reports what keeps servers from ever doing anything.
@@ -431,11 +279,6 @@ fn pool(own: &PoolSettings, inherited: &PoolSettings) -> Pool {
 
 /// Fair without knowing anything of the servers.
 const DEFAULT_BALANCE: Balance = Balance::RoundRobin;
-const DEFAULT_WEIGHT: u16 = 1;
-/// Servers of one template: more records than this are not looked at either.
-const SLOTS: RangeInclusive<u64> = 1..=256;
-/// As HAProxy's; the smooth algorithms stay exact far above it.
-const MAX_WEIGHT: u16 = 256;
 /// Two lost SYNs (retried after 1 s and 3 s) and a little.
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that says nothing for half a minute rarely says anything later.

@@ -18,6 +18,7 @@ mod process;
 mod rate_limit;
 mod resolver;
 mod send_proxy;
+mod server;
 mod settings;
 mod time;
 mod tls;
