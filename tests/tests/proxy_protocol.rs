@@ -360,7 +360,10 @@ async fn acls_ask_about_the_client_of_the_header() {
 
 /// The headers that a server was told, in order, and their bytes.
 #[derive(Clone, Default)]
-struct Told(Arc<Mutex<Vec<(Header, Vec<u8>)>>>);
+struct Told(Arc<Mutex<Vec<Introduction>>>);
+
+/// A header and its bytes.
+type Introduction = (Header, Vec<u8>);
 
 impl Told {
     async fn listen(&self, wire: &mut Wire) -> io::Result<()> {
