@@ -18,6 +18,7 @@ fn main() -> ExitCode {
         Command::Run { config } => cli::report(run(&config)),
         Command::Check { config, format } => cli::check::run(&config, format),
         Command::Convert { file, out } => cli::convert::run(&file, out.as_deref()),
+        Command::Ctl { socket, command } => cli::ctl::run(&socket, &command),
         Command::BuildPlugin { module, out } => cli::plugin::run(&module, out.as_deref()),
     }
 }

@@ -16,6 +16,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::admin::AdminServer;
 use crate::backend::health::Checks;
 use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
@@ -41,6 +42,7 @@ struct Gateway {
     log: LogSink,
     registry: Arc<Registry>,
     sockets: Sockets,
+    admin: Option<AdminServer>,
     running: Running,
 }
 
@@ -117,6 +119,13 @@ impl Server {
         let mut names = Names::start(&config, &snapshot.backends);
         control.block_on(names.settle());
         let services = Services::start(&config, &snapshot, names);
+        let admin = match &config.process.admin {
+            Some(socket) => Some(
+                AdminServer::open(socket, &snapshot.backends, registry)
+                    .map_err(|error| BuildErrors::of_admin_socket(socket, error))?,
+            ),
+            None => None,
+        };
 
         let mut started = Vec::new();
         for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {
@@ -134,6 +143,7 @@ impl Server {
             log,
             registry: registry.clone(),
             sockets,
+            admin,
             running: Running {
                 config: Arc::new(config),
                 snapshot,

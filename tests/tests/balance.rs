@@ -410,3 +410,71 @@ async fn a_server_that_comes_back_starts_slowly() {
     let share = share_of_a().await;
     assert!((1..=4).contains(&share), "{share} of 42");
 }
+
+#[tokio::test]
+async fn the_sessions_of_a_server_that_goes_down_end_when_told_so() {
+    let app = Server::echo().await;
+    let web = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    // Health is told by another port, so that the servers themselves say nothing of it.
+    let mut probe = Server::greeting("well").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            balance "leastconn"
+            on-marked-down "shutdown-sessions"
+            check "tcp" interval="50ms" rise=1 fall=1 port=THE-PORT
+            server "ends" "@app"
+            server "stays" "@app" on-marked-down="off"
+        }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "web" }
+        backend "web" {
+            check "tcp" interval="50ms" rise=1 fall=1 port=THE-PORT
+            server "w" "@web" on-marked-down="shutdown-sessions"
+        }
+    "#,
+    )
+    .with("THE-PORT", probe.address().port())
+    .with("@app", app.address())
+    .with("@web", web.address())
+    .start()
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let mut client = gateway.connect("raw").await;
+        client.send("x").await;
+        assert_eq!(client.exactly(1).await, b"x");
+        clients.push(client);
+    }
+    for server in ["ends", "stays"] {
+        gateway
+            .metric_is("gateway_server_in_flight", &[("server", server)], 2.0)
+            .await;
+    }
+    let mut waits = gateway.connect("web").await;
+    waits.send(get("/").bytes()).await;
+    eventually("the request arrives", async || web.requests().len() == 1).await;
+
+    probe.stop().await;
+    assert_eq!(waits.response().await.status, 503);
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "ends")], 0.0)
+        .await;
+    let log = gateway.access_log(3).await;
+    for line in log {
+        let expected = if line["frontend"] == "web" { "DH" } else { "DD" };
+        assert_eq!(
+            (&line["termination"], &line["reason"]),
+            (&expected.into(), &"server-down".into()),
+            "{line}"
+        );
+        assert_ne!(line["server"], "stays");
+    }
+    let left = gateway
+        .metrics()
+        .await
+        .get("gateway_server_in_flight", &[("server", "stays")]);
+    assert_eq!(left, Some(2.0));
+}

@@ -1,5 +1,8 @@
-//! The admin listener: `GET /metrics` for Prometheus, and an index that says so. Runs on the control runtime, away from
-//! the workers.
+//! The admin listener: `GET /metrics` for Prometheus, and an index that says so; and the admin socket, where operators are
+//! heard. They run on the control runtime, away from the workers.
+
+mod commands;
+mod socket;
 
 use std::convert::Infallible;
 use std::io;
@@ -21,6 +24,9 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::telemetry::metrics::{PUBLISH_INTERVAL, Registry};
+
+pub use commands::is_refusal;
+pub use socket::{AdminServer, AdminSocketError};
 
 /// Admin listeners that run until this is dropped.
 #[derive(Debug)]

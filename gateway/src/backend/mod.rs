@@ -7,6 +7,7 @@ pub mod resolve;
 
 mod balance;
 mod connect;
+mod ends;
 mod keeper;
 mod observe;
 mod pool;
@@ -25,6 +26,7 @@ use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
 pub use balance::{Balancer, PickKey, Take};
 pub use connect::{ConnectError, ServerStream};
+pub use ends::Ended;
 pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
@@ -70,12 +72,14 @@ pub struct Backend {
 impl Backend {
     /// A backend from its configuration. `places` are those of its servers, in order: an echo server's is known
     /// only once it runs. Servers without one are left out. `tls` has how each is spoken to in TLS, none for plainly.
+    /// `before` is the backend of that name in the configuration before.
     pub fn new(
         backend: &config::Backend,
         id: config::BackendId,
         places: Vec<Place>,
         tls: Vec<Option<Connector>>,
         registry: &Registry,
+        before: Option<&Self>,
     ) -> Arc<Self> {
         let metrics = registry.backend(&backend.name);
         let observe = backend.check.as_ref().and_then(|check| check.observe);
@@ -94,13 +98,17 @@ impl Backend {
                     // A check of an earlier configuration took it down; no check will take it up again.
                     counts.went(true);
                 }
-                Arc::new(Server::new(server, place, tls, observe, counts))
+                let known = |before: &Arc<Server>| before.name == server.name;
+                let before = before.and_then(|before| before.servers.iter().find(|before| known(before)));
+                let before = before.map(|before| &**before);
+                Arc::new(Server::new(server, place, tls, observe, counts, before))
             });
         let servers: Vec<_> = servers.collect();
         let is_limited = backend.servers.iter().any(|server| server.max_connections.is_some());
         let queue = is_limited.then(|| {
             let (servers, metrics) = (servers.clone(), Arc::clone(&metrics));
-            Arc::new(Queue::new(servers, backend.backups, backend.queue, metrics))
+            let before = before.and_then(|before| before.queue.as_deref());
+            Arc::new(Queue::new(servers, backend.backups, backend.queue, metrics, before))
         });
         Arc::new(Self {
             name: Arc::clone(&backend.name),
@@ -168,7 +176,7 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();
     let places = addresses.iter().copied().map(Place::Fixed).collect();
-    Backend::new(backend, config::BackendId(0), places, plain, registry)
+    Backend::new(backend, config::BackendId(0), places, plain, registry, None)
 }
 
 #[cfg(test)]
@@ -184,6 +192,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         tls: None,
         send_proxy: None,
         max_connections: None,
+        session_end: config::SessionEnd::Natural,
     });
     config::Backend {
         name: "app".into(),

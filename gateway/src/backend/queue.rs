@@ -7,11 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::balance::Load;
+use super::ends::{Ended, Listener};
 use super::{Server, Tried};
 use crate::config::{Backups, QueueLimits};
 use crate::telemetry::metrics::{BackendMetrics, InFlight};
@@ -22,6 +24,7 @@ pub struct Session {
     // In this order: the place is free before somebody is looked for who takes it.
     _in_flight: InFlight,
     freed: Freed,
+    ends: Listener,
 }
 
 /// The line of a backend some of whose servers have a limit.
@@ -31,6 +34,12 @@ pub(super) struct Queue {
     backups: Backups,
     limits: QueueLimits,
     metrics: Arc<BackendMetrics>,
+    /// The same for all configurations of the backend: a reload breaks no line up.
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     length: AtomicUsize,
     line: Mutex<Line>,
 }
@@ -58,6 +67,8 @@ struct Line {
 #[derive(Debug)]
 struct Waiter {
     ticket: u64,
+    /// The queue of its configuration: which servers it may have.
+    queue: Arc<Queue>,
     /// Servers that it has tried.
     tried: Tried,
     place: oneshot::Sender<(usize, Session)>,
@@ -75,20 +86,20 @@ impl Queue {
         backups: Backups,
         limits: QueueLimits,
         metrics: Arc<BackendMetrics>,
+        before: Option<&Self>,
     ) -> Self {
         Self {
             servers,
             backups,
             limits,
             metrics,
-            length: AtomicUsize::new(0),
-            line: Mutex::default(),
+            shared: before.map_or_else(Arc::default, |before| Arc::clone(&before.shared)),
         }
     }
 
     /// Whether anybody waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.length.load(Ordering::Relaxed) == 0
+        self.shared.length.load(Ordering::Relaxed) == 0
     }
 
     /// Waits for a place at a server that is not among `tried`.
@@ -121,6 +132,7 @@ impl Queue {
         line.next_ticket += 1;
         line.waiters.push_back(Waiter {
             ticket: number,
+            queue: Arc::clone(self),
             tried,
             place,
         });
@@ -150,11 +162,11 @@ impl Queue {
         let mut line = self.line();
         let mut at = 0;
         while let Some(waiter) = line.waiters.get(at) {
-            let Some((server, session)) = self.take(&waiter.tried) else {
-                if waiter.tried.is_empty() {
+            let Some((server, session)) = waiter.queue.take(&waiter.tried) else {
+                if waiter.tried.is_empty() && Arc::ptr_eq(&waiter.queue, self) {
                     break;
                 }
-                // What it does not want, another may.
+                // What it does not want, or has no part in, another may have.
                 at += 1;
                 continue;
             };
@@ -203,23 +215,29 @@ impl Queue {
 
     fn note_length(&self, line: &Line) {
         let length = line.waiters.len();
-        let before = self.length.swap(length, Ordering::Relaxed);
+        let before = self.shared.length.swap(length, Ordering::Relaxed);
         self.metrics.queue_changed(before, length);
         fence(Ordering::SeqCst);
     }
 
     fn line(&self) -> MutexGuard<'_, Line> {
         // Nothing panics between two changes.
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Session {
-    pub(super) fn new(in_flight: InFlight, queue: Option<&Arc<Queue>>) -> Self {
+    pub(super) fn new(in_flight: InFlight, queue: Option<&Arc<Queue>>, ends: Listener) -> Self {
         Self {
             _in_flight: in_flight,
             freed: Freed(queue.cloned()),
+            ends,
         }
+    }
+
+    /// Ready when the session has to end, because its server went down or an operator said so.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.ends.poll(cx)
     }
 
     /// Ends it without looking after the line.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use twox_hash::XxHash3_64;
 
+use super::ends::{Ended, Ends};
 use super::observe::Observer;
 use super::queue::{Queue, Session};
 use super::resolve::{Found, Whereabouts};
@@ -24,6 +25,9 @@ pub struct Server {
     pub backup: bool,
     /// Requests or connections that it may have under way at once.
     pub max_connections: Option<NonZeroUsize>,
+    /// Whether its sessions end with it, and how they hear of it.
+    pub(super) session_end: config::SessionEnd,
+    ends: Option<Arc<Ends>>,
     /// Its counts and state.
     pub metrics: Arc<ServerMetrics>,
     /// Of its name: what tells it apart in a consistent hash.
@@ -54,16 +58,24 @@ impl Server {
         tls: Option<Connector>,
         observe: Option<config::Observe>,
         metrics: Arc<ServerMetrics>,
+        before: Option<&Self>,
     ) -> Self {
         let said = match &place {
             Place::Fixed(_) => None,
             Place::Named(place) => place.found().and_then(|found| found.weight),
         };
         metrics.configure(said.unwrap_or(server.weight), server.slow_start);
+        let ends = (server.session_end != config::SessionEnd::Natural).then(|| {
+            // Those that an earlier configuration began hear of it, too.
+            let known = before.and_then(|before| before.ends.clone());
+            known.unwrap_or_else(|| Arc::new(Ends::new()))
+        });
         Self {
             name: Arc::clone(&server.name),
             backup: server.backup,
             max_connections: server.max_connections,
+            session_end: server.session_end,
+            ends,
             metrics,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
@@ -151,6 +163,11 @@ impl Server {
         }
     }
 
+    /// Whether it is up and nobody has taken it out of service.
+    pub(super) fn is_in_service(&self) -> bool {
+        self.is_up() && !self.metrics.is_in_maintenance()
+    }
+
     /// Requests or connections under way, over all workers.
     pub fn in_flight(&self) -> usize {
         self.metrics.in_flight()
@@ -164,9 +181,16 @@ impl Server {
     /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is
     /// where one waits for a place at it.
     pub(super) fn begin(&self, queue: Option<&Arc<Queue>>) -> Option<Session> {
-        match self.max_connections {
-            None => Some(Session::new(InFlight::begin(&self.metrics), None)),
-            Some(max) => Some(Session::new(InFlight::begin_below(&self.metrics, max.get())?, queue)),
-        }
+        let (in_flight, queue) = match self.max_connections {
+            None => (InFlight::begin(&self.metrics), None),
+            Some(max) => (InFlight::begin_below(&self.metrics, max.get())?, queue),
+        };
+        let ends = self.ends.as_ref().map(|ends| ends.listen()).unwrap_or_default();
+        Some(Session::new(in_flight, queue, ends))
+    }
+
+    /// Ends what it has under way. Answers how many sessions that were; none are counted when it cannot be done.
+    pub fn end_sessions(&self, why: Ended) -> usize {
+        self.ends.as_ref().map_or(0, |ends| ends.end(why))
     }
 }

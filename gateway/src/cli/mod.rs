@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod convert;
+pub mod ctl;
 pub mod plugin;
 
 mod reload;
@@ -37,6 +38,13 @@ pub enum Command {
         /// Where ours goes; standard output when not said.
         out: Option<PathBuf>,
     },
+    /// Tell a running gateway something.
+    Ctl {
+        /// Its admin socket.
+        socket: PathBuf,
+        /// The words.
+        command: Vec<String>,
+    },
     /// Make a component of a module.
     BuildPlugin {
         /// The module.
@@ -54,6 +62,7 @@ pub fn parse() -> Command {
         Some(Verb::Run { config }) => Command::Run { config },
         Some(Verb::Check { config, format }) => Command::Check { config, format },
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
+        Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
         Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
     }
 }
@@ -180,6 +189,15 @@ enum Verb {
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Ask or tell a running gateway something, by its admin socket: `gateway ctl help` says what. Exits 0 when it was done.
+    Ctl {
+        /// The socket, as `process { admin "…" }` says.
+        #[arg(short, long, value_name = "PATH", default_value = DEFAULT_SOCKET)]
+        socket: PathBuf,
+        /// The command, as `show servers` or `set weight app/app-1 50%`.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
     /// For authors of plugins.
     #[command(subcommand)]
     Plugin(PluginVerb),
@@ -199,3 +217,6 @@ enum PluginVerb {
 
 /// What `gateway` runs when it is told nothing.
 const DEFAULT_CONFIG: &str = "config.kdl";
+
+/// Where `gateway ctl` looks for the admin socket when it is told nothing: where a service's runtime files are.
+const DEFAULT_SOCKET: &str = "/run/gateway/admin.sock";

@@ -92,6 +92,8 @@ pub struct Process {
     pub policy: PolicyPool,
     /// `rate-limit-table entries=…`: how many token buckets are remembered at most.
     pub max_buckets: usize,
+    /// `admin "/run/gateway/admin.sock"`: where operators are heard; nowhere unless said.
+    pub admin: Option<AdminSocket>,
     /// `drain-timeout "30s"`: how long connections may go on after the signal to end.
     pub drain_timeout: Duration,
 }
@@ -105,6 +107,30 @@ pub struct Log {
     pub format: LogFormat,
     /// Where it stands; nowhere when nothing was said.
     pub origin: Option<Origin>,
+}
+
+/// `admin "/run/gateway/admin.sock" mode="660" level="operator"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSocket {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// Its permissions, as of a file.
+    pub mode: u32,
+    /// What may be done there.
+    pub level: AdminLevel,
+    /// Where it stands; none where that does not matter.
+    pub origin: Option<Origin>,
+}
+
+/// What may be done on an admin socket, each with all that is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminLevel {
+    /// Look.
+    User,
+    /// Change servers' weights and states.
+    Operator,
+    /// End sessions.
+    Admin,
 }
 
 /// Where log lines go.
@@ -668,6 +694,8 @@ pub struct Server {
     pub backup: bool,
     /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
     pub slow_start: Option<Duration>,
+    /// What may end its sessions beside themselves: `on-marked-down` and the admin socket.
+    pub session_end: SessionEnd,
     /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
     pub max_connections: Option<NonZeroUsize>,
     /// `{ tls … }`: it is spoken to in TLS.
@@ -728,6 +756,17 @@ pub struct ServerTimeouts {
     pub connect: Duration,
     /// `server`: how long the server may be silent when it is its turn to send or to read.
     pub server: Duration,
+}
+
+/// What may end a server's sessions beside the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Nothing.
+    Natural,
+    /// An operator, by the admin socket.
+    OnOrder,
+    /// `on-marked-down="shutdown-sessions"`: that the server goes down; an operator, too.
+    WhenDown,
 }
 
 /// Who may wait for a server to have room.

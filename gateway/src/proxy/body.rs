@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::client::{Client, Late};
+use super::error::ProxyError;
 use super::record::Record;
 use super::upstream::Lease;
 use crate::telemetry::access::Cause;
@@ -199,6 +200,11 @@ impl Body for ResponseBody {
         if turns.late() == Some(Late::Server) {
             this.record.end_early(Cause::ServerTimeout, "server-timeout");
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalled"))));
+        }
+        if let Poll::Ready(why) = held.poll_ended(cx) {
+            let error = ProxyError::from(why);
+            this.record.end_early(error.termination().cause, error.reason());
+            return Poll::Ready(Some(Err(io::Error::other(error))));
         }
         match held.poll_body(incoming, cx) {
             Poll::Pending => {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
-use crate::backend::QueueError;
+use crate::backend::{Ended, QueueError};
 use crate::telemetry::access::{Cause, Phase, Termination};
 
 /// Why the gateway answers in the server's place.
@@ -60,12 +60,27 @@ pub enum ProxyError {
     /// The server did not answer within `timeout server=`.
     #[error("the server took too long")]
     ServerTimeout,
+    /// The server went down before it answered, and `on-marked-down` ends what it has under way.
+    #[error("the server went down")]
+    ServerDown,
+    /// An operator ended the exchange.
+    #[error("ended by an operator")]
+    ShutDown,
     /// A policy component failed and its failure policy is to deny.
     #[error("a policy failed")]
     Policy {
         /// What its `on-failure` says, 400 to 599.
         status: u16,
     },
+}
+
+impl From<Ended> for ProxyError {
+    fn from(why: Ended) -> Self {
+        match why {
+            Ended::Down => Self::ServerDown,
+            Ended::Ordered => Self::ShutDown,
+        }
+    }
 }
 
 impl From<QueueError> for ProxyError {
@@ -87,7 +102,12 @@ impl ProxyError {
             Self::ClientTimeout => 408,
             Self::RateLimited { .. } => 429,
             Self::NoRoute => 404,
-            Self::NoServer | Self::QueueFull | Self::QueueTimeout | Self::Connect => 503,
+            Self::NoServer
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Connect
+            | Self::ServerDown
+            | Self::ShutDown => 503,
             Self::BadResponse => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
@@ -112,6 +132,8 @@ impl ProxyError {
             Self::Connect => "connect-failed",
             Self::BadResponse => "bad-response",
             Self::ServerTimeout => "server-timeout",
+            Self::ServerDown => "server-down",
+            Self::ShutDown => "shut-down",
             Self::Policy { .. } => "policy-failure",
         }
     }
@@ -131,6 +153,8 @@ impl ProxyError {
             Self::QueueFull => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
+            Self::ServerDown => (Cause::ServerDown, Phase::Headers),
+            Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
         };

@@ -1,5 +1,6 @@
 //! The life of a TCP connection: policy → server → relay → log.
 
+use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use super::introduction::introduction;
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
-use crate::backend::{Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
+use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::{AclAnswers, Frontend};
@@ -37,7 +38,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
         connected = connect(&local, &backend, &mut record) => connected,
         () = gone(stream.tcp()) => Err(Stop::ClientLeft),
     };
-    let (mut server, _session) = match connected {
+    let (mut server, mut session) = match connected {
         Ok(connected) => connected,
         Err(stop) => return record.stopped(stop),
     };
@@ -46,8 +47,18 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
         client_timeout: frontend.config.timeouts.client,
         server_timeout: backend.timeouts.server,
     };
-    let ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)).await;
-    record.ended(&ended);
+    let ended = tokio::select! {
+        biased;
+        ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)) => Ok(ended),
+        why = poll_fn(|cx| session.poll_ended(cx)) => Err(why),
+    };
+    match ended {
+        Ok(ended) => record.ended(&ended),
+        Err(why) => record.cut_off(why),
+    }
+    // The place at the server is free when the connection to it is closed, and no sooner.
+    drop(server);
+    drop(session);
 }
 
 /// Why a connection ends before anything was relayed.
@@ -280,6 +291,20 @@ impl Record {
         if let Some(since) = self.queue_since.take() {
             self.queue += since.elapsed();
         }
+    }
+
+    /// Its server went down, or an operator ended it.
+    fn cut_off(&mut self, why: backend::Ended) {
+        let (cause, reason) = match why {
+            backend::Ended::Down => (Cause::ServerDown, "server-down"),
+            backend::Ended::Ordered => (Cause::Killed, "shut-down"),
+        };
+        self.termination = Termination {
+            cause,
+            phase: Phase::Data,
+        };
+        self.reason = Some(reason);
+        self.frontend.metrics.error(reason);
     }
 
     fn connecting_took(&mut self, time: Duration) {

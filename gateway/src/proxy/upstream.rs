@@ -21,7 +21,7 @@ use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::Local;
 use super::record::Record;
-use crate::backend::{Backend, ConnectError, PickKey, Session, Take, Upstream};
+use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, Take, Upstream};
 
 /// A connection to a server, held for one exchange.
 pub struct Lease {
@@ -57,6 +57,11 @@ impl Lease {
             Poll::Pending if ended => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
             frame => frame,
         }
+    }
+
+    /// Ready when the exchange has to end, because its server went down or an operator said so.
+    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.session.poll_ended(cx)
     }
 
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
@@ -198,7 +203,11 @@ async fn exchange(
 ) -> Result<Response<Incoming>, Sent> {
     let mut response = pin!(lease.upstream.sender.try_send_request(request));
     let upstream = &mut lease.upstream;
+    let session = &mut lease.session;
     let result = poll_fn(|cx| {
+        if let Poll::Ready(why) = session.poll_ended(cx) {
+            return Poll::Ready(Err(Sent::Failed(why.into())));
+        }
         let ended = upstream.poll_io(cx).is_ready();
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {

@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::{Gateway, Running, Services, StartError, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
-use crate::config::{Config, Log, Process};
+use crate::config::{AdminSocket, Config, Log, Process};
 use crate::snapshot::Snapshot;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
@@ -90,6 +90,9 @@ impl Gateway {
             }
         }
         let services = Services::start(&config, &snapshot, names);
+        if let Some(admin) = &self.admin {
+            admin.take_up(&snapshot.backends);
+        }
         let before = std::mem::replace(
             &mut self.running,
             Running {
@@ -128,6 +131,10 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
             origin: None,
             ..process.log.clone()
         },
+        admin: process
+            .admin
+            .clone()
+            .map(|socket| AdminSocket { origin: None, ..socket }),
         ..process.clone()
     };
     settled(new) == settled(old)

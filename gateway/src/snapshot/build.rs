@@ -66,7 +66,12 @@ pub(super) fn snapshot(
         .zip(places)
         .zip(connectors)
         .enumerate()
-        .map(|(id, ((backend, places), tls))| Backend::new(backend, BackendId(id), places, tls, registry))
+        .map(|(id, ((backend, places), tls))| {
+            let known = |known: &&Arc<Backend>| known.name == backend.name;
+            let before = previous.and_then(|previous| previous.backends.iter().find(known));
+            let before = before.map(|before| &**before);
+            Backend::new(backend, BackendId(id), places, tls, registry, before)
+        })
         .collect();
     Ok(Snapshot {
         frontends,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use miette::SourceSpan;
 use rustls_pki_types::pem;
 
+use crate::admin::AdminSocketError;
 use crate::certificates::TlsError;
 use crate::config::{
     self, At, Authorities, BindTls, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, ServerTls, Source,
@@ -24,6 +25,16 @@ pub enum BuildError {
     /// The component host does not start.
     #[error("{0}")]
     Host(PolicyError),
+    /// The admin socket cannot be opened.
+    #[error("admin socket {}: {source}", path.display())]
+    Admin {
+        /// The socket.
+        path: PathBuf,
+        /// Where it is configured.
+        origin: Option<Origin>,
+        /// Why.
+        source: AdminSocketError,
+    },
     /// A bind's certificate or key cannot be used.
     #[error("{source}")]
     Tls {
@@ -120,6 +131,15 @@ impl BuildErrors {
         Self(vec![error])
     }
 
+    /// What is wrong with the admin socket.
+    pub fn of_admin_socket(socket: &config::AdminSocket, source: AdminSocketError) -> Self {
+        Self::new(BuildError::Admin {
+            path: socket.path.clone(),
+            origin: socket.origin.clone(),
+            source,
+        })
+    }
+
     /// What was built, unless there are errors.
     pub(super) fn or<T>(built: Option<T>, errors: Vec<BuildError>) -> Result<T, Self> {
         match built {
@@ -168,6 +188,7 @@ impl BuildError {
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Host(_) => None,
+            Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
@@ -183,11 +204,16 @@ impl BuildError {
     fn fault(&self) -> ConfigError {
         let code = match self {
             Self::Tls { .. } | Self::ServerTls { .. } => Code::Tls,
+            Self::Admin { .. } => Code::Io,
             _ => Code::Policy,
         };
         let fault = ConfigError::new(code, self.to_string());
         match self {
             Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
+            Self::Admin { origin, source, .. } => match origin {
+                Some(origin) => fault.label(origin.span, source.label()).help(source.help()),
+                None => fault.help(source.help()),
+            },
             Self::Tls { bind, tls, source } => tls_fault(fault, &TlsFiles::of_bind(tls, bind.span), source),
             Self::ServerTls { tls, source } => tls_fault(fault, &TlsFiles::of_server(tls), source),
             Self::PluginFile { plugin, source } => {

@@ -169,6 +169,31 @@ async fn who_has_tried_a_server_lets_others_have_its_place() {
     picky.abort();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reload_breaks_no_line_up() {
+    let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
+    configured.servers[0].max_connections = std::num::NonZeroUsize::new(1);
+    let registry = Registry::new();
+    let take_up = |before: Option<&Backend>| {
+        let id = crate::config::BackendId(0);
+        let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
+        Backend::new(&configured, id, places, vec![None], &registry, before)
+    };
+    let old = take_up(None);
+    let (_, session) = place(&mut Balancer::new(&old, 0), &old);
+    let first = waiting(&old).await;
+    let new = take_up(Some(&old));
+    assert!(matches!(take(&mut Balancer::new(&new, 0), &new), Take::Full));
+    let second = waiting(&new).await;
+    assert_eq!(new.metrics.queued(), 2);
+    drop(session);
+    let session = first.await.unwrap().unwrap();
+    assert!(!second.is_finished());
+    drop(session);
+    second.await.unwrap().unwrap();
+    assert_eq!(new.metrics.queued(), 0);
+}
+
 /// Many threads take and wait and leave; an observer counts.
 #[test]
 fn a_limit_is_never_exceeded_and_no_place_is_lost() {

@@ -9,7 +9,8 @@ use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
+    AdminLevel, Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts,
+    SessionEnd, Spread,
 };
 use crate::config::reader::{At, Context, Node};
 
@@ -54,10 +55,18 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     }
     let mut servers = servers(nodes, mode);
     let check = block.one("check");
-    report_idle_servers(ctx, &servers, check.is_some());
+    let agent = block.one("agent-check");
+    let steered = scope
+        .process
+        .admin
+        .as_ref()
+        .is_some_and(|socket| socket.level >= AdminLevel::Operator);
+    // Whether servers may go and come back, by what is found, or by an operator.
+    let may_go = check.is_some() || agent.is_some() || steered;
+    report_idle_servers(ctx, &servers, may_go);
     let balance_at = own.balance.or(inherited.balance);
     let balance = balance_at.map_or(DEFAULT_BALANCE, |balance| balance.value);
-    report_slow_start(ctx, &own, &servers, balance_at, check.is_some());
+    report_slow_start(ctx, &own, &servers, balance_at, may_go);
     // What defaults say of it does not go with every way to choose.
     let is_modulo = balance == Balance::Source(Spread::Modulo);
     let inherited_slow_start = inherited.slow_start.filter(|_| !is_modulo);
@@ -66,6 +75,21 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         server.slow_start = server.slow_start.or(slow_start.map(|at| at.value));
     }
     report_all_backups(ctx, &own, &servers);
+    report_on_marked_down(ctx, &own, &servers, may_go);
+    let all_end = own
+        .on_marked_down
+        .or(inherited.on_marked_down)
+        .is_some_and(|at| at.value);
+    for read in &mut servers {
+        let ends = read.on_marked_down.map_or(all_end, |at| at.value);
+        if let Some(server) = &mut read.server {
+            server.session_end = match (ends, &scope.process.admin) {
+                (true, _) => SessionEnd::WhenDown,
+                (false, Some(socket)) if socket.level == AdminLevel::Admin => SessionEnd::OnOrder,
+                (false, _) => SessionEnd::Natural,
+            };
+        }
+    }
     report_limits(ctx, &own, &servers, balance_at);
     let all_backups = own.all_backups.or(inherited.all_backups);
     let backups = match all_backups.is_some_and(|all| all.value) {
@@ -79,7 +103,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
     let observe = observe.map(check::observe);
-    let agent = block.one("agent-check").map(check::agent);
+    let agent = agent.map(check::agent);
     let check = check.map(check::check);
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
@@ -189,6 +213,16 @@ fn report_slow_start(
         return;
     };
     ctx.report(error);
+}
+
+/// Reports `on-marked-down` where nothing ever goes down.
+fn report_on_marked_down(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], has_check: bool) {
+    let said = servers.iter().find_map(|server| server.on_marked_down);
+    if let Some(said) = own.on_marked_down.or(said).filter(|said| said.value && !has_check) {
+        let error = ConfigError::new(Code::Inert, "`on-marked-down` does nothing without a `check`");
+        let error = error.label(said.span, "happens when a server goes down, and none ever does");
+        ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
+    }
 }
 
 /// Reports `all-backups` where there are no two.

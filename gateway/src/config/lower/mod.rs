@@ -170,11 +170,11 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         | "request-limits" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
-        | "all-backups" | "slow-start" | "max-queue" | "retries" => "this stands in a `backend`",
+        | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
-        "workers" | "log" | "policy" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
+        "workers" | "log" | "policy" | "admin" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
         "max-connections" => {
             "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"
         }

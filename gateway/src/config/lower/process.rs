@@ -6,9 +6,11 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
-use super::{Scope, bind, elsewhere};
+use super::{Scope, bind, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer};
+use crate::config::model::{
+    AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
+};
 use crate::config::reader::{Node, Value};
 use crate::config::suggest;
 
@@ -27,6 +29,7 @@ impl Default for Process {
                 memory: DEFAULT_INSTANCE_MEMORY,
             },
             max_buckets: DEFAULT_MAX_BUCKETS,
+            admin: None,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
         }
     }
@@ -81,6 +84,9 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         );
         node.finish();
     }
+    if let Some(node) = block.one("admin") {
+        process.admin = admin(node);
+    }
     if let Some(mut node) = block.one("drain-timeout") {
         let value = node
             .argument("a duration")
@@ -90,6 +96,50 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     }
     block.finish(elsewhere);
     Some(process)
+}
+
+/// Where operators are heard.
+fn admin(mut node: Node<'_>) -> Option<AdminSocket> {
+    let origin = Some(node.origin());
+    let path = node.argument("the socket's path").and_then(|value| socket_path(&value));
+    let mode = node.property("mode").map(|value| {
+        let mode = u32::from_str_radix(value.text()?, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.or_else(|| {
+            value.fail(
+                "the mode is not one of a file",
+                "three octal digits",
+                "write it as for chmod: mode=\"660\"",
+            )
+        })
+    });
+    let level = node.property("level").map(|value| value.choice(ADMIN_LEVELS));
+    node.finish();
+    Some(AdminSocket {
+        path: path?,
+        mode: or_none(mode)?.unwrap_or(DEFAULT_ADMIN_MODE),
+        level: or_none(level)?.unwrap_or(DEFAULT_ADMIN_LEVEL),
+        origin,
+    })
+}
+
+fn socket_path(value: &Value<'_>) -> Option<std::path::PathBuf> {
+    let text = value.text()?;
+    if !text.contains('/') || text.ends_with('/') {
+        return value.fail(
+            "an admin socket is a path with a slash in it, and not a folder",
+            "not a path of a socket",
+            "write it as \"/run/gateway/admin.sock\"",
+        );
+    }
+    let path = value.context().path(text);
+    if path.as_os_str().len() > MOST_SOCKET_PATH {
+        return value.fail(
+            "the system does not know sockets with so long a path",
+            format!("longer than {MOST_SOCKET_PATH} bytes with its folder"),
+            "use a shorter one, as \"/run/gateway/admin.sock\"",
+        );
+    }
+    Some(path)
 }
 
 /// Where `/metrics` is served.
@@ -244,6 +294,19 @@ const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 const DEFAULT_MAX_BUCKETS: usize = 262_144;
 /// Most requests are over by then, and service managers commonly wait 90 s before they use force.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Who may reach it may take servers out of service: the gateway's own user, unless more are let in.
+const DEFAULT_ADMIN_MODE: u32 = 0o600;
+/// As HAProxy's.
+const DEFAULT_ADMIN_LEVEL: AdminLevel = AdminLevel::Operator;
+const ADMIN_LEVELS: &[(&str, AdminLevel)] = &[
+    ("user", AdminLevel::User),
+    ("operator", AdminLevel::Operator),
+    ("admin", AdminLevel::Admin),
+];
+/// `sun_path` has 108 bytes with its end (unix(7)), and the socket is made beside its place, under a name that is longer
+/// by this process's number.
+const MOST_SOCKET_PATH: usize = 107 - 12;
 
 /// More workers than any machine has CPUs only wait for each other.
 const WORKERS: RangeInclusive<u64> = 1..=1_024;

@@ -10,10 +10,10 @@ use rustls_pki_types::ServerName;
 
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
-use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
+use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, TIMEOUT_RANGE};
 use super::{or_none, resolver, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls};
+use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd};
 use crate::config::reader::{At, Node, Value, clip};
 use crate::config::suggest;
 
@@ -25,6 +25,7 @@ pub(super) struct ReadServer {
     pub(super) weight: Option<At<u16>>,
     pub(super) slow_start: Option<SourceSpan>,
     pub(super) max_connections: Option<SourceSpan>,
+    pub(super) on_marked_down: Option<At<bool>>,
 }
 
 impl ReadServer {
@@ -96,6 +97,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     }
     let at = address.as_ref().zip(place.map(|place| place.span()));
     let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
+    let on_marked_down = node.property("on-marked-down");
+    let on_marked_down = on_marked_down.map(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
     let max_connections = node.property("max-connections");
     let max_connections_at = max_connections.as_ref().map(Value::span);
     let max_connections =
@@ -118,6 +121,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             tls: or_none(tls.clone())?.flatten(),
             send_proxy: send_proxy?,
             max_connections: or_none(max_connections)?,
+            // The backend has its say, too: settled there.
+            session_end: or_none(on_marked_down).map(|_| SessionEnd::Natural)?,
         })
     };
     let read = |server| ReadServer {
@@ -127,6 +132,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         weight: weight.flatten(),
         slow_start: slow_start.flatten().map(|value| value.span),
         max_connections: max_connections_at,
+        on_marked_down: on_marked_down.flatten(),
     };
     if own.is_empty() {
         return vec![read(None)];

@@ -25,6 +25,7 @@ pub(super) struct Settings {
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
     pub(super) max_queue: Option<At<usize>>,
+    pub(super) on_marked_down: Option<At<bool>>,
     pub(super) retries: RetrySettings,
     pub(super) server_close: Option<At<bool>>,
     pub(super) pool: PoolSettings,
@@ -140,6 +141,11 @@ impl Settings {
         if let Some(mut node) = block.one("max-queue") {
             let value = node.argument("how many may wait");
             self.max_queue = value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_QUEUE)?).ok()?)));
+            node.finish();
+        }
+        if let Some(mut node) = block.one("on-marked-down") {
+            let value = node.argument("what becomes of sessions");
+            self.on_marked_down = value.and_then(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
             node.finish();
         }
         if let Some(node) = block.one("retries") {
@@ -421,6 +427,9 @@ const BALANCES: &[(&str, Balance)] = &[
     ("source", Balance::Source(Spread::Modulo)),
     ("first", Balance::First),
 ];
+
+/// Whether the sessions of a server that goes down end with it.
+pub(super) const ON_MARKED_DOWN: &[(&str, bool)] = &[("shutdown-sessions", true), ("off", false)];
 
 const REDISPATCH: &[(&str, Redispatch)] = &[
     ("each", Redispatch::Each),

@@ -1,0 +1,319 @@
+//! What operators say on the admin socket, in HAProxy's words, and what is answered.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::backend::{Backend, Ended, Server};
+use crate::config::{AdminLevel, Mode};
+use crate::telemetry::metrics::{Admin, Registry};
+
+/// What commands act upon, and how far they may go.
+#[derive(Debug)]
+pub(super) struct Steering {
+    level: AdminLevel,
+    backends: watch::Receiver<Vec<Arc<Backend>>>,
+    registry: Arc<Registry>,
+    started: Instant,
+}
+
+/// What came of a command.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// This is answered.
+    Answer(String),
+    /// Lines go on being read, or no longer.
+    Prompt,
+    /// The connection ends.
+    Quit,
+}
+
+/// Why a command was not done.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum Refusal {
+    #[error("Permission denied: this takes level={:?}.", word(*.0))]
+    Level(AdminLevel),
+    #[error("Unknown command: {0:?}. Say help.")]
+    Unknown(String),
+    #[error("Require 'backend/server'.")]
+    NoName,
+    #[error("No such backend.")]
+    NoBackend,
+    #[error("No such server.")]
+    NoServer,
+    #[error("A weight is 0 to 256, or a part of the configured one: 0% to 100%.")]
+    Weight,
+    #[error("A state is ready, drain or maint.")]
+    State,
+}
+
+/// Whether an answer says that a command was not done.
+pub fn is_refusal(answer: &str) -> bool {
+    REFUSALS.iter().any(|begin| answer.starts_with(begin))
+}
+
+impl Steering {
+    pub(super) fn new(
+        level: AdminLevel,
+        backends: watch::Receiver<Vec<Arc<Backend>>>,
+        registry: Arc<Registry>,
+    ) -> Self {
+        Self {
+            level,
+            backends,
+            registry,
+            started: Instant::now(),
+        }
+    }
+
+    /// Does what one command says. The answer ends with a line's end, unless there is none.
+    pub(super) fn command(&self, text: &str) -> Outcome {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match &*words {
+            [] => Outcome::Answer(String::new()),
+            ["prompt"] => Outcome::Prompt,
+            ["quit"] => Outcome::Quit,
+            words => Outcome::Answer(match self.act(words) {
+                Ok(answer) => answer,
+                Err(refusal) => format!("{refusal}\n"),
+            }),
+        }
+    }
+
+    fn act(&self, words: &[&str]) -> Result<String, Refusal> {
+        match words {
+            ["help"] => Ok(HELP.to_owned()),
+            ["show", "info"] => Ok(self.info()),
+            ["show", "backend"] => Ok(self.backends()),
+            ["show", "servers"] => Ok(self.servers(None)),
+            ["show", "servers", name] => self.backend(name).map(|backend| self.servers(Some(&backend))),
+            ["get", "weight", name] => {
+                let (_, server) = self.server(name)?;
+                let metrics = &server.metrics;
+                Ok(format!(
+                    "{} (initial {})\n",
+                    metrics.weight(),
+                    metrics.configured_weight()
+                ))
+            }
+            ["set", "weight", name, weight] | ["set", "server", name, "weight", weight] => {
+                self.set_weight(name, weight)
+            }
+            ["set", "server", name, "state", state] => {
+                let state = STATES.iter().find(|known| known.word() == *state).ok_or(Refusal::State);
+                self.set_state(name, *state?)
+            }
+            ["enable", "server", name] => self.set_state(name, Admin::Ready),
+            ["disable", "server", name] => self.set_state(name, Admin::Maintenance),
+            ["shutdown", "sessions", "server", name] => {
+                self.needs(AdminLevel::Admin)?;
+                let (backend, server) = self.server(name)?;
+                let sessions = server.end_sessions(Ended::Ordered);
+                tracing::warn!(
+                    backend = &*backend.name,
+                    server = &*server.name,
+                    sessions,
+                    "an operator ended the sessions"
+                );
+                Ok(String::new())
+            }
+            words => Err(Refusal::Unknown(clip(&words.join(" ")))),
+        }
+    }
+
+    fn set_weight(&self, name: &str, weight: &str) -> Result<String, Refusal> {
+        self.needs(AdminLevel::Operator)?;
+        let (backend, server) = self.server(name)?;
+        let number = |text: &str, most: u16| text.parse::<u16>().ok().filter(|number| *number <= most);
+        let weight = match weight.strip_suffix('%') {
+            Some(percent) => {
+                let percent = number(percent, 100).ok_or(Refusal::Weight)?;
+                let whole = server.metrics.configured_weight();
+                u16::try_from(u32::from(whole) * u32::from(percent) / 100).map_err(|_| Refusal::Weight)?
+            }
+            None => number(weight, MOST_WEIGHT).ok_or(Refusal::Weight)?,
+        };
+        server.metrics.set_weight(weight);
+        tracing::info!(
+            backend = &*backend.name,
+            server = &*server.name,
+            weight,
+            "an operator set the weight"
+        );
+        Ok(String::new())
+    }
+
+    fn set_state(&self, name: &str, state: Admin) -> Result<String, Refusal> {
+        self.needs(AdminLevel::Operator)?;
+        let (backend, server) = self.server(name)?;
+        server.metrics.set_admin(state);
+        let (backend, server) = (&*backend.name, &*server.name);
+        tracing::info!(backend, server, state = state.word(), "an operator set the state");
+        Ok(String::new())
+    }
+
+    fn needs(&self, level: AdminLevel) -> Result<(), Refusal> {
+        if self.level >= level {
+            Ok(())
+        } else {
+            Err(Refusal::Level(level))
+        }
+    }
+
+    fn backend(&self, name: &str) -> Result<Arc<Backend>, Refusal> {
+        let backends = self.backends.borrow();
+        let backend = backends.iter().find(|backend| &*backend.name == name);
+        backend.cloned().ok_or(Refusal::NoBackend)
+    }
+
+    /// By `backend/server`. Names may have slashes in them; then each way to read it is tried.
+    fn server(&self, name: &str) -> Result<(Arc<Backend>, Arc<Server>), Refusal> {
+        if !name.contains('/') {
+            return Err(Refusal::NoName);
+        }
+        let mut refusal = Refusal::NoBackend;
+        for (at, _) in name.match_indices('/') {
+            let Ok(backend) = self.backend(&name[..at]) else {
+                continue;
+            };
+            let server = backend.servers.iter().find(|server| &*server.name == &name[at + 1..]);
+            if let Some(server) = server.cloned() {
+                return Ok((backend, server));
+            }
+            refusal = Refusal::NoServer;
+        }
+        Err(refusal)
+    }
+
+    fn info(&self) -> String {
+        let process = self.registry.process();
+        let backends = self.backends.borrow();
+        let in_flight: usize = backends.iter().map(|backend| backend.in_flight()).sum();
+        let queued: usize = backends.iter().map(|backend| backend.metrics.queued()).sum();
+        format!(
+            "Name: gateway\nVersion: {}\nPid: {}\nUptime_sec: {}\nCurrConns: {}\nBackends: {}\nInFlight: {in_flight}\n\
+             Queued: {queued}\n",
+            env!("CARGO_PKG_VERSION"),
+            std::process::id(),
+            self.started.elapsed().as_secs(),
+            process.connections(),
+            backends.len(),
+        )
+    }
+
+    fn backends(&self) -> String {
+        let mut text = "# name mode servers in_flight queue\n".to_owned();
+        for backend in self.backends.borrow().iter() {
+            let mode = match backend.mode {
+                Mode::Tcp => "tcp",
+                Mode::Http => "http",
+            };
+            let (name, servers, queued) = (&backend.name, backend.servers.len(), backend.metrics.queued());
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{name} {mode} {servers} {} {queued}", backend.in_flight());
+        }
+        text
+    }
+
+    fn servers(&self, only: Option<&Arc<Backend>>) -> String {
+        let mut text = "# backend server address health state weight initial in_flight max queue\n".to_owned();
+        for backend in self.backends.borrow().iter() {
+            if only.is_some_and(|only| only.name != backend.name) {
+                continue;
+            }
+            for server in &backend.servers {
+                let metrics = &server.metrics;
+                let _ = write!(text, "{} {} ", backend.name, server.name);
+                let _ = match server.address() {
+                    Some(address) => write!(text, "{address}"),
+                    None => write!(text, "-"),
+                };
+                let health = if server.is_up() { "up" } else { "down" };
+                let max = server.max_connections.map_or(0, |max| max.get());
+                let _ = writeln!(
+                    text,
+                    " {health} {} {} {} {} {max} {}",
+                    metrics.admin().word(),
+                    metrics.weight(),
+                    metrics.configured_weight(),
+                    server.in_flight(),
+                    backend.metrics.queued(),
+                );
+            }
+        }
+        text
+    }
+}
+
+fn word(level: AdminLevel) -> &'static str {
+    match level {
+        AdminLevel::User => "user",
+        AdminLevel::Operator => "operator",
+        AdminLevel::Admin => "admin",
+    }
+}
+
+/// The beginning of a text, for an answer that names it.
+fn clip(text: &str) -> String {
+    text.chars().take(MOST_ECHOED).collect()
+}
+
+const STATES: [Admin; 3] = [Admin::Ready, Admin::Drain, Admin::Maintenance];
+
+/// How the texts of [`Refusal`] begin, and those of the socket.
+const REFUSALS: [&str; 7] = [
+    "Permission denied",
+    "Unknown command",
+    "Require ",
+    "No such ",
+    "A weight is",
+    "A state is",
+    "The line is",
+];
+
+/// As in the configuration.
+const MOST_WEIGHT: u16 = 256;
+
+/// Characters of a command that is not known.
+const MOST_ECHOED: usize = 64;
+
+const HELP: &str = "\
+help                                        this
+prompt                                      read further lines; again: no longer
+quit                                        end the connection
+show info                                   the process
+show backend                                backends
+show servers [BACKEND]                      servers: health, state, weight, load
+get weight BACKEND/SERVER                   its weight, and the configured one
+set weight BACKEND/SERVER N|N%              level operator
+set server BACKEND/SERVER weight N|N%       the same
+set server BACKEND/SERVER state ready|drain|maint
+enable server BACKEND/SERVER                state ready
+disable server BACKEND/SERVER               state maint
+shutdown sessions server BACKEND/SERVER     level admin
+Commands may be joined by a semicolon.
+";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_is_known_for_one() {
+        for refusal in [
+            Refusal::Level(AdminLevel::Admin),
+            Refusal::Unknown("x".into()),
+            Refusal::NoName,
+            Refusal::NoBackend,
+            Refusal::NoServer,
+            Refusal::Weight,
+            Refusal::State,
+        ] {
+            assert!(is_refusal(&refusal.to_string()), "{refusal}");
+        }
+        assert!(!is_refusal(HELP) && !is_refusal("\n") && !is_refusal("1 (initial 2)\n"));
+    }
+}
