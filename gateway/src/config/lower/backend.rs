@@ -61,8 +61,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         .admin
         .as_ref()
         .is_some_and(|socket| socket.level >= AdminLevel::Operator);
-    // Whether servers may go and come back, by what is found, or by an operator.
-    let may_go = check.is_some() || agent.is_some() || steered;
+    // Whether servers may go and come back, by what is found, by a name that leads nowhere, or by an operator.
+    let has_name = servers.iter().any(ReadServer::has_name);
+    let may_go = check.is_some() || agent.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
     let balance_at = own.balance.or(inherited.balance);
     let balance = balance_at.map_or(DEFAULT_BALANCE, |balance| balance.value);
@@ -142,7 +143,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
 }
 
 /// Reports what keeps servers from ever doing anything.
-fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: bool) {
+fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], may_go: bool) {
     let Some(first) = servers.first() else { return };
     let backup = servers.iter().find_map(|server| server.backup);
     if let Some(backup) = backup {
@@ -154,7 +155,7 @@ fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], has_check: boo
             error
                 .label(backup, "of no other server")
                 .help("leave it out of the servers that are to be used first")
-        } else if !has_check && !servers.iter().any(ReadServer::has_name) {
+        } else if !may_go {
             let error = ConfigError::new(
                 Code::Inert,
                 "this backup is never used: without a `check`, every server is taken as up",
@@ -216,9 +217,9 @@ fn report_slow_start(
 }
 
 /// Reports `on-marked-down` where nothing ever goes down.
-fn report_on_marked_down(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], has_check: bool) {
+fn report_on_marked_down(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], may_go: bool) {
     let said = servers.iter().find_map(|server| server.on_marked_down);
-    if let Some(said) = own.on_marked_down.or(said).filter(|said| said.value && !has_check) {
+    if let Some(said) = own.on_marked_down.or(said).filter(|said| said.value && !may_go) {
         let error = ConfigError::new(Code::Inert, "`on-marked-down` does nothing without a `check`");
         let error = error.label(said.span, "happens when a server goes down, and none ever does");
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
