@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use gateway_tests::{Gateway, HttpServer, Server, get, refusing};
 
+/// What a server says, each after it has read so many bytes.
+type Talk = &'static [(usize, &'static [u8])];
+
 /// A backend of one server with this check, written as in the reference; and what its server says: each answer after so
 /// many bytes have come.
-const PROTOCOLS: &[(&str, &str, &[(usize, &[u8])])] = &[
+const PROTOCOLS: &[(&str, &str, Talk)] = &[
     (
         "redis",
         r#"send "PING\r\n"; expect prefix="+PONG""#,

@@ -165,7 +165,7 @@ async fn a_template_has_a_server_for_each_address() {
         .start()
         .await;
     let three = async || {
-        let mut names = vec![
+        let mut names = [
             greeting(&gateway).await,
             greeting(&gateway).await,
             greeting(&gateway).await,
