@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_tests::{Client, Gateway, Server, eventually, refusing};
 
@@ -106,4 +106,30 @@ async fn acls_on_the_source_decide_about_connections() {
     assert_eq!(from(2).await.exactly(3).await, b"two");
     from(3).await.closed().await;
     assert_eq!((one.connections(), two.connections()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_message_takes_hardly_longer_than_without_the_gateway() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut direct = Client::connect(app.address()).await;
+    let mut through = gateway.connect("raw").await;
+
+    // In turn, so that whatever else the machine does burdens both.
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for _ in 0..500 {
+        without.push(round_trip(&mut direct).await);
+        with.push(round_trip(&mut through).await);
+    }
+    without.sort();
+    with.sort();
+    let added = with[250].saturating_sub(without[250]);
+    assert!(added < Duration::from_millis(1), "{added:?} more at the median");
+}
+
+async fn round_trip(client: &mut Client) -> Duration {
+    let began = Instant::now();
+    client.send("ping").await;
+    client.exactly(4).await;
+    began.elapsed()
 }

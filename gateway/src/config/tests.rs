@@ -47,7 +47,12 @@ fn condition(text: &str) -> Condition {
 
 /// The fenced KDL blocks of the reference.
 fn reference_blocks() -> Vec<String> {
-    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/config.md")).unwrap();
+    blocks(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/config.md"))
+}
+
+/// The fenced KDL blocks of a document.
+fn blocks(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
     let blocks = text
         .split("```kdl\n")
         .skip(1)
@@ -80,6 +85,17 @@ fn every_example_of_the_reference_is_valid() {
     assert!(blocks.len() > 8, "{} blocks", blocks.len());
     for block in blocks {
         if let Err(errors) = parse("reference", &block, Path::new("")) {
+            panic!("{errors:?}\nin\n{block}");
+        }
+    }
+}
+
+#[test]
+fn every_example_for_who_knows_haproxy_is_valid() {
+    let blocks = blocks(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/haproxy.md"));
+    assert!(blocks.len() > 5, "{} blocks", blocks.len());
+    for block in blocks {
+        if let Err(errors) = parse("haproxy.md", &block, Path::new("")) {
             panic!("{errors:?}\nin\n{block}");
         }
     }

@@ -283,10 +283,14 @@ impl<'a> Proxy<'a> {
                 Err(_) => return false,
             },
             ("retries", number) => match number.parse() {
-                Ok(number) => Node::new("retries").number(number),
+                Ok(number) => Node::new("retries")
+                    .number(number)
+                    .prop("redispatch", self.redispatch()),
                 Err(_) => return false,
             },
-            ("option", "redispatch") => Node::new("redispatch"),
+            ("option", "redispatch") if self.says("retries") => return true,
+            // Three, as HAProxy without `retries`.
+            ("option", "redispatch") => Node::new("retries").number(3).prop("redispatch", self.redispatch()),
             ("option", "dontlognull") => Node::new("access-log").flag("skip-null"),
             ("option", "forwardfor") => Node::new("forwarded-for"),
             ("option", "http-server-close") => Node::new("server-close"),
@@ -324,6 +328,20 @@ impl<'a> Proxy<'a> {
         };
         self.say(line, node);
         true
+    }
+
+    /// Which retries go to another server: the last with `option redispatch`, each with 1 behind it, none without.
+    fn redispatch(&self) -> &'static str {
+        let option = |line: &&Line| line.keyword() == "option" && line.word(1) == Some("redispatch");
+        match self.section.lines.iter().find(option).map(|line| line.word(2)) {
+            None => "off",
+            Some(Some("1")) => "each",
+            Some(_) => "last",
+        }
+    }
+
+    fn says(&self, keyword: &str) -> bool {
+        self.section.lines.iter().any(|line| line.keyword() == keyword)
     }
 
     /// `acl NAME CRITERION`; several of one name are alternatives.

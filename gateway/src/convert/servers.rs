@@ -181,6 +181,9 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
             node = node.number_prop(key, number);
         }
     }
+    if let Some(address) = options.value("addr") {
+        node = node.prop("address", address);
+    }
     let check = proxy.say(line, node);
     match http {
         Some(http) => http_check(proxy, check, http),
@@ -235,7 +238,7 @@ fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
             (Some("send-binary"), Some(hex)) => Node::new("send").prop("hex", hex),
             (Some("expect"), Some("string")) => Node::new("expect").prop("contains", rest(3)),
             (Some("expect"), Some("rstring")) => Node::new("expect").prop("regex", rest(3)),
-            (Some("expect"), Some("binary")) => Node::new("expect").prop("hex", rest(3)),
+            (Some("expect"), Some("binary")) => Node::new("expect").prop("contains-hex", rest(3)),
             _ => {
                 super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
                 continue;
@@ -337,13 +340,14 @@ const WITH_VALUE: [&str; 32] = [
 ];
 
 /// Options of a server that say how it is checked.
-const CHECK_OPTIONS: [&str; 6] = ["inter", "fastinter", "downinter", "rise", "fall", "port"];
+const CHECK_OPTIONS: [&str; 7] = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
 
 /// Options of a bind that are carried over.
 const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "alpn", "crt", "ssl"];
 
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 25] = [
+const KNOWN_OPTIONS: [&str; 26] = [
+    "addr",
     "backup",
     "ca-file",
     "check",

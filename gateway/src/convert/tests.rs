@@ -133,6 +133,49 @@ backend app
 }
 
 #[test]
+fn a_tcp_check_and_retries_are_carried_over() {
+    let text = "frontend raw
+    mode tcp
+    bind :8080
+    default_backend app
+backend app
+    mode tcp
+    RETRIES
+    option tcp-check
+    tcp-check send-binary 0a0b
+    tcp-check expect binary 2b
+    tcp-check send PING\\r\\n
+    tcp-check expect string +PONG
+    server a 10.0.0.1:80 check addr 10.0.0.9 port 81
+";
+    for (retries, ours) in [
+        ("retries 2", "    retries 2 redispatch=\"off\""),
+        ("option redispatch", "    retries 3 redispatch=\"last\""),
+        (
+            "retries 5\n    option redispatch 1",
+            "    retries 5 redispatch=\"each\"",
+        ),
+    ] {
+        let converted = converted(&text.replace("RETRIES", retries));
+        for line in [
+            ours,
+            "    check \"tcp\" port=81 address=\"10.0.0.9\" {",
+            "        send hex=\"0a0b\"",
+            "        expect contains-hex=\"2b\"",
+            "        send \"PING\\r\\n\"",
+            "        expect contains=\"+PONG\"",
+        ] {
+            assert!(
+                converted.text.lines().any(|have| have == line),
+                "{line} in\n{}",
+                converted.text
+            );
+        }
+        assert_eq!(converted.findings, []);
+    }
+}
+
+#[test]
 fn a_listen_section_becomes_two() {
     let converted = converted(
         "listen redis

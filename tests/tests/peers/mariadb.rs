@@ -1,6 +1,6 @@
 //! MariaDB: a primary and its backup.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use gateway_tests::Gateway;
 use gateway_tests::peer::{Peer, Ran, free_address, run};
 use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpSocket};
 
 const PRIMARY_AND_BACKUP: &str = r##"
     frontend "sql" { mode "tcp"; bind "127.0.0.1:0"; default-backend "sql" }
@@ -57,11 +58,64 @@ async fn the_backup_serves_while_the_primary_is_away() {
     crate::down_while_frozen(&gateway, "primary", &primary.peer).await;
 }
 
+#[cfg_attr(not(feature = "peers"), ignore = "needs MariaDB: --features peers")]
+#[tokio::test]
+async fn mariadb_knows_its_clients_by_the_proxy_header() {
+    let database = Database::create(1).await;
+    for version in ["v1", "v2"] {
+        let gateway = Gateway::kdl(
+            r##"
+            frontend "sql" { mode "tcp"; bind "127.0.0.1:0"; default-backend "sql" }
+            backend "sql" {
+                mode "tcp"
+                check "tcp" interval="1s" initial="down" { expect regex=#"^(?s:.{3})\x00\x0a"# }
+                server "s" "@server" send-proxy="@version"
+            }
+        "##,
+        )
+        .with("@server", database.address)
+        .with("@version", version)
+        .start()
+        .await;
+        gateway.metric_is("gateway_server_up", &[], 1.0).await;
+
+        // Somebody who may come from there alone.
+        let address = gateway.address("sql");
+        let told = async |address| run(client(address, "told", "select user()"), "", Duration::from_secs(30)).await;
+        let user = told(from([127, 0, 0, 9], address).await).await;
+        assert_eq!(user.ok().trim(), "told@127.0.0.9", "{version}");
+        let elsewhere = told(address).await;
+        assert!(
+            elsewhere.stderr.contains("'told'@'127.0.0.1'"),
+            "{version}: {elsewhere:?}"
+        );
+    }
+}
+
 async fn server_id(address: SocketAddr) -> String {
     query(address, "select @@server_id").await.ok().trim().to_owned()
 }
 
 async fn query(address: SocketAddr, sql: &str) -> Ran {
+    run(client(address, "root", sql), "", Duration::from_secs(30)).await
+}
+
+/// An address whose connections come to `to` from another, which the client cannot choose.
+async fn from(source: [u8; 4], to: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((source, 0))).unwrap();
+            let mut server = socket.connect(to).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut client, &mut server).await });
+        }
+    });
+    address
+}
+
+fn client(address: SocketAddr, user: &str, sql: &str) -> Command {
     let mut command = Command::new("mariadb");
     command
         .args([
@@ -69,7 +123,7 @@ async fn query(address: SocketAddr, sql: &str) -> Ran {
             "-h",
             "127.0.0.1",
             "-u",
-            "root",
+            user,
             "-N",
             "-B",
             "-e",
@@ -77,7 +131,7 @@ async fn query(address: SocketAddr, sql: &str) -> Ran {
             "-P",
         ])
         .arg(address.port().to_string());
-    run(command, "", Duration::from_secs(30)).await
+    command
 }
 
 struct Database {
@@ -104,6 +158,7 @@ impl Database {
                 "--skip-test-db",
             ])
             .arg(option("datadir", directory.path().join("data")))
+            .arg(option("tmpdir", directory.path()))
             .args(as_root())
             .args(SMALL);
         run(command, "", Duration::from_secs(60)).await.ok();
@@ -127,11 +182,17 @@ impl Database {
 
 impl Stopped {
     fn start(self) -> Database {
+        let accounts = self.directory.path().join("accounts.sql");
+        std::fs::write(&accounts, "create user if not exists 'told'@'127.0.0.9';\n").unwrap();
         let mut command = Command::new("mariadbd");
         command
             .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"])
             .arg(option("datadir", self.directory.path().join("data")))
+            .arg(option("tmpdir", self.directory.path()))
             .arg(option("socket", self.directory.path().join("socket")))
+            .arg(option("init-file", accounts))
+            // From there it takes connections with the header, and others.
+            .arg("--proxy-protocol-networks=127.0.0.1")
             .arg(format!("--port={}", self.address.port()))
             .arg(format!("--server-id={}", self.id))
             .args(as_root())
