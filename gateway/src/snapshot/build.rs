@@ -275,36 +275,57 @@ impl Builder<'_> {
             let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
             calls.push(attachment.map(|attachment| AclCall { attachment, answers }));
         }
+        calls.extend(self.predicates(frontend));
+        calls.into_iter().collect()
+    }
+
+    /// One call for each plugin that acls ask, however many of its predicates they ask for.
+    fn predicates(&mut self, frontend: &config::Frontend) -> Vec<Option<AclCall>> {
+        let mut calls: Vec<(PluginId, Option<AclCall>)> = Vec::new();
         for (i, acl) in frontend.acls.iter().enumerate() {
             let AclTest::Plugin { plugin, predicate } = &acl.test else {
                 continue;
             };
-            calls.push(self.predicate(AclId(i), acl, *plugin, predicate.as_ref()));
+            let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
+                let call = self.attach_plugin(*plugin).map(|attachment| AclCall {
+                    attachment,
+                    answers: Vec::new(),
+                });
+                calls.push((*plugin, call));
+                calls.len() - 1
+            });
+            let Some(call) = &mut calls[position].1 else { continue };
+            match self.predicate(&call.attachment, acl, *plugin, predicate.as_ref()) {
+                Some(bit) => call.answers.push((bit, AclId(i))),
+                None => calls.push((*plugin, None)),
+            }
         }
-        calls.into_iter().collect()
+        calls.into_iter().map(|(_, call)| call).collect()
     }
 
-    /// The call that answers an acl by a plugin's predicate.
-    fn predicate(&mut self, id: AclId, acl: &Acl, plugin: PluginId, name: Option<&At<String>>) -> Option<AclCall> {
-        let attachment = self.attach_plugin(plugin)?;
+    /// The bit of a plugin's answer that an acl asks for.
+    fn predicate(
+        &mut self,
+        attachment: &Attachment,
+        acl: &Acl,
+        plugin: PluginId,
+        name: Option<&At<String>>,
+    ) -> Option<u32> {
         let names = attachment.predicates();
         let bit = match name {
             None => (!names.is_empty()).then_some(0),
             Some(name) => names.iter().position(|known| *known == name.value),
         };
-        let Some(bit) = bit.and_then(|bit| u32::try_from(bit).ok()) else {
+        let bit = bit.and_then(|bit| u32::try_from(bit).ok());
+        if bit.is_none() {
             self.errors.push(BuildError::Predicate {
                 acl: acl.origin.clone(),
                 plugin: self.config.plugins[plugin.0].name.clone(),
                 name: name.cloned(),
                 known: names.to_vec(),
             });
-            return None;
-        };
-        Some(AclCall {
-            attachment,
-            answers: vec![(bit, id)],
-        })
+        }
+        bit
     }
 
     fn limiter(&mut self, frontend: &config::Frontend) -> Option<Option<Arc<Attachment>>> {
@@ -383,7 +404,7 @@ impl Builder<'_> {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();
             let spec = AttachmentSpec {
-                label: Arc::from(own.name),
+                label: format!("{} {}", own.name, frontend.name).into(),
                 namespace: format!("{}/{namespace}", own.name),
                 config,
                 limits: PluginLimits {

@@ -391,7 +391,22 @@ pub(super) fn network(value: &Value<'_>) -> Option<IpNet> {
             format!("write \"{}\"", network.trunc()),
         );
     }
+    if let Some(plain) = mapped(network) {
+        return value.fail(
+            "clients with IPv4 addresses are never seen with mapped ones",
+            "would never match",
+            format!("write \"{plain}\""),
+        );
+    }
     Some(network)
+}
+
+/// The IPv4 network that `::ffff:10.0.0.0/104` means (RFC 4291, section 2.5.5.2).
+fn mapped(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(network) = network else { return None };
+    let length = network.prefix_len().checked_sub(96)?;
+    let address = network.addr().to_ipv4_mapped()?;
+    IpNet::new(address.into(), length).ok()
 }
 
 fn needs_tls(node: &Node<'_>, setting: Setting) {
