@@ -27,7 +27,8 @@ fn main() -> ExitCode {
 fn run(path: &Path) -> Result<(), Failure> {
     let Loaded { config, source } = config::load(path)?;
     let registry = Registry::new();
-    let log = LogSink::start(&config.process.log, registry.process()).map_err(StartError::Log)?;
+    let log = LogSink::start(&config.process.log, registry.process())
+        .map_err(|error| Failure::of_start(StartError::log(&config.process.log, &error), &source))?;
     telemetry::events::start(&config.process.log, &log);
     let server = Server::start(config, &registry, log).map_err(|error| Failure::of_start(error, &source))?;
     cli::announce(path, server.config(), &server.ports());

@@ -1,6 +1,11 @@
 //! The process as a whole: opens the sockets, starts the workers, keeps the control side running (checks, echo servers,
 //! metrics, signals), takes up a changed configuration when asked to, drains at the end.
 
+mod descriptors;
+mod faults;
+mod identity;
+mod notify;
+mod pid_file;
 mod reload;
 mod sockets;
 
@@ -20,13 +25,17 @@ use crate::admin::AdminServer;
 use crate::backend::health::Checks;
 use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
-use crate::config::{Config, Mode, ServerAddress};
-use crate::listener::BindError;
+use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
 use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSink;
 use crate::telemetry::metrics::Registry;
 use crate::worker::{Worker, WorkerError, WorkerParts};
 
+pub use faults::check;
+use identity::Identity;
+pub use identity::IdentityError;
+use notify::Notifier;
+use pid_file::PidFile;
 pub use reload::{ConfigSource, Refused};
 use sockets::Sockets;
 
@@ -43,6 +52,8 @@ struct Gateway {
     registry: Arc<Registry>,
     sockets: Sockets,
     admin: Option<AdminServer>,
+    notifier: Notifier,
+    _pid_file: Option<PidFile>,
     running: Running,
 }
 
@@ -75,21 +86,41 @@ pub struct OpenPort {
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Some addresses cannot be listened on; all of them are here.
-    #[error("{}", lines(.0))]
-    Bind(Vec<BindError>),
+    /// This machine refuses what the configuration says.
+    #[error(transparent)]
+    Faults(Faults),
+    /// Root cannot be given up.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The configuration cannot run here.
     #[error(transparent)]
     Build(#[from] BuildErrors),
     /// A worker does not start.
     #[error(transparent)]
     Worker(#[from] WorkerError),
-    /// The log cannot be written to.
-    #[error("cannot open the log: {0}")]
-    Log(io::Error),
     /// The system refused something else.
     #[error("{0}")]
     Io(#[from] io::Error),
+}
+
+/// What this machine refuses, as faults of the configuration's text.
+#[derive(Debug)]
+pub struct Faults(pub Vec<ConfigError>);
+
+impl fmt::Display for Faults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let messages: Vec<_> = self.0.iter().map(ConfigError::message).collect();
+        f.write_str(&messages.join("\n"))
+    }
+}
+
+impl std::error::Error for Faults {}
+
+impl StartError {
+    /// The log cannot be written to.
+    pub fn log(log: &Log, error: &io::Error) -> Self {
+        Self::Faults(Faults(vec![faults::of_log(log, error)]))
+    }
 }
 
 /// Why the gateway ended otherwise than asked to.
@@ -105,9 +136,13 @@ pub enum RunError {
 
 impl Server {
     /// Opens everything and starts serving. Nothing has been accepted if this fails.
-    pub fn start(config: Config, registry: &Arc<Registry>, log: LogSink) -> Result<Self, StartError> {
-        raise_descriptor_limit();
+    pub fn start(mut config: Config, registry: &Arc<Registry>, log: LogSink) -> Result<Self, StartError> {
         let workers = worker_count(&config);
+        let identity = Identity::of(&config.process).map_err(|errors| StartError::Faults(Faults(errors)))?;
+        let refused = |error| StartError::Faults(Faults(vec![error]));
+        identity.is_possible(&config.process).map_err(refused)?;
+        fit(&mut config, workers)?;
+        let notifier = Notifier::from_env();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
 
@@ -115,9 +150,20 @@ impl Server {
         let (places, echo) = places(&config, &EchoServers::new(), None)?;
         let snapshot = Arc::new(Snapshot::build(&config, places, registry, None)?);
         let mut sockets = Sockets::new(workers, &config);
-        let opened = sockets.open(&config, registry).map_err(StartError::Bind)?;
+        let opened = sockets.open(&config, registry).map_err(StartError::Faults)?;
+        for address in sockets.inherited().left() {
+            warn!(%address, "a socket was handed to the gateway that no `bind` names");
+        }
         let mut names = Names::start(&config, &snapshot.backends);
         control.block_on(names.settle());
+        let pid_file = match &config.process.pid_file {
+            Some(path) => {
+                Some(PidFile::write(&path.value).map_err(|error| refused(faults::of_pid_file(path, &error)))?)
+            }
+            None => None,
+        };
+        // All that takes root, or a path outside the new root, is done; no worker runs yet.
+        identity.assume()?;
         let services = Services::start(&config, &snapshot, names);
         let admin = match &config.process.admin {
             Some(socket) => Some(
@@ -144,6 +190,8 @@ impl Server {
             registry: registry.clone(),
             sockets,
             admin,
+            notifier,
+            _pid_file: pid_file,
             running: Running {
                 config: Arc::new(config),
                 snapshot,
@@ -172,9 +220,11 @@ impl Server {
         let Self { control, mut gateway } = self;
         let outcome = control.block_on(async {
             let mut signals = Signals::new()?;
+            gateway.notifier.ready(SERVING);
             gateway.serve(&mut signals, source).await?;
             let drain_timeout = gateway.running.config.process.drain_timeout;
             info!("draining for up to {drain_timeout:?}; a second signal ends at once");
+            gateway.notifier.stopping();
             gateway.sockets.close();
             for worker in &gateway.workers {
                 worker.drain(Instant::now() + drain_timeout).await;
@@ -182,7 +232,12 @@ impl Server {
             drained(&mut signals, &gateway.workers).await;
             Ok(())
         });
-        let Gateway { workers, log, .. } = gateway;
+        let Gateway {
+            workers,
+            log,
+            _pid_file,
+            ..
+        } = gateway;
         let finished = workers.iter().all(Worker::is_finished);
         if finished {
             let clean = workers.into_iter().map(Worker::join).filter(|clean| !clean).count() == 0;
@@ -204,11 +259,21 @@ impl Gateway {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::End => return Ok(()),
-                    Asked::Reload => self.reload(source).await,
+                    Asked::Reload => {
+                        self.notifier.reloading();
+                        self.reload(source).await;
+                        self.notifier.ready(SERVING);
+                    }
                 },
-                _ = look.tick() => if self.workers.iter().any(Worker::is_finished) {
-                    return Err(RunError::WorkerLost);
-                },
+                _ = look.tick() => {
+                    if self.workers.iter().any(Worker::is_finished) {
+                        return Err(RunError::WorkerLost);
+                    }
+                    // Every worker is asked, each time: what it has done counts once.
+                    let workers = &self.workers;
+                    let beat = || workers.iter().filter(|worker| !worker.has_turned()).count() == 0;
+                    self.notifier.watchdog(beat);
+                }
             }
         }
     }
@@ -332,19 +397,13 @@ fn places(
     Ok((addresses, needed))
 }
 
-/// Each connection takes two descriptors; the soft limit of most systems, 1024, is for programs that use `select`.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "cannot raise the limit on open files");
-    }
+/// Sees to it that there may be as many open files as `config` takes.
+fn fit(config: &mut Config, workers: usize) -> Result<(), StartError> {
+    descriptors::fit(config, workers).map_err(|error| StartError::Faults(Faults(vec![error])))
 }
 
-fn lines(errors: &[BindError]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-}
+/// What the service manager shows.
+const SERVING: &str = "serving";
 
 /// How often the control side looks after the workers.
 const LOOK: Duration = Duration::from_millis(50);

@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -77,6 +78,8 @@ pub enum WorkerError {
 pub struct Worker {
     thread: JoinHandle<()>,
     orders: mpsc::Sender<Order>,
+    /// Set at each turn of its upkeep.
+    turned: Arc<AtomicBool>,
 }
 
 impl Worker {
@@ -84,11 +87,15 @@ impl Worker {
     pub fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
         let (ready, is_ready) = std_mpsc::channel();
         let (orders, receiver) = mpsc::channel(MOST_ORDERS);
+        let turned = Arc::new(AtomicBool::new(true));
         let thread = std::thread::Builder::new()
             .name(format!("worker-{}", parts.index))
-            .spawn(move || run(parts, receiver, &ready))?;
+            .spawn({
+                let turned = turned.clone();
+                move || run(parts, receiver, &ready, &turned)
+            })?;
         match is_ready.recv() {
-            Ok(Ok(())) => Ok(Self { thread, orders }),
+            Ok(Ok(())) => Ok(Self { thread, orders, turned }),
             Ok(Err(error)) => Err(error),
             Err(std_mpsc::RecvError) => Err(WorkerError::Gone),
         }
@@ -120,6 +127,11 @@ impl Worker {
         self.orders.send(order).await.map_err(|_| WorkerError::Gone)
     }
 
+    /// Whether the worker has turned to its upkeep since this was asked last: one that is stuck has not.
+    pub fn has_turned(&self) -> bool {
+        self.turned.swap(false, Ordering::Relaxed)
+    }
+
     /// Whether the worker has ended.
     pub fn is_finished(&self) -> bool {
         self.thread.is_finished()
@@ -131,7 +143,12 @@ impl Worker {
     }
 }
 
-fn run(parts: WorkerParts, orders: mpsc::Receiver<Order>, ready: &std_mpsc::Sender<Result<(), WorkerError>>) {
+fn run(
+    parts: WorkerParts,
+    orders: mpsc::Receiver<Order>,
+    ready: &std_mpsc::Sender<Result<(), WorkerError>>,
+    turned: &AtomicBool,
+) {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -147,7 +164,7 @@ fn run(parts: WorkerParts, orders: mpsc::Receiver<Order>, ready: &std_mpsc::Send
     match started {
         Ok(serving) => {
             let _ = ready.send(Ok(()));
-            tasks.block_on(&runtime, serving.run(orders));
+            tasks.block_on(&runtime, serving.run(orders, turned));
         }
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -184,13 +201,16 @@ impl Serving {
     }
 
     /// Serves until told to drain, then until the last connection has ended or the deadline has come.
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>, turned: &AtomicBool) {
         let mut upkeep = interval(UPKEEP);
         upkeep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut deadline = None;
         loop {
             tokio::select! {
-                _ = upkeep.tick() => self.local.upkeep(),
+                _ = upkeep.tick() => {
+                    self.local.upkeep();
+                    turned.store(true, Ordering::Relaxed);
+                }
                 order = orders.recv(), if deadline.is_none() => match order {
                     Some(Order::Prepare(snapshot, sockets, done)) => {
                         let _ = done.send(self.prepare(snapshot, sockets));

@@ -21,6 +21,8 @@ use crate::wire::eventually;
 /// A gateway in the making: its configuration and the files beside it.
 pub struct Builder {
     text: String,
+    prefix: Vec<String>,
+    env: Vec<(String, String)>,
     directory: TempDir,
 }
 
@@ -37,6 +39,20 @@ impl Builder {
     #[must_use]
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         std::fs::write(self.directory.path().join(name), content).unwrap();
+        self
+    }
+
+    /// Runs the gateway through another program, as `setpriv`.
+    #[must_use]
+    pub fn through(mut self, prefix: &[&str]) -> Self {
+        self.prefix = prefix.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Gives the gateway an environment variable.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl Display) -> Self {
+        self.env.push((name.to_owned(), value.to_string()));
         self
     }
 
@@ -83,7 +99,10 @@ impl Builder {
 
     fn launch(self) -> Gateway {
         let config = self.write();
-        let mut child = Command::new(binary())
+        let mut words = self.prefix.iter().map(PathBuf::from).chain([binary()]);
+        let mut child = Command::new(words.next().unwrap())
+            .args(words)
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
             .arg("run")
             .arg("-c")
             .arg(&config)
@@ -147,6 +166,8 @@ impl Gateway {
     pub fn verbatim(text: &str) -> Builder {
         Builder {
             text: text.to_owned(),
+            prefix: Vec::new(),
+            env: Vec::new(),
             directory: tempfile::tempdir().unwrap(),
         }
     }

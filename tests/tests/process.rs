@@ -89,13 +89,11 @@ impl Inbox {
     /// Waits for a message with this in it.
     async fn with(&self, text: &str) -> String {
         let mut found = None;
-        let mut all = Vec::new();
         eventually(&format!("a message with {text:?}"), async || {
-            while let Ok(message) = self.0.try_recv() {
-                if message.contains(text) && found.is_none() {
-                    found = Some(message.clone());
-                }
-                all.push(message);
+            while found.is_none()
+                && let Ok(message) = self.0.try_recv()
+            {
+                found = message.contains(text).then_some(message);
             }
             found.is_some()
         })
@@ -256,4 +254,246 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
     })
     .await;
     session(&gateway).await;
+}
+
+/// Fields of every thread of a process, from /proc.
+fn threads(pid: u32, field: &str) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let status = |task: std::io::Result<std::fs::DirEntry>| {
+        let text = std::fs::read_to_string(task.unwrap().path().join("status")).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        line.trim().to_owned()
+    };
+    tasks.map(status).collect()
+}
+
+const NOBODY: &str = "65534\t65534\t65534\t65534";
+
+#[tokio::test]
+async fn root_is_given_up_for_good() {
+    let root = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    let pid_file = outside.path().join("gateway.pid");
+    let app = greeter().await;
+    let gateway = gateway(
+        &format!(
+            "workers 3; user \"nobody\" group=\"65534\"; chroot {:?}; pid-file {pid_file:?}; log \"stdout\" format=\"json\"",
+            root.path()
+        ),
+        app.address(),
+    )
+    .await;
+    session(&gateway).await;
+
+    let pid = gateway.pid();
+    for (field, value) in [
+        ("Uid:", NOBODY),
+        ("Gid:", NOBODY),
+        ("Groups:", ""),
+        ("CapEff:", "0000000000000000"),
+    ] {
+        let found = threads(pid, field);
+        // The main thread, the log's, and the workers.
+        assert!(found.len() >= 5, "{found:?}");
+        assert!(found.iter().all(|found| found == value), "{field} {found:?}");
+    }
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/root")).unwrap(), root.path());
+    assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), root.path());
+    assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), format!("{pid}\n"));
+
+    gateway.terminate();
+    assert_eq!(gateway.stopped().await.code, Some(0));
+}
+
+#[tokio::test]
+async fn the_users_own_group_is_taken_and_the_pid_file_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let pid_file = folder.path().join("gateway.pid");
+    // Anybody may remove it.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let app = greeter().await;
+    let gateway = gateway(&format!("user \"nobody\"; pid-file {pid_file:?}"), app.address()).await;
+    session(&gateway).await;
+    assert!(threads(gateway.pid(), "Gid:").iter().all(|gid| gid == NOBODY));
+    assert!(pid_file.exists());
+    gateway.terminate();
+    assert_eq!(gateway.stopped().await.code, Some(0));
+    assert!(!pid_file.exists());
+}
+
+const WEB: &str = r#"
+    frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { server "app-1" "echo" }
+"#;
+
+#[tokio::test]
+async fn who_and_where_to_is_looked_up_by_check_and_start() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let with = |process: &str| Gateway::kdl(&format!("process {{ {process} }}{WEB}"));
+    for (process, said) in [
+        (
+            "user \"nobody-at-all\"".to_owned(),
+            "there is no user \"nobody-at-all\"",
+        ),
+        (
+            "user \"nobody\" group=\"nogroup-at-all\"".to_owned(),
+            "there is no group \"nogroup-at-all\"",
+        ),
+        ("user \"root\"".to_owned(), "user \"root\" is root"),
+        (format!("user \"nobody\"; chroot {:?}", file.path()), "is not a folder"),
+        ("log \"/nowhere/at/all/gateway.log\"".to_owned(), "cannot be opened"),
+    ] {
+        let checked = with(&process).check(&[]);
+        assert_eq!(checked.code, Some(1), "{process}: {}", checked.stdout);
+        assert!(checked.stdout.contains(said), "{process}: {}", checked.stdout);
+        assert!(checked.stdout.contains("config.kdl:"), "{process}: {}", checked.stdout);
+        let refused = with(&process).refused().await;
+        assert_eq!(refused.code, Some(1), "{process}");
+        assert!(refused.output.contains(said), "{process}: {}", refused.output);
+    }
+}
+
+#[tokio::test]
+async fn who_is_not_root_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let (program, config) = (folder.path().join("gateway"), folder.path().join("config.kdl"));
+    std::fs::copy(gateway_tests::command().get_program(), &program).unwrap();
+    std::fs::write(&config, format!("process {{ user \"daemon\" }}{WEB}")).unwrap();
+    let output = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .arg(&program)
+        .arg("run")
+        .arg("-c")
+        .arg(&config)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("`user` needs root"), "{said}");
+    assert!(said.contains("config.kdl:1:"), "{said}");
+}
+
+/// Runs the gateway with few descriptors, which it cannot raise.
+const FEW: [&str; 5] = [
+    "setpriv",
+    "--bounding-set=-sys_resource",
+    "sh",
+    "-c",
+    "ulimit -n 500; exec \"$0\" \"$@\"",
+];
+
+#[tokio::test]
+async fn connections_that_no_descriptors_are_left_for_are_refused_with_the_reason() {
+    let many = Gateway::kdl(&format!("process {{ workers 1; max-connections 5000 }}{WEB}"));
+    let refused = many.through(&FEW).refused().await;
+    assert_eq!(refused.code, Some(1));
+    for said in [
+        "5000 connections take ",
+        "the process may have 500 of them",
+        "write at most ",
+        "config.kdl:",
+    ] {
+        assert!(refused.output.contains(said), "{}", refused.output);
+    }
+
+    // What nobody asked for is lowered.
+    let unsaid = Gateway::kdl(&format!("process {{ workers 1; log \"stdout\" }}{WEB}"));
+    let gateway = unsaid.through(&FEW).start().await;
+    gateway.says("the limit on open files is low: at most ").await;
+
+    // Root raises even the hard limit, where it may: containers often keep that back.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let capabilities = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap();
+    const SYS_RESOURCE: u64 = 1 << 24;
+    if u64::from_str_radix(capabilities.trim(), 16).unwrap() & SYS_RESOURCE == 0 {
+        return;
+    }
+    let low = ["sh", "-c", "ulimit -n 500; exec \"$0\" \"$@\""];
+    let gateway = Gateway::kdl(&format!("process {{ workers 1; max-connections 5000 }}{WEB}"))
+        .through(&low)
+        .start()
+        .await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", gateway.pid())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = files.split_whitespace().nth(3).unwrap().parse().unwrap();
+    assert!(soft >= 10_000, "{files}");
+}
+
+#[tokio::test]
+async fn the_service_manager_hears_of_each_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let inbox = Inbox::unix(&path);
+    let config = format!(
+        "process {{ workers 2; user \"nobody\"; chroot {:?}; log \"stdout\" }}{WEB}",
+        folder.path()
+    );
+    let gateway = Gateway::kdl(&config)
+        .env("NOTIFY_SOCKET", path.display())
+        .env("WATCHDOG_USEC", 200_000)
+        .start()
+        .await;
+    inbox.with("READY=1").await;
+    for _ in 0..3 {
+        inbox.with("WATCHDOG=1").await;
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    inbox.with("RELOADING=1\nMONOTONIC_USEC=").await;
+    inbox.with("READY=1").await;
+    gateway.terminate();
+    inbox.with("STOPPING=1").await;
+}
+
+#[tokio::test]
+async fn a_socket_that_was_handed_over_is_served_by_all_workers() {
+    use std::os::fd::AsRawFd;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::empty()).unwrap();
+    let shell = format!(
+        "exec 3<&{}; export LISTEN_PID=$$ LISTEN_FDS=1; exec \"$0\" \"$@\"",
+        listener.as_raw_fd()
+    );
+    let app = greeter().await;
+    let gateway = Gateway::kdl(&format!(
+        r#"
+        process {{ workers 3; log "stdout" format="json" }}
+        frontend "raw" {{ mode "tcp"; bind "{address}"; default-backend "app" }}
+        backend "app" {{ mode "tcp"; server "app-1" "@app" }}
+    "#
+    ))
+    .with("@app", app.address())
+    .through(&["bash", "-c", &shell])
+    .start()
+    .await;
+    rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC).unwrap();
+    assert_eq!(gateway.address("raw"), address);
+    for _ in 0..20 {
+        session(&gateway).await;
+    }
+    // The gateway has no other socket there: what the manager holds outlives it.
+    gateway.terminate();
+    assert_eq!(gateway.stopped().await.code, Some(0));
+    let waiting = TcpListener::bind(address);
+    assert!(waiting.is_err(), "it is still listened on");
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_shown_where_it_stands() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let text = format!(
+        "frontend \"web\" {{ bind \"{address}\"; default-backend \"app\" }}\nbackend \"app\" {{ server \"app-1\" \"echo\" }}"
+    );
+    let refused = Gateway::kdl(&text).refused().await;
+    assert_eq!(refused.code, Some(1));
+    for said in ["another process listens there already", "config.kdl:", "ss -ltnp"] {
+        assert!(refused.output.contains(said), "{}", refused.output);
+    }
+    // The running gateway holds its ports while the file is checked.
+    assert_eq!(Gateway::kdl(&text).check(&[]).code, Some(0));
 }

@@ -8,6 +8,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
 
 use crate::config::{self, ConfigErrors, Loaded};
+use crate::server;
 use crate::snapshot::Snapshot;
 
 /// How findings are written.
@@ -40,6 +41,10 @@ pub fn run(path: &Path, format: Format) -> ExitCode {
 /// A file whose text is wrong is not tried: what follows from a slip would hide it.
 fn check(path: &Path) -> Result<(), ConfigErrors> {
     let Loaded { config, source } = config::load(path)?;
+    let faults = server::check(&config);
+    if !faults.is_empty() {
+        return Err(source.errors(faults));
+    }
     Snapshot::check(&config).map_err(|errors| errors.locate(&source))
 }
 

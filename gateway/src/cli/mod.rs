@@ -12,8 +12,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, Mode, Source};
-use crate::server::{OpenPort, RunError, StartError};
+use crate::config::{Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
+use crate::server::{Faults, OpenPort, RunError, StartError};
 pub use reload::ConfigFile;
 
 /// What the user wants.
@@ -86,6 +86,7 @@ impl Failure {
     pub fn of_start(error: StartError, source: &Source) -> Self {
         match error {
             StartError::Build(errors) => Self::Config(errors.locate(source)),
+            StartError::Faults(Faults(errors)) => Self::Config(source.errors(errors)),
             other => Self::Start(other),
         }
     }
@@ -108,6 +109,13 @@ pub fn announce(path: &Path, config: &Config, ports: &[OpenPort]) {
     eprintln!("gateway {} with {}", env!("CARGO_PKG_VERSION"), path.display());
     for port in ports {
         eprintln!("listening on {port}");
+    }
+    if rustix::process::geteuid().is_root() && config.process.user.is_none() {
+        eprintln!("running as root: `user` in `process` gives that up");
+    }
+    let connections = config.process.max_connections;
+    if config.process.max_connections_at.is_none() && connections < DEFAULT_MAX_CONNECTIONS {
+        eprintln!("the limit on open files is low: at most {connections} connections at once");
     }
     for line in suggestions(config, ports) {
         eprintln!("try: {line}");

@@ -65,6 +65,8 @@ pub enum Code {
     Tls,
     /// A component that cannot be used, or not like this.
     Policy,
+    /// Something that this machine does not have, or does not give.
+    System,
 }
 
 /// A position in the text, from 1, columns in characters.
@@ -300,7 +302,7 @@ impl Diagnostic for Located<'_> {
 
 impl Code {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Io,
         Self::Syntax,
         Self::Unknown,
@@ -313,6 +315,7 @@ impl Code {
         Self::Inert,
         Self::Tls,
         Self::Policy,
+        Self::System,
     ];
 
     /// The code as it is printed.
@@ -330,6 +333,7 @@ impl Code {
             Self::Inert => "config::inert",
             Self::Tls => "config::tls",
             Self::Policy => "config::policy",
+            Self::System => "config::system",
         }
     }
 }

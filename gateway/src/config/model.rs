@@ -86,6 +86,16 @@ pub struct Process {
     pub workers: Option<NonZeroUsize>,
     /// `max-connections 50000`: client connections over all frontends; beyond it, accepting pauses.
     pub max_connections: usize,
+    /// Where that stands; nowhere for the default.
+    pub max_connections_at: Option<SourceSpan>,
+    /// `user "nobody"`: whom the process runs as once it has opened everything.
+    pub user: Option<At<String>>,
+    /// `group "nogroup"`: its group; the user's own when nothing is said.
+    pub group: Option<At<String>>,
+    /// `chroot "/var/lib/gateway"`: all that it sees of the file system then.
+    pub chroot: Option<At<PathBuf>>,
+    /// `pid-file "/run/gateway.pid"`: where its number is written.
+    pub pid_file: Option<At<PathBuf>>,
     /// `log "stdout" format="json"`: where access and event lines go.
     pub log: Log,
     /// `policy memory="…" instances=…`: the pool that component instances come from.

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use tracing::{error, info};
 
-use super::{Gateway, Running, Services, StartError, places};
+use super::{Gateway, Running, Services, StartError, fit, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
-use crate::config::{AdminSocket, Config, Log, Process};
+use crate::config::{AdminSocket, At, Config, Log, Process};
 use crate::snapshot::Snapshot;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
@@ -61,15 +61,16 @@ impl Gateway {
         }
     }
 
-    async fn take_up(&mut self, config: Config) -> Result<(), Refused> {
+    async fn take_up(&mut self, mut config: Config) -> Result<(), Refused> {
         if !is_same_process(&config.process, &self.running.config.process) {
             return Err(Refused::Process);
         }
+        fit(&mut config, self.workers.len())?;
         let config = Arc::new(config);
         let running = Some(&*self.running.snapshot);
         let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
         let snapshot = self.build(&config, places).await?;
-        let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Bind)?;
+        let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
         for (worker, sockets) in self.workers.iter().zip(sockets) {
             let ready = worker.prepare(snapshot.clone(), sockets).await;
@@ -126,6 +127,11 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
     let settled = |process: &Process| Process {
         max_connections: 0,
         drain_timeout: std::time::Duration::ZERO,
+        max_connections_at: None,
+        user: process.user.clone().map(anywhere),
+        group: process.group.clone().map(anywhere),
+        chroot: process.chroot.clone().map(anywhere),
+        pid_file: process.pid_file.clone().map(anywhere),
         log: Log {
             // It may have moved to another line.
             origin: None,
@@ -138,4 +144,12 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
         ..process.clone()
     };
     settled(new) == settled(old)
+}
+
+/// A value without its place, which may have changed.
+fn anywhere<T>(value: At<T>) -> At<T> {
+    At {
+        span: (0, 0).into(),
+        ..value
+    }
 }

@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::OpenPort;
+use super::{Faults, OpenPort, faults};
 use crate::admin;
 use crate::config::{Config, Mode};
-use crate::listener::{BindError, Limits, Listening, bind};
+use crate::listener::{BindError, Inherited, Limits, Listening, bind};
 use crate::telemetry::metrics::Registry;
 use crate::worker::WorkerSocket;
 
 /// Everything that is listened on.
 pub(super) struct Sockets {
     workers: usize,
+    inherited: Inherited,
     open: Opened,
     process: Limit,
     /// By the frontend's name.
@@ -43,6 +44,7 @@ impl Sockets {
     pub(super) fn new(workers: usize, config: &Config) -> Self {
         Self {
             workers,
+            inherited: Inherited::from_env(),
             open: Opened::default(),
             process: Limit::new(config.process.max_connections),
             frontends: HashMap::new(),
@@ -50,31 +52,33 @@ impl Sockets {
     }
 
     /// Opens what `config` wants and is not open yet, or says all that went wrong; then what had been opened is closed.
-    pub(super) fn open(&self, config: &Config, registry: &Arc<Registry>) -> Result<Opened, Vec<BindError>> {
+    pub(super) fn open(&self, config: &Config, registry: &Arc<Registry>) -> Result<Opened, Faults> {
         let mut opened = Opened::default();
         let mut errors = Vec::new();
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
         for frontend in &config.frontends {
             let mut binds = Vec::new();
-            for address in frontend.binds.iter().map(|bind| bind.address) {
+            for (address, span) in frontend.binds.iter().map(|bind| (bind.address, bind.origin.span)) {
                 let count = seen.entry(address).or_default();
                 let key = (address, *count);
                 *count += 1;
                 let listening = match self.open.by_key.get(&key) {
                     Some(listening) => Ok(listening.clone()),
-                    None => bind(address, self.workers).map(Arc::new),
+                    None => self.listen(address).map(Arc::new),
                 };
                 match listening {
                     Ok(listening) => {
                         opened.by_key.insert(key, listening.clone());
                         binds.push(listening);
                     }
-                    Err(error) => errors.push(error),
+                    Err(error) => errors.push(faults::of_bind(span, &error)),
                 }
             }
             opened.frontends.push(binds);
         }
-        for &address in config.stats.iter().flat_map(|stats| &stats.binds) {
+        let stats = config.stats.iter();
+        let stats = stats.flat_map(|stats| stats.binds.iter().map(|address| (*address, stats.origin.span)));
+        for (address, span) in stats {
             let known = self.open.stats.iter().find(|(known, _)| *known == address);
             let served = match known {
                 Some((_, admin)) => Ok(admin.clone()),
@@ -82,10 +86,27 @@ impl Sockets {
             };
             match served {
                 Ok(admin) => opened.stats.push((address, admin)),
-                Err(source) => errors.push(BindError { address, source }),
+                Err(source) => errors.push(faults::of_bind(span, &BindError { address, source })),
             }
         }
-        if errors.is_empty() { Ok(opened) } else { Err(errors) }
+        if errors.is_empty() {
+            Ok(opened)
+        } else {
+            Err(Faults(errors))
+        }
+    }
+
+    /// A socket that was handed to the process, or one of its own.
+    fn listen(&self, address: SocketAddr) -> Result<Listening, BindError> {
+        match self.inherited.take(address, self.workers) {
+            Some(taken) => taken.map_err(|source| BindError { address, source }),
+            None => bind(address, self.workers),
+        }
+    }
+
+    /// Sockets that were handed to the process and that no bind has taken.
+    pub(super) fn inherited(&self) -> &Inherited {
+        &self.inherited
     }
 
     /// Each worker's socket of every bind, with the limits of `config`. The sockets are duplicates: a worker may close its

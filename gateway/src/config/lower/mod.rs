@@ -34,6 +34,7 @@ use bind::Binds;
 pub use frontend::MAX_ACLS;
 use names::Names;
 pub use plugin::DEFAULT_PLUGIN_CPU;
+pub use process::DEFAULT_MAX_CONNECTIONS;
 use settings::Defaults;
 
 /// The configuration that the nodes of a text mean.
@@ -174,7 +175,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
-        "workers" | "log" | "policy" | "admin" | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
+        "workers" | "log" | "user" | "chroot" | "pid-file" | "policy" | "admin" | "drain-timeout"
+        | "rate-limit-table" => "this stands in `process`",
         "max-connections" => {
             "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"
         }

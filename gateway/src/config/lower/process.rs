@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
@@ -11,7 +12,7 @@ use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
 };
-use crate::config::reader::{Node, Value};
+use crate::config::reader::{At, Block, Node, Value};
 use crate::config::suggest;
 
 impl Default for Process {
@@ -19,6 +20,11 @@ impl Default for Process {
         Self {
             workers: None,
             max_connections: DEFAULT_MAX_CONNECTIONS,
+            max_connections_at: None,
+            user: None,
+            group: None,
+            chroot: None,
+            pid_file: None,
             log: Log {
                 target: LogTarget::Stdout,
                 format: LogFormat::Text,
@@ -50,13 +56,19 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         node.finish();
     }
     if let Some(mut node) = block.one("max-connections") {
-        let value = node
-            .argument("a number of connections")
-            .and_then(|value| value.integer(MAX_CONNECTIONS));
+        let value = node.argument("a number of connections").and_then(|value| {
+            process.max_connections_at = Some(value.span());
+            value.integer(MAX_CONNECTIONS)
+        });
         set(
             &mut process.max_connections,
             value.and_then(|value| usize::try_from(value).ok()),
         );
+        node.finish();
+    }
+    identity(&mut process, &mut block);
+    if let Some(mut node) = block.one("pid-file") {
+        process.pid_file = node.argument("the file's path").and_then(|value| path(&value));
         node.finish();
     }
     if let Some(node) = block.one("log") {
@@ -165,6 +177,34 @@ fn set<T>(slot: &mut T, value: Option<T>) {
     if let Some(value) = value {
         *slot = value;
     }
+}
+
+/// `user "…" group="…"` and `chroot "…"`.
+fn identity(process: &mut Process, block: &mut Block<'_>) {
+    let user = block.one("user");
+    let has_user = user.is_some();
+    if let Some(mut node) = user {
+        let user = node.argument("the user's name");
+        process.user = user.and_then(|value| Some(value.at(value.name()?.to_owned())));
+        let group = node.property("group");
+        process.group = group.and_then(|value| Some(value.at(value.name()?.to_owned())));
+        node.finish();
+    }
+    if let Some(mut node) = block.one("chroot") {
+        let span = node.span();
+        process.chroot = node.argument("the folder's path").and_then(|value| path(&value));
+        if !has_user {
+            let error = ConfigError::new(Code::Conflict, "`chroot` keeps nobody in without `user`");
+            let error = error.label(span, "root can walk out");
+            node.fail(error.help("write whom the gateway is to run as: user \"gateway\""));
+        }
+        node.finish();
+    }
+}
+
+fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
+    let text = value.text()?;
+    Some(value.at(value.context().path(text)))
 }
 
 /// `log "/dev/log" facility="local0" format="json"`.
@@ -284,7 +324,7 @@ const DEFAULT_FACILITY: Facility = Facility::Local0;
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
 /// Two file descriptors a connection (client and server) stay well below the 65,536 that service managers commonly give.
-const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 /// Warm instances: a slot per worker and attached component, and some that are being replaced. They are reserved address
 /// space, not memory, so plenty costs little.
 const DEFAULT_INSTANCES: u32 = 1_000;

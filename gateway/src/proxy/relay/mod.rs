@@ -23,6 +23,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use direction::{Direction, Fault, State};
+pub(crate) use pipe::MOST_PIPES;
 pub use stream::Stream;
 
 /// How long each side may be silent.

@@ -147,7 +147,7 @@ const LEAST_PIPE_SIZE: i32 = 32 * 1024;
 /// Pipes of a worker: a direction has one only from filling it to the last byte's leaving, which is a moment unless its
 /// receiver is slow. Bounds what slow receivers cost to 128 MiB of the kernel's memory and 512 descriptors; connections
 /// beyond it copy.
-pub(super) const MOST_PIPES: usize = 256;
+pub(crate) const MOST_PIPES: usize = 256;
 
 /// Empty pipes kept for the next transfer.
 pub(super) const MOST_IDLE: usize = 32;

@@ -1,0 +1,88 @@
+//! Whether the process may have as many files open as its connections take.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::{Code, Config, ConfigError, Mode};
+use crate::proxy::relay::MOST_PIPES;
+
+/// Makes the limit on open files large enough for `config`. Where that is not possible, says so at `max-connections`; the
+/// default, which nobody asked for, is lowered instead.
+pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError> {
+    let others = others(config, workers);
+    let connections = config.process.max_connections;
+    let needed = others + FOR_A_CONNECTION * connections;
+    let granted = raise(needed);
+    if granted >= needed {
+        return Ok(());
+    }
+    let fits = granted.saturating_sub(others) / FOR_A_CONNECTION;
+    if let (None, 1..) = (config.process.max_connections_at, fits) {
+        config.process.max_connections = fits;
+        return Ok(());
+    }
+    let message =
+        format!("{connections} connections take {needed} open files, and the process may have {granted} of them");
+    let error = ConfigError::new(Code::System, message);
+    let error = match config.process.max_connections_at {
+        Some(span) => error.label(span, "more than there can be"),
+        None => error,
+    };
+    Err(error.help(match fits {
+        0 => format!("raise the limit to {needed}: LimitNOFILE= of systemd, or `ulimit -n`"),
+        _ => format!("write at most {fits}, or raise the limit to {needed}: LimitNOFILE= of systemd, or `ulimit -n`"),
+    }))
+}
+
+/// What is open beside the connections of clients and those to servers.
+fn others(config: &Config, workers: usize) -> usize {
+    let binds: usize = config.frontends.iter().map(|frontend| frontend.binds.len()).sum();
+    let stats: usize = config.stats.iter().map(|stats| stats.binds.len()).sum();
+    let mut checks = 0;
+    let mut idle = 0;
+    let mut tcp = false;
+    for backend in &config.backends {
+        let servers = backend.servers.len();
+        checks += servers;
+        match backend.mode {
+            Mode::Http => idle += servers * workers * backend.pool.max_idle,
+            Mode::Tcp => tcp = true,
+        }
+    }
+    // Idle connections were in use once.
+    let idle = idle.min(config.process.max_connections);
+    let pipes = if tcp { 2 * MOST_PIPES * workers } else { 0 };
+    // A worker's duplicate of each socket, and the one that it is a duplicate of.
+    RESERVE + 2 * binds * workers + stats + checks + idle + pipes
+}
+
+/// Raises the limit to what is needed, or as far as that goes; root may raise the hard limit, too. Answers how far.
+fn raise(needed: usize) -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let needed = needed as u64;
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    if hard < needed {
+        let both = Rlimit {
+            current: Some(needed),
+            maximum: Some(needed),
+        };
+        if setrlimit(Resource::Nofile, both).is_ok() {
+            return usize::try_from(needed).unwrap_or(usize::MAX);
+        }
+    }
+    // All of it: a reload may want more, and the soft limit of most systems, 1024, is for programs that use `select`.
+    let soft = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    let granted = match setrlimit(Resource::Nofile, soft) {
+        Ok(()) => hard,
+        Err(_) => limit.current.unwrap_or(u64::MAX),
+    };
+    usize::try_from(granted).unwrap_or(usize::MAX)
+}
+
+/// The client's side and the server's.
+const FOR_A_CONNECTION: usize = 2;
+
+/// Standard streams, log, pollers, the resolver's sockets, components being compiled, scrapes: some tens, and room.
+const RESERVE: usize = 128;

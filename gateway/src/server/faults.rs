@@ -1,0 +1,71 @@
+//! What is in the way of a start, as faults of the configuration's text.
+
+use std::io;
+
+use miette::SourceSpan;
+
+use super::identity::Identity;
+use crate::config::{At, Code, Config, ConfigError, Log, LogTarget};
+use crate::listener::BindError;
+
+/// What this machine would refuse of a configuration: users, groups and folders that are not there, and a log that cannot be
+/// written. Nothing is opened that a running gateway would notice: no port, and no file is made.
+pub fn check(config: &Config) -> Vec<ConfigError> {
+    let mut errors = Identity::of(&config.process).err().unwrap_or_default();
+    let log = &config.process.log;
+    if let LogTarget::File(path) = &log.target {
+        let tried = match path.metadata() {
+            Ok(_) => std::fs::OpenOptions::new().append(true).open(path).map(drop),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+                Some(folder) if !folder.as_os_str().is_empty() => folder.metadata().map(drop),
+                _ => Ok(()),
+            },
+            Err(error) => Err(error),
+        };
+        errors.extend(tried.err().map(|error| of_log(log, &error)));
+    }
+    errors
+}
+
+/// The log cannot be opened.
+pub(super) fn of_log(log: &Log, error: &io::Error) -> ConfigError {
+    let what = match &log.target {
+        LogTarget::File(path) => path.display().to_string(),
+        LogTarget::Stdout => "standard output".to_owned(),
+        LogTarget::Stderr => "standard error".to_owned(),
+        LogTarget::Syslog { server, .. } => server.to_string(),
+    };
+    let fault = ConfigError::new(Code::System, format!("the log {what} cannot be opened: {error}"));
+    let fault = match &log.origin {
+        Some(origin) => fault.label(origin.span, "cannot be written to"),
+        None => fault,
+    };
+    fault.help(match error.kind() {
+        io::ErrorKind::NotFound => "make its folder, or name another place",
+        _ => "let the gateway write there, or name another place",
+    })
+}
+
+/// An address cannot be listened on.
+pub(super) fn of_bind(span: SourceSpan, error: &BindError) -> ConfigError {
+    ConfigError::new(Code::System, error.to_string())
+        .label(span, "cannot be opened")
+        .help(match error.source.kind() {
+            io::ErrorKind::AddrInUse => "`ss -ltnp` says who listens there: stop it, or take another port",
+            io::ErrorKind::PermissionDenied => {
+                "start as root and name a `user` in `process`, or grant CAP_NET_BIND_SERVICE"
+            }
+            io::ErrorKind::AddrNotAvailable => "`ip address` says which addresses there are",
+            _ => "take another address",
+        })
+}
+
+/// The file with the process's number cannot be written.
+pub(super) fn of_pid_file(path: &At<std::path::PathBuf>, error: &io::Error) -> ConfigError {
+    ConfigError::new(
+        Code::System,
+        format!("{} cannot be written: {error}", path.value.display()),
+    )
+    .label(path.span, "the process's number was to stand there")
+    .help("make its folder and let the gateway write there, or leave `pid-file` out")
+}
