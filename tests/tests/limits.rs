@@ -380,3 +380,38 @@ async fn connects_that_hang_do_not_hold_up_others() {
         assert_eq!(gateway.connect("raw").await.exactly(1).await, b"x");
     }
 }
+
+#[tokio::test]
+async fn no_new_session_fails_once_a_server_that_died_is_marked_down() {
+    let (mut dies, stays) = (Server::greeting("x").await, Server::greeting("x").await);
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            balance "leastconn"
+            retries 0
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "dies" "@dies" max-connections=50
+            server "stays" "@stays" max-connections=50
+        }
+    "#,
+    )
+    .with("@dies", dies.address())
+    .with("@stays", stays.address())
+    .start()
+    .await;
+    let mut open = Vec::new();
+    for _ in 0..20 {
+        let mut client = gateway.connect("raw").await;
+        assert_eq!(client.exactly(1).await, b"x");
+        open.push(client);
+    }
+    dies.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "dies")], 0.0).await;
+    for _ in 0..40 {
+        let mut client = gateway.connect("raw").await;
+        assert_eq!(client.exactly(1).await, b"x");
+    }
+}

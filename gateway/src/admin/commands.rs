@@ -178,7 +178,7 @@ impl Steering {
             let Ok(backend) = self.backend(&name[..at]) else {
                 continue;
             };
-            let server = backend.servers.iter().find(|server| &*server.name == &name[at + 1..]);
+            let server = backend.servers.iter().find(|server| *server.name == name[at + 1..]);
             if let Some(server) = server.cloned() {
                 return Ok((backend, server));
             }
