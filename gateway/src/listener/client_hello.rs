@@ -344,7 +344,8 @@ mod tests {
 
     #[test]
     fn real_ones_are_read() {
-        let cases: [(&str, Option<&str>, &[&[u8]]); 5] = [
+        type Case<'a> = (&'a str, Option<&'a str>, &'a [&'a [u8]]);
+        let cases: [Case<'_>; 5] = [
             ("www.example.net", Some("www.example.net"), &[]),
             ("a.b", Some("a.b"), &[b"h2", b"http/1.1"]),
             ("xn--bcher-kva.example", Some("xn--bcher-kva.example"), &[b"postgresql"]),

@@ -43,7 +43,7 @@ fn limit(
     span: SourceSpan,
     mut block: Block<'_>,
     of_request: &mut Option<SourceSpan>,
-) -> Option<(Vec<RateKey>, (u64, Duration, Option<u64>))> {
+) -> Option<(Vec<RateKey>, Allowance)> {
     let mut keys: Vec<(RateKey, SourceSpan)> = Vec::new();
     let mut whole = true;
     for key_node in block.many("key") {
@@ -80,7 +80,10 @@ fn limit(
     Some((key?, allow?))
 }
 
-fn allowance(mut node: Node<'_>) -> Option<(u64, Duration, Option<u64>)> {
+/// How many in what time, and how many at once.
+type Allowance = (u64, Duration, Option<u64>);
+
+fn allowance(mut node: Node<'_>) -> Option<Allowance> {
     let rate = node.argument("a rate").and_then(|value| {
         let (tokens, period) = match units::rate(value.text()?) {
             Ok(rate) => rate,
