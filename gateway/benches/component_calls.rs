@@ -87,12 +87,12 @@ fn exchange() -> Box<Exchange> {
             local: "192.0.2.1:443".parse().expect("an address"),
             peer: "203.0.113.9:40112".parse().expect("an address"),
             hello: None,
-            tls: Some(TlsFacts {
+            tls: Some(Box::new(TlsFacts {
                 version: "TLSv1.3",
                 sni: Some("www.example.net".to_owned()),
                 alpn: Some(b"http/1.1".to_vec()),
                 client_certificate: None,
-            }),
+            })),
             proxy: None,
         }),
     })

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
-use gateway::server::{Server, StartError};
+use gateway::server::{self, Server, StartError};
 use gateway::telemetry;
 use gateway::telemetry::log::LogSink;
 use gateway::telemetry::metrics::Registry;
@@ -14,6 +14,7 @@ use gateway::telemetry::metrics::Registry;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    server::prefer_small_pages();
     match cli::parse() {
         Command::Run { config } => cli::report(run(&config)),
         Command::Check { config, format } => cli::check::run(&config, format),

@@ -278,6 +278,7 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
                 socket: TcpListener::from_std(socket.socket)?,
                 accept_proxy: frontend.config.binds[socket.bind].accept_proxy.clone().map(Arc::new),
                 opening: opening(&frontend, socket.bind),
+                keep_alive: frontend.config.keep_alive,
                 limits: socket.limits,
                 gate: Rc::default(),
                 metrics: frontend.metrics.clone(),

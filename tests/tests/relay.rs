@@ -260,3 +260,64 @@ async fn an_idle_tunnel_stays_and_its_bytes_are_counted_while_it_lives() {
     let spliced = gateway.metrics().await.get("gateway_relay_spliced_bytes_total", &[]);
     assert_eq!(spliced, Some(0.0), "messages are not worth a pipe");
 }
+
+#[tokio::test]
+async fn the_system_looks_after_silent_connections_when_told_so() {
+    let kdl = |client: &str, server: &str| {
+        format!(
+            r#"
+            frontend "raw" {{ mode "tcp"; bind "127.0.0.1:0"; {client}; default-backend "app" }}
+            backend "app" {{ mode "tcp"; {server}; server "app-1" "@app" }}
+            "#
+        )
+    };
+    let off = r#"tcp-keep-alive "off""#;
+    let hour = r#"timeout server="1h""#;
+    for (client, server, probed) in [
+        (off, off, (false, false)),
+        ("", hour, (true, true)),
+        (r#"tcp-keep-alive idle="10s""#, off, (true, false)),
+        // Silent connections end before the first probe.
+        (off, r#"timeout server="20s""#, (false, false)),
+        (
+            off,
+            r#"timeout server="20s"; tcp-keep-alive idle="10s" count=3"#,
+            (false, true),
+        ),
+    ] {
+        let app = Server::echo().await;
+        let gateway = Gateway::kdl(&kdl(client, server))
+            .with("@app", app.address())
+            .start()
+            .await;
+        let mut connection = gateway.connect("raw").await;
+        connection.send("ping").await;
+        connection.exactly(4).await;
+        let (frontend, app) = (gateway.address("raw").port(), app.address().port());
+        let client_port = connection.address().port();
+        eventually("the timers", async || {
+            let sides = (
+                is_probed(|local, remote| local == frontend && remote == client_port),
+                is_probed(|_, remote| remote == app),
+            );
+            sides == (Some(probed.0), Some(probed.1))
+        })
+        .await;
+    }
+}
+
+/// Whether the connection between these ports has a keep-alive timer (proc(5), `/proc/net/tcp`); none while it is not seen,
+/// or has a timer of another kind.
+fn is_probed(is_it: impl Fn(u16, u16) -> bool) -> Option<bool> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let port = |word: &str| u16::from_str_radix(word.rsplit(':').next()?, 16).ok();
+        let is_open = words[3] == "01";
+        match words[5].split(':').next() {
+            Some("02") if is_open && is_it(port(words[1])?, port(words[2])?) => Some(true),
+            Some("00") if is_open && is_it(port(words[1])?, port(words[2])?) => Some(false),
+            _ => None,
+        }
+    })
+}

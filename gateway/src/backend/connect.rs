@@ -6,11 +6,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::Server;
+use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
 
 /// A connection to a server, as bytes.
@@ -74,6 +76,9 @@ impl Server {
         let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);
+        if self.keep_alive.is_some() {
+            keep_alive::set(SockRef::from(&stream), self.keep_alive);
+        }
         if let Some(format) = self.send_proxy {
             let header = match client {
                 Some(header) => header.encode(format),

@@ -101,7 +101,15 @@ impl Backend {
                 let known = |before: &Arc<Server>| before.name == server.name;
                 let before = before.and_then(|before| before.servers.iter().find(|before| known(before)));
                 let before = before.map(|before| &**before);
-                Arc::new(Server::new(server, place, tls, observe, counts, before))
+                Arc::new(Server::new(
+                    server,
+                    place,
+                    tls,
+                    observe,
+                    backend.keep_alive,
+                    counts,
+                    before,
+                ))
             });
         let servers: Vec<_> = servers.collect();
         let is_limited = backend.servers.iter().any(|server| server.max_connections.is_some());
@@ -212,6 +220,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
             count: 3,
             redispatch: config::Redispatch::Each,
         },
+        keep_alive: None,
         check: None,
         agent: None,
         server_close: false,

@@ -35,6 +35,8 @@ pub struct Server {
     place: Place,
     /// How it is told who its client is; none means not at all.
     pub(super) send_proxy: Option<Format>,
+    /// How its silent connections are looked after.
+    pub(super) keep_alive: Option<config::KeepAlive>,
     /// How it is spoken to in TLS; none means plainly.
     pub(super) tls: Option<Connector>,
     /// `observe`: counts connections of traffic that fail.
@@ -57,6 +59,7 @@ impl Server {
         place: Place,
         tls: Option<Connector>,
         observe: Option<config::Observe>,
+        keep_alive: Option<config::KeepAlive>,
         metrics: Arc<ServerMetrics>,
         before: Option<&Self>,
     ) -> Self {
@@ -80,6 +83,7 @@ impl Server {
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
             send_proxy: server.send_proxy,
+            keep_alive,
             tls,
             observer: observe.map(Observer::new),
         }

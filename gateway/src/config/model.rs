@@ -253,6 +253,8 @@ pub struct Frontend {
     pub max_connections: Option<usize>,
     /// Client-side timeouts.
     pub timeouts: ClientTimeouts,
+    /// `tcp-keep-alive`; none when it is off.
+    pub keep_alive: Option<KeepAlive>,
     /// `access-log` settings.
     pub access_log: AccessLog,
     /// `forwarded-for`: append the client's address to X-Forwarded-For. HTTP mode.
@@ -319,6 +321,18 @@ pub struct BindTls {
     pub cert: At<PathBuf>,
     /// PEM file with the private key.
     pub key: Option<At<PathBuf>>,
+}
+
+/// `tcp-keep-alive idle="60s" interval="10s" count=6`: how the system looks whether the other end of a silent connection is
+/// still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Between two probes; whole seconds.
+    pub interval: Duration,
+    /// Probes without an answer before the connection is given up.
+    pub count: u32,
 }
 
 /// Client-side timeouts of a frontend.
@@ -642,6 +656,8 @@ pub struct Backend {
     pub queue: QueueLimits,
     /// `retries 3 redispatch="each"`: what is done when a server cannot be connected to.
     pub retries: Retries,
+    /// `tcp-keep-alive`; none when it is off, or would never come to a probe.
+    pub keep_alive: Option<KeepAlive>,
     /// How a server's health is known; none means servers are taken as up.
     pub check: Option<Check>,
     /// `agent-check`: an agent beside each server says what it can bear.

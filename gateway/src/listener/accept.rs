@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
@@ -16,7 +17,8 @@ use tracing::{debug, info, warn};
 use super::introduction::{self, Unintroduced};
 use super::stream::ClientStream;
 use super::{hello, tls};
-use crate::config::AcceptProxy;
+use crate::config::{self, AcceptProxy};
+use crate::keep_alive;
 use crate::policy::ConnectionFacts;
 use crate::proxy_protocol::Header;
 use crate::telemetry::metrics::FrontendMetrics;
@@ -39,6 +41,8 @@ pub struct Port {
     pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// What comes before the protocol.
     pub opening: Opening,
+    /// How silent connections are looked after.
+    pub keep_alive: Option<config::KeepAlive>,
     /// How many connections there may be.
     pub limits: Limits,
     /// Whether to go on.
@@ -95,9 +99,18 @@ where
         metrics: port.metrics,
         pace: Pace::default(),
     });
+    // Connections have the options of the socket that they were accepted from: one call here instead of one for each.
+    // What is written goes out as it was written; waiting for more (Nagle) only adds delay.
+    let _ = SockRef::from(&port.socket).set_tcp_nodelay(true);
+    keep_alive::set(SockRef::from(&port.socket), port.keep_alive);
+    let bound = port
+        .socket
+        .local_addr()
+        .ok()
+        .filter(|bound| !bound.ip().is_unspecified());
     while !port.gate.closed.get() {
-        let stream = match port.socket.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match port.socket.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 pause_if_exhausted(&error).await;
                 continue;
@@ -115,7 +128,7 @@ where
         tokio::task::spawn_local(async move {
             let _places = places;
             let (serve, refuse) = &*handlers;
-            match prepare(stream, accept_proxy, opening, &faults).await {
+            match prepare(stream, (peer, bound), accept_proxy, opening, &faults).await {
                 Ok((stream, facts)) => serve(stream, facts).await,
                 Err(Unserved::Unintroduced(ended)) => refuse(&ended),
                 Err(Unserved::Gone) => {}
@@ -151,15 +164,16 @@ enum Unserved {
 /// What comes before the protocol.
 async fn prepare(
     mut stream: TcpStream,
+    (peer, bound): (SocketAddr, Option<SocketAddr>),
     accept_proxy: Option<Arc<AcceptProxy>>,
     opening: Opening,
     faults: &Faults,
 ) -> Result<(ClientStream, Arc<ConnectionFacts>), Unserved> {
-    // The client may be gone already; then there is nobody to serve.
-    let peer = stream.peer_addr().map_err(|_| Unserved::Gone)?;
-    let local = stream.local_addr().map_err(|_| Unserved::Gone)?;
-    // Responses are written whole; waiting for more (Nagle) only adds delay.
-    let _ = stream.set_nodelay(true);
+    let local = match bound {
+        Some(bound) => bound,
+        // Which of the machine's addresses it was only the connection knows.
+        None => stream.local_addr().map_err(|_| Unserved::Gone)?,
+    };
     let proxy = match accept_proxy {
         Some(accept) if accept.trusts(peer.ip()) => {
             let since = Instant::now();
@@ -184,14 +198,14 @@ async fn prepare(
         peer,
         tls: None,
         hello: None,
-        proxy,
+        proxy: proxy.map(Box::new),
     };
     let stream = match opening {
         Opening::Plain => ClientStream::Plain(stream),
         // Boxed, here and below: connections without it have no room for it to keep.
         Opening::Tls(config, limit) => match Box::pin(tls::accept(&config, stream, limit)).await {
             Ok(stream) => {
-                facts.tls = Some(tls::facts(&stream));
+                facts.tls = Some(Box::new(tls::facts(&stream)));
                 ClientStream::Tls(Box::new(stream))
             }
             Err(error) => {
@@ -202,7 +216,7 @@ async fn prepare(
         Opening::ClientHello(limit) => {
             let looked = Box::pin(hello::peek(stream, limit)).await;
             let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
-            facts.hello = hello;
+            facts.hello = hello.map(Box::new);
             ClientStream::Plain(stream)
         }
     };

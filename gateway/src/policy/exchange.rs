@@ -21,7 +21,7 @@ pub struct Exchange {
     pub connection: Arc<ConnectionFacts>,
 }
 
-/// What is known of a client's connection.
+/// What is known of a client's connection. Boxed is what most connections have not: this lives as long as they do.
 #[derive(Debug, Clone)]
 pub struct ConnectionFacts {
     /// The client: the original one when a PROXY header named it, else the peer.
@@ -31,17 +31,17 @@ pub struct ConnectionFacts {
     /// The other end of the TCP connection itself.
     pub peer: SocketAddr,
     /// TLS facts; none on a plain connection, and none where TLS passes through.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<Box<TlsFacts>>,
     /// What a client said whose TLS passes through, where it was looked at.
-    pub hello: Option<ClientHello>,
+    pub hello: Option<Box<ClientHello>>,
     /// The PROXY header that the connection began with, where one was asked for.
-    pub proxy: Option<Header>,
+    pub proxy: Option<Box<Header>>,
 }
 
 impl ConnectionFacts {
     /// Whether a balancer in front speaks for itself, as in its health checks.
     pub fn is_from_balancer(&self) -> bool {
-        self.proxy == Some(Header::Local)
+        self.proxy.as_deref() == Some(&Header::Local)
     }
 }
 

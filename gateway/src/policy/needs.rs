@@ -383,12 +383,12 @@ mod tests {
                 local: "[2001:db8::1]:443".parse().unwrap(),
                 peer: "192.0.2.7:4711".parse().unwrap(),
                 hello: None,
-                tls: Some(TlsFacts {
+                tls: Some(Box::new(TlsFacts {
                     version: "TLSv1.3",
                     sni: Some("www.example.net".to_owned()),
                     alpn: Some(b"h2".to_vec()),
                     client_certificate: None,
-                }),
+                })),
                 proxy: None,
             }),
         }
@@ -475,10 +475,10 @@ mod tests {
         let mut exchange = exchange(http::Request::builder().uri("/"), None);
         let connection = Arc::get_mut(&mut exchange.connection).unwrap();
         connection.tls = None;
-        connection.hello = Some(ClientHello {
+        connection.hello = Some(Box::new(ClientHello {
             sni: Some("a.example".to_owned()),
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        });
+        }));
         let expected = [
             (0, b"a.example".to_vec()),
             (1, b"h2".to_vec()),

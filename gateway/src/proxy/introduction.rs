@@ -8,7 +8,7 @@ use crate::proxy_protocol::{
 /// The header for a client's connection. What a balancer in front said of the client goes on to the server, but for what is
 /// better known here: where TLS ended here, what its handshake settled.
 pub fn introduction(facts: &ConnectionFacts) -> Header {
-    let said: Option<&Proxied> = match &facts.proxy {
+    let said: Option<&Proxied> = match facts.proxy.as_deref() {
         Some(Header::Proxied(proxied)) => Some(proxied),
         Some(Header::Local | Header::Unknown) | None => None,
     };
@@ -16,7 +16,7 @@ pub fn introduction(facts: &ConnectionFacts) -> Header {
         Some(unix @ Addresses::Unix { .. }) => unix.clone(),
         _ => Addresses::tcp(facts.client, facts.local),
     };
-    let mut tlvs = facts.tls.as_ref().map_or_else(Vec::new, of_tls);
+    let mut tlvs = facts.tls.as_deref().map_or_else(Vec::new, of_tls);
     let passed_on = said.into_iter().flat_map(|said| &said.tlvs).filter(|tlv| {
         let is_of_tls = matches!(tlv, Tlv::Alpn(_) | Tlv::Authority(_) | Tlv::Ssl(_));
         facts.tls.is_none() || !is_of_tls
@@ -54,9 +54,9 @@ mod tests {
             client: "192.0.2.1:4711".parse().unwrap(),
             local: "198.51.100.7:443".parse().unwrap(),
             peer: "10.0.0.1:1".parse().unwrap(),
-            tls,
+            tls: tls.map(Box::new),
             hello: None,
-            proxy,
+            proxy: proxy.map(Box::new),
         }
     }
 

@@ -32,14 +32,10 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
     };
     record.backend = Some(backend.clone());
     record.killed_in(Phase::Connect);
-    let connected = tokio::select! {
-        // The client is looked at only when the connection does not stand at once.
-        biased;
-        connected = connect(&local, &backend, &mut record) => connected,
-        () = gone(stream.tcp()) => Err(Stop::ClientLeft),
-    };
-    let (mut server, mut session) = match connected {
-        Ok(connected) => connected,
+    // Boxed: it is over long before the connection is, which would keep the room for it.
+    let reached = Box::pin(reach(&local, &backend, &mut record, stream.tcp())).await;
+    let (mut server, mut session) = match reached {
+        Ok(reached) => reached,
         Err(stop) => return record.stopped(stop),
     };
     record.killed_in(Phase::Data);
@@ -168,6 +164,21 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
     };
     let backend = routed.or_else(|| frontend.route(&answers)).ok_or(Stop::NoRoute)?;
     Ok(local.snapshot.backends[backend.0].clone())
+}
+
+/// Connects to a server, unless the client leaves before the connection stands.
+async fn reach(
+    local: &Rc<Local>,
+    backend: &Arc<Backend>,
+    record: &mut Record,
+    client: &TcpStream,
+) -> Result<(ServerStream, Session), Stop> {
+    tokio::select! {
+        // The client is looked at only when the connection does not stand at once.
+        biased;
+        connected = connect(local, backend, record) => connected,
+        () = gone(client) => Err(Stop::ClientLeft),
+    }
 }
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.

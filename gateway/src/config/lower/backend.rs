@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::keep_alive;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
@@ -120,13 +121,23 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
             .label(close.span, "because of this");
         ctx.report(error.help("one of them has to go; `server-close \"off\"` undoes what defaults say"));
     }
+    let timeouts = timeouts(&own.timeouts, &inherited.timeouts);
+    let pool = pool(&own.pool, &inherited.pool);
+    let is_kept = mode == Mode::Http && close.is_none();
+    let silence = if is_kept {
+        timeouts.server.max(pool.idle_timeout)
+    } else {
+        timeouts.server
+    };
+    let keep_alive = keep_alive::of_backend(ctx, &own, &inherited, silence);
     Some(Backend {
         name: name?.value.into(),
         mode,
         balance,
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
-        timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        timeouts,
+        keep_alive,
         queue: queue(&own, &inherited),
         retries: retries(&own, &inherited),
         check: match (or_none(check)?, or_none(observe)?) {
@@ -135,7 +146,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         },
         agent: or_none(agent)?,
         server_close: close.is_some(),
-        pool: pool(&own.pool, &inherited.pool),
+        pool,
         request_edits,
         response_edits,
         origin,

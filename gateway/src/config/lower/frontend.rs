@@ -6,6 +6,7 @@ use miette::SourceSpan;
 
 use super::acl::{ReadAcl, Setting};
 use super::condition::When;
+use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name};
@@ -88,6 +89,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .or(inherited.max_connections)
             .map(|value| value.value),
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
+        keep_alive: keep_alive::of(&own, &inherited),
         access_log: access_log.map_or(DEFAULT_ACCESS_LOG, |log| AccessLog {
             enabled: log.value.enabled,
             skip_null: log.value.skip_null,

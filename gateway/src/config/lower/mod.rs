@@ -12,6 +12,7 @@ mod check_steps;
 mod condition;
 mod edits;
 mod frontend;
+mod keep_alive;
 mod names;
 mod plugin;
 mod process;
@@ -172,7 +173,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
-        "request" | "response" | "timeout" | "mode" => "this stands in a `frontend` or a `backend`",
+        "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "user" | "chroot" | "pid-file" | "policy" | "admin" | "drain-timeout"

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::keep_alive;
 use super::names::Names;
 use super::section_name;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, MAX_RETRIES, Mode, Redispatch, Spread};
+use crate::config::model::{Balance, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -18,6 +19,7 @@ pub(super) struct Settings {
     pub(super) mode: Option<At<Mode>>,
     pub(super) max_connections: Option<At<usize>>,
     pub(super) timeouts: Timeouts,
+    pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
     pub(super) forwarded_for: Option<At<bool>>,
     pub(super) request_limits: RequestLimitSettings,
@@ -97,6 +99,7 @@ impl Settings {
         };
         let timeouts = block.many("timeout");
         settings.timeouts = Timeouts::read(timeouts, place, mode);
+        settings.keep_alive = block.one("tcp-keep-alive").and_then(keep_alive::read);
         if place != Place::Backend {
             settings.read_frontend(block, mode);
         }

@@ -1,0 +1,97 @@
+//! `tcp-keep-alive`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::settings::Settings;
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::KeepAlive;
+use crate::config::reader::{At, Context, Node, Value};
+
+/// `tcp-keep-alive`, with any of its properties, or `tcp-keep-alive "off"`.
+pub(super) fn read(mut node: Node<'_>) -> Option<At<Option<KeepAlive>>> {
+    let span = node.span();
+    let off = node.flag("off");
+    let (idle, interval, count) = (node.property("idle"), node.property("interval"), node.property("count"));
+    if let (Some(off), Some(said)) = (off, idle.or(interval).or(count)) {
+        let error = ConfigError::new(Code::Inert, "properties do nothing when TCP keep-alive is off");
+        node.fail(
+            error
+                .label(said.span(), "does nothing")
+                .label(off, "because of this")
+                .help("one of them has to go"),
+        );
+    }
+    node.finish();
+    let seconds = |value: Option<Value<'_>>, default| match value {
+        Some(value) => whole(&value),
+        None => Some(default),
+    };
+    let (idle, interval) = (seconds(idle, DEFAULT.idle), seconds(interval, DEFAULT.interval));
+    let count = match count {
+        Some(count) => count.integer(COUNT).and_then(|count| u32::try_from(count).ok()),
+        None => Some(DEFAULT.count),
+    };
+    let keep_alive = KeepAlive {
+        idle: idle?,
+        interval: interval?,
+        count: count?,
+    };
+    let value = off.is_none().then_some(keep_alive);
+    Some(At { value, span })
+}
+
+/// What holds for a frontend or backend.
+pub(super) fn of(own: &Settings, inherited: &Settings) -> Option<KeepAlive> {
+    let said = own.keep_alive.or(inherited.keep_alive);
+    said.map_or(Some(DEFAULT), |said| said.value)
+}
+
+/// What holds for a backend whose connections are silent for so long at most: none when they end before the first probe.
+/// That a backend says something for nothing is reported.
+pub(super) fn of_backend(
+    ctx: &Context<'_>,
+    own: &Settings,
+    inherited: &Settings,
+    silence: Duration,
+) -> Option<KeepAlive> {
+    let keep_alive = of(own, inherited)?;
+    if keep_alive.idle < silence {
+        return Some(keep_alive);
+    }
+    if let Some(said) = own.keep_alive {
+        let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
+        ctx.report(
+            error
+                .label(said.span, "a connection that is silent ends before its first probe")
+                .help("write `idle=` below `timeout server=`, or leave it out"),
+        );
+    }
+    None
+}
+
+/// The kernel counts in seconds.
+fn whole(value: &Value<'_>) -> Option<Duration> {
+    let duration = value.duration(SECONDS)?;
+    if duration.subsec_nanos() != 0 {
+        return value.fail(
+            "the system counts this in whole seconds".to_owned(),
+            "not a whole number of seconds",
+            "write it as \"30s\"",
+        );
+    }
+    Some(duration)
+}
+
+/// A dead client or server is noticed within two minutes, and a firewall or address translation between sees a packet a
+/// minute; most forget a connection after five minutes or more. The system's own default, two hours, helps against neither.
+const DEFAULT: KeepAlive = KeepAlive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(10),
+    count: 6,
+};
+
+/// What the kernel takes (tcp(7), `TCP_KEEPIDLE`, `TCP_KEEPINTVL`).
+const SECONDS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
+/// What the kernel takes (`TCP_KEEPCNT`).
+const COUNT: RangeInclusive<u64> = 1..=127;
