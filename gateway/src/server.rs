@@ -162,9 +162,6 @@ impl Server {
             }
             None => None,
         };
-        // All that takes root, or a path outside the new root, is done; no worker runs yet.
-        identity.assume()?;
-        let services = Services::start(&config, &snapshot, names);
         let admin = match &config.process.admin {
             Some(socket) => Some(
                 AdminServer::open(socket, &snapshot.backends, registry)
@@ -172,6 +169,9 @@ impl Server {
             ),
             None => None,
         };
+        // All that takes root, or a path outside the new root, is done; no worker runs yet.
+        identity.assume()?;
+        let services = Services::start(&config, &snapshot, names);
 
         let mut started = Vec::new();
         for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {

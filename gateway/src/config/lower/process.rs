@@ -134,7 +134,7 @@ fn admin(mut node: Node<'_>) -> Option<AdminSocket> {
     })
 }
 
-fn socket_path(value: &Value<'_>) -> Option<std::path::PathBuf> {
+fn socket_path(value: &Value<'_>) -> Option<PathBuf> {
     let text = value.text()?;
     if !text.contains('/') || text.ends_with('/') {
         return value.fail(
