@@ -176,7 +176,7 @@ async fn tls_to_nginx_and_redis_with_certificates_both_ways() {
             check "tcp" interval="1s"
             server "redis" "@redis" { tls ca="@ca" sni="redis.example" cert="@client" }
         }
-        backend "unbelieved" { mode "tcp"; server "redis" "@redis" { tls ca="@other" sni="redis.example" cert="@client" } }
+        backend "unbelieved" { mode "tcp"; retries 0; server "redis" "@redis" { tls ca="@other" sni="redis.example" cert="@client" } }
         backend "unshown" { mode "tcp"; server "redis" "@redis" { tls ca="@ca" sni="redis.example" } }
     "#,
     )
