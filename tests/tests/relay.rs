@@ -266,8 +266,17 @@ async fn the_system_looks_after_silent_connections_when_told_so() {
     let kdl = |client: &str, server: &str| {
         format!(
             r#"
-            frontend "raw" {{ mode "tcp"; bind "127.0.0.1:0"; {client}; default-backend "app" }}
-            backend "app" {{ mode "tcp"; {server}; server "app-1" "@app" }}
+            frontend "raw" {{
+                mode "tcp"
+                bind "127.0.0.1:0"
+                {client}
+                default-backend "app"
+            }}
+            backend "app" {{
+                mode "tcp"
+                {server}
+                server "app-1" "@app"
+            }}
             "#
         )
     };
