@@ -171,6 +171,7 @@ impl Server {
         };
         // All that takes root, or a path outside the new root, is done; no worker runs yet.
         identity.assume()?;
+        snapshot.adopt();
         let services = Services::start(&config, &snapshot, names);
 
         let mut started = Vec::new();

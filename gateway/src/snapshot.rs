@@ -89,6 +89,11 @@ impl Snapshot {
         build::snapshot(config, places, registry, previous)
     }
 
+    /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.
+    pub fn adopt(&self) {
+        self.backends.iter().for_each(|backend| backend.adopt());
+    }
+
     /// The frontend of that name, if it speaks that.
     pub fn frontend(&self, name: &str, mode: config::Mode) -> Option<&Arc<Frontend>> {
         self.frontends

@@ -56,7 +56,7 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
     let gateway = web(app.address()).start().await;
     let missing_certificate = r#"
         frontend "web" { bind "127.0.0.1:0" { tls cert="none.pem" }; default-backend "app" }
-        backend "app" { server "app-1" "127.0.0.1:1" }
+        backend "app" { server "app-1" "127.0.0.1:1" weight=7 }
     "#;
     let other_process = r#"
         process { workers 3; log "stdout" format="json" }
@@ -66,7 +66,7 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
     let occupied = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let in_use = r#"
         frontend "web" { bind "@taken"; default-backend "app" }
-        backend "app" { server "app-1" "127.0.0.1:1" }
+        backend "app" { server "app-1" "127.0.0.1:1" weight=7 }
     "#;
     let in_use = in_use.replace("@taken", &occupied.local_addr().unwrap().to_string());
     let cases = [
@@ -80,6 +80,8 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
         gateway.says(says).await;
         assert_eq!(gateway.ask("web", get("/")).await.text(), "app", "after {text}");
     }
+    let metrics = gateway.metrics().await;
+    assert_eq!(metrics.get("gateway_server_weight", &[("server", "app-1")]), Some(1.0));
     let refused = [("result", "refused")];
     gateway
         .metric_is("gateway_reloads_total", &refused, cases.len() as f64)

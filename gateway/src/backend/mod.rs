@@ -73,6 +73,8 @@ impl Backend {
     /// A backend from its configuration. `places` are those of its servers, in order: an echo server's is known
     /// only once it runs. Servers without one are left out. `tls` has how each is spoken to in TLS, none for plainly.
     /// `before` is the backend of that name in the configuration before.
+    ///
+    /// What is shared with a backend of the same name that runs already is left as it is until [`adopt`](Self::adopt).
     pub fn new(
         backend: &config::Backend,
         id: config::BackendId,
@@ -90,14 +92,6 @@ impl Backend {
             .zip(tls)
             .map(|((server, place), tls)| {
                 let counts = registry.server(&metrics, &server.name);
-                if backend.agent.is_none() {
-                    // What an agent of an earlier configuration said, nobody would take back.
-                    counts.set_agent(Agent::default());
-                }
-                if backend.check.is_none() && !counts.passes() {
-                    // A check of an earlier configuration took it down; no check will take it up again.
-                    counts.went(true);
-                }
                 let known = |before: &Arc<Server>| before.name == server.name;
                 let before = before.and_then(|before| before.servers.iter().find(|before| known(before)));
                 let before = before.map(|before| &**before);
@@ -134,6 +128,20 @@ impl Backend {
             metrics,
             queue,
         })
+    }
+
+    /// From now on the servers are as this configuration says: their weights, and what nobody would take back any more of
+    /// what was found out about them under an earlier one.
+    pub fn adopt(&self) {
+        for server in &self.servers {
+            server.adopt();
+            if self.agent.is_none() {
+                server.metrics.set_agent(Agent::default());
+            }
+            if self.check.is_none() && !server.metrics.passes() {
+                server.metrics.went(true);
+            }
+        }
     }
 
     /// Whether there is a server that may get new work, be there room or not, beside those that were tried.
@@ -184,7 +192,9 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();
     let places = addresses.iter().copied().map(Place::Fixed).collect();
-    Backend::new(backend, config::BackendId(0), places, plain, registry, None)
+    let backend = Backend::new(backend, config::BackendId(0), places, plain, registry, None);
+    backend.adopt();
+    backend
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
@@ -33,6 +34,9 @@ pub struct Server {
     /// Of its name: what tells it apart in a consistent hash.
     pub(super) hash: u64,
     place: Place,
+    /// As configured: what it is now stands in the metrics.
+    weight: u16,
+    slow_start: Option<Duration>,
     /// How it is told who its client is; none means not at all.
     pub(super) send_proxy: Option<Format>,
     /// How its silent connections are looked after.
@@ -63,11 +67,6 @@ impl Server {
         metrics: Arc<ServerMetrics>,
         before: Option<&Self>,
     ) -> Self {
-        let said = match &place {
-            Place::Fixed(_) => None,
-            Place::Named(place) => place.found().and_then(|found| found.weight),
-        };
-        metrics.configure(said.unwrap_or(server.weight), server.slow_start);
         let ends = (server.session_end != config::SessionEnd::Natural).then(|| {
             // Those that an earlier configuration began hear of it, too.
             let known = before.and_then(|before| before.ends.clone());
@@ -80,6 +79,8 @@ impl Server {
             session_end: server.session_end,
             ends,
             metrics,
+            weight: server.weight,
+            slow_start: server.slow_start,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
             send_proxy: server.send_proxy,
@@ -87,6 +88,15 @@ impl Server {
             tls,
             observer: observe.map(Observer::new),
         }
+    }
+
+    /// From now on its weight is what this configuration says, unless an operator has said otherwise.
+    pub(super) fn adopt(&self) {
+        let said = match &self.place {
+            Place::Fixed(_) => None,
+            Place::Named(place) => place.found().and_then(|found| found.weight),
+        };
+        self.metrics.configure(said.unwrap_or(self.weight), self.slow_start);
     }
 
     /// Where it is now; none while that is not known.

@@ -80,6 +80,7 @@ impl Gateway {
         // Nothing can fail from here on. Names that are new have their addresses before anything is sent to them.
         let mut names = Names::start(&config, &snapshot.backends);
         names.settle().await;
+        snapshot.adopt();
         for worker in &self.workers {
             worker.switch().await;
         }
