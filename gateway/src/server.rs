@@ -62,7 +62,8 @@ struct Running {
     config: Arc<Config>,
     snapshot: Arc<Snapshot>,
     echo: EchoServers,
-    _services: Services,
+    /// None only while a reload changes them.
+    services: Option<Services>,
 }
 
 /// What the control side does for a configuration; ends when it is dropped.
@@ -197,7 +198,7 @@ impl Server {
                 config: Arc::new(config),
                 snapshot,
                 echo,
-                _services: services,
+                services: Some(services),
             },
         };
         Ok(Self { control, gateway })
@@ -256,16 +257,24 @@ impl Gateway {
     async fn serve(&mut self, signals: &mut Signals, source: &mut dyn ConfigSource) -> Result<(), RunError> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut prune = interval(PRUNE);
+        prune.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
                 asked = signals.next() => match asked {
                     Asked::End => return Ok(()),
                     Asked::Reload => {
                         self.notifier.reloading();
-                        self.reload(source).await;
+                        tokio::select! {
+                            () = self.reload(source) => {}
+                            // What a reload has begun is of no interest to a gateway that ends.
+                            () = signals.end() => return Ok(()),
+                        }
                         self.notifier.ready(SERVING);
                     }
                 },
+                // What the last sessions of an earlier configuration have left.
+                _ = prune.tick() => self.registry.prune(),
                 _ = look.tick() => {
                     if self.workers.iter().any(Worker::is_finished) {
                         return Err(RunError::WorkerLost);
@@ -415,3 +424,6 @@ const SERVING: &str = "serving";
 
 /// How often the control side looks after the workers.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// How soon the metrics of what is gone are forgotten.
+const PRUNE: Duration = Duration::from_secs(1);

@@ -54,6 +54,8 @@ enum Order {
         Vec<WorkerSocket>,
         oneshot::Sender<Result<(), WorkerError>>,
     ),
+    /// Let go of what was prepared.
+    Forget(oneshot::Sender<()>),
     /// Serve what was prepared last, on its sockets and no others.
     Switch(oneshot::Sender<()>),
     /// Accept no more, let connections end after what they are doing, and stop at the deadline at the latest.
@@ -106,6 +108,14 @@ impl Worker {
         let (done, is_done) = oneshot::channel();
         self.order(Order::Prepare(snapshot, sockets, done)).await?;
         is_done.await.map_err(|_| WorkerError::Gone)?
+    }
+
+    /// Makes the worker let go of what it was prepared for, as if that had never been asked.
+    pub async fn forget(&self) {
+        let (done, is_done) = oneshot::channel();
+        if self.order(Order::Forget(done)).await.is_ok() {
+            let _ = is_done.await;
+        }
     }
 
     /// Makes the worker serve what it was last prepared for. A worker that is gone is noticed elsewhere.
@@ -215,6 +225,11 @@ impl Serving {
                     Some(Order::Prepare(snapshot, sockets, done)) => {
                         let _ = done.send(self.prepare(snapshot, sockets));
                     }
+                    Some(Order::Forget(done)) => {
+                        self.prepared = None;
+                        self.local.forget_unused();
+                        let _ = done.send(());
+                    }
                     Some(Order::Switch(done)) => {
                         self.switch();
                         let _ = done.send(());
@@ -238,8 +253,9 @@ impl Serving {
     }
 
     fn prepare(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
-        // What was prepared before and never used gives its instances back first.
+        // What is not used any more gives its instances back first.
         self.prepared = None;
+        self.local.forget_unused();
         let local = self.local.prepare(snapshot)?;
         let doors = doors(&local, sockets)?;
         self.prepared = Some((local, doors));
@@ -256,7 +272,7 @@ impl Serving {
             old.stop();
         }
         let before = std::mem::replace(&mut self.local, next.clone());
-        before.hand_over(next);
+        before.hand_over(&next);
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Limits {
     /// Of the whole process.
     pub process: Arc<Semaphore>,
     /// Of the frontend.
-    pub frontend: Option<Arc<Semaphore>>,
+    pub frontend: Arc<Semaphore>,
 }
 
 /// A bind, as one worker serves it.
@@ -83,7 +83,7 @@ impl Gate {
 #[derive(Debug)]
 pub struct Places {
     _process: OwnedSemaphorePermit,
-    _frontend: Option<OwnedSemaphorePermit>,
+    _frontend: OwnedSemaphorePermit,
 }
 
 /// Accepts until the gate closes; each connection is served by a task of its own. `refuse` is told of those that ended for want
@@ -141,10 +141,7 @@ impl Limits {
     /// A place for one connection, when there is one. None when the gateway is closing.
     async fn take(&self) -> Option<Places> {
         // The frontend's first: one that is full must not hold places that others could use.
-        let frontend = match &self.frontend {
-            Some(places) => Some(places.clone().acquire_owned().await.ok()?),
-            None => None,
-        };
+        let frontend = self.frontend.clone().acquire_owned().await.ok()?;
         let process = self.process.clone().acquire_owned().await.ok()?;
         Some(Places {
             _process: process,

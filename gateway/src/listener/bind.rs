@@ -25,12 +25,23 @@ pub struct BindError {
     pub source: io::Error,
 }
 
+/// Who may be listening already where a bind is to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// Nobody.
+    Nobody,
+    /// This gateway, on another address of the same port.
+    Ourselves,
+}
+
 /// Opens `workers` sockets on an address.
-pub fn bind(address: SocketAddr, workers: usize) -> Result<Listening, BindError> {
+pub fn bind(address: SocketAddr, workers: usize, others: Others) -> Result<Listening, BindError> {
     let failed = |source| BindError { address, source };
     // With SO_REUSEPORT alone, a second gateway of the same user would quietly take half of the connections. One try
     // without it tells whether somebody is there.
-    drop(open(address, false).map_err(failed)?);
+    if others == Others::Nobody {
+        drop(open(address, false).map_err(failed)?);
+    }
     let first = open(address, true).map_err(failed)?;
     let address = first.local_addr().map_err(failed)?;
     let mut sockets = vec![first];
@@ -77,10 +88,10 @@ mod tests {
 
     #[test]
     fn workers_share_a_port_and_strangers_do_not() {
-        let listening = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
+        let listening = bind("127.0.0.1:0".parse().unwrap(), 3, Others::Nobody).unwrap();
         assert_ne!(listening.address.port(), 0);
         assert_eq!(listening.sockets.len(), 3);
-        let error = bind(listening.address, 1).unwrap_err();
+        let error = bind(listening.address, 1, Others::Nobody).unwrap_err();
         assert!(error.to_string().contains("another process"), "{error}");
     }
 }

@@ -11,7 +11,7 @@ mod stream;
 mod tls;
 
 pub use accept::{Gate, Limits, Opening, Port, accept};
-pub use bind::{BindError, Listening, bind};
+pub use bind::{BindError, Listening, Others, bind};
 pub use inherited::Inherited;
 pub use introduction::{Fault, Unintroduced};
 pub use stream::ClientStream;

@@ -25,7 +25,11 @@ use crate::snapshot::Frontend;
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: ClientStream, facts: Arc<ConnectionFacts>) {
     let _counted = (local.count_connection(), frontend.metrics.connection());
     let client = Client::new(stream, facts, frontend.config.timeouts);
-    match run(&local, &frontend, &client).await {
+    // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
+    let seat = Seat(RefCell::new((local, frontend)));
+    let ended = run(&seat, &client).await;
+    let (local, frontend) = seat.0.into_inner();
+    match ended {
         End::Done | End::Silent => {}
         End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
         End::SlowHead => {
@@ -54,8 +58,11 @@ enum End {
     SlowHead,
 }
 
-async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -> End {
-    let limits = &frontend.config.request_limits;
+async fn run(seat: &Seat, client: &Rc<Client>) -> End {
+    let (worker, limits) = {
+        let seat = seat.0.borrow();
+        (seat.0.lasting(), seat.1.config.request_limits)
+    };
     let mut builder = http1::Builder::new();
     builder
         .header_read_timeout(None)
@@ -63,13 +70,12 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
         .max_header_size(limits.head)
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
-    let seat = Seat(RefCell::new((local.clone(), frontend.clone())));
     let service = service_fn(|request| {
         let (local, frontend) = seat.current();
         request::serve(local, frontend, client.clone(), request)
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
-    let mut drained = pin!(local.drained());
+    let mut drained = pin!(worker.drained());
     let mut draining = drained
         .as_mut()
         .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
@@ -87,7 +93,7 @@ async fn run(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>) -
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || local.is_draining()) && (!matches!(turns.phase(), Phase::Head(_)) || !client.has_spoken()) {
+        if (draining || worker.is_draining()) && (!matches!(turns.phase(), Phase::Head(_)) || !client.has_spoken()) {
             connection.as_mut().graceful_shutdown();
         }
         loop {

@@ -2,7 +2,7 @@
 //! buffer. Nothing here is shared with another thread, so nothing here is locked.
 
 use std::cell::{Cell, RefCell, RefMut};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -23,13 +23,18 @@ pub struct Local {
     balancers: Vec<RefCell<Balancer>>,
     pools: Vec<RefCell<Pool<RequestBody>>>,
     lasting: Rc<Lasting>,
-    /// What serves in its place after a reload.
-    successor: RefCell<Option<Rc<Local>>>,
+    /// Its place among the configurations that the worker has served, from 0.
+    generation: u64,
 }
 
-/// What a worker keeps from one configuration to the next.
-struct Lasting {
+/// What a worker keeps from one configuration to the next. A session that outlives its configuration holds this, and of the
+/// configuration only what it still needs.
+pub struct Lasting {
     worker: usize,
+    registry: Arc<Registry>,
+    /// What serves now. Weak: the worker holds it, and an old configuration must not hold the newer ones.
+    newest: RefCell<Weak<Local>>,
+    newest_generation: Cell<u64>,
     instances: RefCell<Instances>,
     log: RefCell<LineWriter>,
     draining: Cell<bool>,
@@ -42,22 +47,27 @@ impl Local {
     pub fn new(snapshot: Arc<Snapshot>, worker: usize, log: LineWriter) -> Result<Rc<Self>, Failure> {
         let lasting = Lasting {
             worker,
+            registry: snapshot.registry.clone(),
+            newest: RefCell::default(),
+            newest_generation: Cell::new(0),
             instances: RefCell::new(Instances::new(&snapshot.policy)),
             log: RefCell::new(log),
             draining: Cell::new(false),
             drain: Notify::new(),
             connections: Cell::new(0),
         };
-        Self::of(snapshot, Rc::new(lasting))
+        let local = Self::of(snapshot, Rc::new(lasting), 0)?;
+        *local.lasting.newest.borrow_mut() = Rc::downgrade(&local);
+        Ok(local)
     }
 
     /// The same worker's state under another configuration, which has to have the same policy host. It serves nothing
     /// until it [succeeds](Self::hand_over) this one.
     pub fn prepare(&self, snapshot: Arc<Snapshot>) -> Result<Rc<Self>, Failure> {
-        Self::of(snapshot, self.lasting.clone())
+        Self::of(snapshot, self.lasting.clone(), self.generation + 1)
     }
 
-    fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>) -> Result<Rc<Self>, Failure> {
+    fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>, generation: u64) -> Result<Rc<Self>, Failure> {
         for attachment in &snapshot.attachments {
             lasting.instances.borrow_mut().warm(attachment)?;
         }
@@ -76,28 +86,41 @@ impl Local {
             balancers,
             pools,
             lasting,
-            successor: RefCell::new(None),
+            generation,
         }))
     }
 
     /// From now on `next` serves what comes. What is under way here goes on to its end.
-    pub fn hand_over(&self, next: Rc<Self>) {
+    pub fn hand_over(&self, next: &Rc<Self>) {
         for pool in &self.pools {
             pool.borrow_mut().close();
         }
-        *self.successor.borrow_mut() = Some(next);
+        *self.lasting.newest.borrow_mut() = Rc::downgrade(next);
+        self.lasting.newest_generation.set(next.generation);
+    }
+
+    /// Gives back the policy instances of configurations that are gone.
+    pub fn forget_unused(&self) {
+        self.lasting.instances.borrow_mut().sweep();
+    }
+
+    /// Whether another configuration serves what comes.
+    pub fn is_succeeded(&self) -> bool {
+        self.lasting.newest_generation.get() != self.generation
     }
 
     /// What serves in place of this, after one reload or several; none while this is what serves.
     pub fn successor(&self) -> Option<Rc<Self>> {
-        let mut newest = self.successor.borrow().clone()?;
-        loop {
-            let Some(newer) = newest.successor.borrow().clone() else {
-                break;
-            };
-            newest = newer;
+        if self.is_succeeded() {
+            self.lasting.newest.borrow().upgrade()
+        } else {
+            None
         }
-        Some(newest)
+    }
+
+    /// What the worker keeps.
+    pub fn lasting(&self) -> Rc<Lasting> {
+        self.lasting.clone()
     }
 
     /// The worker's policy instances.
@@ -117,19 +140,18 @@ impl Local {
 
     /// The process's metrics.
     pub fn registry(&self) -> &Registry {
-        &self.snapshot.registry
+        &self.lasting.registry
     }
 
     /// The worker's log buffer.
     pub fn log(&self) -> RefMut<'_, LineWriter> {
-        self.lasting.log.borrow_mut()
+        self.lasting.log()
     }
 
     /// Regular upkeep, several times a second: log lines go out, stale connections go away.
     pub fn upkeep(&self) {
         self.lasting.log.borrow_mut().flush();
-        // What an earlier configuration left behind.
-        self.lasting.instances.borrow_mut().sweep();
+        self.forget_unused();
         let now = Instant::now();
         for (pool, backend) in self.pools.iter().zip(&self.snapshot.backends) {
             let mut pool = pool.borrow_mut();
@@ -150,15 +172,7 @@ impl Local {
 
     /// Whether connections have been asked to end.
     pub fn is_draining(&self) -> bool {
-        self.lasting.draining.get()
-    }
-
-    /// Resolves when connections are asked to end.
-    pub async fn drained(&self) {
-        let notified = self.lasting.drain.notified();
-        if !self.is_draining() {
-            notified.await;
-        }
+        self.lasting.is_draining()
     }
 
     /// Counts a client connection of this worker until the guard is dropped.
@@ -170,6 +184,31 @@ impl Local {
     /// Client connections of the worker, under whatever configuration they were accepted.
     pub fn connections(&self) -> usize {
         self.lasting.connections.get()
+    }
+}
+
+impl Lasting {
+    /// The process's metrics.
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// The worker's log buffer.
+    pub fn log(&self) -> RefMut<'_, LineWriter> {
+        self.log.borrow_mut()
+    }
+
+    /// Whether connections have been asked to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Resolves when connections are asked to end.
+    pub async fn drained(&self) {
+        let notified = self.drain.notified();
+        if !self.is_draining() {
+            notified.await;
+        }
     }
 }
 

@@ -30,7 +30,7 @@ pub async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
-    let mut closes = local.is_draining() || local.successor().is_some();
+    let mut closes = local.is_draining() || local.is_succeeded();
     let mut response = match exchange(&local, &frontend, &client, &mut record, request).await {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();

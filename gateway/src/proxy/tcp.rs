@@ -13,14 +13,16 @@ use tokio::time::{Instant, sleep};
 use super::attempts::Attempts;
 use super::error::ProxyError;
 use super::introduction::introduction;
-use super::local::Local;
+use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
+use crate::config::AccessLog;
 use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::{AclAnswers, Frontend};
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
+use crate::telemetry::metrics::FrontendMetrics;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: ClientStream, facts: Arc<ConnectionFacts>) {
@@ -43,6 +45,8 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Client
         client_timeout: frontend.config.timeouts.client,
         server_timeout: backend.timeouts.server,
     };
+    // A session may outlive its configuration: from here on it holds of it what it needs, not all.
+    drop((local, frontend));
     let ended = tokio::select! {
         biased;
         ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)) => Ok(ended),
@@ -241,8 +245,9 @@ async fn connect(
 
 /// A connection, as it will be logged and counted: when it is dropped, however it ended.
 struct Record {
-    local: Rc<Local>,
-    frontend: Arc<Frontend>,
+    worker: Rc<Lasting>,
+    frontend: Arc<FrontendMetrics>,
+    log: AccessLog,
     facts: Arc<ConnectionFacts>,
     started: Instant,
     backend: Option<Arc<Backend>>,
@@ -263,8 +268,9 @@ struct Record {
 impl Record {
     fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, facts: &Arc<ConnectionFacts>) -> Self {
         Self {
-            local: local.clone(),
-            frontend: frontend.clone(),
+            worker: local.lasting(),
+            frontend: frontend.metrics.clone(),
+            log: frontend.config.access_log,
             facts: facts.clone(),
             started: Instant::now(),
             backend: None,
@@ -315,7 +321,7 @@ impl Record {
             phase: Phase::Data,
         };
         self.reason = Some(reason);
-        self.frontend.metrics.error(reason);
+        self.frontend.error(reason);
     }
 
     fn connecting_took(&mut self, time: Duration) {
@@ -329,11 +335,11 @@ impl Record {
         match stop {
             Stop::Denied { line } => {
                 self.rule = Some(line);
-                self.frontend.metrics.denied();
+                self.frontend.denied();
             }
-            Stop::Refused => self.frontend.metrics.denied(),
-            Stop::RateLimited => self.frontend.metrics.rate_limited(),
-            _ => self.frontend.metrics.error(stop.reason()),
+            Stop::Refused => self.frontend.denied(),
+            Stop::RateLimited => self.frontend.rate_limited(),
+            _ => self.frontend.error(stop.reason()),
         }
     }
 
@@ -341,12 +347,12 @@ impl Record {
     fn moved(&mut self, moved: Moved) {
         self.received += moved.from_client;
         self.sent += moved.from_server;
-        self.frontend.metrics.bytes(moved.from_client, moved.from_server);
+        self.frontend.bytes(moved.from_client, moved.from_server);
         if let Some(backend) = &self.backend {
             backend.metrics.bytes(moved.from_server, moved.from_client);
         }
         if moved.spliced > 0 {
-            self.local.registry().process().spliced(moved.spliced);
+            self.worker.registry().process().spliced(moved.spliced);
         }
     }
 
@@ -371,22 +377,21 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         self.queue_ends();
-        let local = &self.local;
-        let metrics = &self.frontend.metrics;
+        let metrics = &self.frontend;
         let total = self.started.elapsed();
         metrics.response(None, total);
-        let log = self.frontend.config.access_log;
+        let log = self.log;
         let is_null = self.received == 0 && self.reason.is_none();
         if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
         }
         let backend = self.backend.as_ref();
         let server = backend.and_then(|backend| Some(&backend.servers[self.server?]));
-        local.log().tcp(&TcpRecord {
+        self.worker.log().tcp(&TcpRecord {
             client: self.facts.client,
             destination: self.facts.local,
             started: SystemTime::now() - total,
-            frontend: self.frontend.name(),
+            frontend: metrics.name(),
             tls: self.facts.tls.is_some(),
             backend: backend.map(|backend| &*backend.name),
             server: server.map(|server| &*server.name),
@@ -400,7 +405,7 @@ impl Drop for Record {
             bytes_received: self.received,
             termination: self.termination,
             counts: Counts {
-                process: local.registry().process().connections(),
+                process: self.worker.registry().process().connections(),
                 frontend: metrics.connections(),
                 backend: backend.map_or(0, |backend| backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),

@@ -13,6 +13,7 @@ use crate::backend::Place;
 use crate::backend::resolve::Names;
 use crate::config::{AdminSocket, At, Config, Log, Process};
 use crate::snapshot::Snapshot;
+use crate::worker::WorkerSocket;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
 pub trait ConfigSource {
@@ -66,21 +67,23 @@ impl Gateway {
             return Err(Refused::Process);
         }
         fit(&mut config, self.workers.len())?;
+        // What an earlier refusal left to be given back may be needed now.
+        self.forget().await;
         let config = Arc::new(config);
         let running = Some(&*self.running.snapshot);
         let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
         let snapshot = self.build(&config, places).await?;
         let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
-        for (worker, sockets) in self.workers.iter().zip(sockets) {
-            let ready = worker.prepare(snapshot.clone(), sockets).await;
-            ready.map_err(StartError::Worker)?;
-        }
+        self.prepare(&snapshot, sockets).await?;
 
-        // Nothing can fail from here on. Names that are new have their addresses before anything is sent to them.
+        // Nothing can fail from here on. Names that are new have their addresses before anything is sent to them; the checks of
+        // before end before what is adopted, lest they take it back.
         let mut names = Names::start(&config, &snapshot.backends);
         names.settle().await;
+        self.running.services = None;
         snapshot.adopt();
+        let services = Services::start(&config, &snapshot, names);
         for worker in &self.workers {
             worker.switch().await;
         }
@@ -91,7 +94,6 @@ impl Gateway {
                 info!("listening on {port}");
             }
         }
-        let services = Services::start(&config, &snapshot, names);
         if let Some(admin) = &self.admin {
             admin.take_up(&snapshot.backends);
         }
@@ -101,12 +103,28 @@ impl Gateway {
                 config,
                 snapshot,
                 echo,
-                _services: services,
+                services: Some(services),
             },
         );
         drop(before);
-        self.registry.prune();
         Ok(())
+    }
+
+    /// Makes every worker ready, or none.
+    async fn prepare(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<WorkerSocket>>) -> Result<(), StartError> {
+        for (worker, sockets) in self.workers.iter().zip(sockets) {
+            if let Err(error) = worker.prepare(snapshot.clone(), sockets).await {
+                self.forget().await;
+                return Err(error.into());
+            }
+        }
+        Ok(())
+    }
+
+    async fn forget(&self) {
+        for worker in &self.workers {
+            worker.forget().await;
+        }
     }
 
     /// Builds a snapshot on a thread of its own: components take their time to compile, and checks and signals go on.

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use super::{Faults, OpenPort, faults};
 use crate::admin;
 use crate::config::{Config, Mode};
-use crate::listener::{BindError, Inherited, Limits, Listening, bind};
+use crate::listener::{BindError, Inherited, Limits, Listening, Others, bind};
 use crate::telemetry::metrics::Registry;
 use crate::worker::WorkerSocket;
 
@@ -100,13 +100,23 @@ impl Sockets {
     fn listen(&self, address: SocketAddr) -> Result<Listening, BindError> {
         match self.inherited.take(address, self.workers) {
             Some(taken) => taken.map_err(|source| BindError { address, source }),
-            None => bind(address, self.workers),
+            None => bind(address, self.workers, self.others_on(address)),
         }
     }
 
     /// Sockets that were handed to the process and that no bind has taken.
     pub(super) fn inherited(&self) -> &Inherited {
         &self.inherited
+    }
+
+    /// Who may be on an address that is to be opened.
+    fn others_on(&self, address: SocketAddr) -> Others {
+        let mut own = self.open.by_key.values().map(|listening| listening.address);
+        if own.any(|own| own.port() == address.port()) {
+            Others::Ourselves
+        } else {
+            Others::Nobody
+        }
     }
 
     /// Each worker's socket of every bind, with the limits of `config`. The sockets are duplicates: a worker may close its
@@ -117,10 +127,12 @@ impl Sockets {
             let configured = &config.frontends[frontend];
             let limits = Limits {
                 process: self.process.places.clone(),
-                frontend: configured.max_connections.map(|max| {
-                    let limit = self.frontends.entry(configured.name.clone());
-                    limit.or_insert_with(|| Limit::new(max)).places.clone()
-                }),
+                frontend: self
+                    .frontends
+                    .entry(configured.name.clone())
+                    .or_insert_with(|| Limit::new(configured.max_connections.unwrap_or(UNLIMITED)))
+                    .places
+                    .clone(),
             };
             for (bind, listening) in binds.iter().enumerate() {
                 for (worker, socket) in sockets.iter_mut().zip(&listening.sockets) {
@@ -144,8 +156,8 @@ impl Sockets {
         self.frontends
             .retain(|name, _| config.frontends.iter().any(|frontend| frontend.name == *name));
         for frontend in &config.frontends {
-            if let (Some(max), Some(limit)) = (frontend.max_connections, self.frontends.get_mut(&frontend.name)) {
-                limit.resize(max);
+            if let Some(limit) = self.frontends.get_mut(&frontend.name) {
+                limit.resize(frontend.max_connections.unwrap_or(UNLIMITED));
             }
         }
     }
@@ -182,6 +194,10 @@ impl Sockets {
         ports
     }
 }
+
+/// The limit of a frontend that has none: its connections are counted all the same, for a later configuration may give it
+/// one.
+const UNLIMITED: usize = u32::MAX as usize;
 
 /// How many connections there may be at once.
 struct Limit {

@@ -17,6 +17,8 @@ pub(super) struct Exporter {
     series: Vec<Series>,
     /// Values that the recorder keeps until its upkeep.
     pending: usize,
+    /// Histograms that are registered begin with what is recorded from then on.
+    begins_anew: bool,
 }
 
 /// Where series of one thing are registered.
@@ -58,11 +60,21 @@ impl Default for Exporter {
             recorder,
             series: Vec::new(),
             pending: 0,
+            begins_anew: false,
         }
     }
 }
 
 impl Exporter {
+    /// One that takes the place of another. Counters go on where they are; histograms begin anew, as the recorder would have
+    /// to be given every value again.
+    pub(super) fn anew() -> Self {
+        Self {
+            begins_anew: true,
+            ..Self::default()
+        }
+    }
+
     /// Registers series that are read of `metrics` and have these labels.
     pub(super) fn of<'a, T>(&'a mut self, metrics: &'a Arc<T>, labels: &[(&'static str, &str)]) -> Of<'a, T> {
         let labels = labels.iter().map(|&(name, value)| label(name, value)).collect();
@@ -80,6 +92,7 @@ impl Exporter {
             handle,
             series,
             pending,
+            ..
         } = self;
         for series in series {
             match series {
@@ -133,10 +146,11 @@ impl<T: Send + Sync + 'static> Of<'_, T> {
         let recorder = &self.exporter.recorder;
         recorder.describe_counter(KeyName::from(name), None, help.into());
         let counter = recorder.register_counter(&key(name, &self.labels, more), &METADATA);
-        let metrics = Arc::clone(self.metrics);
-        self.exporter
-            .series
-            .push(Series::Counter(counter, Box::new(move || read(&metrics))));
+        let metrics = Arc::downgrade(self.metrics);
+        self.exporter.series.push(Series::Counter(
+            counter,
+            Box::new(move || metrics.upgrade().map_or(0, |metrics| read(&metrics))),
+        ));
     }
 
     /// Counters by reason, each from when it is first read.
@@ -150,13 +164,13 @@ impl<T: Send + Sync + 'static> Of<'_, T> {
         self.exporter
             .recorder
             .describe_counter(KeyName::from(name), None, help.into());
-        let metrics = Arc::clone(self.metrics);
+        let metrics = Arc::downgrade(self.metrics);
         self.exporter.series.push(Series::Reasons(Reasons {
             name,
             labels: self.labels.clone(),
             label,
             known: Vec::new(),
-            read: Box::new(move || read(&metrics)),
+            read: Box::new(move || metrics.upgrade().map_or_else(Vec::new, |metrics| read(&metrics))),
         }));
     }
 
@@ -165,10 +179,11 @@ impl<T: Send + Sync + 'static> Of<'_, T> {
         let recorder = &self.exporter.recorder;
         recorder.describe_gauge(KeyName::from(name), None, help.into());
         let gauge = recorder.register_gauge(&key(name, &self.labels, None), &METADATA);
-        let metrics = Arc::clone(self.metrics);
-        self.exporter
-            .series
-            .push(Series::Gauge(gauge, Box::new(move || read(&metrics))));
+        let metrics = Arc::downgrade(self.metrics);
+        self.exporter.series.push(Series::Gauge(
+            gauge,
+            Box::new(move || metrics.upgrade().map_or(0.0, |metrics| read(&metrics))),
+        ));
     }
 
     /// A histogram; its name has to be among those that [`Exporter::default`] gives buckets to.
@@ -181,11 +196,13 @@ impl<T: Send + Sync + 'static> Of<'_, T> {
         let recorder = &self.exporter.recorder;
         recorder.describe_histogram(KeyName::from(name), None, help.into());
         let histogram = recorder.register_histogram(&key(name, &self.labels, None), &METADATA);
-        let metrics = Arc::clone(self.metrics);
-        let read = Box::new(move || read(&metrics));
-        self.exporter
-            .series
-            .push(Series::Histogram(histogram, Box::default(), read));
+        let mut published = Box::<Published>::default();
+        if self.exporter.begins_anew {
+            published.skip(read(self.metrics));
+        }
+        let metrics = Arc::downgrade(self.metrics);
+        let read = Box::new(move || metrics.upgrade().map_or_else(Totals::default, |metrics| read(&metrics)));
+        self.exporter.series.push(Series::Histogram(histogram, published, read));
     }
 }
 

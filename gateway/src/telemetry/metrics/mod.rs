@@ -102,35 +102,35 @@ impl Registry {
         lock(&self.exporter).render()
     }
 
-    /// Forgets what no configuration has any more and nothing under way still counts on. To be called after a reload, while
-    /// no other configuration is being built.
+    /// Forgets what no configuration has any more and nothing under way still counts on. To be called now and then, while no
+    /// configuration is being built. Histograms begin anew when there was something to forget: the recorder cannot forget,
+    /// and another takes its place.
     pub fn prune(&self) {
-        // The recorder cannot forget: another takes its place, and what stays hands its sums over again. It goes first, for
-        // it holds everything.
-        let mut exporter = Exporter::default();
-        let before = std::mem::take(&mut *lock(&self.exporter));
-        drop(before);
-        process::register(&mut exporter, &self.process);
-        for frontend in kept(&self.frontends) {
-            frontend::register(&mut exporter, &frontend);
-        }
-        // Servers before their backends, which they hold.
-        let servers = kept(&self.servers);
-        for backend in kept(&self.backends) {
-            backend::register_backend(&mut exporter, &backend);
-        }
-        for server in servers {
-            backend::register_server(&mut exporter, &server);
-        }
-        let mut policies = lock(&self.policies);
-        policies.retain(|policy| {
+        let mut forgotten = forget(&self.frontends) + forget(&self.servers);
+        // After their servers, which hold them.
+        forgotten += forget(&self.backends);
+        lock(&self.policies).retain(|policy| {
             policy.prune();
+            forgotten += usize::from(!policy.is_live());
             policy.is_live()
         });
-        for policy in policies.iter() {
+        if forgotten == 0 {
+            return;
+        }
+        let mut exporter = Exporter::anew();
+        process::register(&mut exporter, &self.process);
+        for frontend in lock(&self.frontends).iter() {
+            frontend::register(&mut exporter, frontend);
+        }
+        for backend in lock(&self.backends).iter() {
+            backend::register_backend(&mut exporter, backend);
+        }
+        for server in lock(&self.servers).iter() {
+            backend::register_server(&mut exporter, server);
+        }
+        for policy in lock(&self.policies).iter() {
             policy::register(&mut exporter, policy);
         }
-        drop(policies);
         *lock(&self.exporter) = exporter;
     }
 
@@ -152,11 +152,12 @@ impl Registry {
     }
 }
 
-/// Drops from a list what nobody else holds, and answers the rest.
-fn kept<T>(list: &Mutex<Vec<Arc<T>>>) -> Vec<Arc<T>> {
+/// Drops from a list what nobody else holds, and says how many that were. The exporter holds nothing.
+fn forget<T>(list: &Mutex<Vec<Arc<T>>>) -> usize {
     let mut list = lock(list);
+    let before = list.len();
     list.retain(|metrics| Arc::strong_count(metrics) > 1);
-    list.clone()
+    before - list.len()
 }
 
 /// A lock that a panic elsewhere does not spoil: every list is valid between two statements.
@@ -205,6 +206,32 @@ mod tests {
             text.contains("gateway_frontend_denied_requests_total{frontend=\"other\"} 1\n"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_nobody_has_is_forgotten_and_what_stays_goes_on_counting() {
+        let registry = Registry::new();
+        let stays = registry.frontend("stays");
+        stays.denied();
+        stays.response(Some(200), Duration::from_millis(1));
+        let (backend, gone) = (registry.backend("app"), registry.frontend("gone"));
+        let (a, b) = (registry.server(&backend, "a"), registry.server(&backend, "b"));
+        let all = registry.render();
+        assert_eq!(sample(&all, "gateway_backend_servers_up{backend=\"app\"}"), 2.0);
+        registry.prune();
+        assert!(registry.render().contains("frontend=\"gone\""));
+
+        drop((gone, b));
+        registry.prune();
+        let text = registry.render();
+        assert!(!text.contains("gone") && !text.contains("server=\"b\""), "{text}");
+        assert_eq!(sample(&text, "gateway_backend_servers_up{backend=\"app\"}"), 1.0);
+        let name = "gateway_frontend_denied_requests_total{frontend=\"stays\"}";
+        assert_eq!(sample(&text, name), 1.0);
+        let name = "gateway_frontend_request_duration_seconds_count{frontend=\"stays\"}";
+        stays.response(Some(200), Duration::from_millis(1));
+        assert_eq!(sample(&registry.render(), name), 1.0);
+        drop(a);
     }
 
     #[test]

@@ -124,6 +124,13 @@ impl ServerState {
                 inputs.weight = weight;
             }
             inputs.slow_start = slow_start;
+            // A server that warms up goes on at the new pace, or has its whole share at once.
+            inputs.warming = inputs.warming.and_then(|warming| {
+                Some(Warming {
+                    over: slow_start?,
+                    ..warming
+                })
+            });
         });
     }
 
