@@ -13,7 +13,7 @@ use tokio::io::AsyncReadExt;
 
 const TO_TLS: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
-    backend "app" { mode "tcp"; server "app-1" "@app" { tls @tls } }
+    backend "app" { mode "tcp"; retries 0; server "app-1" "@app" { tls @tls } }
 "#;
 
 async fn gateway(app: &TlsServer, authority: &Authority, tls: &str) -> Gateway {

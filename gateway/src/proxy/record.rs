@@ -175,7 +175,9 @@ impl Record {
             ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),
             _ => self.frontend.metrics.error(error.reason()),
         }
-        match (error, &self.upstream) {
+        match (error, &mut self.upstream) {
+            // No server was reached, however long that took.
+            (ProxyError::Connect, Some(upstream)) => upstream.connect = None,
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
             (ProxyError::BadResponse | ProxyError::ServerTimeout, _) => self.server_answered(None),
             _ => {}

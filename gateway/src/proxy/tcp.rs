@@ -330,6 +330,8 @@ impl Record {
 
     fn stopped(mut self, stop: Stop) {
         self.queue_ends();
+        // No server was reached, however long that took.
+        self.connect = None;
         self.termination = stop.termination(self.termination.phase);
         self.reason = Some(stop.reason());
         match stop {

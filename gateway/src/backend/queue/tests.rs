@@ -177,7 +177,9 @@ async fn a_reload_breaks_no_line_up() {
     let take_up = |before: Option<&Backend>| {
         let id = crate::config::BackendId(0);
         let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
-        Backend::new(&configured, id, places, vec![None], &registry, before)
+        let backend = Backend::new(&configured, id, places, vec![None], &registry, before);
+        backend.adopt();
+        backend
     };
     let old = take_up(None);
     let (_, session) = place(&mut Balancer::new(&old, 0), &old);
