@@ -150,6 +150,15 @@ impl Syslog {
         })
     }
 
+    /// Makes a socket for datagrams where there is none. Where that cannot be done (no route, an address that is not allowed),
+    /// trying again at once would only spin and the lines are not worth a wait: the next ones try again.
+    fn reach(&mut self) -> io::Result<()> {
+        if let (SyslogServer::Udp(_), None) = (&self.server, &self.connection) {
+            self.connection = Some(self.connect()?);
+        }
+        Ok(())
+    }
+
     /// Sends messages from number `done` on; `done` counts those that went out.
     fn send(&mut self, done: &mut usize) -> io::Result<()> {
         let mut connection = match self.connection.take() {
@@ -170,6 +179,11 @@ impl Target for Syslog {
         // A server that was restarted is there again: the first failure of an old connection costs no pause.
         let mut was_connected = self.connection.is_some();
         loop {
+            if let Err(error) = self.reach() {
+                self.complain(&error);
+                let lines = lost + (self.ends.len() - done) as u64;
+                return Err(Lost { lines, error });
+            }
             let error = match self.send(&mut done) {
                 Ok(()) if lost > 0 => {
                     return Err(Lost {
@@ -192,7 +206,7 @@ impl Target for Syslog {
             // A datagram that goes nowhere is gone, and so is one that the server cannot take at all.
             if matches!(self.server, SyslogServer::Udp(_)) || error.raw_os_error() == Some(EMSGSIZE) {
                 self.complain(&error);
-                (done, lost) = (done + 1, lost + 1);
+                (done, lost) = ((done + 1).min(self.ends.len()), lost + 1);
             } else if !std::mem::take(&mut was_connected) {
                 self.complain(&error);
                 pause_unless(&self.closing, pause);
@@ -359,6 +373,23 @@ mod tests {
         let text = String::from_utf8(syslog.out.clone()).unwrap();
         assert!(text.starts_with("<156>1 "), "{text}");
         assert!(text.ends_with(" - - a b"), "{text}");
+    }
+
+    #[test]
+    fn datagrams_that_can_go_nowhere_are_lost_and_not_waited_for() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        // A broadcast needs a permission that the gateway does not ask for: connecting fails, each time.
+        let mut syslog = syslog(SyslogServer::Udp((Ipv4Addr::BROADCAST, 514).into()));
+        std::thread::spawn(move || {
+            for count in [2, 1] {
+                let text = "line\n".repeat(count);
+                let lost = syslog.write(&lines(&text, count as u64, Severity::Info)).unwrap_err();
+                done.send(lost.lines).unwrap();
+            }
+        });
+        for lost in [2, 1] {
+            assert_eq!(is_done.recv_timeout(Duration::from_secs(10)), Ok(lost));
+        }
     }
 
     #[test]
