@@ -154,6 +154,31 @@ async fn a_client_that_leaves_while_a_server_is_awaited_frees_its_place() {
     gateway
         .metric_is("gateway_server_in_flight", &[("server", "app-1")], 0.0)
         .await;
+    assert_eq!(errors(&gateway, "client-left").await.unwrap_or_default(), 0.0);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_without_a_word_is_null_however_slow_the_server_is() {
+    let (address, _guard) = blackhole().await;
+    let gateway = gateway(address, "", "access-log skip-null", "timeout connect=\"60s\"").await;
+    let in_flight = async |n| {
+        let labels = [("server", "app-1")];
+        gateway.metric_is("gateway_server_in_flight", &labels, n).await;
+    };
+    let silent = gateway.connect("raw").await;
+    in_flight(1.0).await;
+    drop(silent);
+    in_flight(0.0).await;
+    // One that has said something is no null connection. Its line would be the second.
+    let mut client = gateway.connect("raw").await;
+    client.send("something").await;
+    in_flight(1.0).await;
+    let speaker = client.tcp().local_addr().unwrap().to_string();
+    client.reset();
+
+    let (line, termination, _) = ending(&gateway).await;
+    assert_eq!((&*termination, &line["client"]), ("CC", &json!(speaker)), "{line}");
+    assert_eq!(errors(&gateway, "client-left").await, Some(1.0));
 }
 
 #[tokio::test]

@@ -86,6 +86,8 @@ enum Stop {
     ServerTlsFailed,
     /// The client was gone before a server was reached.
     ClientLeft,
+    /// So it was, and had said nothing until then: somebody looks whether the port is open.
+    ClientSilent,
 }
 
 impl Stop {
@@ -103,7 +105,7 @@ impl Stop {
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimeout => "connect-timeout",
             Self::ServerTlsFailed => "server-tls-failed",
-            Self::ClientLeft => "client-left",
+            Self::ClientLeft | Self::ClientSilent => "client-left",
         }
     }
 
@@ -117,7 +119,7 @@ impl Stop {
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),
             Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
-            Self::ClientLeft => (Cause::ClientAborted, at),
+            Self::ClientLeft | Self::ClientSilent => (Cause::ClientAborted, at),
         };
         Termination { cause, phase }
     }
@@ -125,18 +127,22 @@ impl Stop {
 
 /// Resolves when the client has left: it reset the connection, or closed it without having said anything. One that has
 /// said everything already waits for the answer.
-async fn gone(client: &TcpStream) {
+async fn gone(client: &TcpStream) -> Stop {
     // PRIORITY and not READABLE: this wakes for the end of what the client says, and not for what it says.
-    let left = async || -> io::Result<bool> {
+    let said = async || -> io::Result<usize> {
         client.ready(Interest::PRIORITY).await?;
-        Ok(client.peek(&mut [0]).await? == 0)
+        client.peek(&mut [0]).await
     };
-    // An error is a reset.
-    if left().await.unwrap_or(true) {
-        return;
+    match said().await {
+        Ok(0) => Stop::ClientSilent,
+        // Something was said before the end: now only a reset can be waited for.
+        Ok(_) => {
+            let _ = client.ready(Interest::ERROR).await;
+            Stop::ClientLeft
+        }
+        // A reset. What was said before it, if anything, is lost.
+        Err(_) => Stop::ClientLeft,
     }
-    // Something was said before the end: now only a reset can be waited for.
-    let _ = client.ready(Interest::ERROR).await;
 }
 
 /// What policy makes of a connection: the backend, or why there is none.
@@ -181,7 +187,7 @@ async fn reach(
         // The client is looked at only when the connection does not stand at once.
         biased;
         connected = connect(local, backend, record) => connected,
-        () = gone(client) => Err(Stop::ClientLeft),
+        stop = gone(client) => Err(stop),
     }
 }
 
@@ -263,6 +269,8 @@ struct Record {
     termination: Termination,
     reason: Option<&'static str>,
     rule: Option<usize>,
+    /// The client left without a word while a server was awaited.
+    is_silent: bool,
 }
 
 impl Record {
@@ -285,6 +293,7 @@ impl Record {
             termination: Termination::default(),
             reason: None,
             rule: None,
+            is_silent: false,
         }
     }
 
@@ -341,6 +350,8 @@ impl Record {
             }
             Stop::Refused => self.frontend.denied(),
             Stop::RateLimited => self.frontend.rate_limited(),
+            // As when it leaves with a server reached: nobody was failed.
+            Stop::ClientSilent => self.is_silent = true,
             _ => self.frontend.error(stop.reason()),
         }
     }
@@ -383,7 +394,7 @@ impl Drop for Record {
         let total = self.started.elapsed();
         metrics.response(None, total);
         let log = self.log;
-        let is_null = self.received == 0 && self.reason.is_none();
+        let is_null = self.received == 0 && (self.reason.is_none() || self.is_silent);
         if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
         }
