@@ -10,6 +10,8 @@ pub(super) struct Section {
     pub(super) kind: String,
     /// Its name, where it has one.
     pub(super) name: Option<String>,
+    /// The defaults that it names.
+    pub(super) from: Option<String>,
     /// Where it begins, from 1.
     pub(super) line: usize,
     /// What it says.
@@ -44,7 +46,8 @@ pub(super) fn read(text: &str, findings: &mut Vec<Finding>) -> Vec<Section> {
         if SECTIONS.contains(&first.as_str()) {
             sections.push(Section {
                 kind: first.clone(),
-                name: words.get(1).cloned(),
+                name: words.get(1).filter(|word| *word != "from").cloned(),
+                from: words.iter().skip_while(|word| *word != "from").nth(1).cloned(),
                 line: number,
                 lines: Vec::new(),
             });

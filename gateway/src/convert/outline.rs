@@ -94,7 +94,8 @@ impl Node {
         };
         self.parts.push(Part {
             text: key.map_or_else(|| value.clone(), |key| format!("{key}={value}")),
-            is_optional: key.is_some(),
+            // A rule without its condition would be another rule.
+            is_optional: key.is_some_and(|key| !matches!(key, "if" | "unless" | "from")),
         });
     }
 

@@ -9,6 +9,7 @@ use super::{Conversion, servers};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
+    let sections = &settle_defaults(sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global(conversion, section),
@@ -17,6 +18,10 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 let node = section.name.iter().fold(node, |node, name| node.arg(name));
                 let block = conversion.outline.add(None, node, section.line, "defaults");
                 conversion.outline.open(block);
+                if let Some(from) = &section.from {
+                    let message = format!("`from {from}` was left out: defaults take nothing from each other");
+                    conversion.note(section.line, message);
+                }
                 Proxy::new(conversion, section, block).settings();
             }
             "frontend" => {
@@ -39,12 +44,63 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     }
 }
 
+/// Says in every section what HAProxy takes from where it stands: the `defaults` before it, and its mode, which is `tcp`
+/// where nobody says one.
+fn settle_defaults(sections: &[Section]) -> Vec<Section> {
+    let mut settled: Vec<Section> = sections.to_vec();
+    let is_proxy = |section: &Section| matches!(section.kind.as_str(), "frontend" | "backend" | "listen");
+    let mut modes: HashMap<Option<String>, Option<String>> = HashMap::new();
+    let mut latest: Option<String> = None;
+    let mut is_first = true;
+    for section in &mut settled {
+        let own = section.lines.iter().find(|line| line.keyword() == "mode");
+        let own = own.and_then(|line| line.word(1)).map(str::to_owned);
+        if section.kind == "defaults" {
+            // Ours without a name hold for the whole file: only the first ones, with no proxy before them, can be those.
+            if section.name.is_none() && !is_first {
+                section.name = Some(format!("line-{}", section.line));
+            }
+            is_first = false;
+            latest.clone_from(&section.name);
+            let inherited = section
+                .from
+                .as_ref()
+                .and_then(|from| modes.get(&Some(from.clone())).cloned().flatten());
+            if own.is_none()
+                && let Some(mode) = &inherited
+            {
+                section.lines.insert(0, mode_line(section.line, mode));
+            }
+            modes.insert(section.name.clone(), own.or(inherited));
+        } else if is_proxy(section) {
+            is_first = false;
+            if section.from.is_none() {
+                section.from.clone_from(&latest);
+            }
+            let is_said = own.is_some() || modes.get(&section.from).is_some_and(Option::is_some);
+            if !is_said {
+                section.lines.insert(0, mode_line(section.line, "tcp"));
+            }
+        }
+    }
+    settled
+}
+
+fn mode_line(number: usize, mode: &str) -> Line {
+    let words = vec!["mode".to_owned(), mode.to_owned()];
+    Line {
+        number,
+        text: words.join(" "),
+        words,
+    }
+}
+
 fn open(conversion: &mut Conversion, kind: &str, section: &Section) -> usize {
     let name = section.name.as_deref().unwrap_or(kind);
     let original = format!("{kind} {name}");
-    let block = conversion
-        .outline
-        .add(None, Node::new(kind).arg(name), section.line, &original);
+    let node = Node::new(kind).arg(name);
+    let node = section.from.iter().fold(node, |node, from| node.prop("from", from));
+    let block = conversion.outline.add(None, node, section.line, &original);
     conversion.outline.open(block);
     block
 }

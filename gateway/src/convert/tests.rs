@@ -81,9 +81,12 @@ fn acls_and_rules_are_carried_over() {
     http-request del-header X-Debug
     use_backend api if is_api host or METH_POST
     default_backend app
+    mode http
 backend api
+    mode http
     server a 10.0.0.1:80
 backend app
+    mode http
     http-response replace-header Location ^http:(.*) https:\\1
     server a 10.0.0.1:80
 ",
@@ -106,8 +109,10 @@ fn an_http_check_is_gathered_from_options_rules_and_servers() {
     let converted = converted(
         "frontend web
     bind :8080
+    mode http
     default_backend app
 backend app
+    mode http
     option httpchk
     http-check send meth GET uri /health ver HTTP/1.1 hdr Host app.example.net
     http-check expect status 200
@@ -129,7 +134,7 @@ backend app
             converted.text
         );
     }
-    found(&converted, 11, "as the first one's");
+    found(&converted, 13, "as the first one's");
 }
 
 #[test]
@@ -172,6 +177,66 @@ backend app
             );
         }
         assert_eq!(converted.findings, []);
+    }
+}
+
+#[test]
+fn a_mode_that_nobody_says_is_haproxys() {
+    let raw = converted("listen db\n bind :5432\n server a 10.0.0.1:5432\n");
+    assert_eq!(raw.text.matches("mode \"tcp\"").count(), 2, "{}", raw.text);
+    let two = converted(
+        "defaults\n mode http\nlisten web\n bind :80\n server a 10.0.0.1:80\ndefaults\n timeout client 5s\nlisten db\n bind :81\n server a 10.0.0.1:81\n",
+    );
+    assert_eq!(two.text.matches("mode \"tcp\"").count(), 2, "{}", two.text);
+    assert!(two.text.contains("frontend \"db\" from=\"line-6\""), "{}", two.text);
+    assert!(two.text.contains("frontend \"web\" {"), "{}", two.text);
+}
+
+#[test]
+fn a_rule_becomes_no_weaker() {
+    let text = |criterion: &str| {
+        format!(
+            "frontend web\n mode http\n bind :80\n http-request deny if {{ {criterion} }}\n default_backend app\n\
+             backend app\n mode http\n server a 10.0.0.1:80\n"
+        )
+    };
+    for (criterion, ours) in [
+        (
+            "hdr_sub(user-agent) -i curl",
+            "header \"user-agent\" regex=\"(?i)curl\"",
+        ),
+        ("hdr_beg(x-a) -i b", "header \"x-a\" regex=\"(?i)^b\""),
+        ("hdr(x-a) -i b.c", "header \"x-a\" regex=#\"(?i)^b\\.c$\"#"),
+        ("hdr_sub(host) admin", "header \"host\" regex=\"(?i)admin\""),
+        ("path_reg -i ^/admin", "path-regex \"(?i)^/admin\""),
+        ("path_sub -i admin", "path-regex \"(?i)admin\""),
+        ("cook(a) -i b", "cookie \"a\" regex=\"(?i)^b$\""),
+    ] {
+        let converted = converted(&text(criterion));
+        let plain = converted
+            .text
+            .replace("\\\\", "\\")
+            .replace("#\"", "\"")
+            .replace("\"#", "\"");
+        let ours = ours.replace("#\"", "\"").replace("\"#", "\"");
+        assert!(plain.contains(&ours), "{ours} in\n{}", converted.text);
+        assert_eq!(converted.findings, []);
+    }
+    for criterion in [
+        "url_beg /a?b=",
+        "url_sub -i admin",
+        "url_reg x",
+        "method -i get",
+        "path,lower -m beg /a",
+        "hdr(x,1) a",
+    ] {
+        let converted = converted(&text(criterion));
+        found(&converted, 4, "left out");
+        assert!(
+            !converted.text.lines().any(|line| line.trim().starts_with("deny")),
+            "{}",
+            converted.text
+        );
     }
 }
 

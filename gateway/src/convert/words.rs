@@ -108,25 +108,34 @@ pub(super) fn terms(words: &[String]) -> Result<Vec<Term<'_>>, String> {
 /// The node that asks what an acl's criterion asks: `path_beg /api/ /v1/`. Fails with the reason.
 pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let (fetch, rest) = words.split_first().ok_or("an acl without a criterion")?;
-    let (mut name, argument) = match fetch.split_once('(') {
-        Some((name, argument)) => (name, Some(argument.trim_end_matches(')'))),
+    let (name, argument) = match fetch.split_once('(') {
+        Some((name, argument)) => (name, Some(argument.strip_suffix(')').unwrap_or(argument))),
         None => (fetch.as_str(), None),
     };
-    let name_without_layer = name.strip_prefix("req.").unwrap_or(name);
-    name = name_without_layer;
+    if name.contains(',') || argument.is_some_and(|argument| argument.contains([',', ')'])) {
+        return Err(format!("no predicate for `{fetch}`: converters and further arguments"));
+    }
+    let name = name.strip_prefix("req.").unwrap_or(name);
     let mut matching = None;
     let mut values = Vec::new();
     let mut ignores_case = false;
     let mut rest = rest.iter();
+    // Flags stand before the values.
     while let Some(word) = rest.next() {
         match word.as_str() {
             "-i" => ignores_case = true,
             "-m" => matching = rest.next().map(String::as_str),
-            "-n" | "--" => {}
+            "-n" => {}
+            "--" => break,
             "-f" => return Err("values from a file have to be written out".to_owned()),
-            value => values.push(value),
+            "-M" | "-u" => return Err(format!("there is no `{word}`")),
+            value => {
+                values.push(value);
+                break;
+            }
         }
     }
+    values.extend(rest.map(String::as_str));
     let (base, suffix) = match name.rsplit_once('_') {
         Some((base, suffix @ ("beg" | "end" | "reg" | "sub" | "dir" | "dom" | "str"))) => (base, Some(suffix)),
         _ => (name, None),
@@ -134,76 +143,118 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let how = matching.or(suffix).unwrap_or("str");
     let all = |node: &str| values.iter().fold(Node::new(node), |node, value| node.arg(*value));
     let single = |node| Ok(vec![node]);
+    let names_below = |node: &str| {
+        let names = values.iter().map(|value| format!("*{value}"));
+        names.fold(Node::new(node), Node::arg)
+    };
+    let are_domains = values.iter().all(|value| value.starts_with('.'));
+    let text = Text {
+        how,
+        ignores_case,
+        values: &values,
+    };
     match (base, argument) {
-        ("path" | "url", None) => {
+        ("path", None) => {
             let node = match how {
+                "str" | "beg" | "end" if ignores_case => return text.patterns(Node::new("path-regex")),
+                "reg" | "sub" => return text.patterns(Node::new("path-regex")),
                 "str" => "path",
                 "beg" => "path-prefix",
                 "end" => "path-suffix",
-                "reg" => "path-regex",
-                "sub" => {
-                    let escaped = values.iter().map(|value| regex::escape(value));
-                    return single(escaped.fold(Node::new("path-regex"), Node::arg));
-                }
                 _ => return Err(format!("no predicate for `{fetch}` with `{how}`")),
             };
-            if ignores_case && node != "path-regex" {
-                let pattern = |value: &&str| {
-                    let (begin, end) = match how {
-                        "beg" => ("^", ""),
-                        "end" => ("", "$"),
-                        _ => ("^", "$"),
-                    };
-                    format!("(?i){begin}{}{end}", regex::escape(value))
-                };
-                return single(values.iter().map(pattern).fold(Node::new("path-regex"), Node::arg));
-            }
             single(all(node))
         }
+        ("url", None) => {
+            Err("`url` has the query in it, which no predicate for paths sees: ask `path` or `url_param`".to_owned())
+        }
+        // Hosts and names of TLS are compared without regard to case, always.
         ("hdr" | "fhdr", Some(header)) if header.eq_ignore_ascii_case("host") => match how {
-            "str" => single(all("host")),
-            "end" if values.iter().all(|value| value.starts_with('.')) => {
-                let hosts = values.iter().map(|value| format!("*{value}"));
-                single(hosts.fold(Node::new("host"), Node::arg))
+            "str" if !values.is_empty() => single(all("host")),
+            "end" if are_domains => single(names_below("host")),
+            _ => Text {
+                ignores_case: true,
+                ..text
             }
-            _ => named("header", "host", how, &values),
+            .named("header", "host"),
         },
-        ("hdr" | "fhdr", Some(header)) => named("header", &header.to_ascii_lowercase(), how, &values),
-        ("cook", Some(cookie)) => named("cookie", cookie, how, &values),
-        ("url_param" | "urlp", Some(parameter)) => named("query", parameter, how, &values),
+        ("hdr" | "fhdr", Some(header)) => text.named("header", &header.to_ascii_lowercase()),
+        ("cook", Some(cookie)) => text.named("cookie", cookie),
+        ("url_param" | "urlp", Some(parameter)) => text.named("query", parameter),
+        ("ssl_fc_sni" | "ssl_sni", None) if how == "str" => single(all("sni")),
+        ("ssl_fc_sni" | "ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
+        ("method" | "ssl_fc_alpn" | "ssl_alpn", None) if ignores_case => {
+            Err(format!("`{fetch}` cannot be compared without regard to case"))
+        }
+        ("src", None) if matches!(how, "str" | "ip") => single(all("source")),
+        ("dst", None) if matches!(how, "str" | "ip") => single(all("destination")),
+        _ if how != "str" => Err(format!("no predicate for `{fetch}` with `{how}`")),
         ("method", None) => single(all("method")),
-        ("src", None) => single(all("source")),
-        ("dst", None) => single(all("destination")),
-        ("dst_port", None) => single(all("port")),
-        ("ssl_fc", None) => single(Node::new("tls")),
-        ("ssl_fc_sni" | "ssl_sni", None) => match how {
-            "str" => single(all("sni")),
-            "end" if values.iter().all(|value| value.starts_with('.')) => {
-                let names = values.iter().map(|value| format!("*{value}"));
-                single(names.fold(Node::new("sni"), Node::arg))
-            }
-            _ => Err(format!("no predicate for `{fetch}` with `{how}`")),
-        },
+        ("dst_port", None) => {
+            let ports = values.iter().map(|value| value.replace(':', "-"));
+            single(ports.fold(Node::new("port"), Node::arg))
+        }
+        ("ssl_fc", None) if values.is_empty() || values == ["1"] => single(Node::new("tls")),
         ("ssl_fc_alpn" | "ssl_alpn", None) => single(all("alpn")),
         _ => Err(format!("no predicate for `{fetch}`")),
     }
 }
 
-/// A test of something that has a name.
-fn named(node: &str, name: &str, how: &str, values: &[&str]) -> Result<Vec<Node>, String> {
-    let node = || Node::new(node).arg(name);
-    let with = |key: &str, value: String| node().prop(key, value);
-    let each = |key: &str| values.iter().map(|value| with(key, (*value).to_owned())).collect();
-    Ok(match how {
-        "found" => vec![node()],
-        _ if values.is_empty() => vec![node()],
-        "str" => vec![values.iter().fold(node(), |node, value| node.arg(*value))],
-        "beg" => each("prefix"),
-        "end" => each("suffix"),
-        "reg" => each("regex"),
-        "sub" => values.iter().map(|value| with("regex", regex::escape(value))).collect(),
-        _ => return Err(format!("no predicate with `{how}`")),
-    })
+/// How a text is compared, and with what.
+#[derive(Clone, Copy)]
+struct Text<'a> {
+    how: &'a str,
+    ignores_case: bool,
+    values: &'a [&'a str],
+}
+
+impl Text<'_> {
+    /// The regular expression that asks what a value does.
+    fn pattern(&self, value: &str) -> Result<String, String> {
+        let escaped = regex::escape(value);
+        let pattern = match self.how {
+            "str" => format!("^{escaped}$"),
+            "beg" => format!("^{escaped}"),
+            "end" => format!("{escaped}$"),
+            "sub" => escaped,
+            "reg" => value.to_owned(),
+            how => return Err(format!("no predicate with `{how}`")),
+        };
+        Ok(if self.ignores_case {
+            format!("(?i){pattern}")
+        } else {
+            pattern
+        })
+    }
+
+    fn patterns(&self, node: Node) -> Result<Vec<Node>, String> {
+        let patterns = self.values.iter().map(|value| self.pattern(value));
+        Ok(vec![
+            patterns
+                .collect::<Result<Vec<_>, _>>()?
+                .into_iter()
+                .fold(node, Node::arg),
+        ])
+    }
+
+    /// A test of something that has a name.
+    fn named(&self, node: &str, name: &str) -> Result<Vec<Node>, String> {
+        let node = || Node::new(node).arg(name);
+        let key = match self.how {
+            "found" => return Ok(vec![node()]),
+            _ if self.values.is_empty() => return Ok(vec![node()]),
+            "str" if !self.ignores_case => {
+                return Ok(vec![self.values.iter().fold(node(), |node, value| node.arg(*value))]);
+            }
+            "beg" if !self.ignores_case => "prefix",
+            "end" if !self.ignores_case => "suffix",
+            _ => {
+                let patterns = self.values.iter().map(|value| self.pattern(value));
+                return patterns.map(|pattern| Ok(node().prop("regex", pattern?))).collect();
+            }
+        };
+        Ok(self.values.iter().map(|value| node().prop(key, *value)).collect())
+    }
 }
 
 /// HAProxy's predefined acls that have a counterpart.
