@@ -260,3 +260,34 @@ async fn an_agent_says_what_its_server_can_bear() {
     let answer = gateway.ask("web", get("/")).await;
     assert_eq!(answer.text(), "a");
 }
+
+#[test]
+fn servers_that_only_an_agent_takes_down_may_have_backups_and_start_slowly() {
+    let config = |agent| {
+        Gateway::verbatim(
+            r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                mode "tcp"
+                @agent
+                slow-start "10s"
+                on-marked-down "shutdown-sessions"
+                server "a" "127.0.0.1:9001"
+                server "b" "127.0.0.1:9002" backup
+            }
+        "#,
+        )
+        .with("@agent", agent)
+        .check(&[])
+    };
+    let checked = config("agent-check port=9777");
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+    let checked = config("");
+    for what in [
+        "this backup is never used",
+        "`slow-start` does nothing",
+        "`on-marked-down` does nothing",
+    ] {
+        assert!(checked.stdout.contains(what), "{}", checked.stdout);
+    }
+}
