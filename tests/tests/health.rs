@@ -5,7 +5,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use gateway_tests::{Gateway, HttpServer, Server, get, refusing};
+use gateway_tests::{Gateway, HttpServer, Server, eventually, get, refusing};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+use serde_json::json;
 
 /// What a server says, each after it has read so many bytes.
 type Talk = &'static [(usize, &'static [u8])];
@@ -290,4 +292,69 @@ fn servers_that_only_an_agent_takes_down_may_have_backups_and_start_slowly() {
     ] {
         assert!(checked.stdout.contains(what), "{}", checked.stdout);
     }
+}
+
+#[tokio::test]
+async fn what_the_gateway_lacks_is_not_held_against_servers() {
+    let server = HttpServer::answering("a").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            server-close
+            retries 0
+            check "tcp" interval="50ms" rise=2 fall=1 initial="fully-up"
+            observe "connect" error-limit=1 on-error="mark-down"
+            server "a" "@a"
+        }
+    "#,
+    )
+    .with("@a", server.address())
+    .start()
+    .await;
+    let checks = async |result| {
+        let labels = [("server", "a"), ("result", result)];
+        let metrics = gateway.metrics().await;
+        metrics.get("gateway_server_checks_total", &labels).unwrap_or_default()
+    };
+    eventually("a check passes", async || checks("passed").await > 0.0).await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.text(), "a");
+
+    // From here on, nothing more can be opened.
+    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
+    let limit = |current| {
+        let before = getrlimit(Resource::Nofile);
+        let limit = Rlimit {
+            current: Some(current),
+            maximum: before.maximum,
+        };
+        prlimit(pid, Resource::Nofile, limit).unwrap().current.unwrap()
+    };
+    let enough = limit(3);
+    gateway.says("the gateway lacks what connections to servers take").await;
+    assert_eq!(client.ask(get("/")).await.status, 503);
+    let line = gateway.access_log(2).await.remove(1);
+    assert_eq!(
+        (&line["termination"], &line["reason"]),
+        (&json!("RC"), &json!("out-of-resources")),
+        "{line}"
+    );
+    assert_eq!(line["connect_ms"], json!(null), "{line}");
+
+    limit(enough);
+    let passed = checks("passed").await;
+    eventually("checks go on", async || checks("passed").await > passed).await;
+    assert_eq!(checks("failed").await, 0.0);
+    let metrics = gateway.metrics().await;
+    let down = [("server", "a"), ("to", "down")];
+    assert_eq!(metrics.get("gateway_server_up", &[("server", "a")]), Some(1.0));
+    assert_eq!(
+        metrics.get("gateway_server_transitions_total", &down).unwrap_or(0.0),
+        0.0,
+        "{}",
+        metrics.0
+    );
+    assert_eq!(client.ask(get("/")).await.text(), "a");
 }

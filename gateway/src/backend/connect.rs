@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -14,6 +16,7 @@ use tokio_rustls::client::TlsStream;
 use super::Server;
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
+use crate::telemetry::pace::Pace;
 
 /// A connection to a server, as bytes.
 #[derive(Debug)]
@@ -29,7 +32,11 @@ pub enum ServerStream {
 pub enum ConnectError {
     /// The connection was refused, or failed otherwise.
     #[error("cannot connect: {0}")]
-    Io(#[from] io::Error),
+    Io(io::Error),
+    /// The gateway itself had not what a connection takes: a descriptor, memory, or a local port. It says nothing about the
+    /// server.
+    #[error("the gateway lacks what a connection takes: {0}")]
+    Lack(io::Error),
     /// It did not stand in time.
     #[error("no connection within {0:?}")]
     Timeout(Duration),
@@ -39,6 +46,15 @@ pub enum ConnectError {
     /// It is there, but TLS with it came to nothing: most often, its certificate is not believed.
     #[error("no TLS with it: {0}")]
     Tls(io::Error),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        match Errno::from_io_error(&error) {
+            Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL) => Self::Lack(error),
+            _ => Self::Io(error),
+        }
+    }
 }
 
 impl Server {
@@ -66,9 +82,10 @@ impl Server {
         limit: Duration,
     ) -> Result<ServerStream, ConnectError> {
         match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-            Ok(stream) => Ok(ServerStream::Plain(stream?)),
+            Ok(stream) => stream.map(ServerStream::Plain).map_err(ConnectError::from),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
+        .inspect_err(|error| self.note(error))
     }
 
     async fn open(&self, client: Option<&Header>) -> Result<ServerStream, ConnectError> {
@@ -98,8 +115,15 @@ impl Server {
         }
     }
 
-    /// A certificate that is not believed is a fault that somebody has to mend: it is counted, and spoken of.
+    /// A certificate that is not believed is a fault that somebody has to mend, and so is a gateway that lacks something:
+    /// they are spoken of, now and then.
     fn note(&self, error: &ConnectError) {
+        if let ConnectError::Lack(error) = error {
+            if let Some(left_out) = LACKING.take() {
+                tracing::warn!(%error, left_out, "the gateway lacks what connections to servers take");
+            }
+            return;
+        }
         let (Some(tls), ConnectError::Tls(error)) = (&self.tls, error) else {
             return;
         };
@@ -110,6 +134,9 @@ impl Server {
         }
     }
 }
+
+/// One for all servers: what is lacking, all of them lack.
+static LACKING: LazyLock<Pace> = LazyLock::new(Pace::default);
 
 /// What the gateway says of a connection of its own. Version 1 has no word for it that every server takes: the
 /// specification (section 2.1) asks for the connection's own ends instead.

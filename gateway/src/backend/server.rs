@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use twox_hash::XxHash3_64;
 
+use super::connect::ConnectError;
 use super::ends::{Ended, Ends};
 use super::observe::Observer;
 use super::queue::{Queue, Session};
@@ -161,10 +162,12 @@ impl Server {
         }
     }
 
-    /// A connection of traffic to it could not be opened.
-    pub fn connect_failed(&self) {
+    /// A connection of traffic to it could not be opened. What the gateway itself lacks is not held against the server.
+    pub fn connect_failed(&self, error: &ConnectError) {
         self.metrics.connect_failed();
-        if let Some(observer) = &self.observer {
+        if let Some(observer) = &self.observer
+            && !matches!(error, ConnectError::Lack(_))
+        {
             observer.failed();
         }
     }

@@ -30,11 +30,6 @@ impl Attempts {
         }
     }
 
-    /// Whether one has failed.
-    pub fn has_failed(&self) -> bool {
-        self.failures > 0
-    }
-
     /// The server of the next attempt.
     pub fn take(&mut self, local: &Local) -> Take {
         match self.again.take() {

@@ -54,6 +54,9 @@ pub enum ProxyError {
     /// No server could be connected to.
     #[error("no server could be connected to")]
     Connect,
+    /// The gateway lacked what a connection to a server takes.
+    #[error("the gateway is out of resources")]
+    OutOfResources,
     /// The server closed, reset or garbled the connection before a whole response head came.
     #[error("the server's answer is not usable")]
     BadResponse,
@@ -106,6 +109,7 @@ impl ProxyError {
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Connect
+            | Self::OutOfResources
             | Self::ServerDown
             | Self::ShutDown => 503,
             Self::BadResponse => 502,
@@ -130,6 +134,7 @@ impl ProxyError {
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
             Self::Connect => "connect-failed",
+            Self::OutOfResources => "out-of-resources",
             Self::BadResponse => "bad-response",
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
@@ -153,6 +158,7 @@ impl ProxyError {
             Self::QueueFull => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
+            Self::OutOfResources => (Cause::Resource, Phase::Connect),
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::BadResponse => (Cause::ServerAborted, Phase::Headers),

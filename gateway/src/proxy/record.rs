@@ -177,7 +177,7 @@ impl Record {
         }
         match (error, &mut self.upstream) {
             // No server was reached, however long that took.
-            (ProxyError::Connect, Some(upstream)) => upstream.connect = None,
+            (ProxyError::Connect | ProxyError::OutOfResources, Some(upstream)) => upstream.connect = None,
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
             (ProxyError::BadResponse | ProxyError::ServerTimeout, _) => self.server_answered(None),
             _ => {}

@@ -84,6 +84,8 @@ enum Stop {
     ConnectTimeout,
     /// It was there, but TLS with it failed.
     ServerTlsFailed,
+    /// The gateway lacked what a connection to it takes.
+    OutOfResources,
     /// The client was gone before a server was reached.
     ClientLeft,
     /// So it was, and had said nothing until then: somebody looks whether the port is open.
@@ -105,6 +107,7 @@ impl Stop {
             Self::ConnectFailed => "connect-failed",
             Self::ConnectTimeout => "connect-timeout",
             Self::ServerTlsFailed => "server-tls-failed",
+            Self::OutOfResources => "out-of-resources",
             Self::ClientLeft | Self::ClientSilent => "client-left",
         }
     }
@@ -119,6 +122,7 @@ impl Stop {
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),
             Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
+            Self::OutOfResources => (Cause::Resource, Phase::Connect),
             Self::ClientLeft | Self::ClientSilent => (Cause::ClientAborted, at),
         };
         Termination { cause, phase }
@@ -232,10 +236,11 @@ async fn connect(
             }
             Err(error) => error,
         };
-        backend.servers[server].connect_failed();
+        backend.servers[server].connect_failed(&error);
         let stop = match error {
             ConnectError::Timeout(_) => Stop::ConnectTimeout,
             ConnectError::Tls(_) => Stop::ServerTlsFailed,
+            ConnectError::Lack(_) => Stop::OutOfResources,
             _ => Stop::ConnectFailed,
         };
         failure = Some(stop);

@@ -103,6 +103,7 @@ pub async fn send(
         client: client.facts.client.ip(),
     };
     let mut attempts = Attempts::new(backend, key);
+    let mut failure_to_connect = None;
     let mut fresh_only = false;
     loop {
         let (server, session) = match attempts.take(local) {
@@ -114,8 +115,7 @@ pub async fn send(
                 client.turns.tick();
                 waited?
             }
-            Take::Nothing if attempts.has_failed() => return Err(ProxyError::Connect),
-            Take::Nothing => return Err(ProxyError::NoServer),
+            Take::Nothing => return Err(failure_to_connect.unwrap_or(ProxyError::NoServer)),
         };
         record.server_chosen(server);
         if !request.headers().contains_key(header::HOST) {
@@ -140,8 +140,15 @@ pub async fn send(
             None => match connect(client, record, backend, server).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
-                    backend.servers[server].connect_failed();
-                    let pause = attempts.failed(server, session, &error).ok_or(ProxyError::Connect)?;
+                    backend.servers[server].connect_failed(&error);
+                    let failed = match &error {
+                        ConnectError::Lack(_) => ProxyError::OutOfResources,
+                        _ => ProxyError::Connect,
+                    };
+                    let Some(pause) = attempts.failed(server, session, &error) else {
+                        return Err(failed);
+                    };
+                    failure_to_connect = Some(failed);
                     record.retried();
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;

@@ -9,7 +9,7 @@ use super::rhythm::{FAR, jittered};
 use super::state::{Health, Pace, Transition};
 use super::{CheckError, http, tcp};
 use crate::backend::random::Random;
-use crate::backend::{Backend, Server};
+use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind, OnError, Schedule};
 
 /// Checks one server.
@@ -72,8 +72,11 @@ impl Checker {
             // What is in maintenance is left alone, and what is nowhere cannot be asked.
             if self.server.address().is_some() && !self.server.metrics.is_in_maintenance() {
                 let result = self.once(last).await;
-                self.server.metrics.checked(result.is_ok(), last.elapsed());
-                self.observe(result);
+                // What the gateway lacked says nothing about the server: as if this check had not been due.
+                if !matches!(result, Err(CheckError::Connect(ConnectError::Lack(_)))) {
+                    self.server.metrics.checked(result.is_ok(), last.elapsed());
+                    self.observe(result);
+                }
             }
             // From the start of this check, not from when it was due: after a pause of the machine, checks that were
             // missed are not made up for.

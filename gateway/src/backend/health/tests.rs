@@ -291,7 +291,7 @@ async fn checks_keep_the_fast_interval_however_much_traffic_fails() {
         }
     });
     for _ in 0..1000 {
-        backend.servers[0].connect_failed();
+        backend.servers[0].connect_failed(&ConnectError::Unresolved);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     drop(checks);
