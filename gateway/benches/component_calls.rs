@@ -83,6 +83,7 @@ fn exchange() -> Box<Exchange> {
         request: request.body(()).expect("a request").into_parts().0,
         response: None,
         connection: Arc::new(ConnectionFacts {
+            accepted: tokio::time::Instant::now(),
             client: "203.0.113.9:40112".parse().expect("an address"),
             local: "192.0.2.1:443".parse().expect("an address"),
             peer: "203.0.113.9:40112".parse().expect("an address"),

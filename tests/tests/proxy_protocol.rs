@@ -292,6 +292,34 @@ async fn a_header_that_does_not_end_is_waited_for_in_vain() {
 }
 
 #[tokio::test]
+async fn lines_begin_when_the_connection_was_accepted() {
+    let echo = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0" accept-proxy; default-backend "raw" }
+        frontend "web" { bind "127.0.0.1:0" accept-proxy; default-backend "web" }
+        backend "raw" { mode "tcp"; server "raw-1" "@echo" }
+        backend "web" { server "web-1" "@echo" }
+    "#,
+    )
+    .with("@echo", echo.address())
+    .start()
+    .await;
+
+    let wait = Duration::from_millis(300);
+    for frontend in ["raw", "web"] {
+        let mut client = gateway.connect(frontend).await;
+        tokio::time::sleep(wait).await;
+        client.send(from("192.0.2.1:1").encode(V2)).await;
+        client.half_close().await;
+        client.closed().await;
+    }
+    let lines = gateway.access_log(2).await;
+    let waited = |line: &serde_json::Value| line["total_ms"].as_f64().unwrap() >= 300.0;
+    assert!(lines.iter().all(waited), "{lines:?}");
+}
+
+#[tokio::test]
 async fn only_trusted_sources_are_believed() {
     let app = telling().await;
     let gateway = Gateway::kdl(

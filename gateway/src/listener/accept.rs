@@ -116,6 +116,7 @@ where
                 continue;
             }
         };
+        let accepted = Instant::now();
         port.gate.holds_one.set(true);
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
@@ -128,7 +129,7 @@ where
         tokio::task::spawn_local(async move {
             let _places = places;
             let (serve, refuse) = &*handlers;
-            match prepare(stream, (peer, bound), accept_proxy, opening, &faults).await {
+            match prepare(stream, accepted, (peer, bound), accept_proxy, opening, &faults).await {
                 Ok((stream, facts)) => serve(stream, facts).await,
                 Err(Unserved::Unintroduced(ended)) => refuse(&ended),
                 Err(Unserved::Gone) => {}
@@ -161,6 +162,7 @@ enum Unserved {
 /// What comes before the protocol.
 async fn prepare(
     mut stream: TcpStream,
+    accepted: Instant,
     (peer, bound): (SocketAddr, Option<SocketAddr>),
     accept_proxy: Option<Arc<AcceptProxy>>,
     opening: Opening,
@@ -173,14 +175,13 @@ async fn prepare(
     };
     let proxy = match accept_proxy {
         Some(accept) if accept.trusts(peer.ip()) => {
-            let since = Instant::now();
             // Boxed, so that connections without a header have no room for one to keep.
             let read = Box::pin(introduction::read(&mut stream, accept.timeout)).await;
             let ended = |fault| {
                 Unserved::Unintroduced(Unintroduced {
                     peer,
                     local,
-                    since,
+                    since: accepted,
                     fault,
                 })
             };
@@ -190,6 +191,7 @@ async fn prepare(
     };
     let (client, local) = ends(proxy.as_ref()).unwrap_or((peer, local));
     let mut facts = ConnectionFacts {
+        accepted,
         client,
         local,
         peer,

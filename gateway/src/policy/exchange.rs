@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request, response};
+use tokio::time::Instant;
 
 use crate::proxy_protocol::Header;
 
@@ -24,6 +25,8 @@ pub struct Exchange {
 /// What is known of a client's connection. Boxed is what most connections have not: this lives as long as they do.
 #[derive(Debug, Clone)]
 pub struct ConnectionFacts {
+    /// When it was accepted.
+    pub accepted: Instant,
     /// The client: the original one when a PROXY header named it, else the peer.
     pub client: SocketAddr,
     /// The address that the client connected to, likewise.

@@ -69,6 +69,7 @@ impl Host {
             buckets: Arc::new(Buckets::new(settings.max_buckets)),
             slots: Arc::default(),
             no_connection: Arc::new(ConnectionFacts {
+                accepted: tokio::time::Instant::now(),
                 client: nowhere,
                 local: nowhere,
                 peer: nowhere,

@@ -566,6 +566,7 @@ mod tests {
             request: request.body(()).unwrap().into_parts().0,
             response: None,
             connection: Arc::new(ConnectionFacts {
+                accepted: tokio::time::Instant::now(),
                 client: "192.0.2.7:4711".parse().unwrap(),
                 local: "192.0.2.1:80".parse().unwrap(),
                 peer: "192.0.2.7:4711".parse().unwrap(),

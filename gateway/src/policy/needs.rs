@@ -379,6 +379,7 @@ mod tests {
             request: request.body(()).unwrap().into_parts().0,
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {
+                accepted: tokio::time::Instant::now(),
                 client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
                 local: "[2001:db8::1]:443".parse().unwrap(),
                 peer: "192.0.2.7:4711".parse().unwrap(),

@@ -51,6 +51,7 @@ mod tests {
 
     fn facts(tls: Option<TlsFacts>, proxy: Option<Header>) -> ConnectionFacts {
         ConnectionFacts {
+            accepted: tokio::time::Instant::now(),
             client: "192.0.2.1:4711".parse().unwrap(),
             local: "198.51.100.7:443".parse().unwrap(),
             peer: "10.0.0.1:1".parse().unwrap(),

@@ -325,7 +325,11 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         Refusal::Null => (None, Cause::ClientAborted, "no-request"),
     };
     let now = Instant::now();
-    let total = now.saturating_duration_since(client.turns.head_since().unwrap_or(now));
+    let since = match refusal {
+        Refusal::Null => client.facts.accepted,
+        _ => client.turns.head_since().unwrap_or(now),
+    };
+    let total = now.saturating_duration_since(since);
     let metrics = &frontend.metrics;
     let (read, written) = client.take_traffic();
     metrics.bytes(read, written);

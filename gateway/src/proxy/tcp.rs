@@ -260,7 +260,6 @@ struct Record {
     frontend: Arc<FrontendMetrics>,
     log: AccessLog,
     facts: Arc<ConnectionFacts>,
-    started: Instant,
     backend: Option<Arc<Backend>>,
     server: Option<usize>,
     queue: Duration,
@@ -285,7 +284,6 @@ impl Record {
             frontend: frontend.metrics.clone(),
             log: frontend.config.access_log,
             facts: facts.clone(),
-            started: Instant::now(),
             backend: None,
             server: None,
             queue: Duration::ZERO,
@@ -396,7 +394,7 @@ impl Drop for Record {
     fn drop(&mut self) {
         self.queue_ends();
         let metrics = &self.frontend;
-        let total = self.started.elapsed();
+        let total = self.facts.accepted.elapsed();
         metrics.response(None, total);
         let log = self.log;
         let is_null = self.received == 0 && (self.reason.is_none() || self.is_silent);

@@ -94,6 +94,7 @@ fn answered(uri: &str) -> Box<Exchange> {
 
 fn connection() -> Arc<ConnectionFacts> {
     Arc::new(ConnectionFacts {
+        accepted: tokio::time::Instant::now(),
         client: "192.0.2.7:4711".parse().unwrap(),
         local: "192.0.2.1:80".parse().unwrap(),
         peer: "192.0.2.7:4711".parse().unwrap(),
