@@ -320,16 +320,20 @@ fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
             let (local, frontend) = (local.clone(), frontend.clone());
             move |ended: &Unintroduced| unintroduced(&local, &frontend, ended)
         };
+        let count = {
+            let (local, metrics) = (local.lasting(), frontend.metrics.clone());
+            move || (local.count_connection(), metrics.connection())
+        };
         let local = local.clone();
         let gate = port.gate.clone();
         let task = match frontend.config.mode {
             Mode::Http => {
                 let serve = move |stream, facts| http::serve(local.clone(), frontend.clone(), stream, facts);
-                tokio::task::spawn_local(listener::accept(port, serve, refuse))
+                tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
             Mode::Tcp => {
                 let serve = move |stream, facts| tcp::serve(local.clone(), frontend.clone(), stream, facts);
-                tokio::task::spawn_local(listener::accept(port, serve, refuse))
+                tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
         };
         Accepting { task, gate }

@@ -320,6 +320,28 @@ async fn lines_begin_when_the_connection_was_accepted() {
 }
 
 #[tokio::test]
+async fn a_connection_counts_and_is_waited_for_before_its_protocol_begins() {
+    let echo = Server::echo().await;
+    let gateway = Gateway::kdl(RAW).with("@app", echo.address()).start().await;
+    let mut client = gateway.connect("raw").await;
+    for (name, labels) in [
+        ("gateway_current_connections", &[][..]),
+        ("gateway_frontend_current_connections", &[("frontend", "raw")]),
+    ] {
+        gateway.metric_is(name, labels, 1.0).await;
+    }
+    gateway.terminate();
+    gateway.says("draining").await;
+    // A worker looks several times a second whether it is done.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    client.send(from("192.0.2.1:1").encode(V2)).await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    drop(client);
+    assert_eq!(gateway.stopped().await.code, Some(0));
+}
+
+#[tokio::test]
 async fn only_trusted_sources_are_believed() {
     let app = telling().await;
     let gateway = Gateway::kdl(

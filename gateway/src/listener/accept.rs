@@ -87,12 +87,14 @@ pub struct Places {
 }
 
 /// Accepts until the gate closes; each connection is served by a task of its own. `refuse` is told of those that ended for want
-/// of a PROXY header.
-pub async fn accept<S, F, R>(port: Port, serve: S, refuse: R)
+/// of a PROXY header. What `count` makes is kept from when a connection has its places until it ends, whatever it began with.
+pub async fn accept<S, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
     S: Fn(ClientStream, Arc<ConnectionFacts>) -> F + 'static,
     F: Future<Output = ()> + 'static,
     R: Fn(&Unintroduced) + 'static,
+    C: Fn() -> G + 'static,
+    G: 'static,
 {
     let handlers = Rc::new((serve, refuse));
     let faults = Rc::new(Faults {
@@ -121,13 +123,15 @@ where
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
         let Some(places) = port.limits.take().await else { return };
+        // Counted before its task begins: a worker that drains waits for it.
+        let held = (places, count());
         port.gate.holds_one.set(false);
         let handlers = handlers.clone();
         let accept_proxy = port.accept_proxy.clone();
         let opening = port.opening.clone();
         let faults = faults.clone();
         tokio::task::spawn_local(async move {
-            let _places = places;
+            let _held = held;
             let (serve, refuse) = &*handlers;
             match prepare(stream, accepted, (peer, bound), accept_proxy, opening, &faults).await {
                 Ok((stream, facts)) => serve(stream, facts).await,

@@ -23,7 +23,6 @@ use crate::snapshot::Frontend;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: ClientStream, facts: Arc<ConnectionFacts>) {
-    let _counted = (local.count_connection(), frontend.metrics.connection());
     let client = Client::new(stream, facts, frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));

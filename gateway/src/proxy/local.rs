@@ -175,12 +175,6 @@ impl Local {
         self.lasting.is_draining()
     }
 
-    /// Counts a client connection of this worker until the guard is dropped.
-    pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
-        self.lasting.connections.set(self.lasting.connections.get() + 1);
-        ConnectionCount(self.lasting.clone())
-    }
-
     /// Client connections of the worker, under whatever configuration they were accepted.
     pub fn connections(&self) -> usize {
         self.lasting.connections.get()
@@ -196,6 +190,12 @@ impl Lasting {
     /// The worker's log buffer.
     pub fn log(&self) -> RefMut<'_, LineWriter> {
         self.log.borrow_mut()
+    }
+
+    /// Counts a client connection of this worker until the guard is dropped.
+    pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
+        self.connections.set(self.connections.get() + 1);
+        ConnectionCount(self.clone())
     }
 
     /// Whether connections have been asked to end.

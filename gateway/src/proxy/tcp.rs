@@ -26,7 +26,6 @@ use crate::telemetry::metrics::FrontendMetrics;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: ClientStream, facts: Arc<ConnectionFacts>) {
-    let _counted = (local.count_connection(), frontend.metrics.connection());
     let mut record = Record::begin(&local, &frontend, &facts);
     let backend = match decide(&local, &frontend, &facts) {
         Ok(backend) => backend,

@@ -23,7 +23,6 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
     let is_null = matches!(ended.fault, Fault::Silent);
     let total = Instant::now().saturating_duration_since(ended.since);
     let metrics = &frontend.metrics;
-    let _counted = metrics.connection();
     if !is_null {
         metrics.response(None, total);
         metrics.error(reason);
