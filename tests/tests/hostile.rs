@@ -132,25 +132,25 @@ async fn a_response_filter_that_fails_gives_its_verdict_and_not_the_answer() {
 
 #[tokio::test]
 async fn a_reply_without_bounds_is_a_failure() {
-    // Claims 900 KiB, of a memory of 1 MiB; and a length that is not there at all.
+    // As much as its memory holds is no failure.
+    let large = "(call $reply (i32.const 200) (i32.const 900000))";
+    let (_app, gateway) = run(FILTER, r#""deny" status=507"#, &guest::filter(large, "")).await;
+    let answer = gateway.ask("guest", get("/")).await;
+    assert_eq!((answer.status, answer.body.len()), (200, 900_000));
+
     for body in [
-        "(call $reply (i32.const 200) (i32.const 900000))",
+        // More than its memory may be.
+        "(call $reply (i32.const 200) (i32.const 2000000))",
+        // No status.
         "(call $reply (i32.const 99) (i32.const 1))",
+        // A length that is not there at all.
+        "(drop (call $reply (i32.const 200) (i32.const 1))) (i32.store (i32.const 532) (i32.const -1)) (i32.const 512)",
     ] {
-        let (_app, gateway) = run(FILTER, r#""deny" status=507"#, &guest::filter(body, "")).await;
-        let answer = gateway.ask("guest", get("/")).await;
-        assert!(
-            answer.status == 507 || answer.body.len() == 900_000,
-            "{body}: {}",
-            answer.status
-        );
-        assert_ne!(answer.status, 99);
+        let (app, gateway) = run(FILTER, r#""deny" status=507"#, &guest::filter(body, "")).await;
+        assert_eq!(gateway.ask("guest", get("/")).await.status, 507, "{body}");
+        assert_eq!(app.requests().len(), 0, "{body}");
         assert_eq!(gateway.ask("neighbour", get("/")).await.status, 200);
     }
-    let lie =
-        "(drop (call $reply (i32.const 200) (i32.const 1))) (i32.store (i32.const 532) (i32.const -1)) (i32.const 512)";
-    let (_app, gateway) = run(FILTER, r#""deny" status=507"#, &guest::filter(lie, "")).await;
-    assert_eq!(gateway.ask("guest", get("/")).await.status, 507);
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn an_edit_that_smuggles_is_refused() {
         (data (i32.const 2112) "content-length")
         (data (i32.const 2128) "7")
         (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32) (result i32)
-            (call $set (i32.const 2048) (i32.const 3) (i32.const 2056) (i32.const 44) (i32.const 2200))
+            (call $set (i32.const 2048) (i32.const 3) (i32.const 2056) (i32.const 39) (i32.const 2200))
             (call $set (i32.const 2112) (i32.const 14) (i32.const 2128) (i32.const 1) (i32.const 2200))
             (call $none))
         (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32))"#;
@@ -175,12 +175,11 @@ async fn an_edit_that_smuggles_is_refused() {
     let answer = gateway.ask("guest", get("/")).await;
 
     // The host answers an error to the guest, which ignores it: neither edit is made.
-    assert!(matches!(answer.status, 200 | 507), "{}", answer.status);
-    let seen = app.seen_text().to_lowercase();
-    assert!(
-        !seen.contains("smuggled") && !seen.contains("content-length: 7"),
-        "{seen}"
-    );
+    assert_eq!((answer.status, app.requests().len()), (200, 1));
+    let seen = app.last();
+    for name in ["x-a", "content-length"] {
+        assert_eq!(seen.headers.get(name), None, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -322,6 +322,33 @@ async fn the_users_own_group_is_taken_and_the_pid_file_removed() {
     assert!(!pid_file.exists());
 }
 
+#[tokio::test]
+async fn the_admin_socket_outlives_the_giving_up_of_root() {
+    let folder = tempfile::tempdir().unwrap();
+    // Anybody may remove the socket at the end.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let socket = folder.path().join("admin.sock");
+    let app = greeter().await;
+    let gateway = gateway(
+        &format!("user \"nobody\"; admin {:?} mode=\"600\"", socket.display().to_string()),
+        app.address(),
+    )
+    .await;
+    assert!(threads(gateway.pid(), "Uid:").iter().all(|uid| uid == NOBODY));
+
+    let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    std::io::Write::write_all(&mut stream, b"show info\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains(&format!("Pid: {}\n", gateway.pid())), "{answer}");
+
+    gateway.terminate();
+    assert_eq!(gateway.stopped().await.code, Some(0));
+    assert!(!socket.exists());
+}
+
 const WEB: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
     backend "app" { server "app-1" "echo" }
