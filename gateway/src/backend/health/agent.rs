@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::rhythm::{FAR, jittered};
+use super::rhythm::{FAR, first_due, jittered};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::AgentCheck;
@@ -37,11 +37,13 @@ impl Asker {
         }
     }
 
-    /// Asks until it is dropped, first after this delay.
+    /// Asks until it is dropped, first when an earlier configuration would have, and after this delay when there was none.
     pub(super) async fn run(mut self, delay: Duration) {
         let mut random = Random::new();
-        let mut next = Instant::now() + delay;
+        let planned = self.server.metrics.questions.get().due;
+        let mut next = first_due(planned, Instant::now(), self.agent.interval, delay);
         loop {
+            self.server.metrics.questions.plan(next, 0);
             sleep_until(next).await;
             let started = Instant::now();
             if let Some(address) = self.server.address() {

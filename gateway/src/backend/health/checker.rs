@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::rhythm::{FAR, jittered};
+use super::rhythm::{FAR, first_due, jittered};
 use super::state::{Health, Pace, Transition};
 use super::{CheckError, http, tcp};
 use crate::backend::random::Random;
@@ -33,7 +33,7 @@ impl Checker {
         };
         let health = if server.metrics.is_checked() {
             // An earlier configuration's checks know more than `initial=` does.
-            Health::known(&schedule, server.metrics.passes())
+            Health::known(&schedule, server.metrics.passes(), server.metrics.checks.get().against)
         } else {
             Health::new(&schedule)
         };
@@ -52,12 +52,17 @@ impl Checker {
         }
     }
 
-    /// Checks until it is dropped, first after this delay.
+    /// Checks until it is dropped. The first check is made when an earlier configuration's would have been, and after this
+    /// delay when there was none: however often a configuration is read again, checks are made.
     pub(super) async fn run(mut self, delay: Duration) {
         let mut random = Random::new();
         let mut last = Instant::now();
-        let mut next = last + delay;
+        let planned = self.server.metrics.checks.get().due;
+        // A check that was under way may have been so for longer than the fast interval.
+        let longest = self.interval().max(self.check.schedule.interval);
+        let mut next = first_due(planned, last, longest, delay);
         loop {
+            self.server.metrics.checks.plan(next, self.health.against());
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.server.tripped() => {

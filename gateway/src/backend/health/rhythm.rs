@@ -2,12 +2,28 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 /// Spreads the first checks of all servers evenly over the interval.
 pub(super) fn first_delay(interval: Duration, position: usize, total: usize) -> Duration {
     let total = u32::try_from(total.max(1)).unwrap_or(u32::MAX);
     let position = u32::try_from(position).unwrap_or(u32::MAX).min(total);
     // Divides first: an interval may be as long as a duration can be.
     interval / total * position
+}
+
+/// When the first round of a configuration is made: when an earlier configuration's would have been, and else after
+/// `spread`.
+///
+/// An earlier plan holds while it fits the interval. One that is late by more than that has been out of use, and one that is
+/// farther off was made for a longer interval.
+pub(super) fn first_due(planned: Option<Instant>, now: Instant, interval: Duration, spread: Duration) -> Instant {
+    let fits = |due: &Instant| {
+        let off = due.saturating_duration_since(now);
+        let late = now.saturating_duration_since(*due);
+        late <= interval && off <= interval.saturating_add(interval / JITTER_PART)
+    };
+    planned.filter(fits).unwrap_or(now + spread)
 }
 
 /// The interval, more or less a twentieth.
@@ -28,6 +44,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn an_earlier_plan_holds_while_it_fits() {
+        let seconds = Duration::from_secs;
+        let now = Instant::now() + seconds(100);
+        let due = |planned| first_due(Some(planned), now, seconds(10), seconds(7));
+        for held in [now, now + seconds(10), now - seconds(10)] {
+            assert_eq!(due(held), held);
+        }
+        for made_anew in [now + seconds(11), now - seconds(11)] {
+            assert_eq!(due(made_anew), now + seconds(7));
+        }
+        assert_eq!(first_due(None, now, seconds(10), seconds(7)), now + seconds(7));
+    }
 
     proptest! {
         #[test]

@@ -49,13 +49,21 @@ impl Health {
         }
     }
 
-    /// What earlier checks found out, before this configuration was.
-    pub(super) fn known(schedule: &Schedule, is_up: bool) -> Self {
+    /// What earlier checks found out, before this configuration was: how many in a row speak `against` what they believed.
+    /// It takes one more at least.
+    pub(super) fn known(schedule: &Schedule, is_up: bool, against: u32) -> Self {
+        let new = Self::new(schedule);
+        let needed = if is_up { new.fall } else { new.rise };
         Self {
             is_up,
-            against: 0,
-            ..Self::new(schedule)
+            against: against.min(needed - 1),
+            ..new
         }
+    }
+
+    /// How many results in a row speak against what is believed.
+    pub(super) fn against(&self) -> u32 {
+        self.against
     }
 
     /// Whether it is believed to be up.
@@ -113,7 +121,7 @@ mod tests {
 
     #[test]
     fn goes_down_after_fall_failures_in_a_row_and_up_after_rise_passes() {
-        let mut health = Health::known(&test_schedule(2, 3), true);
+        let mut health = Health::known(&test_schedule(2, 3), true, 0);
         let mut seen = Vec::new();
         for passed in [
             false, false, true, false, false, false, false, true, false, true, true, true,
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn one_result_is_enough_where_zero_or_one_was_asked_for() {
-        let mut health = Health::known(&test_schedule(0, 1), true);
+        let mut health = Health::known(&test_schedule(0, 1), true, 0);
         assert_eq!(health.observe(false), Some(Transition::Down));
         assert_eq!(health.observe(true), Some(Transition::Up));
     }
@@ -157,7 +165,7 @@ mod tests {
 
     #[test]
     fn doubt_leaves_one_check_and_failing_leaves_none() {
-        let mut health = Health::known(&test_schedule(2, 3), true);
+        let mut health = Health::known(&test_schedule(2, 3), true, 0);
         health.doubt();
         assert_eq!(health.pace(), Pace::Changing);
         assert_eq!(health.observe(false), Some(Transition::Down));
@@ -175,7 +183,7 @@ mod tests {
             rise in 1_u32..5,
             fall in 1_u32..5,
         ) {
-            let mut health = Health::known(&test_schedule(rise, fall), true);
+            let mut health = Health::known(&test_schedule(rise, fall), true, 0);
             let mut is_up = true;
             let mut since = 0;
             for (at, &passed) in results.iter().enumerate() {

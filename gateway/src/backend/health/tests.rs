@@ -300,4 +300,61 @@ async fn checks_keep_the_fast_interval_however_much_traffic_fails() {
     assert!((5..=12).contains(&times.len()), "{}", times.len());
 }
 
+/// Checks every ten seconds, read again every three for five minutes.
+async fn read_again(backend: &Arc<Backend>) {
+    for _ in 0..100 {
+        let checks = Checks::start(std::slice::from_ref(backend));
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        drop(checks);
+    }
+}
+
+fn every_ten_seconds(address: SocketAddr, initial: InitialState) -> Arc<Backend> {
+    let mut backend = test_config(Balance::RoundRobin, &[(1, false), (1, false)]);
+    let seconds = Duration::from_secs;
+    let schedule = Schedule {
+        interval: seconds(10),
+        fast_interval: seconds(10),
+        down_interval: seconds(10),
+        timeout: seconds(1),
+        initial,
+        ..test_schedule(2, 3)
+    };
+    backend.check = Some(Check {
+        kind: CheckKind::Tcp(Vec::new()),
+        target: CheckTarget::default(),
+        schedule,
+        observe: None,
+    });
+    test_backend_of(&backend, &[address, address], &Registry::new())
+}
+
+#[tokio::test(start_paused = true)]
+async fn reloads_neither_keep_checks_from_being_made_nor_make_more_of_them() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let backend = every_ten_seconds(listener.local_addr().unwrap(), InitialState::FullyUp);
+    let accepted = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while listener.accept().await.is_ok() {
+            *count.lock().unwrap() += 1;
+        }
+    });
+    read_again(&backend).await;
+    // Of two servers, in five minutes.
+    let accepted = *accepted.lock().unwrap();
+    assert!((50..=66).contains(&accepted), "{accepted}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn reloads_forget_no_failures() {
+    let address = {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        listener.local_addr().unwrap()
+    };
+    let backend = every_ten_seconds(address, InitialState::FullyUp);
+    read_again(&backend).await;
+    assert!(backend.servers.iter().all(|server| !server.is_up()));
+}
+
 const MOST_SEEN: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
+use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
 use super::state::{Admin, Agent, ServerState};
 
@@ -45,6 +46,10 @@ pub struct ServerMetrics {
     agent_answered: Count,
     agent_failed: Count,
     moves: Count,
+    /// When it is checked next, and how far that has counted.
+    pub checks: Rounds,
+    /// When its agent is asked next.
+    pub questions: Rounds,
     /// Whether the last check passed, and how long it took; none before the first.
     last_check: ArcSwapOption<LastCheck>,
 }
@@ -164,6 +169,8 @@ impl ServerMetrics {
             agent_answered: Count::default(),
             agent_failed: Count::default(),
             moves: Count::default(),
+            checks: Rounds::default(),
+            questions: Rounds::default(),
             last_check: ArcSwapOption::empty(),
         }
     }

@@ -11,6 +11,7 @@ mod frontend;
 mod histogram;
 mod policy;
 mod process;
+mod rounds;
 mod shard;
 mod state;
 
@@ -21,6 +22,7 @@ pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
+pub use rounds::{Round, Rounds};
 pub use state::{Admin, Agent};
 
 use exporter::Exporter;
