@@ -255,6 +255,12 @@ async fn an_agent_says_what_its_server_can_bear() {
     assert_eq!(a.requests().len(), before);
     say("up\n");
     gateway.metric_is("gateway_server_up", &of_a, 1.0).await;
+    for to in ["down", "up"] {
+        let labels = [("server", "a"), ("to", to)];
+        gateway
+            .metric_is("gateway_server_transitions_total", &labels, 1.0)
+            .await;
+    }
     gateway.metric_is("gateway_server_up", &[("server", "b")], 1.0).await;
     gateway
         .metric_is("gateway_server_agent_state", &[("server", "b")], 0.0)

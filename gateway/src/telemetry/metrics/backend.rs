@@ -235,7 +235,11 @@ impl ServerMetrics {
 
     /// Its agent says this now.
     pub fn set_agent(&self, agent: Agent) {
-        self.turned(self.state.set_agent(agent));
+        let turned = self.state.set_agent(agent);
+        self.turned(turned);
+        if turned {
+            if self.is_up() { &self.went_up } else { &self.went_down }.add(1);
+        }
     }
 
     /// Whether it is known where it is. A server that is nowhere is not up.
