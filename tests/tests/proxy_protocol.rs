@@ -645,6 +645,30 @@ async fn a_connection_that_was_told_of_one_client_serves_no_other() {
     .await;
 }
 
+#[tokio::test]
+async fn a_connection_that_was_told_of_a_client_ends_after_the_idle_timeout() {
+    let (app, _) = introduced_web().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; timeout http-keep-alive="5m"; default-backend "app" }
+        backend "app" { pool idle-timeout="300ms"; server "app-1" "@app" send-proxy="v1" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+
+    let mut client = gateway.connect("web").await;
+    for turn in ["0", "1"] {
+        assert_eq!(client.ask(get("/")).await.text(), turn);
+        // The client is still there, and says nothing.
+        eventually("the connection to the server ends", async || {
+            open_to(gateway.pid(), app.address()) == 0
+        })
+        .await;
+    }
+}
+
 /// Connections that a process has open to an address, by what Linux says of its descriptors and sockets.
 fn open_to(pid: u32, to: SocketAddr) -> usize {
     let SocketAddr::V4(to) = to else { panic!("IPv4") };

@@ -70,7 +70,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request| {
-        let (local, frontend) = seat.current();
+        let (local, frontend) = seat.current(client);
         request::serve(local, frontend, client.clone(), request)
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
@@ -106,7 +106,8 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
                 });
             }
             loop {
-                let deadline = turns.deadline().unwrap_or(now + FAR);
+                let waits = turns.deadline().into_iter().chain(client.private.deadline());
+                let deadline = waits.min().unwrap_or(now + FAR);
                 if deadline < armed || now >= armed {
                     armed = deadline;
                     timer.as_mut().reset(armed);
@@ -117,6 +118,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
                     if timer.as_mut().poll(cx).is_ready() {
                         now = turns.tick().max(armed);
                         timer_is_polled = false;
+                        client.private.sweep(now);
                         if turns.deadline().is_some_and(|deadline| now >= deadline) {
                             break;
                         }
@@ -145,13 +147,14 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
 struct Seat(RefCell<(Rc<Local>, Arc<Frontend>)>);
 
 impl Seat {
-    fn current(&self) -> (Rc<Local>, Arc<Frontend>) {
+    fn current(&self, client: &Client) -> (Rc<Local>, Arc<Frontend>) {
         let mut seat = self.0.borrow_mut();
         if let Some(newest) = seat.0.successor()
             && let Some(frontend) = newest.snapshot.frontend(seat.1.name(), Mode::Http)
         {
             // A frontend that is no more serves its last request here; that its configuration has a successor tells it so.
             *seat = (newest.clone(), frontend.clone());
+            client.private.clear_all();
         }
         seat.clone()
     }

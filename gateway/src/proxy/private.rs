@@ -1,6 +1,6 @@
 //! Connections to servers that were told of one client: they wait for that client's next request, and for no other's.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
@@ -9,9 +9,14 @@ use tokio::time::Instant;
 use super::body::RequestBody;
 use crate::backend::{Backend, Upstream};
 
-/// A client's own connections to servers, idle between its requests. They end with the client's connection.
+/// A client's own connections to servers, idle between its requests. They end with the client's connection, after
+/// `pool idle-timeout=`, and when the client's next request meets a newer configuration.
 #[derive(Default)]
-pub struct Private(RefCell<Vec<Kept>>);
+pub struct Private {
+    kept: RefCell<Vec<Kept>>,
+    /// When the first of them has to be looked at, at the latest: every poll of the client's connection asks.
+    deadline: Cell<Option<Instant>>,
+}
 
 struct Kept {
     backend: Arc<Backend>,
@@ -23,12 +28,12 @@ struct Kept {
 impl Private {
     /// A connection to this server that is still open.
     pub fn take(&self, backend: &Arc<Backend>, server: usize) -> Option<Box<Upstream<RequestBody>>> {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         if kept.is_empty() {
             return None;
         }
         let now = Instant::now();
-        kept.retain(|kept| now < kept.since + kept.backend.pool.idle_timeout);
+        kept.retain(|kept| now < kept.deadline());
         loop {
             let at = kept.iter().position(|kept| kept.is_to(backend, server))?;
             let mut found = kept.swap_remove(at);
@@ -40,28 +45,57 @@ impl Private {
 
     /// Keeps a connection for later. When there are many, the one that has waited longest is closed.
     pub fn put(&self, backend: &Arc<Backend>, server: usize, mut upstream: Box<Upstream<RequestBody>>) {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         if kept.len() >= MOST
             && let Some((oldest, _)) = kept.iter().enumerate().min_by_key(|(_, kept)| kept.since)
         {
             kept.swap_remove(oldest);
         }
         upstream.served += 1;
-        kept.push(Kept {
+        let new = Kept {
             backend: backend.clone(),
             server,
             since: Instant::now(),
             upstream,
-        });
+        };
+        let deadline = new.deadline();
+        self.deadline
+            .set(Some(self.deadline.get().map_or(deadline, |first| first.min(deadline))));
+        kept.push(new);
+    }
+
+    /// When [`Private::sweep`] is due, if anything is kept.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline.get()
+    }
+
+    /// Ends what has waited for too long.
+    pub fn sweep(&self, now: Instant) {
+        if self.deadline.get().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        let mut kept = self.kept.borrow_mut();
+        kept.retain(|kept| now < kept.deadline());
+        self.deadline.set(kept.iter().map(Kept::deadline).min());
+    }
+
+    /// Ends all connections: their backends belong to a configuration that is no more.
+    pub fn clear_all(&self) {
+        self.kept.borrow_mut().clear();
+        self.deadline.set(None);
     }
 
     /// Ends all connections to a server.
     pub fn clear(&self, backend: &Arc<Backend>, server: usize) {
-        self.0.borrow_mut().retain(|kept| !kept.is_to(backend, server));
+        self.kept.borrow_mut().retain(|kept| !kept.is_to(backend, server));
     }
 }
 
 impl Kept {
+    fn deadline(&self) -> Instant {
+        self.since + self.backend.pool.idle_timeout
+    }
+
     fn is_to(&self, backend: &Arc<Backend>, server: usize) -> bool {
         self.server == server && Arc::ptr_eq(&self.backend, backend)
     }
@@ -69,7 +103,7 @@ impl Kept {
 
 impl fmt::Debug for Private {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kept = self.0.try_borrow().map_or(0, |kept| kept.len());
+        let kept = self.kept.try_borrow().map_or(0, |kept| kept.len());
         f.debug_tuple("Private").field(&kept).finish()
     }
 }
