@@ -19,5 +19,6 @@ pub mod proxy;
 pub mod proxy_protocol;
 pub mod server;
 pub mod snapshot;
+pub mod stream;
 pub mod telemetry;
 pub mod worker;

@@ -2,30 +2,19 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::LazyLock;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use super::Server;
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
+use crate::stream::Stream;
 use crate::telemetry::pace::Pace;
-
-/// A connection to a server, as bytes.
-#[derive(Debug)]
-pub enum ServerStream {
-    /// Plain TCP.
-    Plain(TcpStream),
-    /// TLS over it. Boxed: a TLS session is large, and most servers are plain.
-    Tls(Box<TlsStream<TcpStream>>),
-}
 
 /// Why a server was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -60,13 +49,13 @@ impl From<io::Error> for ConnectError {
 impl Server {
     /// Opens a connection of the gateway's own within `limit`, as a check does. A server that wants an introduction is told
     /// that this is no client's.
-    pub async fn connect(&self, limit: Duration) -> Result<ServerStream, ConnectError> {
+    pub async fn connect(&self, limit: Duration) -> Result<Stream, ConnectError> {
         self.connect_for(None, limit).await
     }
 
     /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. `client` is for a
     /// server that [wants an introduction](Server::wants_introduction).
-    pub async fn connect_for(&self, client: Option<&Header>, limit: Duration) -> Result<ServerStream, ConnectError> {
+    pub async fn connect_for(&self, client: Option<&Header>, limit: Duration) -> Result<Stream, ConnectError> {
         match tokio::time::timeout(limit, self.open(client)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
@@ -76,19 +65,15 @@ impl Server {
 
     /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
     /// the server speaks on its own port says nothing about another one.
-    pub(super) async fn connect_plainly(
-        &self,
-        address: SocketAddr,
-        limit: Duration,
-    ) -> Result<ServerStream, ConnectError> {
+    pub(super) async fn connect_plainly(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
         match tokio::time::timeout(limit, TcpStream::connect(address)).await {
-            Ok(stream) => stream.map(ServerStream::Plain).map_err(ConnectError::from),
+            Ok(stream) => stream.map(Stream::Plain).map_err(ConnectError::from),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, client: Option<&Header>) -> Result<ServerStream, ConnectError> {
+    async fn open(&self, client: Option<&Header>) -> Result<Stream, ConnectError> {
         let address = self.address().ok_or(ConnectError::Unresolved)?;
         let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
@@ -105,12 +90,12 @@ impl Server {
             stream.write_all(&header).await?;
         }
         let Some(tls) = &self.tls else {
-            return Ok(ServerStream::Plain(stream));
+            return Ok(Stream::Plain(stream));
         };
         // Boxed, so that connecting without TLS has no room for a handshake to keep.
         let handshake = Box::pin(tls.handshake(stream, address.ip()));
         match handshake.await {
-            Ok(stream) => Ok(ServerStream::Tls(Box::new(stream))),
+            Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
             Err(error) => Err(ConnectError::Tls(error)),
         }
     }
@@ -145,64 +130,4 @@ fn own_header(format: Format, stream: &TcpStream) -> io::Result<Header> {
         Format::V1 => Header::proxied(Addresses::tcp(stream.local_addr()?, stream.peer_addr()?), Vec::new()),
         Format::V2 { .. } => Header::Local,
     })
-}
-
-impl ServerStream {
-    /// The TCP connection underneath.
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
-        }
-    }
-}
-
-impl AsyncRead for ServerStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for ServerStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
 }

@@ -25,7 +25,7 @@ use crate::config;
 use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
 pub use balance::{Balancer, PickKey, Take};
-pub use connect::{ConnectError, ServerStream};
+pub use connect::ConnectError;
 pub use ends::Ended;
 pub use keeper::Keepers;
 pub use pool::{Pool, Upstream};

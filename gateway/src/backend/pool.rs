@@ -15,15 +15,15 @@ use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::time::Instant;
 
-use super::ServerStream;
 use crate::config;
+use crate::stream::Stream;
 
 /// An HTTP/1.1 connection to a server.
 pub struct Upstream<B: Body + 'static> {
     /// Sends requests.
     pub sender: SendRequest<B>,
     /// Moves the bytes; has to be polled for anything to happen.
-    pub connection: Connection<TokioIo<ServerStream>, B>,
+    pub connection: Connection<TokioIo<Stream>, B>,
     /// Requests served before the one under way.
     pub served: u64,
     /// Where it leads, of a server that may move.

@@ -15,12 +15,12 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::introduction::{self, Unintroduced};
-use super::stream::ClientStream;
 use super::{hello, tls};
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
 use crate::policy::ConnectionFacts;
 use crate::proxy_protocol::Header;
+use crate::stream::Stream;
 use crate::telemetry::metrics::FrontendMetrics;
 use crate::telemetry::pace::Pace;
 
@@ -90,7 +90,7 @@ pub struct Places {
 /// of a PROXY header. What `count` makes is kept from when a connection has its places until it ends, whatever it began with.
 pub async fn accept<S, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
-    S: Fn(ClientStream, Arc<ConnectionFacts>) -> F + 'static,
+    S: Fn(Stream, Arc<ConnectionFacts>) -> F + 'static,
     F: Future<Output = ()> + 'static,
     R: Fn(&Unintroduced) + 'static,
     C: Fn() -> G + 'static,
@@ -171,7 +171,7 @@ async fn prepare(
     accept_proxy: Option<Arc<AcceptProxy>>,
     opening: Opening,
     faults: &Faults,
-) -> Result<(ClientStream, Arc<ConnectionFacts>), Unserved> {
+) -> Result<(Stream, Arc<ConnectionFacts>), Unserved> {
     let local = match bound {
         Some(bound) => bound,
         // Which of the machine's addresses it was only the connection knows.
@@ -204,12 +204,12 @@ async fn prepare(
         proxy: proxy.map(Box::new),
     };
     let stream = match opening {
-        Opening::Plain => ClientStream::Plain(stream),
+        Opening::Plain => Stream::Plain(stream),
         // Boxed, here and below: connections without it have no room for it to keep.
         Opening::Tls(config, limit) => match Box::pin(tls::accept(&config, stream, limit)).await {
             Ok(stream) => {
                 facts.tls = Some(Box::new(tls::facts(&stream)));
-                ClientStream::Tls(Box::new(stream))
+                Stream::Tls(Box::new(stream.into()))
             }
             Err(error) => {
                 faults.note(client, &error);
@@ -220,7 +220,7 @@ async fn prepare(
             let looked = Box::pin(hello::peek(stream, limit)).await;
             let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
             facts.hello = hello.map(Box::new);
-            ClientStream::Plain(stream)
+            Stream::Plain(stream)
         }
     };
     Ok((stream, Arc::new(facts)))

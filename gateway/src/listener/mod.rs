@@ -7,12 +7,10 @@ pub mod client_hello;
 mod hello;
 mod inherited;
 mod introduction;
-mod stream;
 mod tls;
 
 pub use accept::{Gate, Limits, Opening, Port, accept};
 pub use bind::{BindError, Listening, Others, bind};
 pub use inherited::Inherited;
 pub use introduction::{Fault, Unintroduced};
-pub use stream::ClientStream;
 pub use tls::server_config;

@@ -18,13 +18,13 @@ use tokio::time::Instant;
 
 use super::private::Private;
 use crate::config::ClientTimeouts;
-use crate::listener::ClientStream;
 use crate::policy::ConnectionFacts;
+use crate::stream::Stream;
 
 /// One client connection.
 #[derive(Debug)]
 pub struct Client {
-    stream: RefCell<ClientStream>,
+    stream: RefCell<Stream>,
     /// What policy may know about the connection.
     pub facts: Arc<ConnectionFacts>,
     /// The client's address as X-Forwarded-For has it; made once per connection.
@@ -45,7 +45,7 @@ pub struct Client {
 
 impl Client {
     /// Takes over a connection whose first request is awaited from now on.
-    pub fn new(stream: ClientStream, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
+    pub fn new(stream: Stream, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
         let forwarded_for =
             HeaderValue::try_from(facts.client.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Rc::new(Self {

@@ -17,12 +17,12 @@ use super::local::Local;
 use super::record::{self, Refusal};
 use super::request;
 use crate::config::Mode;
-use crate::listener::ClientStream;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
+use crate::stream::Stream;
 
 /// Serves a connection until it ends.
-pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: ClientStream, facts: Arc<ConnectionFacts>) {
+pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, facts: Arc<ConnectionFacts>) {
     let client = Client::new(stream, facts, frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));

@@ -16,16 +16,16 @@ use super::introduction::introduction;
 use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{Ended, Moved, RelaySettings, Side, relay};
-use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, ServerStream, Session, Take};
+use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take};
 use crate::config::AccessLog;
-use crate::listener::ClientStream;
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::{AclAnswers, Frontend};
+use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::metrics::FrontendMetrics;
 
 /// Serves a connection until it ends.
-pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: ClientStream, facts: Arc<ConnectionFacts>) {
+pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Stream, facts: Arc<ConnectionFacts>) {
     let mut record = Record::begin(&local, &frontend, &facts);
     let backend = match decide(&local, &frontend, &facts) {
         Ok(backend) => backend,
@@ -185,7 +185,7 @@ async fn reach(
     backend: &Arc<Backend>,
     record: &mut Record,
     client: &TcpStream,
-) -> Result<(ServerStream, Session), Stop> {
+) -> Result<(Stream, Session), Stop> {
     tokio::select! {
         // The client is looked at only when the connection does not stand at once.
         biased;
@@ -195,11 +195,7 @@ async fn reach(
 }
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
-async fn connect(
-    local: &Rc<Local>,
-    backend: &Arc<Backend>,
-    record: &mut Record,
-) -> Result<(ServerStream, Session), Stop> {
+async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
     let key = PickKey {
         client: record.facts.client.ip(),
     };

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Backend, ConnectError, Server, ServerStream};
+use super::{Backend, ConnectError, Server};
 use crate::config::CheckTarget;
+use crate::stream::Stream;
 
 use agent::Asker;
 use checker::Checker;
@@ -101,7 +102,7 @@ fn elsewhere(server: &Server, target: CheckTarget) -> Option<SocketAddr> {
 }
 
 /// Opens a check's connection: as traffic does, or plainly when it goes elsewhere.
-async fn open(server: &Server, target: CheckTarget, limit: Duration) -> Result<ServerStream, ConnectError> {
+async fn open(server: &Server, target: CheckTarget, limit: Duration) -> Result<Stream, ConnectError> {
     match elsewhere(server, target) {
         Some(address) => server.connect_plainly(address, limit).await,
         None => server.connect(limit).await,

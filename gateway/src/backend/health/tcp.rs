@@ -7,8 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
 use super::{CheckError, open};
-use crate::backend::{Server, ServerStream};
+use crate::backend::Server;
 use crate::config::{CheckStep, CheckTarget, Expect};
+use crate::stream::Stream;
 
 /// Goes through the steps within `limit`.
 pub(super) async fn check(
@@ -81,7 +82,7 @@ impl Received {
     }
 
     /// Reads until what has come is as expected, or can no longer be.
-    async fn wait(&mut self, stream: &mut ServerStream, expect: &Expect) -> Result<(), Broken> {
+    async fn wait(&mut self, stream: &mut Stream, expect: &Expect) -> Result<(), Broken> {
         // Of what has been looked at in vain, this many bytes cannot begin what is looked for.
         let mut seen = 0;
         loop {

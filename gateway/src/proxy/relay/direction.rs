@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 
 use super::buffer::{BUFFER_SIZE, Buffer};
 use super::pipe::Pipe;
-use super::stream::Stream;
+use super::stream::Relayed;
 
 /// One direction.
 pub(super) struct Direction {
@@ -105,8 +105,8 @@ impl Direction {
         is_last: bool,
     ) -> Seen
     where
-        R: Stream,
-        W: Stream,
+        R: Relayed,
+        W: Relayed,
     {
         let mut seen = Seen::default();
         let mut budget = BUDGET;
@@ -144,7 +144,7 @@ impl Direction {
     }
 
     /// The reader's socket, when bytes are to be spliced from it.
-    fn sockets<'a>(&self, from: &'a impl Stream, to: &impl Stream) -> Option<&'a TcpStream> {
+    fn sockets<'a>(&self, from: &'a impl Relayed, to: &impl Relayed) -> Option<&'a TcpStream> {
         match self.pace {
             Pace::Chatty { full } if full < FULL_READS => None,
             Pace::Chatty { .. } | Pace::Bulk { .. } => from.bare().filter(|_| to.bare().is_some()),
@@ -160,8 +160,8 @@ impl Direction {
         seen: &mut Seen,
     ) -> Poll<State>
     where
-        R: Stream,
-        W: Stream,
+        R: Relayed,
+        W: Relayed,
     {
         let mut buffer = spare.take().unwrap_or_else(Buffer::take);
         let mut read = ReadBuf::new(&mut buffer);
@@ -204,7 +204,7 @@ impl Direction {
         }
     }
 
-    fn poll_write<W: Stream>(
+    fn poll_write<W: Relayed>(
         &mut self,
         cx: &mut Context<'_>,
         to: &mut W,

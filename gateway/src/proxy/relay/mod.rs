@@ -24,7 +24,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use direction::{Direction, Fault, State};
 pub(crate) use pipe::MOST_PIPES;
-pub use stream::Stream;
+pub use stream::Relayed;
 
 /// How long each side may be silent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,8 +84,8 @@ pub async fn relay<C, S>(
     count: impl FnMut(Moved) + Unpin,
 ) -> Ended
 where
-    C: Stream,
-    S: Stream,
+    C: Relayed,
+    S: Relayed,
 {
     let now = Instant::now();
     let mut relay = Relay {
@@ -136,8 +136,8 @@ impl<F: FnMut(Moved)> Relay<F> {
         timer: Pin<&mut Sleep>,
     ) -> Poll<Ended>
     where
-        C: Stream,
-        S: Stream,
+        C: Relayed,
+        S: Relayed,
     {
         let mut buffer = None;
         let is_last = matches!(self.down.state(), State::Done);
@@ -265,7 +265,7 @@ impl Silence {
 
 /// Lets the stream's end be a reset. What it has not taken by then is lost, as it is when a reset comes without a gateway
 /// between.
-fn reset(stream: &impl Stream) {
+fn reset(stream: &impl Relayed) {
     if let Some(tcp) = stream.tcp() {
         let _ = SockRef::from(tcp).set_linger(Some(Duration::ZERO));
     }

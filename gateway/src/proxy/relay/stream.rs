@@ -3,11 +3,10 @@
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::backend::ServerStream;
-use crate::listener::ClientStream;
+use crate::stream::Stream;
 
 /// A stream that can be relayed.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin {
+pub trait Relayed: AsyncRead + AsyncWrite + Unpin {
     /// The TCP connection underneath, if there is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
@@ -16,7 +15,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     fn bare(&self) -> Option<&TcpStream>;
 }
 
-impl Stream for TcpStream {
+impl Relayed for TcpStream {
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
     }
@@ -26,20 +25,7 @@ impl Stream for TcpStream {
     }
 }
 
-impl Stream for ClientStream {
-    fn tcp(&self) -> Option<&TcpStream> {
-        Some(Self::tcp(self))
-    }
-
-    fn bare(&self) -> Option<&TcpStream> {
-        match self {
-            Self::Plain(stream) => Some(stream),
-            Self::Tls(_) => None,
-        }
-    }
-}
-
-impl Stream for ServerStream {
+impl Relayed for Stream {
     fn tcp(&self) -> Option<&TcpStream> {
         Some(Self::tcp(self))
     }
@@ -53,7 +39,7 @@ impl Stream for ServerStream {
 }
 
 #[cfg(test)]
-impl Stream for tokio::io::DuplexStream {
+impl Relayed for tokio::io::DuplexStream {
     fn tcp(&self) -> Option<&TcpStream> {
         None
     }

@@ -25,7 +25,7 @@ struct RelayOutcome {
     ended: Ended,
 }
 
-async fn outcome(mut client: impl Stream, mut server: impl Stream, settings: RelaySettings) -> RelayOutcome {
+async fn outcome(mut client: impl Relayed, mut server: impl Relayed, settings: RelaySettings) -> RelayOutcome {
     let mut sum = Moved::default();
     let ended = relay(&mut client, &mut server, settings, |moved| {
         sum.from_client += moved.from_client;

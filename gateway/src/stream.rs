@@ -1,4 +1,4 @@
-//! The stream to a client: plain TCP, or TLS over it.
+//! A connection as bytes, to a client or to a server: plain TCP, or TLS over it.
 
 use std::io;
 use std::pin::Pin;
@@ -6,18 +6,18 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
+use tokio_rustls::TlsStream;
 
-/// A client's connection, as bytes.
+/// A connection, as bytes.
 #[derive(Debug)]
-pub enum ClientStream {
+pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
-    /// TLS, terminated here. Boxed: a TLS session is large, and most listeners of a big installation are plain.
+    /// TLS, whose other end this process is. Boxed: a TLS session is large, and most connections are plain.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl ClientStream {
+impl Stream {
     /// The TCP connection underneath.
     pub fn tcp(&self) -> &TcpStream {
         match self {
@@ -27,7 +27,7 @@ impl ClientStream {
     }
 }
 
-impl AsyncRead for ClientStream {
+impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -36,7 +36,7 @@ impl AsyncRead for ClientStream {
     }
 }
 
-impl AsyncWrite for ClientStream {
+impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
