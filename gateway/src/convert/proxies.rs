@@ -33,6 +33,7 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 Proxy::new(conversion, section, block).backend();
             }
             "listen" => listen(conversion, section),
+            "resolvers" => resolver(conversion, section),
             kind => {
                 let name = section.name.as_deref().unwrap_or_default();
                 let reason = format!("there are no sections of this kind: {kind}");
@@ -149,15 +150,18 @@ fn global(conversion: &mut Conversion, section: &Section) {
         let first = line.word(1).unwrap_or_default();
         let node = match line.keyword() {
             "log" => {
+                for word in line.rest(2).iter().skip(1) {
+                    conversion.note(
+                        line.number,
+                        format!("`{word}` of the log was left out: it has no counterpart"),
+                    );
+                }
                 let target = match first {
                     "stdout" | "stderr" => Node::new("log").arg(first),
                     path if path.starts_with('/') => Node::new("log").arg(path),
                     host => Node::new("log").arg(format!("udp://{}", with_port(host, 514))),
                 };
-                let facility = line
-                    .rest(2)
-                    .iter()
-                    .find(|word| word.starts_with("local") || *word == "daemon");
+                let facility = line.word(2);
                 match facility {
                     Some(facility) if !matches!(first, "stdout" | "stderr") => target.prop("facility", facility),
                     _ => target,
@@ -169,7 +173,7 @@ fn global(conversion: &mut Conversion, section: &Section) {
             },
             "nbthread" => match first.parse() {
                 Ok(number) => Node::new("workers").number(number),
-                Err(_) => continue,
+                Err(_) => Node::new("workers").arg(first),
             },
             "user" => {
                 let node = Node::new("user").arg(first);
@@ -179,11 +183,19 @@ fn global(conversion: &mut Conversion, section: &Section) {
                 }
             }
             // Said with `user`.
-            "group" => continue,
+            "group" if section.lines.iter().any(|line| line.keyword() == "user") => continue,
             "chroot" => Node::new("chroot").arg(first),
             "pidfile" => Node::new("pid-file").arg(first),
             "stats" if first == "socket" => {
                 let node = Node::new("admin").arg(line.word(2).unwrap_or_default());
+                for pair in line
+                    .rest(3)
+                    .chunks(2)
+                    .filter(|pair| !matches!(pair[0].as_str(), "mode" | "level"))
+                {
+                    let message = format!("`{}` of the socket was left out: it has no counterpart", pair.join(" "));
+                    conversion.note(line.number, message);
+                }
                 let value = |key| line.words.iter().skip_while(|word| *word != key).nth(1);
                 let node = value("mode")
                     .into_iter()
@@ -204,7 +216,6 @@ fn global(conversion: &mut Conversion, section: &Section) {
                 conversion.note(line.number, message);
                 continue;
             }
-            "stats" if first == "timeout" => continue,
             keyword => {
                 leave_out(
                     conversion,
@@ -216,6 +227,54 @@ fn global(conversion: &mut Conversion, section: &Section) {
             }
         };
         conversion.outline.add(Some(block), node, line.number, &line.text);
+    }
+}
+
+/// `resolvers NAME`: who is asked for the names of servers. Ours is one for the process.
+fn resolver(conversion: &mut Conversion, section: &Section) {
+    let name = section.name.as_deref().unwrap_or_default();
+    let mut node = Node::new("resolver");
+    let value = |words: &[&str]| {
+        let line = section
+            .lines
+            .iter()
+            .find(|line| words.iter().eq(line.words.iter().take(words.len())));
+        line.and_then(|line| line.word(words.len()))
+    };
+    for (words, ours) in [
+        (&["timeout", "retry"][..], "timeout"),
+        (&["hold", "valid"], "max-ttl"),
+        (&["hold", "timeout"], "hold"),
+        (&["hold", "nx"], "hold-nx"),
+    ] {
+        if let Some(time) = value(words) {
+            node = node.prop(ours, words::duration(time));
+        }
+    }
+    // HAProxy counts all questions, here those after the first count.
+    if let Some(retries) = value(&["resolve_retries"]).and_then(|number| number.parse::<u64>().ok()) {
+        node = node.number_prop("retries", retries.saturating_sub(1));
+    }
+    let block = conversion
+        .outline
+        .add(None, node, section.line, &format!("resolvers {name}"));
+    for line in &section.lines {
+        match (line.keyword(), line.word(1), line.word(2)) {
+            ("nameserver", Some(_), Some(address)) => {
+                for address in words::addresses(address.trim_start_matches("udp@")) {
+                    let node = Node::new("nameserver").arg(address);
+                    conversion.outline.add(Some(block), node, line.number, &line.text);
+                }
+            }
+            ("timeout", Some("retry"), _) | ("hold", Some("valid" | "timeout" | "nx"), _) | ("resolve_retries", ..) => {
+            }
+            // The system's is what is asked without `nameserver`.
+            ("parse-resolv-conf", ..) => {}
+            _ => conversion.note(
+                line.number,
+                format!("left out: there is no counterpart of `{}`", line.text),
+            ),
+        }
     }
 }
 
@@ -332,7 +391,11 @@ impl<'a> Proxy<'a> {
             ("timeout", "connect" | "client" | "server" | "http-request" | "http-keep-alive" | "queue" | "tunnel") => {
                 Node::new("timeout").prop(first, words::duration(line.word(2).unwrap_or_default()))
             }
-            // Said with the check.
+            // Said with the check, of which `defaults` have none.
+            ("timeout", "check") | ("option", "httpchk" | "tcp-check") if self.section.kind == "defaults" => {
+                self.leave_out(line, "each backend's `check` says it here");
+                return true;
+            }
             ("timeout", "check") => return true,
             ("maxconn", number) => match number.parse() {
                 Ok(number) => Node::new("max-connections").number(number),
@@ -352,7 +415,8 @@ impl<'a> Proxy<'a> {
             ("option", "http-server-close") => Node::new("server-close"),
             ("option", "allbackups") => Node::new("all-backups"),
             ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
-                self.conversion.note(line.number, "not needed: TCP keep-alive is on");
+                let message = "not needed: TCP keep-alive is on for both sides; `tcp-keep-alive` sets its times";
+                self.conversion.note(line.number, message);
                 return true;
             }
             // How lines look is settled by the frontend's mode; that there are lines is the default.

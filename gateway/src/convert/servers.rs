@@ -29,12 +29,20 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
                 outline.add(Some(bind), node, line.number, &line.text);
             }
         }
-        for unknown in options.others(&KNOWN_BIND_OPTIONS) {
-            proxy.conversion.note(
-                line.number,
-                format!("`{unknown}` of the bind was left out: it has no counterpart"),
+        for crt in options.values("crt").skip(1) {
+            let message = format!("`crt {crt}` of the bind was left out: a bind has one certificate");
+            proxy.conversion.note(line.number, message);
+        }
+        if !options.has("ssl") {
+            report(
+                proxy,
+                line,
+                "bind",
+                options.named(&["alpn", "crt"]),
+                "it does nothing without `ssl`",
             );
         }
+        report(proxy, line, "bind", options.others(&KNOWN_BIND_OPTIONS), NO_COUNTERPART);
     }
 }
 
@@ -70,6 +78,12 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     };
     let defaults = default_server(proxy.section);
     let options = Options::of(line.rest(from)).over(&defaults);
+    if options.has("disabled") {
+        return proxy.leave_out(
+            line,
+            "servers are taken out of service by the admin socket, not from the start",
+        );
+    }
     let mut node = Node::new(line.keyword()).arg(line.word(1).unwrap_or_default());
     if is_template {
         let count = line.word(2).unwrap_or_default();
@@ -95,6 +109,12 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     }
     if let Some(version) = options.send_proxy() {
         node = node.prop("send-proxy", version);
+        if options
+            .value("proxy-v2-options")
+            .is_some_and(|list| list.split(',').any(|one| one == "crc32c"))
+        {
+            node = node.flag("proxy-crc32c");
+        }
     }
     if let Some(action) = options.value("on-marked-down") {
         node = node.prop("on-marked-down", action);
@@ -127,14 +147,57 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
             tls = tls.prop("verify", "none");
         }
         proxy.conversion.outline.add(Some(server), tls, line.number, &line.text);
+        if let Some(alpn) = options.value("alpn") {
+            let node = alpn.split(',').fold(Node::new("alpn"), Node::arg);
+            proxy
+                .conversion
+                .outline
+                .add(Some(server), node, line.number, &line.text);
+        }
+        if let (Some(_), Some(name)) = (options.value("sni"), options.value("verifyhost")) {
+            let message = format!("`verifyhost {name}` was left out: the name of `sni` is verified");
+            proxy.conversion.note(line.number, message);
+        }
+    } else {
+        let names = options.named(&["alpn", "ca-file", "crt", "sni", "verify", "verifyhost", "check-ssl"]);
+        report(proxy, line, "server", names, "it does nothing without `ssl`");
     }
-    for unknown in options.others(&KNOWN_OPTIONS) {
-        proxy.conversion.note(
-            line.number,
-            format!("`{unknown}` of the server was left out: it has no counterpart"),
+    if options.send_proxy().is_none() {
+        let names = options.named(&["check-send-proxy", "proxy-v2-options"]);
+        report(proxy, line, "server", names, "it does nothing without `send-proxy`");
+    }
+    let is_number = |value: &str| value.parse::<u64>().is_ok();
+    let numbers = options.named(&["weight", "maxconn", "maxqueue", "rise", "fall", "port"]);
+    let wrong = numbers.filter(|(_, value)| !value.is_some_and(is_number));
+    report(proxy, line, "server", wrong, "it is no number");
+    if !options.has("check") {
+        report(
+            proxy,
+            line,
+            "server",
+            options.named(&CHECK_OPTIONS),
+            "the server has no check",
         );
     }
+    report(proxy, line, "server", options.others(&KNOWN_OPTIONS), NO_COUNTERPART);
 }
+
+/// Says of options that they were left out.
+fn report<'a>(
+    proxy: &mut Proxy<'_>,
+    line: &Line,
+    whose: &str,
+    options: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    reason: &str,
+) {
+    for (name, value) in options {
+        let option = value.map_or_else(|| name.to_owned(), |value| format!("{name} {value}"));
+        let message = format!("`{option}` of the {whose} was left out: {reason}");
+        proxy.conversion.note(line.number, message);
+    }
+}
+
+const NO_COUNTERPART: &str = "it has no counterpart";
 
 /// The backend's check, from its servers' options and its rules. What differs from server to server cannot be carried over.
 pub(super) fn check(proxy: &mut Proxy<'_>) {
@@ -144,8 +207,22 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         .lines
         .iter()
         .filter(|line| matches!(line.keyword(), "server" | "server-template"))
-        .map(|line| (line, Options::of(line.rest(3)).over(&defaults)))
+        .map(|line| {
+            let from = if line.keyword() == "server" { 3 } else { 4 };
+            (line, Options::of(line.rest(from)).over(&defaults))
+        })
         .collect();
+    if let Some((line, options)) = servers.iter().find(|(_, options)| options.has("agent-check")) {
+        agent_check(proxy, line, options);
+        for (other, _) in servers.iter().filter(|(_, its)| !its.has("agent-check")) {
+            proxy
+                .conversion
+                .note(other.number, "agents are the backend's here: this server gets one, too");
+        }
+    }
+    if let Some((line, options)) = servers.iter().find(|(_, options)| options.has("observe")) {
+        observe(proxy, line, options);
+    }
     let Some((line, options)) = servers.iter().find(|(_, options)| options.has("check")) else {
         return;
     };
@@ -191,27 +268,91 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
     }
 }
 
+fn agent_check(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
+    let mut node = Node::new("agent-check");
+    if let Some(port) = options.value("agent-port").and_then(|port| port.parse().ok()) {
+        node = node.number_prop("port", port);
+    }
+    if let Some(address) = options.value("agent-addr") {
+        node = node.prop("address", address);
+    }
+    if let Some(time) = options.value("agent-inter").or_else(|| options.value("inter")) {
+        node = node.prop("interval", words::duration(time));
+    }
+    if let Some(text) = options.value("agent-send") {
+        node = node.prop("send", text);
+    }
+    proxy.say(line, node);
+}
+
+fn observe(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
+    if options.value("observe") != Some("layer4") {
+        let names = options.named(&["observe", "error-limit", "on-error"]);
+        return report(
+            proxy,
+            line,
+            "server",
+            names,
+            "connections alone are observed, not answers",
+        );
+    }
+    let mut node = Node::new("observe").arg("connect");
+    if let Some(limit) = options.value("error-limit").and_then(|limit| limit.parse().ok()) {
+        node = node.number_prop("error-limit", limit);
+    }
+    if let Some(action) = options.value("on-error") {
+        node = node.prop("on-error", if action == "fastinter" { "fast-check" } else { action });
+    }
+    proxy.say(line, node);
+}
+
 fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     let section = proxy.section;
     let rules = || section.lines.iter().filter(|line| line.keyword() == "http-check");
     let send = rules().find(|line| line.word(1) == Some("send"));
-    let (line, method, uri) = match send {
-        Some(line) => {
-            let options = Options::of(line.rest(2));
-            (line, options.value("meth"), options.value("uri"))
-        }
-        None => match option.rest(2) {
-            [] => (option, Some("OPTIONS"), None),
-            [uri] => (option, Some("OPTIONS"), Some(uri.as_str())),
-            [method, uri, ..] => (option, Some(method.as_str()), Some(uri.as_str())),
-        },
+    let (method, uri, version) = match option.rest(2) {
+        [] => (None, None, String::new()),
+        [uri] => (None, Some(uri.as_str()), String::new()),
+        [method, uri, version @ ..] => (Some(method.as_str()), Some(uri.as_str()), version.join(" ")),
     };
-    let node = Node::new("send").arg(method.unwrap_or("GET")).arg(uri.unwrap_or("/"));
-    let host = line
-        .words
-        .windows(3)
-        .find(|words| words[0] == "hdr" && words[1].eq_ignore_ascii_case("host"));
-    let node = host.into_iter().fold(node, |node, words| node.prop("host", &words[2]));
+    // Headers stood behind the version before there was `http-check send`.
+    let mut headers: Vec<(usize, String, String)> = Vec::new();
+    for header in version.split("\r\n").skip(1).filter(|header| !header.is_empty()) {
+        let (name, value) = header.split_once(':').unwrap_or((header, ""));
+        headers.push((option.number, name.trim().to_owned(), value.trim().to_owned()));
+    }
+    let line = send.unwrap_or(option);
+    let said = Options::of(send.map_or(&[][..], |send| send.rest(2)));
+    let mut words = send.map_or(&[][..], |send| send.rest(2)).iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "hdr" => {
+                let (name, value) = (words.next().cloned(), words.next().cloned());
+                headers.push((line.number, name.unwrap_or_default(), value.unwrap_or_default()));
+            }
+            "meth" | "uri" | "ver" => drop(words.next()),
+            other => {
+                let message = format!(
+                    "`{other} {}` of the check was left out",
+                    words.next().map_or("", |word| word)
+                );
+                proxy.conversion.note(line.number, message);
+            }
+        }
+    }
+    let method = said.value("meth").or(method).unwrap_or("OPTIONS");
+    let uri = said.value("uri").or(uri).unwrap_or("/");
+    let mut node = Node::new("send").arg(method).arg(uri);
+    let mut has_host = false;
+    for (number, name, value) in headers {
+        if name.eq_ignore_ascii_case("host") && !has_host {
+            has_host = true;
+            node = node.prop("host", value);
+        } else if !name.eq_ignore_ascii_case("connection") {
+            let message = format!("the check's header `{name}: {value}` was left out: a check says its Host alone");
+            proxy.conversion.note(number, message);
+        }
+    }
     let outline = &mut proxy.conversion.outline;
     outline.add(Some(check), node, line.number, &line.text);
     for line in rules().filter(|line| line.word(1) == Some("expect")) {
@@ -294,49 +435,112 @@ impl<'a> Options<'a> {
         }
     }
 
-    fn others(&self, known: &'static [&'static str]) -> impl Iterator<Item = &'a str> {
-        let names = self.0.iter().map(|(name, _)| *name);
-        names
-            .filter(move |name| !known.contains(name))
-            .collect::<Vec<_>>()
-            .into_iter()
+    /// All values of an option, in their order.
+    fn values(&self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.0
+            .iter()
+            .filter(move |(known, _)| *known == key)
+            .filter_map(|(_, value)| *value)
+    }
+
+    /// The options of these names.
+    fn named(&self, names: &[&str]) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        let options = self.0.iter().filter(|(name, _)| names.contains(name));
+        options.copied().collect::<Vec<_>>().into_iter()
+    }
+
+    /// The options of none of these names.
+    fn others(&self, known: &[&str]) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+        let options = self.0.iter().filter(|(name, _)| !known.contains(name));
+        options.copied().collect::<Vec<_>>().into_iter()
     }
 }
 
 /// Options that a value follows.
-const WITH_VALUE: [&str; 32] = [
+const WITH_VALUE: [&str; 83] = [
     "addr",
+    "agent-addr",
     "agent-inter",
     "agent-port",
+    "agent-send",
     "alpn",
+    "backlog",
     "ca-file",
+    "ca-ignore-err",
+    "ca-sign-file",
+    "ca-verify-file",
+    "check-alpn",
+    "check-proto",
+    "check-sni",
+    "check-via-socks4-port",
+    "ciphers",
+    "ciphersuites",
     "cookie",
+    "crl-file",
     "crt",
+    "crt-ignore-err",
+    "crt-list",
+    "curves",
     "downinter",
+    "ecdhe",
     "error-limit",
     "fall",
     "fastinter",
+    "gid",
+    "group",
+    "id",
     "init-addr",
     "inter",
+    "interface",
     "level",
+    "log-proto",
     "maxconn",
     "maxqueue",
     "meth",
     "mode",
+    "mss",
+    "name",
+    "namespace",
+    "nice",
+    "npn",
     "observe",
     "on-error",
     "on-marked-down",
     "on-marked-up",
+    "pool-low-conn",
+    "pool-max-conn",
+    "pool-purge-delay",
     "port",
+    "process",
+    "proto",
+    "proxy-v2-options",
+    "redir",
+    "resolve-net",
+    "resolve-opts",
+    "resolve-prefer",
     "resolvers",
     "rise",
+    "severity-output",
+    "shard",
     "slowstart",
     "sni",
+    "socks4",
+    "source",
+    "ssl-max-ver",
+    "ssl-min-ver",
+    "tcp-ut",
+    "thread",
+    "tls-ticket-keys",
+    "track",
+    "uid",
     "uri",
+    "user",
+    "usesrc",
     "ver",
     "verify",
     "verifyhost",
     "weight",
+    "ws",
 ];
 
 /// Options of a server that say how it is checked.
@@ -346,8 +550,14 @@ const CHECK_OPTIONS: [&str; 7] = ["inter", "fastinter", "downinter", "rise", "fa
 const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "alpn", "crt", "ssl"];
 
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 26] = [
+const KNOWN_OPTIONS: [&str; 39] = [
     "addr",
+    "agent-addr",
+    "agent-check",
+    "agent-inter",
+    "agent-port",
+    "agent-send",
+    "alpn",
     "backup",
     "ca-file",
     "check",
@@ -356,21 +566,28 @@ const KNOWN_OPTIONS: [&str; 26] = [
     "cookie",
     "crt",
     "downinter",
+    "error-limit",
     "fall",
     "fastinter",
+    "init-addr",
     "inter",
     "maxconn",
     "maxqueue",
+    "observe",
+    "on-error",
     "on-marked-down",
     "port",
+    "proxy-v2-options",
+    "resolvers",
     "rise",
     "send-proxy",
     "send-proxy-v2",
+    "send-proxy-v2-ssl",
+    "send-proxy-v2-ssl-cn",
     "slowstart",
     "sni",
     "ssl",
     "verify",
     "verifyhost",
     "weight",
-    "init-addr",
 ];

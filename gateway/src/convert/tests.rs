@@ -319,3 +319,49 @@ fn nothing_panics() {
         let _ = haproxy(&TCP[..end]);
     }
 }
+
+#[test]
+fn options_are_carried_over_or_reported() {
+    let converted = converted(
+        "resolvers dns
+    nameserver one 10.0.0.2:53
+    hold valid 30s
+    resolve_retries 3
+frontend db
+    bind :5432 ssl crt a.pem crt b.pem tfo
+    default_backend db
+backend db
+    server a db.internal:5432 check agent-check agent-port 9777 agent-inter 5s observe layer4 error-limit 5 on-error mark-down on-marked-down shutdown-sessions resolvers dns ws h1
+    server-template t 2-3 x.internal:1 check send-proxy-v2 proxy-v2-options crc32c agent-check agent-port 9777 agent-inter 5s
+frontend web
+    mode http
+    bind :80
+    default_backend web
+backend web
+    mode http
+    option httpchk GET /x HTTP/1.1\\r\\nHost:\\ app\\r\\nX-A:\\ b
+    server a 10.0.0.1:80 check
+    server b 10.0.0.1:80 disabled
+",
+    );
+    for part in [
+        "resolver max-ttl=\"30s\" retries=2 {\n    nameserver \"10.0.0.2:53\"",
+        "agent-check port=9777 interval=\"5s\"",
+        "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
+        "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",
+        "send-proxy=\"v2\" proxy-crc32c",
+        "send \"GET\" \"/x\" host=\"app\"",
+    ] {
+        assert!(
+            converted.text.contains(part),
+            "{part} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    found(&converted, 6, "crt b.pem");
+    found(&converted, 6, "`tfo`");
+    found(&converted, 9, "`ws h1`");
+    found(&converted, 17, "X-A: b");
+    found(&converted, 19, "left out");
+}
