@@ -283,6 +283,10 @@ async fn the_command_line_speaks_to_the_socket() {
     assert_eq!((code, stdout.as_str()), (Some(0), "2 (initial 2)\n"));
     let (code, stdout, _) = ctl(&["set", "weight", "app/a", "50%"]).await;
     assert_eq!((code, stdout.as_str()), (Some(0), ""));
+    // Only 0% is nothing.
+    ctl(&["set", "weight", "app/a", "1%"]).await;
+    let (_, stdout, _) = ctl(&["get", "weight", "app/a"]).await;
+    assert_eq!(stdout, "1 (initial 2)\n");
     let (code, stdout, stderr) = ctl(&["get", "weight", "app/x"]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("No such server."), "{stderr}");

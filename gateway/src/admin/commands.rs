@@ -131,7 +131,8 @@ impl Steering {
             Some(percent) => {
                 let percent = number(percent, 100).ok_or(Refusal::Weight)?;
                 let whole = server.metrics.configured_weight();
-                u16::try_from(u32::from(whole) * u32::from(percent) / 100).map_err(|_| Refusal::Weight)?
+                // A part of a weight of 1 is not nothing: only 0% is.
+                u16::try_from((u32::from(whole) * u32::from(percent)).div_ceil(100)).map_err(|_| Refusal::Weight)?
             }
             None => number(weight, MOST_WEIGHT).ok_or(Refusal::Weight)?,
         };

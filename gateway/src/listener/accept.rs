@@ -132,9 +132,15 @@ where
         let faults = faults.clone();
         tokio::task::spawn_local(async move {
             let _held = held;
+            let prepared = prepare(stream, accepted, (peer, bound), accept_proxy, opening, &faults).await;
             let (serve, refuse) = &*handlers;
-            match prepare(stream, accepted, (peer, bound), accept_proxy, opening, &faults).await {
-                Ok((stream, facts)) => serve(stream, facts).await,
+            match prepared {
+                Ok((stream, facts)) => {
+                    let served = serve(stream, facts);
+                    // They hold the configuration that the connection was accepted under, and it may outlive that.
+                    drop(handlers);
+                    served.await;
+                }
                 Err(Unserved::Unintroduced(ended)) => refuse(&ended),
                 Err(Unserved::Gone) => {}
             }

@@ -164,7 +164,9 @@ impl Visit for JsonFields<'_> {
 /// The environment variable that says which events are written.
 const FILTER: &str = "GATEWAY_LOG";
 
-const DEFAULT_FILTER: &str = "info";
+/// The resolver's own lines come once a packet and name neither server nor backend: what matters of them is said where a name
+/// is followed.
+const DEFAULT_FILTER: &str = "info,hickory_net=error,hickory_proto=error,hickory_resolver=error";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
