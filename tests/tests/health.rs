@@ -146,6 +146,49 @@ async fn a_check_may_go_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_check_elsewhere_may_begin_as_traffic_does() {
+    let app = HttpServer::answering("app").await;
+    // Wants to be told of a client before anything else, as the server does.
+    let side = Server::start(|mut wire, _| async move {
+        let told = wire.exactly(6).await? == b"PROXY ";
+        while !wire.exactly(1).await?.ends_with(b"\n") {}
+        let asked = wire.exactly(4).await? == b"PING";
+        if told && asked {
+            wire.send("+PONG\r\n").await?;
+        }
+        Ok(())
+    })
+    .await;
+    let with = |as_traffic: &str| {
+        Gateway::kdl(
+            r#"
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                check "tcp" interval="100ms" rise=1 fall=1 initial="down" port=@port @as-traffic {
+                    send "PING\r\n"
+                    expect prefix="+PONG"
+                }
+                server "s" "@s" send-proxy="v1"
+            }
+        "#,
+        )
+        .with("@s", app.address())
+        .with("@port", side.address().port())
+        .with("@as-traffic", as_traffic)
+    };
+    let plain = with("").start().await;
+    let (failed, up) = ([("server", "s"), ("result", "failed")], [("server", "s")]);
+    eventually("a plain check fails", async || {
+        plain.metrics().await.get("gateway_server_checks_total", &failed) >= Some(2.0)
+    })
+    .await;
+    assert_eq!(plain.metrics().await.get("gateway_server_up", &up), Some(0.0));
+
+    let gateway = with("as-traffic").start().await;
+    gateway.metric_is("gateway_server_up", &up, 1.0).await;
+}
+
+#[tokio::test]
 async fn a_server_that_traffic_cannot_reach_is_ejected_until_checks_take_it_back() {
     let (dead, guard) = refusing();
     let app = HttpServer::answering("app").await;

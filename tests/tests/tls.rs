@@ -32,6 +32,35 @@ async fn gateway(app: &TlsServer, authority: &Authority, tls: &str) -> Gateway {
 // ── TLS to servers ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]
+async fn a_check_on_another_port_may_speak_tls() {
+    let authority = Authority::new();
+    let (app, side) = (
+        TlsServer::start(authority.server(&["app.internal"])).await,
+        TlsServer::start(authority.server(&["app.internal"])).await,
+    );
+    for (name, up) in [("app.internal", 1.0), ("other.internal", 0.0)] {
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                mode "tcp"
+                check "tcp" interval="100ms" rise=1 fall=1 initial="@initial" port=@side as-traffic
+                server "app-1" "@app" { tls ca="ca.pem" sni="@name" }
+            }
+        "#,
+        )
+        .with("@app", app.address())
+        .with("@side", side.address().port())
+        .with("@name", name)
+        .with("@initial", if up == 1.0 { "down" } else { "up" })
+        .file("ca.pem", authority.pem())
+        .start()
+        .await;
+        gateway.metric_is("gateway_server_up", &[("server", "app-1")], up).await;
+    }
+}
+
+#[tokio::test]
 async fn bytes_pass_in_tls_to_the_server() {
     let authority = Authority::new();
     let app = TlsServer::start(authority.server(&["app.internal"])).await;

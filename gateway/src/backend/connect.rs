@@ -56,7 +56,17 @@ impl Server {
     /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. `client` is for a
     /// server that [wants an introduction](Server::wants_introduction).
     pub async fn connect_for(&self, client: Option<&Header>, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, self.open(client)).await {
+        match tokio::time::timeout(limit, self.open(self.address(), client)).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectError::Timeout(limit)),
+        }
+        .inspect_err(|error| self.note(error))
+    }
+
+    /// Opens a connection of the gateway's own to another address within `limit`, which begins there as one of traffic does
+    /// at the server's.
+    pub(super) async fn connect_to(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
+        match tokio::time::timeout(limit, self.open(Some(address), None)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -73,8 +83,8 @@ impl Server {
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, client: Option<&Header>) -> Result<Stream, ConnectError> {
-        let address = self.address().ok_or(ConnectError::Unresolved)?;
+    async fn open(&self, address: Option<SocketAddr>, client: Option<&Header>) -> Result<Stream, ConnectError> {
+        let address = address.ok_or(ConnectError::Unresolved)?;
         let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);

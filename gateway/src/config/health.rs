@@ -35,6 +35,18 @@ pub struct CheckTarget {
     pub address: Option<IpAddr>,
     /// Another port; none means the server's.
     pub port: Option<u16>,
+    /// How the connection begins there.
+    pub opening: CheckOpening,
+}
+
+/// How a check's connection begins that goes elsewhere than traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CheckOpening {
+    /// With what is checked.
+    #[default]
+    Plain,
+    /// `as-traffic`: with a PROXY header and TLS, as connections of traffic to the server.
+    AsTraffic,
 }
 
 /// When checks are made and what their results mean.

@@ -17,8 +17,8 @@ use rustls_pki_types::ServerName;
 use serde::Serialize;
 
 pub use super::health::{
-    AgentCheck, Check, CheckKind, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe, OnError, Pattern,
-    Schedule,
+    AgentCheck, Check, CheckKind, CheckOpening, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe,
+    OnError, Pattern, Schedule,
 };
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};

@@ -261,6 +261,10 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
     if let Some(address) = options.value("addr") {
         node = node.prop("address", address);
     }
+    let goes_elsewhere = options.has("port") || options.has("addr");
+    if goes_elsewhere && (options.has("check-ssl") || options.has("check-send-proxy")) {
+        node = node.flag("as-traffic");
+    }
     let check = proxy.say(line, node);
     match http {
         Some(http) => http_check(proxy, check, http),

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Server};
-use crate::config::CheckTarget;
+use crate::config::{CheckOpening, CheckTarget};
 use crate::stream::Stream;
 
 use agent::Asker;
@@ -92,7 +92,7 @@ enum CheckError {
 
 /// Where a check goes that does not go where the server serves.
 fn elsewhere(server: &Server, target: CheckTarget) -> Option<SocketAddr> {
-    if target == CheckTarget::default() {
+    if target.address.is_none() && target.port.is_none() {
         return None;
     }
     let mut address = server.address()?;
@@ -103,9 +103,10 @@ fn elsewhere(server: &Server, target: CheckTarget) -> Option<SocketAddr> {
 
 /// Opens a check's connection: as traffic does, or plainly when it goes elsewhere.
 async fn open(server: &Server, target: CheckTarget, limit: Duration) -> Result<Stream, ConnectError> {
-    match elsewhere(server, target) {
-        Some(address) => server.connect_plainly(address, limit).await,
-        None => server.connect(limit).await,
+    match (elsewhere(server, target), target.opening) {
+        (Some(address), CheckOpening::Plain) => server.connect_plainly(address, limit).await,
+        (Some(address), CheckOpening::AsTraffic) => server.connect_to(address, limit).await,
+        (None, _) => server.connect(limit).await,
     }
 }
 

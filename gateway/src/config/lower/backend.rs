@@ -55,6 +55,10 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         );
     }
     let mut servers = servers(nodes, mode);
+    let is_opened = servers.iter().filter_map(|server| server.server.as_ref());
+    let is_opened = is_opened
+        .into_iter()
+        .any(|server| server.tls.is_some() || server.send_proxy.is_some());
     let check = block.one("check");
     let agent = block.one("agent-check");
     let steered = scope
@@ -106,7 +110,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     }
     let observe = observe.map(check::observe);
     let agent = agent.map(check::agent);
-    let check = check.map(check::check);
+    let check = check.map(|check| check::check(check, is_opened));
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));

@@ -7,13 +7,14 @@ use std::time::Duration;
 use super::{check_steps, edits, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AgentCheck, Check, CheckKind, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule,
+    AgentCheck, Check, CheckKind, CheckOpening, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule,
 };
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
 use crate::config::units;
 
-/// Reads a backend's `check`.
-pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
+/// Reads a backend's `check`. `is_opened` says whether connections of traffic to one of its servers begin with a PROXY header
+/// or TLS.
+pub(super) fn check(mut node: Node<'_>, is_opened: bool) -> Option<Check> {
     #[derive(Clone, Copy)]
     enum Kind {
         Tcp,
@@ -22,10 +23,33 @@ pub(super) fn check(mut node: Node<'_>) -> Option<Check> {
     let kind = node.argument("the kind of check");
     let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]));
     let schedule = schedule(&mut node);
+    let as_traffic = node.flag("as-traffic");
     let target = CheckTarget {
         address: node.property("address").and_then(|value| ip(&value)),
         port: node.property("port").and_then(|value| port(&value)),
+        opening: match as_traffic {
+            Some(_) => CheckOpening::AsTraffic,
+            None => CheckOpening::Plain,
+        },
     };
+    if let Some(span) = as_traffic {
+        let goes_elsewhere = target.address.is_some() || target.port.is_some();
+        let inert = match (goes_elsewhere, is_opened) {
+            (false, _) => Some((
+                "this check goes where traffic goes, and as traffic does",
+                "leave it out",
+            )),
+            (true, false) => Some((
+                "no server of this backend has `tls` or `send-proxy`: traffic is plain, too",
+                "leave it out",
+            )),
+            (true, true) => None,
+        };
+        if let Some((why, help)) = inert {
+            let error = ConfigError::new(Code::Inert, "`as-traffic` does nothing here");
+            node.fail(error.label(span, why).help(help));
+        }
+    }
     let kind = match kind {
         Some(Kind::Tcp) => Some(CheckKind::Tcp(node.block().map(check_steps::steps).unwrap_or_default())),
         Some(Kind::Http) => Some(CheckKind::Http(http(node.block()))),
