@@ -1,0 +1,131 @@
+//! Named tests of a request or connection, and the conditions made of them.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::{AclId, At, Origin, Plugin, PluginId};
+
+/// `acl "is-api" { path-prefix "/api/" }`.
+#[derive(Debug, Clone)]
+pub struct Acl {
+    /// Its name, unique in the frontend.
+    pub name: Arc<str>,
+    /// What it asks.
+    pub test: AclTest,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// What an acl asks.
+#[derive(Debug, Clone)]
+pub enum AclTest {
+    /// Predicates of the first-party `acl` component.
+    Match(Match),
+    /// `plugin "geo" predicate="blocked"`: a predicate of a third-party component; its first one when none is named.
+    Plugin {
+        /// The plugin.
+        plugin: PluginId,
+        /// The predicate's name.
+        predicate: Option<At<String>>,
+    },
+}
+
+/// An expression over a request. Serialises to the configuration of the `acl` component.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Match {
+    /// All hold; true when empty.
+    All(Vec<Match>),
+    /// One holds; false when empty.
+    Any(Vec<Match>),
+    /// It does not hold.
+    Not(Box<Match>),
+    /// The path, without the query.
+    Path(Text),
+    /// The host: exact names and `*.suffix` patterns, lower-case. `*.example.net` does not match `example.net`.
+    Host(Vec<String>),
+    /// The method, exactly.
+    Method(Vec<String>),
+    /// A request header; one of its values has to pass.
+    Header(Named),
+    /// A cookie; one of its values has to pass.
+    Cookie(Named),
+    /// A query parameter, percent-decoded; one of its values has to pass.
+    Query(Named),
+    /// The client's address is in one of the networks.
+    Source(Vec<IpNet>),
+    /// The client speaks TLS.
+    Tls,
+    /// The TLS server name: patterns as for `host`.
+    Sni(Vec<String>),
+    /// The address that the client connected to is in one of the networks.
+    Destination(Vec<IpNet>),
+    /// The port that the client connected to is in one of these ranges, ends included.
+    Port(Vec<(u16, u16)>),
+    /// The application protocol of TLS is one of these: the one agreed on, or one of those offered where TLS passes through.
+    Alpn(Vec<String>),
+    /// The time of day and week.
+    Time(TimeMatch),
+}
+
+impl Match {
+    /// Whether it asks for what a ClientHello says.
+    pub fn reads_client_hello(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().any(Self::reads_client_hello),
+            Self::Not(part) => part.reads_client_hello(),
+            Self::Sni(_) | Self::Alpn(_) => true,
+            _ => false,
+        }
+    }
+}
+
+/// `time "08:00-18:00" days="mon-fri" zone="Europe/Berlin"`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimeMatch {
+    /// A name of the IANA's database; `UTC` unless said.
+    pub zone: String,
+    /// Days of the week, 1 for Monday; every day when empty.
+    pub days: Vec<u8>,
+    /// Minutes of the day, up to before the second; the whole day when empty. A range that ends before it begins goes on into
+    /// the next day, and belongs to the one on which it began.
+    pub ranges: Vec<(u16, u16)>,
+}
+
+/// A test of a named value.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Named {
+    /// Header names are lower-case here.
+    pub name: String,
+    /// The test; none asks only that it is there.
+    pub value: Option<Text>,
+}
+
+/// A test of a text; one of the listed alternatives has to hold.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Text {
+    /// Equal to one of these.
+    Exact(Vec<String>),
+    /// Begins with one of these.
+    Prefix(Vec<String>),
+    /// Ends with one of these.
+    Suffix(Vec<String>),
+    /// One of these matches somewhere. Syntax of the `regex` crate, on bytes; linear in time.
+    Regex(Vec<String>),
+}
+
+/// `if="old and not beta"`: an expression over the frontend's acls.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Condition {
+    /// The named acl.
+    Acl(AclId),
+    /// It does not hold.
+    Not(Box<Condition>),
+    /// All hold.
+    And(Vec<Condition>),
+    /// One holds.
+    Or(Vec<Condition>),
+}

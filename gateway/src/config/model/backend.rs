@@ -1,0 +1,126 @@
+//! Backends: servers together, and how one is chosen.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AgentCheck, Check, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server};
+
+/// `backend "app" { … }`: servers and how one is chosen.
+#[derive(Debug, Clone)]
+pub struct Backend {
+    /// Its name, unique among backends.
+    pub name: Arc<str>,
+    /// What it speaks; the same as every frontend that uses it.
+    pub mode: Mode,
+    /// How a server is chosen.
+    pub balance: Balance,
+    /// `all-backups`: which backups step in.
+    pub backups: Backups,
+    /// Its servers; at least one.
+    pub servers: Vec<Server>,
+    /// Server-side timeouts.
+    pub timeouts: ServerTimeouts,
+    /// `max-queue` and `timeout queue=`: who may wait for a server to have room.
+    pub queue: QueueLimits,
+    /// `retries 3 redispatch="each"`: what is done when a server cannot be connected to.
+    pub retries: Retries,
+    /// `tcp-keep-alive`; none when it is off, or would never come to a probe.
+    pub keep_alive: Option<KeepAlive>,
+    /// How a server's health is known; none means servers are taken as up.
+    pub check: Option<Check>,
+    /// `agent-check`: an agent beside each server says what it can bear.
+    pub agent: Option<AgentCheck>,
+    /// `server-close`: a server connection serves one request. HTTP mode.
+    pub server_close: bool,
+    /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
+    pub pool: Pool,
+    /// `request { … }`, after the frontend's. HTTP mode.
+    pub request_edits: Vec<RequestEdit>,
+    /// `response { … }`, before the frontend's. HTTP mode.
+    pub response_edits: Vec<ResponseEdit>,
+    /// Where the backend stands.
+    pub origin: Origin,
+}
+
+/// How a server is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// In turn, by weight, smoothly.
+    RoundRobin,
+    /// The one with the fewest connections or requests under way, by weight.
+    LeastConn,
+    /// Of two drawn by weight, the one with fewer under way.
+    Random,
+    /// By the client's address.
+    Source(Spread),
+    /// The first that has room.
+    First,
+}
+
+/// How a hash becomes a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Modulo the sum of the weights: nearly everybody moves when a server comes or goes.
+    Modulo,
+    /// `consistent`: nobody moves but those who have to.
+    Consistent,
+}
+
+/// Which backup servers step in when no other server is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backups {
+    /// The first that is up.
+    First,
+    /// All that are up.
+    All,
+}
+
+/// Server-side timeouts of a backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServerTimeouts {
+    /// `connect`: until the connection stands, TLS included.
+    pub connect: Duration,
+    /// `server`: how long the server may be silent when it is its turn to send or to read.
+    pub server: Duration,
+}
+
+/// Who may wait for a server to have room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// `max-queue 1024`: requests or connections that wait at once.
+    pub most: usize,
+    /// `timeout queue="5s"`: how long one waits.
+    pub timeout: Duration,
+}
+
+/// `retries 3 redispatch="each"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retries {
+    /// Attempts to connect after the first, at most [`MAX_RETRIES`].
+    pub count: usize,
+    /// Which of them go to another server.
+    pub redispatch: Redispatch,
+}
+
+/// Which retries go to another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Redispatch {
+    /// Each; to the same one only when there is no other.
+    Each,
+    /// The last.
+    Last,
+    /// None.
+    Never,
+}
+
+/// Beyond ten, a client has long given up: each attempt may take the connect timeout.
+pub const MAX_RETRIES: usize = 10;
+
+/// `pool max-idle=64 idle-timeout="30s"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pool {
+    /// Idle connections kept per server and worker.
+    pub max_idle: usize,
+    /// How long one is kept.
+    pub idle_timeout: Duration,
+}

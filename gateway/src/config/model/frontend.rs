@@ -1,0 +1,161 @@
+//! Frontends: where clients come in, and what they may do.
+
+use std::net::IpAddr;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{Acl, At, BackendId, Condition, KeepAlive, Mode, Origin, PluginId, RateLimitId, RequestEdit, ResponseEdit};
+
+/// `frontend "web" { … }`: where clients arrive and what is decided about them.
+#[derive(Debug, Clone)]
+pub struct Frontend {
+    /// Its name, unique among frontends.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub mode: Mode,
+    /// Where it listens; at least one.
+    pub binds: Vec<Bind>,
+    /// `max-connections 1000`: client connections of this frontend; beyond it, accepting pauses.
+    pub max_connections: Option<usize>,
+    /// Client-side timeouts.
+    pub timeouts: ClientTimeouts,
+    /// `tcp-keep-alive`; none when it is off.
+    pub keep_alive: Option<KeepAlive>,
+    /// `access-log` settings.
+    pub access_log: AccessLog,
+    /// `forwarded-for`: append the client's address to X-Forwarded-For. HTTP mode.
+    pub forwarded_for: bool,
+    /// Bounds on requests. HTTP mode.
+    pub request_limits: RequestLimits,
+    /// Named predicates, in the order of the text.
+    pub acls: Vec<Acl>,
+    /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.
+    pub limits: Vec<RateLimitId>,
+    /// `deny status=403 if="…"`, in order; the first that holds wins.
+    pub denies: Vec<Deny>,
+    /// `use-backend "api" if="…"`, in order; the first that holds wins.
+    pub routes: Vec<Route>,
+    /// `default-backend "app"`. Without one, a request that no route takes gets 404.
+    pub default_backend: Option<BackendId>,
+    /// `request { … }`, in order. HTTP mode.
+    pub request_edits: Vec<RequestEdit>,
+    /// `response { … }`, in order. HTTP mode.
+    pub response_edits: Vec<ResponseEdit>,
+    /// `use-plugin "jwt-auth"`, in order.
+    pub plugins: Vec<At<PluginId>>,
+    /// Where the frontend stands.
+    pub origin: Origin,
+}
+
+/// `bind "127.0.0.1:8080"`.
+#[derive(Debug, Clone)]
+pub struct Bind {
+    /// The address to listen on. Port 0 asks the system for a free one.
+    pub address: SocketAddr,
+    /// `tls cert="…" key="…"`: TLS is terminated here.
+    pub tls: Option<BindTls>,
+    /// `accept-proxy`: connections begin with a PROXY header.
+    pub accept_proxy: Option<AcceptProxy>,
+    /// `alpn "h2" "http/1.1"`: the protocols that are agreed on, in order of preference; none means that none is.
+    pub alpn: Vec<Vec<u8>>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// `accept-proxy "10.0.0.0/8" timeout="5s"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptProxy {
+    /// Whose connections begin with a header; all others are as if nothing had been said.
+    pub trusted: Trusted,
+    /// Until the whole header has come.
+    pub timeout: Duration,
+}
+
+impl AcceptProxy {
+    /// Whether a connection from this address begins with a header.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        match &self.trusted {
+            Trusted::Everyone => true,
+            Trusted::Networks(networks) => networks.iter().any(|network| network.contains(&peer)),
+        }
+    }
+}
+
+/// Whom a PROXY header is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trusted {
+    /// Whoever connects.
+    Everyone,
+    /// Who connects from one of these.
+    Networks(Vec<IpNet>),
+}
+
+/// `tls cert="bundle.pem" key="key.pem"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindTls {
+    /// PEM file with the certificate chain, leaf first; and the key, when `key` is none.
+    pub cert: At<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<At<PathBuf>>,
+}
+
+/// Client-side timeouts of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTimeouts {
+    /// `client`: how long the client may be silent when it is its turn to send or to read.
+    pub client: Duration,
+    /// `http-request`: from the first byte of a request's head to its last.
+    pub http_request: Duration,
+    /// `http-keep-alive`: how long a connection may wait for its next request.
+    pub http_keep_alive: Duration,
+    /// `handshake`: how long TLS that is terminated here may take to come about.
+    pub handshake: Duration,
+    /// `handshake` as well: how long the ClientHello of TLS that passes through is waited for, where it is asked about.
+    pub client_hello: Duration,
+}
+
+/// `access-log` settings of a frontend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccessLog {
+    /// One line a request or connection. `access-log "off"` turns it off.
+    pub enabled: bool,
+    /// `skip-null`: none for a connection on which the client sent nothing.
+    pub skip_null: bool,
+}
+
+/// `request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RequestLimits {
+    /// Bytes of a request's head, request line included: 431 beyond it.
+    pub head: usize,
+    /// Header fields of a request: 431 beyond it.
+    pub headers: usize,
+    /// Bytes of the request target: 414 beyond it.
+    pub uri: usize,
+    /// Bytes of a request's body: 413 beyond it. None means no limit.
+    pub body: Option<u64>,
+}
+
+/// `deny status=403 if="…"`.
+#[derive(Debug, Clone)]
+pub struct Deny {
+    /// The response's status, 400 to 599. In TCP mode the connection is closed.
+    pub status: u16,
+    /// When; none means always.
+    pub when: Option<Condition>,
+    /// Where it stands, for the log lines of what it refuses.
+    pub origin: Origin,
+}
+
+/// `use-backend "api" if="…"`.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// Where to.
+    pub backend: BackendId,
+    /// When.
+    pub when: Condition,
+}

@@ -1,0 +1,116 @@
+//! The typed configuration: what a KDL text means, with every reference resolved, every unit parsed and every default
+//! filled in. Nothing here knows how it will be run.
+//!
+//! Identifiers (`FrontendId`, `BackendId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
+//! exist.
+
+mod acl;
+mod backend;
+mod edits;
+mod frontend;
+mod plugin;
+mod process;
+mod rate_limit;
+mod server;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use miette::SourceSpan;
+
+pub use super::health::{
+    AgentCheck, Check, CheckKind, CheckOpening, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe,
+    OnError, Pattern, Schedule,
+};
+pub use super::places::Places;
+pub use super::resolver::{Family, NameSource, Resolver};
+pub use acl::{Acl, AclTest, Condition, Match, Named, Text, TimeMatch};
+pub use backend::{
+    Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
+};
+pub use edits::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
+pub use frontend::{
+    AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted,
+};
+pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
+pub use process::{
+    AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
+};
+pub use rate_limit::{RateKey, RateLimit};
+pub use server::{Authorities, Server, ServerAddress, ServerTls, SessionEnd, Verify};
+
+/// A whole configuration, valid in itself.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Process-wide settings.
+    pub process: Process,
+    /// Frontends, in the order of the text.
+    pub frontends: Vec<Frontend>,
+    /// Backends, in the order of the text.
+    pub backends: Vec<Backend>,
+    /// Third-party components, in the order of the text.
+    pub plugins: Vec<Plugin>,
+    /// Named rate limits, in the order of the text.
+    pub rate_limits: Vec<RateLimit>,
+    /// The listener for `/metrics`; none when it is not configured.
+    pub stats: Option<Stats>,
+    /// How names of servers are resolved.
+    pub resolver: Resolver,
+}
+
+/// Position of a backend in [`Config::backends`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct BackendId(pub usize);
+
+/// Position of a plugin in [`Config::plugins`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PluginId(pub usize);
+
+/// Position of a rate limit in [`Config::rate_limits`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RateLimitId(pub usize);
+
+/// Position of an acl in [`Frontend::acls`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AclId(pub usize);
+
+/// Where in the configuration something stands, for log lines and faults about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The file as it was named.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+    /// Bytes of the text: the node's name.
+    pub span: SourceSpan,
+}
+
+/// A value and where it was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct At<T> {
+    /// The value.
+    pub value: T,
+    /// Bytes of the text.
+    pub span: SourceSpan,
+}
+
+/// What a frontend or backend speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Bytes, relayed.
+    Tcp,
+    /// HTTP messages, understood.
+    Http,
+}
+
+/// `tcp-keep-alive idle="60s" interval="10s" count=6`: how the system looks whether the other end of a silent connection is
+/// still there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// Silence before the first probe; whole seconds.
+    pub idle: Duration,
+    /// Between two probes; whole seconds.
+    pub interval: Duration,
+    /// Probes without an answer before the connection is given up.
+    pub count: u32,
+}

@@ -1,0 +1,172 @@
+//! Process-wide settings.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use miette::SourceSpan;
+
+use super::{At, Origin, Text};
+
+/// `process { … }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// `workers 4`: worker threads; none means one per CPU that the process may use.
+    pub workers: Option<NonZeroUsize>,
+    /// `max-connections 50000`: client connections over all frontends; beyond it, accepting pauses.
+    pub max_connections: usize,
+    /// Where that stands; nowhere for the default.
+    pub max_connections_at: Option<SourceSpan>,
+    /// `user "nobody"`: whom the process runs as once it has opened everything.
+    pub user: Option<At<String>>,
+    /// `group "nogroup"`: its group; the user's own when nothing is said.
+    pub group: Option<At<String>>,
+    /// `chroot "/var/lib/gateway"`: all that it sees of the file system then.
+    pub chroot: Option<At<PathBuf>>,
+    /// `pid-file "/run/gateway.pid"`: where its number is written.
+    pub pid_file: Option<At<PathBuf>>,
+    /// `log "stdout" format="json"`: where access and event lines go.
+    pub log: Log,
+    /// `policy memory="…" instances=…`: the pool that component instances come from.
+    pub policy: PolicyPool,
+    /// `rate-limit-table entries=…`: how many token buckets are remembered at most.
+    pub max_buckets: usize,
+    /// `admin "/run/gateway/admin.sock"`: where operators are heard; nowhere unless said.
+    pub admin: Option<AdminSocket>,
+    /// `drain-timeout "30s"`: how long connections may go on after the signal to end.
+    pub drain_timeout: Duration,
+}
+
+/// `log "stdout" format="text"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Where lines go.
+    pub target: LogTarget,
+    /// How they look.
+    pub format: LogFormat,
+    /// Where it stands; nowhere when nothing was said.
+    pub origin: Option<Origin>,
+}
+
+/// `admin "/run/gateway/admin.sock" mode="660" level="operator"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSocket {
+    /// The socket's path.
+    pub path: PathBuf,
+    /// Its permissions, as of a file.
+    pub mode: u32,
+    /// What may be done there.
+    pub level: AdminLevel,
+    /// Where it stands; none where that does not matter.
+    pub origin: Option<Origin>,
+}
+
+/// What may be done on an admin socket, each with all that is before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AdminLevel {
+    /// Look.
+    User,
+    /// Change servers' weights and states.
+    Operator,
+    /// End sessions.
+    Admin,
+}
+
+/// Where log lines go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogTarget {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+    /// A file, appended to.
+    File(PathBuf),
+    /// A syslog server (RFC 5424).
+    Syslog {
+        /// Where it is.
+        server: SyslogServer,
+        /// What lines are filed under.
+        facility: Facility,
+    },
+}
+
+/// Where a syslog server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SyslogServer {
+    /// `/dev/log` or `unix://PATH`: a datagram socket on this machine.
+    Unix(PathBuf),
+    /// `udp://IP:PORT`: datagrams.
+    Udp(SocketAddr),
+    /// `tcp://IP:PORT`: a stream, with octet counting (RFC 6587).
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for SyslogServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "{}", path.display()),
+            Self::Udp(address) => write!(f, "udp://{address}"),
+            Self::Tcp(address) => write!(f, "tcp://{address}"),
+        }
+    }
+}
+
+/// The facilities of RFC 5424, section 6.2.1, under HAProxy's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "their names say all there is to say")]
+pub enum Facility {
+    Kern = 0,
+    User = 1,
+    Mail = 2,
+    Daemon = 3,
+    Auth = 4,
+    Syslog = 5,
+    Lpr = 6,
+    News = 7,
+    Uucp = 8,
+    Cron = 9,
+    Auth2 = 10,
+    Ftp = 11,
+    Ntp = 12,
+    Audit = 13,
+    Alert = 14,
+    Cron2 = 15,
+    Local0 = 16,
+    Local1 = 17,
+    Local2 = 18,
+    Local3 = 19,
+    Local4 = 20,
+    Local5 = 21,
+    Local6 = 22,
+    Local7 = 23,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text, fields in HAProxy's order.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Bounds of the pool that component instances come from, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyPool {
+    /// Component instances alive at once.
+    pub instances: u32,
+    /// Linear memory an instance may have at most, in bytes; a plugin's own `limit memory=` may only be smaller.
+    pub memory: u64,
+}
+
+/// `stats { bind "127.0.0.1:8404" }`.
+#[derive(Debug, Clone)]
+pub struct Stats {
+    /// Where `/metrics` is served.
+    pub binds: Vec<SocketAddr>,
+    /// Where it stands.
+    pub origin: Origin,
+}

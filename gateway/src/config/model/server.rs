@@ -1,0 +1,91 @@
+//! Servers: where they are and how they are spoken to.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls_pki_types::ServerName;
+
+use super::{At, BindTls, NameSource, Origin};
+use crate::proxy_protocol::Format;
+
+/// `server "app-01" "10.0.0.1:8080" weight=2 backup`.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// Its name, unique in the backend.
+    pub name: Arc<str>,
+    /// Where it is.
+    pub address: ServerAddress,
+    /// 0 to 256; 0 gets no new work.
+    pub weight: u16,
+    /// Used only when no other server is up.
+    pub backup: bool,
+    /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
+    pub slow_start: Option<Duration>,
+    /// What may end its sessions beside themselves: `on-marked-down` and the admin socket.
+    pub session_end: SessionEnd,
+    /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
+    pub max_connections: Option<NonZeroUsize>,
+    /// `{ tls … }`: it is spoken to in TLS.
+    pub tls: Option<ServerTls>,
+    /// `send-proxy="v2"`: connections to it begin with a PROXY header.
+    pub send_proxy: Option<Format>,
+}
+
+/// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTls {
+    /// Whether the server has to show who it is, and to whom that is known.
+    pub verify: Verify,
+    /// The name that is asked for and verified; the server's address unless said.
+    pub sni: Option<ServerName<'static>>,
+    /// The certificate that is shown when the server asks for one.
+    pub identity: Option<BindTls>,
+    /// The protocols that are offered, in order of preference.
+    pub alpn: Vec<Vec<u8>>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// How a server shows who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verify {
+    /// By a certificate for its name from one of these authorities.
+    Required(Authorities),
+    /// `verify="none"`: not at all. Whoever is in the way can read and change everything.
+    None,
+}
+
+/// Whose certificates are believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authorities {
+    /// Those that the system trusts.
+    System,
+    /// `ca="ca.pem"`: those in this file, and no others.
+    File(At<PathBuf>),
+}
+
+/// Where a server is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerAddress {
+    /// An address and port.
+    Socket(SocketAddr),
+    /// A name. The servers of a `server-template` share one, and each takes another of its addresses.
+    Name(Arc<NameSource>),
+    /// `"echo"`: a server built into the gateway, for demos and tests, started on a free loopback port. In HTTP mode it
+    /// answers with what it was asked; in TCP mode it sends back what it gets.
+    Echo,
+}
+
+/// What may end a server's sessions beside the two sides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionEnd {
+    /// Nothing.
+    Natural,
+    /// An operator, by the admin socket.
+    OnOrder,
+    /// `on-marked-down="shutdown-sessions"`: that the server goes down; an operator, too.
+    WhenDown,
+}
