@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{AclId, At, Origin, Plugin, PluginId};
+use super::{AclId, At, Origin, PluginId};
 
 /// `acl "is-api" { path-prefix "/api/" }`.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{At, Deny, Log, Origin, Places};
+use super::{At, Origin, Places};
 
 /// `plugin "geo" "geo.wasm" { … }`: a third-party component.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{At, Origin, Text};
+use super::{At, Origin};
 
 /// `process { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
