@@ -3,7 +3,7 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here; `keep_alive` and `certificates` are for `listener` and `backend`; `convert` knows
+//! nothing here; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
 //! `config` alone.
 
 pub mod admin;
@@ -12,6 +12,7 @@ pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod convert;
+pub mod crypto;
 pub mod keep_alive;
 pub mod listener;
 pub mod policy;

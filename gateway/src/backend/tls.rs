@@ -15,6 +15,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::certificates::{self, TlsError};
 use crate::config::{Authorities, Mode, ServerTls, Verify};
+use crate::crypto;
 use crate::telemetry::pace::Pace;
 
 /// How a server is spoken to in TLS: made once, used for every connection to it, so that sessions are resumed.
@@ -34,7 +35,7 @@ pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
 impl Connector {
     /// What the configuration says of a server, with its files read. Fails with all that is wrong with them.
     pub fn new(tls: &ServerTls, mode: Mode, system: &SystemRoots) -> Result<Self, Vec<TlsError>> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = crypto::provider();
         let verifier = verifier(&tls.verify, &provider, system);
         let identity = tls.identity.as_ref().map(certificates::identity).transpose();
         let (verifier, identity) = match (verifier, identity) {

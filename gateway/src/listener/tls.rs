@@ -11,6 +11,7 @@ use tokio_rustls::server::TlsStream;
 
 use crate::certificates::{self, TlsError};
 use crate::config;
+use crate::crypto;
 use crate::policy::TlsFacts;
 
 /// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on what is configured. Fails with
@@ -27,7 +28,7 @@ pub fn server_config(
             source,
         }]
     };
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = crypto::provider();
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(unusable)?
