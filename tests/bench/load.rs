@@ -30,8 +30,9 @@ pub(crate) fn run(
 ) -> Outcome {
     let seconds = time.as_secs().max(1);
     match scenario {
-        Scenario::H1H2load => h2load(prefix, &url(scenario, address), connections, seconds),
-        Scenario::Conn => wrk(
+        Scenario::H1H2load => h2load(prefix, &["--h1"], &url(scenario, address), connections, seconds),
+        Scenario::H2 => h2load(prefix, &["-m", STREAMS], &url(scenario, address), connections, seconds),
+        Scenario::Conn | Scenario::H1Conn => wrk(
             prefix,
             &url(scenario, address),
             connections,
@@ -52,12 +53,19 @@ const HEADERS: [&str; 6] = [
     "X-Debug: 1",
 ];
 
+/// Streams of a connection at once: what a page asks for beside itself.
+const STREAMS: &str = "8";
+
 fn url(scenario: Scenario, address: SocketAddr) -> String {
     let path = match scenario {
         Scenario::Policy => "/old/items?page=2",
         _ => "/items?page=2",
     };
-    format!("http://{address}{path}")
+    let scheme = match scenario {
+        Scenario::Tls | Scenario::H2 => "https",
+        _ => "http",
+    };
+    format!("{scheme}://{address}{path}")
 }
 
 fn wrk(prefix: &[&str], url: &str, connections: usize, seconds: u64, more: &[&str]) -> Outcome {
@@ -70,16 +78,32 @@ fn wrk(prefix: &[&str], url: &str, connections: usize, seconds: u64, more: &[&st
     parse_wrk(&text(command.arg(url).stderr(Stdio::inherit()).output()))
 }
 
-fn h2load(prefix: &[&str], url: &str, connections: usize, seconds: u64) -> Outcome {
+fn h2load(prefix: &[&str], how: &[&str], url: &str, connections: usize, seconds: u64) -> Outcome {
     let mut command = prefixed(prefix, "h2load");
+    let times = tempfile::NamedTempFile::new().unwrap();
     command
-        .args(["--h1", "-t1"])
+        .args(how)
+        .arg("-t1")
         .arg(format!("-c{connections}"))
-        .arg(format!("-D{seconds}"));
+        .arg(format!("-D{seconds}"))
+        .arg("--log-file")
+        .arg(times.path());
     for header in HEADERS {
         command.args(["-H", header]);
     }
-    parse_h2load(&text(command.arg(url).stderr(Stdio::inherit()).output()), seconds)
+    let mut outcome = parse_h2load(&text(command.arg(url).stderr(Stdio::inherit()).output()), seconds);
+    // A line a request: when it began, its status, how long it took.
+    let times = std::fs::read_to_string(times.path()).unwrap_or_default();
+    let took = |line: &str| line.split('\t').nth(2).and_then(|took| took.parse().ok());
+    (outcome.p50, outcome.p99) = percentiles(times.lines().filter_map(took).collect());
+    outcome
+}
+
+/// The median and the time within which 99 of 100 were done.
+pub(crate) fn percentiles(mut times: Vec<f64>) -> (Option<f64>, Option<f64>) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: usize| times.get(times.len() * part / 100).copied();
+    (at(50), at(99))
 }
 
 fn text(output: std::io::Result<Output>) -> String {

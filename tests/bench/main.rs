@@ -7,6 +7,8 @@
     reason = "a bench stops where it stands; nobody depends on it"
 )]
 
+mod bodies;
+mod handshakes;
 mod load;
 mod proxies;
 mod report;
@@ -120,12 +122,16 @@ impl Places {
 fn run_turns(scenario: Scenario, arguments: &Arguments, gateway: &Path, places: &Places) -> Report {
     let others = places.others();
     let stream = if arguments.quick { QUICK_STREAM } else { STREAM };
+    let bodies = if arguments.quick { 1 } else { BODIES };
     let upstream = match scenario {
         Scenario::Bulk => Upstream::at(wires::source(stream, places.cpus.clone())),
+        Scenario::H1Bulk => Upstream::at(bodies::server(BODY, places.cpus.clone())),
         _ => Upstream::nginx(&others),
     };
     let connections = match scenario {
-        Scenario::Bulk => STREAMS,
+        Scenario::Bulk | Scenario::H1Bulk => STREAMS,
+        // With the streams of each, 128 requests at once.
+        Scenario::H2 | Scenario::Handshake | Scenario::HandshakeRsa => arguments.connections.div_ceil(4),
         Scenario::Latency => 1,
         _ => arguments.connections,
     };
@@ -136,6 +142,8 @@ fn run_turns(scenario: Scenario, arguments: &Arguments, gateway: &Path, places: 
         .collect();
     let load = |address: SocketAddr, time: Duration| match scenario {
         Scenario::Bulk => wires::drink(address, STREAMS, stream, &places.cpus),
+        Scenario::H1Bulk => bodies::fetch(address, STREAMS, bodies, BODY, &places.cpus),
+        Scenario::Handshake | Scenario::HandshakeRsa => handshakes::shake(address, connections, time, &places.cpus),
         _ => load::run(scenario, address, &others, connections, time),
     };
     let time = Duration::from_secs(arguments.seconds);
@@ -146,7 +154,7 @@ fn run_turns(scenario: Scenario, arguments: &Arguments, gateway: &Path, places: 
         }
         for turn in 0..proxies.len() {
             let proxy = &proxies[(round + turn) % proxies.len()];
-            if !arguments.quick && scenario != Scenario::Bulk {
+            if !arguments.quick && !scenario.is_bulk() {
                 load(proxy.address, Duration::from_secs(1));
             }
             let before = tree_cpu(proxy.pid());
@@ -217,6 +225,12 @@ const STREAM: u64 = 1 << 30;
 
 /// The same with `--quick`.
 const QUICK_STREAM: u64 = 64 << 20;
+
+/// A body of the h1-bulk scenario.
+const BODY: u64 = 100 << 20;
+
+/// How many of them a connection carries in a turn.
+const BODIES: usize = 10;
 
 /// Streams at once.
 const STREAMS: usize = 4;

@@ -9,6 +9,8 @@ use clap::ValueEnum;
 use gateway_tests::peer::{Peer, free_address, prefixed};
 use tempfile::TempDir;
 
+use crate::handshakes::Key;
+
 /// What is asked of the proxies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Scenario {
@@ -18,6 +20,18 @@ pub(crate) enum Scenario {
     H1H2load,
     /// ACLs, header edits, a path rewrite and a rate limit that passes; load from wrk.
     Policy,
+    /// As `h1`, with a connection for each request; load from wrk.
+    H1Conn,
+    /// As `h1`, with large bodies, four at once.
+    H1Bulk,
+    /// As `h1`, the client in TLS; load from wrk.
+    Tls,
+    /// As `tls`, in HTTP/2 with eight streams a connection; load from h2load.
+    H2,
+    /// As `tls`, with a connection and a whole handshake for each request.
+    Handshake,
+    /// The same with an RSA key.
+    HandshakeRsa,
     /// TCP relay; small requests and responses on long-lived connections; load from wrk.
     Tcp,
     /// TCP relay; a connection for each request; load from wrk.
@@ -34,10 +48,25 @@ impl Scenario {
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::H1 | Self::H1H2load | Self::Policy => "request",
+            Self::H1 | Self::H1H2load | Self::Policy | Self::Tls | Self::H2 => "request",
             Self::Tcp | Self::Latency => "message",
-            Self::Conn | Self::Idle => "connection",
-            Self::Bulk => "MiB",
+            Self::Conn | Self::H1Conn | Self::Idle => "connection",
+            Self::Handshake | Self::HandshakeRsa => "handshake",
+            Self::Bulk | Self::H1Bulk => "MiB",
+        }
+    }
+
+    /// Whether it is large pieces that are moved, so many of them that a turn is as long as they take.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Bulk | Self::H1Bulk)
+    }
+
+    /// What the proxies show in TLS; none where it is not spoken.
+    fn key(self) -> Option<Key> {
+        match self {
+            Self::Tls | Self::H2 | Self::Handshake => Some(Key::P256),
+            Self::HandshakeRsa => Some(Key::Rsa2048),
+            _ => None,
         }
     }
 }
@@ -117,6 +146,9 @@ impl Proxy {
         let text = fill(template(product, scenario), address, upstream.address, directory.path())
             .replace("@CONNECTIONS", &(connections + 100).to_string())
             .replace("@DESCRIPTORS", &(2 * connections + 400).to_string());
+        if let Some(key) = scenario.key() {
+            key.write(directory.path());
+        }
         let log = || Stdio::from(File::create(directory.path().join("access.log")).unwrap());
         let peer = match product {
             Product::Haproxy => Peer::haproxy(prefix, directory.path(), &text, log(), address),
@@ -152,20 +184,27 @@ impl Proxy {
 
 fn template(product: Product, scenario: Scenario) -> &'static str {
     use Product::{Gateway, Haproxy, Nginx};
-    use Scenario::{Bulk, Conn, H1, H1H2load, Idle, Latency, Policy, Tcp};
+    use Scenario::{
+        Bulk, Conn, H1, H1Bulk, H1Conn, H1H2load, H2, Handshake, HandshakeRsa, Idle, Latency, Policy, Tcp, Tls,
+    };
     match (product, scenario) {
-        (Haproxy, H1 | H1H2load) => include_str!("configs/h1.haproxy.cfg"),
+        (Haproxy, H1 | H1H2load | H1Conn) => include_str!("configs/h1.haproxy.cfg"),
+        (Haproxy, H1Bulk) => include_str!("configs/h1-bulk.haproxy.cfg"),
+        (Haproxy, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.haproxy.cfg"),
         (Haproxy, Policy) => include_str!("configs/policy.haproxy.cfg"),
         (Haproxy, Tcp | Conn | Latency) => include_str!("configs/tcp.haproxy.cfg"),
-        (Nginx, H1 | H1H2load) => include_str!("configs/h1.nginx.conf"),
-        (Nginx, Policy) => include_str!("configs/policy.nginx.conf"),
-        (Nginx, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.nginx.conf"),
-        (Gateway, H1 | H1H2load) => include_str!("configs/h1.kdl"),
-        (Gateway, Policy) => include_str!("configs/policy.kdl"),
-        (Gateway, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.kdl"),
         (Haproxy, Bulk) => include_str!("configs/bulk.haproxy.cfg"),
         (Haproxy, Idle) => include_str!("configs/idle.haproxy.cfg"),
+        (Nginx, H1 | H1H2load | H1Conn) => include_str!("configs/h1.nginx.conf"),
+        (Nginx, H1Bulk) => include_str!("configs/h1-bulk.nginx.conf"),
+        (Nginx, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.nginx.conf"),
+        (Nginx, Policy) => include_str!("configs/policy.nginx.conf"),
+        (Nginx, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.nginx.conf"),
         (Nginx, Idle) => include_str!("configs/idle.nginx.conf"),
+        (Gateway, H1 | H1H2load | H1Conn | H1Bulk) => include_str!("configs/h1.kdl"),
+        (Gateway, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.kdl"),
+        (Gateway, Policy) => include_str!("configs/policy.kdl"),
+        (Gateway, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.kdl"),
         (Gateway, Idle) => include_str!("configs/idle.kdl"),
     }
 }

@@ -22,12 +22,12 @@ pub(crate) type Cpus = Option<std::ops::Range<usize>>;
 pub(crate) fn source(bytes: u64, cpus: Cpus) -> SocketAddr {
     let (listener, address) = listen();
     thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
+        for mut stream in listener.incoming().map_while(Result::ok) {
             let cpus = cpus.clone();
             thread::spawn(move || {
                 pin(cpus);
                 // The client may be one that only looks whether somebody listens.
-                let _ = send(stream, bytes);
+                let _ = stream.set_nonblocking(true).and_then(|()| send(&mut stream, bytes));
             });
         }
     });
@@ -121,14 +121,15 @@ pub(crate) fn raise_descriptor_limit(wanted: u64) -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
-fn listen() -> (TcpListener, SocketAddr) {
+/// A socket that listens somewhere.
+pub(crate) fn listen() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
 }
 
-fn send(mut stream: TcpStream, bytes: u64) -> std::io::Result<()> {
-    stream.set_nonblocking(true)?;
+/// Sends so many bytes on a stream that does not block.
+pub(crate) fn send(stream: &mut TcpStream, bytes: u64) -> std::io::Result<()> {
     let block = vec![b'x'; BLOCK];
     let mut left = bytes;
     while left > 0 {
@@ -172,7 +173,8 @@ fn ping(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.read_exact(&mut [0])
 }
 
-fn pin(cpus: Cpus) {
+/// Leaves the thread only these CPUs.
+pub(crate) fn pin(cpus: Cpus) {
     if let Some(cpus) = cpus {
         let mut set = CpuSet::new();
         cpus.for_each(|cpu| set.set(cpu));
@@ -182,7 +184,7 @@ fn pin(cpus: Cpus) {
 
 /// How often the ends of a stream look after it. They do not wait in the kernel, since waking them would be the proxy's
 /// CPU time: over loopback, whoever sends a packet does all that the other end's machine does with it up to there.
-const LOOK: Duration = Duration::from_millis(1);
+pub(crate) const LOOK: Duration = Duration::from_millis(1);
 
 /// Written and read at once.
-const BLOCK: usize = 256 * 1024;
+pub(crate) const BLOCK: usize = 256 * 1024;
