@@ -8,18 +8,19 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::client::{Client, Late};
+use super::client::Client;
+use super::content::Content;
 use super::error::ProxyError;
 use super::record::Record;
+use super::turns::Late;
 use super::upstream::Lease;
 use crate::telemetry::access::Cause;
 
 /// A request's body on its way from the client to a server.
 pub struct RequestBody {
     /// None when there is no body, or when it has ended.
-    incoming: Option<Incoming>,
+    incoming: Option<Content>,
     client: Rc<Client>,
     /// Bytes that may still come.
     allowance: u64,
@@ -62,7 +63,7 @@ impl RequestBody {
 
     /// A client's body, with a bound on its length. A body that says its length, and says too much, is refused by the
     /// caller before.
-    pub fn new(incoming: Incoming, client: &Rc<Client>, max: Option<u64>) -> Self {
+    pub fn new(incoming: Content, client: &Rc<Client>, max: Option<u64>) -> Self {
         Self {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
             client: client.clone(),
@@ -139,7 +140,7 @@ enum Source {
     /// Made here.
     Full(Option<Bytes>),
     /// From a server; the lease is given back when the body has come whole.
-    Server(Incoming, Option<Lease>),
+    Server(Content, Option<Lease>),
 }
 
 impl ResponseBody {
@@ -155,7 +156,7 @@ impl ResponseBody {
     }
 
     /// A server's body.
-    pub fn server(incoming: Incoming, lease: Lease, record: Record) -> Self {
+    pub fn server(incoming: Content, lease: Lease, record: Record) -> Self {
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
             record,

@@ -31,6 +31,16 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes what may not stand behind the content, where nobody looks for it (RFC 9110, section 6.5.1): fields that frame,
+/// route, authenticate or modify the message, say how its content is to be read, or belong to one connection.
+pub fn strip_trailers(trailers: &mut HeaderMap) {
+    for name in &NO_TRAILERS {
+        if trailers.contains_key(name) {
+            trailers.remove(name);
+        }
+    }
+}
+
 /// Refuses a request that two readers could understand differently, or that a forward proxy but not a gateway serves.
 pub fn check_request(request: &http::request::Parts) -> Result<(), ProxyError> {
     if request.method == http::Method::CONNECT {
@@ -94,6 +104,56 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,
+];
+
+const NO_TRAILERS: [HeaderName; 41] = [
+    // Framing and routing.
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::HOST,
+    header::FORWARDED,
+    X_FORWARDED_FOR,
+    // Of one connection.
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::UPGRADE,
+    // Who one is.
+    header::AUTHORIZATION,
+    header::PROXY_AUTHORIZATION,
+    header::PROXY_AUTHENTICATE,
+    header::WWW_AUTHENTICATE,
+    header::COOKIE,
+    header::SET_COOKIE,
+    // What is asked for.
+    header::CACHE_CONTROL,
+    header::EXPECT,
+    header::MAX_FORWARDS,
+    header::PRAGMA,
+    header::RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+    header::IF_RANGE,
+    header::ORIGIN,
+    // What is answered.
+    header::AGE,
+    header::DATE,
+    header::EXPIRES,
+    header::LOCATION,
+    header::RETRY_AFTER,
+    header::VARY,
+    header::WARNING,
+    // How the content is read.
+    header::CONTENT_ENCODING,
+    header::CONTENT_TYPE,
+    header::CONTENT_RANGE,
+    header::CONTENT_LOCATION,
+    header::ACCEPT_ENCODING,
+    header::CONTENT_DISPOSITION,
 ];
 
 /// `Connection` may not name these: removing them would change what the message says, and a client could use that to hide

@@ -12,10 +12,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::sleep_until;
 
-use super::client::{Client, ClientIo, Late, Phase};
+use super::client::{Client, ClientIo, Connection};
+use super::content::Content;
 use super::local::Local;
 use super::record::{self, Refusal};
 use super::request;
+use super::turns::{Late, Phase};
 use crate::config::Mode;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
@@ -23,7 +25,8 @@ use crate::stream::Stream;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, facts: Arc<ConnectionFacts>) {
-    let client = Client::new(stream, facts, frontend.config.timeouts);
+    let connection = Connection::new(stream, facts, frontend.config.timeouts);
+    let client = Client::new(&connection, frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));
     let ended = run(&seat, &client).await;
@@ -32,16 +35,16 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
         End::Done | End::Silent => {}
         End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
         End::SlowHead => {
-            client.last_word(REQUEST_TIMEOUT);
+            connection.last_word(REQUEST_TIMEOUT);
             record::refused(&local, &frontend, &client, Refusal::Timeout);
         }
     }
     let is_check = client.facts.is_from_balancer();
-    if !client.has_spoken() && !frontend.config.access_log.skip_null && !is_check {
+    if !connection.has_spoken() && !frontend.config.access_log.skip_null && !is_check {
         record::refused(&local, &frontend, &client, Refusal::Null);
     }
     // What was written after the last exchange had ended.
-    let (read, written) = client.take_traffic();
+    let (read, written) = connection.take_traffic();
     frontend.metrics.bytes(read, written);
 }
 
@@ -71,7 +74,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request| {
         let (local, frontend) = seat.current(client);
-        request::serve(local, frontend, client.clone(), request)
+        request::serve(local, frontend, client.clone(), request.map(Content::Http1))
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
     let mut drained = pin!(worker.drained());
@@ -92,7 +95,9 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || worker.is_draining()) && (!matches!(turns.phase(), Phase::Head(_)) || !client.has_spoken()) {
+        if (draining || worker.is_draining())
+            && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
+        {
             connection.as_mut().graceful_shutdown();
         }
         loop {
@@ -106,7 +111,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
                 });
             }
             loop {
-                let waits = turns.deadline().into_iter().chain(client.private.deadline());
+                let waits = turns.deadline().into_iter().chain(client.connection.private.deadline());
                 let deadline = waits.min().unwrap_or(now + FAR);
                 if deadline < armed || now >= armed {
                     armed = deadline;
@@ -118,7 +123,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
                     if timer.as_mut().poll(cx).is_ready() {
                         now = turns.tick().max(armed);
                         timer_is_polled = false;
-                        client.private.sweep(now);
+                        client.connection.private.sweep(now);
                         if turns.deadline().is_some_and(|deadline| now >= deadline) {
                             break;
                         }
@@ -134,7 +139,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
                 (_, None) => {}
                 // The exchange sees that it is late when it is polled again, and answers.
                 (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server)) => {}
-                (Phase::Head(_), _) if client.has_spoken() => return Poll::Ready(End::SlowHead),
+                (Phase::Head(_), _) if client.connection.has_spoken() => return Poll::Ready(End::SlowHead),
                 _ => return Poll::Ready(End::Silent),
             }
         }
@@ -154,7 +159,7 @@ impl Seat {
         {
             // A frontend that is no more serves its last request here; that its configuration has a successor tells it so.
             *seat = (newest.clone(), frontend.clone());
-            client.private.clear_all();
+            client.connection.private.clear_all();
         }
         seat.clone()
     }

@@ -7,6 +7,7 @@ pub mod tcp;
 mod attempts;
 mod body;
 mod client;
+mod content;
 mod error;
 mod headers;
 mod introduction;
@@ -15,6 +16,7 @@ mod policy;
 mod private;
 mod record;
 mod request;
+mod turns;
 mod unintroduced;
 mod upstream;
 

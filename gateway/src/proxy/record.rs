@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
-use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::client::{Client, Late};
+use super::client::Client;
+use super::content::Content;
 use super::error::ProxyError;
 use super::local::Local;
+use super::turns::Late;
 use crate::backend::Backend;
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
@@ -52,12 +53,7 @@ struct Upstream {
 
 impl Record {
     /// Begins the record of a request whose head has come.
-    pub fn begin(
-        local: &Rc<Local>,
-        frontend: &Arc<Frontend>,
-        client: &Rc<Client>,
-        request: &Request<Incoming>,
-    ) -> Self {
+    pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Content>) -> Self {
         let started = client.turns.begin_exchange();
         Self {
             local: local.clone(),
@@ -291,7 +287,7 @@ impl Drop for Record {
         let total = Instant::now().saturating_duration_since(self.started);
         let metrics = &self.frontend.metrics;
         metrics.response(self.status.map(|status| status.as_u16()), total);
-        let (read, written) = self.client.take_traffic();
+        let (read, written) = self.client.connection.take_traffic();
         metrics.bytes(read, written);
         let forwarded = self.client.take_forwarded();
         if let Some(upstream) = &self.upstream {
@@ -331,7 +327,7 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
     };
     let total = now.saturating_duration_since(since);
     let metrics = &frontend.metrics;
-    let (read, written) = client.take_traffic();
+    let (read, written) = client.connection.take_traffic();
     metrics.bytes(read, written);
     if refusal != Refusal::Null {
         metrics.response(status, total);

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, header};
 use http_body::Body;
-use hyper::body::Incoming;
 
 use super::body::{RequestBody, ResponseBody};
 use super::client::Client;
+use super::content::Content;
 use super::error::ProxyError;
 use super::headers;
 use super::local::Local;
@@ -26,7 +26,7 @@ pub async fn serve(
     local: Rc<Local>,
     frontend: Arc<Frontend>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
@@ -64,7 +64,7 @@ pub async fn serve(
 /// Where a response comes from.
 enum Served {
     /// From a server.
-    Server(Response<Incoming>, upstream::Lease),
+    Server(Response<Content>, upstream::Lease),
     /// From a component.
     Here(Reply),
 }
@@ -74,7 +74,7 @@ async fn exchange(
     frontend: &Arc<Frontend>,
     client: &Rc<Client>,
     record: &mut Record,
-    request: Request<Incoming>,
+    request: Request<Content>,
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
     let body = sanitize(frontend, client, &mut head, incoming)?;
@@ -110,7 +110,7 @@ async fn exchange(
         exchange
             .request
             .headers
-            .append(headers::X_FORWARDED_FOR, client.forwarded_for.clone());
+            .append(headers::X_FORWARDED_FOR, client.connection.forwarded_for.clone());
     }
 
     // server
@@ -154,7 +154,7 @@ fn sanitize(
     frontend: &Frontend,
     client: &Rc<Client>,
     head: &mut http::request::Parts,
-    incoming: Incoming,
+    incoming: Content,
 ) -> Result<RequestBody, ProxyError> {
     let limits = &frontend.config.request_limits;
     if target_length(&head.uri) > limits.uri {

@@ -16,11 +16,13 @@ use hyper_util::rt::TokioIo;
 
 use super::attempts::Attempts;
 use super::body::{BodyError, BodyFailure, RequestBody};
-use super::client::{Client, Late};
+use super::client::Client;
+use super::content::Content;
 use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::Local;
 use super::record::Record;
+use super::turns::Late;
 use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, Take, Upstream};
 
 /// A connection to a server, held for one exchange.
@@ -39,14 +41,10 @@ impl Lease {
     /// Moves the response's body along.
     pub fn poll_body(
         &mut self,
-        incoming: &mut Incoming,
+        incoming: &mut Content,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let read = |incoming: &mut Incoming, cx: &mut Context<'_>| {
-            Pin::new(incoming)
-                .poll_frame(cx)
-                .map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
-        };
+        let read = |incoming: &mut Content, cx: &mut Context<'_>| Pin::new(incoming).poll_frame(cx);
         if let Poll::Ready(frame) = read(incoming, cx) {
             return Poll::Ready(frame);
         }
@@ -75,7 +73,7 @@ impl Lease {
             return;
         }
         match self.owner {
-            Some(client) => client.private.put(&self.backend, self.server, self.upstream),
+            Some(client) => client.connection.private.put(&self.backend, self.server, self.upstream),
             None => {
                 let now = tokio::time::Instant::now();
                 self.local.pool(&self.backend).put(self.server, self.upstream, now);
@@ -96,7 +94,7 @@ pub async fn send(
     backend: &Arc<Backend>,
     head: http::request::Parts,
     body: RequestBody,
-) -> Result<(Response<Incoming>, Lease), ProxyError> {
+) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
     let key = PickKey {
@@ -130,7 +128,7 @@ pub async fn send(
         let kept = if fresh_only || backend.server_close {
             None
         } else if is_private {
-            let kept = client.private.take(backend, server);
+            let kept = client.connection.private.take(backend, server);
             kept.filter(|kept| kept.leads_to == backend.servers[server].moving_address())
         } else {
             take(local, backend, server)
@@ -175,7 +173,7 @@ pub async fn send(
         match exchange(&mut lease, client, &failure, request).await {
             Ok(response) => {
                 client.turns.server_moved();
-                return Ok((response, lease));
+                return Ok((response.map(Content::Http1), lease));
             }
             Err(Sent::Failed(error)) => return Err(error),
             Err(Sent::Nothing(unsent)) if reused => request = *unsent,
@@ -186,7 +184,7 @@ pub async fn send(
         attempts.stay(server, lease.session);
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);
-        client.private.clear(backend, server);
+        client.connection.private.clear(backend, server);
         fresh_only = true;
         record.retried();
     }

@@ -1,0 +1,96 @@
+//! The content of a message as a peer sends it, over whichever version of HTTP, and the one place where trailers come in.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use super::headers;
+
+/// The content of a request or response that comes from a peer.
+#[derive(Debug)]
+pub enum Content {
+    /// Over HTTP/1.
+    Http1(Incoming),
+    /// On a stream of HTTP/2.
+    Http2(Http2Content),
+}
+
+/// What comes on a stream of HTTP/2. The window is opened again by what is taken, so that a sender is held up by whoever does
+/// not take; the library sees to it that the content is as long as it was said to be (RFC 9113, section 8.1.1).
+#[derive(Debug)]
+pub struct Http2Content {
+    stream: RecvStream,
+    /// As Content-Length says; what is left of it.
+    left: Option<u64>,
+    data_ended: bool,
+}
+
+impl Http2Content {
+    /// What comes on this stream; `length` is what Content-Length says.
+    pub fn new(stream: RecvStream, length: Option<u64>) -> Self {
+        Self {
+            stream,
+            left: length,
+            data_ended: false,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+        if !self.data_ended {
+            match ready!(self.stream.poll_data(cx)) {
+                Some(Ok(bytes)) => {
+                    let _ = self.stream.flow_control().release_capacity(bytes.len());
+                    self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                // Whatever the reason: content that was broken off is not to pass for whole.
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => self.data_ended = true,
+            }
+        }
+        let trailers = ready!(self.stream.poll_trailers(cx))?;
+        Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+}
+
+impl Body for Content {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = match self.get_mut() {
+            Self::Http1(incoming) => {
+                ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(io::Error::other))
+            }
+            Self::Http2(content) => ready!(content.poll_frame(cx)).map(|frame| frame.map_err(io::Error::other)),
+        };
+        Poll::Ready(frame.map(|frame| {
+            frame.map(|mut frame| {
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::strip_trailers(trailers);
+                }
+                frame
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(incoming) => incoming.is_end_stream(),
+            Self::Http2(content) => content.stream.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(incoming) => incoming.size_hint(),
+            Self::Http2(content) if content.stream.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(content) => content.left.map_or(SizeHint::default(), SizeHint::with_exact),
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Whose turn it is in an exchange with a client, and how long that may take.
+//!
+//! One connection has one timer, armed lazily: every wait notes when it began, the timer is re-armed only when it fires or
+//! when a nearer deadline appears. A keep-alive connection that serves thousands of requests touches the timer wheel a few
+//! times a minute.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::ClientTimeouts;
+
+/// The time as a connection sees it, read once per poll of the connection: waits need milliseconds, not one clock call each.
+#[derive(Debug)]
+pub struct Clock {
+    now: Cell<Instant>,
+    /// The shortest time that anybody on this connection has been given: what a timer over many exchanges goes by.
+    shortest: Cell<Duration>,
+}
+
+impl Clock {
+    /// A clock that is read now.
+    pub fn new(shortest: Duration) -> Rc<Self> {
+        Rc::new(Self {
+            now: Cell::new(Instant::now()),
+            shortest: Cell::new(shortest),
+        })
+    }
+
+    /// Reads the clock; called at the start of each poll of the connection.
+    pub fn tick(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// No wait that begins from now on ends sooner than after this.
+    pub fn shortest(&self) -> Duration {
+        self.shortest.get()
+    }
+
+    fn gave(&self, time: Duration) {
+        if time < self.shortest.get() {
+            self.shortest.set(time);
+        }
+    }
+}
+
+/// Whose turn it is in exchanges that come one after another, and since when.
+#[derive(Debug)]
+pub struct Turns {
+    timeouts: ClientTimeouts,
+    clock: Rc<Clock>,
+    phase: Cell<Phase>,
+    /// When the first byte of the head that is coming came.
+    first_byte: Cell<Option<Instant>>,
+    /// Since when the client has to send a piece of its body or take a piece of its response.
+    client: Cell<Option<Instant>>,
+    /// Since when the server has to answer, or to send or take a piece; and how long it may.
+    server: Cell<Option<Instant>>,
+    server_timeout: Cell<Duration>,
+    late: Cell<Option<Late>>,
+}
+
+/// Where a connection is in its cycle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// No byte of the next request has come.
+    Idle(Instant),
+    /// The first request is awaited, or a head has begun to come, since then.
+    Head(Instant),
+    /// A request is being served, and no response has begun.
+    Exchange,
+    /// A response is on its way to the client.
+    Response,
+}
+
+/// Who was late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// No next request came.
+    KeepAlive,
+    /// The head did not come whole.
+    Head,
+    /// The client did not send its body, or did not take its response.
+    Client,
+    /// The server did not answer, or stalled.
+    Server,
+}
+
+impl Turns {
+    /// Turns of exchanges the first of which is awaited from now on.
+    pub fn new(timeouts: ClientTimeouts, clock: &Rc<Clock>) -> Self {
+        Self {
+            timeouts,
+            clock: clock.clone(),
+            phase: Cell::new(Phase::Head(clock.now())),
+            first_byte: Cell::new(None),
+            client: Cell::new(None),
+            server: Cell::new(None),
+            server_timeout: Cell::new(timeouts.client),
+            late: Cell::new(None),
+        }
+    }
+
+    /// Reads the clock; called at the start of each poll of the connection.
+    pub fn tick(&self) -> Instant {
+        self.clock.tick()
+    }
+
+    /// The time of the last tick.
+    pub fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Since when a head has been awaited or coming, if one is.
+    pub fn head_since(&self) -> Option<Instant> {
+        match self.phase.get() {
+            Phase::Head(since) => Some(since),
+            _ => None,
+        }
+    }
+
+    /// Where the connection is in its cycle.
+    pub fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Bytes came from the client.
+    pub fn bytes_arrived(&self) {
+        match self.phase.get() {
+            Phase::Idle(_) => {
+                self.phase.set(Phase::Head(self.now()));
+                self.first_byte.set(Some(self.now()));
+            }
+            Phase::Head(_) if self.first_byte.get().is_none() => self.first_byte.set(Some(self.now())),
+            _ => {}
+        }
+    }
+
+    /// A whole head has come: a request is served from now on. Answers when its first byte came.
+    pub fn begin_exchange(&self) -> Instant {
+        self.phase.set(Phase::Exchange);
+        self.client.set(None);
+        self.server.set(None);
+        self.late.set(None);
+        // None when it was read together with the request before it.
+        self.first_byte.take().unwrap_or(self.now())
+    }
+
+    /// The response's head is known: from now on a client that is late can only be cut off.
+    pub fn begin_response(&self) {
+        // A response that ended with its head has ended its exchange already.
+        if self.phase.get() == Phase::Exchange {
+            self.phase.set(Phase::Response);
+        }
+    }
+
+    /// The response has been produced whole: the next request may come.
+    pub fn end_exchange(&self) {
+        self.phase.set(Phase::Idle(self.now()));
+        self.server.set(None);
+    }
+
+    /// It is the client's turn, if it was not already.
+    pub fn await_client(&self) {
+        if self.client.get().is_none() {
+            self.client.set(Some(self.now()));
+        }
+    }
+
+    /// The client has moved. What the server has to do it has to do from now on.
+    pub fn client_moved(&self) {
+        if self.client.take().is_none() {
+            return;
+        }
+        if self.server.get().is_some() {
+            self.server.set(Some(self.now()));
+        }
+        if let Phase::Idle(_) = self.phase.get() {
+            self.phase.set(Phase::Idle(self.now()));
+        }
+    }
+
+    /// It is the server's turn, for so long at most.
+    pub fn await_server_for(&self, timeout: Duration) {
+        self.clock.gave(timeout);
+        self.server_timeout.set(timeout);
+        self.server.set(Some(self.now()));
+        self.late.set(None);
+    }
+
+    /// It is the server's turn, if it was not already.
+    pub fn await_server(&self) {
+        if self.server.get().is_none() {
+            self.server.set(Some(self.now()));
+        }
+    }
+
+    /// The server has taken a piece of the request's body: it has its whole time again for the next.
+    pub fn server_progressed(&self) {
+        if self.server.get().is_some() {
+            self.server.set(Some(self.now()));
+        }
+    }
+
+    /// The server has moved.
+    pub fn server_moved(&self) {
+        self.server.set(None);
+    }
+
+    /// Who was late in this exchange, if anybody.
+    pub fn late(&self) -> Option<Late> {
+        self.late.get()
+    }
+
+    /// When the nearest wait runs out.
+    pub fn deadline(&self) -> Option<Instant> {
+        // While the client has to move, the server cannot be late, and a connection that still has response bytes to
+        // take is not idle.
+        match (self.phase.get(), self.client.get(), self.server.get()) {
+            (Phase::Head(since), ..) => Some(since + self.timeouts.http_request),
+            (_, Some(since), _) => Some(since + self.timeouts.client),
+            (Phase::Idle(since), ..) => Some(since + self.timeouts.http_keep_alive),
+            (Phase::Exchange | Phase::Response, None, Some(since)) => Some(since + self.server_timeout.get()),
+            (Phase::Exchange | Phase::Response, None, None) => None,
+        }
+    }
+
+    /// Notes who is late by now, if anybody.
+    pub fn expire(&self, now: Instant) -> Option<Late> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return None;
+        }
+        let late = match (self.phase.get(), self.client.get()) {
+            (Phase::Head(_), _) => Late::Head,
+            (_, Some(_)) => Late::Client,
+            (Phase::Idle(_), None) => Late::KeepAlive,
+            (Phase::Exchange | Phase::Response, None) => Late::Server,
+        };
+        self.late.set(Some(late));
+        self.client.set(None);
+        self.server.set(None);
+        Some(late)
+    }
+}
