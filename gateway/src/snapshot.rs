@@ -37,7 +37,7 @@ pub struct Snapshot {
 /// A frontend, ready to serve.
 pub struct Frontend {
     /// What was configured.
-    pub config: config::Frontend,
+    pub config: Arc<config::Frontend>,
     /// By bind: how TLS is terminated there.
     pub tls: Vec<Option<Arc<ServerConfig>>>,
     /// Whether a ClientHello that passes through is looked at: something of this TCP frontend asks for what it says.
@@ -128,6 +128,20 @@ impl Frontend {
     /// What it is called.
     pub fn name(&self) -> &Arc<str> {
         &self.config.name
+    }
+
+    /// The same without components and certificates: for what may outlive its configuration by hours.
+    pub fn without_policy(&self) -> Arc<Self> {
+        Arc::new(Self {
+            config: self.config.clone(),
+            tls: Vec::new(),
+            reads_client_hello: false,
+            acls: Vec::new(),
+            limiter: None,
+            plugins: Vec::new(),
+            rewrites: Vec::new(),
+            metrics: self.metrics.clone(),
+        })
     }
 
     /// Where a request or connection goes: the first rule that holds, else the default.

@@ -48,16 +48,7 @@ impl Server {
 
     /// Sends back what it gets, and closes its side when the other has closed.
     pub async fn echo() -> Self {
-        Self::start(|mut wire, _| async move {
-            loop {
-                let bytes = wire.some().await?;
-                if bytes.is_empty() {
-                    return wire.half_close().await;
-                }
-                wire.send(&bytes).await?;
-            }
-        })
-        .await
+        Self::start(|wire, _| echo(wire)).await
     }
 
     /// Sends `greeting` and then reads until the other end closes.
@@ -234,6 +225,7 @@ async fn converse(
                 Step::Send(bytes) => wire.send(bytes).await?,
                 Step::Stream(bytes) => stream(&mut wire, bytes).await?,
                 Step::Pause(time) => tokio::time::sleep(time).await,
+                Step::Echo => return echo(wire).await,
                 Step::Stall => return wire.rest().await.map(drop),
                 Step::HalfClose => wire.half_close().await?,
                 Step::Close => return Ok(()),
@@ -245,6 +237,16 @@ async fn converse(
         }
     }
     Ok(())
+}
+
+async fn echo(mut wire: Wire) -> io::Result<()> {
+    loop {
+        let bytes = wire.some().await?;
+        if bytes.is_empty() {
+            return wire.half_close().await;
+        }
+        wire.send(&bytes).await?;
+    }
 }
 
 async fn stream(wire: &mut Wire, bytes: u64) -> io::Result<()> {
@@ -271,6 +273,7 @@ enum Step {
     Send(Vec<u8>),
     Stream(u64),
     Pause(Duration),
+    Echo,
     Stall,
     HalfClose,
     Close,
@@ -339,6 +342,19 @@ impl Answer {
     #[must_use]
     pub fn then_pause(self, time: Duration) -> Self {
         self.then(Step::Pause(time))
+    }
+
+    /// 101: from here on the connection speaks this protocol.
+    pub fn switching(protocol: &str) -> Self {
+        Self::status(101)
+            .header("Connection", "Upgrade")
+            .header("Upgrade", protocol)
+    }
+
+    /// Then sends back what comes until the other end closes its side.
+    #[must_use]
+    pub fn then_echo(self) -> Self {
+        self.then(Step::Echo)
     }
 
     /// Then does nothing more until the other end closes.

@@ -221,6 +221,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         timeouts: config::ServerTimeouts {
             connect: Duration::from_secs(1),
             server: Duration::from_secs(1),
+            tunnel: None,
         },
         queue: config::QueueLimits {
             most: 100,

@@ -32,6 +32,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "request-limits",
         r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#,
     ),
+    ("upgrades", r#"upgrades "websocket""#),
     ("balance", r#"balance "leastconn""#),
     ("pool", r#"pool max-idle=64 idle-timeout="30s""#),
     (

@@ -133,7 +133,8 @@ impl Body for RequestBody {
 /// is over and is logged.
 pub struct ResponseBody {
     source: Source,
-    record: Record,
+    /// None when the exchange goes on without it, as a tunnel.
+    record: Option<Record>,
 }
 
 enum Source {
@@ -148,7 +149,7 @@ impl ResponseBody {
     pub fn full(bytes: Bytes, record: Record) -> Self {
         let mut body = Self {
             source: Source::Full((!bytes.is_empty()).then_some(bytes)),
-            record,
+            record: Some(record),
         };
         // All of it is here, and a response to HEAD is never asked for it.
         body.finish();
@@ -159,12 +160,20 @@ impl ResponseBody {
     pub fn server(incoming: Content, lease: Lease, record: Record) -> Self {
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
-            record,
+            record: Some(record),
         };
         if body.is_end_stream() {
             body.finish();
         }
         body
+    }
+
+    /// No body, of a response that does not end its exchange.
+    pub fn none() -> Self {
+        Self {
+            source: Source::Full(None),
+            record: None,
+        }
     }
 
     /// The body has come whole.
@@ -174,7 +183,9 @@ impl ResponseBody {
         {
             lease.give_back();
         }
-        self.record.complete();
+        if let Some(record) = &mut self.record {
+            record.complete();
+        }
     }
 }
 
@@ -184,12 +195,15 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let this = self.get_mut();
+        let Some(record) = &mut this.record else {
+            return Poll::Ready(None);
+        };
         let (incoming, lease) = match &mut this.source {
             Source::Full(bytes) => {
                 let Some(bytes) = bytes.take() else {
                     return Poll::Ready(None);
                 };
-                this.record.add_bytes(bytes.len());
+                record.add_bytes(bytes.len());
                 return Poll::Ready(Some(Ok(Frame::data(bytes))));
             }
             Source::Server(incoming, lease) => (incoming, lease),
@@ -197,14 +211,14 @@ impl Body for ResponseBody {
         let Some(held) = lease.as_mut() else {
             return Poll::Ready(None);
         };
-        let turns = &this.record.client().turns;
+        let turns = &record.client().turns;
         if turns.late() == Some(Late::Server) {
-            this.record.end_early(Cause::ServerTimeout, "server-timeout");
+            record.end_early(Cause::ServerTimeout, "server-timeout");
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalled"))));
         }
         if let Poll::Ready(why) = held.poll_ended(cx) {
             let error = ProxyError::from(why);
-            this.record.end_early(error.termination().cause, error.reason());
+            record.end_early(error.termination().cause, error.reason());
             return Poll::Ready(Some(Err(io::Error::other(error))));
         }
         match held.poll_body(incoming, cx) {
@@ -219,7 +233,7 @@ impl Body for ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 turns.server_moved();
-                this.record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
                 // Behind trailers nothing comes, and hyper does not ask.
                 if frame.is_trailers() || incoming.is_end_stream() {
                     this.finish();
@@ -227,7 +241,7 @@ impl Body for ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                this.record.end_early(Cause::ServerAborted, "server-broke-off");
+                record.end_early(Cause::ServerAborted, "server-broke-off");
                 Poll::Ready(Some(Err(error)))
             }
         }

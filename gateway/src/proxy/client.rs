@@ -1,7 +1,7 @@
 //! The client's side: its connection, and on it the exchanges. An HTTP/1.1 connection carries one exchange at a time and has
 //! one [`Client`] for all of them; an HTTP/2 connection carries many at once and has one for each stream.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -93,6 +93,11 @@ impl Connection {
     /// Whether the client has sent anything at all.
     pub fn has_spoken(&self) -> bool {
         self.read.get() > 0
+    }
+
+    /// The connection itself, for whoever has it after HTTP. Until then hyper reads and writes it, through [`ClientIo`].
+    pub fn stream(&self) -> RefMut<'_, Stream> {
+        self.stream.borrow_mut()
     }
 
     /// Bytes read from and written to the client since this was last asked: what is to be counted now. The last bytes of a

@@ -60,6 +60,9 @@ pub enum ProxyError {
     /// The server closed, reset or garbled the connection before a whole response head came.
     #[error("the server's answer is not usable")]
     BadResponse,
+    /// The server went over to another protocol without having been asked to, or to another than was asked for.
+    #[error("the server changed the protocol by itself")]
+    BadUpgrade,
     /// The server did not answer within `timeout server=`.
     #[error("the server took too long")]
     ServerTimeout,
@@ -112,7 +115,7 @@ impl ProxyError {
             | Self::OutOfResources
             | Self::ServerDown
             | Self::ShutDown => 503,
-            Self::BadResponse => 502,
+            Self::BadResponse | Self::BadUpgrade => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
         };
@@ -136,6 +139,7 @@ impl ProxyError {
             Self::Connect => "connect-failed",
             Self::OutOfResources => "out-of-resources",
             Self::BadResponse => "bad-response",
+            Self::BadUpgrade => "bad-upgrade",
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
             Self::ShutDown => "shut-down",
@@ -162,6 +166,7 @@ impl ProxyError {
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
+            Self::BadUpgrade => (Cause::Proxy, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
         };
         Termination { cause, phase }

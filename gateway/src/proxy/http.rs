@@ -2,11 +2,12 @@
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,6 +19,7 @@ use super::local::Local;
 use super::record::{self, Refusal};
 use super::request;
 use super::turns::{Late, Phase};
+use super::upgrade::{Switch, Tunnel};
 use crate::config::Mode;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
@@ -29,10 +31,19 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
     let client = Client::new(&connection, frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));
-    let ended = run(&seat, &client).await;
+    let switch = Switch::default();
+    let ended = run(&seat, &client, &switch).await;
     let (local, frontend) = seat.0.into_inner();
     match ended {
+        End::Done if switch.is_left_open() => connection.last_word(b""),
         End::Done | End::Silent => {}
+        End::Switched(tunnel, early) => {
+            // A tunnel may outlive its configuration.
+            drop((local, frontend));
+            connection.private.clear_all();
+            // Boxed: most connections never come to this, and would have to keep the room for it.
+            return Box::pin(go_on(&connection, *tunnel, early)).await;
+        }
         End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
         End::SlowHead => {
             connection.last_word(REQUEST_TIMEOUT);
@@ -48,10 +59,20 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
     frontend.metrics.bytes(read, written);
 }
 
+#[allow(
+    clippy::await_holding_refcell_ref,
+    reason = "nobody else reads or writes the stream any more"
+)]
+async fn go_on(connection: &Connection, tunnel: Tunnel, early: Bytes) {
+    tunnel.run(&mut *connection.stream(), early).await;
+}
+
 /// How a connection ended.
 enum End {
     /// Closed in order, or in the middle of an exchange that has logged so itself.
     Done,
+    /// It goes on as something else, beginning with these bytes of the client.
+    Switched(Box<Tunnel>, Bytes),
     /// Nothing came in time, and nothing was owed.
     Silent,
     /// What came was not a request; hyper has said so to the client.
@@ -60,7 +81,7 @@ enum End {
     SlowHead,
 }
 
-async fn run(seat: &Seat, client: &Rc<Client>) -> End {
+async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let (worker, limits) = {
         let seat = seat.0.borrow();
         (seat.0.lasting(), seat.1.config.request_limits)
@@ -74,9 +95,9 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request| {
         let (local, frontend) = seat.current(client);
-        request::serve(local, frontend, client.clone(), request.map(Content::Http1))
+        request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service));
+    let mut connection = builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service);
     let mut drained = pin!(worker.drained());
     let mut draining = drained
         .as_mut()
@@ -88,7 +109,7 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
     let mut armed = turns.deadline().unwrap_or_else(|| turns.now() + FAR);
     let mut timer = pin!(sleep_until(armed));
     let mut timer_is_polled = false;
-    poll_fn(|cx| {
+    let ended = poll_fn(|cx| {
         let mut now = turns.tick();
         // Registers this task once; afterwards a flag tells.
         if !watches_drain {
@@ -98,16 +119,21 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
         if (draining || worker.is_draining())
             && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
         {
-            connection.as_mut().graceful_shutdown();
+            Pin::new(&mut connection).graceful_shutdown();
         }
         loop {
-            if let Poll::Ready(result) = connection.as_mut().poll(cx) {
+            if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(match result {
                     // What was read together with the request before it has not passed through `Head`.
                     Err(error) if matches!(turns.phase(), Phase::Head(_) | Phase::Idle(_)) => {
                         Refusal::of(&error).map_or(End::Done, End::BadHead)
                     }
-                    _ => End::Done,
+                    // With what it could not write, whatever it was to become has gone.
+                    Err(_) => {
+                        drop(switch.take());
+                        End::Done
+                    }
+                    Ok(()) => End::Done,
                 });
             }
             loop {
@@ -144,7 +170,11 @@ async fn run(seat: &Seat, client: &Rc<Client>) -> End {
             }
         }
     })
-    .await
+    .await;
+    match (ended, switch.take()) {
+        (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
+        (ended, _) => ended,
+    }
 }
 
 /// What serves a connection's next request: the newest configuration's frontend of the same name. A connection outlives

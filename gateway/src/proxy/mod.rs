@@ -18,6 +18,7 @@ mod record;
 mod request;
 mod turns;
 mod unintroduced;
+mod upgrade;
 mod upstream;
 
 pub use local::{ConnectionCount, Local};

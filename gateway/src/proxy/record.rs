@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
-use super::local::Local;
+use super::local::{Lasting, Local};
+use super::relay::Moved;
 use super::turns::Late;
 use crate::backend::Backend;
 use crate::snapshot::Frontend;
@@ -19,7 +20,7 @@ use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, Req
 
 /// An exchange, as it will be logged and counted.
 pub struct Record {
-    local: Rc<Local>,
+    worker: Rc<Lasting>,
     frontend: Arc<Frontend>,
     client: Rc<Client>,
     method: Method,
@@ -35,6 +36,15 @@ pub struct Record {
     reason: Option<&'static str>,
     rule: Option<usize>,
     complete: bool,
+    /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
+    tunnel: Option<Box<Passed>>,
+}
+
+/// What has passed through a tunnel.
+struct Passed {
+    since: Instant,
+    from_client: u64,
+    from_server: u64,
 }
 
 /// What is remembered of the server's side.
@@ -56,7 +66,7 @@ impl Record {
     pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Content>) -> Self {
         let started = client.turns.begin_exchange();
         Self {
-            local: local.clone(),
+            worker: local.lasting(),
             frontend: frontend.clone(),
             client: client.clone(),
             method: request.method().clone(),
@@ -72,6 +82,7 @@ impl Record {
             reason: None,
             rule: None,
             complete: false,
+            tunnel: None,
         }
     }
 
@@ -175,7 +186,9 @@ impl Record {
             // No server was reached, however long that took.
             (ProxyError::Connect | ProxyError::OutOfResources, Some(upstream)) => upstream.connect = None,
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
-            (ProxyError::BadResponse | ProxyError::ServerTimeout, _) => self.server_answered(None),
+            (ProxyError::BadResponse | ProxyError::BadUpgrade | ProxyError::ServerTimeout, _) => {
+                self.server_answered(None)
+            }
             _ => {}
         }
     }
@@ -199,6 +212,47 @@ impl Record {
         };
         self.reason = Some(reason);
         self.frontend.metrics.error(reason);
+    }
+
+    /// The connection has gone over to another protocol: from now on bytes pass both ways.
+    pub fn tunnel_begins(&mut self) {
+        self.complete = true;
+        // Until it has ended otherwise, it is cut off when the gateway ends.
+        self.termination = Termination {
+            cause: Cause::Killed,
+            phase: Phase::Data,
+        };
+        // A tunnel may outlive its configuration: it holds of it what it needs, not all.
+        self.frontend = self.frontend.without_policy();
+        self.tunnel = Some(Box::new(Passed {
+            since: Instant::now(),
+            from_client: 0,
+            from_server: 0,
+        }));
+    }
+
+    /// Bytes have passed through the tunnel: they are counted while it lives.
+    pub fn relayed(&mut self, moved: Moved) {
+        if let Some(tunnel) = &mut self.tunnel {
+            tunnel.from_client += moved.from_client;
+            tunnel.from_server += moved.from_server;
+        }
+        self.frontend.metrics.bytes(moved.from_client, moved.from_server);
+        if let Some(upstream) = &self.upstream {
+            upstream.backend.metrics.bytes(moved.from_server, moved.from_client);
+        }
+        if moved.spliced > 0 {
+            self.worker.registry().process().spliced(moved.spliced);
+        }
+    }
+
+    /// The tunnel has ended.
+    pub fn tunnel_ended(&mut self, termination: Termination, reason: Option<&'static str>) {
+        self.termination = termination;
+        self.reason = reason;
+        if let Some(reason) = reason {
+            self.frontend.metrics.error(reason);
+        }
     }
 
     fn server_answered(&mut self, status: Option<StatusCode>) {
@@ -235,7 +289,8 @@ impl Record {
         let server = upstream.and_then(|upstream| Some(&upstream.backend.servers[upstream.server?]));
         let target = self.target.path_and_query().map_or("", |target| target.as_str());
         let metrics = &self.frontend.metrics;
-        self.local.log().http(&HttpRecord {
+        let passed = self.tunnel.as_deref();
+        self.worker.log().http(&HttpRecord {
             client: self.client.facts.client,
             destination: self.client.facts.local,
             started: SystemTime::now() - total,
@@ -251,11 +306,11 @@ impl Record {
                 total,
             },
             status: self.status.map(|status| status.as_u16()),
-            bytes_sent: self.sent,
-            bytes_received: received,
+            bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
+            bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,
             counts: Counts {
-                process: self.local.registry().process().connections(),
+                process: self.worker.registry().process().connections(),
                 frontend: metrics.connections(),
                 backend: upstream.map_or(0, |upstream| upstream.backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
@@ -286,7 +341,9 @@ impl Drop for Record {
         }
         let total = Instant::now().saturating_duration_since(self.started);
         let metrics = &self.frontend.metrics;
-        metrics.response(self.status.map(|status| status.as_u16()), total);
+        // A tunnel's life is no response time.
+        let answered = self.tunnel.as_ref().map_or(total, |tunnel| tunnel.since - self.started);
+        metrics.response(self.status.map(|status| status.as_u16()), answered);
         let (read, written) = self.client.connection.take_traffic();
         metrics.bytes(read, written);
         let forwarded = self.client.take_forwarded();

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::body::{RequestBody, ResponseBody};
@@ -17,24 +17,38 @@ use super::headers;
 use super::local::Local;
 use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
+use super::relay::RelaySettings;
+use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
 use crate::policy::{Exchange, Reply};
 use crate::snapshot::Frontend;
 
-/// Serves one request. Never fails: what goes wrong becomes a response.
+/// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
+/// is to become.
 pub async fn serve(
     local: Rc<Local>,
     frontend: Arc<Frontend>,
     client: Rc<Client>,
+    switch: &Switch,
     request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
+    if request.headers().contains_key(header::UPGRADE) || request.method() == http::Method::CONNECT {
+        switch.mention();
+    }
     let mut closes = local.is_draining() || local.is_succeeded();
     let mut response = match exchange(&local, &frontend, &client, &mut record, request).await {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
             record.responded(head.status);
+            if head.status == StatusCode::SWITCHING_PROTOCOLS {
+                let settings = RelaySettings::of(&frontend.config.timeouts, &lease.backend().timeouts);
+                let (server, early, session) = lease.into_tunnel();
+                switch.to(Tunnel::new(server, early, session, settings, record));
+                client.turns.begin_response();
+                return Ok(Response::from_parts(head, ResponseBody::none()));
+            }
             Response::from_parts(head, ResponseBody::server(incoming, lease, record))
         }
         Ok(Served::Here(reply)) => {
@@ -55,7 +69,7 @@ pub async fn serve(
     if closes {
         response
             .headers_mut()
-            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            .append(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
     client.turns.begin_response();
     Ok(response)
@@ -77,7 +91,7 @@ async fn exchange(
     request: Request<Content>,
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
-    let body = sanitize(frontend, client, &mut head, incoming)?;
+    let (body, asked) = sanitize(frontend, client, &mut head, incoming)?;
 
     let mut exchange = Box::new(Exchange {
         request: head,
@@ -116,7 +130,7 @@ async fn exchange(
     // server
     let filters = policy::response_filters_of(frontend, backend_id);
     let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
-    if backend.server_close {
+    if backend.server_close && asked.is_none() {
         outgoing
             .headers
             .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
@@ -128,11 +142,18 @@ async fn exchange(
             .insert(header::TRANSFER_ENCODING, header::HeaderValue::from_static("chunked"));
     }
     let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
-    if response.status() == http::StatusCode::SWITCHING_PROTOCOLS {
-        // No upgrade was asked for: the request to do so is not forwarded.
-        return Err(ProxyError::BadResponse);
-    }
+    let protocols = match response.status() {
+        StatusCode::SWITCHING_PROTOCOLS => {
+            let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
+            Some(agreed.ok_or(ProxyError::BadUpgrade)?)
+        }
+        StatusCode::UPGRADE_REQUIRED => upgrade::required(response.headers()),
+        _ => None,
+    };
     headers::strip_hop_by_hop(response.headers_mut());
+    if let Some(protocols) = protocols {
+        upgrade::put(response.headers_mut(), protocols);
+    }
 
     // response rewrite
     if filters != ResponseFilters::None {
@@ -155,7 +176,7 @@ fn sanitize(
     client: &Rc<Client>,
     head: &mut http::request::Parts,
     incoming: Content,
-) -> Result<RequestBody, ProxyError> {
+) -> Result<(RequestBody, Option<Asked>), ProxyError> {
     let limits = &frontend.config.request_limits;
     if target_length(&head.uri) > limits.uri {
         return Err(ProxyError::UriTooLong);
@@ -167,10 +188,14 @@ fn sanitize(
     {
         return Err(ProxyError::BodyTooLarge);
     }
+    let asked = Asked::of(head, !incoming.is_end_stream(), &frontend.config.upgrades);
     headers::strip_hop_by_hop(&mut head.headers);
+    if let Some(asked) = &asked {
+        upgrade::put(&mut head.headers, asked.protocols().clone());
+    }
     // hyper has promised the client that its body will be read.
     head.headers.remove(header::EXPECT);
-    Ok(RequestBody::new(incoming, client, limits.body))
+    Ok((RequestBody::new(incoming, client, limits.body), asked))
 }
 
 fn target_length(uri: &http::Uri) -> usize {

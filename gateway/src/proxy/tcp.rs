@@ -15,7 +15,7 @@ use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
-use super::relay::{Ended, Moved, RelaySettings, Side, relay};
+use super::relay::{self, Early, Ended, Moved, RelaySettings, relay};
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take};
 use crate::config::AccessLog;
 use crate::policy::{ConnectionFacts, Exchange};
@@ -40,15 +40,12 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Stream
         Err(stop) => return record.stopped(stop),
     };
     record.killed_in(Phase::Data);
-    let settings = RelaySettings {
-        client_timeout: frontend.config.timeouts.client,
-        server_timeout: backend.timeouts.server,
-    };
+    let settings = RelaySettings::of(&frontend.config.timeouts, &backend.timeouts);
     // A session may outlive its configuration: from here on it holds of it what it needs, not all.
     drop((local, frontend));
     let ended = tokio::select! {
         biased;
-        ended = relay(&mut stream, &mut server, settings, |moved| record.moved(moved)) => Ok(ended),
+        ended = relay(&mut stream, &mut server, settings, Early::default(), |moved| record.moved(moved)) => Ok(ended),
         why = poll_fn(|cx| session.poll_ended(cx)) => Err(why),
     };
     match ended {
@@ -319,14 +316,8 @@ impl Record {
 
     /// Its server went down, or an operator ended it.
     fn cut_off(&mut self, why: backend::Ended) {
-        let (cause, reason) = match why {
-            backend::Ended::Down => (Cause::ServerDown, "server-down"),
-            backend::Ended::Ordered => (Cause::Killed, "shut-down"),
-        };
-        self.termination = Termination {
-            cause,
-            phase: Phase::Data,
-        };
+        let (termination, reason) = relay::cut_off(why);
+        self.termination = termination;
         self.reason = Some(reason);
         self.frontend.error(reason);
     }
@@ -368,20 +359,7 @@ impl Record {
     }
 
     fn ended(&mut self, ended: &Ended) {
-        let cause = match ended {
-            Ended::Finished { .. } => {
-                self.termination = Termination::default();
-                return;
-            }
-            Ended::TimedOut(Side::Client) => Cause::ClientTimeout,
-            Ended::TimedOut(Side::Server) => Cause::ServerTimeout,
-            Ended::Failed(Side::Client, _) => Cause::ClientAborted,
-            Ended::Failed(Side::Server, _) => Cause::ServerAborted,
-        };
-        self.termination = Termination {
-            cause,
-            phase: Phase::Data,
-        };
+        self.termination = ended.termination();
     }
 }
 

@@ -24,6 +24,7 @@ use super::local::Local;
 use super::record::Record;
 use super::turns::Late;
 use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, Take, Upstream};
+use crate::stream::Stream;
 
 /// A connection to a server, held for one exchange.
 pub struct Lease {
@@ -60,6 +61,18 @@ impl Lease {
     /// Ready when the exchange has to end, because its server went down or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.poll_ended(cx)
+    }
+
+    /// The server has gone over to another protocol: its connection, what was read of it behind the head, and the place
+    /// that is held at the server.
+    pub fn into_tunnel(self) -> (Stream, Bytes, Session) {
+        let parts = self.upstream.connection.into_parts();
+        (parts.io.into_inner(), parts.read_buf, self.session)
+    }
+
+    /// The backend that the server is of.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
     }
 
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.

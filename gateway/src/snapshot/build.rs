@@ -211,7 +211,7 @@ impl Builder<'_> {
             plugins,
             rewrites: rewrites?,
             metrics: self.registry.frontend(&frontend.name),
-            config: frontend.clone(),
+            config: Arc::new(frontend.clone()),
         })
     }
 

@@ -128,11 +128,10 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let timeouts = timeouts(&own.timeouts, &inherited.timeouts);
     let pool = pool(&own.pool, &inherited.pool);
     let is_kept = mode == Mode::Http && close.is_none();
-    let silence = if is_kept {
-        timeouts.server.max(pool.idle_timeout)
-    } else {
-        timeouts.server
-    };
+    let mut silence = timeouts.server.max(timeouts.tunnel.unwrap_or_default());
+    if is_kept {
+        silence = silence.max(pool.idle_timeout);
+    }
     let keep_alive = keep_alive::of_backend(ctx, &own, &inherited, silence);
     Some(Backend {
         name: name?.value.into(),
@@ -312,9 +311,11 @@ fn retries(own: &Settings, inherited: &Settings) -> Retries {
 fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ServerTimeouts {
     let connect = own.connect.or(inherited.connect);
     let server = own.server.or(inherited.server);
+    let tunnel = own.tunnel.or(inherited.tunnel);
     ServerTimeouts {
         connect: connect.map_or(DEFAULT_CONNECT_TIMEOUT, |timeout| timeout.value),
         server: server.map_or(DEFAULT_SERVER_TIMEOUT, |timeout| timeout.value),
+        tunnel: tunnel.map(|timeout| timeout.value),
     }
 }
 

@@ -9,7 +9,7 @@ use super::condition::When;
 use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name};
+use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
@@ -72,6 +72,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let response_edits = edits::response(response);
     block.finish(elsewhere);
 
+    upgrades::report_tunnel(ctx, mode, &own, &inherited);
     report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
     names.report_unused(ctx, "no condition of this frontend names it");
     if routes.is_empty() && default_backend.is_none() {
@@ -99,6 +100,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .or(inherited.forwarded_for)
             .is_some_and(|value| value.value),
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
+        upgrades: upgrades::of(&own, &inherited),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,
         limits: limits?,
         denies: denies?,
@@ -339,11 +341,13 @@ fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
     let client = own.client.or(inherited.client);
     let http_request = own.http_request.or(inherited.http_request);
     let http_keep_alive = own.http_keep_alive.or(inherited.http_keep_alive);
+    let tunnel = own.tunnel.or(inherited.tunnel);
     let handshake = own.handshake.or(inherited.handshake);
     ClientTimeouts {
         client: client.map_or(DEFAULT_CLIENT_TIMEOUT, |timeout| timeout.value),
         http_request: http_request.map_or(DEFAULT_HTTP_REQUEST_TIMEOUT, |timeout| timeout.value),
         http_keep_alive: http_keep_alive.map_or(DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT, |timeout| timeout.value),
+        tunnel: tunnel.map(|timeout| timeout.value),
         handshake: handshake.map_or(DEFAULT_HANDSHAKE_TIMEOUT, |timeout| timeout.value),
         client_hello: handshake.map_or(DEFAULT_CLIENT_HELLO_TIMEOUT, |timeout| timeout.value),
     }

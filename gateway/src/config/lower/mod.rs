@@ -23,6 +23,7 @@ mod server;
 mod settings;
 mod time;
 mod tls;
+mod upgrades;
 
 use std::path::Path;
 
@@ -169,7 +170,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
-        | "request-limits" => "this stands in a `frontend`",
+        | "request-limits" | "upgrades" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",

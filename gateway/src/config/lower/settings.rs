@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::keep_alive;
 use super::names::Names;
 use super::section_name;
+use super::{keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread};
+use crate::config::model::{Balance, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -23,6 +23,7 @@ pub(super) struct Settings {
     pub(super) access_log: Option<At<AccessLogSetting>>,
     pub(super) forwarded_for: Option<At<bool>>,
     pub(super) request_limits: RequestLimitSettings,
+    pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) balance: Option<At<Balance>>,
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
@@ -42,6 +43,7 @@ pub(super) struct Timeouts {
     pub(super) handshake: Option<At<Duration>>,
     pub(super) connect: Option<At<Duration>>,
     pub(super) server: Option<At<Duration>>,
+    pub(super) tunnel: Option<At<Duration>>,
     pub(super) queue: Option<At<Duration>>,
 }
 
@@ -127,6 +129,10 @@ impl Settings {
             http_only(&node, mode);
             self.request_limits = RequestLimitSettings::read(node);
         }
+        if let Some(node) = block.one("upgrades") {
+            http_only(&node, mode);
+            self.upgrades = upgrades::read(node);
+        }
     }
 
     fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
@@ -171,7 +177,8 @@ impl Timeouts {
         for mut node in nodes {
             node.require_entries();
             for (key, side, http) in TIMEOUTS {
-                if place != Place::Defaults && place != *side {
+                // A side that is `defaults` is both.
+                if place != Place::Defaults && place != *side && *side != Place::Defaults {
                     continue;
                 }
                 let Some(value) = node.property(key) else { continue };
@@ -188,6 +195,7 @@ impl Timeouts {
                     "handshake" => &mut all.handshake,
                     "connect" => &mut all.connect,
                     "queue" => &mut all.queue,
+                    "tunnel" => &mut all.tunnel,
                     _ => &mut all.server,
                 };
                 if let Some(first) = slot {
@@ -409,7 +417,8 @@ fn refuse_other_side(node: &mut Node<'_>, place: Place) {
     if place == Place::Defaults {
         return;
     }
-    for (key, side, _) in TIMEOUTS.iter().filter(|(_, side, _)| *side != place) {
+    let is_others = |side: Place| side != place && side != Place::Defaults;
+    for (key, side, _) in TIMEOUTS.iter().filter(|(_, side, _)| is_others(*side)) {
         if let Some(value) = node.hidden_property(key) {
             let (here, there) = match side {
                 Place::Frontend => ("backend", "frontend"),
@@ -440,7 +449,7 @@ const REDISPATCH: &[(&str, Redispatch)] = &[
     ("off", Redispatch::Never),
 ];
 
-/// Which timeouts there are, who has them, and whether they need HTTP mode.
+/// Which timeouts there are, who has them (both sides, where it says `defaults`), and whether they need HTTP mode.
 const TIMEOUTS: &[(&str, Place, bool)] = &[
     ("client", Place::Frontend, false),
     ("http-request", Place::Frontend, true),
@@ -449,6 +458,7 @@ const TIMEOUTS: &[(&str, Place, bool)] = &[
     ("connect", Place::Backend, false),
     ("server", Place::Backend, false),
     ("queue", Place::Backend, false),
+    ("tunnel", Place::Defaults, false),
 ];
 
 /// Below a millisecond the timer wheel cannot tell; above 24 days HAProxy could not either, and nobody missed it.

@@ -82,6 +82,8 @@ pub struct ServerTimeouts {
     pub connect: Duration,
     /// `server`: how long the server may be silent when it is its turn to send or to read.
     pub server: Duration,
+    /// `tunnel`: how long a relay may be idle, in place of `client` and `server`: TCP mode, and HTTP that was upgraded.
+    pub tunnel: Option<Duration>,
 }
 
 /// Who may wait for a server to have room.

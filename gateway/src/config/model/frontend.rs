@@ -31,6 +31,8 @@ pub struct Frontend {
     pub forwarded_for: bool,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
+    /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.
+    pub upgrades: Upgrades,
     /// Named predicates, in the order of the text.
     pub acls: Vec<Acl>,
     /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.
@@ -110,6 +112,8 @@ pub struct ClientTimeouts {
     pub client: Duration,
     /// `http-request`: from the first byte of a request's head to its last.
     pub http_request: Duration,
+    /// `tunnel`: how long a relay may be idle, in place of `client` and `server`; a backend's own goes first.
+    pub tunnel: Option<Duration>,
     /// `http-keep-alive`: how long a connection may wait for its next request.
     pub http_keep_alive: Duration,
     /// `handshake`: how long TLS that is terminated here may take to come about.
@@ -139,6 +143,41 @@ pub struct RequestLimits {
     /// Bytes of a request's body: 413 beyond it. None means no limit.
     pub body: Option<u64>,
 }
+
+/// `upgrades "websocket"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Upgrades {
+    /// Nothing was said: any protocol but HTTP itself.
+    Any,
+    /// These, in lower case. None with `upgrades "off"`.
+    Only(Arc<[Box<str>]>),
+}
+
+impl Upgrades {
+    /// Whether a request may ask for this protocol, given as in the `Upgrade` field: with a version if it has one. What is
+    /// allowed without a version is allowed in every one.
+    pub fn allow(&self, protocol: &str) -> bool {
+        match self {
+            Self::Any => !Self::is_http(protocol),
+            Self::Only(allowed) => {
+                let name = protocol.split('/').next().unwrap_or_default();
+                allowed
+                    .iter()
+                    .any(|allowed| allowed.eq_ignore_ascii_case(protocol) || allowed.eq_ignore_ascii_case(name))
+            }
+        }
+    }
+
+    /// Whether a protocol is HTTP in another version. Going over to that would hide what follows from every rule, and
+    /// RFC 9113 has given `h2c` up.
+    pub fn is_http(protocol: &str) -> bool {
+        let name = protocol.split('/').next().unwrap_or_default();
+        HTTP.iter().any(|http| http.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The names of HTTP in `Upgrade` fields.
+const HTTP: [&str; 4] = ["h2c", "h2", "h3", "http"];
 
 /// `deny status=403 if="…"`.
 #[derive(Debug, Clone)]

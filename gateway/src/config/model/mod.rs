@@ -30,7 +30,7 @@ pub use backend::{
 };
 pub use edits::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
 pub use frontend::{
-    AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted,
+    AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
 pub use process::{

@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -18,6 +19,8 @@ use super::stream::Relayed;
 /// One direction.
 pub(super) struct Direction {
     state: State,
+    /// Bytes of the reader that were read before the relay began, and go first.
+    early: Bytes,
     pace: Pace,
     /// The writer may hold back what it was given: TLS does, a socket does not.
     unflushed: bool,
@@ -75,9 +78,11 @@ pub(super) struct Seen {
 }
 
 impl Direction {
-    pub(super) fn new() -> Self {
+    /// A direction in which these bytes have come already.
+    pub(super) fn new(early: Bytes) -> Self {
         Self {
             state: State::Reading,
+            early,
             pace: Pace::Chatty { full: 0 },
             unflushed: false,
             read: 0,
@@ -164,6 +169,18 @@ impl Direction {
         W: Relayed,
     {
         let mut buffer = spare.take().unwrap_or_else(Buffer::take);
+        if !self.early.is_empty() {
+            let read = self.early.len().min(BUFFER_SIZE);
+            self.early.copy_to_slice(&mut buffer[..read]);
+            if self.early.is_empty() {
+                // Lets go of the memory that they were a part of.
+                self.early = Bytes::new();
+            }
+            self.read += read as u64;
+            seen.from_stirred = true;
+            let written = 0;
+            return Poll::Ready(State::Holding { buffer, written, read });
+        }
         let mut read = ReadBuf::new(&mut buffer);
         match Pin::new(from).poll_read(cx, &mut read) {
             Poll::Ready(Ok(())) => {

@@ -18,10 +18,14 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use socket2::SockRef;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::backend;
+use crate::config::{ClientTimeouts, ServerTimeouts};
+use crate::telemetry::access::{Cause, Phase, Termination};
 use direction::{Direction, Fault, State};
 pub(crate) use pipe::MOST_PIPES;
 pub use stream::Relayed;
@@ -33,6 +37,27 @@ pub struct RelaySettings {
     pub client_timeout: Duration,
     /// The same of the server.
     pub server_timeout: Duration,
+}
+
+impl RelaySettings {
+    /// As a frontend and a backend say: `timeout tunnel=` for both sides, the backend's before the frontend's, or else
+    /// `client=` and `server=`.
+    pub fn of(client: &ClientTimeouts, server: &ServerTimeouts) -> Self {
+        let tunnel = server.tunnel.or(client.tunnel);
+        Self {
+            client_timeout: tunnel.unwrap_or(client.client),
+            server_timeout: tunnel.unwrap_or(server.server),
+        }
+    }
+}
+
+/// What was read of each side before its relay began, together with what came before. It goes first.
+#[derive(Debug, Clone, Default)]
+pub struct Early {
+    /// From the client.
+    pub from_client: Bytes,
+    /// From the server.
+    pub from_server: Bytes,
 }
 
 /// What has moved since this was last told.
@@ -60,6 +85,33 @@ pub enum Ended {
     Failed(Side, io::Error),
 }
 
+impl Ended {
+    /// How the log has it.
+    pub fn termination(&self) -> Termination {
+        let cause = match self {
+            Self::Finished { .. } => return Termination::default(),
+            Self::TimedOut(Side::Client) => Cause::ClientTimeout,
+            Self::TimedOut(Side::Server) => Cause::ServerTimeout,
+            Self::Failed(Side::Client, _) => Cause::ClientAborted,
+            Self::Failed(Side::Server, _) => Cause::ServerAborted,
+        };
+        Termination {
+            cause,
+            phase: Phase::Data,
+        }
+    }
+}
+
+/// How the log has a relay that was ended from outside, and the reason for it.
+pub fn cut_off(why: backend::Ended) -> (Termination, &'static str) {
+    let (cause, reason) = match why {
+        backend::Ended::Down => (Cause::ServerDown, "server-down"),
+        backend::Ended::Ordered => (Cause::Killed, "shut-down"),
+    };
+    let phase = Phase::Data;
+    (Termination { cause, phase }, reason)
+}
+
 /// A side of a relay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
@@ -81,6 +133,7 @@ pub async fn relay<C, S>(
     client: &mut C,
     server: &mut S,
     settings: RelaySettings,
+    early: Early,
     count: impl FnMut(Moved) + Unpin,
 ) -> Ended
 where
@@ -89,8 +142,8 @@ where
 {
     let now = Instant::now();
     let mut relay = Relay {
-        up: Direction::new(),
-        down: Direction::new(),
+        up: Direction::new(early.from_client),
+        down: Direction::new(early.from_server),
         first: None,
         client: Silence {
             since: now,

@@ -27,7 +27,7 @@ struct RelayOutcome {
 
 async fn outcome(mut client: impl Relayed, mut server: impl Relayed, settings: RelaySettings) -> RelayOutcome {
     let mut sum = Moved::default();
-    let ended = relay(&mut client, &mut server, settings, |moved| {
+    let ended = relay(&mut client, &mut server, settings, Early::default(), |moved| {
         sum.from_client += moved.from_client;
         sum.from_server += moved.from_server;
         sum.spliced += moved.spliced;
@@ -431,8 +431,9 @@ async fn bytes_are_counted_while_a_relay_lives_and_when_it_is_cut_off() {
         }
     };
     let tasks = tokio::task::LocalSet::new();
-    let relaying =
-        tasks.spawn_local(async move { drop(relay(&mut near_client, &mut near_server, SETTINGS, count).await) });
+    let relaying = tasks.spawn_local(async move {
+        drop(relay(&mut near_client, &mut near_server, SETTINGS, Early::default(), count).await)
+    });
     let talk = async {
         let begun = Instant::now();
         while counted.get().from_client == 0 {
