@@ -51,6 +51,7 @@ fn log_line(criterion: &mut Criterion) {
             }),
             reason: None,
             rule: None,
+            request_id: None,
         };
         criterion.bench_function(&format!("log line, {name}"), |bencher| {
             bencher.iter(|| writer.http(black_box(&record)));

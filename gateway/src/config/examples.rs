@@ -28,6 +28,22 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"timeout connect="5s" client="30s" server="30s", those of them that belong here"#,
     ),
     ("access-log", r#"access-log skip-null"#),
+    ("forwarded-for", r#"forwarded-for if-none except="127.0.0.0/8""#),
+    ("forwarded", r#"forwarded "for" "proto" "host" by="_edge""#),
+    (
+        "forwarded-headers",
+        r#"forwarded-headers "x-forwarded-proto" "x-forwarded-host""#,
+    ),
+    (
+        "trusted-proxies",
+        r#"trusted-proxies "10.0.0.0/8" client-ip="x-forwarded-for""#,
+    ),
+    ("compress", r#"compress "br" "zstd" "gzip" { types "text/*" }"#),
+    ("types", r#"types "text/*" "application/json" "*+json""#),
+    ("min-size", r#"min-size "1KiB""#),
+    ("level", r#"level br=4 zstd=3 gzip=4"#),
+    ("max-streams", r#"max-streams 256"#),
+    ("request-id", r#"request-id header="X-Request-Id" response"#),
     (
         "request-limits",
         r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#,

@@ -71,7 +71,7 @@ fn the_example_is_valid() {
     assert_eq!(web.denies[0].when, Some(Condition::Acl(AclId(1))));
     assert_eq!(web.routes[0].backend, BackendId(1));
     assert_eq!(web.default_backend, Some(BackendId(0)));
-    assert!(web.forwarded_for);
+    assert!(web.forwarding.as_ref().unwrap().forwarded_for.is_some());
     let app = &config.backends[0];
     assert_eq!(app.servers[1].weight, 2);
     assert_eq!(app.check.clone().unwrap().schedule.interval, Duration::from_secs(2));
@@ -121,7 +121,7 @@ fn nothing_said_means_the_defaults() {
     assert_eq!(frontend.request_limits.head, 16 << 10);
     assert_eq!(frontend.request_limits.body, None);
     assert!(frontend.access_log.enabled && !frontend.access_log.skip_null);
-    assert!(!frontend.forwarded_for);
+    assert!(frontend.forwarding.is_none() && frontend.request_id.is_none());
     assert_eq!(config.backends[0].balance, Balance::RoundRobin);
     assert_eq!(config.backends[0].check, None);
     assert_eq!(config.process.log.target, LogTarget::Stdout);
@@ -148,7 +148,7 @@ fn a_section_takes_the_defaults_it_names_and_overrides_them_one_by_one() {
     };
     assert_eq!(a.timeouts.client, Duration::from_secs(7));
     assert_eq!(a.timeouts.http_request, Duration::from_secs(2));
-    assert!(a.forwarded_for && !b.forwarded_for && !c.forwarded_for);
+    assert!(a.forwarding.is_some() && b.forwarding.is_none() && c.forwarding.is_none());
     assert_eq!(b.timeouts.client, Duration::from_secs(60));
     assert_eq!(b.timeouts.http_request, Duration::from_secs(10));
     assert!(!config.backends[0].server_close && config.backends[1].server_close);

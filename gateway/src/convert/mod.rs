@@ -7,6 +7,7 @@ mod outline;
 mod proxies;
 mod rules;
 mod servers;
+mod transforms;
 mod words;
 
 use std::path::Path;

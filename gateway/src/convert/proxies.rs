@@ -368,6 +368,7 @@ impl<'a> Proxy<'a> {
 
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
+            "http-request" if self.forwarded_header(line) => true,
             "http-request" | "http-response" | "tcp-request" => {
                 self.rule(line);
                 true
@@ -385,6 +386,9 @@ impl<'a> Proxy<'a> {
 
     /// What may stand in `defaults` too. False when the line is none of that.
     fn setting(&mut self, line: &Line) -> bool {
+        if self.transform(line) {
+            return true;
+        }
         let first = line.word(1).unwrap_or_default();
         let node = match (line.keyword(), first) {
             ("mode", mode) => Node::new("mode").arg(mode),
@@ -411,7 +415,6 @@ impl<'a> Proxy<'a> {
             // Three, as HAProxy without `retries`.
             ("option", "redispatch") => Node::new("retries").number(3).prop("redispatch", self.redispatch()),
             ("option", "dontlognull") => Node::new("access-log").flag("skip-null"),
-            ("option", "forwardfor") => Node::new("forwarded-for"),
             ("option", "http-server-close") => Node::new("server-close"),
             ("option", "allbackups") => Node::new("all-backups"),
             ("option", "clitcpka" | "srvtcpka" | "tcpka") => {

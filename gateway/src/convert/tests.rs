@@ -365,3 +365,38 @@ backend web
     found(&converted, 17, "X-A: b");
     found(&converted, 19, "left out");
 }
+
+#[test]
+fn what_servers_are_told_of_the_client_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind *:8080
+    option forwardfor except 127.0.0.0/8 header X-Client if-none
+    option forwarded proto for by
+    http-request set-header X-Forwarded-Proto https if { ssl_fc }
+    http-request set-header X-Forwarded-Proto http if !{ ssl_fc }
+    http-request set-header X-Forwarded-Port %[dst_port]
+    unique-id-format %[uuid(7)]
+    unique-id-header X-Request-ID
+    compression algo identity gzip
+    compression type text/html application/json text/
+    compression offload
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "forwarded-for except=\"127.0.0.0/8\" header=\"X-Client\" if-none\n",
+        "forwarded \"proto\" \"for\" by=\"address\"\n",
+        "forwarded-headers \"x-forwarded-proto\" \"x-forwarded-port\"\n",
+        "request-id header=\"X-Request-ID\"\n",
+        "compress \"gzip\" offload {\n        types \"text/html\" \"application/json\" \"text/*\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
+    found(&converted, 9, "makes UUIDs");
+}

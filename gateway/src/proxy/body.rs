@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
+use super::compression::Compressor;
 use super::content::Content;
 use super::error::ProxyError;
 use super::record::Record;
@@ -135,6 +136,7 @@ pub struct ResponseBody {
     source: Source,
     /// None when the exchange goes on without it, as a tunnel.
     record: Option<Record>,
+    compressor: Option<Box<Compressor>>,
 }
 
 enum Source {
@@ -150,6 +152,7 @@ impl ResponseBody {
         let mut body = Self {
             source: Source::Full((!bytes.is_empty()).then_some(bytes)),
             record: Some(record),
+            compressor: None,
         };
         // All of it is here, and a response to HEAD is never asked for it.
         body.finish();
@@ -157,12 +160,14 @@ impl ResponseBody {
     }
 
     /// A server's body.
-    pub fn server(incoming: Content, lease: Lease, record: Record) -> Self {
+    pub fn server(incoming: Content, lease: Lease, mut record: Record) -> Self {
+        let has_ended = incoming.is_end_stream();
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
+            compressor: record.noted.compressor.take(),
             record: Some(record),
         };
-        if body.is_end_stream() {
+        if has_ended {
             body.finish();
         }
         body
@@ -173,6 +178,7 @@ impl ResponseBody {
         Self {
             source: Source::Full(None),
             record: None,
+            compressor: None,
         }
     }
 
@@ -187,24 +193,15 @@ impl ResponseBody {
             record.complete();
         }
     }
-}
 
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        let this = self.get_mut();
-        let Some(record) = &mut this.record else {
+    /// The next piece as its source has it.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(record) = &mut self.record else {
             return Poll::Ready(None);
         };
-        let (incoming, lease) = match &mut this.source {
+        let (incoming, lease) = match &mut self.source {
             Source::Full(bytes) => {
-                let Some(bytes) = bytes.take() else {
-                    return Poll::Ready(None);
-                };
-                record.add_bytes(bytes.len());
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
             Source::Server(incoming, lease) => (incoming, lease),
         };
@@ -228,15 +225,14 @@ impl Body for ResponseBody {
             }
             Poll::Ready(None) => {
                 turns.server_moved();
-                this.finish();
+                self.finish();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
                 turns.server_moved();
-                record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
                 // Behind trailers nothing comes, and hyper does not ask.
                 if frame.is_trailers() || incoming.is_end_stream() {
-                    this.finish();
+                    self.finish();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
@@ -246,8 +242,32 @@ impl Body for ResponseBody {
             }
         }
     }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let frame = match this.compressor.take() {
+            None => this.poll_source(cx),
+            Some(mut compressor) => {
+                let frame = compressor.poll(cx, |cx| this.poll_source(cx));
+                this.compressor = Some(compressor);
+                frame
+            }
+        };
+        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&frame, &mut this.record) {
+            record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+        }
+        frame
+    }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(compressor) = &self.compressor {
+            return compressor.is_done();
+        }
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
             Source::Server(incoming, _) => incoming.is_end_stream(),
@@ -255,6 +275,9 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.compressor.is_some() {
+            return SizeHint::default();
+        }
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
             Source::Server(incoming, _) => incoming.size_hint(),

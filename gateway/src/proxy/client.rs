@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::forwarding::Told;
 use super::private::Private;
 use super::turns::{Clock, Turns};
 use crate::config::ClientTimeouts;
@@ -36,8 +36,8 @@ pub struct Connection {
     stream: RefCell<Stream>,
     /// What policy may know about it.
     pub facts: Arc<ConnectionFacts>,
-    /// The client's address as X-Forwarded-For has it; made once per connection.
-    pub forwarded_for: HeaderValue,
+    /// What servers are told of it.
+    pub told: Told,
     /// Connections to servers that were told of this client.
     pub private: Private,
     /// The time.
@@ -75,12 +75,10 @@ impl Client {
 impl Connection {
     /// Takes over a connection.
     pub fn new(stream: Stream, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
-        let forwarded_for =
-            HeaderValue::try_from(facts.client.ip().to_string()).unwrap_or(HeaderValue::from_static("unknown"));
         Rc::new(Self {
             stream: RefCell::new(stream),
             facts,
-            forwarded_for,
+            told: Told::default(),
             private: Private::default(),
             clock: Clock::new(timeouts.client),
             read: Cell::new(0),

@@ -14,7 +14,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-            .filter(|name| !END_TO_END.contains(name))
+            .filter(|name| !END_TO_END.contains(name) && !name.as_str().starts_with("x-forwarded-"))
             .collect();
         for name in nominated {
             headers.remove(name);
@@ -158,13 +158,15 @@ const NO_TRAILERS: [HeaderName; 41] = [
 
 /// `Connection` may not name these: removing them would change what the message says, and a client could use that to hide
 /// its address or its credentials' absence from the server.
-const END_TO_END: [HeaderName; 6] = [
+const END_TO_END: [HeaderName; 8] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::AUTHORIZATION,
     header::COOKIE,
     X_FORWARDED_FOR,
+    header::FORWARDED,
+    HeaderName::from_static("x-real-ip"),
 ];
 
 #[cfg(test)]

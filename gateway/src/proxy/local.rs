@@ -40,6 +40,8 @@ pub struct Lasting {
     draining: Cell<bool>,
     drain: Notify,
     connections: Cell<usize>,
+    /// Held by each response that is being compressed.
+    compressions: Rc<()>,
 }
 
 impl Local {
@@ -55,6 +57,7 @@ impl Local {
             draining: Cell::new(false),
             drain: Notify::new(),
             connections: Cell::new(0),
+            compressions: Rc::default(),
         };
         let local = Self::of(snapshot, Rc::new(lasting), 0)?;
         *local.lasting.newest.borrow_mut() = Rc::downgrade(&local);
@@ -146,6 +149,11 @@ impl Local {
     /// The worker's log buffer.
     pub fn log(&self) -> RefMut<'_, LineWriter> {
         self.lasting.log()
+    }
+
+    /// What each response holds that is being compressed, beside this.
+    pub fn compressions(&self) -> &Rc<()> {
+        &self.lasting.compressions
     }
 
     /// Regular upkeep, several times a second: log lines go out, stale connections go away.

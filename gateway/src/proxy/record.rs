@@ -1,6 +1,7 @@
 //! What is remembered of an exchange for its log line and the metrics. A record belongs to the exchange and is written when
 //! it is dropped: an exchange cannot end without its line, however it ends.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,6 +13,7 @@ use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
 use super::local::{Lasting, Local};
+use super::noted::Noted;
 use super::relay::Moved;
 use super::turns::Late;
 use crate::backend::Backend;
@@ -38,6 +40,8 @@ pub struct Record {
     complete: bool,
     /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
     tunnel: Option<Box<Passed>>,
+    /// What only some configurations ask for.
+    pub noted: Noted,
 }
 
 /// What has passed through a tunnel.
@@ -83,12 +87,18 @@ impl Record {
             rule: None,
             complete: false,
             tunnel: None,
+            noted: Noted::default(),
         }
     }
 
     /// The client.
     pub fn client(&self) -> &Rc<Client> {
         &self.client
+    }
+
+    /// The client, or whom a trusted proxy named in its place.
+    pub fn client_address(&self) -> SocketAddr {
+        self.noted.client.unwrap_or(self.client.facts.client)
     }
 
     /// A backend has been chosen.
@@ -291,7 +301,7 @@ impl Record {
         let metrics = &self.frontend.metrics;
         let passed = self.tunnel.as_deref();
         self.worker.log().http(&HttpRecord {
-            client: self.client.facts.client,
+            client: self.client_address(),
             destination: self.client.facts.local,
             started: SystemTime::now() - total,
             frontend: self.frontend.name(),
@@ -325,6 +335,7 @@ impl Record {
             }),
             reason: self.reason,
             rule: self.rule,
+            request_id: self.noted.request_id.as_ref().map(HeaderValue::as_bytes),
         });
     }
 }
@@ -420,5 +431,6 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         request: None,
         reason: Some(reason),
         rule: None,
+        request_id: None,
     });
 }

@@ -11,16 +11,19 @@ use http_body::Body;
 
 use super::body::{RequestBody, ResponseBody};
 use super::client::Client;
+use super::compression;
 use super::content::Content;
 use super::error::ProxyError;
+use super::forwarding;
 use super::headers;
 use super::local::Local;
 use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
+use super::request_id;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
-use crate::policy::{Exchange, Reply};
+use crate::policy::{ConnectionFacts, Exchange, Reply};
 use crate::snapshot::Frontend;
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
@@ -38,7 +41,9 @@ pub async fn serve(
         switch.mention();
     }
     let mut closes = local.is_draining() || local.is_succeeded();
-    let mut response = match exchange(&local, &frontend, &client, &mut record, request).await {
+    let served = exchange(&local, &frontend, &client, &mut record, request).await;
+    let id = record.noted.response_id(frontend.config.request_id.as_deref());
+    let mut response = match served {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
             record.responded(head.status);
@@ -71,6 +76,9 @@ pub async fn serve(
             .headers_mut()
             .append(header::CONNECTION, header::HeaderValue::from_static("close"));
     }
+    if let Some((name, id)) = id {
+        response.headers_mut().insert(name, id);
+    }
     client.turns.begin_response();
     Ok(response)
 }
@@ -92,11 +100,12 @@ async fn exchange(
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
     let (body, asked) = sanitize(frontend, client, &mut head, incoming)?;
+    let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Box::new(Exchange {
         request: head,
         response: None,
-        connection: client.facts.clone(),
+        connection: facts,
     });
     // acl, limits, deny, route
     let answers = policy::acls(local, frontend, &mut exchange)?;
@@ -120,15 +129,15 @@ async fn exchange(
     if let Answer::Reply(reply) = policy::request_filters(local, frontend, backend_id, &mut exchange)? {
         return Ok(Served::Here(reply));
     }
-    if frontend.config.forwarded_for {
-        exchange
-            .request
-            .headers
-            .append(headers::X_FORWARDED_FOR, client.connection.forwarded_for.clone());
+    if let Some(forwarding) = &frontend.config.forwarding {
+        let headers = &mut exchange.request.headers;
+        forwarding::announce(forwarding, &client.connection, record.client_address(), headers);
     }
 
     // server
     let filters = policy::response_filters_of(frontend, backend_id);
+    let compress = frontend.config.compress.as_deref();
+    let coding = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
     let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
     if backend.server_close && asked.is_none() {
         outgoing
@@ -165,9 +174,37 @@ async fn exchange(
         };
         response = Response::from_parts(head, incoming);
     }
+    if let Some((compress, asked)) = coding {
+        let has_content = !response.body().is_end_stream();
+        let (mut head, incoming) = response.into_parts();
+        record.noted.compressor = compression::answer(compress, asked, &mut head, has_content, local.compressions());
+        response = Response::from_parts(head, incoming);
+    }
     // hyper answers an HTTP/1.0 client as such by itself.
     *response.version_mut() = http::Version::HTTP_11;
     Ok(Served::Server(response, lease))
+}
+
+/// Who the client is, by what trusted proxies say; and the request gets its number.
+fn identify(
+    frontend: &Frontend,
+    client: &Rc<Client>,
+    record: &mut Record,
+    headers: &mut HeaderMap,
+) -> Arc<ConnectionFacts> {
+    let forwarding = frontend.config.forwarding.as_deref();
+    if let Some(config) = &frontend.config.request_id {
+        let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client.ip()));
+        record.noted.request_id = Some(request_id::assign(config, from_trusted, headers));
+    }
+    let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
+    match named {
+        Some(facts) => {
+            record.noted.client = Some(facts.client);
+            facts
+        }
+        None => client.facts.clone(),
+    }
 }
 
 /// Refuses what is not to be forwarded, and brings the rest into the form that policies and servers see.

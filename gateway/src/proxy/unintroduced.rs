@@ -81,6 +81,7 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             request: None,
             reason: Some(reason),
             rule: None,
+            request_id: None,
         }),
     }
 }

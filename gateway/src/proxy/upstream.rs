@@ -111,7 +111,7 @@ pub async fn send(
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
     let key = PickKey {
-        client: client.facts.client.ip(),
+        client: record.client_address().ip(),
     };
     let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;

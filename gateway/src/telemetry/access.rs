@@ -42,6 +42,8 @@ pub struct HttpRecord<'a> {
     pub reason: Option<&'a str>,
     /// The line of the configuration with the `deny` that held.
     pub rule: Option<usize>,
+    /// The number that `request-id` gave it.
+    pub request_id: Option<&'a [u8]>,
 }
 
 /// What was asked.
@@ -230,6 +232,10 @@ impl HttpRecord<'_> {
         }
         out.push(b'"');
         push_reason(out, self.reason, self.rule);
+        if let Some(id) = self.request_id {
+            out.extend_from_slice(b" request_id=");
+            escape::hash_word(out, id);
+        }
     }
 
     /// Appends a JSON object, without the line's end.
@@ -258,6 +264,10 @@ impl HttpRecord<'_> {
             escape::json(out, request.target);
             push_key(out, "version");
             escape::json(out, version(request.version).as_bytes());
+        }
+        if let Some(id) = self.request_id {
+            push_key(out, "request_id");
+            escape::json(out, id);
         }
         out.push(b'}');
     }
@@ -562,6 +572,7 @@ mod tests {
             }),
             reason: None,
             rule: None,
+            request_id: None,
         }
     }
 
@@ -617,6 +628,7 @@ mod tests {
             counts: Counts::default(),
             reason: Some("denied:a b\n"),
             rule: Some(12),
+            request_id: None,
             ..http()
         };
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web~ web/<NOSRV> -1/-1/-1/-1/3 -1 2750 - - PR-- \

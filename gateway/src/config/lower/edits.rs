@@ -239,7 +239,7 @@ fn report_too_many(ctx: &Context<'_>, span: SourceSpan, edits: usize) {
 }
 
 /// A header's name that an edit may name: not one that belongs to the connection or the framing.
-fn editable_header(value: &Value<'_>) -> Option<String> {
+pub(super) fn editable_header(value: &Value<'_>) -> Option<String> {
     let name = header_name(value)?;
     let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
         return Some(name);

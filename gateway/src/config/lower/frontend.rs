@@ -95,10 +95,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             enabled: log.value.enabled,
             skip_null: log.value.skip_null,
         }),
-        forwarded_for: own
-            .forwarded_for
-            .or(inherited.forwarded_for)
-            .is_some_and(|value| value.value),
+        forwarding: own.forwarding.forwarding(&inherited.forwarding),
+        compress: own.compress(&inherited),
+        request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,

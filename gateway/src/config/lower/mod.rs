@@ -9,8 +9,10 @@ mod backend;
 mod bind;
 mod check;
 mod check_steps;
+mod compress;
 mod condition;
 mod edits;
+mod forwarding;
 mod frontend;
 mod keep_alive;
 mod names;
@@ -170,7 +172,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
-        | "request-limits" | "upgrades" => "this stands in a `frontend`",
+        | "request-limits" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers" | "request-id"
+        | "compress" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
@@ -190,6 +193,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
             "this stands in `request { … }` or `response { … }`"
         }
+        "types" | "min-size" | "level" | "max-streams" => "this stands in the block of `compress`",
         "listen" => "write a `frontend` and a `backend`",
         "global" => "write `process`",
         "option" => "options have nodes of their own, as `forwarded-for` and `server-close`",

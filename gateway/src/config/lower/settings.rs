@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::forwarding::{ForwardingSettings, or_off};
 use super::names::Names;
 use super::section_name;
-use super::{keep_alive, upgrades};
+use super::{compress, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
+use crate::config::model::{Balance, Compress, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -21,7 +22,8 @@ pub(super) struct Settings {
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
-    pub(super) forwarded_for: Option<At<bool>>,
+    pub(super) forwarding: ForwardingSettings,
+    pub(super) compress: Option<At<Option<Compress>>>,
     pub(super) request_limits: RequestLimitSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) balance: Option<At<Balance>>,
@@ -111,6 +113,12 @@ impl Settings {
         settings
     }
 
+    /// What holds of compression in a section that says this and inherits that.
+    pub(super) fn compress(&self, inherited: &Self) -> Option<Box<Compress>> {
+        let said = self.compress.as_ref().or(inherited.compress.as_ref())?;
+        said.value.clone().map(Box::new)
+    }
+
     fn read_frontend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
         if let Some(mut node) = block.one("max-connections") {
             let value = node.argument("a number of connections");
@@ -121,9 +129,10 @@ impl Settings {
         if let Some(node) = block.one("access-log") {
             self.access_log = access_log(node);
         }
-        if let Some(node) = block.one("forwarded-for") {
+        self.forwarding = ForwardingSettings::read(block, mode);
+        if let Some(node) = block.one("compress") {
             http_only(&node, mode);
-            self.forwarded_for = switch(node);
+            self.compress = or_off(node, compress::compress);
         }
         if let Some(node) = block.one("request-limits") {
             http_only(&node, mode);
@@ -353,7 +362,7 @@ fn wrong_mode(what: &str, span: SourceSpan, mode: SourceSpan) -> ConfigError {
         .help("leave it out, or write `mode \"http\"` in this section")
 }
 
-/// `forwarded-for`, or `forwarded-for "off"` against the defaults.
+/// `server-close`, or `server-close "off"` against the defaults.
 fn switch(mut node: Node<'_>) -> Option<At<bool>> {
     let span = node.span();
     let value = match node.next_argument("the switch") {

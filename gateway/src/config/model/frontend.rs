@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::{Acl, At, BackendId, Condition, KeepAlive, Mode, Origin, PluginId, RateLimitId, RequestEdit, ResponseEdit};
+use super::{
+    Acl, At, BackendId, Compress, Condition, Forwarding, KeepAlive, Mode, Origin, PluginId, RateLimitId, RequestEdit,
+    RequestId, ResponseEdit,
+};
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
 #[derive(Debug, Clone)]
@@ -27,8 +30,12 @@ pub struct Frontend {
     pub keep_alive: Option<KeepAlive>,
     /// `access-log` settings.
     pub access_log: AccessLog,
-    /// `forwarded-for`: append the client's address to X-Forwarded-For. HTTP mode.
-    pub forwarded_for: bool,
+    /// What servers are told of the client, and who is believed; none when nothing is said of that. HTTP mode.
+    pub forwarding: Option<Box<Forwarding>>,
+    /// `request-id`: each request gets a number. HTTP mode.
+    pub request_id: Option<Box<RequestId>>,
+    /// `compress`: responses are compressed for who takes that. HTTP mode.
+    pub compress: Option<Box<Compress>>,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.

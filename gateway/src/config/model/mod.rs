@@ -6,7 +6,9 @@
 
 mod acl;
 mod backend;
+mod compress;
 mod edits;
+mod forwarding;
 mod frontend;
 mod plugin;
 mod process;
@@ -28,7 +30,12 @@ pub use acl::{Acl, AclTest, Condition, Match, Named, Text, TimeMatch};
 pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
 };
+pub use compress::{Coding, Compress, Levels, MediaType};
 pub use edits::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
+pub use forwarding::{
+    ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
+    TrustedProxies, UuidVersion,
+};
 pub use frontend::{
     AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };

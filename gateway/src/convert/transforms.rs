@@ -1,0 +1,175 @@
+//! What is done to messages on their way, and what is noted of them: several lines of HAProxy's are one node here.
+
+use super::haproxy::Line;
+use super::outline::Node;
+use super::proxies::Proxy;
+use super::words;
+
+impl Proxy<'_> {
+    /// `option forwardfor`, `option forwarded`, `compression …`, `unique-id-…`. False when the line is none of that.
+    pub(super) fn transform(&mut self, line: &Line) -> bool {
+        let node = match (line.keyword(), line.word(1).unwrap_or_default()) {
+            ("option", "forwardfor") => forwarded_for(line.rest(2)),
+            ("option", "forwarded") => forwarded(line.rest(2)),
+            ("compression", _) if !self.is_first(line, "compression") => return true,
+            ("compression", _) => return self.compression(line),
+            ("unique-id-header", name) => Node::new("request-id").prop("header", name),
+            ("unique-id-format", _)
+                if self
+                    .section
+                    .lines
+                    .iter()
+                    .any(|line| line.keyword() == "unique-id-header") =>
+            {
+                let message = "the format was left out: `request-id` makes UUIDs";
+                self.conversion.note(line.number, message);
+                return true;
+            }
+            _ => return false,
+        };
+        self.say(line, node);
+        true
+    }
+
+    /// `http-request set-header X-Forwarded-Proto https if { ssl_fc }` and the like: written per connection here. False when
+    /// the line is none of that.
+    pub(super) fn forwarded_header(&mut self, line: &Line) -> bool {
+        if forwarded_name(line).is_none() {
+            return false;
+        }
+        let section = self.section;
+        let mut names: Vec<&str> = Vec::new();
+        for other in section
+            .lines
+            .iter()
+            .filter_map(|line| Some((line, forwarded_name(line)?)))
+        {
+            if !names.contains(&other.1) {
+                names.push(other.1);
+            }
+        }
+        let first = section.lines.iter().find(|line| forwarded_name(line).is_some());
+        if first.is_some_and(|first| first.number == line.number) {
+            let node = names
+                .into_iter()
+                .fold(Node::new("forwarded-headers"), |node, name| node.arg(name));
+            self.say(line, node);
+        }
+        true
+    }
+
+    fn compression(&mut self, line: &Line) -> bool {
+        let section = self.section;
+        let lines = || section.lines.iter().filter(|line| line.keyword() == "compression");
+        let words = |kind: &'static [&'static str]| {
+            lines()
+                .filter(move |line| line.word(1).is_some_and(|word| kind.contains(&word)))
+                .flat_map(|line| line.rest(2))
+                .map(String::as_str)
+        };
+        let mut node = Node::new("compress");
+        let mut has_gzip = false;
+        for algorithm in words(&["algo", "algo-res"]) {
+            match algorithm {
+                "gzip" if !has_gzip => has_gzip = true,
+                "gzip" | "identity" => {}
+                other => {
+                    let message = format!("`{other}` was left out: `br`, `zstd` and `gzip` are what there is");
+                    self.conversion.note(line.number, message);
+                }
+            }
+        }
+        if !has_gzip {
+            self.leave_out(line, "no algorithm that there is");
+            return true;
+        }
+        node = node.arg("gzip");
+        if lines().any(|line| line.word(1) == Some("offload")) {
+            node = node.flag("offload");
+        }
+        for line in lines() {
+            let known = ["algo", "algo-res", "type", "type-res", "offload"];
+            if !line.word(1).is_some_and(|word| known.contains(&word)) {
+                let message = format!("left out: there is no counterpart of `{}`", line.text);
+                self.conversion.note(line.number, message);
+            }
+        }
+        let types: Vec<&str> = words(&["type", "type-res"]).collect();
+        let id = self.say(line, node);
+        if !types.is_empty() {
+            self.conversion.outline.open(id);
+            // HAProxy compares beginnings, and a type alone is one: `text/`.
+            let node = types
+                .into_iter()
+                .fold(Node::new("types"), |node, media| match media.strip_suffix('/') {
+                    Some(kind) => node.arg(format!("{kind}/*")),
+                    None => node.arg(media),
+                });
+            self.conversion.outline.add(Some(id), node, line.number, &line.text);
+        }
+        true
+    }
+
+    fn is_first(&self, line: &Line, keyword: &str) -> bool {
+        let first = self.section.lines.iter().find(|line| line.keyword() == keyword);
+        first.is_some_and(|first| first.number == line.number)
+    }
+}
+
+/// `except 127.0.0.0/8 header X-Client if-none`
+fn forwarded_for(words: &[String]) -> Node {
+    let mut node = Node::new("forwarded-for");
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        node = match word.as_str() {
+            "if-none" => node.flag("if-none"),
+            key @ ("except" | "header") => node.prop(key, words.next().map(String::as_str).unwrap_or_default()),
+            other => node.arg(other),
+        };
+    }
+    node
+}
+
+/// `proto for host by`; what an expression would say has no counterpart.
+fn forwarded(words: &[String]) -> Node {
+    words
+        .iter()
+        .fold(Node::new("forwarded"), |node, word| match word.as_str() {
+            "by" => node.prop("by", "address"),
+            word => node.arg(word),
+        })
+}
+
+/// Which of the fields that the gateway writes itself a line sets, in one of the ways that are usual.
+fn forwarded_name(line: &Line) -> Option<&'static str> {
+    if line.keyword() != "http-request" || line.word(1) != Some("set-header") {
+        return None;
+    }
+    let (words, condition) = words::split_condition(line.rest(2));
+    let [name, value] = words else { return None };
+    let condition: Vec<&str> = condition.map_or(Vec::new(), |(polarity, words)| {
+        let words = words.iter().map(String::as_str);
+        [polarity.property()].into_iter().chain(words).collect()
+    });
+    let about_tls = matches!(
+        (value.as_str(), &condition[..]),
+        ("https", ["if", "{", "ssl_fc", "}"])
+            | (
+                "http",
+                ["if", "!{", "ssl_fc", "}"] | ["if", "!", "{", "ssl_fc", "}"] | ["unless", "{", "ssl_fc", "}"]
+            )
+            | ("%[ssl_fc,iif(https,http)]", [])
+    );
+    let is_always = condition.is_empty();
+    match name.to_ascii_lowercase().as_str() {
+        "x-forwarded-proto" if about_tls => Some("x-forwarded-proto"),
+        "x-forwarded-port" if is_always && value == "%[dst_port]" => Some("x-forwarded-port"),
+        "x-forwarded-host"
+            if is_always && matches!(value.as_str(), "%[req.hdr(Host)]" | "%[req.hdr(host)]" | "%[hdr(host)]") =>
+        {
+            Some("x-forwarded-host")
+        }
+        "x-real-ip" if is_always && matches!(value.as_str(), "%[src]" | "%ci") => Some("x-real-ip"),
+        _ => None,
+    }
+}

@@ -1,0 +1,283 @@
+//! Compression of responses: whether one is compressed, what its head says then, and the content in its coding.
+//!
+//! What is decided is decided from heads alone, so that HEAD is answered as GET is.
+
+mod negotiation;
+mod stream;
+
+use std::rc::Rc;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode, Version, request, response};
+
+use crate::config::{Coding, Compress};
+pub use stream::Compressor;
+
+/// What is known of a request for the decision on its response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    coding: Option<Coding>,
+    is_head: bool,
+}
+
+/// Reads what a client takes. With `offload`, its server is not told of it.
+pub fn ask(compress: &Compress, request: &mut request::Parts) -> Asked {
+    // An HTTP/1.0 client cannot be told where content ends whose length is not known.
+    let is_old = request.version < Version::HTTP_11;
+    let coding = match is_old {
+        true => None,
+        false => negotiation::choose(&compress.codings, &request.headers),
+    };
+    if compress.offload {
+        request.headers.remove(header::ACCEPT_ENCODING);
+    }
+    Asked {
+        coding,
+        is_head: request.method == Method::HEAD,
+    }
+}
+
+/// Decides on a response, and has its head say so. Answers what compresses the content, if it is compressed and there is any.
+/// `streams` is shared by all that are under way on this worker.
+pub fn answer(
+    compress: &Compress,
+    asked: Asked,
+    head: &mut response::Parts,
+    has_content: bool,
+    streams: &Rc<()>,
+) -> Option<Box<Compressor>> {
+    if !is_compressible(compress, head) {
+        return None;
+    }
+    vary(&mut head.headers);
+    let coding = asked.coding?;
+    // One is the worker's own.
+    if Rc::strong_count(streams) > compress.max_streams {
+        return None;
+    }
+    let compressor = match has_content && !asked.is_head {
+        true => Some(Box::new(Compressor::new(coding, compress.levels, streams.clone()))),
+        false if asked.is_head => None,
+        // Nothing comes: a coding of nothing would be something.
+        false => return None,
+    };
+    let headers = &mut head.headers;
+    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
+    headers.remove(header::CONTENT_LENGTH);
+    // Ranges would be of the coded content, which is made anew each time.
+    headers.remove(header::ACCEPT_RANGES);
+    weaken(headers);
+    compressor
+}
+
+/// Whether a response may be compressed for whoever takes it (RFC 9110; RFC 9111, section 5.2.2.6).
+fn is_compressible(compress: &Compress, head: &response::Parts) -> bool {
+    let headers = &head.headers;
+    let status = head.status;
+    let has_content = !status.is_informational()
+        && !matches!(
+            status,
+            StatusCode::NO_CONTENT
+                | StatusCode::RESET_CONTENT
+                | StatusCode::PARTIAL_CONTENT
+                | StatusCode::NOT_MODIFIED
+                | StatusCode::RANGE_NOT_SATISFIABLE
+        );
+    has_content
+        && is_of_type(compress, headers)
+        && is_plain(headers)
+        && !says(headers, &header::CACHE_CONTROL, b"no-transform")
+        && length(headers).is_none_or(|length| length >= compress.min_size)
+        // A digest is of the content in its coding, or of what the coding is of; neither is known here.
+        && !DIGESTS.iter().any(|name| headers.contains_key(name))
+        && !headers.contains_key(header::CONTENT_RANGE)
+}
+
+fn is_of_type(compress: &Compress, headers: &HeaderMap) -> bool {
+    let Some(value) = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
+        return false;
+    };
+    let media = value.split(';').next().unwrap_or_default().trim();
+    // Longer than any that is registered.
+    if media.len() > MAX_MEDIA_TYPE {
+        return false;
+    }
+    let mut lower = [0; MAX_MEDIA_TYPE];
+    let lower = &mut lower[..media.len()];
+    lower.copy_from_slice(media.as_bytes());
+    lower.make_ascii_lowercase();
+    let Ok(media) = std::str::from_utf8(lower) else {
+        return false;
+    };
+    // gRPC compresses message by message, and its readers know of nothing around that.
+    !media.starts_with("application/grpc") && compress.types.iter().any(|known| known.matches(media))
+}
+
+/// Whether no coding has been applied yet.
+fn is_plain(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    codings.all(|coding| coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
+}
+
+fn length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether a list has this word.
+fn says(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
+    headers.get_all(name).iter().any(|line| {
+        let mut words = line.as_bytes().split(|byte| *byte == b',');
+        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
+    })
+}
+
+/// A cache must not give one client what another one asked for.
+fn vary(headers: &mut HeaderMap) {
+    if !says(headers, &header::VARY, b"*") && !says(headers, &header::VARY, b"accept-encoding") {
+        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+}
+
+/// The content is another one now, byte for byte, and still says the same (RFC 9110, section 8.8.1).
+fn weaken(headers: &mut HeaderMap) {
+    let Some(tag) = headers.get(header::ETAG) else { return };
+    if tag.as_bytes().starts_with(b"W/") {
+        return;
+    }
+    let weak = [b"W/", tag.as_bytes()].concat();
+    match HeaderValue::from_bytes(&weak) {
+        Ok(weak) => headers.insert(header::ETAG, weak),
+        Err(_) => headers.remove(header::ETAG),
+    };
+}
+
+const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
+];
+
+const MAX_MEDIA_TYPE: usize = 127;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::config::{Levels, MediaType};
+
+    fn compress() -> Compress {
+        Compress {
+            codings: vec![Coding::Gzip],
+            types: vec![
+                MediaType::Below("text/".to_owned()),
+                MediaType::Suffix("+json".to_owned()),
+                MediaType::Below("application/".to_owned()),
+            ],
+            min_size: 100,
+            levels: Levels {
+                brotli: 4,
+                zstd: 3,
+                gzip: 4,
+            },
+            offload: false,
+            max_streams: 1,
+        }
+    }
+
+    fn head(status: u16, lines: &[(&str, &str)]) -> response::Parts {
+        let mut builder = http::Response::builder().status(status);
+        for (name, value) in lines {
+            builder = builder.header(*name, *value);
+        }
+        builder.body(()).unwrap().into_parts().0
+    }
+
+    const GZIP: Asked = Asked {
+        coding: Some(Coding::Gzip),
+        is_head: false,
+    };
+
+    #[test]
+    fn the_head_says_what_became_of_the_content() {
+        let mut head = head(
+            200,
+            &[
+                ("content-type", "TEXT/HTML; charset=utf-8"),
+                ("content-length", "100"),
+                ("accept-ranges", "bytes"),
+                ("etag", "\"a\""),
+                ("vary", "Origin"),
+            ],
+        );
+        assert!(answer(&compress(), GZIP, &mut head, true, &Rc::new(())).is_some());
+        let headers = &head.headers;
+        assert_eq!(headers["content-encoding"], "gzip");
+        assert_eq!(headers["etag"], "W/\"a\"");
+        let vary: Vec<_> = headers.get_all("vary").iter().collect();
+        assert_eq!(vary, ["Origin", "Accept-Encoding"]);
+        assert!(!headers.contains_key("content-length") && !headers.contains_key("accept-ranges"));
+    }
+
+    #[test]
+    fn what_is_not_to_be_compressed_is_left_alone() {
+        let text = ("content-type", "text/plain");
+        for (status, lines) in [
+            (200, vec![("content-type", "image/png")]),
+            (200, vec![]),
+            (200, vec![text, ("content-length", "99")]),
+            (200, vec![text, ("content-encoding", "br")]),
+            (200, vec![text, ("cache-control", "public, No-Transform")]),
+            (200, vec![text, ("content-digest", "sha-256=:AA==:")]),
+            (200, vec![("content-type", "application/grpc+proto")]),
+            (206, vec![text, ("content-range", "bytes 0-1/2")]),
+            (204, vec![text]),
+            (304, vec![text]),
+            (416, vec![text]),
+        ] {
+            let mut head = head(status, &lines);
+            let before = head.headers.clone();
+            assert!(
+                answer(&compress(), GZIP, &mut head, true, &Rc::new(())).is_none(),
+                "{lines:?}"
+            );
+            assert_eq!(head.headers, before, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn who_takes_no_coding_is_told_that_others_may() {
+        let mut head = head(200, &[("content-type", "application/problem+json"), ("etag", "\"a\"")]);
+        let none = Asked { coding: None, ..GZIP };
+        assert!(answer(&compress(), none, &mut head, true, &Rc::new(())).is_none());
+        assert_eq!(head.headers["vary"], "Accept-Encoding");
+        assert_eq!(head.headers["etag"], "\"a\"");
+    }
+
+    #[test]
+    fn so_many_are_compressed_at_once_and_no_more() {
+        let streams = Rc::new(());
+        let one = || {
+            answer(
+                &compress(),
+                GZIP,
+                &mut head(200, &[("content-type", "text/plain")]),
+                true,
+                &streams,
+            )
+        };
+        let first = one();
+        assert!(first.is_some() && one().is_none());
+        drop(first);
+        assert!(one().is_some());
+    }
+
+    #[test]
+    fn head_is_answered_as_get_is() {
+        let asked = Asked { is_head: true, ..GZIP };
+        let mut head = head(200, &[("content-type", "text/plain"), ("content-length", "5000")]);
+        assert!(answer(&compress(), asked, &mut head, false, &Rc::new(())).is_none());
+        assert_eq!(head.headers["content-encoding"], "gzip");
+        assert!(!head.headers.contains_key("content-length"));
+    }
+}

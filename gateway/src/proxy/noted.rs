@@ -1,0 +1,30 @@
+//! What a record notes of an exchange only where the configuration asks for it.
+
+use std::net::SocketAddr;
+
+use http::{HeaderName, HeaderValue};
+
+use super::compression::Compressor;
+use super::request_id;
+use crate::config::RequestId;
+
+/// Notes beyond what every exchange has.
+#[derive(Default)]
+pub struct Noted {
+    /// The client that a trusted proxy named.
+    pub client: Option<SocketAddr>,
+    /// The request's number.
+    pub request_id: Option<HeaderValue>,
+    /// What will compress the response.
+    pub compressor: Option<Box<Compressor>>,
+}
+
+impl Noted {
+    /// The field that tells the client its request's number, where it is told. A request that was refused before it got one
+    /// gets it now.
+    pub fn response_id(&mut self, config: Option<&RequestId>) -> Option<(HeaderName, HeaderValue)> {
+        let config = config?;
+        let id = self.request_id.get_or_insert_with(|| request_id::make(config.version));
+        config.response.then(|| (config.header.clone(), id.clone()))
+    }
+}
