@@ -144,6 +144,18 @@ impl Client {
         }
     }
 
+    /// Reads up to the end of the stream, however it ends.
+    pub async fn until_end(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Ok(bytes) = self.wire.some().await {
+            if bytes.is_empty() {
+                break;
+            }
+            all.extend(bytes);
+        }
+        all
+    }
+
     /// Whether the connection ends, however, within the limits; what comes until then is ignored.
     pub async fn ends(&mut self) -> bool {
         match self.wire.rest().await {

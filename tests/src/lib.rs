@@ -28,6 +28,7 @@ mod client;
 mod dns;
 mod gateway;
 pub mod guest;
+pub mod http2;
 mod message;
 pub mod peer;
 pub mod process;

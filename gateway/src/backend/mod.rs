@@ -9,6 +9,7 @@ mod balance;
 mod connect;
 mod ends;
 mod keeper;
+mod multiplexed;
 mod observe;
 mod pool;
 mod queue;
@@ -28,6 +29,7 @@ pub use balance::{Balancer, PickKey, Take};
 pub use connect::ConnectError;
 pub use ends::Ended;
 pub use keeper::Keepers;
+pub use multiplexed::{Multiplexed, Place as StreamPlace};
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
 pub use server::{Place, Server};
@@ -61,6 +63,8 @@ pub struct Backend {
     pub server_close: bool,
     /// Connections kept for reuse.
     pub pool: config::Pool,
+    /// Bounds on HTTP/2 with its servers.
+    pub http2: config::Http2,
     /// What is done when a server cannot be connected to.
     pub retries: config::Retries,
     /// Its counts.
@@ -124,6 +128,7 @@ impl Backend {
             agent: backend.agent.clone(),
             server_close: backend.server_close,
             pool: backend.pool,
+            http2: backend.http2,
             retries: backend.retries,
             metrics,
             queue,
@@ -209,6 +214,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         slow_start: None,
         tls: None,
         send_proxy: None,
+        http2: false,
         max_connections: None,
         session_end: config::SessionEnd::Natural,
     });
@@ -239,6 +245,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
             max_idle: 1,
             idle_timeout: Duration::from_secs(1),
         },
+        http2: config::Http2::SERVERS,
         request_edits: Vec::new(),
         response_edits: Vec::new(),
         origin: config::Origin {

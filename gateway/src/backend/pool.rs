@@ -2,19 +2,22 @@
 //!
 //! A connection in the pool has no task of its own. It is polled by the exchange that uses it; between exchanges it is
 //! looked at when it is taken (has the server closed it meanwhile?) and by the worker's sweep, which also ends what has been
-//! idle too long.
+//! idle too long. Those of HTTP/2 are shared by the exchanges of the worker, and are in the pool while they are used, too.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http_body::Body;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::multiplexed::Multiplexed;
 use crate::config;
 use crate::stream::Stream;
 
@@ -52,8 +55,18 @@ where
 pub struct Pool<B: Body + 'static> {
     /// By server; the most recently used last.
     idle: Vec<VecDeque<(Instant, Box<Upstream<B>>)>>,
+    /// By server, in HTTP/2.
+    shared: Vec<Shared>,
     max_idle: usize,
     idle_timeout: Duration,
+}
+
+/// The connections to one server that requests share.
+#[derive(Default)]
+struct Shared {
+    connections: Vec<Rc<Multiplexed>>,
+    /// One is being opened; who needs one waits for it instead of opening another.
+    opening: Option<Rc<Notify>>,
 }
 
 impl<B> Pool<B>
@@ -66,6 +79,7 @@ where
     pub fn new(servers: usize, settings: config::Pool) -> Self {
         Self {
             idle: (0..servers).map(|_| VecDeque::new()).collect(),
+            shared: (0..servers).map(|_| Shared::default()).collect(),
             max_idle: settings.max_idle,
             idle_timeout: settings.idle_timeout,
         }
@@ -80,6 +94,47 @@ where
             }
         }
         None
+    }
+
+    /// A connection to a server that takes one more request, the first that has room: so few are used, and the others go idle
+    /// and end. Those that lead elsewhere than `to` take no more.
+    pub fn share(&mut self, server: usize, to: Option<SocketAddr>) -> Option<Rc<Multiplexed>> {
+        let connections = &mut self.shared.get_mut(server)?.connections;
+        connections.retain(|connection| !connection.is_closing() && connection.leads_to == to);
+        connections.iter().find(|connection| connection.has_room()).cloned()
+    }
+
+    /// Lets others share a connection.
+    pub fn add(&mut self, server: usize, connection: &Rc<Multiplexed>) {
+        if let Some(shared) = self.shared.get_mut(server)
+            && self.max_idle > 0
+        {
+            shared.connections.push(connection.clone());
+        }
+    }
+
+    /// What tells when the connection that is being opened can be shared; none when none is being opened.
+    pub fn opening(&self, server: usize) -> Option<Rc<Notify>> {
+        self.shared.get(server)?.opening.clone()
+    }
+
+    /// A connection is being opened, until what is answered is given to [`Pool::opened`].
+    pub fn open(&mut self, server: usize) -> Rc<Notify> {
+        let notify = Rc::new(Notify::new());
+        if let Some(shared) = self.shared.get_mut(server) {
+            shared.opening = Some(notify.clone());
+        }
+        notify
+    }
+
+    /// No connection is being opened any more, whatever came of it.
+    pub fn opened(&mut self, server: usize, opening: &Rc<Notify>) {
+        if let Some(shared) = self.shared.get_mut(server)
+            && shared.opening.as_ref().is_some_and(|known| Rc::ptr_eq(known, opening))
+        {
+            shared.opening = None;
+        }
+        opening.notify_waiters();
     }
 
     /// Keeps a connection for later. When the pool is full, the one that has been idle longest is closed.
@@ -103,12 +158,28 @@ where
             }
             idle.retain_mut(|(_, upstream)| upstream.is_alive());
         }
+        let is_stale = |since| now >= since + self.idle_timeout;
+        for shared in &mut self.shared {
+            let keeps = |connection: &Rc<Multiplexed>| {
+                !connection.is_closing() && !connection.idle_since().is_some_and(is_stale)
+            };
+            shared.connections.retain(|connection| {
+                let keep = keeps(connection);
+                if !keep {
+                    connection.retire();
+                }
+                keep
+            });
+        }
     }
 
-    /// Ends all idle connections to a server.
+    /// Ends all idle connections to a server, and those that are shared after what is under way on them.
     pub fn clear(&mut self, server: usize) {
         if let Some(idle) = self.idle.get_mut(server) {
             idle.clear();
+        }
+        if let Some(shared) = self.shared.get_mut(server) {
+            shared.clear();
         }
     }
 
@@ -116,15 +187,26 @@ where
     pub fn close(&mut self) {
         self.max_idle = 0;
         self.idle.iter_mut().for_each(VecDeque::clear);
+        self.shared.iter_mut().for_each(Shared::clear);
     }
 
     /// Idle connections, over all servers.
     pub fn len(&self) -> usize {
-        self.idle.iter().map(VecDeque::len).sum()
+        let idle: usize = self.idle.iter().map(VecDeque::len).sum();
+        let shared = self.shared.iter().flat_map(|shared| &shared.connections);
+        idle + shared.filter(|connection| connection.active() == 0).count()
     }
 
     /// Whether nothing is idle here.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl Shared {
+    fn clear(&mut self) {
+        for connection in self.connections.drain(..) {
+            connection.retire();
+        }
     }
 }

@@ -38,6 +38,8 @@ pub struct Server {
     /// As configured: what it is now stands in the metrics.
     weight: u16,
     slow_start: Option<Duration>,
+    /// Whether requests go to it over HTTP/2.
+    pub http2: bool,
     /// How it is told who its client is; none means not at all.
     pub(super) send_proxy: Option<Format>,
     /// How its silent connections are looked after.
@@ -84,6 +86,7 @@ impl Server {
             slow_start: server.slow_start,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
+            http2: server.http2,
             send_proxy: server.send_proxy,
             keep_alive,
             tls,
@@ -106,6 +109,11 @@ impl Server {
             Place::Fixed(address) => Some(*address),
             Place::Named(_) => self.moving_address(),
         }
+    }
+
+    /// Whether it is spoken to in TLS.
+    pub fn has_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Whether connections to it begin with a PROXY header, so that each belongs to one client.

@@ -24,6 +24,8 @@ pub struct Connector {
     config: Arc<ClientConfig>,
     /// None stands for the address that was connected to.
     name: Option<ServerName<'static>>,
+    /// What has to be agreed on.
+    requires: Option<&'static [u8]>,
     /// Of lines about handshakes that failed.
     pub(super) pace: Pace,
 }
@@ -34,7 +36,7 @@ pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
 
 impl Connector {
     /// What the configuration says of a server, with its files read. Fails with all that is wrong with them.
-    pub fn new(tls: &ServerTls, mode: Mode, system: &SystemRoots) -> Result<Self, Vec<TlsError>> {
+    pub fn new(tls: &ServerTls, mode: Mode, http2: bool, system: &SystemRoots) -> Result<Self, Vec<TlsError>> {
         let provider = crypto::provider();
         let verifier = verifier(&tls.verify, &provider, system);
         let identity = tls.identity.as_ref().map(certificates::identity).transpose();
@@ -60,12 +62,14 @@ impl Connector {
             _ => builder.with_no_client_auth(),
         };
         config.alpn_protocols = match mode {
-            // The one version that is spoken to servers.
+            // The one version that is spoken to this server.
+            Mode::Http if http2 => vec![HTTP2.to_vec()],
             Mode::Http => vec![b"http/1.1".to_vec()],
             Mode::Tcp => tls.alpn.clone(),
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(Self {
+            requires: (mode == Mode::Http && http2).then_some(HTTP2),
             config: Arc::new(config),
             name: tls.sni.clone(),
             pace: Pace::default(),
@@ -78,7 +82,15 @@ impl Connector {
             Some(name) => name.clone(),
             None => ServerName::IpAddress(address.into()),
         };
-        TlsConnector::from(Arc::clone(&self.config)).connect(name, stream).await
+        let stream = TlsConnector::from(Arc::clone(&self.config))
+            .connect(name, stream)
+            .await?;
+        match self.requires {
+            Some(protocol) if stream.get_ref().1.alpn_protocol() != Some(protocol) => {
+                Err(io::Error::other("the server does not agree to HTTP/2"))
+            }
+            _ => Ok(stream),
+        }
     }
 }
 
@@ -159,6 +171,9 @@ impl ServerCertVerifier for Anybody {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+/// HTTP/2, as TLS knows it (RFC 9113, section 3.1).
+const HTTP2: &[u8] = b"h2";
 
 /// Sessions that are kept for resumption, of one server under one name; the library keeps eight tickets of each. Some more
 /// than one, as the table counts by rounding.

@@ -42,7 +42,8 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
                 "it does nothing without `ssl`",
             );
         }
-        report(proxy, line, "bind", options.others(&KNOWN_BIND_OPTIONS), NO_COUNTERPART);
+        let others = options.others(&KNOWN_BIND_OPTIONS).filter(|option| *option != HTTP2);
+        report(proxy, line, "bind", others, NO_COUNTERPART);
     }
 }
 
@@ -125,6 +126,17 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if options.has("backup") {
         node = node.flag("backup");
     }
+    let is_http = proxy
+        .section
+        .lines
+        .iter()
+        .any(|line| line.keyword() == "mode" && line.word(1) == Some("http"));
+    // In HTTP mode the protocol is the server's, and not to be agreed on.
+    let alpn = options.value("alpn").filter(|_| options.has("ssl"));
+    let http2 = is_http && (options.value("proto") == Some("h2") || alpn == Some("h2"));
+    if http2 {
+        node = node.flag("h2");
+    }
     let server = proxy.say(line, node);
     if options.has("ssl") {
         let mut tls = Node::new("tls");
@@ -147,7 +159,14 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
             tls = tls.prop("verify", "none");
         }
         proxy.conversion.outline.add(Some(server), tls, line.number, &line.text);
-        if let Some(alpn) = options.value("alpn") {
+        if let Some(alpn) = options.value("alpn").filter(|_| is_http && !http2) {
+            if alpn.split(',').any(|protocol| protocol == "h2") {
+                let message = format!(
+                    "`alpn {alpn}` of the server was left out: it is spoken to in HTTP/1.1; write `h2` behind its address if it has that"
+                );
+                proxy.conversion.note(line.number, message);
+            }
+        } else if let Some(alpn) = options.value("alpn").filter(|_| !is_http) {
             let node = alpn.split(',').fold(Node::new("alpn"), Node::arg);
             proxy
                 .conversion
@@ -161,6 +180,10 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     } else {
         let names = options.named(&["alpn", "ca-file", "crt", "sni", "verify", "verifyhost", "check-ssl"]);
         report(proxy, line, "server", names, "it does nothing without `ssl`");
+    }
+    if let Some(proto) = options.value("proto").filter(|_| !http2) {
+        let message = format!("`proto {proto}` of the server was left out: it has no counterpart");
+        proxy.conversion.note(line.number, message);
     }
     if options.send_proxy().is_none() {
         let names = options.named(&["check-send-proxy", "proxy-v2-options"]);
@@ -553,8 +576,11 @@ const CHECK_OPTIONS: [&str; 7] = ["inter", "fastinter", "downinter", "rise", "fa
 /// Options of a bind that are carried over.
 const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "alpn", "crt", "ssl"];
 
+/// A client that begins with HTTP/2 gets it on every plain bind.
+const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));
+
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 39] = [
+const KNOWN_OPTIONS: [&str; 40] = [
     "addr",
     "agent-addr",
     "agent-check",
@@ -581,6 +607,7 @@ const KNOWN_OPTIONS: [&str; 39] = [
     "on-error",
     "on-marked-down",
     "port",
+    "proto",
     "proxy-v2-options",
     "resolvers",
     "rise",

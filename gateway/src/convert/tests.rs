@@ -400,3 +400,32 @@ backend app
     assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
     found(&converted, 9, "makes UUIDs");
 }
+
+#[test]
+fn http_2_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :8080 proto h2
+    default_backend grpc
+backend grpc
+    mode http
+    server a 10.0.0.1:50051 proto h2
+    server b 10.0.0.2:443 ssl verify none alpn h2
+    server c 10.0.0.3:443 ssl verify none alpn h2,http/1.1
+    server d 10.0.0.4:80 proto fcgi
+",
+    );
+    for part in [
+        "server \"a\" \"10.0.0.1:50051\" h2",
+        "server \"b\" \"10.0.0.2:443\" h2 {",
+        "server \"c\" \"10.0.0.3:443\" {",
+        "server \"d\" \"10.0.0.4:80\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert!(!converted.text.contains("alpn"), "{}", converted.text);
+    found(&converted, 9, "alpn h2,http/1.1");
+    found(&converted, 10, "proto fcgi");
+    assert_eq!(converted.findings.iter().filter(|finding| finding.line == 3).count(), 0);
+}

@@ -14,13 +14,8 @@ use crate::config;
 use crate::crypto;
 use crate::policy::TlsFacts;
 
-/// Reads a bind's certificate and key. HTTP frontends agree on `http/1.1` by ALPN; TCP ones on what is configured. Fails with
-/// all that is wrong with the files.
-pub fn server_config(
-    tls: &config::BindTls,
-    alpn: &[Vec<u8>],
-    mode: config::Mode,
-) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
+/// Reads a bind's certificate and key. `alpn` is what is agreed on. Fails with all that is wrong with the files.
+pub fn server_config(tls: &config::BindTls, alpn: &[Vec<u8>]) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
     let (chain, key) = certificates::identity(tls)?;
     let unusable = |source| {
         vec![TlsError::Unusable {
@@ -35,10 +30,7 @@ pub fn server_config(
         .with_no_client_auth()
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    config.alpn_protocols = match mode {
-        config::Mode::Http => vec![b"http/1.1".to_vec()],
-        config::Mode::Tcp => alpn.to_vec(),
-    };
+    config.alpn_protocols = alpn.to_vec();
     Ok(Arc::new(config))
 }
 

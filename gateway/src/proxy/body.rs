@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
@@ -25,6 +26,8 @@ pub struct RequestBody {
     client: Rc<Client>,
     /// Bytes that may still come.
     allowance: u64,
+    /// The client waits to be told that its body will be read.
+    is_awaited: bool,
     failure: BodyFailure,
 }
 
@@ -51,6 +54,15 @@ pub enum BodyError {
     Broken,
 }
 
+impl From<BodyError> for ProxyError {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::Broken => Self::BadBody,
+        }
+    }
+}
+
 impl RequestBody {
     /// A body that is not there.
     pub fn empty(client: &Rc<Client>) -> Self {
@@ -58,6 +70,7 @@ impl RequestBody {
             incoming: None,
             client: client.clone(),
             allowance: 0,
+            is_awaited: false,
             failure: BodyFailure::default(),
         }
     }
@@ -69,8 +82,14 @@ impl RequestBody {
             incoming: (!incoming.is_end_stream()).then_some(incoming),
             client: client.clone(),
             allowance: max.unwrap_or(u64::MAX),
+            is_awaited: false,
             failure: BodyFailure::default(),
         }
+    }
+
+    /// The client sends it when it is told to: `Expect: 100-continue` (RFC 9110, section 10.1.1).
+    pub fn will_be_promised(&mut self) {
+        self.is_awaited = true;
     }
 
     /// Where the body will say what went wrong with it.
@@ -90,6 +109,12 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_awaited {
+            self.is_awaited = false;
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            self.client.inform(go_on);
+        }
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -179,6 +204,13 @@ impl ResponseBody {
             source: Source::Full(None),
             record: None,
             compressor: None,
+        }
+    }
+
+    /// Moves what is left of the request along while nobody can take more of the response.
+    pub fn poll_request(self: Pin<&mut Self>, cx: &mut Context<'_>) {
+        if let Source::Server(_, Some(lease)) = &mut self.get_mut().source {
+            lease.poll_request(cx);
         }
     }
 

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::forwarding::Told;
@@ -28,6 +30,10 @@ pub struct Client {
     pub turns: Turns,
     /// Bytes of request bodies that went on to a server and are not counted yet.
     forwarded: Cell<u64>,
+    /// Whether it has a stream, beside others.
+    is_stream: bool,
+    /// Informational responses that wait to be sent.
+    informational: RefCell<Vec<Response<()>>>,
 }
 
 /// A client's connection.
@@ -46,6 +52,12 @@ pub struct Connection {
     written: Cell<u64>,
     /// A flush waits for the client to take what was written.
     flushing: Cell<bool>,
+    /// What the first bytes have said so far.
+    opening: Cell<Opening>,
+    /// What has come of a connection preface, and behind it.
+    said: RefCell<Vec<u8>>,
+    /// It has to end after what is under way.
+    closes: Cell<bool>,
     /// What [`Connection::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
 }
@@ -53,12 +65,45 @@ pub struct Connection {
 impl Client {
     /// A client whose first request is awaited from now on.
     pub fn new(connection: &Rc<Connection>, timeouts: ClientTimeouts) -> Rc<Self> {
+        Self::with(connection, timeouts, false)
+    }
+
+    /// A client on a stream, whose one request has come.
+    pub fn on_stream(connection: &Rc<Connection>, timeouts: ClientTimeouts) -> Rc<Self> {
+        Self::with(connection, timeouts, true)
+    }
+
+    fn with(connection: &Rc<Connection>, timeouts: ClientTimeouts, is_stream: bool) -> Rc<Self> {
         Rc::new(Self {
             connection: connection.clone(),
             facts: connection.facts.clone(),
             turns: Turns::new(timeouts, &connection.clock),
             forwarded: Cell::new(0),
+            is_stream,
+            informational: RefCell::default(),
         })
+    }
+
+    /// Whether the exchange has a stream of HTTP/2: its end is not the connection's.
+    pub fn is_stream(&self) -> bool {
+        self.is_stream
+    }
+
+    /// An informational response is on its way to the client. More than a few in a row are not taken.
+    pub fn inform(&self, response: Response<()>) {
+        let mut waiting = self.informational.borrow_mut();
+        if waiting.len() < MOST_INFORMATIONAL {
+            waiting.push(response);
+        }
+    }
+
+    /// The next informational response, in their order.
+    pub fn take_informational(&self) -> Option<Response<()>> {
+        let mut waiting = self.informational.borrow_mut();
+        if waiting.is_empty() {
+            return None;
+        }
+        Some(waiting.remove(0))
     }
 
     /// Bytes of a request's body go on to a server.
@@ -84,6 +129,9 @@ impl Connection {
             read: Cell::new(0),
             written: Cell::new(0),
             flushing: Cell::new(false),
+            opening: Cell::new(Opening::Known),
+            said: RefCell::default(),
+            closes: Cell::new(false),
             counted: Cell::new((0, 0)),
         })
     }
@@ -106,6 +154,107 @@ impl Connection {
         (read - counted_read, written - counted_written)
     }
 
+    /// Lets the first bytes decide between HTTP/1 and HTTP/2 by prior knowledge (RFC 9113, section 3.3).
+    pub fn listen_for_preface(&self) {
+        self.opening.set(Opening::Listening);
+    }
+
+    /// Whether the client has begun with the connection preface of HTTP/2.
+    pub fn has_preface(&self) -> bool {
+        self.opening.get() == Opening::Preface
+    }
+
+    /// What has been read of HTTP/2: the connection preface, and what came with it.
+    pub fn take_said(&self) -> Bytes {
+        self.said.take().into()
+    }
+
+    /// It ends after what is under way on it.
+    pub fn close_soon(&self) {
+        self.closes.set(true);
+    }
+
+    /// Whether it has to end after what is under way on it.
+    pub fn has_to_close(&self) -> bool {
+        self.closes.get()
+    }
+
+    /// Reads, and counts what came.
+    pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf);
+        let n = buf.filled().len() - before;
+        self.read.set(self.read.get() + n as u64);
+        result
+    }
+
+    /// Writes, and counts what went.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let result = match bufs {
+            [one] => Pin::new(&mut *stream).poll_write(cx, one),
+            many => Pin::new(&mut *stream).poll_write_vectored(cx, many),
+        };
+        if let Poll::Ready(Ok(n)) = &result {
+            self.written.set(self.written.get() + *n as u64);
+        }
+        result
+    }
+
+    /// Whether several pieces are written in one call.
+    pub fn is_write_vectored(&self) -> bool {
+        self.stream.borrow().is_write_vectored()
+    }
+
+    /// Sends on what was written, where something is in between.
+    pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
+    }
+
+    /// Ends what is written.
+    pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+    }
+
+    /// Reads while it is not known yet what the client speaks. What may be the connection preface is kept back; once it has
+    /// come whole, nothing more is read here.
+    #[cold]
+    fn poll_first(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.has_preface() {
+            return Poll::Pending;
+        }
+        let mut said = self.said.borrow_mut();
+        let before = buf.filled().len();
+        loop {
+            // Room is left to give back what was kept.
+            let result = match buf.remaining().checked_sub(said.len()) {
+                Some(room) if room > 0 => {
+                    let mut part = buf.take(room);
+                    let result = self.poll_read(cx, &mut part);
+                    let n = part.filled().len();
+                    // Initialised by the read just now.
+                    said.extend_from_slice(part.filled());
+                    std::task::ready!(result)?;
+                    n
+                }
+                _ => 0,
+            };
+            let start = said.len().min(PREFACE.len());
+            if result > 0 && said[..start] == PREFACE[..start] {
+                if start == PREFACE.len() {
+                    self.opening.set(Opening::Preface);
+                    return Poll::Pending;
+                }
+                continue;
+            }
+            self.opening.set(Opening::Known);
+            let said = std::mem::take(&mut *said);
+            buf.set_filled(before);
+            buf.put_slice(&said);
+            return Poll::Ready(Ok(()));
+        }
+    }
+
     /// Writes what the socket takes at once, for a last word to a client whose connection ends. Best effort: never waits.
     pub fn last_word(&self, bytes: &[u8]) {
         let mut stream = self.stream.borrow_mut();
@@ -124,11 +273,13 @@ pub struct ClientIo(pub Rc<Client>);
 
 impl AsyncRead for ClientIo {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let connection = &self.0.connection;
         let before = buf.filled().len();
-        let result = Pin::new(&mut *self.0.connection.stream.borrow_mut()).poll_read(cx, buf);
-        let n = buf.filled().len() - before;
-        if n > 0 {
-            self.0.connection.read.set(self.0.connection.read.get() + n as u64);
+        let result = match connection.opening.get() {
+            Opening::Known => connection.poll_read(cx, buf),
+            _ => connection.poll_first(cx, buf),
+        };
+        if buf.filled().len() > before {
             self.0.turns.bytes_arrived();
         }
         result
@@ -138,13 +289,7 @@ impl AsyncRead for ClientIo {
 impl ClientIo {
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &result {
-            Poll::Ready(Ok(n)) => {
-                self.0
-                    .connection
-                    .written
-                    .set(self.0.connection.written.get() + *n as u64);
-                self.0.turns.client_moved();
-            }
+            Poll::Ready(Ok(_)) => self.0.turns.client_moved(),
             Poll::Pending => self.0.turns.await_client(),
             Poll::Ready(Err(_)) => {}
         }
@@ -154,7 +299,7 @@ impl ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut *self.0.connection.stream.borrow_mut()).poll_write(cx, buf);
+        let result = self.0.connection.poll_write(cx, &[io::IoSlice::new(buf)]);
         self.wrote(result)
     }
 
@@ -163,16 +308,16 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut *self.0.connection.stream.borrow_mut()).poll_write_vectored(cx, bufs);
+        let result = self.0.connection.poll_write(cx, bufs);
         self.wrote(result)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.connection.stream.borrow().is_write_vectored()
+        self.0.connection.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut *self.0.connection.stream.borrow_mut()).poll_flush(cx);
+        let result = self.0.connection.poll_flush(cx);
         // TLS takes more than the socket does; only the flush tells that the client has not taken it.
         match &result {
             Poll::Pending => {
@@ -187,6 +332,23 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.connection.stream.borrow_mut()).poll_shutdown(cx)
+        self.0.connection.poll_shutdown(cx)
     }
 }
+
+/// What is known of the version that a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    /// All that one has to know.
+    Known,
+    /// Nothing; the first bytes will tell.
+    Listening,
+    /// HTTP/2: its connection preface has come.
+    Preface,
+}
+
+/// What a connection of HTTP/2 begins with (RFC 9113, section 3.4).
+pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Nobody has need of more before the response itself.
+const MOST_INFORMATIONAL: usize = 8;

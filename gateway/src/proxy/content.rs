@@ -18,6 +18,8 @@ pub enum Content {
     Http1(Incoming),
     /// On a stream of HTTP/2.
     Http2(Http2Content),
+    /// There is none.
+    None,
 }
 
 /// What comes on a stream of HTTP/2. The window is opened again by what is taken, so that a sender is held up by whoever does
@@ -38,6 +40,11 @@ impl Http2Content {
             left: length,
             data_ended: false,
         }
+    }
+
+    /// The stream, of whose content nothing has been taken.
+    pub fn into_stream(self) -> RecvStream {
+        self.stream
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
@@ -68,6 +75,7 @@ impl Body for Content {
                 ready!(Pin::new(incoming).poll_frame(cx)).map(|frame| frame.map_err(io::Error::other))
             }
             Self::Http2(content) => ready!(content.poll_frame(cx)).map(|frame| frame.map_err(io::Error::other)),
+            Self::None => None,
         };
         Poll::Ready(frame.map(|frame| {
             frame.map(|mut frame| {
@@ -83,12 +91,14 @@ impl Body for Content {
         match self {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(content) => content.stream.is_end_stream(),
+            Self::None => true,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
+            Self::None => SizeHint::with_exact(0),
             Self::Http2(content) if content.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(content) => content.left.map_or(SizeHint::default(), SizeHint::with_exact),
         }

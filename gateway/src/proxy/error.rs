@@ -16,6 +16,9 @@ pub enum ProxyError {
     /// The request target is longer than `request-limits uri=`.
     #[error("the request target is too long")]
     UriTooLong,
+    /// The head is longer, or has more fields, than `request-limits` says.
+    #[error("the request's head is too large")]
+    HeadTooLarge,
     /// The body is longer than `request-limits body=`.
     #[error("the request body is too large")]
     BodyTooLarge,
@@ -104,6 +107,7 @@ impl ProxyError {
         let status = match self {
             Self::BadRequest(_) | Self::BadBody => 400,
             Self::UriTooLong => 414,
+            Self::HeadTooLarge => 431,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::RateLimited { .. } => 429,
@@ -127,6 +131,7 @@ impl ProxyError {
         match self {
             Self::BadRequest(what) => what,
             Self::UriTooLong => "uri-too-long",
+            Self::HeadTooLarge => "head-too-large",
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
             Self::BadBody => "bad-body",
@@ -152,6 +157,7 @@ impl ProxyError {
         let (cause, phase) = match self {
             Self::BadRequest(_)
             | Self::UriTooLong
+            | Self::HeadTooLarge
             | Self::BodyTooLarge
             | Self::Denied { .. }
             | Self::RateLimited { .. }

@@ -41,6 +41,15 @@ pub fn strip_trailers(trailers: &mut HeaderMap) {
     }
 }
 
+/// Whether the sender takes trailers (RFC 9110, section 10.1.4). It is asked before [`strip_hop_by_hop`].
+pub fn takes_trailers(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(header::TE).iter();
+    values.any(|value| {
+        let mut codings = value.as_bytes().split(|byte| *byte == b',');
+        codings.any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+    })
+}
+
 /// Refuses a request that two readers could understand differently, or that a forward proxy but not a gateway serves.
 pub fn check_request(request: &http::request::Parts) -> Result<(), ProxyError> {
     if request.method == http::Method::CONNECT {
@@ -53,7 +62,7 @@ pub fn check_request(request: &http::request::Parts) -> Result<(), ProxyError> {
     }
     match host {
         // RFC 9112, section 3.2: an HTTP/1.1 request without one is answered with 400.
-        None if request.version == http::Version::HTTP_11 && request.uri.authority().is_none() => {
+        None if request.version >= http::Version::HTTP_11 && request.uri.authority().is_none() => {
             Err(ProxyError::BadRequest("no-host"))
         }
         Some(host) if !is_authority(host.as_bytes()) => Err(ProxyError::BadRequest("bad-host")),
@@ -96,11 +105,10 @@ fn is_authority(host: &[u8]) -> bool {
     })
 }
 
-const HOP_BY_HOP: [HeaderName; 7] = [
+const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::TE,
-    header::TRAILER,
     header::TRANSFER_ENCODING,
     header::UPGRADE,
     header::PROXY_AUTHENTICATE,

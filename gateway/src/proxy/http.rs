@@ -1,4 +1,5 @@
-//! The life of an HTTP/1.1 connection: requests one after another, each within its time, until one side is done.
+//! The life of an HTTP connection: which version it speaks, and with HTTP/1.1, requests one after another, each within its
+//! time, until one side is done.
 
 use std::cell::RefCell;
 use std::future::{Future, poll_fn};
@@ -15,6 +16,7 @@ use tokio::time::sleep_until;
 
 use super::client::{Client, ClientIo, Connection};
 use super::content::Content;
+use super::http2::{self, Flood};
 use super::local::Local;
 use super::record::{self, Refusal};
 use super::request;
@@ -27,16 +29,28 @@ use crate::stream::Stream;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, facts: Arc<ConnectionFacts>) {
+    let agreed = facts.tls.as_ref().map(|tls| tls.alpn.as_deref() == Some(b"h2"));
     let connection = Connection::new(stream, facts, frontend.config.timeouts);
+    let is_http2 = agreed == Some(true);
+    if agreed.is_none() && frontend.config.http2.enabled {
+        connection.listen_for_preface();
+    }
     let client = Client::new(&connection, frontend.config.timeouts);
     // From here on the connection holds the newest configuration that it has met, not the one it was accepted under.
     let seat = Seat(RefCell::new((local, frontend)));
     let switch = Switch::default();
-    let ended = run(&seat, &client, &switch).await;
+    let ended = match is_http2 {
+        true => Box::pin(http2::run(&seat, &connection, Bytes::new())).await,
+        false => match run(&seat, &client, &switch).await {
+            // Boxed: most connections have no room for it to keep.
+            End::Preface => Box::pin(http2::run(&seat, &connection, connection.take_said())).await,
+            end => end,
+        },
+    };
     let (local, frontend) = seat.0.into_inner();
     match ended {
         End::Done if switch.is_left_open() => connection.last_word(b""),
-        End::Done | End::Silent => {}
+        End::Done | End::Silent | End::Preface => {}
         End::Switched(tunnel, early) => {
             // A tunnel may outlive its configuration.
             drop((local, frontend));
@@ -45,8 +59,12 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
             return Box::pin(go_on(&connection, *tunnel, early)).await;
         }
         End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
+        End::Protocol => record::refused(&local, &frontend, &client, Refusal::Protocol),
+        End::Flood(flood) => record::refused(&local, &frontend, &client, flood.refusal()),
         End::SlowHead => {
-            connection.last_word(REQUEST_TIMEOUT);
+            if !is_http2 && !connection.has_preface() {
+                connection.last_word(REQUEST_TIMEOUT);
+            }
             record::refused(&local, &frontend, &client, Refusal::Timeout);
         }
     }
@@ -68,7 +86,7 @@ async fn go_on(connection: &Connection, tunnel: Tunnel, early: Bytes) {
 }
 
 /// How a connection ended.
-enum End {
+pub(super) enum End {
     /// Closed in order, or in the middle of an exchange that has logged so itself.
     Done,
     /// It goes on as something else, beginning with these bytes of the client.
@@ -79,6 +97,12 @@ enum End {
     BadHead(Refusal),
     /// A head began and did not end in time.
     SlowHead,
+    /// What the client has begun with is the connection preface of HTTP/2.
+    Preface,
+    /// The client broke the rules of HTTP/2; the library has said so to it.
+    Protocol,
+    /// The client had too much of something, and was told so.
+    Flood(Flood),
 }
 
 async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
@@ -94,7 +118,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request| {
-        let (local, frontend) = seat.current(client);
+        let (local, frontend) = seat.current(&client.connection);
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
     let mut connection = builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service);
@@ -135,6 +159,9 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                     }
                     Ok(()) => End::Done,
                 });
+            }
+            if client.connection.has_preface() {
+                return Poll::Ready(End::Preface);
             }
             loop {
                 let waits = turns.deadline().into_iter().chain(client.connection.private.deadline());
@@ -179,17 +206,18 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
 
 /// What serves a connection's next request: the newest configuration's frontend of the same name. A connection outlives
 /// reloads; a request is served by one configuration from start to end.
-struct Seat(RefCell<(Rc<Local>, Arc<Frontend>)>);
+pub(super) struct Seat(pub(super) RefCell<(Rc<Local>, Arc<Frontend>)>);
 
 impl Seat {
-    fn current(&self, client: &Client) -> (Rc<Local>, Arc<Frontend>) {
+    /// The configuration that serves the next request.
+    pub(super) fn current(&self, connection: &Connection) -> (Rc<Local>, Arc<Frontend>) {
         let mut seat = self.0.borrow_mut();
         if let Some(newest) = seat.0.successor()
             && let Some(frontend) = newest.snapshot.frontend(seat.1.name(), Mode::Http)
         {
             // A frontend that is no more serves its last request here; that its configuration has a successor tells it so.
             *seat = (newest.clone(), frontend.clone());
-            client.connection.private.clear_all();
+            connection.private.clear_all();
         }
         seat.clone()
     }

@@ -12,8 +12,10 @@ mod content;
 mod error;
 mod forwarding;
 mod headers;
+mod http2;
 mod introduction;
 mod local;
+mod multiplexed;
 mod noted;
 mod policy;
 mod private;
@@ -23,6 +25,7 @@ mod request_id;
 mod turns;
 mod unintroduced;
 mod upgrade;
+mod upload;
 mod upstream;
 
 pub use local::{ConnectionCount, Local};

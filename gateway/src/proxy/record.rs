@@ -362,7 +362,8 @@ impl Drop for Record {
             upstream.backend.metrics.bytes(self.sent, forwarded);
         }
         if self.frontend.config.access_log.enabled {
-            self.log(total, read);
+            // What else came on a connection with other streams was theirs.
+            self.log(total, if self.client.is_stream() { forwarded } else { read });
         }
     }
 }
@@ -378,6 +379,12 @@ pub enum Refusal {
     Timeout,
     /// Nothing.
     Null,
+    /// Frames that break the rules of HTTP/2.
+    Protocol,
+    /// Streams of HTTP/2 that were reset, more than allowed.
+    Resets,
+    /// Frames of HTTP/2 that carry nothing of a request, more than allowed.
+    Controls,
 }
 
 /// Logs and counts a connection on which no (further) request came.
@@ -387,6 +394,9 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         Refusal::TooLarge => (Some(431), Cause::Proxy, "head-too-large"),
         Refusal::Timeout => (Some(408), Cause::ClientTimeout, "request-timeout"),
         Refusal::Null => (None, Cause::ClientAborted, "no-request"),
+        Refusal::Protocol => (None, Cause::Proxy, "http2-protocol"),
+        Refusal::Resets => (None, Cause::Proxy, "http2-resets"),
+        Refusal::Controls => (None, Cause::Proxy, "http2-frames"),
     };
     let now = Instant::now();
     let since = match refusal {
@@ -398,7 +408,9 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
     let (read, written) = client.connection.take_traffic();
     metrics.bytes(read, written);
     if refusal != Refusal::Null {
-        metrics.response(status, total);
+        if status.is_some() {
+            metrics.response(status, total);
+        }
         metrics.error(reason);
     }
     if !frontend.config.access_log.enabled {

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::body::{RequestBody, ResponseBody};
@@ -16,6 +16,7 @@ use super::content::Content;
 use super::error::ProxyError;
 use super::forwarding;
 use super::headers;
+use super::http2;
 use super::local::Local;
 use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
@@ -49,7 +50,11 @@ pub async fn serve(
             record.responded(head.status);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 let settings = RelaySettings::of(&frontend.config.timeouts, &lease.backend().timeouts);
-                let (server, early, session) = lease.into_tunnel();
+                let Some((server, early, session)) = lease.into_tunnel() else {
+                    let error = ProxyError::BadUpgrade;
+                    record.failed(&error);
+                    return Ok(error.response().map(|bytes| ResponseBody::full(bytes, record)));
+                };
                 switch.to(Tunnel::new(server, early, session, settings, record));
                 client.turns.begin_response();
                 return Ok(Response::from_parts(head, ResponseBody::none()));
@@ -58,7 +63,7 @@ pub async fn serve(
         }
         Ok(Served::Here(reply)) => {
             record.answered_by_policy(reply.status);
-            closes |= has_body;
+            closes |= has_body && !client.is_stream();
             let mut response = Response::new(reply.body);
             *response.status_mut() = reply.status;
             *response.headers_mut() = reply.headers;
@@ -67,14 +72,16 @@ pub async fn serve(
         Err(error) => {
             record.failed(&error);
             // The rest of a request that was refused is not read.
-            closes |= has_body;
+            closes |= has_body && !client.is_stream();
             error.response().map(|bytes: Bytes| ResponseBody::full(bytes, record))
         }
     };
-    if closes {
+    if closes && client.is_stream() {
+        client.connection.close_soon();
+    } else if closes {
         response
             .headers_mut()
-            .append(header::CONNECTION, header::HeaderValue::from_static("close"));
+            .append(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
@@ -142,13 +149,19 @@ async fn exchange(
     if backend.server_close && asked.is_none() {
         outgoing
             .headers
-            .insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if !backend.server_close && asked.is_none() && outgoing.headers.contains_key(header::TE) {
+        // It speaks of this connection, and has to be named as doing so.
+        outgoing
+            .headers
+            .insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         // hyper takes a GET without a length for one without a body.
         outgoing
             .headers
-            .insert(header::TRANSFER_ENCODING, header::HeaderValue::from_static("chunked"));
+            .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
     let protocols = match response.status() {
@@ -160,7 +173,9 @@ async fn exchange(
         _ => None,
     };
     headers::strip_hop_by_hop(response.headers_mut());
-    if let Some(protocols) = protocols {
+    if let Some(protocols) = protocols
+        && !client.is_stream()
+    {
         upgrade::put(response.headers_mut(), protocols);
     }
 
@@ -218,6 +233,7 @@ fn sanitize(
     if target_length(&head.uri) > limits.uri {
         return Err(ProxyError::UriTooLong);
     }
+    let wants_tunnel = http2::head::check(head, limits)?;
     headers::check_request(head)?;
     headers::to_origin_form(head)?;
     if let (Some(max), Some(length)) = (limits.body, incoming.size_hint().exact())
@@ -226,13 +242,24 @@ fn sanitize(
         return Err(ProxyError::BodyTooLarge);
     }
     let asked = Asked::of(head, !incoming.is_end_stream(), &frontend.config.upgrades);
+    if wants_tunnel && asked.is_none() {
+        return Err(ProxyError::BadRequest("connect-protocol"));
+    }
+    let takes_trailers = headers::takes_trailers(&head.headers);
     headers::strip_hop_by_hop(&mut head.headers);
     if let Some(asked) = &asked {
         upgrade::put(&mut head.headers, asked.protocols().clone());
     }
-    // hyper has promised the client that its body will be read.
-    head.headers.remove(header::EXPECT);
-    Ok((RequestBody::new(incoming, client, limits.body), asked))
+    if takes_trailers {
+        // The gateway takes them, too, and passes them on.
+        head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let mut body = RequestBody::new(incoming, client, limits.body);
+    // With HTTP/1.1, hyper promises the client that its body will be read.
+    if head.headers.remove(header::EXPECT).is_some() && client.is_stream() {
+        body.will_be_promised();
+    }
+    Ok((body, asked))
 }
 
 fn target_length(uri: &http::Uri) -> usize {

@@ -221,6 +221,11 @@ impl Turns {
         self.late.get()
     }
 
+    /// The client was late, as its connection has found out.
+    pub fn client_is_late(&self) {
+        self.late.set(Some(Late::Client));
+    }
+
     /// When the nearest wait runs out.
     pub fn deadline(&self) -> Option<Instant> {
         // While the client has to move, the server cannot be late, and a connection that still has response bytes to

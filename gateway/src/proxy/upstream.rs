@@ -1,11 +1,13 @@
 //! One exchange with a server: choosing it, reaching it, sending the request, waiting for the head of its response.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
@@ -15,20 +17,22 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
 use super::attempts::Attempts;
-use super::body::{BodyError, BodyFailure, RequestBody};
+use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::Local;
+use super::multiplexed;
 use super::record::Record;
 use super::turns::Late;
-use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, Take, Upstream};
+use super::upload::Upload;
+use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, StreamPlace, Take, Upstream};
 use crate::stream::Stream;
 
-/// A connection to a server, held for one exchange.
+/// A connection to a server, or a stream of one, held for one exchange.
 pub struct Lease {
-    upstream: Box<Upstream<RequestBody>>,
+    link: Link,
     local: Rc<Local>,
     /// The one client that the connection may be used for; none when it is anybody's.
     owner: Option<Rc<Client>>,
@@ -38,6 +42,23 @@ pub struct Lease {
     session: Session,
 }
 
+/// How the exchange reaches the server.
+pub(super) enum Link {
+    /// By a connection of its own, for now. It is moved by the exchange.
+    Http1 {
+        upstream: Box<Upstream<RequestBody>>,
+        has_ended: bool,
+    },
+    /// By a stream, whose connection moves by itself; what of the request's body has not gone yet, the exchange moves.
+    Http2(Box<OnStream>),
+}
+
+/// A stream of a connection to a server. Boxed: connections of HTTP/1 have no room for it to keep.
+pub(super) struct OnStream {
+    pub(super) _place: StreamPlace,
+    pub(super) upload: Upload,
+}
+
 impl Lease {
     /// Moves the response's body along.
     pub fn poll_body(
@@ -45,16 +66,26 @@ impl Lease {
         incoming: &mut Content,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let read = |incoming: &mut Content, cx: &mut Context<'_>| Pin::new(incoming).poll_frame(cx);
-        if let Poll::Ready(frame) = read(incoming, cx) {
+        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             return Poll::Ready(frame);
         }
-        // The body waits for the connection, and this task is what moves the connection.
-        let ended = self.upstream.poll_io(cx).is_ready();
-        match read(incoming, cx) {
-            // A connection that has ended will bring nothing more, and the body has not ended.
-            Poll::Pending if ended => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-            frame => frame,
+        self.poll_request(cx);
+        match &self.link {
+            Link::Http2(_) => Poll::Pending,
+            // The body waited for the connection, which has been moved now.
+            Link::Http1 { has_ended, .. } => match Pin::new(incoming).poll_frame(cx) {
+                // A connection that has ended will bring nothing more, and the body has not ended.
+                Poll::Pending if *has_ended => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+                frame => frame,
+            },
+        }
+    }
+
+    /// Moves what is left of the request along, and with HTTP/1 the connection.
+    pub fn poll_request(&mut self, cx: &mut Context<'_>) {
+        match &mut self.link {
+            Link::Http1 { upstream, has_ended } => *has_ended = *has_ended || upstream.poll_io(cx).is_ready(),
+            Link::Http2(stream) => stream.upload.poll(cx),
         }
     }
 
@@ -65,9 +96,14 @@ impl Lease {
 
     /// The server has gone over to another protocol: its connection, what was read of it behind the head, and the place
     /// that is held at the server.
-    pub fn into_tunnel(self) -> (Stream, Bytes, Session) {
-        let parts = self.upstream.connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf, self.session)
+    ///
+    /// None with HTTP/2, which has no such thing (RFC 9113, section 8.6).
+    pub fn into_tunnel(self) -> Option<(Stream, Bytes, Session)> {
+        let Link::Http1 { upstream, .. } = self.link else {
+            return None;
+        };
+        let parts = upstream.connection.into_parts();
+        Some((parts.io.into_inner(), parts.read_buf, self.session))
     }
 
     /// The backend that the server is of.
@@ -76,20 +112,27 @@ impl Lease {
     }
 
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
-    pub fn give_back(mut self) {
+    pub fn give_back(self) {
+        let Link::Http1 {
+            mut upstream,
+            has_ended: false,
+        } = self.link
+        else {
+            return;
+        };
         if self.backend.server_close {
             return;
         }
         // One more turn lets hyper finish the message and become ready for the next.
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        if self.upstream.poll_io(&mut cx).is_ready() || !self.upstream.sender.is_ready() {
+        if upstream.poll_io(&mut cx).is_ready() || !upstream.sender.is_ready() {
             return;
         }
         match self.owner {
-            Some(client) => client.connection.private.put(&self.backend, self.server, self.upstream),
+            Some(client) => client.connection.private.put(&self.backend, self.server, upstream),
             None => {
                 let now = tokio::time::Instant::now();
-                self.local.pool(&self.backend).put(self.server, self.upstream, now);
+                self.local.pool(&self.backend).put(self.server, upstream, now);
             }
         }
     }
@@ -116,8 +159,9 @@ pub async fn send(
     let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;
     let mut fresh_only = false;
+    let mut replays = 0;
     loop {
-        let (server, session) = match attempts.take(local) {
+        let (server, mut session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
@@ -138,6 +182,47 @@ pub async fn send(
         }
 
         let is_private = backend.servers[server].wants_introduction();
+        if backend.servers[server].http2 {
+            let alone = is_private || backend.server_close;
+            let place = match multiplexed::reach(local, client, record, backend, server, alone).await {
+                Ok(place) => place,
+                Err(error) => {
+                    let failed = connect_failed(backend, server, &error);
+                    let Some(pause) = attempts.failed(server, session, &error) else {
+                        return Err(failed);
+                    };
+                    failure_to_connect = Some(failed);
+                    record.retried();
+                    pause_for(pause, client, record).await;
+                    continue;
+                }
+            };
+            record.sending();
+            client.turns.await_server_for(backend.timeouts.server);
+            let tls = backend.servers[server].has_tls();
+            let sent = multiplexed::exchange(place, client, &failure, request, tls, &mut session).await;
+            client.turns.server_moved();
+            match sent {
+                Ok((response, link)) => {
+                    let lease = Lease {
+                        link,
+                        local: local.clone(),
+                        owner: None,
+                        backend: backend.clone(),
+                        server,
+                        session,
+                    };
+                    return Ok((response, lease));
+                }
+                Err(Sent::Failed(error)) => return Err(error),
+                Err(Sent::Nothing(unsent)) if replays < MAX_REPLAYS => request = *unsent,
+                Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
+            }
+            replays += 1;
+            attempts.stay(server, session);
+            record.retried();
+            continue;
+        }
         let kept = if fresh_only || backend.server_close {
             None
         } else if is_private {
@@ -146,26 +231,18 @@ pub async fn send(
         } else {
             take(local, backend, server)
         };
-        let upstream = match kept {
+        let mut upstream = match kept {
             Some(upstream) => upstream,
             None => match connect(client, record, backend, server).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
-                    backend.servers[server].connect_failed(&error);
-                    let failed = match &error {
-                        ConnectError::Lack(_) => ProxyError::OutOfResources,
-                        _ => ProxyError::Connect,
-                    };
+                    let failed = connect_failed(backend, server, &error);
                     let Some(pause) = attempts.failed(server, session, &error) else {
                         return Err(failed);
                     };
                     failure_to_connect = Some(failed);
                     record.retried();
-                    if !pause.is_zero() {
-                        tokio::time::sleep(pause).await;
-                        record.connected(pause);
-                        client.turns.tick();
-                    }
+                    pause_for(pause, client, record).await;
                     continue;
                 }
             },
@@ -173,19 +250,22 @@ pub async fn send(
 
         let reused = upstream.served > 0;
         let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
-        let mut lease = Lease {
-            upstream,
-            local: local.clone(),
-            owner: is_private.then(|| client.clone()),
-            backend: backend.clone(),
-            server,
-            session,
-        };
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        match exchange(&mut lease, client, &failure, request).await {
+        match exchange(&mut upstream, &mut session, client, &failure, request).await {
             Ok(response) => {
                 client.turns.server_moved();
+                let lease = Lease {
+                    link: Link::Http1 {
+                        upstream,
+                        has_ended: false,
+                    },
+                    local: local.clone(),
+                    owner: is_private.then(|| client.clone()),
+                    backend: backend.clone(),
+                    server,
+                    session,
+                };
                 return Ok((response.map(Content::Http1), lease));
             }
             Err(Sent::Failed(error)) => return Err(error),
@@ -194,7 +274,7 @@ pub async fn send(
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
         }
         client.turns.server_moved();
-        attempts.stay(server, lease.session);
+        attempts.stay(server, session);
         // The other kept connections of this server are likely as dead as this one was.
         local.pool(backend).clear(server);
         client.connection.private.clear(backend, server);
@@ -204,7 +284,7 @@ pub async fn send(
 }
 
 /// How sending failed.
-enum Sent {
+pub(super) enum Sent {
     /// Nothing was written: here is the request, whole.
     Nothing(Box<Request<RequestBody>>),
     /// Something may have been written, and the connection ended before a response began.
@@ -214,19 +294,19 @@ enum Sent {
 }
 
 async fn exchange(
-    lease: &mut Lease,
+    upstream: &mut Upstream<RequestBody>,
+    session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Sent> {
-    let mut response = pin!(lease.upstream.sender.try_send_request(request));
-    let upstream = &mut lease.upstream;
-    let session = &mut lease.session;
+    let mut response = pin!(upstream.sender.try_send_request(request));
+    let connection = &mut upstream.connection;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
-        let ended = upstream.poll_io(cx).is_ready();
+        let ended = Pin::new(&mut *connection).poll(cx).is_ready();
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
                 Some(unsent) => Sent::Nothing(Box::new(unsent)),
@@ -245,9 +325,8 @@ async fn exchange(
     .await;
     // Whatever the server's connection made of it: a body that failed is the client's doing.
     match (result, failure.get()) {
-        (Err(_), Some(BodyError::TooLarge)) => Err(Sent::Failed(ProxyError::BodyTooLarge)),
-        (Err(_), Some(BodyError::Broken)) => Err(Sent::Failed(ProxyError::BadBody)),
-        (result, _) => result,
+        (Err(_), Some(failed)) => Err(Sent::Failed(failed.into())),
+        (result, None) | (result @ Ok(_), _) => result,
     }
 }
 
@@ -280,15 +359,7 @@ async fn connect(
     backend: &Arc<Backend>,
     server: usize,
 ) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
-    let started = client.turns.tick();
-    // Asked for first: if it moves meanwhile, the connection is one too few in the pool and not one too many.
-    let leads_to = backend.servers[server].moving_address();
-    let to = &backend.servers[server];
-    let header = to.wants_introduction().then(|| introduction(&client.facts));
-    let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
-    record.connected(started.elapsed());
-    let stream = connected?;
-    backend.servers[server].connected();
+    let (stream, leads_to) = open(client, record, backend, server).await?;
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_HEADERS)
         .max_buf_size(UPSTREAM_BUFFER)
@@ -304,12 +375,52 @@ async fn connect(
     }))
 }
 
+/// Opens a connection to a server. Answers with where it leads, too, if the server may move.
+pub(super) async fn open(
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    server: usize,
+) -> Result<(Stream, Option<SocketAddr>), ConnectError> {
+    let started = client.turns.tick();
+    // Asked for first: if it moves meanwhile, the connection is one too few in the pool and not one too many.
+    let leads_to = backend.servers[server].moving_address();
+    let to = &backend.servers[server];
+    let header = to.wants_introduction().then(|| introduction(&client.facts));
+    let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
+    record.connected(started.elapsed());
+    client.turns.tick();
+    let stream = connected?;
+    backend.servers[server].connected();
+    Ok((stream, leads_to))
+}
+
+fn connect_failed(backend: &Backend, server: usize, error: &ConnectError) -> ProxyError {
+    backend.servers[server].connect_failed(error);
+    match error {
+        ConnectError::Lack(_) => ProxyError::OutOfResources,
+        _ => ProxyError::Connect,
+    }
+}
+
+async fn pause_for(pause: Duration, client: &Rc<Client>, record: &mut Record) {
+    if !pause.is_zero() {
+        tokio::time::sleep(pause).await;
+        record.connected(pause);
+        client.turns.tick();
+    }
+}
+
 fn is_replayable(request: &Request<RequestBody>) -> bool {
-    let idempotent = matches!(
-        *request.method(),
+    is_repeatable(request.method()) && request.body().is_end_stream()
+}
+
+/// Whether a request of this method may be sent twice (RFC 9110, section 9.2.2).
+pub(super) fn is_repeatable(method: &Method) -> bool {
+    matches!(
+        *method,
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
-    );
-    idempotent && request.body().is_end_stream()
+    )
 }
 
 fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<RequestBody> {
@@ -320,6 +431,10 @@ fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<Reques
     *spare.headers_mut() = request.headers().clone();
     spare
 }
+
+/// How often a request is sent again that servers say they have not looked at: enough to get through a server that is being
+/// replaced, and not enough to go on with one that refuses everything.
+const MAX_REPLAYS: usize = 3;
 
 /// As many as hyper's own default; a response with more is not usable.
 const MAX_RESPONSE_HEADERS: usize = 100;

@@ -185,11 +185,7 @@ impl Builder<'_> {
 
     fn frontend(&mut self, frontend: &config::Frontend) -> Option<Frontend> {
         // Each part is tried, whatever became of the others: an error in one hides none in another.
-        let tls = frontend
-            .binds
-            .iter()
-            .map(|bind| self.tls(bind, frontend.mode))
-            .collect::<Vec<_>>();
+        let tls = frontend.binds.iter().map(|bind| self.tls(bind)).collect::<Vec<_>>();
         let acls = self.acls(frontend);
         let limiter = self.limiter(frontend);
         let plugins = frontend
@@ -215,9 +211,9 @@ impl Builder<'_> {
         })
     }
 
-    fn tls(&mut self, bind: &config::Bind, mode: Mode) -> Option<Option<Arc<ServerConfig>>> {
+    fn tls(&mut self, bind: &config::Bind) -> Option<Option<Arc<ServerConfig>>> {
         let Some(tls) = &bind.tls else { return Some(None) };
-        match server_config(tls, &bind.alpn, mode) {
+        match server_config(tls, &bind.alpn) {
             Ok(config) => Some(Some(config)),
             Err(errors) => {
                 self.errors.extend(errors.into_iter().map(|source| BuildError::Tls {
@@ -237,7 +233,7 @@ impl Builder<'_> {
             let connector = server
                 .tls
                 .as_ref()
-                .map(|tls| (tls, Connector::new(tls, backend.mode, system)));
+                .map(|tls| (tls, Connector::new(tls, backend.mode, server.http2, system)));
             connectors.push(match connector {
                 None => None,
                 Some((_, Ok(connector))) => Some(connector),

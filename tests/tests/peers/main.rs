@@ -8,6 +8,7 @@
 mod authority;
 mod directory;
 mod http;
+mod http2;
 mod mail;
 mod mariadb;
 mod postgres;

@@ -150,6 +150,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         agent: or_none(agent)?,
         server_close: close.is_some(),
         pool,
+        http2: own.http2.of_backend(&inherited.http2),
         request_edits,
         response_edits,
         origin,

@@ -8,7 +8,7 @@ use miette::SourceSpan;
 use super::{accept_proxy, elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Bind, Mode};
-use crate::config::reader::{Context, Node, Value};
+use crate::config::reader::{At, Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
 /// between two owners at random, since every worker shares its port.
@@ -44,7 +44,7 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
     let (tls, alpn, said) = match node.block() {
         Some(mut block) => {
             let tls = block.one("tls");
-            let alpn = tls::alpn(node.ctx, mode, block.one("alpn"), tls.is_some());
+            let alpn = tls::alpn(node.ctx, tls::spoken_to_clients(mode), block.one("alpn"), tls.is_some());
             let tls = tls.map(tls::of_bind);
             let said = block.one("accept-proxy");
             block.finish(elsewhere);
@@ -61,6 +61,25 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
         alpn: alpn?,
         origin,
     })
+}
+
+/// The protocols that are agreed on where nothing is said of them: those that are spoken.
+pub(super) fn agree(ctx: &Context<'_>, bind: &mut Bind, http2_off: Option<At<bool>>) {
+    if bind.tls.is_none() {
+        return;
+    }
+    if bind.alpn.is_empty() {
+        let http2 = http2_off.is_none().then(|| tls::HTTP2.to_vec());
+        bind.alpn = http2.into_iter().chain([tls::HTTP1.to_vec()]).collect();
+    } else if let Some(off) = http2_off
+        && bind.alpn.iter().any(|protocol| protocol == tls::HTTP2)
+    {
+        let error = ConfigError::new(Code::Conflict, "HTTP/2 is agreed on, and is off");
+        let error = error
+            .label(bind.origin.span, "this bind has it in `alpn`")
+            .label(off.span, "turns it off");
+        ctx.report(error.help("one of them has to go"));
+    }
 }
 
 /// Reports that there is no `bind`.

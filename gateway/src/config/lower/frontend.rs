@@ -81,6 +81,15 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         ctx.report(error.help("write where requests go: default-backend \"app\""));
     }
     let access_log = own.access_log.or(inherited.access_log);
+    let http2 = own.http2.of_frontend(&inherited.http2);
+    let http2_off = own.http2.off.or(inherited.http2.off).filter(|off| off.value);
+    let mut binds: Vec<_> = binds.into_iter().collect();
+    if mode == Mode::Http {
+        binds
+            .iter_mut()
+            .flatten()
+            .for_each(|bind| bind::agree(ctx, bind, http2_off));
+    }
     Some(Frontend {
         name: name?.value.into(),
         mode,
@@ -98,6 +107,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         forwarding: own.forwarding.forwarding(&inherited.forwarding),
         compress: own.compress(&inherited),
         request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
+        http2,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,

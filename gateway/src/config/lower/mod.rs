@@ -14,6 +14,7 @@ mod condition;
 mod edits;
 mod forwarding;
 mod frontend;
+mod http2;
 mod keep_alive;
 mod names;
 mod plugin;

@@ -54,6 +54,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         None
     };
     let backup = node.flag("backup");
+    let http2 = node.flag("h2");
     let checksum = node.flag("proxy-crc32c");
     let name = section_name(&mut node, "the server's name");
     let own: Vec<String> = match (name, count) {
@@ -87,13 +88,18 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let slow_start = node
         .property("slow-start")
         .map(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
-    let tls = node.block().map(|block| tls::of_server(node.ctx, mode, block));
+    let tls = node
+        .block()
+        .map(|block| tls::of_server(node.ctx, mode, http2.is_some(), block));
     if let (Some(ServerAddress::Echo), Some(Some(Some(tls))), Some(place)) = (&address, &tls, place) {
         let error = ConfigError::new(Code::Conflict, "the echo server speaks no TLS");
         let error = error
             .label(tls.origin.span, "not with it")
             .label(place.span(), "this one");
         node.fail(error.help("leave `tls` out"));
+    }
+    if let Some(flag) = http2 {
+        report_http2(&node, mode, flag, address.as_ref());
     }
     let at = address.as_ref().zip(place.map(|place| place.span()));
     let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
@@ -120,6 +126,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             slow_start: or_none(slow_start)?.map(|value| value.value),
             tls: or_none(tls.clone())?.flatten(),
             send_proxy: send_proxy?,
+            http2: http2.is_some(),
             max_connections: or_none(max_connections)?,
             // The backend has its say, too: settled there.
             session_end: or_none(on_marked_down).map(|_| SessionEnd::Natural)?,
@@ -138,6 +145,22 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         return vec![read(None)];
     }
     own.iter().map(|name| read(server(name))).collect()
+}
+
+/// Reports HTTP/2 to a server that cannot have it.
+fn report_http2(node: &Node<'_>, mode: Mode, flag: SourceSpan, address: Option<&ServerAddress>) {
+    let error = if mode == Mode::Tcp {
+        ConfigError::new(Code::Mode, "`h2` needs HTTP mode")
+            .label(flag, "in TCP mode, what the client speaks goes through as it is")
+            .help("leave it out")
+    } else if let Some(ServerAddress::Echo) = address {
+        ConfigError::new(Code::Conflict, "the echo server speaks HTTP/1.1")
+            .label(flag, "not this")
+            .help("leave `h2` out")
+    } else {
+        return;
+    };
+    node.fail(error);
 }
 
 /// In TLS, a server that has a name is asked for it and has to show it.

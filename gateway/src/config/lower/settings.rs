@@ -7,6 +7,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::forwarding::{ForwardingSettings, or_off};
+use super::http2::Http2Settings;
 use super::names::Names;
 use super::section_name;
 use super::{compress, keep_alive, upgrades};
@@ -26,6 +27,7 @@ pub(super) struct Settings {
     pub(super) compress: Option<At<Option<Compress>>>,
     pub(super) request_limits: RequestLimitSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
+    pub(super) http2: Http2Settings,
     pub(super) balance: Option<At<Balance>>,
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
@@ -104,6 +106,10 @@ impl Settings {
         let timeouts = block.many("timeout");
         settings.timeouts = Timeouts::read(timeouts, place, mode);
         settings.keep_alive = block.one("tcp-keep-alive").and_then(keep_alive::read);
+        if let Some(node) = block.one("http2") {
+            http_only(&node, mode);
+            settings.http2 = Http2Settings::read(node, place);
+        }
         if place != Place::Backend {
             settings.read_frontend(block, mode);
         }

@@ -11,9 +11,14 @@ use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
 
 /// Reads a server's block: `{ tls ca="ca.pem" sni="db.example.net"; alpn "postgresql" }`.
 #[allow(clippy::option_option)]
-pub(super) fn of_server(ctx: &Context<'_>, mode: Mode, mut block: Block<'_>) -> Option<Option<ServerTls>> {
+pub(super) fn of_server(ctx: &Context<'_>, mode: Mode, http2: bool, mut block: Block<'_>) -> Option<Option<ServerTls>> {
     let tls = block.one("tls");
-    let alpn = alpn(ctx, mode, block.one("alpn"), tls.is_some());
+    let spoken: Option<&[&[u8]]> = match (mode, http2) {
+        (Mode::Tcp, _) => None,
+        (Mode::Http, true) => Some(&[HTTP2]),
+        (Mode::Http, false) => Some(&[HTTP1]),
+    };
+    let alpn = alpn(ctx, spoken, block.one("alpn"), tls.is_some());
     block.finish(elsewhere);
     let Some(tls) = tls else { return Some(None) };
     let tls = server(tls);
@@ -87,8 +92,18 @@ fn is_inert_key(node: &Node<'_>, has_cert: bool, key: Option<&Option<At<PathBuf>
     true
 }
 
-/// `alpn "h2" "http/1.1"`, in order of preference.
-pub(super) fn alpn(ctx: &Context<'_>, mode: Mode, node: Option<Node<'_>>, beside_tls: bool) -> Option<Vec<Vec<u8>>> {
+/// What may be agreed on with clients; none means anything, as nothing of it is read.
+pub(super) fn spoken_to_clients(mode: Mode) -> Option<&'static [&'static [u8]]> {
+    (mode == Mode::Http).then_some(&[HTTP2, HTTP1])
+}
+
+/// `alpn "h2" "http/1.1"`, in order of preference. `spoken` is what may be agreed on; none means anything.
+pub(super) fn alpn(
+    ctx: &Context<'_>,
+    spoken: Option<&[&[u8]]>,
+    node: Option<Node<'_>>,
+    beside_tls: bool,
+) -> Option<Vec<Vec<u8>>> {
     let Some(mut node) = node else { return Some(Vec::new()) };
     let values = node.some_arguments("a protocol");
     let mut well = !values.is_empty() && beside_tls;
@@ -102,7 +117,7 @@ pub(super) fn alpn(ctx: &Context<'_>, mode: Mode, node: Option<Node<'_>>, beside
     }
     let mut protocols: Vec<At<Vec<u8>>> = Vec::new();
     for value in values {
-        let Some(protocol) = protocol(mode, &value) else {
+        let Some(protocol) = protocol(spoken, &value) else {
             well = false;
             continue;
         };
@@ -115,14 +130,21 @@ pub(super) fn alpn(ctx: &Context<'_>, mode: Mode, node: Option<Node<'_>>, beside
     well.then(|| protocols.into_iter().map(|at| at.value).collect())
 }
 
-fn protocol(mode: Mode, value: &Value<'_>) -> Option<Vec<u8>> {
+fn protocol(spoken: Option<&[&[u8]]>, value: &Value<'_>) -> Option<Vec<u8>> {
     let text = value.text()?;
     if text.len() > LONGEST_PROTOCOL {
         let message = format!("a protocol's name is longer than {LONGEST_PROTOCOL} bytes");
         return value.fail(message, "too long", "names are those of RFC 7301, as \"http/1.1\"");
     }
-    if mode == Mode::Http && text != "http/1.1" {
-        let message = format!("HTTP mode speaks http/1.1, and not {:?}", clip(text));
+    if let Some(spoken) = spoken
+        && !spoken.contains(&text.as_bytes())
+    {
+        let known: Vec<_> = spoken.iter().map(|name| String::from_utf8_lossy(name)).collect();
+        let message = format!(
+            "HTTP mode speaks {} here, and not {:?}",
+            known.join(" and "),
+            clip(text)
+        );
         return value.fail(
             message,
             "could be agreed on, and then not spoken",
@@ -147,6 +169,11 @@ fn server_name(value: &Value<'_>) -> Option<ServerName<'static>> {
         ),
     }
 }
+
+/// HTTP/2, as TLS knows it (RFC 9113, section 3.1).
+pub(super) const HTTP2: &[u8] = b"h2";
+/// HTTP/1.1, as TLS knows it.
+pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// RFC 7301, section 3.1: the length is one byte.
 const LONGEST_PROTOCOL: usize = 255;

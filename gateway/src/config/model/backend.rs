@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentCheck, Check, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server};
+use super::{AgentCheck, Check, Http2, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server};
 
 /// `backend "app" { … }`: servers and how one is chosen.
 #[derive(Debug, Clone)]
@@ -34,6 +34,8 @@ pub struct Backend {
     pub server_close: bool,
     /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
     pub pool: Pool,
+    /// `http2`: bounds on HTTP/2 with its servers. HTTP mode.
+    pub http2: Http2,
     /// `request { … }`, after the frontend's. HTTP mode.
     pub request_edits: Vec<RequestEdit>,
     /// `response { … }`, before the frontend's. HTTP mode.

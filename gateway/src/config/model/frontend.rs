@@ -9,8 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, Compress, Condition, Forwarding, KeepAlive, Mode, Origin, PluginId, RateLimitId, RequestEdit,
-    RequestId, ResponseEdit,
+    Acl, At, BackendId, ClientHttp2, Compress, Condition, Forwarding, KeepAlive, Mode, Origin, PluginId, RateLimitId,
+    RequestEdit, RequestId, ResponseEdit,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -40,6 +40,8 @@ pub struct Frontend {
     pub request_limits: RequestLimits,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.
     pub upgrades: Upgrades,
+    /// `http2`: bounds on HTTP/2. HTTP mode.
+    pub http2: ClientHttp2,
     /// Named predicates, in the order of the text.
     pub acls: Vec<Acl>,
     /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.

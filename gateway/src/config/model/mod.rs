@@ -10,6 +10,7 @@ mod compress;
 mod edits;
 mod forwarding;
 mod frontend;
+mod http2;
 mod plugin;
 mod process;
 mod rate_limit;
@@ -39,6 +40,7 @@ pub use forwarding::{
 pub use frontend::{
     AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };
+pub use http2::{ClientHttp2, Http2};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
 pub use process::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,

@@ -32,6 +32,8 @@ pub struct Server {
     pub tls: Option<ServerTls>,
     /// `send-proxy="v2"`: connections to it begin with a PROXY header.
     pub send_proxy: Option<Format>,
+    /// `h2`: requests go to it over HTTP/2, agreed on in TLS, and by prior knowledge without.
+    pub http2: bool,
 }
 
 /// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.

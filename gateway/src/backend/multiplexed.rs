@@ -1,0 +1,271 @@
+//! HTTP/2 connections to servers: each carries many requests of its worker at once, and is moved by a task of its own.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use crate::config;
+use crate::stream::Stream;
+
+/// An HTTP/2 connection to a server.
+///
+/// It ends when the server says so (GOAWAY), when it breaks, or when it has been [retired](Self::retire) and its last request
+/// is over. The worker's pool holds it, and so does each request on it.
+pub struct Multiplexed {
+    sender: SendRequest<Bytes>,
+    state: Rc<State>,
+    most: usize,
+    /// Where it leads, of a server that may move.
+    pub leads_to: Option<SocketAddr>,
+}
+
+/// What the connection, its task and its stream share.
+#[derive(Debug)]
+struct State {
+    /// It takes no more requests.
+    closing: Cell<bool>,
+    active: Cell<usize>,
+    served: Cell<u64>,
+    idle_since: Cell<Instant>,
+    /// How often something has come from the server.
+    reads: Cell<u64>,
+    /// The connection's task.
+    task: RefCell<Option<Waker>>,
+}
+
+impl Multiplexed {
+    /// Begins HTTP/2 on a connection that stands, and lets a task of this thread move it. What the server has to say about it
+    /// is not waited for.
+    pub async fn start(
+        stream: Stream,
+        settings: &config::Http2,
+        leads_to: Option<SocketAddr>,
+    ) -> Result<Rc<Self>, h2::Error> {
+        let state = Rc::new(State {
+            closing: Cell::new(false),
+            active: Cell::new(0),
+            served: Cell::new(0),
+            idle_since: Cell::new(Instant::now()),
+            reads: Cell::new(0),
+            task: RefCell::default(),
+        });
+        let io = Watched {
+            stream,
+            state: state.clone(),
+        };
+        let most = settings.max_streams as usize;
+        let (sender, connection) = Builder::new()
+            .enable_push(false)
+            .initial_max_send_streams(most.min(BEFORE_SETTINGS))
+            .initial_window_size(settings.stream_window)
+            .initial_connection_window_size(settings.connection_window)
+            .max_frame_size(settings.max_frame_size)
+            .header_table_size(settings.header_table)
+            .max_header_list_size(MAX_RESPONSE_HEAD)
+            .max_send_buffer_size(SEND_BUFFER)
+            .handshake::<_, Bytes>(io)
+            .await?;
+        let driver = Driver {
+            connection: Some(connection),
+            state: state.clone(),
+        };
+        tokio::task::spawn_local(driver);
+        Ok(Rc::new(Self {
+            sender,
+            state,
+            most,
+            leads_to,
+        }))
+    }
+
+    /// Whether it could take another request now.
+    pub fn has_room(&self) -> bool {
+        !self.state.closing.get() && self.state.active.get() < self.most.min(self.sender.current_max_send_streams())
+    }
+
+    /// Whether it takes no more requests, or soon will not.
+    pub fn is_closing(&self) -> bool {
+        self.state.closing.get()
+    }
+
+    /// Requests under way.
+    pub fn active(&self) -> usize {
+        self.state.active.get()
+    }
+
+    /// Since when no request has been under way; none while one is.
+    pub fn idle_since(&self) -> Option<Instant> {
+        (self.active() == 0).then(|| self.state.idle_since.get())
+    }
+
+    /// Takes no more requests, and ends after those under way.
+    pub fn retire(&self) {
+        self.state.closing.set(true);
+        self.state.wake();
+    }
+
+    /// Takes a place on the connection, for as long as what is answered is held.
+    pub fn enter(self: &Rc<Self>) -> Place {
+        self.state.active.set(self.state.active.get() + 1);
+        Place {
+            reads: self.state.reads.get(),
+            connection: self.clone(),
+        }
+    }
+}
+
+impl Drop for Multiplexed {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+/// A request's place on a connection.
+pub struct Place {
+    connection: Rc<Multiplexed>,
+    /// How often something had come from the server before.
+    reads: u64,
+}
+
+impl Place {
+    /// Sends a request's head. Its content goes into the stream that is answered.
+    pub fn send(&self, head: Request<()>, ends: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        // A clone, because a handle whose last request waits for the server's leave takes no other.
+        self.connection.sender.clone().send_request(head, ends)
+    }
+
+    /// The connection.
+    pub fn connection(&self) -> &Rc<Multiplexed> {
+        &self.connection
+    }
+
+    /// Whether nothing at all has come from the server since this place was taken.
+    pub fn has_heard_nothing(&self) -> bool {
+        self.connection.state.reads.get() == self.reads
+    }
+
+    /// Whether the connection had served a request before.
+    pub fn is_reused(&self) -> bool {
+        self.connection.state.served.get() > 0
+    }
+
+    /// A response has come: the connection is one that works.
+    pub fn answered(&self) {
+        let served = &self.connection.state.served;
+        served.set(served.get() + 1);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let state = &self.connection.state;
+        state.active.set(state.active.get() - 1);
+        if state.active.get() == 0 {
+            state.idle_since.set(Instant::now());
+            if state.closing.get() {
+                state.wake();
+            }
+        }
+    }
+}
+
+impl State {
+    fn wake(&self) {
+        if let Some(task) = &*self.task.borrow() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+/// Moves a connection's bytes until it ends.
+struct Driver {
+    connection: Option<h2::client::Connection<Watched, Bytes>>,
+    state: Rc<State>,
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let known = matches!(&*self.state.task.borrow(), Some(task) if task.will_wake(cx.waker()));
+        if !known {
+            *self.state.task.borrow_mut() = Some(cx.waker().clone());
+        }
+        let this = &mut *self;
+        let Some(connection) = &mut this.connection else {
+            return Poll::Ready(());
+        };
+        let is_over = this.state.closing.get() && this.state.active.get() == 0;
+        // The library says goodbye when it is polled after the last handle is gone; a server that takes nothing any more is
+        // not waited for.
+        if pin!(&mut *connection).poll(cx).is_pending() && !is_over {
+            return Poll::Pending;
+        }
+        this.state.closing.set(true);
+        this.connection = None;
+        Poll::Ready(())
+    }
+}
+
+/// The stream to the server. Notes that something comes.
+struct Watched {
+    stream: Stream,
+    state: Rc<State>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if result.is_ready() {
+            self.state.reads.set(self.state.reads.get() + 1);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Requests that go out before the server has said how many it takes. What it does not take it refuses, and those are sent
+/// again; no server in use takes fewer (RFC 9113, section 6.5.2).
+const BEFORE_SETTINGS: usize = 100;
+
+/// Bytes of a response's head, as of one over HTTP/1.
+const MAX_RESPONSE_HEAD: u32 = 64 * 1024;
+
+/// Bytes of one request's body that wait for the socket, at most.
+const SEND_BUFFER: usize = 64 * 1024;

@@ -1,0 +1,381 @@
+//! The life of an HTTP/2 connection: many requests at once, each an exchange of its own on a stream of its own.
+//!
+//! One task and one timer serve the connection and all its streams: what one poll makes ready goes out in one write. Streams
+//! are futures in a set that polls those that were woken; their waits end by the connection's timer, which looks at all of
+//! them as often as the shortest of their times says, and not whenever one of them begins or ends to wait.
+
+mod frames;
+pub mod head;
+mod io;
+mod stream;
+pub mod tunnel;
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream as _;
+use futures_util::stream::FuturesUnordered;
+use h2::Reason;
+use h2::server::{Builder, Connection as Protocol, Handshake, SendResponse};
+use http::Request;
+use tokio::time::{Instant, sleep_until};
+
+use super::client::{Client, Connection};
+use super::http::{End, Seat};
+use super::record::Refusal;
+use super::turns::Late;
+use crate::config::ClientTimeouts;
+pub use frames::Flood;
+use frames::FrameLimits;
+use io::{ClientIo, Watch};
+use stream::Lane;
+
+/// Serves a connection until it ends. `said` is what has been read of it: the connection preface and what came with it, or
+/// nothing.
+pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
+    let (worker, frontend) = {
+        let seat = seat.0.borrow();
+        (seat.0.lasting(), seat.1.clone())
+    };
+    let settings = frontend.config.http2;
+    let limits = frontend.config.request_limits;
+    let timeouts = frontend.config.timeouts;
+    let now = connection.clock.tick();
+    let watch = Watch::new(
+        FrameLimits {
+            resets: settings.max_resets,
+            controls: settings.max_control_frames,
+        },
+        now,
+    );
+    // As the size counts (RFC 9113, section 6.5.2): each field costs 32 bytes more than it has.
+    let head_list = limits.head + limits.headers * FIELD_OVERHEAD;
+    let resets = settings.max_resets as usize;
+    let mut builder = Builder::new();
+    if frontend.config.upgrades.allow("websocket") {
+        builder.enable_connect_protocol();
+    }
+    let handshake = builder
+        .max_concurrent_streams(settings.bounds.max_streams)
+        .initial_window_size(settings.bounds.stream_window)
+        .initial_connection_window_size(settings.bounds.connection_window)
+        .max_frame_size(settings.bounds.max_frame_size)
+        .header_table_size(settings.bounds.header_table)
+        .max_header_list_size(u32::try_from(head_list).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER)
+        // Streams that were reset before they were looked at, and those that the library resets for what a client does
+        // wrong: both are work that a client can make with nothing in return.
+        .max_pending_accept_reset_streams(settings.bounds.max_streams as usize)
+        .max_local_error_reset_streams(Some(resets))
+        .handshake(ClientIo::new(connection, &watch, said));
+    drop(frontend);
+    let mut streams = pin!(FuturesUnordered::new());
+    let mut server = Server {
+        connection,
+        watch: &watch,
+        timeouts,
+        state: State::Opening(Box::new(handshake)),
+        idle_since: now,
+        has_served: false,
+        sweep_at: now,
+        lanes: Lanes::default(),
+        end: None,
+        farewell: None,
+    };
+    let mut drained = pin!(worker.drained());
+    let mut watches_drain = false;
+    let mut armed = now + FAR;
+    let mut timer = pin!(sleep_until(armed));
+    let mut timer_is_polled = false;
+    poll_fn(|cx| {
+        let mut now = connection.clock.tick();
+        if !watches_drain {
+            watches_drain = drained.as_mut().poll(cx).is_pending();
+            if !watches_drain {
+                server.drain();
+            }
+        }
+        if worker.is_draining() {
+            server.drain();
+        }
+        loop {
+            // Streams first: what they write goes out when the connection is polled below.
+            let mut has_moved = false;
+            while let Poll::Ready(Some(slot)) = streams.as_mut().poll_next(cx) {
+                server.lanes.free(slot);
+                has_moved = true;
+            }
+            if streams.is_empty() {
+                server.is_idle(now);
+            }
+            loop {
+                match server.poll(cx) {
+                    Poll::Ready(Ok(Some((request, respond)))) => {
+                        has_moved = true;
+                        let (local, frontend) = seat.current(connection);
+                        let client = Client::on_stream(connection, frontend.config.timeouts);
+                        let lane = Lane::new(client);
+                        if streams.is_empty() {
+                            server.sweep_at = now + connection.clock.shortest();
+                        }
+                        server.has_served = true;
+                        let slot = server.lanes.take(&lane);
+                        streams.push(stream::serve(
+                            local,
+                            frontend,
+                            lane,
+                            slot,
+                            head::receive(request),
+                            respond,
+                        ));
+                    }
+                    Poll::Ready(Ok(None)) => return Poll::Ready(server.end.take().unwrap_or(End::Done)),
+                    Poll::Ready(Err(())) => return Poll::Ready(server.end.take().unwrap_or(End::Protocol)),
+                    Poll::Pending => break,
+                }
+            }
+            if connection.has_to_close() {
+                server.drain();
+            }
+            if let Some(flood) = watch.take_flood() {
+                server.end = Some(End::Flood(flood));
+                server.farewell(Reason::ENHANCE_YOUR_CALM, now);
+                has_moved = true;
+            }
+            if has_moved {
+                continue;
+            }
+            let deadline = server.deadline(streams.is_empty(), now);
+            if deadline < armed || now >= armed {
+                armed = deadline;
+                timer.as_mut().reset(armed);
+                timer_is_polled = false;
+            }
+            if !timer_is_polled {
+                timer_is_polled = true;
+                if timer.as_mut().poll(cx).is_ready() {
+                    timer_is_polled = false;
+                    now = connection.clock.tick().max(armed);
+                }
+            }
+            if now < deadline {
+                if timer_is_polled {
+                    return Poll::Pending;
+                }
+                continue;
+            }
+            if let Some(end) = server.expire(now, streams.is_empty()) {
+                return Poll::Ready(end);
+            }
+        }
+    })
+    .await
+}
+
+/// The connection's own state.
+struct Server<'a> {
+    connection: &'a Rc<Connection>,
+    watch: &'a Rc<Watch>,
+    timeouts: ClientTimeouts,
+    state: State,
+    /// Since when nothing has been under way.
+    idle_since: Instant,
+    has_served: bool,
+    /// When the streams' waits are looked at next: none of them ends before.
+    sweep_at: Instant,
+    lanes: Lanes,
+    /// How it ends.
+    end: Option<End>,
+    /// It has been told to end, and is not waited for longer.
+    farewell: Option<Instant>,
+}
+
+enum State {
+    /// The connection preface is awaited.
+    Opening(Box<Handshake<ClientIo, Bytes>>),
+    Open(Box<Protocol<ClientIo, Bytes>>),
+    Closed,
+}
+
+impl Server<'_> {
+    /// Moves bytes. Answers with the next request; with none when the connection has ended.
+    #[allow(clippy::type_complexity)]
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<(Request<h2::RecvStream>, SendResponse<Bytes>)>, ()>> {
+        loop {
+            match &mut self.state {
+                State::Opening(handshake) => match pin!(&mut **handshake).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Ok(protocol)) => self.state = State::Open(Box::new(protocol)),
+                    Poll::Ready(Err(error)) => {
+                        self.state = State::Closed;
+                        return Poll::Ready(if error.is_io() { Ok(None) } else { Err(()) });
+                    }
+                },
+                State::Open(protocol) => {
+                    return protocol.poll_accept(cx).map(|accepted| match accepted {
+                        Some(Ok(accepted)) => Ok(Some(accepted)),
+                        None => Ok(None),
+                        // The client went away, or ended the connection for a reason of its own.
+                        Some(Err(error)) if error.is_io() || error.is_remote() => Ok(None),
+                        Some(Err(_)) => Err(()),
+                    });
+                }
+                State::Closed => return Poll::Ready(Ok(None)),
+            }
+        }
+    }
+
+    /// Takes no more streams, and ends after those under way.
+    fn drain(&mut self) {
+        match &mut self.state {
+            State::Open(protocol) => protocol.graceful_shutdown(),
+            // Nothing was asked yet.
+            State::Opening(_) => self.state = State::Closed,
+            State::Closed => {}
+        }
+    }
+
+    /// Nothing is under way.
+    fn is_idle(&mut self, now: Instant) {
+        if !self.lanes.were_idle {
+            self.lanes.were_idle = true;
+            self.idle_since = now;
+        }
+    }
+
+    /// Ends the connection, whatever is under way.
+    fn farewell(&mut self, reason: Reason, now: Instant) {
+        if let State::Open(protocol) = &mut self.state {
+            protocol.abrupt_shutdown(reason);
+        }
+        self.farewell = Some(now + FAREWELL);
+    }
+
+    fn deadline(&mut self, is_idle: bool, now: Instant) -> Instant {
+        if let Some(farewell) = self.farewell {
+            return farewell;
+        }
+        let stalled = self.watch.stalled_since().map(|since| since + self.timeouts.client);
+        let head = self.watch.head_since().map(|since| since + self.timeouts.http_request);
+        let streams = if is_idle {
+            self.idle_since + self.idle_limit()
+        } else {
+            // A server may be given less time than anybody before.
+            self.sweep_at = self.sweep_at.min(now + self.connection.clock.shortest());
+            self.sweep_at
+        };
+        let private = self.connection.private.deadline();
+        let others = [stalled, head, private].into_iter().flatten();
+        others.fold(streams, Instant::min)
+    }
+
+    /// How long the connection may wait for a request.
+    fn idle_limit(&self) -> Duration {
+        if self.has_served {
+            self.timeouts.http_keep_alive
+        } else {
+            self.timeouts.http_request
+        }
+    }
+
+    /// Does what is due. Answers when that is the end.
+    fn expire(&mut self, now: Instant, is_idle: bool) -> Option<End> {
+        if self.farewell.is_some() {
+            return Some(self.end.take().unwrap_or(End::Silent));
+        }
+        self.connection.private.sweep(now);
+        let is_over = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
+        if is_over(self.watch.stalled_since(), self.timeouts.client) {
+            self.lanes.each(|lane| lane.client.turns.client_is_late());
+            return Some(End::Silent);
+        }
+        if is_over(self.watch.head_since(), self.timeouts.http_request) {
+            self.end = Some(End::SlowHead);
+            self.farewell(Reason::NO_ERROR, now);
+        } else if is_idle && now >= self.idle_since + self.idle_limit() {
+            let is_slow = !self.has_served && self.connection.has_spoken();
+            self.end = Some(if is_slow { End::SlowHead } else { End::Silent });
+            self.farewell(Reason::NO_ERROR, now);
+        } else if !is_idle && now >= self.sweep_at {
+            self.sweep_at = self.lanes.sweep(now, now + self.connection.clock.shortest());
+        }
+        None
+    }
+}
+
+/// The streams under way, for what concerns all of them.
+#[derive(Default)]
+struct Lanes {
+    slots: Vec<Option<Rc<Lane>>>,
+    free: Vec<usize>,
+    were_idle: bool,
+}
+
+impl Lanes {
+    fn take(&mut self, lane: &Rc<Lane>) -> usize {
+        self.were_idle = false;
+        match self.free.pop() {
+            Some(slot) => {
+                self.slots[slot] = Some(lane.clone());
+                slot
+            }
+            None => {
+                self.slots.push(Some(lane.clone()));
+                self.slots.len() - 1
+            }
+        }
+    }
+
+    fn free(&mut self, slot: usize) {
+        self.slots[slot] = None;
+        self.free.push(slot);
+    }
+
+    /// Tells those streams somebody on which is late. Answers when the first of the others may be, `next` at the latest: who
+    /// begins to wait from now on cannot be late before.
+    fn sweep(&self, now: Instant, mut next: Instant) -> Instant {
+        self.each(|lane| {
+            let turns = &lane.client.turns;
+            if let Some(Late::Client | Late::Server) = turns.expire(now) {
+                lane.wake();
+            } else if let Some(deadline) = turns.deadline().filter(|deadline| *deadline > now) {
+                next = next.min(deadline);
+            }
+        });
+        next
+    }
+
+    fn each(&self, mut with: impl FnMut(&Lane)) {
+        self.slots.iter().flatten().for_each(|lane| with(lane));
+    }
+}
+
+impl Flood {
+    /// What a connection that ended for it is counted and logged under.
+    pub fn refusal(self) -> Refusal {
+        match self {
+            Self::Resets => Refusal::Resets,
+            Self::Controls => Refusal::Controls,
+        }
+    }
+}
+
+/// RFC 9113, section 6.5.2.
+const FIELD_OVERHEAD: usize = 32;
+
+/// Bytes of one response that wait for the socket, at most: with as many streams as a client may open, what it can make the
+/// gateway hold by not reading.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// How long a client is given to take the GOAWAY of a connection that ends.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// When nothing is awaited, the timer looks again after so long.
+const FAR: Duration = Duration::from_secs(3600);

@@ -1,0 +1,204 @@
+//! One exchange with a server over HTTP/2: a place on a connection that others share, and a stream on it.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Request, Response, Uri, header};
+use http_body::Body;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{BodyFailure, RequestBody};
+use super::client::Client;
+use super::content::{Content, Http2Content};
+use super::error::ProxyError;
+use super::local::Local;
+use super::record::Record;
+use super::turns::Late;
+use super::upload::Upload;
+use super::upstream::{Link, OnStream, Sent, is_repeatable, open};
+use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
+
+/// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
+/// is being opened wait for that. One that is to be `alone` has a connection to itself.
+pub async fn reach(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    server: usize,
+    alone: bool,
+) -> Result<StreamPlace, ConnectError> {
+    if alone {
+        return Ok(start(client, record, backend, server).await?.enter());
+    }
+    let limit = backend.timeouts.connect;
+    let mut deadline = None;
+    loop {
+        let opening = {
+            let mut pool = local.pool(backend);
+            if let Some(connection) = pool.share(server, backend.servers[server].moving_address()) {
+                return Ok(connection.enter());
+            }
+            pool.opening(server)
+        };
+        let Some(opening) = opening else { break };
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
+        let waited = timeout_at(deadline, opening.notified()).await;
+        client.turns.tick();
+        waited.map_err(|_| ConnectError::Timeout(limit))?;
+    }
+    let opening = Opening::new(local, backend, server);
+    let connection = start(client, record, backend, server).await?;
+    local.pool(backend).add(server, &connection);
+    let place = connection.enter();
+    drop(opening);
+    Ok(place)
+}
+
+async fn start(
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    server: usize,
+) -> Result<Rc<Multiplexed>, ConnectError> {
+    let (stream, leads_to) = open(client, record, backend, server).await?;
+    let started = Multiplexed::start(stream, &backend.http2, leads_to).await;
+    started.map_err(|error| ConnectError::from(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())))
+}
+
+/// While a connection is being opened, however that ends.
+struct Opening<'a> {
+    local: &'a Rc<Local>,
+    backend: &'a Arc<Backend>,
+    server: usize,
+    notify: Rc<Notify>,
+}
+
+impl<'a> Opening<'a> {
+    fn new(local: &'a Rc<Local>, backend: &'a Arc<Backend>, server: usize) -> Self {
+        let notify = local.pool(backend).open(server);
+        Self {
+            local,
+            backend,
+            server,
+            notify,
+        }
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.local.pool(self.backend).opened(self.server, &self.notify);
+    }
+}
+
+/// Sends a request and waits for the head of its response.
+///
+/// What the server says that it has not looked at, by refusing the stream (RFC 9113, section 8.7) or by a GOAWAY that leaves
+/// the stream out, may be sent again whatever it is, as long as nothing of its body was taken.
+pub async fn exchange(
+    place: StreamPlace,
+    client: &Rc<Client>,
+    failure: &BodyFailure,
+    request: Request<RequestBody>,
+    tls: bool,
+    session: &mut Session,
+) -> Result<(Response<Content>, Link), Sent> {
+    let (head, body) = request.into_parts();
+    let ends = body.is_end_stream();
+    let again = |head, body: RequestBody| Sent::Nothing(Box::new(Request::from_parts(head, body)));
+    let (mut response, stream) = match place.send(outgoing(head.clone(), tls), ends) {
+        Ok(sent) => sent,
+        Err(error) => {
+            if error.is_go_away() || error.is_io() {
+                place.connection().retire();
+            }
+            return Err(again(head, body));
+        }
+    };
+    let mut upload = Upload::new(body, stream);
+    let result = poll_fn(|cx| {
+        if let Poll::Ready(why) = session.poll_ended(cx) {
+            return Poll::Ready(Err(Failed::For(why.into())));
+        }
+        upload.poll(cx);
+        if let Poll::Ready(result) = Pin::new(&mut response).poll(cx) {
+            return Poll::Ready(result.map_err(Failed::With));
+        }
+        match client.turns.late() {
+            Some(Late::Server) => Poll::Ready(Err(Failed::For(ProxyError::ServerTimeout))),
+            Some(Late::Client) => Poll::Ready(Err(Failed::For(ProxyError::ClientTimeout))),
+            _ => Poll::Pending,
+        }
+    })
+    .await;
+    let error = match result {
+        Ok(response) => {
+            place.answered();
+            let length = response.headers().get(header::CONTENT_LENGTH);
+            let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+            let response = response.map(|stream| Content::Http2(Http2Content::new(stream, length)));
+            let stream = OnStream { _place: place, upload };
+            return Ok((response, Link::Http2(Box::new(stream))));
+        }
+        Err(error) => error,
+    };
+    // Whatever the server's connection made of it: a body that failed is the client's doing.
+    if let Some(failed) = failure.get() {
+        return Err(Sent::Failed(failed.into()));
+    }
+    let error = match error {
+        Failed::With(error) => error,
+        Failed::For(error) => {
+            if error == ProxyError::ServerTimeout && place.has_heard_nothing() {
+                // Nobody is there any more; others need not find out one by one.
+                place.connection().retire();
+            }
+            return Err(Sent::Failed(error));
+        }
+    };
+    let is_refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
+    if error.is_go_away() || error.is_io() {
+        place.connection().retire();
+    }
+    let may_repeat = is_refused || (error.is_io() && place.is_reused() && ends && is_repeatable(&head.method));
+    match upload.untouched() {
+        _ if !may_repeat => Err(Sent::Failed(ProxyError::BadResponse)),
+        Some(body) => Err(again(head, body)),
+        None if ends => Err(again(head, RequestBody::empty(client))),
+        None => Err(Sent::Failed(ProxyError::BadResponse)),
+    }
+}
+
+/// Why no response came.
+enum Failed {
+    With(h2::Error),
+    For(ProxyError),
+}
+
+/// The head as HTTP/2 has it: Host is a part of the target, and what frames an HTTP/1.1 message is not there.
+fn outgoing(mut head: http::request::Parts, tls: bool) -> Request<()> {
+    head.headers.remove(header::CONNECTION);
+    head.headers.remove(header::TRANSFER_ENCODING);
+    head.headers.remove(header::UPGRADE);
+    let host = head.headers.get(header::HOST);
+    // An empty one, or one that is no authority, stays where it is.
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    if let Some(authority) = authority {
+        let mut target = std::mem::take(&mut head.uri).into_parts();
+        target.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+        target.authority = Some(authority);
+        target.path_and_query = target.path_and_query.or_else(|| Some(PathAndQuery::from_static("/")));
+        if let Ok(uri) = Uri::from_parts(target) {
+            head.headers.remove(header::HOST);
+            head.uri = uri;
+        }
+    }
+    Request::from_parts(head, ())
+}

@@ -1,0 +1,92 @@
+//! A request's body on its way into a stream of HTTP/2, beside whatever the server answers meanwhile.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::{Reason, SendStream};
+use http_body::Body;
+
+use super::body::RequestBody;
+
+/// A request's body that goes into a stream. Polled by the exchange until it is over: before the response's head comes and
+/// while its content does, so that both sides may send at once.
+pub struct Upload {
+    /// None when all of it has gone, or nobody takes it any more.
+    body: Option<RequestBody>,
+    stream: SendStream<Bytes>,
+    /// What has come and not gone out.
+    chunk: Bytes,
+    has_begun: bool,
+}
+
+impl Upload {
+    /// A body on its way into this stream. A body that is empty has ended with the head.
+    pub fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+        let body = (!body.is_end_stream()).then_some(body);
+        Self {
+            body,
+            stream,
+            chunk: Bytes::new(),
+            has_begun: false,
+        }
+    }
+
+    /// The body, if nothing of it has been taken yet.
+    pub fn untouched(self) -> Option<RequestBody> {
+        self.body.filter(|_| !self.has_begun)
+    }
+
+    /// Moves it along as far as it goes now. What goes wrong ends the stream, and the response says so.
+    pub fn poll(&mut self, cx: &mut Context<'_>) {
+        let Some(body) = &mut self.body else { return };
+        loop {
+            if !self.chunk.is_empty() {
+                let room = self.stream.capacity();
+                if room == 0 {
+                    match self.stream.poll_capacity(cx) {
+                        Poll::Ready(Some(Ok(_))) => continue,
+                        Poll::Pending => return,
+                        // The server takes no more of it, and perhaps answers all the same.
+                        Poll::Ready(_) => break,
+                    }
+                }
+                let part = self.chunk.split_to(room.min(self.chunk.len()));
+                let ends = self.chunk.is_empty() && body.is_end_stream();
+                if self.stream.send_data(part, ends).is_err() || ends {
+                    break;
+                }
+                continue;
+            }
+            match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.has_begun = true;
+                    match frame.into_data() {
+                        Ok(data) if data.is_empty() => {}
+                        Ok(data) => {
+                            self.stream.reserve_capacity(data.len());
+                            self.chunk = data;
+                        }
+                        Err(frame) => {
+                            let Ok(trailers) = frame.into_trailers() else { continue };
+                            self.stream.reserve_capacity(0);
+                            let _ = self.stream.send_trailers(trailers);
+                            break;
+                        }
+                    }
+                }
+                Poll::Ready(Some(Err(_))) => {
+                    self.has_begun = true;
+                    self.stream.send_reset(Reason::CANCEL);
+                    break;
+                }
+                Poll::Ready(None) => {
+                    let _ = self.stream.send_data(Bytes::new(), true);
+                    break;
+                }
+            }
+        }
+        self.body = None;
+    }
+}

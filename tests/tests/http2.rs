@@ -1,0 +1,757 @@
+//! HTTP/2 with clients and with servers, and between the versions.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use gateway_tests::http2::{Http2Client, Http2Server, drain, http2_get, http2_post, read};
+use gateway_tests::tls::Authority;
+use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, within};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use tokio::sync::Semaphore;
+
+const PLAIN: &str = r#"
+    frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { server "app-1" "@app" }
+"#;
+
+const TO_HTTP2: &str = r#"
+    frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { server "app-1" "@app" h2 }
+"#;
+
+async fn before(app: &HttpServer) -> Gateway {
+    Gateway::kdl(PLAIN).with("@app", app.address()).start().await
+}
+
+async fn before_http2(app: &Http2Server) -> Gateway {
+    Gateway::kdl(TO_HTTP2).with("@app", app.address()).start().await
+}
+
+#[tokio::test]
+async fn a_request_by_prior_knowledge_reaches_an_http_1_server_as_one_of_its_own() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+
+    let answer = client.get("/a?b=c").await;
+    assert_eq!((answer.status, answer.text()), (200, "hello"));
+    assert_eq!(answer.header("content-length"), Some("5"));
+    let seen = app.last();
+    assert_eq!(
+        (&*seen.method, &*seen.target, &*seen.version),
+        ("GET", "/a?b=c", "HTTP/1.1")
+    );
+    assert_eq!(seen.headers.get("host"), Some("app.example"));
+    let line = &gateway.access_log(1).await[0];
+    assert_eq!(line["version"], "HTTP/2.0");
+    assert_eq!(line["target"], "/a?b=c");
+    assert_eq!(line["host"], "app.example");
+    assert_eq!(line["status"], 200);
+    assert_eq!(line["bytes_sent"], 5);
+}
+
+#[tokio::test]
+async fn a_preface_may_come_in_pieces_and_http_1_is_served_beside_it() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = before(&app).await;
+    // As a request of the first version that begins like the preface: PRI, and then not.
+    for request in [
+        "PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "PRIX / HTTP/1.1\r\nHost: a\r\n\r\n",
+    ] {
+        for cut in [1, 2, 3, 4] {
+            let mut client = gateway.connect("web").await;
+            client.send(&request[..cut]).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.send(&request[cut..]).await;
+            assert_eq!(client.response().await.status, 200, "{request:?} cut at {cut}");
+        }
+    }
+    let mut client = gateway.connect("web").await;
+    for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" {
+        client.send([*byte]).await;
+    }
+    client.send(b"\0\0\0\x04\0\0\0\0\0").await;
+    // The gateway's own SETTINGS.
+    let head = client.exactly(9).await;
+    assert_eq!(head[3..], [4, 0, 0, 0, 0, 0]);
+}
+
+#[tokio::test]
+async fn tls_agrees_on_http_2_unless_told_otherwise() {
+    let authority = Authority::new();
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "both" { bind "127.0.0.1:0" { tls cert="app.pem" }; default-backend "app" }
+        frontend "old"  { bind "127.0.0.1:0" { tls cert="app.pem"; alpn "http/1.1" }; default-backend "app" }
+        frontend "off"  { http2 "off"; bind "127.0.0.1:0" { tls cert="app.pem" }; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("app.pem", authority.issue(&["app.example"]).bundle())
+    .start()
+    .await;
+
+    let client = Http2Client::connect_tls(gateway.address("both"), "app.example", authority.client()).await;
+    assert_eq!(client.get("/").await.text(), "hello");
+    for frontend in ["both", "old", "off"] {
+        let mut config = authority.client();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let mut client = Client::connect_tls_with(gateway.address(frontend), "app.example", config).await;
+        assert_eq!(client.ask(get("/")).await.text(), "hello", "{frontend}");
+    }
+    // One that says nothing of protocols speaks the first version.
+    let mut client = Client::connect_tls(gateway.address("both"), "app.example", authority.certificate()).await;
+    assert_eq!(client.ask(get("/")).await.text(), "hello");
+    // One that insists on the second is told that there is none.
+    for frontend in ["old", "off"] {
+        let mut config = authority.client();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let stream = tokio::net::TcpStream::connect(gateway.address(frontend)).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("app.example").unwrap();
+        let refused = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream);
+        assert!(refused.await.is_err(), "{frontend}");
+    }
+}
+
+#[tokio::test]
+async fn plain_binds_do_not_listen_for_http_2_when_it_is_off() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { http2 "off"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    assert!(client.ends().await);
+    assert_eq!(app.connections(), 0);
+}
+
+#[tokio::test]
+async fn streams_are_served_at_once_and_each_has_its_line() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/slow" => Answer::nothing()
+            .then_pause(Duration::from_millis(600))
+            .then_send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nslow"),
+        _ => Answer::ok("fast"),
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+
+    let slow = client.get("/slow");
+    let fast = async {
+        for _ in 0..20 {
+            assert_eq!(client.get("/fast").await.text(), "fast");
+        }
+        Instant::now()
+    };
+    let (slow, fast_done) = tokio::join!(async { (slow.await, Instant::now()) }, fast);
+    assert_eq!(slow.0.text(), "slow");
+    assert!(fast_done < slow.1, "the fast ones waited for the slow one");
+    let lines = gateway.access_log(21).await;
+    assert_eq!(lines.iter().filter(|line| line["target"] == "/fast").count(), 20);
+    assert_eq!(lines.last().unwrap()["target"], "/slow");
+    gateway
+        .metric_is(
+            "gateway_frontend_responses_total",
+            &[("frontend", "web"), ("code", "2xx")],
+            21.0,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn content_of_any_length_passes_both_ways() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for size in [0, 1, 16_384, 16_385, 65_535, 65_536, 1 << 20, 5 << 20] {
+        let content: Vec<u8> = (0..size as u32).map(|n| (n * 31 % 251) as u8).collect();
+        let (response, mut stream) = client
+            .open(http2_post("/", Vec::new()).map(|_: Vec<u8>| ()), size == 0)
+            .await;
+        let send = async {
+            let mut rest = Bytes::from(content.clone());
+            while !rest.is_empty() {
+                stream.reserve_capacity(rest.len());
+                let room = std::future::poll_fn(|cx| stream.poll_capacity(cx))
+                    .await
+                    .unwrap()
+                    .unwrap();
+                let part = rest.split_to(room.min(rest.len()));
+                stream.send_data(part, rest.is_empty()).unwrap();
+            }
+        };
+        let (answer, ()) = tokio::join!(within(PATIENCE, "the answer", read(response)), send);
+        assert!(answer.unwrap().body == content, "{size} bytes differ");
+    }
+}
+
+#[tokio::test]
+async fn heads_and_statuses_without_content_have_none() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/204" => Answer::status(204),
+        "/304" => Answer::status(304).header("ETag", "\"x\""),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let head = Request::head("http://app.example/").body(Vec::new()).unwrap();
+    let answer = client.ask(head).await;
+    assert_eq!((answer.status, answer.text()), (200, ""));
+    assert_eq!(answer.header("content-length"), Some("5"));
+    for status in [204, 304] {
+        let answer = client.get(&format!("/{status}")).await;
+        assert_eq!((answer.status, answer.text()), (status, ""));
+        assert_eq!(answer.header("content-length"), None);
+    }
+    // What the gateway says itself has no content either when only its head was asked for.
+    let head = Request::head("http://app.example/")
+        .header("content-length", "2")
+        .body(b"ab".to_vec());
+    assert_eq!(client.ask(head.unwrap()).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_resets_its_stream_frees_the_server_and_others_go_on() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/stall" => Answer::nothing().then_stall(),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let (response, mut stream) = client.open(http2_get("/stall").map(|_| ()), true).await;
+    app.has_seen(1).await;
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+    let line = &gateway.access_log(1).await[0];
+    assert_eq!(
+        (&line["target"], &line["termination"]),
+        (&"/stall".into(), &"CH".into())
+    );
+    assert_eq!(client.get("/").await.text(), "hello");
+}
+
+#[tokio::test]
+async fn each_stream_has_its_own_time() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/stall" => Answer::nothing().then_stall(),
+        "/half" => Answer::head_only(10).then_send("half").then_stall(),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; timeout client="700ms" http-keep-alive="20s"; default-backend "app" }
+        backend "app" { timeout server="400ms"; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let started = Instant::now();
+    let stalled = async { (client.get("/stall").await, started.elapsed()) };
+    let half = async { client.try_ask(http2_get("/half")).await };
+    // A body that does not come.
+    let (response, _open) = client
+        .open(http2_post("/", Vec::new()).map(|_: Vec<u8>| ()), false)
+        .await;
+    let bodyless = async { (read(response).await.unwrap(), started.elapsed()) };
+    let (stalled, half, bodyless) = tokio::join!(stalled, half, bodyless);
+
+    assert_eq!(stalled.0.status, 504);
+    assert!((400..690).contains(&stalled.1.as_millis()), "{:?}", stalled.1);
+    assert_eq!(half.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+    assert_eq!(bodyless.0.status, 408);
+    assert!((700..1500).contains(&bodyless.1.as_millis()), "{:?}", bodyless.1);
+    assert_eq!(client.get("/").await.text(), "hello", "the connection goes on");
+    let mut lines = gateway.access_log(4).await;
+    lines.sort_by_key(|line| line["target"].as_str().unwrap().to_owned());
+    let ends: Vec<_> = lines.iter().map(|line| line["termination"].as_str().unwrap()).collect();
+    assert_eq!(ends.iter().filter(|end| **end == "--").count(), 1, "{ends:?}");
+    assert!(
+        ends.contains(&"sH") && ends.contains(&"sD") && ends.contains(&"cD"),
+        "{ends:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_is_cut_off_and_others_on_its_connection_are_not() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/large" => Answer::head_only(1 << 30).then_stream(1 << 30),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; timeout client="500ms" http-keep-alive="20s"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    // Room for others, whatever this stream leaves unread.
+    let mut settings = h2::client::Builder::new();
+    settings.initial_connection_window_size(1 << 20);
+    let client = Http2Client::connect_with(gateway.address("web"), &settings).await;
+    let (response, _stream) = client.open(http2_get("/large").map(|_| ()), true).await;
+    let mut content = response.await.unwrap().into_body();
+    // The window is never opened again; what is in it may be read.
+    let cut_off = within(PATIENCE, "the stream ends", async {
+        loop {
+            match content.data().await {
+                Some(Ok(_)) => {}
+                Some(Err(error)) => break error,
+                None => panic!("it passed for whole"),
+            }
+        }
+    })
+    .await;
+    assert_eq!(cut_off.reason(), Some(h2::Reason::CANCEL));
+    assert_eq!(client.get("/").await.text(), "hello");
+    assert_eq!(gateway.access_log(2).await[0]["termination"], "cD");
+}
+
+#[tokio::test]
+async fn idle_connections_end_after_their_time_and_say_so() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; timeout http-keep-alive="300ms" http-request="600ms"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let used = Http2Client::connect(gateway.address("web")).await;
+    used.get("/").await;
+    let started = Instant::now();
+    let sender = used.sender();
+    assert!(used.ended().await.is_ok(), "GOAWAY without a fault");
+    drop(sender);
+    assert!(
+        (200..1500).contains(&started.elapsed().as_millis()),
+        "{:?}",
+        started.elapsed()
+    );
+
+    // One that has said hello and nothing else is given the time of a request.
+    let unused = Http2Client::connect(gateway.address("web")).await;
+    let sender = unused.sender();
+    assert!(unused.ended().await.is_ok());
+    drop(sender);
+    let lines = gateway.access_log(2).await;
+    assert_eq!(lines[1]["reason"], "request-timeout");
+
+    // And so is one whose head comes slowly.
+    let mut slow = gateway.connect("web").await;
+    slow.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    slow.send(b"\0\0\x10\x01\x04\0\0\0\x01\x82").await;
+    assert!(slow.ends().await);
+    assert_eq!(gateway.access_log(3).await[2]["reason"], "request-timeout");
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_finished_when_the_gateway_ends() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/slow" => Answer::head_only(4)
+            .then_pause(Duration::from_millis(700))
+            .then_send("slow"),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    assert_eq!(client.get("/").await.text(), "hello");
+    let (response, _stream) = client.open(http2_get("/slow").map(|_| ()), true).await;
+    app.has_seen(2).await;
+    gateway.terminate();
+    let answer = within(PATIENCE, "the answer", read(response)).await.unwrap();
+    assert_eq!(answer.text(), "slow");
+    assert!(client.ended().await.is_ok(), "GOAWAY without a fault");
+    assert!(gateway.stopped().await.code == Some(0));
+}
+
+#[tokio::test]
+async fn a_server_that_speaks_http_2_is_spoken_to_so() {
+    let app = Http2Server::start(async |mut exchange| {
+        let body = drain(exchange.request.body_mut()).await?;
+        exchange.answer(body)
+    })
+    .await;
+    let gateway = before_http2(&app).await;
+
+    // From the first version.
+    let mut client = gateway.connect("web").await;
+    for n in 0..3 {
+        let answer = client.ask(post(&format!("/{n}"), "ping").header("X-A", "b")).await;
+        assert_eq!((answer.status, answer.text()), (200, "ping"));
+    }
+    client
+        .send("POST /chunks HTTP/1.1\r\nHost: b.example\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.text(), "abc");
+    let seen = app.last();
+    assert_eq!(seen.uri(), "http://b.example/chunks");
+    assert!(!seen.headers().contains_key("host") && !seen.headers().contains_key("transfer-encoding"));
+    // And from the second, all at once.
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let asks = (0..50).map(|n| client.ask(http2_post("/", format!("{n}"))));
+    let mut set = Vec::new();
+    for ask in asks {
+        set.push(ask);
+    }
+    for (n, ask) in set.into_iter().enumerate() {
+        assert_eq!(ask.await.text(), n.to_string());
+    }
+    assert!(app.connections() <= 2, "one a worker: {}", app.connections());
+}
+
+#[tokio::test]
+async fn requests_at_once_share_a_connection_as_far_as_the_server_lets_them() {
+    static GATE: Semaphore = Semaphore::const_new(0);
+    let app = Http2Server::start_with(
+        |settings| {
+            settings.max_concurrent_streams(10);
+        },
+        None,
+        async |exchange| {
+            GATE.acquire().await.unwrap().forget();
+            exchange.answer("hello")
+        },
+    )
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    // The first finds out what the server takes.
+    GATE.add_permits(1);
+    gateway.ask("web", get("/")).await;
+    let clients: Vec<_> = (0..30)
+        .map(|_| {
+            let address = gateway.address("web");
+            tokio::spawn(async move { Client::connect(address).await.ask(get("/")).await.status })
+        })
+        .collect();
+    eventually("all are under way", async || app.requests().len() >= 31).await;
+    assert!((3..=6).contains(&app.connections()), "{}", app.connections());
+    GATE.add_permits(100);
+    for client in clients {
+        assert_eq!(within(PATIENCE, "an answer", client).await.unwrap(), 200);
+    }
+}
+
+#[tokio::test]
+async fn tls_with_a_server_agrees_on_http_2() {
+    let authority = Authority::new();
+    let app = Http2Server::start_with(
+        |_| {},
+        Some(authority.server(&["app.example"])),
+        async |exchange| exchange.answer("hello"),
+    )
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 { tls ca="ca.pem" sni="app.example" } }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("ca.pem", authority.pem())
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/x")).await.text(), "hello");
+    assert_eq!(app.last().uri().scheme_str(), Some("https"));
+}
+
+#[tokio::test]
+async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
+    // The first stream of each connection but the last is refused; POST as well, as the server has not looked at it.
+    let app = Http2Server::start(async |mut exchange| {
+        if exchange.connection == 0 {
+            exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+            return Ok(());
+        }
+        exchange.answer("hello")
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2; pool max-idle=1 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    // All attempts are refused on the one connection that there is.
+    let answer = gateway.ask("web", get("/")).await;
+    assert_eq!(answer.status, 502);
+    assert_eq!(gateway.access_log(1).await[0]["retries"], 3);
+    assert_eq!(app.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn a_server_that_goes_away_in_order_loses_no_request() {
+    // GOAWAY after each fifth request, as of a server that recycles its connections.
+    let app = gateway_tests::Server::start(|wire, _| async move { goaway_after(wire, 5).await }).await;
+    let gateway = Gateway::kdl(TO_HTTP2).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    for n in 0..40 {
+        let answer = client.ask(get("/")).await;
+        assert_eq!(answer.status, 200, "request {n}");
+    }
+    assert!(app.connections() >= 8, "{}", app.connections());
+}
+
+/// Answers so many requests with 200, then says GOAWAY and answers nothing more.
+async fn goaway_after(mut wire: gateway_tests::Wire, mut left: u32) -> std::io::Result<()> {
+    wire.exactly(24).await?;
+    wire.send(b"\0\0\0\x04\0\0\0\0\0").await?;
+    loop {
+        let head = wire.exactly(9).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        wire.exactly(length).await?;
+        let (kind, flags) = (head[3], head[4]);
+        match kind {
+            4 if flags & 1 == 0 => wire.send(b"\0\0\0\x04\x01\0\0\0\0").await?,
+            1 => {
+                // `:status: 200`, and the stream's end.
+                let mut answer = vec![0, 0, 1, 1, 5];
+                answer.extend_from_slice(&head[5..9]);
+                answer.push(0x88);
+                left -= 1;
+                if left == 0 {
+                    // Before the answer: nothing after this stream will be looked at.
+                    answer.extend_from_slice(b"\0\0\x08\x07\0\0\0\0\0");
+                    answer.extend_from_slice(&head[5..9]);
+                    answer.extend_from_slice(&[0, 0, 0, 0]);
+                    wire.send(&answer).await?;
+                    // What is sent all the same is never answered.
+                    return wire.rest().await.map(drop);
+                }
+                wire.send(&answer).await?;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_sides_may_send_at_once_and_trailers_pass() {
+    let app = Http2Server::start(async |mut exchange| {
+        let mut response = Response::new(());
+        response
+            .headers_mut()
+            .insert("content-type", HeaderValue::from_static("application/grpc"));
+        let mut stream = exchange.respond.send_response(response, false)?;
+        let request = exchange.request.body_mut();
+        while let Some(piece) = request.data().await {
+            let piece = piece?;
+            request.flow_control().release_capacity(piece.len())?;
+            stream.send_data(piece, false)?;
+        }
+        let mut trailers = request.trailers().await?.unwrap_or_default();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        // One that may not stand there.
+        trailers.insert("content-length", HeaderValue::from_static("5"));
+        stream.send_trailers(trailers)
+    })
+    .await;
+    let gateway = before_http2(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let request = Request::post("http://app.example/echo.Echo/Talk")
+        .header("te", "trailers")
+        .header("content-type", "application/grpc");
+    let (response, mut stream) = client.open(request.body(()).unwrap(), false).await;
+    let response = within(PATIENCE, "a head before the request's end", response)
+        .await
+        .unwrap();
+    assert_eq!(response.headers()["content-type"], "application/grpc");
+    let mut content = response.into_body();
+    for n in 0..20 {
+        let said = format!("message {n}");
+        stream.send_data(said.clone().into(), false).unwrap();
+        let heard = within(PATIENCE, "its echo", content.data()).await.unwrap().unwrap();
+        assert_eq!(heard, said);
+    }
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", HeaderValue::from_static("20"));
+    trailers.insert("host", HeaderValue::from_static("other.example"));
+    stream.send_trailers(trailers).unwrap();
+    assert!(content.data().await.is_none());
+    let trailers = content.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(trailers["x-sum"], "20");
+    assert!(
+        !trailers.contains_key("host") && !trailers.contains_key("content-length"),
+        "{trailers:?}"
+    );
+    assert_eq!(app.last().headers()["te"], "trailers");
+}
+
+#[tokio::test]
+async fn responses_that_are_trailers_only_pass() {
+    let app = Http2Server::start(async |mut exchange| {
+        let response = Response::builder()
+            .header("content-type", "application/grpc")
+            .header("grpc-status", "5");
+        exchange
+            .respond
+            .send_response(response.body(()).unwrap(), true)
+            .map(drop)
+    })
+    .await;
+    let gateway = before_http2(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let answer = client.ask(http2_post("/", "x")).await;
+    assert_eq!(answer.header("grpc-status"), Some("5"));
+    assert!(answer.trailers.is_none() && answer.body.is_empty());
+    assert_eq!(answer.header("content-length"), None);
+}
+
+#[tokio::test]
+async fn trailers_pass_between_the_versions() {
+    let app = HttpServer::start(|_| {
+        Answer::raw(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n\
+             2\r\nhi\r\n0\r\nX-Sum: 7\r\nContent-Length: 9\r\n\r\n",
+        )
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let answer = client.get("/").await;
+    assert_eq!(answer.text(), "hi");
+    let trailers = answer.trailers.unwrap();
+    assert_eq!(trailers["x-sum"], "7");
+    assert!(!trailers.contains_key("content-length"));
+
+    // A client of the first version gets them when it says that it takes them.
+    let mut client = gateway.connect("web").await;
+    client
+        .send("GET / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nConnection: TE, close\r\n\r\n")
+        .await;
+    let rest = String::from_utf8(client.rest().await).unwrap().to_ascii_lowercase();
+    assert!(rest.ends_with("2\r\nhi\r\n0\r\nx-sum: 7\r\n\r\n"), "{rest}");
+    assert_eq!(app.last().headers.get("te"), Some("trailers"));
+    // One that does not gets the content alone.
+    let answer = gateway
+        .raw("web", "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.ends_with("2\r\nhi\r\n0\r\n\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_to_be_told_is_told() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let request = Request::post("http://app.example/")
+        .header("expect", "100-continue")
+        .header("content-length", "5");
+    let (mut response, mut stream) = client.open(request.body(()).unwrap(), false).await;
+    let told = within(
+        PATIENCE,
+        "100",
+        std::future::poll_fn(|cx| response.poll_informational(cx)),
+    );
+    assert_eq!(told.await.unwrap().unwrap().status(), 100);
+    stream.send_data("hello".into(), true).unwrap();
+    assert_eq!(
+        within(PATIENCE, "the answer", read(response)).await.unwrap().text(),
+        "hello"
+    );
+    assert!(!app.last().headers.has("expect"));
+}
+
+#[tokio::test]
+async fn a_websocket_has_a_stream_to_itself() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/chat" if request.headers.get("upgrade") == Some("websocket") => Answer::switching("websocket")
+            .header("Sec-WebSocket-Accept", "x")
+            .header("Sec-WebSocket-Protocol", "talk")
+            .then_echo(),
+        "/chat" => Answer::status(400),
+        "/no" => Answer::status(403).body("no"),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    // The gateway's SETTINGS say that it can be done.
+    assert_eq!(client.get("/").await.text(), "hello");
+    assert!(client.sender().is_extended_connect_protocol_enabled());
+    let ask = |path: &str, protocol: &'static str| {
+        let request = Request::connect(format!("http://app.example{path}"))
+            .extension(h2::ext::Protocol::from_static(protocol))
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-protocol", "talk");
+        request.body(()).unwrap()
+    };
+    let (response, mut stream) = client.open(ask("/chat", "websocket"), false).await;
+    let response = within(PATIENCE, "the answer", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["sec-websocket-protocol"], "talk");
+    assert!(!response.headers().contains_key("sec-websocket-accept") && !response.headers().contains_key("upgrade"));
+    let mut content = response.into_body();
+    for n in 0..10 {
+        let said = format!("frame {n}");
+        stream.send_data(said.clone().into(), false).unwrap();
+        let heard = within(PATIENCE, "its echo", content.data()).await.unwrap().unwrap();
+        content.flow_control().release_capacity(heard.len()).unwrap();
+        assert_eq!(heard, said);
+        // Beside it, the connection serves requests.
+        assert_eq!(client.get("/").await.text(), "hello");
+    }
+    stream.send_data(Bytes::new(), true).unwrap();
+    assert_eq!(within(PATIENCE, "the end", drain(&mut content)).await.unwrap(), b"");
+    let seen = app
+        .requests()
+        .into_iter()
+        .find(|request| request.target == "/chat")
+        .unwrap();
+    assert_eq!(
+        (&*seen.method, seen.headers.get("connection")),
+        ("GET", Some("upgrade"))
+    );
+    assert_eq!(seen.headers.get("sec-websocket-key").map(str::len), Some(24));
+    let line = gateway
+        .access_log(12)
+        .await
+        .into_iter()
+        .find(|line| line["target"] == "/chat")
+        .unwrap();
+    assert_eq!((&line["status"], &line["termination"]), (&101.into(), &"--".into()));
+
+    // A server that does not want to says so, and what is no such protocol is refused.
+    let (response, _stream) = client.open(ask("/no", "websocket"), false).await;
+    let answer = within(PATIENCE, "the answer", read(response)).await.unwrap();
+    assert_eq!((answer.status, answer.text()), (403, "no"));
+    let (response, _stream) = client.open(ask("/chat", "h2c"), false).await;
+    assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 400);
+    assert_eq!(client.get("/").await.text(), "hello");
+}

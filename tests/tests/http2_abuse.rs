@@ -1,0 +1,463 @@
+//! Clients of HTTP/2 that break its rules or wear the gateway out: what becomes of them, and of others meanwhile. What goes on
+//! to a server of HTTP/1.1 is what was understood, and nothing that the two ends could read differently (RFC 9113, section 8.2,
+//! 8.3 and 10.3).
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use gateway_tests::http2::{Http2Client, Http2Frames, block, frame};
+use gateway_tests::{Answer, Gateway, HttpServer, eventually};
+
+const PLAIN: &str = r#"
+    frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+    backend "app" { server "app-1" "@app" }
+"#;
+
+const PROTOCOL_ERROR: u32 = 1;
+const FLOW_CONTROL_ERROR: u32 = 3;
+const REFUSED_STREAM: u32 = 7;
+const ENHANCE_YOUR_CALM: u32 = 11;
+
+/// What has to become of a request.
+enum Fate {
+    /// Its stream is reset, and no server sees any of it.
+    Reset,
+    /// Its connection ends, and no server sees any of it.
+    Ended,
+    /// It is answered with this first byte of a header block, and no server sees any of it.
+    Refused(u8),
+    /// It is forwarded, and the head that the server sees has these lines, whatever their order.
+    Forwarded(&'static [&'static str]),
+}
+
+use Fate::{Ended, Forwarded, Refused, Reset};
+
+/// `:status: 400` (RFC 7541, appendix A).
+const BAD_REQUEST: Fate = Refused(0x8c);
+
+const GET: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":authority", "a.example"),
+    (":path", "/"),
+];
+
+/// The usual fields, and these behind them.
+fn with(fields: &[(&'static str, &'static str)]) -> Vec<(&'static str, &'static str)> {
+    GET.into_iter().chain(fields.iter().copied()).collect()
+}
+
+/// The usual fields, with this one in the place of that of the same name; an empty name leaves it out.
+fn but(name: &'static str, value: Option<&'static str>) -> Vec<(&'static str, &'static str)> {
+    let other = |(known, old): (&'static str, &'static str)| match value {
+        _ if known != name => Some((known, old)),
+        Some(value) => Some((known, value)),
+        None => None,
+    };
+    GET.into_iter().filter_map(other).collect()
+}
+
+type Case = (&'static str, Vec<(&'static str, &'static str)>, Fate);
+
+fn cases() -> Vec<Case> {
+    vec![
+        (
+            "as it should be",
+            GET.to_vec(),
+            Forwarded(&["GET / HTTP/1.1", "host: a.example"]),
+        ),
+        ("CR LF in a value", with(&[("x-a", "b\r\nx-smuggled: 1")]), Ended),
+        ("LF in a value", with(&[("x-a", "b\nx-smuggled: 1")]), Ended),
+        ("NUL in a value", with(&[("x-a", "b\0c")]), Ended),
+        ("CR LF in a name", with(&[("x-a: b\r\nx-smuggled", "1")]), Ended),
+        ("a space in a name", with(&[("x a", "b")]), Ended),
+        ("a colon in a name", with(&[("x:a", "b")]), Ended),
+        ("an empty name", with(&[("", "b")]), Ended),
+        ("a capital letter in a name", with(&[("X-A", "b")]), Ended),
+        ("connection", with(&[("connection", "close")]), Reset),
+        (
+            "connection that names fields",
+            with(&[("connection", "x-a"), ("x-a", "b")]),
+            Reset,
+        ),
+        ("keep-alive", with(&[("keep-alive", "timeout=5")]), Reset),
+        ("proxy-connection", with(&[("proxy-connection", "keep-alive")]), Reset),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")]), Reset),
+        (
+            "transfer-encoding, identity",
+            with(&[("transfer-encoding", "identity")]),
+            Reset,
+        ),
+        ("upgrade", with(&[("upgrade", "websocket")]), Reset),
+        ("te that is not trailers", with(&[("te", "gzip")]), Reset),
+        ("te", with(&[("te", "trailers")]), Forwarded(&["te: trailers"])),
+        ("a length without content", with(&[("content-length", "5")]), Reset),
+        (
+            "two lengths",
+            with(&[("content-length", "0"), ("content-length", "0")]),
+            BAD_REQUEST,
+        ),
+        (
+            "two lengths that differ",
+            with(&[("content-length", "0"), ("content-length", "5")]),
+            Reset,
+        ),
+        ("a list of lengths", with(&[("content-length", "0, 0")]), Reset),
+        ("a signed length", with(&[("content-length", "+0")]), Reset),
+        ("no length that could be", with(&[("content-length", "")]), BAD_REQUEST),
+        ("without a method", but(":method", None), Reset),
+        ("without a scheme", but(":scheme", None), Reset),
+        ("without a path", but(":path", None), Reset),
+        ("an empty path", but(":path", Some("")), Reset),
+        ("a path without a slash", but(":path", Some("admin")), Reset),
+        ("a path that is a URL", but(":path", Some("http://b.example/")), Reset),
+        ("a path that is all of the server", but(":path", Some("*")), BAD_REQUEST),
+        (
+            "a space in the path",
+            but(":path", Some("/ HTTP/1.1\r\nx-smuggled: 1")),
+            Reset,
+        ),
+        (
+            "a fragment",
+            but(":path", Some("/a#b")),
+            Forwarded(&["GET /a HTTP/1.1"]),
+        ),
+        (
+            "two slashes",
+            but(":path", Some("//b.example/")),
+            Forwarded(&["GET //b.example/ HTTP/1.1", "host: a.example"]),
+        ),
+        (
+            "a method that is a request",
+            but(":method", Some("GET / HTTP/1.1\r\nx-a: b")),
+            Ended,
+        ),
+        (
+            "CONNECT",
+            vec![(":method", "CONNECT"), (":authority", "a.example:443")],
+            BAD_REQUEST,
+        ),
+        ("another scheme", but(":scheme", Some("ftp")), BAD_REQUEST),
+        (
+            "https where there is no TLS",
+            but(":scheme", Some("https")),
+            Forwarded(&["GET / HTTP/1.1"]),
+        ),
+        ("an unknown pseudo-header field", with(&[(":admin", "1")]), Ended),
+        (
+            "a pseudo-header field of a response",
+            with(&[(":status", "200")]),
+            Reset,
+        ),
+        ("a pseudo-header field twice", with(&[(":path", "/b")]), Reset),
+        (
+            "a pseudo-header field behind others",
+            [&[(":method", "GET"), (":scheme", "http"), ("x-a", "b"), (":path", "/")][..]].concat(),
+            Reset,
+        ),
+        (
+            "the same host twice",
+            with(&[("host", "A.example")]),
+            Forwarded(&["host: a.example"]),
+        ),
+        ("another host", with(&[("host", "b.example")]), BAD_REQUEST),
+        (
+            "several hosts",
+            with(&[("host", "a.example"), ("host", "b.example")]),
+            Forwarded(&["host: a.example"]),
+        ),
+        (
+            "a host alone",
+            [but(":authority", None), vec![("host", "b.example")]].concat(),
+            Forwarded(&["host: b.example"]),
+        ),
+        (
+            "two hosts alone",
+            [
+                but(":authority", None),
+                vec![("host", "a.example"), ("host", "b.example")],
+            ]
+            .concat(),
+            BAD_REQUEST,
+        ),
+        ("no host at all", but(":authority", None), BAD_REQUEST),
+        (
+            "a user in the authority",
+            but(":authority", Some("user@a.example")),
+            BAD_REQUEST,
+        ),
+        ("a path in the authority", but(":authority", Some("a.example/b")), Reset),
+        (
+            "an authority that is a header",
+            but(":authority", Some("a.example\r\nx-smuggled: 1")),
+            Reset,
+        ),
+        (
+            "cookies in pieces",
+            with(&[("cookie", "a=1"), ("x-a", "b"), ("cookie", "c=2"), ("cookie", "d=3")]),
+            Forwarded(&["cookie: a=1; c=2; d=3"]),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn what_the_two_versions_could_read_differently_is_not_passed_on() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut faults = Vec::new();
+    for (what, fields, fate) in cases() {
+        let before = app.requests().len();
+        let mut client = Http2Frames::connect(gateway.address("web")).await;
+        client.request(1, &fields).await;
+        let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
+        let fits = match fate {
+            Ended => answer.kind == 7 && answer.code() == Some(PROTOCOL_ERROR),
+            Reset => answer.kind == 3 && answer.code() == Some(PROTOCOL_ERROR),
+            Refused(status) => answer.kind == 1 && answer.payload.first() == Some(&status),
+            Forwarded(_) => answer.kind == 1 && answer.payload.first() == Some(&0x88),
+        };
+        let requests = app.requests();
+        let seen: Vec<_> = requests[before..]
+            .iter()
+            .map(|request| String::from_utf8_lossy(&request.raw))
+            .collect();
+        let sees = match fate {
+            Forwarded(lines) => {
+                let head = seen.concat().to_ascii_lowercase();
+                let has = |line: &&str| head.split("\r\n").any(|known| known == line.to_ascii_lowercase());
+                seen.len() == 1 && lines.iter().all(has) && !head.contains("smuggled")
+            }
+            _ => seen.is_empty(),
+        };
+        if !fits || !sees {
+            faults.push(format!("{what}: the client got {answer:?}, the server saw {seen:?}"));
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[tokio::test]
+async fn content_is_as_long_as_it_was_said_to_be() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    for content in [&b"four"[..], b"sixsix"] {
+        let mut client = Http2Frames::connect(gateway.address("web")).await;
+        let mut head = GET.to_vec();
+        head[0] = (":method", "POST");
+        head.push(("content-length", "5"));
+        client.send(frame(1, 4, 1, &block(&head))).await;
+        client.send(frame(0, 1, 1, content)).await;
+        let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
+        assert_eq!((answer.kind, answer.code()), (3, Some(PROTOCOL_ERROR)), "{answer:?}");
+    }
+    assert!(app.requests().is_empty(), "none of them came whole");
+}
+
+/// A gateway with narrow limits, and a client of it that behaves.
+async fn narrow(app: &HttpServer) -> (Gateway, Http2Client) {
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            http2 max-streams=10 max-resets=50 max-control-frames=100
+            timeout http-request="2s"
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    assert_eq!(client.get("/").await.text(), "hello");
+    (gateway, client)
+}
+
+#[tokio::test]
+async fn floods_end_the_connection_that_they_come_on_and_no_other() {
+    let app = HttpServer::answering("hello").await;
+    let (gateway, honest) = narrow(&app).await;
+    let open = |stream: u32| frame(1, 4, stream, &block(&GET));
+    let reset = |stream: u32| frame(3, 0, stream, &8u32.to_be_bytes());
+    // CVE-2023-44487; CVE-2019-9512, -9513, -9515 and -9518.
+    let floods: [(&str, Vec<u8>, &str); 6] = [
+        (
+            "resets",
+            (0..5000)
+                .flat_map(|n| [open(2 * n + 1), reset(2 * n + 1)].concat())
+                .collect(),
+            "http2-resets",
+        ),
+        ("pings", frame(6, 0, 0, b"12345678").repeat(5000), "http2-frames"),
+        (
+            "settings",
+            frame(4, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(5000),
+            "http2-frames",
+        ),
+        (
+            "priorities",
+            frame(2, 0, 3, &[0, 0, 0, 0, 16]).repeat(5000),
+            "http2-frames",
+        ),
+        (
+            "nothing",
+            [open(1), frame(0, 0, 1, b"").repeat(5000)].concat(),
+            "http2-frames",
+        ),
+        (
+            "frames of no known type",
+            frame(0xbe, 0, 0, b"").repeat(5000),
+            "http2-frames",
+        ),
+    ];
+    let mut ended = HashMap::new();
+    for (what, bytes, reason) in floods {
+        let resident = gateway.resident();
+        let mut client = Http2Frames::connect(gateway.address("web")).await;
+        let _ = client.try_send(&bytes).await;
+        let frames = client.rest().await;
+        let last = frames.iter().rev().find(|frame| frame.kind == 7);
+        // One that is still sending may be reset before it reads why.
+        if let Some(last) = last {
+            assert_eq!(last.code(), Some(ENHANCE_YOUR_CALM), "{what}");
+        }
+        assert!(frames.len() < 1000, "{what}: {} frames in answer", frames.len());
+        *ended.entry(reason).or_insert(0.0) += 1.0;
+        let labels = [("frontend", "web"), ("reason", reason)];
+        gateway
+            .metric_is("gateway_frontend_errors_total", &labels, ended[reason])
+            .await;
+        assert_eq!(honest.get("/").await.text(), "hello", "{what}");
+        let grown = gateway.resident().saturating_sub(resident);
+        assert!(grown < 8 << 20, "{what}: {grown} bytes more");
+    }
+    eventually("each has its line", async || {
+        let lines = gateway.access_lines();
+        let count = |reason| lines.iter().filter(|line| line["reason"] == reason).count();
+        (count("http2-resets"), count("http2-frames")) == (1, 5)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn heads_without_end_are_cut_short() {
+    let app = HttpServer::answering("hello").await;
+    let (gateway, honest) = narrow(&app).await;
+    // CVE-2024-27316: each piece is small, and the head never ends.
+    let resident = gateway.resident();
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.send(frame(1, 0, 1, &block(&GET))).await;
+    let piece = frame(9, 0, 1, &block(&[("x-a", &"b".repeat(100))]));
+    let _ = client.try_send(piece.repeat(20_000)).await;
+    let frames = client.rest().await;
+    if let Some(last) = frames.iter().find(|frame| frame.kind == 7) {
+        assert_eq!(last.code(), Some(ENHANCE_YOUR_CALM), "{last:?}");
+    }
+    assert!(gateway.resident().saturating_sub(resident) < 8 << 20);
+    assert_eq!(honest.get("/").await.text(), "hello");
+
+    // A head that is longer than it may be, but ends.
+    for fields in [1, 200] {
+        let mut client = Http2Frames::connect(gateway.address("web")).await;
+        let long = "b".repeat(17_000 / fields);
+        let many: Vec<_> = (0..fields).map(|_| ("x-a", long.as_str())).collect();
+        let whole = block(&[&GET[..], &many].concat());
+        let (first, second) = whole.split_at(whole.len().min(10_000));
+        client.send(frame(1, 1, 1, first)).await;
+        client.send(frame(9, 4, 1, second)).await;
+        let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
+        assert_eq!(answer.kind, 1, "{fields}: {answer:?}");
+    }
+    // A few bytes that stand for many: one field remembered, and named again and again (RFC 7541, section 7.3).
+    let mut bomb = block(&GET);
+    bomb.extend_from_slice(&[0x40, 3, b'x', b'-', b'a', 127, 0x81, 0x1e]);
+    bomb.extend_from_slice(&[b'b'; 127 + 0x01 + (0x1e << 7)]);
+    bomb.extend_from_slice(&[0xbe; 8_000]);
+    let resident = gateway.resident();
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.send(frame(1, 5, 1, &bomb)).await;
+    let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
+    assert!(
+        answer.kind == 1 || answer.code() == Some(ENHANCE_YOUR_CALM),
+        "{answer:?}"
+    );
+    assert!(gateway.resident().saturating_sub(resident) < 8 << 20);
+    assert_eq!(honest.get("/").await.text(), "hello");
+    assert_eq!(app.requests().len(), 3, "nothing but what behaved");
+}
+
+#[tokio::test]
+async fn streams_and_windows_have_their_bounds() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/stall" => Answer::nothing().then_stall(),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let (gateway, honest) = narrow(&app).await;
+    // More streams than allowed: those beyond are refused, and can be sent again.
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    let mut stall = GET.to_vec();
+    stall[3] = (":path", "/stall");
+    for n in 0..11 {
+        client.request(2 * n + 1, &stall).await;
+    }
+    let refused = client.find(|frame| matches!(frame.kind, 3 | 7)).await;
+    assert_eq!((refused.stream, refused.code()), (21, Some(REFUSED_STREAM)));
+
+    // More than a window has room for.
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    let mut post = stall.clone();
+    post[0] = (":method", "POST");
+    client.send(frame(1, 4, 1, &block(&post))).await;
+    let _ = client.try_send(frame(0, 0, 1, &[b'x'; 16_384]).repeat(200)).await;
+    let frames = client.rest().await;
+    let end = frames.iter().find(|frame| matches!(frame.kind, 3 | 7)).unwrap();
+    assert_eq!(end.code(), Some(FLOW_CONTROL_ERROR), "{end:?}");
+    // Windows that grow beyond all bounds, or not at all.
+    for (increment, code) in [(0x7fff_ffff_u32, FLOW_CONTROL_ERROR), (0, PROTOCOL_ERROR)] {
+        let mut client = Http2Frames::connect(gateway.address("web")).await;
+        client.send(frame(8, 0, 0, &increment.to_be_bytes())).await;
+        let end = client.find(|frame| frame.kind == 7).await;
+        assert_eq!(end.code(), Some(code));
+        assert!(client.ends().await);
+    }
+    // A frame that is larger than was agreed.
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.send(frame(0, 0, 1, &[0; 16_385])).await;
+    assert!(client.ends().await);
+    assert_eq!(honest.get("/").await.text(), "hello");
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_costs_little() {
+    let app = HttpServer::start(|_| Answer::head_only(1 << 30).then_stream(1 << 30)).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; timeout client="2s"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let resident = gateway.resident();
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    // All the window that there is, on every stream.
+    client.send(frame(4, 0, 0, &[0, 4, 0x7f, 0xff, 0xff, 0xff])).await;
+    client
+        .send(frame(8, 0, 0, &(0x7fff_ffff_u32 - 65_535).to_be_bytes()))
+        .await;
+    for n in 0..100 {
+        client.request(2 * n + 1, &GET).await;
+    }
+    app.has_seen(100).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let grown = gateway.resident().saturating_sub(resident);
+    assert!(grown < 64 << 20, "{grown} bytes more");
+    // And it is not waited for without end.
+    let lines = gateway.access_log(100).await;
+    assert!(lines.iter().all(|line| line["termination"] == "cD"), "{:?}", lines[0]);
+}
