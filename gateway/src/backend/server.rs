@@ -203,6 +203,11 @@ impl Server {
         self.max_connections.is_some_and(|max| self.in_flight() >= max.get())
     }
 
+    /// Whether whoever comes now has to wait for it: it is full, or others who belong to it wait already.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_full() || (self.max_connections.is_some() && self.metrics.queued() > 0)
+    }
+
     /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is
     /// where one waits for a place at it.
     pub(super) fn begin(&self, queue: Option<&Arc<Queue>>) -> Option<Session> {

@@ -107,7 +107,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("host", r#"host "www.example.net" "*.example.net""#),
     ("method", r#"method "POST" "PUT""#),
     ("header", r#"header "x-client" prefix="legacy/""#),
-    ("cookie", r#"cookie "beta" "1""#),
+    (
+        "cookie",
+        r#"cookie "SRVID" insert indirect nocache in a backend, or cookie "beta" "1" in an acl"#,
+    ),
     ("query", r#"query "v" "1""#),
     ("source", r#"source "10.0.0.0/8""#),
     ("destination", r#"destination "10.0.0.1""#),

@@ -4,6 +4,7 @@
 
 mod haproxy;
 mod outline;
+mod persistence;
 mod proxies;
 mod rules;
 mod servers;

@@ -3,7 +3,7 @@
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::words;
+use super::{persistence, words};
 
 /// `bind ADDRESS ssl crt FILE alpn h2,http/1.1 accept-proxy`.
 pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
@@ -49,8 +49,10 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
 
 /// `balance leastconn`, with `hash-type` where that matters.
 pub(super) fn balance(section: &Section, way: &str, line: &Line) -> Node {
-    let hash = section.lines.iter().find(|line| line.keyword() == "hash-type");
-    let is_consistent = hash.and_then(|line| line.word(1)) == Some("consistent");
+    if let Some(node) = persistence::hash(section, way, line) {
+        return node;
+    }
+    let is_consistent = persistence::is_consistent(section);
     let way = match way {
         "static-rr" => "roundrobin",
         way if way.starts_with("random") => "random",

@@ -429,3 +429,50 @@ backend grpc
     found(&converted, 10, "proto fcgi");
     assert_eq!(converted.findings.iter().filter(|finding| finding.line == 3).count(), 0);
 }
+
+#[test]
+fn persistence_is_carried_over() {
+    let converted = converted(
+        "defaults
+    mode http
+frontend web
+    bind :80
+    use_backend uri if { path_beg /u }
+    use_backend param if { path_beg /p }
+    use_backend post if { path_beg /o }
+    default_backend app
+backend app
+    balance hdr(X-Session-Id)
+    hash-type consistent
+    cookie SRVID insert indirect nocache httponly secure maxidle 1800 maxlife 8h domain .example.net attr SameSite=Lax dynamic
+    server a 10.0.0.1:80 cookie app01
+    server b 10.0.0.2:80 cookie app02
+backend uri
+    balance uri depth 2 whole
+    server a 10.0.0.1:80
+backend param
+    balance url_param user
+    server a 10.0.0.1:80
+backend post
+    balance url_param user check_post
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "balance \"header\" name=\"X-Session-Id\" consistent",
+        "cookie \"SRVID\" insert indirect nocache httponly secure max-idle=\"1800s\" max-life=\"8h\" \
+         domain=\".example.net\" samesite=\"lax\"",
+        "server \"a\" \"10.0.0.1:80\" cookie=\"app01\"",
+        "balance \"uri\" depth=2 whole",
+        "balance \"query\" name=\"user\"",
+    ] {
+        assert!(
+            converted.text.contains(part),
+            "{part} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    found(&converted, 12, "`dynamic`");
+    found(&converted, 22, "left out");
+}

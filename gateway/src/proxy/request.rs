@@ -22,6 +22,7 @@ use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
+use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -163,7 +164,10 @@ async fn exchange(
             .headers
             .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    let sticky = Sticky::read(backend, &mut outgoing);
+    record.cookies = sticky.as_ref().map(Sticky::flags);
+    let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
+    let (mut response, lease) = upstream::send(local, client, record, backend, key, outgoing, body).await?;
     let protocols = match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
@@ -188,6 +192,9 @@ async fn exchange(
             return Err(ProxyError::Policy { status: 500 });
         };
         response = Response::from_parts(head, incoming);
+    }
+    if let Some(sticky) = sticky {
+        record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
     }
     if let Some((compress, asked)) = coding {
         let has_content = !response.body().is_end_stream();

@@ -17,6 +17,7 @@ mod frontend;
 mod http2;
 mod keep_alive;
 mod names;
+mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
@@ -178,6 +179,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
+        "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",

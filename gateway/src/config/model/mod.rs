@@ -11,6 +11,7 @@ mod edits;
 mod forwarding;
 mod frontend;
 mod http2;
+mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
@@ -41,6 +42,7 @@ pub use frontend::{
     AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
+pub use persistence::{CookieMode, CookiePersistence, HashOf, UriPart};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
 pub use process::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,

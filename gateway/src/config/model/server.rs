@@ -28,6 +28,8 @@ pub struct Server {
     pub session_end: SessionEnd,
     /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
     pub max_connections: Option<NonZeroUsize>,
+    /// `cookie="app01"`: its value in the backend's `cookie`.
+    pub cookie: Option<Arc<str>>,
     /// `{ tls … }`: it is spoken to in TLS.
     pub tls: Option<ServerTls>,
     /// `send-proxy="v2"`: connections to it begin with a PROXY header.
