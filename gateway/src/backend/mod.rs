@@ -90,7 +90,7 @@ impl Backend {
         backend: &config::Backend,
         id: config::BackendId,
         places: Vec<Place>,
-        tls: Vec<Option<Connector>>,
+        tls: Vec<Option<Arc<Connector>>>,
         registry: &Registry,
         before: Option<&Self>,
     ) -> Arc<Self> {

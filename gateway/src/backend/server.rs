@@ -45,7 +45,7 @@ pub struct Server {
     /// How its silent connections are looked after.
     pub(super) keep_alive: Option<config::KeepAlive>,
     /// How it is spoken to in TLS; none means plainly.
-    pub(super) tls: Option<Connector>,
+    pub(super) tls: Option<Arc<Connector>>,
     /// `observe`: counts connections of traffic that fail.
     observer: Option<Observer>,
 }
@@ -64,7 +64,7 @@ impl Server {
     pub(super) fn new(
         server: &config::Server,
         place: Place,
-        tls: Option<Connector>,
+        tls: Option<Arc<Connector>>,
         observe: Option<config::Observe>,
         keep_alive: Option<config::KeepAlive>,
         metrics: Arc<ServerMetrics>,
@@ -124,6 +124,11 @@ impl Server {
     /// As [`address`](Self::address), of a server that may move; none of one that does not.
     pub fn moving_address(&self) -> Option<SocketAddr> {
         self.found().map(|found| found.address)
+    }
+
+    /// How it is spoken to in TLS; none means plainly.
+    pub fn connector(&self) -> Option<Arc<Connector>> {
+        self.tls.clone()
     }
 
     /// What its name has led to.

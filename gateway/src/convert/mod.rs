@@ -8,6 +8,7 @@ mod persistence;
 mod proxies;
 mod rules;
 mod servers;
+mod tls;
 mod transforms;
 mod words;
 

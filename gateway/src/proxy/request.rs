@@ -87,6 +87,11 @@ pub async fn serve(
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
     }
+    if let Some(hsts) = &frontend.hsts
+        && client.facts.tls.is_some()
+    {
+        hsts.say(response.headers_mut());
+    }
     client.turns.begin_response();
     Ok(response)
 }
