@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config::{Log, LogFormat, LogTarget};
 use gateway::telemetry::access::{Counts, HttpRecord, HttpTimers, RequestLine, Termination};
-use gateway::telemetry::log::LogSink;
+use gateway::telemetry::log::{LogSink, Severity};
 use gateway::telemetry::metrics::{FrontendMetrics, InFlight, ProcessMetrics, Registry, ServerMetrics};
 
 fn log_line(criterion: &mut Criterion) {
@@ -42,7 +42,6 @@ fn log_line(criterion: &mut Criterion) {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
-            cookies: None,
             counts: Counts::default(),
             request: Some(RequestLine {
                 method: "GET",
@@ -53,6 +52,9 @@ fn log_line(criterion: &mut Criterion) {
             reason: None,
             rule: None,
             request_id: None,
+            captures: None,
+            format: None,
+            severity: Severity::default(),
         };
         criterion.bench_function(&format!("log line, {name}"), |bencher| {
             bencher.iter(|| writer.http(black_box(&record)));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::words::{self, Polarity, Term};
-use super::{Conversion, persistence, servers};
+use super::{Conversion, servers};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
@@ -368,7 +368,7 @@ impl<'a> Proxy<'a> {
 
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
-            "http-request" if self.forwarded_header(line) => true,
+            "http-request" if self.forwarded_header(line) || self.captured(line) => true,
             "http-request" | "http-response" | "tcp-request" => {
                 self.rule(line);
                 true
@@ -414,7 +414,6 @@ impl<'a> Proxy<'a> {
             ("option", "redispatch") if self.says("retries") => return true,
             // Three, as HAProxy without `retries`.
             ("option", "redispatch") => Node::new("retries").number(3).prop("redispatch", self.redispatch()),
-            ("option", "dontlognull") => Node::new("access-log").flag("skip-null"),
             ("option", "http-server-close") => Node::new("server-close"),
             ("option", "allbackups") => Node::new("all-backups"),
             ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
@@ -443,10 +442,10 @@ impl<'a> Proxy<'a> {
                     .arg(line.word(2).unwrap_or_default()),
                 Err(_) => return false,
             },
-            ("cookie", _) => {
-                persistence::cookie(self, line);
-                return true;
-            }
+            ("cookie", name) => line
+                .rest(2)
+                .iter()
+                .fold(Node::new("cookie").arg(name), |node, word| node.flag(word)),
             _ => return false,
         };
         self.say(line, node);

@@ -13,6 +13,32 @@ impl Proxy<'_> {
             ("option", "forwarded") => forwarded(line.rest(2)),
             ("compression", _) if !self.is_first(line, "compression") => return true,
             ("compression", _) => return self.compression(line),
+            ("option", "dontlognull" | "dontlog-normal" | "log-separate-errors") => {
+                // They are flags of one node.
+                let is_one =
+                    |line: &&Line| line.keyword() == "option" && line.word(1).is_some_and(|word| flag(word).is_some());
+                let section = self.section;
+                let mut flags = section.lines.iter().filter(is_one);
+                if flags.clone().next().is_some_and(|first| first.number != line.number) {
+                    return true;
+                }
+                let mut node = Node::new("access-log");
+                for flag in flags.by_ref().filter_map(|line| flag(line.word(1)?)) {
+                    node = node.flag(flag);
+                }
+                node
+            }
+            ("capture", kind) => match capture(kind, line.rest(2)) {
+                Some(node) => node,
+                None => return false,
+            },
+            ("log-format", _) => match log_format(line.word(1).unwrap_or_default()) {
+                Ok(format) => Node::new("log-format").arg(format),
+                Err(letters) => {
+                    self.leave_out(line, &format!("no variable of lines for `{letters}`"));
+                    return true;
+                }
+            },
             ("unique-id-header", name) => Node::new("request-id").prop("header", name),
             ("unique-id-format", _)
                 if self
@@ -54,6 +80,24 @@ impl Proxy<'_> {
                 .into_iter()
                 .fold(Node::new("forwarded-headers"), |node, name| node.arg(name));
             self.say(line, node);
+        }
+        true
+    }
+
+    /// `http-request capture path len 128`. False when the line is none of that.
+    pub(super) fn captured(&mut self, line: &Line) -> bool {
+        if line.keyword() != "http-request" || line.word(1) != Some("capture") {
+            return false;
+        }
+        let node = match line.rest(2) {
+            [what, len, max] if len == "len" => sample(what).map(|node| with_max(node, max)),
+            _ => None,
+        };
+        match node {
+            Some(node) => {
+                self.say(line, node);
+            }
+            None => self.leave_out(line, "what it captures has no counterpart"),
         }
         true
     }
@@ -173,3 +217,159 @@ fn forwarded_name(line: &Line) -> Option<&'static str> {
         _ => None,
     }
 }
+
+fn flag(option: &str) -> Option<&'static str> {
+    match option {
+        "dontlognull" => Some("skip-null"),
+        "dontlog-normal" => Some("only-errors"),
+        "log-separate-errors" => Some("separate-errors"),
+        _ => None,
+    }
+}
+
+/// `capture request header Host len 64` and its like, behind the second word.
+fn capture(kind: &str, rest: &[String]) -> Option<Node> {
+    let node = Node::new("capture");
+    match (kind, rest) {
+        ("request", [header, name, len, max]) if header == "header" && len == "len" => {
+            Some(with_max(node.prop("header", name), max))
+        }
+        ("response", [header, name, len, max]) if header == "header" && len == "len" => {
+            Some(with_max(node.prop("response-header", name), max))
+        }
+        ("cookie", [name, len, max]) if len == "len" => {
+            Some(with_max(node.prop("cookie", name.trim_end_matches('=')), max))
+        }
+        _ => None,
+    }
+}
+
+/// What `http-request capture` captures.
+fn sample(what: &str) -> Option<Node> {
+    let node = Node::new("capture");
+    let name = |prefix: &str| what.strip_prefix(prefix)?.strip_suffix(')');
+    match what {
+        "path" => Some(node.flag("path")),
+        _ => ["req.hdr(", "hdr(", "req.fhdr("]
+            .iter()
+            .find_map(|prefix| name(prefix))
+            .map(|name| node.prop("header", name)),
+    }
+}
+
+fn with_max(node: Node, max: &str) -> Node {
+    match max.parse() {
+        Ok(max) => node.number_prop("max", max),
+        Err(_) => node.prop("max", max),
+    }
+}
+
+/// HAProxy's letters as names; the letters that have none, where there are such.
+fn log_format(format: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = format;
+    while let Some(at) = rest.find('%') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('%') {
+            out.push('%');
+            rest = after;
+            continue;
+        }
+        if let Some(inner) = rest.strip_prefix('[') {
+            let end = inner.find(']').ok_or("%[")?;
+            let name = expression(&inner[..end]).ok_or_else(|| format!("%[{}]", &inner[..end]))?;
+            out.push_str(&format!("%{{{name}}}"));
+            rest = &inner[end + 1..];
+            continue;
+        }
+        // Flags as in `%{+Q}r` quote; here the quotes are written.
+        let mut quotes = false;
+        if let Some(inner) = rest.strip_prefix('{') {
+            let end = inner.find('}').ok_or("%{")?;
+            quotes = inner[..end].contains("+Q");
+            rest = &inner[end + 1..];
+        }
+        let length = rest.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(rest.len());
+        let letters = &rest[..length];
+        let Some((letters, name)) = LETTERS
+            .iter()
+            .filter(|(known, _)| letters.starts_with(known))
+            .max_by_key(|(known, _)| known.len())
+        else {
+            return Err(format!("%{letters}"));
+        };
+        let quote = if quotes { "\"" } else { "" };
+        out.push_str(&format!("{quote}{name}{quote}"));
+        rest = &rest[letters.len()..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn expression(text: &str) -> Option<String> {
+    let (text, _) = text.split_once(',').unwrap_or((text, ""));
+    let of = |prefix: &str| text.strip_prefix(prefix)?.strip_suffix(')');
+    match text {
+        "src" => Some("client-ip".to_owned()),
+        "src_port" => Some("client-port".to_owned()),
+        "dst" => Some("destination-ip".to_owned()),
+        "dst_port" => Some("destination-port".to_owned()),
+        "path" | "capture.req.uri" | "method" | "query" => Some(match text {
+            "capture.req.uri" => "uri".to_owned(),
+            text => text.to_owned(),
+        }),
+        "unique-id" => Some("request-id".to_owned()),
+        _ => None,
+    }
+    .or_else(|| {
+        of("req.hdr(")
+            .or_else(|| of("hdr("))
+            .map(|name| format!("header:{name}"))
+    })
+    .or_else(|| of("res.hdr(").map(|name| format!("response-header:{name}")))
+    .or_else(|| of("req.cook(").map(|name| format!("cookie:{name}")))
+}
+
+/// HAProxy's manual, "Custom log format".
+const LETTERS: &[(&str, &str)] = &[
+    ("ci", "%{client-ip}"),
+    ("cp", "%{client-port}"),
+    ("fi", "%{destination-ip}"),
+    ("fp", "%{destination-port}"),
+    ("t", "%{date}"),
+    ("tr", "%{date}"),
+    ("Ts", "%{timestamp}"),
+    ("f", "%{frontend}"),
+    ("ft", "%{frontend}"),
+    ("b", "%{backend}"),
+    ("s", "%{server}"),
+    ("TR", "%{request-ms}"),
+    ("Tw", "%{queue-ms}"),
+    ("Tc", "%{connect-ms}"),
+    ("Tr", "%{response-ms}"),
+    ("Ta", "%{total-ms}"),
+    ("Tt", "%{total-ms}"),
+    ("ST", "%{status}"),
+    ("B", "%{bytes-sent}"),
+    ("U", "%{bytes-received}"),
+    ("ts", "%{termination}"),
+    ("tsc", "%{termination}"),
+    ("ac", "%{process-connections}"),
+    ("fc", "%{frontend-connections}"),
+    ("bc", "%{backend-in-flight}"),
+    ("sc", "%{server-in-flight}"),
+    ("rc", "%{retries}"),
+    ("sq", "0"),
+    ("bq", "%{queue}"),
+    ("CC", "%{request-cookie}"),
+    ("CS", "%{response-cookie}"),
+    ("hr", "%{captures}"),
+    ("hs", "%{response-captures}"),
+    ("r", "%{request-line}"),
+    ("HM", "%{method}"),
+    ("HP", "%{path}"),
+    ("HU", "%{uri}"),
+    ("HV", "%{version}"),
+    ("ID", "%{request-id}"),
+];

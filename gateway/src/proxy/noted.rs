@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use super::compression::Compressor;
 use super::request_id;
 use crate::config::RequestId;
+use crate::telemetry::line::Kept;
 
 /// Notes beyond what every exchange has.
 #[derive(Default)]
@@ -15,6 +16,10 @@ pub struct Noted {
     pub client: Option<SocketAddr>,
     /// The request's number.
     pub request_id: Option<HeaderValue>,
+    /// What was captured.
+    pub kept: Option<Box<Kept>>,
+    /// The condition of `access-log` does not hold: no line is written.
+    pub is_unlogged: bool,
     /// What will compress the response.
     pub compressor: Option<Box<Compressor>>,
 }

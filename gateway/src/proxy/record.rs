@@ -18,7 +18,10 @@ use super::relay::Moved;
 use super::turns::Late;
 use crate::backend::Backend;
 use crate::snapshot::Frontend;
-use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
+use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
+use crate::telemetry::choice;
+use crate::telemetry::line::Capturing;
+use crate::telemetry::log::Severity;
 
 /// An exchange, as it will be logged and counted.
 pub struct Record {
@@ -38,8 +41,6 @@ pub struct Record {
     reason: Option<&'static str>,
     rule: Option<usize>,
     complete: bool,
-    /// What became of the cookies that keep the client at its server.
-    pub cookies: Option<CookieFlags>,
     /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
     tunnel: Option<Box<Passed>>,
     /// What only some configurations ask for.
@@ -90,13 +91,17 @@ impl Record {
             complete: false,
             tunnel: None,
             noted: Noted::default(),
-            cookies: None,
         }
     }
 
     /// The client.
     pub fn client(&self) -> &Rc<Client> {
         &self.client
+    }
+
+    /// The path that was asked for, as it came.
+    pub fn path(&self) -> &str {
+        self.target.path()
     }
 
     /// The client, or whom a trusted proxy named in its place.
@@ -297,7 +302,16 @@ impl Record {
         Termination { cause, phase }
     }
 
-    fn log(&self, total: Duration, received: u64) {
+    fn severity(&self) -> Option<Severity> {
+        choice::severity(
+            self.frontend.config.log_choice.as_deref(),
+            self.termination,
+            self.status.map(|status| status.as_u16()),
+            self.upstream.as_ref().map_or(0, |upstream| upstream.retries),
+        )
+    }
+
+    fn log(&self, total: Duration, received: u64, severity: Severity) {
         let upstream = self.upstream.as_ref();
         let server = upstream.and_then(|upstream| Some(&upstream.backend.servers[upstream.server?]));
         let target = self.target.path_and_query().map_or("", |target| target.as_str());
@@ -322,7 +336,6 @@ impl Record {
             bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
             bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,
-            cookies: self.cookies,
             counts: Counts {
                 process: self.worker.registry().process().connections(),
                 frontend: metrics.connections(),
@@ -340,6 +353,12 @@ impl Record {
             reason: self.reason,
             rule: self.rule,
             request_id: self.noted.request_id.as_ref().map(HeaderValue::as_bytes),
+            captures: self.frontend.config.captures.as_deref().and_then(|of| {
+                let kept = self.noted.kept.as_deref()?;
+                Some(Capturing { of, kept })
+            }),
+            format: self.frontend.config.line_format(),
+            severity,
         });
     }
 }
@@ -365,9 +384,13 @@ impl Drop for Record {
         if let Some(upstream) = &self.upstream {
             upstream.backend.metrics.bytes(self.sent, forwarded);
         }
-        if self.frontend.config.access_log.enabled {
+        if self.frontend.config.access_log.enabled
+            && !self.noted.is_unlogged
+            && let Some(severity) = self.severity()
+        {
             // What else came on a connection with other streams was theirs.
-            self.log(total, if self.client.is_stream() { forwarded } else { read });
+            let received = if self.client.is_stream() { forwarded } else { read };
+            self.log(total, received, severity);
         }
     }
 }
@@ -417,6 +440,14 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         }
         metrics.error(reason);
     }
+    let termination = Termination {
+        cause,
+        phase: Phase::Request,
+    };
+    let choice = frontend.config.log_choice.as_deref();
+    let Some(severity) = choice::severity(choice, termination, status, 0) else {
+        return;
+    };
     if !frontend.config.access_log.enabled {
         return;
     }
@@ -435,11 +466,7 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         status,
         bytes_sent: 0,
         bytes_received: read,
-        termination: Termination {
-            cause,
-            phase: Phase::Request,
-        },
-        cookies: None,
+        termination,
         counts: Counts {
             process: local.registry().process().connections(),
             frontend: metrics.connections(),
@@ -449,5 +476,8 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         reason: Some(reason),
         rule: None,
         request_id: None,
+        captures: None,
+        format: frontend.config.line_format(),
+        severity,
     });
 }

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::body::{RequestBody, ResponseBody};
+use super::captures;
 use super::client::Client;
 use super::compression;
 use super::content::Content;
@@ -22,7 +23,6 @@ use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
-use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -87,11 +87,6 @@ pub async fn serve(
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
     }
-    if let Some(hsts) = &frontend.hsts
-        && client.facts.tls.is_some()
-    {
-        hsts.say(response.headers_mut());
-    }
     client.turns.begin_response();
     Ok(response)
 }
@@ -122,6 +117,9 @@ async fn exchange(
     });
     // acl, limits, deny, route
     let answers = policy::acls(local, frontend, &mut exchange)?;
+    if let Some(choice) = &frontend.config.log_choice {
+        record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
+    }
     if let Answer::Reply(reply) = policy::limits(local, frontend, &mut exchange)? {
         return Ok(Served::Here(reply));
     }
@@ -169,10 +167,10 @@ async fn exchange(
             .headers
             .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let sticky = Sticky::read(backend, &mut outgoing);
-    record.cookies = sticky.as_ref().map(Sticky::flags);
-    let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
-    let (mut response, lease) = upstream::send(local, client, record, backend, key, outgoing, body).await?;
+    let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
+        captures::of_response(captures, response.headers(), kept);
+    }
     let protocols = match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
@@ -198,9 +196,6 @@ async fn exchange(
         };
         response = Response::from_parts(head, incoming);
     }
-    if let Some(sticky) = sticky {
-        record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
-    }
     if let Some((compress, asked)) = coding {
         let has_content = !response.body().is_end_stream();
         let (mut head, incoming) = response.into_parts();
@@ -223,6 +218,9 @@ fn identify(
     if let Some(config) = &frontend.config.request_id {
         let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client.ip()));
         record.noted.request_id = Some(request_id::assign(config, from_trusted, headers));
+    }
+    if let Some(captures) = &frontend.config.captures {
+        record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.path())));
     }
     let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
     match named {

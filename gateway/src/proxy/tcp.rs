@@ -17,17 +17,18 @@ use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{self, Early, Ended, Moved, RelaySettings, relay};
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take};
-use crate::config::AccessLog;
+use crate::config::{AccessLog, LogChoice};
 use crate::policy::{ConnectionFacts, Exchange};
 use crate::snapshot::{AclAnswers, Frontend};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
+use crate::telemetry::choice;
 use crate::telemetry::metrics::FrontendMetrics;
 
 /// Serves a connection until it ends.
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Stream, facts: Arc<ConnectionFacts>) {
     let mut record = Record::begin(&local, &frontend, &facts);
-    let backend = match decide(&local, &frontend, &facts) {
+    let backend = match decide(&local, &frontend, &facts, &mut record) {
         Ok(backend) => backend,
         Err(stop) => return record.stopped(stop),
     };
@@ -146,7 +147,12 @@ async fn gone(client: &TcpStream) -> Stop {
 }
 
 /// What policy makes of a connection: the backend, or why there is none.
-fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) -> Result<Arc<Backend>, Stop> {
+fn decide(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    facts: &Arc<ConnectionFacts>,
+    record: &mut Record,
+) -> Result<Arc<Backend>, Stop> {
     let mut answers = AclAnswers::default();
     if !frontend.acls.is_empty() || frontend.limiter.is_some() {
         // Predicates and limits are asked about an exchange; of this one only the connection is there, and the configuration
@@ -161,6 +167,9 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, facts: &Arc<ConnectionFacts>) 
             ProxyError::RateLimited { .. } => Stop::RateLimited,
             _ => Stop::PolicyFailure,
         })?;
+    }
+    if let Some(choice) = &frontend.config.log_choice {
+        record.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     let denied = |deny: &&crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
     if let Some(deny) = frontend.config.denies.iter().find(denied) {
@@ -193,14 +202,17 @@ async fn reach(
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
 async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
-    let mut attempts = Attempts::new(backend, PickKey::of(record.facts.client.ip()));
+    let key = PickKey {
+        client: record.facts.client.ip(),
+    };
+    let mut attempts = Attempts::new(backend, key);
     let mut failure = None;
     loop {
         let (server, session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait(local).await;
+                let waited = attempts.wait().await;
                 record.queue_ends();
                 record.killed_in(Phase::Connect);
                 waited.map_err(Stop::Queue)?
@@ -248,6 +260,9 @@ struct Record {
     worker: Rc<Lasting>,
     frontend: Arc<FrontendMetrics>,
     log: AccessLog,
+    log_choice: Option<Arc<LogChoice>>,
+    /// The condition of `access-log` does not hold: no line is written.
+    is_unlogged: bool,
     facts: Arc<ConnectionFacts>,
     backend: Option<Arc<Backend>>,
     server: Option<usize>,
@@ -272,6 +287,8 @@ impl Record {
             worker: local.lasting(),
             frontend: frontend.metrics.clone(),
             log: frontend.config.access_log,
+            log_choice: frontend.config.log_choice.clone(),
+            is_unlogged: false,
             facts: facts.clone(),
             backend: None,
             server: None,
@@ -368,9 +385,13 @@ impl Drop for Record {
         metrics.response(None, total);
         let log = self.log;
         let is_null = self.received == 0 && (self.reason.is_none() || self.is_silent);
-        if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
+        if !log.enabled || self.is_unlogged || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
         }
+        let choice = self.log_choice.as_deref();
+        let Some(severity) = choice::severity(choice, self.termination, None, self.retries) else {
+            return;
+        };
         let backend = self.backend.as_ref();
         let server = backend.and_then(|backend| Some(&backend.servers[self.server?]));
         self.worker.log().tcp(&TcpRecord {
@@ -400,6 +421,8 @@ impl Drop for Record {
             },
             reason: self.reason,
             rule: self.rule,
+            format: choice.and_then(|choice| choice.format.as_ref()),
+            severity,
         });
     }
 }

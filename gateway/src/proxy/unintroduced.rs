@@ -10,6 +10,7 @@ use crate::config::Mode;
 use crate::listener::{Fault, Unintroduced};
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, TcpRecord, TcpTimers, Termination};
+use crate::telemetry::choice;
 
 /// Logs and counts a connection that ended for want of a PROXY header.
 pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced) {
@@ -36,6 +37,11 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
         cause,
         phase: Phase::Request,
     };
+    let choice = frontend.config.log_choice.as_deref();
+    let Some(severity) = choice::severity(choice, termination, None, 0) else {
+        return;
+    };
+    let format = frontend.config.line_format();
     let counts = Counts {
         process: local.registry().process().connections(),
         frontend: metrics.connections(),
@@ -60,6 +66,8 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             counts,
             reason: Some(reason),
             rule: None,
+            format,
+            severity,
         }),
         Mode::Http => local.log().http(&HttpRecord {
             client: ended.peer,
@@ -77,12 +85,14 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             bytes_sent: 0,
             bytes_received: 0,
             termination,
-            cookies: None,
             counts,
             request: None,
             reason: Some(reason),
             rule: None,
             request_id: None,
+            captures: None,
+            format,
+            severity,
         }),
     }
 }

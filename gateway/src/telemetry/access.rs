@@ -6,6 +6,9 @@ use std::time::{Duration, SystemTime};
 
 use super::clock::Dates;
 use super::escape;
+use super::line::Capturing;
+use super::log::Severity;
+use crate::config::LineFormat;
 
 /// An HTTP exchange that has ended.
 #[derive(Debug, Clone)]
@@ -34,8 +37,6 @@ pub struct HttpRecord<'a> {
     pub bytes_received: u64,
     /// How it ended.
     pub termination: Termination,
-    /// What became of the cookies that keep the client at its server; none when there is no such thing.
-    pub cookies: Option<CookieFlags>,
     /// What else was going on.
     pub counts: Counts,
     /// What was asked; none when it could not be understood.
@@ -46,6 +47,12 @@ pub struct HttpRecord<'a> {
     pub rule: Option<usize>,
     /// The number that `request-id` gave it.
     pub request_id: Option<&'a [u8]>,
+    /// What was captured of it.
+    pub captures: Option<Capturing<'a>>,
+    /// How its line looks, where that was said.
+    pub format: Option<&'a LineFormat>,
+    /// How grave its line is.
+    pub severity: Severity,
 }
 
 /// What was asked.
@@ -92,6 +99,10 @@ pub struct TcpRecord<'a> {
     pub reason: Option<&'a str>,
     /// The line of the configuration with the `deny` that held.
     pub rule: Option<usize>,
+    /// How its line looks, where that was said.
+    pub format: Option<&'a LineFormat>,
+    /// How grave its line is.
+    pub severity: Severity,
 }
 
 /// How long each phase of an exchange took; none for one that never ran or did not end.
@@ -127,46 +138,6 @@ pub struct Termination {
     pub cause: Cause,
     /// What it was at then.
     pub phase: Phase,
-}
-
-/// What became of the cookies that keep a client at its server: the third and fourth letter of HAProxy's termination state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CookieFlags {
-    /// What became of the client's: `N` none, `I` invalid, `D` of a server that is down, `V` valid, `E` expired, `O` old.
-    pub request: u8,
-    /// What the client was told.
-    pub response: SetCookie,
-}
-
-/// What a client was told about its cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetCookie {
-    /// `N`: nothing.
-    None,
-    /// `P`: what the server said.
-    Present,
-    /// `D`: nothing; what the server said was taken away.
-    Deleted,
-    /// `I`: the server's value, for the first time or anew.
-    Inserted,
-    /// `R`: the server's value, in what the server said.
-    Rewritten,
-    /// `U`: another date.
-    Updated,
-}
-
-impl CookieFlags {
-    fn letters(self) -> [u8; 2] {
-        let response = match self.response {
-            SetCookie::None => b'N',
-            SetCookie::Present => b'P',
-            SetCookie::Deleted => b'D',
-            SetCookie::Inserted => b'I',
-            SetCookie::Rewritten => b'R',
-            SetCookie::Updated => b'U',
-        };
-        [self.request, response]
-    }
 }
 
 /// Who ended an exchange or connection.
@@ -257,16 +228,23 @@ impl HttpRecord<'_> {
         }
         out.push(b' ');
         push_number(out, self.bytes_sent);
-        out.extend_from_slice(b" - - ");
+        match self.captures.filter(|captures| captures.of.cookie.is_some()) {
+            Some(captures) => captures.write_cookies(out),
+            None => out.extend_from_slice(b" - -"),
+        }
+        out.push(b' ');
         self.termination.push(out);
-        out.extend_from_slice(&self.cookies.map_or(*b"--", CookieFlags::letters));
+        out.extend_from_slice(b"--");
         push_counts(out, self.counts);
+        if let Some(captures) = &self.captures {
+            captures.write_text(out);
+        }
         out.extend_from_slice(b" \"");
         match &self.request {
             Some(request) => {
                 escape::hash(out, request.method.as_bytes());
                 out.push(b' ');
-                escape::hash_word(out, request.target);
+                escape::hash_word(out, clip(request.target));
                 out.push(b' ');
                 out.extend_from_slice(version(request.version).as_bytes());
             }
@@ -296,24 +274,23 @@ impl HttpRecord<'_> {
         }
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
         push_json_end(out, self.termination, self.counts);
-        if let Some(cookies) = self.cookies {
-            push_key(out, "cookie_flags");
-            escape::json(out, &cookies.letters());
-        }
         push_json_reason(out, self.reason, self.rule);
         if let Some(request) = &self.request {
             push_key(out, "method");
             escape::json(out, request.method.as_bytes());
             push_key(out, "host");
-            push_json_text(out, request.host);
+            push_json_text(out, request.host.map(clip));
             push_key(out, "target");
-            escape::json(out, request.target);
+            escape::json(out, clip(request.target));
             push_key(out, "version");
             escape::json(out, version(request.version).as_bytes());
         }
         if let Some(id) = self.request_id {
             push_key(out, "request_id");
             escape::json(out, id);
+        }
+        if let Some(captures) = &self.captures {
+            captures.write_json(out);
         }
         out.push(b'}');
     }
@@ -353,7 +330,7 @@ impl Termination {
         Self { cause, phase }
     }
 
-    fn push(self, out: &mut Vec<u8>) {
+    pub(super) fn push(self, out: &mut Vec<u8>) {
         let cause = match self.cause {
             Cause::Normal => b'-',
             Cause::ClientAborted => b'C',
@@ -537,12 +514,12 @@ fn push_key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
-fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
+pub(super) fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// An IPv4 address is most of them and takes a tenth of the time this way.
-fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+pub(super) fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
     match address {
         SocketAddr::V4(v4) => {
             for (i, octet) in v4.ip().octets().into_iter().enumerate() {
@@ -562,7 +539,12 @@ fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
     push_number(out, address.port());
 }
 
-fn version(version: http::Version) -> &'static str {
+/// What came from the network, in a length that a line can have.
+pub(super) fn clip(text: &[u8]) -> &[u8] {
+    &text[..text.len().min(MAX_VALUE)]
+}
+
+pub(super) fn version(version: http::Version) -> &'static str {
     match version {
         http::Version::HTTP_09 => "HTTP/0.9",
         http::Version::HTTP_10 => "HTTP/1.0",
@@ -571,6 +553,9 @@ fn version(version: http::Version) -> &'static str {
         _ => "HTTP/1.1",
     }
 }
+
+/// As long as a target is unless more is allowed: lines that are longer than that help nobody.
+const MAX_VALUE: usize = 8 << 10;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -602,7 +587,6 @@ mod tests {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
-            cookies: None,
             counts: Counts {
                 process: 5,
                 frontend: 4,
@@ -620,6 +604,9 @@ mod tests {
             reason: None,
             rule: None,
             request_id: None,
+            captures: None,
+            format: None,
+            severity: Severity::default(),
         }
     }
 
@@ -643,6 +630,8 @@ mod tests {
             counts: Counts::default(),
             reason: None,
             rule: None,
+            format: None,
+            severity: Severity::default(),
         }
     }
 
@@ -657,19 +646,6 @@ mod tests {
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
                         5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
         assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
-    }
-
-    #[test]
-    fn what_became_of_cookies_stands_beside_the_termination() {
-        let record = HttpRecord {
-            cookies: Some(CookieFlags {
-                request: b'D',
-                response: SetCookie::Inserted,
-            }),
-            ..http()
-        };
-        assert!(text(|out, dates| record.write_text(out, dates)).contains(" - - --DI 5/4/"));
-        assert!(text(|out, dates| record.write_json(out, dates)).contains(r#","cookie_flags":"DI""#));
     }
 
     #[test]
@@ -689,6 +665,9 @@ mod tests {
             reason: Some("denied:a b\n"),
             rule: Some(12),
             request_id: None,
+            captures: None,
+            format: None,
+            severity: Severity::default(),
             ..http()
         };
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web~ web/<NOSRV> -1/-1/-1/-1/3 -1 2750 - - PR-- \

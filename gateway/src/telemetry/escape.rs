@@ -25,9 +25,27 @@ pub(super) fn hash_word(out: &mut Vec<u8>, text: &[u8]) {
     );
 }
 
+/// As [`hash`], for what stands between braces and bars.
+pub(super) fn hash_capture(out: &mut Vec<u8>, text: &[u8]) {
+    push_with(
+        out,
+        text,
+        |byte| !matches!(byte, b' '..=b'~') || matches!(byte, b'"' | b'#' | b'{' | b'}' | b'|'),
+        |out, byte| {
+            out.extend_from_slice(&[b'#', hex(byte >> 4), hex(byte & 15)]);
+        },
+    );
+}
+
 /// Appends `text` as a JSON string with its quotes. What is no UTF-8 becomes U+FFFD.
 pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     out.push(b'"');
+    json_inner(out, text);
+    out.push(b'"');
+}
+
+/// As [`json`], without the quotes.
+pub(super) fn json_inner(out: &mut Vec<u8>, text: &[u8]) {
     for chunk in text.utf8_chunks() {
         let is_special = |byte| matches!(byte, 0..=0x1f | b'"' | b'\\' | 0x7f);
         push_with(out, chunk.valid().as_bytes(), is_special, |out, byte| match byte {
@@ -42,7 +60,6 @@ pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
             out.extend_from_slice("\u{fffd}".as_bytes());
         }
     }
-    out.push(b'"');
 }
 
 /// Appends runs of plain bytes whole, and the others one by one as `escape` writes them.

@@ -15,7 +15,6 @@ mod postgres;
 mod proxy_protocol;
 mod redis;
 mod syslog;
-mod termination;
 mod tls;
 
 use gateway_tests::Gateway;

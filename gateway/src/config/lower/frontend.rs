@@ -1,16 +1,18 @@
 //! `frontend "web" { … }`: where clients arrive and what is decided about them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::SourceSpan;
 
 use super::acl::{ReadAcl, Setting};
 use super::condition::When;
-use super::hsts;
 use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, acl, bind, condition, edits, elsewhere, plugin, section_name, upgrades};
+use super::{
+    DEFAULT_MODE, Scope, access_log, acl, bind, condition, edits, elsewhere, log_format, plugin, section_name, upgrades,
+};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
@@ -46,11 +48,6 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         mode,
         mode_span: mode_at.map(|mode| mode.span),
         tls: says_tls,
-        // One that could not be read may ask for them.
-        client_ca: binds.iter().any(|bind| match bind {
-            Some(bind) => bind.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
-            None => true,
-        }),
     };
 
     let mut names = Names::new("acl");
@@ -71,15 +68,17 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let default_backend = block
         .one("default-backend")
         .map(|node| default_backend(scope, setting, node));
+    let access_log = block.one("access-log");
+    let access_log = access_log.and_then(|node| access_log::access_log(node, Some(&names)));
+    let captures = block.many("capture");
+    captures.iter().for_each(|node| http_only(node, mode_at));
+    let captured_at = captures.first().map(Node::span);
+    let captures = log_format::captures(ctx, captures);
     let plugins = plugins(scope, block.many("use-plugin"));
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
     let response_edits = edits::response(response);
-    let hsts = block.one("hsts").map(|node| {
-        http_only(&node, mode_at);
-        hsts::hsts(node, says_tls)
-    });
     block.finish(elsewhere);
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
@@ -90,7 +89,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         let error = error.label(span, "serves nothing");
         ctx.report(error.help("write where requests go: default-backend \"app\""));
     }
-    let access_log = own.access_log.or(inherited.access_log);
+    let format = own.log_format.as_ref().map(|format| (format, true));
+    let format = format.or(inherited.log_format.as_ref().map(|format| (format, false)));
+    let access_log = access_log.as_ref().or(inherited.access_log.as_ref());
+    let logging = access_log::settle(ctx, mode, access_log, format, captures, captured_at);
     let http2 = own.http2.of_frontend(&inherited.http2);
     let http2_off = own.http2.off.or(inherited.http2.off).filter(|off| off.value);
     let mut binds: Vec<_> = binds.into_iter().collect();
@@ -110,15 +112,13 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .map(|value| value.value),
         timeouts: timeouts(&own.timeouts, &inherited.timeouts),
         keep_alive: keep_alive::of(&own, &inherited),
-        access_log: access_log.map_or(DEFAULT_ACCESS_LOG, |log| AccessLog {
-            enabled: log.value.enabled,
-            skip_null: log.value.skip_null,
-        }),
+        access_log: logging.log,
+        log_choice: logging.choice.map(Arc::from),
+        captures: logging.captures.map(Arc::from),
         forwarding: own.forwarding.forwarding(&inherited.forwarding),
         compress: own.compress(&inherited),
         request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
         http2,
-        hsts: super::or_none(hsts)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,
@@ -404,7 +404,7 @@ const MAX_LIMITS: usize = 64;
 const MAX_PLUGINS: usize = 64;
 const DEFAULT_DENY_STATUS: u16 = 403;
 /// A frontend that says nothing is one whose traffic can be looked at.
-const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {
+pub(super) const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {
     enabled: true,
     skip_null: false,
 };

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::access_log::{self, AccessLogSetting};
 use super::forwarding::{ForwardingSettings, or_off};
 use super::http2::Http2Settings;
+use super::log_format::{self, ReadFormat};
 use super::names::Names;
-use super::persistence;
 use super::section_name;
 use super::{compress, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, Compress, HashOf, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
+use crate::config::model::{Balance, Compress, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -24,14 +25,13 @@ pub(super) struct Settings {
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
+    pub(super) log_format: Option<At<Option<ReadFormat>>>,
     pub(super) forwarding: ForwardingSettings,
     pub(super) compress: Option<At<Option<Compress>>>,
     pub(super) request_limits: RequestLimitSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) http2: Http2Settings,
     pub(super) balance: Option<At<Balance>>,
-    /// Beside `balance`, of what it hashes.
-    pub(super) hash_of: Option<HashOf>,
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
     pub(super) max_queue: Option<At<usize>>,
@@ -52,13 +52,6 @@ pub(super) struct Timeouts {
     pub(super) server: Option<At<Duration>>,
     pub(super) tunnel: Option<At<Duration>>,
     pub(super) queue: Option<At<Duration>>,
-}
-
-/// `access-log`.
-#[derive(Clone, Copy)]
-pub(super) struct AccessLogSetting {
-    pub(super) enabled: bool,
-    pub(super) skip_null: bool,
 }
 
 /// `request-limits`, each on its own.
@@ -114,7 +107,7 @@ impl Settings {
             settings.http2 = Http2Settings::read(node, place);
         }
         if place != Place::Backend {
-            settings.read_frontend(block, mode);
+            settings.read_frontend(block, place, mode);
         }
         if place != Place::Frontend {
             settings.read_backend(block, mode);
@@ -128,16 +121,22 @@ impl Settings {
         said.value.clone().map(Box::new)
     }
 
-    fn read_frontend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
+    fn read_frontend(&mut self, block: &mut Block<'_>, place: Place, mode: Option<At<Mode>>) {
         if let Some(mut node) = block.one("max-connections") {
             let value = node.argument("a number of connections");
             self.max_connections =
                 value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?)));
             node.finish();
         }
-        if let Some(node) = block.one("access-log") {
-            self.access_log = access_log(node);
+        // A frontend reads its own when its acls are known.
+        if place == Place::Defaults
+            && let Some(node) = block.one("access-log")
+        {
+            self.access_log = access_log::access_log(node, None);
         }
+        self.log_format = block
+            .one("log-format")
+            .and_then(|node| or_off(node, log_format::log_format));
         self.forwarding = ForwardingSettings::read(block, mode);
         if let Some(node) = block.one("compress") {
             http_only(&node, mode);
@@ -155,7 +154,7 @@ impl Settings {
 
     fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
         if let Some(node) = block.one("balance") {
-            (self.balance, self.hash_of) = balance(node, mode);
+            self.balance = balance(node);
         }
         if let Some(node) = block.one("all-backups") {
             self.all_backups = switch(node);
@@ -382,48 +381,11 @@ fn switch(mut node: Node<'_>) -> Option<At<bool>> {
     Some(At { value, span })
 }
 
-/// What of a request is hashed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hashed {
-    Header,
-    Query,
-    Cookie,
-    Uri,
-}
-
-/// `balance "leastconn"`, `balance "source" consistent`, or `balance "header" name="X-Session-Id"`.
-fn balance(mut node: Node<'_>, mode: Option<At<Mode>>) -> (Option<At<Balance>>, Option<HashOf>) {
+/// `balance "leastconn"`, or `balance "source" consistent`.
+fn balance(mut node: Node<'_>) -> Option<At<Balance>> {
     let consistent = node.flag("consistent");
     let value = node.argument("the way to choose a server");
-    let way = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
-    let hashed = way.and_then(|way| match way.value {
-        Way::Hash(hashed) => Some(At {
-            value: hashed,
-            span: way.span,
-        }),
-        Way::Of(_) => None,
-    });
-    if let Some(hashed) = hashed {
-        if let Some(mode) = mode.filter(|mode| mode.value == Mode::Tcp) {
-            node.fail(wrong_mode("this `balance`", hashed.span, mode.span));
-        }
-        let spread = consistent.map_or(Spread::Modulo, |_| Spread::Consistent);
-        let of = persistence::hash_of(&mut node, hashed, spread);
-        node.finish();
-        let (spread, of) = of.unzip();
-        let balance = spread.map(|spread| At {
-            value: Balance::Hash(spread),
-            span: hashed.span,
-        });
-        return (balance, of);
-    }
-    let balance = way.and_then(|way| match way.value {
-        Way::Of(balance) => Some(At {
-            value: balance,
-            span: way.span,
-        }),
-        Way::Hash(_) => None,
-    });
+    let balance = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
     let read = balance.map(|balance| match (balance.value, consistent) {
         (Balance::Source(_), Some(_)) => At {
             value: Balance::Source(Spread::Consistent),
@@ -442,36 +404,7 @@ fn balance(mut node: Node<'_>, mode: Option<At<Mode>>) -> (Option<At<Balance>>, 
         (_, None) => balance,
     });
     node.finish();
-    (read, None)
-}
-
-/// A way to choose a server, as it is written.
-#[derive(Clone, Copy)]
-enum Way {
-    Of(Balance),
-    Hash(Hashed),
-}
-
-/// `access-log`, `access-log skip-null` or `access-log "off"`.
-fn access_log(mut node: Node<'_>) -> Option<At<AccessLogSetting>> {
-    let span = node.span();
-    let skip_null = node.flag("skip-null");
-    let off = node.flag("off");
-    if let (Some(off), Some(skip)) = (off, skip_null) {
-        let error = ConfigError::new(Code::Inert, "`skip-null` does nothing when the access log is off");
-        node.fail(
-            error
-                .label(skip, "does nothing")
-                .label(off, "because of this")
-                .help("one of them has to go"),
-        );
-    }
-    let value = AccessLogSetting {
-        enabled: off.is_none(),
-        skip_null: skip_null.is_some(),
-    };
-    node.finish();
-    Some(At { value, span })
+    read
 }
 
 /// A client's timeout in a backend, or a server's in a frontend: says where it belongs.
@@ -494,16 +427,12 @@ fn refuse_other_side(node: &mut Node<'_>, place: Place) {
 }
 
 pub(super) const MODES: &[(&str, Mode)] = &[("http", Mode::Http), ("tcp", Mode::Tcp)];
-const BALANCES: &[(&str, Way)] = &[
-    ("roundrobin", Way::Of(Balance::RoundRobin)),
-    ("leastconn", Way::Of(Balance::LeastConn)),
-    ("random", Way::Of(Balance::Random)),
-    ("source", Way::Of(Balance::Source(Spread::Modulo))),
-    ("first", Way::Of(Balance::First)),
-    ("header", Way::Hash(Hashed::Header)),
-    ("query", Way::Hash(Hashed::Query)),
-    ("cookie", Way::Hash(Hashed::Cookie)),
-    ("uri", Way::Hash(Hashed::Uri)),
+const BALANCES: &[(&str, Balance)] = &[
+    ("roundrobin", Balance::RoundRobin),
+    ("leastconn", Balance::LeastConn),
+    ("random", Balance::Random),
+    ("source", Balance::Source(Spread::Modulo)),
+    ("first", Balance::First),
 ];
 
 /// Whether the sessions of a server that goes down end with it.

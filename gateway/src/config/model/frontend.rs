@@ -2,14 +2,15 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, BindTls, ClientHttp2, Compress, Condition, Forwarding, Hsts, KeepAlive, Mode, Origin, PluginId,
-    RateLimitId, RequestEdit, RequestId, ResponseEdit,
+    Acl, At, BackendId, Captures, ClientHttp2, Compress, Condition, Forwarding, KeepAlive, LineFormat, LogChoice, Mode,
+    Origin, PluginId, RateLimitId, RequestEdit, RequestId, ResponseEdit,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -29,14 +30,16 @@ pub struct Frontend {
     pub keep_alive: Option<KeepAlive>,
     /// `access-log` settings.
     pub access_log: AccessLog,
+    /// Which lines are written beside that, and how they look; none when nothing is said of it.
+    pub log_choice: Option<Arc<LogChoice>>,
+    /// `capture`: what is kept of messages for their lines; none when nothing is. HTTP mode.
+    pub captures: Option<Arc<Captures>>,
     /// What servers are told of the client, and who is believed; none when nothing is said of that. HTTP mode.
     pub forwarding: Option<Box<Forwarding>>,
     /// `request-id`: each request gets a number. HTTP mode.
     pub request_id: Option<Box<RequestId>>,
     /// `compress`: responses are compressed for who takes that. HTTP mode.
     pub compress: Option<Box<Compress>>,
-    /// `hsts`: tell browsers to come back in TLS alone. HTTP mode.
-    pub hsts: Option<Hsts>,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.
@@ -63,12 +66,19 @@ pub struct Frontend {
     pub origin: Origin,
 }
 
+impl Frontend {
+    /// How its access lines look, where that is said.
+    pub fn line_format(&self) -> Option<&LineFormat> {
+        self.log_choice.as_ref()?.format.as_ref()
+    }
+}
+
 /// `bind "127.0.0.1:8080"`.
 #[derive(Debug, Clone)]
 pub struct Bind {
     /// The address to listen on. Port 0 asks the system for a free one.
     pub address: SocketAddr,
-    /// `tls cert="…"`: TLS is terminated here.
+    /// `tls cert="…" key="…"`: TLS is terminated here.
     pub tls: Option<BindTls>,
     /// `accept-proxy`: connections begin with a PROXY header.
     pub accept_proxy: Option<AcceptProxy>,
@@ -104,6 +114,15 @@ pub enum Trusted {
     Everyone,
     /// Who connects from one of these.
     Networks(Vec<IpNet>),
+}
+
+/// `tls cert="bundle.pem" key="key.pem"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BindTls {
+    /// PEM file with the certificate chain, leaf first; and the key, when `key` is none.
+    pub cert: At<PathBuf>,
+    /// PEM file with the private key.
+    pub key: Option<At<PathBuf>>,
 }
 
 /// Client-side timeouts of a frontend.

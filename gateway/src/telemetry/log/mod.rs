@@ -16,10 +16,11 @@ use std::time::{Duration, Instant};
 
 use super::access::{HttpRecord, TcpRecord};
 use super::clock::Dates;
+use super::line::Values;
 use super::metrics::ProcessMetrics;
 use crate::config::{Log, LogFormat, LogTarget};
 use stream::Stream;
-pub(super) use syslog::Severity;
+pub use syslog::Severity;
 use syslog::Syslog;
 
 /// A log target with the thread that writes to it. Dropping it writes what was handed over before, within
@@ -191,20 +192,24 @@ impl Drop for LogSink {
 impl LineWriter {
     /// Writes the line of an HTTP exchange.
     pub fn http(&mut self, record: &HttpRecord<'_>) {
-        self.make_room();
-        match self.format {
-            LogFormat::Text => record.write_text(&mut self.lines.bytes, &mut self.dates),
-            LogFormat::Json => record.write_json(&mut self.lines.bytes, &mut self.dates),
+        self.begin_line(record.severity);
+        let (out, dates) = (&mut self.lines.bytes, &mut self.dates);
+        match (record.format, self.format) {
+            (Some(format), _) => Values::from(record).write(format, out, dates),
+            (None, LogFormat::Text) => record.write_text(out, dates),
+            (None, LogFormat::Json) => record.write_json(out, dates),
         }
         self.end_line();
     }
 
     /// Writes the line of a TCP connection.
     pub fn tcp(&mut self, record: &TcpRecord<'_>) {
-        self.make_room();
-        match self.format {
-            LogFormat::Text => record.write_text(&mut self.lines.bytes, &mut self.dates),
-            LogFormat::Json => record.write_json(&mut self.lines.bytes, &mut self.dates),
+        self.begin_line(record.severity);
+        let (out, dates) = (&mut self.lines.bytes, &mut self.dates);
+        match (record.format, self.format) {
+            (Some(format), _) => Values::from(record).write(format, out, dates),
+            (None, LogFormat::Text) => record.write_text(out, dates),
+            (None, LogFormat::Json) => record.write_json(out, dates),
         }
         self.end_line();
     }
@@ -216,7 +221,12 @@ impl LineWriter {
         }
     }
 
-    fn make_room(&mut self) {
+    /// Lines that are handed over together are equally grave.
+    fn begin_line(&mut self, severity: Severity) {
+        if self.lines.severity != severity {
+            self.flush();
+            self.lines.severity = severity;
+        }
         if self.lines.bytes.capacity() == 0 {
             self.lines.bytes.reserve(HAND_OVER + ROOM_FOR_LAST);
         }
@@ -354,6 +364,8 @@ mod tests {
             counts: Counts::default(),
             reason: None,
             rule: None,
+            format: None,
+            severity: Severity::default(),
         }
     }
 

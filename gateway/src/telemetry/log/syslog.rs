@@ -34,12 +34,15 @@ pub(super) struct Syslog {
 
 /// How urgent a line is: the severities of RFC 5424, section 6.2.1, that the gateway has a use for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::telemetry) enum Severity {
+pub enum Severity {
+    /// Something failed.
     Error = 3,
+    /// Something is not as it should be.
     Warning = 4,
     /// Access lines, too.
     #[default]
     Info = 6,
+    /// What only somebody who looks for a fault reads.
     Debug = 7,
 }
 

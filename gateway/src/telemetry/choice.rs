@@ -1,0 +1,86 @@
+//! Which access lines are written.
+
+use std::cell::Cell;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::access::{Cause, Termination};
+use super::log::Severity;
+use crate::config::LogChoice;
+
+/// Whether an exchange or connection went as it should: HAProxy's `dontlog-normal`.
+fn is_normal(termination: Termination, status: Option<u16>, retries: u32) -> bool {
+    let went_well = matches!(termination.cause, Cause::Normal | Cause::Local);
+    went_well && retries == 0 && status.is_none_or(|status| status < 500)
+}
+
+/// How grave the line of an exchange or connection is; none when it is not written.
+pub fn severity(
+    choice: Option<&LogChoice>,
+    termination: Termination,
+    status: Option<u16>,
+    retries: u32,
+) -> Option<Severity> {
+    let Some(choice) = choice else {
+        return Some(Severity::default());
+    };
+    let is_normal = is_normal(termination, status, retries);
+    is_wanted(choice, is_normal).then_some(match choice.separate_errors && !is_normal {
+        true => Severity::Error,
+        false => Severity::default(),
+    })
+}
+
+/// Whether its line is written.
+fn is_wanted(choice: &LogChoice, is_normal: bool) -> bool {
+    if !is_normal {
+        return true;
+    }
+    !choice.only_errors && choice.sample.is_none_or(|sample| draw() < sample)
+}
+
+/// A number at random.
+fn draw() -> u32 {
+    thread_local! {
+        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
+    }
+    // SplitMix64.
+    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+    STATE.set(state);
+    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    // The upper half of 64 bits.
+    (z >> 32) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::access::Phase;
+
+    #[test]
+    fn errors_timeouts_retries_and_5xx_are_not_normal() {
+        let fine = Termination::default();
+        assert!(is_normal(fine, Some(404), 0) && is_normal(fine, None, 0));
+        assert!(is_normal(Termination::new(Cause::Local, Phase::Request), Some(301), 0));
+        assert!(!is_normal(fine, Some(500), 0));
+        assert!(!is_normal(fine, Some(200), 1));
+        assert!(!is_normal(
+            Termination::new(Cause::ClientTimeout, Phase::Data),
+            Some(200),
+            0
+        ));
+        assert!(!is_normal(Termination::new(Cause::Proxy, Phase::Request), Some(403), 0));
+    }
+
+    #[test]
+    fn a_sample_is_about_as_large_as_it_was_asked_for() {
+        let choice = LogChoice {
+            sample: Some(u32::MAX / 10),
+            ..LogChoice::default()
+        };
+        let wanted = (0..20_000).filter(|_| is_wanted(&choice, true)).count();
+        // Ten standard deviations: never by chance.
+        assert!((1_576..2_424).contains(&wanted), "{wanted}");
+        assert!((0..100).all(|_| is_wanted(&choice, false)));
+    }
+}

@@ -1,0 +1,256 @@
+//! Access lines as whoever reads HAProxy's expects them: captures, formats of one's own, and which lines are written.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, eventually, get, within};
+use regex::Regex;
+
+/// A gateway whose frontend says this; `log` is where to and how.
+async fn gateway(log: &str, says: &str, app: &HttpServer) -> Gateway {
+    Gateway::kdl(
+        r#"
+        process { workers 1; @log }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            @says
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@log", log)
+    .with("@says", says)
+    .with("@app", app.address())
+    .start()
+    .await
+}
+
+const TEXT: &str = r#"log "stdout" format="text""#;
+const JSON: &str = r#"log "stdout" format="json""#;
+
+/// HAProxy's manual, "HTTP log format", field by field; what the gateway adds stands behind the request.
+const HTTPLOG: &str = concat!(
+    r"(?m)^(?P<client>\S+):(?P<port>\d+) \[(?P<date>\d{2}/\w{3}/\d{4}:\d{2}:\d{2}:\d{2}\.\d{3})\] (?P<frontend>\S+) ",
+    r"(?P<backend>[^ /]+)/(?P<server>\S+) (?P<tr>-?\d+)/(?P<tw>-?\d+)/(?P<tc>-?\d+)/(?P<rt>-?\d+)/(?P<ta>\+?\d+) ",
+    r"(?P<status>-?\d+) (?P<bytes>\+?\d+) (?P<cc>\S+) (?P<cs>\S+) (?P<state>[A-Za-z-]{4}) ",
+    r"(?P<act>\d+)/(?P<fe>\d+)/(?P<be>\d+)/(?P<srv>\d+)/(?P<retries>\+?\d+) (?P<sq>\d+)/(?P<bq>\d+)",
+    r"(?: \{(?P<req>[^}]*)\} \{(?P<res>[^}]*)\})? ",
+    r#""(?P<method>\S+) (?P<uri>\S+) (?P<version>HTTP/\d\.\d)"$"#,
+);
+
+#[tokio::test]
+async fn a_line_reads_as_haproxys_with_what_was_captured() {
+    let app = HttpServer::start(|_| {
+        Answer::ok("hello")
+            .header("Content-Type", "text/plain")
+            .header("Set-Cookie", "SID=new; Path=/")
+    })
+    .await;
+    let captures = r#"
+            capture header="Host" max=64
+            capture header="User-Agent" max=6
+            capture path max=5
+            capture response-header="Content-Type" max=4
+            capture cookie="SID" max=7"#;
+    let gateway = gateway(TEXT, captures, &app).await;
+    let request = get("/index.html?a=1")
+        .host("shop.example")
+        .header("User-Agent", "a{b}|\"#\tc")
+        .header("Cookie", "other=1; SID=0123456789");
+    gateway.ask("web", request).await;
+    gateway.ask("web", get("/")).await;
+    gateway.says("\"GET / HTTP/1.1\"").await;
+
+    let regex = Regex::new(HTTPLOG).unwrap();
+    let output = gateway.output();
+    let lines: Vec<_> = regex.captures_iter(&output).collect();
+    assert_eq!(lines.len(), 2, "{output}");
+    let line = &lines[0];
+    assert_eq!(
+        (&line["frontend"], &line["backend"], &line["server"]),
+        ("web", "app", "app-1")
+    );
+    assert_eq!((&line["status"], &line["bytes"], &line["state"]), ("200", "5", "----"));
+    assert_eq!((&line["method"], &line["uri"]), ("GET", "/index.html?a=1"));
+    // Nothing of it can pass for another field: HAProxy's way with braces and bars.
+    assert_eq!(&line["req"], "shop.example|a#7Bb#7D#7C#22|/inde");
+    assert_eq!(&line["res"], "text");
+    assert_eq!((&line["cc"], &line["cs"]), ("SID=012", "SID=new"));
+    let line = &lines[1];
+    assert_eq!((&line["req"], &line["res"]), ("test.example||/", "text"));
+    assert_eq!((&line["cc"], &line["cs"]), ("-", "SID=new"));
+}
+
+#[tokio::test]
+async fn json_has_captures_by_name() {
+    let app = HttpServer::answering("hello").await;
+    let captures = r#"
+            capture header="Host" max=4
+            capture header="X-None"
+            capture path max=128
+            capture response-header="Content-Length" max=4
+            capture cookie="SID""#;
+    let gateway = gateway(JSON, captures, &app).await;
+    gateway.ask("web", get("/a?b").header("Cookie", "SID=1")).await;
+    let lines = gateway.access_log(1).await;
+    let line = &lines[0];
+    assert_eq!(line["captures"]["host"], "test");
+    assert_eq!(line["captures"]["x-none"], serde_json::Value::Null);
+    assert_eq!(line["captures"]["path"], "/a");
+    assert_eq!(line["response_captures"]["content-length"], "5");
+    assert_eq!(
+        (&line["request_cookie"], &line["response_cookie"]),
+        (&"SID=1".into(), &().into())
+    );
+}
+
+#[tokio::test]
+async fn a_line_has_the_format_that_it_was_given() {
+    let app = HttpServer::start(|_| Answer::ok("hello").header("X-Cache", "HIT")).await;
+    let format = r##"log-format #"L %{client-ip} %{frontend}/%{backend}/%{server} %{status} %{bytes-sent} "%{request-line}" "%{header:user-agent}" %{header:user-agent} %{response-header:x-cache} %{cookie:sid} %{query} %{path} %{termination} %{total-ms} 100% %%{x} %{reason}"#"##;
+    let gateway = gateway(TEXT, format, &app).await;
+    let request = get("/p?q=1")
+        .header("User-Agent", "curl \"8\"")
+        .header("Cookie", "sid=a b");
+    gateway.ask("web", request).await;
+    gateway.raw("web", "nonsense\r\n\r\n").await;
+    gateway.says("<BADREQ>").await;
+    let output = gateway.output();
+    let lines: Vec<&str> = output.lines().filter(|line| line.starts_with("L ")).collect();
+    let regex = Regex::new(r#"^(L 127\.0\.0\.1 .* --) \d+ (100% .*)$"#).unwrap();
+    let first = regex.captures(lines[0]).unwrap();
+    assert_eq!(
+        &first[1],
+        "L 127.0.0.1 web/app/app-1 200 5 \"GET /p?q=1 HTTP/1.1\" \"curl #228#22\" curl#20#228#22 HIT a#20b q=1 /p --"
+    );
+    assert_eq!(&first[2], "100% %{x} -");
+    assert!(
+        lines[1].starts_with("L 127.0.0.1 web/-/- 400 0 \"<BADREQ>\" \"-\" - - - - - PR "),
+        "{}",
+        lines[1]
+    );
+    assert!(lines[1].ends_with(" bad-request"), "{}", lines[1]);
+}
+
+#[tokio::test]
+async fn a_format_of_json_cannot_be_broken_out_of() {
+    let app = HttpServer::answering("").await;
+    let format =
+        r##"log-format #"{"frontend":"%{frontend}","ua":"%{header:user-agent}","ms":%{total-ms}}"# escape="json""##;
+    let gateway = gateway(TEXT, format, &app).await;
+    gateway
+        .ask("web", get("/").header("User-Agent", "a\",\"b\":\"\\"))
+        .await;
+    let lines = gateway.access_log(1).await;
+    assert_eq!(lines[0]["ua"], "a\",\"b\":\"\\");
+    assert_eq!(lines[0].as_object().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn connections_have_formats_too() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="text" }
+        frontend "raw" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            log-format "T %{client-ip} %{server} %{bytes-received} %{bytes-sent} %{termination}"
+            default-backend "raw"
+        }
+        backend "raw" { mode "tcp"; server "raw-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("raw").await;
+    client.send("12345").await;
+    client.exactly(5).await;
+    client.half_close().await;
+    client.closed().await;
+    gateway.says("T 127.0.0.1 raw-1 5 5 --").await;
+}
+
+/// Answers 500 where it is asked for it.
+async fn moody() -> HttpServer {
+    HttpServer::start(|request| match request.target.as_str() {
+        "/bad" => Answer::status(500),
+        _ => Answer::ok(""),
+    })
+    .await
+}
+
+#[tokio::test]
+async fn only_errors_are_logged_when_told_so() {
+    let app = moody().await;
+    let gateway = gateway(JSON, "access-log only-errors", &app).await;
+    for path in ["/", "/bad", "/"] {
+        gateway.ask("web", get(path)).await;
+    }
+    gateway.raw("web", "nonsense\r\n\r\n").await;
+    let mut statuses: Vec<_> = gateway
+        .access_log(2)
+        .await
+        .iter()
+        .map(|line| line["status"].clone())
+        .collect();
+    statuses.sort_by_key(serde_json::Value::as_u64);
+    assert_eq!(statuses, [400, 500]);
+}
+
+#[tokio::test]
+async fn of_what_went_well_a_sample_is_logged_and_of_the_rest_all() {
+    let app = moody().await;
+    let gateway = gateway(JSON, "access-log sample=0.5", &app).await;
+    let mut client = gateway.connect("web").await;
+    for turn in 0..400 {
+        client.ask(get(if turn % 4 == 0 { "/bad" } else { "/" })).await;
+    }
+    // Errors come last, too: then all before are written.
+    client.ask(get("/bad")).await;
+    let is_bad = |line: &serde_json::Value| line["status"] == 500;
+    eventually("every error", async || {
+        gateway.access_lines().iter().filter(|line| is_bad(line)).count() == 101
+    })
+    .await;
+    let well = gateway.access_lines().len() - 101;
+    // 300 throws of a coin: eight standard deviations.
+    assert!((80..220).contains(&well), "{well}");
+}
+
+#[tokio::test]
+async fn a_condition_says_which_requests_are_logged() {
+    let app = moody().await;
+    let says = r#"
+            acl "probe" { path "/health" }
+            access-log unless="probe""#;
+    let gateway = gateway(JSON, says, &app).await;
+    for path in ["/health", "/a", "/health", "/b"] {
+        gateway.ask("web", get(path)).await;
+    }
+    let lines = gateway.access_log(2).await;
+    let targets: Vec<_> = lines.iter().map(|line| line["target"].as_str().unwrap()).collect();
+    assert_eq!(targets, ["/a", "/b"]);
+}
+
+#[tokio::test]
+async fn lines_of_errors_are_grave_when_told_so() {
+    let app = moody().await;
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let log = format!(r#"log "udp://{}""#, socket.local_addr().unwrap());
+    let gateway = gateway(&log, "access-log separate-errors", &app).await;
+    gateway.ask("web", get("/bad")).await;
+    gateway.ask("web", get("/")).await;
+    let mut priorities = Vec::new();
+    let mut datagram = vec![0; 4096];
+    while priorities.len() < 2 {
+        let length = within(PATIENCE, "a line", socket.recv(&mut datagram)).await.unwrap();
+        let line = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        if line.contains("app/app-1") && line.contains("\"GET ") {
+            priorities.push(line.split('>').next().unwrap().to_owned());
+        }
+    }
+    // local0, and err or info (RFC 5424, section 6.2.1).
+    assert_eq!(priorities, ["<131", "<134"]);
+}
