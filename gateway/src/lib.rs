@@ -20,6 +20,7 @@ pub mod proxy;
 pub mod proxy_protocol;
 pub mod server;
 pub mod snapshot;
+pub mod socket;
 pub mod stream;
 pub mod telemetry;
 pub mod worker;

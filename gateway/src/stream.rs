@@ -8,13 +8,15 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
 
+use crate::socket::{self, Socket};
+
 /// A connection, as bytes.
 #[derive(Debug)]
 pub enum Stream {
     /// Plain TCP.
     Plain(TcpStream),
     /// TLS, whose other end this process is. Boxed: a TLS session is large, and most connections are plain.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl Stream {
@@ -22,7 +24,18 @@ impl Stream {
     pub fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.tcp(),
+        }
+    }
+
+    /// Writes the last bytes of the connection, which leave together with its end. Whoever calls shuts it down at once.
+    pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => socket::poll_write_held(stream, cx, bufs),
+            Self::Tls(stream) => {
+                stream.get_ref().0.ends();
+                Pin::new(stream).poll_write_vectored(cx, bufs)
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use super::Server;
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
+use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::telemetry::pace::Pace;
 
@@ -103,7 +104,7 @@ impl Server {
             return Ok(Stream::Plain(stream));
         };
         // Boxed, so that connecting without TLS has no room for a handshake to keep.
-        let handshake = Box::pin(tls.handshake(stream, address.ip()));
+        let handshake = Box::pin(tls.handshake(Socket::new(stream), address.ip()));
         match handshake.await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
             Err(error) => Err(ConnectError::Tls(error)),

@@ -9,13 +9,13 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::certificates::{self, TlsError};
 use crate::config::{Authorities, Mode, ServerTls, Verify};
 use crate::crypto;
+use crate::socket::Socket;
 use crate::telemetry::pace::Pace;
 
 /// How a server is spoken to in TLS: made once, used for every connection to it, so that sessions are resumed.
@@ -77,7 +77,7 @@ impl Connector {
     }
 
     /// Performs the handshake with the server at `address`. Its time is bounded by whoever calls.
-    pub(super) async fn handshake(&self, stream: TcpStream, address: IpAddr) -> io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn handshake(&self, stream: Socket, address: IpAddr) -> io::Result<TlsStream<Socket>> {
         let name = match &self.name {
             Some(name) => name.clone(),
             None => ServerName::IpAddress(address.into()),

@@ -13,6 +13,7 @@ use crate::certificates::{self, TlsError};
 use crate::config;
 use crate::crypto;
 use crate::policy::TlsFacts;
+use crate::socket::Socket;
 
 /// Reads a bind's certificate and key. `alpn` is what is agreed on. Fails with all that is wrong with the files.
 pub fn server_config(tls: &config::BindTls, alpn: &[Vec<u8>]) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
@@ -52,9 +53,10 @@ pub async fn accept(
     config: &Arc<ServerConfig>,
     stream: TcpStream,
     limit: Duration,
-) -> io::Result<TlsStream<TcpStream>> {
-    match tokio::time::timeout(limit, TlsAcceptor::from(config.clone()).accept(stream)).await {
-        Ok(result) => result,
+) -> io::Result<TlsStream<Socket>> {
+    let accept = TlsAcceptor::from(config.clone()).accept(Socket::accepted(stream));
+    match tokio::time::timeout(limit, accept).await {
+        Ok(result) => result.inspect(|stream| stream.get_ref().0.open()),
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the TLS handshake took too long",
@@ -63,7 +65,7 @@ pub async fn accept(
 }
 
 /// What the handshake settled.
-pub fn facts(stream: &TlsStream<TcpStream>) -> TlsFacts {
+pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {
     let session = stream.get_ref().1;
     TlsFacts {
         version: match session.protocol_version() {

@@ -3,10 +3,11 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::Response;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::forwarding::Told;
 use super::private::Private;
-use super::turns::{Clock, Turns};
+use super::turns::{Clock, Phase, Turns};
 use crate::config::ClientTimeouts;
 use crate::policy::ConnectionFacts;
 use crate::stream::Stream;
@@ -58,6 +59,10 @@ pub struct Connection {
     said: RefCell<Vec<u8>>,
     /// It has to end after what is under way.
     closes: Cell<bool>,
+    /// The response under way is the last, and nothing but it is awaited.
+    last: Cell<bool>,
+    /// The response under way is the last, and the rest of its request will not be read.
+    lingers: Cell<bool>,
     /// What [`Connection::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
 }
@@ -106,6 +111,11 @@ impl Client {
         Some(waiting.remove(0))
     }
 
+    /// Whether all that is to be written yet has been handed over, and the connection ends behind it.
+    fn ends(&self) -> bool {
+        self.connection.last.get() && matches!(self.turns.phase(), Phase::Idle(_))
+    }
+
     /// Bytes of a request's body go on to a server.
     pub fn add_forwarded(&self, bytes: u64) {
         self.forwarded.set(self.forwarded.get() + bytes);
@@ -132,8 +142,38 @@ impl Connection {
             opening: Cell::new(Opening::Known),
             said: RefCell::default(),
             closes: Cell::new(false),
+            last: Cell::new(false),
+            lingers: Cell::new(false),
             counted: Cell::new((0, 0)),
         })
+    }
+
+    /// The response that is about to begin is the last on this connection, and the request has come whole.
+    pub fn last_response(&self) {
+        self.last.set(true);
+    }
+
+    /// The response that is about to begin is the last on this connection, and the rest of its request is not wanted.
+    /// What of it comes yet is thrown away for a while: closing at once would have the system answer it with a reset,
+    /// which may reach the client before it has read the response (RFC 9112, section 9.6).
+    pub fn linger(&self) {
+        self.lingers.set(true);
+    }
+
+    /// Throws away what the client still sends, until it ends.
+    fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut thrown = [MaybeUninit::uninit(); DISCARD];
+        let mut stream = self.stream.borrow_mut();
+        // Not for ever in one turn: others want theirs.
+        for _ in 0..DISCARD_READS {
+            let mut buf = ReadBuf::uninit(&mut thrown);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Whether the client has sent anything at all.
@@ -188,10 +228,11 @@ impl Connection {
         result
     }
 
-    /// Writes, and counts what went.
-    pub fn poll_write(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    /// Writes, and counts what went. Behind the last nothing comes but the end.
+    pub fn poll_write(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>], last: bool) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let result = match bufs {
+            all if last => stream.poll_write_last(cx, all),
             [one] => Pin::new(&mut *stream).poll_write(cx, one),
             many => Pin::new(&mut *stream).poll_write_vectored(cx, many),
         };
@@ -211,9 +252,14 @@ impl Connection {
         Pin::new(&mut *self.stream.borrow_mut()).poll_flush(cx)
     }
 
-    /// Ends what is written.
+    /// Ends what is written. Where the client is lingered for, ready once it has ended, too: it counts as idle meanwhile, and
+    /// has no longer than an idle connection.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)
+        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx))?;
+        if self.lingers.get() {
+            ready!(self.poll_discard(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads while it is not known yet what the client speaks. What may be the connection preface is kept back; once it has
@@ -299,7 +345,7 @@ impl ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = self.0.connection.poll_write(cx, &[io::IoSlice::new(buf)]);
+        let result = self.0.connection.poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends());
         self.wrote(result)
     }
 
@@ -308,7 +354,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = self.0.connection.poll_write(cx, bufs);
+        let result = self.0.connection.poll_write(cx, bufs, self.0.ends());
         self.wrote(result)
     }
 
@@ -352,3 +398,9 @@ pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Nobody has need of more before the response itself.
 const MOST_INFORMATIONAL: usize = 8;
+
+/// Bytes thrown away in one read, on the stack.
+const DISCARD: usize = 8 * 1024;
+
+/// Reads in one turn.
+const DISCARD_READS: usize = 32;

@@ -50,6 +50,20 @@ pub fn takes_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
+/// Whether the client wants the connection to end after this request (RFC 9112, section 9.3).
+pub fn is_last<B>(request: &http::Request<B>) -> bool {
+    let says = |word: &str| {
+        let values = request.headers().get_all(header::CONNECTION).iter();
+        let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+    };
+    match request.version() {
+        http::Version::HTTP_11 => request.headers().contains_key(header::CONNECTION) && says("close"),
+        http::Version::HTTP_10 => !says("keep-alive"),
+        _ => false,
+    }
+}
+
 /// Refuses a request that two readers could understand differently, or that a forward proxy but not a gateway serves.
 pub fn check_request(request: &http::request::Parts) -> Result<(), ProxyError> {
     if request.method == http::Method::CONNECT {

@@ -42,6 +42,7 @@ pub async fn serve(
     if request.headers().contains_key(header::UPGRADE) || request.method() == http::Method::CONNECT {
         switch.mention();
     }
+    let is_last = headers::is_last(&request);
     let mut closes = local.is_draining() || local.is_succeeded();
     let served = exchange(&local, &frontend, &client, &mut record, request).await;
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
@@ -86,6 +87,13 @@ pub async fn serve(
     }
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
+    }
+    if client.is_stream() {
+        // The connection goes on.
+    } else if closes && has_body {
+        client.connection.linger();
+    } else if (closes || is_last) && !has_body {
+        client.connection.last_response();
     }
     client.turns.begin_response();
     Ok(response)

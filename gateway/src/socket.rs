@@ -1,0 +1,136 @@
+//! Packets saved at the ends of a connection: what is written just before more follows, or before the end, is held until then,
+//! so that it leaves together with that (`MSG_MORE`, see send(2)).
+//!
+//! Whoever holds bytes has to write more, or to close, at once; where that fails to come, the kernel sends them by itself after
+//! 200 ms.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Writes what is held back until the next write, or the end.
+pub fn poll_write_held(tcp: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(tcp.poll_write_ready(cx))?;
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        let send = || Ok(sendmsg(tcp, bufs, &mut SendAncillaryBuffer::default(), flags)?);
+        match tcp.try_io(Interest::WRITABLE, send) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return Poll::Ready(result),
+        }
+    }
+}
+
+/// A TCP connection under TLS.
+///
+/// The tickets with which a handshake of TLS 1.3 ends are nothing that the client waits for: they leave with what is written
+/// after them, most often a response.
+#[derive(Debug)]
+pub struct Socket {
+    tcp: TcpStream,
+    state: Cell<State>,
+}
+
+/// What is known of the next write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The handshake has written nothing.
+    Silent,
+    /// The handshake has written its first flight.
+    Shaking,
+    /// Nothing in particular.
+    Open,
+    /// More follows at once, or the end.
+    Ending,
+}
+
+impl Socket {
+    /// A connection on which a handshake is to be answered.
+    pub const fn accepted(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            state: Cell::new(State::Silent),
+        }
+    }
+
+    /// A connection of which nothing is held.
+    pub const fn new(tcp: TcpStream) -> Self {
+        Self {
+            tcp,
+            state: Cell::new(State::Open),
+        }
+    }
+
+    /// The handshake is over.
+    pub fn open(&self) {
+        self.state.set(State::Open);
+    }
+
+    /// What is written from now on is the last, and the end follows at once.
+    pub fn ends(&self) {
+        self.state.set(State::Ending);
+    }
+
+    /// The connection itself.
+    pub const fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    fn holds(&self, bufs: &[IoSlice<'_>]) -> bool {
+        match self.state.get() {
+            State::Silent => {
+                self.state.set(State::Shaking);
+                false
+            }
+            // Of the flights that end a handshake only that of TLS 1.3 begins with an encrypted record (RFC 8446,
+            // section 5.1), and holds tickets only: for that of TLS 1.2 the client waits.
+            State::Shaking => bufs.first().and_then(|buf| buf.first()) == Some(&APPLICATION_DATA),
+            State::Open => false,
+            State::Ending => true,
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.holds(bufs) {
+            return poll_write_held(&this.tcp, cx, bufs);
+        }
+        Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().tcp).poll_shutdown(cx)
+    }
+}
+
+/// The content type of encrypted records.
+const APPLICATION_DATA: u8 = 23;
