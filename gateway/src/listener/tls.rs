@@ -49,11 +49,7 @@ pub fn reason(error: &io::Error) -> &'static str {
 }
 
 /// Performs the handshake, within a bounded time.
-pub async fn accept(
-    config: &Arc<ServerConfig>,
-    stream: TcpStream,
-    limit: Duration,
-) -> io::Result<TlsStream<Socket>> {
+pub async fn accept(config: &Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
     let accept = TlsAcceptor::from(config.clone()).accept(Socket::accepted(stream));
     match tokio::time::timeout(limit, accept).await {
         Ok(result) => result.inspect(|stream| stream.get_ref().0.open()),

@@ -1,0 +1,113 @@
+//! How connections of clients end: what was answered arrives, whatever else is on its way.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use gateway_tests::tls::Authority;
+use gateway_tests::{Answer, Client, Gateway, HttpServer, get, within};
+
+/// What is under /private/ is refused before its content has come.
+const REFUSING: &str = r#"
+    frontend "web" {
+        bind "127.0.0.1:0"
+        acl "private" { path-prefix "/private/" }
+        deny status=403 if="private"
+        default-backend "app"
+    }
+    backend "app" { server "app-1" "@app" }
+"#;
+
+/// More than the sockets between client and gateway hold, so that it is being sent when the answer comes.
+const UPLOAD: usize = 16 << 20;
+
+#[tokio::test]
+async fn a_client_whose_upload_is_refused_reads_why() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(REFUSING).with("@app", app.address()).start().await;
+    for _ in 0..10 {
+        let mut client = gateway.connect("web").await;
+        let head = format!("POST /private/x HTTP/1.1\r\nHost: a\r\nContent-Length: {UPLOAD}\r\n\r\n");
+        client.send(head).await;
+        // It reads nothing until it has sent all: closing at once would have had the system reset the connection.
+        client.send(vec![b'x'; UPLOAD]).await;
+        let answer = client.response().await;
+        assert_eq!(answer.status, 403);
+        client.closed().await;
+    }
+    assert_eq!(app.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_never_ends_its_refused_upload_is_not_waited_for_long() {
+    let app = HttpServer::answering("x").await;
+    let text = REFUSING.replace("acl", "timeout http-keep-alive=\"300ms\"\n acl");
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    client
+        .send("POST /private/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status, 403);
+    within(Duration::from_secs(10), "the connection is gone", async {
+        while client.try_send("x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_last_response_arrives_whole_in_every_way_to_be_last() {
+    let large = "x".repeat(3 << 20);
+    let app = {
+        let large = large.clone();
+        HttpServer::start(move |request| {
+            let body = if request.target == "/large" {
+                large.clone()
+            } else {
+                "small".to_owned()
+            };
+            Answer::status(200).body(body)
+        })
+        .await
+    };
+    let authority = Authority::new();
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        frontend "tls" { bind "127.0.0.1:0" { tls cert="web.pem" }; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("web.pem", authority.issue(&["web.example"]).bundle())
+    .start()
+    .await;
+    for (target, length) in [("/small", 5), ("/large", large.len())] {
+        for version in ["1.1", "1.0"] {
+            let request = format!("GET {target} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n");
+            let mut plain = gateway.connect("web").await;
+            plain.send(&request).await;
+            assert_eq!(content(&plain.rest().await).len(), length, "{target} {version}");
+
+            let mut tls = Client::connect_tls(gateway.address("tls"), "web.example", authority.certificate()).await;
+            tls.send(&request).await;
+            let answer = tls.response().await;
+            assert_eq!(
+                (answer.status, answer.body.len()),
+                (200, length),
+                "{target} {version} in TLS"
+            );
+            tls.closed().await;
+        }
+    }
+    // A client that asks for another connection is not kept waiting for what is held.
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/small")).await.text(), "small");
+}
+
+/// What follows the head.
+fn content(response: &[u8]) -> &[u8] {
+    let head = response.windows(4).position(|end| end == b"\r\n\r\n");
+    &response[head.expect("a whole head") + 4..]
+}
