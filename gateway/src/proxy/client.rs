@@ -345,7 +345,10 @@ impl ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = self.0.connection.poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends());
+        let result = self
+            .0
+            .connection
+            .poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends());
         self.wrote(result)
     }
 

@@ -123,7 +123,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = self.connection.poll_write(cx, &[io::IoSlice::new(buf)]);
+        let result = self.connection.poll_write(cx, &[io::IoSlice::new(buf)], false);
         self.wrote(result)
     }
 
@@ -132,7 +132,7 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = self.connection.poll_write(cx, bufs);
+        let result = self.connection.poll_write(cx, bufs, false);
         self.wrote(result)
     }
 
