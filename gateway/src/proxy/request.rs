@@ -23,6 +23,7 @@ use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
+use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -87,6 +88,11 @@ pub async fn serve(
     }
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
+    }
+    if let Some(hsts) = &frontend.hsts
+        && client.facts.tls.is_some()
+    {
+        hsts.say(response.headers_mut());
     }
     if client.is_stream() {
         // The connection goes on.
@@ -175,7 +181,10 @@ async fn exchange(
             .headers
             .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    let sticky = Sticky::read(backend, &mut outgoing);
+    record.cookies = sticky.as_ref().map(Sticky::flags);
+    let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
+    let (mut response, lease) = upstream::send(local, client, record, backend, key, outgoing, body).await?;
     if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
         captures::of_response(captures, response.headers(), kept);
     }
@@ -203,6 +212,9 @@ async fn exchange(
             return Err(ProxyError::Policy { status: 500 });
         };
         response = Response::from_parts(head, incoming);
+    }
+    if let Some(sticky) = sticky {
+        record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
     }
     if let Some((compress, asked)) = coding {
         let has_content = !response.body().is_end_stream();

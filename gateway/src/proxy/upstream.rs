@@ -89,6 +89,11 @@ impl Lease {
         }
     }
 
+    /// The server's position in its backend.
+    pub fn server(&self) -> usize {
+        self.server
+    }
+
     /// Ready when the exchange has to end, because its server went down or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.poll_ended(cx)
@@ -148,14 +153,12 @@ pub async fn send(
     client: &Rc<Client>,
     record: &mut Record,
     backend: &Arc<Backend>,
+    key: PickKey,
     head: http::request::Parts,
     body: RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
-    let key = PickKey {
-        client: record.client_address().ip(),
-    };
     let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;
     let mut fresh_only = false;
@@ -165,7 +168,7 @@ pub async fn send(
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait().await;
+                let waited = attempts.wait(local).await;
                 record.queue_ends();
                 client.turns.tick();
                 waited?

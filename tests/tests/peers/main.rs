@@ -15,6 +15,7 @@ mod postgres;
 mod proxy_protocol;
 mod redis;
 mod syslog;
+mod termination;
 mod tls;
 
 use gateway_tests::Gateway;

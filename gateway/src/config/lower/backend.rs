@@ -7,7 +7,7 @@ use miette::SourceSpan;
 use super::keep_alive;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts,
@@ -70,11 +70,18 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let has_name = servers.iter().any(ReadServer::has_name);
     let may_go = check.is_some() || agent.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
-    let balance_at = own.balance.or(inherited.balance);
+    // What defaults say for HTTP mode is passed over in TCP mode.
+    let is_hash = |balance: &At<Balance>| matches!(balance.value, Balance::Hash(_));
+    let inherited_balance = inherited.balance.filter(|at| mode == Mode::Http || !is_hash(at));
+    let balance_at = own.balance.or(inherited_balance);
+    let hash_of = match own.balance {
+        Some(_) => own.hash_of.clone(),
+        None => inherited_balance.and(inherited.hash_of.clone()),
+    };
     let balance = balance_at.map_or(DEFAULT_BALANCE, |balance| balance.value);
     report_slow_start(ctx, &own, &servers, balance_at, may_go);
     // What defaults say of it does not go with every way to choose.
-    let is_modulo = balance == Balance::Source(Spread::Modulo);
+    let is_modulo = matches!(balance, Balance::Source(Spread::Modulo) | Balance::Hash(Spread::Modulo));
     let inherited_slow_start = inherited.slow_start.filter(|_| !is_modulo);
     let slow_start = own.slow_start.or(inherited_slow_start);
     for server in servers.iter_mut().filter_map(|server| server.server.as_mut()) {
@@ -102,6 +109,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         true => Backups::All,
         false => Backups::First,
     };
+    let cookie = block.one("cookie");
+    persistence::report_cookies(ctx, cookie.as_ref().map(Node::span), &servers);
+    let cookie = cookie.map(|node| persistence::cookie(node, mode_at));
     let observe = block.one("observe");
     if let (Some(observe), None) = (&observe, &check) {
         let error = ConfigError::new(Code::Inert, "`observe` does nothing without a `check`");
@@ -137,6 +147,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         name: name?.value.into(),
         mode,
         balance,
+        hash_of,
+        cookie: or_none(cookie)?,
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts,
@@ -213,13 +225,19 @@ fn report_slow_start(
     let Some(span) = own.slow_start.map(|value| value.span).or(said) else {
         return;
     };
-    let fixed = balance.filter(|balance| balance.value == Balance::Source(Spread::Modulo));
+    let is_modulo = |balance: &At<Balance>| {
+        matches!(
+            balance.value,
+            Balance::Source(Spread::Modulo) | Balance::Hash(Spread::Modulo)
+        )
+    };
+    let fixed = balance.filter(is_modulo);
     let error = if let Some(balance) = fixed {
         let error = ConfigError::new(Code::Conflict, "a slow start would move every client at every step");
         error
             .label(span, "changes the shares for a while")
             .label(balance.span, "moves nearly everybody when a share changes")
-            .help("leave it out, or write: balance \"source\" consistent")
+            .help("leave it out, or add `consistent`: balance \"source\" consistent")
     } else if !has_check {
         let error = ConfigError::new(Code::Inert, "`slow-start` does nothing without a `check`");
         error
