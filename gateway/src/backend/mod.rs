@@ -68,6 +68,8 @@ pub struct Backend {
     pub agent: Option<config::AgentCheck>,
     /// A server connection serves one request.
     pub server_close: bool,
+    /// Informational responses are passed on.
+    pub early_hints: bool,
     /// Connections kept for reuse.
     pub pool: config::Pool,
     /// Bounds on HTTP/2 with its servers.
@@ -139,6 +141,7 @@ impl Backend {
             check: backend.check.clone(),
             agent: backend.agent.clone(),
             server_close: backend.server_close,
+            early_hints: backend.early_hints,
             pool: backend.pool,
             http2: backend.http2,
             retries: backend.retries,
@@ -270,6 +273,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         check: None,
         agent: None,
         server_close: false,
+        early_hints: false,
         pool: config::Pool {
             max_idle: 1,
             idle_timeout: Duration::from_secs(1),

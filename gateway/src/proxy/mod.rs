@@ -15,6 +15,7 @@ mod error;
 mod forwarding;
 mod headers;
 mod http2;
+mod informational;
 mod introduction;
 mod local;
 mod multiplexed;

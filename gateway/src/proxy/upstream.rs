@@ -21,6 +21,7 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
+use super::informational::Heard;
 use super::introduction::introduction;
 use super::local::Local;
 use super::multiplexed;
@@ -255,7 +256,8 @@ pub async fn send(
         let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        match exchange(&mut upstream, &mut session, client, &failure, request).await {
+        let heard = client.takes_informational().then(|| Heard::before(&mut request));
+        match exchange(&mut upstream, &mut session, client, &failure, heard, request).await {
             Ok(response) => {
                 client.turns.server_moved();
                 let lease = Lease {
@@ -301,6 +303,7 @@ async fn exchange(
     session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
+    heard: Option<Heard>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Sent> {
     let mut response = pin!(upstream.sender.try_send_request(request));
@@ -310,6 +313,9 @@ async fn exchange(
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
         let ended = Pin::new(&mut *connection).poll(cx).is_ready();
+        if let Some(heard) = &heard {
+            heard.pass_on(client);
+        }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
                 Some(unsent) => Sent::Nothing(Box::new(unsent)),

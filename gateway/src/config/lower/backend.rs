@@ -10,8 +10,8 @@ use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts,
-    SessionEnd, Spread,
+    AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries,
+    ServerTimeouts, SessionEnd, Spread,
 };
 use crate::config::reader::{At, Context, Node};
 
@@ -120,7 +120,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     }
     let observe = observe.map(check::observe);
     let agent = agent.map(check::agent);
+    let check_at = check.as_ref().map(|node| node.span());
     let check = check.map(|check| check::check(check, is_opened));
+    if let (Some(Some(check)), Some(span)) = (&check, check_at) {
+        report_http2_check(ctx, check, span, &servers);
+    }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
@@ -161,6 +165,10 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         },
         agent: or_none(agent)?,
         server_close: close.is_some(),
+        early_hints: own
+            .early_hints
+            .or(inherited.early_hints)
+            .is_some_and(|hints| hints.value),
         pool,
         http2: own.http2.of_backend(&inherited.http2),
         request_edits,
@@ -210,6 +218,22 @@ fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer)
                 .label(span, "gets no work")
                 .help("give one of them a weight of 1 or more"),
         );
+    }
+}
+
+/// Reports a check that asks in HTTP/1.1 where a server is spoken to in HTTP/2.
+fn report_http2_check(ctx: &Context<'_>, check: &Check, span: SourceSpan, servers: &[ReadServer]) {
+    let is_of_traffic = check.target.port.is_none() && check.target.address.is_none();
+    let has_http2 = |read: &&ReadServer| read.server.as_ref().is_some_and(|server| server.http2);
+    if let (CheckKind::Http(_), true, Some(server)) = (&check.kind, is_of_traffic, servers.iter().find(has_http2)) {
+        let error = ConfigError::new(
+            Code::Conflict,
+            "an HTTP check asks in HTTP/1.1, and this server has `h2`",
+        );
+        let error = error.label(span, "asks").label(server.span, "understands HTTP/2 there");
+        ctx.report(error.help(
+            "write check \"tcp\" interval=\"2s\", or let the check go where the server speaks HTTP/1.1: port=8081",
+        ));
     }
 }
 

@@ -41,6 +41,7 @@ pub(super) struct Settings {
     pub(super) on_marked_down: Option<At<bool>>,
     pub(super) retries: RetrySettings,
     pub(super) server_close: Option<At<bool>>,
+    pub(super) early_hints: Option<At<bool>>,
     pub(super) pool: PoolSettings,
 }
 
@@ -179,6 +180,10 @@ impl Settings {
         }
         if let Some(node) = block.one("retries") {
             self.retries = RetrySettings::read(node);
+        }
+        if let Some(node) = block.one("early-hints") {
+            http_only(&node, mode);
+            self.early_hints = switch(node);
         }
         if let Some(node) = block.one("server-close") {
             http_only(&node, mode);

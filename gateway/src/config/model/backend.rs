@@ -38,6 +38,8 @@ pub struct Backend {
     pub agent: Option<AgentCheck>,
     /// `server-close`: a server connection serves one request. HTTP mode.
     pub server_close: bool,
+    /// `early-hints`: informational responses are passed on. HTTP mode.
+    pub early_hints: bool,
     /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
     pub pool: Pool,
     /// `http2`: bounds on HTTP/2 with its servers. HTTP mode.
