@@ -42,7 +42,6 @@ fn log_line(criterion: &mut Criterion) {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
-            cookies: None,
             counts: Counts::default(),
             request: Some(RequestLine {
                 method: "GET",
@@ -56,6 +55,7 @@ fn log_line(criterion: &mut Criterion) {
             captures: None,
             format: None,
             severity: Severity::default(),
+            trace: None,
         };
         criterion.bench_function(&format!("log line, {name}"), |bencher| {
             bencher.iter(|| writer.http(black_box(&record)));

@@ -25,11 +25,11 @@ use crate::admin::AdminServer;
 use crate::backend::health::Checks;
 use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
-use crate::certificates::Watcher;
 use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
 use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSink;
 use crate::telemetry::metrics::Registry;
+use crate::telemetry::trace::TraceSink;
 use crate::worker::{Worker, WorkerError, WorkerParts};
 
 pub use faults::check;
@@ -50,6 +50,7 @@ pub struct Server {
 struct Gateway {
     workers: Vec<Worker>,
     log: LogSink,
+    traces: Option<TraceSink>,
     registry: Arc<Registry>,
     sockets: Sockets,
     admin: Option<AdminServer>,
@@ -72,7 +73,6 @@ struct Services {
     _names: Names,
     _checks: Checks,
     _keepers: Keepers,
-    _certificates: Option<Watcher>,
 }
 
 /// Where the gateway listens.
@@ -177,6 +177,10 @@ impl Server {
         snapshot.adopt();
         let services = Services::start(&config, &snapshot, names);
 
+        let traces = match &config.process.tracing {
+            Some(tracing) => Some(TraceSink::start(tracing, registry.process())?),
+            None => None,
+        };
         let mut started = Vec::new();
         for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {
             started.push(Worker::start(WorkerParts {
@@ -184,6 +188,7 @@ impl Server {
                 snapshot: snapshot.clone(),
                 sockets,
                 log: log.writer(),
+                tracer: traces.as_ref().map(TraceSink::tracer),
             })?);
         }
         sockets.keep(opened, &config);
@@ -191,6 +196,7 @@ impl Server {
         let gateway = Gateway {
             workers: started,
             log,
+            traces,
             registry: registry.clone(),
             sockets,
             admin,
@@ -239,16 +245,19 @@ impl Server {
         let Gateway {
             workers,
             log,
+            traces,
             _pid_file,
             ..
         } = gateway;
         let finished = workers.iter().all(Worker::is_finished);
         if finished {
             let clean = workers.into_iter().map(Worker::join).filter(|clean| !clean).count() == 0;
+            drop(traces);
             drop(log);
             return outcome.and(if clean { Ok(()) } else { Err(RunError::WorkerLost) });
         }
         warn!("ended with connections still open");
+        drop(traces);
         drop(log);
         outcome
     }
@@ -298,7 +307,6 @@ impl Services {
             _names: names,
             _checks: Checks::start(&snapshot.backends),
             _keepers: Keepers::start(config, &snapshot.backends),
-            _certificates: Watcher::start(snapshot.watched()),
         }
     }
 }

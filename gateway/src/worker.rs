@@ -21,6 +21,7 @@ use crate::policy::Failure;
 use crate::proxy::{Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
 use crate::telemetry::log::LineWriter;
+use crate::telemetry::trace::Tracer;
 
 /// What a worker is made of.
 pub struct WorkerParts {
@@ -32,6 +33,8 @@ pub struct WorkerParts {
     pub sockets: Vec<WorkerSocket>,
     /// Its way to the log.
     pub log: LineWriter,
+    /// Its way to the collector of traces.
+    pub tracer: Option<Tracer>,
 }
 
 /// A socket of a worker.
@@ -201,7 +204,7 @@ struct Accepting {
 
 impl Serving {
     fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
-        let local = Local::new(parts.snapshot, parts.index, parts.log)?;
+        let local = Local::new(parts.snapshot, parts.index, parts.log, parts.tracer)?;
         let doors = doors(&local, parts.sockets)?;
         Ok(Self {
             accepting: accept_at(&local, doors),

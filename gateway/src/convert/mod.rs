@@ -4,11 +4,9 @@
 
 mod haproxy;
 mod outline;
-mod persistence;
 mod proxies;
 mod rules;
 mod servers;
-mod tls;
 mod transforms;
 mod words;
 

@@ -14,6 +14,7 @@ use crate::policy::{Failure, Instances};
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::LineWriter;
 use crate::telemetry::metrics::Registry;
+use crate::telemetry::trace::Tracer;
 
 /// One worker's own state under one configuration. The proxy borrows parts of it for the length of one synchronous step,
 /// never across an await.
@@ -37,6 +38,7 @@ pub struct Lasting {
     newest_generation: Cell<u64>,
     instances: RefCell<Instances>,
     log: RefCell<LineWriter>,
+    tracer: Option<Tracer>,
     draining: Cell<bool>,
     drain: Notify,
     connections: Cell<usize>,
@@ -46,7 +48,12 @@ pub struct Lasting {
 
 impl Local {
     /// The state of worker number `worker`, with its policy instances warm.
-    pub fn new(snapshot: Arc<Snapshot>, worker: usize, log: LineWriter) -> Result<Rc<Self>, Failure> {
+    pub fn new(
+        snapshot: Arc<Snapshot>,
+        worker: usize,
+        log: LineWriter,
+        tracer: Option<Tracer>,
+    ) -> Result<Rc<Self>, Failure> {
         let lasting = Lasting {
             worker,
             registry: snapshot.registry.clone(),
@@ -54,6 +61,7 @@ impl Local {
             newest_generation: Cell::new(0),
             instances: RefCell::new(Instances::new(&snapshot.policy)),
             log: RefCell::new(log),
+            tracer,
             draining: Cell::new(false),
             drain: Notify::new(),
             connections: Cell::new(0),
@@ -198,6 +206,11 @@ impl Lasting {
     /// The worker's log buffer.
     pub fn log(&self) -> RefMut<'_, LineWriter> {
         self.log.borrow_mut()
+    }
+
+    /// The worker's way to the collector of traces, where there is one.
+    pub fn tracer(&self) -> Option<&Tracer> {
+        self.tracer.as_ref()
     }
 
     /// Counts a client connection of this worker until the guard is dropped.

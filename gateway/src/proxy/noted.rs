@@ -6,6 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::compression::Compressor;
 use super::request_id;
+use super::trace::Trace;
 use crate::config::RequestId;
 use crate::telemetry::line::Kept;
 
@@ -16,6 +17,8 @@ pub struct Noted {
     pub client: Option<SocketAddr>,
     /// The request's number.
     pub request_id: Option<HeaderValue>,
+    /// The trace that it belongs to, where traces are made.
+    pub trace: Option<Box<Trace>>,
     /// What was captured.
     pub kept: Option<Box<Kept>>,
     /// The condition of `access-log` does not hold: no line is written.

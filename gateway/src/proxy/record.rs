@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
 use tokio::time::Instant;
 
 use super::client::Client;
@@ -15,10 +15,11 @@ use super::error::ProxyError;
 use super::local::{Lasting, Local};
 use super::noted::Noted;
 use super::relay::Moved;
+use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::Backend;
 use crate::snapshot::Frontend;
-use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
+use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
 use crate::telemetry::line::Capturing;
 use crate::telemetry::log::Severity;
@@ -41,8 +42,6 @@ pub struct Record {
     reason: Option<&'static str>,
     rule: Option<usize>,
     complete: bool,
-    /// What became of the cookies that keep the client at its server.
-    pub cookies: Option<CookieFlags>,
     /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
     tunnel: Option<Box<Passed>>,
     /// What only some configurations ask for.
@@ -93,7 +92,6 @@ impl Record {
             complete: false,
             tunnel: None,
             noted: Noted::default(),
-            cookies: None,
         }
     }
 
@@ -145,10 +143,19 @@ impl Record {
     }
 
     /// A server has been chosen.
-    pub fn server_chosen(&mut self, server: usize) {
+    pub fn server_chosen(&mut self, server: usize, headers: &mut HeaderMap) {
         if let Some(upstream) = &mut self.upstream {
             upstream.server = Some(server);
+            if let Some(trace) = &mut self.noted.trace {
+                trace.attempt(&upstream.backend, server, headers);
+            }
         }
+    }
+
+    /// Takes up the trace that a request comes with, or begins one, where traces are made.
+    pub fn begin_trace(&mut self, headers: &mut HeaderMap, is_strangers: bool) {
+        let begin = |tracer| Trace::begin(tracer, headers, is_strangers);
+        self.noted.trace = self.worker.tracer().map(begin);
     }
 
     /// Connecting took so long, whatever came of it.
@@ -314,13 +321,13 @@ impl Record {
         )
     }
 
-    fn log(&self, total: Duration, received: u64, severity: Severity) {
+    fn line(&self, total: Duration, received: u64, trace: Option<&Trace>) -> HttpRecord<'_> {
         let upstream = self.upstream.as_ref();
         let server = upstream.and_then(|upstream| Some(&upstream.backend.servers[upstream.server?]));
         let target = self.target.path_and_query().map_or("", |target| target.as_str());
         let metrics = &self.frontend.metrics;
         let passed = self.tunnel.as_deref();
-        self.worker.log().http(&HttpRecord {
+        HttpRecord {
             client: self.client_address(),
             destination: self.client.facts.local,
             started: SystemTime::now() - total,
@@ -339,7 +346,6 @@ impl Record {
             bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
             bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,
-            cookies: self.cookies,
             counts: Counts {
                 process: self.worker.registry().process().connections(),
                 frontend: metrics.connections(),
@@ -362,8 +368,9 @@ impl Record {
                 Some(Capturing { of, kept })
             }),
             format: self.frontend.config.line_format(),
-            severity,
-        });
+            severity: Severity::default(),
+            trace: trace.map(Trace::ids),
+        }
     }
 }
 
@@ -388,13 +395,21 @@ impl Drop for Record {
         if let Some(upstream) = &self.upstream {
             upstream.backend.metrics.bytes(self.sent, forwarded);
         }
-        if self.frontend.config.access_log.enabled
-            && !self.noted.is_unlogged
-            && let Some(severity) = self.severity()
-        {
-            // What else came on a connection with other streams was theirs.
-            let received = if self.client.is_stream() { forwarded } else { read };
-            self.log(total, received, severity);
+        let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
+        let severity = log.then(|| self.severity()).flatten();
+        let mut trace = self.noted.trace.take();
+        if severity.is_none() && trace.is_none() {
+            return;
+        }
+        // What else came on a connection with other streams was theirs.
+        let received = if self.client.is_stream() { forwarded } else { read };
+        let mut line = self.line(total, received, trace.as_deref());
+        if let (Some(trace), Some(tracer)) = (&mut trace, self.worker.tracer()) {
+            trace.finish(tracer, &line);
+        }
+        if let Some(severity) = severity {
+            line.severity = severity;
+            self.worker.log().http(&line);
         }
     }
 }
@@ -471,7 +486,6 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         bytes_sent: 0,
         bytes_received: read,
         termination,
-        cookies: None,
         counts: Counts {
             process: local.registry().process().connections(),
             frontend: metrics.connections(),
@@ -484,5 +498,6 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         captures: None,
         format: frontend.config.line_format(),
         severity,
+        trace: None,
     });
 }

@@ -85,7 +85,6 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             bytes_sent: 0,
             bytes_received: 0,
             termination,
-            cookies: None,
             counts,
             request: None,
             reason: Some(reason),
@@ -94,6 +93,7 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             captures: None,
             format,
             severity,
+            trace: None,
         }),
     }
 }

@@ -21,7 +21,6 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
-use super::informational::Heard;
 use super::introduction::introduction;
 use super::local::Local;
 use super::multiplexed;
@@ -90,11 +89,6 @@ impl Lease {
         }
     }
 
-    /// The server's position in its backend.
-    pub fn server(&self) -> usize {
-        self.server
-    }
-
     /// Ready when the exchange has to end, because its server went down or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.poll_ended(cx)
@@ -154,12 +148,14 @@ pub async fn send(
     client: &Rc<Client>,
     record: &mut Record,
     backend: &Arc<Backend>,
-    key: PickKey,
     head: http::request::Parts,
     body: RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
+    let key = PickKey {
+        client: record.client_address().ip(),
+    };
     let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;
     let mut fresh_only = false;
@@ -169,14 +165,14 @@ pub async fn send(
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait(local).await;
+                let waited = attempts.wait().await;
                 record.queue_ends();
                 client.turns.tick();
                 waited?
             }
             Take::Nothing => return Err(failure_to_connect.unwrap_or(ProxyError::NoServer)),
         };
-        record.server_chosen(server);
+        record.server_chosen(server, request.headers_mut());
         if !request.headers().contains_key(header::HOST) {
             // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
             let address = backend.servers[server].address();
@@ -256,8 +252,7 @@ pub async fn send(
         let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        let heard = client.takes_informational().then(|| Heard::before(&mut request));
-        match exchange(&mut upstream, &mut session, client, &failure, heard, request).await {
+        match exchange(&mut upstream, &mut session, client, &failure, request).await {
             Ok(response) => {
                 client.turns.server_moved();
                 let lease = Lease {
@@ -303,7 +298,6 @@ async fn exchange(
     session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
-    heard: Option<Heard>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Sent> {
     let mut response = pin!(upstream.sender.try_send_request(request));
@@ -313,9 +307,6 @@ async fn exchange(
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
         let ended = Pin::new(&mut *connection).poll(cx).is_ready();
-        if let Some(heard) = &heard {
-            heard.pass_on(client);
-        }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
                 Some(unsent) => Sent::Nothing(Box::new(unsent)),

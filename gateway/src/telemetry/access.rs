@@ -8,6 +8,7 @@ use super::clock::Dates;
 use super::escape;
 use super::line::Capturing;
 use super::log::Severity;
+use super::trace::{SpanId, TraceId, context};
 use crate::config::LineFormat;
 
 /// An HTTP exchange that has ended.
@@ -37,8 +38,6 @@ pub struct HttpRecord<'a> {
     pub bytes_received: u64,
     /// How it ended.
     pub termination: Termination,
-    /// What became of the cookies that keep the client at its server; none when there is no such thing.
-    pub cookies: Option<CookieFlags>,
     /// What else was going on.
     pub counts: Counts,
     /// What was asked; none when it could not be understood.
@@ -55,6 +54,8 @@ pub struct HttpRecord<'a> {
     pub format: Option<&'a LineFormat>,
     /// How grave its line is.
     pub severity: Severity,
+    /// The trace that it belongs to, and its span there.
+    pub trace: Option<(TraceId, SpanId)>,
 }
 
 /// What was asked.
@@ -140,46 +141,6 @@ pub struct Termination {
     pub cause: Cause,
     /// What it was at then.
     pub phase: Phase,
-}
-
-/// What became of the cookies that keep a client at its server: the third and fourth letter of HAProxy's termination state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CookieFlags {
-    /// What became of the client's: `N` none, `I` invalid, `D` of a server that is down, `V` valid, `E` expired, `O` old.
-    pub request: u8,
-    /// What the client was told.
-    pub response: SetCookie,
-}
-
-/// What a client was told about its cookie.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetCookie {
-    /// `N`: nothing.
-    None,
-    /// `P`: what the server said.
-    Present,
-    /// `D`: nothing; what the server said was taken away.
-    Deleted,
-    /// `I`: the server's value, for the first time or anew.
-    Inserted,
-    /// `R`: the server's value, in what the server said.
-    Rewritten,
-    /// `U`: another date.
-    Updated,
-}
-
-impl CookieFlags {
-    fn letters(self) -> [u8; 2] {
-        let response = match self.response {
-            SetCookie::None => b'N',
-            SetCookie::Present => b'P',
-            SetCookie::Deleted => b'D',
-            SetCookie::Inserted => b'I',
-            SetCookie::Rewritten => b'R',
-            SetCookie::Updated => b'U',
-        };
-        [self.request, response]
-    }
 }
 
 /// Who ended an exchange or connection.
@@ -276,7 +237,7 @@ impl HttpRecord<'_> {
         }
         out.push(b' ');
         self.termination.push(out);
-        out.extend_from_slice(&self.cookies.map_or(*b"--", CookieFlags::letters));
+        out.extend_from_slice(b"--");
         push_counts(out, self.counts);
         if let Some(captures) = &self.captures {
             captures.write_text(out);
@@ -298,6 +259,10 @@ impl HttpRecord<'_> {
             out.extend_from_slice(b" request_id=");
             escape::hash_word(out, id);
         }
+        if let Some((trace, _)) = &self.trace {
+            out.extend_from_slice(b" trace_id=");
+            push_hex(out, trace);
+        }
     }
 
     /// Appends a JSON object, without the line's end.
@@ -316,10 +281,6 @@ impl HttpRecord<'_> {
         }
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
         push_json_end(out, self.termination, self.counts);
-        if let Some(cookies) = self.cookies {
-            push_key(out, "cookie_flags");
-            escape::json(out, &cookies.letters());
-        }
         push_json_reason(out, self.reason, self.rule);
         if let Some(request) = &self.request {
             push_key(out, "method");
@@ -334,6 +295,13 @@ impl HttpRecord<'_> {
         if let Some(id) = self.request_id {
             push_key(out, "request_id");
             escape::json(out, id);
+        }
+        if let Some((trace, span)) = &self.trace {
+            out.extend_from_slice(b",\"trace_id\":\"");
+            push_hex(out, trace);
+            out.extend_from_slice(b"\",\"span_id\":\"");
+            push_hex(out, span);
+            out.push(b'"');
         }
         if let Some(captures) = &self.captures {
             captures.write_json(out);
@@ -560,6 +528,13 @@ fn push_key(out: &mut Vec<u8>, name: &str) {
     out.extend_from_slice(b"\":");
 }
 
+/// Lower-case hexadecimal digits.
+pub(super) fn push_hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    let start = out.len();
+    out.resize(start + 2 * bytes.len(), 0);
+    context::write_hex(bytes, &mut out[start..]);
+}
+
 pub(super) fn push_number(out: &mut Vec<u8>, number: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
@@ -633,7 +608,6 @@ mod tests {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
-            cookies: None,
             counts: Counts {
                 process: 5,
                 frontend: 4,
@@ -654,6 +628,7 @@ mod tests {
             captures: None,
             format: None,
             severity: Severity::default(),
+            trace: None,
         }
     }
 
@@ -696,19 +671,6 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_cookies_stands_beside_the_termination() {
-        let record = HttpRecord {
-            cookies: Some(CookieFlags {
-                request: b'D',
-                response: SetCookie::Inserted,
-            }),
-            ..http()
-        };
-        assert!(text(|out, dates| record.write_text(out, dates)).contains(" - - --DI 5/4/"));
-        assert!(text(|out, dates| record.write_json(out, dates)).contains(r#","cookie_flags":"DI""#));
-    }
-
-    #[test]
     fn a_request_that_came_to_nothing_is_logged_with_what_there_is() {
         let record = HttpRecord {
             tls: true,
@@ -728,6 +690,7 @@ mod tests {
             captures: None,
             format: None,
             severity: Severity::default(),
+            trace: None,
             ..http()
         };
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web~ web/<NOSRV> -1/-1/-1/-1/3 -1 2750 - - PR-- \

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::access::{self, Counts, HttpRecord, RequestLine, TcpRecord, Termination};
 use super::clock::Dates;
 use super::escape;
+use super::trace::{SpanId, TraceId};
 use crate::config::{Captured, Captures, LineEscape, LineField, LineFormat, LinePart};
 
 /// What was captured of an exchange.
@@ -54,6 +55,7 @@ pub(super) struct Values<'a> {
     reason: Option<&'a str>,
     rule: Option<usize>,
     captures: Option<Capturing<'a>>,
+    trace: Option<(TraceId, SpanId)>,
 }
 
 impl<'a> From<&HttpRecord<'a>> for Values<'a> {
@@ -81,6 +83,7 @@ impl<'a> From<&HttpRecord<'a>> for Values<'a> {
             reason: record.reason,
             rule: record.rule,
             captures: record.captures,
+            trace: record.trace,
         }
     }
 }
@@ -110,6 +113,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             reason: record.reason,
             rule: record.rule,
             captures: None,
+            trace: None,
         }
     }
 }
@@ -171,6 +175,14 @@ impl Values<'_> {
                 Some(rule) => return number(out, rule as u64),
                 None => return out.extend_from_slice(b"-1"),
             },
+            LineField::TraceId | LineField::SpanId => {
+                match &self.trace {
+                    Some((trace, _)) if field == LineField::TraceId => access::push_hex(out, trace),
+                    Some((_, span)) => access::push_hex(out, span),
+                    None => out.push(b'-'),
+                }
+                return;
+            }
             LineField::RequestLine => {
                 match &self.request {
                     Some(request) => {

@@ -7,6 +7,7 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod pace;
+pub mod trace;
 
 mod clock;
 mod escape;

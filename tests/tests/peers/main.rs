@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 mod authority;
+mod compression;
 mod directory;
 mod http;
 mod http2;
@@ -15,7 +16,6 @@ mod postgres;
 mod proxy_protocol;
 mod redis;
 mod syslog;
-mod termination;
 mod tls;
 
 use gateway_tests::Gateway;

@@ -81,7 +81,7 @@ fn inert(node: &Node<'_>, message: &str, said: SourceSpan, because: SourceSpan) 
 }
 
 /// A fraction between nothing and all, of 2^32.
-fn fraction(value: &Value<'_>) -> Option<u32> {
+pub(super) fn fraction(value: &Value<'_>) -> Option<u32> {
     let number = match value.raw() {
         kdl::KdlValue::Float(number) => Some(*number),
         _ => None,

@@ -306,6 +306,8 @@ const FIELDS: &[(&str, LineField)] = &[
     ("version", LineField::Version),
     ("request-line", LineField::RequestLine),
     ("request-id", LineField::RequestId),
+    ("trace-id", LineField::TraceId),
+    ("span-id", LineField::SpanId),
     ("reason", LineField::Reason),
     ("rule", LineField::Rule),
     ("request-cookie", LineField::RequestCookie),

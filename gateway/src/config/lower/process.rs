@@ -30,6 +30,7 @@ impl Default for Process {
                 format: LogFormat::Text,
                 origin: None,
             },
+            tracing: None,
             policy: PolicyPool {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
@@ -73,6 +74,9 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     }
     if let Some(node) = block.one("log") {
         log(&mut process.log, node);
+    }
+    if let Some(node) = block.one("tracing") {
+        process.tracing = super::tracing::tracing(node);
     }
     if let Some(mut node) = block.one("policy") {
         node.require_entries();

@@ -118,6 +118,8 @@ pub enum LineField {
     Version,
     RequestLine,
     RequestId,
+    TraceId,
+    SpanId,
     Reason,
     Rule,
     RequestCookie,
@@ -146,6 +148,8 @@ impl LineField {
                 | Self::Version
                 | Self::RequestLine
                 | Self::RequestId
+                | Self::TraceId
+                | Self::SpanId
                 | Self::RequestCookie
                 | Self::ResponseCookie
                 | Self::Captures

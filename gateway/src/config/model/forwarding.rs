@@ -121,6 +121,11 @@ impl Forwarding {
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted.as_ref().is_some_and(|trusted| trusted.contains(peer))
     }
+
+    /// Whether there are proxies that are trusted, and who connects from there is none of them.
+    pub fn doubts(&self, peer: IpAddr) -> bool {
+        self.trusted.as_ref().is_some_and(|trusted| !trusted.contains(peer))
+    }
 }
 
 impl TrustedProxies {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{At, Origin};
+use super::{At, Origin, Tracing};
 
 /// `process { … }`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +29,8 @@ pub struct Process {
     pub pid_file: Option<At<PathBuf>>,
     /// `log "stdout" format="json"`: where access and event lines go.
     pub log: Log,
+    /// `tracing "http://127.0.0.1:4318"`: where spans go; nowhere unless said.
+    pub tracing: Option<Tracing>,
     /// `policy memory="…" instances=…`: the pool that component instances come from.
     pub policy: PolicyPool,
     /// `rate-limit-table entries=…`: how many token buckets are remembered at most.

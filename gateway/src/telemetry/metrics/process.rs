@@ -15,10 +15,11 @@ pub struct ProcessMetrics {
     lines_dropped: Count,
     lines_lost: Count,
     spliced: Count,
+    spans_exported: Count,
+    spans_dropped: Count,
+    spans_lost: Count,
     reloads_done: Count,
     reloads_refused: Count,
-    certificates_loaded: Count,
-    certificates_failed: Count,
 }
 
 impl Default for ProcessMetrics {
@@ -29,10 +30,11 @@ impl Default for ProcessMetrics {
             lines_dropped: Count::default(),
             lines_lost: Count::default(),
             spliced: Count::default(),
+            spans_exported: Count::default(),
+            spans_dropped: Count::default(),
+            spans_lost: Count::default(),
             reloads_done: Count::default(),
             reloads_refused: Count::default(),
-            certificates_loaded: Count::default(),
-            certificates_failed: Count::default(),
         }
     }
 }
@@ -63,16 +65,6 @@ impl ProcessMetrics {
         .add(1);
     }
 
-    /// A file of TLS has changed, and was read again or cannot be used.
-    pub fn certificate_reloaded(&self, done: bool) {
-        if done {
-            &self.certificates_loaded
-        } else {
-            &self.certificates_failed
-        }
-        .add(1);
-    }
-
     /// Both of them: lines that were formatted and stand nowhere.
     pub fn lines_missing(&self) -> u64 {
         self.lines_dropped.get() + self.lines_lost.get()
@@ -81,6 +73,21 @@ impl ProcessMetrics {
     /// Bytes were relayed by the kernel, without a copy.
     pub fn spliced(&self, bytes: u64) {
         self.spliced.add(bytes);
+    }
+
+    /// Spans arrived at the collector.
+    pub fn spans_exported(&self, spans: u64) {
+        self.spans_exported.add(spans);
+    }
+
+    /// Spans were dropped because the exporter could not keep up.
+    pub fn spans_dropped(&self, spans: u64) {
+        self.spans_dropped.add(spans);
+    }
+
+    /// Spans were lost because the collector did not take them.
+    pub fn spans_lost(&self, spans: u64) {
+        self.spans_lost.add(spans);
     }
 
     pub(super) fn opened(&self) {
@@ -124,14 +131,6 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     of.counter(name, help, Some(("result", "refused")), |process| {
         process.reloads_refused.get()
     });
-    let name = "gateway_certificate_reloads_total";
-    let help = "Files of TLS that were read again because they changed, by result; a failed one stays as it was.";
-    of.counter(name, help, Some(("result", "done")), |process| {
-        process.certificates_loaded.get()
-    });
-    of.counter(name, help, Some(("result", "failed")), |process| {
-        process.certificates_failed.get()
-    });
 
     let name = "gateway_log_lines_dropped_total";
     let help =
@@ -141,5 +140,17 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     });
     of.counter(name, help, Some(("reason", "write-failed")), |process| {
         process.lines_lost.get()
+    });
+
+    let name = "gateway_trace_spans_total";
+    let help = "Spans, by what became of them: exported, dropped because too many waited, or refused by the collector for good (failed).";
+    of.counter(name, help, Some(("result", "exported")), |process| {
+        process.spans_exported.get()
+    });
+    of.counter(name, help, Some(("result", "dropped")), |process| {
+        process.spans_dropped.get()
+    });
+    of.counter(name, help, Some(("result", "failed")), |process| {
+        process.spans_lost.get()
     });
 }
