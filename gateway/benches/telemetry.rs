@@ -42,6 +42,7 @@ fn log_line(criterion: &mut Criterion) {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
+            cookies: None,
             counts: Counts::default(),
             request: Some(RequestLine {
                 method: "GET",

@@ -1,12 +1,30 @@
-//! Certificates, keys and authorities in PEM files, for binds and for servers. What is done with them is theirs.
+//! Certificates, keys, authorities and revocation lists in files, for binds and for servers: read within limits, and read again
+//! when they change. What is done with them is theirs.
 
+mod certificate;
+mod file;
+mod index;
+mod names;
+mod ocsp;
+mod revocation;
+mod store;
+mod watch;
+
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustls::RootCertStore;
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::config::{At, BindTls};
+use crate::config::{At, CertificateFiles};
+
+pub use certificate::{Certificate, KeyKind, paths};
+pub use file::{Stamp, read, stamps};
+pub use index::Index;
+pub use revocation::{RevocationLists, revocation_lists};
+pub use store::{MAX_FILES, Refreshed, Store};
+pub use watch::{Watched, Watcher};
 
 /// Why files for TLS cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -19,7 +37,7 @@ pub enum TlsError {
         /// What was looked for.
         what: &'static str,
         /// Why.
-        source: rustls_pki_types::pem::Error,
+        source: pem::Error,
     },
     /// The file holds no certificate.
     #[error("{0}: holds no certificate (-----BEGIN CERTIFICATE-----)")]
@@ -40,6 +58,36 @@ pub enum TlsError {
         /// Why.
         source: rustls::Error,
     },
+    /// A revocation list cannot be used.
+    #[error("{path}: no usable revocation list: {why}")]
+    Revocation {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// An OCSP response cannot be used with its certificate.
+    #[error("{path}: no usable OCSP response: {why}")]
+    Ocsp {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: &'static str,
+    },
+    /// A folder of certificates cannot be read.
+    #[error("{path}: cannot be read as a folder: {source}")]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A folder of certificates holds none.
+    #[error("{0}: there is no certificate in this folder")]
+    EmptyFolder(PathBuf),
+    /// A folder has more files than are looked at.
+    #[error("{0}: more than {MAX_FILES} files")]
+    TooMany(PathBuf),
     /// The system trusts nobody, or does not say whom.
     #[error("the system has no certificates of authorities{}", .0.as_ref().map(|why| format!(": {why}")).unwrap_or_default())]
     NoSystemRoots(Option<String>),
@@ -52,28 +100,36 @@ pub enum TlsError {
 pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 /// Reads a certificate and its key. Fails with all that is wrong with the files.
-pub fn identity(files: &BindTls) -> Result<Identity, Vec<TlsError>> {
-    match (read_chain(&files.cert.value), &files.key) {
-        (Ok(chain), key) => {
-            let key = read_key(&key.as_ref().unwrap_or(&files.cert).value).map_err(|key| vec![key])?;
-            Ok((chain, key))
-        }
+pub fn identity(files: &CertificateFiles) -> Result<Identity, Vec<TlsError>> {
+    let cert = &files.cert.value;
+    match (
+        read(cert, "certificate").and_then(|bytes| Ok((chain(cert, &bytes)?, bytes))),
+        &files.key,
+    ) {
+        (Ok((chain, bytes)), None) => Ok((chain, own_key(cert, &bytes).map_err(|key| vec![key])?)),
+        (Ok((chain, _)), Some(key)) => Ok((chain, key_in(&key.value).map_err(|key| vec![key])?)),
         // One file that cannot be read is one fault.
         (Err(chain), None) => Err(vec![chain]),
-        (Err(chain), Some(key)) => Err(std::iter::once(chain).chain(read_key(&key.value).err()).collect()),
+        (Err(chain), Some(key)) => Err(std::iter::once(chain).chain(key_in(&key.value).err()).collect()),
     }
 }
 
 /// The authorities in a file.
 pub fn authorities(file: &At<PathBuf>) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in read_chain(&file.value)? {
+    add_authorities(&mut roots, &file.value, &read(&file.value, "certificate")?)?;
+    Ok(roots)
+}
+
+/// Adds the authorities in a file that has been read.
+pub fn add_authorities(roots: &mut RootCertStore, path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
+    for certificate in chain(path, bytes)? {
         roots.add(certificate).map_err(|source| TlsError::Authority {
-            path: file.value.clone(),
+            path: path.to_owned(),
             source,
         })?;
     }
-    Ok(roots)
+    Ok(())
 }
 
 /// The authorities that the system trusts. Those that cannot be read are passed over, as everywhere: a system's store may
@@ -88,26 +144,56 @@ pub fn system_authorities() -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|source| TlsError::Pem {
+/// The certificates in a PEM text.
+fn chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| TlsError::Pem {
+            path: path.to_owned(),
+            what: "certificate",
+            source,
+        })?;
+    match chain.is_empty() {
+        true => Err(TlsError::NoCertificate(path.to_owned())),
+        false => Ok(chain),
+    }
+}
+
+/// The key of a certificate that is said to have no file of its own: in the same file, or beside it.
+fn own_key(cert: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    match PrivateKeyDer::from_pem_slice(bytes) {
+        Err(pem::Error::NoItemsFound) => {}
+        Ok(key) => return Ok(key),
+        Err(source) => return Err(no_key(cert, source)),
+    }
+    let beside = beside(cert, "key").into_iter().find(|path| path.is_file());
+    match beside {
+        Some(path) => key_in(&path),
+        None => Err(no_key(cert, pem::Error::NoItemsFound)),
+    }
+}
+
+fn key_in(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(&read(path, "private key")?).map_err(|source| no_key(path, source))
+}
+
+fn no_key(path: &Path, source: pem::Error) -> TlsError {
+    TlsError::Pem {
         path: path.to_owned(),
         what: "private key",
         source,
-    })
+    }
 }
 
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = |source| TlsError::Pem {
-        path: path.to_owned(),
-        what: "certificate",
-        source,
-    };
-    let chain = CertificateDer::pem_file_iter(path)
-        .map_err(pem)?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(pem)?;
-    if chain.is_empty() {
-        return Err(TlsError::NoCertificate(path.to_owned()));
+/// Where what belongs to a certificate may be without being said: `a.pem.key` and `a.key` for `a.pem`, as HAProxy looks.
+fn beside(cert: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut appended = cert.as_os_str().to_owned();
+    appended.push(".");
+    appended.push(extension);
+    let mut places = vec![PathBuf::from(appended)];
+    let replaced = cert.with_extension(extension);
+    if replaced != cert && !places.contains(&replaced) {
+        places.push(replaced);
     }
-    Ok(chain)
+    places
 }

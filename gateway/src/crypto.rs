@@ -1,11 +1,269 @@
 //! The crypto provider of TLS: named here, and nowhere else. Why this one: docs/decisions/0004-crypto-provider.md.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
+use rustls::server::ProducesTickets;
+use rustls::ticketer::TicketRotator;
+use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion};
 
 /// Algorithms, key exchanges and randomness, shared by all that speaks TLS.
 pub fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(aws_lc_rs::default_provider()));
     Arc::clone(&PROVIDER)
+}
+
+/// The provider with these cipher suites and groups alone, in this order. A version of TLS of which no suite is said keeps its
+/// own, and so do groups.
+pub fn provider_with(ciphers: &[CipherSuite], curves: &[Group]) -> Arc<CryptoProvider> {
+    if ciphers.is_empty() && curves.is_empty() {
+        return provider();
+    }
+    let mut provider = aws_lc_rs::default_provider();
+    let of = |version, suites: &[SupportedCipherSuite]| -> Vec<SupportedCipherSuite> {
+        let all = suites.iter().copied();
+        all.filter(|suite| CipherSuite(*suite).version() == version).collect()
+    };
+    let said: Vec<SupportedCipherSuite> = ciphers.iter().map(|cipher| cipher.0).collect();
+    let mut suites = Vec::new();
+    for version in [TlsVersion::V1_3, TlsVersion::V1_2] {
+        let chosen = of(version, &said);
+        suites.extend(match chosen.is_empty() {
+            true => of(version, &provider.cipher_suites),
+            false => chosen,
+        });
+    }
+    provider.cipher_suites = suites;
+    if !curves.is_empty() {
+        provider.kx_groups = curves.iter().map(|group| group.0).collect();
+    }
+    Arc::new(provider)
+}
+
+/// A version of TLS that is spoken. There are no older ones: the library has never had them (RFC 8996).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    V1_2,
+    /// TLS 1.3 (RFC 8446).
+    V1_3,
+}
+
+impl TlsVersion {
+    /// The library's versions from one to another.
+    pub fn range(min: Self, max: Self) -> &'static [&'static SupportedProtocolVersion] {
+        match (min, max) {
+            (Self::V1_2, Self::V1_2) => ONLY_1_2,
+            (Self::V1_3, _) => ONLY_1_3,
+            (Self::V1_2, Self::V1_3) => rustls::ALL_VERSIONS,
+        }
+    }
+}
+
+static ONLY_1_2: &[&SupportedProtocolVersion] = &[&rustls::version::TLS12];
+static ONLY_1_3: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+/// A cipher suite that the provider has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CipherSuite(SupportedCipherSuite);
+
+impl Eq for CipherSuite {}
+
+impl CipherSuite {
+    /// The suite of this name in the IANA's registry.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::all().find(|suite| suite.name() == name)
+    }
+
+    /// All there are, in the provider's order of preference.
+    pub fn all() -> impl Iterator<Item = Self> {
+        aws_lc_rs::ALL_CIPHER_SUITES.iter().copied().map(Self)
+    }
+
+    /// Its name in the IANA's registry.
+    pub fn name(self) -> String {
+        // The library's names of TLS 1.3's suites say the version as well.
+        format!("{:?}", self.0.suite()).replacen("TLS13_", "TLS_", 1)
+    }
+
+    /// The name that OpenSSL has for it, as `ECDHE-RSA-AES128-GCM-SHA256`; suites of TLS 1.3 have one name everywhere.
+    pub fn openssl_name(self) -> String {
+        let name = self.name();
+        match name.strip_prefix("TLS_ECDHE_") {
+            None => name,
+            Some(rest) => {
+                let rest = rest
+                    .replace("_WITH_", "_")
+                    .replace("AES_", "AES")
+                    .replace("CHACHA20_POLY1305_SHA256", "CHACHA20_POLY1305");
+                format!("ECDHE-{}", rest.replace('_', "-"))
+            }
+        }
+    }
+
+    /// The version that it is for.
+    pub fn version(self) -> TlsVersion {
+        match self.0 {
+            SupportedCipherSuite::Tls13(_) => TlsVersion::V1_3,
+            SupportedCipherSuite::Tls12(_) => TlsVersion::V1_2,
+        }
+    }
+}
+
+/// A group of key exchange that the provider has: an elliptic curve, a lattice, or both together.
+#[derive(Debug, Clone, Copy)]
+pub struct Group(&'static dyn SupportedKxGroup);
+
+impl Group {
+    /// The group of this name in the IANA's registry, whatever its case; `P-256`, `P-384`, `prime256v1` are known too.
+    pub fn named(name: &str) -> Option<Self> {
+        let name = match name {
+            "P-256" | "prime256v1" => "secp256r1",
+            "P-384" => "secp384r1",
+            name => name,
+        };
+        Self::all().find(|group| group.name().eq_ignore_ascii_case(name))
+    }
+
+    /// All there are, in the provider's order of preference.
+    pub fn all() -> impl Iterator<Item = Self> {
+        aws_lc_rs::ALL_KX_GROUPS.iter().copied().map(Self)
+    }
+
+    /// Its name, as the library writes it; case does not matter.
+    pub fn name(self) -> String {
+        match self.0.name() {
+            NamedGroup::X25519 => "x25519".to_owned(),
+            other => format!("{other:?}"),
+        }
+    }
+}
+
+impl PartialEq for Group {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl Eq for Group {}
+
+/// Keys for session tickets, which are made anew as time goes by: each makes tickets for `rotate`, and opens them for as long
+/// again. Shared by all workers. What a ticket is good for, its maker has to see to: whoever holds the same keys opens it.
+pub fn tickets(rotate: Duration) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
+    let seconds = u32::try_from(rotate.as_secs()).unwrap_or(u32::MAX);
+    let rotator = TicketRotator::new(seconds, || {
+        // One of the provider's own that is given up before it would rotate by itself.
+        let key = aws_lc_rs::Ticketer::new().map_err(|_| rustls::crypto::GetRandomFailed)?;
+        Ok(Box::new(Key(key)) as Box<dyn ProducesTickets>)
+    })?;
+    Ok(Arc::new(Tickets { rotator, seconds }))
+}
+
+/// The longest time for which a key may make tickets: after it, the provider's own keys rotate by themselves.
+pub const MAX_TICKET_ROTATION: Duration = Duration::from_secs(6 * 60 * 60);
+
+#[derive(Debug)]
+struct Tickets {
+    rotator: TicketRotator,
+    seconds: u32,
+}
+
+impl ProducesTickets for Tickets {
+    fn enabled(&self) -> bool {
+        true
+    }
+
+    /// Seconds for which a client may keep a ticket: as long as it is sure to be opened.
+    fn lifetime(&self) -> u32 {
+        self.seconds
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.rotator.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.rotator.decrypt(cipher)
+    }
+}
+
+#[derive(Debug)]
+struct Key(Arc<dyn ProducesTickets>);
+
+impl ProducesTickets for Key {
+    fn enabled(&self) -> bool {
+        self.0.enabled()
+    }
+
+    fn lifetime(&self) -> u32 {
+        self.0.lifetime()
+    }
+
+    fn encrypt(&self, plain: &[u8]) -> Option<Vec<u8>> {
+        self.0.encrypt(plain)
+    }
+
+    fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
+        self.0.decrypt(cipher)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_have_the_names_of_the_iana_and_of_openssl() {
+        let names: Vec<_> = CipherSuite::all()
+            .map(|suite| (suite.name(), suite.openssl_name()))
+            .collect();
+        for (iana, openssl) in [
+            ("TLS_AES_128_GCM_SHA256", "TLS_AES_128_GCM_SHA256"),
+            ("TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "ECDHE-RSA-AES128-GCM-SHA256"),
+            (
+                "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+                "ECDHE-ECDSA-AES256-GCM-SHA384",
+            ),
+            (
+                "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+                "ECDHE-ECDSA-CHACHA20-POLY1305",
+            ),
+        ] {
+            assert!(
+                names.contains(&(iana.to_owned(), openssl.to_owned())),
+                "{iana}: {names:?}"
+            );
+        }
+        assert!(names.iter().all(|(iana, _)| iana.starts_with("TLS_")), "{names:?}");
+    }
+
+    #[test]
+    fn groups_are_found_by_name() {
+        for name in [
+            "x25519",
+            "X25519",
+            "secp256r1",
+            "P-256",
+            "prime256v1",
+            "X25519MLKEM768",
+            "secp384r1",
+        ] {
+            assert!(Group::named(name).is_some(), "{name}");
+        }
+        assert!(Group::named("secp521r1").is_none());
+    }
+
+    #[test]
+    fn a_ticket_is_opened_by_the_key_that_made_it_and_by_no_other() {
+        let (one, other) = (
+            tickets(Duration::from_secs(60)).unwrap(),
+            tickets(Duration::from_secs(60)).unwrap(),
+        );
+        let ticket = one.encrypt(b"session").unwrap();
+        assert_eq!(one.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
+        assert_eq!(other.decrypt(&ticket), None);
+        assert_eq!(one.lifetime(), 60);
+    }
 }

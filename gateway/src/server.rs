@@ -25,6 +25,7 @@ use crate::admin::AdminServer;
 use crate::backend::health::Checks;
 use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
+use crate::certificates::Watcher;
 use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
 use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSink;
@@ -73,6 +74,7 @@ struct Services {
     _names: Names,
     _checks: Checks,
     _keepers: Keepers,
+    _certificates: Option<Watcher>,
 }
 
 /// Where the gateway listens.
@@ -307,6 +309,7 @@ impl Services {
             _names: names,
             _checks: Checks::start(&snapshot.backends),
             _keepers: Keepers::start(config, &snapshot.backends),
+            _certificates: Watcher::start(snapshot.watched()),
         }
     }
 }

@@ -5,18 +5,20 @@
 
 mod build;
 mod error;
+mod hsts;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
+use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
+use crate::listener::Termination;
 use crate::policy::{Attachment, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
+pub use hsts::Hsts;
 
 /// Everything that the workers need, as one value.
 pub struct Snapshot {
@@ -39,7 +41,7 @@ pub struct Frontend {
     /// What was configured.
     pub config: Arc<config::Frontend>,
     /// By bind: how TLS is terminated there.
-    pub tls: Vec<Option<Arc<ServerConfig>>>,
+    pub tls: Vec<Option<Arc<Termination>>>,
     /// Whether a ClientHello that passes through is looked at: something of this TCP frontend asks for what it says.
     pub reads_client_hello: bool,
     /// Calls that answer the frontend's acls.
@@ -50,6 +52,8 @@ pub struct Frontend {
     pub plugins: Vec<Arc<Attachment>>,
     /// By backend: the first-party rewrites of frontend and backend, in one.
     pub rewrites: Vec<Option<Rewrites>>,
+    /// What browsers are told of TLS; none when nothing is.
+    pub hsts: Option<Hsts>,
     /// Its counters.
     pub metrics: Arc<FrontendMetrics>,
 }
@@ -92,6 +96,16 @@ impl Snapshot {
     /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.
     pub fn adopt(&self) {
         self.backends.iter().for_each(|backend| backend.adopt());
+    }
+
+    /// All that is made of files which may change while it serves.
+    pub fn watched(&self) -> Vec<Arc<dyn Watched>> {
+        let ends = self.frontends.iter().flat_map(|frontend| frontend.tls.iter().flatten());
+        let ends = ends.map(|end| Arc::clone(end) as Arc<dyn Watched>);
+        let servers = self.backends.iter().flat_map(|backend| &backend.servers);
+        let connectors = servers.filter_map(|server| server.connector());
+        ends.chain(connectors.map(|connector| connector as Arc<dyn Watched>))
+            .collect()
     }
 
     /// The frontend of that name, if it speaks that.
@@ -140,6 +154,7 @@ impl Frontend {
             limiter: None,
             plugins: Vec::new(),
             rewrites: Vec::new(),
+            hsts: None,
             metrics: self.metrics.clone(),
         })
     }

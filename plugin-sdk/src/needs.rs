@@ -101,6 +101,38 @@ impl<Phase> List<Phase> {
         self.need("alpn")
     }
 
+    /// The subject of the client's verified certificate as RFC 4514 writes it, `CN=client.example,O=Example`; absent when it
+    /// showed none.
+    pub fn client_cert_subject(&mut self) -> Need<Phase> {
+        self.need("client-cert-subject")
+    }
+
+    /// The first common name of the client certificate's subject; absent when it has none.
+    pub fn client_cert_cn(&mut self) -> Need<Phase> {
+        self.need("client-cert-cn")
+    }
+
+    /// The issuer of the client's certificate, as RFC 4514 writes it.
+    pub fn client_cert_issuer(&mut self) -> Need<Phase> {
+        self.need("client-cert-issuer")
+    }
+
+    /// The serial number of the client's certificate, in lower-case hexadecimal digits.
+    pub fn client_cert_serial(&mut self) -> Need<Phase> {
+        self.need("client-cert-serial")
+    }
+
+    /// Each alternative name of the client's certificate with its kind: `DNS:client.example`, `IP:192.0.2.7`,
+    /// `email:a@b.example`, `URI:spiffe://example/a`.
+    pub fn client_cert_san(&mut self) -> Need<Phase> {
+        self.need("client-cert-san")
+    }
+
+    /// The SHA-256 digest of the client's certificate, in lower-case hexadecimal digits.
+    pub fn client_cert_fingerprint(&mut self) -> Need<Phase> {
+        self.need("client-cert-fingerprint")
+    }
+
     /// Any attribute by its name in the contract, for one that this version of the SDK has no method for.
     pub fn attribute(&mut self, name: &str) -> Need<Phase> {
         self.need(name)

@@ -255,6 +255,11 @@ impl Gateway {
         .await;
     }
 
+    /// Writes a file beside the configuration while the gateway runs.
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self._directory.path().join(name), content).unwrap();
+    }
+
     /// The text of its configuration.
     pub fn config(&self) -> String {
         std::fs::read_to_string(&self.config).unwrap()

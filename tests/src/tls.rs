@@ -1,9 +1,14 @@
 //! Certificates made on the spot, and a TLS server that remembers the handshakes it saw.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, PKCS_RSA_SHA256, RevokedCertParams, SerialNumber,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
@@ -24,6 +29,7 @@ pub struct Issued {
     certificate: CertificateDer<'static>,
     key: KeyPair,
     pem: String,
+    serial: u64,
 }
 
 impl Authority {
@@ -50,20 +56,74 @@ impl Authority {
         &self.certificate
     }
 
+    /// An authority of this name whose certificate this one has issued.
+    pub fn below(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Self {
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
+            issuer: Issuer::new(params, key),
+        }
+    }
+
     /// A certificate for these DNS names and addresses, the first of which is its common name.
     pub fn issue(&self, names: &[&str]) -> Issued {
-        let key = KeyPair::generate().unwrap();
+        self.issue_with(names, KeyPair::generate().unwrap(), |_| {})
+    }
+
+    /// The same with an RSA key.
+    pub fn issue_rsa(&self, names: &[&str]) -> Issued {
+        self.issue_with(names, KeyPair::generate_for(&PKCS_RSA_SHA256).unwrap(), |_| {})
+    }
+
+    /// The same, valid until so many seconds from now.
+    pub fn issue_for(&self, names: &[&str], seconds: i64) -> Issued {
+        self.issue_with(names, KeyPair::generate().unwrap(), |params| {
+            params.not_after = seconds_from_now(seconds);
+        })
+    }
+
+    fn issue_with(&self, names: &[&str], key: KeyPair, more: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names.clone()).unwrap();
         if let Some(name) = names.into_iter().next() {
             params.distinguished_name.push(DnType::CommonName, name);
         }
+        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some(SerialNumber::from(serial));
+        more(&mut params);
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Issued {
             certificate: certificate.der().clone(),
             pem: certificate.pem(),
             key,
+            serial,
         }
+    }
+
+    /// A list of what it has revoked, as PEM, good until so many seconds from now.
+    pub fn revocation_list(&self, revoked: &[&Issued], seconds: i64) -> String {
+        let revoked = revoked.iter().map(|issued| RevokedCertParams {
+            serial_number: SerialNumber::from(issued.serial),
+            revocation_time: seconds_from_now(-3600),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: seconds_from_now(-7200),
+            next_update: seconds_from_now(seconds),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// What a client needs to know of it, to be gone on from.
@@ -115,6 +175,16 @@ impl Issued {
         &self.pem
     }
 
+    /// The certificate.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.certificate
+    }
+
+    /// Its serial number.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// The key as PEM.
     pub fn key_pem(&self) -> String {
         self.key.serialize_pem()
@@ -135,6 +205,11 @@ impl Issued {
     fn private_key(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::try_from(self.key.serialize_der()).unwrap()
     }
+}
+
+fn seconds_from_now(seconds: i64) -> time::OffsetDateTime {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    time::OffsetDateTime::from_unix_timestamp(i64::try_from(now).unwrap() + seconds).unwrap()
 }
 
 /// What a handshake settled.

@@ -755,3 +755,86 @@ async fn a_websocket_has_a_stream_to_itself() {
     assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 400);
     assert_eq!(client.get("/").await.text(), "hello");
 }
+
+#[tokio::test]
+async fn early_hints_pass_where_they_are_asked_for() {
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-a\r\nX-A: b\r\n\r\n";
+    let one = HttpServer::start(|_| {
+        Answer::raw(HINT)
+            .then_pause(Duration::from_millis(100))
+            .then_send(HINT)
+            .then_pause(Duration::from_millis(100))
+            .then_send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
+    })
+    .await;
+    let two = Http2Server::start(async |mut exchange| {
+        let hint = || {
+            Response::builder()
+                .status(103)
+                .header("link", "</a.css>; rel=preload")
+                .body(())
+                .unwrap()
+        };
+        exchange.respond.send_informational(hint())?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        exchange.respond.send_informational(hint())?;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        exchange.answer("hello")
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "one" { bind "127.0.0.1:0"; default-backend "one" }
+        frontend "two" { bind "127.0.0.1:0"; default-backend "two" }
+        frontend "off" { bind "127.0.0.1:0"; default-backend "off" }
+        backend "one" { early-hints; server "app-1" "@one" }
+        backend "two" { early-hints; server "app-2" "@two" h2 }
+        backend "off" { server "app-1" "@one" }
+    "#,
+    )
+    .with("@one", one.address())
+    .with("@two", two.address())
+    .start()
+    .await;
+    for frontend in ["one", "two"] {
+        let mut client = gateway.connect(frontend).await;
+        // Behind an answer, too, on a connection that goes on.
+        for _ in 0..2 {
+            let answer = client.ask(get("/")).await;
+            assert_eq!(
+                (&*answer.interim, answer.text()),
+                (&[103, 103][..], "hello"),
+                "{frontend}"
+            );
+        }
+        let answer = gateway
+            .raw(frontend, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await;
+        let first = "HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n";
+        assert!(
+            answer.starts_with(&first.repeat(2)) && !answer.contains("x-a"),
+            "{answer}"
+        );
+        // HTTP/1.0 has none.
+        let answer = gateway.raw(frontend, "GET / HTTP/1.0\r\nHost: a\r\n\r\n").await;
+        assert!(!answer.contains("103"), "{answer}");
+
+        let client = Http2Client::connect(gateway.address(frontend)).await;
+        let (mut response, _stream) = client.open(http2_get("/").map(|_| ()), true).await;
+        for _ in 0..2 {
+            let early = std::future::poll_fn(|cx| response.poll_informational(cx));
+            let early = within(PATIENCE, "a hint", early).await.unwrap().unwrap();
+            assert_eq!(
+                (early.status().as_u16(), &early.headers()["link"]),
+                (103, &HeaderValue::from_static("</a.css>; rel=preload"))
+            );
+            assert!(!early.headers().contains_key("connection"));
+        }
+        assert_eq!(
+            within(PATIENCE, "the answer", read(response)).await.unwrap().text(),
+            "hello"
+        );
+    }
+    let answer = gateway.ask("off", get("/")).await;
+    assert_eq!((&*answer.interim, answer.text()), (&[][..], "hello"));
+}

@@ -413,8 +413,7 @@ async fn streams_and_windows_have_their_bounds() {
     post[0] = (":method", "POST");
     client.send(frame(1, 4, 1, &block(&post))).await;
     let _ = client.try_send(frame(0, 0, 1, &[b'x'; 16_384]).repeat(200)).await;
-    let frames = client.rest().await;
-    let end = frames.iter().find(|frame| matches!(frame.kind, 3 | 7)).unwrap();
+    let end = client.find(|frame| matches!(frame.kind, 3 | 7)).await;
     assert_eq!(end.code(), Some(FLOW_CONTROL_ERROR), "{end:?}");
     // Windows that grow beyond all bounds, or not at all.
     for (increment, code) in [(0x7fff_ffff_u32, FLOW_CONTROL_ERROR), (0, PROTOCOL_ERROR)] {

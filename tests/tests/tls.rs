@@ -194,7 +194,7 @@ async fn requests_and_checks_go_in_tls() {
         r#"
         frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
         backend "app" {
-            check "http" interval="500ms"
+            check "http" interval="1s" fall=1
             server "good" "@app" { tls ca="ca.pem" sni="app.internal" }
             server "bad" "@app" weight=0 { tls ca="ca.pem" sni="other.internal" }
         }

@@ -11,6 +11,7 @@ mod ends;
 mod keeper;
 mod multiplexed;
 mod observe;
+mod persistence;
 mod pool;
 mod queue;
 mod random;
@@ -30,6 +31,8 @@ pub use connect::ConnectError;
 pub use ends::Ended;
 pub use keeper::Keepers;
 pub use multiplexed::{Multiplexed, Place as StreamPlace};
+pub(crate) use persistence::prefix_length;
+pub use persistence::{CookieRule, Presented, Verdict};
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
 pub use server::{Place, Server};
@@ -51,6 +54,10 @@ pub struct Backend {
     pub servers: Vec<Arc<Server>>,
     /// How one is chosen.
     pub balance: config::Balance,
+    /// What of a request decides, where the balance hashes one.
+    pub hash_of: Option<config::HashOf>,
+    /// The cookie that keeps clients at their servers.
+    pub cookie: Option<CookieRule>,
     /// Which backups step in.
     pub backups: config::Backups,
     /// Server-side timeouts.
@@ -61,6 +68,8 @@ pub struct Backend {
     pub agent: Option<config::AgentCheck>,
     /// A server connection serves one request.
     pub server_close: bool,
+    /// Informational responses are passed on.
+    pub early_hints: bool,
     /// Connections kept for reuse.
     pub pool: config::Pool,
     /// Bounds on HTTP/2 with its servers.
@@ -83,7 +92,7 @@ impl Backend {
         backend: &config::Backend,
         id: config::BackendId,
         places: Vec<Place>,
-        tls: Vec<Option<Connector>>,
+        tls: Vec<Option<Arc<Connector>>>,
         registry: &Registry,
         before: Option<&Self>,
     ) -> Arc<Self> {
@@ -122,11 +131,17 @@ impl Backend {
             mode: backend.mode,
             servers,
             balance: backend.balance,
+            hash_of: backend.hash_of.clone(),
+            cookie: backend
+                .cookie
+                .as_ref()
+                .map(|cookie| CookieRule::new(cookie, &backend.servers)),
             backups: backend.backups,
             timeouts: backend.timeouts,
             check: backend.check.clone(),
             agent: backend.agent.clone(),
             server_close: backend.server_close,
+            early_hints: backend.early_hints,
             pool: backend.pool,
             http2: backend.http2,
             retries: backend.retries,
@@ -161,11 +176,25 @@ impl Backend {
         self.queue.is_some()
     }
 
-    /// Waits for a server that has room and is not among `tried`, in line with those who came before. Whoever drops this
-    /// gives up their place.
-    pub async fn wait(&self, tried: Tried) -> Result<(usize, Session), QueueError> {
+    /// A place at the server that somebody belongs to, whatever its weight: servers that are drained keep their sessions.
+    pub fn take_wanted(&self, wanted: usize) -> Take {
+        let Some(server) = self.servers.get(wanted).filter(|server| server.is_in_service()) else {
+            return Take::Nothing;
+        };
+        // Nobody overtakes those who wait for it.
+        let session = if server.is_taken() {
+            None
+        } else {
+            server.begin(self.queue.as_ref())
+        };
+        session.map_or(Take::Full, |session| Take::Server(wanted, session))
+    }
+
+    /// Waits for a server that has room and is not among `tried`, or for the one that is `wanted` while that is in service, in
+    /// line with those who came before. Whoever drops this gives up their place.
+    pub async fn wait(&self, tried: Tried, wanted: Option<usize>) -> Result<(usize, Session), QueueError> {
         match &self.queue {
-            Some(queue) => queue.wait(tried).await,
+            Some(queue) => queue.wait(tried, wanted).await,
             // Without limits there is always room, and nobody waits.
             None => Err(QueueError::Full),
         }
@@ -212,6 +241,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         weight,
         backup,
         slow_start: None,
+        cookie: None,
         tls: None,
         send_proxy: None,
         http2: false,
@@ -222,6 +252,8 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         name: "app".into(),
         mode: config::Mode::Http,
         balance,
+        hash_of: None,
+        cookie: None,
         backups: config::Backups::First,
         servers: servers.collect(),
         timeouts: config::ServerTimeouts {
@@ -241,6 +273,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         check: None,
         agent: None,
         server_close: false,
+        early_hints: false,
         pool: config::Pool {
             max_idle: 1,
             idle_timeout: Duration::from_secs(1),

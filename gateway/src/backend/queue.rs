@@ -41,6 +41,8 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Shared {
     length: AtomicUsize,
+    /// Those of them who would have any server.
+    unbound: AtomicUsize,
     line: Mutex<Line>,
 }
 
@@ -61,7 +63,17 @@ struct Freed(Option<Arc<Queue>>);
 struct Line {
     /// By ticket, which is by age.
     waiters: VecDeque<Waiter>,
+    /// How many of them would have any server.
+    unbound: usize,
     next_ticket: u64,
+}
+
+impl Line {
+    fn remove(&mut self, at: usize) -> Option<Waiter> {
+        let waiter = self.waiters.remove(at)?;
+        self.unbound -= usize::from(waiter.bound.is_none());
+        Some(waiter)
+    }
 }
 
 #[derive(Debug)]
@@ -71,7 +83,32 @@ struct Waiter {
     queue: Arc<Queue>,
     /// Servers that it has tried.
     tried: Tried,
+    /// The one server that it waits for; counted there.
+    bound: Option<Bound>,
     place: oneshot::Sender<(usize, Session)>,
+}
+
+/// Belongs to one server, and counts there as waiting.
+#[derive(Debug)]
+struct Bound {
+    at: usize,
+    server: Arc<Server>,
+}
+
+impl Bound {
+    fn new(at: usize, server: &Arc<Server>) -> Self {
+        server.metrics.queue_joined();
+        Self {
+            at,
+            server: Arc::clone(server),
+        }
+    }
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        self.server.metrics.queue_left();
+    }
 }
 
 /// A place in the line, given up when this is dropped.
@@ -102,10 +139,19 @@ impl Queue {
         self.shared.length.load(Ordering::Relaxed) == 0
     }
 
-    /// Waits for a place at a server that is not among `tried`.
-    pub(super) async fn wait(self: &Arc<Self>, tried: Tried) -> Result<(usize, Session), QueueError> {
+    /// Whether nobody waits who would have any server.
+    pub(super) fn has_no_line(&self) -> bool {
+        self.shared.unbound.load(Ordering::Relaxed) == 0
+    }
+
+    /// Waits for a place at a server that is not among `tried`, or at the one that is `wanted`.
+    pub(super) async fn wait(
+        self: &Arc<Self>,
+        tried: Tried,
+        wanted: Option<usize>,
+    ) -> Result<(usize, Session), QueueError> {
         let (place, mut handed) = oneshot::channel();
-        let ticket = self.join(tried, place).ok_or(QueueError::Full)?;
+        let ticket = self.join(tried, wanted, place).ok_or(QueueError::Full)?;
         // A place may have become free before the line was joined.
         self.dispatch();
         match timeout(self.limits.timeout, &mut handed).await {
@@ -122,9 +168,20 @@ impl Queue {
         }
     }
 
-    fn join(self: &Arc<Self>, tried: Tried, place: oneshot::Sender<(usize, Session)>) -> Option<Ticket> {
+    fn join(
+        self: &Arc<Self>,
+        tried: Tried,
+        wanted: Option<usize>,
+        place: oneshot::Sender<(usize, Session)>,
+    ) -> Option<Ticket> {
         let mut line = self.line();
-        if line.waiters.len() >= self.limits.most {
+        let wanted = wanted.and_then(|at| Some((at, self.servers.get(at)?)));
+        // Each server's own line is as long as the common one at most, so that neither keeps anybody out of the other.
+        let before = match wanted {
+            Some((_, server)) => server.metrics.queued(),
+            None => line.unbound,
+        };
+        if before >= self.limits.most {
             self.metrics.queue_was_full();
             return None;
         }
@@ -134,8 +191,10 @@ impl Queue {
             ticket: number,
             queue: Arc::clone(self),
             tried,
+            bound: wanted.map(|(at, server)| Bound::new(at, server)),
             place,
         });
+        line.unbound += usize::from(wanted.is_none());
         self.note_length(&line);
         Some(Ticket {
             queue: Arc::clone(self),
@@ -161,16 +220,36 @@ impl Queue {
     fn hand_out(self: &Arc<Self>) -> Option<Session> {
         let mut line = self.line();
         let mut at = 0;
-        while let Some(waiter) = line.waiters.get(at) {
-            let Some((server, session)) = waiter.queue.take(&waiter.tried) else {
-                if waiter.tried.is_empty() && Arc::ptr_eq(&waiter.queue, self) {
-                    break;
+        // Who would have any server has met none that has room, and so nobody behind them will.
+        let mut is_over = false;
+        while let Some(waiter) = line.waiters.get_mut(at) {
+            if waiter.bound.as_ref().is_some_and(|bound| !bound.server.is_in_service()) {
+                // What it belongs to is gone: it goes where there is room, from its place in the line.
+                waiter.bound = None;
+                line.unbound += 1;
+                self.note_length(&line);
+                continue;
+            }
+            if is_over && waiter.bound.is_none() {
+                at += 1;
+                continue;
+            }
+            let taken = match &waiter.bound {
+                Some(bound) => bound.server.begin(Some(self)).map(|session| (bound.at, session)),
+                None => waiter.queue.take(&waiter.tried),
+            };
+            let Some((server, session)) = taken else {
+                if waiter.bound.is_none() && waiter.tried.is_empty() && Arc::ptr_eq(&waiter.queue, self) {
+                    if line.unbound == line.waiters.len() {
+                        break;
+                    }
+                    is_over = true;
                 }
                 // What it does not want, or has no part in, another may have.
                 at += 1;
                 continue;
             };
-            let Some(waiter) = line.waiters.remove(at) else { break };
+            let Some(waiter) = line.remove(at) else { break };
             self.note_length(&line);
             if let Err((_, session)) = waiter.place.send((server, session)) {
                 return Some(session);
@@ -208,7 +287,7 @@ impl Queue {
     fn leave(&self, ticket: u64) {
         let mut line = self.line();
         if let Ok(at) = line.waiters.binary_search_by_key(&ticket, |waiter| waiter.ticket) {
-            line.waiters.remove(at);
+            line.remove(at);
             self.note_length(&line);
         }
     }
@@ -216,6 +295,7 @@ impl Queue {
     fn note_length(&self, line: &Line) {
         let length = line.waiters.len();
         let before = self.shared.length.swap(length, Ordering::Relaxed);
+        self.shared.unbound.store(line.unbound, Ordering::Relaxed);
         self.metrics.queue_changed(before, length);
         fence(Ordering::SeqCst);
     }

@@ -45,7 +45,7 @@ pub struct Server {
     /// How its silent connections are looked after.
     pub(super) keep_alive: Option<config::KeepAlive>,
     /// How it is spoken to in TLS; none means plainly.
-    pub(super) tls: Option<Connector>,
+    pub(super) tls: Option<Arc<Connector>>,
     /// `observe`: counts connections of traffic that fail.
     observer: Option<Observer>,
 }
@@ -64,7 +64,7 @@ impl Server {
     pub(super) fn new(
         server: &config::Server,
         place: Place,
-        tls: Option<Connector>,
+        tls: Option<Arc<Connector>>,
         observe: Option<config::Observe>,
         keep_alive: Option<config::KeepAlive>,
         metrics: Arc<ServerMetrics>,
@@ -124,6 +124,11 @@ impl Server {
     /// As [`address`](Self::address), of a server that may move; none of one that does not.
     pub fn moving_address(&self) -> Option<SocketAddr> {
         self.found().map(|found| found.address)
+    }
+
+    /// How it is spoken to in TLS; none means plainly.
+    pub fn connector(&self) -> Option<Arc<Connector>> {
+        self.tls.clone()
     }
 
     /// What its name has led to.
@@ -201,6 +206,11 @@ impl Server {
     /// Whether it has as much under way as it may have.
     pub(super) fn is_full(&self) -> bool {
         self.max_connections.is_some_and(|max| self.in_flight() >= max.get())
+    }
+
+    /// Whether whoever comes now has to wait for it: it is full, or others who belong to it wait already.
+    pub(super) fn is_taken(&self) -> bool {
+        self.is_full() || (self.max_connections.is_some() && self.metrics.queued() > 0)
     }
 
     /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is

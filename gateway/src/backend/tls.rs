@@ -1,9 +1,12 @@
 //! TLS to servers: what is verified, what is shown, and the handshake. Where the server is, is not known here.
 
+use std::fmt;
 use std::io;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -11,23 +14,39 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tracing::{info, warn};
 
-use crate::certificates::{self, TlsError};
+use crate::certificates::{self, Stamp, TlsError, Watched, revocation_lists};
 use crate::config::{Authorities, Mode, ServerTls, Verify};
 use crate::crypto;
 use crate::socket::Socket;
+use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::pace::Pace;
 
-/// How a server is spoken to in TLS: made once, used for every connection to it, so that sessions are resumed.
-#[derive(Debug)]
+/// How a server is spoken to in TLS: made once, used for every connection to it, so that sessions are resumed; made again
+/// when its files change.
 pub struct Connector {
-    config: Arc<ClientConfig>,
+    config: ArcSwap<ClientConfig>,
     /// None stands for the address that was connected to.
     name: Option<ServerName<'static>>,
-    /// What has to be agreed on.
-    requires: Option<&'static [u8]>,
     /// Of lines about handshakes that failed.
     pub(super) pace: Pace,
+    made_of: MadeOf,
+    /// Of the files as they were last read, or found unusable.
+    stamps: Mutex<Vec<Option<Stamp>>>,
+    process: Arc<ProcessMetrics>,
+}
+
+/// What a connector is made of.
+struct MadeOf {
+    tls: ServerTls,
+    mode: Mode,
+    /// Whether HTTP/2 is spoken to it, and nothing else.
+    http2: bool,
+    /// The system's authorities, where those are believed. They are read at a reload, and not before.
+    system: Option<Arc<RootCertStore>>,
+    /// The backend and the server, for logs.
+    whose: (Arc<str>, Arc<str>),
 }
 
 /// The authorities that the system trusts, read when the first server needs them: a hundred files or more.
@@ -35,20 +54,107 @@ pub struct Connector {
 pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
 
 impl Connector {
-    /// What the configuration says of a server, with its files read. Fails with all that is wrong with them.
-    pub fn new(tls: &ServerTls, mode: Mode, http2: bool, system: &SystemRoots) -> Result<Self, Vec<TlsError>> {
-        let provider = crypto::provider();
-        let verifier = verifier(&tls.verify, &provider, system);
+    /// What the configuration says of a server of a backend, with its files read. Fails with all that is wrong with them.
+    pub fn new(
+        tls: &ServerTls,
+        (mode, http2): (Mode, bool),
+        system: &SystemRoots,
+        (backend, server): (&Arc<str>, &Arc<str>),
+        process: &Arc<ProcessMetrics>,
+    ) -> Result<Self, Vec<TlsError>> {
+        let system = match tls.verify {
+            Verify::Required(Authorities::System) => Some(system.get().map_err(|error| vec![error])?),
+            Verify::Required(Authorities::File(_)) | Verify::None => None,
+        };
+        let made_of = MadeOf {
+            tls: tls.clone(),
+            mode,
+            http2: mode == Mode::Http && http2,
+            system,
+            whose: (Arc::clone(backend), Arc::clone(server)),
+        };
+        // Before they are read: what changes meanwhile has another stamp.
+        let stamps = made_of.stamps();
+        Ok(Self {
+            config: ArcSwap::from_pointee(made_of.make()?),
+            name: tls.sni.clone(),
+            pace: Pace::default(),
+            made_of,
+            stamps: Mutex::new(stamps),
+            process: Arc::clone(process),
+        })
+    }
+
+    /// Performs the handshake with the server at `address`. Its time is bounded by whoever calls.
+    pub(super) async fn handshake(&self, stream: Socket, address: IpAddr) -> io::Result<TlsStream<Socket>> {
+        let name = match &self.name {
+            Some(name) => name.clone(),
+            None => ServerName::IpAddress(address.into()),
+        };
+        let stream = TlsConnector::from(self.config.load_full())
+            .connect(name, stream)
+            .await?;
+        match self.made_of.http2 {
+            true if stream.get_ref().1.alpn_protocol() != Some(HTTP2) => {
+                Err(io::Error::other("the server does not agree to HTTP/2"))
+            }
+            _ => Ok(stream),
+        }
+    }
+}
+
+impl Watched for Connector {
+    fn paths(&self) -> Vec<PathBuf> {
+        self.made_of.paths()
+    }
+
+    fn refresh(&self) {
+        let stamps = self.made_of.stamps();
+        let mut known = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == stamps {
+            return;
+        }
+        *known = stamps;
+        let (backend, server) = (&*self.made_of.whose.0, &*self.made_of.whose.1);
+        match self.made_of.make() {
+            Ok(config) => {
+                self.config.store(Arc::new(config));
+                self.process.certificate_reloaded(true);
+                info!(backend, server, "files of TLS with the server have changed");
+            }
+            Err(errors) => {
+                for error in errors {
+                    self.process.certificate_reloaded(false);
+                    warn!(backend, server, %error, "a changed file cannot be used; what was there before stays");
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MadeOf {
+    fn make(&self) -> Result<ClientConfig, Vec<TlsError>> {
+        let Self { tls, mode, .. } = self;
+        let provider = crypto::provider_with(&tls.parameters.ciphers, &tls.parameters.curves);
+        let verifier = self.verifier(&provider);
         let identity = tls.identity.as_ref().map(certificates::identity).transpose();
         let (verifier, identity) = match (verifier, identity) {
             (Ok(verifier), Ok(identity)) => (verifier, identity),
             (verifier, identity) => {
                 let identity = identity.err().unwrap_or_default();
-                return Err(verifier.err().into_iter().chain(identity).collect());
+                return Err(verifier.err().into_iter().flatten().chain(identity).collect());
             }
         };
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(crypto::TlsVersion::range(tls.parameters.min, tls.parameters.max))
             .map_err(|error| vec![TlsError::Library(error)])?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
@@ -63,34 +169,57 @@ impl Connector {
         };
         config.alpn_protocols = match mode {
             // The one version that is spoken to this server.
-            Mode::Http if http2 => vec![HTTP2.to_vec()],
+            Mode::Http if self.http2 => vec![HTTP2.to_vec()],
             Mode::Http => vec![b"http/1.1".to_vec()],
             Mode::Tcp => tls.alpn.clone(),
         };
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
-        Ok(Self {
-            requires: (mode == Mode::Http && http2).then_some(HTTP2),
-            config: Arc::new(config),
-            name: tls.sni.clone(),
-            pace: Pace::default(),
-        })
+        Ok(config)
     }
 
-    /// Performs the handshake with the server at `address`. Its time is bounded by whoever calls.
-    pub(super) async fn handshake(&self, stream: Socket, address: IpAddr) -> io::Result<TlsStream<Socket>> {
-        let name = match &self.name {
-            Some(name) => name.clone(),
-            None => ServerName::IpAddress(address.into()),
-        };
-        let stream = TlsConnector::from(Arc::clone(&self.config))
-            .connect(name, stream)
-            .await?;
-        match self.requires {
-            Some(protocol) if stream.get_ref().1.alpn_protocol() != Some(protocol) => {
-                Err(io::Error::other("the server does not agree to HTTP/2"))
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Vec<TlsError>> {
+        let (roots, file) = match (&self.tls.verify, &self.system) {
+            (Verify::None, _) => return Ok(Arc::new(Anybody(Arc::clone(provider)))),
+            (Verify::Required(Authorities::File(file)), _) => {
+                (certificates::authorities(file).map(Arc::new), Some(file))
             }
-            _ => Ok(stream),
+            (Verify::Required(Authorities::System), Some(system)) => (Ok(Arc::clone(system)), None),
+            (Verify::Required(Authorities::System), None) => (Err(TlsError::NoSystemRoots(None)), None),
+        };
+        let (roots, lists) = match (roots, revocation_lists(&self.tls.crls)) {
+            (Ok(roots), Ok(lists)) => (roots, lists),
+            (roots, lists) => {
+                return Err(roots.err().into_iter().chain(lists.err().unwrap_or_default()).collect());
+            }
+        };
+        let built = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
+            .with_crls(lists.lists)
+            .enforce_revocation_expiration()
+            .build();
+        match (built, self.tls.crls.first(), file) {
+            (Ok(verifier), ..) => Ok(verifier),
+            (Err(error), Some(crl), _) => Err(vec![TlsError::Revocation {
+                path: crl.value.clone(),
+                why: error.to_string(),
+            }]),
+            (Err(_), None, Some(file)) => Err(vec![TlsError::NoCertificate(file.value.clone())]),
+            (Err(_), None, None) => Err(vec![TlsError::NoSystemRoots(None)]),
         }
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<_> = self.tls.crls.iter().map(|file| file.value.clone()).collect();
+        if let Verify::Required(Authorities::File(file)) = &self.tls.verify {
+            paths.push(file.value.clone());
+        }
+        if let Some(identity) = &self.tls.identity {
+            paths.extend(certificates::paths(identity));
+        }
+        paths
+    }
+
+    fn stamps(&self) -> Vec<Option<Stamp>> {
+        certificates::stamps(self.paths().iter().map(|path| -> &Path { path }))
     }
 }
 
@@ -101,25 +230,6 @@ impl SystemRoots {
         }
         let roots = Arc::new(certificates::system_authorities()?);
         Ok(Arc::clone(self.0.get_or_init(|| roots)))
-    }
-}
-
-fn verifier(
-    verify: &Verify,
-    provider: &Arc<CryptoProvider>,
-    system: &SystemRoots,
-) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let (roots, file) = match verify {
-        Verify::None => return Ok(Arc::new(Anybody(Arc::clone(provider)))),
-        Verify::Required(Authorities::System) => (system.get()?, None),
-        Verify::Required(Authorities::File(file)) => (Arc::new(certificates::authorities(file)?), Some(file)),
-    };
-    match WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider)).build() {
-        Ok(verifier) => Ok(verifier),
-        Err(_) => Err(match file {
-            Some(file) => TlsError::NoCertificate(file.value.clone()),
-            None => TlsError::NoSystemRoots(None),
-        }),
     }
 }
 

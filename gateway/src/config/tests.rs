@@ -173,10 +173,11 @@ fn relative_paths_start_at_the_configuration() {
         LogTarget::File("/etc/gateway/./gateway.log".into())
     );
     let tls = config.frontends[0].binds[0].tls.clone().unwrap();
-    assert_eq!(
-        (tls.cert.value, tls.key.map(|key| key.value)),
-        ("/etc/gateway/certs/a.pem".into(), Some("/keys/a.key".into()))
-    );
+    let CertificateSource::Files(files) = &tls.certificates[0] else {
+        panic!("a folder")
+    };
+    assert_eq!(files.cert.value, Path::new("/etc/gateway/certs/a.pem"));
+    assert_eq!(files.key.as_ref().unwrap().value, Path::new("/keys/a.key"));
     assert_eq!(config.plugins[0].path.value, Path::new("/etc/gateway/plugins/p.wasm"));
     assert_eq!(
         (&*config.plugins[0].origin.file, config.plugins[0].origin.line),
@@ -205,6 +206,102 @@ fn nodes_of_an_acl_have_all_to_hold_and_one_of_their_values() {
             {"query": {"name": "q", "value": {"exact": [""]}}},
         ]}})
     );
+}
+
+#[test]
+fn a_bind_says_all_of_its_tls() {
+    let config = config(&web_text(
+        r#"bind "127.0.0.1:0" {
+            tls cert="a.pem" ocsp="a.ocsp" cert-dir="certs" min-version="1.2" max-version="1.2" strict-sni {
+                cert "b.pem" key="b.key"
+                cert-dir "more"
+                client-ca "ca.pem" "other.pem" verify="optional" depth=1
+                crl "ca.crl"
+                ciphers "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"
+                curves "x25519" "P-256"
+                session-cache 100
+                tickets rotate="1h"
+            }
+        }"#,
+    ));
+    let tls = config.frontends[0].binds[1].tls.as_ref().unwrap();
+    let places: Vec<_> = tls
+        .certificates
+        .iter()
+        .map(|source| match source {
+            CertificateSource::Files(files) => files.cert.value.clone(),
+            CertificateSource::Folder(folder) => folder.value.clone(),
+        })
+        .collect();
+    // In the order of the text, with what stands behind `tls` first.
+    let expected = ["a.pem", "certs", "b.pem", "more"].map(|name| Path::new("/etc/gateway").join(name));
+    assert_eq!(places, expected);
+    let clients = tls.clients.as_ref().unwrap();
+    assert_eq!((clients.files.len(), clients.crls.len()), (2, 1));
+    assert_eq!((clients.required, clients.depth), (false, Some(1)));
+    assert!(tls.strict_sni);
+    assert_eq!((tls.parameters.ciphers.len(), tls.parameters.curves.len()), (1, 2));
+    assert_eq!(tls.resumption.cache, 100);
+    assert_eq!(tls.resumption.tickets, Some(Duration::from_secs(3600)));
+
+    let config = self::config(&web_text(
+        r#"bind "127.0.0.1:0" { tls cert="a.pem" { tickets "off"; client-ca "ca.pem" } }"#,
+    ));
+    let tls = config.frontends[0].binds[1].tls.as_ref().unwrap();
+    assert!(tls.clients.as_ref().unwrap().required && !tls.strict_sni);
+    assert_eq!((tls.resumption.cache, tls.resumption.tickets), (20_000, None));
+}
+
+#[test]
+fn what_tls_settles_is_asked_about_by_attribute() {
+    let fact = |node: &str| {
+        let bind = "bind \"127.0.0.1:0\" { tls cert=\"a.pem\" { client-ca \"ca.pem\" } }";
+        let config = config(&web_text(&format!("{bind}; acl \"a\" {{ {node} }}; deny if=\"a\"")));
+        match &config.frontends[0].acls[0].test {
+            AclTest::Match(test) => serde_json::to_value(test).unwrap()["fact"].clone(),
+            AclTest::Plugin { .. } => panic!("not a match"),
+        }
+    };
+    assert_eq!(
+        fact("client-cert"),
+        json!({"name": "client-cert-fingerprint", "value": null})
+    );
+    assert_eq!(
+        fact("client-cert-subject suffix=\",O=Example\""),
+        json!({"name": "client-cert-subject", "value": {"suffix": [",O=Example"]}})
+    );
+    assert_eq!(
+        fact("tls-version \"1.3\""),
+        json!({"name": "tls-version", "value": {"exact": ["TLSv1.3"]}})
+    );
+    let digest = "AB:".repeat(31) + "CD";
+    assert_eq!(
+        fact(&format!("client-cert-fingerprint \"{digest}\"")),
+        json!({"name": "client-cert-fingerprint", "value": {"exact": ["ab".repeat(31) + "cd"]}})
+    );
+    assert_eq!(
+        fact("client-cert-serial \"1FE\""),
+        json!({"name": "client-cert-serial", "value": {"exact": ["01fe"]}})
+    );
+}
+
+#[test]
+fn browsers_remember_tls_for_whole_years_or_not_at_all() {
+    for (node, age) in [
+        ("hsts max-age=\"1y\" include-subdomains preload", 365 * 24 * 3600),
+        ("hsts max-age=\"30d\" override", 30 * 24 * 3600),
+        ("hsts max-age=\"0s\"", 0),
+    ] {
+        let bind = "bind \"127.0.0.1:0\" { tls cert=\"a.pem\" }";
+        let config = config(&web_text(&format!("{bind}; {node}")));
+        let hsts = config.frontends[0].hsts.unwrap();
+        assert_eq!(hsts.max_age, Duration::from_secs(age));
+        assert_eq!(hsts.replaces, node.contains("override"));
+        assert_eq!(
+            (hsts.include_subdomains, hsts.preload),
+            (node.contains("preload"), node.contains("preload"))
+        );
+    }
 }
 
 #[test]

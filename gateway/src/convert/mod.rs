@@ -4,9 +4,11 @@
 
 mod haproxy;
 mod outline;
+mod persistence;
 mod proxies;
 mod rules;
 mod servers;
+mod tls;
 mod transforms;
 mod words;
 

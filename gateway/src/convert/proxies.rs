@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::words::{self, Polarity, Term};
-use super::{Conversion, servers};
+use super::{Conversion, persistence, servers};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
@@ -442,10 +442,10 @@ impl<'a> Proxy<'a> {
                     .arg(line.word(2).unwrap_or_default()),
                 Err(_) => return false,
             },
-            ("cookie", name) => line
-                .rest(2)
-                .iter()
-                .fold(Node::new("cookie").arg(name), |node, word| node.flag(word)),
+            ("cookie", _) => {
+                persistence::cookie(self, line);
+                return true;
+            }
             _ => return false,
         };
         self.say(line, node);

@@ -3,7 +3,7 @@
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::words;
+use super::{persistence, tls, words};
 
 /// `bind ADDRESS ssl crt FILE alpn h2,http/1.1 accept-proxy`.
 pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
@@ -15,42 +15,23 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
             false => node,
         };
         let bind = proxy.say(line, node);
-        if options.has("ssl") {
-            let tls = match options.value("crt") {
-                // HAProxy takes a folder too; only the system that has it can tell.
-                Some(path) if path.ends_with('/') => Node::new("tls").prop("cert-dir", path),
-                Some(path) => Node::new("tls").prop("cert", path),
-                None => Node::new("tls"),
-            };
-            let outline = &mut proxy.conversion.outline;
-            outline.add(Some(bind), tls, line.number, &line.text);
-            if let Some(alpn) = options.value("alpn") {
-                let node = alpn.split(',').fold(Node::new("alpn"), Node::arg);
-                outline.add(Some(bind), node, line.number, &line.text);
-            }
+        match options.has("ssl") {
+            true => tls::of_bind(proxy, bind, &options, line),
+            false => tls::report_without_tls(proxy, "bind", &options, line),
         }
-        for crt in options.values("crt").skip(1) {
-            let message = format!("`crt {crt}` of the bind was left out: a bind has one certificate");
-            proxy.conversion.note(line.number, message);
-        }
-        if !options.has("ssl") {
-            report(
-                proxy,
-                line,
-                "bind",
-                options.named(&["alpn", "crt"]),
-                "it does nothing without `ssl`",
-            );
-        }
-        let others = options.others(&KNOWN_BIND_OPTIONS).filter(|option| *option != HTTP2);
+        tls::report_lists(proxy, &options, line);
+        let known = [&KNOWN_BIND_OPTIONS[..], &tls::BIND_OPTIONS, &tls::SILENT].concat();
+        let others = options.others(&known).filter(|option| *option != HTTP2);
         report(proxy, line, "bind", others, NO_COUNTERPART);
     }
 }
 
 /// `balance leastconn`, with `hash-type` where that matters.
 pub(super) fn balance(section: &Section, way: &str, line: &Line) -> Node {
-    let hash = section.lines.iter().find(|line| line.keyword() == "hash-type");
-    let is_consistent = hash.and_then(|line| line.word(1)) == Some("consistent");
+    if let Some(node) = persistence::hash(section, way, line) {
+        return node;
+    }
+    let is_consistent = persistence::is_consistent(section);
     let way = match way {
         "static-rr" => "roundrobin",
         way if way.starts_with("random") => "random",
@@ -138,48 +119,9 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
         node = node.flag("h2");
     }
     let server = proxy.say(line, node);
-    if options.has("ssl") {
-        let mut tls = Node::new("tls");
-        for (haproxys, ours) in [("ca-file", "ca"), ("crt", "cert")] {
-            if let Some(path) = options.value(haproxys) {
-                tls = tls.prop(ours, path);
-            }
-        }
-        match options.value("sni").or_else(|| options.value("verifyhost")) {
-            Some(sni) if sni.starts_with("str(") => {
-                tls = tls.prop("sni", sni.trim_start_matches("str(").trim_end_matches(')'));
-            }
-            Some(sni) if !sni.contains('(') => tls = tls.prop("sni", sni),
-            Some(_) => proxy
-                .conversion
-                .note(line.number, "a name for SNI that is made from the request was left out"),
-            None => {}
-        }
-        if options.value("verify") == Some("none") {
-            tls = tls.prop("verify", "none");
-        }
-        proxy.conversion.outline.add(Some(server), tls, line.number, &line.text);
-        if let Some(alpn) = options.value("alpn").filter(|_| is_http && !http2) {
-            if alpn.split(',').any(|protocol| protocol == "h2") {
-                let message = format!(
-                    "`alpn {alpn}` of the server was left out: it is spoken to in HTTP/1.1; write `h2` behind its address if it has that"
-                );
-                proxy.conversion.note(line.number, message);
-            }
-        } else if let Some(alpn) = options.value("alpn").filter(|_| !is_http) {
-            let node = alpn.split(',').fold(Node::new("alpn"), Node::arg);
-            proxy
-                .conversion
-                .outline
-                .add(Some(server), node, line.number, &line.text);
-        }
-        if let (Some(_), Some(name)) = (options.value("sni"), options.value("verifyhost")) {
-            let message = format!("`verifyhost {name}` was left out: the name of `sni` is verified");
-            proxy.conversion.note(line.number, message);
-        }
-    } else {
-        let names = options.named(&["alpn", "ca-file", "crt", "sni", "verify", "verifyhost", "check-ssl"]);
-        report(proxy, line, "server", names, "it does nothing without `ssl`");
+    match options.has("ssl") {
+        true => tls::of_server(proxy, server, (is_http, http2), &options, line),
+        false => tls::report_without_tls(proxy, "server", &options, line),
     }
     if let Some(proto) = options.value("proto").filter(|_| !http2) {
         let message = format!("`proto {proto}` of the server was left out: it has no counterpart");
@@ -202,11 +144,17 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
             "the server has no check",
         );
     }
-    report(proxy, line, "server", options.others(&KNOWN_OPTIONS), NO_COUNTERPART);
+    report(
+        proxy,
+        line,
+        "server",
+        options.others(&[&KNOWN_OPTIONS[..], &tls::SERVER_OPTIONS, &tls::SILENT].concat()),
+        NO_COUNTERPART,
+    );
 }
 
 /// Says of options that they were left out.
-fn report<'a>(
+pub(super) fn report<'a>(
     proxy: &mut Proxy<'_>,
     line: &Line,
     whose: &str,
@@ -424,7 +372,7 @@ fn default_server(section: &Section) -> Options<'_> {
 
 /// Words after a server or bind: flags, and keys with a value.
 #[derive(Debug, Clone, Default)]
-struct Options<'a>(Vec<(&'a str, Option<&'a str>)>);
+pub(super) struct Options<'a>(Vec<(&'a str, Option<&'a str>)>);
 
 impl<'a> Options<'a> {
     fn of(words: &'a [String]) -> Self {
@@ -443,11 +391,11 @@ impl<'a> Options<'a> {
         self
     }
 
-    fn has(&self, key: &str) -> bool {
+    pub(super) fn has(&self, key: &str) -> bool {
         self.0.iter().any(|(known, _)| *known == key)
     }
 
-    fn value(&self, key: &str) -> Option<&'a str> {
+    pub(super) fn value(&self, key: &str) -> Option<&'a str> {
         self.0
             .iter()
             .find(|(known, _)| *known == key)
@@ -463,7 +411,7 @@ impl<'a> Options<'a> {
     }
 
     /// All values of an option, in their order.
-    fn values(&self, key: &str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn values(&self, key: &str) -> impl Iterator<Item = &'a str> {
         self.0
             .iter()
             .filter(move |(known, _)| *known == key)
@@ -471,7 +419,7 @@ impl<'a> Options<'a> {
     }
 
     /// The options of these names.
-    fn named(&self, names: &[&str]) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
+    pub(super) fn named(&self, names: &[&str]) -> impl Iterator<Item = (&'a str, Option<&'a str>)> + use<'a> {
         let options = self.0.iter().filter(|(name, _)| names.contains(name));
         options.copied().collect::<Vec<_>>().into_iter()
     }
@@ -574,27 +522,23 @@ const WITH_VALUE: [&str; 83] = [
 const CHECK_OPTIONS: [&str; 7] = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
 
 /// Options of a bind that are carried over.
-const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "alpn", "crt", "ssl"];
+const KNOWN_BIND_OPTIONS: [&str; 3] = ["accept-proxy", "crt-list", "ssl"];
 
 /// A client that begins with HTTP/2 gets it on every plain bind.
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));
 
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 40] = [
+const KNOWN_OPTIONS: [&str; 33] = [
     "addr",
     "agent-addr",
     "agent-check",
     "agent-inter",
     "agent-port",
     "agent-send",
-    "alpn",
     "backup",
-    "ca-file",
     "check",
     "check-send-proxy",
-    "check-ssl",
     "cookie",
-    "crt",
     "downinter",
     "error-limit",
     "fall",
@@ -616,9 +560,6 @@ const KNOWN_OPTIONS: [&str; 40] = [
     "send-proxy-v2-ssl",
     "send-proxy-v2-ssl-cn",
     "slowstart",
-    "sni",
     "ssl",
-    "verify",
-    "verifyhost",
     "weight",
 ];

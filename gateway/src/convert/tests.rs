@@ -68,6 +68,46 @@ fn a_tcp_proxy_is_carried_over() {
 }
 
 #[test]
+fn tls_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind *:443 ssl crt /etc/ssl/a.pem crt /etc/ssl/b.pem crt /etc/ssl/sites/ strict-sni ca-file ca.pem verify optional crl-file ca.crl no-tls-tickets ssl-min-ver TLSv1.2 no-sslv3
+    bind *:8443 ssl crt a.pem ssl-min-ver TLSv1.0 ssl-max-ver TLSv1.2 ciphers ECDHE-RSA-AES128-GCM-SHA256:AES128-SHA curves X25519:P-256
+    bind *:9443 ssl crt a.pem ca-file ca.pem force-tlsv13 ciphersuites TLS_AES_128_GCM_SHA256
+    acl known ssl_c_s_dn(CN) client.example
+    acl new ssl_fc_protocol TLSv1.3
+    acl shown ssl_c_used
+    http-request deny if known new shown
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:443 ssl ca-file ca.pem crl-file ca.crl ssl-min-ver TLSv1.3
+    server b 10.0.0.2:443 ssl verify none crl-file ca.crl
+",
+    );
+    for part in [
+        "tls cert=\"/etc/ssl/a.pem\" strict-sni {\n            cert \"/etc/ssl/b.pem\"\n            cert-dir \"/etc/ssl/sites/\"",
+        "client-ca \"ca.pem\" verify=\"optional\"\n            crl \"ca.crl\"\n            tickets \"off\"",
+        "tls cert=\"a.pem\" max-version=\"1.2\" {\n            ciphers \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"\n            \
+         curves \"x25519\" \"secp256r1\"",
+        "tls cert=\"a.pem\" min-version=\"1.3\" {\n            ciphers \"TLS_AES_128_GCM_SHA256\"",
+        "client-cert-cn \"client.example\"",
+        "tls-version \"1.3\"",
+        "client-cert\n",
+        "tls ca=\"ca.pem\" min-version=\"1.3\" {\n            crl \"ca.crl\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 4, "TLS 1.2 is the oldest");
+    found(&converted, 4, "`AES128-SHA` of `ciphers`");
+    found(&converted, 5, "with `verify` only");
+    found(&converted, 14, "nobody is verified");
+    assert_eq!(converted.findings.len(), 4, "{:?}", converted.findings);
+    assert!(converted.is_valid);
+}
+
+#[test]
 fn acls_and_rules_are_carried_over() {
     let converted = converted(
         "frontend web
@@ -346,6 +386,7 @@ backend web
     );
     for part in [
         "resolver max-ttl=\"30s\" retries=2 {\n    nameserver \"10.0.0.2:53\"",
+        "tls cert=\"a.pem\" {\n            cert \"b.pem\"",
         "agent-check port=9777 interval=\"5s\"",
         "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
         "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",
@@ -359,7 +400,6 @@ backend web
             converted.findings
         );
     }
-    found(&converted, 6, "crt b.pem");
     found(&converted, 6, "`tfo`");
     found(&converted, 9, "`ws h1`");
     found(&converted, 17, "X-A: b");
@@ -428,6 +468,53 @@ backend grpc
     found(&converted, 9, "alpn h2,http/1.1");
     found(&converted, 10, "proto fcgi");
     assert_eq!(converted.findings.iter().filter(|finding| finding.line == 3).count(), 0);
+}
+
+#[test]
+fn persistence_is_carried_over() {
+    let converted = converted(
+        "defaults
+    mode http
+frontend web
+    bind :80
+    use_backend uri if { path_beg /u }
+    use_backend param if { path_beg /p }
+    use_backend post if { path_beg /o }
+    default_backend app
+backend app
+    balance hdr(X-Session-Id)
+    hash-type consistent
+    cookie SRVID insert indirect nocache httponly secure maxidle 1800 maxlife 8h domain .example.net attr SameSite=Lax dynamic
+    server a 10.0.0.1:80 cookie app01
+    server b 10.0.0.2:80 cookie app02
+backend uri
+    balance uri depth 2 whole
+    server a 10.0.0.1:80
+backend param
+    balance url_param user
+    server a 10.0.0.1:80
+backend post
+    balance url_param user check_post
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "balance \"header\" name=\"X-Session-Id\" consistent",
+        "cookie \"SRVID\" insert indirect nocache httponly secure max-idle=\"1800s\" max-life=\"8h\" \
+         domain=\".example.net\" samesite=\"lax\"",
+        "server \"a\" \"10.0.0.1:80\" cookie=\"app01\"",
+        "balance \"uri\" depth=2 whole",
+        "balance \"query\" name=\"user\"",
+    ] {
+        assert!(
+            converted.text.contains(part),
+            "{part} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    found(&converted, 12, "`dynamic`");
+    found(&converted, 22, "left out");
 }
 
 #[test]

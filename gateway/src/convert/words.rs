@@ -183,6 +183,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("url_param" | "urlp", Some(parameter)) => text.named("query", parameter),
         ("ssl_fc_sni" | "ssl_sni", None) if how == "str" => single(all("sni")),
         ("ssl_fc_sni" | "ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
+        ("ssl_c_s_dn", Some(part)) if part.eq_ignore_ascii_case("cn") => text.about("client-cert-cn"),
         ("method" | "ssl_fc_alpn" | "ssl_alpn", None) if ignores_case => {
             Err(format!("`{fetch}` cannot be compared without regard to case"))
         }
@@ -196,6 +197,11 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         }
         ("ssl_fc", None) if values.is_empty() || values == ["1"] => single(Node::new("tls")),
         ("ssl_fc_alpn" | "ssl_alpn", None) => single(all("alpn")),
+        ("ssl_c_used", None) if values.is_empty() || values == ["1"] => single(Node::new("client-cert")),
+        ("ssl_fc_protocol", None) if values.iter().all(|value| value.starts_with("TLSv1.")) => {
+            let versions = values.iter().map(|value| value.trim_start_matches("TLSv"));
+            single(versions.fold(Node::new("tls-version"), Node::arg))
+        }
         _ => Err(format!("no predicate for `{fetch}`")),
     }
 }
@@ -239,7 +245,18 @@ impl Text<'_> {
 
     /// A test of something that has a name.
     fn named(&self, node: &str, name: &str) -> Result<Vec<Node>, String> {
-        let node = || Node::new(node).arg(name);
+        self.tested(|| Node::new(node).arg(name))
+    }
+
+    /// A test of something that is one by itself.
+    fn about(&self, node: &str) -> Result<Vec<Node>, String> {
+        match self.values.is_empty() {
+            true => Err(format!("`{node}` needs a value")),
+            false => self.tested(|| Node::new(node)),
+        }
+    }
+
+    fn tested(&self, node: impl Fn() -> Node) -> Result<Vec<Node>, String> {
         let key = match self.how {
             "found" => return Ok(vec![node()]),
             _ if self.values.is_empty() => return Ok(vec![node()]),

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::introduction::{self, Unintroduced};
+use super::termination::Termination;
 use super::{hello, tls};
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
@@ -57,7 +58,7 @@ pub enum Opening {
     /// With the protocol.
     Plain,
     /// With TLS that is terminated here, within this time.
-    Tls(Arc<rustls::ServerConfig>, Duration),
+    Tls(Arc<Termination>, Duration),
     /// With a ClientHello, perhaps, which is looked at and left; it is waited for so long.
     ClientHello(Duration),
 }
@@ -212,7 +213,7 @@ async fn prepare(
     let stream = match opening {
         Opening::Plain => Stream::Plain(stream),
         // Boxed, here and below: connections without it have no room for it to keep.
-        Opening::Tls(config, limit) => match Box::pin(tls::accept(&config, stream, limit)).await {
+        Opening::Tls(termination, limit) => match Box::pin(tls::accept(termination.config(), stream, limit)).await {
             Ok(stream) => {
                 facts.tls = Some(Box::new(tls::facts(&stream)));
                 Stream::Tls(Box::new(stream.into()))

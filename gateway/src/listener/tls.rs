@@ -1,39 +1,16 @@
-//! TLS termination on a bind: one certificate, its key, and what the handshake settled.
+//! TLS with clients: the handshake on a bind where it ends, and what it settled.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
+use rustls::{CertificateError, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::certificates::{self, TlsError};
-use crate::config;
-use crate::crypto;
-use crate::policy::TlsFacts;
+use crate::policy::{ClientCertificate, TlsFacts};
 use crate::socket::Socket;
-
-/// Reads a bind's certificate and key. `alpn` is what is agreed on. Fails with all that is wrong with the files.
-pub fn server_config(tls: &config::BindTls, alpn: &[Vec<u8>]) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
-    let (chain, key) = certificates::identity(tls)?;
-    let unusable = |source| {
-        vec![TlsError::Unusable {
-            path: tls.cert.value.clone(),
-            source,
-        }]
-    };
-    let provider = crypto::provider();
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(unusable)?;
-    config.alpn_protocols = alpn.to_vec();
-    Ok(Arc::new(config))
-}
 
 /// How a handshake failed, as a word for metrics.
 pub fn reason(error: &io::Error) -> &'static str {
@@ -43,14 +20,31 @@ pub fn reason(error: &io::Error) -> &'static str {
         // The client does not believe the certificate, or left for another reason of its own.
         (_, Some(rustls::Error::AlertReceived(_))) => "tls-refused-by-client",
         (_, Some(rustls::Error::InvalidMessage(_))) => "tls-malformed",
+        (_, Some(rustls::Error::NoCertificatesPresented)) => "tls-no-client-certificate",
+        (_, Some(rustls::Error::InvalidCertificate(error))) => of_certificate(error),
+        // What the library says when `strict-sni` leaves it without a certificate.
+        (_, Some(rustls::Error::General(message))) if message.contains("no server certificate") => "tls-unknown-name",
         (_, Some(_)) => "tls-incompatible",
         (_, None) => "tls-aborted",
     }
 }
 
+/// Why a client's certificate is not believed.
+fn of_certificate(error: &CertificateError) -> &'static str {
+    match error {
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "tls-client-certificate-expired",
+        CertificateError::Revoked => "tls-client-certificate-revoked",
+        CertificateError::UnknownIssuer => "tls-client-certificate-unknown-issuer",
+        CertificateError::UnknownRevocationStatus
+        | CertificateError::ExpiredRevocationList
+        | CertificateError::ExpiredRevocationListContext { .. } => "tls-client-certificate-status-unknown",
+        _ => "tls-client-certificate-invalid",
+    }
+}
+
 /// Performs the handshake, within a bounded time.
-pub async fn accept(config: &Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
-    let accept = TlsAcceptor::from(config.clone()).accept(Socket::accepted(stream));
+pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
+    let accept = TlsAcceptor::from(config).accept(Socket::accepted(stream));
     match tokio::time::timeout(limit, accept).await {
         Ok(result) => result.inspect(|stream| stream.get_ref().0.open()),
         Err(_) => Err(io::Error::new(
@@ -73,6 +67,6 @@ pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {
         client_certificate: session
             .peer_certificates()
             .and_then(|chain| chain.first())
-            .map(|leaf| leaf.as_ref().to_vec()),
+            .map(|leaf| ClientCertificate::new(leaf.as_ref().to_vec())),
     }
 }

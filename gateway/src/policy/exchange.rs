@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request, response};
 use tokio::time::Instant;
 
+use super::client_certificate::ClientCertificate;
 use crate::proxy_protocol::Header;
 
 /// A request, the response to it when there is one, and the connection both belong to.
@@ -66,8 +67,8 @@ pub struct TlsFacts {
     pub sni: Option<String>,
     /// The application protocol agreed on.
     pub alpn: Option<Vec<u8>>,
-    /// The client's own certificate, in DER.
-    pub client_certificate: Option<Vec<u8>>,
+    /// The client's own certificate, which has been verified.
+    pub client_certificate: Option<ClientCertificate>,
 }
 
 /// A limiter's answer to one request; see `limiter.verdict` in the contract.

@@ -103,6 +103,7 @@ fn match_has_pattern(when: &Match) -> bool {
         Match::Header(Named { value, .. }) | Match::Cookie(Named { value, .. }) | Match::Query(Named { value, .. }) => {
             matches!(value, Some(Text::Regex(_)))
         }
+        Match::Fact(fact) => matches!(fact.value, Some(Text::Regex(_))),
         Match::Host(_)
         | Match::Method(_)
         | Match::Source(_)

@@ -151,7 +151,7 @@ impl connection_info::Host for State {
             version: tls.version.to_owned(),
             sni: tls.sni.clone(),
             alpn: tls.alpn.clone(),
-            client_certificate: tls.client_certificate.clone(),
+            client_certificate: tls.client_certificate.as_ref().map(|shown| shown.der().to_vec()),
         }))
     }
 }

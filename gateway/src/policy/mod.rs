@@ -15,6 +15,7 @@
 mod attachment;
 mod bindings;
 mod buckets;
+mod client_certificate;
 mod component;
 mod edits;
 mod exchange;
@@ -36,6 +37,7 @@ mod guests;
 mod tests;
 
 pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use client_certificate::ClientCertificate;
 pub use component::Component;
 pub use exchange::{ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
 pub use failure::{Failure, FailureKind, PolicyError};

@@ -48,9 +48,21 @@ pub(crate) enum Attribute {
     TlsVersion,
     Sni,
     Alpn,
+    ClientCert(Part),
     LocalTime(TimeZone),
     Status,
     ResponseHeader(HeaderName),
+}
+
+/// A part of the client's own certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    Subject,
+    CommonName,
+    Issuer,
+    Serial,
+    AlternativeName,
+    Fingerprint,
 }
 
 impl Attribute {
@@ -90,6 +102,12 @@ impl Attribute {
             "tls-version" => Self::TlsVersion,
             "sni" => Self::Sni,
             "alpn" => Self::Alpn,
+            "client-cert-subject" => Self::ClientCert(Part::Subject),
+            "client-cert-cn" => Self::ClientCert(Part::CommonName),
+            "client-cert-issuer" => Self::ClientCert(Part::Issuer),
+            "client-cert-serial" => Self::ClientCert(Part::Serial),
+            "client-cert-san" => Self::ClientCert(Part::AlternativeName),
+            "client-cert-fingerprint" => Self::ClientCert(Part::Fingerprint),
             "status" => Self::Status,
             _ => return None,
         })
@@ -115,6 +133,7 @@ impl Attribute {
                 | Self::TlsVersion
                 | Self::Sni
                 | Self::Alpn
+                | Self::ClientCert(_)
                 | Self::LocalTime(_)
         )
     }
@@ -174,6 +193,27 @@ impl Attribute {
                 for protocol in agreed.into_iter().chain(passing) {
                     facts.push(need, protocol);
                 }
+            }
+            Self::ClientCert(part) => {
+                let Some(shown) = tls.and_then(|tls| tls.client_certificate.as_ref()) else {
+                    return;
+                };
+                let read = shown.read();
+                let one = match part {
+                    Part::Subject => &read.subject,
+                    Part::Issuer => &read.issuer,
+                    Part::Serial => &read.serial,
+                    Part::Fingerprint => &read.fingerprint,
+                    Part::CommonName | Part::AlternativeName => {
+                        let several = match part {
+                            Part::CommonName => read.common_name.as_slice(),
+                            _ => &read.alternative,
+                        };
+                        several.iter().for_each(|value| facts.push(need, value.as_bytes()));
+                        return;
+                    }
+                };
+                facts.push(need, one.as_bytes());
             }
             Self::LocalTime(zone) => facts.push_time(need, &Timestamp::now().to_zoned(zone.clone())),
             // `parse` lets no other one into the connection phase.
@@ -469,6 +509,65 @@ mod tests {
         let found = facts(&needs, NeedPhase::Response, &exchange);
         let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_the_clients_certificate_says_is_found() {
+        let ca_key = rcgen::KeyPair::generate().unwrap();
+        let named = |names: &[&str], parts: &[(rcgen::DnType, &str)]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            let mut params = rcgen::CertificateParams::new(names).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            for (kind, value) in parts {
+                params.distinguished_name.push(kind.clone(), *value);
+            }
+            params
+        };
+        use rcgen::DnType::{CommonName, CountryName, OrganizationName};
+        let issuer = rcgen::Issuer::new(named(&[], &[(CommonName, "An Authority")]), ca_key);
+        let subject = [
+            (CountryName, "DE"),
+            (OrganizationName, "A, B"),
+            (CommonName, "client.example"),
+        ];
+        let mut params = named(&["Client.example", "192.0.2.7"], &subject);
+        params.serial_number = Some(vec![0xfe, 1].into());
+        let uri = "spiffe://example/a".to_owned().try_into().unwrap();
+        params.subject_alt_names.push(rcgen::SanType::URI(uri));
+        let certificate = params.signed_by(&rcgen::KeyPair::generate().unwrap(), &issuer).unwrap();
+        let der = certificate.der().to_vec();
+
+        let mut exchange = exchange(http::Request::builder().uri("/"), None);
+        let connection = Arc::get_mut(&mut exchange.connection).unwrap();
+        let tls = connection.tls.as_mut().unwrap();
+        tls.client_certificate = Some(crate::policy::ClientCertificate::new(der.clone()));
+        let needs = [
+            "client-cert-subject",
+            "client-cert-cn",
+            "client-cert-issuer",
+            "client-cert-serial",
+            "client-cert-san",
+        ];
+        let expected: Vec<(u32, &[u8])> = vec![
+            (0, b"CN=client.example,O=A\\, B,C=DE"),
+            (1, b"client.example"),
+            (2, b"CN=An Authority"),
+            (3, b"fe01"),
+            (4, b"DNS:client.example"),
+            (4, b"IP:192.0.2.7"),
+            (4, b"URI:spiffe://example/a"),
+        ];
+        let found = facts(&needs, NeedPhase::Connection, &exchange);
+        let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();
+        assert_eq!(found, expected);
+        let fingerprint = facts(&["client-cert-fingerprint"], NeedPhase::Request, &exchange)
+            .remove(0)
+            .1;
+        let digest: String = <sha2::Sha256 as sha2::Digest>::digest(&der)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        assert_eq!(String::from_utf8(fingerprint).unwrap(), digest);
     }
 
     #[test]

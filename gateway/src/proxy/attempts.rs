@@ -14,6 +14,8 @@ pub struct Attempts {
     key: PickKey,
     tried: Tried,
     failures: usize,
+    /// The server that has no room, and is waited for.
+    full: Option<usize>,
     /// A server that is tried again, with the place that it was tried with.
     again: Option<(usize, Session)>,
 }
@@ -26,6 +28,7 @@ impl Attempts {
             key,
             tried: Tried::default(),
             failures: 0,
+            full: None,
             again: None,
         }
     }
@@ -34,10 +37,25 @@ impl Attempts {
     pub fn take(&mut self, local: &Local) -> Take {
         match self.again.take() {
             Some((server, session)) => Take::Server(server, session),
-            None => local
-                .balancer(&self.backend)
-                .take(&self.backend, &self.key, &self.tried),
+            None => self.take_any(local),
         }
+    }
+
+    /// The server that the request belongs to, the first time; then the one whose turn it is.
+    fn take_any(&mut self, local: &Local) -> Take {
+        if let Some(wanted) = self.key.wanted.take() {
+            match self.backend.take_wanted(wanted) {
+                Take::Nothing => {}
+                Take::Full => {
+                    self.full = Some(wanted);
+                    return Take::Full;
+                }
+                taken @ Take::Server(..) => return taken,
+            }
+        }
+        local
+            .balancer(&self.backend)
+            .take(&self.backend, &self.key, &self.tried)
     }
 
     /// The next attempt is made at the same server, at the place that is held there.
@@ -45,9 +63,26 @@ impl Attempts {
         self.again = Some((server, session));
     }
 
-    /// Waits for a server to have room, after [`Take::Full`].
-    pub async fn wait(&self) -> Result<(usize, Session), QueueError> {
-        self.backend.wait(self.tried).await
+    /// Waits for a server to have room, after [`Take::Full`]. Who belongs to one waits for that; when the wait was in vain, and
+    /// retries may go elsewhere, another will do.
+    pub async fn wait(&mut self, local: &Local) -> Result<(usize, Session), QueueError> {
+        let Some(wanted) = self.full.take() else {
+            return self.backend.wait(self.tried, None).await;
+        };
+        let error = match self.backend.wait(self.tried, Some(wanted)).await {
+            Ok(place) => return Ok(place),
+            Err(error) => error,
+        };
+        if self.backend.retries.redispatch == Redispatch::Never {
+            return Err(error);
+        }
+        self.tried.add(wanted);
+        match (self.take_any(local), error) {
+            (Take::Server(server, session), _) => Ok((server, session)),
+            // It has not waited yet.
+            (Take::Full, QueueError::Full) => self.backend.wait(self.tried, None).await,
+            (Take::Full | Take::Nothing, error) => Err(error),
+        }
     }
 
     /// The server could not be connected to. Answers how long to wait before the next attempt; none when there is none.

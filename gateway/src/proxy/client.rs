@@ -14,6 +14,7 @@ use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::forwarding::Told;
+use super::informational;
 use super::private::Private;
 use super::turns::{Clock, Phase, Turns};
 use crate::config::ClientTimeouts;
@@ -35,6 +36,8 @@ pub struct Client {
     is_stream: bool,
     /// Informational responses that wait to be sent.
     informational: RefCell<Vec<Response<()>>>,
+    /// Whether the client takes those of its server.
+    takes_informational: Cell<bool>,
 }
 
 /// A client's connection.
@@ -63,6 +66,10 @@ pub struct Connection {
     last: Cell<bool>,
     /// The response under way is the last, and the rest of its request will not be read.
     lingers: Cell<bool>,
+    /// Informational responses of HTTP/1.1 that wait to be written, and how much of them has been.
+    early: RefCell<Vec<u8>>,
+    early_written: Cell<usize>,
+    has_early: Cell<bool>,
     /// What [`Connection::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
 }
@@ -86,6 +93,7 @@ impl Client {
             forwarded: Cell::new(0),
             is_stream,
             informational: RefCell::default(),
+            takes_informational: Cell::new(false),
         })
     }
 
@@ -94,8 +102,21 @@ impl Client {
         self.is_stream
     }
 
+    /// Whether informational responses of the server are passed on to the client in the exchange under way.
+    pub fn takes_informational(&self) -> bool {
+        self.takes_informational.get()
+    }
+
+    /// Says so.
+    pub fn take_informational_responses(&self, takes: bool) {
+        self.takes_informational.set(takes);
+    }
+
     /// An informational response is on its way to the client. More than a few in a row are not taken.
     pub fn inform(&self, response: Response<()>) {
+        if !self.is_stream {
+            return self.connection.say_early(&informational::encode(&response));
+        }
         let mut waiting = self.informational.borrow_mut();
         if waiting.len() < MOST_INFORMATIONAL {
             waiting.push(response);
@@ -144,6 +165,9 @@ impl Connection {
             closes: Cell::new(false),
             last: Cell::new(false),
             lingers: Cell::new(false),
+            early: RefCell::default(),
+            early_written: Cell::new(0),
+            has_early: Cell::new(false),
             counted: Cell::new((0, 0)),
         })
     }
@@ -217,6 +241,49 @@ impl Connection {
     /// Whether it has to end after what is under way on it.
     pub fn has_to_close(&self) -> bool {
         self.closes.get()
+    }
+
+    /// Writes this before the response of the exchange under way, as soon as everything before it has been written.
+    fn say_early(&self, bytes: &[u8]) {
+        let mut early = self.early.borrow_mut();
+        if early.len() + bytes.len() <= MOST_EARLY {
+            early.extend_from_slice(bytes);
+            self.has_early.set(true);
+        }
+    }
+
+    /// The response begins: what should have come before it, and of which nothing has been written, is late.
+    pub fn response_begins(&self) {
+        if self.has_early.get() && self.early_written.get() == 0 {
+            self.early.borrow_mut().clear();
+            self.has_early.set(false);
+        }
+    }
+
+    /// Writes what comes before the response.
+    #[cold]
+    fn poll_early(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut early = self.early.borrow_mut();
+        while self.early_written.get() < early.len() {
+            let rest = io::IoSlice::new(&early[self.early_written.get()..]);
+            let n = std::task::ready!(self.poll_write(cx, &[rest], false))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.early_written.set(self.early_written.get() + n);
+        }
+        early.clear();
+        self.early_written.set(0);
+        self.has_early.set(false);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Finishes an informational response that has begun to be written: nothing may come in between.
+    fn poll_early_begun(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_early.get() && self.early_written.get() > 0 {
+            return self.poll_early(cx);
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Reads, and counts what came.
@@ -345,10 +412,12 @@ impl ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = self
-            .0
-            .connection
-            .poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends());
+        let connection = &self.0.connection;
+        let result = match connection.poll_early_begun(cx) {
+            Poll::Ready(Ok(())) => connection.poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends()),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         self.wrote(result)
     }
 
@@ -357,7 +426,12 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = self.0.connection.poll_write(cx, bufs, self.0.ends());
+        let connection = &self.0.connection;
+        let result = match connection.poll_early_begun(cx) {
+            Poll::Ready(Ok(())) => connection.poll_write(cx, bufs, self.0.ends()),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        };
         self.wrote(result)
     }
 
@@ -366,7 +440,20 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = self.0.connection.poll_flush(cx);
+        let connection = &self.0.connection;
+        // hyper asks for this when all that it has was written: what goes before the response goes now.
+        if connection.has_early.get() {
+            match connection.poll_early(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    connection.flushing.set(true);
+                    self.0.turns.await_client();
+                    return Poll::Pending;
+                }
+            }
+        }
+        let result = connection.poll_flush(cx);
         // TLS takes more than the socket does; only the flush tells that the client has not taken it.
         match &result {
             Poll::Pending => {
@@ -398,6 +485,9 @@ enum Opening {
 
 /// What a connection of HTTP/2 begins with (RFC 9113, section 3.4).
 pub const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Bytes of informational responses that wait for a client to take them.
+const MOST_EARLY: usize = 16 * 1024;
 
 /// Nobody has need of more before the response itself.
 const MOST_INFORMATIONAL: usize = 8;

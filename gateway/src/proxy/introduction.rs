@@ -27,6 +27,15 @@ pub fn introduction(facts: &ConnectionFacts) -> Header {
 
 fn of_tls(tls: &TlsFacts) -> Vec<Tlv> {
     let has_certificate = tls.client_certificate.is_some();
+    let name = tls.client_certificate.as_ref().and_then(|shown| shown.common_name());
+    let name = name.filter(|name| name.len() <= LONGEST_NAME).map(|name| RawTlv {
+        kind: ssl::COMMON_NAME,
+        value: name.as_bytes().into(),
+    });
+    let version = RawTlv {
+        kind: ssl::VERSION,
+        value: tls.version.as_bytes().into(),
+    };
     let ssl = Ssl {
         client: match has_certificate {
             true => SSL_CLIENT | SSL_CERTIFICATE_CONNECTION | SSL_CERTIFICATE_SESSION,
@@ -34,20 +43,21 @@ fn of_tls(tls: &TlsFacts) -> Vec<Tlv> {
         },
         // A certificate that did not pass ended the handshake.
         verify: u32::from(!has_certificate),
-        details: vec![RawTlv {
-            kind: ssl::VERSION,
-            value: tls.version.as_bytes().into(),
-        }],
+        details: std::iter::once(version).chain(name).collect(),
     };
     let alpn = tls.alpn.as_deref().map(|alpn| Tlv::Alpn(alpn.into()));
     let authority = tls.sni.as_deref().map(|sni| Tlv::Authority(sni.into()));
     alpn.into_iter().chain(authority).chain([Tlv::Ssl(ssl)]).collect()
 }
 
+/// Names have 64 characters at most (RFC 5280, appendix A.1); who issues longer ones has them left out, not the header refused.
+const LONGEST_NAME: usize = 256;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
+    use crate::policy::ClientCertificate;
 
     fn facts(tls: Option<TlsFacts>, proxy: Option<Header>) -> ConnectionFacts {
         ConnectionFacts {
@@ -66,7 +76,7 @@ mod tests {
             version: "TLSv1.3",
             sni: Some("shop.example".to_owned()),
             alpn: Some(b"http/1.1".to_vec()),
-            client_certificate: certificate,
+            client_certificate: certificate.map(ClientCertificate::new),
         }
     }
 
@@ -132,6 +142,23 @@ mod tests {
             )
         };
         assert!(tlvs.iter().any(told), "{tlvs:?}");
+    }
+
+    #[test]
+    fn whose_certificate_it_is_is_told() {
+        for (length, expected) in [(10, true), (256, true), (257, false)] {
+            let name = "n".repeat(length);
+            let mut params = rcgen::CertificateParams::default();
+            params.distinguished_name.push(rcgen::DnType::CommonName, name.as_str());
+            let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            let shown = tls(Some(certificate.der().to_vec()));
+            let tlvs = tlvs(introduction(&facts(Some(shown), None)));
+            let told = tlvs.iter().find_map(|tlv| match tlv {
+                Tlv::Ssl(ssl) => ssl.detail(ssl::COMMON_NAME),
+                _ => None,
+            });
+            assert_eq!(told, expected.then_some(name.as_bytes()), "{length}");
+        }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::{Content, Http2Content};
 use super::error::ProxyError;
+use super::informational;
 use super::local::Local;
 use super::record::Record;
 use super::turns::Late;
@@ -128,6 +129,11 @@ pub async fn exchange(
             return Poll::Ready(Err(Failed::For(why.into())));
         }
         upload.poll(cx);
+        if client.takes_informational() {
+            while let Poll::Ready(Some(Ok(said))) = response.poll_informational(cx) {
+                informational::pass_on(client, said);
+            }
+        }
         if let Poll::Ready(result) = Pin::new(&mut response).poll(cx) {
             return Poll::Ready(result.map_err(Failed::With));
         }

@@ -19,7 +19,7 @@ use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::Backend;
 use crate::snapshot::Frontend;
-use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
+use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
 use crate::telemetry::line::Capturing;
 use crate::telemetry::log::Severity;
@@ -42,6 +42,8 @@ pub struct Record {
     reason: Option<&'static str>,
     rule: Option<usize>,
     complete: bool,
+    /// What became of the cookies that keep the client at its server.
+    pub cookies: Option<CookieFlags>,
     /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
     tunnel: Option<Box<Passed>>,
     /// What only some configurations ask for.
@@ -92,6 +94,7 @@ impl Record {
             complete: false,
             tunnel: None,
             noted: Noted::default(),
+            cookies: None,
         }
     }
 
@@ -346,6 +349,7 @@ impl Record {
             bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
             bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,
+            cookies: self.cookies,
             counts: Counts {
                 process: self.worker.registry().process().connections(),
                 frontend: metrics.connections(),
@@ -486,6 +490,7 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         bytes_sent: 0,
         bytes_received: read,
         termination,
+        cookies: None,
         counts: Counts {
             process: local.registry().process().connections(),
             frontend: metrics.connections(),

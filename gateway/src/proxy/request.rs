@@ -23,6 +23,7 @@ use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
+use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -58,6 +59,7 @@ pub async fn serve(
                     return Ok(error.response().map(|bytes| ResponseBody::full(bytes, record)));
                 };
                 switch.to(Tunnel::new(server, early, session, settings, record));
+                client.connection.response_begins();
                 client.turns.begin_response();
                 return Ok(Response::from_parts(head, ResponseBody::none()));
             }
@@ -69,6 +71,9 @@ pub async fn serve(
             let mut response = Response::new(reply.body);
             *response.status_mut() = reply.status;
             *response.headers_mut() = reply.headers;
+            if client.is_stream() {
+                headers::strip_hop_by_hop(response.headers_mut());
+            }
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
         Err(error) => {
@@ -88,6 +93,11 @@ pub async fn serve(
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
     }
+    if let Some(hsts) = &frontend.hsts
+        && client.facts.tls.is_some()
+    {
+        hsts.say(response.headers_mut());
+    }
     if client.is_stream() {
         // The connection goes on.
     } else if closes && has_body {
@@ -95,6 +105,7 @@ pub async fn serve(
     } else if (closes || is_last) && !has_body {
         client.connection.last_response();
     }
+    client.connection.response_begins();
     client.turns.begin_response();
     Ok(response)
 }
@@ -175,7 +186,12 @@ async fn exchange(
             .headers
             .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let (mut response, lease) = upstream::send(local, client, record, backend, outgoing, body).await?;
+    let sticky = Sticky::read(backend, &mut outgoing);
+    record.cookies = sticky.as_ref().map(Sticky::flags);
+    let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
+    let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
+    client.take_informational_responses(takes_informational);
+    let (mut response, lease) = upstream::send(local, client, record, backend, key, outgoing, body).await?;
     if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
         captures::of_response(captures, response.headers(), kept);
     }
@@ -203,6 +219,12 @@ async fn exchange(
             return Err(ProxyError::Policy { status: 500 });
         };
         response = Response::from_parts(head, incoming);
+        if client.is_stream() {
+            headers::strip_hop_by_hop(response.headers_mut());
+        }
+    }
+    if let Some(sticky) = sticky {
+        record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
     }
     if let Some((compress, asked)) = coding {
         let has_content = !response.body().is_end_stream();

@@ -202,17 +202,14 @@ async fn reach(
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
 async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
-    let key = PickKey {
-        client: record.facts.client.ip(),
-    };
-    let mut attempts = Attempts::new(backend, key);
+    let mut attempts = Attempts::new(backend, PickKey::of(record.facts.client.ip()));
     let mut failure = None;
     loop {
         let (server, session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait().await;
+                let waited = attempts.wait(local).await;
                 record.queue_ends();
                 record.killed_in(Phase::Connect);
                 waited.map_err(Stop::Queue)?

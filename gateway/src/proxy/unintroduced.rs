@@ -85,6 +85,7 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             bytes_sent: 0,
             bytes_received: 0,
             termination,
+            cookies: None,
             counts,
             request: None,
             reason: Some(reason),

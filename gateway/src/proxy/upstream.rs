@@ -21,6 +21,7 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
+use super::informational::Heard;
 use super::introduction::introduction;
 use super::local::Local;
 use super::multiplexed;
@@ -89,6 +90,11 @@ impl Lease {
         }
     }
 
+    /// The server's position in its backend.
+    pub fn server(&self) -> usize {
+        self.server
+    }
+
     /// Ready when the exchange has to end, because its server went down or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.poll_ended(cx)
@@ -148,14 +154,12 @@ pub async fn send(
     client: &Rc<Client>,
     record: &mut Record,
     backend: &Arc<Backend>,
+    key: PickKey,
     head: http::request::Parts,
     body: RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
-    let key = PickKey {
-        client: record.client_address().ip(),
-    };
     let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;
     let mut fresh_only = false;
@@ -165,7 +169,7 @@ pub async fn send(
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait().await;
+                let waited = attempts.wait(local).await;
                 record.queue_ends();
                 client.turns.tick();
                 waited?
@@ -252,7 +256,8 @@ pub async fn send(
         let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        match exchange(&mut upstream, &mut session, client, &failure, request).await {
+        let heard = client.takes_informational().then(|| Heard::before(&mut request));
+        match exchange(&mut upstream, &mut session, client, &failure, heard, request).await {
             Ok(response) => {
                 client.turns.server_moved();
                 let lease = Lease {
@@ -298,6 +303,7 @@ async fn exchange(
     session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
+    heard: Option<Heard>,
     request: Request<RequestBody>,
 ) -> Result<Response<Incoming>, Sent> {
     let mut response = pin!(upstream.sender.try_send_request(request));
@@ -307,6 +313,9 @@ async fn exchange(
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
         let ended = Pin::new(&mut *connection).poll(cx).is_ready();
+        if let Some(heard) = &heard {
+            heard.pass_on(client);
+        }
         if let Poll::Ready(result) = response.as_mut().poll(cx) {
             return Poll::Ready(result.map_err(|mut error| match error.take_message() {
                 Some(unsent) => Sent::Nothing(Box::new(unsent)),

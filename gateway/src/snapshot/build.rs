@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use rustls::ServerConfig;
 use serde::Serialize;
 
-use super::{AclCall, BuildError, BuildErrors, Frontend, PluginAt, Rewrites, Snapshot};
+use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connector, Place, SystemRoots};
 use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
-use crate::listener::server_config;
+use crate::listener::Termination;
 use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
 use crate::telemetry::metrics::Registry;
 
@@ -31,6 +30,7 @@ pub(super) fn snapshot(
         config,
         policy: &policy,
         registry,
+        previous,
         known: previous.map(|previous| &previous.compiled),
         compiled: Compiled::default(),
         plugins: Vec::new(),
@@ -87,6 +87,8 @@ struct Builder<'a> {
     config: &'a Config,
     policy: &'a Arc<Host>,
     registry: &'a Arc<Registry>,
+    /// What ran before.
+    previous: Option<&'a Snapshot>,
     /// What the configuration before had compiled.
     known: Option<&'a Compiled>,
     /// What this one uses.
@@ -185,7 +187,12 @@ impl Builder<'_> {
 
     fn frontend(&mut self, frontend: &config::Frontend) -> Option<Frontend> {
         // Each part is tried, whatever became of the others: an error in one hides none in another.
-        let tls = frontend.binds.iter().map(|bind| self.tls(bind)).collect::<Vec<_>>();
+        let tls = frontend
+            .binds
+            .iter()
+            .enumerate()
+            .map(|(position, bind)| self.tls(frontend, position, bind))
+            .collect::<Vec<_>>();
         let acls = self.acls(frontend);
         let limiter = self.limiter(frontend);
         let plugins = frontend
@@ -206,19 +213,31 @@ impl Builder<'_> {
             limiter,
             plugins,
             rewrites: rewrites?,
+            hsts: frontend.hsts.map(Hsts::new),
             metrics: self.registry.frontend(&frontend.name),
             config: Arc::new(frontend.clone()),
         })
     }
 
-    fn tls(&mut self, bind: &config::Bind) -> Option<Option<Arc<ServerConfig>>> {
+    fn tls(
+        &mut self,
+        frontend: &config::Frontend,
+        position: usize,
+        bind: &config::Bind,
+    ) -> Option<Option<Arc<Termination>>> {
         let Some(tls) = &bind.tls else { return Some(None) };
-        match server_config(tls, &bind.alpn) {
-            Ok(config) => Some(Some(config)),
+        // The same bind of the configuration before, for clients that come back.
+        let before = self.previous.and_then(|previous| {
+            let before = previous.frontend(&frontend.name, frontend.mode)?;
+            let same = before.config.binds.get(position)?.address == bind.address;
+            before.tls.get(position)?.as_deref().filter(|_| same)
+        });
+        match Termination::new(tls, bind.alpn.clone(), (&frontend.name, bind), self.registry, before) {
+            Ok(termination) => Some(Some(termination)),
             Err(errors) => {
                 self.errors.extend(errors.into_iter().map(|source| BuildError::Tls {
                     bind: bind.origin.clone(),
-                    tls: tls.clone(),
+                    tls: Box::new(tls.clone()),
                     source,
                 }));
                 None
@@ -227,16 +246,20 @@ impl Builder<'_> {
     }
 
     /// By server of a backend: how it is spoken to in TLS, none for plainly. An error leaves none too, and is reported.
-    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Vec<Option<Connector>> {
+    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Vec<Option<Arc<Connector>>> {
         let mut connectors = Vec::with_capacity(backend.servers.len());
         for server in &backend.servers {
-            let connector = server
-                .tls
-                .as_ref()
-                .map(|tls| (tls, Connector::new(tls, backend.mode, server.http2, system)));
+            let connector = server.tls.as_ref().map(|tls| {
+                let whose = (&backend.name, &server.name);
+                let process = self.registry.process();
+                (
+                    tls,
+                    Connector::new(tls, (backend.mode, server.http2), system, whose, process),
+                )
+            });
             connectors.push(match connector {
                 None => None,
-                Some((_, Ok(connector))) => Some(connector),
+                Some((_, Ok(connector))) => Some(Arc::new(connector)),
                 Some((tls, Err(errors))) => {
                     self.errors
                         .extend(errors.into_iter().map(|source| BuildError::ServerTls {

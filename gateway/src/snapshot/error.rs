@@ -11,8 +11,8 @@ use rustls_pki_types::pem;
 use crate::admin::AdminSocketError;
 use crate::certificates::TlsError;
 use crate::config::{
-    self, At, Authorities, BindTls, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, ServerTls, Source,
-    Verify,
+    self, At, Authorities, BindTls, CertificateSource, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places,
+    ServerTls, Source, Verify,
 };
 use crate::policy::{FailureKind, Hooks, PolicyError};
 
@@ -41,7 +41,7 @@ pub enum BuildError {
         /// The bind.
         bind: Origin,
         /// What it says.
-        tls: BindTls,
+        tls: Box<BindTls>,
         /// Why.
         source: TlsError,
     },
@@ -272,39 +272,79 @@ impl PluginAt {
 /// The files that a `tls` node names.
 struct TlsFiles<'a> {
     node: SourceSpan,
-    cert: Option<&'a At<PathBuf>>,
-    key: Option<&'a At<PathBuf>>,
-    ca: Option<&'a At<PathBuf>>,
+    files: Vec<&'a At<PathBuf>>,
+    folders: Vec<&'a At<PathBuf>>,
+    /// By certificate, its key where that has a file of its own.
+    keys: Vec<(&'a At<PathBuf>, Option<&'a At<PathBuf>>)>,
+    is_server: bool,
 }
 
 impl<'a> TlsFiles<'a> {
     fn of_bind(tls: &'a BindTls, node: SourceSpan) -> Self {
-        Self {
+        let mut named = Self {
             node,
-            cert: Some(&tls.cert),
-            key: tls.key.as_ref(),
-            ca: None,
+            files: Vec::new(),
+            folders: Vec::new(),
+            keys: Vec::new(),
+            is_server: false,
+        };
+        for source in &tls.certificates {
+            match source {
+                CertificateSource::Files(files) => {
+                    named.files.push(&files.cert);
+                    named.files.extend(files.key.iter().chain(&files.ocsp));
+                    named.keys.push((&files.cert, files.key.as_ref()));
+                }
+                CertificateSource::Folder(folder) => named.folders.push(folder),
+            }
         }
+        if let Some(clients) = &tls.clients {
+            named.files.extend(clients.files.iter().chain(&clients.crls));
+        }
+        named
     }
 
     fn of_server(tls: &'a ServerTls) -> Self {
+        let mut files: Vec<_> = tls.crls.iter().collect();
+        if let Verify::Required(Authorities::File(file)) = &tls.verify {
+            files.push(file);
+        }
+        let mut keys = Vec::new();
+        if let Some(identity) = &tls.identity {
+            files.push(&identity.cert);
+            files.extend(&identity.key);
+            keys.push((&identity.cert, identity.key.as_ref()));
+        }
         Self {
             node: tls.origin.span,
-            cert: tls.identity.as_ref().map(|files| &files.cert),
-            key: tls.identity.as_ref().and_then(|files| files.key.as_ref()),
-            ca: match &tls.verify {
-                Verify::Required(Authorities::File(file)) => Some(file),
-                Verify::Required(Authorities::System) | Verify::None => None,
-            },
+            files,
+            folders: Vec::new(),
+            keys,
+            is_server: true,
         }
     }
 
-    /// Where the file is named.
+    /// Where the file is named, or the folder that it is in.
     fn place(&self, path: &Path) -> SourceSpan {
-        let mut files = [self.cert, self.key, self.ca].into_iter().flatten();
-        files
-            .find(|file| file.value == path)
-            .map_or(self.node, |file| file.span)
+        let file = self.files.iter().find(|file| file.value == path);
+        let inside = |folder: &&&At<PathBuf>| path == folder.value || path.parent() == Some(folder.value.as_path());
+        let named = file.or_else(|| self.folders.iter().find(inside));
+        named.map_or(self.node, |file| file.span)
+    }
+
+    /// The key's file of a certificate, where it has one of its own.
+    fn key(&self, cert: &Path) -> Option<&At<PathBuf>> {
+        self.keys.iter().find(|(known, _)| known.value == cert)?.1
+    }
+
+    /// Whether a certificate is said to have its key in its own file.
+    fn has_its_key(&self, path: &Path) -> bool {
+        let named = self.keys.iter().any(|(cert, key)| cert.value == path && key.is_none());
+        named
+            || self
+                .folders
+                .iter()
+                .any(|folder| path.parent() == Some(folder.value.as_path()))
     }
 }
 
@@ -316,7 +356,7 @@ fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> Conf
                     ("there is no such file".to_owned(), HELP_WITH_FILES)
                 }
                 pem::Error::Io(_) => ("this file cannot be read".to_owned(), HELP_WITH_FILES),
-                pem::Error::NoItemsFound if files.key.is_none() && files.ca.is_none_or(|ca| ca.value != *path) => (
+                pem::Error::NoItemsFound if files.has_its_key(path) => (
                     format!("holds no {what}"),
                     "write key=\"FILE\" when the key is in a file of its own",
                 ),
@@ -329,7 +369,7 @@ fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> Conf
             .help(HELP_WITH_PEM),
         TlsError::Unusable { path, .. } => {
             let fault = fault.label(files.place(path), "this certificate");
-            let fault = match files.key {
+            let fault = match files.key(path) {
                 Some(key) => fault.label(key.span, "and this key"),
                 None => fault,
             };
@@ -337,7 +377,23 @@ fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> Conf
         }
         TlsError::Authority { path, .. } => fault
             .label(files.place(path), "not the certificate of an authority")
-            .help("`ca=` names a file with the certificates of those who issue the server's"),
+            .help(match files.is_server {
+                true => "`ca=` names a file with the certificates of those who issue the server's",
+                false => "`client-ca` names files with the certificates of those who issue the clients'",
+            }),
+        TlsError::Revocation { path, .. } => fault.label(files.place(path), "not a revocation list").help(
+            "the file has to be PEM (-----BEGIN X509 CRL-----) or DER, from an authority that is named beside it",
+        ),
+        TlsError::Ocsp { path, .. } => fault.label(files.place(path), "not for this certificate").help(
+            "ask the authority again: openssl ocsp -issuer … -cert … -url … -respout FILE; or take the file away",
+        ),
+        TlsError::Folder { path, .. } => fault.label(files.place(path), "this folder").help(HELP_WITH_FILES),
+        TlsError::EmptyFolder(path) => fault.label(files.place(path), "holds no certificate").help(
+            "put PEM files there, each with a chain and its key; hidden files, and keys beside them, are passed over",
+        ),
+        TlsError::TooMany(path) => fault
+            .label(files.place(path), "too many to look at")
+            .help("split the folder, and write `cert-dir` for each part"),
         TlsError::NoSystemRoots(_) => fault
             .label(files.node, "would believe no certificate")
             .help("install the system's certificates (ca-certificates), or write ca=\"FILE\""),

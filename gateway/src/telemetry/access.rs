@@ -38,6 +38,8 @@ pub struct HttpRecord<'a> {
     pub bytes_received: u64,
     /// How it ended.
     pub termination: Termination,
+    /// What became of the cookies that keep the client at its server; none when there is no such thing.
+    pub cookies: Option<CookieFlags>,
     /// What else was going on.
     pub counts: Counts,
     /// What was asked; none when it could not be understood.
@@ -143,6 +145,46 @@ pub struct Termination {
     pub phase: Phase,
 }
 
+/// What became of the cookies that keep a client at its server: the third and fourth letter of HAProxy's termination state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CookieFlags {
+    /// What became of the client's: `N` none, `I` invalid, `D` of a server that is down, `V` valid, `E` expired, `O` old.
+    pub request: u8,
+    /// What the client was told.
+    pub response: SetCookie,
+}
+
+/// What a client was told about its cookie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetCookie {
+    /// `N`: nothing.
+    None,
+    /// `P`: what the server said.
+    Present,
+    /// `D`: nothing; what the server said was taken away.
+    Deleted,
+    /// `I`: the server's value, for the first time or anew.
+    Inserted,
+    /// `R`: the server's value, in what the server said.
+    Rewritten,
+    /// `U`: another date.
+    Updated,
+}
+
+impl CookieFlags {
+    fn letters(self) -> [u8; 2] {
+        let response = match self.response {
+            SetCookie::None => b'N',
+            SetCookie::Present => b'P',
+            SetCookie::Deleted => b'D',
+            SetCookie::Inserted => b'I',
+            SetCookie::Rewritten => b'R',
+            SetCookie::Updated => b'U',
+        };
+        [self.request, response]
+    }
+}
+
 /// Who ended an exchange or connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Cause {
@@ -237,7 +279,7 @@ impl HttpRecord<'_> {
         }
         out.push(b' ');
         self.termination.push(out);
-        out.extend_from_slice(b"--");
+        out.extend_from_slice(&self.cookies.map_or(*b"--", CookieFlags::letters));
         push_counts(out, self.counts);
         if let Some(captures) = &self.captures {
             captures.write_text(out);
@@ -281,6 +323,10 @@ impl HttpRecord<'_> {
         }
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
         push_json_end(out, self.termination, self.counts);
+        if let Some(cookies) = self.cookies {
+            push_key(out, "cookie_flags");
+            escape::json(out, &cookies.letters());
+        }
         push_json_reason(out, self.reason, self.rule);
         if let Some(request) = &self.request {
             push_key(out, "method");
@@ -608,6 +654,7 @@ mod tests {
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),
+            cookies: None,
             counts: Counts {
                 process: 5,
                 frontend: 4,
@@ -668,6 +715,19 @@ mod tests {
         let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
                         5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
         assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
+    }
+
+    #[test]
+    fn what_became_of_cookies_stands_beside_the_termination() {
+        let record = HttpRecord {
+            cookies: Some(CookieFlags {
+                request: b'D',
+                response: SetCookie::Inserted,
+            }),
+            ..http()
+        };
+        assert!(text(|out, dates| record.write_text(out, dates)).contains(" - - --DI 5/4/"));
+        assert!(text(|out, dates| record.write_json(out, dates)).contains(r#","cookie_flags":"DI""#));
     }
 
     #[test]

@@ -34,6 +34,10 @@ fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
                 .collect(),
         ),
         "alpn" => Some(tls.and_then(|tls| tls.alpn.clone()).into_iter().collect()),
+        need if CLIENT_CERT.contains(&need) => {
+            let given = connection.attributes.iter().filter(|(name, _)| name == need);
+            Some(given.map(|(_, value)| value.clone()).collect())
+        }
         "local-time:UTC" => Some(vec![utc(now_ms).into_bytes()]),
         need if need.starts_with("local-time:") => panic!("`{need}`: tests have UTC alone"),
         _ => None,
@@ -57,6 +61,15 @@ fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
         .or_else(of_response)
         .unwrap_or_else(|| panic!("no attribute `{need}` in this phase: the gateway would refuse to load the plugin"))
 }
+
+const CLIENT_CERT: [&str; 6] = [
+    "client-cert-subject",
+    "client-cert-cn",
+    "client-cert-issuer",
+    "client-cert-serial",
+    "client-cert-san",
+    "client-cert-fingerprint",
+];
 
 /// The time as the contract writes it, in UTC.
 fn utc(now_ms: u64) -> String {

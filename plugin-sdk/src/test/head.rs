@@ -31,6 +31,8 @@ pub struct Connection {
     pub(crate) local: SocketAddr,
     peer: Option<SocketAddr>,
     pub(crate) tls: Option<TlsInfo>,
+    /// Attributes that a test gives, in order.
+    pub(crate) attributes: Vec<(String, Vec<u8>)>,
 }
 
 /// Header fields in order, names in lower case.
@@ -178,6 +180,7 @@ impl Connection {
             local: SocketAddr::from(([192, 0, 2, 100], 80)),
             peer: None,
             tls: None,
+            attributes: Vec::new(),
         }
     }
 
@@ -215,6 +218,14 @@ impl Connection {
     #[must_use]
     pub fn with_tls(mut self, tls: TlsInfo) -> Self {
         self.tls = Some(tls);
+        self
+    }
+
+    /// The same with a value of an attribute that the client's certificate gives, as `client-cert-cn`: tests read no
+    /// certificates. Several values of one attribute are several facts.
+    #[must_use]
+    pub fn with_attribute(mut self, name: &str, value: &str) -> Self {
+        self.attributes.push((name.to_owned(), value.as_bytes().to_vec()));
         self
     }
 

@@ -56,6 +56,8 @@ pub enum Match {
     Alpn(Vec<String>),
     /// The time of day and week.
     Time(Time),
+    /// What the handshake of TLS settled, by the name of its attribute; one of the values has to pass.
+    Fact(Named),
 }
 
 /// A test of the time.

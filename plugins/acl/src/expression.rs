@@ -75,6 +75,7 @@ impl Expression {
                 let need = needs.local_time(&time.zone);
                 Self::Fact(need, Test::Time(TimeTest::compile(time, &format!("{at}/time"))?))
             }
+            Match::Fact(named) => Self::named(needs.attribute(&named.name), named, &format!("{at}/fact"))?,
             Match::Tls => Self::Fact(needs.tls_version(), Test::Present),
         })
     }

@@ -49,6 +49,34 @@ fn paths_are_compared_as_bytes() {
 }
 
 #[test]
+fn what_tls_settled_is_tested_by_the_name_of_its_attribute() {
+    let shown = Connection::new()
+        .with_attribute("client-cert-cn", "client.example")
+        .with_attribute("client-cert-san", "DNS:a.example")
+        .with_attribute("client-cert-san", "IP:192.0.2.7");
+    for (fact, expected) in [
+        (json!({"name": "client-cert-cn", "value": null}), true),
+        (json!({"name": "client-cert-issuer", "value": null}), false),
+        (
+            json!({"name": "client-cert-cn", "value": {"exact": ["x", "client.example"]}}),
+            true,
+        ),
+        (
+            json!({"name": "client-cert-cn", "value": {"exact": ["Client.example"]}}),
+            false,
+        ),
+        (
+            json!({"name": "client-cert-san", "value": {"prefix": ["IP:192.0.2."]}}),
+            true,
+        ),
+        (json!({"name": "client-cert-san", "value": {"regex": ["^URI:"]}}), false),
+    ] {
+        let when = json!({ "fact": fact });
+        assert_eq!(holds(&when, &Request::get("/").on(shown.clone())), expected, "{when}");
+    }
+}
+
+#[test]
 fn hosts_match_whole_names_or_whole_labels() {
     let when = json!({"host": ["example.net", "*.Example.ORG"]});
     for (url, expected) in [

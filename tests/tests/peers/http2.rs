@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gateway_tests::peer::{Peer, free_address, run};
 use gateway_tests::tls::Authority;
-use gateway_tests::{Answer, Gateway, HttpServer};
+use gateway_tests::{Answer, Gateway, HttpServer, eventually};
 
 const WEB: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
@@ -151,10 +151,13 @@ async fn grpc_calls_of_every_kind_pass() {
         let said = run(client, b"", Duration::from_secs(120)).await.ok();
         assert_eq!(said.trim(), "ok");
     }
-    // Each call is a line, with what the client saw of it.
-    let lines = gateway.access_lines();
-    assert!(lines.iter().filter(|line| line["target"] == "/test.Echo/Unary").count() > 1000);
-    assert!(lines.iter().all(|line| line["version"] == "HTTP/2.0"));
+    // Each call is a line.
+    eventually("the lines", async || {
+        let lines = gateway.access_lines();
+        lines.iter().filter(|line| line["target"] == "/test.Echo/Unary").count() > 1000
+    })
+    .await;
+    assert!(gateway.access_lines().iter().all(|line| line["version"] == "HTTP/2.0"));
 }
 
 async fn curl(before: &[&str], arguments: &[&str], input: &[u8]) -> String {

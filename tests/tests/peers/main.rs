@@ -16,6 +16,7 @@ mod postgres;
 mod proxy_protocol;
 mod redis;
 mod syslog;
+mod termination;
 mod tls;
 
 use gateway_tests::Gateway;

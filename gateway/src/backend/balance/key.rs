@@ -9,12 +9,30 @@ use twox_hash::XxHash3_64;
 pub struct PickKey {
     /// The client, as the gateway knows it.
     pub client: IpAddr,
+    /// Of what the backend hashes of requests, [hashed](Self::hash_of); none when it is not there.
+    pub hash: Option<u64>,
+    /// The server that it belongs to, ahead of balancing.
+    pub wanted: Option<usize>,
 }
 
 impl PickKey {
+    /// Of somebody of whom nothing but the address matters.
+    pub fn of(client: IpAddr) -> Self {
+        Self {
+            client,
+            hash: None,
+            wanted: None,
+        }
+    }
+
+    /// XXH3 of a part of a request: the same on every gateway and in every version.
+    pub fn hash_of(part: &[u8]) -> u64 {
+        XxHash3_64::oneshot(part)
+    }
+
     /// XXH3 of the client's address, 4 or 16 bytes, without its port: the same on every gateway and in every version. An
     /// IPv4 address that came by way of an IPv6 socket is that IPv4 address.
-    pub(super) fn hash(&self) -> u64 {
+    pub(super) fn hash_of_client(&self) -> u64 {
         match self.client.to_canonical() {
             IpAddr::V4(address) => XxHash3_64::oneshot(&address.octets()),
             IpAddr::V6(address) => XxHash3_64::oneshot(&address.octets()),
@@ -30,11 +48,12 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_the_address_and_never_changes() {
-        let of = |client| PickKey { client }.hash();
+        let of = |client| PickKey::of(client).hash_of_client();
         let v4 = Ipv4Addr::new(192, 0, 2, 1);
         assert_eq!(of(IpAddr::V4(v4)), of(IpAddr::V6(v4.to_ipv6_mapped())));
         // These are a contract: another value here sends every client of every user to another server.
         assert_eq!(of(IpAddr::V4(v4)), 3_178_573_899_526_495_306);
         assert_eq!(of(IpAddr::V6(Ipv6Addr::LOCALHOST)), 4_706_896_644_969_173_947);
+        assert_eq!(PickKey::hash_of(&v4.octets()), of(IpAddr::V4(v4)));
     }
 }

@@ -9,6 +9,7 @@ mod round_robin;
 mod source;
 
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use super::{Backend, Server, Session, Tried};
 use crate::config::{Backups, Balance, Spread};
@@ -43,6 +44,8 @@ enum Algorithm {
     LeastConn(LeastConn),
     Random(TwoChoices),
     Source(Spread),
+    /// What has nothing to hash takes turns.
+    Hash(Spread, RoundRobin),
     First,
 }
 
@@ -56,12 +59,11 @@ impl Balancer {
             Balance::LeastConn => Algorithm::LeastConn(LeastConn::default()),
             Balance::Random => Algorithm::Random(TwoChoices::new()),
             Balance::Source(spread) => Algorithm::Source(spread),
+            Balance::Hash(spread) => Algorithm::Hash(spread, RoundRobin::new(servers)),
             Balance::First => Algorithm::First,
         };
         let mut balancer = Self { algorithm };
-        let anyone = PickKey {
-            client: Ipv4Addr::UNSPECIFIED.into(),
-        };
+        let anyone = PickKey::of(Ipv4Addr::UNSPECIFIED.into());
         for _ in 0..worker.checked_rem(servers).unwrap_or(0) {
             balancer.pick(backend, &anyone, &Tried::default());
         }
@@ -77,7 +79,7 @@ impl Balancer {
     pub fn take(&mut self, backend: &Backend, key: &PickKey, tried: &Tried) -> Take {
         let queue = backend.queue.as_ref();
         // Nobody overtakes those who wait.
-        if queue.is_none_or(|queue| queue.is_empty()) {
+        if queue.is_none_or(|queue| queue.has_no_line()) {
             while let Some(server) = self.pick(backend, key, tried) {
                 // Another worker may have taken the last place meanwhile; then the next pick passes it over.
                 if let Some(session) = backend.servers[server].begin(queue) {
@@ -98,7 +100,7 @@ impl Balancer {
         let servers = &*backend.servers;
         let share = |i: usize, backup: bool| {
             let server: &Server = &servers[i];
-            if server.backup != backup || tried.contains(i) || server.is_full() {
+            if server.backup != backup || tried.contains(i) || server.is_taken() {
                 return 0;
             }
             server.share()
@@ -130,9 +132,19 @@ impl Algorithm {
             Self::LeastConn(algorithm) => algorithm.pick(servers, share),
             Self::Random(algorithm) => algorithm.pick(servers, share),
             Self::First => first::pick(servers.len(), share),
-            Self::Source(Spread::Modulo) => source::modulo(key.hash(), servers.len(), share),
-            Self::Source(Spread::Consistent) => source::rendezvous(key.hash(), servers, share),
+            Self::Source(spread) => by_hash(*spread, key.hash_of_client(), servers, share),
+            Self::Hash(spread, turns) => match key.hash {
+                Some(hash) => by_hash(*spread, hash, servers, share),
+                None => turns.pick(share),
+            },
         }
+    }
+}
+
+fn by_hash(spread: Spread, hash: u64, servers: &[Arc<Server>], share: impl Fn(usize) -> u32) -> Option<usize> {
+    match spread {
+        Spread::Modulo => source::modulo(hash, servers.len(), share),
+        Spread::Consistent => source::rendezvous(hash, servers, share),
     }
 }
 

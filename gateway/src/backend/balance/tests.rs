@@ -8,17 +8,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::backend::test_backend;
 
-const ALL: [Balance; 5] = [
+const ALL: [Balance; 7] = [
     Balance::RoundRobin,
     Balance::LeastConn,
     Balance::Random,
     Balance::Source(Spread::Modulo),
     Balance::Source(Spread::Consistent),
+    Balance::Hash(Spread::Modulo),
+    Balance::Hash(Spread::Consistent),
 ];
 
 fn client(number: u32) -> PickKey {
     PickKey {
-        client: Ipv4Addr::from(number).into(),
+        hash: Some(PickKey::hash_of(&number.to_be_bytes())),
+        ..PickKey::of(Ipv4Addr::from(number).into())
     }
 }
 

@@ -24,9 +24,7 @@ fn limited(servers: &[(usize, bool)], most: usize) -> Arc<Backend> {
 }
 
 fn take(balancer: &mut Balancer, backend: &Backend) -> Take {
-    let anyone = PickKey {
-        client: Ipv4Addr::LOCALHOST.into(),
-    };
+    let anyone = PickKey::of(Ipv4Addr::LOCALHOST.into());
     balancer.take(backend, &anyone, &Tried::default())
 }
 
@@ -42,7 +40,7 @@ async fn waiting(backend: &Arc<Backend>) -> tokio::task::JoinHandle<Result<(usiz
     let before = backend.metrics.queued();
     let backend = Arc::clone(backend);
     let queued = Arc::clone(&backend.metrics);
-    let task = tokio::spawn(async move { backend.wait(Tried::default()).await });
+    let task = tokio::spawn(async move { backend.wait(Tried::default(), None).await });
     while queued.queued() == before && !task.is_finished() {
         tokio::task::yield_now().await;
     }
@@ -99,7 +97,10 @@ async fn no_more_wait_than_may() {
     let (_, session) = place(&mut balancer, &backend);
     let first = waiting(&backend).await;
     let second = waiting(&backend).await;
-    assert_eq!(backend.wait(Tried::default()).await.unwrap_err(), QueueError::Full);
+    assert_eq!(
+        backend.wait(Tried::default(), None).await.unwrap_err(),
+        QueueError::Full
+    );
     drop(session);
     first.await.unwrap().unwrap();
     second.await.unwrap().unwrap();
@@ -157,7 +158,7 @@ async fn who_has_tried_a_server_lets_others_have_its_place() {
     tried.add(one);
     let picky = {
         let backend = Arc::clone(&backend);
-        tokio::spawn(async move { backend.wait(tried).await })
+        tokio::spawn(async move { backend.wait(tried, None).await })
     };
     while backend.metrics.queued() == 0 {
         tokio::task::yield_now().await;
@@ -222,7 +223,7 @@ fn a_limit_is_never_exceeded_and_no_place_is_lost() {
                                 Take::Server(server, session) => (server, session),
                                 Take::Full if (n + seed).is_multiple_of(7) => {
                                     // Leaves after a moment, whatever comes.
-                                    let wait = backend.wait(Tried::default());
+                                    let wait = backend.wait(Tried::default(), None);
                                     match timeout(Duration::from_micros(n % 50), wait).await {
                                         Ok(got) => got.unwrap(),
                                         Err(_) => return,
@@ -230,7 +231,7 @@ fn a_limit_is_never_exceeded_and_no_place_is_lost() {
                                 }
                                 Take::Full => loop {
                                     // The limit of a second may pass on a busy machine.
-                                    match backend.wait(Tried::default()).await {
+                                    match backend.wait(Tried::default(), None).await {
                                         Ok(got) => break got,
                                         Err(error) => assert_eq!(error, QueueError::Timeout),
                                     }

@@ -5,7 +5,7 @@
 use ipnet::IpNet;
 use miette::SourceSpan;
 
-use super::{Scope, condition, edits, elsewhere, plugin, section_name, time};
+use super::{Scope, condition, edits, elsewhere, plugin, section_name, time, tls_facts};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
@@ -19,6 +19,8 @@ pub(super) struct Setting {
     pub(super) mode_span: Option<SourceSpan>,
     /// Whether one of the frontend's binds speaks TLS.
     pub(super) tls: bool,
+    /// Whether one of them asks clients for certificates.
+    pub(super) client_ca: bool,
 }
 
 /// An acl that has been read.
@@ -138,6 +140,14 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
             needs_tls(&node, setting);
             Some(Match::Tls)
         }
+        "tls-version" => {
+            needs_tls(&node, setting);
+            tls_facts::version(&mut node)
+        }
+        name if tls_facts::of_client(name).is_some() => {
+            needs_client_ca(&node, setting);
+            tls_facts::client(&mut node)
+        }
         "destination" => values(&mut node, "a network", network).map(Match::Destination),
         "port" => values(&mut node, "a port", time::ports).map(Match::Port),
         "time" => time::time(&mut node).map(Match::Time),
@@ -205,6 +215,13 @@ fn one_or_all(mut all: Vec<Match>) -> Match {
 fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> Option<String>) -> Option<Named> {
     let value = node.argument(what);
     let name = value.and_then(|value| name(&value));
+    let value = text_test(node)?;
+    Some(Named { name: name?, value })
+}
+
+/// A test of a value: those that are listed, or one of `prefix=`, `suffix=`, `regex=`; none where nothing is said of it.
+#[allow(clippy::option_option)]
+pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
     let exact: Vec<Value<'_>> = node.arguments("a value");
     let mut tests = Vec::new();
     for key in ["prefix", "suffix", "regex"] {
@@ -224,7 +241,7 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
         node.fail(error.help("write a node for each: all nodes of a block have to hold, and `any { … }` asks for one"));
         return None;
     }
-    let value = match tests.pop() {
+    Some(match tests.pop() {
         None if exact.is_empty() => None,
         None => Some(Text::Exact(distinct(exact, |value| {
             value.any_text().map(str::to_owned)
@@ -232,8 +249,7 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
         Some(("regex", value)) => Some(Text::Regex(vec![pattern(&value)?])),
         Some(("prefix", value)) => Some(Text::Prefix(vec![value.text()?.to_owned()])),
         Some((_, value)) => Some(Text::Suffix(vec![value.text()?.to_owned()])),
-    };
-    Some(Named { name: name?, value })
+    })
 }
 
 fn texts(node: &mut Node<'_>, what: &'static str, read: impl Fn(&Value<'_>) -> Option<String>) -> Option<Vec<String>> {
@@ -241,7 +257,7 @@ fn texts(node: &mut Node<'_>, what: &'static str, read: impl Fn(&Value<'_>) -> O
 }
 
 /// At least one value, each read and none of them twice.
-fn values<T: PartialEq>(
+pub(super) fn values<T: PartialEq>(
     node: &mut Node<'_>,
     what: &'static str,
     read: impl Fn(&Value<'_>) -> Option<T>,
@@ -417,6 +433,14 @@ fn needs_tls(node: &Node<'_>, setting: Setting) {
     }
 }
 
+fn needs_client_ca(node: &Node<'_>, setting: Setting) {
+    if !setting.client_ca {
+        let error = ConfigError::new(Code::Inert, format!("`{}` never holds here", node.name()));
+        let error = error.label(node.span(), "no `bind` of this frontend asks clients for certificates");
+        node.fail(error.help("say whose are believed: tls cert=\"bundle.pem\" { client-ca \"ca.pem\" }"));
+    }
+}
+
 fn http_only(node: &Node<'_>, setting: Setting) {
     if setting.mode == Mode::Tcp {
         let error = ConfigError::new(Code::Mode, format!("`{}` needs HTTP mode", node.name()));
@@ -424,16 +448,31 @@ fn http_only(node: &Node<'_>, setting: Setting) {
         if let Some(mode) = setting.mode_span {
             error = error.label(mode, "the mode is TCP because of this");
         }
-        node.fail(
-            error.help(
-                "in TCP mode an acl can ask about `source`, `destination`, `port`, `tls`, `sni`, `alpn` and `time`",
-            ),
-        );
+        node.fail(error.help(
+            "in TCP mode an acl can ask about `source`, `destination`, `port`, `tls`, `tls-version`, `sni`, `alpn`, \
+                 `client-cert` and `time`",
+        ));
     }
 }
 
 /// What a connection can be asked about, before and without a request.
-const CONNECTION_PREDICATES: &[&str] = &["source", "destination", "port", "tls", "sni", "alpn", "time"];
+const CONNECTION_PREDICATES: &[&str] = &[
+    "source",
+    "destination",
+    "port",
+    "tls",
+    "tls-version",
+    "sni",
+    "alpn",
+    "client-cert",
+    "client-cert-subject",
+    "client-cert-cn",
+    "client-cert-issuer",
+    "client-cert-serial",
+    "client-cert-san",
+    "client-cert-fingerprint",
+    "time",
+];
 
 const PREDICATES: &[&str] = &[
     "path",
@@ -449,8 +488,16 @@ const PREDICATES: &[&str] = &[
     "destination",
     "port",
     "tls",
+    "tls-version",
     "sni",
     "alpn",
+    "client-cert",
+    "client-cert-subject",
+    "client-cert-cn",
+    "client-cert-issuer",
+    "client-cert-serial",
+    "client-cert-san",
+    "client-cert-fingerprint",
     "time",
     "not",
     "any",

@@ -7,11 +7,11 @@ use miette::SourceSpan;
 use super::keep_alive;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, section_name};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, Mode, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts,
-    SessionEnd, Spread,
+    AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries,
+    ServerTimeouts, SessionEnd, Spread,
 };
 use crate::config::reader::{At, Context, Node};
 
@@ -70,11 +70,18 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let has_name = servers.iter().any(ReadServer::has_name);
     let may_go = check.is_some() || agent.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
-    let balance_at = own.balance.or(inherited.balance);
+    // What defaults say for HTTP mode is passed over in TCP mode.
+    let is_hash = |balance: &At<Balance>| matches!(balance.value, Balance::Hash(_));
+    let inherited_balance = inherited.balance.filter(|at| mode == Mode::Http || !is_hash(at));
+    let balance_at = own.balance.or(inherited_balance);
+    let hash_of = match own.balance {
+        Some(_) => own.hash_of.clone(),
+        None => inherited_balance.and(inherited.hash_of.clone()),
+    };
     let balance = balance_at.map_or(DEFAULT_BALANCE, |balance| balance.value);
     report_slow_start(ctx, &own, &servers, balance_at, may_go);
     // What defaults say of it does not go with every way to choose.
-    let is_modulo = balance == Balance::Source(Spread::Modulo);
+    let is_modulo = matches!(balance, Balance::Source(Spread::Modulo) | Balance::Hash(Spread::Modulo));
     let inherited_slow_start = inherited.slow_start.filter(|_| !is_modulo);
     let slow_start = own.slow_start.or(inherited_slow_start);
     for server in servers.iter_mut().filter_map(|server| server.server.as_mut()) {
@@ -102,6 +109,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         true => Backups::All,
         false => Backups::First,
     };
+    let cookie = block.one("cookie");
+    persistence::report_cookies(ctx, cookie.as_ref().map(Node::span), &servers);
+    let cookie = cookie.map(|node| persistence::cookie(node, mode_at));
     let observe = block.one("observe");
     if let (Some(observe), None) = (&observe, &check) {
         let error = ConfigError::new(Code::Inert, "`observe` does nothing without a `check`");
@@ -110,7 +120,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     }
     let observe = observe.map(check::observe);
     let agent = agent.map(check::agent);
+    let check_at = check.as_ref().map(|node| node.span());
     let check = check.map(|check| check::check(check, is_opened));
+    if let (Some(Some(check)), Some(span)) = (&check, check_at) {
+        report_http2_check(ctx, check, span, &servers);
+    }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
@@ -137,6 +151,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         name: name?.value.into(),
         mode,
         balance,
+        hash_of,
+        cookie: or_none(cookie)?,
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts,
@@ -149,6 +165,10 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         },
         agent: or_none(agent)?,
         server_close: close.is_some(),
+        early_hints: own
+            .early_hints
+            .or(inherited.early_hints)
+            .is_some_and(|hints| hints.value),
         pool,
         http2: own.http2.of_backend(&inherited.http2),
         request_edits,
@@ -201,6 +221,22 @@ fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer)
     }
 }
 
+/// Reports a check that asks in HTTP/1.1 where a server is spoken to in HTTP/2.
+fn report_http2_check(ctx: &Context<'_>, check: &Check, span: SourceSpan, servers: &[ReadServer]) {
+    let is_of_traffic = check.target.port.is_none() && check.target.address.is_none();
+    let has_http2 = |read: &&ReadServer| read.server.as_ref().is_some_and(|server| server.http2);
+    if let (CheckKind::Http(_), true, Some(server)) = (&check.kind, is_of_traffic, servers.iter().find(has_http2)) {
+        let error = ConfigError::new(
+            Code::Conflict,
+            "an HTTP check asks in HTTP/1.1, and this server has `h2`",
+        );
+        let error = error.label(span, "asks").label(server.span, "understands HTTP/2 there");
+        ctx.report(error.help(
+            "write check \"tcp\" interval=\"2s\", or let the check go where the server speaks HTTP/1.1: port=8081",
+        ));
+    }
+}
+
 /// Reports a slow start that never happens.
 fn report_slow_start(
     ctx: &Context<'_>,
@@ -213,13 +249,19 @@ fn report_slow_start(
     let Some(span) = own.slow_start.map(|value| value.span).or(said) else {
         return;
     };
-    let fixed = balance.filter(|balance| balance.value == Balance::Source(Spread::Modulo));
+    let is_modulo = |balance: &At<Balance>| {
+        matches!(
+            balance.value,
+            Balance::Source(Spread::Modulo) | Balance::Hash(Spread::Modulo)
+        )
+    };
+    let fixed = balance.filter(is_modulo);
     let error = if let Some(balance) = fixed {
         let error = ConfigError::new(Code::Conflict, "a slow start would move every client at every step");
         error
             .label(span, "changes the shares for a while")
             .label(balance.span, "moves nearly everybody when a share changes")
-            .help("leave it out, or write: balance \"source\" consistent")
+            .help("leave it out, or add `consistent`: balance \"source\" consistent")
     } else if !has_check {
         let error = ConfigError::new(Code::Inert, "`slow-start` does nothing without a `check`");
         error

@@ -7,6 +7,7 @@ use miette::SourceSpan;
 
 use super::acl::{ReadAcl, Setting};
 use super::condition::When;
+use super::hsts;
 use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
@@ -48,6 +49,11 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         mode,
         mode_span: mode_at.map(|mode| mode.span),
         tls: says_tls,
+        // One that could not be read may ask for them.
+        client_ca: binds.iter().any(|bind| match bind {
+            Some(bind) => bind.tls.as_ref().is_some_and(|tls| tls.clients.is_some()),
+            None => true,
+        }),
     };
 
     let mut names = Names::new("acl");
@@ -79,6 +85,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let request_edits = edits::request(request);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
     let response_edits = edits::response(response);
+    let hsts = block.one("hsts").map(|node| {
+        http_only(&node, mode_at);
+        hsts::hsts(node, says_tls)
+    });
     block.finish(elsewhere);
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
@@ -119,6 +129,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         compress: own.compress(&inherited),
         request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
         http2,
+        hsts: super::or_none(hsts)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
         acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,

@@ -15,10 +15,12 @@ mod condition;
 mod edits;
 mod forwarding;
 mod frontend;
+mod hsts;
 mod http2;
 mod keep_alive;
 mod log_format;
 mod names;
+mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
@@ -28,6 +30,8 @@ mod server;
 mod settings;
 mod time;
 mod tls;
+mod tls_facts;
+mod tls_parameters;
 mod tracing;
 mod upgrades;
 
@@ -177,10 +181,11 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
         | "request-limits" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers" | "request-id"
-        | "compress" | "capture" | "log-format" => "this stands in a `frontend`",
+        | "compress" | "hsts" | "capture" | "log-format" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
+        "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
@@ -191,6 +196,9 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "send" | "expect" => "this stands in the block of a `check`",
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
+        "cert" | "cert-dir" | "client-ca" | "crl" | "ciphers" | "curves" | "session-cache" | "tickets" => {
+            "this stands in the block of `tls`: tls cert=\"a.pem\" { … }"
+        }
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
         "accept-proxy" => "`accept-proxy` stands behind the address of a `bind`, or in its block",
         "send-proxy" => "`send-proxy` is a property of a `server`: server \"app-1\" \"10.0.0.1:80\" send-proxy=\"v2\"",

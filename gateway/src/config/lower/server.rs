@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, TIMEOUT_RANGE};
-use super::{or_none, resolver, section_name, send_proxy, tls};
+use super::{or_none, persistence, resolver, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd};
 use crate::config::reader::{At, Node, Value, clip};
@@ -26,6 +26,7 @@ pub(super) struct ReadServer {
     pub(super) slow_start: Option<SourceSpan>,
     pub(super) max_connections: Option<SourceSpan>,
     pub(super) on_marked_down: Option<At<bool>>,
+    pub(super) cookie: Option<SourceSpan>,
 }
 
 impl ReadServer {
@@ -105,6 +106,17 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
     let on_marked_down = node.property("on-marked-down");
     let on_marked_down = on_marked_down.map(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
+    let cookie = node.property("cookie");
+    if let (Some(cookie), Mode::Tcp) = (&cookie, mode) {
+        let error = ConfigError::new(Code::Mode, "`cookie=` needs HTTP mode");
+        node.fail(
+            error
+                .label(cookie.span(), "connections have no cookies")
+                .help("leave it out"),
+        );
+    }
+    let cookie_at = cookie.as_ref().map(Value::span);
+    let cookie = cookie.map(|value| persistence::server_value(&value));
     let max_connections = node.property("max-connections");
     let max_connections_at = max_connections.as_ref().map(Value::span);
     let max_connections =
@@ -117,6 +129,14 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     }
     node.finish();
     let tls = tls.map(|tls| Some(tls?.map(|tls| named(tls, address.as_ref()))));
+    // Servers of a template are told apart as their names are.
+    let cookie_of = |name: &str| -> Option<Option<Arc<str>>> {
+        let number = name.rsplit_once('-').filter(|_| is_template);
+        Some(or_none(cookie.clone())?.map(|value| match number {
+            Some((_, number)) => format!("{value}-{number}").into(),
+            None => value.into(),
+        }))
+    };
     let server = |name: &str| {
         Some(Server {
             name: name.into(),
@@ -124,6 +144,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
             backup: backup.is_some(),
             slow_start: or_none(slow_start)?.map(|value| value.value),
+            cookie: cookie_of(name)?,
             tls: or_none(tls.clone())?.flatten(),
             send_proxy: send_proxy?,
             http2: http2.is_some(),
@@ -140,6 +161,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         slow_start: slow_start.flatten().map(|value| value.span),
         max_connections: max_connections_at,
         on_marked_down: on_marked_down.flatten(),
+        cookie: cookie_at,
     };
     if own.is_empty() {
         return vec![read(None)];

@@ -11,10 +11,11 @@ use super::forwarding::{ForwardingSettings, or_off};
 use super::http2::Http2Settings;
 use super::log_format::{self, ReadFormat};
 use super::names::Names;
+use super::persistence;
 use super::section_name;
 use super::{compress, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, Compress, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
+use crate::config::model::{Balance, Compress, HashOf, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -32,12 +33,15 @@ pub(super) struct Settings {
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) http2: Http2Settings,
     pub(super) balance: Option<At<Balance>>,
+    /// Beside `balance`, of what it hashes.
+    pub(super) hash_of: Option<HashOf>,
     pub(super) all_backups: Option<At<bool>>,
     pub(super) slow_start: Option<At<Duration>>,
     pub(super) max_queue: Option<At<usize>>,
     pub(super) on_marked_down: Option<At<bool>>,
     pub(super) retries: RetrySettings,
     pub(super) server_close: Option<At<bool>>,
+    pub(super) early_hints: Option<At<bool>>,
     pub(super) pool: PoolSettings,
 }
 
@@ -154,7 +158,7 @@ impl Settings {
 
     fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
         if let Some(node) = block.one("balance") {
-            self.balance = balance(node);
+            (self.balance, self.hash_of) = balance(node, mode);
         }
         if let Some(node) = block.one("all-backups") {
             self.all_backups = switch(node);
@@ -176,6 +180,10 @@ impl Settings {
         }
         if let Some(node) = block.one("retries") {
             self.retries = RetrySettings::read(node);
+        }
+        if let Some(node) = block.one("early-hints") {
+            http_only(&node, mode);
+            self.early_hints = switch(node);
         }
         if let Some(node) = block.one("server-close") {
             http_only(&node, mode);
@@ -381,11 +389,48 @@ fn switch(mut node: Node<'_>) -> Option<At<bool>> {
     Some(At { value, span })
 }
 
-/// `balance "leastconn"`, or `balance "source" consistent`.
-fn balance(mut node: Node<'_>) -> Option<At<Balance>> {
+/// What of a request is hashed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hashed {
+    Header,
+    Query,
+    Cookie,
+    Uri,
+}
+
+/// `balance "leastconn"`, `balance "source" consistent`, or `balance "header" name="X-Session-Id"`.
+fn balance(mut node: Node<'_>, mode: Option<At<Mode>>) -> (Option<At<Balance>>, Option<HashOf>) {
     let consistent = node.flag("consistent");
     let value = node.argument("the way to choose a server");
-    let balance = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
+    let way = value.and_then(|value| Some(value.at(value.choice(BALANCES)?)));
+    let hashed = way.and_then(|way| match way.value {
+        Way::Hash(hashed) => Some(At {
+            value: hashed,
+            span: way.span,
+        }),
+        Way::Of(_) => None,
+    });
+    if let Some(hashed) = hashed {
+        if let Some(mode) = mode.filter(|mode| mode.value == Mode::Tcp) {
+            node.fail(wrong_mode("this `balance`", hashed.span, mode.span));
+        }
+        let spread = consistent.map_or(Spread::Modulo, |_| Spread::Consistent);
+        let of = persistence::hash_of(&mut node, hashed, spread);
+        node.finish();
+        let (spread, of) = of.unzip();
+        let balance = spread.map(|spread| At {
+            value: Balance::Hash(spread),
+            span: hashed.span,
+        });
+        return (balance, of);
+    }
+    let balance = way.and_then(|way| match way.value {
+        Way::Of(balance) => Some(At {
+            value: balance,
+            span: way.span,
+        }),
+        Way::Hash(_) => None,
+    });
     let read = balance.map(|balance| match (balance.value, consistent) {
         (Balance::Source(_), Some(_)) => At {
             value: Balance::Source(Spread::Consistent),
@@ -404,7 +449,14 @@ fn balance(mut node: Node<'_>) -> Option<At<Balance>> {
         (_, None) => balance,
     });
     node.finish();
-    read
+    (read, None)
+}
+
+/// A way to choose a server, as it is written.
+#[derive(Clone, Copy)]
+enum Way {
+    Of(Balance),
+    Hash(Hashed),
 }
 
 /// A client's timeout in a backend, or a server's in a frontend: says where it belongs.
@@ -427,12 +479,16 @@ fn refuse_other_side(node: &mut Node<'_>, place: Place) {
 }
 
 pub(super) const MODES: &[(&str, Mode)] = &[("http", Mode::Http), ("tcp", Mode::Tcp)];
-const BALANCES: &[(&str, Balance)] = &[
-    ("roundrobin", Balance::RoundRobin),
-    ("leastconn", Balance::LeastConn),
-    ("random", Balance::Random),
-    ("source", Balance::Source(Spread::Modulo)),
-    ("first", Balance::First),
+const BALANCES: &[(&str, Way)] = &[
+    ("roundrobin", Way::Of(Balance::RoundRobin)),
+    ("leastconn", Way::Of(Balance::LeastConn)),
+    ("random", Way::Of(Balance::Random)),
+    ("source", Way::Of(Balance::Source(Spread::Modulo))),
+    ("first", Way::Of(Balance::First)),
+    ("header", Way::Hash(Hashed::Header)),
+    ("query", Way::Hash(Hashed::Query)),
+    ("cookie", Way::Hash(Hashed::Cookie)),
+    ("uri", Way::Hash(Hashed::Uri)),
 ];
 
 /// Whether the sessions of a server that goes down end with it.

@@ -1,13 +1,18 @@
 //! `tls …` and `alpn …` in the blocks of binds and servers.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
+use super::tls_parameters::{self, Versions};
 use super::{elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Authorities, BindTls, Mode, ServerTls, Verify};
+use crate::config::model::{
+    Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Mode, Resumption, ServerTls, Verify,
+};
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
+use crate::crypto::MAX_TICKET_ROTATION;
 
 /// Reads a server's block: `{ tls ca="ca.pem" sni="db.example.net"; alpn "postgresql" }`.
 #[allow(clippy::option_option)]
@@ -30,17 +35,182 @@ pub(super) fn of_server(ctx: &Context<'_>, mode: Mode, http2: bool, mut block: B
 
 /// Reads a bind's `tls`.
 pub(super) fn of_bind(mut node: Node<'_>) -> Option<BindTls> {
-    let cert = node.required_property("cert").and_then(|value| path(&value));
-    let key = node.property("key").map(|value| path(&value));
+    let origin = node.origin();
+    let versions = Versions::read(&mut node);
+    let strict_sni = node.flag("strict-sni").is_some();
+    let folder = node.property("cert-dir").map(|value| path(&value));
+    let mut sources = Vec::new();
+    if node.block_says("cert") || node.block_says("cert-dir") || folder.is_some() {
+        let files = node.property("cert").map(|value| path(&value));
+        match files {
+            Some(cert) => sources.push(certificate(&mut node, cert)),
+            None => refuse_without_cert(&mut node),
+        }
+    } else {
+        let cert = node.required_property("cert").and_then(|value| path(&value));
+        sources.push(certificate(&mut node, cert));
+    }
+    sources.extend(folder.map(|folder| folder.map(CertificateSource::Folder)));
+    let (parameters, clients, resumption) = match node.block() {
+        Some(mut block) => {
+            for mut node in block.any(&["cert", "cert-dir"]) {
+                let place = node.argument(if node.name() == "cert" { "a file" } else { "a folder" });
+                let place = place.and_then(|value| path(&value));
+                sources.push(match node.name() {
+                    "cert" => certificate(&mut node, place),
+                    _ => place.map(CertificateSource::Folder),
+                });
+                node.finish();
+            }
+            let parameters = tls_parameters::read(&versions, &mut block);
+            let crls = crls(&mut block);
+            let clients = clients(block.one("client-ca"), crls);
+            let resumption = resumption(&mut block);
+            block.finish(elsewhere_in_tls);
+            (parameters, clients, resumption)
+        }
+        None => (versions.alone(), Some(None), Some(DEFAULT_RESUMPTION)),
+    };
     node.finish();
     Some(BindTls {
+        certificates: sources.into_iter().collect::<Option<_>>()?,
+        strict_sni,
+        clients: clients?,
+        parameters: parameters?,
+        resumption: resumption?,
+        origin,
+    })
+}
+
+/// `key=` and `ocsp=` beside a certificate.
+fn certificate(node: &mut Node<'_>, cert: Option<At<PathBuf>>) -> Option<CertificateSource> {
+    let key = node.property("key").map(|value| path(&value));
+    let ocsp = node.property("ocsp").map(|value| path(&value));
+    Some(CertificateSource::Files(CertificateFiles {
         cert: cert?,
         key: or_none(key)?,
+        ocsp: or_none(ocsp)?,
+    }))
+}
+
+/// `key=` and `ocsp=` belong to a `cert=`.
+fn refuse_without_cert(node: &mut Node<'_>) {
+    for key in ["key", "ocsp"] {
+        if let Some(value) = node.property(key) {
+            let error = ConfigError::new(Code::Inert, format!("`{key}=` does nothing without `cert=`"));
+            let error = error.label(value.span(), "of which certificate?");
+            node.fail(error.help(format!("write it behind its certificate: cert \"a.pem\" {key}=\"…\"")));
+        }
+    }
+}
+
+/// `client-ca "ca.pem" verify="optional" depth=1`, and the `crl` beside it.
+#[allow(clippy::option_option)]
+fn clients(node: Option<Node<'_>>, crls: Crls<'_>) -> Option<Option<ClientAuthorities>> {
+    let Some(mut node) = node else {
+        if let Some(fail) = crls.inert {
+            fail();
+        }
+        return crls.files.map(|_| None);
+    };
+    let files = node.some_arguments("a file with authorities");
+    let files: Option<Vec<_>> = match files.is_empty() {
+        true => None,
+        false => files.iter().map(path).collect(),
+    };
+    let required = node.property("verify").map(|value| match value.any_text() {
+        Some("none") => value.fail(
+            "clients that are not verified are not asked for a certificate",
+            "would make `client-ca` do nothing",
+            "leave `client-ca` out, or write verify=\"optional\" to let those in who show none",
+        ),
+        _ => value.choice(&[("required", true), ("optional", false)]),
+    });
+    let depth = node.property("depth").map(|value| {
+        let depth = value.integer(0..=MAX_DEPTH)?;
+        usize::try_from(depth).ok()
+    });
+    node.finish();
+    Some(Some(ClientAuthorities {
+        files: files?,
+        required: or_none(required)?.unwrap_or(true),
+        depth: or_none(depth)?,
+        crls: crls.files?,
+    }))
+}
+
+/// The files of a `crl`, and what is to be said when nobody's certificates are looked at.
+struct Crls<'a> {
+    files: Option<Vec<At<PathBuf>>>,
+    inert: Option<Box<dyn FnOnce() + 'a>>,
+}
+
+/// `crl "ca.crl" "other.crl"`.
+fn crls<'a>(block: &mut Block<'a>) -> Crls<'a> {
+    let Some(mut node) = block.one("crl") else {
+        return Crls {
+            files: Some(Vec::new()),
+            inert: None,
+        };
+    };
+    let values = node.some_arguments("a file with a revocation list");
+    let files = match values.is_empty() {
+        true => None,
+        false => values.iter().map(path).collect(),
+    };
+    let (ctx, span) = (node.ctx, node.span());
+    node.finish();
+    let inert = move || {
+        let error = ConfigError::new(Code::Inert, "`crl` does nothing here");
+        let error = error.label(span, "nobody's certificate is looked at");
+        ctx.report(
+            error.help("say whose certificates are believed: client-ca \"ca.pem\" in a bind, `ca=` at a server"),
+        );
+    };
+    Crls {
+        files,
+        inert: Some(Box::new(inert)),
+    }
+}
+
+/// `session-cache 20000` and `tickets "off"` or `tickets rotate="1h"`.
+fn resumption(block: &mut Block<'_>) -> Option<Resumption> {
+    let cache = block.one("session-cache").map(|mut node| {
+        let cache = node
+            .argument("how many sessions")
+            .and_then(|value| value.integer(0..=MAX_SESSIONS));
+        node.finish();
+        usize::try_from(cache?).ok()
+    });
+    let tickets = block.one("tickets").map(|mut node| {
+        node.require_entries();
+        let off = node
+            .next_argument("the switch")
+            .map(|value| value.choice(&[("off", ())]));
+        let rotate = node.property("rotate").map(|value| {
+            let rotate = value.duration(Duration::from_secs(1)..=MAX_TICKET_ROTATION)?;
+            if let Some(Some(())) = off {
+                value.fail::<()>(
+                    "`rotate=` does nothing beside \"off\"",
+                    "there are no keys",
+                    "leave one of them out",
+                );
+            }
+            Some(rotate)
+        });
+        node.finish();
+        let rotate = or_none(rotate)?.unwrap_or(MAX_TICKET_ROTATION);
+        Some(or_none(off)?.is_none().then_some(rotate))
+    });
+    Some(Resumption {
+        cache: or_none(cache)?.unwrap_or(DEFAULT_RESUMPTION.cache),
+        tickets: or_none(tickets)?.unwrap_or(DEFAULT_RESUMPTION.tickets),
     })
 }
 
 fn server(mut node: Node<'_>) -> Option<ServerTls> {
     let origin = node.origin();
+    let versions = Versions::read(&mut node);
     let verify = node.property("verify").map(|value| {
         let required = value.choice(&[("required", true), ("none", false)])?;
         Some(value.at(required))
@@ -50,17 +220,37 @@ fn server(mut node: Node<'_>) -> Option<ServerTls> {
     let cert = node.property("cert").map(|value| path(&value));
     let key = node.property("key").map(|value| path(&value));
     let well = !(is_inert_ca(&node, verify.flatten(), ca.as_ref()) | is_inert_key(&node, cert.is_some(), key.as_ref()));
+    let (parameters, crls) = match node.block() {
+        Some(mut block) => {
+            let parameters = tls_parameters::read(&versions, &mut block);
+            let crls = crls(&mut block);
+            block.finish(elsewhere_in_tls);
+            (parameters, crls)
+        }
+        None => (
+            versions.alone(),
+            Crls {
+                files: Some(Vec::new()),
+                inert: None,
+            },
+        ),
+    };
     node.finish();
     let verify = match (or_none(verify)?, or_none(ca)?) {
         (Some(At { value: false, .. }), _) => Verify::None,
         (_, Some(ca)) => Verify::Required(Authorities::File(ca)),
         (_, None) => Verify::Required(Authorities::System),
     };
+    if let (Verify::None, Some(fail)) = (&verify, crls.inert) {
+        fail();
+    }
     let (cert, key) = (or_none(cert)?, or_none(key)?);
     well.then_some(ServerTls {
         verify,
+        crls: crls.files?,
         sni: or_none(sni)?,
-        identity: cert.map(|cert| BindTls { cert, key }),
+        identity: cert.map(|cert| CertificateFiles { cert, key, ocsp: None }),
+        parameters: parameters?,
         alpn: Vec::new(),
         origin,
     })
@@ -154,7 +344,7 @@ fn protocol(spoken: Option<&[&[u8]]>, value: &Value<'_>) -> Option<Vec<u8>> {
     Some(text.as_bytes().to_vec())
 }
 
-fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
+pub(super) fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
     Some(value.at(value.context().path(value.text()?)))
 }
 
@@ -170,6 +360,20 @@ fn server_name(value: &Value<'_>) -> Option<ServerName<'static>> {
     }
 }
 
+fn elsewhere_in_tls(name: &str) -> Option<&'static str> {
+    match name {
+        "key" | "ocsp" => Some("write it behind its certificate: cert \"a.pem\" key=\"a.key\" ocsp=\"a.ocsp\""),
+        "ca" => Some("`ca=` is a property of a server's `tls`; in a bind, write client-ca \"ca.pem\""),
+        "verify" => Some("write it behind the authorities: client-ca \"ca.pem\" verify=\"optional\""),
+        "min-version" | "max-version" => Some("this is a property: tls min-version=\"1.2\" { … }"),
+        "strict-sni" => Some("this is a flag: tls cert=\"bundle.pem\" strict-sni"),
+        "alpn" => Some("`alpn` stands beside `tls`, not in its block"),
+        "ciphersuites" => Some("write `ciphers`, for all versions"),
+        "groups" | "ecdhe" => Some("write `curves`"),
+        name => elsewhere(name),
+    }
+}
+
 /// HTTP/2, as TLS knows it (RFC 9113, section 3.1).
 pub(super) const HTTP2: &[u8] = b"h2";
 /// HTTP/1.1, as TLS knows it.
@@ -177,3 +381,14 @@ pub(super) const HTTP1: &[u8] = b"http/1.1";
 
 /// RFC 7301, section 3.1: the length is one byte.
 const LONGEST_PROTOCOL: usize = 255;
+/// The library builds no longer paths.
+const MAX_DEPTH: u64 = 6;
+/// A session of a client without a certificate takes some 300 bytes.
+const MAX_SESSIONS: u64 = 1_000_000;
+/// Sessions as HAProxy keeps them (`tune.ssl.cachesize`), of which most clients need none: they have tickets. Keys make tickets
+/// for six hours and open them for another six, as the library advises: what is sent in resumed sessions can be read by who
+/// steals the key within that time, and not after.
+const DEFAULT_RESUMPTION: Resumption = Resumption {
+    cache: 20_000,
+    tickets: Some(MAX_TICKET_ROTATION),
+};

@@ -68,6 +68,8 @@ pub enum Match {
     Alpn(Vec<String>),
     /// The time of day and week.
     Time(TimeMatch),
+    /// What the handshake of TLS settled; one of the values has to pass.
+    Fact(FactMatch),
 }
 
 impl Match {
@@ -80,6 +82,35 @@ impl Match {
             _ => false,
         }
     }
+}
+
+/// `client-cert-cn "client.example"`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FactMatch {
+    /// What is asked about.
+    pub name: TlsFact,
+    /// The test; none asks only that it is there.
+    pub value: Option<Text>,
+}
+
+/// What TLS settles about a connection; serialises to the attribute of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsFact {
+    /// The version of TLS.
+    TlsVersion,
+    /// The subject of the client's certificate (RFC 4514).
+    ClientCertSubject,
+    /// Its subject's common name.
+    ClientCertCn,
+    /// Its issuer (RFC 4514).
+    ClientCertIssuer,
+    /// Its serial number, in hexadecimal digits.
+    ClientCertSerial,
+    /// Its subject's alternative names, as `DNS:client.example`.
+    ClientCertSan,
+    /// Its SHA-256 digest, in hexadecimal digits.
+    ClientCertFingerprint,
 }
 
 /// `time "08:00-18:00" days="mon-fri" zone="Europe/Berlin"`.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AgentCheck, Check, Http2, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server};
+use super::{
+    AgentCheck, Check, CookiePersistence, HashOf, Http2, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server,
+};
 
 /// `backend "app" { … }`: servers and how one is chosen.
 #[derive(Debug, Clone)]
@@ -14,6 +16,10 @@ pub struct Backend {
     pub mode: Mode,
     /// How a server is chosen.
     pub balance: Balance,
+    /// What of a request [`Balance::Hash`] hashes; none with the other ways.
+    pub hash_of: Option<HashOf>,
+    /// `cookie`: the cookie that keeps a client at its server. HTTP mode.
+    pub cookie: Option<CookiePersistence>,
     /// `all-backups`: which backups step in.
     pub backups: Backups,
     /// Its servers; at least one.
@@ -32,6 +38,8 @@ pub struct Backend {
     pub agent: Option<AgentCheck>,
     /// `server-close`: a server connection serves one request. HTTP mode.
     pub server_close: bool,
+    /// `early-hints`: informational responses are passed on. HTTP mode.
+    pub early_hints: bool,
     /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
     pub pool: Pool,
     /// `http2`: bounds on HTTP/2 with its servers. HTTP mode.
@@ -55,6 +63,8 @@ pub enum Balance {
     Random,
     /// By the client's address.
     Source(Spread),
+    /// By something of the request; without it, in turn. HTTP mode.
+    Hash(Spread),
     /// The first that has room.
     First,
 }

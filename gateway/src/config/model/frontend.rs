@@ -2,15 +2,14 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, Captures, ClientHttp2, Compress, Condition, Forwarding, KeepAlive, LineFormat, LogChoice, Mode,
-    Origin, PluginId, RateLimitId, RequestEdit, RequestId, ResponseEdit,
+    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Forwarding, Hsts, KeepAlive, LineFormat,
+    LogChoice, Mode, Origin, PluginId, RateLimitId, RequestEdit, RequestId, ResponseEdit,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -40,6 +39,8 @@ pub struct Frontend {
     pub request_id: Option<Box<RequestId>>,
     /// `compress`: responses are compressed for who takes that. HTTP mode.
     pub compress: Option<Box<Compress>>,
+    /// `hsts`: tell browsers to come back in TLS alone. HTTP mode.
+    pub hsts: Option<Hsts>,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.
@@ -78,7 +79,7 @@ impl Frontend {
 pub struct Bind {
     /// The address to listen on. Port 0 asks the system for a free one.
     pub address: SocketAddr,
-    /// `tls cert="…" key="…"`: TLS is terminated here.
+    /// `tls cert="…"`: TLS is terminated here.
     pub tls: Option<BindTls>,
     /// `accept-proxy`: connections begin with a PROXY header.
     pub accept_proxy: Option<AcceptProxy>,
@@ -114,15 +115,6 @@ pub enum Trusted {
     Everyone,
     /// Who connects from one of these.
     Networks(Vec<IpNet>),
-}
-
-/// `tls cert="bundle.pem" key="key.pem"`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BindTls {
-    /// PEM file with the certificate chain, leaf first; and the key, when `key` is none.
-    pub cert: At<PathBuf>,
-    /// PEM file with the private key.
-    pub key: Option<At<PathBuf>>,
 }
 
 /// Client-side timeouts of a frontend.

@@ -12,10 +12,12 @@ mod edits;
 mod forwarding;
 mod frontend;
 mod http2;
+mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
 mod server;
+mod tls;
 mod tracing;
 
 use std::sync::Arc;
@@ -30,7 +32,7 @@ pub use super::health::{
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
 pub use access_log::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, LogChoice};
-pub use acl::{Acl, AclTest, Condition, Match, Named, Text, TimeMatch};
+pub use acl::{Acl, AclTest, Condition, FactMatch, Match, Named, Text, TimeMatch, TlsFact};
 pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
 };
@@ -41,15 +43,20 @@ pub use forwarding::{
     TrustedProxies, UuidVersion,
 };
 pub use frontend::{
-    AcceptProxy, AccessLog, Bind, BindTls, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
+    AcceptProxy, AccessLog, Bind, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
+pub use persistence::{CookieMode, CookiePersistence, HashOf, UriPart};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
 pub use process::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
-pub use server::{Authorities, Server, ServerAddress, ServerTls, SessionEnd, Verify};
+pub use server::{Server, ServerAddress, SessionEnd};
+pub use tls::{
+    Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,
+    TlsParameters, Verify,
+};
 pub use tracing::{Endpoint, Tracing};
 
 /// A whole configuration, valid in itself.

@@ -2,13 +2,10 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls_pki_types::ServerName;
-
-use super::{At, BindTls, NameSource, Origin};
+use super::{NameSource, ServerTls};
 use crate::proxy_protocol::Format;
 
 /// `server "app-01" "10.0.0.1:8080" weight=2 backup`.
@@ -28,45 +25,14 @@ pub struct Server {
     pub session_end: SessionEnd,
     /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
     pub max_connections: Option<NonZeroUsize>,
+    /// `cookie="app01"`: its value in the backend's `cookie`.
+    pub cookie: Option<Arc<str>>,
     /// `{ tls … }`: it is spoken to in TLS.
     pub tls: Option<ServerTls>,
     /// `send-proxy="v2"`: connections to it begin with a PROXY header.
     pub send_proxy: Option<Format>,
     /// `h2`: requests go to it over HTTP/2, agreed on in TLS, and by prior knowledge without.
     pub http2: bool,
-}
-
-/// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerTls {
-    /// Whether the server has to show who it is, and to whom that is known.
-    pub verify: Verify,
-    /// The name that is asked for and verified; the server's address unless said.
-    pub sni: Option<ServerName<'static>>,
-    /// The certificate that is shown when the server asks for one.
-    pub identity: Option<BindTls>,
-    /// The protocols that are offered, in order of preference.
-    pub alpn: Vec<Vec<u8>>,
-    /// Where it stands.
-    pub origin: Origin,
-}
-
-/// How a server shows who it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verify {
-    /// By a certificate for its name from one of these authorities.
-    Required(Authorities),
-    /// `verify="none"`: not at all. Whoever is in the way can read and change everything.
-    None,
-}
-
-/// Whose certificates are believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Authorities {
-    /// Those that the system trusts.
-    System,
-    /// `ca="ca.pem"`: those in this file, and no others.
-    File(At<PathBuf>),
 }
 
 /// Where a server is.

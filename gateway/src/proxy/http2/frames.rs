@@ -79,7 +79,9 @@ impl Frames {
                 self.begin(now)?;
             }
         }
-        let is_midway = self.block_is_open || self.have > 0 || (self.payload > 0 && self.header[KIND] == HEADERS);
+        let is_midway = self.block_is_open
+            || self.have > 0
+            || (self.payload > 0 && matches!(self.header[KIND], HEADERS | CONTINUATION));
         if !is_midway {
             self.started = None;
         } else if self.started.is_none() {

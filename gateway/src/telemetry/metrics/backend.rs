@@ -34,6 +34,8 @@ pub struct BackendMetrics {
 #[repr(C)]
 pub struct ServerMetrics {
     in_flight: AtomicUsize,
+    /// Beside what is read: it is written only when somebody waits.
+    queued: AtomicUsize,
     state: ServerState,
     pub(super) backend: Arc<BackendMetrics>,
     pub(super) name: Arc<str>,
@@ -157,6 +159,7 @@ impl ServerMetrics {
         backend.servers_up.fetch_add(1, Ordering::Relaxed);
         Self {
             in_flight: AtomicUsize::new(0),
+            queued: AtomicUsize::new(0),
             state: ServerState::new(),
             backend: Arc::clone(backend),
             name: name.into(),
@@ -178,6 +181,21 @@ impl ServerMetrics {
     /// Requests or connections under way, over all workers.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that wait for this server alone, because they belong to it.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// One more waits for this server alone.
+    pub fn queue_joined(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One less does.
+    pub fn queue_left(&self) {
+        self.queued.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether it is up, as far as is known.
@@ -430,6 +448,8 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
     of.gauge("gateway_server_admin_state", help, |server| admin_value(server.admin()));
     let help = "Requests, or connections in TCP mode, that the server has under way.";
     of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
+    let help = "Requests that wait for this server alone, because they belong to it.";
+    of.gauge("gateway_server_queue", help, |server| server.queued() as f64);
     let help = "Requests, or connections in TCP mode, that the server was given.";
     of.counter("gateway_server_sessions_total", help, None, |server| {
         server.shards.sum(|shard| shard.sessions.get())

@@ -6,6 +6,7 @@
 //! its histograms keep every value until they are drained. Counts are exact either way.
 
 mod backend;
+mod certificate;
 mod exporter;
 mod frontend;
 mod histogram;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use backend::{BackendMetrics, InFlight, ServerMetrics};
+pub use certificate::CertificateMetrics;
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
@@ -37,6 +39,7 @@ pub struct Registry {
     backends: Mutex<Vec<Arc<BackendMetrics>>>,
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
     policies: Mutex<Vec<Arc<PolicyMetrics>>>,
+    certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
     /// One publishes at a time.
     exporter: Mutex<Exporter>,
 }
@@ -53,6 +56,7 @@ impl Registry {
             backends: Mutex::default(),
             servers: Mutex::default(),
             policies: Mutex::default(),
+            certificates: Mutex::default(),
             exporter: Mutex::new(exporter),
         })
     }
@@ -93,6 +97,15 @@ impl Registry {
             .add(counts);
     }
 
+    /// The handle of the certificate with this name and kind of key on a bind of a frontend.
+    pub fn certificate(&self, frontend: &str, bind: &str, name: &str, key: &'static str) -> Arc<CertificateMetrics> {
+        let is_same = |known: &CertificateMetrics| {
+            (&*known.frontend, &*known.bind, &*known.name, known.key) == (frontend, bind, name, key)
+        };
+        let new = || CertificateMetrics::new(frontend, bind, name, key);
+        self.find_or_add(&self.certificates, is_same, new, certificate::register)
+    }
+
     /// Hands what was counted since the last time to the exporter. To be called every [`PUBLISH_INTERVAL`], lest a
     /// scrape that comes late have much to do at once.
     pub fn publish(&self) {
@@ -108,7 +121,7 @@ impl Registry {
     /// configuration is being built. Histograms begin anew when there was something to forget: the recorder cannot forget,
     /// and another takes its place.
     pub fn prune(&self) {
-        let mut forgotten = forget(&self.frontends) + forget(&self.servers);
+        let mut forgotten = forget(&self.frontends) + forget(&self.servers) + forget(&self.certificates);
         // After their servers, which hold them.
         forgotten += forget(&self.backends);
         lock(&self.policies).retain(|policy| {
@@ -132,6 +145,9 @@ impl Registry {
         }
         for policy in lock(&self.policies).iter() {
             policy::register(&mut exporter, policy);
+        }
+        for certificate in lock(&self.certificates).iter() {
+            certificate::register(&mut exporter, certificate);
         }
         *lock(&self.exporter) = exporter;
     }

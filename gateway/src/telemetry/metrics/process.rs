@@ -20,6 +20,8 @@ pub struct ProcessMetrics {
     spans_lost: Count,
     reloads_done: Count,
     reloads_refused: Count,
+    certificates_loaded: Count,
+    certificates_failed: Count,
 }
 
 impl Default for ProcessMetrics {
@@ -35,6 +37,8 @@ impl Default for ProcessMetrics {
             spans_lost: Count::default(),
             reloads_done: Count::default(),
             reloads_refused: Count::default(),
+            certificates_loaded: Count::default(),
+            certificates_failed: Count::default(),
         }
     }
 }
@@ -61,6 +65,16 @@ impl ProcessMetrics {
             &self.reloads_done
         } else {
             &self.reloads_refused
+        }
+        .add(1);
+    }
+
+    /// A file of TLS has changed, and was read again or cannot be used.
+    pub fn certificate_reloaded(&self, done: bool) {
+        if done {
+            &self.certificates_loaded
+        } else {
+            &self.certificates_failed
         }
         .add(1);
     }
@@ -130,6 +144,14 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     });
     of.counter(name, help, Some(("result", "refused")), |process| {
         process.reloads_refused.get()
+    });
+    let name = "gateway_certificate_reloads_total";
+    let help = "Files of TLS that were read again because they changed, by result; a failed one stays as it was.";
+    of.counter(name, help, Some(("result", "done")), |process| {
+        process.certificates_loaded.get()
+    });
+    of.counter(name, help, Some(("result", "failed")), |process| {
+        process.certificates_failed.get()
     });
 
     let name = "gateway_log_lines_dropped_total";

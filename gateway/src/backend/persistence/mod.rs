@@ -1,0 +1,8 @@
+//! Persistence: which server a client is kept at, ahead of balancing. What a client says is only ever compared with what the
+//! servers are known by.
+
+mod cookie;
+mod date;
+
+pub(crate) use cookie::prefix_length;
+pub use cookie::{CookieRule, Presented, Verdict};

@@ -1,0 +1,65 @@
+//! Files as they are now: read within a limit, and known again by a stamp.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustls_pki_types::pem;
+
+use super::TlsError;
+
+/// What tells one content of a path from another: which file is there, its size and when it was last touched. Links are
+/// followed, so that one that points elsewhere is another file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of what is there now; none when nothing is.
+    pub fn of(path: &Path) -> Option<Self> {
+        let found = std::fs::metadata(path).ok()?;
+        Some(Self {
+            device: found.dev(),
+            inode: found.ino(),
+            size: found.size(),
+            modified: (found.mtime(), found.mtime_nsec()),
+            changed: (found.ctime(), found.ctime_nsec()),
+        })
+    }
+}
+
+/// The stamps of several files.
+pub fn stamps<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Option<Stamp>> {
+    paths.into_iter().map(Stamp::of).collect()
+}
+
+/// Reads a file whole. `what` is what is expected in it. Devices and pipes are refused: they may never end.
+pub fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
+    let failed = |error| TlsError::Pem {
+        path: path.to_owned(),
+        what,
+        source: pem::Error::Io(error),
+    };
+    let found = std::fs::metadata(path).map_err(failed)?;
+    if !found.is_file() {
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
+    }
+    let file = File::open(path).map_err(failed)?;
+    let mut bytes = Vec::new();
+    // One byte more than may be, to know that there is more.
+    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("it is larger than {} MiB", MAX_BYTES >> 20);
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+    }
+    Ok(bytes)
+}
+
+/// Bytes of a file. Chains and keys take some KiB; the largest revocation lists of public authorities some MiB.
+const MAX_BYTES: u64 = 16 << 20;

@@ -1,0 +1,275 @@
+//! How TLS ends on a bind: which certificates are shown, which clients are believed, how they come back. Made of files, and made
+//! again when they change: each handshake begins with what there is then, and no connection is lost.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use tracing::{info, warn};
+
+use super::clients::Clients;
+use crate::certificates::{Certificate, Index, Store, TlsError, Watched};
+use crate::config::{self, BindTls, Resumption};
+use crate::crypto;
+use crate::telemetry::metrics::{CertificateMetrics, ProcessMetrics, Registry};
+
+/// TLS on one bind.
+pub struct Termination {
+    current: ArcSwap<ServerConfig>,
+    tls: BindTls,
+    alpn: Vec<Vec<u8>>,
+    frontend: Arc<str>,
+    bind: String,
+    registry: Arc<Registry>,
+    provider: Arc<CryptoProvider>,
+    state: Mutex<State>,
+}
+
+/// What changes with the files.
+struct State {
+    store: Store,
+    clients: Clients,
+    sessions: Sessions,
+    _gauges: Vec<Arc<CertificateMetrics>>,
+}
+
+/// Where sessions are kept that may be resumed. Resuming asks nobody for a certificate again: so whoever may come back here has
+/// been here before, under the same rules for client certificates, and a change of those begins anew.
+#[derive(Clone)]
+struct Sessions {
+    storage: Arc<dyn StoresServerSessions>,
+    tickets: Option<Arc<dyn ProducesTickets>>,
+    /// What they are good for.
+    rules: [u8; 32],
+    resumption: Resumption,
+}
+
+impl Termination {
+    /// Reads a bind's files. `alpn` is what is agreed on, in order of preference. `previous` is what the same bind had under the
+    /// configuration before. Fails with all that is wrong with the files.
+    pub fn new(
+        tls: &BindTls,
+        alpn: Vec<Vec<u8>>,
+        (frontend, bind): (&Arc<str>, &config::Bind),
+        registry: &Arc<Registry>,
+        previous: Option<&Self>,
+    ) -> Result<Arc<Self>, Vec<TlsError>> {
+        let provider = crypto::provider_with(&tls.parameters.ciphers, &tls.parameters.curves);
+        let store = Store::load(&tls.certificates, now());
+        let clients = Clients::load(tls.clients.as_ref(), &provider);
+        let (store, clients) = match (store, clients) {
+            (Ok(store), Ok(clients)) => (store, clients),
+            (store, clients) => {
+                let errors = store.err().unwrap_or_default();
+                return Err(errors.into_iter().chain(clients.err().unwrap_or_default()).collect());
+            }
+        };
+        let before = previous.map(|previous| previous.lock().sessions.clone());
+        let goes_on = |sessions: &Sessions| sessions.rules == clients.digest && sessions.resumption == tls.resumption;
+        let sessions = match before.filter(goes_on) {
+            Some(sessions) => sessions,
+            None => Sessions::new(tls.resumption, clients.digest).map_err(|error| vec![TlsError::Library(error)])?,
+        };
+        let config = server_config(tls, &alpn, &provider, &store, &clients, &sessions)?;
+        let bind = bind.address.to_string();
+        Ok(Arc::new(Self {
+            current: ArcSwap::from_pointee(config),
+            state: Mutex::new(State {
+                _gauges: gauges(registry, frontend, &bind, store.certificates()),
+                store,
+                clients,
+                sessions,
+            }),
+            tls: tls.clone(),
+            alpn,
+            frontend: Arc::clone(frontend),
+            bind,
+            registry: Arc::clone(registry),
+            provider,
+        }))
+    }
+
+    /// What a handshake that begins now goes by.
+    pub fn config(&self) -> Arc<ServerConfig> {
+        self.current.load_full()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn process(&self) -> &ProcessMetrics {
+        self.registry.process()
+    }
+
+    /// Notes a file that cannot be used; what was read of it before stays.
+    fn failed(&self, error: &TlsError) {
+        self.process().certificate_reloaded(false);
+        let (frontend, bind) = (&*self.frontend, &*self.bind);
+        warn!(frontend, bind, %error, "a changed file cannot be used; what was there before stays");
+    }
+
+    /// Tells of certificates that are about to expire, and of what is out of date.
+    fn tell_ages(&self, state: &State, now: i64) {
+        let (frontend, bind) = (&*self.frontend, &*self.bind);
+        for certificate in state.store.certificates() {
+            let file = certificate.path.display();
+            match certificate.ages(now) {
+                None => {}
+                Some(0) => warn!(frontend, bind, %file, name = certificate.name(), "the certificate has expired"),
+                Some(days) => {
+                    warn!(frontend, bind, %file, name = certificate.name(), days, "the certificate expires soon");
+                }
+            }
+        }
+        state.clients.tell_age(frontend, bind, now);
+    }
+}
+
+impl fmt::Debug for Termination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Termination");
+        shown.field("frontend", &self.frontend).field("bind", &self.bind);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl Watched for Termination {
+    fn paths(&self) -> Vec<PathBuf> {
+        let mut paths = Store::paths(&self.tls.certificates);
+        paths.extend(Clients::paths(self.tls.clients.as_ref()));
+        paths
+    }
+
+    fn refresh(&self) {
+        let now = now();
+        let mut state = self.lock();
+        let refreshed = state.store.refresh(&self.tls.certificates, now);
+        refreshed.failures.iter().for_each(|error| self.failed(error));
+        let (frontend, bind) = (&*self.frontend, &*self.bind);
+        let mut changed = refreshed.changed;
+        match state.clients.refresh(self.tls.clients.as_ref(), &self.provider) {
+            None => {}
+            Some(Err(errors)) => errors.iter().for_each(|error| self.failed(error)),
+            Some(Ok(clients)) => match Sessions::new(self.tls.resumption, clients.digest) {
+                Ok(sessions) => {
+                    info!(
+                        frontend,
+                        bind, "authorities or revocation lists of clients have changed"
+                    );
+                    self.process().certificate_reloaded(true);
+                    state.clients = clients;
+                    state.sessions = sessions;
+                    changed = true;
+                }
+                Err(error) => self.failed(&TlsError::Library(error)),
+            },
+        }
+        if changed {
+            let made = server_config(
+                &self.tls,
+                &self.alpn,
+                &self.provider,
+                &state.store,
+                &state.clients,
+                &state.sessions,
+            );
+            match made {
+                Ok(config) => self.current.store(Arc::new(config)),
+                Err(errors) => errors.iter().for_each(|error| self.failed(error)),
+            }
+            state._gauges = gauges(&self.registry, &self.frontend, &self.bind, state.store.certificates());
+        }
+        for certificate in &refreshed.loaded {
+            self.process().certificate_reloaded(true);
+            let file = certificate.path.display();
+            info!(frontend, bind, %file, name = certificate.name(), "the certificate has changed");
+        }
+        let stale = state.store.certificates().iter();
+        for file in stale.filter_map(|certificate| certificate.stale_response()) {
+            let file = file.display();
+            warn!(frontend, bind, %file, "the OCSP response is out of date and not shown any more");
+        }
+        self.tell_ages(&state, now);
+    }
+}
+
+impl Sessions {
+    fn new(resumption: Resumption, rules: [u8; 32]) -> Result<Self, rustls::Error> {
+        Ok(Self {
+            storage: match resumption.cache {
+                0 => Arc::new(NoServerSessionStorage {}),
+                sessions => ServerSessionMemoryCache::new(sessions),
+            },
+            tickets: resumption.tickets.map(crypto::tickets).transpose()?,
+            rules,
+            resumption,
+        })
+    }
+}
+
+fn server_config(
+    tls: &BindTls,
+    alpn: &[Vec<u8>],
+    provider: &Arc<CryptoProvider>,
+    store: &Store,
+    clients: &Clients,
+    sessions: &Sessions,
+) -> Result<ServerConfig, Vec<TlsError>> {
+    let versions = crypto::TlsVersion::range(tls.parameters.min, tls.parameters.max);
+    let suites = provider.cipher_suites.iter().copied();
+    let suites = suites.filter(|suite| {
+        versions
+            .iter()
+            .any(|version| version.version == suite.version().version)
+    });
+    let index = Index::new(store.certificates(), tls.strict_sni, suites.collect());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(provider))
+        .with_protocol_versions(versions)
+        .map_err(|error| vec![TlsError::Library(error)])?;
+    let mut config = match &clients.verifier {
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
+        None => builder.with_no_client_auth(),
+    }
+    .with_cert_resolver(Arc::new(index));
+    config.alpn_protocols = alpn.to_vec();
+    config.session_storage = Arc::clone(&sessions.storage);
+    match &sessions.tickets {
+        Some(tickets) => config.ticketer = Arc::clone(tickets),
+        // Nothing to come back with.
+        None if sessions.resumption.cache == 0 => config.send_tls13_tickets = 0,
+        None => {}
+    }
+    Ok(config)
+}
+
+/// The metrics of the first certificates of a bind: more would be too many series.
+fn gauges(
+    registry: &Arc<Registry>,
+    frontend: &str,
+    bind: &str,
+    certificates: &[Arc<Certificate>],
+) -> Vec<Arc<CertificateMetrics>> {
+    let mut gauges: Vec<Arc<CertificateMetrics>> = Vec::new();
+    for certificate in certificates.iter().take(MOST_GAUGES) {
+        let gauge = registry.certificate(frontend, bind, certificate.name(), certificate.kind.word());
+        // Two certificates of one name and kind: the sooner end counts.
+        let again = gauges.iter().any(|known| Arc::ptr_eq(known, &gauge));
+        gauge.expires(certificate.not_after, again);
+        gauges.push(gauge);
+    }
+    gauges
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+/// Certificates of a bind whose expiry is in the metrics.
+const MOST_GAUGES: usize = 200;

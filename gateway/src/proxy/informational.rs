@@ -1,0 +1,74 @@
+//! Informational responses (RFC 9110, section 15.2; 103: RFC 8297): what a server says before it answers, on its way to the
+//! client.
+
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response, StatusCode};
+
+use super::client::Client;
+use super::headers;
+
+/// What a server has said over HTTP/1.1 and has not been passed on. hyper tells of it by a function that might be called in
+/// any thread; it is called in this one, while the connection is polled.
+#[derive(Clone, Default)]
+pub struct Heard(Arc<Mutex<Vec<Response<()>>>>);
+
+impl Heard {
+    /// Listens for what comes before the response to this request.
+    pub fn before<B>(request: &mut Request<B>) -> Self {
+        let heard = Self::default();
+        let tell = heard.clone();
+        hyper::ext::on_informational(request, move |said| {
+            let Ok(mut waiting) = tell.0.lock() else { return };
+            if waiting.len() < MOST {
+                let mut response = Response::new(());
+                *response.status_mut() = said.status();
+                *response.headers_mut() = said.headers().clone();
+                waiting.push(response);
+            }
+        });
+        heard
+    }
+
+    /// Passes on what was said.
+    pub fn pass_on(&self, client: &Client) {
+        let Ok(mut waiting) = self.0.lock() else { return };
+        for response in waiting.drain(..) {
+            pass_on(client, response);
+        }
+    }
+}
+
+/// Passes an informational response on. Not that the client may go on with its body, which the gateway says itself, and not that
+/// protocols are switched, which is no information.
+pub fn pass_on(client: &Client, mut response: Response<()>) {
+    if !matches!(
+        response.status(),
+        StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS
+    ) {
+        headers::strip_hop_by_hop(response.headers_mut());
+        client.inform(response);
+    }
+}
+
+/// As HTTP/1.1 has it.
+pub fn encode(response: &Response<()>) -> Vec<u8> {
+    let status = response.status();
+    let mut bytes = Vec::with_capacity(256);
+    bytes.extend_from_slice(b"HTTP/1.1 ");
+    bytes.extend_from_slice(status.as_str().as_bytes());
+    bytes.push(b' ');
+    bytes.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    bytes.extend_from_slice(b"\r\n");
+    for (name, value) in response.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes
+}
+
+/// Nobody has need of more at once.
+const MOST: usize = 8;
