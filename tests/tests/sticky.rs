@@ -422,3 +422,81 @@ async fn requests_without_what_is_hashed_take_turns() {
     seen.sort();
     assert_eq!(seen, ["a", "b", "c"]);
 }
+
+#[tokio::test]
+async fn who_was_at_which_server_is_learned_by_all_workers_and_forgotten_after_a_while() {
+    let servers = servers(&["a", "b", "c"]).await;
+    let nodes = r#"stick "header" name="X-Session-Id" expire="1s" size=1000"#;
+    let text = format!(
+        r#"
+        process {{ workers 2 }}
+        frontend "web" {{ bind "127.0.0.1:0"; default-backend "app" }}
+        backend "app" {{ {nodes}; server "a" "@a"; server "b" "@b"; server "c" "@c" }}
+    "#
+    );
+    let builder = || {
+        Gateway::kdl(&text)
+            .with("@a", servers[0].address())
+            .with("@b", servers[1].address())
+            .with("@c", servers[2].address())
+    };
+    let gateway = builder().start().await;
+    let ask = async |id: &str| {
+        let response = gateway.ask("web", get("/").header("X-Session-Id", id)).await;
+        response.text().to_owned()
+    };
+    let mut first = Vec::new();
+    for n in 0..6 {
+        first.push(ask(&format!("s{n}")).await);
+    }
+    for name in ["a", "b", "c"] {
+        assert!(first.iter().any(|first| first == name), "{first:?}");
+    }
+    for _ in 0..3 {
+        for (n, first) in first.iter().enumerate() {
+            assert_eq!(ask(&format!("s{n}")).await, *first, "client {n}");
+        }
+    }
+    // A reload that leaves it as it is forgets nobody.
+    assert!(gateway.reload(&builder()).await);
+    for (n, first) in first.iter().enumerate() {
+        assert_eq!(ask(&format!("s{n}")).await, *first, "client {n}");
+    }
+    // Whoever stays away is forgotten: in the end each is met at another server.
+    eventually("somebody is elsewhere", async || {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        ask("s0").await != first[0]
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_client_goes_back_to_where_it_was_in_tcp_mode_and_elsewhere_when_that_is_gone() {
+    let mut servers = [
+        gateway_tests::Server::greeting("a").await,
+        gateway_tests::Server::greeting("b").await,
+    ];
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2 }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; stick "client-ip" expire="1h"; server "a" "@a"; server "b" "@b" }
+    "#,
+    )
+    .with("@a", servers[0].address())
+    .with("@b", servers[1].address())
+    .start()
+    .await;
+    let address = gateway.address("raw");
+    let greet = async |last: u8| Client::connect_from(address, [127, 0, 0, last]).await.exactly(1).await;
+    let (one, other) = (greet(2).await, greet(3).await);
+    for _ in 0..4 {
+        assert_eq!((greet(2).await, greet(3).await), (one.clone(), other.clone()));
+    }
+    let at = usize::from(one == b"b");
+    servers[at].stop().await;
+    let moved = greet(2).await;
+    assert_ne!(moved, one);
+    servers[at].resume().await;
+    assert_eq!(greet(2).await, moved, "it stays where it went");
+}

@@ -231,7 +231,11 @@ impl Steering {
                     Some(address) => write!(text, "{address}"),
                     None => write!(text, "-"),
                 };
-                let health = if server.is_up() { "up" } else { "down" };
+                let health = match server.is_up() {
+                    true => "up",
+                    false if metrics.is_ejected() => "ejected",
+                    false => "down",
+                };
                 let max = server.max_connections.map_or(0, |max| max.get());
                 let _ = writeln!(
                     text,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Backend, Ended};
 use crate::config::{self, SessionEnd};
@@ -28,11 +28,30 @@ impl Keepers {
                 .servers
                 .iter()
                 .any(|server| server.session_end == SessionEnd::WhenDown);
-            if warms || ends || backend.has_queue() {
+            if warms || ends || configured.outlier.is_some() || backend.has_queue() {
                 tasks.spawn(keep(Arc::clone(backend)));
             }
         }
         Self { _tasks: tasks }
+    }
+}
+
+impl Backend {
+    /// Takes back the servers whose time of ejection is over. Answers when the next one's is.
+    fn take_back(&self, now: Instant) -> Option<Instant> {
+        let mut next: Option<Instant> = None;
+        for server in self.servers.iter().filter(|server| server.may_be_ejected()) {
+            match server.metrics.ejected_until() {
+                Some(until) if until <= now => {
+                    server.metrics.take_back();
+                    let (backend, server) = (&*self.name, &*server.name);
+                    tracing::info!(backend, server, "server is no longer ejected");
+                }
+                Some(until) => next = Some(next.map_or(until, |next| next.min(until))),
+                None => {}
+            }
+        }
+        next
     }
 }
 
@@ -51,10 +70,18 @@ async fn keep(backend: Arc<Backend>) {
         let warming = backend.servers.iter().filter(|server| server.metrics.warm()).count();
         // One that came up, or has more weight, may have room.
         backend.dispatch();
+        let next = backend.take_back(Instant::now());
         if warming > 0 {
             sleep(STEP).await;
-        } else if changes.changed().await.is_err() {
-            return;
+            continue;
+        }
+        tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
         }
     }
 }

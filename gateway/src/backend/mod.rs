@@ -6,11 +6,13 @@ pub mod health;
 pub mod resolve;
 
 mod balance;
+mod budget;
 mod connect;
 mod ends;
 mod keeper;
 mod multiplexed;
 mod observe;
+mod outlier;
 mod persistence;
 mod pool;
 mod queue;
@@ -27,19 +29,22 @@ use crate::config;
 use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
 pub use balance::{Balancer, PickKey, Take};
+pub use budget::{Admitted, Resending};
 pub use connect::ConnectError;
 pub use ends::Ended;
 pub use keeper::Keepers;
 pub use multiplexed::{Multiplexed, Place as StreamPlace};
 pub(crate) use persistence::prefix_length;
-pub use persistence::{CookieRule, Presented, Verdict};
+pub use persistence::{CookieRule, Presented, StickTable, Verdict};
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
 pub use server::{Place, Server};
 pub use tls::{Connector, SystemRoots};
 pub use tried::Tried;
 
+use outlier::Outlier;
 use queue::Queue;
+use server::Watched;
 
 /// A backend as it runs, shared by all workers.
 #[derive(Debug)]
@@ -58,6 +63,8 @@ pub struct Backend {
     pub hash_of: Option<config::HashOf>,
     /// The cookie that keeps clients at their servers.
     pub cookie: Option<CookieRule>,
+    /// Who was at which server.
+    pub stick: Option<Arc<StickTable>>,
     /// Which backups step in.
     pub backups: config::Backups,
     /// Server-side timeouts.
@@ -74,8 +81,10 @@ pub struct Backend {
     pub pool: config::Pool,
     /// Bounds on HTTP/2 with its servers.
     pub http2: config::Http2,
-    /// What is done when a server cannot be connected to.
+    /// What is done when a server cannot be connected to, or answers badly.
     pub retries: config::Retries,
+    /// Requests under way or waiting at once.
+    pub max_requests: Option<usize>,
     /// Its counts.
     pub metrics: Arc<BackendMetrics>,
     /// Where those wait for whom no server has room; none when no server has a limit.
@@ -108,11 +117,16 @@ impl Backend {
                 let known = |before: &Arc<Server>| before.name == server.name;
                 let before = before.and_then(|before| before.servers.iter().find(|before| known(before)));
                 let before = before.map(|before| &**before);
+                let outlier = backend.outlier;
+                let watched = Watched {
+                    observe,
+                    outlier: outlier.map(|outlier| Outlier::new(outlier, backend.servers.len())),
+                };
                 Arc::new(Server::new(
                     server,
                     place,
                     tls,
-                    observe,
+                    watched,
                     backend.keep_alive,
                     counts,
                     before,
@@ -136,6 +150,11 @@ impl Backend {
                 .cookie
                 .as_ref()
                 .map(|cookie| CookieRule::new(cookie, &backend.servers)),
+            stick: backend.stick.as_ref().map(|stick| {
+                let known = before.and_then(|before| before.stick.as_ref());
+                let known = known.filter(|known| known.config() == stick);
+                known.map_or_else(|| Arc::new(StickTable::new(stick)), Arc::clone)
+            }),
             backups: backend.backups,
             timeouts: backend.timeouts,
             check: backend.check.clone(),
@@ -145,6 +164,7 @@ impl Backend {
             pool: backend.pool,
             http2: backend.http2,
             retries: backend.retries,
+            max_requests: backend.max_requests,
             metrics,
             queue,
         })
@@ -157,6 +177,9 @@ impl Backend {
             server.adopt();
             if self.agent.is_none() {
                 server.metrics.set_agent(Agent::default());
+            }
+            if !server.may_be_ejected() {
+                server.metrics.take_back();
             }
             if self.check.is_none() && !server.metrics.passes() {
                 server.metrics.went(true);
@@ -174,6 +197,19 @@ impl Backend {
     /// Whether some of its servers have a limit, so that one may have to wait.
     fn has_queue(&self) -> bool {
         self.queue.is_some()
+    }
+
+    /// The server that the table remembers for this key, if it is one still.
+    pub fn remembered(&self, key: u64) -> Option<usize> {
+        let server = self.stick.as_ref()?.get(key)?;
+        self.servers.iter().position(|known| known.hash == server)
+    }
+
+    /// From now on the table knows this server for the key.
+    pub fn remember(&self, key: u64, server: usize) {
+        if let (Some(table), Some(server)) = (&self.stick, self.servers.get(server)) {
+            table.put(key, server.hash);
+        }
     }
 
     /// A place at the server that somebody belongs to, whatever its weight: servers that are drained keep their sessions.
@@ -254,6 +290,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         balance,
         hash_of: None,
         cookie: None,
+        stick: None,
         backups: config::Backups::First,
         servers: servers.collect(),
         timeouts: config::ServerTimeouts {
@@ -268,7 +305,22 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         retries: config::Retries {
             count: 3,
             redispatch: config::Redispatch::Each,
+            on: config::RetryOn {
+                conn_failure: true,
+                empty_response: false,
+                junk_response: false,
+                response_timeout: false,
+                statuses: config::Statuses::NONE,
+            },
+            buffer: 0,
+            budget: config::RetryBudget {
+                percent: 20,
+                min: 3,
+                max: 10,
+            },
         },
+        max_requests: None,
+        outlier: None,
         keep_alive: None,
         check: None,
         agent: None,
@@ -277,6 +329,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         pool: config::Pool {
             max_idle: 1,
             idle_timeout: Duration::from_secs(1),
+            reuse: config::Reuse::Always,
         },
         http2: config::Http2::SERVERS,
         request_edits: Vec::new(),

@@ -85,10 +85,12 @@ where
         }
     }
 
-    /// The most recently used connection to a server that is still open.
-    pub fn take(&mut self, server: usize) -> Option<Box<Upstream<B>>> {
+    /// The most recently used connection to a server that is still open and has served so many requests.
+    pub fn take(&mut self, server: usize, served: u64) -> Option<Box<Upstream<B>>> {
         let idle = self.idle.get_mut(server)?;
-        while let Some((_, mut upstream)) = idle.pop_back() {
+        // With one request, which all of them have served, it is the last.
+        while let Some(at) = idle.iter().rposition(|(_, upstream)| upstream.served >= served) {
+            let (_, mut upstream) = idle.remove(at)?;
             if upstream.is_alive() {
                 return Some(upstream);
             }

@@ -10,6 +10,7 @@ use twox_hash::XxHash3_64;
 use super::connect::ConnectError;
 use super::ends::{Ended, Ends};
 use super::observe::Observer;
+use super::outlier::Outlier;
 use super::queue::{Queue, Session};
 use super::resolve::{Found, Whereabouts};
 use super::tls::Connector;
@@ -48,6 +49,17 @@ pub struct Server {
     pub(super) tls: Option<Arc<Connector>>,
     /// `observe`: counts connections of traffic that fail.
     observer: Option<Observer>,
+    /// `outlier-ejection`: counts its bad answers.
+    outlier: Option<Outlier>,
+}
+
+/// What of a server's traffic is counted, and held against it.
+#[derive(Debug)]
+pub(super) struct Watched {
+    /// `observe`.
+    pub(super) observe: Option<config::Observe>,
+    /// `outlier-ejection`.
+    pub(super) outlier: Option<Outlier>,
 }
 
 /// How it is known where a server is.
@@ -65,7 +77,7 @@ impl Server {
         server: &config::Server,
         place: Place,
         tls: Option<Arc<Connector>>,
-        observe: Option<config::Observe>,
+        watched: Watched,
         keep_alive: Option<config::KeepAlive>,
         metrics: Arc<ServerMetrics>,
         before: Option<&Self>,
@@ -90,7 +102,8 @@ impl Server {
             send_proxy: server.send_proxy,
             keep_alive,
             tls,
-            observer: observe.map(Observer::new),
+            observer: watched.observe.map(Observer::new),
+            outlier: watched.outlier,
         }
     }
 
@@ -171,18 +184,49 @@ impl Server {
     pub fn connected(&self) {
         self.metrics.connected();
         if let Some(observer) = &self.observer {
-            observer.succeeded();
+            observer.connected();
         }
     }
 
     /// A connection of traffic to it could not be opened. What the gateway itself lacks is not held against the server.
     pub fn connect_failed(&self, error: &ConnectError) {
         self.metrics.connect_failed();
-        if let Some(observer) = &self.observer
-            && !matches!(error, ConnectError::Lack(_))
-        {
-            observer.failed();
+        if matches!(error, ConnectError::Lack(_)) {
+            return;
         }
+        if let Some(observer) = &self.observer {
+            observer.connect_failed();
+        }
+        if let Some(outlier) = &self.outlier {
+            self.judge(outlier, None, Duration::ZERO);
+        }
+    }
+
+    /// It answered a request of traffic with this status, none if what it sent was no answer, this long after it had it.
+    pub fn answered(&self, status: Option<u16>, after: Duration) {
+        self.metrics.response(status, after);
+        if let Some(observer) = &self.observer {
+            observer.answered(status);
+        }
+        if let Some(outlier) = &self.outlier {
+            self.judge(outlier, status, after);
+        }
+    }
+
+    fn judge(&self, outlier: &Outlier, status: Option<u16>, after: Duration) {
+        let Some(reason) = outlier.answered(status, after) else {
+            return;
+        };
+        let (base, longest) = outlier.times();
+        if let Some(time) = self.metrics.eject(reason, base, longest, outlier.most) {
+            let (backend, server, reason) = (self.metrics.backend_name(), &*self.name, reason.word());
+            tracing::warn!(backend, server, reason, ?time, "server is ejected");
+        }
+    }
+
+    /// Whether it may be ejected for its answers.
+    pub(super) fn may_be_ejected(&self) -> bool {
+        self.outlier.is_some()
     }
 
     /// Waits until so many connections of traffic failed in a row that `observe` wants something done about it.

@@ -107,6 +107,15 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("check", r#"check "tcp" interval="2s""#),
     ("send", r#"send "GET" "/health""#),
     ("agent-check", r#"agent-check port=9777 interval="2s""#),
+    ("stick", r#"stick "client-ip" expire="30m" size=100000"#),
+    ("retry-on", r#"retry-on "conn-failure" "empty-response" 503"#),
+    ("retry-buffer", r#"retry-buffer "16KiB""#),
+    ("retry-budget", "retry-budget percent=20 min=3"),
+    (
+        "outlier-ejection",
+        r#"outlier-ejection consecutive-errors=5 base-time="30s""#,
+    ),
+    ("max-requests", "max-requests 1000"),
     ("observe", r#"observe "connect" error-limit=10 on-error="mark-down""#),
     ("expect", r#"expect status=200, or expect body-contains="ready""#),
     (

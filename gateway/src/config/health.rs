@@ -15,7 +15,7 @@ pub struct Check {
     pub target: CheckTarget,
     /// When, and what results mean.
     pub schedule: Schedule,
-    /// `observe "connect" …`: what failing connections of real traffic mean.
+    /// `observe "connect" …`: what failures of real traffic mean.
     pub observe: Option<Observe>,
 }
 
@@ -120,10 +120,21 @@ pub struct HttpCheck {
     pub body_contains: Vec<String>,
 }
 
+/// What of real traffic is observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Observed {
+    /// `connect`: whether connections stand. HAProxy's `layer4`.
+    Connect,
+    /// `response`: whether there are answers, and what they say. HAProxy's `layer7`.
+    Response,
+}
+
 /// `observe "connect" error-limit=10 on-error="mark-down"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Observe {
-    /// Connections in a row that fail before something is done about it.
+    /// What is observed.
+    pub what: Observed,
+    /// Failures in a row before something is done about it.
     pub error_limit: u32,
     /// What is done.
     pub on_error: OnError,

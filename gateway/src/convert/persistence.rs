@@ -3,6 +3,7 @@
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::words;
 
 /// `cookie SRVID insert indirect nocache maxidle 30m domain .example.net`.
 pub(super) fn cookie(proxy: &mut Proxy<'_>, line: &Line) {
@@ -91,6 +92,52 @@ pub(super) fn hash(section: &Section, way: &str, line: &Line) -> Option<Node> {
         true => node.flag("consistent"),
         false => node,
     })
+}
+
+/// `stick on src`, with the `stick-table` that stands beside it. False when it has no counterpart.
+pub(super) fn stick(proxy: &mut Proxy<'_>, line: &Line) -> bool {
+    let section = proxy.section;
+    let table = section.lines.iter().find(|line| line.keyword() == "stick-table");
+    let (Some(table), Some("on"), [pattern]) = (table, line.word(1), line.rest(2)) else {
+        return false;
+    };
+    let inside = |start: &str| pattern.strip_prefix(start)?.strip_suffix(')');
+    let mut node = Node::new("stick");
+    if pattern == "src" {
+        node = node.arg("client-ip");
+    } else if let Some(name) = inside("hdr(").or_else(|| inside("req.hdr(")) {
+        node = node.arg("header").prop("name", name);
+    } else if let Some(name) = inside("req.cook(").or_else(|| inside("cookie(")) {
+        node = node.arg("cookie").prop("name", name);
+    } else if let Some(name) = inside("url_param(").or_else(|| inside("urlp(")) {
+        node = node.arg("query").prop("name", name);
+    } else {
+        return false;
+    }
+    let value = |key: &str| {
+        let mut words = table.words.iter().skip_while(|word| *word != key);
+        words.nth(1)
+    };
+    if let Some(expire) = value("expire") {
+        node = node.prop("expire", words::duration(expire));
+    }
+    if let Some(size) = value("size").and_then(|size| entries(size)) {
+        node = node.number_prop("size", size);
+    }
+    proxy.say(line, node);
+    true
+}
+
+/// `200k`.
+fn entries(size: &str) -> Option<u64> {
+    let (digits, factor) = match size.strip_suffix(['k', 'K']) {
+        Some(digits) => (digits, 1024),
+        None => match size.strip_suffix(['m', 'M']) {
+            Some(digits) => (digits, 1024 * 1024),
+            None => (size, 1),
+        },
+    };
+    digits.parse::<u64>().ok()?.checked_mul(factor)
 }
 
 /// Whether `hash-type` says so.

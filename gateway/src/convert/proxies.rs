@@ -442,6 +442,22 @@ impl<'a> Proxy<'a> {
                     .arg(line.word(2).unwrap_or_default()),
                 Err(_) => return false,
             },
+            ("stick", _) => return persistence::stick(self, line),
+            // Said with `stick`, where there is one.
+            ("stick-table", _) if self.says("stick") => return true,
+            ("retry-on", _) => {
+                let words = line.rest(1).iter();
+                words.fold(Node::new("retry-on"), |node, word| match word.parse() {
+                    Ok(status) => node.number(status),
+                    Err(_) if word == "0rtt-rejected" => {
+                        let message = "`0rtt-rejected` was left out: no early data is sent to servers";
+                        self.conversion.note(line.number, message);
+                        node
+                    }
+                    Err(_) => node.arg(word),
+                })
+            }
+            ("http-reuse", reuse) => Node::new("pool").prop("reuse", reuse),
             ("cookie", _) => {
                 persistence::cookie(self, line);
                 return true;

@@ -261,17 +261,11 @@ fn agent_check(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
 }
 
 fn observe(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
-    if options.value("observe") != Some("layer4") {
-        let names = options.named(&["observe", "error-limit", "on-error"]);
-        return report(
-            proxy,
-            line,
-            "server",
-            names,
-            "connections alone are observed, not answers",
-        );
-    }
-    let mut node = Node::new("observe").arg("connect");
+    let what = match options.value("observe") {
+        Some("layer7") => "response",
+        _ => "connect",
+    };
+    let mut node = Node::new("observe").arg(what);
     if let Some(limit) = options.value("error-limit").and_then(|limit| limit.parse().ok()) {
         node = node.number_prop("error-limit", limit);
     }

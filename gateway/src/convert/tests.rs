@@ -551,3 +551,57 @@ backend app
     assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
     found(&converted, 11, "no counterpart");
 }
+
+#[test]
+fn what_is_done_about_bad_answers_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend app
+backend app
+    mode http
+    retries 2
+    option redispatch
+    retry-on conn-failure empty-response 503 0rtt-rejected
+    http-reuse safe
+    server a 10.0.0.1:80 check observe layer7 error-limit 20 on-error mark-down
+    server b 10.0.0.2:80 check observe layer7 error-limit 20 on-error mark-down
+",
+    );
+    for part in [
+        "retries 2 redispatch=\"last\"",
+        "retry-on \"conn-failure\" \"empty-response\" 503\n",
+        "pool reuse=\"safe\"",
+        "observe \"response\" error-limit=20 on-error=\"mark-down\"",
+    ] {
+        assert!(
+            converted.text.contains(part),
+            "{part} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+}
+
+#[test]
+fn a_stick_table_is_carried_over() {
+    let converted = converted(
+        "frontend raw
+    bind :5432
+    default_backend db
+backend db
+    stick-table type ip size 200k expire 30m
+    stick on src
+    server a 10.0.0.1:5432
+    server b 10.0.0.2:5432
+",
+    );
+    let expected = "stick \"client-ip\" expire=\"30m\" size=204800";
+    assert!(
+        converted.text.contains(expected),
+        "{}\n{:?}",
+        converted.text,
+        converted.findings
+    );
+}

@@ -16,6 +16,10 @@ pub struct Attempts {
     failures: usize,
     /// The server that has no room, and is waited for.
     full: Option<usize>,
+    /// The one that was tried last.
+    last: Option<usize>,
+    /// It is the first request of a client's connection, where that matters.
+    pub is_first_request: bool,
     /// A server that is tried again, with the place that it was tried with.
     again: Option<(usize, Session)>,
 }
@@ -29,16 +33,22 @@ impl Attempts {
             tried: Tried::default(),
             failures: 0,
             full: None,
+            last: None,
+            is_first_request: false,
             again: None,
         }
     }
 
     /// The server of the next attempt.
     pub fn take(&mut self, local: &Local) -> Take {
-        match self.again.take() {
+        let taken = match self.again.take() {
             Some((server, session)) => Take::Server(server, session),
             None => self.take_any(local),
+        };
+        if let Take::Server(server, _) = &taken {
+            self.last = Some(*server);
         }
+        taken
     }
 
     /// The server that the request belongs to, the first time; then the one whose turn it is.
@@ -66,6 +76,12 @@ impl Attempts {
     /// Waits for a server to have room, after [`Take::Full`]. Who belongs to one waits for that; when the wait was in vain, and
     /// retries may go elsewhere, another will do.
     pub async fn wait(&mut self, local: &Local) -> Result<(usize, Session), QueueError> {
+        let (server, session) = self.wait_for_any(local).await?;
+        self.last = Some(server);
+        Ok((server, session))
+    }
+
+    async fn wait_for_any(&mut self, local: &Local) -> Result<(usize, Session), QueueError> {
         let Some(wanted) = self.full.take() else {
             return self.backend.wait(self.tried, None).await;
         };
@@ -87,9 +103,9 @@ impl Attempts {
 
     /// The server could not be connected to. Answers how long to wait before the next attempt; none when there is none.
     pub fn failed(&mut self, server: usize, session: Session, error: &ConnectError) -> Option<Duration> {
-        let policy = self.backend.retries;
+        let policy = &self.backend.retries;
         self.failures += 1;
-        if self.failures > policy.count {
+        if self.failures > policy.count || !policy.on.conn_failure {
             return None;
         }
         let pause = match error {
@@ -97,12 +113,7 @@ impl Attempts {
             ConnectError::Timeout(_) => Duration::ZERO,
             _ => PAUSE.min(self.backend.timeouts.connect),
         };
-        let elsewhere = match policy.redispatch {
-            Redispatch::Each => true,
-            Redispatch::Last => self.failures == policy.count,
-            Redispatch::Never => false,
-        };
-        if !elsewhere {
+        if !self.goes_elsewhere() {
             self.stay(server, session);
             return Some(pause);
         }
@@ -114,7 +125,47 @@ impl Attempts {
         self.tried.clear();
         Some(pause)
     }
+
+    /// Whether there may be another attempt.
+    pub fn has_more(&self) -> bool {
+        self.failures < self.backend.retries.count
+    }
+
+    /// The server was reached, and its answer will not do. Answers how long to wait before the next attempt.
+    pub fn answered_badly(&mut self) -> Duration {
+        self.failures += 1;
+        let elsewhere = self.goes_elsewhere();
+        if let Some(last) = self.last.take() {
+            if elsewhere {
+                self.tried.add(last);
+                if self.backend.has_usable(&self.tried) {
+                    return Duration::ZERO;
+                }
+                self.tried.clear();
+            } else {
+                self.key.wanted = Some(last);
+            }
+        }
+        let doubled = u32::try_from(self.failures - 1).unwrap_or(u32::MAX).min(MOST_DOUBLINGS);
+        FIRST_BACKOFF * 2_u32.pow(doubled)
+    }
+
+    /// Whether the attempt after so many failures is made at another server.
+    fn goes_elsewhere(&self) -> bool {
+        match self.backend.retries.redispatch {
+            Redispatch::Each => true,
+            Redispatch::Last => self.failures == self.backend.retries.count,
+            Redispatch::Never => false,
+        }
+    }
 }
+
+/// Before the same server is asked again that has just answered badly: it is there, and may come to itself soon. Twice as long
+/// each time: Envoy's first interval.
+const FIRST_BACKOFF: Duration = Duration::from_millis(25);
+
+/// Up to 200 ms.
+const MOST_DOUBLINGS: u32 = 3;
 
 /// Before the same server is tried again, unless `timeout connect=` is shorter: HAProxy's turn-around. A server that restarts
 /// is there again after about as long.

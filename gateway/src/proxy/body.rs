@@ -14,6 +14,7 @@ use super::client::Client;
 use super::compression::Compressor;
 use super::content::Content;
 use super::error::ProxyError;
+use super::kept::Keeping;
 use super::record::Record;
 use super::turns::Late;
 use super::upstream::Lease;
@@ -92,6 +93,20 @@ impl RequestBody {
         self.is_awaited = true;
     }
 
+    /// Keeps what passes, up to so many bytes, so that it can be sent again.
+    pub fn keep(&mut self, most: usize) -> KeptBody {
+        let keeping = self.incoming.take().map(|content| {
+            let (kept, keeping) = Keeping::begin(content, most);
+            self.incoming = Some(Content::Kept(Box::new(kept)));
+            keeping
+        });
+        KeptBody {
+            keeping,
+            allowance: self.allowance,
+            is_awaited: self.is_awaited,
+        }
+    }
+
     /// Where the body will say what went wrong with it.
     pub fn failure(&self) -> BodyFailure {
         self.failure.clone()
@@ -101,6 +116,34 @@ impl RequestBody {
         self.incoming = None;
         self.failure.0.set(Some(error));
         Poll::Ready(Some(Err(error)))
+    }
+}
+
+/// A request's body that is kept while it passes.
+pub struct KeptBody {
+    /// None when there is no body.
+    keeping: Option<Keeping>,
+    allowance: u64,
+    is_awaited: bool,
+}
+
+impl KeptBody {
+    /// Whether it can be sent again as far as it has come.
+    pub fn is_complete(&self) -> bool {
+        self.keeping.as_ref().is_none_or(Keeping::is_complete)
+    }
+
+    /// The body from its beginning, when the attempt before is over; none when it cannot be had.
+    pub fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
+        let Some(keeping) = &self.keeping else {
+            return Some(RequestBody::empty(client));
+        };
+        Some(RequestBody {
+            incoming: Some(Content::Kept(Box::new(keeping.again()?))),
+            allowance: self.allowance,
+            is_awaited: self.is_awaited,
+            ..RequestBody::empty(client)
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::headers;
+use super::kept::KeptContent;
 
 /// The content of a request or response that comes from a peer.
 #[derive(Debug)]
@@ -20,6 +21,11 @@ pub enum Content {
     Http2(Http2Content),
     /// There is none.
     None,
+    /// Kept while it passes. Boxed: little is.
+    Kept(Box<KeptContent>),
+    /// Made up.
+    #[cfg(test)]
+    Pieces(std::collections::VecDeque<Bytes>),
 }
 
 /// What comes on a stream of HTTP/2. The window is opened again by what is taken, so that a sender is held up by whoever does
@@ -76,6 +82,9 @@ impl Body for Content {
             }
             Self::Http2(content) => ready!(content.poll_frame(cx)).map(|frame| frame.map_err(io::Error::other)),
             Self::None => None,
+            Self::Kept(content) => return Pin::new(content).poll_frame(cx),
+            #[cfg(test)]
+            Self::Pieces(pieces) => pieces.pop_front().map(|piece| Ok(Frame::data(piece))),
         };
         Poll::Ready(frame.map(|frame| {
             frame.map(|mut frame| {
@@ -92,6 +101,9 @@ impl Body for Content {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(content) => content.stream.is_end_stream(),
             Self::None => true,
+            Self::Kept(content) => content.is_end_stream(),
+            #[cfg(test)]
+            Self::Pieces(pieces) => pieces.is_empty(),
         }
     }
 
@@ -101,6 +113,9 @@ impl Body for Content {
             Self::None => SizeHint::with_exact(0),
             Self::Http2(content) if content.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(content) => content.left.map_or(SizeHint::default(), SizeHint::with_exact),
+            Self::Kept(content) => content.size_hint(),
+            #[cfg(test)]
+            Self::Pieces(_) => SizeHint::default(),
         }
     }
 }

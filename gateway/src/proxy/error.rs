@@ -60,9 +60,15 @@ pub enum ProxyError {
     /// The gateway lacked what a connection to a server takes.
     #[error("the gateway is out of resources")]
     OutOfResources,
-    /// The server closed, reset or garbled the connection before a whole response head came.
+    /// The server closed or reset the connection before a response began.
+    #[error("the server gave no answer")]
+    EmptyResponse,
+    /// The server garbled its response's head, or broke it off.
     #[error("the server's answer is not usable")]
     BadResponse,
+    /// The backend has as many requests as `max-requests` says.
+    #[error("the backend has too many requests")]
+    Overloaded,
     /// The server went over to another protocol without having been asked to, or to another than was asked for.
     #[error("the server changed the protocol by itself")]
     BadUpgrade,
@@ -117,9 +123,10 @@ impl ProxyError {
             | Self::QueueTimeout
             | Self::Connect
             | Self::OutOfResources
+            | Self::Overloaded
             | Self::ServerDown
             | Self::ShutDown => 503,
-            Self::BadResponse | Self::BadUpgrade => 502,
+            Self::EmptyResponse | Self::BadResponse | Self::BadUpgrade => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
         };
@@ -143,7 +150,8 @@ impl ProxyError {
             Self::QueueTimeout => "queue-timeout",
             Self::Connect => "connect-failed",
             Self::OutOfResources => "out-of-resources",
-            Self::BadResponse => "bad-response",
+            Self::EmptyResponse | Self::BadResponse => "bad-response",
+            Self::Overloaded => "max-requests",
             Self::BadUpgrade => "bad-upgrade",
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
@@ -165,13 +173,13 @@ impl ProxyError {
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),
             Self::BadBody => (Cause::ClientAborted, Phase::Data),
-            Self::QueueFull => (Cause::Proxy, Phase::Queue),
+            Self::QueueFull | Self::Overloaded => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
             Self::OutOfResources => (Cause::Resource, Phase::Connect),
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
-            Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
+            Self::EmptyResponse | Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
             Self::BadUpgrade => (Cause::Proxy, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
         };

@@ -175,10 +175,10 @@ pub async fn exchange(
     }
     let may_repeat = is_refused || (error.is_io() && place.is_reused() && ends && is_repeatable(&head.method));
     match upload.untouched() {
-        _ if !may_repeat => Err(Sent::Failed(ProxyError::BadResponse)),
+        _ if !may_repeat => Err(Sent::Failed(ProxyError::EmptyResponse)),
         Some(body) => Err(again(head, body)),
         None if ends => Err(again(head, RequestBody::empty(client))),
-        None => Err(Sent::Failed(ProxyError::BadResponse)),
+        None => Err(Sent::Failed(ProxyError::EmptyResponse)),
     }
 }
 

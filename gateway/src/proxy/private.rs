@@ -16,6 +16,8 @@ pub struct Private {
     kept: RefCell<Vec<Kept>>,
     /// When the first of them has to be looked at, at the latest: every poll of the client's connection asks.
     deadline: Cell<Option<Instant>>,
+    /// Whether a request has been sent.
+    has_sent: Cell<bool>,
 }
 
 struct Kept {
@@ -26,6 +28,11 @@ struct Kept {
 }
 
 impl Private {
+    /// Whether the client sends its first request now; true once.
+    pub fn is_first_request(&self) -> bool {
+        !self.has_sent.replace(true)
+    }
+
     /// A connection to this server that is still open.
     pub fn take(&self, backend: &Arc<Backend>, server: usize) -> Option<Box<Upstream<RequestBody>>> {
         let mut kept = self.kept.borrow_mut();

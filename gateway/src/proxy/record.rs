@@ -17,7 +17,7 @@ use super::noted::Noted;
 use super::relay::Moved;
 use super::trace::Trace;
 use super::turns::Late;
-use crate::backend::Backend;
+use crate::backend::{Admitted, Backend};
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
@@ -44,6 +44,8 @@ pub struct Record {
     complete: bool,
     /// What became of the cookies that keep the client at its server.
     pub cookies: Option<CookieFlags>,
+    /// Its place in a backend that takes on so many only.
+    _admitted: Option<Admitted>,
     /// Of an exchange that has become a tunnel: when that began, and what has passed through it. Boxed: few do.
     tunnel: Option<Box<Passed>>,
     /// What only some configurations ask for.
@@ -95,6 +97,7 @@ impl Record {
             tunnel: None,
             noted: Noted::default(),
             cookies: None,
+            _admitted: None,
         }
     }
 
@@ -190,6 +193,21 @@ impl Record {
         self.server_answered(Some(status));
     }
 
+    /// A server's answer, or that there was none, is passed over, and the request is sent again.
+    pub fn discarded(&self, status: Option<u16>) {
+        if let Some(upstream) = &self.upstream
+            && let (Some(server), Some(sent_at)) = (upstream.server, upstream.sent_at)
+        {
+            let after = self.client.turns.now().saturating_duration_since(sent_at);
+            upstream.backend.servers[server].answered(status, after);
+        }
+    }
+
+    /// The backend has taken the exchange on.
+    pub fn admit(&mut self, admitted: Admitted) {
+        self._admitted = Some(admitted);
+    }
+
     /// A component has answered in a server's place.
     pub fn answered_by_policy(&mut self, status: StatusCode) {
         self.status = Some(status);
@@ -217,9 +235,13 @@ impl Record {
             // No server was reached, however long that took.
             (ProxyError::Connect | ProxyError::OutOfResources, Some(upstream)) => upstream.connect = None,
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
-            (ProxyError::BadResponse | ProxyError::BadUpgrade | ProxyError::ServerTimeout, _) => {
-                self.server_answered(None)
-            }
+            (
+                ProxyError::EmptyResponse
+                | ProxyError::BadResponse
+                | ProxyError::BadUpgrade
+                | ProxyError::ServerTimeout,
+                _,
+            ) => self.server_answered(None),
             _ => {}
         }
     }
@@ -293,9 +315,7 @@ impl Record {
         {
             let after = now.saturating_duration_since(sent_at);
             upstream.response = status.map(|_| after);
-            upstream.backend.servers[server]
-                .metrics
-                .response(status.map(|status| status.as_u16()), after);
+            upstream.backend.servers[server].answered(status.map(|status| status.as_u16()), after);
         }
     }
 

@@ -23,6 +23,7 @@ use super::policy::{self, Answer, ResponseFilters};
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
+use super::resend;
 use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::upstream;
@@ -191,7 +192,10 @@ async fn exchange(
     let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
     let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
     client.take_informational_responses(takes_informational);
-    let (mut response, lease) = upstream::send(local, client, record, backend, key, outgoing, body).await?;
+    let (mut response, lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
+    if let Some(stick) = key.stick {
+        backend.remember(stick, lease.server());
+    }
     if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
         captures::of_response(captures, response.headers(), kept);
     }

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, header, request};
 
 use super::cookies::{self, Edit, SetEdit};
 use crate::backend::{Backend, CookieRule, PickKey, Presented, Verdict, prefix_length};
-use crate::config::{CookieMode, HashOf, UriPart};
+use crate::config::{CookieMode, HashOf, StickKey, UriPart};
 use crate::telemetry::access::{CookieFlags, SetCookie};
 
 /// What a request has said about its server.
@@ -108,15 +108,25 @@ impl Sticky {
 
 /// What the choice of a request's server depends on.
 pub fn pick_key(backend: &Backend, client: IpAddr, head: &request::Parts, sticky: Option<&Sticky>) -> PickKey {
+    let stick = backend.stick.as_ref().and_then(|table| match &table.config().key {
+        StickKey::ClientIp => Some(table.key_of_client(client)),
+        StickKey::Of(of) => part(of, head).map(|part| table.key_of(part)),
+    });
+    // A cookie goes ahead of what was learned.
+    let by_cookie = sticky.and_then(|sticky| sticky.presented.server);
     PickKey {
         client,
-        hash: backend.hash_of.as_ref().and_then(|of| hash(of, head)),
-        wanted: sticky.and_then(|sticky| sticky.presented.server),
+        hash: backend
+            .hash_of
+            .as_ref()
+            .and_then(|of| part(of, head).map(PickKey::hash_of)),
+        wanted: by_cookie.or_else(|| backend.remembered(stick?)),
+        stick,
     }
 }
 
-/// The hash of a part of a request; none when it is not there.
-fn hash(of: &HashOf, head: &request::Parts) -> Option<u64> {
+/// A part of a request; none when it is not there, or empty.
+fn part<'a>(of: &HashOf, head: &'a request::Parts) -> Option<&'a [u8]> {
     let part = match of {
         HashOf::Header(name) => head.headers.get(name)?.as_bytes(),
         HashOf::Cookie(name) => cookies::find(&head.headers, name.as_bytes())?,
@@ -126,7 +136,7 @@ fn hash(of: &HashOf, head: &request::Parts) -> Option<u64> {
             uri_part(target, *part).as_bytes()
         }
     };
-    (!part.is_empty()).then(|| PickKey::hash_of(part))
+    (!part.is_empty()).then_some(part)
 }
 
 /// The value of a query's first parameter of this name, as it stands.

@@ -202,7 +202,13 @@ async fn reach(
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
 async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
-    let mut attempts = Attempts::new(backend, PickKey::of(record.facts.client.ip()));
+    let client = record.facts.client.ip();
+    let stick = backend.stick.as_ref().map(|table| table.key_of_client(client));
+    let key = PickKey {
+        wanted: stick.and_then(|stick| backend.remembered(stick)),
+        ..PickKey::of(client)
+    };
+    let mut attempts = Attempts::new(backend, key);
     let mut failure = None;
     loop {
         let (server, session) = match attempts.take(local) {
@@ -230,6 +236,9 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         let error = match connected {
             Ok(stream) => {
                 backend.servers[server].connected();
+                if let Some(stick) = stick {
+                    backend.remember(stick, server);
+                }
                 return Ok((stream, session));
             }
             Err(error) => error,

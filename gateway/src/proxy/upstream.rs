@@ -28,7 +28,8 @@ use super::multiplexed;
 use super::record::Record;
 use super::turns::Late;
 use super::upload::Upload;
-use crate::backend::{Backend, ConnectError, Ended, PickKey, Session, StreamPlace, Take, Upstream};
+use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream};
+use crate::config::Reuse;
 use crate::stream::Stream;
 
 /// A connection to a server, or a stream of one, held for one exchange.
@@ -154,13 +155,12 @@ pub async fn send(
     client: &Rc<Client>,
     record: &mut Record,
     backend: &Arc<Backend>,
-    key: PickKey,
+    attempts: &mut Attempts,
     head: http::request::Parts,
     body: RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
     let mut request = Request::from_parts(head, body);
-    let mut attempts = Attempts::new(backend, key);
     let mut failure_to_connect = None;
     let mut fresh_only = false;
     let mut replays = 0;
@@ -185,7 +185,8 @@ pub async fn send(
             }
         }
 
-        let is_private = backend.servers[server].wants_introduction();
+        let reuse = backend.pool.reuse;
+        let is_private = backend.servers[server].wants_introduction() || reuse == Reuse::Never;
         if backend.servers[server].http2 {
             let alone = is_private || backend.server_close;
             let place = match multiplexed::reach(local, client, record, backend, server, alone).await {
@@ -220,7 +221,7 @@ pub async fn send(
                 }
                 Err(Sent::Failed(error)) => return Err(error),
                 Err(Sent::Nothing(unsent)) if replays < MAX_REPLAYS => request = *unsent,
-                Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
+                Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
             }
             replays += 1;
             attempts.stay(server, session);
@@ -233,7 +234,11 @@ pub async fn send(
             let kept = client.connection.private.take(backend, server);
             kept.filter(|kept| kept.leads_to == backend.servers[server].moving_address())
         } else {
-            take(local, backend, server)
+            match (reuse, attempts.is_first_request) {
+                (Reuse::Safe, true) => None,
+                (Reuse::Aggressive, true) => take(local, backend, server, PROVEN),
+                _ => take(local, backend, server, 1),
+            }
         };
         let mut upstream = match kept {
             Some(upstream) => upstream,
@@ -276,7 +281,7 @@ pub async fn send(
             Err(Sent::Failed(error)) => return Err(error),
             Err(Sent::Nothing(unsent)) if reused => request = *unsent,
             Err(Sent::Broken) if let Some(spare) = spare => request = spare,
-            Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::BadResponse),
+            Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
         }
         client.turns.server_moved();
         attempts.stay(server, session);
@@ -350,10 +355,10 @@ impl Sent {
     }
 }
 
-/// A kept connection to where the server is now.
-fn take(local: &Rc<Local>, backend: &Backend, server: usize) -> Option<Box<Upstream<RequestBody>>> {
+/// A kept connection to where the server is now, that has served so many requests.
+fn take(local: &Rc<Local>, backend: &Backend, server: usize, served: u64) -> Option<Box<Upstream<RequestBody>>> {
     let mut pool = local.pool(backend);
-    let upstream = pool.take(server)?;
+    let upstream = pool.take(server, served)?;
     if upstream.leads_to == backend.servers[server].moving_address() {
         return Some(upstream);
     }
@@ -444,6 +449,9 @@ fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<Reques
 /// How often a request is sent again that servers say they have not looked at: enough to get through a server that is being
 /// replaced, and not enough to go on with one that refuses everything.
 const MAX_REPLAYS: usize = 3;
+
+/// Requests after which a connection is known to be one that the server keeps: it was used again once.
+const PROVEN: u64 = 2;
 
 /// As many as hyper's own default; a response with more is not usable.
 const MAX_RESPONSE_HEADERS: usize = 100;

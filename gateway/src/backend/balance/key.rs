@@ -13,6 +13,8 @@ pub struct PickKey {
     pub hash: Option<u64>,
     /// The server that it belongs to, ahead of balancing.
     pub wanted: Option<usize>,
+    /// Under what the stick table knows it, where there is one.
+    pub stick: Option<u64>,
 }
 
 impl PickKey {
@@ -22,6 +24,7 @@ impl PickKey {
             client,
             hash: None,
             wanted: None,
+            stick: None,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::checker::Checker;
 use super::*;
 use crate::backend::{echo, test_backend_of, test_config};
-use crate::config::{Balance, Check, CheckKind, HttpCheck, InitialState, Mode, Observe, OnError, Schedule};
+use crate::config::{Balance, Check, CheckKind, HttpCheck, InitialState, Mode, Observe, Observed, OnError, Schedule};
 use crate::telemetry::metrics::Registry;
 
 fn http(uri: &str) -> HttpCheck {
@@ -234,6 +234,7 @@ fn the_interval_is_fast_while_the_state_changes_and_another_while_down() {
 fn failing_traffic_does_what_on_error_says() {
     let after = |on_error| {
         let mut checker = checker(Some(Observe {
+            what: Observed::Connect,
             error_limit: 1,
             on_error,
         }));
@@ -276,6 +277,7 @@ async fn checks_keep_the_fast_interval_however_much_traffic_fails() {
         target: CheckTarget::default(),
         schedule,
         observe: Some(Observe {
+            what: Observed::Connect,
             error_limit: 1,
             on_error: OnError::FastCheck,
         }),

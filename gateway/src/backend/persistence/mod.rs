@@ -3,6 +3,8 @@
 
 mod cookie;
 mod date;
+mod table;
 
 pub(crate) use cookie::prefix_length;
 pub use cookie::{CookieRule, Presented, Verdict};
+pub use table::StickTable;

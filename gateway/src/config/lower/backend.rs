@@ -5,12 +5,13 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::keep_alive;
+use super::resilience;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries,
+    AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries, Reuse,
     ServerTimeouts, SessionEnd, Spread,
 };
 use crate::config::reader::{At, Context, Node};
@@ -66,9 +67,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         .admin
         .as_ref()
         .is_some_and(|socket| socket.level >= AdminLevel::Operator);
-    // Whether servers may go and come back, by what is found, by a name that leads nowhere, or by an operator.
+    // Whether servers may go and come back, by what is found, by their answers, by a name that leads nowhere, or by an operator.
     let has_name = servers.iter().any(ReadServer::has_name);
-    let may_go = check.is_some() || agent.is_some() || steered || has_name;
+    let outlier = block.one("outlier-ejection");
+    let outlier = outlier.inspect(|node| http_only(node, mode_at));
+    let may_go = check.is_some() || agent.is_some() || outlier.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
     // What defaults say for HTTP mode is passed over in TCP mode.
     let is_hash = |balance: &At<Balance>| matches!(balance.value, Balance::Hash(_));
@@ -109,16 +112,25 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         true => Backups::All,
         false => Backups::First,
     };
+    let outlier = outlier.map(|node| resilience::outlier_ejection(node, servers.len()));
+    let max_requests = block.one("max-requests").inspect(|node| http_only(node, mode_at));
+    let max_requests = max_requests.map(resilience::max_requests);
+    let retries = retries(&own, &inherited);
+    let retries_at = own.retries.count.or(inherited.retries.count).map(|at| at.span);
+    let resend = own.resend.or(&inherited.resend);
+    own.resend.report(ctx, &resend, &retries, retries_at);
     let cookie = block.one("cookie");
     persistence::report_cookies(ctx, cookie.as_ref().map(Node::span), &servers);
     let cookie = cookie.map(|node| persistence::cookie(node, mode_at));
+    let stick = block.one("stick");
+    let stick = stick.map(|node| persistence::stick(node, mode_at, servers.len()));
     let observe = block.one("observe");
     if let (Some(observe), None) = (&observe, &check) {
         let error = ConfigError::new(Code::Inert, "`observe` does nothing without a `check`");
         let error = error.label(observe.span(), "nothing would take the server up again");
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
-    let observe = observe.map(check::observe);
+    let observe = observe.map(|node| check::observe(node, mode_at));
     let agent = agent.map(check::agent);
     let check_at = check.as_ref().map(|node| node.span());
     let check = check.map(|check| check::check(check, is_opened));
@@ -153,12 +165,15 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         balance,
         hash_of,
         cookie: or_none(cookie)?,
+        stick: or_none(stick)?,
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts,
         keep_alive,
         queue: queue(&own, &inherited),
-        retries: retries(&own, &inherited),
+        retries,
+        max_requests: or_none(max_requests)?,
+        outlier: or_none(outlier)?,
         check: match (or_none(check)?, or_none(observe)?) {
             (Some(check), observe) => Some(Check { observe, ..check }),
             (None, _) => None,
@@ -345,9 +360,13 @@ fn queue(own: &Settings, inherited: &Settings) -> QueueLimits {
 fn retries(own: &Settings, inherited: &Settings) -> Retries {
     let count = own.retries.count.or(inherited.retries.count);
     let redispatch = own.retries.redispatch.or(inherited.retries.redispatch);
+    let resend = own.resend.or(&inherited.resend);
     Retries {
         count: count.map_or(DEFAULT_RETRIES, |value| value.value),
         redispatch: redispatch.map_or(DEFAULT_REDISPATCH, |value| value.value),
+        on: resend.on.map_or(resilience::DEFAULT_RETRY_ON, |on| on.value),
+        buffer: resend.buffer.map_or(resilience::DEFAULT_BUFFER, |size| size.value),
+        budget: resend.budget.map_or(resilience::DEFAULT_BUDGET, |budget| budget.value),
     }
 }
 
@@ -365,9 +384,11 @@ fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ServerTimeouts {
 fn pool(own: &PoolSettings, inherited: &PoolSettings) -> Pool {
     let max_idle = own.max_idle.or(inherited.max_idle);
     let idle_timeout = own.idle_timeout.or(inherited.idle_timeout);
+    let reuse = own.reuse.or(inherited.reuse);
     Pool {
         max_idle: max_idle.map_or(DEFAULT_MAX_IDLE, |value| value.value),
         idle_timeout: idle_timeout.map_or(DEFAULT_IDLE_TIMEOUT, |value| value.value),
+        reuse: reuse.map_or(DEFAULT_REUSE, |value| value.value),
     }
 }
 
@@ -379,6 +400,9 @@ const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_SERVER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Per server and worker: as many as a worker commonly has under way to one server.
 const DEFAULT_MAX_IDLE: usize = 64;
+/// What may be sent again is sent again when a kept connection turns out to be closed; `safe` costs a connection for each
+/// client.
+const DEFAULT_REUSE: Reuse = Reuse::Always;
 /// Below the keep-alive time of common servers (nginx 75 s, Node 5 s apart), so that we close first.
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 /// At some hundred requests a second, which a backend with limits commonly does, whoever joins a longer queue waits for

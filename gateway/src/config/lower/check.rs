@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::settings::http_only;
 use super::{check_steps, edits, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AgentCheck, Check, CheckKind, CheckOpening, CheckTarget, HttpCheck, InitialState, Observe, OnError, Schedule,
+    AgentCheck, Check, CheckKind, CheckOpening, CheckTarget, HttpCheck, InitialState, Mode, Observe, Observed, OnError,
+    Schedule,
 };
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
 use crate::config::units;
@@ -68,9 +70,12 @@ pub(super) fn check(mut node: Node<'_>, is_opened: bool) -> Option<Check> {
 }
 
 /// Reads a backend's `observe "connect" error-limit=10 on-error="mark-down"`.
-pub(super) fn observe(mut node: Node<'_>) -> Option<Observe> {
+pub(super) fn observe(mut node: Node<'_>, mode: Option<At<Mode>>) -> Option<Observe> {
     let what = node.argument("what is observed");
-    let what = what.and_then(|value| value.choice(&[("connect", ())]));
+    let what = what.and_then(|value| value.choice(&[("connect", Observed::Connect), ("response", Observed::Response)]));
+    if what == Some(Observed::Response) {
+        http_only(&node, mode);
+    }
     let error_limit = node.property("error-limit").map_or(Some(DEFAULT_ERROR_LIMIT), |value| {
         u32::try_from(value.integer(COUNT)?).ok()
     });
@@ -83,8 +88,8 @@ pub(super) fn observe(mut node: Node<'_>) -> Option<Observe> {
         ])
     });
     node.finish();
-    what?;
     Some(Observe {
+        what: what?,
         error_limit: error_limit?,
         on_error: on_error?,
     })

@@ -24,6 +24,7 @@ mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
+mod resilience;
 mod resolver;
 mod send_proxy;
 mod server;
@@ -184,7 +185,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         | "compress" | "hsts" | "capture" | "log-format" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
-        | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" => "this stands in a `backend`",
+        | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" | "retry-on"
+        | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => "this stands in a `backend`",
         "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" => "this stands in a `frontend` or a `backend`",
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",

@@ -8,9 +8,9 @@ use miette::SourceSpan;
 
 use super::edits;
 use super::server::ReadServer;
-use super::settings::{Hashed, http_only};
+use super::settings::{Hashed, TIMEOUT_RANGE, http_only};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{CookieMode, CookiePersistence, HashOf, Mode, Spread, UriPart};
+use crate::config::model::{CookieMode, CookiePersistence, HashOf, Mode, Spread, Stick, StickKey, UriPart};
 use crate::config::reader::{At, Context, Node, Value, clip};
 
 /// Reads a backend's `cookie`.
@@ -238,6 +238,62 @@ pub(super) fn hash_of(node: &mut Node<'_>, what: At<Hashed>, spread: Spread) -> 
     Some((spread, of?))
 }
 
+/// Reads a backend's `stick "header" name="X-Session-Id" expire="30m" size=100000`.
+pub(super) fn stick(mut node: Node<'_>, mode: Option<At<Mode>>, servers: usize) -> Option<Stick> {
+    let what = node.argument("what tells clients apart");
+    let what = what.and_then(|value| Some(value.at(value.choice(STICKS)?)));
+    let name = node.property("name");
+    let expire = node.required_property("expire");
+    let expire = expire.and_then(|value| value.duration(TIMEOUT_RANGE));
+    let size = node.property("size").map_or(Some(DEFAULT_STICK_SIZE), |value| {
+        usize::try_from(value.integer(STICK_SIZE)?).ok()
+    });
+    if servers < 2 {
+        let error = ConfigError::new(Code::Inert, "`stick` does nothing: there is one server");
+        let error = error.label(node.span(), "everybody is at it");
+        node.fail(error.help("leave it out, or add servers"));
+    }
+    let key = what.and_then(|what| stick_key(&node, what, name, mode));
+    node.finish();
+    Some(Stick {
+        key: key?,
+        expire: expire?,
+        size: size?,
+    })
+}
+
+fn stick_key(
+    node: &Node<'_>,
+    what: At<Option<Hashed>>,
+    name: Option<Value<'_>>,
+    mode: Option<At<Mode>>,
+) -> Option<StickKey> {
+    let Some(hashed) = what.value else {
+        if let Some(name) = name {
+            let error = ConfigError::new(Code::Inert, "`name=` does nothing here");
+            let error = error.label(name.span(), "a client has one address");
+            node.fail(error.help("leave it out"));
+        }
+        return Some(StickKey::ClientIp);
+    };
+    http_only(node, mode);
+    let Some(name) = name else {
+        let error = ConfigError::new(Code::Missing, "`stick` needs `name=` here");
+        let error = error.label(what.span, "of which name?");
+        node.fail(error.help("write, for example: stick \"header\" name=\"X-Session-Id\" expire=\"30m\""));
+        return None;
+    };
+    Some(StickKey::Of(match hashed {
+        Hashed::Header => {
+            let text = edits::header_name(&name)?;
+            HashOf::Header(http::HeaderName::from_bytes(text.as_bytes()).ok()?)
+        }
+        Hashed::Cookie => HashOf::Cookie(cookie_name(&name)?),
+        // A URI has no name, and is not among the choices.
+        Hashed::Query | Hashed::Uri => HashOf::Query(name.name()?.to_owned()),
+    }))
+}
+
 fn cookie_name(value: &Value<'_>) -> Option<String> {
     let name = edits::token(value)?;
     if name.is_empty() || name.len() > MAX_COOKIE_NAME {
@@ -289,6 +345,16 @@ const MAX_COOKIE_VALUE: usize = 128;
 const MAX_COOKIE_ATTRIBUTE: usize = 255;
 /// Dates in cookies count in steps of four seconds; browsers keep no cookie for longer than 400 days.
 const COOKIE_TIME: RangeInclusive<Duration> = Duration::from_secs(4)..=Duration::from_secs(400 * 86_400);
+const STICKS: &[(&str, Option<Hashed>)] = &[
+    ("client-ip", None),
+    ("header", Some(Hashed::Header)),
+    ("query", Some(Hashed::Query)),
+    ("cookie", Some(Hashed::Cookie)),
+];
+/// Some 5 MB.
+const DEFAULT_STICK_SIZE: usize = 100_000;
+/// Two for each of its parts at least; some 500 MB at most.
+const STICK_SIZE: RangeInclusive<u64> = 32..=10_000_000;
 /// As long as a request target may be.
 const URI_LENGTH: RangeInclusive<u64> = 1..=1 << 20;
 /// Deeper than any site is.

@@ -12,10 +12,13 @@ use super::http2::Http2Settings;
 use super::log_format::{self, ReadFormat};
 use super::names::Names;
 use super::persistence;
+use super::resilience::{self, ResendSettings};
 use super::section_name;
 use super::{compress, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Balance, Compress, HashOf, KeepAlive, MAX_RETRIES, Mode, Redispatch, Spread, Upgrades};
+use crate::config::model::{
+    Balance, Compress, HashOf, KeepAlive, MAX_RETRIES, Mode, Redispatch, Reuse, Spread, Upgrades,
+};
 use crate::config::reader::{At, Block, Context, Node};
 
 /// What a `defaults`, a frontend or a backend says itself. What it does not say is none.
@@ -40,6 +43,7 @@ pub(super) struct Settings {
     pub(super) max_queue: Option<At<usize>>,
     pub(super) on_marked_down: Option<At<bool>>,
     pub(super) retries: RetrySettings,
+    pub(super) resend: ResendSettings,
     pub(super) server_close: Option<At<bool>>,
     pub(super) early_hints: Option<At<bool>>,
     pub(super) pool: PoolSettings,
@@ -72,6 +76,7 @@ pub(super) struct RequestLimitSettings {
 pub(super) struct PoolSettings {
     pub(super) max_idle: Option<At<usize>>,
     pub(super) idle_timeout: Option<At<Duration>>,
+    pub(super) reuse: Option<At<Reuse>>,
 }
 
 /// `retries`, each part on its own.
@@ -185,6 +190,18 @@ impl Settings {
             http_only(&node, mode);
             self.early_hints = switch(node);
         }
+        if let Some(node) = block.one("retry-on") {
+            http_only(&node, mode);
+            self.resend.on = resilience::retry_on(node);
+        }
+        if let Some(node) = block.one("retry-buffer") {
+            http_only(&node, mode);
+            self.resend.buffer = resilience::retry_buffer(node);
+        }
+        if let Some(node) = block.one("retry-budget") {
+            http_only(&node, mode);
+            self.resend.budget = resilience::retry_budget(node);
+        }
         if let Some(node) = block.one("server-close") {
             http_only(&node, mode);
             self.server_close = switch(node);
@@ -269,14 +286,21 @@ impl PoolSettings {
         let max_idle = max_idle.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_IDLE)?).ok()?)));
         let idle_timeout = node.property("idle-timeout");
         let idle_timeout = idle_timeout.and_then(|value| Some(value.at(value.duration(TIMEOUT_RANGE)?)));
+        let reuse = node.property("reuse");
+        let reuse = reuse.and_then(|value| Some(value.at(value.choice(REUSES)?)));
         node.finish();
-        Self { max_idle, idle_timeout }
+        Self {
+            max_idle,
+            idle_timeout,
+            reuse,
+        }
     }
 
     /// Where anything is said of the pool.
     pub(super) fn span(&self) -> Option<SourceSpan> {
         let idle = self.max_idle.map(|value| value.span);
         idle.or(self.idle_timeout.map(|value| value.span))
+            .or(self.reuse.map(|value| value.span))
     }
 }
 
@@ -493,6 +517,14 @@ const BALANCES: &[(&str, Way)] = &[
 
 /// Whether the sessions of a server that goes down end with it.
 pub(super) const ON_MARKED_DOWN: &[(&str, bool)] = &[("shutdown-sessions", true), ("off", false)];
+
+/// HAProxy's words.
+const REUSES: &[(&str, Reuse)] = &[
+    ("never", Reuse::Never),
+    ("safe", Reuse::Safe),
+    ("aggressive", Reuse::Aggressive),
+    ("always", Reuse::Always),
+];
 
 const REDISPATCH: &[(&str, Redispatch)] = &[
     ("each", Redispatch::Each),

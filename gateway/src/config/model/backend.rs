@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AgentCheck, Check, CookiePersistence, HashOf, Http2, KeepAlive, Mode, Origin, RequestEdit, ResponseEdit, Server,
+    AgentCheck, Check, CookiePersistence, HashOf, Http2, KeepAlive, Mode, Origin, OutlierEjection, RequestEdit,
+    ResponseEdit, RetryBudget, RetryOn, Reuse, Server, Stick,
 };
 
 /// `backend "app" { … }`: servers and how one is chosen.
@@ -20,6 +21,8 @@ pub struct Backend {
     pub hash_of: Option<HashOf>,
     /// `cookie`: the cookie that keeps a client at its server. HTTP mode.
     pub cookie: Option<CookiePersistence>,
+    /// `stick`: who was at which server is learned.
+    pub stick: Option<Stick>,
     /// `all-backups`: which backups step in.
     pub backups: Backups,
     /// Its servers; at least one.
@@ -30,6 +33,10 @@ pub struct Backend {
     pub queue: QueueLimits,
     /// `retries 3 redispatch="each"`: what is done when a server cannot be connected to.
     pub retries: Retries,
+    /// `max-requests 1000`: requests that it has under way or waiting at once. HTTP mode.
+    pub max_requests: Option<usize>,
+    /// `outlier-ejection`: servers that answer badly get nothing for a while. HTTP mode.
+    pub outlier: Option<OutlierEjection>,
     /// `tcp-keep-alive`; none when it is off, or would never come to a probe.
     pub keep_alive: Option<KeepAlive>,
     /// How a server's health is known; none means servers are taken as up.
@@ -110,10 +117,16 @@ pub struct QueueLimits {
 /// `retries 3 redispatch="each"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retries {
-    /// Attempts to connect after the first, at most [`MAX_RETRIES`].
+    /// Attempts after the first, at most [`MAX_RETRIES`].
     pub count: usize,
     /// Which of them go to another server.
     pub redispatch: Redispatch,
+    /// `retry-on`: after what.
+    pub on: RetryOn,
+    /// `retry-buffer "16KiB"`: so much of a body is kept to be sent again.
+    pub buffer: usize,
+    /// `retry-budget`: how many requests are sent again at once.
+    pub budget: RetryBudget,
 }
 
 /// Which retries go to another server.
@@ -137,4 +150,6 @@ pub struct Pool {
     pub max_idle: usize,
     /// How long one is kept.
     pub idle_timeout: Duration,
+    /// `reuse="safe"`: whose requests go over them.
+    pub reuse: Reuse,
 }

@@ -16,6 +16,7 @@ mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
+mod resilience;
 mod server;
 mod tls;
 mod tracing;
@@ -27,7 +28,7 @@ use miette::SourceSpan;
 
 pub use super::health::{
     AgentCheck, Check, CheckKind, CheckOpening, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe,
-    OnError, Pattern, Schedule,
+    Observed, OnError, Pattern, Schedule,
 };
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
@@ -46,12 +47,13 @@ pub use frontend::{
     AcceptProxy, AccessLog, Bind, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
-pub use persistence::{CookieMode, CookiePersistence, HashOf, UriPart};
+pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
 pub use process::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
+pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
 pub use server::{Server, ServerAddress, SessionEnd};
 pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,

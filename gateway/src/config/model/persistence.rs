@@ -38,6 +38,26 @@ pub enum CookieMode {
     Prefix,
 }
 
+/// `stick "header" name="X-Session-Id" expire="30m" size=100000`: who was at which server is learned and kept for a while.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stick {
+    /// Who is who.
+    pub key: StickKey,
+    /// How long somebody is remembered who does not come again.
+    pub expire: Duration,
+    /// How many are remembered at most.
+    pub size: usize,
+}
+
+/// What tells clients apart in a stick table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StickKey {
+    /// `"client-ip"`: the client's address.
+    ClientIp,
+    /// `"header"`, `"query"`, `"cookie"`: a part of the request. HTTP mode.
+    Of(HashOf),
+}
+
 /// What of a request `balance "header"`, `"uri"`, `"query"` and `"cookie"` hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HashOf {

@@ -1,13 +1,14 @@
 //! Metrics of backends and their servers, with the two states that all workers share: what is known and ordered of a server
 //! (`ServerState`), and how much it has under way.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::ejections::{EjectedFor, Ejection};
 use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
@@ -22,6 +23,12 @@ pub struct BackendMetrics {
     in_flight: AtomicUsize,
     servers_up: AtomicUsize,
     queued: AtomicUsize,
+    /// Requests that are being sent again.
+    resending: AtomicUsize,
+    /// Requests taken on, where that has a bound.
+    admitted: AtomicUsize,
+    /// Servers that are ejected.
+    pub(super) ejected: Mutex<usize>,
     queue_timeouts: Count,
     queue_full: Count,
     changed: watch::Sender<()>,
@@ -36,7 +43,7 @@ pub struct ServerMetrics {
     in_flight: AtomicUsize,
     /// Beside what is read: it is written only when somebody waits.
     queued: AtomicUsize,
-    state: ServerState,
+    pub(super) state: ServerState,
     pub(super) backend: Arc<BackendMetrics>,
     pub(super) name: Arc<str>,
     shards: Sharded<ServerShard>,
@@ -45,6 +52,9 @@ pub struct ServerMetrics {
     checks_passed: Count,
     checks_failed: Count,
     ejections: Count,
+    /// For its answers, by why.
+    pub(super) outlier_ejections: [Count; EjectedFor::ALL.len()],
+    pub(super) ejection: Mutex<Ejection>,
     agent_answered: Count,
     agent_failed: Count,
     moves: Count,
@@ -71,6 +81,8 @@ pub struct InFlight {
 #[derive(Debug, Default)]
 struct BackendShard {
     retries: Count,
+    budget_spent: Count,
+    overflows: Count,
     no_server: Count,
     received: Count,
     sent: Count,
@@ -94,6 +106,9 @@ impl BackendMetrics {
             in_flight: AtomicUsize::new(0),
             servers_up: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            resending: AtomicUsize::new(0),
+            admitted: AtomicUsize::new(0),
+            ejected: Mutex::default(),
             queue_timeouts: Count::default(),
             queue_full: Count::default(),
             changed: watch::Sender::new(()),
@@ -114,6 +129,36 @@ impl BackendMetrics {
     /// A request was tried again, on the same or another server.
     pub fn retried(&self) {
         self.shards.here().retries.add(1);
+    }
+
+    /// One more request is sent again, if there are fewer than this.
+    pub fn begin_resending(&self, most: usize) -> bool {
+        let add = |now| (now < most).then_some(now + 1);
+        let begun = self.resending.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if begun.is_err() {
+            self.shards.here().budget_spent.add(1);
+        }
+        begun.is_ok()
+    }
+
+    /// One less is.
+    pub fn end_resending(&self) {
+        self.resending.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// One more request is taken on, if there are fewer than this.
+    pub fn admit(&self, most: usize) -> bool {
+        let add = |now| (now < most).then_some(now + 1);
+        let admitted = self.admitted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        if admitted.is_err() {
+            self.shards.here().overflows.add(1);
+        }
+        admitted.is_ok()
+    }
+
+    /// One less is.
+    pub fn discharge(&self) {
+        self.admitted.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// There was no server to take a request.
@@ -169,6 +214,8 @@ impl ServerMetrics {
             checks_passed: Count::default(),
             checks_failed: Count::default(),
             ejections: Count::default(),
+            outlier_ejections: Default::default(),
+            ejection: Mutex::default(),
             agent_answered: Count::default(),
             agent_failed: Count::default(),
             moves: Count::default(),
@@ -296,7 +343,7 @@ impl ServerMetrics {
     }
 
     /// Counts a server that is up or down now and was not before, and tells of the change.
-    fn turned(&self, turned: bool) {
+    pub(super) fn turned(&self, turned: bool) {
         if turned && self.is_up() {
             self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
         } else if turned {
@@ -368,6 +415,9 @@ impl Drop for ServerMetrics {
         if self.is_up() {
             self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
         }
+        if self.state.is_ejected() {
+            self.backend.ejected_less();
+        }
     }
 }
 
@@ -413,6 +463,18 @@ pub(super) fn register_backend(exporter: &mut Exporter, backend: &Arc<BackendMet
     let help = "Attempts beyond the first, on the same or another server.";
     of.counter("gateway_backend_retries_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.retries.get())
+    });
+    let help = "Requests that are being sent again.";
+    of.gauge("gateway_backend_resending", help, |backend| {
+        backend.resending.load(Ordering::Relaxed) as f64
+    });
+    let help = "Requests that were not sent again because the budget was spent.";
+    of.counter("gateway_backend_retry_budget_spent_total", help, None, |backend| {
+        backend.shards.sum(|shard| shard.budget_spent.get())
+    });
+    let help = "Requests refused because the backend had as many as it takes on.";
+    of.counter("gateway_backend_max_requests_refused_total", help, None, |backend| {
+        backend.shards.sum(|shard| shard.overflows.get())
     });
     let help = "Requests or connections for which no server was up.";
     of.counter("gateway_backend_no_server_total", help, None, |backend| {
@@ -514,10 +576,21 @@ pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetric
         let last = server.last_check.load();
         last.as_ref().map_or(f64::NAN, |last| last.took.as_secs_f64())
     });
-    let help = "Times that failing connections of traffic took the server down (`observe`).";
+    let help = "Times that failing connections or answers of traffic took the server down (`observe`).";
     of.counter("gateway_server_ejections_total", help, None, |server| {
         server.ejections.get()
     });
+    let help = "1 while the server gets nothing because of its answers (`outlier-ejection`).";
+    of.gauge("gateway_server_ejected", help, |server| {
+        f64::from(u8::from(server.state.is_ejected()))
+    });
+    let name = "gateway_server_outlier_ejections_total";
+    let help = "Times that the server was ejected for its answers, by what they were.";
+    for (i, reason) in EjectedFor::ALL.into_iter().enumerate() {
+        of.counter(name, help, Some(("reason", reason.word())), move |server| {
+            server.outlier_ejections[i].get()
+        });
+    }
     let name = "gateway_server_transitions_total";
     let help = "Changes of the server's health, by what it became.";
     of.counter(name, help, Some(("to", "up")), |server| server.went_up.get());

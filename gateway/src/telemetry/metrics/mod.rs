@@ -7,6 +7,7 @@
 
 mod backend;
 mod certificate;
+mod ejections;
 mod exporter;
 mod frontend;
 mod histogram;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use certificate::CertificateMetrics;
+pub use ejections::EjectedFor;
 pub use frontend::{Connection, FrontendMetrics};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;

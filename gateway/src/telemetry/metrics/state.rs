@@ -49,6 +49,8 @@ struct Inputs {
     passes: bool,
     /// Whether it is known where it is.
     placed: bool,
+    /// Whether it gets nothing for a while, because of its answers.
+    ejected: bool,
     configured: u16,
     weight: u16,
     slow_start: Option<Duration>,
@@ -73,6 +75,7 @@ impl ServerState {
                 agent: Agent::default(),
                 passes: true,
                 placed: true,
+                ejected: false,
                 configured: 0,
                 weight: 0,
                 slow_start: None,
@@ -149,6 +152,15 @@ impl ServerState {
         self.change(|inputs| inputs.placed = placed)
     }
 
+    /// Its answers have it ejected, or no longer. Answers whether that changes whether it is up.
+    pub(super) fn set_ejected(&self, ejected: bool) -> bool {
+        self.change(|inputs| inputs.ejected = ejected)
+    }
+
+    pub(super) fn is_ejected(&self) -> bool {
+        self.inputs().ejected
+    }
+
     pub(super) fn placed(&self) -> bool {
         self.inputs().placed
     }
@@ -183,7 +195,7 @@ impl ServerState {
         let was_up = self.is_up();
         let was_in_service = was_up && inputs.order() != Admin::Maintenance;
         change(&mut inputs);
-        let up = inputs.passes && inputs.agent.up && inputs.placed;
+        let up = inputs.passes && inputs.agent.up && inputs.placed && !inputs.ejected;
         let in_service = up && inputs.order() != Admin::Maintenance;
         match (was_in_service, in_service) {
             (false, true) => {
