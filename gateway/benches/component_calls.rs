@@ -79,10 +79,9 @@ fn exchange() -> Box<Exchange> {
         .header("x-debug", "1")
         .header("connection", "keep-alive")
         .header("sec-fetch-mode", "navigate");
-    Box::new(Exchange {
-        request: request.body(()).expect("a request").into_parts().0,
-        response: None,
-        connection: Arc::new(ConnectionFacts {
+    Exchange::new(
+        request.body(()).expect("a request").into_parts().0,
+        Arc::new(ConnectionFacts {
             accepted: tokio::time::Instant::now(),
             client: "203.0.113.9:40112".parse().expect("an address"),
             local: "192.0.2.1:443".parse().expect("an address"),
@@ -96,7 +95,7 @@ fn exchange() -> Box<Exchange> {
             })),
             proxy: None,
         }),
-    })
+    )
 }
 
 fn warm(c: &mut Criterion) {

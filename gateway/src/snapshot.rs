@@ -6,9 +6,14 @@
 mod build;
 mod error;
 mod hsts;
+pub mod pages;
+mod rewrites;
+pub mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+
+use http::StatusCode;
 
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
@@ -19,6 +24,8 @@ use crate::policy::{Attachment, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hsts::Hsts;
+use pages::{ErrorPages, Page};
+use rules::Rule;
 
 /// Everything that the workers need, as one value.
 pub struct Snapshot {
@@ -26,6 +33,8 @@ pub struct Snapshot {
     pub frontends: Vec<Arc<Frontend>>,
     /// By position in the configuration.
     pub backends: Vec<Arc<Backend>>,
+    /// By backend: its error pages.
+    pub pages: Vec<Option<ErrorPages>>,
     /// The component host.
     pub policy: Arc<Host>,
     /// Every attachment there is, for warming.
@@ -44,8 +53,12 @@ pub struct Frontend {
     pub tls: Vec<Option<Arc<Termination>>>,
     /// Whether a ClientHello that passes through is looked at: something of this TCP frontend asks for what it says.
     pub reads_client_hello: bool,
+    /// Its error pages.
+    pub pages: Option<ErrorPages>,
     /// Calls that answer the frontend's acls.
     pub acls: Vec<AclCall>,
+    /// `deny`, `redirect` and `return`, in order.
+    pub rules: Vec<Rule>,
     /// The first-party rate limits, all in one.
     pub limiter: Option<Arc<Attachment>>,
     /// `use-plugin`, in order.
@@ -74,6 +87,18 @@ pub struct Rewrites {
     pub request: bool,
     /// Whether it edits responses.
     pub response: bool,
+    /// What its edits depend on: a bit of the exchange's `conditions` each.
+    pub conditions: Vec<config::Condition>,
+}
+
+impl Rewrites {
+    /// Which of its conditions hold, a bit each.
+    pub fn conditions(&self, answers: &AclAnswers) -> u64 {
+        let numbered = self.conditions.iter().enumerate();
+        numbered.fold(0, |bits, (number, condition)| {
+            bits | u64::from(answers.hold(condition)) << number
+        })
+    }
 }
 
 /// Answers to a frontend's acls.
@@ -125,6 +150,18 @@ impl Snapshot {
         }
     }
 
+    /// The page that says this status in place of the gateway's own words: the backend's, if it came to one, before the
+    /// frontend's.
+    pub fn page<'a>(
+        &'a self,
+        frontend: &'a Frontend,
+        backend: Option<BackendId>,
+        status: StatusCode,
+    ) -> Option<&'a Page> {
+        let of_backend = backend.and_then(|id| self.pages.get(id.0)?.as_ref()?.get(status));
+        of_backend.or_else(|| frontend.pages.as_ref()?.get(status))
+    }
+
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as
     /// [`build`](Self::build) does, and lets go of them.
     pub fn check(config: &Config) -> Result<(), BuildErrors> {
@@ -150,13 +187,21 @@ impl Frontend {
             config: self.config.clone(),
             tls: Vec::new(),
             reads_client_hello: false,
+            pages: None,
             acls: Vec::new(),
+            rules: Vec::new(),
             limiter: None,
             plugins: Vec::new(),
             rewrites: Vec::new(),
             hsts: None,
             metrics: self.metrics.clone(),
         })
+    }
+
+    /// The first rule that holds, and its position.
+    pub fn rule(&self, answers: &AclAnswers) -> Option<(usize, &Rule)> {
+        let holds = |rule: &Rule| rule.when.as_ref().is_none_or(|when| answers.hold(when));
+        self.rules.iter().enumerate().find(|(_, rule)| holds(rule))
     }
 
     /// Where a request or connection goes: the first rule that holds, else the default.

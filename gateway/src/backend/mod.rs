@@ -332,6 +332,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
             reuse: config::Reuse::Always,
         },
         http2: config::Http2::SERVERS,
+        error_pages: Vec::new(),
         request_edits: Vec::new(),
         response_edits: Vec::new(),
         origin: config::Origin {

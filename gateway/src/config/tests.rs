@@ -42,7 +42,7 @@ fn condition(text: &str) -> Condition {
     let acls = "acl \"a\" { path \"/a\" }; acl \"b\" { path \"/b\" }; acl \"c\" { path \"/c\" }";
     let used = "deny if=\"a and b and c\"";
     let config = web(&format!("{acls}; deny if=\"{text}\"; {used}"));
-    config.frontends[0].denies[0].when.clone().unwrap()
+    config.frontends[0].rules[0].when.clone().unwrap()
 }
 
 /// The fenced KDL blocks of the reference.
@@ -68,7 +68,7 @@ fn the_example_is_valid() {
     let web = &config.frontends[0];
     assert_eq!(&*web.name, "web");
     assert_eq!(web.timeouts.client, Duration::from_secs(30));
-    assert_eq!(web.denies[0].when, Some(Condition::Acl(AclId(1))));
+    assert_eq!(web.rules[0].when, Some(Condition::Acl(AclId(1))));
     assert_eq!(web.routes[0].backend, BackendId(1));
     assert_eq!(web.default_backend, Some(BackendId(0)));
     assert!(web.forwarding.as_ref().unwrap().forwarded_for.is_some());
@@ -344,9 +344,56 @@ fn or_binds_weaker_than_and_and_that_weaker_than_not() {
 #[test]
 fn unless_is_if_not() {
     let config = web("acl \"a\" { path \"/\" }; deny unless=\"a\"; deny unless=\"not a\"");
-    let denies = &config.frontends[0].denies;
-    assert_eq!(denies[0].when, Some(Condition::Not(Box::new(Condition::Acl(AclId(0))))));
-    assert_eq!(denies[1].when, Some(Condition::Acl(AclId(0))));
+    let rules = &config.frontends[0].rules;
+    assert_eq!(rules[0].when, Some(Condition::Not(Box::new(Condition::Acl(AclId(0))))));
+    assert_eq!(rules[1].when, Some(Condition::Acl(AclId(0))));
+}
+
+fn written<'a, E: serde::Serialize + 'a>(edits: impl Iterator<Item = &'a E>) -> serde_json::Value {
+    serde_json::to_value(edits.collect::<Vec<_>>()).unwrap()
+}
+
+#[test]
+fn values_have_variables_that_the_component_reads() {
+    let config = web(r##"
+        acl "a" { path "/" }
+        request {
+            set-header "X-A" "%{client-ip} %%{b} 5%" if="a"
+            set-query "%{header:X-Up}%{time}"
+            rewrite-path regex="^/(a)" to="/%{host}/$1"
+        }
+        response { set-header "X-B" "%{frontend}/%{backend}/%{server}" }
+        "##);
+    let web = &config.frontends[0];
+    assert_eq!(web.request_edits[0].when, Some(Condition::Acl(AclId(0))));
+    assert_eq!(
+        written(web.request_edits.iter().map(|edit| &edit.edit)),
+        json!([
+            {"set-header": {"name": "x-a", "value": [{"fact": "client-ip"}, {"text": " %{b} 5%"}]}},
+            {"set-query": [{"fact": "header:x-up"}, {"fact": "local-time:UTC"}]},
+            {"rewrite-path": {"regex": "^/(a)", "to": [{"text": "/"}, {"fact": "host"}, {"text": "/$1"}]}},
+        ])
+    );
+    assert_eq!(
+        serde_json::to_value(web.response_edits[0].edit.named("web", "app")).unwrap(),
+        json!({"set-header": {"name": "x-b", "value": [{"text": "web/app/"}, {"fact": "server"}]}})
+    );
+}
+
+#[test]
+fn predicates_without_a_name_stand_behind_the_acls() {
+    let text = web_text(
+        "bind \"127.0.0.1:0\" { tls cert=\"a.pem\" }; acl \"a\" { path \"/\" }; deny if=\"a\" { method \"PUT\" }; \
+         redirect scheme=\"https\" unless=\"tls\"; deny if=\"not tls\"",
+    );
+    let config = config(&text);
+    let web = &config.frontends[0];
+    let [acl_0, acl_1, acl_2] = [0, 1, 2].map(|id| Condition::Acl(AclId(id)));
+    assert_eq!(web.acls.len(), 3);
+    assert_eq!(web.rules[0].when, Some(Condition::And(vec![acl_0, acl_1])));
+    // One question, however often it is asked.
+    assert_eq!(web.rules[1].when, Some(Condition::Not(Box::new(acl_2.clone()))));
+    assert_eq!(web.rules[2].when, Some(Condition::Not(Box::new(acl_2))));
 }
 
 #[test]
@@ -362,7 +409,7 @@ fn edits_are_what_the_component_reads() {
         response { rewrite-location regex="^http:" to="https:" }
         "##);
     assert_eq!(
-        serde_json::to_value(&config.frontends[0].request_edits).unwrap(),
+        written(config.frontends[0].request_edits.iter().map(|edit| &edit.edit)),
         json!([
             {"set-header": {"name": "x-a", "value": "1"}},
             {"add-header": {"name": "x-b", "value": ""}},
@@ -372,7 +419,7 @@ fn edits_are_what_the_component_reads() {
         ])
     );
     assert_eq!(
-        serde_json::to_value(&config.frontends[0].response_edits).unwrap(),
+        written(config.frontends[0].response_edits.iter().map(|edit| &edit.edit)),
         json!([{"rewrite-location": {"regex": "^http:", "to": "https:"}}])
     );
 }
@@ -832,4 +879,27 @@ proptest! {
         }
         try_text(&text);
     }
+}
+
+#[test]
+fn edits_have_no_more_conditions_than_there_are_bits() {
+    let with = |different: usize| {
+        let mut says = String::new();
+        for n in 0..different {
+            says.push_str(&format!("acl \"a{n}\" {{ path \"/{n}\" }}\n"));
+        }
+        for (name, range) in [
+            ("request", 0..different.min(40)),
+            ("response", 40.min(different)..different),
+        ] {
+            says.push_str(&format!("{name} {{\n"));
+            for n in range {
+                says.push_str(&format!("add-header \"x\" \"y\" if=\"a{n}\"\n"));
+            }
+            says.push_str("}\n");
+        }
+        parse("test.kdl", &web_text(&says), Path::new(""))
+    };
+    assert!(with(64).is_ok());
+    assert!(format!("{:?}", with(65).unwrap_err()).contains("at most 64 different conditions"));
 }

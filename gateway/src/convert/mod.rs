@@ -10,6 +10,7 @@ mod rules;
 mod servers;
 mod tls;
 mod transforms;
+mod variables;
 mod words;
 
 use std::path::Path;

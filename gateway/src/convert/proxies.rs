@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::words::{self, Polarity, Term};
+use super::words::{self, Term};
 use super::{Conversion, persistence, servers};
 
 /// Converts all sections.
@@ -516,27 +516,26 @@ impl<'a> Proxy<'a> {
 
     /// Adds a node with the condition that `words` end with.
     pub(super) fn conditional(&mut self, line: &Line, node: Node, words: &[String]) {
+        self.conditional_block(line, node, words);
+    }
+
+    /// The same for a node with a block, to which further ones can be added; none when it was left out.
+    pub(super) fn conditional_block(&mut self, line: &Line, node: Node, words: &[String]) -> Option<usize> {
         let (_, condition) = words::split_condition(words);
-        match condition
-            .map(|(polarity, words)| Ok((polarity, self.condition(line, words)?)))
-            .transpose()
-        {
-            Ok(None) => {
-                self.say(line, node);
-            }
-            Ok(Some((polarity, condition))) => {
-                let polarity: Polarity = polarity;
-                self.say(line, node.prop(polarity.property(), condition));
-            }
+        let Some((polarity, words)) = condition else {
+            return Some(self.say(line, node));
+        };
+        match self.condition(line, words) {
+            Ok(condition) => Some(self.say(line, node.prop(polarity.property(), condition))),
             Err(reason) => {
-                let reason: String = reason;
                 self.leave_out(line, &reason);
+                None
             }
         }
     }
 
     /// A condition in our words. Acls that it has of its own become named ones.
-    fn condition(&mut self, line: &Line, words: &[String]) -> Result<String, String> {
+    pub(super) fn condition(&mut self, line: &Line, words: &[String]) -> Result<String, String> {
         let mut text = String::new();
         for term in words::terms(words)? {
             let (name, is_negated) = match term {

@@ -3,6 +3,7 @@
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::variables::variables;
 use super::words;
 
 impl Proxy<'_> {
@@ -35,7 +36,10 @@ impl Proxy<'_> {
                 self.conditional(line, node, rest);
             }
             ("http-request", "redirect") => self.redirect(line, rest),
-            (_, "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" | "replace-path") => {
+            ("http-request", "return") => self.answer(line, rest),
+            ("http-request", "set-path" | "set-query" | "replace-path")
+            | ("http-response", "set-status")
+            | (_, "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value") => {
                 self.edit(line, is_response, action, rest);
             }
             _ => self.leave_out(
@@ -46,42 +50,110 @@ impl Proxy<'_> {
     }
 
     pub(super) fn redirect(&mut self, line: &Line, words: &[String]) {
-        let (kind, value) = (words.first(), words.get(1));
-        let (Some(kind), Some(value)) = (kind, value) else {
-            return self.leave_out(line, "a redirect to nowhere");
+        let (said, _) = words::split_condition(words);
+        match redirect(said) {
+            Ok(node) => self.conditional(line, node, words),
+            Err(reason) => self.leave_out(line, &reason),
+        }
+    }
+
+    /// `http-request return status 200 content-type text/plain string "ok"`
+    fn answer(&mut self, line: &Line, words: &[String]) {
+        let (said, _) = words::split_condition(words);
+        let (node, inner) = match answer(said) {
+            Ok(answer) => answer,
+            Err(reason) => return self.leave_out(line, &reason),
         };
-        let code = words.iter().skip_while(|word| *word != "code").nth(1);
-        let node = Node::new("redirect").prop(kind, value);
-        let code = code.and_then(|code| code.parse().ok());
-        let node = code
-            .into_iter()
-            .fold(node, |node, code| node.number_prop("status", code));
-        self.conditional(line, node, words);
+        if let Some(block) = self.conditional_block(line, node, words) {
+            for node in inner {
+                self.conversion.outline.add(Some(block), node, line.number, &line.text);
+            }
+        }
     }
 
     fn edit(&mut self, line: &Line, is_response: bool, action: &str, words: &[String]) {
-        let (words, condition) = words::split_condition(words);
-        if condition.is_some() {
-            return self.leave_out(line, "edits have no conditions; a plugin may decide");
-        }
-        if words.iter().any(|word| word.contains("%[") || word.contains("%{")) {
-            return self.leave_out(line, "values with variables are a plugin's work");
-        }
-        let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
-        let node = match action {
-            "set-header" | "add-header" => Node::new(action).arg(word(0)).arg(word(1)),
-            "del-header" => Node::new("delete-header").arg(word(0)),
-            "replace-path" => Node::new("rewrite-path")
-                .prop("regex", word(0))
-                .prop("to", captures(word(1))),
-            _ => Node::new("replace-header")
-                .arg(word(0))
-                .prop("regex", word(1))
-                .prop("to", captures(word(2))),
+        let (said, condition) = words::split_condition(words);
+        let node = match edit(action, said) {
+            Ok(node) => node,
+            Err(reason) => return self.leave_out(line, &reason),
+        };
+        let node = match condition {
+            None => node,
+            Some((polarity, words)) => match self.condition(line, words) {
+                Ok(condition) => node.prop(polarity.property(), condition),
+                Err(reason) => return self.leave_out(line, &reason),
+            },
         };
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
     }
+}
+
+fn redirect(words: &[String]) -> Result<Node, String> {
+    let (Some(kind), Some(value)) = (words.first(), words.get(1)) else {
+        return Err("a redirect to nowhere".to_owned());
+    };
+    let mut node = Node::new("redirect").prop(kind, variables(value)?);
+    let mut options = words[2..].iter().map(String::as_str);
+    while let Some(option) = options.next() {
+        let mut value = || options.next().ok_or_else(|| format!("`{option}` of what?"));
+        node = match option {
+            "code" => node.number_prop("code", value()?.parse().map_err(|_| "a code that is no number")?),
+            "drop-query" => node.flag("drop-query"),
+            "keep-query" => node.flag("keep-query"),
+            "set-cookie" => node.prop("set-cookie", value()?),
+            option => return Err(format!("there is no counterpart of `{option}` of a redirect")),
+        };
+    }
+    Ok(node)
+}
+
+/// The node, and those in its block.
+fn answer(words: &[String]) -> Result<(Node, Vec<Node>), String> {
+    let mut node = Node::new("return");
+    let (mut inner, mut content, mut kind) = (Vec::new(), None, None);
+    let mut words = words.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        let mut value = || words.next().ok_or_else(|| format!("`{word}` of what?"));
+        match word {
+            "status" => {
+                let status = value()?.parse().map_err(|_| "a status that is no number")?;
+                node = node.number_prop("status", status);
+            }
+            "content-type" => kind = Some(value()?),
+            "string" => content = Some(Node::new("body").arg(value()?.replace("%{", "%%{"))),
+            "lf-string" => content = Some(Node::new("body").arg(variables(value()?)?)),
+            "file" => content = Some(Node::new("file").arg(value()?)),
+            "hdr" => {
+                let name = value()?;
+                inner.push(Node::new("header").arg(name).arg(variables(value()?)?));
+            }
+            word => return Err(format!("there is no counterpart of `{word}` of a `return`")),
+        }
+    }
+    if let Some(content) = content {
+        let kind = kind.into_iter();
+        inner.push(kind.fold(content, |content, kind| content.prop("content-type", kind)));
+    }
+    Ok((node, inner))
+}
+
+fn edit(action: &str, words: &[String]) -> Result<Node, String> {
+    let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
+    Ok(match action {
+        "set-header" | "add-header" => Node::new(action).arg(word(0)).arg(variables(word(1))?),
+        "del-header" if words.len() > 1 => return Err("`del-header` with `-m` has no counterpart".to_owned()),
+        "del-header" => Node::new("delete-header").arg(word(0)),
+        "set-path" | "set-query" => Node::new(action).arg(variables(word(0))?),
+        "set-status" => Node::new("set-status").number(word(0).parse().map_err(|_| "a status that is no number")?),
+        "replace-path" => Node::new("rewrite-path")
+            .prop("regex", word(0))
+            .prop("to", variables(&captures(word(1)))?),
+        _ => Node::new("replace-header")
+            .arg(word(0))
+            .prop("regex", word(1))
+            .prop("to", variables(&captures(word(2)))?),
+    })
 }
 
 /// `\1` is `${1}` here, and a dollar is written twice.

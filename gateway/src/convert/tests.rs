@@ -605,3 +605,52 @@ backend db
         converted.findings
     );
 }
+
+#[test]
+fn rules_and_edits_of_http_are_carried_over() {
+    let converted = converted(
+        "defaults
+    mode http
+    errorfile 503 /etc/haproxy/errors/503.http
+frontend web
+    bind 127.0.0.1:80
+    acl api path_beg /api/
+    http-request redirect scheme https code 301 drop-query if !api { hdr(x-old) -m found }
+    redirect location https://%[hdr(host)]/new%[path] if api
+    http-request return status 200 content-type text/plain lf-string \"for %[src]\" hdr X-A b if { path /ping }
+    http-request deny deny_status 429 if { path_sub .git }
+    http-request set-path /v1%[path] if api
+    http-request set-query a=b if api
+    http-request replace-path ^/old/(.*) /new/\\1
+    http-request set-header X-Client %[src]:%[src_port] if api
+    http-request set-header X-Odd %[rand]
+    http-response set-status 404 if api
+    use_backend app if { src_port 1:1023 }
+    default_backend app
+backend app
+    server a 10.0.0.1:80
+",
+    );
+    for line in [
+        "    error-page 503 \"/etc/haproxy/errors/503.http\"",
+        "    redirect scheme=\"https\" code=301 drop-query if=\"not api and line-7-1\"",
+        "    redirect location=\"https://%{authority}/new%{path}\" if=\"api\"",
+        "        body \"for %{client-ip}\" content-type=\"text/plain\"",
+        "        header \"X-A\" \"b\"",
+        "    deny status=429 if=\"line-10-3\"",
+        "        path-contains \".git\"",
+        "        set-path \"/v1%{path}\" if=\"api\"",
+        "        set-query \"a=b\" if=\"api\"",
+        "        rewrite-path regex=\"^/old/(.*)\" to=\"/new/${1}\"",
+        "        set-header \"X-Client\" \"%{client-ip}:%{client-port}\" if=\"api\"",
+        "        set-status 404 if=\"api\"",
+        "        source-port \"1-1023\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 15, "no variable for `%[rand]`");
+}

@@ -157,6 +157,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("path", None) => {
             let node = match how {
                 "str" | "beg" | "end" if ignores_case => return text.patterns(Node::new("path-regex")),
+                "sub" if !ignores_case => "path-contains",
                 "reg" | "sub" => return text.patterns(Node::new("path-regex")),
                 "str" => "path",
                 "beg" => "path-prefix",
@@ -191,10 +192,12 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("dst", None) if matches!(how, "str" | "ip") => single(all("destination")),
         _ if how != "str" => Err(format!("no predicate for `{fetch}` with `{how}`")),
         ("method", None) => single(all("method")),
-        ("dst_port", None) => {
+        ("dst_port" | "src_port", None) => {
             let ports = values.iter().map(|value| value.replace(':', "-"));
-            single(ports.fold(Node::new("port"), Node::arg))
+            let node = if base == "src_port" { "source-port" } else { "port" };
+            single(ports.fold(Node::new(node), Node::arg))
         }
+        ("req_ver" | "ver", None) => single(all("http-version")),
         ("ssl_fc", None) if values.is_empty() || values == ["1"] => single(Node::new("tls")),
         ("ssl_fc_alpn" | "ssl_alpn", None) => single(all("alpn")),
         ("ssl_c_used", None) if values.is_empty() || values == ["1"] => single(Node::new("client-cert")),
@@ -265,6 +268,7 @@ impl Text<'_> {
             }
             "beg" if !self.ignores_case => "prefix",
             "end" if !self.ignores_case => "suffix",
+            "sub" if !self.ignores_case => "contains",
             _ => {
                 let patterns = self.values.iter().map(|value| self.pattern(value));
                 return patterns.map(|pattern| Ok(node().prop("regex", pattern?))).collect();

@@ -21,6 +21,23 @@ pub struct Exchange {
     pub response: Option<response::Parts>,
     /// The client's connection.
     pub connection: Arc<ConnectionFacts>,
+    /// Which of the conditions that the operator's edits have hold, a bit each.
+    pub conditions: u64,
+    /// The name of the server that answered, where somebody may ask for it.
+    pub server: Option<Arc<str>>,
+}
+
+impl Exchange {
+    /// Of a request that has just come.
+    pub fn new(request: request::Parts, connection: Arc<ConnectionFacts>) -> Box<Self> {
+        Box::new(Self {
+            request,
+            response: None,
+            connection,
+            conditions: 0,
+            server: None,
+        })
+    }
 }
 
 /// What is known of a client's connection. Boxed is what most connections have not: this lives as long as they do.

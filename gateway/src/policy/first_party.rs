@@ -1,6 +1,6 @@
 //! The first-party components: shipped inside the binary, run like anybody's.
 
-use crate::config::{AclTest, Config, Grant, Match, Named, ReplaceFrom, RequestEdit, ResponseEdit, Text};
+use crate::config::{AclTest, Config, Grant, Match, Named, Replace, ReplaceFrom, Text};
 
 /// A component that ships with the gateway.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +36,8 @@ pub fn header_rewrite(config: &Config) -> &'static FirstParty {
         .iter()
         .map(|backend| (&backend.request_edits, &backend.response_edits));
     let patterns = frontends.chain(backends).any(|(request, response)| {
-        request.iter().any(request_has_pattern) || response.iter().any(response_has_pattern)
+        request.iter().any(|edit| has_pattern(edit.edit.replace()))
+            || response.iter().any(|edit| has_pattern(edit.edit.replace()))
     });
     if patterns {
         &HEADER_REWRITE_REGEX
@@ -104,7 +105,14 @@ fn match_has_pattern(when: &Match) -> bool {
             matches!(value, Some(Text::Regex(_)))
         }
         Match::Fact(fact) => matches!(fact.value, Some(Text::Regex(_))),
+        Match::HostRegex(_) => true,
         Match::Host(_)
+        | Match::HttpVersion(_)
+        | Match::Upgrade(_)
+        | Match::UriLength(_)
+        | Match::HeaderCount(_)
+        | Match::HeaderLength(_)
+        | Match::SourcePort(_)
         | Match::Method(_)
         | Match::Source(_)
         | Match::Tls
@@ -116,18 +124,6 @@ fn match_has_pattern(when: &Match) -> bool {
     }
 }
 
-fn request_has_pattern(edit: &RequestEdit) -> bool {
-    match edit {
-        RequestEdit::ReplaceHeader(header) => matches!(header.replace.from, ReplaceFrom::Regex(_)),
-        RequestEdit::RewritePath(replace) => matches!(replace.from, ReplaceFrom::Regex(_)),
-        RequestEdit::SetHeader(_) | RequestEdit::AddHeader(_) | RequestEdit::DeleteHeader(_) => false,
-    }
-}
-
-fn response_has_pattern(edit: &ResponseEdit) -> bool {
-    match edit {
-        ResponseEdit::ReplaceHeader(header) => matches!(header.replace.from, ReplaceFrom::Regex(_)),
-        ResponseEdit::RewriteLocation(replace) => matches!(replace.from, ReplaceFrom::Regex(_)),
-        ResponseEdit::SetHeader(_) | ResponseEdit::AddHeader(_) | ResponseEdit::DeleteHeader(_) => false,
-    }
+fn has_pattern(replace: Option<&Replace>) -> bool {
+    replace.is_some_and(|replace| matches!(replace.from, ReplaceFrom::Regex(_)))
 }

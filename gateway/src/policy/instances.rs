@@ -562,10 +562,9 @@ mod tests {
             .uri(uri)
             .header("host", "example.net")
             .header("x-debug", "1");
-        Box::new(Exchange {
-            request: request.body(()).unwrap().into_parts().0,
-            response: None,
-            connection: Arc::new(ConnectionFacts {
+        Exchange::new(
+            request.body(()).unwrap().into_parts().0,
+            Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
                 client: "192.0.2.7:4711".parse().unwrap(),
                 local: "192.0.2.1:80".parse().unwrap(),
@@ -574,7 +573,7 @@ mod tests {
                 tls: None,
                 proxy: None,
             }),
-        })
+        )
     }
 
     #[test]

@@ -28,6 +28,7 @@ mod instances;
 mod needs;
 mod state;
 mod ticker;
+mod values;
 
 #[cfg(test)]
 #[allow(clippy::expect_used)]
@@ -43,3 +44,4 @@ pub use exchange::{ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, Li
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;
+pub use values::{Purpose, Values};

@@ -38,6 +38,9 @@ pub(crate) enum Attribute {
     Host,
     Path,
     Query,
+    Uri,
+    HttpVersion,
+    Upgrade,
     Header(HeaderName),
     Cookie(Box<[u8]>),
     QueryParam(Box<[u8]>),
@@ -50,6 +53,8 @@ pub(crate) enum Attribute {
     Alpn,
     ClientCert(Part),
     LocalTime(TimeZone),
+    Condition(u32),
+    Server,
     Status,
     ResponseHeader(HeaderName),
 }
@@ -76,11 +81,15 @@ impl Attribute {
             Some(("cookie", name)) => Self::Cookie(name.as_bytes().into()),
             Some(("local-time", zone)) => Self::LocalTime(TimeZone::get(zone).map_err(|_| NO_ZONE)?),
             Some(("query-param", name)) => Self::QueryParam(name.as_bytes().into()),
+            Some(("condition", number)) => {
+                let number = number.parse().ok().filter(|number| *number < u64::BITS);
+                Self::Condition(number.ok_or("has no such number: there are 64")?)
+            }
             Some(_) => return Err(UNKNOWN),
         };
         match (&attribute, phase) {
-            (Self::Status | Self::ResponseHeader(_), NeedPhase::Response) => Ok(attribute),
-            (Self::Status | Self::ResponseHeader(_), _) => Err("is there in the response phase only"),
+            (Self::Status | Self::Server | Self::ResponseHeader(_), NeedPhase::Response) => Ok(attribute),
+            (Self::Status | Self::Server | Self::ResponseHeader(_), _) => Err("is there in the response phase only"),
             (_, NeedPhase::Request | NeedPhase::Response) => Ok(attribute),
             (_, NeedPhase::Connection) if attribute.is_of_connection() => Ok(attribute),
             (_, NeedPhase::Connection) => Err("is not known of a connection"),
@@ -95,6 +104,10 @@ impl Attribute {
             "host" => Self::Host,
             "path" => Self::Path,
             "query" => Self::Query,
+            "uri" => Self::Uri,
+            "http-version" => Self::HttpVersion,
+            "upgrade" => Self::Upgrade,
+            "server" => Self::Server,
             "client-ip" => Self::ClientIp,
             "client-port" => Self::ClientPort,
             "local-ip" => Self::LocalIp,
@@ -120,7 +133,11 @@ impl Attribute {
 
     /// Whether it is read from the request's head.
     pub(crate) const fn is_of_request(&self) -> bool {
-        !self.is_of_connection() && !matches!(self, Self::Status | Self::ResponseHeader(_))
+        !self.is_of_connection()
+            && !matches!(
+                self,
+                Self::Status | Self::ResponseHeader(_) | Self::Server | Self::Condition(_)
+            )
     }
 
     const fn is_of_connection(&self) -> bool {
@@ -150,6 +167,22 @@ impl Attribute {
             Self::Query => {
                 if let Some(query) = request.uri.query() {
                     facts.push(need, query.as_bytes());
+                }
+            }
+            Self::Uri => {
+                let target = request.uri.path_and_query();
+                facts.push(need, target.map_or("/", |target| target.as_str()).as_bytes());
+            }
+            Self::HttpVersion => facts.push(need, http_version(request.version).as_bytes()),
+            Self::Upgrade => upgrades(&request.headers, |protocol| facts.push_lower(need, protocol)),
+            Self::Condition(number) => {
+                if exchange.conditions >> number & 1 == 1 {
+                    facts.push(need, b"1");
+                }
+            }
+            Self::Server => {
+                if let Some(server) = &exchange.server {
+                    facts.push(need, server.as_bytes());
                 }
             }
             Self::Header(name) => facts.push_all(need, &request.headers, name),
@@ -333,6 +366,25 @@ impl Facts {
     }
 }
 
+/// The version as it is spoken of.
+fn http_version(version: http::Version) -> &'static str {
+    match version {
+        http::Version::HTTP_09 => "0.9",
+        http::Version::HTTP_10 => "1.0",
+        http::Version::HTTP_2 => "2",
+        http::Version::HTTP_3 => "3",
+        _ => "1.1",
+    }
+}
+
+/// Each protocol that a request asks to change to (RFC 9110, section 7.8).
+fn upgrades(headers: &HeaderMap, mut protocol: impl FnMut(&[u8])) {
+    for value in headers.get_all(header::UPGRADE) {
+        let names = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        names.filter(|name| !name.is_empty()).for_each(&mut protocol);
+    }
+}
+
 /// How the client reached the gateway.
 pub(crate) fn scheme(exchange: &Exchange) -> &'static str {
     if exchange.connection.tls.is_some() {
@@ -416,6 +468,8 @@ mod tests {
 
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
         Exchange {
+            conditions: 0b10,
+            server: Some("app-1".into()),
             request: request.body(()).unwrap().into_parts().0,
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {

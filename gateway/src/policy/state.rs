@@ -89,11 +89,7 @@ impl State {
         memory: usize,
     ) -> Self {
         Self {
-            exchange: Box::new(Exchange {
-                request: http::Request::new(()).into_parts().0,
-                response: None,
-                connection,
-            }),
+            exchange: Exchange::new(http::Request::new(()).into_parts().0, connection),
             phase: Phase::Setup,
             edits: Edits::default(),
             bounds: Bounds { memory, refused: false },

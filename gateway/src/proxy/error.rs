@@ -5,6 +5,7 @@ use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
 use crate::backend::{Ended, QueueError};
+use crate::snapshot::pages::Page;
 use crate::telemetry::access::{Cause, Phase, Termination};
 
 /// Why the gateway answers in the server's place.
@@ -186,8 +187,17 @@ impl ProxyError {
         Termination { cause, phase }
     }
 
-    /// The response that says so. The one place where an error becomes something that a client sees.
-    pub fn response(&self) -> Response<Bytes> {
+    /// The response that says so, with the operator's page for its status where there is one. The one place where an error
+    /// becomes something that a client sees.
+    pub fn response(&self, page: Option<&Page>) -> Response<Bytes> {
+        let mut response = self.plain_response();
+        if let Some(page) = page {
+            page.dress(&mut response);
+        }
+        response
+    }
+
+    fn plain_response(&self) -> Response<Bytes> {
         let status = self.status();
         let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
         let mut response = Response::new(Bytes::from(text));
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn a_rate_limited_client_is_told_when_to_come_back() {
         let retry = |retry_after_ms| {
-            ProxyError::RateLimited { retry_after_ms }.response().headers()[header::RETRY_AFTER].clone()
+            ProxyError::RateLimited { retry_after_ms }.response(None).headers()[header::RETRY_AFTER].clone()
         };
         assert_eq!(retry(0), "1");
         assert_eq!(retry(1000), "1");

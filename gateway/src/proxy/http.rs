@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -63,7 +64,11 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
         End::Flood(flood) => record::refused(&local, &frontend, &client, flood.refusal()),
         End::SlowHead => {
             if !is_http2 && !connection.has_preface() {
-                connection.last_word(REQUEST_TIMEOUT);
+                let pages = frontend.pages.as_ref();
+                match pages.and_then(|pages| pages.get(StatusCode::REQUEST_TIMEOUT)) {
+                    Some(page) => connection.last_word(&page.last_word(StatusCode::REQUEST_TIMEOUT)),
+                    None => connection.last_word(REQUEST_TIMEOUT),
+                }
             }
             record::refused(&local, &frontend, &client, Refusal::Timeout);
         }

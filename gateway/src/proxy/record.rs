@@ -18,6 +18,7 @@ use super::relay::Moved;
 use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::{Admitted, Backend};
+use crate::config::BackendId;
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
@@ -208,14 +209,20 @@ impl Record {
         self._admitted = Some(admitted);
     }
 
-    /// A component has answered in a server's place.
-    pub fn answered_by_policy(&mut self, status: StatusCode) {
+    /// Something has answered in a server's place: a component, or the rule at this position.
+    pub fn answered_here(&mut self, status: StatusCode, reason: &'static str, rule: Option<usize>) {
         self.status = Some(status);
         self.termination = Termination {
             cause: Cause::Local,
             phase: Phase::Request,
         };
-        self.reason = Some("plugin-reply");
+        self.reason = Some(reason);
+        self.rule = rule.and_then(|rule| Some(self.frontend.rules.get(rule)?.origin.line));
+    }
+
+    /// The backend that the request came to, if it came to one.
+    pub fn backend(&self) -> Option<BackendId> {
+        self.upstream.as_ref().map(|upstream| upstream.backend.id)
     }
 
     /// The gateway answers in a server's place.
@@ -225,7 +232,7 @@ impl Record {
         self.reason = Some(error.reason());
         match error {
             ProxyError::Denied { rule, .. } => {
-                self.rule = self.frontend.config.denies.get(*rule).map(|deny| deny.origin.line);
+                self.rule = self.frontend.rules.get(*rule).map(|rule| rule.origin.line);
                 self.frontend.metrics.denied();
             }
             ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),

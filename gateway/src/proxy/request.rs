@@ -1,4 +1,4 @@
-//! The life of a request, phase by phase: head → sanitize → acl → limits → deny → route → request rewrite → server →
+//! The life of a request, phase by phase: head → sanitize → acl → limits → rules → route → request rewrite → server →
 //! response rewrite → log. The phases have the same names in docs, logs and metrics.
 
 use std::convert::Infallible;
@@ -26,9 +26,10 @@ use super::request_id;
 use super::resend;
 use super::sticky::{self, Sticky};
 use super::upgrade::{self, Asked, Switch, Tunnel};
-use super::upstream;
+use super::{path, rules, upstream};
 use crate::policy::{ConnectionFacts, Exchange, Reply};
 use crate::snapshot::Frontend;
+use crate::snapshot::rules::Action;
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
 /// is to become.
@@ -57,7 +58,8 @@ pub async fn serve(
                 let Some((server, early, session)) = lease.into_tunnel() else {
                     let error = ProxyError::BadUpgrade;
                     record.failed(&error);
-                    return Ok(error.response().map(|bytes| ResponseBody::full(bytes, record)));
+                    let page = local.snapshot.page(&frontend, record.backend(), error.status());
+                    return Ok(error.response(page).map(|bytes| ResponseBody::full(bytes, record)));
                 };
                 switch.to(Tunnel::new(server, early, session, settings, record));
                 client.connection.response_begins();
@@ -66,8 +68,8 @@ pub async fn serve(
             }
             Response::from_parts(head, ResponseBody::server(incoming, lease, record))
         }
-        Ok(Served::Here(reply)) => {
-            record.answered_by_policy(reply.status);
+        Ok(Served::Here(reply, reason, rule)) => {
+            record.answered_here(reply.status, reason, rule);
             closes |= has_body && !client.is_stream();
             let mut response = Response::new(reply.body);
             *response.status_mut() = reply.status;
@@ -81,7 +83,10 @@ pub async fn serve(
             record.failed(&error);
             // The rest of a request that was refused is not read.
             closes |= has_body && !client.is_stream();
-            error.response().map(|bytes: Bytes| ResponseBody::full(bytes, record))
+            let page = local.snapshot.page(&frontend, record.backend(), error.status());
+            error
+                .response(page)
+                .map(|bytes: Bytes| ResponseBody::full(bytes, record))
         }
     };
     if closes && client.is_stream() {
@@ -115,8 +120,8 @@ pub async fn serve(
 enum Served {
     /// From a server.
     Server(Response<Content>, upstream::Lease),
-    /// From a component.
-    Here(Reply),
+    /// From a component or a rule: why, and which rule.
+    Here(Reply, &'static str, Option<usize>),
 }
 
 async fn exchange(
@@ -130,35 +135,43 @@ async fn exchange(
     let (body, asked) = sanitize(frontend, client, &mut head, incoming)?;
     let facts = identify(frontend, client, record, &mut head.headers);
 
-    let mut exchange = Box::new(Exchange {
-        request: head,
-        response: None,
-        connection: facts,
-    });
-    // acl, limits, deny, route
+    let mut exchange = Exchange::new(head, facts);
+    // acl, limits, rules, route
     let answers = policy::acls(local, frontend, &mut exchange)?;
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     if let Answer::Reply(reply) = policy::limits(local, frontend, &mut exchange)? {
-        return Ok(Served::Here(reply));
+        return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
-    if let Some(rule) = frontend
-        .config
-        .denies
-        .iter()
-        .position(|deny| deny.when.as_ref().is_none_or(|when| answers.hold(when)))
-    {
-        let status = frontend.config.denies[rule].status;
-        return Err(ProxyError::Denied { status, rule });
+    if let Some((position, rule)) = frontend.rule(&answers) {
+        return match &rule.action {
+            Action::Deny(status) => Err(ProxyError::Denied {
+                status: *status,
+                rule: position,
+            }),
+            Action::Redirect(redirect) => {
+                let reply = rules::redirect(redirect, &exchange)?;
+                Ok(Served::Here(reply, "redirect", Some(position)))
+            }
+            Action::Return(answer) => {
+                let reply = rules::answer(answer, &exchange)?;
+                Ok(Served::Here(reply, "return", Some(position)))
+            }
+        };
     }
     let backend_id = frontend.route(&answers).ok_or(ProxyError::NoRoute)?;
     let backend = &local.snapshot.backends[backend_id.0];
     record.routed(backend);
 
     // request rewrite
+    if let Some(rewrites) = frontend.rewrites(backend_id)
+        && !rewrites.conditions.is_empty()
+    {
+        exchange.conditions = rewrites.conditions(&answers);
+    }
     if let Answer::Reply(reply) = policy::request_filters(local, frontend, backend_id, &mut exchange)? {
-        return Ok(Served::Here(reply));
+        return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
     if let Some(forwarding) = &frontend.config.forwarding {
         let headers = &mut exchange.request.headers;
@@ -218,6 +231,7 @@ async fn exchange(
     if filters != ResponseFilters::None {
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
+        exchange.server = Some(lease.server_name().clone());
         policy::response_filters(local, frontend, backend_id, &mut exchange)?;
         let Some(head) = exchange.response.take() else {
             return Err(ProxyError::Policy { status: 500 });
@@ -282,6 +296,9 @@ fn sanitize(
     let wants_tunnel = http2::head::check(head, limits)?;
     headers::check_request(head)?;
     headers::to_origin_form(head)?;
+    if let Some(how) = frontend.config.normalize_path {
+        path::normalize(&mut head.uri, how)?;
+    }
     if let (Some(max), Some(length)) = (limits.body, incoming.size_hint().exact())
         && length > max
     {
@@ -327,3 +344,6 @@ fn outgoing(exchange: &mut Exchange, keep: bool) -> http::request::Parts {
     };
     head
 }
+
+/// What log lines say of a response that a component gave.
+const PLUGIN_REPLY: &str = "plugin-reply";

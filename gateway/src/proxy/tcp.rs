@@ -157,11 +157,7 @@ fn decide(
     if !frontend.acls.is_empty() || frontend.limiter.is_some() {
         // Predicates and limits are asked about an exchange; of this one only the connection is there, and the configuration
         // lets a TCP frontend ask about nothing else.
-        let mut exchange = Box::new(Exchange {
-            request: http::Request::new(()).into_parts().0,
-            response: None,
-            connection: facts.clone(),
-        });
+        let mut exchange = Exchange::new(http::Request::new(()).into_parts().0, facts.clone());
         answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
         policy::connection_limits(local, frontend, &mut exchange).map_err(|error| match error {
             ProxyError::RateLimited { .. } => Stop::RateLimited,
@@ -171,9 +167,9 @@ fn decide(
     if let Some(choice) = &frontend.config.log_choice {
         record.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
-    let denied = |deny: &&crate::config::Deny| deny.when.as_ref().is_none_or(|when| answers.hold(when));
-    if let Some(deny) = frontend.config.denies.iter().find(denied) {
-        let line = deny.origin.line;
+    // In TCP mode every rule is a `deny`.
+    if let Some((_, rule)) = frontend.rule(&answers) {
+        let line = rule.origin.line;
         return Err(Stop::Denied { line });
     }
     let routed = match policy::connection_filters(local, frontend, facts).map_err(|_| Stop::PolicyFailure)? {

@@ -96,6 +96,11 @@ impl Lease {
         self.server
     }
 
+    /// The name of the server that it leads to.
+    pub fn server_name(&self) -> &Arc<str> {
+        &self.backend.servers[self.server].name
+    }
+
     /// Ready when the exchange has to end, because its server went down or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.session.poll_ended(cx)

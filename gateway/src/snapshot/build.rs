@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::pages::ErrorPages;
+use super::rewrites::RewriteConfig;
+use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connector, Place, SystemRoots};
 use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
@@ -52,6 +55,11 @@ pub(super) fn snapshot(
         .iter()
         .map(|backend| builder.connectors(backend, &system))
         .collect();
+    let pages = config
+        .backends
+        .iter()
+        .map(|backend| builder.pages(&backend.error_pages))
+        .collect();
     let Builder {
         attachments,
         compiled,
@@ -76,6 +84,7 @@ pub(super) fn snapshot(
     Ok(Snapshot {
         frontends,
         backends,
+        pages,
         registry: registry.clone(),
         policy,
         attachments,
@@ -125,12 +134,6 @@ struct NamedMatch<'a> {
 #[derive(Serialize)]
 struct LimitConfig<'a> {
     limits: Vec<&'a config::RateLimit>,
-}
-
-#[derive(Serialize)]
-struct RewriteConfig<'a> {
-    request: Vec<&'a config::RequestEdit>,
-    response: Vec<&'a config::ResponseEdit>,
 }
 
 impl Builder<'_> {
@@ -201,6 +204,8 @@ impl Builder<'_> {
             .map(|id| self.filter(*id, frontend))
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
+        let pages = self.pages(&frontend.error_pages);
+        let rules = self.rules(frontend);
         let (acls, limiter) = (acls?, limiter?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
         let mut attached = acls.iter().map(|call| &call.attachment).chain(&plugins);
@@ -209,7 +214,9 @@ impl Builder<'_> {
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
+            pages,
             acls,
+            rules: rules?,
             limiter,
             plugins,
             rewrites: rewrites?,
@@ -217,6 +224,41 @@ impl Builder<'_> {
             metrics: self.registry.frontend(&frontend.name),
             config: Arc::new(frontend.clone()),
         })
+    }
+
+    /// The error pages of a section. Those that cannot be used are reported, once for all sections that take them.
+    fn pages(&mut self, pages: &[config::ErrorPage]) -> Option<ErrorPages> {
+        let errors = &mut self.errors;
+        ErrorPages::read(pages, |page, source| {
+            let is_same = |known: &BuildError| matches!(known, BuildError::File { path, .. } if path.span == page.path.span && path.value == page.path.value);
+            if !errors.iter().any(is_same) {
+                errors.push(BuildError::File {
+                    origin: page.origin.clone(),
+                    path: page.path.clone(),
+                    source,
+                });
+            }
+        })
+    }
+
+    fn rules(&mut self, frontend: &config::Frontend) -> Option<Vec<Rule>> {
+        let rules: Vec<_> = frontend
+            .rules
+            .iter()
+            .map(|rule| match rules::rule(rule, &frontend.name) {
+                Ok(rule) => Some(rule),
+                Err(RuleError::File(path, source)) => self.fail(BuildError::File {
+                    origin: rule.origin.clone(),
+                    path,
+                    source,
+                }),
+                Err(RuleError::Defect(message)) => self.fail(BuildError::Rule {
+                    origin: rule.origin.clone(),
+                    message,
+                }),
+            })
+            .collect();
+        rules.into_iter().collect()
     }
 
     fn tls(
@@ -390,10 +432,7 @@ impl Builder<'_> {
         };
         let mut rewrites = Vec::with_capacity(config.backends.len());
         for (i, backend) in config.backends.iter().enumerate() {
-            let edits = RewriteConfig {
-                request: frontend.request_edits.iter().chain(&backend.request_edits).collect(),
-                response: backend.response_edits.iter().chain(&frontend.response_edits).collect(),
-            };
+            let edits = RewriteConfig::new(frontend, backend);
             let (request, response) = (!edits.request.is_empty(), !edits.response.is_empty());
             if frontend.mode == Mode::Tcp || !reachable(BackendId(i)) || !(request || response) {
                 rewrites.push(None);
@@ -405,6 +444,7 @@ impl Builder<'_> {
                 attachment,
                 request,
                 response,
+                conditions: edits.conditions,
             }));
         }
         Some(rewrites)

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use miette::SourceSpan;
 use rustls_pki_types::pem;
 
+use super::pages::PageError;
 use crate::admin::AdminSocketError;
 use crate::certificates::TlsError;
 use crate::config::{
@@ -105,6 +106,24 @@ pub enum BuildError {
         /// The hooks that it has.
         hooks: Hooks,
     },
+    /// A file that responses are made of cannot be used.
+    #[error("{}: {source}", path.value.display())]
+    File {
+        /// The node that names it.
+        origin: Origin,
+        /// The file.
+        path: At<PathBuf>,
+        /// Why.
+        source: PageError,
+    },
+    /// A rule cannot be made ready.
+    #[error("this rule cannot be made ready: {message}")]
+    Rule {
+        /// The rule.
+        origin: Origin,
+        /// Why.
+        message: String,
+    },
     /// A component of the gateway's own does not start.
     #[error("the gateway's own component {source}")]
     Own {
@@ -190,6 +209,7 @@ impl BuildError {
             Self::Host(_) => None,
             Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
+            Self::File { origin, .. } | Self::Rule { origin, .. } => Some(origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
@@ -204,7 +224,12 @@ impl BuildError {
     fn fault(&self) -> ConfigError {
         let code = match self {
             Self::Tls { .. } | Self::ServerTls { .. } => Code::Tls,
-            Self::Admin { .. } => Code::Io,
+            Self::Admin { .. }
+            | Self::File {
+                source: PageError::File(_),
+                ..
+            } => Code::Io,
+            Self::File { .. } | Self::Rule { .. } => Code::Value,
             _ => Code::Policy,
         };
         let fault = ConfigError::new(code, self.to_string());
@@ -248,6 +273,10 @@ impl BuildError {
                 } => "use it in a frontend with mode \"tcp\"",
                 _ => "use it in a frontend with mode \"http\"",
             }),
+            Self::File { path, source, .. } => page_fault(fault, path.span, source),
+            Self::Rule { origin, .. } => fault
+                .label(origin.span, "this rule")
+                .help("this is a defect of the gateway: please report it"),
             Self::Own { frontend, source } => {
                 let help = limits_help(source).unwrap_or("this is a defect of the gateway: please report it");
                 fault.label(frontend.span, "needed here").help(help)
@@ -400,6 +429,34 @@ fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> Conf
         TlsError::Library(_) => fault
             .label(files.node, "needed here")
             .help("this is a defect of the gateway: please report it"),
+    }
+}
+
+fn page_fault(fault: ConfigError, place: SourceSpan, error: &PageError) -> ConfigError {
+    match error {
+        PageError::File(error) => {
+            let label = match error.kind() {
+                io::ErrorKind::NotFound => "there is no such file",
+                _ => "this file cannot be read",
+            };
+            fault.label(place, label).help(HELP_WITH_FILES)
+        }
+        PageError::TooLong(_) => fault
+            .label(place, "too long")
+            .help("it is kept in memory: make it shorter"),
+        PageError::Malformed(_) => fault.label(place, "not a response").help(
+            "the file has to hold a whole response, as HAProxy's error files: a status line, fields, an empty line and \
+             the content; or give its name the extension of what it holds, as .html",
+        ),
+        PageError::Status { found } => fault.label(place, "says another status").help(format!(
+            "let its first line say the status it is for, or write: error-page {found} …"
+        )),
+        PageError::Field(_) => fault
+            .label(place, "has a field that it may not have")
+            .help("leave the field out: the gateway writes it as each connection needs it"),
+        PageError::Length { .. } => fault
+            .label(place, "says a length that it has not")
+            .help("leave Content-Length out: the gateway writes it"),
     }
 }
 

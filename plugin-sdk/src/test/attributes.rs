@@ -52,6 +52,7 @@ fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
         let response = exchange.response.as_ref()?;
         match need.split_once(':') {
             None if need == "status" => Some(vec![response.status.to_string().into_bytes()]),
+            None if need == "server" => Some(vec![b"server".to_vec()]),
             Some(("response-header", name)) => Some(response.headers.all(name)),
             _ => None,
         }
@@ -99,6 +100,12 @@ fn request_values(need: &str, request: &Request) -> Option<Vec<Vec<u8>>> {
         Some(("header", name)) => request.headers.all(name),
         Some(("cookie", name)) => cookies(request, name),
         Some(("query-param", name)) => query_params(request, name),
+        Some(("condition", number)) => number
+            .parse()
+            .is_ok_and(|number: u32| request.conditions.contains(&number))
+            .then(|| b"1".to_vec())
+            .into_iter()
+            .collect(),
         None => match need {
             "method" => vec![request.method.clone().into_bytes()],
             "scheme" => vec![request.scheme().into()],
@@ -106,6 +113,12 @@ fn request_values(need: &str, request: &Request) -> Option<Vec<Vec<u8>>> {
             "host" => vec![host(authority)],
             "path" => vec![request.path.clone()],
             "query" => request.query.clone().into_iter().collect(),
+            "uri" => vec![match &request.query {
+                Some(query) => [&request.path, &b"?"[..], query].concat(),
+                None => request.path.clone(),
+            }],
+            "http-version" => vec![b"1.1".to_vec()],
+            "upgrade" => upgrades(request),
             _ => return None,
         },
         Some(_) => return None,
@@ -119,6 +132,14 @@ pub(crate) fn host(authority: &[u8]) -> Vec<u8> {
     let host = &authority[..port.unwrap_or(authority.len())];
     let host = host.strip_suffix(b".").unwrap_or(host);
     host.to_ascii_lowercase()
+}
+
+/// Each protocol of the Upgrade header, lower-case.
+fn upgrades(request: &Request) -> Vec<Vec<u8>> {
+    let values = request.headers.values("upgrade");
+    let names = values.flat_map(|value| value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii));
+    let names = names.filter(|name| !name.is_empty());
+    names.map(<[u8]>::to_ascii_lowercase).collect()
 }
 
 /// RFC 6265, section 4.2.1.

@@ -15,6 +15,7 @@ pub struct Request {
     pub(crate) query: Option<Vec<u8>>,
     pub(crate) headers: Headers,
     pub(crate) connection: Connection,
+    pub(crate) conditions: Vec<u32>,
 }
 
 /// A response.
@@ -79,6 +80,7 @@ impl Request {
             query: query.map(|query| query.as_bytes().to_vec()),
             headers: Headers::default(),
             connection,
+            conditions: Vec::new(),
         }
     }
 
@@ -90,6 +92,13 @@ impl Request {
     /// A POST request; see [`Request::new`].
     pub fn post(url: &str) -> Self {
         Self::new("POST", url)
+    }
+
+    /// The same with one of the operator's conditions holding: the attribute `condition:NUMBER`.
+    #[must_use]
+    pub fn with_condition(mut self, number: u32) -> Self {
+        self.conditions.push(number);
+        self
     }
 
     /// The same with a header field added.

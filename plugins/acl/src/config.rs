@@ -34,6 +34,8 @@ pub enum Match {
     Path(Text),
     /// The host: exact names and `*.suffix` patterns. `*.example.net` does not match `example.net`.
     Host(Vec<String>),
+    /// The host, which arrives in lower case: patterns.
+    HostRegex(Vec<String>),
     /// The method, exactly.
     Method(Vec<String>),
     /// A request header; one of its values has to pass.
@@ -52,12 +54,36 @@ pub enum Match {
     Destination(Vec<String>),
     /// The port that the client connected to is in one of the ranges, ends included.
     Port(Vec<(u16, u16)>),
+    /// The client's port is in one of the ranges, ends included.
+    SourcePort(Vec<(u16, u16)>),
+    /// The version of HTTP: `1.0`, `1.1` or `2`.
+    HttpVersion(Vec<String>),
+    /// The client asks to change to one of these protocols; lower-case.
+    Upgrade(Vec<String>),
+    /// How many bytes path and query have, the question mark included.
+    UriLength(Measured),
+    /// How many fields of this name there are.
+    HeaderCount(Measured),
+    /// How many bytes the values of this name have together.
+    HeaderLength(Measured),
     /// The application protocol of TLS, agreed on or offered, is one of these.
     Alpn(Vec<String>),
     /// The time of day and week.
     Time(Time),
     /// What the handshake of TLS settled, by the name of its attribute; one of the values has to pass.
     Fact(Named),
+}
+
+/// A test of a number, ends included.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Of what; none where that goes without saying.
+    pub name: Option<String>,
+    /// At least so many.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
 }
 
 /// A test of the time.
@@ -93,6 +119,8 @@ pub enum Text {
     Prefix(Vec<String>),
     /// Ends with one of these.
     Suffix(Vec<String>),
+    /// Has one of these somewhere in it.
+    Contains(Vec<String>),
     /// One of these matches somewhere.
     Regex(Vec<String>),
 }

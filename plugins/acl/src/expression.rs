@@ -3,7 +3,7 @@
 use gateway_plugin_sdk::needs::{List, OnRequest, RequestNeed};
 use gateway_plugin_sdk::{ConfigError, Request};
 
-use crate::config::{Match, Named};
+use crate::config::{Match, Measured, Named, Text};
 use crate::networks::Networks;
 use crate::text::{HostTest, TextTest};
 use crate::time::TimeTest;
@@ -19,6 +19,24 @@ pub(crate) enum Expression {
     Not(Box<Expression>),
     /// One of the fact's values passes the test.
     Fact(RequestNeed, Test),
+    /// A number about the fact's values is within bounds.
+    Measure(RequestNeed, Measure, Bounds),
+}
+
+/// What is measured of a fact's values.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Measure {
+    /// How many there are.
+    Count,
+    /// How many bytes they have together.
+    Bytes,
+}
+
+/// Ends included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    min: u32,
+    max: u32,
 }
 
 /// A test of one value.
@@ -69,6 +87,24 @@ impl Expression {
                 let test = Networks::compile(&networks, &format!("{at}/destination"))?;
                 Self::Fact(needs.local_ip(), Test::Networks(test))
             }
+            Match::HostRegex(patterns) => {
+                let test = TextTest::compile(Text::Regex(patterns), &format!("{at}/host-regex"))?;
+                Self::Fact(needs.host(), Test::Text(test))
+            }
+            Match::SourcePort(ranges) => Self::Fact(needs.client_port(), Test::Ports(ranges)),
+            Match::HttpVersion(versions) => {
+                Self::Fact(needs.attribute("http-version"), Test::Text(TextTest::exact(versions)))
+            }
+            Match::Upgrade(protocols) => Self::Fact(needs.attribute("upgrade"), Test::Text(TextTest::exact(protocols))),
+            Match::UriLength(measured) => Self::Measure(needs.attribute("uri"), Measure::Bytes, Bounds::of(&measured)),
+            Match::HeaderCount(measured) => {
+                let need = needs.header(measured.name.as_deref().unwrap_or_default());
+                Self::Measure(need, Measure::Count, Bounds::of(&measured))
+            }
+            Match::HeaderLength(measured) => {
+                let need = needs.header(measured.name.as_deref().unwrap_or_default());
+                Self::Measure(need, Measure::Bytes, Bounds::of(&measured))
+            }
             Match::Port(ranges) => Self::Fact(needs.local_port(), Test::Ports(ranges)),
             Match::Alpn(protocols) => Self::Fact(needs.alpn(), Test::Text(TextTest::exact(protocols))),
             Match::Time(time) => {
@@ -102,6 +138,23 @@ impl Expression {
             Self::Any(parts) => parts.iter().any(|part| part.holds(request)),
             Self::Not(part) => !part.holds(request),
             Self::Fact(need, test) => request.all(*need).any(|value| test.passes(value)),
+            Self::Measure(need, measure, bounds) => {
+                let values = request.all(*need);
+                let measured = match measure {
+                    Measure::Count => values.count(),
+                    Measure::Bytes => values.map(<[u8]>::len).sum(),
+                };
+                (bounds.min as usize..=bounds.max as usize).contains(&measured)
+            }
+        }
+    }
+}
+
+impl Bounds {
+    fn of(measured: &Measured) -> Self {
+        Self {
+            min: measured.min,
+            max: measured.max,
         }
     }
 }

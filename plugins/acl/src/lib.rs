@@ -12,7 +12,7 @@ mod time;
 
 use gateway_plugin_sdk::{AccessControl, Answers, ConfigError, Needs, Plugin, Request, plugin};
 
-pub use config::{Config, Match, Named, Predicate, Text, Time};
+pub use config::{Config, Match, Measured, Named, Predicate, Text, Time};
 use expression::Expression;
 
 /// The plugin.

@@ -12,6 +12,7 @@ pub(crate) enum TextTest {
     Exact(Vec<String>),
     Prefix(Vec<String>),
     Suffix(Vec<String>),
+    Contains(Vec<String>),
     Regex(Vec<Pattern>),
 }
 
@@ -30,6 +31,7 @@ impl TextTest {
             Text::Exact(texts) => Self::exact(texts),
             Text::Prefix(texts) => Self::Prefix(texts),
             Text::Suffix(texts) => Self::Suffix(texts),
+            Text::Contains(texts) => Self::Contains(texts),
             Text::Regex(patterns) => {
                 let compiled = patterns.iter().enumerate().map(|(index, pattern)| {
                     Pattern::new(pattern).map_err(|error| ConfigError::new(error).at(format!("{at}/regex/{index}")))
@@ -49,6 +51,7 @@ impl TextTest {
             Self::Exact(texts) => contains(texts, value),
             Self::Prefix(texts) => texts.iter().any(|text| value.starts_with(text.as_bytes())),
             Self::Suffix(texts) => texts.iter().any(|text| value.ends_with(text.as_bytes())),
+            Self::Contains(texts) => texts.iter().any(|text| holds(value, text.as_bytes())),
             Self::Regex(patterns) => patterns.iter().any(|pattern| pattern.is_match(value)),
         }
     }
@@ -81,6 +84,11 @@ impl HostTest {
                 .iter()
                 .any(|suffix| host.len() > suffix.len() && host.ends_with(suffix.as_bytes()))
     }
+}
+
+/// Whether a text has another one in it. Both are short: nothing more clever pays.
+fn holds(text: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || text.windows(part.len()).any(|window| window == part)
 }
 
 fn contains(sorted: &[String], value: &[u8]) -> bool {

@@ -367,3 +367,57 @@ fn times_are_of_the_day_and_of_the_week() {
         assert!(refused(&json!({ "time": time })).contains("/time/"));
     }
 }
+
+#[test]
+fn texts_are_found_within_values() {
+    let when = json!({"path": {"contains": ["/..", "wp-admin"]}});
+    assert!(holds(&when, &Request::get("/a/wp-admin/x")));
+    assert!(!holds(&when, &Request::get("/a/wp-?wp-admin")));
+    let when = json!({"header": {"name": "user-agent", "value": {"contains": ["bot"]}}});
+    assert!(holds(
+        &when,
+        &Request::get("/").with_header("user-agent", "a robot 1.0")
+    ));
+    assert!(!holds(&when, &Request::get("/").with_header("user-agent", "bo")));
+    let when = json!({"host-regex": ["^shop[0-9]+\\.example$"]});
+    assert!(holds(&when, &Request::get("http://SHOP12.example:80/")));
+    assert!(!holds(&when, &Request::get("http://shop.example/")));
+}
+
+#[test]
+fn lengths_and_counts_are_compared() {
+    let length = json!({"uri-length": {"name": null, "min": 5, "max": 8}});
+    for (target, expected) in [
+        ("/abc", false),
+        ("/abcd", true),
+        ("/a?b=cde", true),
+        ("/a?b=cdef", false),
+    ] {
+        assert_eq!(holds(&length, &Request::get(target)), expected, "{target}");
+    }
+    let count = json!({"header-count": {"name": "x-a", "min": 2, "max": 4_294_967_295_u32}});
+    let one = Request::get("/").with_header("x-a", "1");
+    assert!(!holds(&count, &one));
+    assert!(holds(&count, &one.clone().with_header("X-A", "2")));
+    let none = json!({"header-count": {"name": "x-a", "min": 0, "max": 0}});
+    assert!(holds(&none, &Request::get("/")) && !holds(&none, &one));
+    let bytes = json!({"header-length": {"name": "x-a", "min": 3, "max": 3}});
+    assert!(!holds(&bytes, &one));
+    assert!(holds(&bytes, &one.with_header("x-a", "22")));
+}
+
+#[test]
+fn versions_upgrades_and_ports_are_compared() {
+    let version = |version: &str| json!({ "http-version": [version] });
+    assert!(holds(&version("1.1"), &Request::get("/")));
+    assert!(!holds(&version("2"), &Request::get("/")));
+    let upgrade = json!({"upgrade": ["websocket"]});
+    assert!(holds(
+        &upgrade,
+        &Request::get("/").with_header("upgrade", "h2c, WebSocket")
+    ));
+    assert!(!holds(&upgrade, &Request::get("/")));
+    let port = json!({"source-port": [[1024, 2000], [4000, 4000]]});
+    assert!(holds(&port, &Request::get("/").from("192.0.2.1:4000")));
+    assert!(!holds(&port, &Request::get("/").from("192.0.2.1:4001")));
+}

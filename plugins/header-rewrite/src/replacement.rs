@@ -4,30 +4,32 @@ use std::cell::RefCell;
 
 use gateway_plugin_pattern::{Groups, Pattern};
 use gateway_plugin_sdk::ConfigError;
+use gateway_plugin_sdk::needs::{List, Need};
 
-use crate::config::Replace;
+use crate::config::{self, Replace, Template};
 use crate::headers::is_value;
+use crate::value::{Facts, Piece, Place, Value};
 
 /// A replacement in a text.
 #[derive(Debug)]
-pub(crate) enum Replacement {
-    Prefix { from: String, to: String },
-    Regex(Box<Substitution>),
+pub(crate) enum Replacement<Need> {
+    Prefix { from: String, to: Value<Need> },
+    Regex(Box<Substitution<Need>>),
 }
 
 /// A replacement of a pattern's first match.
 #[derive(Debug)]
-pub(crate) struct Substitution {
+pub(crate) struct Substitution<Need> {
     from: Pattern,
-    to: Vec<Part>,
+    to: Vec<Part<Need>>,
     /// Kept between calls, so that one allocates no more than its result.
     groups: RefCell<Groups>,
 }
 
 /// A part of what a match is replaced by.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    Text(String),
+#[derive(Debug)]
+pub(crate) enum Part<Need> {
+    Piece(Piece<Need>),
     Group(usize),
 }
 
@@ -36,19 +38,32 @@ pub(crate) enum Part {
 pub(crate) enum Kind {
     Header,
     Path,
+    Query,
 }
 
-impl Replacement {
-    pub(crate) fn compile(replace: Replace, kind: Kind, at: &str) -> Result<Self, ConfigError> {
-        kind.admit(&replace.to)
-            .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+impl<Phase> Replacement<Need<Phase>> {
+    pub(crate) fn compile(
+        replace: Replace,
+        kind: Kind,
+        at: &str,
+        needs: &mut List<Phase>,
+    ) -> Result<Self, ConfigError> {
+        for part in &replace.to.0 {
+            if let config::Part::Text(text) = part {
+                kind.admit(text)
+                    .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+            }
+        }
         match (replace.prefix, replace.regex) {
-            (Some(from), None) => Ok(Self::Prefix { from, to: replace.to }),
+            (Some(from), None) => Ok(Self::Prefix {
+                from,
+                to: Value::new(replace.to, needs),
+            }),
             (None, Some(pattern)) => {
                 let from =
                     Pattern::new(&pattern).map_err(|message| ConfigError::new(message).at(format!("{at}/regex")))?;
-                let to =
-                    template(&replace.to, &from).map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
+                let to = template(replace.to, &from, needs)
+                    .map_err(|message| ConfigError::new(message).at(format!("{at}/to")))?;
                 Ok(Self::Regex(Box::new(Substitution {
                     from,
                     to,
@@ -58,21 +73,26 @@ impl Replacement {
             _ => Err(ConfigError::new("one of prefix and regex says what is replaced").at(at)),
         }
     }
+}
 
+impl<Need: Copy> Replacement<Need> {
     /// The text with the replacement made; none when what is replaced is not there.
-    pub(crate) fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn apply(&self, text: &[u8], facts: &impl Facts<Need>, place: Place) -> Option<Vec<u8>> {
         match self {
             Self::Prefix { from, to } => {
                 let rest = text.strip_prefix(from.as_bytes())?;
-                Some([to.as_bytes(), rest].concat())
+                let mut replaced = Vec::with_capacity(text.len() + to.fixed_length());
+                to.write(facts, place, &mut replaced);
+                replaced.extend_from_slice(rest);
+                Some(replaced)
             }
-            Self::Regex(substitution) => substitution.apply(text),
+            Self::Regex(substitution) => substitution.apply(text, facts, place),
         }
     }
 }
 
-impl Substitution {
-    fn apply(&self, text: &[u8]) -> Option<Vec<u8>> {
+impl<Need: Copy> Substitution<Need> {
+    fn apply(&self, text: &[u8], facts: &impl Facts<Need>, place: Place) -> Option<Vec<u8>> {
         let mut groups = self.groups.borrow_mut();
         if !self.from.find(text, &mut groups) {
             return None;
@@ -80,7 +100,15 @@ impl Substitution {
         let matched = groups.range(0)?;
         let mut replaced = Vec::with_capacity(text.len() + self.to.len() * PART_LENGTH);
         replaced.extend_from_slice(&text[..matched.start]);
-        write(&self.to, text, &groups, &mut replaced);
+        for part in &self.to {
+            match part {
+                Part::Piece(piece) => piece.write(facts, place, &mut replaced),
+                // A group that took no part in the match stands for nothing.
+                Part::Group(index) => {
+                    replaced.extend_from_slice(groups.range(*index).map_or(&[], |range| &text[range]))
+                }
+            }
+        }
         replaced.extend_from_slice(&text[matched.end..]);
         Some(replaced)
     }
@@ -88,12 +116,13 @@ impl Substitution {
 
 impl Kind {
     /// Whether a text may become part of a value of this kind.
-    fn admit(self, text: &str) -> Result<(), &'static str> {
+    pub(crate) fn admit(self, text: &str) -> Result<(), &'static str> {
         let refused = match self {
             Self::Header => !is_value(text.as_bytes()),
             Self::Path => text
                 .bytes()
                 .any(|byte| matches!(byte, b'?' | b'#' | b'<' | b'>' | b'`') || !byte.is_ascii_graphic()),
+            Self::Query => text.bytes().any(|byte| byte == b'#' || !byte.is_ascii_graphic()),
         };
         match (refused, self) {
             (false, _) => Ok(()),
@@ -101,23 +130,27 @@ impl Kind {
             (true, Self::Path) => Err(
                 "a path has no `?`, `#`, `<`, `>`, backtick, white space, control or non-ASCII character; percent-encode it",
             ),
+            (true, Self::Query) => {
+                Err("a query has no `#`, white space, control or non-ASCII character; percent-encode it")
+            }
         }
     }
 }
 
-fn write(to: &[Part], text: &[u8], groups: &Groups, out: &mut Vec<u8>) {
-    for part in to {
-        match part {
-            Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-            // A group that took no part in the match stands for nothing.
-            Part::Group(index) => out.extend_from_slice(groups.range(*index).map_or(&[], |range| &text[range])),
-        }
-    }
-}
-
-/// Parses what a match is replaced by: `$1`, `$name`, `${name}`, `$$`.
-fn template(to: &str, from: &Pattern) -> Result<Vec<Part>, String> {
+/// Parses what a match is replaced by.
+fn template<Phase>(to: Template, from: &Pattern, needs: &mut List<Phase>) -> Result<Vec<Part<Need<Phase>>>, String> {
     let mut parts = Vec::new();
+    for part in to.0 {
+        match part {
+            config::Part::Text(text) => groups(&text, from, &mut parts)?,
+            fact => parts.push(Part::Piece(Piece::new(fact, needs))),
+        }
+    }
+    Ok(parts)
+}
+
+/// Parses a text with `$1`, `$name`, `${name}`, `$$`.
+fn groups<Need>(to: &str, from: &Pattern, parts: &mut Vec<Part<Need>>) -> Result<(), String> {
     let mut text = String::new();
     let mut rest = to;
     while let Some((before, after)) = rest.split_once('$') {
@@ -137,16 +170,16 @@ fn template(to: &str, from: &Pattern) -> Result<Vec<Part>, String> {
             }
         };
         if !text.is_empty() {
-            parts.push(Part::Text(std::mem::take(&mut text)));
+            parts.push(Part::Piece(Piece::Text(std::mem::take(&mut text))));
         }
         parts.push(Part::Group(group(name, from)?));
         rest = after;
     }
     text.push_str(rest);
     if !text.is_empty() {
-        parts.push(Part::Text(text));
+        parts.push(Part::Piece(Piece::Text(text)));
     }
-    Ok(parts)
+    Ok(())
 }
 
 /// The group of that number or name.

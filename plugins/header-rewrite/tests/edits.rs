@@ -247,3 +247,140 @@ proptest! {
         prop_assert!(rewritten.starts_with('/') && rewritten.ends_with(&format!("/{expected_tail}")), "{rewritten}");
     }
 }
+
+#[test]
+fn an_edit_is_made_when_its_condition_holds() {
+    let edits = json!([
+        {"when": {"condition": 3, "edit": {"set-header": {"name": "x-a", "value": "1"}}}},
+        {"when": {"condition": 0, "edit": {"delete-header": {"name": "x-b"}}}},
+        {"when": {"condition": 3, "edit": {"replace-header": {"name": "x-c", "prefix": "a", "to": "b"}}}},
+        {"when": {"condition": 0, "edit": {"set-path": "/down"}}},
+        {"add-header": {"name": "x-a", "value": "2"}},
+    ]);
+    let given = Request::get("/x")
+        .with_header("x-a", "0")
+        .with_header("x-b", "0")
+        .with_header("x-c", "a");
+    let none = request(&edits, &given);
+    assert_eq!(none.header("x-a"), ["0", "2"]);
+    assert_eq!(none.header("x-b"), ["0"]);
+    assert_eq!(none.header("x-c"), ["a"]);
+    assert_eq!(none.path(), "/x");
+    let one = request(&edits, &given.clone().with_condition(3));
+    assert_eq!(one.header("x-a"), ["1", "2"]);
+    assert_eq!(one.header("x-c"), ["b"]);
+    let other = request(&edits, &given.with_condition(0));
+    assert!(other.header("x-b").is_empty());
+    assert_eq!(other.path(), "/down");
+}
+
+#[test]
+fn a_value_is_put_together_of_facts() {
+    let value = json!([{"text": "for="}, {"fact": "client-ip"}, {"text": ";host="}, {"fact": "header:x-in"}]);
+    let edits = json!([{"set-header": {"name": "x-out", "value": value}}]);
+    let given = Request::get("/").from("192.0.2.9:4000");
+    assert_eq!(request(&edits, &given).header("x-out"), ["for=192.0.2.9;host="]);
+    let two = given.clone().with_header("x-in", "a").with_header("x-in", "b");
+    assert_eq!(request(&edits, &two).header("x-out"), ["for=192.0.2.9;host=a, b"]);
+    let edits = json!([{"add-header": {"name": "x-q", "value": [{"fact": "query-param:q"}]}}]);
+    let split = Request::get("/?q=a%0d%0ax-b:%20c%20");
+    assert_eq!(request(&edits, &split).header("x-q"), ["a__x-b: c"]);
+    assert!(request(&edits, &split).header("x-b").is_empty());
+    let edits =
+        json!([{"replace-header": {"name": "x-in", "regex": "^(a)", "to": [{"fact": "method"}, {"text": "-$1"}]}}]);
+    assert_eq!(request(&edits, &two).header("x-in"), ["GET-a", "b"]);
+}
+
+#[test]
+fn a_forged_header_does_not_stay_because_a_value_is_too_long() {
+    let value = json!([{"text": "user "}, {"fact": "header:x-long"}]);
+    let edits = json!([{"set-header": {"name": "x-user", "value": value}}]);
+    let given = Request::get("/")
+        .with_header("x-user", "admin")
+        .with_header("x-long", "a".repeat(17 * 1024));
+    assert_eq!(request(&edits, &given).header("x-user"), ["user"]);
+}
+
+#[test]
+fn paths_are_set_prefixed_and_stripped() {
+    let strip = json!([{"strip-prefix": "/api"}]);
+    for (given, expected) in [
+        ("/api", "/"),
+        ("/api/", "/"),
+        ("/api/x", "/x"),
+        ("/apiary", "/apiary"),
+        ("/x/api", "/x/api"),
+    ] {
+        assert_eq!(path(&strip, given), expected);
+    }
+    assert_eq!(path(&json!([{"add-prefix": "/v1"}]), "/x"), "/v1/x");
+    let hosted = json!([{"set-path": [{"text": "/sites/"}, {"fact": "host"}, {"fact": "path"}]}]);
+    assert_eq!(path(&hosted, "http://A.example:80/x%20y"), "/sites/a.example/x%20y");
+    let tricked = json!([{"set-path": [{"text": "/users/"}, {"fact": "header:x-user"}]}]);
+    let given = Request::get("/").with_header("x-user", "../admin?x#y z");
+    assert_eq!(request(&tricked, &given).path(), "/users/..%2Fadmin%3Fx%23y%20z");
+}
+
+#[test]
+fn queries_are_set_replaced_and_changed_by_parameter() {
+    let query = |edits: Value, target: &str| request(&edits, &Request::get(target)).query();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(query(json!([{"set-query": "a=b"}]), "/?x"), some("a=b"));
+    assert_eq!(query(json!([{"set-query": ""}]), "/?x"), None);
+    assert_eq!(
+        query(
+            json!([{"rewrite-query": {"regex": "(^|&)debug=[^&]*", "to": ""}}]),
+            "/?a=1&debug=2&b=3"
+        ),
+        some("a=1&b=3")
+    );
+    let set = json!([{"set-query-param": {"name": "v", "value": "2 &="}}]);
+    assert_eq!(query(set.clone(), "/"), some("v=2%20%26%3D"));
+    assert_eq!(query(set.clone(), "/?a=1"), some("a=1&v=2%20%26%3D"));
+    assert_eq!(query(set, "/?v=1&a=1&%76=3"), some("v=2%20%26%3D&a=1"));
+    let delete = json!([{"delete-query-param": "debug"}]);
+    assert_eq!(query(delete.clone(), "/?debug"), None);
+    assert_eq!(query(delete.clone(), "/?a&debug=1&b&de%62ug"), some("a&b"));
+    assert_eq!(query(delete, "/?a&b"), some("a&b"));
+}
+
+#[test]
+fn a_target_that_became_too_long_is_refused_and_not_sent_as_it_was() {
+    let edits = json!([{"set-query": [{"fact": "header:x-long"}]}]);
+    let given = Request::get("/").with_header("x-long", "a".repeat(17 * 1024));
+    let filtered = rewrite(&json!({ "request": edits }))
+        .on_request(&given)
+        .expect("no failure");
+    assert_eq!(filtered.reply.map(|reply| reply.status()), Some(414));
+}
+
+#[test]
+fn locations_are_moved_and_statuses_set() {
+    let location = |change: Value, given: &str| {
+        let edits = json!([{ "move-location": change }]);
+        response(&edits, &Response::new(302).with_header("location", given)).header("location")
+    };
+    let https = json!({"scheme": "https", "host": null});
+    assert_eq!(
+        location(https.clone(), "http://a.example:80/x?y"),
+        ["https://a.example/x?y"]
+    );
+    assert_eq!(
+        location(https.clone(), "HTTP://a.example:8080"),
+        ["https://a.example:8080"]
+    );
+    assert_eq!(location(https, "/x"), ["/x"]);
+    let host = json!({"scheme": null, "host": "www.example"});
+    assert_eq!(location(host, "http://10.0.0.1:8080?y"), ["http://www.example?y"]);
+    let status = json!([{"when": {"condition": 1, "edit": {"set-status": 404}}}]);
+    assert_eq!(response(&status, &Response::new(403)).status(), 403);
+    let plugin = rewrite(&json!({ "response": status }));
+    let request = Request::get("/").with_condition(1);
+    assert_eq!(
+        plugin
+            .on_response(&request, &Response::new(403))
+            .expect("no failure")
+            .status(),
+        404
+    );
+}

@@ -2,9 +2,9 @@
 
 use miette::SourceSpan;
 
+use super::acls::Acls;
 use super::condition::{self, When};
 use super::log_format::ReadFormat;
-use super::names::Names;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AccessLog, Captures, LineField, LinePart, LogChoice, Mode};
 use crate::config::reader::{At, Context, Node, Value};
@@ -19,7 +19,7 @@ pub(super) struct AccessLogSetting {
 }
 
 /// Reads `access-log`, `access-log skip-null sample=0.01` or `access-log "off"`. Conditions stand only where there are acls.
-pub(super) fn access_log(mut node: Node<'_>, acls: Option<&Names<()>>) -> Option<At<AccessLogSetting>> {
+pub(super) fn access_log(mut node: Node<'_>, acls: Option<&Acls<'_>>) -> Option<At<AccessLogSetting>> {
     let span = node.span();
     let skip_null = node.flag("skip-null");
     let only_errors = node.flag("only-errors");

@@ -5,10 +5,10 @@
 use ipnet::IpNet;
 use miette::SourceSpan;
 
-use super::{Scope, condition, edits, elsewhere, plugin, section_name, time, tls_facts};
+use super::{Scope, condition, edits, elsewhere, measure, plugin, section_name, time, tls_facts};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
-use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
+use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
 use crate::config::suggest;
 
 /// What an acl's predicates need to make sense.
@@ -92,7 +92,7 @@ fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<
 }
 
 /// The nodes of a block, all of which have to hold. `depth` is how many blocks may still follow.
-fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<Match>> {
+pub(super) fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<Match>> {
     let mut all = Vec::new();
     let mut well = true;
     for node in block.any(PREDICATES) {
@@ -105,7 +105,9 @@ fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> Option<Vec<M
         "path-beg" => Some("write `path-prefix`"),
         "path-end" => Some("write `path-suffix`"),
         "path-reg" => Some("write `path-regex`"),
+        "path-sub" => Some("write `path-contains`"),
         "src" => Some("write `source`"),
+        "src-port" => Some("write `source-port`"),
         "dst" => Some("write `destination`"),
         "dst-port" => Some("write `port`"),
         "and" => Some("the nodes of a block have all to hold already; `all { … }` groups them"),
@@ -126,7 +128,18 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
         "path" => texts(&mut node, "a path", path).map(|list| Match::Path(Text::Exact(list))),
         "path-prefix" => texts(&mut node, "a path's beginning", path).map(|list| Match::Path(Text::Prefix(list))),
         "path-suffix" => texts(&mut node, "a path's end", path_end).map(|list| Match::Path(Text::Suffix(list))),
+        "path-contains" => texts(&mut node, "a part of a path", path_end).map(|list| Match::Path(Text::Contains(list))),
         "path-regex" => texts(&mut node, "a regular expression", pattern).map(|list| Match::Path(Text::Regex(list))),
+        "host-regex" => texts(&mut node, "a regular expression", pattern).map(Match::HostRegex),
+        "http-version" => values(&mut node, "a version", measure::http_version).map(Match::HttpVersion),
+        "uri-length" => measure::length(&mut node).map(Match::UriLength),
+        "header-count" => measure::of_header(&mut node, measure::COUNT).map(Match::HeaderCount),
+        "header-length" => measure::of_header(&mut node, measure::BYTES).map(Match::HeaderLength),
+        "upgrade" => texts(&mut node, "a protocol", |value| {
+            edits::token(value).map(|name| name.to_ascii_lowercase())
+        })
+        .map(Match::Upgrade),
+        "source-port" => values(&mut node, "a port", time::ports).map(Match::SourcePort),
         "host" => texts(&mut node, "a host", host).map(Match::Host),
         "method" => texts(&mut node, "a method", method).map(Match::Method),
         "header" => named(&mut node, "the header's name", edits::header_name).map(Match::Header),
@@ -137,11 +150,11 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
             networks.map(Match::Source)
         }
         "tls" => {
-            needs_tls(&node, setting);
+            check_setting(node.ctx, name, node.span(), setting);
             Some(Match::Tls)
         }
         "tls-version" => {
-            needs_tls(&node, setting);
+            needs_tls(node.ctx, name, node.span(), setting);
             tls_facts::version(&mut node)
         }
         name if tls_facts::of_client(name).is_some() => {
@@ -153,14 +166,14 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
         "time" => time::time(&mut node).map(Match::Time),
         "alpn" => {
             if setting.mode == Mode::Http {
-                needs_tls(&node, setting);
+                needs_tls(node.ctx, name, node.span(), setting);
             }
             texts(&mut node, "a protocol", any_name).map(Match::Alpn)
         }
         _ => {
             // In TCP mode it is read from TLS that passes through, too.
             if setting.mode == Mode::Http {
-                needs_tls(&node, setting);
+                needs_tls(node.ctx, name, node.span(), setting);
             }
             texts(&mut node, "a server name", host).map(Match::Sni)
         }
@@ -201,7 +214,7 @@ fn nested(setting: Setting, node: &mut Node<'_>, depth: usize) -> Option<Match> 
     })
 }
 
-fn one_or_all(mut all: Vec<Match>) -> Match {
+pub(super) fn one_or_all(mut all: Vec<Match>) -> Match {
     match (all.len(), all.pop()) {
         (1, Some(only)) => only,
         (_, last) => {
@@ -211,7 +224,7 @@ fn one_or_all(mut all: Vec<Match>) -> Match {
     }
 }
 
-/// `header "x-client" "a" "b"`, or one of `prefix=`, `suffix=`, `regex=`, or none.
+/// `header "x-client" "a" "b"`, or one of `prefix=`, `suffix=`, `contains=`, `regex=`, or none.
 fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> Option<String>) -> Option<Named> {
     let value = node.argument(what);
     let name = value.and_then(|value| name(&value));
@@ -224,7 +237,7 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
 pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
     let exact: Vec<Value<'_>> = node.arguments("a value");
     let mut tests = Vec::new();
-    for key in ["prefix", "suffix", "regex"] {
+    for key in ["prefix", "suffix", "contains", "regex"] {
         if let Some(value) = node.property(key) {
             tests.push((key, value));
         }
@@ -248,6 +261,7 @@ pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
         })?)),
         Some(("regex", value)) => Some(Text::Regex(vec![pattern(&value)?])),
         Some(("prefix", value)) => Some(Text::Prefix(vec![value.text()?.to_owned()])),
+        Some(("contains", value)) => Some(Text::Contains(vec![value.text()?.to_owned()])),
         Some((_, value)) => Some(Text::Suffix(vec![value.text()?.to_owned()])),
     })
 }
@@ -425,11 +439,11 @@ fn mapped(network: IpNet) -> Option<IpNet> {
     IpNet::new(address.into(), length).ok()
 }
 
-fn needs_tls(node: &Node<'_>, setting: Setting) {
-    if !setting.tls {
-        let error = ConfigError::new(Code::Inert, format!("`{}` never holds here", node.name()));
-        let error = error.label(node.span(), "no `bind` of this frontend speaks TLS");
-        node.fail(error.help("give a bind a certificate: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }"));
+/// Reports a predicate that is a word of its own where it never holds or cannot be asked.
+pub(super) fn check_setting(ctx: &Context<'_>, name: &str, span: SourceSpan, setting: Setting) -> Option<()> {
+    match CONNECTION_PREDICATES.contains(&name) {
+        true => needs_tls(ctx, name, span, setting),
+        false => needs_http(ctx, name, span, setting),
     }
 }
 
@@ -441,23 +455,40 @@ fn needs_client_ca(node: &Node<'_>, setting: Setting) {
     }
 }
 
-fn http_only(node: &Node<'_>, setting: Setting) {
-    if setting.mode == Mode::Tcp {
-        let error = ConfigError::new(Code::Mode, format!("`{}` needs HTTP mode", node.name()));
-        let mut error = error.label(node.span(), "asks about a request");
-        if let Some(mode) = setting.mode_span {
-            error = error.label(mode, "the mode is TCP because of this");
-        }
-        node.fail(error.help(
-            "in TCP mode an acl can ask about `source`, `destination`, `port`, `tls`, `tls-version`, `sni`, `alpn`, \
-                 `client-cert` and `time`",
-        ));
+fn needs_tls(ctx: &Context<'_>, name: &str, span: SourceSpan, setting: Setting) -> Option<()> {
+    if setting.tls {
+        return Some(());
     }
+    let error = ConfigError::new(Code::Inert, format!("`{name}` never holds here"));
+    let error = error.label(span, "no `bind` of this frontend speaks TLS");
+    ctx.report(error.help("give a bind a certificate: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }"));
+    None
+}
+
+fn http_only(node: &Node<'_>, setting: Setting) {
+    needs_http(node.ctx, node.name(), node.span(), setting);
+}
+
+fn needs_http(ctx: &Context<'_>, name: &str, span: SourceSpan, setting: Setting) -> Option<()> {
+    if setting.mode != Mode::Tcp {
+        return Some(());
+    }
+    let error = ConfigError::new(Code::Mode, format!("`{name}` needs HTTP mode"));
+    let mut error = error.label(span, "asks about a request");
+    if let Some(mode) = setting.mode_span {
+        error = error.label(mode, "the mode is TCP because of this");
+    }
+    ctx.report(error.help(
+        "in TCP mode an acl can ask about `source`, `source-port`, `destination`, `port`, `tls`, `tls-version`, `sni`, \
+         `alpn`, `client-cert` and `time`",
+    ));
+    None
 }
 
 /// What a connection can be asked about, before and without a request.
 const CONNECTION_PREDICATES: &[&str] = &[
     "source",
+    "source-port",
     "destination",
     "port",
     "tls",
@@ -478,13 +509,21 @@ const PREDICATES: &[&str] = &[
     "path",
     "path-prefix",
     "path-suffix",
+    "path-contains",
     "path-regex",
     "host",
+    "host-regex",
     "method",
     "header",
+    "header-count",
+    "header-length",
     "cookie",
     "query",
+    "uri-length",
+    "http-version",
+    "upgrade",
     "source",
+    "source-port",
     "destination",
     "port",
     "tls",
@@ -508,6 +547,6 @@ const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
 ];
 /// Each level is a frame of the component's stack, which is small.
-const MAX_DEPTH: usize = 16;
+pub(super) const MAX_DEPTH: usize = 16;
 /// Values of one node that are compared with each other.
 const MAX_COMPARED: usize = 200;

@@ -8,7 +8,7 @@ use super::keep_alive;
 use super::resilience;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, or_none, persistence, section_name};
+use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries, Reuse,
@@ -138,9 +138,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         report_http2_check(ctx, check, span, &servers);
     }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
-    let request_edits = edits::request(request);
+    let request_edits = edits::request(request, None);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
-    let response_edits = edits::response(response);
+    let response_edits = edits::response(response, None);
     block.finish(elsewhere);
 
     let close = own.server_close.or(inherited.server_close).filter(|close| close.value);
@@ -186,6 +186,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
             .is_some_and(|hints| hints.value),
         pool,
         http2: own.http2.of_backend(&inherited.http2),
+        error_pages: error_page::of(&own, &inherited),
         request_edits,
         response_edits,
         origin,

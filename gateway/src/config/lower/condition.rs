@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::names::Names;
+use super::acls::Acls;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AclId, Condition};
 use crate::config::reader::{Node, Value, clip};
@@ -18,7 +18,7 @@ pub(super) enum When {
 }
 
 /// Reads `if=` or `unless=`.
-pub(super) fn when(node: &mut Node<'_>, acls: &Names<()>) -> When {
+pub(super) fn when(node: &mut Node<'_>, acls: &Acls<'_>) -> When {
     let holds = node.property("if");
     let fails = node.property("unless");
     match (holds, fails) {
@@ -41,12 +41,26 @@ pub(super) fn when(node: &mut Node<'_>, acls: &Names<()>) -> When {
     }
 }
 
+/// Reads `if=` or `unless=`, and a block of predicates, which have all to hold as well.
+pub(super) fn when_with_block(node: &mut Node<'_>, acls: &Acls<'_>) -> When {
+    let said = when(node, acls);
+    let Some(block) = node.block() else { return said };
+    let inline = acls.inline(node.name(), block, node.span());
+    match said {
+        When::Always => When::If(inline),
+        When::If(said) => {
+            let both = said.zip(inline);
+            When::If(both.map(|(said, inline)| Condition::And(vec![said, inline])))
+        }
+    }
+}
+
 /// Whether a name can stand in a condition.
 pub(super) fn is_word(name: &str) -> bool {
     !KEYWORDS.contains(&name) && !name.is_empty() && name.chars().all(is_word_char)
 }
 
-fn condition(value: &Value<'_>, acls: &Names<()>) -> Option<Condition> {
+fn condition(value: &Value<'_>, acls: &Acls<'_>) -> Option<Condition> {
     let text = value.any_text()?;
     let mut parser = Parser {
         text,
@@ -107,7 +121,7 @@ struct Parser<'p, 'a> {
     at: usize,
     depth: usize,
     terms: usize,
-    acls: &'p Names<()>,
+    acls: &'p Acls<'p>,
     value: &'p Value<'a>,
     /// Whether every name was one; reading goes on after one that was not, to report the others too.
     well: bool,
@@ -194,9 +208,9 @@ impl<'a> Parser<'_, 'a> {
                     return Err(fault(span, &message, "one too many", "let an acl ask for more at once"));
                 }
                 let span = self.value.part(span.start, span.len());
-                let position = self.acls.find(self.value.context(), name, span);
-                self.well &= position.is_some();
-                Ok(Condition::Acl(AclId(position.unwrap_or(usize::MAX))))
+                let acl = self.acls.find(name, span);
+                self.well &= acl.is_some();
+                Ok(Condition::Acl(acl.unwrap_or(AclId(usize::MAX))))
             }
         }
     }

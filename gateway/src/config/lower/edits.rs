@@ -3,13 +3,46 @@
 use miette::SourceSpan;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::elsewhere;
+use super::acls::Acls;
+use super::template::{When, template};
+use super::{condition, elsewhere, target};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
+use crate::config::model::{
+    Condition, Conditional, HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
+    Template,
+};
 use crate::config::reader::{Context, Node, Value, clip};
 
-/// Reads a section's `request { … }`.
-pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
+/// Reads a section's `request { … }`. Without `acls`, as in a backend, there is nothing that a condition could ask.
+pub(super) fn request(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<Conditional<RequestEdit>> {
+    read(node, acls, REQUEST_EDITS, |node, touched| match node.name() {
+        "set-path" => target::set_path(node).map(RequestEdit::SetPath),
+        "rewrite-path" => target::rewrite_path(node).map(RequestEdit::RewritePath),
+        "add-prefix" => target::add_prefix(node).map(RequestEdit::AddPrefix),
+        "strip-prefix" => target::strip_prefix(node).map(RequestEdit::StripPrefix),
+        "set-query" => target::set_query(node).map(RequestEdit::SetQuery),
+        "rewrite-query" => target::rewrite_query(node).map(RequestEdit::RewriteQuery),
+        "set-query-param" => target::set_query_param(node).map(RequestEdit::SetQueryParam),
+        "delete-query-param" => target::query_param(node).map(RequestEdit::DeleteQueryParam),
+        _ => header_edit(node, touched, When::Request).map(RequestEdit::from),
+    })
+}
+
+/// Reads a section's `response { … }`.
+pub(super) fn response(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<Conditional<ResponseEdit>> {
+    read(node, acls, RESPONSE_EDITS, |node, touched| match node.name() {
+        "rewrite-location" => target::rewrite_location(node),
+        "set-status" => target::set_status(node).map(ResponseEdit::SetStatus),
+        _ => header_edit(node, touched, When::Response).map(ResponseEdit::from),
+    })
+}
+
+fn read<E>(
+    node: Option<Node<'_>>,
+    acls: Option<&Acls<'_>>,
+    names: &[&'static str],
+    mut edit: impl FnMut(&mut Node<'_>, &mut Vec<Touched>) -> Option<E>,
+) -> Vec<Conditional<E>> {
     let Some(mut node) = node else { return Vec::new() };
     let block = node.required_block();
     let (ctx, span) = (node.ctx, node.span());
@@ -17,22 +50,22 @@ pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
     let mut touched = Vec::new();
-    for mut node in block.any(&[
-        "set-header",
-        "add-header",
-        "delete-header",
-        "replace-header",
-        "rewrite-path",
-    ]) {
-        let edit = match node.name() {
-            "rewrite-path" => rewrite_path(&mut node).map(RequestEdit::RewritePath),
-            _ => header_edit(&mut node, &mut touched).map(RequestEdit::from),
-        };
+    for mut node in block.any(names) {
+        let before = touched.len();
+        let edit = edit(&mut node, &mut touched);
+        let when = when(&mut node, acls);
+        if when != Some(None) {
+            // What is not always done overrides nothing.
+            touched[before..].iter_mut().for_each(|edit| edit.overrides = false);
+        }
         node.finish();
-        edits.extend(edit);
+        if let (Some(edit), Some(when)) = (edit, when) {
+            edits.push(Conditional { edit, when });
+        }
     }
     block.finish(|name| match name {
-        "rewrite-location" => Some("`rewrite-location` edits responses: it stands in `response { … }`"),
+        name if REQUEST_EDITS.contains(&name) => Some("this edits requests: it stands in `request { … }`"),
+        name if RESPONSE_EDITS.contains(&name) => Some("this edits responses: it stands in `response { … }`"),
         name => elsewhere(name),
     });
     report_overridden(ctx, &touched);
@@ -40,36 +73,47 @@ pub(super) fn request(node: Option<Node<'_>>) -> Vec<RequestEdit> {
     edits
 }
 
-/// Reads a section's `response { … }`.
-pub(super) fn response(node: Option<Node<'_>>) -> Vec<ResponseEdit> {
-    let Some(mut node) = node else { return Vec::new() };
-    let block = node.required_block();
-    let (ctx, span) = (node.ctx, node.span());
-    node.finish();
-    let Some(mut block) = block else { return Vec::new() };
-    let mut edits = Vec::new();
-    let mut touched = Vec::new();
-    for mut node in block.any(&[
-        "set-header",
-        "add-header",
-        "delete-header",
-        "replace-header",
-        "rewrite-location",
-    ]) {
-        let edit = match node.name() {
-            "rewrite-location" => replace(&mut node).map(|(replace, _)| ResponseEdit::RewriteLocation(replace)),
-            _ => header_edit(&mut node, &mut touched).map(ResponseEdit::from),
-        };
-        node.finish();
-        edits.extend(edit);
+/// Which conditions hold is told to the component in the bits of a number.
+pub(super) fn report_too_many_conditions(
+    ctx: &Context<'_>,
+    span: SourceSpan,
+    request: &[Conditional<RequestEdit>],
+    response: &[Conditional<ResponseEdit>],
+) {
+    let request = request.iter().filter_map(|edit| edit.when.as_ref());
+    let response = response.iter().filter_map(|edit| edit.when.as_ref());
+    let mut different: Vec<&Condition> = Vec::new();
+    for condition in request.chain(response) {
+        if !different.contains(&condition) {
+            different.push(condition);
+        }
     }
-    block.finish(|name| match name {
-        "rewrite-path" => Some("`rewrite-path` edits requests: it stands in `request { … }`"),
-        name => elsewhere(name),
-    });
-    report_overridden(ctx, &touched);
-    report_too_many(ctx, span, edits.len());
-    edits
+    if different.len() > MAX_CONDITIONS {
+        let message = format!("the edits of a frontend have at most {MAX_CONDITIONS} different conditions");
+        let error = ConfigError::new(Code::Value, message);
+        let error = error.label(span, format!("has {}", different.len()));
+        ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
+    }
+}
+
+/// The condition of an edit; none in none when there is no condition, none when it could not be read.
+#[allow(clippy::option_option)]
+fn when(node: &mut Node<'_>, acls: Option<&Acls<'_>>) -> Option<Option<Condition>> {
+    if let Some(acls) = acls {
+        return match condition::when(node, acls) {
+            condition::When::Always => Some(None),
+            condition::When::If(when) => when.map(Some),
+        };
+    }
+    for key in ["if", "unless"] {
+        if let Some(value) = node.hidden_property(key) {
+            let error = ConfigError::new(Code::Unknown, "edits of a backend have no conditions");
+            let error = error.label(value.span(), "a backend has no acls");
+            node.fail(error.help("write the edit in the `request` or `response` of the frontend"));
+            return None;
+        }
+    }
+    Some(None)
 }
 
 /// A header's name, lower-case, whatever is done with it.
@@ -88,10 +132,7 @@ pub(super) fn header_name(value: &Value<'_>) -> Option<String> {
 /// A token of RFC 9110, as a method or a cookie's name.
 pub(super) fn token(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
-    if text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-    {
+    if is_token(text) {
         return Some(text.to_owned());
     }
     value.fail(
@@ -99,6 +140,12 @@ pub(super) fn token(value: &Value<'_>) -> Option<String> {
         "has characters that cannot be there",
         "it has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.6.2)",
     )
+}
+
+/// Whether it is a token of RFC 9110, section 5.6.2.
+pub(super) fn is_token(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token)
 }
 
 /// A regular expression that compiles.
@@ -179,7 +226,7 @@ struct Touched {
     overrides: bool,
 }
 
-fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<HeaderEdit> {
+fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> Option<HeaderEdit> {
     let kind = node.name();
     let value = node.argument("the header's name");
     let name = value.and_then(|value| editable_header(&value));
@@ -187,7 +234,7 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Header
         "set-header" | "add-header" => {
             let value = node
                 .argument("the header's value")
-                .and_then(|value| header_value(&value));
+                .and_then(|value| header_template(&value, phase));
             let edit = HeaderValue {
                 name: name.clone()?,
                 value: value?,
@@ -199,9 +246,9 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Header
         }
         "delete-header" => HeaderEdit::Delete(HeaderName { name: name.clone()? }),
         _ => {
-            let (replace, to) = replace(node)?;
+            let (replace, to) = replace(node, phase)?;
             // What a capture brings was in the header already; what is written here has to be able to be there.
-            check_value(&to, &replace.to)?;
+            replace.to.texts().try_for_each(|text| check_characters(&to, text))?;
             HeaderEdit::Replace(HeaderReplace {
                 name: name.clone()?,
                 replace,
@@ -251,21 +298,25 @@ pub(super) fn editable_header(value: &Value<'_>) -> Option<String> {
     )
 }
 
-fn header_value(value: &Value<'_>) -> Option<String> {
+/// A header's value with variables.
+pub(super) fn header_template(value: &Value<'_>, phase: When) -> Option<Template> {
+    let template = template(value, phase)?;
+    match template.as_plain() {
+        Some(text) => check_value(value, text)?,
+        None => template.texts().try_for_each(|text| check_characters(value, text))?,
+    }
+    Some(template)
+}
+
+/// A header's value without variables.
+pub(super) fn header_value(value: &Value<'_>) -> Option<String> {
     let text = value.any_text()?;
     check_value(value, text)?;
     Some(text.to_owned())
 }
 
 fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
-    if http::HeaderValue::from_bytes(text.as_bytes()).is_err() {
-        let help = "a header's value has no control characters but tabs";
-        return value.fail(
-            "this cannot be a header's value",
-            "has a character that cannot be there",
-            help,
-        );
-    }
+    check_characters(value, text)?;
     if text.trim_matches([' ', '\t']) != text {
         let help = "white space around a value is not part of it (RFC 9110, section 5.5): leave it out";
         return value.fail(
@@ -277,12 +328,24 @@ fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
     Some(())
 }
 
+fn check_characters(value: &Value<'_>, text: &str) -> Option<()> {
+    if http::HeaderValue::from_bytes(text.as_bytes()).is_err() {
+        let help = "a header's value has no control characters but tabs";
+        return value.fail(
+            "this cannot be a header's value",
+            "has a character that cannot be there",
+            help,
+        );
+    }
+    Some(())
+}
+
 /// `prefix="…" to="…"` or `regex="…" to="…"`; also the value that `to=` was.
-fn replace<'a>(node: &mut Node<'a>) -> Option<(Replace, Value<'a>)> {
+pub(super) fn replace<'a>(node: &mut Node<'a>, phase: When) -> Option<(Replace, Value<'a>)> {
     let prefix = node.property("prefix");
     let regex = node.property("regex");
     let to = node.required_property("to");
-    let text = to.and_then(|to| to.any_text());
+    let template = to.and_then(|to| template(&to, phase));
     match (prefix, regex) {
         (Some(prefix), Some(regex)) => {
             let error = ConfigError::new(
@@ -300,52 +363,15 @@ fn replace<'a>(node: &mut Node<'a>) -> Option<(Replace, Value<'a>)> {
         }
         (Some(prefix), None) => {
             let from = ReplaceFrom::Prefix(prefix.text()?.to_owned());
-            let to_text = text?.to_owned();
-            Some((Replace { from, to: to_text }, to?))
+            Some((Replace { from, to: template? }, to?))
         }
         (None, Some(pattern)) => {
             let compiled = self::regex(&pattern)?;
-            check_captures(&to?, text?, &compiled)?;
+            check_captures(&to?, to?.any_text()?, &compiled)?;
             let from = ReplaceFrom::Regex(pattern.text()?.to_owned());
-            let to_text = text?.to_owned();
-            Some((Replace { from, to: to_text }, to?))
+            Some((Replace { from, to: template? }, to?))
         }
     }
-}
-
-fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
-    let (replace, to) = replace(node)?;
-    let prefix = match &replace.from {
-        ReplaceFrom::Prefix(prefix) => Some(prefix),
-        ReplaceFrom::Regex(_) => None,
-    };
-    if prefix.is_some_and(|prefix| !prefix.starts_with('/')) {
-        return to.fail(
-            "a path begins with `/`",
-            "the prefix before this does not",
-            "write the prefix from its first slash",
-        );
-    }
-    if prefix.is_some() && !replace.to.starts_with('/') {
-        return to.fail(
-            "a path begins with `/`",
-            "this does not",
-            "write the new path from its first slash",
-        );
-    }
-    if replace
-        .to
-        .chars()
-        .any(|c| matches!(c, '?' | '#' | '<' | '>' | '`') || !c.is_ascii_graphic())
-    {
-        let help = "write `?`, `#`, `<`, `>`, backticks, spaces and what is not ASCII percent-encoded, as %3F or %20";
-        return to.fail(
-            "this cannot be part of a path",
-            "has a character that cannot be there",
-            help,
-        );
-    }
-    Some(replace)
 }
 
 /// Every `$1` and `${name}` has to be a capture of the expression: one that is not reads as nothing.
@@ -409,6 +435,31 @@ fn captures(regex: &Regex) -> String {
     }
 }
 
+/// What can be edited of a request, and how.
+const REQUEST_EDITS: &[&str] = &[
+    "set-header",
+    "add-header",
+    "delete-header",
+    "replace-header",
+    "set-path",
+    "rewrite-path",
+    "add-prefix",
+    "strip-prefix",
+    "set-query",
+    "rewrite-query",
+    "set-query-param",
+    "delete-query-param",
+];
+/// What can be edited of a response, and how.
+const RESPONSE_EDITS: &[&str] = &[
+    "set-header",
+    "add-header",
+    "delete-header",
+    "replace-header",
+    "rewrite-location",
+    "set-status",
+];
+
 /// Headers that no edit may name, as the contract's `request-edits` has it, and why.
 const REFUSED_HEADERS: &[(&str, &str)] = &[
     ("connection", "belongs to the connection, not to the message"),
@@ -436,5 +487,7 @@ const MAX_REGEX: usize = 4_096;
 const REGEX_SIZE: usize = 256 << 10;
 /// Groups in groups: each is a frame of the component's stack.
 const REGEX_NESTING: u32 = 32;
+/// As many as an exchange has bits for them.
+const MAX_CONDITIONS: usize = 64;
 /// Edits of one block. Those of a frontend and a backend are made in one call, in which the host takes 128.
 const MAX_EDITS: usize = 60;

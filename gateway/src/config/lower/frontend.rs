@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use miette::SourceSpan;
-
 use super::acl::{ReadAcl, Setting};
+use super::acls::Acls;
 use super::condition::When;
 use super::hsts;
 use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, bind, condition, edits, elsewhere, log_format, plugin, section_name, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, bind, condition, edits, elsewhere, error_page, log_format, plugin, rules,
+    section_name, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, BackendId, ClientTimeouts, Deny, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
+    AccessLog, AclTest, BackendId, ClientTimeouts, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -69,22 +69,24 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     }
     report_too_many_acls(scope, &acls);
     let limits = limits(scope, setting, block.many("limit"));
-    let denies = denies(&names, setting, block.many("deny"));
-    let routes = routes(scope, setting, &names, block.many("use-backend"));
+    let acls_of = Acls::new(ctx, names, setting);
+    let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
+    let routes = routes(scope, setting, &acls_of, block.many("use-backend"));
     let default_backend = block
         .one("default-backend")
         .map(|node| default_backend(scope, setting, node));
     let access_log = block.one("access-log");
-    let access_log = access_log.and_then(|node| access_log::access_log(node, Some(&names)));
+    let access_log = access_log.and_then(|node| access_log::access_log(node, Some(&acls_of)));
     let captures = block.many("capture");
     captures.iter().for_each(|node| http_only(node, mode_at));
     let captured_at = captures.first().map(Node::span);
     let captures = log_format::captures(ctx, captures);
     let plugins = plugins(scope, block.many("use-plugin"));
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
-    let request_edits = edits::request(request);
+    let request_edits = edits::request(request, Some(&acls_of));
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
-    let response_edits = edits::response(response);
+    let response_edits = edits::response(response, Some(&acls_of));
+    edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
     let hsts = block.one("hsts").map(|node| {
         http_only(&node, mode_at);
         hsts::hsts(node, says_tls)
@@ -93,8 +95,8 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
     report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
-    names.report_unused(ctx, "no condition of this frontend names it");
-    if routes.is_empty() && default_backend.is_none() {
+    let implied = acls_of.finish(MAX_ACLS);
+    if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
         let error = error.label(span, "serves nothing");
         ctx.report(error.help("write where requests go: default-backend \"app\""));
@@ -132,9 +134,18 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         hsts: super::or_none(hsts)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
-        acls: acls.into_iter().map(|read| read.acl).collect::<Option<_>>()?,
+        normalize_path: match own.normalize_path.or(inherited.normalize_path) {
+            Some(said) => said.value,
+            None => Some(error_page::DEFAULT_NORMALIZE_PATH),
+        },
+        error_pages: error_page::of(&own, &inherited),
+        acls: acls
+            .into_iter()
+            .map(|read| read.acl)
+            .chain(implied.into_iter().map(Some))
+            .collect::<Option<_>>()?,
         limits: limits?,
-        denies: denies?,
+        rules: rules.rules?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         default_backend: super::or_none(default_backend)?,
         request_edits,
@@ -186,57 +197,14 @@ fn refuse_limit_of_requests(scope: &Scope<'_>, setting: Setting, limit: &At<Rate
         .report(error.help("in TCP mode a limit counts by `key \"client-ip\"`, or everything together"));
 }
 
-/// `deny status=403 if="…"`, in order.
-fn denies(acls: &Names<()>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Vec<Deny>> {
-    let mut denies = Vec::new();
-    let mut well = true;
-    let mut unconditional: Option<SourceSpan> = None;
-    for mut node in nodes {
-        if let Some(first) = unconditional {
-            let error = ConfigError::new(Code::Inert, "this `deny` is never reached");
-            let error = error
-                .label(node.span(), "comes after")
-                .label(first, "this one has no condition: it denies all");
-            node.fail(error.help("give the earlier one a condition, or leave this one out"));
-        }
-        let (span, origin) = (node.span(), node.origin());
-        let status = node.property("status");
-        if let (Some(status), Mode::Tcp) = (&status, setting.mode) {
-            let error = ConfigError::new(Code::Inert, "`status` does nothing in TCP mode");
-            let mut error = error.label(status.span(), "the connection is closed, without a word");
-            if let Some(mode) = setting.mode_span {
-                error = error.label(mode, "the mode is TCP because of this");
-            }
-            node.fail(error.help("leave it out"));
-        }
-        let status = match status {
-            Some(value) => value.integer(400..=599).and_then(|status| u16::try_from(status).ok()),
-            None => Some(DEFAULT_DENY_STATUS),
-        };
-        let when = match condition::when(&mut node, acls) {
-            When::Always => {
-                unconditional = unconditional.or(Some(span));
-                Some(None)
-            }
-            When::If(when) => when.map(Some),
-        };
-        node.finish();
-        match (status, when) {
-            (Some(status), Some(when)) => denies.push(Deny { status, when, origin }),
-            _ => well = false,
-        }
-    }
-    well.then_some(denies)
-}
-
 /// `use-backend "api" if="…"`, in order.
-fn routes(scope: &Scope<'_>, setting: Setting, acls: &Names<()>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
+fn routes(scope: &Scope<'_>, setting: Setting, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
     let mut routes = Vec::with_capacity(nodes.len());
     for mut node in nodes {
         let backend = node
             .argument("the backend's name")
             .and_then(|value| backend(scope, setting, &value));
-        let when = match condition::when(&mut node, acls) {
+        let when = match condition::when_with_block(&mut node, acls) {
             When::If(when) => when,
             When::Always => {
                 let error = ConfigError::new(Code::Missing, "`use-backend` needs `if=` or `unless=`");
@@ -413,7 +381,6 @@ pub const MAX_ACLS: usize = 256;
 /// Every request meets them all.
 const MAX_LIMITS: usize = 64;
 const MAX_PLUGINS: usize = 64;
-const DEFAULT_DENY_STATUS: u16 = 403;
 /// A frontend that says nothing is one whose traffic can be looked at.
 pub(super) const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {
     enabled: true,

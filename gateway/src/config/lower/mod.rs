@@ -6,6 +6,7 @@
 mod accept_proxy;
 mod access_log;
 mod acl;
+mod acls;
 mod backend;
 mod bind;
 mod check;
@@ -13,22 +14,28 @@ mod check_steps;
 mod compress;
 mod condition;
 mod edits;
+mod error_page;
 mod forwarding;
 mod frontend;
 mod hsts;
 mod http2;
 mod keep_alive;
 mod log_format;
+mod measure;
 mod names;
 mod persistence;
 mod plugin;
 mod process;
 mod rate_limit;
+mod redirect;
 mod resilience;
 mod resolver;
+mod rules;
 mod send_proxy;
 mod server;
 mod settings;
+mod target;
+mod template;
 mod time;
 mod tls;
 mod tls_facts;
@@ -49,6 +56,8 @@ use names::Names;
 pub use plugin::DEFAULT_PLUGIN_CPU;
 pub use process::DEFAULT_MAX_CONNECTIONS;
 use settings::Defaults;
+#[cfg(test)]
+pub use template::attributes as template_attributes;
 
 /// The configuration that the nodes of a text mean.
 pub(super) fn config(
@@ -180,15 +189,19 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
-        "acl" | "deny" | "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for"
-        | "request-limits" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers" | "request-id"
-        | "compress" | "hsts" | "capture" | "log-format" => "this stands in a `frontend`",
+        "acl" | "deny" | "redirect" | "return" | "use-backend" | "default-backend" | "use-plugin" | "access-log"
+        | "forwarded-for" | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded"
+        | "forwarded-headers" | "request-id" | "compress" | "hsts" | "capture" | "log-format" => {
+            "this stands in a `frontend`"
+        }
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" | "retry-on"
         | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => "this stands in a `backend`",
         "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
-        "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" => "this stands in a `frontend` or a `backend`",
+        "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" | "error-page" => {
+            "this stands in a `frontend` or a `backend`"
+        }
         "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "admin" | "drain-timeout"
@@ -204,10 +217,13 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "alpn" => "`alpn` stands beside `tls` in the block of a `bind` or a `server`, or in an `acl`",
         "accept-proxy" => "`accept-proxy` stands behind the address of a `bind`, or in its block",
         "send-proxy" => "`send-proxy` is a property of a `server`: server \"app-1\" \"10.0.0.1:80\" send-proxy=\"v2\"",
-        "set-header" | "add-header" | "delete-header" | "replace-header" | "rewrite-path" | "rewrite-location" => {
+        "set-header" | "add-header" | "delete-header" | "replace-header" => {
             "this stands in `request { … }` or `response { … }`"
         }
         "types" | "min-size" | "level" | "max-streams" => "this stands in the block of `compress`",
+        "set-path" | "rewrite-path" | "add-prefix" | "strip-prefix" | "set-query" | "rewrite-query"
+        | "set-query-param" | "delete-query-param" => "this stands in `request { … }`",
+        "rewrite-location" | "set-status" => "this stands in `response { … }`",
         "listen" => "write a `frontend` and a `backend`",
         "global" => "write `process`",
         "option" => "options have nodes of their own, as `forwarded-for` and `server-close`",

@@ -70,8 +70,23 @@ impl<T> Names<T> {
         self.find(value.context(), name, value.span())
     }
 
+    /// Whether something has the name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.index.contains_key(name)
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// As [`refer`](Self::refer), for a name that is part of a text.
     pub(super) fn find(&self, ctx: &Context<'_>, name: &str, span: SourceSpan) -> Option<usize> {
+        self.find_or(ctx, name, span, &[])
+    }
+
+    /// As [`find`](Self::find), where there are other words that could have been meant.
+    pub(super) fn find_or(&self, ctx: &Context<'_>, name: &str, span: SourceSpan, words: &[&str]) -> Option<usize> {
         if let Some(position) = self.index.get(name) {
             self.list[*position].used.set(true);
             return Some(*position);
@@ -85,7 +100,8 @@ impl<T> Names<T> {
             return None;
         }
         let names: Vec<&str> = self.list.iter().map(|entry| entry.name.value.as_str()).collect();
-        let help = suggest::did_you_mean(name, &names, || match names.len() {
+        let all = [&names[..], words].concat();
+        let help = suggest::did_you_mean(name, &all, || match names.len() {
             0 => Some(format!("no {kind} is declared")),
             1..=8 => suggest::list(&names).map(|list| format!("declared: {list}").replace(" or ", " and ")),
             _ => Some(format!("none of the {kind}s that are declared is near it")),

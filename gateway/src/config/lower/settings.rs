@@ -14,10 +14,11 @@ use super::names::Names;
 use super::persistence;
 use super::resilience::{self, ResendSettings};
 use super::section_name;
-use super::{compress, keep_alive, upgrades};
+use super::{compress, error_page, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Balance, Compress, HashOf, KeepAlive, MAX_RETRIES, Mode, Redispatch, Reuse, Spread, Upgrades,
+    Balance, Compress, ErrorPage, HashOf, KeepAlive, MAX_RETRIES, Mode, NormalizePath, Redispatch, Reuse, Spread,
+    Upgrades,
 };
 use crate::config::reader::{At, Block, Context, Node};
 
@@ -28,6 +29,8 @@ pub(super) struct Settings {
     pub(super) max_connections: Option<At<usize>>,
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
+    pub(super) error_pages: Vec<At<ErrorPage>>,
+    pub(super) normalize_path: Option<At<Option<NormalizePath>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
     pub(super) log_format: Option<At<Option<ReadFormat>>>,
     pub(super) forwarding: ForwardingSettings,
@@ -115,6 +118,9 @@ impl Settings {
             http_only(&node, mode);
             settings.http2 = Http2Settings::read(node, place);
         }
+        let pages = block.many("error-page");
+        pages.iter().for_each(|node| http_only(node, mode));
+        settings.error_pages = error_page::error_pages(pages);
         if place != Place::Backend {
             settings.read_frontend(block, place, mode);
         }
@@ -150,6 +156,10 @@ impl Settings {
         if let Some(node) = block.one("compress") {
             http_only(&node, mode);
             self.compress = or_off(node, compress::compress);
+        }
+        if let Some(node) = block.one("normalize-path") {
+            http_only(&node, mode);
+            self.normalize_path = error_page::normalize_path(node);
         }
         if let Some(node) = block.one("request-limits") {
             http_only(&node, mode);

@@ -46,6 +46,8 @@ pub enum Match {
     Path(Text),
     /// The host: exact names and `*.suffix` patterns, lower-case. `*.example.net` does not match `example.net`.
     Host(Vec<String>),
+    /// The host: regular expressions, on its lower-case form.
+    HostRegex(Vec<String>),
     /// The method, exactly.
     Method(Vec<String>),
     /// A request header; one of its values has to pass.
@@ -64,6 +66,18 @@ pub enum Match {
     Destination(Vec<IpNet>),
     /// The port that the client connected to is in one of these ranges, ends included.
     Port(Vec<(u16, u16)>),
+    /// The client's port is in one of these ranges, ends included.
+    SourcePort(Vec<(u16, u16)>),
+    /// The version of HTTP: `1.0`, `1.1` or `2`.
+    HttpVersion(Vec<String>),
+    /// The client asks to change to this protocol, as `websocket`; lower-case.
+    Upgrade(Vec<String>),
+    /// How many bytes path and query have, the question mark included.
+    UriLength(Measured),
+    /// How many fields of this name there are.
+    HeaderCount(Measured),
+    /// How many bytes the values of this name have together.
+    HeaderLength(Measured),
     /// The application protocol of TLS is one of these: the one agreed on, or one of those offered where TLS passes through.
     Alpn(Vec<String>),
     /// The time of day and week.
@@ -113,6 +127,17 @@ pub enum TlsFact {
     ClientCertFingerprint,
 }
 
+/// A test of a number, ends included.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Measured {
+    /// Of what; none where that goes without saying. Header names are lower-case here.
+    pub name: Option<String>,
+    /// At least so many.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
+}
+
 /// `time "08:00-18:00" days="mon-fri" zone="Europe/Berlin"`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TimeMatch {
@@ -144,6 +169,8 @@ pub enum Text {
     Prefix(Vec<String>),
     /// Ends with one of these.
     Suffix(Vec<String>),
+    /// Has one of these somewhere in it.
+    Contains(Vec<String>),
     /// One of these matches somewhere. Syntax of the `regex` crate, on bytes; linear in time.
     Regex(Vec<String>),
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AgentCheck, Check, CookiePersistence, HashOf, Http2, KeepAlive, Mode, Origin, OutlierEjection, RequestEdit,
-    ResponseEdit, RetryBudget, RetryOn, Reuse, Server, Stick,
+    AgentCheck, Check, Conditional, CookiePersistence, ErrorPage, HashOf, Http2, KeepAlive, Mode, Origin,
+    OutlierEjection, RequestEdit, ResponseEdit, RetryBudget, RetryOn, Reuse, Server, Stick,
 };
 
 /// `backend "app" { … }`: servers and how one is chosen.
@@ -51,10 +51,12 @@ pub struct Backend {
     pub pool: Pool,
     /// `http2`: bounds on HTTP/2 with its servers. HTTP mode.
     pub http2: Http2,
+    /// `error-page`: at most one a status; they win over those of the frontend. HTTP mode.
+    pub error_pages: Vec<ErrorPage>,
     /// `request { … }`, after the frontend's. HTTP mode.
-    pub request_edits: Vec<RequestEdit>,
+    pub request_edits: Vec<Conditional<RequestEdit>>,
     /// `response { … }`, before the frontend's. HTTP mode.
-    pub response_edits: Vec<ResponseEdit>,
+    pub response_edits: Vec<Conditional<ResponseEdit>>,
     /// Where the backend stands.
     pub origin: Origin,
 }

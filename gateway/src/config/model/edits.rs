@@ -2,6 +2,17 @@
 
 use serde::Serialize;
 
+use super::{Condition, Template};
+
+/// An edit, and when it is made.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conditional<E> {
+    /// What is edited.
+    pub edit: E,
+    /// When; none means always. Asked about the request as it came, for responses too.
+    pub when: Option<Condition>,
+}
+
 /// An edit of a request. Serialises to the configuration of the `header-rewrite` component.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -14,8 +25,22 @@ pub enum RequestEdit {
     DeleteHeader(HeaderName),
     /// `replace-header "X-Id" regex="^a" to="b"`: in each value.
     ReplaceHeader(HeaderReplace),
+    /// `set-path "/maintenance"`.
+    SetPath(Template),
     /// `rewrite-path prefix="/old/" to="/new/"`, or `regex=`.
     RewritePath(Replace),
+    /// `add-prefix "/api"`.
+    AddPrefix(Template),
+    /// `strip-prefix "/api"`: whole segments.
+    StripPrefix(String),
+    /// `set-query "a=b"`; an empty one takes the query away.
+    SetQuery(Template),
+    /// `rewrite-query regex="^" to="v=2&"`, or `prefix=`.
+    RewriteQuery(Replace),
+    /// `set-query-param "v" "2"`.
+    SetQueryParam(QueryParam),
+    /// `delete-query-param "debug"`.
+    DeleteQueryParam(String),
 }
 
 /// An edit of a response. Serialises to the configuration of the `header-rewrite` component.
@@ -32,6 +57,72 @@ pub enum ResponseEdit {
     ReplaceHeader(HeaderReplace),
     /// `rewrite-location prefix="http://" to="https://"`, or `regex=`: edits the Location header.
     RewriteLocation(Replace),
+    /// `rewrite-location scheme="https" host="www.example.net"`: the same where Location is absolute.
+    MoveLocation(LocationChange),
+    /// `set-status 404`.
+    SetStatus(u16),
+}
+
+impl RequestEdit {
+    /// The same with the names of frontend and backend put into its texts.
+    #[must_use]
+    pub fn named(&self, frontend: &str, backend: &str) -> Self {
+        let named = |template: &Template| template.named(frontend, Some(backend));
+        match self {
+            Self::SetHeader(header) => Self::SetHeader(header.named(named)),
+            Self::AddHeader(header) => Self::AddHeader(header.named(named)),
+            Self::ReplaceHeader(header) => Self::ReplaceHeader(HeaderReplace {
+                name: header.name.clone(),
+                replace: header.replace.named(named),
+            }),
+            Self::SetPath(path) => Self::SetPath(named(path)),
+            Self::RewritePath(replace) => Self::RewritePath(replace.named(named)),
+            Self::AddPrefix(prefix) => Self::AddPrefix(named(prefix)),
+            Self::SetQuery(query) => Self::SetQuery(named(query)),
+            Self::RewriteQuery(replace) => Self::RewriteQuery(replace.named(named)),
+            Self::SetQueryParam(parameter) => Self::SetQueryParam(QueryParam {
+                name: parameter.name.clone(),
+                value: named(&parameter.value),
+            }),
+            Self::DeleteHeader(_) | Self::StripPrefix(_) | Self::DeleteQueryParam(_) => self.clone(),
+        }
+    }
+
+    /// The replacement that it makes, if it makes one.
+    pub fn replace(&self) -> Option<&Replace> {
+        match self {
+            Self::ReplaceHeader(header) => Some(&header.replace),
+            Self::RewritePath(replace) | Self::RewriteQuery(replace) => Some(replace),
+            _ => None,
+        }
+    }
+}
+
+impl ResponseEdit {
+    /// The same with the names of frontend and backend put into its texts.
+    #[must_use]
+    pub fn named(&self, frontend: &str, backend: &str) -> Self {
+        let named = |template: &Template| template.named(frontend, Some(backend));
+        match self {
+            Self::SetHeader(header) => Self::SetHeader(header.named(named)),
+            Self::AddHeader(header) => Self::AddHeader(header.named(named)),
+            Self::ReplaceHeader(header) => Self::ReplaceHeader(HeaderReplace {
+                name: header.name.clone(),
+                replace: header.replace.named(named),
+            }),
+            Self::RewriteLocation(replace) => Self::RewriteLocation(replace.named(named)),
+            Self::DeleteHeader(_) | Self::MoveLocation(_) | Self::SetStatus(_) => self.clone(),
+        }
+    }
+
+    /// The replacement that it makes, if it makes one.
+    pub fn replace(&self) -> Option<&Replace> {
+        match self {
+            Self::ReplaceHeader(header) => Some(&header.replace),
+            Self::RewriteLocation(replace) => Some(replace),
+            _ => None,
+        }
+    }
 }
 
 /// A header and a value.
@@ -40,7 +131,34 @@ pub struct HeaderValue {
     /// Lower-case.
     pub name: String,
     /// The value.
-    pub value: String,
+    pub value: Template,
+}
+
+impl HeaderValue {
+    fn named(&self, named: impl Fn(&Template) -> Template) -> Self {
+        Self {
+            name: self.name.clone(),
+            value: named(&self.value),
+        }
+    }
+}
+
+/// A query's parameter and a value, which is written percent-encoded.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct QueryParam {
+    /// The name, decoded.
+    pub name: String,
+    /// The value, decoded.
+    pub value: Template,
+}
+
+/// Where an absolute Location leads instead.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LocationChange {
+    /// `http` or `https`; its own when none.
+    pub scheme: Option<&'static str>,
+    /// The host, perhaps with a port; its own when none.
+    pub host: Option<String>,
 }
 
 /// A header.
@@ -67,7 +185,16 @@ pub struct Replace {
     #[serde(flatten)]
     pub from: ReplaceFrom,
     /// By what. After `regex`, `$1` and `${name}` stand for captures and `$$` for a dollar.
-    pub to: String,
+    pub to: Template,
+}
+
+impl Replace {
+    fn named(&self, named: impl Fn(&Template) -> Template) -> Self {
+        Self {
+            from: self.from.clone(),
+            to: named(&self.to),
+        }
+    }
 }
 
 /// What a replacement replaces. Where it is not found, nothing changes.

@@ -8,8 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Forwarding, Hsts, KeepAlive, LineFormat,
-    LogChoice, Mode, Origin, PluginId, RateLimitId, RequestEdit, RequestId, ResponseEdit,
+    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, ErrorPage, Forwarding, Hsts,
+    KeepAlive, LineFormat, LogChoice, Mode, NormalizePath, Origin, PluginId, RateLimitId, RequestEdit, RequestId,
+    ResponseEdit, Rule,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -47,20 +48,24 @@ pub struct Frontend {
     pub upgrades: Upgrades,
     /// `http2`: bounds on HTTP/2. HTTP mode.
     pub http2: ClientHttp2,
-    /// Named predicates, in the order of the text.
+    /// `normalize-path`: what becomes of a path before anything looks at it. None when it is off. HTTP mode.
+    pub normalize_path: Option<NormalizePath>,
+    /// `error-page`: at most one a status. HTTP mode.
+    pub error_pages: Vec<ErrorPage>,
+    /// Named predicates, in the order of the text; behind them those that rules and conditions ask without a name.
     pub acls: Vec<Acl>,
     /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.
     pub limits: Vec<RateLimitId>,
-    /// `deny status=403 if="…"`, in order; the first that holds wins.
-    pub denies: Vec<Deny>,
+    /// `deny`, `redirect` and `return`, in order; the first that holds ends the request. In TCP mode they are all `deny`.
+    pub rules: Vec<Rule>,
     /// `use-backend "api" if="…"`, in order; the first that holds wins.
     pub routes: Vec<Route>,
     /// `default-backend "app"`. Without one, a request that no route takes gets 404.
     pub default_backend: Option<BackendId>,
     /// `request { … }`, in order. HTTP mode.
-    pub request_edits: Vec<RequestEdit>,
+    pub request_edits: Vec<Conditional<RequestEdit>>,
     /// `response { … }`, in order. HTTP mode.
-    pub response_edits: Vec<ResponseEdit>,
+    pub response_edits: Vec<Conditional<ResponseEdit>>,
     /// `use-plugin "jwt-auth"`, in order.
     pub plugins: Vec<At<PluginId>>,
     /// Where the frontend stands.
@@ -190,17 +195,6 @@ impl Upgrades {
 
 /// The names of HTTP in `Upgrade` fields.
 const HTTP: [&str; 4] = ["h2c", "h2", "h3", "http"];
-
-/// `deny status=403 if="…"`.
-#[derive(Debug, Clone)]
-pub struct Deny {
-    /// The response's status, 400 to 599. In TCP mode the connection is closed.
-    pub status: u16,
-    /// When; none means always.
-    pub when: Option<Condition>,
-    /// Where it stands, for the log lines of what it refuses.
-    pub origin: Origin,
-}
 
 /// `use-backend "api" if="…"`.
 #[derive(Debug, Clone)]

@@ -17,7 +17,9 @@ mod plugin;
 mod process;
 mod rate_limit;
 mod resilience;
+mod rules;
 mod server;
+mod template;
 mod tls;
 mod tracing;
 
@@ -33,19 +35,20 @@ pub use super::health::{
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
 pub use access_log::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, LogChoice};
-pub use acl::{Acl, AclTest, Condition, FactMatch, Match, Named, Text, TimeMatch, TlsFact};
+pub use acl::{Acl, AclTest, Condition, FactMatch, Match, Measured, Named, Text, TimeMatch, TlsFact};
 pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
 };
 pub use compress::{Coding, Compress, Levels, MediaType};
-pub use edits::{HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit};
+pub use edits::{
+    Conditional, HeaderName, HeaderReplace, HeaderValue, LocationChange, QueryParam, Replace, ReplaceFrom, RequestEdit,
+    ResponseEdit,
+};
 pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
     TrustedProxies, UuidVersion,
 };
-pub use frontend::{
-    AcceptProxy, AccessLog, Bind, ClientTimeouts, Deny, Frontend, RequestLimits, Route, Trusted, Upgrades,
-};
+pub use frontend::{AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, RequestLimits, Route, Trusted, Upgrades};
 pub use http2::{ClientHttp2, Http2};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};
@@ -54,7 +57,11 @@ pub use process::{
 };
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
+pub use rules::{
+    Action, Content, ErrorPage, EscapedSlashes, NormalizePath, Redirect, RedirectTo, Return, Rule, Scheme,
+};
 pub use server::{Server, ServerAddress, SessionEnd};
+pub use template::{Template, TemplatePart};
 pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,
     TlsParameters, Verify,

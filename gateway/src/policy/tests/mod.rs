@@ -72,17 +72,13 @@ fn compile_error(guest: &Guest<'_>, contract: &str, grants: &[Grant]) -> PolicyE
         .unwrap_err()
 }
 
-fn exchange(uri: &str) -> Box<Exchange> {
+pub(super) fn exchange(uri: &str) -> Box<Exchange> {
     let request = http::Request::builder()
         .uri(uri)
         .header("host", "example.net")
         .header("a", "1")
         .header("a", "2");
-    Box::new(Exchange {
-        request: request.body(()).unwrap().into_parts().0,
-        response: None,
-        connection: connection(),
-    })
+    Exchange::new(request.body(()).unwrap().into_parts().0, connection())
 }
 
 fn answered(uri: &str) -> Box<Exchange> {

@@ -1,0 +1,74 @@
+//! Predicates over numbers: `uri-length min=2000`, `header-count "x-forwarded-for" max=5`, and versions.
+
+use std::ops::RangeInclusive;
+
+use super::edits;
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::Measured;
+use crate::config::reader::{Node, Value};
+
+/// `min=` and `max=` in bytes.
+pub(super) fn length(node: &mut Node<'_>) -> Option<Measured> {
+    measured(node, None, BYTES)
+}
+
+/// A header's name, `min=` and `max=`.
+pub(super) fn of_header(node: &mut Node<'_>, range: RangeInclusive<u64>) -> Option<Measured> {
+    let value = node.argument("the header's name");
+    let name = value.and_then(|value| edits::header_name(&value));
+    let measured = measured(node, name.clone(), range);
+    name.and(measured)
+}
+
+/// `1.0`, `1.1` or `2`.
+pub(super) fn http_version(value: &Value<'_>) -> Option<String> {
+    value
+        .choice(&[("1.0", "1.0"), ("1.1", "1.1"), ("2", "2")])
+        .map(str::to_owned)
+}
+
+fn measured(node: &mut Node<'_>, name: Option<String>, range: RangeInclusive<u64>) -> Option<Measured> {
+    let (min, max) = (node.property("min"), node.property("max"));
+    let number = |value: Value<'_>| {
+        value
+            .integer(range.clone())
+            .and_then(|number| u32::try_from(number).ok())
+    };
+    if min.is_none() && max.is_none() {
+        let error = ConfigError::new(Code::Missing, format!("`{}` needs `min=` or `max=`", node.name()));
+        node.fail(
+            error
+                .label(node.span(), "compares with nothing")
+                .maybe_help(node.example()),
+        );
+        return None;
+    }
+    let (low, high) = (min.map(number), max.map(number));
+    let (low, high) = (super::or_none(low)?, super::or_none(high)?);
+    if let (Some(low), Some(high), Some(max)) = (low, high, max)
+        && low > high
+    {
+        return max.fail(
+            "`max=` is less than `min=`",
+            "no number is between them",
+            "write the smaller one as `min=`",
+        );
+    }
+    if let (Some(0), None, Some(min)) = (low, high, min) {
+        return min.fail(
+            "every number is at least 0",
+            "always holds",
+            "write `min=1`, or leave the predicate out",
+        );
+    }
+    Some(Measured {
+        name,
+        min: low.unwrap_or(0),
+        max: high.unwrap_or(u32::MAX),
+    })
+}
+
+/// As many fields as a head may have.
+pub(super) const COUNT: RangeInclusive<u64> = 0..=1_000;
+/// As long as a head may be.
+pub(super) const BYTES: RangeInclusive<u64> = 0..=1 << 20;

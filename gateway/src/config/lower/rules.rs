@@ -1,0 +1,259 @@
+//! `deny`, `redirect` and `return`: rules that end a request, in the order of the text.
+
+use std::path::Path;
+
+use miette::SourceSpan;
+
+use super::acls::Acls;
+use super::condition::{self, When};
+use super::template::{self, template};
+use super::{Scope, edits, redirect};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Action, Content, Mode, Return, Rule};
+use crate::config::reader::{Block, Node, Value};
+
+/// The rules of a frontend, and where one stands that always holds.
+pub(super) struct Rules {
+    pub(super) rules: Option<Vec<Rule>>,
+    pub(super) last: Option<SourceSpan>,
+}
+
+/// Reads a frontend's rules.
+pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Rules {
+    let mut rules = Vec::new();
+    let mut well = true;
+    let mut last: Option<(SourceSpan, &str)> = None;
+    for mut node in nodes {
+        if let Some((first, what)) = last {
+            let error = ConfigError::new(Code::Inert, format!("this `{}` is never reached", node.name()));
+            let does = match what {
+                "deny" => "this one has no condition: it denies all",
+                "redirect" => "this one has no condition: it redirects all",
+                _ => "this one has no condition: it answers all",
+            };
+            let error = error.label(node.span(), "comes after").label(first, does);
+            node.fail(error.help("give the earlier one a condition, or leave this one out"));
+        }
+        let (span, origin, name) = (node.span(), node.origin(), node.name());
+        let action = match name {
+            "deny" => deny(&mut node, acls).map(Action::Deny),
+            "redirect" => {
+                http_only(&node, acls);
+                redirect::redirect(&mut node).map(|redirect| Action::Redirect(Box::new(redirect)))
+            }
+            _ => {
+                http_only(&node, acls);
+                answer(scope, &mut node).map(|answer| Action::Return(Box::new(answer)))
+            }
+        };
+        let when = match name {
+            // Its block is the response.
+            "return" => condition::when(&mut node, acls),
+            _ => condition::when_with_block(&mut node, acls),
+        };
+        let when = match when {
+            When::Always => {
+                last = last.or(Some((span, name)));
+                Some(None)
+            }
+            When::If(when) => when.map(Some),
+        };
+        node.finish();
+        match (action, when) {
+            (Some(action), Some(when)) => rules.push(Rule { action, when, origin }),
+            _ => well = false,
+        }
+    }
+    Rules {
+        rules: well.then_some(rules),
+        last: last.map(|(span, _)| span),
+    }
+}
+
+/// `deny status=403`
+fn deny(node: &mut Node<'_>, acls: &Acls<'_>) -> Option<u16> {
+    let status = node.property("status");
+    if let (Some(status), Mode::Tcp) = (&status, acls.setting.mode) {
+        let error = ConfigError::new(Code::Inert, "`status` does nothing in TCP mode");
+        let mut error = error.label(status.span(), "the connection is closed, without a word");
+        if let Some(mode) = acls.setting.mode_span {
+            error = error.label(mode, "the mode is TCP because of this");
+        }
+        node.fail(error.help("leave it out"));
+    }
+    match status {
+        Some(value) => number(&value, 400, 599),
+        None => Some(DEFAULT_DENY_STATUS),
+    }
+}
+
+/// `return status=200 { header "X-A" "b"; body "ok" content-type="text/plain" }`
+fn answer(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Return> {
+    let status_at = node.property("status");
+    let status = match &status_at {
+        Some(value) => number(value, 200, 599),
+        None => Some(DEFAULT_RETURN_STATUS),
+    };
+    let Some(mut block) = node.block() else {
+        return Some(Return {
+            status: status?,
+            headers: Vec::new(),
+            content: Content::Empty,
+        });
+    };
+    let headers: Vec<_> = block.many("header").into_iter().map(header).collect();
+    if let Some((_, _, span)) = headers.get(MAX_HEADERS).and_then(Option::as_ref) {
+        let error = ConfigError::new(
+            Code::Value,
+            format!("a response has at most {MAX_HEADERS} headers here"),
+        );
+        node.fail(error.label(*span, "one too many").help("leave some of them out"));
+    }
+    let content = content(scope, &mut block);
+    block.finish(super::elsewhere);
+    let (content, content_at) = content?;
+    if let (Some(200..=599), Some(content), Some(value)) = (status, content_at, &status_at)
+        && matches!(status, Some(204 | 205 | 304))
+    {
+        let error = ConfigError::new(Code::Conflict, "a response with this status has no content");
+        let error = error.label(content, "says some").label(value.span(), "because of this");
+        node.fail(error.help("leave the content out, or take another status"));
+        return None;
+    }
+    let headers: Vec<_> = headers.into_iter().collect::<Option<_>>()?;
+    Some(Return {
+        status: status?,
+        headers: headers.into_iter().map(|(name, value, _)| (name, value)).collect(),
+        content,
+    })
+}
+
+type Header = (String, crate::config::model::Template, SourceSpan);
+
+fn header(mut node: Node<'_>) -> Option<Header> {
+    let span = node.span();
+    let name = node.argument("the header's name");
+    let name = name.and_then(|value| {
+        let name = edits::editable_header(&value)?;
+        if name == "content-type" {
+            return value.fail(
+                "the type of the content is said with it",
+                "not here",
+                "write content-type=\"…\" behind `body` or `file`",
+            );
+        }
+        Some(name)
+    });
+    let value = node.argument("the header's value");
+    let value = value.and_then(|value| edits::header_template(&value, template::When::Rule));
+    node.finish();
+    Some((name?, value?, span))
+}
+
+fn content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content, Option<SourceSpan>)> {
+    let mut contents = block.any(&["body", "file"]).into_iter();
+    let Some(mut node) = contents.next() else {
+        return Some((Content::Empty, None));
+    };
+    let span = node.span();
+    for other in contents {
+        let error = ConfigError::new(Code::Conflict, "a response has one content");
+        let error = error.label(other.span(), "a second one").label(span, "the first");
+        other.fail(error.help("one of them has to go"));
+    }
+    let is_file = node.name() == "file";
+    let value = node.argument(if is_file { "the file's path" } else { "the content" });
+    let content_type = node.property("content-type").map(|value| content_type(&value));
+    node.finish();
+    let content = if is_file {
+        let path = value?.text()?;
+        let known = media_type(Path::new(path));
+        Content::File {
+            path: value?.at(scope.ctx.path(path)),
+            content_type: super::or_none(content_type)?.unwrap_or_else(|| known.unwrap_or(UNKNOWN_TYPE).to_owned()),
+        }
+    } else {
+        let text = template(&value?, template::When::Rule)?;
+        let length: usize = text.texts().map(str::len).sum();
+        if length > MAX_BODY {
+            let help = "put it into a file, and name that with `file`";
+            return value?.fail(
+                format!("a `body` has at most {} KiB", MAX_BODY >> 10),
+                "longer than that",
+                help,
+            );
+        }
+        Content::Text {
+            text,
+            content_type: super::or_none(content_type)?.unwrap_or_else(|| TEXT_TYPE.to_owned()),
+        }
+    };
+    Some((content, Some(span)))
+}
+
+fn content_type(value: &Value<'_>) -> Option<String> {
+    let text = edits::header_value(value)?;
+    let kind = text.split(';').next().unwrap_or_default().trim();
+    match kind.split_once('/') {
+        Some((kind, sub)) if edits::is_token(kind) && edits::is_token(sub) => Some(text),
+        _ => value.fail(
+            "this is not a media type",
+            "lacks its two parts",
+            "write it as \"text/html; charset=utf-8\"",
+        ),
+    }
+}
+
+/// What a file's content is, by its extension; none for one that is not known.
+pub(super) fn media_type(path: &Path) -> Option<&'static str> {
+    let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+    MEDIA_TYPES
+        .iter()
+        .find(|(known, _)| *known == extension)
+        .map(|(_, media)| *media)
+}
+
+/// A whole number of a status.
+pub(super) fn number(value: &Value<'_>, low: u64, high: u64) -> Option<u16> {
+    value.integer(low..=high).and_then(|status| u16::try_from(status).ok())
+}
+
+fn http_only(node: &Node<'_>, acls: &Acls<'_>) {
+    if acls.setting.mode == Mode::Tcp {
+        let error = ConfigError::new(Code::Mode, format!("`{}` needs HTTP mode", node.name()));
+        let mut error = error.label(node.span(), "answers a request");
+        if let Some(mode) = acls.setting.mode_span {
+            error = error.label(mode, "the mode is TCP because of this");
+        }
+        node.fail(error.help("in TCP mode a connection can be closed, with `deny`"));
+    }
+}
+
+/// What stands behind `body` is a text, unless it says what else it is.
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
+/// RFC 2046, section 4.5.1: what is not known is bytes.
+const UNKNOWN_TYPE: &str = "application/octet-stream";
+/// Files that are served in place of a server's answers.
+const MEDIA_TYPES: &[(&str, &str)] = &[
+    ("css", "text/css; charset=utf-8"),
+    ("gif", "image/gif"),
+    ("htm", "text/html; charset=utf-8"),
+    ("html", "text/html; charset=utf-8"),
+    ("ico", "image/x-icon"),
+    ("jpg", "image/jpeg"),
+    ("js", "text/javascript; charset=utf-8"),
+    ("json", "application/json"),
+    ("pem", "application/x-pem-file"),
+    ("png", "image/png"),
+    ("svg", "image/svg+xml"),
+    ("txt", "text/plain; charset=utf-8"),
+    ("webp", "image/webp"),
+    ("xml", "application/xml"),
+];
+
+const DEFAULT_DENY_STATUS: u16 = 403;
+const DEFAULT_RETURN_STATUS: u16 = 200;
+/// Written for every response.
+const MAX_HEADERS: usize = 32;
+/// What is longer is easier to keep in a file.
+const MAX_BODY: usize = 64 << 10;

@@ -1,0 +1,151 @@
+//! Rules that end a request before a server is asked, pages for errors, and what paths are read as.
+
+use std::path::PathBuf;
+
+use super::{At, Condition, Origin, Template};
+
+/// `deny`, `redirect` or `return`. The rules of a frontend are gone through in the order of the text, and the first that
+/// holds ends the request.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    /// What it does.
+    pub action: Action,
+    /// When; none means always.
+    pub when: Option<Condition>,
+    /// Where it stands, for the log lines of what it ends.
+    pub origin: Origin,
+}
+
+/// What a rule does.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// `deny status=403`: the response's status, 400 to 599. In TCP mode the connection is closed.
+    Deny(u16),
+    /// `redirect scheme="https"`.
+    Redirect(Box<Redirect>),
+    /// `return status=200 { … }`.
+    Return(Box<Return>),
+}
+
+/// `redirect scheme="https" code=301`.
+#[derive(Debug, Clone)]
+pub struct Redirect {
+    /// Where to.
+    pub to: RedirectTo,
+    /// 301, 302, 303, 307 or 308.
+    pub code: u16,
+    /// Whether the request's query follows.
+    pub keeps_query: bool,
+    /// `set-cookie="seen=1"`: a cookie to set on the way, for all paths.
+    pub set_cookie: Option<String>,
+}
+
+/// Where a redirect leads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RedirectTo {
+    /// `scheme=`, `host=` and `port=`, at least one of them: the same path elsewhere.
+    Authority {
+        /// The scheme; the request's unless said.
+        scheme: Option<Scheme>,
+        /// The host, perhaps with a port; the request's unless said.
+        host: Option<Template>,
+        /// The port. Unless said, the request's where the host and the scheme stay, else the scheme's own.
+        port: Option<u16>,
+    },
+    /// `prefix=`: this, and the request's path behind it.
+    Prefix(Template),
+    /// `location=`: this.
+    Location(Template),
+}
+
+/// How a URI begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+impl Scheme {
+    /// As it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+
+    /// The port that goes without saying.
+    pub const fn default_port(self) -> u16 {
+        match self {
+            Self::Http => 80,
+            Self::Https => 443,
+        }
+    }
+}
+
+/// `return status=200 { header "X-A" "b"; body "ok" }`: a response that is made here.
+#[derive(Debug, Clone)]
+pub struct Return {
+    /// 200 to 599.
+    pub status: u16,
+    /// Header fields, in order; names are lower-case.
+    pub headers: Vec<(String, Template)>,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What is in a response that is made here.
+#[derive(Debug, Clone)]
+pub enum Content {
+    /// Nothing.
+    Empty,
+    /// `body "…"`.
+    Text {
+        /// The text.
+        text: Template,
+        /// What it is.
+        content_type: String,
+    },
+    /// `file "…"`: read when the configuration is loaded.
+    File {
+        /// The file.
+        path: At<PathBuf>,
+        /// What it is.
+        content_type: String,
+    },
+}
+
+/// `error-page 503 "503.http"`: what is sent in place of the gateway's own words for a status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPage {
+    /// 400 to 599.
+    pub status: u16,
+    /// The file.
+    pub path: At<PathBuf>,
+    /// Whether it holds a whole response, as HAProxy's `errorfile`, or content alone of this type.
+    pub content_type: Option<&'static str>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// `normalize-path merge-slashes escaped-slashes="reject"`: what becomes of a path before anything looks at it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NormalizePath {
+    /// `merge-slashes`: of several slashes in a row, one is left.
+    pub merges_slashes: bool,
+    /// What becomes of slashes and backslashes that are percent-encoded, and of backslashes.
+    pub escaped_slashes: EscapedSlashes,
+}
+
+/// What becomes of `%2F`, `%5C` and `\` in a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EscapedSlashes {
+    /// They are no slashes, and stay.
+    Keep,
+    /// The request is refused.
+    Reject,
+    /// They become slashes.
+    Decode,
+}

@@ -1,0 +1,91 @@
+//! Texts with variables: `"https://%{host}%{uri}"`.
+
+use serde::{Serialize, Serializer};
+
+/// A text with variables, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Template(pub Vec<TemplatePart>);
+
+/// A part of a text with variables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TemplatePart {
+    /// As it is.
+    Text(String),
+    /// What an attribute of the contract (`types.needs`) has for the exchange, by its name there.
+    Fact(String),
+    /// The frontend's name.
+    Frontend,
+    /// The name of the backend that the request goes to.
+    Backend,
+}
+
+impl Template {
+    /// A text without variables.
+    pub fn plain(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self(if text.is_empty() {
+            Vec::new()
+        } else {
+            vec![TemplatePart::Text(text)]
+        })
+    }
+
+    /// The text, when it has no variables.
+    pub fn as_plain(&self) -> Option<&str> {
+        match &self.0[..] {
+            [] => Some(""),
+            [TemplatePart::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The parts that are texts.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|part| match part {
+            TemplatePart::Text(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The text that it begins with; none when a variable comes first.
+    pub fn start(&self) -> Option<&str> {
+        match self.0.first() {
+            None => Some(""),
+            Some(TemplatePart::Text(text)) => Some(text),
+            Some(_) => None,
+        }
+    }
+
+    /// The same with the names of frontend and backend put in, which are settled before any request comes.
+    #[must_use]
+    pub fn named(&self, frontend: &str, backend: Option<&str>) -> Self {
+        let mut parts: Vec<TemplatePart> = Vec::with_capacity(self.0.len());
+        for part in &self.0 {
+            let text = match part {
+                TemplatePart::Text(text) => text.as_str(),
+                TemplatePart::Frontend => frontend,
+                TemplatePart::Backend => backend.unwrap_or_default(),
+                TemplatePart::Fact(_) => {
+                    parts.push(part.clone());
+                    continue;
+                }
+            };
+            match parts.last_mut() {
+                Some(TemplatePart::Text(before)) => before.push_str(text),
+                _ => parts.push(TemplatePart::Text(text.to_owned())),
+            }
+        }
+        Self(parts)
+    }
+}
+
+/// As the components read it: a text alone where there are no variables, else its parts.
+impl Serialize for Template {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.as_plain() {
+            Some(text) => serializer.serialize_str(text),
+            None => self.0.serialize(serializer),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Log-format expressions in values: `%[req.hdr(host)]` becomes `%{header:host}`.
+
+/// The text with our variables. Fails with the reason where there is none.
+pub(super) fn variables(text: &str) -> Result<String, String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        rest = if let Some(after) = after.strip_prefix('%') {
+            out.push('%');
+            // What follows is text, even if it looks like a variable of ours.
+            if after.starts_with('{') {
+                out.push('%');
+            }
+            after
+        } else if let Some(inner) = after.strip_prefix('[') {
+            let (fetch, after) = inner.split_once(']').ok_or("a `%[` that is not closed")?;
+            out.push_str(&variable(fetch)?);
+            after
+        } else {
+            let alias: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
+            let (_, ours) = ALIASES
+                .iter()
+                .find(|(known, _)| *known == alias)
+                .ok_or_else(|| format!("no variable for `%{alias}`"))?;
+            out.push_str(ours);
+            &after[alias.len()..]
+        };
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn variable(fetch: &str) -> Result<String, String> {
+    let none = || format!("no variable for `%[{fetch}]`");
+    let (name, argument) = match fetch.split_once('(') {
+        Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
+        None => (fetch, None),
+    };
+    let is_simple = argument.is_none_or(|argument| !argument.contains([',', '(', ')']));
+    if !is_simple || name.contains(',') {
+        return Err(none());
+    }
+    let name = name.strip_prefix("req.").unwrap_or(name);
+    Ok(match (name, argument) {
+        ("hdr" | "fhdr", Some(header)) if header.eq_ignore_ascii_case("host") => "%{authority}".to_owned(),
+        ("hdr" | "fhdr", Some(header)) => format!("%{{header:{}}}", header.to_ascii_lowercase()),
+        ("res.hdr" | "res.fhdr", Some(header)) => format!("%{{response-header:{}}}", header.to_ascii_lowercase()),
+        ("cook", Some(cookie)) => format!("%{{cookie:{cookie}}}"),
+        ("url_param" | "urlp", Some(parameter)) => format!("%{{query-param:{parameter}}}"),
+        (name, None) => {
+            let found = FETCHES.iter().find(|(known, _)| *known == name);
+            found.map(|(_, ours)| (*ours).to_owned()).ok_or_else(none)?
+        }
+        _ => return Err(none()),
+    })
+}
+
+/// Fetches without arguments.
+const FETCHES: &[(&str, &str)] = &[
+    ("src", "%{client-ip}"),
+    ("src_port", "%{client-port}"),
+    ("dst", "%{local-ip}"),
+    ("dst_port", "%{local-port}"),
+    ("method", "%{method}"),
+    ("path", "%{path}"),
+    ("query", "%{query}"),
+    ("pathq", "%{uri}"),
+    ("url", "%{uri}"),
+    ("capture.uri", "%{uri}"),
+    ("capture.req.uri", "%{uri}"),
+    ("ver", "%{http-version}"),
+    ("ssl_fc_sni", "%{sni}"),
+    ("ssl_fc_alpn", "%{alpn}"),
+    ("ssl_fc_protocol", "%{tls-version}"),
+    ("fe_name", "%{frontend}"),
+    ("be_name", "%{backend}"),
+    ("srv_name", "%{server}"),
+    ("status", "%{status}"),
+];
+
+/// Short names of log formats.
+const ALIASES: &[(&str, &str)] = &[
+    ("ci", "%{client-ip}"),
+    ("cp", "%{client-port}"),
+    ("fi", "%{local-ip}"),
+    ("fp", "%{local-port}"),
+    ("f", "%{frontend}"),
+    ("b", "%{backend}"),
+    ("s", "%{server}"),
+    ("HM", "%{method}"),
+    ("HP", "%{path}"),
+    ("HU", "%{uri}"),
+];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::variables;
+
+    #[test]
+    fn expressions_become_variables() {
+        for (haproxys, ours) in [
+            ("https://%[hdr(host)]%[capture.req.uri]", "https://%{authority}%{uri}"),
+            (
+                "%[req.hdr(X-A)]-%[src]:%cp",
+                "%{header:x-a}-%{client-ip}:%{client-port}",
+            ),
+            ("100%% %%{x}", "100% %%{x}"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(variables(haproxys).unwrap(), ours, "{haproxys}");
+        }
+        for wrong in ["%[hdr(host),lower]", "%[rand]", "%Tq", "%[src", "%[hdr(a,1)]"] {
+            variables(wrong).unwrap_err();
+        }
+    }
+}

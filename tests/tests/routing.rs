@@ -1,0 +1,710 @@
+//! Routing, redirects, fixed responses, error pages, variables and rewrites, over real requests.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::tls::Authority;
+use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, get, head, method, post, refusing};
+
+/// A gateway with one frontend `web`, whose block says this beside its bind and its way to `app`.
+async fn gateway(says: &str, app: &HttpServer) -> Gateway {
+    let text = format!(
+        "frontend \"web\" {{ bind \"127.0.0.1:0\"; {says}\n default-backend \"app\" }}\n\
+         backend \"app\" {{ server \"s\" \"@app\" }}"
+    );
+    Gateway::kdl(&text).with("@app", app.address()).start().await
+}
+
+// ── conditions ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_rule_may_ask_without_naming_an_acl() {
+    let (app, api) = (HttpServer::answering("app").await, HttpServer::answering("api").await);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "staff" { header "x-staff" }
+            deny status=403 { path-prefix "/internal/"; not { source "127.0.0.2" } }
+            deny status=410 unless="staff" { path "/gone" }
+            use-backend "api" { path-prefix "/api/"; method "GET" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+        backend "api" { server "s" "@api" }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@api", api.address())
+    .start()
+    .await;
+
+    assert_eq!(gateway.ask("web", get("/internal/x")).await.status, 403);
+    let mut friend = Client::connect_from(gateway.address("web"), [127, 0, 0, 2]).await;
+    assert_eq!(friend.ask(get("/internal/x")).await.status, 200);
+    assert_eq!(gateway.ask("web", get("/gone")).await.status, 410);
+    assert_eq!(
+        gateway.ask("web", get("/gone").header("X-Staff", "1")).await.status,
+        200
+    );
+    assert_eq!(gateway.ask("web", get("/api/x")).await.text(), "api");
+    assert_eq!(gateway.ask("web", post("/api/x", "")).await.text(), "app");
+}
+
+#[tokio::test]
+async fn what_else_predicates_ask() {
+    let app = HttpServer::answering("x").await;
+    // What is denied, requests that are, requests that are not.
+    let cases: [(&str, Vec<RequestText>, Vec<RequestText>); 8] = [
+        (
+            r#"path-contains "/.git""#,
+            vec![get("/a/.git/config")],
+            vec![get("/a/git?/.git")],
+        ),
+        (
+            r##"host-regex #"^shop\d+\.example$"#"##,
+            vec![get("/").host("Shop12.example:80")],
+            vec![get("/").host("shop.example")],
+        ),
+        (
+            r#"header "user-agent" contains="bot""#,
+            vec![get("/").header("User-Agent", "a robot")],
+            vec![get("/"), get("/").header("User-Agent", "bo t")],
+        ),
+        (
+            r#"header-count "x-forwarded-for" min=2"#,
+            vec![get("/").header("X-Forwarded-For", "a").header("X-Forwarded-For", "b")],
+            vec![get("/"), get("/").header("X-Forwarded-For", "a, b")],
+        ),
+        (
+            r#"header-length "cookie" min=11"#,
+            vec![get("/").header("Cookie", "a=123456789")],
+            vec![get("/"), get("/").header("Cookie", "a=12345678")],
+        ),
+        (r#"uri-length min=6"#, vec![get("/ab?cd")], vec![get("/ab?c"), get("/")]),
+        (r#"http-version "1.1""#, vec![get("/")], vec![]),
+        (r#"not { http-version "1.1" "2" }"#, vec![], vec![get("/")]),
+    ];
+    let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
+    for (n, (test, _, _)) in cases.iter().enumerate() {
+        text.push_str(&format!(
+            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; deny {{ {test} }}; default-backend \"app\" }}\n"
+        ));
+    }
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    for (n, (test, denied, passed)) in cases.into_iter().enumerate() {
+        for (expected, requests) in [(403, denied), (200, passed)] {
+            for request in requests {
+                let answer = gateway.ask(&format!("f{n}"), request.clone()).await;
+                assert_eq!(answer.status, expected, "{test} for {request:?}");
+            }
+        }
+    }
+    let mut old = Client::connect(gateway.address("f7")).await;
+    old.send("GET / HTTP/1.0\r\n\r\n").await;
+    let answer = String::from_utf8(old.rest().await).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 403 "), "{answer}");
+}
+
+// ── redirects ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn redirects_lead_where_they_say() {
+    let app = HttpServer::answering("x").await;
+    // The rule, a request, and the Location that follows.
+    let cases = [
+        (
+            r#"redirect scheme="https""#,
+            get("/a?b=c"),
+            302,
+            "https://test.example/a?b=c",
+        ),
+        (
+            r#"redirect scheme="https" code=301"#,
+            get("/a").host("A.example:8080"),
+            301,
+            "https://A.example/a",
+        ),
+        (
+            r#"redirect scheme="https" port=8443"#,
+            get("/").host("[2001:db8::1]:8080"),
+            302,
+            "https://[2001:db8::1]:8443/",
+        ),
+        (
+            r#"redirect scheme="https" port=443"#,
+            get("/"),
+            302,
+            "https://test.example/",
+        ),
+        (
+            r#"redirect scheme="http""#,
+            get("/").host("a.example:8080"),
+            302,
+            "http://a.example:8080/",
+        ),
+        (
+            r#"redirect host="www.example.net" code=308"#,
+            get("/a?b"),
+            308,
+            "http://www.example.net/a?b",
+        ),
+        (
+            r#"redirect host="www.%{host}" scheme="https" drop-query"#,
+            get("/a?b").host("A.example:81"),
+            302,
+            "https://www.a.example/a",
+        ),
+        (
+            r#"redirect prefix="https://new.example/old" code=307"#,
+            get("/a?b"),
+            307,
+            "https://new.example/old/a?b",
+        ),
+        (
+            r#"redirect prefix="/new" drop-query code=303"#,
+            get("/a?b"),
+            303,
+            "/new/a",
+        ),
+        (r#"redirect location="/login""#, get("/a?b"), 302, "/login"),
+        (
+            r#"redirect location="/login?from=%{uri}""#,
+            get("/a?b=c%20d"),
+            302,
+            "/login?from=/a?b=c%20d",
+        ),
+        (r#"redirect location="/login" keep-query"#, get("/a?b"), 302, "/login?b"),
+        (
+            r#"redirect location="/to/%{query-param:next}""#,
+            get("/?next=%0d%0aSet-Cookie:x/../%3F"),
+            302,
+            "/to/%0D%0ASet-Cookie%3Ax%2F..%2F%3F",
+        ),
+        (
+            r#"redirect location="/u/%{cookie:user}/%{header:x-none}/%{method}""#,
+            get("/").header("Cookie", "user=ann"),
+            302,
+            "/u/ann//GET",
+        ),
+    ];
+    let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
+    for (n, (rule, ..)) in cases.iter().enumerate() {
+        text.push_str(&format!(
+            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; {rule}; default-backend \"app\" }}\n"
+        ));
+    }
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    for (n, (rule, request, code, location)) in cases.into_iter().enumerate() {
+        let mut client = gateway.connect(&format!("f{n}")).await;
+        // The connection is as good as before, twice.
+        for _ in 0..2 {
+            let answer = client.ask(request.clone()).await;
+            assert_eq!(
+                (answer.status, answer.header("location")),
+                (code, Some(location)),
+                "{rule}"
+            );
+            assert_eq!(answer.header("content-length"), Some("0"), "{rule}");
+            let is_kept = matches!(code, 301 | 308);
+            assert_eq!(
+                answer.header("cache-control"),
+                (!is_kept).then_some("no-cache"),
+                "{rule}"
+            );
+        }
+    }
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_redirect_never_leads_where_the_client_says() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(
+        r#"acl "moved" { header "moved" }; redirect location="%{path}" if="moved"; redirect prefix="/""#,
+        &app,
+    )
+    .await;
+    for (target, moved, location) in [
+        ("//evil.example/x", true, "/evil.example/x"),
+        ("//evil.example/x", false, "/evil.example/x"),
+        ("///evil.example", true, "/evil.example"),
+        ("/%5cevil.example", true, "/%5Cevil.example"),
+    ] {
+        let request = if moved {
+            get(target).header("Moved", "1")
+        } else {
+            get(target)
+        };
+        let answer = gateway.ask("web", request).await;
+        assert_eq!(answer.header("location"), Some(location), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_without_a_host_is_sent_to_the_address_it_came_to() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(r#"redirect scheme="https""#, &app).await;
+    let mut old = Client::connect(gateway.address("web")).await;
+    old.send("GET /x HTTP/1.0\r\n\r\n").await;
+    let answer = String::from_utf8(old.rest().await).unwrap();
+    assert!(answer.contains("\r\nlocation: https://127.0.0.1/x\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn plain_requests_are_sent_to_tls_and_those_in_tls_are_not() {
+    let authority = Authority::new();
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            bind "127.0.0.1:0" { tls cert="bundle.pem" }
+            redirect scheme="https" code=301 set-cookie="seen=1" unless="tls"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("bundle.pem", authority.issue(&["shop.example"]).bundle())
+    .start()
+    .await;
+    let [plain, tls] = gateway.addresses("web")[..] else {
+        panic!("two binds")
+    };
+    let mut client = Client::connect(plain).await;
+    let answer = client.ask(get("/cart?x=1").host("shop.example:8080")).await;
+    assert_eq!(answer.status, 301);
+    assert_eq!(answer.header("location"), Some("https://shop.example/cart?x=1"));
+    assert_eq!(answer.header("set-cookie"), Some("seen=1; path=/"));
+    let mut client = Client::connect_tls(tls, "shop.example", authority.certificate()).await;
+    assert_eq!(client.ask(get("/cart")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_with_a_body_is_redirected_and_its_connection_closed() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(r#"redirect location="/x" code=307 { method "POST" }"#, &app).await;
+    let answer = gateway.ask("web", post("/", "content that nobody reads")).await;
+    assert_eq!((answer.status, answer.header("connection")), (307, Some("close")));
+    let answer = gateway.ask("web", head("/")).await;
+    assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn rules_are_gone_through_in_their_order() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(
+        r#"
+        return status=200 if="ok" { body "first" }
+        deny status=403 if="bad"
+        redirect location="/third" if="ok or bad or moved"
+        deny status=410 if="moved or gone"
+        acl "ok"    { header "ok" }
+        acl "bad"   { header "bad" }
+        acl "moved" { header "moved" }
+        acl "gone"  { header "gone" }
+        "#,
+        &app,
+    )
+    .await;
+    for (headers, expected) in [
+        (&["ok", "bad", "moved"][..], 200),
+        (&["bad", "moved", "gone"], 403),
+        (&["moved", "gone"], 302),
+        (&["gone"], 410),
+    ] {
+        let request = headers.iter().fold(get("/"), |request, name| request.header(name, "1"));
+        assert_eq!(gateway.ask("web", request).await.status, expected, "{headers:?}");
+    }
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "x");
+}
+
+// ── responses that are made here ──────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_response_may_be_in_the_configuration() {
+    let app = HttpServer::answering("x").await;
+    let text = r##"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            return status=200 if="hello" {
+                header "X-Frontend" "%{frontend}"
+                header "X-User" "%{query-param:user}"
+                body "hello %{query-param:user}" content-type="text/html"
+            }
+            return if="robots" { file "robots.txt" }
+            return status=418 if="json" { body #"{"host":"%{host}","agent":"%{header:user-agent}"}"# content-type="application/json" }
+            return status=204 if="empty"
+            acl "hello"  { path "/hello" }
+            acl "robots" { path "/robots.txt" }
+            acl "json"   { path "/json" }
+            acl "empty"  { path "/empty" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "##;
+    let gateway = Gateway::kdl(text)
+        .with("@app", app.address())
+        .file("robots.txt", "User-agent: *\nDisallow: /\n")
+        .start()
+        .await;
+    let mut client = gateway.connect("web").await;
+    let hello = client.ask(get("/hello?user=%3Cscript%3E%0aX")).await;
+    assert_eq!(hello.text(), "hello &lt;script&gt;\nX");
+    assert_eq!(hello.header("content-type"), Some("text/html"));
+    assert_eq!(hello.header("x-frontend"), Some("web"));
+    assert_eq!(hello.header("x-user"), Some("<script>_X"));
+    let robots = client.ask(get("/robots.txt")).await;
+    assert_eq!((robots.status, robots.text()), (200, "User-agent: *\nDisallow: /\n"));
+    assert_eq!(robots.header("content-type"), Some("text/plain; charset=utf-8"));
+    let robots = client.ask(head("/robots.txt")).await;
+    assert_eq!((robots.header("content-length"), robots.body.len()), (Some("26"), 0));
+    let json = client
+        .ask(get("/json").host("a.example").header("User-Agent", "a\"b\\c"))
+        .await;
+    assert_eq!(
+        (json.status, json.text()),
+        (418, r#"{"host":"a.example","agent":"a\"b\\c"}"#)
+    );
+    let empty = client.ask(get("/empty")).await;
+    assert_eq!((empty.status, empty.header("content-length")), (204, None));
+    assert_eq!(client.ask(get("/")).await.text(), "x");
+}
+
+// ── error pages ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+const PAGE_503: &str = "HTTP/1.0 503 Service Unavailable\r\nCache-Control: no-cache\r\nConnection: close\r\n\
+                        Content-Type: text/html\r\nX-Page: frontend\r\n\r\n<html>sorry</html>\n";
+
+#[tokio::test]
+async fn error_pages_stand_in_for_the_gateways_own_words() {
+    let (nobody, _guard) = refusing();
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        defaults { error-page 503 "503.http"; error-page 403 404 "sorry.html"; retries 0 }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            error-page 404 "404.json"
+            deny status=403 { path "/denied" }
+            deny status=410 { path "/gone" }
+            use-backend "down" { path "/down" }
+            use-backend "own" { path "/own" }
+            use-backend "app" { path "/app" }
+        }
+        backend "down" { server "s" "@nobody" }
+        backend "own"  { error-page 503 "own.html"; server "s" "@nobody" }
+        backend "app"  { server "s" "@app" }
+    "#,
+    )
+    .with("@nobody", nobody)
+    .with("@app", app.address())
+    .file("503.http", PAGE_503)
+    .file("sorry.html", "<p>sorry")
+    .file("404.json", "{}")
+    .file("own.html", "<p>own")
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    // The page of HAProxy's format; its `Connection: close` is not sent on a connection that stays.
+    for _ in 0..2 {
+        let down = client.ask(get("/down")).await;
+        assert_eq!((down.status, down.text()), (503, "<html>sorry</html>\n"));
+        assert_eq!(down.header("content-type"), Some("text/html"));
+        assert_eq!(down.header("cache-control"), Some("no-cache"));
+        assert_eq!(down.header("x-page"), Some("frontend"));
+        assert_eq!(down.header("connection"), None);
+    }
+    let own = client.ask(get("/own")).await;
+    assert_eq!((own.status, own.text()), (503, "<p>own"));
+    let denied = client.ask(get("/denied")).await;
+    assert_eq!((denied.status, denied.text()), (403, "<p>sorry"));
+    let lost = client.ask(get("/nowhere")).await;
+    assert_eq!(
+        (lost.status, lost.text(), lost.header("content-type")),
+        (404, "{}", Some("application/json"))
+    );
+    let silent = client.ask(head("/nowhere")).await;
+    assert_eq!(
+        (silent.status, silent.header("content-length"), silent.body.len()),
+        (404, Some("2"), 0)
+    );
+    assert_eq!(client.ask(get("/gone")).await.text(), "410 Gone\n");
+    assert_eq!(client.ask(get("/app")).await.text(), "x");
+}
+
+#[tokio::test]
+async fn a_slow_client_gets_the_page_for_408() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            timeout http-request="100ms"
+            error-page 408 "408.html"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("408.html", "<p>slow")
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    client.send("GET / HTTP/1.1\r\nHo").await;
+    let answer = client.response().await;
+    assert_eq!((answer.status, answer.text()), (408, "<p>slow"));
+    assert_eq!(answer.header("connection"), Some("close"));
+}
+
+// ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn an_acl_on_a_path_cannot_be_gone_around() {
+    let app = HttpServer::answering("x").await;
+    let strict = gateway(
+        r#"normalize-path merge-slashes escaped-slashes="reject"; deny { path "/admin"; }; deny { path-prefix "/admin/" }"#,
+        &app,
+    )
+    .await;
+    let plain = gateway(r#"deny { path "/admin"; }; deny { path-prefix "/admin/" }"#, &app).await;
+    let off = gateway(
+        r#"normalize-path "off"; deny { path "/admin"; }; deny { path-prefix "/admin/" }"#,
+        &app,
+    )
+    .await;
+    // The spelling; what becomes of it where all is normalised, by default, and when it is off.
+    for (target, of_strict, of_plain, of_off) in [
+        ("/admin/x", 403, 403, 403),
+        ("/a/../admin/x", 403, 403, 200),
+        ("/./admin/x", 403, 403, 200),
+        ("/%61dmin/x", 403, 403, 200),
+        ("/a/%2e%2e/admin", 403, 403, 200),
+        ("/admin/.", 403, 403, 403),
+        ("//admin/x", 403, 200, 200),
+        ("/a//../../admin/x", 403, 403, 200),
+        ("/a%2f..%2fadmin", 400, 200, 200),
+        ("/a%5c..%5cadmin", 400, 200, 200),
+        ("/%2561dmin/x", 200, 200, 200),
+    ] {
+        for (gateway, expected) in [(&strict, of_strict), (&plain, of_plain), (&off, of_off)] {
+            assert_eq!(gateway.ask("web", get(target)).await.status, expected, "{target}");
+        }
+    }
+    // What is forwarded is what was asked about.
+    for (sent, seen) in [
+        ("/b/./c/../%64?x=/../%2e", "/b/d?x=/../%2e"),
+        ("/b//c", "/b/c"),
+        ("/100%", "/100%25"),
+    ] {
+        assert_eq!(strict.ask("web", get(sent)).await.status, 200);
+        assert_eq!(app.last().target, seen, "{sent}");
+    }
+    assert_eq!(plain.ask("web", get("/b//c%2fd")).await.status, 200);
+    assert_eq!(app.last().target, "/b//c%2Fd");
+    assert_eq!(off.ask("web", get("/b//../%64%2f")).await.status, 200);
+    assert_eq!(app.last().target, "/b//../%64%2f");
+    assert_eq!(plain.ask("web", method("OPTIONS", "*")).await.status, 200);
+    assert_eq!(app.last().target, "*");
+}
+
+// ── edits ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn values_have_variables() {
+    let app = HttpServer::start(|_| Answer::ok("x").header("X-Version", "7")).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            request {
+                set-header "X-Client" "%{client-ip}:%{client-port}"
+                set-header "X-Local" "%{local-ip}:%{local-port}"
+                set-header "X-What" "%{method} %{scheme} %{host} %{path} %{query} HTTP/%{http-version}"
+                set-header "X-In" "<%{header:x-in}>"
+                set-header "X-Literal" "100% %%{host}"
+                set-header "X-Way" "%{frontend}/%{backend}"
+                set-header "X-Param" "%{query-param:p}"
+            }
+            response {
+                set-header "X-From" "%{backend}/%{server} %{status} %{response-header:x-version} %{header:x-in}"
+                set-header "X-At" "%{time}"
+            }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Client::connect_from(gateway.address("web"), [127, 0, 0, 7]).await;
+    let request = get("/a%20b?p=%0d%0aX-Evil:%201&q")
+        .host("A.example:80")
+        .header("X-In", "one")
+        .header("X-In", "two")
+        .header("X-Client", "forged");
+    let answer = client.ask(request).await;
+    let seen = app.last().headers;
+    let one = |name| seen.all(name).collect::<Vec<_>>().join("|");
+    assert!(one("x-client").starts_with("127.0.0.7:"), "{}", one("x-client"));
+    assert_eq!(one("x-local"), gateway.address("web").to_string());
+    assert_eq!(
+        one("x-what"),
+        "GET http a.example /a%20b p=%0d%0aX-Evil:%201&q HTTP/1.1"
+    );
+    assert_eq!(one("x-in"), "<one, two>");
+    assert_eq!(one("x-literal"), "100% %{host}");
+    assert_eq!(one("x-way"), "web/app");
+    assert_eq!(one("x-param"), "__X-Evil: 1");
+    assert!(!seen.has("x-evil"));
+    assert_eq!(answer.header("x-from"), Some("app/app-1 200 7 <one, two>"));
+    let at = answer.header("x-at").unwrap();
+    assert!(at.len() == 25 && at.contains('T') && at.ends_with("+00:00"), "{at}");
+}
+
+#[tokio::test]
+async fn edits_are_made_when_their_condition_holds() {
+    let app = HttpServer::start(|_| Answer::ok("x").header("Server", "s")).await;
+    let gateway = gateway(
+        r#"
+        acl "beta" { cookie "beta" "1" }
+        acl "api"  { path-prefix "/api/" }
+        request {
+            set-header "X-Channel" "stable"
+            set-header "X-Channel" "beta" if="beta"
+            strip-prefix "/api" if="api"
+            set-query-param "beta" "yes" if="beta and api"
+            delete-header "Cookie" unless="api"
+        }
+        response {
+            delete-header "Server" if="api"
+            set-status 299 if="beta"
+        }
+        "#,
+        &app,
+    )
+    .await;
+    for (request, target, channel, cookies, status, server) in [
+        (get("/x").header("Cookie", "a=b"), "/x", "stable", 0, 200, true),
+        (get("/x").header("Cookie", "beta=1"), "/x", "beta", 0, 299, true),
+        (
+            get("/api/x?y").header("Cookie", "beta=1"),
+            "/x?y&beta=yes",
+            "beta",
+            1,
+            299,
+            false,
+        ),
+        (get("/api/x?y"), "/x?y", "stable", 0, 200, false),
+    ] {
+        let answer = gateway.ask("web", request.clone()).await;
+        let seen = app.last();
+        assert_eq!(seen.target, target, "{request:?}");
+        assert_eq!(seen.headers.get("x-channel"), Some(channel), "{request:?}");
+        assert_eq!(seen.headers.all("cookie").count(), cookies, "{request:?}");
+        assert_eq!(
+            (answer.status, answer.headers.has("server")),
+            (status, server),
+            "{request:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn paths_and_queries_are_rewritten() {
+    let app = HttpServer::answering("x").await;
+    let cases = [
+        (r#"set-path "/down""#, "/a?b", "/down?b"),
+        (r#"set-path "/%{host}%{path}""#, "/a%20b?c", "/test.example/a%20b?c"),
+        (r#"add-prefix "/v1""#, "/a?b", "/v1/a?b"),
+        (r#"strip-prefix "/api""#, "/api?b", "/?b"),
+        (r#"strip-prefix "/api""#, "/apiary", "/apiary"),
+        (
+            r##"rewrite-path regex=#"^/(?<a>\w+)/(\w+)$"# to="/$2/${a}/%{method}""##,
+            "/x/y",
+            "/y/x/GET",
+        ),
+        (r#"set-query "v=2""#, "/a", "/a?v=2"),
+        (r#"set-query """#, "/a?b", "/a"),
+        (r#"set-query "u=%{header:x-user}&%{query}""#, "/a?b", "/a?u=&b"),
+        (
+            r#"rewrite-query regex="secret=[^&]*" to="secret=x""#,
+            "/a?secret=1&b",
+            "/a?secret=x&b",
+        ),
+        (r#"set-query-param "a b" "c d""#, "/?a%20b=1&x", "/?a%20b=c%20d&x"),
+        (r#"delete-query-param "debug""#, "/?debug=1", "/"),
+        (
+            r#"strip-prefix "/api"; add-prefix "/v2"; set-query-param "k" "%{path}""#,
+            "/api/x",
+            "/v2/x?k=%2Fapi%2Fx",
+        ),
+    ];
+    let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
+    for (n, (edits, ..)) in cases.iter().enumerate() {
+        text.push_str(&format!(
+            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; request {{ {edits} }}; default-backend \"app\" }}\n"
+        ));
+    }
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    for (n, (edits, sent, seen)) in cases.into_iter().enumerate() {
+        assert_eq!(gateway.ask(&format!("f{n}"), get(sent)).await.status, 200, "{edits}");
+        assert_eq!(app.last().target, seen, "{edits} of {sent}");
+    }
+}
+
+/// Once, a value that a replacement left with white space around it, or a path that was none any more, made the component fail
+/// and the request with it.
+#[tokio::test]
+async fn no_replacement_that_the_host_refuses_fails_the_request() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(
+        r#"request {
+            replace-header "Authorization" prefix="Bearer" to=""
+            replace-header "X-B" regex="b$" to=""
+            rewrite-path regex="^/." to="/x"
+        }"#,
+        &app,
+    )
+    .await;
+    let request = get("/é").header("Authorization", "Bearer abc").header("X-B", "a b");
+    let answer = gateway.ask("web", request).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let seen = app.last();
+    assert_eq!(seen.headers.get("authorization"), Some("abc"));
+    assert_eq!(seen.headers.get("x-b"), Some("a"));
+}
+
+#[tokio::test]
+async fn a_websocket_is_asked_about_by_its_name() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(
+        r#"deny status=426 unless="websocket" { path-prefix "/chat" }; deny { upgrade "tcp" }"#,
+        &app,
+    )
+    .await;
+    let asking = |protocol| get("/chat").header("Connection", "upgrade").header("Upgrade", protocol);
+    assert_eq!(gateway.ask("web", get("/chat")).await.status, 426);
+    assert_eq!(
+        gateway
+            .ask("web", get("/chat").header("Upgrade", "websocket"))
+            .await
+            .status,
+        426
+    );
+    assert_eq!(gateway.ask("web", asking("WebSocket")).await.status, 200);
+    assert_eq!(gateway.ask("web", asking("tcp")).await.status, 426);
+    assert_eq!(
+        gateway
+            .ask(
+                "web",
+                get("/x").header("Connection", "upgrade").header("Upgrade", "tcp")
+            )
+            .await
+            .status,
+        403
+    );
+}
