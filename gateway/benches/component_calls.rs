@@ -38,7 +38,6 @@ fn host() -> Arc<Host> {
         memory: 16 << 20,
         max_buckets: 100_000,
     })
-    .expect("a host")
 }
 
 fn attach(host: &Arc<Host>, wasm: &[u8], config: &str) -> Arc<Attachment> {
@@ -85,7 +84,6 @@ fn exchange() -> Box<Exchange> {
             accepted: tokio::time::Instant::now(),
             client: "203.0.113.9:40112".parse().expect("an address"),
             local: "192.0.2.1:443".parse().expect("an address"),
-            peer: "203.0.113.9:40112".parse().expect("an address"),
             hello: None,
             tls: Some(Box::new(TlsFacts {
                 version: "TLSv1.3",

@@ -19,7 +19,7 @@ use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
-use crate::listener::Termination;
+use crate::listener::{Sources, Termination};
 use crate::policy::{Attachment, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
@@ -55,11 +55,15 @@ pub struct Frontend {
     pub reads_client_hello: bool,
     /// Its error pages.
     pub pages: Option<ErrorPages>,
-    /// Calls that answer the frontend's acls.
+    /// What is decided of a connection by its addresses alone; none where nothing is.
+    pub admission: Option<Admission>,
+    /// Calls that answer the frontend's acls: in TCP mode, those that something asks for which is decided later.
     pub acls: Vec<AclCall>,
-    /// `deny`, `redirect` and `return`, in order.
+    /// `deny`, `redirect` and `return`, in order. HTTP mode.
     pub rules: Vec<Rule>,
-    /// The first-party rate limits, all in one.
+    /// In TCP mode, the denials that ask for more than addresses.
+    pub late_denies: Vec<Ending>,
+    /// The first-party limits of requests, all in one.
     pub limiter: Option<Arc<Attachment>>,
     /// `use-plugin`, in order.
     pub plugins: Vec<Arc<Attachment>>,
@@ -69,6 +73,29 @@ pub struct Frontend {
     pub hsts: Option<Hsts>,
     /// Its counters.
     pub metrics: Arc<FrontendMetrics>,
+}
+
+/// What is decided of a connection right after it was accepted.
+pub struct Admission {
+    /// Calls that answer the acls that it asks for.
+    pub acls: Vec<AclCall>,
+    /// Who is turned away, in order.
+    pub rejects: Vec<Ending>,
+    /// The first-party limits of connections, all in one.
+    pub limiter: Option<Arc<Attachment>>,
+    /// `max-connections-per-source`.
+    pub sources: Option<Sources>,
+    /// Whether a line is written of who is turned away, as far as addresses say.
+    pub log_when: Option<config::Condition>,
+}
+
+/// A rule that ends a connection.
+#[derive(Debug, Clone)]
+pub struct Ending {
+    /// When; none means always.
+    pub when: Option<config::Condition>,
+    /// Its line in the configuration, for the log.
+    pub line: usize,
 }
 
 /// One call that answers several acls.
@@ -188,8 +215,10 @@ impl Frontend {
             tls: Vec::new(),
             reads_client_hello: false,
             pages: None,
+            admission: None,
             acls: Vec::new(),
             rules: Vec::new(),
+            late_denies: Vec::new(),
             limiter: None,
             plugins: Vec::new(),
             rewrites: Vec::new(),
@@ -225,6 +254,19 @@ impl Frontend {
     /// The rewrites on the way to a backend, where there are any.
     pub fn rewrites(&self, backend: BackendId) -> Option<&Rewrites> {
         self.rewrites.get(backend.0)?.as_ref()
+    }
+}
+
+impl Ending {
+    /// Whether it asks for the acl at this position.
+    pub fn names(&self, acl: usize) -> bool {
+        self.when.as_ref().is_some_and(|when| when.names(acl))
+    }
+
+    /// Its line, when it applies.
+    pub fn stops(&self, answers: &AclAnswers) -> Option<usize> {
+        let applies = self.when.as_ref().is_none_or(|when| answers.hold(when));
+        applies.then_some(self.line)
     }
 }
 

@@ -16,9 +16,9 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::config::Mode;
-use crate::listener::{self, Gate, Limits, Opening, Port, Unintroduced};
+use crate::listener::{self, Admit, Gate, Limits, Opening, Port, Unintroduced};
 use crate::policy::Failure;
-use crate::proxy::{Local, http, tcp, unintroduced};
+use crate::proxy::{self, Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
 use crate::telemetry::log::LineWriter;
 use crate::telemetry::trace::Tracer;
@@ -298,13 +298,24 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
                 accept_proxy: frontend.config.binds[socket.bind].accept_proxy.clone().map(Arc::new),
                 opening: opening(&frontend, socket.bind),
                 keep_alive: frontend.config.keep_alive,
-                limits: socket.limits,
+                limits: Rc::new(socket.limits),
+                admit: admit(local, &frontend),
                 gate: Rc::default(),
                 metrics: frontend.metrics.clone(),
             };
             Ok((frontend, port))
         })
         .collect()
+}
+
+/// What is decided of a frontend's connections by their addresses; none where nothing is.
+fn admit(local: &Rc<Local>, frontend: &Arc<Frontend>) -> Option<Admit> {
+    frontend.admission.as_ref()?;
+    let (local, frontend) = (local.clone(), frontend.clone());
+    Some(Rc::new(move |facts| match &frontend.admission {
+        Some(admission) => proxy::admit(&local, &frontend, admission, facts),
+        None => Ok(None),
+    }))
 }
 
 /// How connections of a bind begin.
@@ -331,7 +342,11 @@ fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
         let gate = port.gate.clone();
         let task = match frontend.config.mode {
             Mode::Http => {
-                let serve = move |stream, facts| http::serve(local.clone(), frontend.clone(), stream, facts);
+                // Boxed once, instead of moved whole from hand to hand.
+                let serve = move |stream, facts| {
+                    let serving = http::serve(local.clone(), frontend.clone(), stream, facts);
+                    std::future::ready(Some(Box::pin(serving)))
+                };
                 tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
             Mode::Tcp => {

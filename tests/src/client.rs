@@ -41,6 +41,20 @@ impl Client {
         }
     }
 
+    /// Connects from an address, and whether that is ended at once without a word. The end may be there before the client
+    /// knows that it is connected.
+    pub async fn is_turned_away(address: SocketAddr, from: [u8; 4]) -> bool {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        match within(PATIENCE, "connecting", socket.connect(address)).await {
+            Ok(stream) => match Wire::new(Stream::Plain(stream), Arc::default()).rest().await {
+                Ok(bytes) => bytes.is_empty(),
+                Err(e) => e.kind() == io::ErrorKind::ConnectionReset,
+            },
+            Err(e) => e.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
     /// Connects and speaks TLS, trusting this one certificate authority.
     pub async fn connect_tls(address: SocketAddr, name: &str, authority: &CertificateDer<'static>) -> Self {
         Self::connect_tls_with(address, name, trusting(authority)).await

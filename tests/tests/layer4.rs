@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use gateway_tests::tls::{Authority, TlsServer};
-use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, get, guest};
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, eventually, get, guest};
 
 /// A frontend with these lines whose connections go to a server that says `yes` when the acl holds, and `no` otherwise.
 async fn asking(lines: &str) -> (Gateway, [Server; 2]) {
@@ -226,7 +226,7 @@ async fn a_client_makes_connections_no_faster_than_its_limit() {
         open.push(client);
     }
     for _ in 0..2 {
-        assert_eq!(Client::connect(address).await.rest().await, b"");
+        assert!(Client::is_turned_away(address, [127, 0, 0, 1]).await);
     }
     // Who has connections keeps them, and others are others.
     open[0].send("again").await;
@@ -245,4 +245,221 @@ async fn a_client_makes_connections_no_faster_than_its_limit() {
         (&lines[0]["termination"], &lines[0]["reason"]),
         (&"PR".into(), &"rate-limited".into())
     );
+}
+
+/// Longer than any test waits: what is decided before this is over was not waited for.
+const HANDSHAKE: &str = "timeout handshake=\"60s\"";
+
+#[tokio::test]
+async fn who_is_rejected_has_no_handshake_and_takes_no_place() {
+    let authority = Authority::new();
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(&format!(
+        r#"
+        process {{ workers 1; log "stdout" format="json" }}
+        frontend "web" {{
+            max-connections 1
+            bind "127.0.0.1:0" {{ tls cert="web.pem" }}
+            {HANDSHAKE}
+            acl "blocked" {{ source "127.0.0.9" "192.0.2.0/24" }}
+            acl "never" {{ time "00:00-24:00" days="mon-sat"; not {{ time "00:00-24:00" days="mon-sat" }} }}
+            reject if="never"
+            reject if="blocked"
+            default-backend "app"
+        }}
+        backend "app" {{ server "s" "@app" }}
+    "#
+    ))
+    .with("@app", app.address())
+    .file("web.pem", authority.issue(&["a.example"]).bundle())
+    .start()
+    .await;
+    let address = gateway.address("web");
+    // They say nothing: nobody waits for a word of theirs, and none holds the one place there is.
+    for _ in 0..20 {
+        assert!(Client::is_turned_away(address, [127, 0, 0, 9]).await);
+    }
+    let mut client = Client::connect_tls(address, "a.example", authority.certificate()).await;
+    assert_eq!(client.ask(get("/")).await.status, 200);
+    let labels = [("frontend", "web")];
+    gateway
+        .metric_is("gateway_frontend_denied_requests_total", &labels, 20.0)
+        .await;
+    let lines = gateway.access_log(21).await;
+    let rule = usize::try_from(lines[0]["rule"].as_u64().unwrap()).unwrap();
+    assert_eq!(
+        gateway.config().lines().nth(rule - 1).unwrap().trim(),
+        "reject if=\"blocked\""
+    );
+    assert_eq!(
+        (&lines[0]["termination"], &lines[0]["reason"], &lines[0]["status"]),
+        (&"PR".into(), &"denied".into(), &serde_json::Value::Null),
+        "{lines:?}"
+    );
+    gateway
+        .metric_is("gateway_frontend_current_connections", &labels, 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn tcp_mode_denies_by_address_before_a_client_has_said_who_it_asks_for() {
+    let authority = Authority::new();
+    let app = TlsServer::start(authority.server(&["a.example"])).await;
+    let gateway = Gateway::kdl(&format!(
+        r#"
+        frontend "pass" {{
+            mode "tcp"
+            bind "127.0.0.1:0"
+            {HANDSHAKE}
+            acl "blocked" {{ source "127.0.0.9" }}
+            acl "a" {{ sni "a.example" }}
+            deny unless="a"
+            deny if="blocked"
+            default-backend "app"
+        }}
+        backend "app" {{ mode "tcp"; server "s" "@app" }}
+    "#
+    ))
+    .with("@app", app.address())
+    .start()
+    .await;
+    let address = gateway.address("pass");
+    assert!(Client::is_turned_away(address, [127, 0, 0, 9]).await);
+    let mut client = Client::connect_tls(address, "a.example", authority.certificate()).await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    let mut other = Client::connect(address).await;
+    other.send("GET / HTTP/1.1\r\n\r\n").await;
+    assert!(other.ends().await);
+    let lines = gateway.access_log(2).await;
+    let rules: Vec<_> = lines.iter().map(|line| line["rule"].as_u64().unwrap()).collect();
+    assert_eq!(rules[0], rules[1] + 1, "the second rule first: {lines:?}");
+}
+
+#[tokio::test]
+async fn a_rejection_is_about_the_client_that_a_proxy_header_names() {
+    let echo = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" {
+            mode "tcp"
+            max-connections-per-source 1
+            bind "127.0.0.1:0" { accept-proxy "127.0.0.2" timeout="60s" }
+            acl "blocked" { source "192.0.2.66" "127.0.0.9" }
+            reject if="blocked"
+            default-backend "app"
+        }
+        backend "app" { mode "tcp"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", echo.address())
+    .start()
+    .await;
+    let address = gateway.address("raw");
+    let introduced = async |source: &str| {
+        let mut client = Client::connect_from(address, [127, 0, 0, 2]).await;
+        client
+            .send(format!("PROXY TCP4 {source} 198.51.100.7 1 2\r\nhello"))
+            .await;
+        client
+    };
+    assert!(introduced("192.0.2.66").await.ends().await);
+    assert!(Client::is_turned_away(address, [127, 0, 0, 9]).await);
+    // The balancer has as many as it wants: sources are its clients.
+    let mut one = introduced("192.0.2.1").await;
+    assert_eq!(one.exactly(5).await, b"hello");
+    let mut two = introduced("192.0.2.2").await;
+    assert_eq!(two.exactly(5).await, b"hello");
+    assert!(introduced("192.0.2.1").await.ends().await);
+    drop(one);
+    let labels = [("frontend", "raw")];
+    gateway
+        .metric_is("gateway_frontend_current_connections", &labels, 1.0)
+        .await;
+    let mut one = introduced("192.0.2.1").await;
+    assert_eq!(one.exactly(5).await, b"hello");
+    assert_eq!(echo.connections(), 3);
+}
+
+#[tokio::test]
+async fn a_source_has_no_more_connections_at_once_than_it_may() {
+    let echo = Server::echo().await;
+    let kdl = |most: usize| {
+        Gateway::kdl(&format!(
+            r#"
+            process {{ workers 2; log "stdout" format="json" }}
+            frontend "raw" {{
+                mode "tcp"
+                bind "127.0.0.1:0"
+                max-connections-per-source {most} ipv4-prefix=30
+                default-backend "app"
+            }}
+            backend "app" {{ mode "tcp"; server "s" "@app" }}
+        "#
+        ))
+        .with("@app", echo.address())
+    };
+    let gateway = kdl(3).start().await;
+    let address = gateway.address("raw");
+    let open = async |host: u8| {
+        let mut client = Client::connect_from(address, [127, 0, 0, host]).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        client
+    };
+    // 4 to 7 are one network, whichever worker has them.
+    let mut held = vec![open(4).await, open(5).await, open(7).await];
+    for _ in 0..10 {
+        assert!(Client::is_turned_away(address, [127, 0, 0, 6]).await);
+    }
+    let _other = open(8).await;
+    // What there was before a reload counts after it.
+    assert!(gateway.reload(&kdl(4)).await);
+    held.push(open(6).await);
+    assert!(Client::is_turned_away(address, [127, 0, 0, 4]).await);
+    held.pop();
+    let labels = [("frontend", "raw")];
+    gateway
+        .metric_is("gateway_frontend_current_connections", &labels, 4.0)
+        .await;
+    held.push(open(4).await);
+    let labels = [("frontend", "raw"), ("reason", "too-many-connections")];
+    gateway.metric_is("gateway_frontend_errors_total", &labels, 11.0).await;
+    eventually("a line of each that was turned away", async || {
+        let lines = gateway.access_lines();
+        let turned_away = lines.iter().filter(|line| line["reason"] == "too-many-connections");
+        turned_away.count() == 11
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn http_mode_limits_connections_apart_from_requests() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        rate-limit "connections" { key "client-ip"; allow "1/h" burst=2 }
+        rate-limit "requests" { key "client-ip"; allow "1/h" burst=5 }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            limit "connections" connections
+            limit "requests"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let (mut one, mut two) = (gateway.connect("web").await, gateway.connect("web").await);
+    // Each is accepted when it has its answer, whichever worker does it.
+    let mut statuses = vec![one.ask(get("/")).await.status, two.ask(get("/")).await.status];
+    assert!(Client::is_turned_away(gateway.address("web"), [127, 0, 0, 1]).await);
+    for _ in 0..2 {
+        for client in [&mut one, &mut two] {
+            statuses.push(client.ask(get("/")).await.status);
+        }
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
 }

@@ -216,6 +216,91 @@ async fn requests_and_checks_go_in_tls() {
 }
 
 #[tokio::test]
+async fn a_server_is_asked_for_the_name_of_each_request_and_connections_are_kept_by_it() {
+    let authority = Authority::new();
+    let app = TlsServer::start(authority.server(&["a.example", "b.example", "check.example"])).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "tcp" interval="60s"
+            server "s" "@app" { tls ca="ca.pem" sni="client" check-sni="check.example" }
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("ca.pem", authority.pem())
+    .start()
+    .await;
+    eventually("the first check", async || app.handshakes().len() == 1).await;
+    assert_eq!(app.handshakes()[0].sni.as_deref(), Some("check.example"));
+    let mut client = gateway.connect("web").await;
+    let mut ask = async |host: &str| client.ask(get("/").host(host)).await;
+    for (host, name) in [
+        ("a.example", "a.example"),
+        ("B.Example:8443", "b.example"),
+        ("a.example:80", "a.example"),
+        ("b.example", "b.example"),
+        ("A.EXAMPLE", "a.example"),
+    ] {
+        assert_eq!(ask(host).await.text(), name, "{host}");
+    }
+    let names: Vec<_> = app
+        .handshakes()
+        .into_iter()
+        .filter_map(|handshake| handshake.sni)
+        .collect();
+    assert_eq!(names, ["check.example", "a.example", "b.example"]);
+    // The certificate is for none of this name: nobody is believed for want of asking.
+    assert_eq!(ask("c.example").await.status, 503);
+    assert_eq!(ask("a.example").await.text(), "a.example");
+    assert_eq!(app.handshakes().len(), 3);
+}
+
+#[tokio::test]
+async fn a_server_is_asked_for_the_name_of_the_handshake_that_ended_here() {
+    let authority = Authority::new();
+    let names = &["a.example", "b.example"];
+    let app = TlsServer::start(authority.server(names)).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "tls" {
+            mode "tcp"
+            bind "127.0.0.1:0" { tls cert="bundle.pem" }
+            bind "127.0.0.1:0"
+            default-backend "app"
+        }
+        backend "app" { mode "tcp"; retries 0; server "s" "@app" { tls ca="ca.pem" sni="client" } }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("ca.pem", authority.pem())
+    .file(
+        "bundle.pem",
+        authority.issue(&["a.example", "b.example", "c.example"]).bundle(),
+    )
+    .start()
+    .await;
+    for name in names {
+        let mut client = Client::connect_tls(gateway.address("tls"), name, authority.certificate()).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+    }
+    let asked: Vec<_> = app
+        .handshakes()
+        .into_iter()
+        .filter_map(|handshake| handshake.sni)
+        .collect();
+    assert_eq!(asked, *names);
+    let _client = Client::connect_tls(gateway.address("tls"), "c.example", authority.certificate()).await;
+    eventually("the server to be refused", async || app.failures().len() == 1).await;
+    // Who asks for no name gets the server of the address, for which there is no certificate.
+    let mut client = Client::connect(gateway.addresses("tls")[1]).await;
+    assert!(client.ends().await);
+    assert_eq!(app.handshakes().len(), 2);
+}
+
+#[tokio::test]
 async fn a_server_that_stalls_in_its_handshake_holds_nobody_up() {
     let stalled = Server::start(|mut wire, _| async move { wire.rest().await.map(drop) }).await;
     let fine = Server::echo().await;

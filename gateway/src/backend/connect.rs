@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustls_pki_types::ServerName;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -47,16 +48,24 @@ impl From<io::Error> for ConnectError {
     }
 }
 
+/// What a connection takes over of the client that it is for; nothing where it is for none.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wishes<'a> {
+    /// Who it is, for a server that [wants an introduction](Server::wants_introduction).
+    pub introduction: Option<&'a Header>,
+    /// Whom it asked for, for a server that [wants its name](Server::wants_name).
+    pub name: Option<&'a ServerName<'static>>,
+}
+
 impl Server {
     /// Opens a connection of the gateway's own within `limit`, as a check does. A server that wants an introduction is told
     /// that this is no client's.
     pub async fn connect(&self, limit: Duration) -> Result<Stream, ConnectError> {
-        self.connect_for(None, limit).await
+        self.connect_for(Wishes::default(), limit).await
     }
 
-    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. `client` is for a
-    /// server that [wants an introduction](Server::wants_introduction).
-    pub async fn connect_for(&self, client: Option<&Header>, limit: Duration) -> Result<Stream, ConnectError> {
+    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say.
+    pub async fn connect_for(&self, client: Wishes<'_>, limit: Duration) -> Result<Stream, ConnectError> {
         match tokio::time::timeout(limit, self.open(self.address(), client)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
@@ -67,7 +76,7 @@ impl Server {
     /// Opens a connection of the gateway's own to another address within `limit`, which begins there as one of traffic does
     /// at the server's.
     pub(super) async fn connect_to(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, self.open(Some(address), None)).await {
+        match tokio::time::timeout(limit, self.open(Some(address), Wishes::default())).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -84,7 +93,7 @@ impl Server {
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, address: Option<SocketAddr>, client: Option<&Header>) -> Result<Stream, ConnectError> {
+    async fn open(&self, address: Option<SocketAddr>, client: Wishes<'_>) -> Result<Stream, ConnectError> {
         let address = address.ok_or(ConnectError::Unresolved)?;
         let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
@@ -93,7 +102,7 @@ impl Server {
             keep_alive::set(SockRef::from(&stream), self.keep_alive);
         }
         if let Some(format) = self.send_proxy {
-            let header = match client {
+            let header = match client.introduction {
                 Some(header) => header.encode(format),
                 None => own_header(format, &stream)?.encode(format),
             };
@@ -104,7 +113,7 @@ impl Server {
             return Ok(Stream::Plain(stream));
         };
         // Boxed, so that connecting without TLS has no room for a handshake to keep.
-        let handshake = Box::pin(tls.handshake(Socket::new(stream), address.ip()));
+        let handshake = Box::pin(tls.handshake(Socket::new(stream), address.ip(), client.name));
         match handshake.await {
             Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
             Err(error) => Err(ConnectError::Tls(error)),

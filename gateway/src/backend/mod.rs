@@ -30,7 +30,7 @@ use crate::telemetry::metrics::{Agent, BackendMetrics, Registry};
 
 pub use balance::{Balancer, PickKey, Take};
 pub use budget::{Admitted, Resending};
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Wishes};
 pub use ends::Ended;
 pub use keeper::Keepers;
 pub use multiplexed::{Multiplexed, Place as StreamPlace};

@@ -14,6 +14,7 @@ use std::time::Duration;
 use http_body::Body;
 use hyper::client::conn::http1::{Connection, SendRequest};
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -31,6 +32,8 @@ pub struct Upstream<B: Body + 'static> {
     pub served: u64,
     /// Where it leads, of a server that may move.
     pub leads_to: Option<SocketAddr>,
+    /// Whom the server was asked to be, where that is the client's wish.
+    pub name: Option<ServerName<'static>>,
 }
 
 impl<B> Upstream<B>
@@ -85,11 +88,12 @@ where
         }
     }
 
-    /// The most recently used connection to a server that is still open and has served so many requests.
-    pub fn take(&mut self, server: usize, served: u64) -> Option<Box<Upstream<B>>> {
+    /// The most recently used connection to a server under this name that is still open and has served so many requests.
+    pub fn take(&mut self, server: usize, served: u64, name: Option<&ServerName<'static>>) -> Option<Box<Upstream<B>>> {
         let idle = self.idle.get_mut(server)?;
-        // With one request, which all of them have served, it is the last.
-        while let Some(at) = idle.iter().rposition(|(_, upstream)| upstream.served >= served) {
+        let fits = |upstream: &Upstream<B>| upstream.served >= served && upstream.name.as_ref() == name;
+        // With one request, which all of them have served, and without names, it is the last.
+        while let Some(at) = idle.iter().rposition(|(_, upstream)| fits(upstream)) {
             let (_, mut upstream) = idle.remove(at)?;
             if upstream.is_alive() {
                 return Some(upstream);

@@ -134,6 +134,11 @@ impl Server {
         self.send_proxy.is_some()
     }
 
+    /// Whether it is asked for the name that its client asked for, so that each connection belongs to one name.
+    pub fn wants_name(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.wants_name())
+    }
+
     /// As [`address`](Self::address), of a server that may move; none of one that does not.
     pub fn moving_address(&self) -> Option<SocketAddr> {
         self.found().map(|found| found.address)

@@ -85,9 +85,20 @@ impl Connector {
         })
     }
 
-    /// Performs the handshake with the server at `address`. Its time is bounded by whoever calls.
-    pub(super) async fn handshake(&self, stream: Socket, address: IpAddr) -> io::Result<TlsStream<Socket>> {
-        let name = match &self.name {
+    /// Whether the name that a client asked for comes before the configured one.
+    pub(super) const fn wants_name(&self) -> bool {
+        self.made_of.tls.sni_of_client
+    }
+
+    /// Performs the handshake with the server at `address`, which has to show that it is the one of that name, if one is
+    /// asked for, or else the one that is configured. Its time is bounded by whoever calls.
+    pub(super) async fn handshake(
+        &self,
+        stream: Socket,
+        address: IpAddr,
+        name: Option<&ServerName<'static>>,
+    ) -> io::Result<TlsStream<Socket>> {
+        let name = match name.or(self.name.as_ref()) {
             Some(name) => name.clone(),
             None => ServerName::IpAddress(address.into()),
         };

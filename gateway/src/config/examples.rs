@@ -13,6 +13,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("process", r#"process { workers 4 }"#),
     ("workers", r#"workers 4"#),
     ("max-connections", r#"max-connections 10000"#),
+    (
+        "max-connections-per-source",
+        r#"max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64"#,
+    ),
+    ("reject", r#"reject if="blocked""#),
     ("log", r#"log "stdout" format="json""#),
     (
         "tracing",

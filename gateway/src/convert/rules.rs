@@ -4,7 +4,7 @@ use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::variables::variables;
-use super::words;
+use super::words::{self, Polarity, Term};
 
 impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
@@ -14,7 +14,7 @@ impl Proxy<'_> {
         let action = line.word(at).unwrap_or_default();
         let rest = line.rest(at + 1);
         match (line.keyword(), action) {
-            ("tcp-request", "reject") => self.conditional(line, Node::new("deny"), rest),
+            ("tcp-request", "reject") => self.reject(line, rest),
             ("tcp-request", _) if line.word(1) == Some("inspect-delay") => {
                 let message = "not needed: a ClientHello is awaited where an acl asks for it, within a bounded time";
                 self.conversion.note(line.number, message);
@@ -47,6 +47,22 @@ impl Proxy<'_> {
                 &format!("there is no counterpart of `{} {action}`", line.keyword()),
             ),
         }
+    }
+
+    /// What is decided about connections is decided at accept; what needs their content, when that is there.
+    fn reject(&mut self, line: &Line, rest: &[String]) {
+        if let Some(most) = most_per_source(rest) {
+            return match most {
+                Some(most) => {
+                    let node = Node::new("max-connections-per-source").number(most);
+                    self.say(line, node);
+                }
+                None => self.leave_out(line, "a source has to have one connection at least"),
+            };
+        }
+        let is_early = line.word(1) == Some("connection") && words::split_condition(rest).1.is_some();
+        let node = Node::new(if is_early { "reject" } else { "deny" });
+        self.conditional(line, node, rest);
     }
 
     pub(super) fn redirect(&mut self, line: &Line, words: &[String]) {
@@ -154,6 +170,37 @@ fn edit(action: &str, words: &[String]) -> Result<Node, String> {
             .prop("regex", word(1))
             .prop("to", variables(&captures(word(2)))?),
     })
+}
+
+/// How many connections a source may have where a rule ends those of one that has more: `if { src_conn_cur gt 100 }`. The one that is
+/// being decided about counts, in HAProxy and here. None when the rule is about something else.
+fn most_per_source(words: &[String]) -> Option<Option<u64>> {
+    let (_, condition) = words::split_condition(words);
+    let (Polarity::If, words) = condition? else { return None };
+    let terms = words::terms(words).ok()?;
+    let [
+        Term::Anonymous {
+            words,
+            is_negated: false,
+        },
+    ] = terms.as_slice()
+    else {
+        return None;
+    };
+    let [fetch, comparison, number] = *words else {
+        return None;
+    };
+    let counts = ["src_conn_cur", "sc_conn_cur(0)", "sc0_conn_cur"];
+    if !counts.contains(&fetch.as_str()) {
+        return None;
+    }
+    let number: u64 = number.parse().ok()?;
+    let most = match comparison.as_str() {
+        "gt" => number,
+        "ge" => number.saturating_sub(1),
+        _ => return None,
+    };
+    Some((most > 0).then_some(most))
 }
 
 /// `\1` is `${1}` here, and a dollar is written twice.

@@ -41,6 +41,40 @@ backend pg
 ";
 
 #[test]
+fn what_is_decided_at_accept_and_whom_servers_are_asked_to_be() {
+    let converted = converted(
+        "frontend f
+    mode tcp
+    bind 127.0.0.1:5432
+    acl office src 10.0.0.0/8
+    tcp-request connection reject unless office
+    tcp-request connection reject if { src_conn_cur gt 100 }
+    tcp-request content reject if office
+    default_backend b
+
+backend b
+    mode tcp
+    server a 10.0.0.21:5432 check ssl verify none sni ssl_fc_sni check-sni a.example
+    server b 10.0.0.22:5432 check ssl verify none sni str(b.example) check-sni a.example
+",
+    );
+    for line in [
+        "    reject unless=\"office\"",
+        "    max-connections-per-source 100",
+        "    deny if=\"office\"",
+        "        tls sni=\"client\" check-sni=\"a.example\" verify=\"none\"",
+        "        tls sni=\"b.example\" verify=\"none\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 13, "check-sni");
+}
+
+#[test]
 fn a_tcp_proxy_is_carried_over() {
     let converted = converted(TCP);
     for line in [

@@ -40,6 +40,7 @@ pub(super) fn of_server(
     line: &Line,
 ) {
     let mut tls = Node::new("tls");
+    let mut asks_for_the_clients = false;
     for (haproxys, ours) in [("ca-file", "ca"), ("crt", "cert")] {
         match options.value(haproxys) {
             Some("@system-ca") | None => {}
@@ -49,6 +50,13 @@ pub(super) fn of_server(
     match options.value("sni").or_else(|| options.value("verifyhost")) {
         Some(sni) if sni.starts_with("str(") => {
             tls = tls.prop("sni", sni.trim_start_matches("str(").trim_end_matches(')'));
+        }
+        Some("ssl_fc_sni" | "req.ssl_sni" | "req.hdr(host)" | "req.hdr(Host)" | "hdr(host)" | "hdr(Host)") => {
+            asks_for_the_clients = true;
+            tls = tls.prop("sni", "client");
+            if let Some(name) = options.value("check-sni") {
+                tls = tls.prop("check-sni", name);
+            }
         }
         Some(sni) if !sni.contains('(') => tls = tls.prop("sni", sni),
         Some(_) => proxy
@@ -87,6 +95,10 @@ pub(super) fn of_server(
             }
         }
         _ => alpn(proxy, server, options, line),
+    }
+    if let (Some(name), false) = (options.value("check-sni"), asks_for_the_clients) {
+        let message = format!("`check-sni {name}` was left out: checks ask for the name of `sni`");
+        proxy.conversion.note(line.number, message);
     }
     if let (Some(_), Some(name)) = (options.value("sni"), options.value("verifyhost")) {
         let message = format!("`verifyhost {name}` was left out: the name of `sni` is verified");
@@ -249,9 +261,10 @@ pub(super) const BIND_OPTIONS: [&str; 20] = [
 ];
 
 /// Options of a server about TLS that are carried over.
-pub(super) const SERVER_OPTIONS: [&str; 20] = [
+pub(super) const SERVER_OPTIONS: [&str; 21] = [
     "alpn",
     "ca-file",
+    "check-sni",
     "check-ssl",
     "ciphers",
     "ciphersuites",

@@ -4,22 +4,25 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::introduction::{self, Unintroduced};
+use super::sources::SourceSeat;
 use super::termination::Termination;
 use super::{hello, tls};
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
-use crate::policy::ConnectionFacts;
+use crate::policy::{ConnectionFacts, Introduced};
 use crate::proxy_protocol::Header;
 use crate::stream::Stream;
 use crate::telemetry::metrics::FrontendMetrics;
@@ -45,12 +48,22 @@ pub struct Port {
     /// How silent connections are looked after.
     pub keep_alive: Option<config::KeepAlive>,
     /// How many connections there may be.
-    pub limits: Limits,
+    pub limits: Rc<Limits>,
+    /// What is decided of connections by their addresses; none where nothing is.
+    pub admit: Option<Admit>,
     /// Whether to go on.
     pub gate: Rc<Gate>,
     /// Where connections that come to nothing are counted.
     pub metrics: Arc<FrontendMetrics>,
 }
+
+/// Decides about a connection by its addresses alone, before anything else that it says is read. It is told of those that
+/// it refuses by itself.
+pub type Admit = Rc<dyn Fn(&Arc<ConnectionFacts>) -> Result<Option<SourceSeat>, Refused>>;
+
+/// The connection is to be closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refused;
 
 /// How a connection begins.
 #[derive(Debug, Clone)]
@@ -80,22 +93,32 @@ impl Gate {
     }
 }
 
-/// The places that a connection takes; given back on drop.
+/// The places that a connection takes; given back on drop. One word instead of two permits: every connection has them as
+/// long as it lives.
 #[derive(Debug)]
-pub struct Places {
-    _process: OwnedSemaphorePermit,
-    _frontend: OwnedSemaphorePermit,
+pub struct Places(Rc<Limits>);
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        self.0.process.add_permits(1);
+        self.0.frontend.add_permits(1);
+    }
 }
 
 /// Accepts until the gate closes; each connection is served by a task of its own. `refuse` is told of those that ended for want
 /// of a PROXY header. What `count` makes is kept from when a connection has its places until it ends, whatever it began with.
-pub async fn accept<S, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
+///
+/// `serve` is what there is to do before a connection lies still, if it comes to that, and answers what it is from then on.
+/// The former's room is given back before the latter begins: ten thousand connections that are silent have none for what
+/// they once needed.
+pub async fn accept<S, P, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
-    S: Fn(Stream, Arc<ConnectionFacts>) -> F + 'static,
-    F: Future<Output = ()> + 'static,
+    S: Fn(Stream, Arc<ConnectionFacts>) -> P + 'static,
+    P: Future<Output = Option<F>> + 'static,
+    F: Future<Output = ()> + Unpin + 'static,
     R: Fn(&Unintroduced) + 'static,
     C: Fn() -> G + 'static,
-    G: 'static,
+    G: Unpin + 'static,
 {
     let handlers = Rc::new((serve, refuse));
     let faults = Rc::new(Faults {
@@ -120,45 +143,130 @@ where
             }
         };
         let accepted = Instant::now();
+        let local = match bound {
+            Some(bound) => bound,
+            // Which of the machine's addresses it was only the connection knows; without one it is gone.
+            None => match stream.local_addr() {
+                Ok(local) => local,
+                Err(_) => continue,
+            },
+        };
+        let facts = ConnectionFacts {
+            accepted,
+            client: peer,
+            local,
+            tls: None,
+            hello: None,
+            proxy: None,
+        };
+        let accept_proxy = port.accept_proxy.as_ref().filter(|accept| accept.trusts(peer.ip()));
+        let mut admit = port.admit.as_ref();
+        let mut seat = None;
+        if accept_proxy.is_none()
+            && let Some(admit) = admit.take()
+        {
+            // Before it has a place: who is refused takes none from the others.
+            match admit(&Arc::new(facts.clone())) {
+                Ok(has) => seat = has.map(Box::new),
+                Err(Refused) => {
+                    turn_away(&stream);
+                    continue;
+                }
+            }
+        }
         port.gate.holds_one.set(true);
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
-        let Some(places) = port.limits.take().await else { return };
+        let Some(places) = Limits::take(&port.limits).await else {
+            return;
+        };
         // Counted before its task begins: a worker that drains waits for it.
         let held = (places, count());
         port.gate.holds_one.set(false);
         let handlers = handlers.clone();
-        let accept_proxy = port.accept_proxy.clone();
-        let opening = port.opening.clone();
-        let faults = faults.clone();
-        tokio::task::spawn_local(async move {
-            let _held = held;
-            let prepared = prepare(stream, accepted, (peer, bound), accept_proxy, opening, &faults).await;
-            let (serve, refuse) = &*handlers;
-            match prepared {
-                Ok((stream, facts)) => {
-                    let served = serve(stream, facts);
+        let begin = Begin {
+            facts,
+            accept_proxy: accept_proxy.cloned(),
+            admit: admit.cloned(),
+            seat,
+            opening: port.opening.clone(),
+            faults: faults.clone(),
+        };
+        // Boxed, and made out here: the task has no room for it, neither for what it is made of.
+        let begun = Box::pin(async move {
+            match begin.prepare(stream).await {
+                Ok(prepared) => {
+                    let serving = (handlers.0)(prepared.stream, Arc::new(prepared.facts));
                     // They hold the configuration that the connection was accepted under, and it may outlive that.
                     drop(handlers);
-                    served.await;
+                    Some((serving.await?, prepared.seat))
                 }
-                Err(Unserved::Unintroduced(ended)) => refuse(&ended),
-                Err(Unserved::Gone) => {}
+                Err(Unserved::Unintroduced(ended)) => {
+                    (handlers.1)(&ended);
+                    None
+                }
+                Err(Unserved::Gone) => None,
             }
+        });
+        tokio::task::spawn_local(Life {
+            stage: Stage::Beginning(begun),
+            _held: held,
         });
     }
 }
 
+/// A connection from accept to end. Written by hand: an async block would keep what is being served beside the place that
+/// it was moved from.
+struct Life<P, F, G> {
+    stage: Stage<P, F>,
+    /// Given back last.
+    _held: G,
+}
+
+enum Stage<P, F> {
+    /// What comes before the protocol, and before the connection lies still.
+    Beginning(Pin<Box<P>>),
+    /// What it is from then on, with its place among those of its source.
+    Serving { serving: F, _seat: Option<Box<SourceSeat>> },
+}
+
+impl<P, F, G> Future for Life<P, F, G>
+where
+    P: Future<Output = Option<(F, Option<Box<SourceSeat>>)>>,
+    F: Future<Output = ()> + Unpin,
+    G: Unpin,
+{
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Stage::Beginning(beginning) = &mut self.stage {
+            match ready!(beginning.as_mut().poll(cx)) {
+                Some((serving, _seat)) => self.stage = Stage::Serving { serving, _seat },
+                None => return Poll::Ready(()),
+            }
+        }
+        match &mut self.stage {
+            Stage::Serving { serving, .. } => Pin::new(serving).poll(cx),
+            Stage::Beginning(_) => Poll::Pending,
+        }
+    }
+}
+
+/// Closes with a reset: who is refused leaves nothing behind here, not even a socket that waits for stray packets.
+fn turn_away(stream: &TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
 impl Limits {
     /// A place for one connection, when there is one. None when the gateway is closing.
-    async fn take(&self) -> Option<Places> {
+    async fn take(this: &Rc<Self>) -> Option<Places> {
         // The frontend's first: one that is full must not hold places that others could use.
-        let frontend = self.frontend.clone().acquire_owned().await.ok()?;
-        let process = self.process.clone().acquire_owned().await.ok()?;
-        Some(Places {
-            _process: process,
-            _frontend: frontend,
-        })
+        let frontend = this.frontend.acquire().await.ok()?;
+        let process = this.process.acquire().await.ok()?;
+        // From here on `Places` has them.
+        frontend.forget();
+        process.forget();
+        Some(Places(this.clone()))
     }
 }
 
@@ -170,72 +278,100 @@ enum Unserved {
     Unintroduced(Unintroduced),
 }
 
-/// What comes before the protocol.
-async fn prepare(
-    mut stream: TcpStream,
-    accepted: Instant,
-    (peer, bound): (SocketAddr, Option<SocketAddr>),
+/// A connection that was accepted, and what comes before its protocol.
+struct Begin {
+    facts: ConnectionFacts,
+    /// A PROXY header comes first.
     accept_proxy: Option<Arc<AcceptProxy>>,
+    /// What is decided when the header has said who it is.
+    admit: Option<Admit>,
+    /// Its place among those of its source, if it has one already.
+    seat: Option<Box<SourceSeat>>,
     opening: Opening,
-    faults: &Faults,
-) -> Result<(Stream, Arc<ConnectionFacts>), Unserved> {
-    let local = match bound {
-        Some(bound) => bound,
-        // Which of the machine's addresses it was only the connection knows.
-        None => stream.local_addr().map_err(|_| Unserved::Gone)?,
-    };
-    let proxy = match accept_proxy {
-        Some(accept) if accept.trusts(peer.ip()) => {
-            // Boxed, so that connections without a header have no room for one to keep.
-            let read = Box::pin(introduction::read(&mut stream, accept.timeout)).await;
-            let ended = |fault| {
-                Unserved::Unintroduced(Unintroduced {
-                    peer,
-                    local,
-                    since: accepted,
-                    fault,
-                })
-            };
-            Some(read.map_err(ended)?)
+    faults: Rc<Faults>,
+}
+
+/// A connection whose protocol begins.
+struct Prepared {
+    stream: Stream,
+    facts: ConnectionFacts,
+    /// Its place among those of its source, if those are counted.
+    seat: Option<Box<SourceSeat>>,
+}
+
+impl Begin {
+    /// What comes before the protocol.
+    async fn prepare(self, mut stream: TcpStream) -> Result<Prepared, Unserved> {
+        let Self {
+            mut facts,
+            accept_proxy,
+            admit,
+            mut seat,
+            opening,
+            faults,
+        } = self;
+        if let Some(accept) = accept_proxy {
+            facts = introduced(facts, &mut stream, &accept).await?;
         }
-        _ => None,
-    };
-    let (client, local) = ends(proxy.as_ref()).unwrap_or((peer, local));
-    let mut facts = ConnectionFacts {
-        accepted,
+        if let Some(admit) = admit {
+            match admit(&Arc::new(facts.clone())) {
+                Ok(has) => seat = has.map(Box::new),
+                Err(Refused) => {
+                    turn_away(&stream);
+                    return Err(Unserved::Gone);
+                }
+            }
+        }
+        let stream = match opening {
+            Opening::Plain => Stream::Plain(stream),
+            Opening::Tls(termination, limit) => match tls::accept(termination.config(), stream, limit).await {
+                Ok(stream) => {
+                    facts.tls = Some(Box::new(tls::facts(&stream)));
+                    Stream::Tls(Box::new(stream.into()))
+                }
+                Err(error) => {
+                    faults.note(facts.client, &error);
+                    return Err(Unserved::Gone);
+                }
+            },
+            Opening::ClientHello(limit) => {
+                let looked = hello::peek(stream, limit).await;
+                let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
+                facts.hello = hello.map(Box::new);
+                Stream::Plain(stream)
+            }
+        };
+        Ok(Prepared { stream, facts, seat })
+    }
+}
+
+/// Reads the PROXY header.
+async fn introduced(
+    facts: ConnectionFacts,
+    stream: &mut TcpStream,
+    accept: &AcceptProxy,
+) -> Result<ConnectionFacts, Unserved> {
+    let peer = facts.client;
+    let header = introduction::read(stream, accept.timeout).await.map_err(|fault| {
+        Unserved::Unintroduced(Unintroduced {
+            peer,
+            local: facts.local,
+            since: facts.accepted,
+            fault,
+        })
+    })?;
+    let (client, local) = ends(&header).unwrap_or((peer, facts.local));
+    Ok(ConnectionFacts {
         client,
         local,
-        peer,
-        tls: None,
-        hello: None,
-        proxy: proxy.map(Box::new),
-    };
-    let stream = match opening {
-        Opening::Plain => Stream::Plain(stream),
-        // Boxed, here and below: connections without it have no room for it to keep.
-        Opening::Tls(termination, limit) => match Box::pin(tls::accept(termination.config(), stream, limit)).await {
-            Ok(stream) => {
-                facts.tls = Some(Box::new(tls::facts(&stream)));
-                Stream::Tls(Box::new(stream.into()))
-            }
-            Err(error) => {
-                faults.note(client, &error);
-                return Err(Unserved::Gone);
-            }
-        },
-        Opening::ClientHello(limit) => {
-            let looked = Box::pin(hello::peek(stream, limit)).await;
-            let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
-            facts.hello = hello.map(Box::new);
-            Stream::Plain(stream)
-        }
-    };
-    Ok((stream, Arc::new(facts)))
+        proxy: Some(Box::new(Introduced { peer, header })),
+        ..facts
+    })
 }
 
 /// The client and where it connected to, when a header says so.
-fn ends(header: Option<&Header>) -> Option<(SocketAddr, SocketAddr)> {
-    let Some(Header::Proxied(proxied)) = header else {
+fn ends(header: &Header) -> Option<(SocketAddr, SocketAddr)> {
+    let Header::Proxied(proxied) = header else {
         return None;
     };
     // An IPv4 address that was mapped because the other end has IPv6 is an IPv4 address.

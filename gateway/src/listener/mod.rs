@@ -8,11 +8,13 @@ mod clients;
 mod hello;
 mod inherited;
 mod introduction;
+mod sources;
 mod termination;
 mod tls;
 
-pub use accept::{Gate, Limits, Opening, Port, accept};
+pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, accept};
 pub use bind::{BindError, Listening, Others, bind};
 pub use inherited::Inherited;
 pub use introduction::{Fault, Unintroduced};
+pub use sources::{SourceSeat, Sources};
 pub use termination::Termination;

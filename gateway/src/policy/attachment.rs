@@ -94,7 +94,7 @@ impl Attachment {
             lines: LogBudget::new(),
             failures: LogBudget::new(),
         });
-        let mut activity = host.activity();
+        let mut activity = host.activity()?;
         let not_set_up = |error: SetUpError| match error {
             SetUpError::Failed(failure) => failed(failure),
             SetUpError::Mistyped(message) => PolicyError::Mistyped {

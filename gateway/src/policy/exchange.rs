@@ -49,20 +49,37 @@ pub struct ConnectionFacts {
     pub client: SocketAddr,
     /// The address that the client connected to, likewise.
     pub local: SocketAddr,
-    /// The other end of the TCP connection itself.
-    pub peer: SocketAddr,
     /// TLS facts; none on a plain connection, and none where TLS passes through.
     pub tls: Option<Box<TlsFacts>>,
     /// What a client said whose TLS passes through, where it was looked at.
     pub hello: Option<Box<ClientHello>>,
     /// The PROXY header that the connection began with, where one was asked for.
-    pub proxy: Option<Box<Header>>,
+    pub proxy: Option<Box<Introduced>>,
+}
+
+/// What a connection that begins with a PROXY header has beside others.
+#[derive(Debug, Clone)]
+pub struct Introduced {
+    /// The other end of the TCP connection itself.
+    pub peer: SocketAddr,
+    /// What it said.
+    pub header: Header,
 }
 
 impl ConnectionFacts {
     /// Whether a balancer in front speaks for itself, as in its health checks.
     pub fn is_from_balancer(&self) -> bool {
-        self.proxy.as_deref() == Some(&Header::Local)
+        matches!(self.header(), Some(Header::Local))
+    }
+
+    /// The other end of the TCP connection itself.
+    pub fn peer(&self) -> SocketAddr {
+        self.proxy.as_ref().map_or(self.client, |introduced| introduced.peer)
+    }
+
+    /// The PROXY header that the connection began with, where one was asked for.
+    pub fn header(&self) -> Option<&Header> {
+        self.proxy.as_ref().map(|introduced| &introduced.header)
     }
 }
 

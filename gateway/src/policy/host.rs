@@ -1,7 +1,7 @@
 //! One per process: the engine and what all workers share.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -18,13 +18,19 @@ use crate::config::{Grant, PolicyPool};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
-    engine: Engine,
-    linker: Linker<State>,
-    ticker: Ticker,
+    /// Made for the first component: a gateway without policy has neither its memory nor its thread.
+    machine: OnceLock<Machine>,
     buckets: Arc<Buckets>,
     slots: Arc<Slots>,
     no_connection: Arc<ConnectionFacts>,
     settings: HostSettings,
+}
+
+/// What components run on.
+struct Machine {
+    engine: Engine,
+    linker: Linker<State>,
+    ticker: Ticker,
 }
 
 /// Bounds of a [`Host`].
@@ -51,48 +57,40 @@ impl HostSettings {
 }
 
 impl Host {
-    /// Builds the engine, reserves the pool's address space and starts the epoch ticker.
-    ///
-    /// # Errors
-    /// When the settings cannot be met on this machine.
-    pub fn new(settings: HostSettings) -> Result<Arc<Self>, PolicyError> {
-        let failed = |e: wasmtime::Error| PolicyError::Engine(format!("{e:#}"));
-        let engine = engine(settings).map_err(failed)?;
-        let mut linker = Linker::new(&engine);
-        Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(failed)?;
-        let ticker = Ticker::start(&engine).map_err(|e| PolicyError::Engine(e.to_string()))?;
+    /// A host without components. The engine, its address space and its ticker come with the first one.
+    #[must_use]
+    pub fn new(settings: HostSettings) -> Arc<Self> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
-        Ok(Arc::new(Self {
-            engine,
-            linker,
-            ticker,
+        Arc::new(Self {
+            machine: OnceLock::new(),
             buckets: Arc::new(Buckets::new(settings.max_buckets)),
             slots: Arc::default(),
             no_connection: Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
                 client: nowhere,
                 local: nowhere,
-                peer: nowhere,
                 hello: None,
                 tls: None,
                 proxy: None,
             }),
             settings,
-        }))
+        })
     }
 
     /// Compiles a component, checks its imports against the contract and the grants, finds its hooks and links it ahead.
     /// Takes tens of milliseconds and more: not for a worker thread.
     ///
     /// # Errors
-    /// When it is no policy component, or imports what it may not; the error names what.
+    /// When it is no policy component, or imports what it may not: the error names what. When the settings cannot be met on
+    /// this machine: [`PolicyError::Engine`].
     pub fn compile(
         self: &Arc<Self>,
         label: &str,
         wasm: &[u8],
         grants: &[Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        Component::compile(&self.engine, &self.linker, label, wasm, grants).map(Arc::new)
+        let machine = self.machine()?;
+        Component::compile(&machine.engine, &machine.linker, label, wasm, grants).map(Arc::new)
     }
 
     /// Makes a component ready to serve under a configuration: instantiates it once, configures it, learns its predicates
@@ -114,10 +112,6 @@ impl Host {
         self.settings
     }
 
-    pub(super) const fn engine(&self) -> &Engine {
-        &self.engine
-    }
-
     pub(super) fn buckets(&self) -> Arc<Buckets> {
         Arc::clone(&self.buckets)
     }
@@ -131,8 +125,22 @@ impl Host {
         Arc::clone(&self.no_connection)
     }
 
-    pub(super) fn activity(&self) -> Activity {
-        self.ticker.activity()
+    pub(super) fn activity(&self) -> Result<Activity, PolicyError> {
+        Ok(self.machine()?.ticker.activity())
+    }
+
+    /// Builds the engine, reserves the pool's address space and starts the epoch ticker, if that has not been done.
+    fn machine(&self) -> Result<&Machine, PolicyError> {
+        if let Some(machine) = self.machine.get() {
+            return Ok(machine);
+        }
+        let failed = |e: wasmtime::Error| PolicyError::Engine(format!("{e:#}"));
+        let engine = engine(self.settings).map_err(failed)?;
+        let mut linker = Linker::new(&engine);
+        Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(failed)?;
+        let ticker = Ticker::start(&engine).map_err(|e| PolicyError::Engine(e.to_string()))?;
+        // Only one thread compiles; if two did, one machine would be thrown away.
+        Ok(self.machine.get_or_init(|| Machine { engine, linker, ticker }))
     }
 
     pub(super) fn slot(&self) -> Slot {

@@ -142,7 +142,7 @@ impl connection_info::Host for State {
     }
 
     fn peer(&mut self) -> Result<connection_info::Endpoint> {
-        Ok(endpoint(self.connection()?.peer))
+        Ok(endpoint(self.connection()?.peer()))
     }
 
     fn tls(&mut self) -> Result<Option<connection_info::TlsInfo>> {

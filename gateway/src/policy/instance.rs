@@ -52,7 +52,7 @@ impl Instance {
     ) -> Result<Self, SetUpError> {
         let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
         let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), memory);
-        let mut store = Store::new(host.engine(), state);
+        let mut store = Store::new(component.pre.engine(), state);
         store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
         store.set_max_component_handles(0);

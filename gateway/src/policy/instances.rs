@@ -28,7 +28,8 @@ pub struct Instances {
     host: Arc<Host>,
     slots: Vec<Option<Slot>>,
     facts: Facts,
-    activity: Activity,
+    /// There with the first instance.
+    activity: Option<Activity>,
 }
 
 /// What a worker has of one attachment.
@@ -49,7 +50,7 @@ impl Instances {
             host: Arc::clone(host),
             slots: Vec::new(),
             facts: Facts::default(),
-            activity: host.activity(),
+            activity: None,
         }
     }
 
@@ -234,6 +235,9 @@ impl Instances {
         let Self {
             slots, facts, activity, ..
         } = self;
+        let Some(activity) = activity else {
+            return Err(hook.failed("has no instance"));
+        };
         let Some(Slot {
             stats,
             instance: place @ Some(_),
@@ -352,7 +356,17 @@ impl Instances {
             SetUpError::Mistyped(message) => unlike_the_first(message),
             SetUpError::Refused(refused) => unlike_the_first(format!("refuses its configuration: {}", refused.message)),
         };
-        let activity = &mut self.activity;
+        let activity = match &mut self.activity {
+            Some(activity) => activity,
+            none => {
+                // Whoever has an attachment has a machine: it was compiled on it.
+                let activity = self
+                    .host
+                    .activity()
+                    .map_err(|error| unlike_the_first(error.to_string()))?;
+                none.insert(activity)
+            }
+        };
         let made = Instance::new(&self.host, component, identity, *limits, activity);
         let mut instance = made.map_err(not_set_up)?;
         let needs = instance
@@ -538,7 +552,6 @@ mod tests {
             memory: 16 << 20,
             max_buckets: 1000,
         })
-        .unwrap()
     }
 
     fn attach(host: &Arc<Host>, what: FirstParty, config: &str) -> Arc<Attachment> {
@@ -568,7 +581,6 @@ mod tests {
                 accepted: tokio::time::Instant::now(),
                 client: "192.0.2.7:4711".parse().unwrap(),
                 local: "192.0.2.1:80".parse().unwrap(),
-                peer: "192.0.2.7:4711".parse().unwrap(),
                 hello: None,
                 tls: None,
                 proxy: None,

@@ -40,7 +40,9 @@ mod tests;
 pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
 pub use client_certificate::ClientCertificate;
 pub use component::Component;
-pub use exchange::{ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply, TlsFacts};
+pub use exchange::{
+    ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitVerdict, Reply, TlsFacts,
+};
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;

@@ -476,7 +476,6 @@ mod tests {
                 accepted: tokio::time::Instant::now(),
                 client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
                 local: "[2001:db8::1]:443".parse().unwrap(),
-                peer: "192.0.2.7:4711".parse().unwrap(),
                 hello: None,
                 tls: Some(Box::new(TlsFacts {
                     version: "TLSv1.3",

@@ -8,7 +8,7 @@ use crate::proxy_protocol::{
 /// The header for a client's connection. What a balancer in front said of the client goes on to the server, but for what is
 /// better known here: where TLS ended here, what its handshake settled.
 pub fn introduction(facts: &ConnectionFacts) -> Header {
-    let said: Option<&Proxied> = match facts.proxy.as_deref() {
+    let said: Option<&Proxied> = match facts.header() {
         Some(Header::Proxied(proxied)) => Some(proxied),
         Some(Header::Local | Header::Unknown) | None => None,
     };
@@ -57,17 +57,21 @@ const LONGEST_NAME: usize = 256;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::policy::ClientCertificate;
+    use crate::policy::{ClientCertificate, Introduced};
 
     fn facts(tls: Option<TlsFacts>, proxy: Option<Header>) -> ConnectionFacts {
         ConnectionFacts {
             accepted: tokio::time::Instant::now(),
             client: "192.0.2.1:4711".parse().unwrap(),
             local: "198.51.100.7:443".parse().unwrap(),
-            peer: "10.0.0.1:1".parse().unwrap(),
             tls: tls.map(Box::new),
             hello: None,
-            proxy: proxy.map(Box::new),
+            proxy: proxy.map(|header| {
+                Box::new(Introduced {
+                    peer: "10.0.0.1:1".parse().unwrap(),
+                    header,
+                })
+            }),
         }
     }
 

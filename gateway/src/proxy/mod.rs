@@ -4,6 +4,8 @@ pub mod http;
 pub mod relay;
 pub mod tcp;
 
+mod admission;
+mod asked_name;
 mod attempts;
 mod body;
 mod captures;
@@ -32,10 +34,11 @@ mod rules;
 mod sticky;
 mod trace;
 mod turns;
-mod unintroduced;
+mod unserved;
 mod upgrade;
 mod upload;
 mod upstream;
 
+pub use admission::admit;
 pub use local::{ConnectionCount, Local};
-pub use unintroduced::unintroduced;
+pub use unserved::unintroduced;

@@ -10,6 +10,7 @@ use std::task::Poll;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, header};
 use http_body::Body;
+use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
@@ -33,10 +34,11 @@ pub async fn reach(
     record: &mut Record,
     backend: &Arc<Backend>,
     server: usize,
+    name: Option<&ServerName<'static>>,
     alone: bool,
 ) -> Result<StreamPlace, ConnectError> {
     if alone {
-        return Ok(start(client, record, backend, server).await?.enter());
+        return Ok(start(client, record, backend, server, name).await?.enter());
     }
     let limit = backend.timeouts.connect;
     let mut deadline = None;
@@ -55,7 +57,7 @@ pub async fn reach(
         waited.map_err(|_| ConnectError::Timeout(limit))?;
     }
     let opening = Opening::new(local, backend, server);
-    let connection = start(client, record, backend, server).await?;
+    let connection = start(client, record, backend, server, name).await?;
     local.pool(backend).add(server, &connection);
     let place = connection.enter();
     drop(opening);
@@ -67,8 +69,9 @@ async fn start(
     record: &mut Record,
     backend: &Arc<Backend>,
     server: usize,
+    name: Option<&ServerName<'static>>,
 ) -> Result<Rc<Multiplexed>, ConnectError> {
-    let (stream, leads_to) = open(client, record, backend, server).await?;
+    let (stream, leads_to) = open(client, record, backend, server, name).await?;
     let started = Multiplexed::start(stream, &backend.http2, leads_to).await;
     started.map_err(|error| ConnectError::from(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())))
 }

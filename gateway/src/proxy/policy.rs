@@ -8,7 +8,7 @@ use super::error::ProxyError;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Reply};
-use crate::snapshot::{AclAnswers, Frontend, Rewrites};
+use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
 /// What a phase that may answer a request came to.
 #[derive(Debug)]
@@ -19,10 +19,21 @@ pub enum Answer {
     Reply(Reply),
 }
 
-/// **acl**: the frontend's predicates, one call per component.
+/// What predicates and limits are asked about where there is no request: of the exchange only the connection is there, and
+/// the configuration lets nobody ask about anything else.
+pub fn of_connection(facts: &Arc<ConnectionFacts>) -> Box<Exchange> {
+    Exchange::new(http::Request::new(()).into_parts().0, facts.clone())
+}
+
+/// **acl**: the frontend's predicates.
 pub fn acls(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
+    answers(local, &frontend.acls, exchange)
+}
+
+/// Predicates, one call per component.
+pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
     let mut answers = AclAnswers::default();
-    for call in &frontend.acls {
+    for call in calls {
         let bits = match local.instances().evaluate(&call.attachment, exchange) {
             Ok(bits) => bits,
             // Skipped: its predicates read false.
@@ -47,16 +58,8 @@ pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchang
     Ok(Answer::Continue)
 }
 
-/// **limits** of a TCP frontend: its own. Those of plugins are asked about requests.
-pub fn connection_limits(
-    local: &Rc<Local>,
-    frontend: &Frontend,
-    exchange: &mut Box<Exchange>,
-) -> Result<(), ProxyError> {
-    within(local, frontend.limiter.iter(), exchange)
-}
-
-fn within<'a>(
+/// Whether the exchange is within these limits; each takes its token. Those of plugins are asked about requests only.
+pub fn within<'a>(
     local: &Rc<Local>,
     limiters: impl Iterator<Item = &'a Arc<Attachment>>,
     exchange: &mut Box<Exchange>,

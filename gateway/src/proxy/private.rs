@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
 
+use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -33,8 +34,13 @@ impl Private {
         !self.has_sent.replace(true)
     }
 
-    /// A connection to this server that is still open.
-    pub fn take(&self, backend: &Arc<Backend>, server: usize) -> Option<Box<Upstream<RequestBody>>> {
+    /// A connection to this server under this name that is still open.
+    pub fn take(
+        &self,
+        backend: &Arc<Backend>,
+        server: usize,
+        name: Option<&ServerName<'static>>,
+    ) -> Option<Box<Upstream<RequestBody>>> {
         let mut kept = self.kept.borrow_mut();
         if kept.is_empty() {
             return None;
@@ -42,7 +48,8 @@ impl Private {
         let now = Instant::now();
         kept.retain(|kept| now < kept.deadline());
         loop {
-            let at = kept.iter().position(|kept| kept.is_to(backend, server))?;
+            let fits = |kept: &Kept| kept.is_to(backend, server) && kept.upstream.name.as_ref() == name;
+            let at = kept.iter().position(fits)?;
             let mut found = kept.swap_remove(at);
             if found.upstream.is_alive() {
                 return Some(found.upstream);

@@ -1,61 +1,106 @@
 //! The life of a TCP connection: policy → server → relay → log.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
+use std::num::NonZeroU32;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
+use super::asked_name;
 use super::attempts::Attempts;
-use super::error::ProxyError;
 use super::introduction::introduction;
 use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
-use super::relay::{self, Early, Ended, Moved, RelaySettings, relay};
-use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take};
+use super::relay::{self, Early, Ended, Moved, Relay, RelaySettings};
+use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take, Wishes};
 use crate::config::{AccessLog, LogChoice};
-use crate::policy::{ConnectionFacts, Exchange};
+use crate::policy::ConnectionFacts;
 use crate::snapshot::{AclAnswers, Frontend};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::choice;
 use crate::telemetry::metrics::FrontendMetrics;
 
-/// Serves a connection until it ends.
-pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Stream, facts: Arc<ConnectionFacts>) {
-    let mut record = Record::begin(&local, &frontend, &facts);
-    let backend = match decide(&local, &frontend, &facts, &mut record) {
+/// Brings a connection to where bytes can be relayed, if it comes to that.
+pub async fn serve(
+    local: Rc<Local>,
+    frontend: Arc<Frontend>,
+    client: Stream,
+    facts: Arc<ConnectionFacts>,
+) -> Option<Relaying> {
+    let mut record = Record::begin(&local, &frontend, facts);
+    let backend = match decide(&local, &frontend, &mut record) {
         Ok(backend) => backend,
-        Err(stop) => return record.stopped(stop),
+        Err(stop) => {
+            record.stopped(stop);
+            return None;
+        }
     };
     record.backend = Some(backend.clone());
     record.killed_in(Phase::Connect);
-    // Boxed: it is over long before the connection is, which would keep the room for it.
-    let reached = Box::pin(reach(&local, &backend, &mut record, stream.tcp())).await;
-    let (mut server, mut session) = match reached {
+    let (server, session) = match reach(&local, &backend, &mut record, client.tcp()).await {
         Ok(reached) => reached,
-        Err(stop) => return record.stopped(stop),
+        Err(stop) => {
+            record.stopped(stop);
+            return None;
+        }
     };
     record.killed_in(Phase::Data);
     let settings = RelaySettings::of(&frontend.config.timeouts, &backend.timeouts);
-    // A session may outlive its configuration: from here on it holds of it what it needs, not all.
-    drop((local, frontend));
-    let ended = tokio::select! {
-        biased;
-        ended = relay(&mut stream, &mut server, settings, Early::default(), |moved| record.moved(moved)) => Ok(ended),
-        why = poll_fn(|cx| session.poll_ended(cx)) => Err(why),
-    };
-    match ended {
-        Ok(ended) => record.ended(&ended),
-        Err(why) => record.cut_off(why),
+    let relay = Relay::new(settings, Early::default());
+    Some(Relaying {
+        relay,
+        record,
+        client,
+        server,
+        session,
+    })
+}
+
+/// A connection that is relayed, until it ends. A session may outlive its configuration: it holds of it what it needs, not
+/// all. It is written by hand, since an async function keeps what it was called with beside what it made of it, and this
+/// is there ten thousand times.
+pub struct Relaying {
+    relay: Relay,
+    // In this order: the place at the server is free when the connection to it is closed, and no sooner.
+    server: Stream,
+    session: Session,
+    record: Record,
+    client: Stream,
+}
+
+impl Future for Relaying {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self {
+            relay,
+            record,
+            client,
+            server,
+            session,
+        } = self.get_mut();
+        if let Poll::Ready(ended) = relay.poll(cx, client, server, |moved| record.moved(moved)) {
+            record.ended(&ended);
+            return Poll::Ready(());
+        }
+        session.poll_ended(cx).map(|why| record.cut_off(why))
     }
-    // The place at the server is free when the connection to it is closed, and no sooner.
-    drop(server);
-    drop(session);
+}
+
+impl Drop for Relaying {
+    fn drop(&mut self) {
+        if let Some(moved) = self.relay.rest() {
+            self.record.moved(moved);
+        }
+    }
 }
 
 /// Why a connection ends before anything was relayed.
@@ -63,8 +108,6 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, mut stream: Stream
 enum Stop {
     /// The `deny` at this line of the configuration held.
     Denied { line: usize },
-    /// Its client makes connections faster than a `limit` allows.
-    RateLimited,
     /// A component refused it.
     Refused,
     /// A component failed, and its `on-failure` is to deny.
@@ -94,7 +137,6 @@ impl Stop {
     fn reason(self) -> &'static str {
         match self {
             Self::Denied { .. } => "denied",
-            Self::RateLimited => "rate-limited",
             Self::Refused => "refused-by-plugin",
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
@@ -112,9 +154,7 @@ impl Stop {
     /// How it ended, in a phase that the client may have chosen.
     fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {
-            Self::Denied { .. } | Self::RateLimited | Self::Refused | Self::PolicyFailure | Self::NoRoute => {
-                (Cause::Proxy, Phase::Request)
-            }
+            Self::Denied { .. } | Self::Refused | Self::PolicyFailure | Self::NoRoute => (Cause::Proxy, Phase::Request),
             Self::Queue(QueueError::Full) => (Cause::Proxy, Phase::Queue),
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),
@@ -147,29 +187,20 @@ async fn gone(client: &TcpStream) -> Stop {
 }
 
 /// What policy makes of a connection: the backend, or why there is none.
-fn decide(
-    local: &Rc<Local>,
-    frontend: &Frontend,
-    facts: &Arc<ConnectionFacts>,
-    record: &mut Record,
-) -> Result<Arc<Backend>, Stop> {
+fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
+    let facts = &record.facts.clone();
     let mut answers = AclAnswers::default();
-    if !frontend.acls.is_empty() || frontend.limiter.is_some() {
-        // Predicates and limits are asked about an exchange; of this one only the connection is there, and the configuration
-        // lets a TCP frontend ask about nothing else.
-        let mut exchange = Exchange::new(http::Request::new(()).into_parts().0, facts.clone());
+    if !frontend.acls.is_empty() {
+        let mut exchange = policy::of_connection(facts);
         answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
-        policy::connection_limits(local, frontend, &mut exchange).map_err(|error| match error {
-            ProxyError::RateLimited { .. } => Stop::RateLimited,
-            _ => Stop::PolicyFailure,
-        })?;
     }
-    if let Some(choice) = &frontend.config.log_choice {
-        record.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
+    if let Some(choice) = &frontend.config.log_choice
+        && choice.when.as_ref().is_some_and(|when| !answers.hold(when))
+    {
+        record.log.enabled = false;
     }
-    // In TCP mode every rule is a `deny`.
-    if let Some((_, rule)) = frontend.rule(&answers) {
-        let line = rule.origin.line;
+    // What could be decided by the addresses alone was, when the connection came.
+    if let Some(line) = frontend.late_denies.iter().find_map(|rule| rule.stops(&answers)) {
         return Err(Stop::Denied { line });
     }
     let routed = match policy::connection_filters(local, frontend, facts).map_err(|_| Stop::PolicyFailure)? {
@@ -223,11 +254,19 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
                 }));
             }
         };
-        record.server = Some(server);
+        record.server_chosen(server);
         let began = Instant::now();
         let to = &backend.servers[server];
         let header = to.wants_introduction().then(|| introduction(&record.facts));
-        let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
+        let name = to
+            .wants_name()
+            .then(|| asked_name::of_connection(&record.facts))
+            .flatten();
+        let wishes = Wishes {
+            introduction: header.as_ref(),
+            name: name.as_ref(),
+        };
+        let connected = to.connect_for(wishes, backend.timeouts.connect).await;
         record.connecting_took(began.elapsed());
         let error = match connected {
             Ok(stream) => {
@@ -248,7 +287,7 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         };
         failure = Some(stop);
         let pause = attempts.failed(server, session, &error).ok_or(stop)?;
-        record.retries += 1;
+        record.retried();
         backend.metrics.retried();
         if !pause.is_zero() {
             sleep(pause).await;
@@ -261,51 +300,59 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
 struct Record {
     worker: Rc<Lasting>,
     frontend: Arc<FrontendMetrics>,
-    log: AccessLog,
-    log_choice: Option<Arc<LogChoice>>,
-    /// The condition of `access-log` does not hold: no line is written.
-    is_unlogged: bool,
     facts: Arc<ConnectionFacts>,
     backend: Option<Arc<Backend>>,
-    server: Option<usize>,
+    /// What most connections have nothing of.
+    rare: Option<Box<Rare>>,
+    connect: Option<Duration>,
+    received: u64,
+    sent: u64,
+    /// Its position among the backend's servers, and one.
+    server: Option<NonZeroU32>,
+    log: AccessLog,
+    termination: Termination,
+}
+
+/// What is remembered of a connection that was not served at once, or not to its end.
+#[derive(Default)]
+struct Rare {
     queue: Duration,
     queue_since: Option<Instant>,
     /// How many waited before it.
     ahead: usize,
-    connect: Option<Duration>,
-    received: u64,
-    sent: u64,
     retries: u32,
-    termination: Termination,
     reason: Option<&'static str>,
     rule: Option<usize>,
     /// The client left without a word while a server was awaited.
     is_silent: bool,
+    log_choice: Option<Arc<LogChoice>>,
 }
 
 impl Record {
-    fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, facts: &Arc<ConnectionFacts>) -> Self {
+    fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, facts: Arc<ConnectionFacts>) -> Self {
+        let rare = frontend.config.log_choice.as_ref().map(|choice| {
+            Box::new(Rare {
+                log_choice: Some(choice.clone()),
+                ..Rare::default()
+            })
+        });
         Self {
             worker: local.lasting(),
             frontend: frontend.metrics.clone(),
-            log: frontend.config.access_log,
-            log_choice: frontend.config.log_choice.clone(),
-            is_unlogged: false,
-            facts: facts.clone(),
+            facts,
             backend: None,
-            server: None,
-            queue: Duration::ZERO,
-            queue_since: None,
-            ahead: 0,
+            rare,
             connect: None,
             received: 0,
             sent: 0,
-            retries: 0,
+            server: None,
+            log: frontend.config.access_log,
             termination: Termination::default(),
-            reason: None,
-            rule: None,
-            is_silent: false,
         }
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Until it has ended otherwise: it is cut off when the gateway ends.
@@ -318,23 +365,36 @@ impl Record {
 
     /// No server has room: one is waited for.
     fn queue_begins(&mut self) {
-        self.queue_since = Some(Instant::now());
-        self.ahead = self.backend.as_ref().map_or(0, |backend| backend.metrics.queued());
+        let ahead = self.backend.as_ref().map_or(0, |backend| backend.metrics.queued());
+        let rare = self.rare();
+        rare.queue_since = Some(Instant::now());
+        rare.ahead = ahead;
         self.killed_in(Phase::Queue);
     }
 
     /// The wait for a server is over, however it ended.
     fn queue_ends(&mut self) {
-        if let Some(since) = self.queue_since.take() {
-            self.queue += since.elapsed();
+        if let Some(rare) = &mut self.rare
+            && let Some(since) = rare.queue_since.take()
+        {
+            rare.queue += since.elapsed();
         }
+    }
+
+    /// This one of the backend's servers is tried.
+    fn server_chosen(&mut self, server: usize) {
+        self.server = u32::try_from(server + 1).ok().and_then(NonZeroU32::new);
+    }
+
+    fn retried(&mut self) {
+        self.rare().retries += 1;
     }
 
     /// Its server went down, or an operator ended it.
     fn cut_off(&mut self, why: backend::Ended) {
         let (termination, reason) = relay::cut_off(why);
         self.termination = termination;
-        self.reason = Some(reason);
+        self.rare().reason = Some(reason);
         self.frontend.error(reason);
     }
 
@@ -347,16 +407,15 @@ impl Record {
         // No server was reached, however long that took.
         self.connect = None;
         self.termination = stop.termination(self.termination.phase);
-        self.reason = Some(stop.reason());
+        self.rare().reason = Some(stop.reason());
         match stop {
             Stop::Denied { line } => {
-                self.rule = Some(line);
+                self.rare().rule = Some(line);
                 self.frontend.denied();
             }
             Stop::Refused => self.frontend.denied(),
-            Stop::RateLimited => self.frontend.rate_limited(),
             // As when it leaves with a server reached: nobody was failed.
-            Stop::ClientSilent => self.is_silent = true,
+            Stop::ClientSilent => self.rare().is_silent = true,
             _ => self.frontend.error(stop.reason()),
         }
     }
@@ -386,16 +445,17 @@ impl Drop for Record {
         let total = self.facts.accepted.elapsed();
         metrics.response(None, total);
         let log = self.log;
-        let is_null = self.received == 0 && (self.reason.is_none() || self.is_silent);
-        if !log.enabled || self.is_unlogged || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
+        let rare = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        let is_null = self.received == 0 && (rare.reason.is_none() || rare.is_silent);
+        if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
         }
-        let choice = self.log_choice.as_deref();
-        let Some(severity) = choice::severity(choice, self.termination, None, self.retries) else {
+        let choice = rare.log_choice.as_deref();
+        let Some(severity) = choice::severity(choice, self.termination, None, rare.retries) else {
             return;
         };
         let backend = self.backend.as_ref();
-        let server = backend.and_then(|backend| Some(&backend.servers[self.server?]));
+        let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
         self.worker.log().tcp(&TcpRecord {
             client: self.facts.client,
             destination: self.facts.local,
@@ -406,7 +466,7 @@ impl Drop for Record {
             server: server.map(|server| &*server.name),
             timers: TcpTimers {
                 // Without a server, it is known only if it came to waiting.
-                queue: (server.is_some() || !self.queue.is_zero()).then_some(self.queue),
+                queue: (server.is_some() || !rare.queue.is_zero()).then_some(rare.queue),
                 connect: self.connect,
                 total,
             },
@@ -418,13 +478,29 @@ impl Drop for Record {
                 frontend: metrics.connections(),
                 backend: backend.map_or(0, |backend| backend.in_flight()),
                 server: server.map_or(0, |server| server.in_flight()),
-                retries: self.retries,
-                queue: self.ahead,
+                retries: rare.retries,
+                queue: rare.ahead,
             },
-            reason: self.reason,
-            rule: self.rule,
+            reason: rare.reason,
+            rule: rare.rule,
             format: choice.and_then(|choice| choice.format.as_ref()),
             severity,
         });
+    }
+}
+
+/// Bytes that a relay may have: with this, its task takes 512 in all (the runtime's own part, the places it holds, and this),
+/// which an allocator has room of that size for. One more, and it takes twice that.
+#[cfg(test)]
+const ROOM: usize = 368;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_is_relayed_takes_little() {
+        assert!(size_of::<Relaying>() <= ROOM, "{}", size_of::<Relaying>());
+        assert!(size_of::<ConnectionFacts>() <= 112, "{}", size_of::<ConnectionFacts>());
     }
 }

@@ -15,7 +15,9 @@ use http_body::{Body, Frame};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
 
+use super::asked_name;
 use super::attempts::Attempts;
 use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
@@ -28,7 +30,7 @@ use super::multiplexed;
 use super::record::Record;
 use super::turns::Late;
 use super::upload::Upload;
-use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream};
+use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream, Wishes};
 use crate::config::Reuse;
 use crate::stream::Stream;
 
@@ -192,9 +194,14 @@ pub async fn send(
 
         let reuse = backend.pool.reuse;
         let is_private = backend.servers[server].wants_introduction() || reuse == Reuse::Never;
+        let name = backend.servers[server]
+            .wants_name()
+            .then(|| asked_name::of_request(request.headers()));
+        let name = name.flatten();
         if backend.servers[server].http2 {
-            let alone = is_private || backend.server_close;
-            let place = match multiplexed::reach(local, client, record, backend, server, alone).await {
+            // A connection that was asked to be one name serves no other.
+            let alone = is_private || backend.server_close || name.is_some();
+            let place = match multiplexed::reach(local, client, record, backend, server, name.as_ref(), alone).await {
                 Ok(place) => place,
                 Err(error) => {
                     let failed = connect_failed(backend, server, &error);
@@ -236,18 +243,18 @@ pub async fn send(
         let kept = if fresh_only || backend.server_close {
             None
         } else if is_private {
-            let kept = client.connection.private.take(backend, server);
+            let kept = client.connection.private.take(backend, server, name.as_ref());
             kept.filter(|kept| kept.leads_to == backend.servers[server].moving_address())
         } else {
             match (reuse, attempts.is_first_request) {
                 (Reuse::Safe, true) => None,
-                (Reuse::Aggressive, true) => take(local, backend, server, PROVEN),
-                _ => take(local, backend, server, 1),
+                (Reuse::Aggressive, true) => take(local, backend, server, PROVEN, name.as_ref()),
+                _ => take(local, backend, server, 1, name.as_ref()),
             }
         };
         let mut upstream = match kept {
             Some(upstream) => upstream,
-            None => match connect(client, record, backend, server).await {
+            None => match connect(client, record, backend, server, name).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     let failed = connect_failed(backend, server, &error);
@@ -360,10 +367,16 @@ impl Sent {
     }
 }
 
-/// A kept connection to where the server is now, that has served so many requests.
-fn take(local: &Rc<Local>, backend: &Backend, server: usize, served: u64) -> Option<Box<Upstream<RequestBody>>> {
+/// A kept connection under this name to where the server is now, that has served so many requests.
+fn take(
+    local: &Rc<Local>,
+    backend: &Backend,
+    server: usize,
+    served: u64,
+    name: Option<&ServerName<'static>>,
+) -> Option<Box<Upstream<RequestBody>>> {
     let mut pool = local.pool(backend);
-    let upstream = pool.take(server, served)?;
+    let upstream = pool.take(server, served, name)?;
     if upstream.leads_to == backend.servers[server].moving_address() {
         return Some(upstream);
     }
@@ -377,8 +390,9 @@ async fn connect(
     record: &mut Record,
     backend: &Arc<Backend>,
     server: usize,
+    name: Option<ServerName<'static>>,
 ) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
-    let (stream, leads_to) = open(client, record, backend, server).await?;
+    let (stream, leads_to) = open(client, record, backend, server, name.as_ref()).await?;
     let (sender, connection) = http1::Builder::new()
         .max_headers(MAX_RESPONSE_HEADERS)
         .max_buf_size(UPSTREAM_BUFFER)
@@ -391,6 +405,7 @@ async fn connect(
         connection,
         served: 0,
         leads_to,
+        name,
     }))
 }
 
@@ -400,13 +415,18 @@ pub(super) async fn open(
     record: &mut Record,
     backend: &Arc<Backend>,
     server: usize,
+    name: Option<&ServerName<'static>>,
 ) -> Result<(Stream, Option<SocketAddr>), ConnectError> {
     let started = client.turns.tick();
     // Asked for first: if it moves meanwhile, the connection is one too few in the pool and not one too many.
     let leads_to = backend.servers[server].moving_address();
     let to = &backend.servers[server];
     let header = to.wants_introduction().then(|| introduction(&client.facts));
-    let connected = to.connect_for(header.as_ref(), backend.timeouts.connect).await;
+    let wishes = Wishes {
+        introduction: header.as_ref(),
+        name,
+    };
+    let connected = to.connect_for(wishes, backend.timeouts.connect).await;
     record.connected(started.elapsed());
     client.turns.tick();
     let stream = connected?;

@@ -8,10 +8,10 @@ use serde::Serialize;
 use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
+use super::{AclCall, Admission, BuildError, BuildErrors, Ending, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connector, Place, SystemRoots};
 use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
-use crate::listener::Termination;
+use crate::listener::{Sources, Termination};
 use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
 use crate::telemetry::metrics::Registry;
 
@@ -26,7 +26,7 @@ pub(super) fn snapshot(
         Some(previous) => previous.policy.clone(),
         None => {
             let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
-            Host::new(settings).map_err(|error| BuildErrors::new(BuildError::Host(error)))?
+            Host::new(settings)
         }
     };
     let mut builder = Builder {
@@ -35,6 +35,7 @@ pub(super) fn snapshot(
         registry,
         previous,
         known: previous.map(|previous| &previous.compiled),
+        before: previous.map_or(&[], |previous| &previous.frontends),
         compiled: Compiled::default(),
         plugins: Vec::new(),
         attachments: Vec::new(),
@@ -100,6 +101,8 @@ struct Builder<'a> {
     previous: Option<&'a Snapshot>,
     /// What the configuration before had compiled.
     known: Option<&'a Compiled>,
+    /// The frontends before.
+    before: &'a [Arc<Frontend>],
     /// What this one uses.
     compiled: Compiled,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
@@ -196,8 +199,10 @@ impl Builder<'_> {
             .enumerate()
             .map(|(position, bind)| self.tls(frontend, position, bind))
             .collect::<Vec<_>>();
-        let acls = self.acls(frontend);
-        let limiter = self.limiter(frontend);
+        let endings = Endings::of(frontend);
+        let acls = self.acls(frontend, |acl| endings.asks_late(frontend, acl));
+        let limiter = self.limiter(frontend, &frontend.limits);
+        let admission = self.admission(frontend, &endings.early);
         let plugins = frontend
             .plugins
             .iter()
@@ -206,7 +211,7 @@ impl Builder<'_> {
         let rewrites = self.rewrites(frontend);
         let pages = self.pages(&frontend.error_pages);
         let rules = self.rules(frontend);
-        let (acls, limiter) = (acls?, limiter?);
+        let (acls, limiter, admission) = (acls?, limiter?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
         let mut attached = acls.iter().map(|call| &call.attachment).chain(&plugins);
         let reads_client_hello =
@@ -215,8 +220,10 @@ impl Builder<'_> {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
             pages,
+            admission,
             acls,
             rules: rules?,
+            late_denies: endings.late,
             limiter,
             plugins,
             rewrites: rewrites?,
@@ -317,12 +324,13 @@ impl Builder<'_> {
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
     /// one for each third-party plugin.
-    fn acls(&mut self, frontend: &config::Frontend) -> Option<Vec<AclCall>> {
+    fn acls(&mut self, frontend: &config::Frontend, is_asked: impl Fn(usize) -> bool) -> Option<Vec<AclCall>> {
         let mut calls = Vec::new();
         let own: Vec<_> = frontend
             .acls
             .iter()
             .enumerate()
+            .filter(|(i, _)| is_asked(*i))
             .filter_map(|(i, acl)| match &acl.test {
                 AclTest::Match(when) => Some((AclId(i), &*acl.name, when)),
                 AclTest::Plugin { .. } => None,
@@ -336,14 +344,14 @@ impl Builder<'_> {
             let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
             calls.push(attachment.map(|attachment| AclCall { attachment, answers }));
         }
-        calls.extend(self.predicates(frontend));
+        calls.extend(self.predicates(frontend, is_asked));
         calls.into_iter().collect()
     }
 
     /// One call for each plugin that acls ask, however many of its predicates they ask for.
-    fn predicates(&mut self, frontend: &config::Frontend) -> Vec<Option<AclCall>> {
+    fn predicates(&mut self, frontend: &config::Frontend, is_asked: impl Fn(usize) -> bool) -> Vec<Option<AclCall>> {
         let mut calls: Vec<(PluginId, Option<AclCall>)> = Vec::new();
-        for (i, acl) in frontend.acls.iter().enumerate() {
+        for (i, acl) in frontend.acls.iter().enumerate().filter(|(i, _)| is_asked(*i)) {
             let AclTest::Plugin { plugin, predicate } = &acl.test else {
                 continue;
             };
@@ -389,16 +397,47 @@ impl Builder<'_> {
         bit
     }
 
-    fn limiter(&mut self, frontend: &config::Frontend) -> Option<Option<Arc<Attachment>>> {
-        if frontend.limits.is_empty() {
+    /// What is decided when a connection has just come.
+    fn admission(&mut self, frontend: &config::Frontend, rejects: &[Ending]) -> Option<Option<Admission>> {
+        // Of what the line of one that is turned away depends on, if that is known by then.
+        let log_when = frontend
+            .log_choice
+            .as_ref()
+            .and_then(|choice| choice.when.as_ref())
+            .filter(|when| !needs_more(frontend, when))
+            .cloned();
+        let asks = |acl: usize| {
+            let logs = log_when.as_ref().is_some_and(|when| when.names(acl));
+            logs || rejects.iter().any(|rule| rule.names(acl))
+        };
+        let acls = self.acls(frontend, asks);
+        let limiter = self.limiter(frontend, &frontend.connection_limits);
+        let sources = frontend.per_source.map(|limit| {
+            let before = self.before.iter().find(|before| *before.name() == frontend.name);
+            let before = before.and_then(|before| before.admission.as_ref()?.sources.as_ref());
+            Sources::new(limit, before)
+        });
+        let (acls, limiter) = (acls?, limiter?);
+        let decides = !rejects.is_empty() || limiter.is_some() || sources.is_some();
+        Some(decides.then(|| Admission {
+            acls,
+            rejects: rejects.to_vec(),
+            limiter,
+            sources,
+            log_when,
+        }))
+    }
+
+    fn limiter(
+        &mut self,
+        frontend: &config::Frontend,
+        limits: &[config::RateLimitId],
+    ) -> Option<Option<Arc<Attachment>>> {
+        if limits.is_empty() {
             return Some(None);
         }
         let config = LimitConfig {
-            limits: frontend
-                .limits
-                .iter()
-                .map(|id| &self.config.rate_limits[id.0])
-                .collect(),
+            limits: limits.iter().map(|id| &self.config.rate_limits[id.0]).collect(),
         };
         // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
         self.attach_own(&first_party::RATE_LIMIT, "", &config, frontend)
@@ -512,6 +551,62 @@ impl Builder<'_> {
         self.registry.policy(attachment.label(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
+    }
+}
+
+/// Whether a condition asks for more than addresses and the time.
+fn needs_more(frontend: &config::Frontend, when: &config::Condition) -> bool {
+    let late = |(i, acl): (usize, &Acl)| match &acl.test {
+        AclTest::Match(test) => when.names(i) && !test.needs_only_addresses(),
+        AclTest::Plugin { .. } => when.names(i),
+    };
+    frontend.acls.iter().enumerate().any(late)
+}
+
+/// The rules of a frontend that end connections, by when they are decided.
+struct Endings {
+    /// By the addresses alone.
+    early: Vec<Ending>,
+    /// In TCP mode: when the connection's protocol begins.
+    late: Vec<Ending>,
+}
+
+impl Endings {
+    fn of(frontend: &config::Frontend) -> Self {
+        let rejects = frontend.rejects.iter().map(|reject| Ending {
+            when: Some(reject.when.clone()),
+            line: reject.origin.line,
+        });
+        let mut rules = Self {
+            early: rejects.collect(),
+            late: Vec::new(),
+        };
+        // In HTTP mode rules answer requests; in TCP mode all of them are a `deny`.
+        let denies = frontend.rules.iter().filter(|_| frontend.mode == Mode::Tcp);
+        for deny in denies {
+            let rule = Ending {
+                when: deny.when.clone(),
+                line: deny.origin.line,
+            };
+            match rule.when.as_ref().is_some_and(|when| needs_more(frontend, when)) {
+                true => rules.late.push(rule),
+                false => rules.early.push(rule),
+            }
+        }
+        rules
+    }
+
+    /// Whether an acl is asked about when the protocol begins, or later.
+    fn asks_late(&self, frontend: &config::Frontend, acl: usize) -> bool {
+        match frontend.mode {
+            Mode::Http => true,
+            Mode::Tcp => {
+                let routes = frontend.routes.iter().any(|route| route.when.names(acl));
+                let logs = frontend.log_choice.as_ref().and_then(|choice| choice.when.as_ref());
+                let logs = logs.is_some_and(|when| when.names(acl));
+                routes || logs || self.late.iter().any(|rule| rule.names(acl))
+            }
+        }
     }
 }
 

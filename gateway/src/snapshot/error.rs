@@ -160,7 +160,19 @@ impl BuildErrors {
     }
 
     /// What was built, unless there are errors.
-    pub(super) fn or<T>(built: Option<T>, errors: Vec<BuildError>) -> Result<T, Self> {
+    pub(super) fn or<T>(built: Option<T>, mut errors: Vec<BuildError>) -> Result<T, Self> {
+        let engine = |error: &mut BuildError| match error {
+            BuildError::Plugin { source, .. } | BuildError::Own { source, .. } => {
+                matches!(source, PolicyError::Engine(_))
+            }
+            _ => false,
+        };
+        // Without an engine no component is to be had: that is one error, and no component's.
+        if let Some(BuildError::Plugin { source, .. } | BuildError::Own { source, .. }) =
+            errors.extract_if(.., engine).next()
+        {
+            return Err(Self::new(BuildError::Host(source)));
+        }
         match built {
             Some(built) if errors.is_empty() => Ok(built),
             _ => Err(Self(errors)),

@@ -11,8 +11,8 @@ use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
 use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, CheckKind, Mode, Pool, QueueLimits, Redispatch, Retries, Reuse,
-    ServerTimeouts, SessionEnd, Spread,
+    AdminLevel, Backend, Backups, Balance, Check, CheckKind, CheckOpening, CheckTarget, Mode, Pool, QueueLimits,
+    Redispatch, Retries, Reuse, ServerTimeouts, ServerTls, SessionEnd, Spread, Verify,
 };
 use crate::config::reader::{At, Context, Node};
 
@@ -136,6 +136,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let check = check.map(|check| check::check(check, is_opened));
     if let (Some(Some(check)), Some(span)) = (&check, check_at) {
         report_http2_check(ctx, check, span, &servers);
+        report_nameless_checks(ctx, &servers, check.target, span);
     }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request, None);
@@ -194,6 +195,23 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
 }
 
 /// Reports what keeps servers from ever doing anything.
+/// Reports checks of servers that verify the name each client asks for: a check has no client.
+fn report_nameless_checks(ctx: &Context<'_>, servers: &[ReadServer], target: CheckTarget, at: SourceSpan) {
+    let is_elsewhere = target.address.is_some() || target.port.is_some();
+    if is_elsewhere && target.opening == CheckOpening::Plain {
+        return;
+    }
+    let tls = servers.iter().filter_map(|read| read.server.as_ref()?.tls.as_ref());
+    let nameless = |tls: &&ServerTls| tls.sni_of_client && tls.sni.is_none() && tls.verify != Verify::None;
+    if let Some(tls) = tls.into_iter().find(nameless) {
+        let error = ConfigError::new(Code::Missing, "checks have no client whose name they could ask for");
+        let error = error
+            .label(tls.origin.span, "the name of the client's wish is verified")
+            .label(at, "this asks for none, and would find every certificate wrong");
+        ctx.report(error.help("write the name that they ask for beside it: check-sni=\"app.example.net\""));
+    }
+}
+
 fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], may_go: bool) {
     let Some(first) = servers.first() else { return };
     let backup = servers.iter().find_map(|server| server.backup);

@@ -11,8 +11,8 @@ use super::keep_alive;
 use super::names::Names;
 use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, bind, condition, edits, elsewhere, error_page, log_format, plugin, rules,
-    section_name, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format, plugin,
+    rules, section_name, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -70,6 +70,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     report_too_many_acls(scope, &acls);
     let limits = limits(scope, setting, block.many("limit"));
     let acls_of = Acls::new(ctx, names, setting);
+    let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
     let routes = routes(scope, setting, &acls_of, block.many("use-backend"));
     let default_backend = block
@@ -96,11 +97,13 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
     report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
     let implied = acls_of.finish(MAX_ACLS);
+    admission::report_late(ctx, rejects.as_deref(), &acls, &implied);
     if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
         let error = error.label(span, "serves nothing");
         ctx.report(error.help("write where requests go: default-backend \"app\""));
     }
+    admission::report_unreachable(ctx, own.per_source, own.max_connections.or(inherited.max_connections));
     let format = own.log_format.as_ref().map(|format| (format, true));
     let format = format.or(inherited.log_format.as_ref().map(|format| (format, false)));
     let access_log = access_log.as_ref().or(inherited.access_log.as_ref());
@@ -114,6 +117,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .flatten()
             .for_each(|bind| bind::agree(ctx, bind, http2_off));
     }
+    let (limits, connection_limits) = limits?;
     Some(Frontend {
         name: name?.value.into(),
         mode,
@@ -144,7 +148,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .map(|read| read.acl)
             .chain(implied.into_iter().map(Some))
             .collect::<Option<_>>()?,
-        limits: limits?,
+        per_source: own.per_source.or(inherited.per_source).map(|limit| limit.value),
+        rejects: rejects?,
+        connection_limits,
+        limits,
         rules: rules.rules?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         default_backend: super::or_none(default_backend)?,
@@ -155,15 +162,24 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     })
 }
 
-/// `limit "per-ip"`, in order.
-fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<Vec<RateLimitId>> {
-    let mut limits: Vec<At<RateLimitId>> = Vec::new();
+/// `limit "per-ip"` and `limit "per-ip" connections`, in order: those of requests, and those of connections.
+fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<(Vec<RateLimitId>, Vec<RateLimitId>)> {
+    // In TCP mode there is nothing else to count.
+    let is_tcp = setting.mode == Mode::Tcp;
+    let mut limits: Vec<(At<RateLimitId>, bool)> = Vec::new();
     let mut well = true;
     report_too_many(scope, &nodes, "limit", MAX_LIMITS);
     for mut node in nodes.into_iter().take(MAX_LIMITS) {
         let value = node.argument("the rate limit's name");
         let limit = value.and_then(|value| Some(value.at(RateLimitId(scope.rate_limits.refer(&value)?))));
-        if let (Mode::Tcp, Some(limit)) = (setting.mode, &limit) {
+        let flag = node.flag("connections");
+        if let (true, Some(flag)) = (is_tcp, flag) {
+            let error = ConfigError::new(Code::Inert, "`connections` does nothing in TCP mode");
+            let error = error.label(flag, "a limit counts nothing else there");
+            node.fail(error.help("leave it out"));
+        }
+        let of_connections = is_tcp || flag.is_some();
+        if let (true, Some(limit)) = (of_connections, &limit) {
             refuse_limit_of_requests(scope, setting, limit);
         }
         node.finish();
@@ -171,30 +187,45 @@ fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<V
             well = false;
             continue;
         };
-        match limits.iter().find(|first| first.value == limit.value) {
-            Some(first) => scope.ctx.report(said_twice("this limit", first.span, limit.span)),
-            None => limits.push(limit),
+        // The same for requests and for connections would have each take tokens of the other.
+        match limits.iter().find(|(first, _)| first.value == limit.value) {
+            Some((first, _)) => scope.ctx.report(said_twice("this limit", first.span, limit.span)),
+            None => limits.push((limit, of_connections)),
         }
     }
-    well.then(|| limits.into_iter().map(|limit| limit.value).collect())
+    let of = |kind: bool| {
+        limits
+            .iter()
+            .filter(move |limit| limit.1 == kind)
+            .map(|limit| limit.0.value)
+    };
+    well.then(|| (of(false).collect(), of(true).collect()))
 }
 
-/// In TCP mode there is nothing to count by but the client.
+/// Connections cannot be counted by anything but the client.
 fn refuse_limit_of_requests(scope: &Scope<'_>, setting: Setting, limit: &At<RateLimitId>) {
     let known = scope.rate_limits.get(limit.value.0);
     let Some(part) = known.and_then(|(known, _)| known.of_request) else {
         return;
     };
-    let error = ConfigError::new(Code::Mode, "this limit counts requests, and the frontend has none");
-    let mut error = error
-        .label(limit.span, "used in TCP mode")
+    let (message, label) = match setting.mode {
+        Mode::Tcp => (
+            "this limit counts requests, and the frontend has none",
+            "used in TCP mode",
+        ),
+        Mode::Http => ("this limit counts requests", "used for connections"),
+    };
+    let mut error = ConfigError::new(Code::Mode, message)
+        .label(limit.span, label)
         .label(part, "only a request has this");
-    if let Some(mode) = setting.mode_span {
+    if let (Mode::Tcp, Some(mode)) = (setting.mode, setting.mode_span) {
         error = error.label(mode, "the mode is TCP because of this");
     }
-    scope
-        .ctx
-        .report(error.help("in TCP mode a limit counts by `key \"client-ip\"`, or everything together"));
+    let help = match setting.mode {
+        Mode::Tcp => "in TCP mode a limit counts by `key \"client-ip\"`, or everything together",
+        Mode::Http => "connections are counted by `key \"client-ip\"`, or all together",
+    };
+    scope.ctx.report(error.help(help));
 }
 
 /// `use-backend "api" if="…"`, in order.

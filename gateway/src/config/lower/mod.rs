@@ -7,6 +7,7 @@ mod accept_proxy;
 mod access_log;
 mod acl;
 mod acls;
+mod admission;
 mod backend;
 mod bind;
 mod check;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::access_log::{self, AccessLogSetting};
+use super::admission;
 use super::forwarding::{ForwardingSettings, or_off};
 use super::http2::Http2Settings;
 use super::log_format::{self, ReadFormat};
@@ -17,8 +18,8 @@ use super::section_name;
 use super::{compress, error_page, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Balance, Compress, ErrorPage, HashOf, KeepAlive, MAX_RETRIES, Mode, NormalizePath, Redispatch, Reuse, Spread,
-    Upgrades,
+    Balance, Compress, ErrorPage, HashOf, KeepAlive, MAX_RETRIES, Mode, NormalizePath, PerSource, Redispatch, Reuse,
+    Spread, Upgrades,
 };
 use crate::config::reader::{At, Block, Context, Node};
 
@@ -27,6 +28,7 @@ use crate::config::reader::{At, Block, Context, Node};
 pub(super) struct Settings {
     pub(super) mode: Option<At<Mode>>,
     pub(super) max_connections: Option<At<usize>>,
+    pub(super) per_source: Option<At<PerSource>>,
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
     pub(super) error_pages: Vec<At<ErrorPage>>,
@@ -142,6 +144,9 @@ impl Settings {
             self.max_connections =
                 value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?)));
             node.finish();
+        }
+        if let Some(node) = block.one("max-connections-per-source") {
+            self.per_source = admission::per_source(node);
         }
         // A frontend reads its own when its acls are known.
         if place == Place::Defaults

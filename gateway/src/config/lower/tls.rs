@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use kdl::KdlValue;
 use rustls_pki_types::ServerName;
 
 use super::tls_parameters::{self, Versions};
@@ -216,7 +217,17 @@ fn server(mut node: Node<'_>) -> Option<ServerTls> {
         Some(value.at(required))
     });
     let ca = node.property("ca").map(|value| path(&value));
-    let sni = node.property("sni").map(|value| server_name(&value));
+    let sni = node.property("sni");
+    let of_client = sni.filter(|value| matches!(value.raw(), KdlValue::String(text) if text == CLIENT));
+    let sni = match of_client {
+        Some(_) => node.property("check-sni").map(|value| server_name(&value)),
+        None => sni.map(|value| server_name(&value)),
+    };
+    if let (None, Some(name)) = (of_client, node.hidden_property("check-sni")) {
+        let error = ConfigError::new(Code::Inert, "`check-sni=` does nothing without sni=\"client\"");
+        let error = error.label(name.span(), "checks ask for the same name as traffic");
+        node.fail(error.help("leave it out, or write sni=\"client\" to ask for each client's name"));
+    }
     let cert = node.property("cert").map(|value| path(&value));
     let key = node.property("key").map(|value| path(&value));
     let well = !(is_inert_ca(&node, verify.flatten(), ca.as_ref()) | is_inert_key(&node, cert.is_some(), key.as_ref()));
@@ -249,6 +260,7 @@ fn server(mut node: Node<'_>) -> Option<ServerTls> {
         verify,
         crls: crls.files?,
         sni: or_none(sni)?,
+        sni_of_client: of_client.is_some(),
         identity: cert.map(|cert| CertificateFiles { cert, key, ocsp: None }),
         parameters: parameters?,
         alpn: Vec::new(),
@@ -378,6 +390,8 @@ fn elsewhere_in_tls(name: &str) -> Option<&'static str> {
 pub(super) const HTTP2: &[u8] = b"h2";
 /// HTTP/1.1, as TLS knows it.
 pub(super) const HTTP1: &[u8] = b"http/1.1";
+/// What `sni=` says instead of a name.
+const CLIENT: &str = "client";
 
 /// RFC 7301, section 3.1: the length is one byte.
 const LONGEST_PROTOCOL: usize = 255;

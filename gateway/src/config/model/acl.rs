@@ -87,6 +87,16 @@ pub enum Match {
 }
 
 impl Match {
+    /// Whether it can be told from the connection's addresses and the clock.
+    pub fn needs_only_addresses(&self) -> bool {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().all(Self::needs_only_addresses),
+            Self::Not(part) => part.needs_only_addresses(),
+            Self::Source(_) | Self::SourcePort(_) | Self::Destination(_) | Self::Port(_) | Self::Time(_) => true,
+            _ => false,
+        }
+    }
+
     /// Whether it asks for what a ClientHello says.
     pub fn reads_client_hello(&self) -> bool {
         match self {
@@ -136,6 +146,17 @@ pub struct Measured {
     pub min: u32,
     /// At most so many.
     pub max: u32,
+}
+
+impl Condition {
+    /// Whether the acl at this position is part of it.
+    pub fn names(&self, acl: usize) -> bool {
+        match self {
+            Self::Acl(id) => id.0 == acl,
+            Self::Not(part) => part.names(acl),
+            Self::And(parts) | Self::Or(parts) => parts.iter().any(|part| part.names(acl)),
+        }
+    }
 }
 
 /// `time "08:00-18:00" days="mon-fri" zone="Europe/Berlin"`.

@@ -54,7 +54,13 @@ pub struct Frontend {
     pub error_pages: Vec<ErrorPage>,
     /// Named predicates, in the order of the text; behind them those that rules and conditions ask without a name.
     pub acls: Vec<Acl>,
-    /// `limit "per-ip"`: rate limits, in order. In TCP mode they count connections.
+    /// `max-connections-per-source 100`: client connections of one source at once.
+    pub per_source: Option<PerSource>,
+    /// `reject if="…"`, in order.
+    pub rejects: Vec<Reject>,
+    /// `limit "per-ip" connections`, in order; in TCP mode every `limit`.
+    pub connection_limits: Vec<RateLimitId>,
+    /// `limit "per-ip"`: limits of requests, in order. HTTP mode.
     pub limits: Vec<RateLimitId>,
     /// `deny`, `redirect` and `return`, in order; the first that holds ends the request. In TCP mode they are all `deny`.
     pub rules: Vec<Rule>,
@@ -195,6 +201,36 @@ impl Upgrades {
 
 /// The names of HTTP in `Upgrade` fields.
 const HTTP: [&str; 4] = ["h2c", "h2", "h3", "http"];
+
+/// `max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PerSource {
+    /// Connections that a source may have at once; one at least.
+    pub most: u32,
+    /// Leading bits of an IPv4 address that make a source, 0 to 32; 32 unless said.
+    pub ipv4_prefix: u8,
+    /// Leading bits of an IPv6 address that make a source, 0 to 128; 64 unless said: one customer's network.
+    pub ipv6_prefix: u8,
+}
+
+impl Default for PerSource {
+    fn default() -> Self {
+        Self {
+            most: 1,
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
+        }
+    }
+}
+
+/// `reject if="…"`: ends connections right after they were accepted.
+#[derive(Debug, Clone)]
+pub struct Reject {
+    /// When. Its acls ask for addresses and the time only.
+    pub when: Condition,
+    /// Where it stands, for the log lines of what it refuses.
+    pub origin: Origin,
+}
 
 /// `use-backend "api" if="…"`.
 #[derive(Debug, Clone)]

@@ -48,7 +48,9 @@ pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
     TrustedProxies, UuidVersion,
 };
-pub use frontend::{AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, RequestLimits, Route, Trusted, Upgrades};
+pub use frontend::{
+    AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, PerSource, Reject, RequestLimits, Route, Trusted, Upgrades,
+};
 pub use http2::{ClientHttp2, Http2};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{Grant, OnFailure, Plugin, PluginLimits};

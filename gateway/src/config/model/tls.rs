@@ -96,6 +96,8 @@ pub struct ServerTls {
     pub crls: Vec<At<PathBuf>>,
     /// The name that is asked for and verified; the server's address unless said.
     pub sni: Option<ServerName<'static>>,
+    /// `sni="client"`: the name that the client asked for comes before that, where there is one.
+    pub sni_of_client: bool,
     /// The certificate that is shown when the server asks for one.
     pub identity: Option<CertificateFiles>,
     /// Versions, cipher suites and groups.

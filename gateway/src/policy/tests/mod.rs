@@ -29,7 +29,6 @@ fn host_of(instances: u32) -> Arc<Host> {
         memory: 16 << 20,
         max_buckets: 1000,
     })
-    .unwrap()
 }
 
 fn spec(label: &str) -> AttachmentSpec {
@@ -93,7 +92,6 @@ fn connection() -> Arc<ConnectionFacts> {
         accepted: tokio::time::Instant::now(),
         client: "192.0.2.7:4711".parse().unwrap(),
         local: "192.0.2.1:80".parse().unwrap(),
-        peer: "192.0.2.7:4711".parse().unwrap(),
         hello: None,
         tls: None,
         proxy: None,

@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::ops::{Deref, DerefMut};
 
 /// A buffer of the worker's store; back there when dropped.
-pub(super) struct Buffer(Box<[u8]>);
+pub(super) struct Buffer(Option<Box<Space>>);
+
+/// One word to whoever has it: its size is known.
+type Space = [u8; BUFFER_SIZE];
 
 impl Buffer {
     pub(super) fn take() -> Self {
         let stored = STORE.with_borrow_mut(Vec::pop);
-        Self(stored.unwrap_or_else(|| vec![0; BUFFER_SIZE].into_boxed_slice()))
+        Self(Some(stored.unwrap_or_else(|| Box::new([0; BUFFER_SIZE]))))
     }
 
     /// Buffers that this thread keeps.
@@ -21,7 +24,7 @@ impl Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let buffer = std::mem::take(&mut self.0);
+        let Some(buffer) = self.0.take() else { return };
         // At the thread's end there may be no store any more.
         let _ = STORE.try_with(|store| {
             let mut store = store.borrow_mut();
@@ -36,18 +39,19 @@ impl Deref for Buffer {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.0
+        // It is there until it is dropped.
+        self.0.as_ref().map_or(&[], |space| &space[..])
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.0
+        self.0.as_mut().map_or(&mut [], |space| &mut space[..])
     }
 }
 
 thread_local! {
-    static STORE: RefCell<Vec<Box<[u8]>>> = const { RefCell::new(Vec::new()) };
+    static STORE: RefCell<Vec<Box<Space>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Twice HAProxy's: half the system calls of a large transfer, and still within a second-level cache. It bounds what a

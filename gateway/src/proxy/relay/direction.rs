@@ -20,14 +20,14 @@ use super::stream::Relayed;
 pub(super) struct Direction {
     state: State,
     /// Bytes of the reader that were read before the relay began, and go first.
-    early: Bytes,
+    early: Option<Box<Bytes>>,
     pace: Pace,
     /// The writer may hold back what it was given: TLS does, a socket does not.
     unflushed: bool,
+    /// Its reader ended, and the other direction's had not.
+    pub(super) is_first: bool,
     /// Bytes read since they were last asked for.
     read: u64,
-    /// Those of them that were spliced.
-    spliced: u64,
 }
 
 /// What a direction is at.
@@ -37,8 +37,10 @@ pub(super) enum State {
     /// Bytes were read that have not been written.
     Holding {
         buffer: Buffer,
-        written: usize,
-        read: usize,
+        /// Of the bytes below, those that have been written.
+        written: u32,
+        /// Bytes of the buffer that are to be written.
+        read: u32,
     },
     /// Bytes are in a pipe.
     Piped(Pipe),
@@ -73,6 +75,8 @@ pub(super) struct Seen {
     pub(super) to_stirred: bool,
     /// The reader ended.
     pub(super) end: bool,
+    /// Bytes that came and were spliced.
+    pub(super) spliced: u64,
     /// There may be more to move.
     pub(super) is_busy: bool,
 }
@@ -82,11 +86,12 @@ impl Direction {
     pub(super) fn new(early: Bytes) -> Self {
         Self {
             state: State::Reading,
-            early,
+            // Boxed: hardly any relay has them.
+            early: (!early.is_empty()).then(|| Box::new(early)),
             pace: Pace::Chatty { full: 0 },
             unflushed: false,
+            is_first: false,
             read: 0,
-            spliced: 0,
         }
     }
 
@@ -94,9 +99,9 @@ impl Direction {
         &mut self.state
     }
 
-    /// Bytes read since this was last asked, and those of them that were spliced.
-    pub(super) fn take_moved(&mut self) -> (u64, u64) {
-        (std::mem::take(&mut self.read), std::mem::take(&mut self.spliced))
+    /// Bytes read since this was last asked.
+    pub(super) fn take_moved(&mut self) -> u64 {
+        std::mem::take(&mut self.read)
     }
 
     /// Moves what can be moved now. `spare` is a buffer that both directions of a poll use in turn. With `is_last`, the
@@ -169,17 +174,20 @@ impl Direction {
         W: Relayed,
     {
         let mut buffer = spare.take().unwrap_or_else(Buffer::take);
-        if !self.early.is_empty() {
-            let read = self.early.len().min(BUFFER_SIZE);
-            self.early.copy_to_slice(&mut buffer[..read]);
-            if self.early.is_empty() {
+        if let Some(early) = &mut self.early {
+            let read = early.len().min(BUFFER_SIZE);
+            early.copy_to_slice(&mut buffer[..read]);
+            if early.is_empty() {
                 // Lets go of the memory that they were a part of.
-                self.early = Bytes::new();
+                self.early = None;
             }
             self.read += read as u64;
             seen.from_stirred = true;
-            let written = 0;
-            return Poll::Ready(State::Holding { buffer, written, read });
+            return Poll::Ready(State::Holding {
+                buffer,
+                written: 0,
+                read: u32::try_from(read).unwrap_or(0),
+            });
         }
         let mut read = ReadBuf::new(&mut buffer);
         match Pin::new(from).poll_read(cx, &mut read) {
@@ -198,8 +206,12 @@ impl Direction {
                     },
                     _ => Pace::Chatty { full: 0 },
                 };
-                let written = 0;
-                Poll::Ready(State::Holding { buffer, written, read })
+                Poll::Ready(State::Holding {
+                    buffer,
+                    written: 0,
+                    // No more than the buffer has.
+                    read: u32::try_from(read).unwrap_or(0),
+                })
             }
             // TLS that ends without a goodbye, as many clients end it. The other side sees an end, as it would without TLS.
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
@@ -232,14 +244,14 @@ impl Direction {
             return Poll::Pending;
         };
         while written < read {
-            match Pin::new(&mut *to).poll_write(cx, &buffer[*written..*read]) {
+            match Pin::new(&mut *to).poll_write(cx, &buffer[*written as usize..*read as usize]) {
                 Poll::Ready(Ok(0)) => {
                     return Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::WriteZero.into()));
                 }
                 Poll::Ready(Ok(more)) => {
                     seen.to_stirred = true;
                     self.unflushed = true;
-                    *written += more;
+                    *written = written.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
                 Poll::Pending => {
@@ -276,7 +288,7 @@ impl Direction {
                 Ok(filled) => {
                     seen.from_stirred = true;
                     self.read += filled as u64;
-                    self.spliced += filled as u64;
+                    seen.spliced += filled as u64;
                     self.pace = match self.pace {
                         Pace::Bulk { small } if filled < SMALL_FILL => match small + 1 {
                             SMALL_FILLS => Pace::Chatty { full: 0 },

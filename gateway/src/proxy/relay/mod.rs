@@ -15,7 +15,7 @@ mod tests;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -121,72 +121,95 @@ pub enum Side {
     Server,
 }
 
-/// Relays until the end. The end of what one side says is passed on to the other, which may go on by itself. When it ends
-/// otherwise than [`Ended::Finished`], the streams are left open; dropping them closes them, with a reset to the side that
-/// is left when the other broke it off: what was cut short must not look whole.
+/// A relay under way: what there is of it beside the two streams, which whoever polls it lends. It is small, because there
+/// is one for each connection, and most of them have nothing to say most of the time.
 ///
-/// `count` is told of what has moved every [`COUNT_INTERVAL`] while bytes move, and of the rest at the end, even when the
-/// relay is dropped before it.
+/// The end of what one side says is passed on to the other, which may go on by itself. When it ends otherwise than
+/// [`Ended::Finished`], the streams are left open; dropping them closes them, with a reset to the side that is left when the
+/// other broke it off: what was cut short must not look whole.
 ///
 /// Timeouts are as HAProxy's: what is read from a side or written to it shows that the side is there.
-pub async fn relay<C, S>(
-    client: &mut C,
-    server: &mut S,
-    settings: RelaySettings,
-    early: Early,
-    count: impl FnMut(Moved) + Unpin,
-) -> Ended
-where
-    C: Relayed,
-    S: Relayed,
-{
-    let now = Instant::now();
-    let mut relay = Relay {
-        up: Direction::new(early.from_client),
-        down: Direction::new(early.from_server),
-        first: None,
-        client: Silence {
-            since: now,
-            timeout: settings.client_timeout,
-        },
-        server: Silence {
-            since: now,
-            timeout: settings.server_timeout,
-        },
-        counted: now,
-        count,
-    };
-    let mut timer = pin!(sleep_until(relay.client.deadline().min(relay.server.deadline())));
-    let ended = poll_fn(|cx| relay.poll(cx, client, server, timer.as_mut())).await;
-    match ended {
-        Ended::Failed(Side::Client, _) => reset(server),
-        Ended::Failed(Side::Server, _) => reset(client),
-        Ended::Finished { .. } | Ended::TimedOut(_) => {}
-    }
-    ended
-}
-
-struct Relay<F: FnMut(Moved)> {
+pub struct Relay {
     /// From the client to the server.
     up: Direction,
     /// From the server to the client.
     down: Direction,
-    /// Who ended first.
-    first: Option<Side>,
+    /// Bytes of either that were spliced since it was last told.
+    spliced: u64,
+    /// What the times here are counted from.
+    start: Instant,
     client: Silence,
     server: Silence,
     /// When it was last told what has moved.
-    counted: Instant,
-    count: F,
+    counted: Nanoseconds,
+    /// Boxed: the timer's own room is more than all else here.
+    timer: Pin<Box<Sleep>>,
 }
 
-impl<F: FnMut(Moved)> Relay<F> {
-    fn poll<C, S>(
+/// After the relay's start; for half a thousand years.
+type Nanoseconds = u64;
+
+impl Relay {
+    /// A relay that begins now, with what has come already.
+    pub fn new(settings: RelaySettings, early: Early) -> Self {
+        let start = Instant::now();
+        let (client, server) = (
+            Silence::new(settings.client_timeout),
+            Silence::new(settings.server_timeout),
+        );
+        let first = client.deadline().min(server.deadline());
+        Self {
+            up: Direction::new(early.from_client),
+            down: Direction::new(early.from_server),
+            spliced: 0,
+            start,
+            client,
+            server,
+            counted: 0,
+            timer: Box::pin(sleep_until(after(start, first))),
+        }
+    }
+
+    /// Moves what can be moved, until the end.
+    ///
+    /// `count` is told of what has moved every [`COUNT_INTERVAL`] while bytes move. What has moved since then is left for
+    /// [`rest`](Self::rest).
+    pub fn poll<C, S>(
         &mut self,
         cx: &mut Context<'_>,
         client: &mut C,
         server: &mut S,
-        timer: Pin<&mut Sleep>,
+        count: impl FnMut(Moved),
+    ) -> Poll<Ended>
+    where
+        C: Relayed,
+        S: Relayed,
+    {
+        let ended = ready!(self.poll_sides(cx, client, server, count));
+        match ended {
+            Ended::Failed(Side::Client, _) => reset(server),
+            Ended::Failed(Side::Server, _) => reset(client),
+            Ended::Finished { .. } | Ended::TimedOut(_) => {}
+        }
+        Poll::Ready(ended)
+    }
+
+    /// What has moved since it was last told; none when nothing has.
+    pub fn rest(&mut self) -> Option<Moved> {
+        let (from_client, from_server) = (self.up.take_moved(), self.down.take_moved());
+        (from_client + from_server > 0).then_some(Moved {
+            from_client,
+            from_server,
+            spliced: std::mem::take(&mut self.spliced),
+        })
+    }
+
+    fn poll_sides<C, S>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        server: &mut S,
+        mut count: impl FnMut(Moved),
     ) -> Poll<Ended>
     where
         C: Relayed,
@@ -199,12 +222,13 @@ impl<F: FnMut(Moved)> Relay<F> {
         let down = self.down.poll(cx, server, client, &mut buffer, is_last);
         drop(buffer);
 
-        if up.end {
-            self.first.get_or_insert(Side::Client);
+        if up.end && !self.down.is_first {
+            self.up.is_first = true;
         }
-        if down.end {
-            self.first.get_or_insert(Side::Server);
+        if down.end && !self.up.is_first {
+            self.down.is_first = true;
         }
+        self.spliced += up.spliced + down.spliced;
         if up.is_busy || down.is_busy {
             // Others of this worker want to run too, and the sockets of all to be looked at.
             let _ = pin!(yield_now()).poll(cx);
@@ -213,37 +237,36 @@ impl<F: FnMut(Moved)> Relay<F> {
         }
         let (client_stirred, server_stirred) = (up.from_stirred || down.to_stirred, down.from_stirred || up.to_stirred);
         if client_stirred || server_stirred {
-            let now = Instant::now();
+            let now = self.now();
             if client_stirred {
                 self.client.since = now;
             }
             if server_stirred {
                 self.server.since = now;
             }
-            if now - self.counted >= COUNT_INTERVAL {
-                self.count(now);
+            if now - self.counted >= nanoseconds(COUNT_INTERVAL) {
+                self.count(now, &mut count);
             }
         }
-        self.poll_timer(cx, timer)
+        self.poll_timer(cx, &mut count)
     }
 
-    fn count(&mut self, now: Instant) {
+    fn now(&self) -> Nanoseconds {
+        nanoseconds(self.start.elapsed())
+    }
+
+    fn count(&mut self, now: Nanoseconds, count: &mut impl FnMut(Moved)) {
         self.counted = now;
-        let ((from_client, spliced_up), (from_server, spliced_down)) = (self.up.take_moved(), self.down.take_moved());
-        if from_client + from_server > 0 {
-            (self.count)(Moved {
-                from_client,
-                from_server,
-                spliced: spliced_up + spliced_down,
-            });
+        if let Some(moved) = self.rest() {
+            count(moved);
         }
     }
 
     fn poll_end(&mut self) -> Poll<Ended> {
+        let first = if self.down.is_first { Side::Server } else { Side::Client };
         let (up, down) = (self.up.state(), self.down.state());
         let (from_up, from_down) = match (&*up, &*down) {
             (State::Done, State::Done) => {
-                let first = self.first.unwrap_or(Side::Client);
                 return Poll::Ready(Ended::Finished { first });
             }
             (State::Failed(..), other) => (true, !other.holds_bytes()),
@@ -268,10 +291,10 @@ impl<F: FnMut(Moved)> Relay<F> {
 
     /// The timer is not moved at every message, only when it fires: then it is seen whether a side has been silent or
     /// the timer is merely old.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, mut timer: Pin<&mut Sleep>) -> Poll<Ended> {
-        while timer.as_mut().poll(cx).is_ready() {
-            let now = Instant::now();
-            self.count(now);
+    fn poll_timer(&mut self, cx: &mut Context<'_>, count: &mut impl FnMut(Moved)) -> Poll<Ended> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let now = self.now();
+            self.count(now, count);
             let (client, server) = (self.client_deadline(), self.server_deadline());
             if client.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(Ended::TimedOut(Side::Client));
@@ -279,40 +302,71 @@ impl<F: FnMut(Moved)> Relay<F> {
             if server.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(Ended::TimedOut(Side::Server));
             }
-            let shorter = self.client.timeout.min(self.server.timeout);
-            let next = [client, server].into_iter().flatten().min();
             // A side that nothing is awaited of now may be awaited later: it is looked at again.
-            timer
-                .as_mut()
-                .reset(next.unwrap_or_else(|| after(now, shorter)).min(after(now, shorter)));
+            let again = now.saturating_add(self.client.timeout.min(self.server.timeout));
+            let next = [client, server].into_iter().flatten().fold(again, Nanoseconds::min);
+            self.timer.as_mut().reset(after(self.start, next));
         }
         Poll::Pending
     }
 
-    fn client_deadline(&mut self) -> Option<Instant> {
+    fn client_deadline(&mut self) -> Option<Nanoseconds> {
         (self.up.state().awaits_bytes() || self.down.state().awaits_room()).then(|| self.client.deadline())
     }
 
-    fn server_deadline(&mut self) -> Option<Instant> {
+    fn server_deadline(&mut self) -> Option<Nanoseconds> {
         (self.down.state().awaits_bytes() || self.up.state().awaits_room()).then(|| self.server.deadline())
     }
 }
 
-impl<F: FnMut(Moved)> Drop for Relay<F> {
+/// Relays until the end, as [`Relay`] does. `count` is told of the rest at the end, even when this is dropped before it.
+pub async fn relay<C, S, F>(client: &mut C, server: &mut S, settings: RelaySettings, early: Early, count: F) -> Ended
+where
+    C: Relayed,
+    S: Relayed,
+    F: FnMut(Moved),
+{
+    let mut counted = Counted {
+        relay: Relay::new(settings, early),
+        count,
+    };
+    poll_fn(|cx| {
+        let Counted { relay, count } = &mut counted;
+        relay.poll(cx, client, server, count)
+    })
+    .await
+}
+
+/// A relay whose last bytes are told of.
+struct Counted<F: FnMut(Moved)> {
+    relay: Relay,
+    count: F,
+}
+
+impl<F: FnMut(Moved)> Drop for Counted<F> {
     fn drop(&mut self) {
-        self.count(self.counted);
+        if let Some(moved) = self.relay.rest() {
+            (self.count)(moved);
+        }
     }
 }
 
 /// How long a side has been silent.
 struct Silence {
-    since: Instant,
-    timeout: Duration,
+    since: Nanoseconds,
+    timeout: Nanoseconds,
 }
 
 impl Silence {
-    fn deadline(&self) -> Instant {
-        after(self.since, self.timeout)
+    fn new(timeout: Duration) -> Self {
+        Self {
+            since: 0,
+            timeout: nanoseconds(timeout),
+        }
+    }
+
+    fn deadline(&self) -> Nanoseconds {
+        self.since.saturating_add(self.timeout)
     }
 }
 
@@ -324,9 +378,16 @@ fn reset(stream: &impl Relayed) {
     }
 }
 
-/// As far in the future as a timeout says, or as can be said.
-fn after(now: Instant, timeout: Duration) -> Instant {
-    now.checked_add(timeout).unwrap_or_else(|| now + FAR)
+/// As many as there are, or can be said.
+fn nanoseconds(time: Duration) -> Nanoseconds {
+    Nanoseconds::try_from(time.as_nanos()).unwrap_or(Nanoseconds::MAX)
+}
+
+/// So long after the start, or as far in the future as can be said.
+fn after(start: Instant, time: Nanoseconds) -> Instant {
+    start
+        .checked_add(Duration::from_nanos(time))
+        .unwrap_or_else(|| start + FAR)
 }
 
 /// How often what has moved is counted while it moves: often enough for whoever watches, seldom enough to cost nothing.

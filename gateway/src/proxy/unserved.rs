@@ -1,7 +1,8 @@
-//! Connections that ended because no PROXY header came: logged and counted, since they never reach what else does so.
+//! Connections that ended before their protocol began: logged and counted, since they never reach what else does so.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
@@ -11,6 +12,24 @@ use crate::listener::{Fault, Unintroduced};
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::choice;
+
+/// A connection that ended before its protocol began.
+pub struct Unserved {
+    /// Who it was.
+    pub client: SocketAddr,
+    /// Where it connected to.
+    pub local: SocketAddr,
+    /// When.
+    pub since: Instant,
+    /// Who ended it.
+    pub cause: Cause,
+    /// Why, as a label.
+    pub reason: &'static str,
+    /// The line of the configuration that ended it.
+    pub rule: Option<usize>,
+    /// Whether the configuration wants a line of it.
+    pub is_logged: bool,
+}
 
 /// Logs and counts a connection that ended for want of a PROXY header.
 pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced) {
@@ -22,19 +41,41 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
     };
     tracing::debug!(peer = %ended.peer, frontend = &**frontend.name(), error = %ended.fault, "no PROXY header");
     let is_null = matches!(ended.fault, Fault::Silent);
-    let total = Instant::now().saturating_duration_since(ended.since);
-    let metrics = &frontend.metrics;
-    if !is_null {
-        metrics.response(None, total);
-        metrics.error(reason);
-    }
-    let log = frontend.config.access_log;
-    if !log.enabled || (log.skip_null && is_null) {
+    let ended = Unserved {
+        client: ended.peer,
+        local: ended.local,
+        since: ended.since,
+        cause,
+        reason,
+        rule: None,
+        is_logged: true,
+    };
+    if is_null {
+        // Somebody looks whether the port is open.
+        if !frontend.config.access_log.skip_null {
+            log(local, frontend, &ended, ended.since.elapsed());
+        }
         return;
     }
+    frontend.metrics.error(reason);
+    unserved(local, frontend, &ended);
+}
+
+/// Logs a connection that ended before its protocol began, and counts how long it took.
+pub fn unserved(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved) {
+    let total = ended.since.elapsed();
+    frontend.metrics.response(None, total);
+    log(local, frontend, ended, total);
+}
+
+fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration) {
+    if !frontend.config.access_log.enabled || !ended.is_logged {
+        return;
+    }
+    let metrics = &frontend.metrics;
     let started = SystemTime::now() - total;
     let termination = Termination {
-        cause,
+        cause: ended.cause,
         phase: Phase::Request,
     };
     let choice = frontend.config.log_choice.as_deref();
@@ -49,7 +90,7 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
     };
     match frontend.config.mode {
         Mode::Tcp => local.log().tcp(&TcpRecord {
-            client: ended.peer,
+            client: ended.client,
             destination: ended.local,
             started,
             frontend: frontend.name(),
@@ -64,13 +105,13 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             bytes_received: 0,
             termination,
             counts,
-            reason: Some(reason),
-            rule: None,
+            reason: Some(ended.reason),
+            rule: ended.rule,
             format,
             severity,
         }),
         Mode::Http => local.log().http(&HttpRecord {
-            client: ended.peer,
+            client: ended.client,
             destination: ended.local,
             started,
             frontend: frontend.name(),
@@ -88,8 +129,8 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
             cookies: None,
             counts,
             request: None,
-            reason: Some(reason),
-            rule: None,
+            reason: Some(ended.reason),
+            rule: ended.rule,
             request_id: None,
             captures: None,
             format,

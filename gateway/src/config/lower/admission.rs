@@ -1,0 +1,106 @@
+//! What is decided of connections right after they were accepted: `reject`, and `max-connections-per-source`.
+
+use super::acl::ReadAcl;
+use super::acls::Acls;
+use super::condition::{self, When};
+use super::settings::MAX_CONNECTIONS;
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Acl, AclTest, PerSource, Reject};
+use crate::config::reader::{At, Context, Node};
+
+/// `max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64`.
+pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
+    let most = node.argument("a number of connections");
+    let most = most.and_then(|value| {
+        let most = u32::try_from(value.integer(MAX_CONNECTIONS)?).ok()?;
+        Some(value.at(most))
+    });
+    let mut limit = PerSource::default();
+    let mut well = true;
+    for (key, bits, slot) in [
+        ("ipv4-prefix", 32, &mut limit.ipv4_prefix),
+        ("ipv6-prefix", 128, &mut limit.ipv6_prefix),
+    ] {
+        if let Some(value) = node.property(key) {
+            match value.integer(0..=bits).and_then(|bits| u8::try_from(bits).ok()) {
+                Some(bits) => *slot = bits,
+                None => well = false,
+            }
+        }
+    }
+    node.finish();
+    let most = most.filter(|_| well)?;
+    limit.most = most.value;
+    Some(At {
+        value: limit,
+        span: most.span,
+    })
+}
+
+/// Reports a limit of each source's connections that all of the frontend's together cannot reach.
+pub(super) fn report_unreachable(ctx: &Context<'_>, per_source: Option<At<PerSource>>, all: Option<At<usize>>) {
+    let (Some(limit), Some(all)) = (per_source, all) else {
+        return;
+    };
+    if usize::try_from(limit.value.most).is_ok_and(|most| most < all.value) {
+        return;
+    }
+    let error = ConfigError::new(Code::Inert, "`max-connections-per-source` does nothing here");
+    let error = error.label(limit.span, "no source can have more than this");
+    let error = error.label(all.span, "as all of them together have no more");
+    ctx.report(error.help("make it smaller, or leave it out"));
+}
+
+/// `reject if="…"`, in order.
+pub(super) fn rejects(acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Option<Vec<Reject>> {
+    let mut rejects = Vec::with_capacity(nodes.len());
+    let mut well = true;
+    for mut node in nodes {
+        let origin = node.origin();
+        let when = match condition::when(&mut node, acls) {
+            When::If(when) => when,
+            When::Always => {
+                let error = ConfigError::new(Code::Missing, "`reject` needs `if=` or `unless=`");
+                let error = error.label(node.span(), "would let nobody in");
+                node.fail(error.help("write when it applies: if=\"blocked\""));
+                None
+            }
+        };
+        node.finish();
+        match when {
+            Some(when) => rejects.push(Reject { when, origin }),
+            None => well = false,
+        }
+    }
+    well.then_some(rejects)
+}
+
+/// Reports conditions that ask for what is not known yet when a connection has just come.
+pub(super) fn report_late(ctx: &Context<'_>, rejects: Option<&[Reject]>, read: &[ReadAcl<'_>], implied: &[Acl]) {
+    let is_late = |acl: &Acl| match &acl.test {
+        AclTest::Match(test) => !test.needs_only_addresses(),
+        AclTest::Plugin { .. } => true,
+    };
+    // One that could not be read has been reported.
+    let declared = read.iter().map(|read| read.acl.as_ref());
+    let acls: Vec<_> = declared.chain(implied.iter().map(Some)).collect();
+    for reject in rejects.unwrap_or_default() {
+        let named = acls.iter().copied().enumerate().filter(|(i, _)| reject.when.names(*i));
+        let Some(late) = named.filter_map(|(_, acl)| acl).find(|acl| is_late(acl)) else {
+            continue;
+        };
+        let error = ConfigError::new(Code::Conflict, "`reject` asks for what is not known yet");
+        let error = error.label(
+            reject.origin.span,
+            "decided when nothing of the connection is known but its addresses",
+        );
+        let error = match late.origin.span == reject.origin.span {
+            true => error,
+            false => error.label(
+                late.origin.span,
+                "asks for more than source, destination, port and time",
+            ),
+        };
+        ctx.report(error.help("write `deny`, which waits for it, or ask for less"));
+    }
+}
