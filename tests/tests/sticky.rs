@@ -74,6 +74,25 @@ async fn a_client_is_told_its_server_once_and_stays_there() {
 }
 
 #[tokio::test]
+async fn formats_of_ones_own_say_what_became_of_the_cookie() {
+    let servers = servers(&["a"]).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app"; log-format "ended %{termination}%{cookie-flags}." }
+        backend "app" { cookie "SRVID" insert; server "a" "@a" cookie="a" }
+    "#,
+    )
+    .with("@a", servers[0].address())
+    .start()
+    .await;
+    gateway.ask("web", with("SRVID=zzz")).await;
+    gateway.says("ended --II.").await;
+    gateway.ask("web", with("SRVID=a")).await;
+    gateway.says("ended --VN.").await;
+}
+
+#[tokio::test]
 async fn an_indirect_cookie_is_taken_out_before_the_server_sees_it() {
     let servers = servers(&["a"]).await;
     let gateway = gateway(&servers, r#"cookie "SRVID" insert indirect"#, "").await;
@@ -144,7 +163,8 @@ async fn the_cookie_goes_ahead_of_balancing_and_its_value_is_only_compared() {
 #[tokio::test]
 async fn a_server_that_is_down_gives_its_clients_to_another_which_they_are_told() {
     let mut servers = servers(&["a", "b"]).await;
-    let nodes = r#"cookie "SRVID" insert indirect; check "tcp" interval="50ms" fall=1 rise=1"#;
+    // A connection that meets the server's last moment is made, and gets no answer.
+    let nodes = r#"retry-on "conn-failure" "empty-response"; cookie "SRVID" insert indirect; check "tcp" interval="50ms" fall=1 rise=1"#;
     let gateway = gateway(&servers, nodes, "").await;
     assert_eq!(gateway.ask("web", with("SRVID=a")).await.text(), "a");
     servers[0].stop().await;

@@ -354,7 +354,7 @@ const LETTERS: &[(&str, &str)] = &[
     ("B", "%{bytes-sent}"),
     ("U", "%{bytes-received}"),
     ("ts", "%{termination}"),
-    ("tsc", "%{termination}"),
+    ("tsc", "%{termination}%{cookie-flags}"),
     ("ac", "%{process-connections}"),
     ("fc", "%{frontend-connections}"),
     ("bc", "%{backend-in-flight}"),

@@ -172,7 +172,8 @@ pub enum SetCookie {
 }
 
 impl CookieFlags {
-    fn letters(self) -> [u8; 2] {
+    /// As they are written.
+    pub(super) fn letters(self) -> [u8; 2] {
         let response = match self.response {
             SetCookie::None => b'N',
             SetCookie::Present => b'P',

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::access::{self, Counts, HttpRecord, RequestLine, TcpRecord, Termination};
+use super::access::{self, CookieFlags, Counts, HttpRecord, RequestLine, TcpRecord, Termination};
 use super::clock::Dates;
 use super::escape;
 use super::trace::{SpanId, TraceId};
@@ -49,6 +49,7 @@ pub(super) struct Values<'a> {
     bytes_sent: u64,
     bytes_received: u64,
     termination: Termination,
+    cookies: Option<CookieFlags>,
     counts: Counts,
     request: Option<RequestLine<'a>>,
     request_id: Option<&'a [u8]>,
@@ -77,6 +78,7 @@ impl<'a> From<&HttpRecord<'a>> for Values<'a> {
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             termination: record.termination,
+            cookies: record.cookies,
             counts: record.counts,
             request: record.request,
             request_id: record.request_id,
@@ -107,6 +109,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             termination: record.termination,
+            cookies: None,
             counts: record.counts,
             request: None,
             request_id: None,
@@ -165,6 +168,9 @@ impl Values<'_> {
             LineField::BytesSent => return number(out, self.bytes_sent),
             LineField::BytesReceived => return number(out, self.bytes_received),
             LineField::Termination => return self.termination.push(out),
+            LineField::CookieFlags => {
+                return out.extend_from_slice(&self.cookies.map_or(*b"--", CookieFlags::letters));
+            }
             LineField::ProcessConnections => return number(out, self.counts.process as u64),
             LineField::FrontendConnections => return number(out, self.counts.frontend as u64),
             LineField::BackendInFlight => return number(out, self.counts.backend as u64),

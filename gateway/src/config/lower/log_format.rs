@@ -292,6 +292,7 @@ const FIELDS: &[(&str, LineField)] = &[
     ("bytes-sent", LineField::BytesSent),
     ("bytes-received", LineField::BytesReceived),
     ("termination", LineField::Termination),
+    ("cookie-flags", LineField::CookieFlags),
     ("process-connections", LineField::ProcessConnections),
     ("frontend-connections", LineField::FrontendConnections),
     ("backend-in-flight", LineField::BackendInFlight),

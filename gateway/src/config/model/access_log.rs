@@ -104,6 +104,7 @@ pub enum LineField {
     BytesSent,
     BytesReceived,
     Termination,
+    CookieFlags,
     ProcessConnections,
     FrontendConnections,
     BackendInFlight,
