@@ -136,10 +136,7 @@ impl Values<'_> {
         let number = |out: &mut Vec<u8>, number: u64| access::push_number(out, number);
         let target = self.request.map_or(&b""[..], |request| request.target);
         let split = target.iter().position(|byte| *byte == b'?');
-        let kept = |list: fn(&Kept) -> &[Option<Box<[u8]>>], position: usize| {
-            let captures = self.captures?;
-            list(captures.kept).get(position)?.as_deref()
-        };
+        let kept = self.captures.map(|captures| captures.kept);
         let text: Option<&[u8]> = match field {
             LineField::Client => return access::push_address(out, self.client),
             LineField::ClientIp => return push_ip(out, self.client.ip()),
@@ -226,8 +223,8 @@ impl Values<'_> {
             LineField::ResponseCookie => self
                 .captures
                 .and_then(|captures| captures.kept.response_cookie.as_deref()),
-            LineField::RequestCapture(position) => kept(|kept| &kept.request, position),
-            LineField::ResponseCapture(position) => kept(|kept| &kept.response, position),
+            LineField::RequestCapture(position) => kept.and_then(|kept| kept.request.get(position)?.as_deref()),
+            LineField::ResponseCapture(position) => kept.and_then(|kept| kept.response.get(position)?.as_deref()),
         };
         match text.filter(|text| !text.is_empty()) {
             Some(text) => push(out, access::clip(text), escape),

@@ -73,9 +73,7 @@ fn weight<'a>(parts: impl Iterator<Item = &'a [u8]>) -> Option<u16> {
     let mut weight = 1000;
     for part in parts {
         let part = part.trim_ascii();
-        let Some(value) = part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q=")) else {
-            return None;
-        };
+        let value = part.strip_prefix(b"q=").or_else(|| part.strip_prefix(b"Q="))?;
         weight = match value {
             [digit @ (b'0' | b'1'), rest @ ..] => {
                 let whole = u16::from(digit - b'0') * 1000;
