@@ -126,3 +126,86 @@ const GOOD: u8 = 0x80;
 const REVOKED: u8 = 0xa1;
 /// id-pkix-ocsp-basic (RFC 6960, section 4.2.1).
 const BASIC: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(content.len()).unwrap();
+        let head: &[u8] = match length {
+            0..=0x7f => &[tag, length],
+            _ => &[tag, 0x81, length],
+        };
+        [head, content].concat()
+    }
+
+    /// A response about one certificate: its serial number, what is said of it, and until when that is good.
+    fn about(serial: &[u8], status: &[u8], until: Option<&str>) -> Vec<u8> {
+        let id = der(
+            SEQUENCE,
+            &[
+                der(SEQUENCE, b""),
+                der(OCTETS, b"name"),
+                der(OCTETS, b"key"),
+                der(INTEGER, serial),
+            ]
+            .concat(),
+        );
+        let now = der(TIME, b"20260101000000Z");
+        let until = until.map_or(Vec::new(), |until| der(CONTEXT, &der(TIME, until.as_bytes())));
+        let single = der(SEQUENCE, &[&id[..], status, &now, &until].concat());
+        let who = der(0xa2, &der(OCTETS, b"key"));
+        let data = der(SEQUENCE, &[&who[..], &now, &der(SEQUENCE, &single)].concat());
+        let basic = der(SEQUENCE, &data);
+        let bytes = der(SEQUENCE, &[der(OBJECT, BASIC), der(OCTETS, &basic)].concat());
+        der(SEQUENCE, &[der(ENUMERATED, &[0]), der(CONTEXT, &bytes)].concat())
+    }
+
+    #[test]
+    fn a_response_is_good_for_its_certificate_and_its_time() {
+        let (good, revoked, unknown) = (&[GOOD, 0][..], &[REVOKED, 0][..], &[0x82, 0][..]);
+        let says = |response: Vec<u8>| response_for(response, &[7]);
+        assert_eq!(says(about(&[7], good, None)), Ok(None));
+        assert_eq!(
+            says(about(&[7], good, Some("20260102000000Z"))),
+            Ok(Some(1_767_312_000))
+        );
+        for (response, why) in [
+            (about(&[8], good, None), "it is about another certificate"),
+            (about(&[7], revoked, None), "it says that the certificate is revoked"),
+            (about(&[7], unknown, None), "it does not know the certificate"),
+            (about(&[7], good, Some("tomorrow")), "it is malformed"),
+            (
+                vec![0x30, 3, 0x0a, 1, 6],
+                "the authority's server refused to say anything",
+            ),
+            (vec![0x30, 0x85, 1, 1, 1, 1, 1], "it is malformed"),
+            (vec![0x30], "it is malformed"),
+            (Vec::new(), "neither DER nor PEM"),
+            (b"-----BEGIN OCSP RESPONSE-----\n!\n".to_vec(), "neither DER nor PEM"),
+        ] {
+            assert_eq!(says(response), Err(why));
+        }
+    }
+
+    fn response_for(response: Vec<u8>, serial: &[u8]) -> Result<Option<i64>, &'static str> {
+        super::response(response, serial).map(|(_, until)| until)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_judged(cut in 0..90_usize, place in 0..90_usize, byte: u8, rest: Vec<u8>) {
+            let mut response = about(&[7], &[GOOD, 0], Some("20260102000000Z"));
+            if let Some(changed) = response.get_mut(place) {
+                *changed = byte;
+            }
+            response.truncate(response.len().saturating_sub(cut));
+            response.extend(rest);
+            let _ = response_for(response, &[7]);
+        }
+    }
+}

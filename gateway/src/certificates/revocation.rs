@@ -1,6 +1,6 @@
 //! Revocation lists (RFC 5280, section 5).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustls_pki_types::CertificateRevocationListDer;
 use rustls_pki_types::pem::PemObject;
@@ -44,9 +44,9 @@ pub fn revocation_lists(files: &[At<PathBuf>]) -> Result<RevocationLists, Vec<Tl
 
 type List = (CertificateRevocationListDer<'static>, Option<i64>);
 
-fn lists(path: &PathBuf) -> Result<Vec<List>, TlsError> {
+fn lists(path: &Path) -> Result<Vec<List>, TlsError> {
     let unusable = |why: String| TlsError::Revocation {
-        path: path.clone(),
+        path: path.to_owned(),
         why,
     };
     let bytes = file::read(path, "revocation list")?;

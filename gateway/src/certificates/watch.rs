@@ -120,7 +120,7 @@ impl Kernel {
         };
         let watcher = notify::recommended_watcher(tell);
         Self {
-            watcher: watcher.inspect_err(|error| say_so(error)).ok(),
+            watcher: watcher.inspect_err(say_so).ok(),
             folders: HashMap::new(),
         }
     }

@@ -1,12 +1,17 @@
 //! TLS with clients: the handshake on a bind where it ends, and what it settled.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
+use rustls::server::Acceptor;
 use rustls::{CertificateError, ServerConfig};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::Semaphore;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::policy::{ClientCertificate, TlsFacts};
@@ -44,8 +49,7 @@ fn of_certificate(error: &CertificateError) -> &'static str {
 
 /// Performs the handshake, within a bounded time.
 pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
-    let accept = TlsAcceptor::from(config).accept(Socket::accepted(stream));
-    match tokio::time::timeout(limit, accept).await {
+    match tokio::time::timeout(limit, handshake(config, Socket::accepted(stream))).await {
         Ok(result) => result.inspect(|stream| stream.get_ref().0.open()),
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
@@ -53,6 +57,29 @@ pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duratio
         )),
     }
 }
+
+/// Signing takes as long as several requests do, and thousands of hellos may come at once: only a few are answered before
+/// everything else on this worker has had its turn. Waiting for a hello, or for what follows it, takes nobody's place.
+async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> io::Result<TlsStream<Socket>> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+    let turn = TURNS.with(Arc::clone).acquire_owned().await;
+    let mut rest = pin!(hello.into_stream(config));
+    let answered = poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await;
+    if let Poll::Ready(result) = answered {
+        return result;
+    }
+    tokio::task::yield_now().await;
+    drop(turn);
+    rest.await
+}
+
+thread_local! {
+    static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(HELLOS_A_TURN));
+}
+
+/// ClientHellos that a worker answers before it looks after everything else that is ready: with RSA keys, some two milliseconds
+/// at most for a request that came together with a flood of them.
+const HELLOS_A_TURN: usize = 4;
 
 /// What the handshake settled.
 pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {
