@@ -249,6 +249,8 @@ fn package(program: &str) -> &'static str {
         "mariadb" | "mariadbd" | "mariadb-install-db" => "; install it: apt-get install mariadb-server mariadb-client",
         "redis-server" | "redis-cli" | "redis-benchmark" => "; install it: apt-get install redis-server redis-tools",
         "slapd" | "slapadd" | "ldapsearch" | "ldapwhoami" => "; install it: apt-get install slapd ldap-utils",
+        "node" => "; install it: apt-get install node-ws",
+        "chromium" => "; install it: apt-get install chromium",
         "rsyslogd" => "; install it: apt-get install rsyslog",
         "openssl" => "; install it: apt-get install openssl",
         _ => "",

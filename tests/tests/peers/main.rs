@@ -19,6 +19,7 @@ mod sticky;
 mod syslog;
 mod termination;
 mod tls;
+mod websocket;
 
 use gateway_tests::Gateway;
 use gateway_tests::peer::Peer;
