@@ -55,6 +55,39 @@ fn what_is_done_has_its_configuration_and_its_test() {
     assert!(faults.is_empty(), "rows {faults:?}");
 }
 
+/// docs/reference/logs.md: whoever reads a line can look its reason up.
+#[test]
+fn every_reason_of_a_refusal_is_in_the_reference() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let reference = std::fs::read_to_string(root.join("docs/reference/logs.md")).unwrap();
+    let mut folders = vec![root.join("gateway/src/proxy")];
+    let mut reasons = BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            for word in ["BadRequest(\"", "InvalidResponse(\"", "Cause::Proxy, \"", "end_early("] {
+                for (at, _) in code.match_indices(word) {
+                    let rest = &code[at..];
+                    reasons.extend(rest.split('"').nth(1).map(str::to_owned));
+                }
+            }
+            let is_errors = path.ends_with("proxy/error.rs");
+            let arms = code.lines().filter(|line| is_errors && line.contains("Self::"));
+            reasons.extend(arms.filter_map(|line| Some(line.split_once("=> \"")?.1.split('"').next()?.to_owned())));
+        }
+    }
+    assert!(reasons.len() > 30, "{reasons:?}");
+    let is_missing = |reason: &&String| !reference.contains(&format!("`{reason}`"));
+    let missing: Vec<_> = reasons.iter().filter(is_missing).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// The rows by number: number, what, KDL, test.
 fn rows() -> BTreeMap<u32, Vec<String>> {
     let text = std::fs::read_to_string(root().join("docs/checklist.md")).unwrap();

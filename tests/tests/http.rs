@@ -404,18 +404,6 @@ async fn a_get_keeps_its_chunked_content() {
 }
 
 #[tokio::test]
-async fn chunks_override_the_length_that_a_server_also_sent() {
-    let answer =
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\nA\r\n0123456789\r\n0\r\n\r\n";
-    let app = HttpServer::start(move |_| Answer::raw(answer)).await;
-    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
-
-    let answer = gateway.ask("web", get("/")).await;
-    assert_eq!(answer.text(), "0123456789");
-    assert!(answer.header("content-length").is_none());
-}
-
-#[tokio::test]
 async fn an_answer_with_trailers_ends_like_any_other() {
     let app = HttpServer::start(|_| {
         Answer::raw(

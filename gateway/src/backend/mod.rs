@@ -81,6 +81,8 @@ pub struct Backend {
     pub pool: config::Pool,
     /// Bounds on HTTP/2 with its servers.
     pub http2: config::Http2,
+    /// Bounds on responses.
+    pub response_limits: config::ResponseLimits,
     /// What is done when a server cannot be connected to, or answers badly.
     pub retries: config::Retries,
     /// Requests under way or waiting at once.
@@ -163,6 +165,7 @@ impl Backend {
             early_hints: backend.early_hints,
             pool: backend.pool,
             http2: backend.http2,
+            response_limits: backend.response_limits,
             retries: backend.retries,
             max_requests: backend.max_requests,
             metrics,
@@ -333,6 +336,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         },
         http2: config::Http2::SERVERS,
         error_pages: Vec::new(),
+        response_limits: config::ResponseLimits::DEFAULT,
         request_edits: Vec::new(),
         response_edits: Vec::new(),
         origin: config::Origin {

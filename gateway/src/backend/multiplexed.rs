@@ -50,6 +50,7 @@ impl Multiplexed {
     pub async fn start(
         stream: Stream,
         settings: &config::Http2,
+        most_head: usize,
         leads_to: Option<SocketAddr>,
     ) -> Result<Rc<Self>, h2::Error> {
         let state = Rc::new(State {
@@ -72,7 +73,7 @@ impl Multiplexed {
             .initial_connection_window_size(settings.connection_window)
             .max_frame_size(settings.max_frame_size)
             .header_table_size(settings.header_table)
-            .max_header_list_size(MAX_RESPONSE_HEAD)
+            .max_header_list_size(u32::try_from(most_head).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
             .handshake::<_, Bytes>(io)
             .await?;
@@ -263,9 +264,6 @@ impl AsyncWrite for Watched {
 /// Requests that go out before the server has said how many it takes. What it does not take it refuses, and those are sent
 /// again; no server in use takes fewer (RFC 9113, section 6.5.2).
 const BEFORE_SETTINGS: usize = 100;
-
-/// Bytes of a response's head, as of one over HTTP/1.
-const MAX_RESPONSE_HEAD: u32 = 64 * 1024;
 
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;

@@ -64,6 +64,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("upgrades", r#"upgrades "websocket""#),
     ("balance", r#"balance "leastconn""#),
+    ("response-limits", r#"response-limits head="64KiB" headers=100"#),
     ("pool", r#"pool max-idle=64 idle-timeout="30s""#),
     (
         "frontend",

@@ -61,6 +61,10 @@ pub enum ProxyError {
     /// The gateway lacked what a connection to a server takes.
     #[error("the gateway is out of resources")]
     OutOfResources,
+    /// What the server sent is no response, or one that two readers could read differently, or it is beyond
+    /// `response-limits`.
+    #[error("the server's answer is invalid: {0}")]
+    InvalidResponse(&'static str),
     /// The server closed or reset the connection before a response began.
     #[error("the server gave no answer")]
     EmptyResponse,
@@ -127,7 +131,7 @@ impl ProxyError {
             | Self::Overloaded
             | Self::ServerDown
             | Self::ShutDown => 503,
-            Self::EmptyResponse | Self::BadResponse | Self::BadUpgrade => 502,
+            Self::EmptyResponse | Self::BadResponse | Self::InvalidResponse(_) | Self::BadUpgrade => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
         };
@@ -137,7 +141,7 @@ impl ProxyError {
     /// A label for logs and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::BadRequest(what) => what,
+            Self::BadRequest(what) | Self::InvalidResponse(what) => what,
             Self::UriTooLong => "uri-too-long",
             Self::HeadTooLarge => "head-too-large",
             Self::BodyTooLarge => "body-too-large",
@@ -181,7 +185,7 @@ impl ProxyError {
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::EmptyResponse | Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
-            Self::BadUpgrade => (Cause::Proxy, Phase::Headers),
+            Self::BadUpgrade | Self::InvalidResponse(_) => (Cause::Proxy, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
         };
         Termination { cause, phase }

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
+use super::strict::is_authority;
 
 /// Removes the fields that end at the gateway: those that `Connection` names and those that always do. Transfer-Encoding
 /// goes too, and a Content-Length that it overrides (RFC 9112, section 6.3); hyper frames the message anew.
@@ -110,14 +111,6 @@ pub fn to_origin_form(request: &mut http::request::Parts) -> Result<(), ProxyErr
 
 /// Names what this hop is called in `via`-like fields.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// A host with an optional port holds no white space, no control characters and none of the characters that would start
-/// another part of a URI (RFC 3986, section 3.2). An empty one is allowed (RFC 9110, section 7.2).
-fn is_authority(host: &[u8]) -> bool {
-    host.iter().all(|byte| {
-        byte.is_ascii_graphic() && !matches!(byte, b'/' | b'?' | b'#' | b'@' | b'\\' | b',' | b'"' | b'<' | b'>')
-    })
-}
 
 const HOP_BY_HOP: [HeaderName; 6] = [
     HeaderName::from_static("keep-alive"),

@@ -234,12 +234,23 @@ impl Refusal {
         if error.is_parse_too_large() {
             Some(Self::TooLarge)
         } else if error.is_parse() {
-            Some(Self::Malformed)
+            // It says no more than this of what it was.
+            let what = error.to_string();
+            let known = MALFORMED.iter().find(|(says, _)| what.contains(says));
+            Some(Self::Malformed(known.map_or("bad-request", |(_, reason)| reason)))
         } else {
             None
         }
     }
 }
+
+/// What hyper says of a head that it cannot read, and the reason for the log. Everything else is no request at all.
+const MALFORMED: [(&str, &str); 4] = [
+    ("header parsed", "bad-header"),
+    ("content-length", "bad-length"),
+    ("transfer-encoding", "bad-transfer-encoding"),
+    ("URI", "bad-target"),
+];
 
 /// What a client is told whose request did not come whole in time (RFC 9110, section 15.5.9).
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\

@@ -32,6 +32,7 @@ mod request_id;
 mod resend;
 mod rules;
 mod sticky;
+mod strict;
 mod trace;
 mod turns;
 mod unserved;

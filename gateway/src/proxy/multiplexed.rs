@@ -72,7 +72,7 @@ async fn start(
     name: Option<&ServerName<'static>>,
 ) -> Result<Rc<Multiplexed>, ConnectError> {
     let (stream, leads_to) = open(client, record, backend, server, name).await?;
-    let started = Multiplexed::start(stream, &backend.http2, leads_to).await;
+    let started = Multiplexed::start(stream, &backend.http2, backend.response_limits.head, leads_to).await;
     started.map_err(|error| ConnectError::from(error.into_io().unwrap_or_else(|| io::ErrorKind::InvalidData.into())))
 }
 

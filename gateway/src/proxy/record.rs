@@ -245,6 +245,7 @@ impl Record {
             (
                 ProxyError::EmptyResponse
                 | ProxyError::BadResponse
+                | ProxyError::InvalidResponse(_)
                 | ProxyError::BadUpgrade
                 | ProxyError::ServerTimeout,
                 _,
@@ -448,8 +449,8 @@ impl Drop for Record {
 /// What came instead of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// Bytes that are not HTTP.
-    Malformed,
+    /// Bytes that are not HTTP, or not as it should be; the reason.
+    Malformed(&'static str),
     /// A head that is larger than allowed.
     TooLarge,
     /// A head that did not come whole in time.
@@ -467,7 +468,7 @@ pub enum Refusal {
 /// Logs and counts a connection on which no (further) request came.
 pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal: Refusal) {
     let (status, cause, reason) = match refusal {
-        Refusal::Malformed => (Some(400), Cause::Proxy, "bad-request"),
+        Refusal::Malformed(what) => (Some(400), Cause::Proxy, what),
         Refusal::TooLarge => (Some(431), Cause::Proxy, "head-too-large"),
         Refusal::Timeout => (Some(408), Cause::ClientTimeout, "request-timeout"),
         Refusal::Null => (None, Cause::ClientAborted, "no-request"),

@@ -25,6 +25,7 @@ use super::relay::RelaySettings;
 use super::request_id;
 use super::resend;
 use super::sticky::{self, Sticky};
+use super::strict;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules, upstream};
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -81,8 +82,10 @@ pub async fn serve(
         }
         Err(error) => {
             record.failed(&error);
-            // The rest of a request that was refused is not read.
-            closes |= has_body && !client.is_stream();
+            // The rest of a request that was refused is not read. Nor is what follows one that should not be: whoever sent it may
+            // have meant it to be read otherwise.
+            let is_suspect = matches!(error, ProxyError::BadRequest(_));
+            closes |= (has_body || is_suspect) && !client.is_stream();
             let page = local.snapshot.page(&frontend, record.backend(), error.status());
             error
                 .response(page)
@@ -212,7 +215,9 @@ async fn exchange(
     if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
         captures::of_response(captures, response.headers(), kept);
     }
-    let protocols = match response.status() {
+    let (status, has_content) = (response.status(), !response.body().is_end_stream());
+    strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
+    let protocols = match status {
         StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
             Some(agreed.ok_or(ProxyError::BadUpgrade)?)
@@ -295,6 +300,8 @@ fn sanitize(
     }
     let wants_tunnel = http2::head::check(head, limits)?;
     headers::check_request(head)?;
+    strict::check_target(&head.method, &head.uri)?;
+    strict::check_request_framing(&mut head.headers)?;
     headers::to_origin_form(head)?;
     if let Some(how) = frontend.config.normalize_path {
         path::normalize(&mut head.uri, how)?;

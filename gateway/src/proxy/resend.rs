@@ -91,7 +91,7 @@ async fn send_again(
 fn wants(on: &RetryOn, error: &ProxyError) -> bool {
     match error {
         ProxyError::EmptyResponse => on.empty_response,
-        ProxyError::BadResponse => on.junk_response,
+        ProxyError::BadResponse | ProxyError::InvalidResponse(_) => on.junk_response,
         ProxyError::ServerTimeout => on.response_timeout,
         _ => false,
     }

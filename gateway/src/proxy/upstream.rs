@@ -359,8 +359,10 @@ async fn exchange(
 impl Sent {
     fn classify(error: &hyper::Error) -> Self {
         // A parse error means that a response did begin.
-        if error.is_parse() {
-            Self::Failed(ProxyError::BadResponse)
+        if error.is_parse_too_large() {
+            Self::Failed(ProxyError::InvalidResponse("response-head-too-large"))
+        } else if error.is_parse() {
+            Self::Failed(ProxyError::InvalidResponse("bad-response-head"))
         } else {
             Self::Broken
         }
@@ -393,9 +395,11 @@ async fn connect(
     name: Option<ServerName<'static>>,
 ) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
     let (stream, leads_to) = open(client, record, backend, server, name.as_ref()).await?;
+    let limits = &backend.response_limits;
     let (sender, connection) = http1::Builder::new()
-        .max_headers(MAX_RESPONSE_HEADERS)
-        .max_buf_size(UPSTREAM_BUFFER)
+        .max_headers(limits.headers)
+        .max_header_size(limits.head)
+        .max_buf_size(limits.head.max(UPSTREAM_BUFFER))
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
@@ -478,9 +482,6 @@ const MAX_REPLAYS: usize = 3;
 /// Requests after which a connection is known to be one that the server keeps: it was used again once.
 const PROVEN: u64 = 2;
 
-/// As many as hyper's own default; a response with more is not usable.
-const MAX_RESPONSE_HEADERS: usize = 100;
-
-/// Bytes of a response held for one connection at most: enough for the largest head that servers send, and for reading bulk
-/// bodies in few calls.
+/// Bytes of a response held for one connection at most, unless its head may be longer: enough for reading bulk bodies in few
+/// calls.
 const UPSTREAM_BUFFER: usize = 64 * 1024;

@@ -8,7 +8,9 @@ use super::keep_alive;
 use super::resilience;
 use super::server::{ReadServer, servers};
 use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
-use super::{DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, section_name};
+use super::{
+    DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, section_name,
+};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, Backend, Backups, Balance, Check, CheckKind, CheckOpening, CheckTarget, Mode, Pool, QueueLimits,
@@ -186,6 +188,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
             .or(inherited.early_hints)
             .is_some_and(|hints| hints.value),
         pool,
+        response_limits: response_limits::of(&own, &inherited),
         http2: own.http2.of_backend(&inherited.http2),
         error_pages: error_page::of(&own, &inherited),
         request_edits,

@@ -31,6 +31,7 @@ mod rate_limit;
 mod redirect;
 mod resilience;
 mod resolver;
+mod response_limits;
 mod rules;
 mod send_proxy;
 mod server;
@@ -197,8 +198,10 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
-        | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries" | "retry-on"
-        | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => "this stands in a `backend`",
+        | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"
+        | "retry-on" | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => {
+            "this stands in a `backend`"
+        }
         "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" | "error-page" => {
             "this stands in a `frontend` or a `backend`"

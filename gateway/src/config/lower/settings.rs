@@ -14,6 +14,7 @@ use super::log_format::{self, ReadFormat};
 use super::names::Names;
 use super::persistence;
 use super::resilience::{self, ResendSettings};
+use super::response_limits::ResponseLimitSettings;
 use super::section_name;
 use super::{compress, error_page, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -40,6 +41,7 @@ pub(super) struct Settings {
     pub(super) request_limits: RequestLimitSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) http2: Http2Settings,
+    pub(super) response_limits: ResponseLimitSettings,
     pub(super) balance: Option<At<Balance>>,
     /// Beside `balance`, of what it hashes.
     pub(super) hash_of: Option<HashOf>,
@@ -220,6 +222,10 @@ impl Settings {
         if let Some(node) = block.one("server-close") {
             http_only(&node, mode);
             self.server_close = switch(node);
+        }
+        if let Some(node) = block.one("response-limits") {
+            http_only(&node, mode);
+            self.response_limits = ResponseLimitSettings::read(node);
         }
         if let Some(node) = block.one("pool") {
             http_only(&node, mode);

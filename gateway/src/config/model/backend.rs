@@ -49,6 +49,8 @@ pub struct Backend {
     pub early_hints: bool,
     /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
     pub pool: Pool,
+    /// `response-limits`: bounds on responses. HTTP mode.
+    pub response_limits: ResponseLimits,
     /// `http2`: bounds on HTTP/2 with its servers. HTTP mode.
     pub http2: Http2,
     /// `error-page`: at most one a status; they win over those of the frontend. HTTP mode.
@@ -144,6 +146,25 @@ pub enum Redispatch {
 
 /// Beyond ten, a client has long given up: each attempt may take the connect timeout.
 pub const MAX_RETRIES: usize = 10;
+
+/// `response-limits head="64KiB" headers=100`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResponseLimits {
+    /// Bytes of a response's head, status line included: 502 beyond it.
+    pub head: usize,
+    /// Header fields of a response: 502 beyond it.
+    pub headers: usize,
+}
+
+impl ResponseLimits {
+    /// What holds where nothing is said.
+    pub const DEFAULT: Self = Self {
+        // More than common servers send: nginx and HAProxy take 16 KiB or less of what is behind them.
+        head: 64 << 10,
+        // As for requests.
+        headers: 100,
+    };
+}
 
 /// `pool max-idle=64 idle-timeout="30s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

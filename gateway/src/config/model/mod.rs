@@ -37,7 +37,8 @@ pub use super::resolver::{Family, NameSource, Resolver};
 pub use access_log::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, LogChoice};
 pub use acl::{Acl, AclTest, Condition, FactMatch, Match, Measured, Named, Text, TimeMatch, TlsFact};
 pub use backend::{
-    Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, Retries, ServerTimeouts, Spread,
+    Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, ResponseLimits, Retries, ServerTimeouts,
+    Spread,
 };
 pub use compress::{Coding, Compress, Levels, MediaType};
 pub use edits::{

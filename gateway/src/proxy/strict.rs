@@ -1,0 +1,274 @@
+//! What the gateway is stricter in than the libraries that parse: what two readers could take for different messages is
+//! refused, from clients and servers alike (RFC 9112, sections 3, 6 and 11). What is merely written oddly is written anew.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, StatusCode, Uri};
+
+use super::error::ProxyError;
+use crate::config::ResponseLimits;
+
+/// Refuses a request whose content two readers could find ends at different places.
+pub fn check_request_framing(headers: &mut HeaderMap) -> Result<(), ProxyError> {
+    if !has_plain_coding(headers) {
+        return Err(ProxyError::BadRequest("bad-transfer-encoding"));
+    }
+    if normalise_length(headers).is_err() {
+        return Err(ProxyError::BadRequest("bad-length"));
+    }
+    Ok(())
+}
+
+/// Refuses a target that is not the gateway's to serve, or that two readers could read differently.
+pub fn check_target(method: &Method, uri: &Uri) -> Result<(), ProxyError> {
+    let path = uri.path_and_query().map_or("", |target| target.as_str());
+    // RFC 3986: what is not ASCII is percent-encoded. Servers guess at the encoding of what is not.
+    let is_plain = path.is_ascii();
+    // RFC 9112, section 3.2.4.
+    let is_for_all = path == "*" && *method != Method::OPTIONS;
+    // RFC 9112, section 3.2.2: other schemes are for forward proxies.
+    let is_http = uri.scheme_str().is_none_or(|scheme| {
+        let known = ["http", "https"];
+        known.iter().any(|known| scheme.eq_ignore_ascii_case(known))
+    });
+    match is_plain && !is_for_all && is_http {
+        true => Ok(()),
+        false => Err(ProxyError::BadRequest("bad-target")),
+    }
+}
+
+/// Refuses a response whose content two readers could find ends at different places, and one with more fields than allowed.
+pub fn check_response(
+    status: StatusCode,
+    headers: &mut HeaderMap,
+    has_content: bool,
+    limits: &ResponseLimits,
+) -> Result<(), ProxyError> {
+    if headers.len() > limits.headers {
+        return Err(ProxyError::InvalidResponse("response-head-too-large"));
+    }
+    if has_content && headers.contains_key(header::TRANSFER_ENCODING) {
+        if !has_plain_coding(headers) {
+            return Err(ProxyError::InvalidResponse("bad-response-coding"));
+        }
+        // One of them was put there by somebody who did not know of the other.
+        if headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(ProxyError::InvalidResponse("bad-response-length"));
+        }
+    }
+    if status == StatusCode::NO_CONTENT || status.is_informational() {
+        // RFC 9110, section 8.6: there is none to have a length.
+        headers.remove(header::CONTENT_LENGTH);
+    }
+    normalise_length(headers).map_err(|_| ProxyError::InvalidResponse("bad-response-length"))
+}
+
+/// Whether there is no coding for the transfer but `chunked`, once: others would be passed on unsaid, for the gateway frames
+/// the content anew.
+fn has_plain_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Leaves one Content-Length at most, in digits without zeros before them. Fails when there is one that is no number, or
+/// two that differ.
+fn normalise_length(headers: &mut HeaderMap) -> Result<(), BadLength> {
+    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else { return Ok(()) };
+    let length = parse_length(first)?;
+    let mut is_odd = first.len() > 1 && first.as_bytes().starts_with(b"0");
+    for again in values {
+        if parse_length(again)? != length {
+            return Err(BadLength);
+        }
+        is_odd = true;
+    }
+    if is_odd {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    Ok(())
+}
+
+fn parse_length(value: &HeaderValue) -> Result<u64, BadLength> {
+    let digits = value.as_bytes();
+    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
+        return Err(BadLength);
+    }
+    let digits = std::str::from_utf8(digits).map_err(|_| BadLength)?;
+    digits.parse().map_err(|_| BadLength)
+}
+
+struct BadLength;
+
+/// A host with an optional port (RFC 3986, section 3.2): no user information, no white space, no control characters, none of the
+/// characters that would start another part of a URI, and a port that is a number. An empty one is allowed (RFC 9110, section 7.2).
+pub fn is_authority(authority: &[u8]) -> bool {
+    let is_plain = |byte: &u8| {
+        byte.is_ascii_graphic()
+            && !matches!(
+                byte,
+                b'/' | b'?'
+                    | b'#'
+                    | b'@'
+                    | b'\\'
+                    | b','
+                    | b'"'
+                    | b'<'
+                    | b'>'
+                    | b'['
+                    | b']'
+                    | b'{'
+                    | b'}'
+                    | b'|'
+                    | b'^'
+                    | b'`'
+            )
+    };
+    let (name, port) = match authority.strip_prefix(b"[") {
+        Some(address) => {
+            let Some(end) = address.iter().position(|byte| *byte == b']') else {
+                return false;
+            };
+            (&address[..end], &address[end + 1..])
+        }
+        None => authority.split_at(
+            authority
+                .iter()
+                .position(|byte| *byte == b':')
+                .unwrap_or(authority.len()),
+        ),
+    };
+    name.iter().all(is_plain)
+        && match port {
+            [] => true,
+            [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+            _ => false,
+        }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn a_length_is_one_number() {
+        let normalised = |values: &[&'static str]| {
+            let fields: Vec<_> = values.iter().map(|value| ("content-length", *value)).collect();
+            let mut headers = headers(&fields);
+            check_request_framing(&mut headers).ok()?;
+            let all: Vec<_> = headers.get_all("content-length").iter().cloned().collect();
+            Some(all)
+        };
+        assert_eq!(normalised(&[]).unwrap(), [""; 0]);
+        assert_eq!(normalised(&["5"]).unwrap(), ["5"]);
+        assert_eq!(normalised(&["0"]).unwrap(), ["0"]);
+        assert_eq!(normalised(&["005"]).unwrap(), ["5"]);
+        assert_eq!(normalised(&["5", "05"]).unwrap(), ["5"]);
+        for bad in [
+            &["5", "6"][..],
+            &["5, 5"],
+            &["+5"],
+            &["-0"],
+            &[""],
+            &["0x5"],
+            &["5 "],
+            &["99999999999999999999"],
+        ] {
+            assert_eq!(normalised(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn chunked_is_the_only_coding() {
+        for (good, values) in [
+            (true, &["chunked"][..]),
+            (true, &["Chunked"]),
+            (false, &["gzip, chunked"]),
+            (false, &["chunked, chunked"]),
+            (false, &["chunked", "chunked"]),
+            (false, &["identity"]),
+            (false, &["chunked;q=1"]),
+            (false, &[""]),
+        ] {
+            let fields: Vec<_> = values.iter().map(|value| ("transfer-encoding", *value)).collect();
+            assert_eq!(check_request_framing(&mut headers(&fields)).is_ok(), good, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_is_framed_in_one_way() {
+        let check = |status: u16, fields: &[_], has_content| {
+            let mut headers = headers(fields);
+            let status = StatusCode::from_u16(status).unwrap();
+            let limits = ResponseLimits {
+                headers: 3,
+                ..ResponseLimits::DEFAULT
+            };
+            check_response(status, &mut headers, has_content, &limits)
+                .map(|()| headers.contains_key("content-length"))
+                .map_err(|error| error.reason())
+        };
+        const CHUNKED: (&str, &str) = ("transfer-encoding", "chunked");
+        const FIVE: (&str, &str) = ("content-length", "5");
+        assert_eq!(check(200, &[FIVE], true), Ok(true));
+        assert_eq!(check(200, &[CHUNKED], true), Ok(false));
+        assert_eq!(check(200, &[CHUNKED, FIVE], true), Err("bad-response-length"));
+        assert_eq!(check(200, &[CHUNKED, FIVE], false), Ok(true), "to HEAD");
+        assert_eq!(check(204, &[FIVE], false), Ok(false));
+        assert_eq!(check(304, &[FIVE], false), Ok(true));
+        let gzip = ("transfer-encoding", "gzip, chunked");
+        assert_eq!(check(200, &[gzip], true), Err("bad-response-coding"));
+        let many = [("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")];
+        assert_eq!(check(200, &many[..3], true), Ok(false));
+        assert_eq!(check(200, &many, true), Err("response-head-too-large"));
+    }
+
+    #[test]
+    fn authorities() {
+        for good in [
+            "",
+            "a",
+            "a.example:80",
+            "a:",
+            "[::1]",
+            "[::1]:8080",
+            "a_b",
+            "1.2.3.4:65535",
+            "%41",
+        ] {
+            assert!(is_authority(good.as_bytes()), "{good}");
+        }
+        for bad in [
+            "a b", "a/b", "a?", "a#", "u@a", "a\\b", "a,b", "a:b", "a:80:90", "a:808080", "a:-1", "[::1", "[::1]x",
+            "::1", "a]", "\"a\"", "a\u{e9}", "{a}", "\u{7f}",
+        ] {
+            assert!(!is_authority(bad.as_bytes()), "{bad}");
+        }
+    }
+
+    #[test]
+    fn targets() {
+        let check = |method: &Method, target: &str| check_target(method, &target.parse().unwrap()).is_ok();
+        assert!(check(&Method::GET, "/a?b"));
+        assert!(check(&Method::GET, "//a"));
+        assert!(check(&Method::GET, "http://a/"));
+        assert!(check(&Method::GET, "HTTPS://a/"));
+        assert!(check(&Method::OPTIONS, "*"));
+        assert!(!check(&Method::GET, "*"));
+        assert!(!check(&Method::GET, "ftp://a/"));
+        let odd = Uri::try_from("/\u{e9}".as_bytes());
+        assert!(odd.is_err() || check_target(&Method::GET, &odd.unwrap()).is_err());
+    }
+}
