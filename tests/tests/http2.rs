@@ -838,3 +838,27 @@ async fn early_hints_pass_where_they_are_asked_for() {
     let answer = gateway.ask("off", get("/")).await;
     assert_eq!((&*answer.interim, answer.text()), (&[][..], "hello"));
 }
+
+#[tokio::test]
+async fn a_connection_goes_on_through_a_reload_and_its_next_stream_meets_the_new_configuration() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/slow" => Answer::head_only(4)
+            .then_pause(Duration::from_millis(500))
+            .then_send("slow"),
+        _ => Answer::ok("old"),
+    })
+    .await;
+    let new = HttpServer::answering("new").await;
+    let web = |server: &HttpServer| Gateway::kdl(PLAIN).with("@app", server.address());
+    let gateway = web(&app).start().await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    assert_eq!(client.get("/").await.text(), "old");
+    let (slow, _stream) = client.open(http2_get("/slow").map(|_| ()), true).await;
+    app.has_seen(2).await;
+
+    assert!(gateway.reload(&web(&new)).await);
+    assert_eq!(client.get("/").await.text(), "new");
+    let slow = within(PATIENCE, "the answer", read(slow)).await.unwrap();
+    assert_eq!(slow.text(), "slow");
+    assert_eq!(client.get("/").await.text(), "new");
+}
