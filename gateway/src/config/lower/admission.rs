@@ -51,10 +51,9 @@ pub(super) fn report_unreachable(ctx: &Context<'_>, per_source: Option<At<PerSou
     ctx.report(error.help("make it smaller, or leave it out"));
 }
 
-/// `reject if="…"`, in order.
-pub(super) fn rejects(acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Option<Vec<Reject>> {
+/// `reject if="…"`, in order; none where one could not be read.
+pub(super) fn rejects(acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Reject>> {
     let mut rejects = Vec::with_capacity(nodes.len());
-    let mut well = true;
     for mut node in nodes {
         let origin = node.origin();
         let when = match condition::when(&mut node, acls) {
@@ -67,16 +66,13 @@ pub(super) fn rejects(acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Option<Vec<Rejec
             }
         };
         node.finish();
-        match when {
-            Some(when) => rejects.push(Reject { when, origin }),
-            None => well = false,
-        }
+        rejects.push(when.map(|when| Reject { when, origin }));
     }
-    well.then_some(rejects)
+    rejects
 }
 
 /// Reports conditions that ask for what is not known yet when a connection has just come.
-pub(super) fn report_late(ctx: &Context<'_>, rejects: Option<&[Reject]>, read: &[ReadAcl<'_>], implied: &[Acl]) {
+pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &[ReadAcl<'_>], implied: &[Acl]) {
     let is_late = |acl: &Acl| match &acl.test {
         AclTest::Match(test) => !test.needs_only_addresses(),
         AclTest::Plugin { .. } => true,
@@ -84,7 +80,7 @@ pub(super) fn report_late(ctx: &Context<'_>, rejects: Option<&[Reject]>, read: &
     // One that could not be read has been reported.
     let declared = read.iter().map(|read| read.acl.as_ref());
     let acls: Vec<_> = declared.chain(implied.iter().map(Some)).collect();
-    for reject in rejects.unwrap_or_default() {
+    for reject in rejects.iter().flatten() {
         let named = acls.iter().copied().enumerate().filter(|(i, _)| reject.when.names(*i));
         let Some(late) = named.filter_map(|(_, acl)| acl).find(|acl| is_late(acl)) else {
             continue;

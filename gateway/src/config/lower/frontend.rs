@@ -97,7 +97,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
     report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
     let implied = acls_of.finish(MAX_ACLS);
-    admission::report_late(ctx, rejects.as_deref(), &acls, &implied);
+    admission::report_late(ctx, &rejects, &acls, &implied);
     if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
         let error = error.label(span, "serves nothing");
@@ -149,7 +149,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .chain(implied.into_iter().map(Some))
             .collect::<Option<_>>()?,
         per_source: own.per_source.or(inherited.per_source).map(|limit| limit.value),
-        rejects: rejects?,
+        rejects: rejects.into_iter().collect::<Option<_>>()?,
         connection_limits,
         limits,
         rules: rules.rules?,
