@@ -3,7 +3,7 @@
 //! A connection that has nothing to say holds neither buffer nor pipe: a read borrows one from the worker's store for the
 //! length of a poll, and keeps it only while the other side does not take what was read. In the common case a message
 //! costs one receive and one send: tokio knows from a short read that the socket is empty and does not ask again, and the
-//! send goes out without waiting for readiness. Streams that are bulk are not copied at all, see [`direction`].
+//! send goes out without waiting for readiness. Streams that are bulk are not copied at all, see `direction`.
 
 mod buffer;
 mod direction;
@@ -172,7 +172,7 @@ impl Relay {
 
     /// Moves what can be moved, until the end.
     ///
-    /// `count` is told of what has moved every [`COUNT_INTERVAL`] while bytes move. What has moved since then is left for
+    /// `count` is told of what has moved every `COUNT_INTERVAL` while bytes move. What has moved since then is left for
     /// [`rest`](Self::rest).
     pub fn poll<C, S>(
         &mut self,
