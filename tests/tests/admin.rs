@@ -57,7 +57,7 @@ async fn operators_see_and_change_servers() {
         .await;
 
     let shown = say(&socket, "show servers").await;
-    let expected = format!("app a {} up ready 2 2 0 0 0\n", a.address());
+    let expected = format!("app a {} up ready 2 2 0 0 0 - 2.00\n", a.address());
     assert!(shown.contains(&expected), "{shown}");
     assert!(say(&socket, "show info").await.contains("Name: gateway\n"));
     assert!(say(&socket, "show backend").await.contains("\napp tcp 2 0 0\n"));
@@ -101,6 +101,89 @@ async fn operators_see_and_change_servers() {
         let got = say(&socket, wrong).await;
         assert!(got.starts_with(answer), "{wrong}: {got}");
     }
+}
+
+#[tokio::test]
+async fn the_stats_page_and_its_json_show_what_servers_are_like() {
+    let up = HttpServer::answering("a").await;
+    let down = HttpServer::start(|_| Answer::status(500)).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "http" interval="50ms" fall=1 { send "GET" "/" }
+            server "good" "@up" weight=3
+            server "bad" "@down"
+        }
+        "#,
+    )
+    .with("@up", up.address())
+    .with("@down", down.address())
+    .start()
+    .await;
+    gateway.metric_is("gateway_server_up", &[("server", "bad")], 0.0).await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+
+    let answer = gateway
+        .ask("stats", get("/stats.json").header("Connection", "close"))
+        .await;
+    let stats: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+    let servers = &stats["backends"][0]["servers"];
+    assert_eq!(
+        (&servers[0]["name"], &servers[1]["name"]),
+        (&"good".into(), &"bad".into())
+    );
+    assert_eq!(
+        (&servers[0]["health"], &servers[1]["health"]),
+        (&"up".into(), &"down".into())
+    );
+    assert_eq!(
+        (&servers[0]["effective-weight"], &servers[1]["effective-weight"]),
+        (&3.0.into(), &0.0.into())
+    );
+    assert_eq!(
+        (&servers[0]["sessions-total"], &servers[1]["check-passed"]),
+        (&1.into(), &false.into())
+    );
+    assert_eq!(stats["frontends"][0]["responses"][2], 1);
+
+    let page = gateway.ask("stats", get("/").header("Connection", "close")).await;
+    assert!(
+        page.headers
+            .get("content-security-policy")
+            .unwrap()
+            .starts_with("default-src 'none'")
+    );
+    let text = String::from_utf8(page.body.to_vec()).unwrap();
+    for row in [
+        r#"<th scope="row">good</th><td class="up">up</td>"#,
+        r#"<th scope="row">bad</th><td class="down">down</td>"#,
+    ] {
+        assert!(text.contains(row), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn operators_see_what_an_agent_imposes() {
+    let (server, agent) = (Server::greeting("a").await, Server::greeting("drain 50%\n").await);
+    let (_folder, socket) = folder();
+    let gateway = Gateway::kdl(
+        r#"
+        process { admin "@socket" mode="660" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; agent-check port=@port interval="50ms"; server "a" "@a" weight=4 }
+        "#,
+    )
+    .with("@socket", socket.display())
+    .with("@port", agent.address().port())
+    .with("@a", server.address())
+    .start()
+    .await;
+    gateway
+        .metric_is("gateway_server_agent_weight_percent", &[("server", "a")], 50.0)
+        .await;
+    let shown = say(&socket, "show servers").await;
+    assert!(shown.contains(" up ready 4 4 0 0 0 up,drain,50% 0.00\n"), "{shown}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::backend::{Backend, Ended, Server};
 use crate::config::{AdminLevel, Mode};
-use crate::telemetry::metrics::{Admin, Registry};
+use crate::telemetry::metrics::{Admin, Agent, Registry};
 
 /// What commands act upon, and how far they may go.
 #[derive(Debug)]
@@ -219,7 +219,8 @@ impl Steering {
     }
 
     fn servers(&self, only: Option<&Arc<Backend>>) -> String {
-        let mut text = "# backend server address health state weight initial in_flight max queue\n".to_owned();
+        let mut text =
+            "# backend server address health state weight initial in_flight max queue agent effective\n".to_owned();
         for backend in self.backends.borrow().iter() {
             if only.is_some_and(|only| only.name != backend.name) {
                 continue;
@@ -239,17 +240,25 @@ impl Steering {
                 let max = server.max_connections.map_or(0, |max| max.get());
                 let _ = writeln!(
                     text,
-                    " {health} {} {} {} {} {max} {}",
+                    " {health} {} {} {} {} {max} {} {} {:.2}",
                     metrics.admin().word(),
                     metrics.weight(),
                     metrics.configured_weight(),
                     server.in_flight(),
                     backend.metrics.queued(),
+                    backend.agent.as_ref().map_or("-".to_owned(), |_| said(metrics.agent())),
+                    metrics.effective_weight(),
                 );
             }
         }
         text
     }
+}
+
+/// What an agent says, in one word: `up,drain,50%`.
+fn said(agent: Agent) -> String {
+    let health = if agent.up { "up" } else { "down" };
+    format!("{health},{},{}%", agent.admin.word(), agent.percent)
 }
 
 fn word(level: AdminLevel) -> &'static str {
@@ -290,7 +299,7 @@ prompt                                      read further lines; again: no longer
 quit                                        end the connection
 show info                                   the process
 show backend                                backends
-show servers [BACKEND]                      servers: health, state, weight, load
+show servers [BACKEND]                      servers: health, state, weight, load, agent
 get weight BACKEND/SERVER                   its weight, and the configured one
 set weight BACKEND/SERVER N|N%              level operator
 set server BACKEND/SERVER weight N|N%       the same

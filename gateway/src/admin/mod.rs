@@ -1,7 +1,8 @@
-//! The admin listener: `GET /metrics` for Prometheus, and an index that says so; and the admin socket, where operators are
+//! The admin listener: the stats page, the same as JSON, and `GET /metrics` for Prometheus; and the admin socket, where operators are
 //! heard. They run on the control runtime, away from the workers.
 
 mod commands;
+mod page;
 mod socket;
 
 use std::convert::Infallible;
@@ -11,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -108,8 +109,9 @@ async fn serve_connection(stream: TcpStream, registry: &Registry) {
 fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let (kind, body) = match request.uri().path() {
         "/metrics" => (METRICS_TYPE, Page::Metrics),
-        "/" => (TEXT_TYPE, Page::Index),
-        _ => return plain(StatusCode::NOT_FOUND, "there is /metrics here\n"),
+        "/" => (HTML_TYPE, Page::Stats),
+        "/stats.json" => (JSON_TYPE, Page::Json),
+        _ => return plain(StatusCode::NOT_FOUND, "there are /, /stats.json and /metrics here\n"),
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
@@ -120,7 +122,11 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
     }
     let body = match body {
         Page::Metrics => Bytes::from(registry.render()),
-        Page::Index => Bytes::from_static(INDEX.as_bytes()),
+        Page::Stats => Bytes::from(page::html(&registry.stats())),
+        Page::Json => match serde_json::to_vec(&registry.stats()) {
+            Ok(json) => Bytes::from(json),
+            Err(_) => return plain(StatusCode::INTERNAL_SERVER_ERROR, "the figures cannot be written\n"),
+        },
     };
     let mut response = Response::new(Full::new(body));
     response
@@ -130,11 +136,18 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
         .headers_mut()
         .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
 }
 
 enum Page {
     Metrics,
-    Index,
+    Stats,
+    Json,
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
@@ -146,13 +159,11 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
     response
 }
 
-const INDEX: &str = concat!(
-    "gateway ",
-    env!("CARGO_PKG_VERSION"),
-    "\n\n/metrics  Prometheus text format\n"
-);
-
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const HTML_TYPE: &str = "text/html; charset=utf-8";
+
+const JSON_TYPE: &str = "application/json";
 
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
@@ -235,7 +246,7 @@ mod tests {
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
             let mut answer = String::new();
             stream.read_to_string(&mut answer).await.unwrap();
-            assert!(answer.ends_with(INDEX), "{answer}");
+            assert!(answer.ends_with("</html>\n"), "{answer}");
         }
     }
 

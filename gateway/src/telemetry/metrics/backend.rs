@@ -1,6 +1,8 @@
 //! Metrics of backends and their servers, with the two states that all workers share: what is known and ordered of a server
 //! (`ServerState`), and how much it has under way.
 
+mod figures;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +16,7 @@ use super::frontend::{CLASSES, class};
 use super::histogram::{self, Histogram};
 use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
-use super::state::{Admin, Agent, ServerState};
+use super::state::{Admin, Agent, SHARE_OF_ONE, ServerState};
 
 /// Counts of a backend.
 #[derive(Debug)]
@@ -253,6 +255,12 @@ impl ServerMetrics {
     /// Its part of new work, beside the other servers' shares; 0 when it may get none.
     pub fn share(&self) -> u32 {
         self.state.share()
+    }
+
+    /// The weight that counts when new work is shared out: with what its agent says and a slow start taken into account, and 0
+    /// when it may get none.
+    pub fn effective_weight(&self) -> f64 {
+        f64::from(self.share()) / f64::from(SHARE_OF_ONE)
     }
 
     /// The weight that it has now, which an operator may have set.

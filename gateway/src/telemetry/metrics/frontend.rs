@@ -1,5 +1,7 @@
 //! Metrics of a frontend.
 
+mod figures;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -16,6 +16,7 @@ mod process;
 mod rounds;
 mod shard;
 mod state;
+mod stats;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -28,6 +29,7 @@ pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
 pub use rounds::{Round, Rounds};
 pub use state::{Admin, Agent};
+pub use stats::{BackendStats, FrontendStats, ServerStats, Stats};
 
 use exporter::Exporter;
 use policy::PolicyMetrics;

@@ -49,6 +49,16 @@ impl ProcessMetrics {
         self.connections.load(Ordering::Relaxed)
     }
 
+    /// When the process started.
+    pub(super) fn started(&self) -> SystemTime {
+        self.started
+    }
+
+    /// Reloads that were done, and that were refused.
+    pub(super) fn reloads(&self) -> (u64, u64) {
+        (self.reloads_done.get(), self.reloads_refused.get())
+    }
+
     /// Log lines were dropped because the writer could not keep up.
     pub fn lines_dropped(&self, lines: u64) {
         self.lines_dropped.add(lines);

@@ -1,0 +1,56 @@
+//! A backend's and a server's figures at one time.
+
+use std::sync::atomic::Ordering;
+
+use super::{BackendMetrics, ServerMetrics};
+use crate::telemetry::metrics::stats::{BackendStats, ServerStats};
+
+impl BackendMetrics {
+    /// Without its servers.
+    pub(in crate::telemetry::metrics) fn figures(&self) -> BackendStats {
+        let shards = &self.shards;
+        BackendStats {
+            name: self.name.clone(),
+            in_flight: self.in_flight(),
+            queue: self.queued(),
+            servers_up: self.servers_up.load(Ordering::Relaxed),
+            retries: shards.sum(|shard| shard.retries.get()),
+            no_server: shards.sum(|shard| shard.no_server.get()),
+            received_bytes: shards.sum(|shard| shard.received.get()),
+            sent_bytes: shards.sum(|shard| shard.sent.get()),
+            servers: Vec::new(),
+        }
+    }
+}
+
+impl ServerMetrics {
+    pub(in crate::telemetry::metrics) fn figures(&self) -> ServerStats {
+        let shards = &self.shards;
+        let last_check = self.last_check.load();
+        ServerStats {
+            name: self.name.clone(),
+            health: match self.is_up() {
+                true => "up",
+                false if self.state.is_ejected() => "ejected",
+                false if !self.state.placed() => "unresolved",
+                false => "down",
+            },
+            state: self.admin().word(),
+            agent: match self.agent() {
+                agent if !agent.up => "down",
+                agent => agent.admin.word(),
+            },
+            weight: self.weight(),
+            effective_weight: self.effective_weight(),
+            in_flight: self.in_flight(),
+            queue: self.queued(),
+            sessions_total: shards.sum(|shard| shard.sessions.get()),
+            responses: std::array::from_fn(|class| shards.sum(|shard| shard.responses[class].get())),
+            connect_errors: shards.sum(|shard| shard.connect_errors.get()),
+            check_passed: last_check.as_ref().map(|check| check.passed),
+            check_seconds: last_check.as_ref().map(|check| check.took.as_secs_f64()),
+            checks_failed: self.checks_failed.get(),
+            went_down: self.went_down.get(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The figures of all frontends, backends and servers at one time, for who reads them whole and not as Prometheus does.
+
+use std::sync::Arc;
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+
+use super::{ProcessMetrics, Registry, lock};
+
+/// What the stats page shows. In the order in which things were registered: that of the configuration.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Stats {
+    /// The gateway's version.
+    pub version: &'static str,
+    /// The process's number.
+    pub pid: u32,
+    /// When it started, in seconds of Unix time.
+    pub started: u64,
+    /// Since then, in seconds.
+    pub uptime: u64,
+    /// Client connections open now, over all frontends.
+    pub connections: usize,
+    /// Reloads that were done.
+    pub reloads_done: u64,
+    /// Reloads that were refused.
+    pub reloads_refused: u64,
+    /// Frontends.
+    pub frontends: Vec<FrontendStats>,
+    /// Backends with their servers.
+    pub backends: Vec<BackendStats>,
+}
+
+/// A frontend's.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FrontendStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Client connections open now.
+    pub connections: usize,
+    /// Client connections accepted.
+    pub connections_total: u64,
+    /// Bytes from clients.
+    pub received_bytes: u64,
+    /// Bytes to clients.
+    pub sent_bytes: u64,
+    /// Denied by policy.
+    pub denied: u64,
+    /// Refused by a rate limit.
+    pub rate_limited: u64,
+    /// Exchanges by the class of their status: none, 1xx to 5xx.
+    pub responses: [u64; 6],
+    /// What went wrong, by reason.
+    pub errors: Vec<(&'static str, u64)>,
+}
+
+/// A backend's.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct BackendStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Under way at its servers.
+    pub in_flight: usize,
+    /// Waiting for a server to have room.
+    pub queue: usize,
+    /// Servers that are up.
+    pub servers_up: usize,
+    /// Attempts beyond the first.
+    pub retries: u64,
+    /// Requests for which there was no server.
+    pub no_server: u64,
+    /// Bytes from servers.
+    pub received_bytes: u64,
+    /// Bytes to servers.
+    pub sent_bytes: u64,
+    /// Its servers.
+    pub servers: Vec<ServerStats>,
+}
+
+/// A server's.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServerStats {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `up`, `down`, `ejected` because of its answers, or `unresolved`: it is not known where it is.
+    pub health: &'static str,
+    /// What an operator made of it: `ready`, `drain` or `maint`.
+    pub state: &'static str,
+    /// What its agent made of it.
+    pub agent: &'static str,
+    /// The weight that it has now.
+    pub weight: u16,
+    /// The weight that counts; 0 when it gets nothing new.
+    pub effective_weight: f64,
+    /// Under way.
+    pub in_flight: usize,
+    /// Waiting for it alone.
+    pub queue: usize,
+    /// Requests or connections that it took.
+    pub sessions_total: u64,
+    /// Answers by the class of their status: none, 1xx to 5xx.
+    pub responses: [u64; 6],
+    /// Connections to it that could not be opened.
+    pub connect_errors: u64,
+    /// Whether its last check passed; none before the first.
+    pub check_passed: Option<bool>,
+    /// How long that took, in seconds.
+    pub check_seconds: Option<f64>,
+    /// Checks that failed.
+    pub checks_failed: u64,
+    /// How often it went down.
+    pub went_down: u64,
+}
+
+impl Registry {
+    /// The figures of now. Each is exact; two of them may be of a moment apart.
+    pub fn stats(&self) -> Stats {
+        let frontends = lock(&self.frontends)
+            .iter()
+            .map(|frontend| frontend.figures())
+            .collect();
+        let mut backends: Vec<_> = lock(&self.backends).iter().map(|backend| backend.figures()).collect();
+        for server in lock(&self.servers).iter() {
+            let own = |backend: &&mut BackendStats| *backend.name == *server.backend_name();
+            if let Some(backend) = backends.iter_mut().find(own) {
+                backend.servers.push(server.figures());
+            }
+        }
+        let process: &ProcessMetrics = &self.process;
+        let (reloads_done, reloads_refused) = process.reloads();
+        Stats {
+            version: env!("CARGO_PKG_VERSION"),
+            pid: std::process::id(),
+            started: process
+                .started()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default()
+                .as_secs(),
+            uptime: process.started().elapsed().unwrap_or_default().as_secs(),
+            connections: process.connections(),
+            reloads_done,
+            reloads_refused,
+            frontends,
+            backends,
+        }
+    }
+}
