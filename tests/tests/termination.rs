@@ -791,53 +791,6 @@ async fn the_end_of_a_certificate_is_seen_coming() {
     assert!(!output.contains("later.example"), "{output}");
 }
 
-// ── floods ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-#[tokio::test]
-async fn a_flood_of_hellos_leaves_others_their_turns() {
-    const FLOOD: usize = 300;
-    let shown = Authority::new().issue_rsa(&["shop.example"]);
-    let gateway = Gateway::kdl(
-        r#"
-        process { workers 1; log "stdout" format="json" }
-        frontend "web" {
-            bind "127.0.0.1:0" { tls cert="shop.pem" }
-            bind "127.0.0.1:0"
-            default-backend "app"
-        }
-        backend "app" { server "app-1" "echo" }
-    "#,
-    )
-    .file("shop.pem", shown.bundle())
-    .start()
-    .await;
-    let [tls, plain] = gateway.addresses("web") else {
-        panic!("not two binds")
-    };
-    let mut kept = gateway_tests::Client::connect(*plain).await;
-    kept.ask(get("/")).await;
-    let name = ServerName::try_from("shop.example").unwrap();
-    let mut hello = Vec::new();
-    let mut client = rustls::ClientConnection::new(anyone(), name).unwrap();
-    client.write_tls(&mut hello).unwrap();
-    // How many had their answer when the request had its own. On a machine that is busy elsewhere they may all have it before the
-    // request is sent: then it says nothing.
-    let mut before = FLOOD;
-    for _ in 0..5 {
-        let mut flood = Vec::new();
-        for _ in 0..FLOOD {
-            flood.push(TcpStream::connect(tls).await.unwrap());
-        }
-        for stream in &mut flood {
-            stream.write_all(&hello).await.unwrap();
-        }
-        kept.ask(get("/")).await;
-        let answered = |stream: &&TcpStream| stream.try_read(&mut [0; 1]).is_ok_and(|n| n == 1);
-        before = before.min(flood.iter().filter(answered).count());
-    }
-    assert!(before < FLOOD / 2, "{before} of {FLOOD} hellos were answered first");
-}
-
 // ── in HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]
