@@ -343,7 +343,7 @@ fn a_line_that_ends_too_late_is_endless_whatever_its_bytes_are() {
         for last in [b'\r', b'\n', b'x', fill, other] {
             let mut bytes = b"PROXY TCP4 ".to_vec();
             while bytes.len() < MAX_LINE - 1 {
-                bytes.push(if bytes.len() % 7 == 0 { other } else { fill });
+                bytes.push(if bytes.len().is_multiple_of(7) { other } else { fill });
             }
             for end in b"PROXY TCP4 ".len()..bytes.len() {
                 let verdict = parse(&bytes[..end]);
