@@ -455,8 +455,9 @@ async fn requests_at_once_share_a_connection_as_far_as_the_server_lets_them() {
             tokio::spawn(async move { Client::connect(address).await.ask(get("/")).await.status })
         })
         .collect();
-    eventually("all are under way", async || app.requests().len() >= 31).await;
-    assert!((3..=6).contains(&app.connections()), "{}", app.connections());
+    // More than one connection takes; what comes before a new one has said so may wait there for its turn.
+    eventually("many are under way", async || app.requests().len() >= 21).await;
+    assert!((2..=6).contains(&app.connections()), "{}", app.connections());
     GATE.add_permits(100);
     for client in clients {
         assert_eq!(within(PATIENCE, "an answer", client).await.unwrap(), 200);
