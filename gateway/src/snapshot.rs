@@ -155,7 +155,8 @@ impl Snapshot {
         let ends = self.frontends.iter().flat_map(|frontend| frontend.tls.iter().flatten());
         let ends = ends.map(|end| Arc::clone(end) as Arc<dyn Watched>);
         let servers = self.backends.iter().flat_map(|backend| &backend.servers);
-        let connectors = servers.filter_map(|server| server.connector());
+        let checks = self.backends.iter().filter_map(|backend| backend.check_tls.clone());
+        let connectors = servers.filter_map(|server| server.connector()).chain(checks);
         ends.chain(connectors.map(|connector| connector as Arc<dyn Watched>))
             .collect()
     }

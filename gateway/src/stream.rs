@@ -28,6 +28,11 @@ impl Stream {
         }
     }
 
+    /// Whether TLS ends here.
+    pub fn is_tls(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Writes the last bytes of the connection, which leave together with its end. Whoever calls shuts it down at once.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {

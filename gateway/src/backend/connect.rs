@@ -11,7 +11,7 @@ use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use super::Server;
+use super::{Connector, Server};
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
 use crate::socket::Socket;
@@ -93,31 +93,58 @@ impl Server {
         .inspect_err(|error| self.note(error))
     }
 
+    /// Opens a connection of the gateway's own in a TLS that is not traffic's, to the server or to another address, within
+    /// `limit`. With a PROXY header before it, where the server wants one and the address is `introduced`.
+    pub(super) async fn connect_in(
+        &self,
+        tls: &Connector,
+        elsewhere: Option<SocketAddr>,
+        introduced: bool,
+        limit: Duration,
+    ) -> Result<Stream, ConnectError> {
+        let opened = async {
+            let address = elsewhere.or_else(|| self.address()).ok_or(ConnectError::Unresolved)?;
+            let stream = self.reach(address, None, introduced).await?;
+            secure(tls, stream, address, None).await
+        };
+        match tokio::time::timeout(limit, opened).await {
+            Ok(result) => result,
+            Err(_) => Err(ConnectError::Timeout(limit)),
+        }
+        .inspect_err(|error| self.note(error))
+    }
+
     async fn open(&self, address: Option<SocketAddr>, client: Wishes<'_>) -> Result<Stream, ConnectError> {
         let address = address.ok_or(ConnectError::Unresolved)?;
+        let stream = self.reach(address, client.introduction, true).await?;
+        match &self.tls {
+            Some(tls) => secure(tls, stream, address, client.name).await,
+            None => Ok(Stream::Plain(stream)),
+        }
+    }
+
+    /// A connection as far as TLS: with its options, and a PROXY header if it is `introduced` and the server wants one.
+    async fn reach(
+        &self,
+        address: SocketAddr,
+        client: Option<&Header>,
+        introduced: bool,
+    ) -> Result<TcpStream, ConnectError> {
         let mut stream = TcpStream::connect(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);
         if self.keep_alive.is_some() {
             keep_alive::set(SockRef::from(&stream), self.keep_alive);
         }
-        if let Some(format) = self.send_proxy {
-            let header = match client.introduction {
+        if let Some(format) = self.send_proxy.filter(|_| introduced) {
+            let header = match client {
                 Some(header) => header.encode(format),
                 None => own_header(format, &stream)?.encode(format),
             };
             // Before TLS, and so on its own.
             stream.write_all(&header).await?;
         }
-        let Some(tls) = &self.tls else {
-            return Ok(Stream::Plain(stream));
-        };
-        // Boxed, so that connecting without TLS has no room for a handshake to keep.
-        let handshake = Box::pin(tls.handshake(Socket::new(stream), address.ip(), client.name));
-        match handshake.await {
-            Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
-            Err(error) => Err(ConnectError::Tls(error)),
-        }
+        Ok(stream)
     }
 
     /// A certificate that is not believed is a fault that somebody has to mend, and so is a gateway that lacks something:
@@ -137,6 +164,19 @@ impl Server {
             let (backend, server) = (self.metrics.backend_name(), &*self.name);
             tracing::warn!(backend, server, %error, left_out, "no TLS with the server");
         }
+    }
+}
+
+/// Boxed, so that connecting without TLS has no room for a handshake to keep.
+async fn secure(
+    tls: &Connector,
+    stream: TcpStream,
+    address: SocketAddr,
+    name: Option<&ServerName<'static>>,
+) -> Result<Stream, ConnectError> {
+    match Box::pin(tls.handshake(Socket::new(stream), address.ip(), name)).await {
+        Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
+        Err(error) => Err(ConnectError::Tls(error)),
     }
 }
 

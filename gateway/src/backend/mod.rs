@@ -71,6 +71,8 @@ pub struct Backend {
     pub timeouts: config::ServerTimeouts,
     /// How a server's health is known.
     pub check: Option<config::Check>,
+    /// How checks speak TLS, where they do not speak as traffic does.
+    pub check_tls: Option<Arc<Connector>>,
     /// How its servers' agents are asked.
     pub agent: Option<config::AgentCheck>,
     /// A server connection serves one request.
@@ -93,6 +95,15 @@ pub struct Backend {
     queue: Option<Arc<Queue>>,
 }
 
+/// How TLS is spoken with a backend's servers.
+#[derive(Debug, Default)]
+pub struct Connectors {
+    /// By server; none means plainly.
+    pub servers: Vec<Option<Arc<Connector>>>,
+    /// For checks; none means as traffic does.
+    pub check: Option<Arc<Connector>>,
+}
+
 impl Backend {
     /// A backend from its configuration. `places` are those of its servers, in order: an echo server's is known
     /// only once it runs. Servers without one are left out. `tls` has how each is spoken to in TLS, none for plainly.
@@ -103,7 +114,7 @@ impl Backend {
         backend: &config::Backend,
         id: config::BackendId,
         places: Vec<Place>,
-        tls: Vec<Option<Arc<Connector>>>,
+        tls: Connectors,
         registry: &Registry,
         before: Option<&Self>,
     ) -> Arc<Self> {
@@ -113,7 +124,7 @@ impl Backend {
             .servers
             .iter()
             .zip(places)
-            .zip(tls)
+            .zip(tls.servers)
             .map(|((server, place), tls)| {
                 let counts = registry.server(&metrics, &server.name);
                 let known = |before: &Arc<Server>| before.name == server.name;
@@ -160,6 +171,7 @@ impl Backend {
             backups: backend.backups,
             timeouts: backend.timeouts,
             check: backend.check.clone(),
+            check_tls: tls.check,
             agent: backend.agent.clone(),
             server_close: backend.server_close,
             early_hints: backend.early_hints,
@@ -265,7 +277,11 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();
     let places = addresses.iter().copied().map(Place::Fixed).collect();
-    let backend = Backend::new(backend, config::BackendId(0), places, plain, registry, None);
+    let tls = Connectors {
+        servers: plain,
+        check: None,
+    };
+    let backend = Backend::new(backend, config::BackendId(0), places, tls, registry, None);
     backend.adopt();
     backend
 }

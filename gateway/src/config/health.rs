@@ -4,7 +4,10 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use regex::bytes::Regex;
+
+use super::model::ServerTls;
 
 /// `check "http" interval="5s" rise=2 fall=3 { … }`.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +16,8 @@ pub struct Check {
     pub kind: CheckKind,
     /// Where, when not where the server serves.
     pub target: CheckTarget,
+    /// `tls …` in its block: how TLS is spoken for the check, in place of how traffic does, if it does.
+    pub tls: Option<ServerTls>,
     /// When, and what results mean.
     pub schedule: Schedule,
     /// `observe "connect" …`: what failures of real traffic mean.
@@ -26,6 +31,8 @@ pub enum CheckKind {
     Tcp(Vec<CheckStep>),
     /// A request is sent and its answer judged.
     Http(HttpCheck),
+    /// The gRPC health protocol is spoken.
+    Grpc(GrpcCheck),
 }
 
 /// `address="10.0.0.9" port=8080`: where checks go instead of where the server serves.
@@ -105,19 +112,116 @@ pub enum Expect {
 #[derive(Clone)]
 pub struct Pattern(pub Regex);
 
-/// `send "GET" "/health" host="…"; expect status=200; expect body-contains="ready"`.
+/// `send "GET" "/health" host="…" { header "X-Probe" "1" }; expect status=200; expect body-contains="ready"`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HttpCheck {
     /// The method.
     pub method: String,
     /// The request target.
     pub uri: String,
+    /// The version that is spoken; none means that of traffic.
+    pub version: Option<CheckVersion>,
     /// The Host header; the server's address unless said.
     pub host: Option<String>,
-    /// Statuses that pass, as inclusive ranges; 200 to 399 unless said.
-    pub status: Vec<(u16, u16)>,
-    /// Texts that the first 64 KiB of the body have to contain, all of them.
-    pub body_contains: Vec<String>,
+    /// Further header fields.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The request's body; empty unless said.
+    pub body: Vec<u8>,
+    /// What the answer has to be like, all of it.
+    pub expects: Vec<HttpExpect>,
+    /// Bytes of the answer's body that are looked at.
+    pub most_body: usize,
+}
+
+/// A version of HTTP that a check can be told to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckVersion {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1.
+    Http11,
+    /// HTTP/2.
+    Http2,
+}
+
+/// `expect status="200-299"` or `expect not body-contains="error"`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HttpExpect {
+    /// It must not be so.
+    pub negated: bool,
+    /// What is looked at.
+    pub test: HttpTest,
+}
+
+/// What is looked at in an answer.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HttpTest {
+    /// The status is in one of these inclusive ranges.
+    Status(Vec<(u16, u16)>),
+    /// A value of the header is like this; without a test, the header is there.
+    Header(HeaderName, Option<TextTest>),
+    /// The body is like this.
+    Body(TextTest),
+}
+
+/// What a text has to be like.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextTest {
+    /// It is this.
+    Exact(String),
+    /// It begins with this.
+    Prefix(String),
+    /// This is somewhere in it.
+    Contains(String),
+    /// The expression matches somewhere in it.
+    Regex(Pattern),
+}
+
+/// `check "grpc" service="shop.Orders"`: grpc.health.v1.Health/Check, whose answer has to be SERVING.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrpcCheck {
+    /// The service that is asked for; empty means the server as a whole.
+    pub service: String,
+    /// What `:authority` says; the server's address unless said.
+    pub host: Option<String>,
+}
+
+impl HttpExpect {
+    /// Whether it is about the status.
+    pub fn is_of_status(&self) -> bool {
+        matches!(self.test, HttpTest::Status(_))
+    }
+
+    /// Whether it is about the body.
+    pub fn is_of_body(&self) -> bool {
+        matches!(self.test, HttpTest::Body(_))
+    }
+}
+
+impl TextTest {
+    /// Whether a text is like this.
+    pub fn holds(&self, text: &[u8]) -> bool {
+        match self {
+            Self::Exact(exact) => text == exact.as_bytes(),
+            Self::Prefix(prefix) => text.starts_with(prefix.as_bytes()),
+            Self::Contains(needle) => {
+                needle.is_empty() || text.windows(needle.len()).any(|window| window == needle.as_bytes())
+            }
+            Self::Regex(pattern) => pattern.0.is_match(text),
+        }
+    }
+}
+
+/// As in "the body does not …".
+impl fmt::Display for TextTest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(exact) => write!(f, "equal {exact:?}"),
+            Self::Prefix(prefix) => write!(f, "begin with {prefix:?}"),
+            Self::Contains(needle) => write!(f, "contain {needle:?}"),
+            Self::Regex(pattern) => write!(f, "match {pattern:?}"),
+        }
+    }
 }
 
 /// What of real traffic is observed.

@@ -464,7 +464,14 @@ fn a_check_is_read() {
     };
     assert_eq!((&*http.method, &*http.uri), ("HEAD", "/health?full=1"));
     assert_eq!(http.host.as_deref(), Some("app.example:8080"));
-    assert_eq!(http.status, [(204, 204), (300, 399)]);
+    let status = HttpTest::Status(vec![(204, 204), (300, 399)]);
+    assert_eq!(
+        http.expects,
+        [HttpExpect {
+            negated: false,
+            test: status
+        }]
+    );
 }
 
 #[test]

@@ -144,11 +144,14 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
             "the server has no check",
         );
     }
+    // They are said of the check.
+    let has_own_tls = options.has("check-ssl") && !options.has("ssl");
+    let of_check: &[&str] = if has_own_tls { &["check-sni", "check-alpn"] } else { &[] };
     report(
         proxy,
         line,
         "server",
-        options.others(&[&KNOWN_OPTIONS[..], &tls::SERVER_OPTIONS, &tls::SILENT].concat()),
+        options.others(&[&KNOWN_OPTIONS[..], &tls::SERVER_OPTIONS, &tls::SILENT, of_check].concat()),
         NO_COUNTERPART,
     );
 }
@@ -241,6 +244,10 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         Some(http) => http_check(proxy, check, http),
         None => tcp_check(proxy, check),
     }
+    // With `ssl`, it is spoken to as traffic does.
+    if options.has("check-ssl") && !options.has("ssl") {
+        tls::of_check(proxy, check, http.is_some(), options, line);
+    }
 }
 
 fn agent_check(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
@@ -292,6 +299,7 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     }
     let line = send.unwrap_or(option);
     let said = Options::of(send.map_or(&[][..], |send| send.rest(2)));
+    let mut body = None;
     let mut words = send.map_or(&[][..], |send| send.rest(2)).iter();
     while let Some(word) = words.next() {
         match word.as_str() {
@@ -300,6 +308,7 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
                 headers.push((line.number, name.unwrap_or_default(), value.unwrap_or_default()));
             }
             "meth" | "uri" | "ver" => drop(words.next()),
+            "body" => body = words.next(),
             other => {
                 let message = format!(
                     "`{other} {}` of the check was left out",
@@ -312,23 +321,55 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     let method = said.value("meth").or(method).unwrap_or("OPTIONS");
     let uri = said.value("uri").or(uri).unwrap_or("/");
     let mut node = Node::new("send").arg(method).arg(uri);
+    // HAProxy's checks speak HTTP/1.0 unless told otherwise.
+    let version = said.value("ver").or(version.split("\r\n").next()).unwrap_or_default();
+    if let "" | "HTTP/1.0" = version {
+        node = node.prop("version", "1.0");
+    }
+    let mut fields = Vec::new();
     let mut has_host = false;
     for (number, name, value) in headers {
         if name.eq_ignore_ascii_case("host") && !has_host {
             has_host = true;
             node = node.prop("host", value);
-        } else if !name.eq_ignore_ascii_case("connection") {
-            let message = format!("the check's header `{name}: {value}` was left out: a check says its Host alone");
+        } else if value.contains("%[") {
+            let message = format!("the check's header `{name}: {value}` was left out: a check's values are fixed");
             proxy.conversion.note(number, message);
+        } else if !name.eq_ignore_ascii_case("connection") {
+            fields.push((number, Node::new("header").arg(name).arg(value)));
         }
     }
+    fields.extend(body.map(|body| (line.number, Node::new("body").arg(body))));
     let outline = &mut proxy.conversion.outline;
-    outline.add(Some(check), node, line.number, &line.text);
+    let send = outline.add(Some(check), node, line.number, &line.text);
+    for (number, field) in fields {
+        outline.add(Some(send), field, number, &line.text);
+    }
     for line in rules().filter(|line| line.word(1) == Some("expect")) {
-        let node = match (line.word(2), line.word(3)) {
-            (Some("status"), Some(status)) => Node::new("expect").prop("status", status),
-            (Some("string"), Some(text)) => Node::new("expect").prop("body-contains", text),
-            (Some("rstring"), Some(text)) => Node::new("expect").prop("body-regex", text),
+        let (not, from) = if line.word(2) == Some("!") {
+            (true, 3)
+        } else {
+            (false, 2)
+        };
+        let expect = if not {
+            Node::new("expect").flag("not")
+        } else {
+            Node::new("expect")
+        };
+        let node = match line.rest(from) {
+            [what, status] if what == "status" => expect.prop("status", status),
+            [what, text @ ..] if what == "string" && !text.is_empty() => expect.prop("body-contains", text.join(" ")),
+            [what, text @ ..] if what == "rstring" && !text.is_empty() => expect.prop("body-regex", text.join(" ")),
+            [what, key, name] if what == "hdr" && key == "name" => expect.prop("header", name),
+            [what, key, name, value, text] if what == "hdr" && key == "name" && value == "value" => {
+                expect.prop("header", name).prop("value", text)
+            }
+            [what, key, name, flag, way, value, text]
+                if what == "hdr" && key == "name" && flag == "-m" && value == "value" && header_test(way).is_some() =>
+            {
+                let test = header_test(way).unwrap_or("value");
+                expect.prop("header", name).prop(test, text)
+            }
             _ => {
                 super::proxies::leave_out(proxy.conversion, check, line, "there is no such expectation");
                 continue;
@@ -336,6 +377,17 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
         };
         proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
     }
+}
+
+/// What `-m beg` is called.
+fn header_test(way: &str) -> Option<&'static str> {
+    Some(match way {
+        "str" => "value",
+        "beg" => "prefix",
+        "sub" => "contains",
+        "reg" => "regex",
+        _ => return None,
+    })
 }
 
 fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {

@@ -425,7 +425,7 @@ backend web
         "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
         "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",
         "send-proxy=\"v2\" proxy-crc32c",
-        "send \"GET\" \"/x\" host=\"app\"",
+        "send \"GET\" \"/x\" host=\"app\" {\n            header \"X-A\" \"b\"",
     ] {
         assert!(
             converted.text.contains(part),
@@ -436,8 +436,48 @@ backend web
     }
     found(&converted, 6, "`tfo`");
     found(&converted, 9, "`ws h1`");
-    found(&converted, 17, "X-A: b");
     found(&converted, 19, "left out");
+}
+
+#[test]
+fn what_checks_ask_and_expect_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend web
+backend web
+    mode http
+    option httpchk
+    http-check send meth POST uri /health hdr X-Probe 1 body ping
+    http-check expect ! status 500-599
+    http-check expect hdr name X-Ready -m beg value yes
+    http-check expect ! rstring err.r
+    server a 10.0.0.1:80 check
+frontend tls
+    mode tcp
+    bind :443
+    default_backend tls
+backend tls
+    mode tcp
+    server a 10.0.0.1:443 check check-ssl check-sni app.internal check-alpn h2,http/1.1 verify none
+",
+    );
+    for part in [
+        "send \"POST\" \"/health\" version=\"1.0\" {\n            header \"X-Probe\" \"1\"\n            body \"ping\"",
+        "expect \"not\" status=\"500-599\"",
+        "expect header=\"X-Ready\" prefix=\"yes\"",
+        "expect \"not\" body-regex=\"err.r\"",
+        "check \"tcp\" {\n        tls sni=\"app.internal\" verify=\"none\"\n        alpn \"h2\" \"http/1.1\"",
+    ] {
+        let plain = part.replace("\"not\"", "not");
+        assert!(
+            converted.text.contains(part) || converted.text.contains(&plain),
+            "{part} in\n{}",
+            converted.text
+        );
+    }
+    assert!(converted.findings.is_empty(), "{:?}", converted.findings);
 }
 
 #[test]

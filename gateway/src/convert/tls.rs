@@ -107,6 +107,34 @@ pub(super) fn of_server(
 }
 
 /// HAProxy takes a folder too; only the system that has it can tell.
+/// `check-ssl` of a server that traffic does not speak TLS with.
+pub(super) fn of_check(proxy: &mut Proxy<'_>, check: usize, is_http: bool, options: &Options<'_>, line: &Line) {
+    let mut tls = Node::new("tls");
+    for (haproxys, ours) in [("ca-file", "ca"), ("crt", "cert")] {
+        match options.value(haproxys) {
+            Some("@system-ca") | None => {}
+            Some(path) => tls = tls.prop(ours, path),
+        }
+    }
+    if let Some(name) = options.value("check-sni").or_else(|| options.value("verifyhost")) {
+        tls = tls.prop("sni", name);
+    }
+    if options.value("verify") == Some("none") {
+        tls = tls.prop("verify", "none");
+    }
+    let tls = versions(proxy, tls, options, line);
+    let tls = proxy.conversion.outline.add(Some(check), tls, line.number, &line.text);
+    for node in parameters(proxy, options, line) {
+        proxy.conversion.outline.add(Some(tls), node, line.number, &line.text);
+    }
+    if let Some(protocols) = options.value("check-alpn").filter(|_| !is_http) {
+        let node = protocols
+            .split(',')
+            .fold(Node::new("alpn"), |node, protocol| node.arg(protocol));
+        proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
+    }
+}
+
 fn place_of(crt: &str) -> &'static str {
     if crt.ends_with('/') { "cert-dir" } else { "cert" }
 }
@@ -226,6 +254,10 @@ fn alpn(proxy: &mut Proxy<'_>, parent: usize, options: &Options<'_>, line: &Line
 
 /// Options that are about TLS alone, for whom there is none.
 pub(super) fn report_without_tls(proxy: &mut Proxy<'_>, whose: &str, options: &Options<'_>, line: &Line) {
+    // They are about the TLS of its checks.
+    if options.has("check-ssl") {
+        return;
+    }
     let names = options.named(match whose {
         "bind" => &BIND_OPTIONS,
         _ => &SERVER_OPTIONS,

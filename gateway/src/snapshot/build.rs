@@ -9,8 +9,11 @@ use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::rules::{self, Rule, RuleError};
 use super::{AclCall, Admission, BuildError, BuildErrors, Ending, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
-use crate::backend::{Backend, Connector, Place, SystemRoots};
-use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
+use crate::backend::{Backend, Connector, Connectors, Place, SystemRoots};
+use crate::config::{
+    self, Acl, AclId, AclTest, At, BackendId, CheckKind, CheckVersion, Config, Mode, OnFailure, PluginId, PluginLimits,
+    ServerTls,
+};
 use crate::listener::{Sources, Termination};
 use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
 use crate::telemetry::metrics::Registry;
@@ -51,7 +54,7 @@ pub(super) fn snapshot(
         .map(|frontend| builder.frontend(frontend))
         .collect();
     let system = SystemRoots::default();
-    let connectors: Vec<Vec<_>> = config
+    let connectors: Vec<Connectors> = config
         .backends
         .iter()
         .map(|backend| builder.connectors(backend, &system))
@@ -294,32 +297,36 @@ impl Builder<'_> {
         }
     }
 
-    /// By server of a backend: how it is spoken to in TLS, none for plainly. An error leaves none too, and is reported.
-    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Vec<Option<Arc<Connector>>> {
-        let mut connectors = Vec::with_capacity(backend.servers.len());
-        for server in &backend.servers {
-            let connector = server.tls.as_ref().map(|tls| {
-                let whose = (&backend.name, &server.name);
-                let process = self.registry.process();
-                (
-                    tls,
-                    Connector::new(tls, (backend.mode, server.http2), system, whose, process),
-                )
-            });
-            connectors.push(match connector {
-                None => None,
-                Some((_, Ok(connector))) => Some(Arc::new(connector)),
-                Some((tls, Err(errors))) => {
-                    self.errors
-                        .extend(errors.into_iter().map(|source| BuildError::ServerTls {
-                            tls: Box::new(tls.clone()),
-                            source,
-                        }));
+    /// How TLS is spoken with a backend's servers. An error leaves none, and is reported.
+    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Connectors {
+        let of_server = |server: &config::Server| (server.tls.clone(), backend.mode, server.http2, server.name.clone());
+        let servers: Vec<_> = backend.servers.iter().map(of_server).collect();
+        let mut connector = |(tls, mode, http2, name): (Option<ServerTls>, Mode, bool, Arc<str>)| {
+            let tls = tls?;
+            let whose = (&backend.name, &name);
+            match Connector::new(&tls, (mode, http2), system, whose, self.registry.process()) {
+                Ok(connector) => Some(Arc::new(connector)),
+                Err(errors) => {
+                    let tls = Box::new(tls);
+                    let error = |source| BuildError::ServerTls {
+                        tls: tls.clone(),
+                        source,
+                    };
+                    self.errors.extend(errors.into_iter().map(error));
                     None
                 }
-            });
-        }
-        connectors
+            }
+        };
+        let servers = servers.into_iter().map(&mut connector).collect();
+        let check = backend.check.as_ref().and_then(|check| {
+            let (mode, http2) = match &check.kind {
+                CheckKind::Tcp(_) => (Mode::Tcp, false),
+                CheckKind::Http(http) => (Mode::Http, http.version == Some(CheckVersion::Http2)),
+                CheckKind::Grpc(_) => (Mode::Http, true),
+            };
+            connector((check.tls.clone(), mode, http2, Arc::from("check")))
+        });
+        Connectors { servers, check }
     }
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and

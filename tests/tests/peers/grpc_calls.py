@@ -13,6 +13,15 @@ class Echo(grpc.GenericRpcHandler):
     """Methods over bytes: no code has to be made from a description first."""
 
     def service(self, details):
+        def check(request, context):
+            # HealthCheckRequest and HealthCheckResponse of grpc.health.v1: the service in one, SERVING in the other.
+            if request != b"\x0a" + bytes([len(NAME)]) + NAME.encode():
+                context.abort(grpc.StatusCode.NOT_FOUND, "unknown service")
+            return b"\x08\x01"
+
+        if details.method == "/grpc.health.v1.Health/Check":
+            return grpc.unary_unary_rpc_method_handler(check)
+
         def unary(request, context):
             told = dict(context.invocation_metadata())
             context.set_trailing_metadata((("x-told", told.get("x-say", "")),))

@@ -132,7 +132,9 @@ async fn grpc_calls_of_every_kind_pass() {
         r#"
         frontend "plain" { bind "127.0.0.1:0"; default-backend "grpc" }
         frontend "tls" { bind "127.0.0.1:0" { tls cert="app.pem" }; default-backend "grpc" }
-        backend "grpc" { check "tcp" interval="1s"; server "grpc-1" "@grpc" h2 }
+        frontend "other" { bind "127.0.0.1:0"; default-backend "other" }
+        backend "grpc" { check "grpc" service="test.Echo" interval="1s"; server "grpc-1" "@grpc" h2 }
+        backend "other" { check "grpc" service="test.Other" interval="1s"; server "grpc-2" "@grpc" h2 }
     "#,
     )
     .with("@grpc", address)
@@ -151,6 +153,13 @@ async fn grpc_calls_of_every_kind_pass() {
         let said = run(client, b"", Duration::from_secs(120)).await.ok();
         assert_eq!(said.trim(), "ok");
     }
+    gateway
+        .metric_is("gateway_server_up", &[("server", "grpc-2")], 0.0)
+        .await;
+    gateway.says(r#"gRPC status 5: \"unknown service\""#).await;
+    gateway
+        .metric_is("gateway_server_up", &[("server", "grpc-1")], 1.0)
+        .await;
     // Each call is a line.
     eventually("the lines", async || {
         let lines = gateway.access_lines();

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::rhythm::{FAR, first_due, jittered};
 use super::state::{Health, Pace, Transition};
-use super::{CheckError, http, tcp};
+use super::{CheckError, Way, grpc, http, tcp};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind, OnError, Schedule};
@@ -17,6 +17,7 @@ pub(super) struct Checker {
     backend: Arc<str>,
     pub(super) server: Arc<Server>,
     check: Check,
+    way: Way,
     health: Health,
     /// Why the last check failed, as it was logged.
     said: Option<String>,
@@ -46,6 +47,10 @@ impl Checker {
             check: Check {
                 schedule,
                 ..check.clone()
+            },
+            way: Way {
+                target: check.target,
+                tls: backend.check_tls.clone(),
             },
             health,
             said: None,
@@ -99,11 +104,11 @@ impl Checker {
 
     pub(super) async fn once(&self, started: Instant) -> Result<(), CheckError> {
         let limit = self.check.schedule.timeout;
-        let target = self.check.target;
         let attempt = async {
             match &self.check.kind {
-                CheckKind::Tcp(steps) => tcp::check(&self.server, target, steps, limit).await,
-                CheckKind::Http(check) => http::check(&self.server, target, check, limit).await,
+                CheckKind::Tcp(steps) => tcp::check(&self.server, &self.way, steps, limit).await,
+                CheckKind::Http(check) => http::check(&self.server, &self.way, check, limit).await,
+                CheckKind::Grpc(check) => grpc::check(&self.server, &self.way, check, limit).await,
             }
         };
         match timeout_at(started + limit, attempt).await {

@@ -1,51 +1,96 @@
-//! The HTTP check: a request on a connection of its own; its status and body are judged.
+//! The HTTP check: a request is sent, in the version that traffic speaks or another, and its answer judged.
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, HOST, USER_AGENT};
-use http::{HeaderValue, Request};
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Request, Version};
+use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{CheckError, elsewhere, open};
+use super::{CheckError, Way, excerpt, http2};
 use crate::backend::Server;
-use crate::config::{CheckTarget, HttpCheck};
+use crate::config::{CheckVersion, HttpCheck, HttpExpect, HttpTest};
+use crate::stream::Stream;
 
-pub(super) async fn check(
-    server: &Server,
-    target: CheckTarget,
-    check: &HttpCheck,
-    limit: Duration,
-) -> Result<(), CheckError> {
-    let address = || {
-        elsewhere(server, target)
-            .or_else(|| server.address())
-            .map_or_else(|| server.name.to_string(), |address| address.to_string())
+/// What came back.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    /// As much as was asked for.
+    pub(super) body: Vec<u8>,
+    /// None when there were none, or the body was not read to its end.
+    pub(super) trailers: Option<HeaderMap>,
+}
+
+pub(super) async fn check(server: &Server, way: &Way, check: &HttpCheck, limit: Duration) -> Result<(), CheckError> {
+    let is_http2 = match check.version {
+        Some(version) => version == CheckVersion::Http2,
+        None => way.speaks_http2(server),
     };
-    let host = check.host.clone().unwrap_or_else(address);
-    let request = Request::builder()
-        .method(check.method.as_str())
-        .uri(check.uri.as_str())
-        .header(HOST, host)
-        .header(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION"))),
-        )
-        .header(CONNECTION, HeaderValue::from_static("close"))
-        .body(Empty::<Bytes>::new())?;
+    let host = check.host.clone().unwrap_or_else(|| way.authority(server));
+    let mut request = Request::builder().method(check.method.as_str());
+    let fields = request.headers_mut();
+    if let Some(fields) = fields {
+        fields.insert(USER_AGENT, AGENT);
+        // Those of the configuration have the last word.
+        for (name, _) in &check.headers {
+            fields.remove(name);
+        }
+        for (name, value) in &check.headers {
+            fields.append(name, value.clone());
+        }
+    }
+    let body = Bytes::copy_from_slice(&check.body);
+    let stream = way.open(server, limit).await?;
+    let most = if check.expects.iter().any(HttpExpect::is_of_body) {
+        check.most_body
+    } else {
+        0
+    };
+    let answer = if is_http2 {
+        let scheme = if stream.is_tls() { "https" } else { "http" };
+        let request = request.uri(format!("{scheme}://{host}{}", check.uri)).body(())?;
+        http2::ask(stream, request, body, most).await?
+    } else {
+        let version = match check.version {
+            Some(CheckVersion::Http10) => Version::HTTP_10,
+            _ => Version::HTTP_11,
+        };
+        let request = request
+            .uri(check.uri.as_str())
+            .version(version)
+            .header(HOST, host)
+            .header(CONNECTION, HeaderValue::from_static("close"))
+            .body(Full::new(body))?;
+        ask(stream, request, most).await?
+    };
+    check.expects.iter().try_for_each(|expect| judge(expect, &answer))
+}
 
-    let stream = open(server, target, limit).await?;
+/// Asks over HTTP/1. At most so many bytes of the answer's body are read.
+async fn ask(stream: Stream, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, CheckError> {
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(MOST_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
     let mut connection = std::pin::pin!(connection);
     let exchange = async {
-        let response = sender.send_request(request).await?;
-        judge(check, response.status().as_u16(), response.into_body()).await
+        let (head, mut incoming) = sender.send_request(request).await?.into_parts();
+        let mut body = Vec::new();
+        while body.len() < most {
+            let Some(frame) = incoming.frame().await else { break };
+            if let Some(data) = frame?.data_ref() {
+                body.extend_from_slice(&data[..data.len().min(most - body.len())]);
+            }
+        }
+        Ok(Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+            trailers: None,
+        })
     };
     // The connection is driven beside the exchange, not by a task of its own: both end together, whichever way.
     let mut exchange = std::pin::pin!(exchange);
@@ -61,39 +106,63 @@ pub(super) async fn check(
     }
 }
 
-async fn judge(check: &HttpCheck, status: u16, mut body: Incoming) -> Result<(), CheckError> {
-    let mut ranges = check.status.iter();
-    if !ranges.any(|&(from, to)| (from..=to).contains(&status)) {
-        return Err(CheckError::Status(status));
-    }
-    if check.body_contains.is_empty() {
-        return Ok(());
-    }
-    let mut text = BytesMut::new();
-    while text.len() < MOST_BODY {
-        let Some(frame) = body.frame().await else { break };
-        if let Some(data) = frame?.data_ref() {
-            text.extend_from_slice(&data[..data.len().min(MOST_BODY - text.len())]);
+/// Whether an answer is as expected. Bodies are looked at once, when they are there: looking at every piece would let a server
+/// that sends one byte at a time make us look through the whole text sixty thousand times.
+fn judge(expect: &HttpExpect, answer: &Answer) -> Result<(), CheckError> {
+    match &expect.test {
+        HttpTest::Status(ranges) => {
+            let holds = ranges.iter().any(|&(from, to)| (from..=to).contains(&answer.status));
+            match (holds, expect.negated) {
+                (true, false) | (false, true) => Ok(()),
+                (false, false) => Err(CheckError::Status(answer.status)),
+                (true, true) => Err(CheckError::UnwantedStatus(answer.status)),
+            }
         }
-    }
-    // Looked at once, at the end: looking at every frame would let a server that sends one byte a frame make us look
-    // through the whole text sixty thousand times.
-    match check
-        .body_contains
-        .iter()
-        .find(|needle| !contains(&text, needle.as_bytes()))
-    {
-        Some(missing) => Err(CheckError::Body(missing.clone())),
-        None => Ok(()),
+        HttpTest::Header(name, test) => {
+            let mut values = answer.headers.get_all(name).iter();
+            match (test, expect.negated) {
+                (None, false) => values.next().map(drop).ok_or(CheckError::NoHeader(name.clone())),
+                (None, true) => match values.next() {
+                    None => Ok(()),
+                    Some(_) => Err(CheckError::UnwantedHeader(name.clone())),
+                },
+                (Some(test), true) => match values.find(|value| test.holds(value.as_bytes())) {
+                    None => Ok(()),
+                    Some(value) => Err(CheckError::UnwantedValue {
+                        name: name.clone(),
+                        unwanted: test.to_string(),
+                        came: excerpt(value.as_bytes()),
+                    }),
+                },
+                (Some(test), false) => {
+                    let mut last = None;
+                    for value in values {
+                        if test.holds(value.as_bytes()) {
+                            return Ok(());
+                        }
+                        last = Some(value);
+                    }
+                    Err(match last {
+                        None => CheckError::NoHeader(name.clone()),
+                        Some(value) => CheckError::Header {
+                            name: name.clone(),
+                            expected: test.to_string(),
+                            came: excerpt(value.as_bytes()),
+                        },
+                    })
+                }
+            }
+        }
+        HttpTest::Body(test) => match (test.holds(&answer.body), expect.negated) {
+            (true, false) | (false, true) => Ok(()),
+            (false, false) => Err(CheckError::Body(test.to_string())),
+            (true, true) => Err(CheckError::UnwantedBody(test.to_string())),
+        },
     }
 }
 
-fn contains(text: &[u8], needle: &[u8]) -> bool {
-    needle.is_empty() || text.windows(needle.len()).any(|window| window == needle)
-}
-
-/// Bytes of a body that are read: the reference says so, and it bounds what a server can make a check hold.
-const MOST_BODY: usize = 64 * 1024;
+/// Who asks.
+pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION")));
 
 /// Bytes of an answer's head, and of what is read ahead of the body.
-const MOST_HEAD: usize = 32 * 1024;
+pub(super) const MOST_HEAD: usize = 32 * 1024;

@@ -2,7 +2,9 @@
 
 mod agent;
 mod checker;
+mod grpc;
 mod http;
+mod http2;
 mod rhythm;
 mod state;
 mod tcp;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Backend, ConnectError, Server};
+use super::{Backend, ConnectError, Connector, Server};
 use crate::config::{CheckOpening, CheckTarget};
 use crate::stream::Stream;
 
@@ -73,10 +75,38 @@ enum CheckError {
     Http(#[from] hyper::Error),
     #[error("the check's request cannot be made: {0}")]
     Request(#[from] ::http::Error),
+    #[error("no HTTP/2: {0}")]
+    Http2(#[from] h2::Error),
     #[error("status {0}")]
     Status(u16),
-    #[error("the body does not contain {0:?}")]
+    #[error("status {0}, which is not to be")]
+    UnwantedStatus(u16),
+    #[error("no header {0}")]
+    NoHeader(::http::HeaderName),
+    #[error("there is a header {0}")]
+    UnwantedHeader(::http::HeaderName),
+    #[error("header {name} does not {expected}; it is \"{came}\"")]
+    Header {
+        name: ::http::HeaderName,
+        expected: String,
+        came: String,
+    },
+    #[error("header {name} is \"{came}\", which is not to {unwanted}")]
+    UnwantedValue {
+        name: ::http::HeaderName,
+        unwanted: String,
+        came: String,
+    },
+    #[error("the body does not {0}")]
     Body(String),
+    #[error("the body is not to {0}, and does")]
+    UnwantedBody(String),
+    #[error("gRPC status {code}: \"{message}\"")]
+    Grpc { code: u32, message: String },
+    #[error("the answer is none of the gRPC health protocol: {0}")]
+    NoGrpc(&'static str),
+    #[error("the service is {0}")]
+    NotServing(&'static str),
     #[error("step {step}, send: {broken}")]
     Send { step: usize, broken: tcp::Broken },
     #[error("step {step}, expect {expected}: {broken}; received \"{received}\"")]
@@ -101,14 +131,53 @@ fn elsewhere(server: &Server, target: CheckTarget) -> Option<SocketAddr> {
     Some(address)
 }
 
-/// Opens a check's connection: as traffic does, or plainly when it goes elsewhere.
-async fn open(server: &Server, target: CheckTarget, limit: Duration) -> Result<Stream, ConnectError> {
-    match (elsewhere(server, target), target.opening) {
-        (Some(address), CheckOpening::Plain) => server.connect_plainly(address, limit).await,
-        (Some(address), CheckOpening::AsTraffic) => server.connect_to(address, limit).await,
-        (None, _) => server.connect(limit).await,
+/// How checks of a backend reach its servers.
+#[derive(Debug, Clone, Default)]
+struct Way {
+    target: CheckTarget,
+    /// How TLS is spoken for them, in place of how traffic does.
+    tls: Option<Arc<Connector>>,
+}
+
+impl Way {
+    /// Opens a check's connection: as traffic does, or plainly when it goes elsewhere, and with TLS of its own where it has
+    /// that.
+    async fn open(&self, server: &Server, limit: Duration) -> Result<Stream, ConnectError> {
+        let elsewhere = elsewhere(server, self.target);
+        match (elsewhere, self.target.opening, &self.tls) {
+            (Some(address), CheckOpening::Plain, None) => server.connect_plainly(address, limit).await,
+            (Some(address), CheckOpening::AsTraffic, None) => server.connect_to(address, limit).await,
+            (None, _, None) => server.connect(limit).await,
+            (elsewhere, opening, Some(tls)) => {
+                let introduced = elsewhere.is_none() || opening == CheckOpening::AsTraffic;
+                server.connect_in(tls, elsewhere, introduced, limit).await
+            }
+        }
+    }
+
+    /// Whether HTTP/2 is spoken at its end, when the check does not say.
+    fn speaks_http2(&self, server: &Server) -> bool {
+        let as_traffic = self.target.opening == CheckOpening::AsTraffic || elsewhere(server, self.target).is_none();
+        server.http2 && as_traffic && self.tls.is_none()
+    }
+
+    /// The address, for who has no better name for the server.
+    fn authority(&self, server: &Server) -> String {
+        elsewhere(server, self.target)
+            .or_else(|| server.address())
+            .map_or_else(|| server.name.to_string(), |address| address.to_string())
     }
 }
+
+/// The beginning of what a server said, for a log line.
+fn excerpt(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(EXCERPT)];
+    let more = if bytes.len() > EXCERPT { "…" } else { "" };
+    format!("{}{more}", shown.escape_ascii())
+}
+
+/// Bytes of an answer that are shown.
+const EXCERPT: usize = 60;
 
 #[cfg(test)]
 use tests::test_schedule;

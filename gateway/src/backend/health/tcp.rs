@@ -6,20 +6,15 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 
-use super::{CheckError, open};
+use super::{CheckError, Way, excerpt};
 use crate::backend::Server;
-use crate::config::{CheckStep, CheckTarget, Expect};
+use crate::config::{CheckStep, Expect};
 use crate::stream::Stream;
 
 /// Goes through the steps within `limit`.
-pub(super) async fn check(
-    server: &Server,
-    target: CheckTarget,
-    steps: &[CheckStep],
-    limit: Duration,
-) -> Result<(), CheckError> {
+pub(super) async fn check(server: &Server, way: &Way, steps: &[CheckStep], limit: Duration) -> Result<(), CheckError> {
     let deadline = Instant::now() + limit;
-    let mut stream = open(server, target, limit).await?;
+    let mut stream = way.open(server, limit).await?;
     let mut received = Received::default();
     for (i, step) in steps.iter().enumerate() {
         let result = match step {
@@ -43,7 +38,7 @@ pub(super) async fn check(
                     step,
                     expected: expect.to_string(),
                     broken,
-                    received: received.excerpt(),
+                    received: excerpt(&received.bytes),
                 },
             }
         })?;
@@ -104,13 +99,6 @@ impl Received {
             self.reads += 1;
         }
     }
-
-    /// Enough of it for a log line.
-    fn excerpt(&self) -> String {
-        let shown = &self.bytes[..self.bytes.len().min(EXCERPT)];
-        let more = if self.bytes.len() > EXCERPT { "…" } else { "" };
-        format!("{}{more}", shown.escape_ascii())
-    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -153,8 +141,6 @@ pub(super) const MOST_RECEIVED: usize = 16 * 1024;
 /// Pieces in which they may come: each is looked at anew, and a server that sends one byte at a time would make much work
 /// of little.
 const MOST_READS: usize = 1_024;
-/// Bytes of an answer that are shown.
-const EXCERPT: usize = 60;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -210,8 +196,7 @@ mod tests {
 
     async fn ask(address: SocketAddr, steps: &[CheckStep]) -> Result<(), String> {
         let backend = checked(address, CheckKind::Tcp(Vec::new()));
-        let target = CheckTarget::default();
-        let result = check(&backend.servers[0], target, steps, Duration::from_millis(300)).await;
+        let result = check(&backend.servers[0], &Way::default(), steps, Duration::from_millis(300)).await;
         result.map_err(|error| error.to_string())
     }
 

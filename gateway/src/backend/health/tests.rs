@@ -10,16 +10,36 @@ use tokio::time::Instant;
 use super::checker::Checker;
 use super::*;
 use crate::backend::{echo, test_backend_of, test_config};
-use crate::config::{Balance, Check, CheckKind, HttpCheck, InitialState, Mode, Observe, Observed, OnError, Schedule};
+use crate::config::{
+    Balance, Check, CheckKind, HttpCheck, HttpExpect, HttpTest, InitialState, Mode, Observe, Observed, OnError,
+    Schedule, TextTest,
+};
 use crate::telemetry::metrics::Registry;
 
 fn http(uri: &str) -> HttpCheck {
     HttpCheck {
         method: "GET".into(),
         uri: uri.into(),
+        version: None,
         host: None,
-        status: vec![(200, 399)],
-        body_contains: Vec::new(),
+        headers: Vec::new(),
+        body: Vec::new(),
+        expects: vec![status(&[(200, 399)])],
+        most_body: 64 * 1024,
+    }
+}
+
+fn status(ranges: &[(u16, u16)]) -> HttpExpect {
+    HttpExpect {
+        negated: false,
+        test: HttpTest::Status(ranges.to_vec()),
+    }
+}
+
+fn body_contains(text: impl Into<String>) -> HttpExpect {
+    HttpExpect {
+        negated: false,
+        test: HttpTest::Body(TextTest::Contains(text.into())),
     }
 }
 
@@ -28,6 +48,7 @@ pub(super) fn checked(address: SocketAddr, kind: CheckKind) -> Arc<Backend> {
     backend.check = Some(Check {
         kind,
         target: CheckTarget::default(),
+        tls: None,
         schedule: test_schedule(2, 3),
         observe: None,
     });
@@ -63,13 +84,7 @@ async fn saying(answer: Vec<u8>) -> SocketAddr {
 
 async fn ask(address: SocketAddr, check: &HttpCheck) -> Result<(), CheckError> {
     let backend = checked(address, CheckKind::Tcp(Vec::new()));
-    http::check(
-        &backend.servers[0],
-        CheckTarget::default(),
-        check,
-        Duration::from_secs(5),
-    )
-    .await
+    http::check(&backend.servers[0], &Way::default(), check, Duration::from_secs(5)).await
 }
 
 async fn until(what: impl Fn() -> bool) {
@@ -127,15 +142,15 @@ async fn http_checks_judge_status_and_body() {
     assert_eq!(error.to_string(), "status 503");
 
     let mut check = http("/status/404");
-    check.status = vec![(200, 200), (400, 404)];
+    check.expects = vec![status(&[(200, 200), (400, 404)])];
     check.method = "HEAD".into();
     assert!(ask(address, &check).await.is_ok());
 
     let mut check = http("/anything");
     check.host = Some("example.net".into());
-    check.body_contains = vec!["server: e".into(), "header: host: example.net".into()];
+    check.expects = vec![body_contains("server: e"), body_contains("header: host: example.net")];
     assert!(ask(address, &check).await.is_ok());
-    check.body_contains.push("ready".into());
+    check.expects.push(body_contains("ready"));
     let error = ask(address, &check).await.unwrap_err();
     assert_eq!(error.to_string(), "the body does not contain \"ready\"");
 }
@@ -144,11 +159,11 @@ async fn http_checks_judge_status_and_body() {
 async fn a_body_is_read_to_64_kib_and_no_further() {
     let mut check = http("/bytes/1000000000");
     let (address, _echo) = echo::start(Mode::Http, "e").unwrap();
-    check.body_contains = vec!["y".into()];
+    check.expects = vec![body_contains("y")];
     assert!(matches!(ask(address, &check).await, Err(CheckError::Body(_))));
-    check.body_contains = vec!["x".repeat(MOST_SEEN)];
+    check.expects = vec![body_contains("x".repeat(MOST_SEEN))];
     assert!(ask(address, &check).await.is_ok());
-    check.body_contains = vec!["x".repeat(MOST_SEEN + 1)];
+    check.expects = vec![body_contains("x".repeat(MOST_SEEN + 1))];
     assert!(matches!(ask(address, &check).await, Err(CheckError::Body(_))));
 }
 
@@ -163,14 +178,14 @@ async fn what_is_no_answer_fails_the_check() {
     for answer in answers {
         let address = saying(answer.to_vec()).await;
         let mut check = http("/");
-        check.body_contains = vec!["short".into()];
+        check.expects = vec![body_contains("short")];
         let error = ask(address, &check).await.unwrap_err();
         assert!(matches!(error, CheckError::Http(_)), "{error:?}");
     }
     // Closing is an end of a body without a length.
     let address = saying(b"HTTP/1.0 200 OK\r\n\r\nready".to_vec()).await;
     let mut check = http("/");
-    check.body_contains = vec!["ready".into()];
+    check.expects = vec![body_contains("ready")];
     assert!(ask(address, &check).await.is_ok());
 }
 
@@ -189,6 +204,7 @@ fn checker(observe: Option<Observe>) -> Checker {
     let check = Check {
         kind: CheckKind::Tcp(Vec::new()),
         target: CheckTarget::default(),
+        tls: None,
         schedule: Schedule {
             interval: Duration::from_secs(10),
             fast_interval: Duration::from_secs(1),
@@ -275,6 +291,7 @@ async fn checks_keep_the_fast_interval_however_much_traffic_fails() {
     backend.check = Some(Check {
         kind: CheckKind::Tcp(Vec::new()),
         target: CheckTarget::default(),
+        tls: None,
         schedule,
         observe: Some(Observe {
             what: Observed::Connect,
@@ -325,6 +342,7 @@ fn every_ten_seconds(address: SocketAddr, initial: InitialState) -> Arc<Backend>
     backend.check = Some(Check {
         kind: CheckKind::Tcp(Vec::new()),
         target: CheckTarget::default(),
+        tls: None,
         schedule,
         observe: None,
     });

@@ -178,7 +178,11 @@ async fn a_reload_breaks_no_line_up() {
     let take_up = |before: Option<&Backend>| {
         let id = crate::config::BackendId(0);
         let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
-        let backend = Backend::new(&configured, id, places, vec![None], &registry, before);
+        let tls = crate::backend::Connectors {
+            servers: vec![None],
+            check: None,
+        };
+        let backend = Backend::new(&configured, id, places, tls, &registry, before);
         backend.adopt();
         backend
     };

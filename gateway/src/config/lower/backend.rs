@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::check::Openings;
 use super::keep_alive;
 use super::resilience;
 use super::server::{ReadServer, servers};
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, CheckKind, CheckOpening, CheckTarget, Mode, Pool, QueueLimits,
-    Redispatch, Retries, Reuse, ServerTimeouts, ServerTls, SessionEnd, Spread, Verify,
+    AdminLevel, Backend, Backups, Balance, Check, CheckOpening, Mode, Pool, QueueLimits, Redispatch, Retries, Reuse,
+    Server, ServerTimeouts, ServerTls, SessionEnd, Spread, Verify,
 };
 use crate::config::reader::{At, Context, Node};
 
@@ -58,10 +59,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         );
     }
     let mut servers = servers(nodes, mode);
-    let is_opened = servers.iter().filter_map(|server| server.server.as_ref());
-    let is_opened = is_opened
-        .into_iter()
-        .any(|server| server.tls.is_some() || server.send_proxy.is_some());
+    let openings = openings(mode, servers.iter().filter_map(|server| server.server.as_ref()));
     let check = block.one("check");
     let agent = block.one("agent-check");
     let steered = scope
@@ -135,10 +133,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let observe = observe.map(|node| check::observe(node, mode_at));
     let agent = agent.map(check::agent);
     let check_at = check.as_ref().map(|node| node.span());
-    let check = check.map(|check| check::check(check, is_opened));
+    let check = check.map(|check| check::check(check, openings));
     if let (Some(Some(check)), Some(span)) = (&check, check_at) {
-        report_http2_check(ctx, check, span, &servers);
-        report_nameless_checks(ctx, &servers, check.target, span);
+        report_nameless_checks(ctx, &servers, check, span);
     }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request, None);
@@ -197,11 +194,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     })
 }
 
-/// Reports what keeps servers from ever doing anything.
 /// Reports checks of servers that verify the name each client asks for: a check has no client.
-fn report_nameless_checks(ctx: &Context<'_>, servers: &[ReadServer], target: CheckTarget, at: SourceSpan) {
+fn report_nameless_checks(ctx: &Context<'_>, servers: &[ReadServer], check: &Check, at: SourceSpan) {
+    let target = check.target;
     let is_elsewhere = target.address.is_some() || target.port.is_some();
-    if is_elsewhere && target.opening == CheckOpening::Plain {
+    if check.tls.is_some() || is_elsewhere && target.opening == CheckOpening::Plain {
         return;
     }
     let tls = servers.iter().filter_map(|read| read.server.as_ref()?.tls.as_ref());
@@ -215,6 +212,19 @@ fn report_nameless_checks(ctx: &Context<'_>, servers: &[ReadServer], target: Che
     }
 }
 
+/// How connections of traffic to these servers begin.
+fn openings<'a>(mode: Mode, servers: impl Iterator<Item = &'a Server>) -> Openings {
+    let mut openings = Openings::default();
+    for server in servers {
+        let has_tls = server.tls.is_some();
+        openings.any |= has_tls || server.send_proxy.is_some();
+        openings.tls_http2 |= has_tls && mode == Mode::Http && server.http2;
+        openings.tls_http1 |= has_tls && mode == Mode::Http && !server.http2;
+    }
+    openings
+}
+
+/// Reports what keeps servers from ever doing anything.
 fn report_idle_servers(ctx: &Context<'_>, servers: &[ReadServer], may_go: bool) {
     let Some(first) = servers.first() else { return };
     let backup = servers.iter().find_map(|server| server.backup);
@@ -255,22 +265,6 @@ fn report_weights(ctx: &Context<'_>, servers: &[ReadServer], first: &ReadServer)
                 .label(span, "gets no work")
                 .help("give one of them a weight of 1 or more"),
         );
-    }
-}
-
-/// Reports a check that asks in HTTP/1.1 where a server is spoken to in HTTP/2.
-fn report_http2_check(ctx: &Context<'_>, check: &Check, span: SourceSpan, servers: &[ReadServer]) {
-    let is_of_traffic = check.target.port.is_none() && check.target.address.is_none();
-    let has_http2 = |read: &&ReadServer| read.server.as_ref().is_some_and(|server| server.http2);
-    if let (CheckKind::Http(_), true, Some(server)) = (&check.kind, is_of_traffic, servers.iter().find(has_http2)) {
-        let error = ConfigError::new(
-            Code::Conflict,
-            "an HTTP check asks in HTTP/1.1, and this server has `h2`",
-        );
-        let error = error.label(span, "asks").label(server.span, "understands HTTP/2 there");
-        ctx.report(error.help(
-            "write check \"tcp\" interval=\"2s\", or let the check go where the server speaks HTTP/1.1: port=8081",
-        ));
     }
 }
 

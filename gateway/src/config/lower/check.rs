@@ -5,25 +5,35 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::settings::http_only;
-use super::{check_steps, edits, elsewhere, or_none};
+use super::{check_http, check_steps, elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AgentCheck, Check, CheckKind, CheckOpening, CheckTarget, HttpCheck, InitialState, Mode, Observe, Observed, OnError,
-    Schedule,
+    AgentCheck, Check, CheckKind, CheckOpening, CheckTarget, InitialState, Mode, Observe, Observed, OnError, Schedule,
 };
-use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
+use crate::config::reader::{At, Node, Value};
 use crate::config::units;
 
-/// Reads a backend's `check`. `is_opened` says whether connections of traffic to one of its servers begin with a PROXY header
-/// or TLS.
-pub(super) fn check(mut node: Node<'_>, is_opened: bool) -> Option<Check> {
+/// How connections of traffic to a backend's servers begin.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Openings {
+    /// One of them with a PROXY header or TLS.
+    pub(super) any: bool,
+    /// One of them with TLS in which HTTP/2 is agreed on, and nothing else.
+    pub(super) tls_http2: bool,
+    /// One of them with TLS in which HTTP/1.1 is agreed on, and nothing else.
+    pub(super) tls_http1: bool,
+}
+
+/// Reads a backend's `check`. `openings` says how connections of traffic to its servers begin.
+pub(super) fn check(mut node: Node<'_>, openings: Openings) -> Option<Check> {
     #[derive(Clone, Copy)]
     enum Kind {
         Tcp,
         Http,
+        Grpc,
     }
     let kind = node.argument("the kind of check");
-    let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http)]));
+    let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http), ("grpc", Kind::Grpc)]));
     let schedule = schedule(&mut node);
     let as_traffic = node.flag("as-traffic");
     let target = CheckTarget {
@@ -36,7 +46,7 @@ pub(super) fn check(mut node: Node<'_>, is_opened: bool) -> Option<Check> {
     };
     if let Some(span) = as_traffic {
         let goes_elsewhere = target.address.is_some() || target.port.is_some();
-        let inert = match (goes_elsewhere, is_opened) {
+        let inert = match (goes_elsewhere, openings.any) {
             (false, _) => Some((
                 "this check goes where traffic goes, and as traffic does",
                 "leave it out",
@@ -52,21 +62,52 @@ pub(super) fn check(mut node: Node<'_>, is_opened: bool) -> Option<Check> {
             node.fail(error.label(span, why).help(help));
         }
     }
-    let kind = match kind {
-        Some(Kind::Tcp) => Some(CheckKind::Tcp(node.block().map(check_steps::steps).unwrap_or_default())),
-        Some(Kind::Http) => Some(CheckKind::Http(http(node.block()))),
+    let goes_as_traffic = as_traffic.is_some() || target == CheckTarget::default();
+    let (kind, tls) = match kind {
+        Some(Kind::Tcp) => {
+            let mut block = node.block();
+            let tls = block.as_mut().map_or(Some(None), |block| tls::of_check(block, true));
+            let steps = block.map(check_steps::steps).unwrap_or_default();
+            (Some(CheckKind::Tcp(steps)), tls)
+        }
+        Some(Kind::Http) => {
+            let has_tls = node.block_says("tls");
+            let openings = openings.when(goes_as_traffic && !has_tls);
+            let body_limit = node.property("body-limit");
+            let (http, tls) = check_http::http(node.block(), body_limit, openings);
+            (Some(CheckKind::Http(http)), tls)
+        }
+        Some(Kind::Grpc) => {
+            let has_tls = node.block_says("tls");
+            let openings = openings.when(goes_as_traffic && !has_tls);
+            let grpc = check_http::grpc(&mut node, openings);
+            let tls = node.block().map_or(Some(None), |mut block| {
+                let tls = tls::of_check(&mut block, false);
+                block.finish(elsewhere);
+                tls
+            });
+            (grpc.map(CheckKind::Grpc), tls)
+        }
         None => {
             node.raw();
-            None
+            (None, Some(None))
         }
     };
     node.finish();
     Some(Check {
         kind: kind?,
         target,
+        tls: tls?,
         schedule: schedule?,
         observe: None,
     })
+}
+
+impl Openings {
+    /// These, where the check's connection begins as traffic's do.
+    fn when(self, holds: bool) -> Self {
+        if holds { self } else { Self::default() }
+    }
 }
 
 /// Reads a backend's `observe "connect" error-limit=10 on-error="mark-down"`.
@@ -205,135 +246,6 @@ fn count(node: &mut Node<'_>, key: &'static str, default: u32) -> Option<u32> {
     }
 }
 
-/// What is sent, and what is expected. Faults are reported and defaults taken in their place.
-fn http(block: Option<Block<'_>>) -> HttpCheck {
-    let mut check = HttpCheck {
-        method: DEFAULT_METHOD.to_owned(),
-        uri: DEFAULT_URI.to_owned(),
-        host: None,
-        status: DEFAULT_STATUS.to_vec(),
-        body_contains: Vec::new(),
-    };
-    let Some(mut block) = block else { return check };
-    if let Some(node) = block.one("send") {
-        send(node, &mut check);
-    }
-    let mut status: Option<At<()>> = None;
-    for mut node in block.many("expect") {
-        node.require_entries();
-        if let Some(value) = node.property("status") {
-            if let Some(first) = status {
-                let error = said_twice("the expected status", first.span, value.span());
-                node.fail(error.help("several are written in one: expect status=\"200,204,300-399\""));
-            }
-            status = Some(value.at(()));
-            if let Some(ranges) = statuses(&value) {
-                check.status = ranges;
-            }
-        }
-        if let Some(value) = node.property("body-contains")
-            && let Some(text) = value.text()
-        {
-            if check.method == "HEAD" {
-                let error = ConfigError::new(Code::Conflict, "the answer to HEAD has no body");
-                node.fail(error.label(value.span(), "never found").help("send \"GET\""));
-            }
-            if text.len() > MAX_BODY_TEXT {
-                let message = format!("`body-contains` has at most {MAX_BODY_TEXT} bytes");
-                value.fail::<()>(message, "longer than that", "look for a shorter text");
-            }
-            if check.body_contains.iter().any(|first| first == text) {
-                let error = ConfigError::new(Code::Duplicate, "this text is looked for already");
-                node.fail(error.label(value.span(), "said again here").help("leave it out"));
-            }
-            if check.body_contains.len() == MAX_BODY_TEXTS {
-                let message = format!("a check looks for at most {MAX_BODY_TEXTS} texts");
-                value.fail::<()>(message, "one too many", "look for fewer");
-            }
-            if check.body_contains.len() <= MAX_BODY_TEXTS {
-                check.body_contains.push(text.to_owned());
-            }
-        }
-        node.finish();
-    }
-    block.finish(elsewhere);
-    check
-}
-
-fn send(mut node: Node<'_>, check: &mut HttpCheck) {
-    if let Some(method) = node.argument("the method").and_then(|value| edits::token(&value)) {
-        check.method = method;
-    }
-    if let Some(uri) = node.argument("the request target").and_then(|value| target(&value)) {
-        check.uri = uri;
-    }
-    if let Some(value) = node.property("host")
-        && let Some(text) = value.text()
-    {
-        match text.parse::<http::uri::Authority>() {
-            Ok(_) => check.host = Some(text.to_owned()),
-            Err(_) => {
-                let help = "write a host name, with a port if it is not the usual one, as \"www.example.net\"";
-                value.fail::<()>("`host` is not a host", "cannot stand in a Host header", help);
-            }
-        }
-    }
-    node.finish();
-}
-
-/// A path with, perhaps, a query.
-fn target(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    let help = "write a path, as \"/health\"";
-    if !text.starts_with('/') {
-        return value.fail("the request target has to begin with `/`", "does not", help);
-    }
-    if text.parse::<http::uri::PathAndQuery>().is_err() || text.contains('#') {
-        return value.fail(
-            "this cannot be a request target",
-            "has a character that cannot be there",
-            help,
-        );
-    }
-    Some(text.to_owned())
-}
-
-/// `200`, `"200-299"` or `"200,204,300-399"`.
-fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
-    if !value.raw().is_string() {
-        let status = u16::try_from(value.integer(u64::from(*STATUS.start())..=u64::from(*STATUS.end()))?).ok()?;
-        return Some(vec![(status, status)]);
-    }
-    let text = value.text()?;
-    let mut ranges = Vec::new();
-    let help = "write a status, a range or several with commas: \"200\", \"200-299\", \"200,204,300-399\"";
-    for part in text.split(',') {
-        let part = part.trim();
-        let (low, high) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| match text.trim().parse::<u16>() {
-            Ok(number) if text.len() == 3 && STATUS.contains(&number) => Some(number),
-            _ => None,
-        };
-        let (Some(low), Some(high)) = (number(low), number(high)) else {
-            let message = format!("statuses are from {} to {}", STATUS.start(), STATUS.end());
-            return value.fail(
-                message,
-                format!("{:?} is not one, nor a range of them", clip(part)),
-                help,
-            );
-        };
-        if low > high {
-            return value.fail(
-                "this range of statuses is empty",
-                format!("{low} is more than {high}"),
-                help,
-            );
-        }
-        ranges.push((low, high));
-    }
-    Some(ranges)
-}
-
 /// Often enough to notice a dead server before most users do, seldom enough not to be load.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
 /// A server is used until it is shown to be down, which the first check may do: as HAProxy.
@@ -346,18 +258,9 @@ const DEFAULT_ON_ERROR: OnError = OnError::FailCheck;
 const DEFAULT_RISE: u32 = 2;
 /// One lost packet is not death.
 const DEFAULT_FALL: u32 = 3;
-const DEFAULT_METHOD: &str = "GET";
-const DEFAULT_URI: &str = "/";
-/// A redirect shows a server that is alive.
-const DEFAULT_STATUS: &[(u16, u16)] = &[(200, 399)];
 
 /// A line to an agent, with room.
 const MAX_AGENT_QUESTION: usize = 1_024;
 
 const INTERVAL: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(86_400);
 const COUNT: RangeInclusive<u64> = 1..=1_000;
-const STATUS: RangeInclusive<u16> = 100..=599;
-/// Each is looked for in every answer.
-const MAX_BODY_TEXTS: usize = 16;
-/// Far below the 64 KiB of a body that are looked at.
-const MAX_BODY_TEXT: usize = 4_096;

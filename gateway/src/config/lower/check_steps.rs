@@ -56,7 +56,7 @@ fn send(mut node: Node<'_>) -> Option<CheckStep> {
 
 /// `expect prefix="…"`, or one of its siblings.
 fn expect(mut node: Node<'_>) -> Option<CheckStep> {
-    let has_http = refuse_http(&mut node, &["status", "body-contains"]);
+    let has_http = refuse_http(&mut node, &["status", "header", "body-contains", "body-regex"]);
     let mut found: Vec<(&str, Value<'_>)> = Vec::new();
     for key in ["prefix", "prefix-hex", "contains", "contains-hex", "regex"] {
         found.extend(node.property(key).map(|value| (key, value)));

@@ -11,6 +11,7 @@ mod admission;
 mod backend;
 mod bind;
 mod check;
+mod check_http;
 mod check_steps;
 mod compress;
 mod condition;

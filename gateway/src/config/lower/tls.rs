@@ -34,6 +34,22 @@ pub(super) fn of_server(ctx: &Context<'_>, mode: Mode, http2: bool, mut block: B
     Some(Some(tls))
 }
 
+/// Reads how a check speaks TLS: `tls …` in its block, and `alpn …` where the check itself does not say what is agreed on.
+#[allow(clippy::option_option)]
+pub(super) fn of_check(block: &mut Block<'_>, has_alpn: bool) -> Option<Option<ServerTls>> {
+    let tls = block.one("tls");
+    let alpn = match has_alpn.then(|| block.one("alpn")).flatten() {
+        Some(node) => alpn(node.ctx, None, Some(node), tls.is_some()),
+        None => Some(Vec::new()),
+    };
+    let Some(tls) = tls else { return Some(None) };
+    let tls = server(tls);
+    let alpn = alpn?;
+    let mut tls = tls?;
+    tls.alpn = alpn;
+    Some(Some(tls))
+}
+
 /// Reads a bind's `tls`.
 pub(super) fn of_bind(mut node: Node<'_>) -> Option<BindTls> {
     let origin = node.origin();

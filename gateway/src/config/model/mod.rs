@@ -29,8 +29,8 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 pub use super::health::{
-    AgentCheck, Check, CheckKind, CheckOpening, CheckStep, CheckTarget, Expect, HttpCheck, InitialState, Observe,
-    Observed, OnError, Pattern, Schedule,
+    AgentCheck, Check, CheckKind, CheckOpening, CheckStep, CheckTarget, CheckVersion, Expect, GrpcCheck, HttpCheck,
+    HttpExpect, HttpTest, InitialState, Observe, Observed, OnError, Pattern, Schedule, TextTest,
 };
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
