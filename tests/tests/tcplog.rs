@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use gateway_tests::{Gateway, Server, blackhole, guest, refusing};
+use gateway_tests::{Client, Gateway, Server, blackhole, guest, refusing};
 use serde_json::{Value, json};
 
 /// A gateway in TCP mode before this server. Its configuration begins with `before`, and its sections end with these.
@@ -51,7 +51,7 @@ async fn a_denied_connection_names_the_rule() {
         "",
     )
     .await;
-    gateway.connect("raw").await.closed().await;
+    assert!(Client::is_turned_away(gateway.address("raw"), [127, 0, 0, 1]).await);
 
     let (line, termination, reason) = ending(&gateway).await;
     assert_eq!((&*termination, reason), ("PR", json!("denied")), "{line}");
