@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::config;
@@ -26,6 +28,7 @@ pub struct Multiplexed {
     sender: SendRequest<Bytes>,
     state: Rc<State>,
     most: usize,
+    begun: Instant,
     /// Where it leads, of a server that may move.
     pub leads_to: Option<SocketAddr>,
 }
@@ -40,6 +43,10 @@ struct State {
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
+    /// Whether the server's SETTINGS have come.
+    is_settled: Cell<bool>,
+    /// Tells that they have come, or that they are not worth waiting for any more.
+    settled: Rc<Notify>,
     /// The connection's task.
     task: RefCell<Option<Waker>>,
 }
@@ -53,22 +60,24 @@ impl Multiplexed {
         most_head: usize,
         leads_to: Option<SocketAddr>,
     ) -> Result<Rc<Self>, h2::Error> {
+        let begun = Instant::now();
         let state = Rc::new(State {
             closing: Cell::new(false),
             active: Cell::new(0),
             served: Cell::new(0),
-            idle_since: Cell::new(Instant::now()),
+            idle_since: Cell::new(begun),
             reads: Cell::new(0),
+            is_settled: Cell::new(false),
+            settled: Rc::default(),
             task: RefCell::default(),
         });
         let io = Watched {
             stream,
             state: state.clone(),
         };
-        let most = settings.max_streams as usize;
         let (sender, connection) = Builder::new()
             .enable_push(false)
-            .initial_max_send_streams(most.min(BEFORE_SETTINGS))
+            .initial_max_send_streams(BEFORE_SETTINGS)
             .initial_window_size(settings.stream_window)
             .initial_connection_window_size(settings.connection_window)
             .max_frame_size(settings.max_frame_size)
@@ -85,14 +94,33 @@ impl Multiplexed {
         Ok(Rc::new(Self {
             sender,
             state,
-            most,
+            most: settings.max_streams as usize,
+            begun,
             leads_to,
         }))
     }
 
-    /// Whether it could take another request now.
+    /// Whether it could take another request now: one, until the server has said how many it takes.
     pub fn has_room(&self) -> bool {
-        !self.state.closing.get() && self.state.active.get() < self.most.min(self.sender.current_max_send_streams())
+        let active = self.state.active.get();
+        match self.state.is_settled.get() {
+            _ if self.state.closing.get() => false,
+            false => active == 0,
+            true => active < self.most.min(self.sender.current_max_send_streams()),
+        }
+    }
+
+    /// What tells when the server has said how many requests it takes, or will not; none when it is known, or when the
+    /// connection takes no more of them whatever the server says.
+    pub fn settling(&self) -> Option<Rc<Notify>> {
+        let state = &self.state;
+        let is_settling = !state.is_settled.get() && !state.closing.get() && state.active.get() < self.most;
+        is_settling.then(|| state.settled.clone())
+    }
+
+    /// How long the connection has stood.
+    pub fn age(&self) -> Duration {
+        self.begun.elapsed()
     }
 
     /// Whether it takes no more requests, or soon will not.
@@ -112,7 +140,7 @@ impl Multiplexed {
 
     /// Takes no more requests, and ends after those under way.
     pub fn retire(&self) {
-        self.state.closing.set(true);
+        self.state.close();
         self.state.wake();
     }
 
@@ -182,6 +210,11 @@ impl Drop for Place {
 }
 
 impl State {
+    fn close(&self) {
+        self.closing.set(true);
+        self.settled.notify_waiters();
+    }
+
     fn wake(&self) {
         if let Some(task) = &*self.task.borrow() {
             task.wake_by_ref();
@@ -211,9 +244,13 @@ impl Future for Driver {
         // The library says goodbye when it is polled after the last handle is gone; a server that takes nothing any more is
         // not waited for.
         if pin!(&mut *connection).poll(cx).is_pending() && !is_over {
+            if !this.state.is_settled.get() && connection.max_concurrent_send_streams() != BEFORE_SETTINGS {
+                this.state.is_settled.set(true);
+                this.state.settled.notify_waiters();
+            }
             return Poll::Pending;
         }
-        this.state.closing.set(true);
+        this.state.close();
         this.connection = None;
         Poll::Ready(())
     }
@@ -261,9 +298,9 @@ impl AsyncWrite for Watched {
     }
 }
 
-/// Requests that go out before the server has said how many it takes. What it does not take it refuses, and those are sent
-/// again; no server in use takes fewer (RFC 9113, section 6.5.2).
-const BEFORE_SETTINGS: usize = 100;
+/// What the library holds for the server's limit until its SETTINGS come. No server can say this (the parameter has 32 bits,
+/// and without it the library has the largest number), so another one means that they have come (RFC 9113, section 6.5.2).
+const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;

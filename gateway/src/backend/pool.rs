@@ -120,8 +120,22 @@ where
     }
 
     /// What tells when the connection that is being opened can be shared; none when none is being opened.
-    pub fn opening(&self, server: usize) -> Option<Rc<Notify>> {
-        self.shared.get(server)?.opening.clone()
+    ///
+    /// Being opened includes that the server says how many requests it takes. A connection whose server has not said it for
+    /// longer than `limit` takes no more.
+    pub fn opening(&self, server: usize, limit: Duration) -> Option<Rc<Notify>> {
+        let shared = self.shared.get(server)?;
+        if let Some(opening) = &shared.opening {
+            return Some(opening.clone());
+        }
+        for connection in &shared.connections {
+            match connection.settling() {
+                Some(_) if connection.age() >= limit => connection.retire(),
+                Some(settling) => return Some(settling),
+                None => {}
+            }
+        }
+        None
     }
 
     /// A connection is being opened, until what is answered is given to [`Pool::opened`].

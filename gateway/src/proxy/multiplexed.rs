@@ -27,7 +27,8 @@ use super::upstream::{Link, OnStream, Sent, is_repeatable, open};
 use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
-/// is being opened wait for that. One that is to be `alone` has a connection to itself.
+/// is being opened wait for that, and for what its server says that it takes: what is sent before could wait there for its turn
+/// although another connection had room. One that is to be `alone` has a connection to itself.
 pub async fn reach(
     local: &Rc<Local>,
     client: &Rc<Client>,
@@ -48,7 +49,7 @@ pub async fn reach(
             if let Some(connection) = pool.share(server, backend.servers[server].moving_address()) {
                 return Ok(connection.enter());
             }
-            pool.opening(server)
+            pool.opening(server, limit)
         };
         let Some(opening) = opening else { break };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
