@@ -39,7 +39,7 @@ pub async fn reach(
     alone: bool,
 ) -> Result<StreamPlace, ConnectError> {
     if alone {
-        return Ok(start(client, record, backend, server, name).await?.enter());
+        return Ok(Box::pin(start(client, record, backend, server, name)).await?.enter());
     }
     let limit = backend.timeouts.connect;
     let mut deadline = None;
@@ -53,12 +53,12 @@ pub async fn reach(
         };
         let Some(opening) = opening else { break };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
-        let waited = timeout_at(deadline, opening.notified()).await;
+        let waited = Box::pin(timeout_at(deadline, opening.notified())).await;
         client.turns.tick();
         waited.map_err(|_| ConnectError::Timeout(limit))?;
     }
     let opening = Opening::new(local, backend, server);
-    let connection = start(client, record, backend, server, name).await?;
+    let connection = Box::pin(start(client, record, backend, server, name)).await?;
     local.pool(backend).add(server, &connection);
     let place = connection.enter();
     drop(opening);

@@ -157,6 +157,8 @@ impl Lease {
 /// Connecting is tried as often as `retries` says. A request that was sent on a kept connection which the server had
 /// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
 /// only if it may be repeated (RFC 9110, section 9.2.2: idempotent, and without a body here).
+///
+/// What few requests wait for is boxed: each request would be moved about with room for it.
 pub async fn send(
     local: &Rc<Local>,
     client: &Rc<Client>,
@@ -176,7 +178,7 @@ pub async fn send(
             Take::Server(server, session) => (server, session),
             Take::Full => {
                 record.queue_begins();
-                let waited = attempts.wait(local).await;
+                let waited = Box::pin(attempts.wait(local)).await;
                 record.queue_ends();
                 client.turns.tick();
                 waited?
@@ -210,7 +212,7 @@ pub async fn send(
                     };
                     failure_to_connect = Some(failed);
                     record.retried();
-                    pause_for(pause, client, record).await;
+                    Box::pin(pause_for(pause, client, record)).await;
                     continue;
                 }
             };
@@ -254,7 +256,7 @@ pub async fn send(
         };
         let mut upstream = match kept {
             Some(upstream) => upstream,
-            None => match connect(client, record, backend, server, name).await {
+            None => match Box::pin(connect(client, record, backend, server, name)).await {
                 Ok(upstream) => upstream,
                 Err(error) => {
                     let failed = connect_failed(backend, server, &error);
@@ -263,7 +265,7 @@ pub async fn send(
                     };
                     failure_to_connect = Some(failed);
                     record.retried();
-                    pause_for(pause, client, record).await;
+                    Box::pin(pause_for(pause, client, record)).await;
                     continue;
                 }
             },
@@ -485,3 +487,20 @@ const PROVEN: u64 = 2;
 /// Bytes of a response held for one connection at most, unless its head may be longer: enough for reading bulk bodies in few
 /// calls.
 const UPSTREAM_BUFFER: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The size of what a function of seven arguments answers.
+    fn size_of_future<A, B, C, D, E, F, G, R>(_: impl FnOnce(A, B, C, D, E, F, G) -> R) -> usize {
+        size_of::<R>()
+    }
+
+    #[test]
+    fn a_request_is_not_moved_about_with_room_for_what_is_rare() {
+        let (send, reach) = (size_of_future(send), size_of_future(multiplexed::reach));
+        assert!(send <= 2304, "{send}");
+        assert!(reach <= 512, "{reach}");
+    }
+}
