@@ -6,9 +6,13 @@
 pub mod client_hello;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../src/crypto.rs"]
+pub mod crypto;
 #[path = "../../src/proxy_protocol/mod.rs"]
 pub mod proxy_protocol;
 
+#[path = "../../src/policy/client_certificate.rs"]
+mod client_certificate;
 #[path = "../../src/policy/exchange.rs"]
 mod exchange;
 
