@@ -28,6 +28,8 @@ pub struct Upstream<B: Body + 'static> {
     pub sender: SendRequest<B>,
     /// Moves the bytes; has to be polled for anything to happen.
     pub connection: Connection<TokioIo<Stream>, B>,
+    /// Nothing is between it and its socket: no TLS.
+    pub is_plain: bool,
     /// Requests served before the one under way.
     pub served: u64,
     /// Where it leads, of a server that may move.

@@ -228,11 +228,15 @@ impl ResponseBody {
     }
 
     /// A server's body.
-    pub fn server(incoming: Content, lease: Lease, mut record: Record) -> Self {
+    pub fn server(incoming: Content, mut lease: Lease, mut record: Record) -> Self {
         let has_ended = incoming.is_end_stream();
+        let compressor = record.noted.compressor.take();
+        if compressor.is_some() {
+            lease.copy();
+        }
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
-            compressor: record.noted.compressor.take(),
+            compressor,
             record: Some(record),
         };
         if has_ended {

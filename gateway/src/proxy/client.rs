@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::forwarding::Told;
 use super::informational;
 use super::private::Private;
+use super::relay::Pipe;
+use super::spliced::Moving;
 use super::turns::{Clock, Phase, Turns};
 use crate::config::ClientTimeouts;
 use crate::policy::ConnectionFacts;
@@ -70,6 +72,8 @@ pub struct Connection {
     early: RefCell<Vec<u8>>,
     early_written: Cell<usize>,
     has_early: Cell<bool>,
+    /// What of a response's body the kernel is moving.
+    moving: Moving,
     /// What [`Connection::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
 }
@@ -168,6 +172,7 @@ impl Connection {
             early: RefCell::default(),
             early_written: Cell::new(0),
             has_early: Cell::new(false),
+            moving: Moving::default(),
             counted: Cell::new((0, 0)),
         })
     }
@@ -309,6 +314,35 @@ impl Connection {
         result
     }
 
+    /// Whether the kernel can move bytes to the client: nothing is between them and the socket.
+    pub fn is_plain(&self) -> bool {
+        !self.stream.borrow().is_tls()
+    }
+
+    /// Ready when nothing is in a pipe to the client.
+    pub(super) fn poll_moved(&self, cx: &Context<'_>) -> Poll<()> {
+        self.moving.poll_empty(cx)
+    }
+
+    /// What is in the pipe goes to the client where its placeholder is written.
+    pub(super) fn begin_moving(&self, pipe: Pipe) {
+        self.moving.begin(pipe);
+    }
+
+    /// Writes while a pipe has bytes for the client: where their placeholder is, they go.
+    fn poll_write_moving(&self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>], last: bool) -> Poll<io::Result<usize>> {
+        let (made, placeholder) = Moving::split(bufs);
+        if !made.is_empty() {
+            return self.poll_write(cx, made, last);
+        }
+        let stream = self.stream.borrow();
+        let result = self.moving.poll_drain(cx, &stream, placeholder);
+        if let Poll::Ready(Ok(n)) = &result {
+            self.written.set(self.written.get() + *n as u64);
+        }
+        result
+    }
+
     /// Whether several pieces are written in one call.
     pub fn is_write_vectored(&self) -> bool {
         self.stream.borrow().is_write_vectored()
@@ -428,6 +462,9 @@ impl AsyncWrite for ClientIo {
     ) -> Poll<io::Result<usize>> {
         let connection = &self.0.connection;
         let result = match connection.poll_early_begun(cx) {
+            Poll::Ready(Ok(())) if connection.moving.is_active() => {
+                connection.poll_write_moving(cx, bufs, self.0.ends())
+            }
             Poll::Ready(Ok(())) => connection.poll_write(cx, bufs, self.0.ends()),
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,

@@ -19,6 +19,8 @@ pub enum Content {
     Http1(Incoming),
     /// On a stream of HTTP/2.
     Http2(Http2Content),
+    /// So many bytes, which the kernel moves: whoever holds the connection sees to it.
+    Spliced(u64),
     /// There is none.
     None,
     /// Kept while it passes. Boxed: little is.
@@ -82,6 +84,7 @@ impl Body for Content {
             }
             Self::Http2(content) => ready!(content.poll_frame(cx)).map(|frame| frame.map_err(io::Error::other)),
             Self::None => None,
+            Self::Spliced(_) => return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into()))),
             Self::Kept(content) => return Pin::new(content).poll_frame(cx),
             #[cfg(test)]
             Self::Pieces(pieces) => pieces.pop_front().map(|piece| Ok(Frame::data(piece))),
@@ -101,6 +104,7 @@ impl Body for Content {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(content) => content.stream.is_end_stream(),
             Self::None => true,
+            Self::Spliced(left) => *left == 0,
             Self::Kept(content) => content.is_end_stream(),
             #[cfg(test)]
             Self::Pieces(pieces) => pieces.is_empty(),
@@ -111,6 +115,7 @@ impl Body for Content {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::None => SizeHint::with_exact(0),
+            Self::Spliced(left) => SizeHint::with_exact(*left),
             Self::Http2(content) if content.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(content) => content.left.map_or(SizeHint::default(), SizeHint::with_exact),
             Self::Kept(content) => content.size_hint(),

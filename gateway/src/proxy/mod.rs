@@ -31,6 +31,7 @@ mod request;
 mod request_id;
 mod resend;
 mod rules;
+mod spliced;
 mod sticky;
 mod strict;
 mod trace;

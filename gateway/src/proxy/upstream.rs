@@ -28,10 +28,11 @@ use super::introduction::introduction;
 use super::local::Local;
 use super::multiplexed;
 use super::record::Record;
+use super::spliced::{Bulk, Spliced};
 use super::turns::Late;
 use super::upload::Upload;
 use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream, Wishes};
-use crate::config::Reuse;
+use crate::config::{ResponseLimits, Reuse};
 use crate::stream::Stream;
 
 /// A connection to a server, or a stream of one, held for one exchange.
@@ -44,6 +45,8 @@ pub struct Lease {
     server: usize,
     /// Counts the exchange on the server until it is over.
     session: Session,
+    /// The response's body is long enough to be worth the kernel's moving it, and it can be.
+    bulk: Option<Bulk>,
 }
 
 /// How the exchange reaches the server.
@@ -55,6 +58,8 @@ pub(super) enum Link {
     },
     /// By a stream, whose connection moves by itself; what of the request's body has not gone yet, the exchange moves.
     Http2(Box<OnStream>),
+    /// By what was an HTTP/1.1 connection: the kernel moves the body. None only while it changes hands.
+    Spliced(Option<Box<Spliced>>),
 }
 
 /// A stream of a connection to a server. Boxed: connections of HTTP/1 have no room for it to keep.
@@ -70,12 +75,20 @@ impl Lease {
         incoming: &mut Content,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Content::Spliced(_) = incoming {
+            return self.poll_spliced(incoming, cx);
+        }
         if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
             return Poll::Ready(frame);
         }
+        // hyper has handed out all that it has taken for the body, and is asked for no more.
+        if let Some(bulk) = self.bulk.take() {
+            self.splice(bulk, incoming);
+            return self.poll_spliced(incoming, cx);
+        }
         self.poll_request(cx);
         match &self.link {
-            Link::Http2(_) => Poll::Pending,
+            Link::Http2(_) | Link::Spliced(_) => Poll::Pending,
             // The body waited for the connection, which has been moved now.
             Link::Http1 { has_ended, .. } => match Pin::new(incoming).poll_frame(cx) {
                 // A connection that has ended will bring nothing more, and the body has not ended.
@@ -90,6 +103,44 @@ impl Lease {
         match &mut self.link {
             Link::Http1 { upstream, has_ended } => *has_ended = *has_ended || upstream.poll_io(cx).is_ready(),
             Link::Http2(stream) => stream.upload.poll(cx),
+            // It had gone whole.
+            Link::Spliced(_) => {}
+        }
+    }
+
+    /// The body is wanted in this process.
+    pub fn copy(&mut self) {
+        self.bulk = None;
+    }
+
+    /// Takes the connection from hyper, which has read no more than the head and the body's first bytes.
+    fn splice(&mut self, bulk: Bulk, incoming: &mut Content) {
+        let Some(left) = incoming.size_hint().exact() else {
+            return;
+        };
+        match std::mem::replace(&mut self.link, Link::Spliced(None)) {
+            Link::Http1 {
+                upstream,
+                has_ended: false,
+            } => {
+                self.link = Link::Spliced(Some(Box::new(Spliced::new(*upstream, bulk))));
+                *incoming = Content::Spliced(left);
+            }
+            link => self.link = link,
+        }
+    }
+
+    fn poll_spliced(&mut self, incoming: &mut Content, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match (&mut self.link, incoming) {
+            (Link::Spliced(Some(spliced)), Content::Spliced(left)) => {
+                let frame = spliced.poll(cx, left);
+                let moved = spliced.take_spliced();
+                if moved > 0 {
+                    self.local.registry().process().spliced(moved);
+                }
+                frame
+            }
+            _ => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
         }
     }
 
@@ -127,16 +178,21 @@ impl Lease {
 
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
     pub fn give_back(self) {
-        let Link::Http1 {
-            mut upstream,
-            has_ended: false,
-        } = self.link
-        else {
-            return;
-        };
         if self.backend.server_close {
             return;
         }
+        let limits = &self.backend.response_limits;
+        let upstream = match self.link {
+            Link::Http1 {
+                upstream,
+                has_ended: false,
+            } => Some(upstream),
+            Link::Spliced(Some(spliced)) => spliced.into_upstream(&builder(limits)),
+            _ => None,
+        };
+        let Some(mut upstream) = upstream else {
+            return;
+        };
         // One more turn lets hyper finish the message and become ready for the next.
         let mut cx = Context::from_waker(std::task::Waker::noop());
         if upstream.poll_io(&mut cx).is_ready() || !upstream.sender.is_ready() {
@@ -230,6 +286,7 @@ pub async fn send(
                         backend: backend.clone(),
                         server,
                         session,
+                        bulk: None,
                     };
                     return Ok((response, lease));
                 }
@@ -272,6 +329,7 @@ pub async fn send(
         };
 
         let reused = upstream.served > 0;
+        let is_bodiless = request.body().is_end_stream();
         let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
@@ -279,6 +337,7 @@ pub async fn send(
         match exchange(&mut upstream, &mut session, client, &failure, heard, request).await {
             Ok(response) => {
                 client.turns.server_moved();
+                let bulk = is_bodiless.then(|| Bulk::of(&response, &upstream, client)).flatten();
                 let lease = Lease {
                     link: Link::Http1 {
                         upstream,
@@ -289,6 +348,7 @@ pub async fn send(
                     backend: backend.clone(),
                     server,
                     session,
+                    bulk,
                 };
                 return Ok((response.map(Content::Http1), lease));
             }
@@ -397,11 +457,8 @@ async fn connect(
     name: Option<ServerName<'static>>,
 ) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
     let (stream, leads_to) = open(client, record, backend, server, name.as_ref()).await?;
-    let limits = &backend.response_limits;
-    let (sender, connection) = http1::Builder::new()
-        .max_headers(limits.headers)
-        .max_header_size(limits.head)
-        .max_buf_size(limits.head.max(UPSTREAM_BUFFER))
+    let is_plain = !stream.is_tls();
+    let (sender, connection) = builder(&backend.response_limits)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(io::Error::other)?;
@@ -409,10 +466,21 @@ async fn connect(
     Ok(Box::new(Upstream {
         sender,
         connection,
+        is_plain,
         served: 0,
         leads_to,
         name,
     }))
+}
+
+/// How HTTP/1.1 is spoken to a server whose responses have these limits.
+fn builder(limits: &ResponseLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .max_headers(limits.headers)
+        .max_header_size(limits.head)
+        .max_buf_size(limits.head.max(UPSTREAM_BUFFER));
+    builder
 }
 
 /// Opens a connection to a server. Answers with where it leads, too, if the server may move.

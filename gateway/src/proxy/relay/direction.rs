@@ -13,7 +13,7 @@ use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffer::{BUFFER_SIZE, Buffer};
-use super::pipe::Pipe;
+use super::pipe::{MOST_HELD, Pipe};
 use super::stream::Relayed;
 
 /// One direction.
@@ -280,7 +280,7 @@ impl Direction {
                 self.pace = Pace::Chatty { full: 0 };
                 return Poll::Ready(State::Reading);
             };
-            match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            match from.try_io(Interest::READABLE, || pipe.fill(from, MOST_HELD)) {
                 Ok(0) => {
                     (seen.from_stirred, seen.end) = (true, true);
                     return Poll::Ready(State::Closing);

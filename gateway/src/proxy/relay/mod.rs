@@ -28,6 +28,7 @@ use crate::config::{ClientTimeouts, ServerTimeouts};
 use crate::telemetry::access::{Cause, Phase, Termination};
 use direction::{Direction, Fault, State};
 pub(crate) use pipe::MOST_PIPES;
+pub(super) use pipe::{MOST_HELD, Pipe};
 pub use stream::Relayed;
 
 /// How long each side may be silent.

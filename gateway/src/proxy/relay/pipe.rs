@@ -13,12 +13,14 @@ use nix::unistd::pipe2;
 use tokio::net::TcpStream;
 
 /// A pipe of the worker's pool. Back there when dropped empty; closed when dropped with bytes in it.
-pub(super) struct Pipe {
+#[derive(Debug)]
+pub(in crate::proxy) struct Pipe {
     /// None only while it is being dropped.
     ends: Option<Ends>,
     held: usize,
 }
 
+#[derive(Debug)]
 struct Ends {
     read: OwnedFd,
     write: OwnedFd,
@@ -36,7 +38,7 @@ struct Pool {
 
 impl Pipe {
     /// An empty pipe. None when the worker has as many as it may, or the system gives none.
-    pub(super) fn take() -> Option<Self> {
+    pub(in crate::proxy) fn take() -> Option<Self> {
         let ends = POOL.with_borrow_mut(Pool::take)?;
         Some(Self {
             ends: Some(ends),
@@ -44,16 +46,16 @@ impl Pipe {
         })
     }
 
-    /// Moves what a socket has into the pipe, which is empty. Zero at the socket's end.
-    pub(super) fn fill(&mut self, from: &TcpStream) -> io::Result<usize> {
+    /// Moves what a socket has into the pipe, which is empty; no more than so many bytes. Zero at the socket's end.
+    pub(in crate::proxy) fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
-        self.held = splice(from, None, &ends.write, None, MOST_HELD, flags())?;
+        self.held = splice(from, None, &ends.write, None, most.min(MOST_HELD), flags())?;
         Ok(self.held)
     }
 
     /// Moves what is in the pipe to a socket, as far as it goes. If bytes are left, the socket has no more room: the kernel
     /// has tried to the point where it does not go on, and has noted that somebody waits.
-    pub(super) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
+    pub(in crate::proxy) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
         let moved = splice(&ends.read, None, to, None, self.held, flags())?;
         if moved == 0 {
@@ -63,7 +65,12 @@ impl Pipe {
         Ok(moved)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    /// Bytes in it.
+    pub(in crate::proxy) fn held(&self) -> usize {
+        self.held
+    }
+
+    pub(in crate::proxy) fn is_empty(&self) -> bool {
         self.held == 0
     }
 
@@ -134,7 +141,7 @@ thread_local! {
 
 /// Bytes in a pipe at most, whatever its places could hold: what a connection may hold of the kernel's memory per direction
 /// beside its sockets' buffers.
-pub(super) const MOST_HELD: usize = 512 * 1024;
+pub(in crate::proxy) const MOST_HELD: usize = 512 * 1024;
 
 /// Asked of the system for each pipe, in bytes: it is places for pages, 256 of them, each of which may hold as little as one
 /// packet. Measured, a fifth less CPU than with the default of 16; a user without privileges gets the default beyond
@@ -150,7 +157,7 @@ const LEAST_PIPE_SIZE: i32 = 32 * 1024;
 pub(crate) const MOST_PIPES: usize = 256;
 
 /// Empty pipes kept for the next transfer.
-pub(super) const MOST_IDLE: usize = 32;
+pub(in crate::proxy) const MOST_IDLE: usize = 32;
 
 /// Transfers that copy, after the system has refused a pipe, before it is asked again.
 const REFUSAL_LASTS: u32 = 1000;

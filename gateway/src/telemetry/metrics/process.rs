@@ -144,7 +144,7 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
         process.connections() as f64
     });
 
-    let help = "Bytes relayed in TCP mode that the kernel moved from socket to socket, both ways together.";
+    let help = "Bytes that the kernel moved from socket to socket: relayed in TCP mode, both ways together, and bodies of HTTP responses.";
     of.counter("gateway_relay_spliced_bytes_total", help, None, |process| {
         process.spliced.get()
     });
