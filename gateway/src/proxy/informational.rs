@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use http::header::{self, HeaderMap};
 use http::{Request, Response, StatusCode};
 
 use super::client::Client;
@@ -46,9 +47,16 @@ pub fn pass_on(client: &Client, mut response: Response<()>) {
         response.status(),
         StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS
     ) {
-        headers::strip_hop_by_hop(response.headers_mut());
+        strip(response.headers_mut());
         client.inform(response);
     }
+}
+
+/// Removes what ends at the gateway, and what would give content to a response that has none: RFC 9110, section 8.6, lets no
+/// informational response say a length, and a client that believed one would take the response itself for content.
+fn strip(headers: &mut HeaderMap) {
+    headers::strip_hop_by_hop(headers);
+    headers.remove(header::CONTENT_LENGTH);
 }
 
 /// As HTTP/1.1 has it.
@@ -72,3 +80,21 @@ pub fn encode(response: &Response<()>) -> Vec<u8> {
 
 /// Nobody has need of more at once.
 const MOST: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_before_a_response_says_nothing_of_content() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LINK, HeaderValue::from_static("</a.css>; rel=preload"));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("40"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        strip(&mut headers);
+        let left: Vec<_> = headers.keys().collect();
+        assert_eq!(left, [header::LINK]);
+    }
+}
