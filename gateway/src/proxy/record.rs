@@ -85,7 +85,7 @@ impl Record {
             method: request.method().clone(),
             target: request.uri().clone(),
             version: request.version(),
-            host: request.headers().get(header::HOST).cloned(),
+            host: asked_host(request),
             started,
             head_took: client.turns.now() - started,
             upstream: None,
@@ -446,6 +446,15 @@ impl Drop for Record {
     }
 }
 
+/// The host that a request is served as, and that its server is told: of one in absolute form its target's, whatever Host says
+/// (RFC 9112, section 3.2.2).
+fn asked_host<B>(request: &Request<B>) -> Option<HeaderValue> {
+    match request.uri().authority() {
+        Some(authority) => HeaderValue::try_from(authority.as_str()).ok(),
+        None => request.headers().get(header::HOST).cloned(),
+    }
+}
+
 /// What came instead of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -533,4 +542,20 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         severity,
         trace: None,
     });
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_that_is_logged_is_the_one_that_is_asked() {
+        let host = |target: &str| {
+            let request = Request::get(target).header(header::HOST, "b.example");
+            asked_host(&request.body(()).unwrap()).unwrap()
+        };
+        assert_eq!(host("/x"), "b.example");
+        assert_eq!(host("http://a.example/x"), "a.example");
+    }
 }
