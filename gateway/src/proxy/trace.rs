@@ -207,7 +207,8 @@ fn request_attributes(record: &HttpRecord<'_>) -> Vec<(&'static str, Value)> {
     attributes.push(("http.request.method", Value::Text(method(record).to_owned())));
     if let Some(request) = &record.request {
         if method(record) == "_OTHER" {
-            attributes.push(("http.request.method_original", Value::Text(request.method.to_owned())));
+            let original = lossy(request.method.as_bytes());
+            attributes.push(("http.request.method_original", Value::Text(original)));
         }
         let version = match request.version {
             http::Version::HTTP_10 => "1.0",
