@@ -83,11 +83,15 @@ async fn what_others_than_trusted_proxies_say_of_the_client_is_dropped() {
             .header("X-Forwarded-Prefix", "/admin")
             .header("Forwarded", "for=203.0.113.9")
             .header("X-Real-IP", "203.0.113.9")
+            // What servers behind CGI cannot tell from those above.
+            .header("X_Forwarded_For", "203.0.113.9")
+            .header("X_Real-IP", "203.0.113.9")
     };
     gateway.ask("web", lies()).await;
     assert_eq!(seen(&app, "x-forwarded-for"), "127.0.0.1");
     assert_eq!(seen(&app, "forwarded"), "for=127.0.0.1;proto=http");
     assert_eq!(seen(&app, "x-forwarded-prefix") + &seen(&app, "x-real-ip"), "");
+    assert_eq!(seen(&app, "x_forwarded_for") + &seen(&app, "x_real-ip"), "");
 
     let mut proxy = Client::connect_from(gateway.address("web"), [127, 0, 0, 2]).await;
     proxy.ask(lies()).await;

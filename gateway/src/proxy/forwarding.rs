@@ -288,9 +288,24 @@ fn is_of_client(name: &HeaderName, forwarding: &Forwarding) -> bool {
             Some(ClientIpFrom::Header(name)) => Some(name),
             _ => None,
         };
-        own == Some(name) || from == Some(name)
+        own.is_some_and(|own| reads_as(name, own)) || from.is_some_and(|from| reads_as(name, from))
     };
-    name.as_str().starts_with("x-forwarded-") || name == header::FORWARDED || name == X_REAL_IP || is_own()
+    let starts = |prefix: &str| {
+        name.as_str()
+            .get(..prefix.len())
+            .is_some_and(|start| same(start, prefix))
+    };
+    starts("x-forwarded-") || name == header::FORWARDED || reads_as(name, &X_REAL_IP) || is_own()
+}
+
+/// Whether servers may take one name for the other: CGI and what came after it have no way to tell `_` and `-` apart.
+fn reads_as(name: &HeaderName, other: &HeaderName) -> bool {
+    same(name.as_str(), other.as_str())
+}
+
+fn same(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
 fn scheme(facts: &ConnectionFacts) -> &'static str {

@@ -165,6 +165,10 @@ impl Page {
 /// Reads a file that has at most so many bytes.
 pub(super) fn read(path: &Path, most: usize) -> Result<Vec<u8>, PageError> {
     let mut bytes = Vec::new();
+    // Opening a pipe would wait for somebody who writes into it.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("not a regular file").into());
+    }
     // One byte more than may be, to know that there is more.
     File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
     match bytes.len() > most {
@@ -196,6 +200,12 @@ mod tests {
 
     fn parse(text: &str) -> Result<Page, PageError> {
         Page::parse(StatusCode::SERVICE_UNAVAILABLE, text.as_bytes())
+    }
+
+    #[test]
+    fn what_never_ends_is_not_begun() {
+        let error = read(Path::new("/dev/zero"), 10).unwrap_err();
+        assert_eq!(error.to_string(), "not a regular file");
     }
 
     #[test]
