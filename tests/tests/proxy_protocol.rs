@@ -315,7 +315,9 @@ async fn lines_begin_when_the_connection_was_accepted() {
         client.closed().await;
     }
     let lines = gateway.access_log(2).await;
-    let waited = |line: &serde_json::Value| line["total_ms"].as_f64().unwrap() >= 300.0;
+    // Of a machine that is busy, the gateway may accept a while after the client has connected; without the wait it would be
+    // next to nothing.
+    let waited = |line: &serde_json::Value| line["total_ms"].as_f64().unwrap() >= 150.0;
     assert!(lines.iter().all(waited), "{lines:?}");
 }
 
