@@ -2,7 +2,7 @@
 //! a server agrees to, and the tunnel that both are joined by then.
 //!
 //! The handshake is a request like any other: every rule applies to it. Once a server has answered it with 101, HTTP lets go
-//! of both connections, and the [relay](super::relay) that serves TCP mode moves what follows.
+//! of both connections, and the [`mod@relay`] that serves TCP mode moves what follows.
 
 use std::cell::Cell;
 use std::future::poll_fn;
