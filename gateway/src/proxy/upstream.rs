@@ -51,7 +51,7 @@ pub struct Lease {
 
 /// How the exchange reaches the server.
 pub(super) enum Link {
-    /// By a connection of its own, for now. It is moved by the exchange.
+    /// By a connection that it has to itself until it is over, and moves.
     Http1 {
         upstream: Box<Upstream<RequestBody>>,
         has_ended: bool,
