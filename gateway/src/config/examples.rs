@@ -53,6 +53,12 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"trusted-proxies "10.0.0.0/8" client-ip="x-forwarded-for""#,
     ),
     ("compress", r#"compress "br" "zstd" "gzip" { types "text/*" }"#),
+    (
+        "decompress",
+        r#"decompress "gzip" requests responses { max-size "256MiB" }"#,
+    ),
+    ("max-size", r#"max-size "256MiB""#),
+    ("max-ratio", r#"max-ratio 100"#),
     ("types", r#"types "text/*" "application/json" "*+json""#),
     ("min-size", r#"min-size "1KiB""#),
     ("level", r#"level br=4 zstd=3 gzip=4"#),

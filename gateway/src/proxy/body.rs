@@ -11,10 +11,11 @@ use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
-use super::compression::Compressor;
 use super::content::Content;
+use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
 use super::kept::Keeping;
+use super::recoding::Recoding;
 use super::record::Record;
 use super::turns::Late;
 use super::upstream::Lease;
@@ -29,6 +30,8 @@ pub struct RequestBody {
     allowance: u64,
     /// The client waits to be told that its body will be read.
     is_awaited: bool,
+    /// What takes it out of its coding.
+    decompressor: Option<Box<Decompressor>>,
     failure: BodyFailure,
 }
 
@@ -53,6 +56,9 @@ pub enum BodyError {
     /// The client broke off, or its framing is malformed.
     #[error("the request body broke off")]
     Broken,
+    /// It cannot be decoded.
+    #[error(transparent)]
+    Coding(#[from] Fault),
 }
 
 impl From<BodyError> for ProxyError {
@@ -60,6 +66,8 @@ impl From<BodyError> for ProxyError {
         match error {
             BodyError::TooLarge => Self::BodyTooLarge,
             BodyError::Broken => Self::BadBody,
+            BodyError::Coding(Fault::Malformed) => Self::BadCoding,
+            BodyError::Coding(Fault::TooLarge) => Self::DecodedTooLarge,
         }
     }
 }
@@ -72,6 +80,7 @@ impl RequestBody {
             client: client.clone(),
             allowance: 0,
             is_awaited: false,
+            decompressor: None,
             failure: BodyFailure::default(),
         }
     }
@@ -84,6 +93,7 @@ impl RequestBody {
             client: client.clone(),
             allowance: max.unwrap_or(u64::MAX),
             is_awaited: false,
+            decompressor: None,
             failure: BodyFailure::default(),
         }
     }
@@ -91,6 +101,11 @@ impl RequestBody {
     /// The client sends it when it is told to: `Expect: 100-continue` (RFC 9110, section 10.1.1).
     pub fn will_be_promised(&mut self) {
         self.is_awaited = true;
+    }
+
+    /// Takes it out of its coding on its way.
+    pub fn decode(&mut self, decoding: Decoding) {
+        self.decompressor = Some(Box::new(Decompressor::new(decoding)));
     }
 
     /// Keeps what passes, up to so many bytes, so that it can be sent again.
@@ -104,6 +119,10 @@ impl RequestBody {
             keeping,
             allowance: self.allowance,
             is_awaited: self.is_awaited,
+            decoding: self
+                .decompressor
+                .as_ref()
+                .map(|decompressor| decompressor.decoding().clone()),
         }
     }
 
@@ -112,52 +131,8 @@ impl RequestBody {
         self.failure.clone()
     }
 
-    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.incoming = None;
-        self.failure.0.set(Some(error));
-        Poll::Ready(Some(Err(error)))
-    }
-}
-
-/// A request's body that is kept while it passes.
-pub struct KeptBody {
-    /// None when there is no body.
-    keeping: Option<Keeping>,
-    allowance: u64,
-    is_awaited: bool,
-}
-
-impl KeptBody {
-    /// Whether it can be sent again as far as it has come.
-    pub fn is_complete(&self) -> bool {
-        self.keeping.as_ref().is_none_or(Keeping::is_complete)
-    }
-
-    /// The body from its beginning, when the attempt before is over; none when it cannot be had.
-    pub fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
-        let Some(keeping) = &self.keeping else {
-            return Some(RequestBody::empty(client));
-        };
-        Some(RequestBody {
-            incoming: Some(Content::Kept(Box::new(keeping.again()?))),
-            allowance: self.allowance,
-            is_awaited: self.is_awaited,
-            ..RequestBody::empty(client)
-        })
-    }
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if self.is_awaited {
-            self.is_awaited = false;
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            self.client.inform(go_on);
-        }
+    /// The next piece as the client sends it.
+    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
@@ -189,11 +164,80 @@ impl Body for RequestBody {
         }
     }
 
+    fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.incoming = None;
+        self.failure.0.set(Some(error));
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+/// A request's body that is kept while it passes.
+pub struct KeptBody {
+    /// None when there is no body.
+    keeping: Option<Keeping>,
+    allowance: u64,
+    is_awaited: bool,
+    /// What is kept is in its coding: each attempt decodes it anew.
+    decoding: Option<Decoding>,
+}
+
+impl KeptBody {
+    /// Whether it can be sent again as far as it has come.
+    pub fn is_complete(&self) -> bool {
+        self.keeping.as_ref().is_none_or(Keeping::is_complete)
+    }
+
+    /// The body from its beginning, when the attempt before is over; none when it cannot be had.
+    pub fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
+        let Some(keeping) = &self.keeping else {
+            return Some(RequestBody::empty(client));
+        };
+        Some(RequestBody {
+            incoming: Some(Content::Kept(Box::new(keeping.again()?))),
+            allowance: self.allowance,
+            is_awaited: self.is_awaited,
+            decompressor: self
+                .decoding
+                .clone()
+                .map(|decoding| Box::new(Decompressor::new(decoding))),
+            ..RequestBody::empty(client)
+        })
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.is_awaited {
+            self.is_awaited = false;
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            self.client.inform(go_on);
+        }
+        let Some(mut decompressor) = self.decompressor.take() else {
+            return self.poll_source(cx);
+        };
+        let frame = decompressor.poll(cx, |cx| self.poll_source(cx));
+        self.decompressor = Some(decompressor);
+        match frame {
+            Poll::Ready(Some(Err(error @ BodyError::Coding(_)))) => self.fail(error),
+            frame => frame,
+        }
+    }
+
     fn is_end_stream(&self) -> bool {
+        if let Some(decompressor) = &self.decompressor {
+            return decompressor.is_done();
+        }
         self.incoming.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
+        if self.decompressor.is_some() {
+            return SizeHint::default();
+        }
         self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
@@ -204,7 +248,7 @@ pub struct ResponseBody {
     source: Source,
     /// None when the exchange goes on without it, as a tunnel.
     record: Option<Record>,
-    compressor: Option<Box<Compressor>>,
+    recoding: Option<Box<Recoding>>,
 }
 
 enum Source {
@@ -220,7 +264,7 @@ impl ResponseBody {
         let mut body = Self {
             source: Source::Full((!bytes.is_empty()).then_some(bytes)),
             record: Some(record),
-            compressor: None,
+            recoding: None,
         };
         // All of it is here, and a response to HEAD is never asked for it.
         body.finish();
@@ -230,13 +274,13 @@ impl ResponseBody {
     /// A server's body.
     pub fn server(incoming: Content, mut lease: Lease, mut record: Record) -> Self {
         let has_ended = incoming.is_end_stream();
-        let compressor = record.noted.compressor.take();
-        if compressor.is_some() {
+        let recoding = record.noted.recoding.take();
+        if recoding.is_some() {
             lease.copy();
         }
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
-            compressor,
+            recoding,
             record: Some(record),
         };
         if has_ended {
@@ -250,7 +294,7 @@ impl ResponseBody {
         Self {
             source: Source::Full(None),
             record: None,
-            compressor: None,
+            recoding: None,
         }
     }
 
@@ -329,11 +373,16 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        let frame = match this.compressor.take() {
+        let frame = match this.recoding.take() {
             None => this.poll_source(cx),
-            Some(mut compressor) => {
-                let frame = compressor.poll(cx, |cx| this.poll_source(cx));
-                this.compressor = Some(compressor);
+            Some(mut recoding) => {
+                let frame = recoding.poll(cx, |cx| this.poll_source(cx));
+                this.recoding = Some(recoding);
+                if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut this.record)
+                    && let Some(fault) = Fault::of(error)
+                {
+                    record.end_early(Cause::Proxy, fault.reason());
+                }
                 frame
             }
         };
@@ -344,8 +393,8 @@ impl Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        if let Some(compressor) = &self.compressor {
-            return compressor.is_done();
+        if let Some(recoding) = &self.recoding {
+            return recoding.is_done();
         }
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
@@ -354,7 +403,7 @@ impl Body for ResponseBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.compressor.is_some() {
+        if self.recoding.is_some() {
             return SizeHint::default();
         }
         match &self.source {

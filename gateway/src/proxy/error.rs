@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 
+use super::decompression::Fault;
 use crate::backend::{Ended, QueueError};
 use crate::snapshot::pages::Page;
 use crate::telemetry::access::{Cause, Phase, Termination};
@@ -29,6 +30,15 @@ pub enum ProxyError {
     /// The client's body broke off or was malformed.
     #[error("the request body broke off")]
     BadBody,
+    /// The body is not in the coding that `decompress` is to take it out of.
+    #[error("the request body is not in its coding")]
+    BadCoding,
+    /// More would come of the body than `decompress` allows.
+    #[error("the decoded request body is too large")]
+    DecodedTooLarge,
+    /// As many messages are being decoded as `decompress` says.
+    #[error("too many bodies are being decoded")]
+    DecompressBusy,
     /// A `deny` rule held.
     #[error("denied by rule {rule}")]
     Denied {
@@ -116,14 +126,15 @@ impl ProxyError {
     /// What the client is told.
     pub fn status(&self) -> StatusCode {
         let status = match self {
-            Self::BadRequest(_) | Self::BadBody => 400,
+            Self::BadRequest(_) | Self::BadBody | Self::BadCoding => 400,
             Self::UriTooLong => 414,
             Self::HeadTooLarge => 431,
-            Self::BodyTooLarge => 413,
+            Self::BodyTooLarge | Self::DecodedTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::RateLimited { .. } => 429,
             Self::NoRoute => 404,
-            Self::NoServer
+            Self::DecompressBusy
+            | Self::NoServer
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Connect
@@ -147,6 +158,9 @@ impl ProxyError {
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
             Self::BadBody => "bad-body",
+            Self::BadCoding => Fault::Malformed.reason(),
+            Self::DecodedTooLarge => Fault::TooLarge.reason(),
+            Self::DecompressBusy => "decompress-busy",
             Self::Denied { .. } => "denied",
             Self::RateLimited { .. } => "rate-limited",
             Self::NoRoute => "no-route",
@@ -172,10 +186,13 @@ impl ProxyError {
             | Self::UriTooLong
             | Self::HeadTooLarge
             | Self::BodyTooLarge
+            | Self::BadCoding
+            | Self::DecodedTooLarge
             | Self::Denied { .. }
             | Self::RateLimited { .. }
             | Self::NoRoute
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
+            Self::DecompressBusy => (Cause::Resource, Phase::Request),
             Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),
             Self::BadBody => (Cause::ClientAborted, Phase::Data),
             Self::QueueFull | Self::Overloaded => (Cause::Proxy, Phase::Queue),

@@ -44,6 +44,8 @@ pub struct Lasting {
     connections: Cell<usize>,
     /// Held by each response that is being compressed.
     compressions: Rc<()>,
+    /// Held by each message that is being decompressed.
+    decompressions: Rc<()>,
 }
 
 impl Local {
@@ -66,6 +68,7 @@ impl Local {
             drain: Notify::new(),
             connections: Cell::new(0),
             compressions: Rc::default(),
+            decompressions: Rc::default(),
         };
         let local = Self::of(snapshot, Rc::new(lasting), 0)?;
         *local.lasting.newest.borrow_mut() = Rc::downgrade(&local);
@@ -162,6 +165,11 @@ impl Local {
     /// What each response holds that is being compressed, beside this.
     pub fn compressions(&self) -> &Rc<()> {
         &self.lasting.compressions
+    }
+
+    /// What each message holds that is being decompressed, beside this.
+    pub fn decompressions(&self) -> &Rc<()> {
+        &self.lasting.decompressions
     }
 
     /// Regular upkeep, several times a second: log lines go out, stale connections go away.

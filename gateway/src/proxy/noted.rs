@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue};
 
-use super::compression::Compressor;
+use super::recoding::Recoding;
 use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
@@ -23,8 +23,8 @@ pub struct Noted {
     pub kept: Option<Box<Kept>>,
     /// The condition of `access-log` does not hold: no line is written.
     pub is_unlogged: bool,
-    /// What will compress the response.
-    pub compressor: Option<Box<Compressor>>,
+    /// What will compress the response, decompress it, or both.
+    pub recoding: Option<Box<Recoding>>,
 }
 
 impl Noted {

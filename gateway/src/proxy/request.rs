@@ -14,12 +14,14 @@ use super::captures;
 use super::client::Client;
 use super::compression;
 use super::content::Content;
+use super::decompression;
 use super::error::ProxyError;
 use super::forwarding;
 use super::headers;
 use super::http2;
 use super::local::Local;
 use super::policy::{self, Answer, ResponseFilters};
+use super::recoding::Wanted;
 use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
@@ -135,7 +137,7 @@ async fn exchange(
     request: Request<Content>,
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
-    let (body, asked) = sanitize(frontend, client, &mut head, incoming)?;
+    let (mut body, asked) = sanitize(frontend, client, &mut head, incoming)?;
     let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Exchange::new(head, facts);
@@ -183,8 +185,17 @@ async fn exchange(
 
     // server
     let filters = policy::response_filters_of(frontend, backend_id);
+    let decompress = match frontend.config.decompress.as_deref() {
+        Some(decompress) => {
+            let streams = local.decompressions();
+            let asked = decompression::ask(decompress, &mut exchange.request, &mut body, streams)?;
+            Some((decompress, asked))
+        }
+        None => None,
+    };
     let compress = frontend.config.compress.as_deref();
-    let coding = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
+    let compress = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
+    let recoding = Wanted { decompress, compress };
     let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
     if backend.server_close && asked.is_none() {
         outgoing
@@ -249,10 +260,10 @@ async fn exchange(
     if let Some(sticky) = sticky {
         record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
     }
-    if let Some((compress, asked)) = coding {
+    if recoding.is_any() {
         let has_content = !response.body().is_end_stream();
         let (mut head, incoming) = response.into_parts();
-        record.noted.compressor = compression::answer(compress, asked, &mut head, has_content, local.compressions());
+        record.noted.recoding = recoding.of(&mut head, has_content, local);
         response = Response::from_parts(head, incoming);
     }
     // hyper answers an HTTP/1.0 client as such by itself.

@@ -125,7 +125,7 @@ fn default_types() -> Vec<MediaType> {
         .collect()
 }
 
-const CODINGS: &[(&str, Coding)] = &[("br", Coding::Brotli), ("zstd", Coding::Zstd), ("gzip", Coding::Gzip)];
+pub(super) const CODINGS: &[(&str, Coding)] = &[("br", Coding::Brotli), ("zstd", Coding::Zstd), ("gzip", Coding::Gzip)];
 /// brotli's levels from 10 and zstd's from 13 take milliseconds for a few KiB: they are for files that are compressed once.
 const LEVELS: &[(&str, Coding, RangeInclusive<u64>)] = &[
     ("br", Coding::Brotli, 0..=9),
@@ -143,4 +143,4 @@ const DEFAULT_MIN_SIZE: u64 = 1 << 10;
 const MIN_SIZE: RangeInclusive<u64> = 1..=1 << 30;
 /// At up to 2 MiB each (measured with brotli), as much as a worker may hold for what makes nothing but bytes fewer.
 const DEFAULT_MAX_STREAMS: usize = 256;
-const MAX_STREAMS: RangeInclusive<u64> = 1..=100_000;
+pub(super) const MAX_STREAMS: RangeInclusive<u64> = 1..=100_000;

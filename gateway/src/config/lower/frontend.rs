@@ -133,6 +133,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         captures: logging.captures.map(Arc::from),
         forwarding: own.forwarding.forwarding(&inherited.forwarding),
         compress: own.compress(&inherited),
+        decompress: own.decompress(&inherited),
         request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
         http2,
         hsts: super::or_none(hsts)?,

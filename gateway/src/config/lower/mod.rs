@@ -15,6 +15,7 @@ mod check_http;
 mod check_steps;
 mod compress;
 mod condition;
+mod decompress;
 mod edits;
 mod error_page;
 mod forwarding;
@@ -194,7 +195,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
         "acl" | "deny" | "redirect" | "return" | "use-backend" | "default-backend" | "use-plugin" | "access-log"
         | "forwarded-for" | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded"
-        | "forwarded-headers" | "request-id" | "compress" | "hsts" | "capture" | "log-format" => {
+        | "forwarded-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }
         "nameserver" => "`nameserver` stands in `resolver`",
@@ -225,7 +226,9 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "set-header" | "add-header" | "delete-header" | "replace-header" => {
             "this stands in `request { … }` or `response { … }`"
         }
-        "types" | "min-size" | "level" | "max-streams" => "this stands in the block of `compress`",
+        "types" | "min-size" | "level" => "this stands in the block of `compress`",
+        "max-size" | "max-ratio" => "this stands in the block of `decompress`",
+        "max-streams" => "this stands in the block of `compress` or `decompress`",
         "set-path" | "rewrite-path" | "add-prefix" | "strip-prefix" | "set-query" | "rewrite-query"
         | "set-query-param" | "delete-query-param" => "this stands in `request { … }`",
         "rewrite-location" | "set-status" => "this stands in `response { … }`",

@@ -16,11 +16,11 @@ use super::persistence;
 use super::resilience::{self, ResendSettings};
 use super::response_limits::ResponseLimitSettings;
 use super::section_name;
-use super::{compress, error_page, keep_alive, upgrades};
+use super::{compress, decompress, error_page, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Balance, Compress, ErrorPage, HashOf, KeepAlive, MAX_RETRIES, Mode, NormalizePath, PerSource, Redispatch, Reuse,
-    Spread, Upgrades,
+    Balance, Compress, Decompress, ErrorPage, HashOf, KeepAlive, MAX_RETRIES, Mode, NormalizePath, PerSource,
+    Redispatch, Reuse, Spread, Upgrades,
 };
 use crate::config::reader::{At, Block, Context, Node};
 
@@ -38,6 +38,7 @@ pub(super) struct Settings {
     pub(super) log_format: Option<At<Option<ReadFormat>>>,
     pub(super) forwarding: ForwardingSettings,
     pub(super) compress: Option<At<Option<Compress>>>,
+    pub(super) decompress: Option<At<Option<Decompress>>>,
     pub(super) request_limits: RequestLimitSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) http2: Http2Settings,
@@ -140,6 +141,12 @@ impl Settings {
         said.value.clone().map(Box::new)
     }
 
+    /// The same of decompression.
+    pub(super) fn decompress(&self, inherited: &Self) -> Option<Box<Decompress>> {
+        let said = self.decompress.as_ref().or(inherited.decompress.as_ref())?;
+        said.value.clone().map(Box::new)
+    }
+
     fn read_frontend(&mut self, block: &mut Block<'_>, place: Place, mode: Option<At<Mode>>) {
         if let Some(mut node) = block.one("max-connections") {
             let value = node.argument("a number of connections");
@@ -163,6 +170,10 @@ impl Settings {
         if let Some(node) = block.one("compress") {
             http_only(&node, mode);
             self.compress = or_off(node, compress::compress);
+        }
+        if let Some(node) = block.one("decompress") {
+            http_only(&node, mode);
+            self.decompress = or_off(node, decompress::decompress);
         }
         if let Some(node) = block.one("normalize-path") {
             http_only(&node, mode);

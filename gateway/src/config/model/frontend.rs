@@ -8,9 +8,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, ErrorPage, Forwarding, Hsts,
-    KeepAlive, LineFormat, LogChoice, Mode, NormalizePath, Origin, PluginId, RateLimitId, RequestEdit, RequestId,
-    ResponseEdit, Rule,
+    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
+    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, NormalizePath, Origin, PluginId, RateLimitId,
+    RequestEdit, RequestId, ResponseEdit, Rule,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -40,6 +40,8 @@ pub struct Frontend {
     pub request_id: Option<Box<RequestId>>,
     /// `compress`: responses are compressed for who takes that. HTTP mode.
     pub compress: Option<Box<Compress>>,
+    /// `decompress`: requests, responses or both are decoded. HTTP mode.
+    pub decompress: Option<Box<Decompress>>,
     /// `hsts`: tell browsers to come back in TLS alone. HTTP mode.
     pub hsts: Option<Hsts>,
     /// Bounds on requests. HTTP mode.

@@ -8,6 +8,7 @@ mod access_log;
 mod acl;
 mod backend;
 mod compress;
+mod decompress;
 mod edits;
 mod forwarding;
 mod frontend;
@@ -41,6 +42,7 @@ pub use backend::{
     Spread,
 };
 pub use compress::{Coding, Compress, Levels, MediaType};
+pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
     Conditional, HeaderName, HeaderReplace, HeaderValue, LocationChange, QueryParam, Replace, ReplaceFrom, RequestEdit,
     ResponseEdit,

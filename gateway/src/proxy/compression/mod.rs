@@ -2,14 +2,15 @@
 //!
 //! What is decided is decided from heads alone, so that HEAD is answered as GET is.
 
-mod negotiation;
+pub mod negotiation;
 mod stream;
 
 use std::rc::Rc;
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::{Method, StatusCode, Version, request, response};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Version, request, response};
 
+use super::coded;
 use crate::config::{Coding, Compress};
 pub use stream::Compressor;
 
@@ -45,52 +46,37 @@ pub fn answer(
     head: &mut response::Parts,
     has_content: bool,
     streams: &Rc<()>,
-) -> Option<Box<Compressor>> {
+) -> Option<Compressor> {
     if !is_compressible(compress, head) {
         return None;
     }
-    vary(&mut head.headers);
+    coded::vary(&mut head.headers);
     let coding = asked.coding?;
     // One is the worker's own.
     if Rc::strong_count(streams) > compress.max_streams {
         return None;
     }
     let compressor = match has_content && !asked.is_head {
-        true => Some(Box::new(Compressor::new(coding, compress.levels, streams.clone()))),
+        true => Some(Compressor::new(coding, compress.levels, streams.clone())),
         false if asked.is_head => None,
         // Nothing comes: a coding of nothing would be something.
         false => return None,
     };
-    let headers = &mut head.headers;
-    headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
-    headers.remove(header::CONTENT_LENGTH);
-    // Ranges would be of the coded content, which is made anew each time.
-    headers.remove(header::ACCEPT_RANGES);
-    weaken(headers);
+    let name = HeaderValue::from_static(coding.name());
+    head.headers.insert(header::CONTENT_ENCODING, name);
+    coded::changed(head);
     compressor
 }
 
 /// Whether a response may be compressed for whoever takes it (RFC 9110; RFC 9111, section 5.2.2.6).
 fn is_compressible(compress: &Compress, head: &response::Parts) -> bool {
     let headers = &head.headers;
-    let status = head.status;
-    let has_content = !status.is_informational()
-        && !matches!(
-            status,
-            StatusCode::NO_CONTENT
-                | StatusCode::RESET_CONTENT
-                | StatusCode::PARTIAL_CONTENT
-                | StatusCode::NOT_MODIFIED
-                | StatusCode::RANGE_NOT_SATISFIABLE
-        );
-    has_content
+    coded::is_whole(head.status, headers)
         && is_of_type(compress, headers)
         && is_plain(headers)
-        && !says(headers, &header::CACHE_CONTROL, b"no-transform")
+        && !coded::is_fixed(headers)
         && length(headers).is_none_or(|length| length >= compress.min_size)
-        // A digest is of the content in its coding, or of what the coding is of; neither is known here.
-        && !DIGESTS.iter().any(|name| headers.contains_key(name))
-        && !headers.contains_key(header::CONTENT_RANGE)
+        && !coded::has_digest(headers)
 }
 
 fn is_of_type(compress: &Compress, headers: &HeaderMap) -> bool {
@@ -109,8 +95,7 @@ fn is_of_type(compress: &Compress, headers: &HeaderMap) -> bool {
     let Ok(media) = std::str::from_utf8(lower) else {
         return false;
     };
-    // gRPC compresses message by message, and its readers know of nothing around that.
-    !media.starts_with("application/grpc") && compress.types.iter().any(|known| known.matches(media))
+    !coded::is_grpc(headers) && compress.types.iter().any(|known| known.matches(media))
 }
 
 /// Whether no coding has been applied yet.
@@ -122,41 +107,6 @@ fn is_plain(headers: &HeaderMap) -> bool {
 fn length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
-
-/// Whether a list has this word.
-fn says(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
-    headers.get_all(name).iter().any(|line| {
-        let mut words = line.as_bytes().split(|byte| *byte == b',');
-        words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word))
-    })
-}
-
-/// A cache must not give one client what another one asked for.
-fn vary(headers: &mut HeaderMap) {
-    if !says(headers, &header::VARY, b"*") && !says(headers, &header::VARY, b"accept-encoding") {
-        headers.append(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    }
-}
-
-/// The content is another one now, byte for byte, and still says the same (RFC 9110, section 8.8.1).
-fn weaken(headers: &mut HeaderMap) {
-    let Some(tag) = headers.get(header::ETAG) else { return };
-    if tag.as_bytes().starts_with(b"W/") {
-        return;
-    }
-    let weak = [b"W/", tag.as_bytes()].concat();
-    match HeaderValue::from_bytes(&weak) {
-        Ok(weak) => headers.insert(header::ETAG, weak),
-        Err(_) => headers.remove(header::ETAG),
-    };
-}
-
-const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-md5"),
-];
 
 const MAX_MEDIA_TYPE: usize = 127;
 

@@ -7,10 +7,7 @@ use crate::config::Coding;
 /// The coding that a client likes best of those that there are; among those that it likes alike, the first. None when it
 /// takes none of them, likes content better as it is, or does not say.
 pub fn choose(codings: &[Coding], headers: &HeaderMap) -> Option<Coding> {
-    let mut asked = Asked::default();
-    for line in headers.get_all(header::ACCEPT_ENCODING) {
-        asked.read(line);
-    }
+    let asked = Asked::of(headers);
     let mut best: Option<(Coding, u16)> = None;
     for &coding in codings {
         let weight = asked.weight(coding);
@@ -24,8 +21,8 @@ pub fn choose(codings: &[Coding], headers: &HeaderMap) -> Option<Coding> {
 }
 
 /// What a client said, in thousandths; none of what it did not mention.
-#[derive(Default)]
-struct Asked {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Asked {
     brotli: Option<u16>,
     zstd: Option<u16>,
     gzip: Option<u16>,
@@ -34,6 +31,26 @@ struct Asked {
 }
 
 impl Asked {
+    /// What the client says in its request.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let mut asked = Self::default();
+        for line in headers.get_all(header::ACCEPT_ENCODING) {
+            asked.read(line);
+        }
+        asked
+    }
+
+    /// Whether the client says that it takes this coding. Who says nothing may take any (RFC 9110, section 12.5.3), and is
+    /// mostly a program that takes none.
+    pub fn takes(self, coding: Coding) -> bool {
+        self.weight(coding) > 0
+    }
+
+    /// Whether the client says that it takes content in a coding only.
+    pub fn refuses_plain(self) -> bool {
+        self.identity.or(self.any) == Some(0)
+    }
+
     fn read(&mut self, line: &HeaderValue) {
         for element in line.as_bytes().split(|byte| *byte == b',') {
             let mut parts = element.split(|byte| *byte == b';');
@@ -58,7 +75,7 @@ impl Asked {
         }
     }
 
-    fn weight(&self, coding: Coding) -> u16 {
+    fn weight(self, coding: Coding) -> u16 {
         let said = match coding {
             Coding::Brotli => self.brotli,
             Coding::Zstd => self.zstd,
