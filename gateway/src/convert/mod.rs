@@ -2,7 +2,11 @@
 //! where it would have stood, with the reason, and is reported. The result is tried against the configuration's own rules,
 //! so that what comes out is valid, and says so where it could not be made so.
 
+mod acls;
+mod checks;
+mod global;
 mod haproxy;
+mod options;
 mod outline;
 mod persistence;
 mod proxies;

@@ -4,15 +4,14 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::words::{self, Term};
-use super::{Conversion, persistence, servers};
+use super::{Conversion, checks, global, persistence, servers, words};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     let sections = &settle_defaults(sections);
     for section in sections {
         match section.kind.as_str() {
-            "global" => global(conversion, section),
+            "global" => global::global(conversion, section),
             "defaults" => {
                 let node = Node::new("defaults");
                 let node = section.name.iter().fold(node, |node, name| node.arg(name));
@@ -33,7 +32,7 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 Proxy::new(conversion, section, block).backend();
             }
             "listen" => listen(conversion, section),
-            "resolvers" => resolver(conversion, section),
+            "resolvers" => global::resolver(conversion, section),
             kind => {
                 let name = section.name.as_deref().unwrap_or_default();
                 let reason = format!("there are no sections of this kind: {kind}");
@@ -140,152 +139,6 @@ fn listen(conversion: &mut Conversion, section: &Section) {
     Proxy::new(conversion, &part(true), back).backend();
 }
 
-fn global(conversion: &mut Conversion, section: &Section) {
-    let block = conversion
-        .outline
-        .add(None, Node::new("process"), section.line, "global");
-    conversion.outline.open(block);
-    let group = section.lines.iter().find(|line| line.keyword() == "group");
-    for line in &section.lines {
-        let first = line.word(1).unwrap_or_default();
-        let node = match line.keyword() {
-            "log" => {
-                for word in line.rest(2).iter().skip(1) {
-                    conversion.note(
-                        line.number,
-                        format!("`{word}` of the log was left out: it has no counterpart"),
-                    );
-                }
-                let target = match first {
-                    "stdout" | "stderr" => Node::new("log").arg(first),
-                    path if path.starts_with('/') => Node::new("log").arg(path),
-                    host => Node::new("log").arg(format!("udp://{}", with_port(host, 514))),
-                };
-                let facility = line.word(2);
-                match facility {
-                    Some(facility) if !matches!(first, "stdout" | "stderr") => target.prop("facility", facility),
-                    _ => target,
-                }
-            }
-            "maxconn" => match first.parse() {
-                Ok(number) => Node::new("max-connections").number(number),
-                Err(_) => Node::new("max-connections").arg(first),
-            },
-            "nbthread" => match first.parse() {
-                Ok(number) => Node::new("workers").number(number),
-                Err(_) => Node::new("workers").arg(first),
-            },
-            "user" => {
-                let node = Node::new("user").arg(first);
-                match group.and_then(|group| group.word(1)) {
-                    Some(group) => node.prop("group", group),
-                    None => node,
-                }
-            }
-            // Said with `user`.
-            "group" if section.lines.iter().any(|line| line.keyword() == "user") => continue,
-            "chroot" => Node::new("chroot").arg(first),
-            "pidfile" => Node::new("pid-file").arg(first),
-            "stats" if first == "socket" => {
-                let node = Node::new("admin").arg(line.word(2).unwrap_or_default());
-                for pair in line
-                    .rest(3)
-                    .chunks(2)
-                    .filter(|pair| !matches!(pair[0].as_str(), "mode" | "level"))
-                {
-                    let message = format!("`{}` of the socket was left out: it has no counterpart", pair.join(" "));
-                    conversion.note(line.number, message);
-                }
-                let value = |key| line.words.iter().skip_while(|word| *word != key).nth(1);
-                let node = value("mode")
-                    .into_iter()
-                    .fold(node, |node, mode| node.prop("mode", mode));
-                value("level")
-                    .into_iter()
-                    .fold(node, |node, level| node.prop("level", level))
-            }
-            "daemon" | "master-worker" => {
-                conversion.note(
-                    line.number,
-                    "not needed: the gateway runs in the foreground, for a service manager",
-                );
-                continue;
-            }
-            "tune.ssl.default-dh-param" => {
-                let message = "not needed: TLS here has no finite-field Diffie-Hellman (DHE), only elliptic curves";
-                conversion.note(line.number, message);
-                continue;
-            }
-            keyword => {
-                leave_out(
-                    conversion,
-                    block,
-                    line,
-                    &format!("there is no counterpart of `{keyword}`"),
-                );
-                continue;
-            }
-        };
-        conversion.outline.add(Some(block), node, line.number, &line.text);
-    }
-}
-
-/// `resolvers NAME`: who is asked for the names of servers. Ours is one for the process.
-fn resolver(conversion: &mut Conversion, section: &Section) {
-    let name = section.name.as_deref().unwrap_or_default();
-    let mut node = Node::new("resolver");
-    let value = |words: &[&str]| {
-        let line = section
-            .lines
-            .iter()
-            .find(|line| words.iter().eq(line.words.iter().take(words.len())));
-        line.and_then(|line| line.word(words.len()))
-    };
-    for (words, ours) in [
-        (&["timeout", "retry"][..], "timeout"),
-        (&["hold", "valid"], "max-ttl"),
-        (&["hold", "timeout"], "hold"),
-        (&["hold", "nx"], "hold-nx"),
-    ] {
-        if let Some(time) = value(words) {
-            node = node.prop(ours, words::duration(time));
-        }
-    }
-    // HAProxy counts all questions, here those after the first count.
-    if let Some(retries) = value(&["resolve_retries"]).and_then(|number| number.parse::<u64>().ok()) {
-        node = node.number_prop("retries", retries.saturating_sub(1));
-    }
-    let block = conversion
-        .outline
-        .add(None, node, section.line, &format!("resolvers {name}"));
-    for line in &section.lines {
-        match (line.keyword(), line.word(1), line.word(2)) {
-            ("nameserver", Some(_), Some(address)) => {
-                for address in words::addresses(address.trim_start_matches("udp@")) {
-                    let node = Node::new("nameserver").arg(address);
-                    conversion.outline.add(Some(block), node, line.number, &line.text);
-                }
-            }
-            ("timeout", Some("retry"), _) | ("hold", Some("valid" | "timeout" | "nx"), _) | ("resolve_retries", ..) => {
-            }
-            // The system's is what is asked without `nameserver`.
-            ("parse-resolv-conf", ..) => {}
-            _ => conversion.note(
-                line.number,
-                format!("left out: there is no counterpart of `{}`", line.text),
-            ),
-        }
-    }
-}
-
-fn with_port(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        host.to_owned()
-    } else {
-        format!("{host}:{port}")
-    }
-}
-
 /// A line becomes a comment, and a finding.
 pub(super) fn leave_out(conversion: &mut Conversion, block: usize, line: &Line, reason: &str) {
     conversion
@@ -300,7 +153,7 @@ pub(super) struct Proxy<'a> {
     pub(super) section: &'a Section,
     pub(super) block: usize,
     /// The acls of conditions that had none, by what they ask.
-    anonymous: HashMap<Vec<String>, String>,
+    pub(super) anonymous: HashMap<Vec<String>, String>,
     request: Option<usize>,
     response: Option<usize>,
 }
@@ -356,7 +209,7 @@ impl<'a> Proxy<'a> {
 
     fn backend(&mut self) {
         self.acls();
-        servers::check(self);
+        checks::check(self);
         for line in &self.section.lines {
             match line.keyword() {
                 "acl" | "default-server" | "http-check" | "tcp-check" => {}
@@ -480,110 +333,6 @@ impl<'a> Proxy<'a> {
 
     fn says(&self, keyword: &str) -> bool {
         self.section.lines.iter().any(|line| line.keyword() == keyword)
-    }
-
-    /// `acl NAME CRITERION`; several of one name are alternatives.
-    fn acls(&mut self) {
-        let mut names: Vec<&str> = Vec::new();
-        let section = self.section;
-        let acls = || section.lines.iter().filter(|line| line.keyword() == "acl");
-        for name in acls().filter_map(|line| line.word(1)) {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
-        for name in names {
-            let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
-            let nodes: Result<Vec<_>, _> = lines.iter().map(|line| words::criterion(line.rest(2))).collect();
-            match nodes {
-                Ok(nodes) => self.acl(lines[0], name, nodes.concat()),
-                Err(reason) => lines.iter().for_each(|line| self.leave_out(line, &reason)),
-            }
-        }
-    }
-
-    fn acl(&mut self, line: &Line, name: &str, mut nodes: Vec<Node>) {
-        let acl = self.say(line, Node::new("acl").arg(name));
-        let outline = &mut self.conversion.outline;
-        let parent = match nodes.len() {
-            0 | 1 => acl,
-            _ => outline.add(Some(acl), Node::new("any"), line.number, &line.text),
-        };
-        for node in nodes.drain(..) {
-            outline.add(Some(parent), node, line.number, &line.text);
-        }
-    }
-
-    /// Adds a node with the condition that `words` end with.
-    pub(super) fn conditional(&mut self, line: &Line, node: Node, words: &[String]) {
-        self.conditional_block(line, node, words);
-    }
-
-    /// The same for a node with a block, to which further ones can be added; none when it was left out.
-    pub(super) fn conditional_block(&mut self, line: &Line, node: Node, words: &[String]) -> Option<usize> {
-        let (_, condition) = words::split_condition(words);
-        let Some((polarity, words)) = condition else {
-            return Some(self.say(line, node));
-        };
-        match self.condition(line, words) {
-            Ok(condition) => Some(self.say(line, node.prop(polarity.property(), condition))),
-            Err(reason) => {
-                self.leave_out(line, &reason);
-                None
-            }
-        }
-    }
-
-    /// A condition in our words. Acls that it has of its own become named ones.
-    pub(super) fn condition(&mut self, line: &Line, words: &[String]) -> Result<String, String> {
-        let mut text = String::new();
-        for term in words::terms(words)? {
-            let (name, is_negated) = match term {
-                Term::Or => {
-                    text.push_str(" or");
-                    continue;
-                }
-                Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
-                Term::Named { name, is_negated } => match words::predefined(name) {
-                    Some(node) => {
-                        let key = vec![name.to_owned()];
-                        (self.own_acl(line, key, || Ok(vec![node]))?, is_negated)
-                    }
-                    None => (name.to_owned(), is_negated),
-                },
-                Term::Anonymous { words, is_negated } => {
-                    let name = self.own_acl(line, words.to_vec(), || words::criterion(words))?;
-                    (name, is_negated)
-                }
-            };
-            match text.as_str() {
-                "" => {}
-                text_so_far if text_so_far.ends_with(" or") => {}
-                _ => text.push_str(" and"),
-            }
-            if is_negated {
-                text.push_str(" not");
-            }
-            text.push(' ');
-            text.push_str(&name);
-        }
-        Ok(text.trim().to_owned())
-    }
-
-    fn own_acl(
-        &mut self,
-        line: &Line,
-        key: Vec<String>,
-        nodes: impl FnOnce() -> Result<Vec<Node>, String>,
-    ) -> Result<String, String> {
-        if let Some(name) = self.anonymous.get(&key) {
-            return Ok(name.clone());
-        }
-        let nodes = nodes()?;
-        let name = format!("line-{}-{}", line.number, self.anonymous.len() + 1);
-        self.acl(line, &name, nodes);
-        self.anonymous.insert(key, name.clone());
-        Ok(name)
     }
 
     /// The block of edits.

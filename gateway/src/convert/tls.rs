@@ -1,9 +1,10 @@
 //! The options of `bind` and `server` that are about TLS.
 
 use super::haproxy::Line;
+use super::options::Options;
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::servers::{Options, report};
+use super::servers::report;
 use crate::crypto::{CipherSuite, Group};
 
 /// What a bind with `ssl` says of TLS, in the block of `bind`.

@@ -1,6 +1,10 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
-use std::collections::HashMap;
+mod admission;
+mod components;
+mod endings;
+mod tls;
+
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -8,15 +12,14 @@ use serde::Serialize;
 use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, Admission, BuildError, BuildErrors, Ending, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
-use crate::backend::{Backend, Connector, Connectors, Place, SystemRoots};
-use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, CheckKind, CheckVersion, Config, Mode, OnFailure, PluginId, PluginLimits,
-    ServerTls,
-};
-use crate::listener::{Sources, Termination};
-use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, PolicyError, first_party};
+use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
+use crate::backend::{Backend, Connectors, Place, SystemRoots};
+use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
+use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, first_party};
 use crate::telemetry::metrics::Registry;
+pub(super) use components::Compiled;
+use components::sha256;
+use endings::Endings;
 
 /// What [`Snapshot::build`] does.
 pub(super) fn snapshot(
@@ -114,18 +117,6 @@ struct Builder<'a> {
     errors: Vec<BuildError>,
 }
 
-/// Components by what was compiled.
-#[derive(Default)]
-pub(super) struct Compiled(HashMap<Source, Arc<Component>>);
-
-/// What makes two compiled components the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct Source {
-    label: Arc<str>,
-    sha256: [u8; 32],
-    grants: Vec<config::Grant>,
-}
-
 #[derive(Serialize)]
 struct AclConfig<'a> {
     predicates: Vec<NamedMatch<'a>>,
@@ -137,57 +128,7 @@ struct NamedMatch<'a> {
     when: &'a config::Match,
 }
 
-#[derive(Serialize)]
-struct LimitConfig<'a> {
-    limits: Vec<&'a config::RateLimit>,
-}
-
 impl Builder<'_> {
-    /// Reads and compiles a plugin's component.
-    fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
-        let at = PluginAt::of(plugin);
-        let wasm = match std::fs::read(&plugin.path.value) {
-            Ok(wasm) => wasm,
-            Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
-        };
-        let found = sha256(&wasm);
-        if let Some(expected) = plugin.sha256
-            && found != expected.value
-        {
-            return self.fail(BuildError::Digest {
-                plugin: at,
-                at: expected.span,
-                found,
-            });
-        }
-        match self.compile(&plugin.name, found, &wasm, &plugin.grants) {
-            Ok(component) => Some(component),
-            Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
-        }
-    }
-
-    /// A component, compiled at most once, and not at all when the configuration before had it.
-    fn compile(
-        &mut self,
-        label: &str,
-        sha256: [u8; 32],
-        wasm: &[u8],
-        grants: &[config::Grant],
-    ) -> Result<Arc<Component>, PolicyError> {
-        let source = Source {
-            label: label.into(),
-            sha256,
-            grants: grants.to_vec(),
-        };
-        let known = [Some(&self.compiled), self.known].into_iter().flatten();
-        let component = match known.filter_map(|known| known.0.get(&source)).next() {
-            Some(component) => component.clone(),
-            None => self.policy.compile(label, wasm, grants)?,
-        };
-        self.compiled.0.insert(source, component.clone());
-        Ok(component)
-    }
-
     /// Notes an error.
     fn fail<T>(&mut self, error: BuildError) -> Option<T> {
         self.errors.push(error);
@@ -271,64 +212,6 @@ impl Builder<'_> {
         rules.into_iter().collect()
     }
 
-    fn tls(
-        &mut self,
-        frontend: &config::Frontend,
-        position: usize,
-        bind: &config::Bind,
-    ) -> Option<Option<Arc<Termination>>> {
-        let Some(tls) = &bind.tls else { return Some(None) };
-        // The same bind of the configuration before, for clients that come back.
-        let before = self.previous.and_then(|previous| {
-            let before = previous.frontend(&frontend.name, frontend.mode)?;
-            let same = before.config.binds.get(position)?.address == bind.address;
-            before.tls.get(position)?.as_deref().filter(|_| same)
-        });
-        match Termination::new(tls, bind.alpn.clone(), (&frontend.name, bind), self.registry, before) {
-            Ok(termination) => Some(Some(termination)),
-            Err(errors) => {
-                self.errors.extend(errors.into_iter().map(|source| BuildError::Tls {
-                    bind: bind.origin.clone(),
-                    tls: Box::new(tls.clone()),
-                    source,
-                }));
-                None
-            }
-        }
-    }
-
-    /// How TLS is spoken with a backend's servers. An error leaves none, and is reported.
-    fn connectors(&mut self, backend: &config::Backend, system: &SystemRoots) -> Connectors {
-        let of_server = |server: &config::Server| (server.tls.clone(), backend.mode, server.http2, server.name.clone());
-        let servers: Vec<_> = backend.servers.iter().map(of_server).collect();
-        let mut connector = |(tls, mode, http2, name): (Option<ServerTls>, Mode, bool, Arc<str>)| {
-            let tls = tls?;
-            let whose = (&backend.name, &name);
-            match Connector::new(&tls, (mode, http2), system, whose, self.registry.process()) {
-                Ok(connector) => Some(Arc::new(connector)),
-                Err(errors) => {
-                    let tls = Box::new(tls);
-                    let error = |source| BuildError::ServerTls {
-                        tls: tls.clone(),
-                        source,
-                    };
-                    self.errors.extend(errors.into_iter().map(error));
-                    None
-                }
-            }
-        };
-        let servers = servers.into_iter().map(&mut connector).collect();
-        let check = backend.check.as_ref().and_then(|check| {
-            let (mode, http2) = match &check.kind {
-                CheckKind::Tcp(_) => (Mode::Tcp, false),
-                CheckKind::Http(http) => (Mode::Http, http.version == Some(CheckVersion::Http2)),
-                CheckKind::Grpc(_) => (Mode::Http, true),
-            };
-            connector((check.tls.clone(), mode, http2, Arc::from("check")))
-        });
-        Connectors { servers, check }
-    }
-
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
     /// one for each third-party plugin.
     fn acls(&mut self, frontend: &config::Frontend, is_asked: impl Fn(usize) -> bool) -> Option<Vec<AclCall>> {
@@ -402,53 +285,6 @@ impl Builder<'_> {
             });
         }
         bit
-    }
-
-    /// What is decided when a connection has just come.
-    fn admission(&mut self, frontend: &config::Frontend, rejects: &[Ending]) -> Option<Option<Admission>> {
-        // Of what the line of one that is turned away depends on, if that is known by then.
-        let log_when = frontend
-            .log_choice
-            .as_ref()
-            .and_then(|choice| choice.when.as_ref())
-            .filter(|when| !needs_more(frontend, when))
-            .cloned();
-        let asks = |acl: usize| {
-            let logs = log_when.as_ref().is_some_and(|when| when.names(acl));
-            logs || rejects.iter().any(|rule| rule.names(acl))
-        };
-        let acls = self.acls(frontend, asks);
-        let limiter = self.limiter(frontend, &frontend.connection_limits);
-        let sources = frontend.per_source.map(|limit| {
-            let before = self.before.iter().find(|before| *before.name() == frontend.name);
-            let before = before.and_then(|before| before.admission.as_ref()?.sources.as_ref());
-            Sources::new(limit, before)
-        });
-        let (acls, limiter) = (acls?, limiter?);
-        let decides = !rejects.is_empty() || limiter.is_some() || sources.is_some();
-        Some(decides.then(|| Admission {
-            acls,
-            rejects: rejects.to_vec(),
-            limiter,
-            sources,
-            log_when,
-        }))
-    }
-
-    fn limiter(
-        &mut self,
-        frontend: &config::Frontend,
-        limits: &[config::RateLimitId],
-    ) -> Option<Option<Arc<Attachment>>> {
-        if limits.is_empty() {
-            return Some(None);
-        }
-        let config = LimitConfig {
-            limits: limits.iter().map(|id| &self.config.rate_limits[id.0]).collect(),
-        };
-        // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
-        self.attach_own(&first_party::RATE_LIMIT, "", &config, frontend)
-            .map(Some)
     }
 
     /// `use-plugin`: a component that has a say in what the frontend speaks.
@@ -559,67 +395,6 @@ impl Builder<'_> {
         self.attachments.push(attachment.clone());
         attachment
     }
-}
-
-/// Whether a condition asks for more than addresses and the time.
-fn needs_more(frontend: &config::Frontend, when: &config::Condition) -> bool {
-    let late = |(i, acl): (usize, &Acl)| match &acl.test {
-        AclTest::Match(test) => when.names(i) && !test.needs_only_addresses(),
-        AclTest::Plugin { .. } => when.names(i),
-    };
-    frontend.acls.iter().enumerate().any(late)
-}
-
-/// The rules of a frontend that end connections, by when they are decided.
-struct Endings {
-    /// By the addresses alone.
-    early: Vec<Ending>,
-    /// In TCP mode: when the connection's protocol begins.
-    late: Vec<Ending>,
-}
-
-impl Endings {
-    fn of(frontend: &config::Frontend) -> Self {
-        let rejects = frontend.rejects.iter().map(|reject| Ending {
-            when: Some(reject.when.clone()),
-            line: reject.origin.line,
-        });
-        let mut rules = Self {
-            early: rejects.collect(),
-            late: Vec::new(),
-        };
-        // In HTTP mode rules answer requests; in TCP mode all of them are a `deny`.
-        let denies = frontend.rules.iter().filter(|_| frontend.mode == Mode::Tcp);
-        for deny in denies {
-            let rule = Ending {
-                when: deny.when.clone(),
-                line: deny.origin.line,
-            };
-            match rule.when.as_ref().is_some_and(|when| needs_more(frontend, when)) {
-                true => rules.late.push(rule),
-                false => rules.early.push(rule),
-            }
-        }
-        rules
-    }
-
-    /// Whether an acl is asked about when the protocol begins, or later.
-    fn asks_late(&self, frontend: &config::Frontend, acl: usize) -> bool {
-        match frontend.mode {
-            Mode::Http => true,
-            Mode::Tcp => {
-                let routes = frontend.routes.iter().any(|route| route.when.names(acl));
-                let logs = frontend.log_choice.as_ref().and_then(|choice| choice.when.as_ref());
-                let logs = logs.is_some_and(|when| when.names(acl));
-                routes || logs || self.late.iter().any(|rule| rule.names(acl))
-            }
-        }
-    }
-}
-
-fn sha256(bytes: &[u8]) -> [u8; 32] {
-    use sha2::Digest;
-    sha2::Sha256::digest(bytes).into()
 }
 
 /// The WIT's limit: the answers of one call are the bits of one integer.

@@ -6,9 +6,11 @@ use miette::SourceSpan;
 
 use super::check::Openings;
 use super::keep_alive;
+use super::limits::PoolSettings;
 use super::resilience;
 use super::server::{ReadServer, servers};
-use super::settings::{Place, PoolSettings, Settings, Timeouts, http_only};
+use super::settings::{Place, Settings, http_only};
+use super::timeouts::Timeouts;
 use super::{
     DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, section_name,
 };

@@ -8,8 +8,10 @@ use super::acls::Acls;
 use super::condition::When;
 use super::hsts;
 use super::keep_alive;
+use super::limits::RequestLimitSettings;
 use super::names::Names;
-use super::settings::{Place, RequestLimitSettings, Settings, Timeouts, http_only};
+use super::settings::{Place, Settings, http_only};
+use super::timeouts::Timeouts;
 use super::{
     DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format, plugin,
     rules, section_name, upgrades,

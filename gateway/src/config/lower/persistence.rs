@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::balance::Hashed;
 use super::edits;
 use super::server::ReadServer;
-use super::settings::{Hashed, TIMEOUT_RANGE, http_only};
+use super::settings::{TIMEOUT_RANGE, http_only};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{CookieMode, CookiePersistence, HashOf, Mode, Spread, Stick, StickKey, UriPart};
 use crate::config::reader::{At, Context, Node, Value, clip};

@@ -2,6 +2,8 @@
 //! (`ServerState`), and how much it has under way.
 
 mod figures;
+mod in_flight;
+mod register;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,12 +13,13 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::ejections::{EjectedFor, Ejection};
-use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
-use super::histogram::{self, Histogram};
+use super::histogram::Histogram;
 use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
 use super::state::{Admin, Agent, SHARE_OF_ONE, ServerState};
+pub use in_flight::InFlight;
+pub(super) use register::{RESPONSE_TIME, register_backend, register_server};
 
 /// Counts of a backend.
 #[derive(Debug)]
@@ -72,12 +75,6 @@ pub struct ServerMetrics {
 struct LastCheck {
     passed: bool,
     took: Duration,
-}
-
-/// A request or connection that a server has under way, until this is dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    server: Arc<ServerMetrics>,
 }
 
 #[derive(Debug, Default)]
@@ -428,203 +425,3 @@ impl Drop for ServerMetrics {
         }
     }
 }
-
-impl InFlight {
-    /// A server takes a request or connection.
-    pub fn begin(server: &Arc<ServerMetrics>) -> Self {
-        server.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self::counted(server)
-    }
-
-    /// A server takes a request or connection if it has fewer than `max` under way: one atomic step, so that it never has
-    /// more, whoever asks at the same time.
-    pub fn begin_below(server: &Arc<ServerMetrics>, max: usize) -> Option<Self> {
-        let add = |now| (now < max).then_some(now + 1);
-        let added = server.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
-        added.is_ok().then(|| Self::counted(server))
-    }
-
-    /// The rest of beginning, after the server's own count.
-    fn counted(server: &Arc<ServerMetrics>) -> Self {
-        let server = Arc::clone(server);
-        server.backend.in_flight.fetch_add(1, Ordering::Relaxed);
-        server.shards.here().sessions.add(1);
-        Self { server }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
-        self.server.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-pub(super) fn register_backend(exporter: &mut Exporter, backend: &Arc<BackendMetrics>) {
-    let mut of = exporter.of(backend, &[("backend", &backend.name)]);
-    let help = "Requests, or connections in TCP mode, that its servers have under way.";
-    of.gauge("gateway_backend_in_flight", help, |backend| backend.in_flight() as f64);
-    let help = "Servers that are up, backup servers included.";
-    of.gauge("gateway_backend_servers_up", help, |backend| {
-        backend.servers_up.load(Ordering::Relaxed) as f64
-    });
-    let help = "Attempts beyond the first, on the same or another server.";
-    of.counter("gateway_backend_retries_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.retries.get())
-    });
-    let help = "Requests that are being sent again.";
-    of.gauge("gateway_backend_resending", help, |backend| {
-        backend.resending.load(Ordering::Relaxed) as f64
-    });
-    let help = "Requests that were not sent again because the budget was spent.";
-    of.counter("gateway_backend_retry_budget_spent_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.budget_spent.get())
-    });
-    let help = "Requests refused because the backend had as many as it takes on.";
-    of.counter("gateway_backend_max_requests_refused_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.overflows.get())
-    });
-    let help = "Requests or connections for which no server was up.";
-    of.counter("gateway_backend_no_server_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.no_server.get())
-    });
-    let help = "Requests or connections that wait for a server to have room.";
-    of.gauge("gateway_backend_queue", help, |backend| backend.queued() as f64);
-    let help = "Requests or connections that waited for a server for too long.";
-    of.counter("gateway_backend_queue_timeouts_total", help, None, |backend| {
-        backend.queue_timeouts.get()
-    });
-    let help = "Requests or connections refused because as many were waiting as may.";
-    of.counter("gateway_backend_queue_full_total", help, None, |backend| {
-        backend.queue_full.get()
-    });
-    let help = "Bytes received from servers.";
-    of.counter("gateway_backend_received_bytes_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.received.get())
-    });
-    let help = "Bytes sent to servers.";
-    of.counter("gateway_backend_sent_bytes_total", help, None, |backend| {
-        backend.shards.sum(|shard| shard.sent.get())
-    });
-}
-
-pub(super) fn register_server(exporter: &mut Exporter, server: &Arc<ServerMetrics>) {
-    let mut of = exporter.of(server, &[("backend", &server.backend.name), ("server", &server.name)]);
-    let help = "1 when the server is up, 0 when it is down.";
-    of.gauge("gateway_server_up", help, |server| f64::from(u8::from(server.is_up())));
-    let help = "The server's weight, which an operator may have set.";
-    of.gauge("gateway_server_weight", help, |server| f64::from(server.weight()));
-    let help = "What an operator made of the server: 0 ready, 1 drain, 2 maintenance.";
-    of.gauge("gateway_server_admin_state", help, |server| admin_value(server.admin()));
-    let help = "Requests, or connections in TCP mode, that the server has under way.";
-    of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
-    let help = "Requests that wait for this server alone, because they belong to it.";
-    of.gauge("gateway_server_queue", help, |server| server.queued() as f64);
-    let help = "Requests, or connections in TCP mode, that the server was given.";
-    of.counter("gateway_server_sessions_total", help, None, |server| {
-        server.shards.sum(|shard| shard.sessions.get())
-    });
-    let help = "Connections opened to the server.";
-    of.counter("gateway_server_connections_total", help, None, |server| {
-        server.shards.sum(|shard| shard.connections.get())
-    });
-    let help = "Connections to the server that could not be opened.";
-    of.counter("gateway_server_connect_errors_total", help, None, |server| {
-        server.shards.sum(|shard| shard.connect_errors.get())
-    });
-    let help = "TLS handshakes with the server that failed, those of checks included.";
-    of.counter("gateway_server_tls_errors_total", help, None, |server| {
-        server.shards.sum(|shard| shard.tls_errors.get())
-    });
-    let help = "Requests to which the server gave no answer, or what was none.";
-    of.counter("gateway_server_response_errors_total", help, None, |server| {
-        server.shards.sum(|shard| shard.response_errors.get())
-    });
-    let (name, help) = ("gateway_server_checks_total", "Health checks ended, by result.");
-    of.counter(name, help, Some(("result", "passed")), |server| {
-        server.checks_passed.get()
-    });
-    of.counter(name, help, Some(("result", "failed")), |server| {
-        server.checks_failed.get()
-    });
-    let help = "Whether it is known where the server is: 0 while its name leads nowhere.";
-    of.gauge("gateway_server_resolved", help, |server| {
-        f64::from(u8::from(server.state.placed()))
-    });
-    let help = "Changes of the address that the server's name leads to.";
-    of.counter("gateway_server_address_changes_total", help, None, |server| {
-        server.moves.get()
-    });
-    let (name, help) = (
-        "gateway_server_agent_checks_total",
-        "Questions to the server's agent, by what came of them.",
-    );
-    of.counter(name, help, Some(("result", "answered")), |server| {
-        server.agent_answered.get()
-    });
-    of.counter(name, help, Some(("result", "failed")), |server| {
-        server.agent_failed.get()
-    });
-    let help = "What the server's agent makes of it: 0 ready, 1 drain, 2 maintenance, 3 down.";
-    of.gauge("gateway_server_agent_state", help, |server| match server.agent() {
-        Agent { up: false, .. } => 3.0,
-        agent => admin_value(agent.admin),
-    });
-    let help = "Of the server's weight, what its agent says that it can bear, in percent.";
-    of.gauge("gateway_server_agent_weight_percent", help, |server| {
-        f64::from(server.agent().percent)
-    });
-    let help = "Whether the last check passed: 1 or 0; NaN before the first.";
-    of.gauge("gateway_server_last_check_passed", help, |server| {
-        let last = server.last_check.load();
-        last.as_ref().map_or(f64::NAN, |last| f64::from(u8::from(last.passed)))
-    });
-    let help = "How long the last check took; NaN before the first.";
-    of.gauge("gateway_server_last_check_duration_seconds", help, |server| {
-        let last = server.last_check.load();
-        last.as_ref().map_or(f64::NAN, |last| last.took.as_secs_f64())
-    });
-    let help = "Times that failing connections or answers of traffic took the server down (`observe`).";
-    of.counter("gateway_server_ejections_total", help, None, |server| {
-        server.ejections.get()
-    });
-    let help = "1 while the server gets nothing because of its answers (`outlier-ejection`).";
-    of.gauge("gateway_server_ejected", help, |server| {
-        f64::from(u8::from(server.state.is_ejected()))
-    });
-    let name = "gateway_server_outlier_ejections_total";
-    let help = "Times that the server was ejected for its answers, by what they were.";
-    for (i, reason) in EjectedFor::ALL.into_iter().enumerate() {
-        of.counter(name, help, Some(("reason", reason.word())), move |server| {
-            server.outlier_ejections[i].get()
-        });
-    }
-    let name = "gateway_server_transitions_total";
-    let help = "Changes of the server's health, by what it became.";
-    of.counter(name, help, Some(("to", "up")), |server| server.went_up.get());
-    of.counter(name, help, Some(("to", "down")), |server| server.went_down.get());
-    let help = "The server's answers, by the class of their status; none for what was none.";
-    for (i, class) in CLASSES.into_iter().enumerate() {
-        of.counter(
-            "gateway_server_responses_total",
-            help,
-            Some(("code", class)),
-            move |server| server.shards.sum(|shard| shard.responses[i].get()),
-        );
-    }
-    let help = "From the end of the request's head to the answer's.";
-    of.histogram(RESPONSE_TIME, help, |server| {
-        histogram::totals(&server.shards, |shard| &shard.response_time)
-    });
-}
-
-fn admin_value(admin: Admin) -> f64 {
-    match admin {
-        Admin::Ready => 0.0,
-        Admin::Drain => 1.0,
-        Admin::Maintenance => 2.0,
-    }
-}
-
-/// The histogram of a server.
-pub(super) const RESPONSE_TIME: &str = "gateway_server_response_time_seconds";

@@ -1,0 +1,43 @@
+//! What a server has under way.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::ServerMetrics;
+
+/// A request or connection that a server has under way, until this is dropped.
+#[derive(Debug)]
+pub struct InFlight {
+    server: Arc<ServerMetrics>,
+}
+
+impl InFlight {
+    /// A server takes a request or connection.
+    pub fn begin(server: &Arc<ServerMetrics>) -> Self {
+        server.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self::counted(server)
+    }
+
+    /// A server takes a request or connection if it has fewer than `max` under way: one atomic step, so that it never has
+    /// more, whoever asks at the same time.
+    pub fn begin_below(server: &Arc<ServerMetrics>, max: usize) -> Option<Self> {
+        let add = |now| (now < max).then_some(now + 1);
+        let added = server.in_flight.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
+        added.is_ok().then(|| Self::counted(server))
+    }
+
+    /// The rest of beginning, after the server's own count.
+    fn counted(server: &Arc<ServerMetrics>) -> Self {
+        let server = Arc::clone(server);
+        server.backend.in_flight.fetch_add(1, Ordering::Relaxed);
+        server.shards.here().sessions.add(1);
+        Self { server }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.server.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.server.backend.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
