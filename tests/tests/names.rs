@@ -220,13 +220,55 @@ async fn services_say_port_and_weight() {
         .await;
 
     gateway
-        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 2.0)
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 3.0)
         .await;
     let mut all = String::new();
     for _ in 0..8 {
         all.push_str(&greeting(&gateway).await);
     }
     assert_eq!((all.matches('a').count(), all.matches('b').count()), (2, 6), "{all}");
+}
+
+#[tokio::test]
+async fn services_of_a_higher_priority_step_in_and_sessions_stay() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let b = saying("b", [127, 0, 0, 1], 0).await;
+    let c = saying("c", [127, 0, 0, 1], 0).await;
+    dns.points("node.test", &["127.0.0.1"]);
+    let of = |priority, server: &Server| Dns::Srv(priority, 0, server.address().port(), "node.test", 1);
+    let name = "_db._tcp.app.test";
+    dns.set(name, &[of(20, &b), of(20, &c), of(10, &a)]);
+    let gateway = Gateway::kdl(&tcp(&format!(r#"server-template "db" "{name}" count=3"#)))
+        .with("@dns", dns.address())
+        .start()
+        .await;
+    let four = async || {
+        let mut all = String::new();
+        for _ in 0..4 {
+            all.push_str(&greeting(&gateway).await);
+        }
+        all
+    };
+
+    gateway
+        .metric_is("gateway_backend_servers_up", &[("backend", "app")], 3.0)
+        .await;
+    assert_eq!(four().await, "aaaa");
+    let mut session = gateway.connect("raw").await;
+    assert_eq!(session.exactly(1).await, b"a");
+
+    dns.set(name, &[of(20, &b), of(20, &c)]);
+    eventually("the next priority shares the work", async || {
+        let all = four().await;
+        all.matches('b').count() == 2 && all.matches('c').count() == 2
+    })
+    .await;
+    session.send("x").await;
+    assert_eq!(session.exactly(1).await, b"a", "the session stays where it was");
+
+    dns.set(name, &[of(20, &b), of(10, &c)]);
+    eventually("a priority that changes counts", async || four().await == "cccc").await;
 }
 
 #[tokio::test]

@@ -204,9 +204,11 @@ impl Backend {
 
     /// Whether there is a server that may get new work, be there room or not, beside those that were tried.
     pub fn has_usable(&self, tried: &Tried) -> bool {
-        let is_active = self.servers.iter().any(|server| !server.backup && server.is_usable());
+        let Some(tier) = server::tier_in_use(&self.servers) else {
+            return false;
+        };
         let mut servers = self.servers.iter().enumerate();
-        servers.any(|(i, server)| server.backup != is_active && server.is_usable() && !tried.contains(i))
+        servers.any(|(i, server)| server.tier() == tier && server.is_usable() && !tried.contains(i))
     }
 
     /// Whether some of its servers have a limit, so that one may have to wait.
@@ -273,6 +275,43 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
 }
 
 /// A backend of this configuration, without TLS.
+/// A backend of servers that have names: how far each one's priority is behind the lowest, the flagged ones backups, and how
+/// much each may have under way.
+#[cfg(test)]
+fn test_backend_of_ranks(servers: &[(u16, bool)], max: Option<usize>) -> Arc<Backend> {
+    let weights: Vec<_> = servers.iter().map(|&(_, backup)| (1, backup)).collect();
+    let mut configured = test_config(config::Balance::RoundRobin, &weights);
+    for server in &mut configured.servers {
+        server.max_connections = max.and_then(std::num::NonZeroUsize::new);
+    }
+    let places = servers.iter().map(|&(rank, _)| {
+        let place = resolve::Whereabouts::new(&Arc::new(config::NameSource::Service {
+            name: "_db._tcp.test".into(),
+        }));
+        place.set(Some(resolve::Found {
+            address: SocketAddr::from(([127, 0, 0, 1], 1)),
+            weight: None,
+            rank,
+        }));
+        Place::Named(place)
+    });
+    let tls = Connectors {
+        servers: servers.iter().map(|_| None).collect(),
+        check: None,
+    };
+    let registry = Registry::new();
+    let backend = Backend::new(
+        &configured,
+        config::BackendId(0),
+        places.collect(),
+        tls,
+        &registry,
+        None,
+    );
+    backend.adopt();
+    backend
+}
+
 #[cfg(test)]
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::balance::Load;
 use super::ends::{Ended, Listener};
+use super::server::{BACKUPS, tier_in_use};
 use super::{Server, Tried};
 use crate::config::{Backups, QueueLimits};
 use crate::telemetry::metrics::{BackendMetrics, InFlight};
@@ -260,14 +261,13 @@ impl Queue {
 
     /// Takes a place at the server that has least to do for its weight.
     fn take(self: &Arc<Self>, tried: &Tried) -> Option<(usize, Session)> {
-        let active = |server: &&Arc<Server>| !server.backup && server.is_usable();
-        let is_active = self.servers.iter().any(|server| active(&server));
+        let tier = tier_in_use(&self.servers)?;
         let may = |i: &usize| {
             let server = &self.servers[*i];
-            server.backup != is_active && server.is_usable() && !tried.contains(*i)
+            server.tier() == tier && server.is_usable() && !tried.contains(*i)
         };
         // Of backups the first takes everything, unless all step in.
-        let most = if !is_active && self.backups == Backups::First {
+        let most = if tier >= BACKUPS && self.backups == Backups::First {
             1
         } else {
             usize::MAX

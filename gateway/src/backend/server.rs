@@ -25,7 +25,7 @@ pub struct Server {
     /// Its name, unique in the backend.
     pub name: Arc<str>,
     /// Used only when no other server is up.
-    pub backup: bool,
+    backup: bool,
     /// Requests or connections that it may have under way at once.
     pub max_connections: Option<NonZeroUsize>,
     /// Whether its sessions end with it, and how they hear of it.
@@ -180,6 +180,19 @@ impl Server {
         self.metrics.share()
     }
 
+    /// Which servers it steps in with: those of the lowest number of which one is usable take the work. 0 for those that are
+    /// used first, then those of each higher priority in DNS, then backups.
+    pub(super) fn tier(&self) -> u32 {
+        let rank = match &self.place {
+            Place::Fixed(_) => 0,
+            Place::Named(place) => place.rank(),
+        };
+        match self.backup {
+            true => BACKUPS + u32::from(rank),
+            false => u32::from(rank),
+        }
+    }
+
     /// Whether it may get new work.
     pub(super) fn is_usable(&self) -> bool {
         self.share() > 0
@@ -278,3 +291,12 @@ impl Server {
         self.ends.as_ref().map_or(0, |ends| ends.end(why))
     }
 }
+
+/// The tier that takes the work: the lowest of which a server is usable; none when none is.
+pub(super) fn tier_in_use(servers: &[Arc<Server>]) -> Option<u32> {
+    let usable = servers.iter().filter(|server| server.is_usable());
+    usable.map(|server| server.tier()).min()
+}
+
+/// The first tier of configured backups, behind all 65,536 priorities that SRV records can have.
+pub(super) const BACKUPS: u32 = 1 << 16;

@@ -11,6 +11,7 @@ mod source;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use super::server::{BACKUPS, tier_in_use};
 use super::{Backend, Server, Session, Tried};
 use crate::config::{Backups, Balance, Spread};
 
@@ -74,8 +75,9 @@ impl Balancer {
     /// vain.
     ///
     /// Only servers that are up, ready and have a weight take requests; of those, the ones that are not backups. When
-    /// there are none of these, the first backup server that is up takes everything, as with HAProxy, or, with
-    /// `all-backups`, all of them together. Backups do not step in for servers that are full. Allocates nothing.
+    /// there are none of these, those of the next priority in DNS share it, and behind these the first backup server that is
+    /// up takes everything, as with HAProxy, or, with `all-backups`, all of them together. Nobody steps in for servers that
+    /// are full. Allocates nothing.
     pub fn take(&mut self, backend: &Backend, key: &PickKey, tried: &Tried) -> Take {
         let queue = backend.queue.as_ref();
         // Nobody overtakes those who wait.
@@ -98,27 +100,25 @@ impl Balancer {
     /// has room.
     fn pick(&mut self, backend: &Backend, key: &PickKey, tried: &Tried) -> Option<usize> {
         let servers = &*backend.servers;
-        let share = |i: usize, backup: bool| {
+        let share = |i: usize, tier: u32| {
             let server: &Server = &servers[i];
-            if server.backup != backup || tried.contains(i) || server.is_taken() {
+            if server.tier() != tier || tried.contains(i) || server.is_taken() {
                 return 0;
             }
             server.share()
         };
-        let picked = self.algorithm.pick(backend, key, |i| share(i, false));
+        let picked = self.algorithm.pick(backend, key, |i| share(i, 0));
         if picked.is_some() {
             return picked;
         }
-        if servers.iter().any(|server| !server.backup && server.is_usable()) {
-            return None;
-        }
+        let tier = tier_in_use(servers).filter(|tier| *tier > 0)?;
         match backend.backups {
-            Backups::First => {
+            Backups::First if tier >= BACKUPS => {
                 // Not the next one when it is full: it takes everything.
-                let may = |i: &usize| servers[*i].backup && servers[*i].is_usable() && !tried.contains(*i);
-                (0..servers.len()).find(may).filter(|&i| share(i, true) > 0)
+                let may = |i: &usize| servers[*i].tier() == tier && servers[*i].is_usable() && !tried.contains(*i);
+                (0..servers.len()).find(may).filter(|&i| share(i, tier) > 0)
             }
-            Backups::All => self.algorithm.pick(backend, key, |i| share(i, true)),
+            Backups::First | Backups::All => self.algorithm.pick(backend, key, |i| share(i, tier)),
         }
     }
 }

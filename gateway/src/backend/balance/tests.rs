@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::test_backend;
+use crate::backend::{test_backend, test_backend_of_ranks};
 
 const ALL: [Balance; 7] = [
     Balance::RoundRobin,
@@ -71,6 +71,63 @@ fn the_first_backup_that_is_up_takes_over_and_gives_back() {
         backend.servers[0].metrics.went(true);
         assert_eq!(picks(&mut balancer, &backend, 2), [Some(0), Some(0)]);
     }
+}
+
+#[test]
+fn each_priority_steps_in_as_a_whole_when_the_one_before_is_gone_and_backups_last() {
+    // Two of the lowest priority, two of the next, one behind them, and two backups of different priorities.
+    let ranks = [
+        (0, false),
+        (10, false),
+        (0, false),
+        (10, false),
+        (11, false),
+        (3, true),
+        (0, true),
+    ];
+    let backend = test_backend_of_ranks(&ranks, None);
+    let mut balancer = Balancer::new(&backend, 0);
+    let mut in_use = || {
+        let mut seen = picks(&mut balancer, &backend, 20)
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>();
+        seen.sort_unstable();
+        seen.dedup();
+        seen
+    };
+    let went = |server: usize, up| backend.servers[server].metrics.went(up);
+    assert_eq!(in_use(), [0, 2]);
+    went(0, false);
+    assert_eq!(in_use(), [2], "nobody steps in while one is left");
+    went(2, false);
+    assert_eq!(in_use(), [1, 3], "those of the next share the work");
+    went(1, false);
+    went(3, false);
+    assert_eq!(in_use(), [4]);
+    went(4, false);
+    assert_eq!(in_use(), [6], "backups have priorities, too");
+    went(6, false);
+    assert_eq!(in_use(), [5]);
+    went(5, false);
+    assert_eq!(in_use(), [0; 0]);
+    went(3, true);
+    assert_eq!(in_use(), [3]);
+    went(0, true);
+    assert_eq!(in_use(), [0]);
+}
+
+#[test]
+fn nobody_steps_in_for_a_priority_that_is_full_or_was_tried() {
+    let backend = test_backend_of_ranks(&[(0, false), (10, false)], Some(1));
+    let mut balancer = Balancer::new(&backend, 0);
+    assert_eq!(balancer.pick(&backend, &client(0), &tried(&[0])), None);
+    assert!(!backend.has_usable(&tried(&[0])));
+    let held = backend.servers[0].begin(None).unwrap();
+    assert_eq!(balancer.pick(&backend, &client(0), &tried(&[])), None);
+    assert!(backend.has_usable(&tried(&[])), "one waits for it");
+    drop(held);
+    assert_eq!(balancer.pick(&backend, &client(0), &tried(&[])), Some(0));
 }
 
 #[test]

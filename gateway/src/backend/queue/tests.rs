@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::backend::{Backend, Balancer, PickKey, Take, test_backend_of, test_config};
+use crate::backend::{Backend, Balancer, PickKey, Take, test_backend_of, test_backend_of_ranks, test_config};
 use crate::config::Balance;
 use crate::telemetry::metrics::Registry;
 
@@ -146,6 +146,32 @@ async fn backups_do_not_step_in_for_servers_that_are_full() {
     drop(first);
     assert_eq!(place(&mut balancer, &backend).0, 1);
     drop(main);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_one_priority_has_the_next_when_that_is_gone() {
+    let backend = test_backend_of_ranks(&[(0, false), (5, false), (5, false)], Some(1));
+    let mut balancer = Balancer::new(&backend, 0);
+    let held = place(&mut balancer, &backend);
+    assert_eq!(held.0, 0);
+    let mut line = Vec::new();
+    for _ in 0..3 {
+        line.push(waiting(&backend).await);
+    }
+    assert_eq!(
+        backend.metrics.queued(),
+        3,
+        "the next priority does not step in for one that is full"
+    );
+    backend.servers[0].metrics.went(false);
+    backend.dispatch();
+    assert_eq!(backend.metrics.queued(), 1, "all of it does for one that is down");
+    let mut handed = Vec::new();
+    for task in line.drain(..2) {
+        handed.push(task.await.unwrap().unwrap());
+    }
+    handed.sort_by_key(|(server, _)| *server);
+    assert_eq!(handed.iter().map(|(server, _)| *server).collect::<Vec<_>>(), [1, 2]);
 }
 
 #[tokio::test(start_paused = true)]

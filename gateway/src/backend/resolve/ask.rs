@@ -51,11 +51,12 @@ impl Asker {
         let found = ips.into_iter().map(|ip| Found {
             address: SocketAddr::new(ip, port),
             weight: None,
+            rank: 0,
         });
         Ok(Some((found.collect(), ttl)))
     }
 
-    /// The records of the lowest priority; the others are for clients that know when these are gone.
+    /// The records of all priorities, the lowest first: who knows when these are gone goes on to the next (RFC 2782).
     async fn service(&self, resolver: &TokioResolver, name: &str) -> Asked {
         let Some((records, mut ttl)) = lookup(resolver, name, RecordType::SRV).await? else {
             return Ok(None);
@@ -68,17 +69,20 @@ impl Asker {
                 _ => None,
             })
             .collect();
-        let first = targets.iter().map(|srv| srv.priority).min();
-        targets.retain(|srv| Some(srv.priority) == first);
-        let mut found = Vec::new();
+        targets.sort_by_key(|srv| srv.priority);
+        let mut found: Vec<Found> = Vec::new();
+        // Of those that have addresses.
+        let mut lowest = None;
         let mut failed = None;
         for srv in targets.into_iter().take(MOST_TARGETS) {
             match self.addresses(resolver, &srv.target.to_utf8()).await {
                 Ok(Some((ips, target_ttl))) => {
                     ttl = ttl.min(target_ttl);
+                    let rank = srv.priority - *lowest.get_or_insert(srv.priority);
                     found.extend(ips.into_iter().map(|ip| Found {
                         address: SocketAddr::new(ip, srv.port),
                         weight: Some(scaled(srv.weight)),
+                        rank,
                     }));
                 }
                 Ok(None) => {}

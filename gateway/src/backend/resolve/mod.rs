@@ -6,6 +6,7 @@ mod slots;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -26,6 +27,8 @@ use slots::{Answer, Slots};
 pub struct Whereabouts {
     of: Arc<NameSource>,
     found: ArcSwapOption<Found>,
+    /// Its rank, where every pick can read it.
+    rank: AtomicU16,
 }
 
 impl Whereabouts {
@@ -34,6 +37,7 @@ impl Whereabouts {
         Arc::new(Self {
             of: Arc::clone(of),
             found: ArcSwapOption::empty(),
+            rank: AtomicU16::new(0),
         })
     }
 
@@ -47,7 +51,13 @@ impl Whereabouts {
         self.found.load().as_deref().copied()
     }
 
+    /// How far its record's priority is behind the lowest.
+    pub(super) fn rank(&self) -> u16 {
+        self.rank.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set(&self, found: Option<Found>) {
+        self.rank.store(found.map_or(0, |found| found.rank), Ordering::Relaxed);
         self.found.store(found.map(Arc::new));
     }
 }
@@ -186,6 +196,10 @@ impl Follower {
         let address = |found: Option<Found>| found.map(|found| found.address);
         let (from, to) = (address(before), address(after));
         if from == to {
+            if before.map(|found| found.rank) != after.map(|found| found.rank) {
+                // Those who wait may have it now.
+                server.metrics.moved_in_rank();
+            }
             return;
         }
         server.metrics.moved();

@@ -14,6 +14,8 @@ pub struct Found {
     pub address: SocketAddr,
     /// The weight that its SRV record says; none for plain names.
     pub weight: Option<u16>,
+    /// How far its SRV record's priority is behind the lowest: 0 for those that are used first, and for plain names.
+    pub rank: u16,
 }
 
 /// What came of a question.
@@ -89,6 +91,10 @@ impl Slots {
                 left.push(*found);
             }
         }
+        // When there are more than servers, those of the lowest priorities have them; of the same, those that are there.
+        let had = |found: &Found| self.slots.iter().flatten().any(|had| had.address == found.address);
+        left.sort_by_key(|found| (found.rank, !had(found)));
+        left.truncate(self.slots.len());
         for slot in &mut self.slots {
             let kept = slot.and_then(|had| left.iter().position(|found| found.address == had.address));
             // What the record says of it may have changed.
@@ -112,7 +118,7 @@ pub(super) const MOST_ADDRESSES: usize = 256;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{HashMap, HashSet};
 
     use proptest::prelude::*;
 
@@ -122,7 +128,14 @@ mod tests {
         Found {
             address: SocketAddr::from(([10, 0, 0, last], 80)),
             weight: None,
+            rank: 0,
         }
+    }
+
+    /// Addresses by their last byte, with how far their priorities are behind the lowest.
+    fn ranked(all: &[(u8, u16)]) -> Answer {
+        let found = all.iter().map(|&(last, rank)| Found { rank, ..found(last) });
+        Answer::Found(found.collect(), Duration::from_secs(10))
     }
 
     fn all(last: &[u8]) -> Answer {
@@ -155,6 +168,25 @@ mod tests {
         assert_eq!(has(&slots), [Some(4), Some(2), Some(3)]);
         slots.take(&all(&[3]), now);
         assert_eq!(has(&slots), [None, None, Some(3)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lowest_priorities_have_the_servers_when_these_are_few() {
+        let mut slots = slots(2);
+        let now = Instant::now();
+        slots.take(&ranked(&[(1, 10), (2, 0), (3, 10)]), now);
+        assert_eq!(has(&slots), [Some(2), Some(1)]);
+        // Of one priority those stay that are there.
+        slots.take(&ranked(&[(3, 10), (1, 10), (2, 0)]), now);
+        assert_eq!(has(&slots), [Some(2), Some(1)]);
+        // One of a lower priority comes in the place of the last.
+        slots.take(&ranked(&[(1, 10), (2, 0), (4, 5)]), now);
+        assert_eq!(has(&slots), [Some(2), Some(4)]);
+        // What a record says of it changes, and it stays where it is.
+        slots.take(&ranked(&[(2, 7), (4, 0)]), now);
+        assert_eq!(has(&slots), [Some(2), Some(4)]);
+        let ranks = slots.found().iter().map(|slot| slot.map(|found| found.rank));
+        assert_eq!(ranks.collect::<Vec<_>>(), [Some(7), Some(0)]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -204,6 +236,7 @@ mod tests {
         let at = |ip: &str| Found {
             address: SocketAddr::new(ip.parse().unwrap(), 80),
             weight: None,
+            rank: 0,
         };
         let lies = ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"]
             .map(at)
@@ -216,23 +249,28 @@ mod tests {
         #[test]
         fn servers_have_different_addresses_and_as_many_as_there_are(
             count in 1_usize..8,
-            answers in proptest::collection::vec(proptest::collection::vec(1_u8..12, 1..20), 1..10),
+            answers in proptest::collection::vec(proptest::collection::vec((1_u8..12, 0_u16..3), 1..20), 1..10),
         ) {
             let mut slots = slots(count);
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             let now = runtime.block_on(async { Instant::now() });
             for answer in answers {
                 let before = has(&slots);
-                slots.take(&all(&answer), now);
+                slots.take(&ranked(&answer), now);
                 let after = has(&slots);
-                let there: HashSet<u8> = answer.into_iter().collect();
+                // The first record of an address is the one that counts.
+                let there: HashMap<u8, u16> = answer.into_iter().rev().collect();
                 let taken: Vec<u8> = after.iter().flatten().copied().collect();
                 let distinct: HashSet<u8> = taken.iter().copied().collect();
                 prop_assert_eq!(distinct.len(), taken.len());
                 prop_assert_eq!(taken.len(), count.min(there.len()));
-                prop_assert!(distinct.is_subset(&there));
+                prop_assert!(distinct.iter().all(|last| there.contains_key(last)));
+                let highest = distinct.iter().map(|last| there[last]).max();
+                for (last, rank) in &there {
+                    prop_assert!(distinct.contains(last) || Some(*rank) >= highest, "{last} of {rank} is left out");
+                }
                 for (before, after) in before.iter().zip(&after) {
-                    if before.is_some_and(|before| there.contains(&before)) {
+                    if before.is_some_and(|before| distinct.contains(&before)) {
                         prop_assert_eq!(before, after);
                     }
                 }

@@ -317,6 +317,11 @@ impl ServerMetrics {
         self.turned(self.state.set_placed(placed));
     }
 
+    /// Its priority in DNS changed: those who wait may have it now.
+    pub fn moved_in_rank(&self) {
+        self.backend.changed.send_replace(());
+    }
+
     /// Its name led to another address, or to none.
     pub fn moved(&self) {
         self.moves.add(1);
