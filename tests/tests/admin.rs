@@ -112,7 +112,7 @@ async fn the_stats_page_and_its_json_show_what_servers_are_like() {
         frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
         backend "app" {
             check "http" interval="50ms" fall=1 { send "GET" "/" }
-            server "good" "@up" weight=3
+            server "good" "@up" weight=3 max-connections=7
             server "bad" "@down"
         }
         "#,
@@ -145,6 +145,10 @@ async fn the_stats_page_and_its_json_show_what_servers_are_like() {
         (&servers[0]["sessions-total"], &servers[1]["check-passed"]),
         (&1.into(), &false.into())
     );
+    assert_eq!(
+        (&servers[0]["max-connections"], &servers[1]["max-connections"]),
+        (&7.into(), &serde_json::Value::Null)
+    );
     assert_eq!(stats["frontends"][0]["responses"][2], 1);
 
     let page = gateway.ask("stats", get("/").header("Connection", "close")).await;
@@ -165,7 +169,10 @@ async fn the_stats_page_and_its_json_show_what_servers_are_like() {
 
 #[tokio::test]
 async fn operators_see_what_an_agent_imposes() {
-    let (server, agent) = (Server::greeting("a").await, Server::greeting("drain 50%\n").await);
+    let (server, agent) = (
+        Server::greeting("a").await,
+        Server::greeting("drain 50% maxconn:30\n").await,
+    );
     let (_folder, socket) = folder();
     let gateway = Gateway::kdl(
         r#"
@@ -183,7 +190,10 @@ async fn operators_see_what_an_agent_imposes() {
         .metric_is("gateway_server_agent_weight_percent", &[("server", "a")], 50.0)
         .await;
     let shown = say(&socket, "show servers").await;
-    assert!(shown.contains(" up ready 4 4 0 0 0 up,drain,50% 0.00\n"), "{shown}");
+    assert!(
+        shown.contains(" up ready 4 4 0 30 0 up,drain,50%,maxconn:30 0.00\n"),
+        "{shown}"
+    );
 }
 
 #[tokio::test]

@@ -312,6 +312,78 @@ async fn an_agent_says_what_its_server_can_bear() {
     assert_eq!(answer.text(), "a");
 }
 
+#[tokio::test]
+async fn an_agent_says_how_much_its_server_has_under_way_at_once() {
+    let server = Server::echo().await;
+    let line = Arc::new(Mutex::new("maxconn:2\n"));
+    let says = Arc::clone(&line);
+    let agent = Server::start(move |mut wire, _| {
+        let line = *says.lock().unwrap();
+        async move { wire.send(line).await }
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            timeout queue="30s"
+            agent-check port=@agent interval="50ms"
+            server "a" "@a" max-connections=1
+        }
+    "#,
+    )
+    .with("@agent", agent.address().port())
+    .with("@a", server.address())
+    .start()
+    .await;
+    let max = async |max| {
+        gateway
+            .metric_is("gateway_server_max_connections", &[("server", "a")], max)
+            .await;
+    };
+    let waiting = async |count| {
+        gateway
+            .metric_is("gateway_backend_queue", &[("backend", "app")], count)
+            .await;
+    };
+
+    max(2.0).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = gateway.connect("raw").await;
+        client.send("x").await;
+        assert_eq!(client.exactly(1).await, b"x");
+        clients.push(client);
+    }
+    let mut third = gateway.connect("raw").await;
+    third.send("y").await;
+    waiting(1.0).await;
+    *line.lock().unwrap() = "maxconn:3\n";
+    assert_eq!(third.exactly(1).await, b"y", "it has its turn as soon as there is room");
+    gateway.says("\"max_connections\":3").await;
+
+    // A smaller limit ends nothing that is under way, and holds for who comes then.
+    *line.lock().unwrap() = "maxconn:1\n";
+    max(1.0).await;
+    for client in clients.iter_mut().chain([&mut third]) {
+        client.send("z").await;
+        assert_eq!(client.exactly(1).await, b"z");
+    }
+    let mut fourth = gateway.connect("raw").await;
+    fourth.send("w").await;
+    waiting(1.0).await;
+    clients.clear();
+    // There were three, and there is room when none is left.
+    gateway
+        .metric_is("gateway_backend_in_flight", &[("backend", "app")], 1.0)
+        .await;
+    waiting(1.0).await;
+    drop(third);
+    assert_eq!(fourth.exactly(1).await, b"w");
+}
+
 #[test]
 fn servers_that_only_an_agent_takes_down_may_have_backups_and_start_slowly() {
     let config = |agent| {

@@ -237,7 +237,7 @@ impl Steering {
                     false if metrics.is_ejected() => "ejected",
                     false => "down",
                 };
-                let max = server.max_connections.map_or(0, |max| max.get());
+                let max = server.max_connections().map_or(0, |max| max.get());
                 let _ = writeln!(
                     text,
                     " {health} {} {} {} {} {max} {} {} {:.2}",
@@ -255,10 +255,12 @@ impl Steering {
     }
 }
 
-/// What an agent says, in one word: `up,drain,50%`.
+/// What an agent says, in one word: `up,drain,50%`, and `,maxconn:30` behind it when the agent has a word on that.
 fn said(agent: Agent) -> String {
     let health = if agent.up { "up" } else { "down" };
-    format!("{health},{},{}%", agent.admin.word(), agent.percent)
+    let max = agent.max_connections.map(|max| format!(",maxconn:{max}"));
+    let (state, max) = (agent.admin.word(), max.unwrap_or_default());
+    format!("{health},{state},{}%{max}", agent.percent)
 }
 
 fn word(level: AdminLevel) -> &'static str {

@@ -90,11 +90,12 @@ fn server_row(page: &mut String, server: &ServerStats) -> fmt::Result {
         }
         _ => "none yet".to_owned(),
     };
+    let max = server.max_connections.map_or("–".to_owned(), |max| max.to_string());
     let [_, _, ok, redirected, client, failed] = server.responses;
     write!(
         page,
         "<tr><th scope=\"row\">{}</th><td class=\"{health}\">{health}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td>\
-         <td>{}</td><td>{}</td><td>{}</td><td>{ok}</td><td>{redirected}</td><td>{client}</td><td>{failed}</td><td>{}</td>\
+         <td>{}</td><td>{max}</td><td>{}</td><td>{}</td><td>{ok}</td><td>{redirected}</td><td>{client}</td><td>{failed}</td><td>{}</td>\
          <td>{check}</td><td>{}</td><td>{}</td></tr>",
         Text(&server.name),
         server.state,
@@ -148,7 +149,7 @@ const FRONTEND: [&str; 12] = [
     "Limited",
     "Errors",
 ];
-const SERVER: [&str; 17] = [
+const SERVER: [&str; 18] = [
     "Server",
     "Health",
     "State",
@@ -156,6 +157,7 @@ const SERVER: [&str; 17] = [
     "Weight",
     "Effective",
     "Under way",
+    "Most",
     "Waiting",
     "Total",
     "2xx",

@@ -91,7 +91,7 @@ pub struct Backend {
     pub max_requests: Option<usize>,
     /// Its counts.
     pub metrics: Arc<BackendMetrics>,
-    /// Where those wait for whom no server has room; none when no server has a limit.
+    /// Where those wait for whom no server has room; none when no server ever has a limit.
     queue: Option<Arc<Queue>>,
 }
 
@@ -134,6 +134,7 @@ impl Backend {
                 let watched = Watched {
                     observe,
                     outlier: outlier.map(|outlier| Outlier::new(outlier, backend.servers.len())),
+                    agent: backend.agent.is_some(),
                 };
                 Arc::new(Server::new(
                     server,
@@ -146,7 +147,7 @@ impl Backend {
                 ))
             });
         let servers: Vec<_> = servers.collect();
-        let is_limited = backend.servers.iter().any(|server| server.max_connections.is_some());
+        let is_limited = servers.iter().any(|server| server.may_be_full());
         let queue = is_limited.then(|| {
             let (servers, metrics) = (servers.clone(), Arc::clone(&metrics));
             let before = before.and_then(|before| before.queue.as_deref());
@@ -274,7 +275,6 @@ fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backen
     test_backend_of(&configured, &addresses, &Registry::new())
 }
 
-/// A backend of this configuration, without TLS.
 /// A backend of servers that have names: how far each one's priority is behind the lowest, the flagged ones backups, and how
 /// much each may have under way.
 #[cfg(test)]
@@ -312,6 +312,7 @@ fn test_backend_of_ranks(servers: &[(u16, bool)], max: Option<usize>) -> Arc<Bac
     backend
 }
 
+/// A backend of this configuration, without TLS.
 #[cfg(test)]
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();

@@ -26,8 +26,7 @@ pub struct Server {
     pub name: Arc<str>,
     /// Used only when no other server is up.
     backup: bool,
-    /// Requests or connections that it may have under way at once.
-    pub max_connections: Option<NonZeroUsize>,
+    max_connections: MaxConnections,
     /// Whether its sessions end with it, and how they hear of it.
     pub(super) session_end: config::SessionEnd,
     ends: Option<Arc<Ends>>,
@@ -53,13 +52,26 @@ pub struct Server {
     outlier: Option<Outlier>,
 }
 
-/// What of a server's traffic is counted, and held against it.
+/// Who watches a server beside its checks.
 #[derive(Debug)]
 pub(super) struct Watched {
     /// `observe`.
     pub(super) observe: Option<config::Observe>,
     /// `outlier-ejection`.
     pub(super) outlier: Option<Outlier>,
+    /// `agent-check`, which may say what it can bear.
+    pub(super) agent: bool,
+}
+
+/// Requests or connections that a server may have under way at once.
+#[derive(Debug, Clone, Copy)]
+enum MaxConnections {
+    /// As many as come.
+    Unlimited,
+    /// So many.
+    Fixed(NonZeroUsize),
+    /// So many, none being no limit, until its agent says something else: the number that holds stands in the metrics.
+    Agents(Option<NonZeroUsize>),
 }
 
 /// How it is known where a server is.
@@ -90,7 +102,11 @@ impl Server {
         Self {
             name: Arc::clone(&server.name),
             backup: server.backup,
-            max_connections: server.max_connections,
+            max_connections: match server.max_connections {
+                configured if watched.agent => MaxConnections::Agents(configured),
+                Some(max) => MaxConnections::Fixed(max),
+                None => MaxConnections::Unlimited,
+            },
             session_end: server.session_end,
             ends,
             metrics,
@@ -114,6 +130,11 @@ impl Server {
             Place::Named(place) => place.found().and_then(|found| found.weight),
         };
         self.metrics.configure(said.unwrap_or(self.weight), self.slow_start);
+        self.metrics.configure_max(match self.max_connections {
+            MaxConnections::Unlimited => None,
+            MaxConnections::Fixed(max) => Some(max),
+            MaxConnections::Agents(configured) => configured,
+        });
     }
 
     /// Where it is now; none while that is not known.
@@ -265,23 +286,39 @@ impl Server {
         self.metrics.in_flight()
     }
 
+    /// Requests or connections that it may have under way at once; none is no limit.
+    pub fn max_connections(&self) -> Option<NonZeroUsize> {
+        match self.max_connections {
+            MaxConnections::Unlimited => None,
+            MaxConnections::Fixed(max) => Some(max),
+            MaxConnections::Agents(_) => self.metrics.max_connections(),
+        }
+    }
+
+    /// Whether there may be a time when it takes no more.
+    pub(super) fn may_be_full(&self) -> bool {
+        !matches!(self.max_connections, MaxConnections::Unlimited)
+    }
+
     /// Whether it has as much under way as it may have.
     pub(super) fn is_full(&self) -> bool {
-        self.max_connections.is_some_and(|max| self.in_flight() >= max.get())
+        self.max_connections().is_some_and(|max| self.in_flight() >= max.get())
     }
 
     /// Whether whoever comes now has to wait for it: it is full, or others who belong to it wait already.
     pub(super) fn is_taken(&self) -> bool {
-        self.is_full() || (self.max_connections.is_some() && self.metrics.queued() > 0)
+        self.is_full() || (self.may_be_full() && self.metrics.queued() > 0)
     }
 
     /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is
     /// where one waits for a place at it.
     pub(super) fn begin(&self, queue: Option<&Arc<Queue>>) -> Option<Session> {
-        let (in_flight, queue) = match self.max_connections {
-            None => (InFlight::begin(&self.metrics), None),
-            Some(max) => (InFlight::begin_below(&self.metrics, max.get())?, queue),
+        let in_flight = match self.max_connections() {
+            None => InFlight::begin(&self.metrics),
+            Some(max) => InFlight::begin_below(&self.metrics, max.get())?,
         };
+        // Also of one without a limit now: it may have one when this ends.
+        let queue = queue.filter(|_| self.may_be_full());
         let ends = self.ends.as_ref().map(|ends| ends.listen()).unwrap_or_default();
         Some(Session::new(in_flight, queue, ends))
     }

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::rhythm::{FAR, first_due, jittered};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
-use crate::config::AgentCheck;
+use crate::config::{AgentCheck, MAX_CONNECTIONS};
 use crate::telemetry::metrics::{Admin, Agent};
 
 /// Asks one server's agent.
@@ -125,6 +125,7 @@ impl Asker {
                     reason,
                     state,
                     percent = after.percent,
+                    max_connections = after.max_connections,
                     "agent: server changed"
                 );
             }
@@ -153,6 +154,7 @@ struct Said {
     admin: Option<Admin>,
     up: Option<bool>,
     percent: Option<u16>,
+    max_connections: Option<usize>,
     /// What follows `#`.
     reason: String,
 }
@@ -176,8 +178,10 @@ impl Said {
                 b"ready" => said.admin = Some(Admin::Ready),
                 b"drain" => said.admin = Some(Admin::Drain),
                 b"maint" => said.admin = Some(Admin::Maintenance),
-                // `maxconn:N` among them: limits are the configuration's.
-                other => said.percent = percent(other).or(said.percent),
+                other => {
+                    said.percent = percent(other).or(said.percent);
+                    said.max_connections = max_connections(other).or(said.max_connections);
+                }
             }
         }
         said
@@ -188,16 +192,26 @@ impl Said {
             admin: self.admin.unwrap_or(before.admin),
             up: self.up.unwrap_or(before.up),
             percent: self.percent.unwrap_or(before.percent),
+            max_connections: self.max_connections.or(before.max_connections),
         }
     }
 }
 
 fn percent(word: &[u8]) -> Option<u16> {
-    let digits = word.strip_suffix(b"%")?;
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    number(word.strip_suffix(b"%")?)?.parse().ok()
+}
+
+/// Of what no server has: as much as one may be configured to have.
+fn max_connections(word: &[u8]) -> Option<usize> {
+    let digits = number(word.strip_prefix(b"maxconn:")?)?;
+    let most = usize::try_from(*MAX_CONNECTIONS.end()).unwrap_or(usize::MAX);
+    Some(digits.parse().map_or(most, |max: usize| max.min(most)))
+}
+
+/// Digits, one at least.
+fn number(digits: &[u8]) -> Option<&str> {
+    let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+    std::str::from_utf8(digits).ok().filter(|_| is_number)
 }
 
 /// Bytes of an agent's line: many times what one says, and all that a broken one can make us hold.
@@ -231,7 +245,10 @@ mod tests {
             "7 5 %",
             "99999%",
             "1e2%",
-            "maxconn:30",
+            "maxconn:",
+            "maxconn:-1",
+            "maxconn:many",
+            "maxconn 30",
             "hello",
             "+5%",
         ] {
@@ -242,6 +259,10 @@ mod tests {
             (all.admin, all.up, all.percent),
             (Some(Admin::Ready), Some(true), Some(200))
         );
+        assert_eq!(all.max_connections, Some(10));
+        assert_eq!(said("MAXCONN:30").max_connections, Some(30));
+        assert_eq!(said("maxconn:0").max_connections, Some(0));
+        assert_eq!(said("maxconn:99999999999999999999").max_connections, Some(10_000_000));
         let down = said("down#disk, 5% left");
         assert_eq!(
             (down.up, down.percent, &*down.reason),
@@ -254,10 +275,17 @@ mod tests {
 
     #[test]
     fn what_is_not_mentioned_stays() {
-        let drained = said("drain 50%").apply(Agent::default());
+        let drained = said("drain 50% maxconn:7").apply(Agent::default());
         let then = said("up").apply(drained);
-        assert_eq!((then.admin, then.percent), (Admin::Drain, 50));
-        assert_eq!(said("ready 100%").apply(then), Agent::default());
+        assert_eq!(
+            (then.admin, then.percent, then.max_connections),
+            (Admin::Drain, 50, Some(7))
+        );
+        let ready = Agent {
+            max_connections: Some(7),
+            ..Agent::default()
+        };
+        assert_eq!(said("ready 100%").apply(then), ready);
     }
 
     #[tokio::test]

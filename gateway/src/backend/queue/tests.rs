@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::backend::{Backend, Balancer, PickKey, Take, test_backend_of, test_backend_of_ranks, test_config};
-use crate::config::Balance;
-use crate::telemetry::metrics::Registry;
+use crate::config::{AgentCheck, Balance};
+use crate::telemetry::metrics::{Agent, Registry};
 
 /// A backend of servers with these limits, backups as flagged.
 fn limited(servers: &[(usize, bool)], most: usize) -> Arc<Backend> {
@@ -172,6 +172,47 @@ async fn who_waits_for_one_priority_has_the_next_when_that_is_gone() {
     }
     handed.sort_by_key(|(server, _)| *server);
     assert_eq!(handed.iter().map(|(server, _)| *server).collect::<Vec<_>>(), [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_that_an_agent_changes_holds_at_once_for_those_who_wait_and_those_who_come() {
+    let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
+    configured.agent = Some(AgentCheck {
+        port: 1,
+        address: None,
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        send: Vec::new(),
+    });
+    let backend = test_backend_of(&configured, &[([127, 0, 0, 1], 1).into()], &Registry::new());
+    let mut balancer = Balancer::new(&backend, 0);
+    let says = |max| {
+        backend.servers[0].metrics.set_agent(Agent {
+            max_connections: max,
+            ..Agent::default()
+        });
+        backend.dispatch();
+    };
+    // Without a word of the agent's there is no limit; what is under way then goes on when there is one.
+    let mut held: Vec<_> = (0..5).map(|_| place(&mut balancer, &backend)).collect();
+    says(Some(3));
+    let first = waiting(&backend).await;
+    held.truncate(3);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!first.is_finished(), "it has as much as it may");
+    held.truncate(2);
+    held.push(first.await.unwrap().unwrap());
+    let second = waiting(&backend).await;
+    says(Some(4));
+    held.push(second.await.unwrap().unwrap());
+    assert!(matches!(take(&mut balancer, &backend), Take::Full));
+    let third = waiting(&backend).await;
+    says(Some(0));
+    held.push(third.await.unwrap().unwrap());
+    held.push(place(&mut balancer, &backend));
+    assert_eq!((backend.in_flight(), backend.metrics.queued()), (6, 0));
 }
 
 #[tokio::test(start_paused = true)]

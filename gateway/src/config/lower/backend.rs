@@ -108,7 +108,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
             };
         }
     }
-    report_limits(ctx, &own, &servers, balance_at);
+    report_limits(ctx, &own, &servers, balance_at, agent.is_some());
     let all_backups = own.all_backups.or(inherited.all_backups);
     let backups = match all_backups.is_some_and(|all| all.value) {
         true => Backups::All,
@@ -329,15 +329,23 @@ fn report_all_backups(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer])
 }
 
 /// Reports a queue in which nobody would ever wait, and `first` where nobody gets beyond the first.
-fn report_limits(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], balance: Option<At<Balance>>) {
+fn report_limits(
+    ctx: &Context<'_>,
+    own: &Settings,
+    servers: &[ReadServer],
+    balance: Option<At<Balance>>,
+    has_agent: bool,
+) {
     let help = "write how much a server may have: server \"app-1\" \"10.0.0.1:80\" max-connections=100";
-    let is_limited = servers.iter().any(|server| server.max_connections.is_some());
+    // An agent may limit any of them at any time.
+    let is_limited = |server: &ReadServer| has_agent || server.max_connections.is_some();
+    let is_any_limited = servers.iter().any(is_limited);
     let queue = [
         ("max-queue", own.max_queue.map(|value| value.span)),
         ("timeout queue=", own.timeouts.queue.map(|value| value.span)),
     ];
     for (what, span) in queue.into_iter().filter_map(|(what, span)| Some((what, span?))) {
-        if !is_limited {
+        if !is_any_limited {
             let error = ConfigError::new(
                 Code::Inert,
                 format!("`{what}` does nothing: no server has `max-connections=`"),
@@ -356,7 +364,7 @@ fn report_limits(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], bala
     let active = servers.iter().filter(|server| server.backup.is_none());
     if let Some(first) = first
         && let [before @ .., _] = &*active.collect::<Vec<_>>()
-        && let Some(endless) = before.iter().find(|server| server.max_connections.is_none())
+        && let Some(endless) = before.iter().find(|server| !is_limited(server))
     {
         let error = ConfigError::new(Code::Inert, "with `balance \"first\"`, nothing gets beyond this server");
         let error = error.label(endless.span, "is never full: it has no `max-connections=`");

@@ -64,6 +64,7 @@ pub use frontend::MAX_ACLS;
 use names::Names;
 pub use plugin::DEFAULT_PLUGIN_CPU;
 pub use process::DEFAULT_MAX_CONNECTIONS;
+pub use settings::MAX_CONNECTIONS;
 #[cfg(test)]
 pub use template::attributes as template_attributes;
 

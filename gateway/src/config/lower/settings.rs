@@ -237,7 +237,8 @@ pub(super) const ON_MARKED_DOWN: &[(&str, bool)] = &[("shutdown-sessions", true)
 
 /// Below a millisecond the timer wheel cannot tell; above 24 days HAProxy could not either, and nobody missed it.
 pub(super) const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 86_400);
-/// A process cannot have more open files than this on Linux (`fs.nr_open`'s ceiling is far above any real one).
-pub(super) const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
+/// How much a `max-connections` may say, wherever it stands: a process cannot have more open files than this on Linux
+/// (`fs.nr_open`'s ceiling is far above any real one).
+pub const MAX_CONNECTIONS: RangeInclusive<u64> = 1..=10_000_000;
 /// Whoever waits holds a connection: no more than there may be.
 const MAX_QUEUE: RangeInclusive<u64> = 0..=*MAX_CONNECTIONS.end();

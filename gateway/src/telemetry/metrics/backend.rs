@@ -5,6 +5,7 @@ mod figures;
 mod in_flight;
 mod register;
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -273,6 +274,17 @@ impl ServerMetrics {
     /// What an operator made of it.
     pub fn admin(&self) -> Admin {
         self.state.admin()
+    }
+
+    /// Requests or connections that it may have under way at once, as its agent says or else its configuration; none is no
+    /// limit.
+    pub fn max_connections(&self) -> Option<NonZeroUsize> {
+        self.state.max_connections()
+    }
+
+    /// A configuration lets it have so much under way.
+    pub fn configure_max(&self, max: Option<NonZeroUsize>) {
+        self.state.configure_max(max);
     }
 
     /// Takes what a configuration says of it.

@@ -3,7 +3,8 @@
 //!
 //! Changes are rare and take a lock. What every pick reads is the one number that comes of them: the server's share.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +30,9 @@ pub struct Agent {
     pub up: bool,
     /// Of its weight, in percent.
     pub percent: u16,
+    /// Requests or connections that it may have under way at once, in place of what the configuration says; 0 is no limit,
+    /// and none that the agent has not said.
+    pub max_connections: Option<usize>,
 }
 
 /// A server's state. On a cache line of its own: every pick of every worker reads it.
@@ -37,6 +41,8 @@ pub struct Agent {
 pub(super) struct ServerState {
     share: AtomicU32,
     up: AtomicBool,
+    /// 0 for no limit.
+    max_connections: AtomicUsize,
     inputs: Mutex<Inputs>,
 }
 
@@ -53,6 +59,7 @@ struct Inputs {
     ejected: bool,
     configured: u16,
     weight: u16,
+    max_connections: Option<NonZeroUsize>,
     slow_start: Option<Duration>,
     warming: Option<Warming>,
 }
@@ -70,6 +77,7 @@ impl ServerState {
         Self {
             share: AtomicU32::new(0),
             up: AtomicBool::new(true),
+            max_connections: AtomicUsize::new(0),
             inputs: Mutex::new(Inputs {
                 admin: Admin::Ready,
                 agent: Agent::default(),
@@ -78,6 +86,7 @@ impl ServerState {
                 ejected: false,
                 configured: 0,
                 weight: 0,
+                max_connections: None,
                 slow_start: None,
                 warming: None,
             }),
@@ -92,6 +101,12 @@ impl ServerState {
 
     pub(super) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
+    }
+
+    /// Requests or connections that it may have under way at once: what its agent says or, while that says nothing of it, the
+    /// configuration.
+    pub(super) fn max_connections(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.max_connections.load(Ordering::Relaxed))
     }
 
     pub(super) fn admin(&self) -> Admin {
@@ -135,6 +150,11 @@ impl ServerState {
                 })
             });
         });
+    }
+
+    /// The configuration lets it have so much under way.
+    pub(super) fn configure_max(&self, max: Option<NonZeroUsize>) {
+        self.change(|inputs| inputs.max_connections = max);
     }
 
     /// Checks find this now. Answers whether that changes whether it is up.
@@ -210,6 +230,9 @@ impl ServerState {
         self.up.store(up, Ordering::Relaxed);
         let share = if up { inputs.share() } else { 0 };
         self.share.store(share, Ordering::Relaxed);
+        let configured = inputs.max_connections.map_or(0, NonZeroUsize::get);
+        let max = inputs.agent.max_connections.unwrap_or(configured);
+        self.max_connections.store(max, Ordering::Relaxed);
         was_up != up
     }
 
@@ -247,6 +270,7 @@ impl Default for Agent {
             admin: Admin::Ready,
             up: true,
             percent: 100,
+            max_connections: None,
         }
     }
 }
@@ -309,7 +333,15 @@ mod tests {
     fn an_agent_and_an_operator_are_heard_both_and_the_stricter_counts() {
         let state = ServerState::new();
         state.configure(3, None);
-        let says = |admin, up, percent| state.set_agent(Agent { admin, up, percent });
+        let says = |admin, up, percent| {
+            let max_connections = None;
+            state.set_agent(Agent {
+                admin,
+                up,
+                percent,
+                max_connections,
+            })
+        };
         assert!(!says(Admin::Ready, true, 50));
         assert_eq!(state.share(), 384);
         says(Admin::Ready, true, 0);
@@ -334,6 +366,25 @@ mod tests {
         assert_eq!((state.share(), state.is_in_maintenance()), (0, true));
         says(Admin::Ready, true, 100);
         assert_eq!(state.share(), SHARE_OF_ONE);
+    }
+
+    #[test]
+    fn an_agents_limit_stands_in_for_the_configured_one() {
+        let state = ServerState::new();
+        let max = |max_connections| {
+            state.set_agent(Agent {
+                max_connections,
+                ..Agent::default()
+            });
+            state.max_connections().map(NonZeroUsize::get)
+        };
+        assert_eq!(max(None), None);
+        assert_eq!(max(Some(30)), Some(30));
+        state.configure_max(NonZeroUsize::new(10));
+        assert_eq!(max(Some(30)), Some(30), "whether it is more");
+        assert_eq!(max(Some(5)), Some(5), "or less");
+        assert_eq!(max(Some(0)), None, "0 is no limit");
+        assert_eq!(max(None), Some(10));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The figures of all frontends, backends and servers at one time, for who reads them whole and not as Prometheus does.
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
@@ -97,6 +98,8 @@ pub struct ServerStats {
     pub effective_weight: f64,
     /// Under way.
     pub in_flight: usize,
+    /// What it may have under way at once, as its agent says or else its configuration; none is no limit.
+    pub max_connections: Option<NonZeroUsize>,
     /// Waiting for it alone.
     pub queue: usize,
     /// Requests or connections that it took.

@@ -43,6 +43,7 @@ impl ServerMetrics {
             weight: self.weight(),
             effective_weight: self.effective_weight(),
             in_flight: self.in_flight(),
+            max_connections: self.max_connections(),
             queue: self.queued(),
             sessions_total: shards.sum(|shard| shard.sessions.get()),
             responses: std::array::from_fn(|class| shards.sum(|shard| shard.responses[class].get())),

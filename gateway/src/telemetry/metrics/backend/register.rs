@@ -68,6 +68,11 @@ pub(in crate::telemetry::metrics) fn register_server(exporter: &mut Exporter, se
     of.gauge("gateway_server_admin_state", help, |server| admin_value(server.admin()));
     let help = "Requests, or connections in TCP mode, that the server has under way.";
     of.gauge("gateway_server_in_flight", help, |server| server.in_flight() as f64);
+    let help =
+        "What the server may have under way at once, as its agent says or else its configuration; 0 for no limit.";
+    of.gauge("gateway_server_max_connections", help, |server| {
+        server.max_connections().map_or(0.0, |max| max.get() as f64)
+    });
     let help = "Requests that wait for this server alone, because they belong to it.";
     of.gauge("gateway_server_queue", help, |server| server.queued() as f64);
     let help = "Requests, or connections in TCP mode, that the server was given.";
