@@ -8,6 +8,7 @@ mod names;
 mod ocsp;
 mod revocation;
 mod store;
+mod ticket_keys;
 mod watch;
 
 use std::io;
@@ -24,6 +25,7 @@ pub use file::{Stamp, read, stamps};
 pub use index::Index;
 pub use revocation::{RevocationLists, revocation_lists};
 pub use store::{MAX_FILES, Refreshed, Store};
+pub use ticket_keys::ticket_keys;
 pub use watch::{Watched, Watcher};
 
 /// Why files for TLS cannot be used.
@@ -73,6 +75,16 @@ pub enum TlsError {
         path: PathBuf,
         /// Why.
         why: &'static str,
+    },
+    /// A file with keys for tickets cannot be used.
+    #[error("{path}: no usable keys for tickets: {}{why}", .line.map(|line| format!("line {line}: ")).unwrap_or_default())]
+    TicketKeys {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1, where it is about one.
+        line: Option<usize>,
+        /// Why.
+        why: String,
     },
     /// A folder of certificates cannot be read.
     #[error("{path}: cannot be read as a folder: {source}")]

@@ -3,6 +3,13 @@
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use ::aws_lc_rs::cipher::{
+    AES_128, AES_256, AES_CBC_IV_LEN, DecryptionContext, PaddedBlockDecryptingKey, PaddedBlockEncryptingKey,
+    UnboundCipherKey,
+};
+use ::aws_lc_rs::constant_time::verify_slices_are_equal;
+use ::aws_lc_rs::error::Unspecified;
+use ::aws_lc_rs::hmac;
 use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::ProducesTickets;
 use rustls::ticketer::TicketRotator;
@@ -209,6 +216,85 @@ impl ProducesTickets for Key {
     }
 }
 
+/// A key for tickets that comes from elsewhere, so that several gateways may have it: AES in CBC mode and HMAC with SHA-256, as
+/// RFC 5077 recommends in section 4.
+pub struct TicketKey {
+    name: [u8; TICKET_KEY_NAME],
+    encrypting: PaddedBlockEncryptingKey,
+    decrypting: PaddedBlockDecryptingKey,
+    mac: hmac::Key,
+}
+
+impl TicketKey {
+    /// A key of 48 or 80 bytes: its name, and the keys of AES-128 or AES-256 and of the HMAC, which are as long as each other.
+    /// None when there are more or fewer.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let algorithm = match bytes.len() {
+            48 => &AES_128,
+            80 => &AES_256,
+            _ => return None,
+        };
+        let (name, keys) = bytes.split_at(TICKET_KEY_NAME);
+        let (aes, mac) = keys.split_at(keys.len() / 2);
+        let aes = || UnboundCipherKey::new(algorithm, aes).ok();
+        Some(Self {
+            name: name.try_into().ok()?,
+            encrypting: PaddedBlockEncryptingKey::cbc_pkcs7(aes()?).ok()?,
+            decrypting: PaddedBlockDecryptingKey::cbc_pkcs7(aes()?).ok()?,
+            mac: hmac::Key::new(hmac::HMAC_SHA256, mac),
+        })
+    }
+
+    /// What tickets say of the key that opens them.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// A ticket that holds `plain`, and is opened only by whoever says the same of its use.
+    pub fn seal(&self, plain: &[u8], used_for: &[u8; 32]) -> Option<Vec<u8>> {
+        let mut state = plain.to_vec();
+        let context = self.encrypting.encrypt(&mut state).ok()?;
+        let iv: &[u8] = (&context).try_into().ok()?;
+        let tag = self.tag(iv, &state, used_for)?;
+        Some([&self.name, iv, &state, tag.as_ref()].concat())
+    }
+
+    /// What a ticket of this key holds.
+    pub fn open(&self, ticket: &[u8], used_for: &[u8; 32]) -> Option<Vec<u8>> {
+        let rest = ticket.strip_prefix(&self.name)?;
+        let (iv, rest) = rest.split_at_checked(AES_CBC_IV_LEN)?;
+        let (state, tag) = rest.split_at_checked(rest.len().checked_sub(TICKET_TAG)?)?;
+        let expected = self.tag(iv, state, used_for)?;
+        verify_slices_are_equal(expected.as_ref(), tag).ok()?;
+        let iv: [u8; AES_CBC_IV_LEN] = iv.try_into().ok()?;
+        let mut state = state.to_vec();
+        let context = DecryptionContext::Iv128(iv.into());
+        let plain: Result<&mut [u8], Unspecified> = self.decrypting.decrypt(&mut state, context);
+        Some(plain.ok()?.to_vec())
+    }
+
+    fn tag(&self, iv: &[u8], state: &[u8], used_for: &[u8; 32]) -> Option<hmac::Tag> {
+        let mut context = hmac::Context::with_key(&self.mac);
+        context.update(&self.name);
+        context.update(iv);
+        context.update(&u16::try_from(state.len()).ok()?.to_be_bytes());
+        context.update(state);
+        // Beyond the RFC: of a fixed length, so that nothing of the state can be taken for it.
+        context.update(used_for);
+        Some(context.sign())
+    }
+}
+
+impl std::fmt::Debug for TicketKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TicketKey").finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a key's name, and of what proves that a ticket is its.
+const TICKET_KEY_NAME: usize = 16;
+const TICKET_TAG: usize = 32;
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -265,5 +351,36 @@ mod tests {
         assert_eq!(one.decrypt(&ticket).as_deref(), Some(&b"session"[..]));
         assert_eq!(other.decrypt(&ticket), None);
         assert_eq!(one.lifetime(), 60);
+    }
+
+    #[test]
+    fn a_shared_key_opens_its_tickets_for_the_same_use_only() {
+        for length in [48, 80] {
+            let bytes: Vec<u8> = (0..length).collect();
+            let (one, same) = (TicketKey::new(&bytes).unwrap(), TicketKey::new(&bytes).unwrap());
+            let ticket = one.seal(b"session", &[1; 32]).unwrap();
+            assert_eq!(same.open(&ticket, &[1; 32]).as_deref(), Some(&b"session"[..]));
+            assert_eq!(same.open(&ticket, &[2; 32]), None);
+            assert_ne!(one.seal(b"session", &[1; 32]).unwrap(), ticket, "the same text twice");
+            // A key of the same name with another secret.
+            let mut other = bytes.clone();
+            other[47] ^= 1;
+            assert_eq!(TicketKey::new(&other).unwrap().open(&ticket, &[1; 32]), None);
+        }
+        for length in [0, 16, 47, 49, 79, 81] {
+            assert!(TicketKey::new(&vec![0; length]).is_none(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_ticket_that_was_touched_is_none() {
+        let key = TicketKey::new(&[7; 80]).unwrap();
+        let ticket = key.seal(b"session", &[0; 32]).unwrap();
+        for i in 0..ticket.len() {
+            let mut touched = ticket.clone();
+            touched[i] ^= 0x80;
+            assert_eq!(key.open(&touched, &[0; 32]), None, "{i}");
+            assert_eq!(key.open(&ticket[..i], &[0; 32]), None, "{i}");
+        }
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -39,6 +40,16 @@ impl Builder {
     #[must_use]
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         std::fs::write(self.directory.path().join(name), content).unwrap();
+        self
+    }
+
+    /// The same for a file that only its owner may read.
+    #[must_use]
+    pub fn secret(self, name: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.directory.path().join(name);
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path).unwrap();
+        file.write_all(content.as_ref()).unwrap();
         self
     }
 
@@ -255,7 +266,7 @@ impl Gateway {
         .await;
     }
 
-    /// Writes a file beside the configuration while the gateway runs.
+    /// Writes a file beside the configuration while the gateway runs; one that is there keeps its mode.
     pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         std::fs::write(self._directory.path().join(name), content).unwrap();
     }

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use gateway_tests::tls::{Authority, Issued, TlsServer};
 use gateway_tests::{Builder, Gateway, HttpServer, Server, eventually, get, within};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -580,6 +582,132 @@ async fn a_reload_keeps_tickets_good() {
             .unwrap()
             .resumed
     );
+}
+
+/// A key of tickets, as a line of a file.
+fn ticket_key(name: u8) -> String {
+    let bytes: [u8; 48] = std::array::from_fn(|i| name.wrapping_mul(31).wrapping_add(i as u8));
+    STANDARD.encode(bytes) + "\n"
+}
+
+#[tokio::test]
+async fn gateways_that_share_keys_take_each_others_clients() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let tls =
+        |lifetime: &str| format!(r#"cert="shop.pem" {{ tickets keys="tickets.keys" {lifetime}; session-cache 0 }}"#);
+    let gateway = async |tls: &str, keys: &[u8]| {
+        let keys: String = keys.iter().map(|name| ticket_key(*name)).collect();
+        let builder = web(tls).file("shop.pem", shown.bundle()).secret("tickets.keys", keys);
+        builder.start().await
+    };
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let one = gateway(&tls(""), &[1]).await;
+        let two = gateway(&tls(""), &[2, 1]).await;
+        let other = gateway(&tls(""), &[3]).await;
+        let client = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[version])));
+        let resumes = async |at: &Gateway| ask(at.address("web"), "shop.example", &client).await.unwrap().resumed;
+        assert!(!resumes(&one).await);
+        assert!(resumes(&two).await, "{version:?}: with the second of its keys");
+        // With each session a client gets a new ticket, which is of key 2 now.
+        assert!(!resumes(&one).await, "{version:?}: with a key that it has not");
+        assert!(!resumes(&other).await, "{version:?}: with keys of others");
+
+        // The keys turn, in the order in which nobody is lost, and without a reload.
+        let client = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[version])));
+        let resumes = async |at: &Gateway| ask(at.address("web"), "shop.example", &client).await.unwrap().resumed;
+        assert!(!resumes(&one).await);
+        one.write("tickets.keys", ticket_key(4) + &ticket_key(1));
+        one.says("keys of tickets have changed").await;
+        assert!(resumes(&one).await);
+        one.write("tickets.keys", ticket_key(4));
+        eventually("the old key is gone", async || {
+            let late = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[version])));
+            ask(two.address("web"), "shop.example", &late).await.unwrap();
+            !ask(one.address("web"), "shop.example", &late).await.unwrap().resumed
+        })
+        .await;
+        // A file that cannot be used leaves what was there.
+        one.write("tickets.keys", "no key\n");
+        one.says("line 1: it is not base64").await;
+        let client = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[version])));
+        ask(one.address("web"), "shop.example", &client).await.unwrap();
+        assert!(ask(one.address("web"), "shop.example", &client).await.unwrap().resumed);
+    }
+    let short = gateway(&tls(r#"lifetime="1s""#), &[1]).await;
+    let client = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[
+        &rustls::version::TLS12,
+    ])));
+    let resumes = async || {
+        ask(short.address("web"), "shop.example", &client)
+            .await
+            .unwrap()
+            .resumed
+    };
+    assert!(!resumes().await);
+    tokio::time::sleep(Duration::from_millis(2_100)).await;
+    assert!(!resumes().await, "it is older than its lifetime");
+}
+
+#[tokio::test]
+async fn a_file_of_keys_that_cannot_be_used_is_pointed_at() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let check = |keys: &str, secret: bool| {
+        let builder = web(r#"cert="shop.pem" { tickets keys="tickets.keys" }"#).file("shop.pem", shown.bundle());
+        let builder = match secret {
+            true => builder.secret("tickets.keys", keys),
+            false => builder.file("tickets.keys", keys),
+        };
+        builder.check(&[])
+    };
+    assert_eq!(check(&ticket_key(1), true).code, Some(0));
+    for (keys, secret, why) in [
+        (ticket_key(1), false, "others than its owner and group may use it"),
+        (
+            ticket_key(1) + "AAAA\n",
+            true,
+            "line 2: a key has 48 or 80 bytes, this one has 3",
+        ),
+        (String::new(), true, "there is no key in it"),
+    ] {
+        let checked = check(&keys, secret);
+        assert_eq!(checked.code, Some(1), "{why}");
+        assert!(checked.stdout.contains(why), "{}", checked.stdout);
+        assert!(checked.stdout.contains("holds no usable keys"), "{}", checked.stdout);
+    }
+}
+
+#[tokio::test]
+async fn shared_keys_get_nobody_past_a_bind_that_asks_for_certificates() {
+    let it = Clients::new();
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "open" {
+            bind "127.0.0.1:0" { tls cert="shop.pem" { tickets keys="tickets.keys" } }
+            default-backend "app"
+        }
+        frontend "web" {
+            bind "127.0.0.1:0" { tls cert="shop.pem" { client-ca "ca.pem"; tickets keys="tickets.keys" } }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "echo" }
+    "#,
+    )
+    .file("shop.pem", it.shop.bundle())
+    .file("ca.pem", it.authority.pem())
+    .secret("tickets.keys", ticket_key(1))
+    .start()
+    .await;
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let client = Arc::new(trusting_all(ClientConfig::builder_with_protocol_versions(&[version])));
+        ask(gateway.address("open"), "shop.example", &client).await.unwrap();
+        assert!(
+            ask(gateway.address("open"), "shop.example", &client)
+                .await
+                .unwrap()
+                .resumed
+        );
+        ask(gateway.address("web"), "shop.example", &client).await.unwrap_err();
+    }
 }
 
 #[tokio::test]

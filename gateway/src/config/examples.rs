@@ -85,7 +85,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("crl", r#"crl "ca.crl""#),
     ("ciphers", r#"ciphers "TLS_AES_128_GCM_SHA256""#),
     ("curves", r#"curves "x25519" "secp256r1""#),
-    ("tickets", r#"tickets rotate="1h""#),
+    ("tickets", r#"tickets rotate="1h", or tickets keys="tickets.keys""#),
     ("session-cache", r#"session-cache 20000"#),
     ("hsts", r#"hsts max-age="1y" include-subdomains"#),
     ("tls-version", r#"tls-version "1.3""#),

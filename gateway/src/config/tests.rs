@@ -250,6 +250,16 @@ fn a_bind_says_all_of_its_tls() {
     let tls = config.frontends[0].binds[1].tls.as_ref().unwrap();
     assert!(tls.clients.as_ref().unwrap().required && !tls.strict_sni);
     assert_eq!((tls.resumption.cache, tls.resumption.tickets), (20_000, None));
+    assert_eq!(tls.ticket_keys, None);
+
+    let config = self::config(&web_text(
+        r#"bind "127.0.0.1:0" { tls cert="a.pem" { tickets keys="tickets.keys" lifetime="10m" } }"#,
+    ));
+    let tls = config.frontends[0].binds[1].tls.as_ref().unwrap();
+    let keys = tls.ticket_keys.as_ref().unwrap();
+    assert_eq!(keys.file.value, Path::new("/etc/gateway/tickets.keys"));
+    assert_eq!(keys.lifetime, Duration::from_secs(600));
+    assert_eq!(tls.resumption.tickets, None);
 }
 
 #[test]

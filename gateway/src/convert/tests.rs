@@ -108,7 +108,7 @@ fn tls_is_carried_over() {
     mode http
     bind *:443 ssl crt /etc/ssl/a.pem crt /etc/ssl/b.pem crt /etc/ssl/sites/ strict-sni ca-file ca.pem verify optional crl-file ca.crl no-tls-tickets ssl-min-ver TLSv1.2 no-sslv3
     bind *:8443 ssl crt a.pem ssl-min-ver TLSv1.0 ssl-max-ver TLSv1.2 ciphers ECDHE-RSA-AES128-GCM-SHA256:AES128-SHA curves X25519:P-256
-    bind *:9443 ssl crt a.pem ca-file ca.pem force-tlsv13 ciphersuites TLS_AES_128_GCM_SHA256
+    bind *:9443 ssl crt a.pem ca-file ca.pem force-tlsv13 ciphersuites TLS_AES_128_GCM_SHA256 tls-ticket-keys /etc/keys
     acl known ssl_c_s_dn(CN) client.example
     acl new ssl_fc_protocol TLSv1.3
     acl shown ssl_c_used
@@ -126,6 +126,7 @@ backend app
         "tls cert=\"a.pem\" max-version=\"1.2\" {\n            ciphers \"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"\n            \
          curves \"x25519\" \"secp256r1\"",
         "tls cert=\"a.pem\" min-version=\"1.3\" {\n            ciphers \"TLS_AES_128_GCM_SHA256\"",
+        "tickets keys=\"/etc/keys\"",
         "client-cert-cn \"client.example\"",
         "tls-version \"1.3\"",
         "client-cert\n",
@@ -136,8 +137,9 @@ backend app
     found(&converted, 4, "TLS 1.2 is the oldest");
     found(&converted, 4, "`AES128-SHA` of `ciphers`");
     found(&converted, 5, "with `verify` only");
+    found(&converted, 5, "put that first");
     found(&converted, 14, "nobody is verified");
-    assert_eq!(converted.findings.len(), 4, "{:?}", converted.findings);
+    assert_eq!(converted.findings.len(), 5, "{:?}", converted.findings);
     assert!(converted.is_valid);
 }
 

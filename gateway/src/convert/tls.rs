@@ -25,6 +25,10 @@ pub(super) fn of_bind(proxy: &mut Proxy<'_>, bind: usize, options: &Options<'_>,
     nodes.extend(parameters(proxy, options, line));
     if options.has("no-tls-tickets") {
         nodes.push(Node::new("tickets").arg("off"));
+    } else if let Some(file) = options.value("tls-ticket-keys") {
+        nodes.push(Node::new("tickets").prop("keys", file));
+        let message = "the first key of `tls-ticket-keys` makes tickets here, and not the last but one: put that first";
+        proxy.conversion.note(line.number, message);
     }
     for node in nodes {
         proxy.conversion.outline.add(Some(tls), node, line.number, &line.text);
@@ -270,7 +274,7 @@ pub(super) fn report_without_tls(proxy: &mut Proxy<'_>, whose: &str, options: &O
 pub(super) const SILENT: [&str; 4] = ["no-sslv3", "no-tlsv10", "no-tlsv11", "no-tls-compression"];
 
 /// Options of a bind about TLS that are carried over.
-pub(super) const BIND_OPTIONS: [&str; 20] = [
+pub(super) const BIND_OPTIONS: [&str; 21] = [
     "alpn",
     "ca-file",
     "ciphers",
@@ -290,6 +294,7 @@ pub(super) const BIND_OPTIONS: [&str; 20] = [
     "ssl-max-ver",
     "ssl-min-ver",
     "strict-sni",
+    "tls-ticket-keys",
     "verify",
 ];
 

@@ -10,6 +10,7 @@ mod inherited;
 mod introduction;
 mod sources;
 mod termination;
+mod tickets;
 mod tls;
 
 pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, accept};

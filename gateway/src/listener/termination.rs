@@ -13,6 +13,7 @@ use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerSessionMemor
 use tracing::{info, warn};
 
 use super::clients::Clients;
+use super::tickets::KeyFile;
 use crate::certificates::{Certificate, Index, Store, TlsError, Watched};
 use crate::config::{self, BindTls, Resumption};
 use crate::crypto;
@@ -35,6 +36,8 @@ struct State {
     store: Store,
     clients: Clients,
     sessions: Sessions,
+    /// Where keys of tickets come from, unless they are the gateway's own.
+    ticket_keys: Option<KeyFile>,
     _gauges: Vec<Arc<CertificateMetrics>>,
 }
 
@@ -62,19 +65,23 @@ impl Termination {
         let provider = crypto::provider_with(&tls.parameters.ciphers, &tls.parameters.curves);
         let store = Store::load(&tls.certificates, now());
         let clients = Clients::load(tls.clients.as_ref(), &provider);
-        let (store, clients) = match (store, clients) {
-            (Ok(store), Ok(clients)) => (store, clients),
-            (store, clients) => {
-                let errors = store.err().unwrap_or_default();
-                return Err(errors.into_iter().chain(clients.err().unwrap_or_default()).collect());
+        let ticket_keys = tls.ticket_keys.as_ref().map(KeyFile::load).transpose();
+        let (store, clients, ticket_keys) = match (store, clients, ticket_keys) {
+            (Ok(store), Ok(clients), Ok(ticket_keys)) => (store, clients, ticket_keys),
+            (store, clients, ticket_keys) => {
+                let mut errors = store.err().unwrap_or_default();
+                errors.extend(clients.err().unwrap_or_default());
+                errors.extend(ticket_keys.err());
+                return Err(errors);
             }
         };
         let before = previous.map(|previous| previous.lock().sessions.clone());
         let goes_on = |sessions: &Sessions| sessions.rules == clients.digest && sessions.resumption == tls.resumption;
-        let sessions = match before.filter(goes_on) {
+        let mut sessions = match before.filter(goes_on) {
             Some(sessions) => sessions,
             None => Sessions::new(tls.resumption, clients.digest).map_err(|error| vec![TlsError::Library(error)])?,
         };
+        sessions.take_keys(ticket_keys.as_ref());
         let config = server_config(tls, &alpn, &provider, &store, &clients, &sessions)?;
         let bind = bind.address.to_string();
         Ok(Arc::new(Self {
@@ -84,6 +91,7 @@ impl Termination {
                 store,
                 clients,
                 sessions,
+                ticket_keys,
             }),
             tls: tls.clone(),
             alpn,
@@ -143,6 +151,7 @@ impl Watched for Termination {
     fn paths(&self) -> Vec<PathBuf> {
         let mut paths = Store::paths(&self.tls.certificates);
         paths.extend(Clients::paths(self.tls.clients.as_ref()));
+        paths.extend(self.tls.ticket_keys.as_ref().map(|keys| keys.file.value.clone()));
         paths
     }
 
@@ -170,7 +179,20 @@ impl Watched for Termination {
                 Err(error) => self.failed(&TlsError::Library(error)),
             },
         }
+        match state.ticket_keys.as_mut().and_then(KeyFile::refresh) {
+            None => {}
+            Some(Err(error)) => self.failed(&error),
+            Some(Ok(())) => {
+                info!(frontend, bind, "keys of tickets have changed");
+                self.process().certificate_reloaded(true);
+                changed = true;
+            }
+        }
         if changed {
+            let State {
+                sessions, ticket_keys, ..
+            } = &mut *state;
+            sessions.take_keys(ticket_keys.as_ref());
             let made = server_config(
                 &self.tls,
                 &self.alpn,
@@ -210,6 +232,13 @@ impl Sessions {
             rules,
             resumption,
         })
+    }
+
+    /// Keys of a file, where there is one, instead of the gateway's own.
+    fn take_keys(&mut self, file: Option<&KeyFile>) {
+        if let Some(file) = file {
+            self.tickets = Some(file.tickets(self.rules));
+        }
     }
 }
 

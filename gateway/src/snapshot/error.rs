@@ -342,6 +342,7 @@ impl<'a> TlsFiles<'a> {
         if let Some(clients) = &tls.clients {
             named.files.extend(clients.files.iter().chain(&clients.crls));
         }
+        named.files.extend(tls.ticket_keys.iter().map(|keys| &keys.file));
         named
     }
 
@@ -427,6 +428,9 @@ fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> Conf
         ),
         TlsError::Ocsp { path, .. } => fault.label(files.place(path), "not for this certificate").help(
             "ask the authority again: openssl ocsp -issuer … -cert … -url … -respout FILE; or take the file away",
+        ),
+        TlsError::TicketKeys { path, .. } => fault.label(files.place(path), "holds no usable keys").help(
+            "one key a line, which only its owner and group may read: openssl rand -base64 48 >> FILE; chmod 600 FILE",
         ),
         TlsError::Folder { path, .. } => fault.label(files.place(path), "this folder").help(HELP_WITH_FILES),
         TlsError::EmptyFolder(path) => fault.label(files.place(path), "holds no certificate").help(

@@ -107,6 +107,46 @@ async fn openssl_comes_back_with_its_session() {
     }
 }
 
+#[cfg_attr(not(feature = "peers"), ignore = "needs openssl: --features peers")]
+#[tokio::test]
+async fn openssl_comes_back_to_another_gateway_that_has_the_same_keys() {
+    let authority = Authority::new();
+    let server = authority.issue("one.example");
+    let directory = tempfile::tempdir().unwrap();
+    let keys = |bytes: &str| {
+        let mut made = String::new();
+        for _ in 0..2 {
+            let ran = Command::new("sh")
+                .args(["-c", &format!("openssl rand {bytes} | base64 -w0")])
+                .output();
+            made += &(String::from_utf8(ran.unwrap().stdout).unwrap() + "\n");
+        }
+        made
+    };
+    for bytes in ["48", "80"] {
+        let made = keys(bytes);
+        let turned: String = made.lines().rev().map(|line| line.to_owned() + "\n").collect();
+        let tls = r#"{ tickets keys="tickets.keys"; session-cache 0 }"#;
+        let one = web(&server, tls).secret("tickets.keys", &made).start().await;
+        let two = web(&server, tls).secret("tickets.keys", &turned).start().await;
+        let other = web(&server, tls).secret("tickets.keys", keys(bytes)).start().await;
+        for version in ["-tls1_2", "-tls1_3"] {
+            let kept = directory.path().join(format!("session{bytes}{version}"));
+            let first = s_client(&authority, one.address("web"), &[version, "-sess_out", word(&kept)]).await;
+            assert!(first.stdout.contains("New, TLSv1."), "{first:?}");
+            assert!(
+                first.stdout.contains("21600 (seconds)"),
+                "{version}: how long it is good: {first:?}"
+            );
+            for (gateway, resumes) in [(&two, true), (&other, false)] {
+                let again = s_client(&authority, gateway.address("web"), &[version, "-sess_in", word(&kept)]).await;
+                assert!(again.stdout.contains("HTTP/1.1 200"), "{again:?}");
+                assert_eq!(again.stdout.contains("Reused, TLSv1."), resumes, "{version}: {again:?}");
+            }
+        }
+    }
+}
+
 #[cfg_attr(not(feature = "peers"), ignore = "needs openssl and curl: --features peers")]
 #[tokio::test]
 async fn openssl_and_curl_show_their_certificates() {

@@ -37,6 +37,7 @@ mod redirect;
 mod resilience;
 mod resolver;
 mod response_limits;
+mod resumption;
 mod rules;
 mod send_proxy;
 mod server;

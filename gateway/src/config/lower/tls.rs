@@ -1,19 +1,18 @@
 //! `tls …` and `alpn …` in the blocks of binds and servers.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use kdl::KdlValue;
 use rustls_pki_types::ServerName;
 
+use super::resumption::{self, Returning};
 use super::tls_parameters::{self, Versions};
 use super::{elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Mode, Resumption, ServerTls, Verify,
+    Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Mode, ServerTls, Verify,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
-use crate::crypto::MAX_TICKET_ROTATION;
 
 /// Reads a server's block: `{ tls ca="ca.pem" sni="db.example.net"; alpn "postgresql" }`.
 #[allow(clippy::option_option)]
@@ -82,19 +81,21 @@ pub(super) fn of_bind(mut node: Node<'_>) -> Option<BindTls> {
             let parameters = tls_parameters::read(&versions, &mut block);
             let crls = crls(&mut block);
             let clients = clients(block.one("client-ca"), crls);
-            let resumption = resumption(&mut block);
+            let resumption = resumption::read(&mut block);
             block.finish(elsewhere_in_tls);
             (parameters, clients, resumption)
         }
-        None => (versions.alone(), Some(None), Some(DEFAULT_RESUMPTION)),
+        None => (versions.alone(), Some(None), Some(Returning::default())),
     };
     node.finish();
+    let Returning { resumption, keys } = resumption?;
     Some(BindTls {
         certificates: sources.into_iter().collect::<Option<_>>()?,
         strict_sni,
         clients: clients?,
         parameters: parameters?,
-        resumption: resumption?,
+        resumption,
+        ticket_keys: keys,
         origin,
     })
 }
@@ -188,41 +189,6 @@ fn crls<'a>(block: &mut Block<'a>) -> Crls<'a> {
         files,
         inert: Some(Box::new(inert)),
     }
-}
-
-/// `session-cache 20000` and `tickets "off"` or `tickets rotate="1h"`.
-fn resumption(block: &mut Block<'_>) -> Option<Resumption> {
-    let cache = block.one("session-cache").map(|mut node| {
-        let cache = node
-            .argument("how many sessions")
-            .and_then(|value| value.integer(0..=MAX_SESSIONS));
-        node.finish();
-        usize::try_from(cache?).ok()
-    });
-    let tickets = block.one("tickets").map(|mut node| {
-        node.require_entries();
-        let off = node
-            .next_argument("the switch")
-            .map(|value| value.choice(&[("off", ())]));
-        let rotate = node.property("rotate").map(|value| {
-            let rotate = value.duration(Duration::from_secs(1)..=MAX_TICKET_ROTATION)?;
-            if let Some(Some(())) = off {
-                value.fail::<()>(
-                    "`rotate=` does nothing beside \"off\"",
-                    "there are no keys",
-                    "leave one of them out",
-                );
-            }
-            Some(rotate)
-        });
-        node.finish();
-        let rotate = or_none(rotate)?.unwrap_or(MAX_TICKET_ROTATION);
-        Some(or_none(off)?.is_none().then_some(rotate))
-    });
-    Some(Resumption {
-        cache: or_none(cache)?.unwrap_or(DEFAULT_RESUMPTION.cache),
-        tickets: or_none(tickets)?.unwrap_or(DEFAULT_RESUMPTION.tickets),
-    })
 }
 
 fn server(mut node: Node<'_>) -> Option<ServerTls> {
@@ -413,12 +379,3 @@ const CLIENT: &str = "client";
 const LONGEST_PROTOCOL: usize = 255;
 /// The library builds no longer paths.
 const MAX_DEPTH: u64 = 6;
-/// A session of a client without a certificate takes some 300 bytes.
-const MAX_SESSIONS: u64 = 1_000_000;
-/// Sessions as HAProxy keeps them (`tune.ssl.cachesize`), of which most clients need none: they have tickets. Keys make tickets
-/// for six hours and open them for another six, as the library advises: what is sent in resumed sessions can be read by who
-/// steals the key within that time, and not after.
-const DEFAULT_RESUMPTION: Resumption = Resumption {
-    cache: 20_000,
-    tickets: Some(MAX_TICKET_ROTATION),
-};

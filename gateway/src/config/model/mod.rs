@@ -69,7 +69,7 @@ pub use server::{Server, ServerAddress, SessionEnd};
 pub use template::{Template, TemplatePart};
 pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,
-    TlsParameters, Verify,
+    TicketKeys, TlsParameters, Verify,
 };
 pub use tracing::{Endpoint, Tracing};
 

@@ -21,6 +21,8 @@ pub struct BindTls {
     pub parameters: TlsParameters,
     /// How clients come back without a whole handshake.
     pub resumption: Resumption,
+    /// `tickets keys="tickets.keys"`: keys that others may have too; the gateway makes none of its own then.
+    pub ticket_keys: Option<TicketKeys>,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -83,8 +85,17 @@ pub struct TlsParameters {
 pub struct Resumption {
     /// Sessions that are kept for clients that take no ticket, or while there are none; 0 for none.
     pub cache: usize,
-    /// How long a key makes tickets before the next one does; none when there are no tickets.
+    /// How long a key of the gateway's own makes tickets before the next one does; none when there are no such tickets.
     pub tickets: Option<Duration>,
+}
+
+/// `tickets keys="tickets.keys" lifetime="6h"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TicketKeys {
+    /// The file, one key a line: the first makes tickets, all open theirs.
+    pub file: At<PathBuf>,
+    /// How long a ticket is good; whole seconds.
+    pub lifetime: Duration,
 }
 
 /// `tls ca="ca.pem" sni="db.example.net" cert="client.pem" key="client-key.pem"` and `alpn "…"` in a server's block.
