@@ -6,12 +6,14 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway::config::{Grant, OnFailure, PluginLimits};
+use gateway::config::{BudgetLimits, Grant, Isolation, Millicores, OnFailure, PluginLimits, QuarantineSettings};
 use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-use gateway::policy::{Attachment, AttachmentSpec, ConnectionFacts, Exchange, Host, HostSettings, Instances, TlsFacts};
+use gateway::policy::{
+    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Exchange, Host, HostSettings, Instances, TlsFacts,
+};
 
 /// As in the binary.
 #[global_allocator]
@@ -41,6 +43,16 @@ fn host() -> Arc<Host> {
 }
 
 fn attach(host: &Arc<Host>, wasm: &[u8], config: &str) -> Arc<Attachment> {
+    attach_as(host, wasm, config, Isolation::FOREVER, BudgetLimits::default())
+}
+
+fn attach_as(
+    host: &Arc<Host>,
+    wasm: &[u8],
+    config: &str,
+    isolation: Isolation,
+    budget: BudgetLimits,
+) -> Arc<Attachment> {
     let grants = [Grant::Buckets, Grant::Log, Grant::Clock];
     let component = host.compile("bench", wasm, &grants).expect("a component");
     let spec = AttachmentSpec {
@@ -52,6 +64,14 @@ fn attach(host: &Arc<Host>, wasm: &[u8], config: &str) -> Arc<Attachment> {
             memory: 16 << 20,
         },
         on_failure: OnFailure::Deny(503),
+        isolation,
+        budget: Budget::new("bench", budget, None),
+        quarantine: Some(QuarantineSettings {
+            failures: 20,
+            from: Duration::from_secs(1),
+            to: Duration::from_secs(60),
+        }),
+        place: AttachedAs::Filter,
         origin: None,
     };
     host.attach(&component, spec).expect("an attachment")
@@ -197,6 +217,64 @@ fn fresh(c: &mut Criterion) {
     }
 }
 
+/// As third parties' plugins are called by default: one request, one instance. What the request waits for, when an instance
+/// lies ready, and all that it costs, with making the next one and dropping the used one.
+fn per_request(c: &mut Criterion) {
+    let host = host();
+    let mut exchange = exchange();
+    let guest = Guest {
+        request_needs: &["path"],
+        evaluate: Some("(i64.load8_u (i32.load offset=4 (local.get 0)))"),
+        ..GUEST
+    };
+    let isolation = Isolation::PerRequest { ready: 8 };
+    let attachment = attach_as(&host, &guest.component(), "{}", isolation, BudgetLimits::default());
+    let mut instances = Instances::new(&host);
+    instances.warm(&attachment).expect("an instance");
+    c.bench_function("per-request/critical path", |b| {
+        b.iter_custom(|rounds| {
+            let mut waited = Duration::ZERO;
+            for _ in 0..rounds {
+                while instances.tend() {}
+                let start = Instant::now();
+                instances.evaluate(&attachment, &mut exchange).expect("an answer");
+                waited += start.elapsed();
+            }
+            waited
+        });
+    });
+    c.bench_function("per-request/all of it", |b| {
+        b.iter(|| {
+            instances.evaluate(&attachment, &mut exchange).expect("an answer");
+            while instances.tend() {}
+        });
+    });
+}
+
+/// What measuring a plugin's CPU time adds to a warm call.
+fn metered(c: &mut Criterion) {
+    let host = host();
+    let mut instances = Instances::new(&host);
+    let mut exchange = exchange();
+    let guest = Guest {
+        evaluate: Some("(i64.const 1)"),
+        ..GUEST
+    };
+    let budget = BudgetLimits {
+        cpu: Some(Millicores(64_000)),
+        ..BudgetLimits::default()
+    };
+    let attachment = attach_as(&host, &guest.component(), "{}", Isolation::FOREVER, budget);
+    instances.warm(&attachment).expect("an instance");
+    c.bench_function("warm/nothing, CPU measured", |b| {
+        b.iter(|| {
+            instances
+                .evaluate(black_box(&attachment), black_box(&mut exchange))
+                .expect("an answer")
+        });
+    });
+}
+
 fn first_party(c: &mut Criterion) {
     let host = host();
     let mut instances = Instances::new(&host);
@@ -259,5 +337,5 @@ const FIRST_PARTY: [(&str, FirstParty, &str); 3] = [
     ),
 ];
 
-criterion_group!(benches, warm, fresh, first_party);
+criterion_group!(benches, warm, metered, fresh, per_request, first_party);
 criterion_main!(benches);

@@ -53,6 +53,8 @@ pub struct Frontend {
     pub tls: Vec<Option<Arc<Termination>>>,
     /// Whether a ClientHello that passes through is looked at: something of this TCP frontend asks for what it says.
     pub reads_client_hello: bool,
+    /// Whether connections keep instances of plugins.
+    pub keeps_instances: bool,
     /// Its error pages.
     pub pages: Option<ErrorPages>,
     /// What is decided of a connection by its addresses alone; none where nothing is.
@@ -215,6 +217,7 @@ impl Frontend {
             config: self.config.clone(),
             tls: Vec::new(),
             reads_client_hello: false,
+            keeps_instances: false,
             pages: None,
             admission: None,
             acls: Vec::new(),

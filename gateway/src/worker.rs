@@ -206,6 +206,8 @@ impl Serving {
     fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
         let local = Local::new(parts.snapshot, parts.index, parts.log, parts.tracer)?;
         let doors = doors(&local, parts.sockets)?;
+        let lasting = local.lasting();
+        tokio::task::spawn_local(async move { lasting.tend_to_instances().await });
         Ok(Self {
             accepting: accept_at(&local, doors),
             local,

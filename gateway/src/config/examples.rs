@@ -24,6 +24,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"tracing "http://127.0.0.1:4318" sample=0.01 service="edge""#,
     ),
     ("policy", r#"policy instances=2000 memory="32MiB""#),
+    (
+        "isolation",
+        r#"isolation "per-request" ready=8, isolation "per-connection" or isolation "reuse" max-requests=1000"#,
+    ),
+    ("quarantine", r#"quarantine failures=20 from="1s" to="1m""#),
     ("rate-limit-table", r#"rate-limit-table entries=1000000"#),
     ("drain-timeout", r#"drain-timeout "30s""#),
     ("stats", r#"stats { bind "127.0.0.1:8404" }"#),

@@ -57,6 +57,31 @@ pub(super) fn rate(text: &str) -> Result<(u64, Duration), UnitError> {
     Ok((number, period))
 }
 
+/// `1 core`, `1.5 cores`: CPU time per time, in thousandths. Zero is refused.
+pub(super) fn cores(text: &str) -> Result<u32, UnitError> {
+    let fail = |message: String| UnitError {
+        message,
+        help: CORES_HELP.to_owned(),
+    };
+    let number = text.strip_suffix(" cores").or_else(|| text.strip_suffix(" core"));
+    let number = number.ok_or_else(|| fail(format!("{text:?} does not end with ` cores`")))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 3 {
+        return Err(fail(format!("{number:?} is not a number with at most three places")));
+    }
+    let whole: u32 = whole.parse().map_err(|_| too_large(text, CORES_HELP))?;
+    // At most three digits, filled up to thousandths.
+    let thousandths = format!("{fraction:0<3}")
+        .parse()
+        .map_err(|_| too_large(text, CORES_HELP))?;
+    let cores = whole.checked_mul(1000).and_then(|whole| whole.checked_add(thousandths));
+    match cores.ok_or_else(|| too_large(text, CORES_HELP))? {
+        0 => Err(fail(format!("{text:?} is zero"))),
+        cores => Ok(cores),
+    }
+}
+
 /// How a duration is written, the shortest way that loses nothing.
 pub(super) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
@@ -160,6 +185,8 @@ pub(super) const DURATION_HELP: &str =
     "write a whole number and one of the units us, ms, s, m, h or d, as \"500ms\" or \"30s\"";
 pub(super) const SIZE_HELP: &str =
     "write a whole number and one of the units B, KiB, MiB, GiB, kB, MB or GB, as \"16KiB\"";
+pub(super) const CORES_HELP: &str =
+    "write how many CPUs' time, with up to three places, as \"0.25 cores\" or \"1.5 cores\"";
 pub(super) const RATE_HELP: &str = "write how many in what time, as \"100/s\", \"20/m\" or \"5/10s\"";
 
 #[cfg(test)]
@@ -200,6 +227,24 @@ mod tests {
         for text in ["16kib", "1K", "1T", "18446744073709551615GiB", "0B"] {
             size(text).unwrap_err();
         }
+        assert_eq!(cores("1 core").unwrap(), 1000);
+        assert_eq!(cores("1.5 cores").unwrap(), 1500);
+        assert_eq!(cores("0.025 cores").unwrap(), 25);
+        for text in [
+            "1",
+            "1.5",
+            "cores",
+            " cores",
+            "0 cores",
+            "0.000 cores",
+            "1.2345 cores",
+            "-1 cores",
+            "1. cores",
+            ".5 cores",
+            "9999999 cores",
+        ] {
+            cores(text).unwrap_err();
+        }
         for text in ["100", "100/", "/s", "0/s", "1/0s", "1s/s", "1/-1s", "1/s/s"] {
             rate(text).unwrap_err();
         }
@@ -219,7 +264,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,40}") {
-            let _ = (duration(&text), size(&text), rate(&text));
+            let _ = (duration(&text), size(&text), rate(&text), cores(&text));
         }
     }
 }

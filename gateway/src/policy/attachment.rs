@@ -2,15 +2,18 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::bindings::exports::gateway::policy::lifecycle;
+use super::budget::Budget;
 use super::component::Component;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::needs::{Attribute, NeedPhase, Needs};
+use super::quarantine::Quarantine;
 use super::state::{Identity, LogBudget};
-use crate::config::{OnFailure, Origin, PluginLimits};
+use crate::config::{Isolation, OnFailure, Origin, PluginLimits, QuarantineSettings};
 use crate::telemetry::metrics::PolicyCounts;
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
@@ -23,6 +26,12 @@ pub struct Attachment {
     /// What `configure` answered; every instance has to answer it again.
     pub(super) configured: lifecycle::Needs,
     pub(super) slot: Slot,
+    pub(super) isolation: Isolation,
+    pub(super) budget: Arc<Budget>,
+    /// Whether the CPU time of calls is measured.
+    pub(super) measures_cpu: bool,
+    /// A bit for each hook that is called here, in the order of an exchange's phases.
+    called: u8,
     predicates: Vec<String>,
     on_failure: OnFailure,
     origin: Option<Origin>,
@@ -43,8 +52,25 @@ pub struct AttachmentSpec {
     pub limits: PluginLimits,
     /// What an exchange gets when a call fails.
     pub on_failure: OnFailure,
+    /// Who sees what an instance remembers.
+    pub isolation: Isolation,
+    /// What its instances may use together.
+    pub budget: Arc<Budget>,
+    /// When it is left alone; none for never.
+    pub quarantine: Option<QuarantineSettings>,
+    /// What it is attached as.
+    pub place: AttachedAs,
     /// Where it stands in the configuration.
     pub origin: Option<Origin>,
+}
+
+/// What a component is attached as: which of its hooks are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttachedAs {
+    /// What answers acls: `predicates`.
+    Predicates,
+    /// What sees requests and responses, or connections: all other hooks.
+    Filter,
 }
 
 /// Which hooks a component exports.
@@ -63,8 +89,9 @@ pub struct Hooks {
 }
 
 /// Counters of an attachment, over all workers. Each worker counts on a line of its own; reading adds them up.
-#[derive(Default)]
 pub struct AttachmentStats {
+    /// None for what is never left alone: the gateway's own.
+    quarantine: Option<Quarantine>,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
 }
 
@@ -75,6 +102,8 @@ pub(super) struct WorkerStats {
     calls: AtomicU64,
     instantiations: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
+    /// Nanoseconds of CPU time, where they are measured.
+    cpu: AtomicU64,
 }
 
 impl Attachment {
@@ -107,7 +136,8 @@ impl Attachment {
                 at: refused.at.map(|at| one_line(&at)),
             },
         };
-        let mut instance = Instance::new(host, component, &identity, limits, &mut activity).map_err(not_set_up)?;
+        let mut instance =
+            Instance::new(host, component, &identity, limits, &spec.budget, &mut activity).map_err(not_set_up)?;
         let description = instance.describe(limits, &mut activity).map_err(failed)?;
         let configured = instance
             .configure(&spec.config, limits, &mut activity)
@@ -130,11 +160,45 @@ impl Attachment {
             needs,
             configured,
             slot: host.slot(),
+            isolation: spec.isolation,
+            measures_cpu: spec.budget.measures_cpu(),
+            budget: spec.budget,
+            called: component.hooks().called(spec.place),
             predicates,
             on_failure: spec.on_failure,
             origin: spec.origin,
-            stats: Arc::default(),
+            stats: Arc::new(AttachmentStats {
+                workers: Mutex::default(),
+                quarantine: spec.quarantine.map(Quarantine::new),
+            }),
         })
+    }
+
+    /// Whether no other hook of it is called in an exchange before this one.
+    pub(super) fn begins_with(&self, hook: u8) -> bool {
+        self.called & (hook - 1) == 0
+    }
+
+    /// Whether no other hook of it is called in an exchange after this one.
+    pub(super) fn ends_with(&self, hook: u8) -> bool {
+        self.called & !(hook | (hook - 1)) == 0
+    }
+
+    /// Whether it fails so much that it is left alone; none when it never is.
+    pub(super) fn quarantine(&self) -> Option<&Quarantine> {
+        self.stats.quarantine.as_ref()
+    }
+
+    /// Whether it is left alone for now, since it has done nothing but fail.
+    #[must_use]
+    pub fn is_quarantined(&self) -> bool {
+        self.quarantine().is_some_and(Quarantine::is_on)
+    }
+
+    /// Whether its instances are kept for connections.
+    #[must_use]
+    pub const fn is_kept_by_connection(&self) -> bool {
+        matches!(self.isolation, Isolation::PerConnection { .. })
     }
 
     /// Whether its response filter may look at the request's header fields: if not, they need not be kept for it.
@@ -195,6 +259,39 @@ impl Attachment {
     }
 }
 
+impl Hooks {
+    /// The bits of those that are called at such a place, in the order of an exchange's phases.
+    fn called(self, place: AttachedAs) -> u8 {
+        let hooks = match place {
+            AttachedAs::Predicates => [
+                (self.predicates, hook_bits::PREDICATES),
+                (false, 0),
+                (false, 0),
+                (false, 0),
+            ],
+            AttachedAs::Filter => [
+                (self.limiter, hook_bits::LIMITER),
+                (self.request_filter, hook_bits::REQUEST_FILTER),
+                (self.response_filter, hook_bits::RESPONSE_FILTER),
+                (self.connection_filter, hook_bits::CONNECTION_FILTER),
+            ],
+        };
+        hooks
+            .iter()
+            .filter(|(has, _)| *has)
+            .fold(0, |bits, (_, bit)| bits | bit)
+    }
+}
+
+/// A bit for each hook, in the order of an exchange's phases.
+pub(super) mod hook_bits {
+    pub(in crate::policy) const PREDICATES: u8 = 1;
+    pub(in crate::policy) const LIMITER: u8 = 2;
+    pub(in crate::policy) const REQUEST_FILTER: u8 = 4;
+    pub(in crate::policy) const RESPONSE_FILTER: u8 = 8;
+    pub(in crate::policy) const CONNECTION_FILTER: u8 = 16;
+}
+
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Attachment")
@@ -221,6 +318,12 @@ impl AttachmentStats {
     #[must_use]
     pub fn failures(&self, kind: FailureKind) -> u64 {
         self.sum(|worker| &worker.failures[kind.index()])
+    }
+
+    /// CPU time of calls and of setting instances up; nothing where it is not measured.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.sum(|worker| &worker.cpu))
     }
 
     /// One more worker counts.
@@ -257,6 +360,18 @@ impl PolicyCounts for AttachmentStats {
             .map(|&kind| (kind.label(), self.failures(kind)))
             .collect()
     }
+
+    fn cpu(&self) -> Duration {
+        self.cpu()
+    }
+
+    fn quarantines(&self) -> u64 {
+        self.quarantine.as_ref().map_or(0, Quarantine::begun)
+    }
+
+    fn is_quarantined(&self) -> bool {
+        self.quarantine.as_ref().is_some_and(Quarantine::is_on)
+    }
 }
 
 impl std::fmt::Debug for AttachmentStats {
@@ -275,6 +390,12 @@ impl WorkerStats {
 
     pub(super) fn count_instantiation(&self) {
         add(&self.instantiations);
+    }
+
+    pub(super) fn count_cpu(&self, used: Duration) {
+        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu
+            .store(self.cpu.load(Ordering::Relaxed).wrapping_add(used), Ordering::Relaxed);
     }
 
     pub(super) fn count_failure(&self, kind: FailureKind) {

@@ -8,6 +8,7 @@ use http::{HeaderMap, StatusCode, request, response};
 use tokio::time::Instant;
 
 use super::client_certificate::ClientCertificate;
+use super::kept::{Kept, KeptByConnection};
 use crate::proxy_protocol::Header;
 
 /// A request, the response to it when there is one, and the connection both belong to.
@@ -25,6 +26,10 @@ pub struct Exchange {
     pub conditions: u64,
     /// The name of the server that answered, where somebody may ask for it.
     pub server: Option<Arc<str>>,
+    /// Instances that see more than one phase of it.
+    pub(super) kept: Kept,
+    /// Instances that see all requests of its connection, where something asks for such.
+    pub kept_by_connection: Option<KeptByConnection>,
 }
 
 impl Exchange {
@@ -36,6 +41,8 @@ impl Exchange {
             connection,
             conditions: 0,
             server: None,
+            kept: Kept::default(),
+            kept_by_connection: None,
         })
     }
 }

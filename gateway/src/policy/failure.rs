@@ -146,13 +146,17 @@ pub enum FailureKind {
     Memory,
     /// It misused a host function, or wanted more of it than it may have.
     HostCall,
-    /// The pool that instances come from is used up.
+    /// The pool that instances come from is used up, or its plugin or tenant has as many as it may.
     StoreFull,
+    /// Its plugin or tenant has used up its CPU time for now: it was not called.
+    Quota,
+    /// It has failed too often in a row: it was not called.
+    Quarantined,
 }
 
 impl FailureKind {
     /// All kinds, in the order of [`FailureKind::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Instantiate,
         Self::Configure,
         Self::Trap,
@@ -160,7 +164,15 @@ impl FailureKind {
         Self::Memory,
         Self::HostCall,
         Self::StoreFull,
+        Self::Quota,
+        Self::Quarantined,
     ];
+
+    /// Whether it says something of the component itself: that is what quarantine counts.
+    #[must_use]
+    pub(super) const fn is_the_components(self) -> bool {
+        !matches!(self, Self::StoreFull | Self::Quota | Self::Quarantined)
+    }
 
     /// The kind's label in logs and metrics.
     #[must_use]
@@ -173,6 +185,8 @@ impl FailureKind {
             Self::Memory => "memory",
             Self::HostCall => "host-call",
             Self::StoreFull => "store-full",
+            Self::Quota => "quota",
+            Self::Quarantined => "quarantined",
         }
     }
 

@@ -1,17 +1,18 @@
 //! One instance of a component: made, configured, called, and dropped after its first failure.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::bindings::exports::gateway::policy::{
     connection_filter, lifecycle, limiter, predicates, request_filter, response_filter,
 };
+use super::budget::Budget;
 use super::component::{Component, Exports};
 use super::failure::{Failure, FailureKind};
 use super::host::Host;
-use super::state::{Identity, Phase, State};
+use super::state::{Bounds, Identity, Phase, State};
 use super::ticker::Activity;
 use crate::config::PluginLimits;
 
@@ -19,6 +20,10 @@ use crate::config::PluginLimits;
 pub(super) struct Instance {
     pub(super) store: Store<State>,
     pub(super) guests: Guests,
+    /// Requests that have begun with it.
+    pub(super) requests: u64,
+    /// When the first did, where that matters.
+    pub(super) first_used: Option<Instant>,
 }
 
 /// What an instance exports, type-checked.
@@ -48,10 +53,18 @@ impl Instance {
         component: &Component,
         identity: &Arc<Identity>,
         limits: PluginLimits,
+        budget: &Arc<Budget>,
         activity: &mut Activity,
-    ) -> Result<Self, SetUpError> {
-        let memory = usize::try_from(limits.memory).unwrap_or(usize::MAX);
-        let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), memory);
+    ) -> Result<Box<Self>, SetUpError> {
+        let lease = budget.lease().map_err(|message| {
+            SetUpError::Failed(Failure {
+                kind: FailureKind::StoreFull,
+                hook: "instantiate",
+                message,
+            })
+        })?;
+        let bounds = Bounds::new(limits.memory, lease);
+        let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), bounds);
         let mut store = Store::new(component.pre.engine(), state);
         store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
@@ -69,7 +82,12 @@ impl Instance {
             .exports
             .load(&mut store, &instance)
             .map_err(SetUpError::Mistyped)?;
-        Ok(Self { store, guests })
+        Ok(Box::new(Self {
+            store,
+            guests,
+            requests: 0,
+            first_used: None,
+        }))
     }
 
     /// Hands the configuration over; answers the needs that follow from it.
@@ -79,7 +97,7 @@ impl Instance {
         limits: PluginLimits,
         activity: &mut Activity,
     ) -> Result<lifecycle::Needs, SetUpError> {
-        let Self { store, guests } = self;
+        let Self { store, guests, .. } = self;
         let answer = setup_call(store, limits, activity, |store| {
             guests.lifecycle.call_configure(store, config)
         });
@@ -101,14 +119,14 @@ impl Instance {
         limits: PluginLimits,
         activity: &mut Activity,
     ) -> Result<lifecycle::Description, Failure> {
-        let Self { store, guests } = self;
+        let Self { store, guests, .. } = self;
         setup_call(store, limits, activity, |store| guests.lifecycle.call_describe(store))
             .map_err(|error| failure(store.data(), &error, FailureKind::Trap, "describe"))
     }
 
     /// Asks for the names of its predicates; none when it has no such hook.
     pub(super) fn names(&mut self, limits: PluginLimits, activity: &mut Activity) -> Result<Vec<String>, Failure> {
-        let Self { store, guests } = self;
+        let Self { store, guests, .. } = self;
         let Some(predicates) = &guests.predicates else {
             return Ok(Vec::new());
         };

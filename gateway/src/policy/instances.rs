@@ -1,11 +1,12 @@
-//! A worker's warm instances, and the calls of their hooks.
+//! A worker's instances, and the calls of their hooks.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use wasmtime::Store;
 
-use super::attachment::{Attachment, WorkerStats};
+use super::attachment::{Attachment, WorkerStats, hook_bits};
 use super::bindings::exports::gateway::policy::connection_filter;
 use super::bindings::gateway::policy::types::Fact;
 use super::edits::{self, Edits};
@@ -13,33 +14,36 @@ use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict
 use super::failure::{Failure, FailureKind};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
+use super::kept::with_connection;
 use super::needs::{Attribute, Facts, Needs};
+use super::quarantine::Change;
+use super::slot::Slot;
 use super::state::{Phase, State};
 use super::ticker::Activity;
+use crate::config::Isolation;
 
-/// One worker's warm instances: one per attachment, in a slot of its own. Calls are synchronous and bounded by the
-/// attachment's limits.
+/// One worker's instances of all attachments. Calls are synchronous and bounded by the attachment's limits.
+///
+/// Who sees what an instance remembers is the attachment's [`Isolation`]. An instance that an exchange or a connection has
+/// used is never used by another one; it is put aside, and made anew when the worker has time: see [`tend`](Self::tend).
 ///
 /// After any failure the instance is gone with its store, and the next call makes another; no other instance is touched.
 /// Set-ups that fail may take a tenth of a worker's time: beyond that, calls fail at once until there is time again.
-/// Set-ups that succeed are never waited for: whoever makes a component trap would make everybody else wait. (Quarantine
-/// with a half-open probe would fit in here.)
+/// Set-ups that succeed are never waited for: whoever makes a component trap would make everybody else wait. What does
+/// nothing but fail is left alone for a while (`quarantine.rs`).
+#[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
 pub struct Instances {
     host: Arc<Host>,
     slots: Vec<Option<Slot>>,
     facts: Facts,
     /// There with the first instance.
     activity: Option<Activity>,
-}
-
-/// What a worker has of one attachment.
-struct Slot {
-    serial: u64,
-    attachment: Weak<Attachment>,
-    stats: Arc<WorkerStats>,
-    instance: Option<Instance>,
-    /// When the time that failed set-ups took will have been paid back.
-    paid_back: Option<Instant>,
+    /// Used up: to be dropped when there is time.
+    spent: Vec<Box<Instance>>,
+    /// Positions of slots that have fewer instances ready than they should.
+    short: Vec<usize>,
+    /// Notified when there is something to tend to.
+    work: Arc<Notify>,
 }
 
 impl Instances {
@@ -51,15 +55,81 @@ impl Instances {
             slots: Vec::new(),
             facts: Facts::default(),
             activity: None,
+            spent: Vec::new(),
+            short: Vec::new(),
+            work: Arc::default(),
         }
     }
 
-    /// Makes an instance ahead of need. Does nothing when there is one.
+    /// Makes an instance ahead of need. Does nothing when there is one, or none may be made ahead.
     ///
     /// # Errors
     /// As a call would fail; the next call tries again.
     pub fn warm(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
-        self.ready(attachment).map(drop)
+        let is_for_one = !matches!(attachment.isolation, Isolation::Reuse { .. });
+        let slot = slot(&mut self.slots, attachment);
+        if !slot.is_empty() || !slot.is_short() || (is_for_one && attachment.budget.is_tight()) {
+            return Ok(());
+        }
+        let instance = self.set_up(attachment)?;
+        if let Some(slot) = slot_of(&mut self.slots, attachment) {
+            slot.put(instance);
+            list(&mut self.short, slot, attachment);
+        }
+        Ok(())
+    }
+
+    /// Told when there is something to [tend](Self::tend) to.
+    #[must_use]
+    pub fn work(&self) -> Arc<Notify> {
+        Arc::clone(&self.work)
+    }
+
+    /// Does one piece of what can wait: drops a used instance, or makes one ahead of need. Answers whether there may be more. To
+    /// be called when the worker has nothing better to do, or is about to.
+    pub fn tend(&mut self) -> bool {
+        if let Some(instance) = self.spent.pop() {
+            drop(instance);
+            return true;
+        }
+        let Some(index) = self.short.pop() else { return false };
+        let Some(Some(slot)) = self.slots.get_mut(index) else {
+            return true;
+        };
+        slot.is_listed = false;
+        let Some(attachment) = slot.attachment.upgrade() else {
+            return true;
+        };
+        let is_left_alone = attachment.is_quarantined();
+        if !slot.is_short() || is_left_alone || attachment.budget.is_tight() {
+            return true;
+        }
+        // One that cannot be made is reported; the next call tries again.
+        if let Ok(instance) = self.set_up(&attachment)
+            && let Some(slot) = slot_of(&mut self.slots, &attachment)
+        {
+            slot.add(instance);
+            list(&mut self.short, slot, &attachment);
+        }
+        true
+    }
+
+    /// Regular upkeep, several times a second: what is too old or was made for a rush that is over is put aside, and so are the
+    /// instances of attachments that are gone.
+    pub fn upkeep(&mut self) {
+        self.sweep();
+        let now = Instant::now();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Some(slot) = slot else { continue };
+            slot.upkeep(now, &mut self.spent);
+            if slot.is_short() && !slot.is_listed {
+                slot.is_listed = true;
+                self.short.push(index);
+            }
+        }
+        if !self.spent.is_empty() || !self.short.is_empty() {
+            self.work.notify_one();
+        }
     }
 
     /// Gives back the instances of attachments that are gone. To be called after a configuration was replaced and its
@@ -72,14 +142,12 @@ impl Instances {
         }
     }
 
-    /// Lets an attachment's instance go; the next call makes another. For isolation per exchange, and for benches.
+    /// Lets an attachment's instances go; the next call makes another. For benches.
     pub fn discard(&mut self, attachment: &Attachment) {
-        if let Some(Some(slot)) = self.slots.get_mut(attachment.slot.index)
-            && slot.serial == attachment.slot.serial
-        {
-            slot.instance = None;
-            slot.paid_back = None;
+        if let Some(slot) = slot_of(&mut self.slots, attachment) {
+            slot.clear();
         }
+        self.spent.clear();
     }
 
     /// Asks all predicates: bit `i` answers the `i`-th of [`Attachment::predicates`].
@@ -97,6 +165,7 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_evaluate(store, facts))
             },
+            |answer, _, _| Ok(answer),
         )?;
         let named = attachment.predicates().len();
         // Bits beyond the named ones mean nothing.
@@ -116,19 +185,21 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<LimitVerdict>, Failure> {
-        let verdict = self.call(
+        self.call(
             attachment,
             Subject::Exchange(exchange),
             CHECK,
             |guests, store, facts| guests.limiter.as_ref().map(|guest| guest.call_check(store, facts)),
-        )?;
-        Ok(verdict.map(|verdict| LimitVerdict {
-            allowed: verdict.allowed,
-            rule: verdict.rule,
-            limit: verdict.limit,
-            remaining: verdict.remaining,
-            retry_after_ms: verdict.retry_after_ms,
-        }))
+            |verdict, _, _| {
+                Ok(verdict.map(|verdict| LimitVerdict {
+                    allowed: verdict.allowed,
+                    rule: verdict.rule,
+                    limit: verdict.limit,
+                    remaining: verdict.remaining,
+                    retry_after_ms: verdict.retry_after_ms,
+                }))
+            },
+        )
     }
 
     /// Runs the request filter; its edits are in `exchange.request` when it succeeded. A reply ends the request here.
@@ -140,7 +211,7 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<Reply>, Failure> {
-        let reply = self.call(
+        self.call(
             attachment,
             Subject::Exchange(exchange),
             ON_REQUEST,
@@ -150,25 +221,22 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_request(store, facts))
             },
-        )?;
-        let edits = self.edits(attachment);
-        let Some(reply) = reply else {
-            if let Some(edits) = edits {
-                edits.apply_to_request(&mut exchange.request);
-            }
-            return Ok(None);
-        };
-        // A reply ends the request: nobody would see the edits.
-        if let Some(edits) = edits {
-            edits.clear();
-        }
-        let fields = reply
-            .headers
-            .iter()
-            .map(|field| (field.name.as_str(), field.value.as_slice()));
-        edits::reply(reply.status, fields, reply.body)
-            .map(Some)
-            .map_err(|message| self.fail(attachment, ON_REQUEST, message))
+            |reply, edits, subject| {
+                let Some(reply) = reply else {
+                    if let Subject::Exchange(exchange) = subject {
+                        edits.apply_to_request(&mut exchange.request);
+                    }
+                    return Ok(None);
+                };
+                // A reply ends the request: nobody would see the edits.
+                edits.clear();
+                let fields = reply
+                    .headers
+                    .iter()
+                    .map(|field| (field.name.as_str(), field.value.as_slice()));
+                edits::reply(reply.status, fields, reply.body).map(Some)
+            },
+        )
     }
 
     /// Runs the response filter; its edits are in `exchange.response` when it succeeded.
@@ -186,11 +254,15 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_response(store, facts))
             },
-        )?;
-        if let (Some(edits), Some(response)) = (self.edits(attachment), &mut exchange.response) {
-            edits.apply_to_response(response);
-        }
-        Ok(())
+            |(), edits, subject| {
+                if let Subject::Exchange(exchange) = subject
+                    && let Some(response) = &mut exchange.response
+                {
+                    edits.apply_to_response(response);
+                }
+                Ok(())
+            },
+        )
     }
 
     /// Asks what becomes of a connection.
@@ -203,7 +275,7 @@ impl Instances {
         connection: &Arc<ConnectionFacts>,
     ) -> Result<ConnectionVerdict, Failure> {
         let mut connection = Arc::clone(connection);
-        let verdict = self.call(
+        self.call(
             attachment,
             Subject::Connection(&mut connection),
             ON_CONNECT,
@@ -213,56 +285,56 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_connect(store, facts))
             },
-        )?;
-        Ok(match verdict {
-            connection_filter::Verdict::Accept => ConnectionVerdict::Accept,
-            connection_filter::Verdict::Refuse => ConnectionVerdict::Refuse,
-            connection_filter::Verdict::Route(backend) => ConnectionVerdict::Route(backend),
-        })
+            |verdict, _, _| {
+                Ok(match verdict {
+                    connection_filter::Verdict::Accept => ConnectionVerdict::Accept,
+                    connection_filter::Verdict::Refuse => ConnectionVerdict::Refuse,
+                    connection_filter::Verdict::Route(backend) => ConnectionVerdict::Route(backend),
+                })
+            },
+        )
     }
 
-    /// Calls a hook under the attachment's limits. What it is about is in the store while it runs; its edits are left
-    /// there.
+    /// Calls a hook under the attachment's limits. What it is about is in the store while it runs. `finish` makes of its answer
+    /// and its edits what the call comes to, or says what the contract does not allow in them.
     #[inline]
-    fn call<R>(
+    fn call<R, T>(
         &mut self,
         attachment: &Arc<Attachment>,
         mut subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, &[Fact<'_>]) -> Option<wasmtime::Result<R>>,
-    ) -> Result<R, Failure> {
-        self.ready(attachment)?;
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        if let Some(quarantine) = attachment.quarantine()
+            && !quarantine.admits()
+        {
+            return Err(self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED));
+        }
+        let start = attachment.measures_cpu.then(Instant::now);
+        if let Some(start) = start
+            && let Err(message) = attachment.budget.admit(start)
+        {
+            return Err(self.refuse(attachment, hook, FailureKind::Quota, &message));
+        }
+        let mut instance = self.take(attachment, &mut subject)?;
         let Self {
             slots, facts, activity, ..
         } = self;
-        let Some(activity) = activity else {
+        let (Some(activity), Some(slot)) = (activity, slot_of(slots, attachment)) else {
             return Err(hook.failed("has no instance"));
         };
-        let Some(Slot {
-            stats,
-            instance: place @ Some(_),
-            ..
-        }) = slots.get_mut(attachment.slot.index).and_then(Option::as_mut)
-        else {
-            return Err(hook.failed("has no instance"));
-        };
-        let Some(instance) = place.as_mut() else {
-            return Err(hook.failed("has no instance"));
-        };
-        stats.count_call();
+        slot.stats.count_call();
         subject.find((hook.needs)(&attachment.needs), facts);
         if facts.bytes() > MAX_FACT_BYTES {
-            let failure = Failure {
-                kind: FailureKind::HostCall,
-                hook: hook.name,
-                message: format!(
-                    "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
-                    facts.bytes()
-                ),
-            };
-            return Err(report(attachment, stats, failure));
+            let message = format!(
+                "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
+                facts.bytes()
+            );
+            self.put(attachment, instance, &mut subject, hook);
+            return Err(self.refuse(attachment, hook, FailureKind::HostCall, &message));
         }
-        let Instance { store, guests } = instance;
+        let Instance { store, guests, .. } = &mut *instance;
         let state = store.data_mut();
         state.begin(hook.phase, attachment.limits.cpu);
         subject.swap(state);
@@ -273,82 +345,132 @@ impl Instances {
         let state = store.data_mut();
         subject.swap(state);
         state.phase = Phase::Setup;
+        if let Some(start) = start {
+            let now = Instant::now();
+            let used = state.cpu.used(now.saturating_duration_since(start));
+            slot.stats.count_cpu(used);
+            attachment.budget.charge(now, used);
+        }
         let failure = match answer {
-            Some(Ok(answer)) => return Ok(answer),
+            Some(Ok(answer)) => match finish(answer, &mut state.edits, &mut subject) {
+                Ok(answer) => {
+                    if let Some(quarantine) = attachment.quarantine()
+                        && quarantine.succeeded(hook.bit) == Change::Ends
+                    {
+                        tracing::info!(plugin = attachment.label(), "works again: the quarantine has ended");
+                    }
+                    self.put(attachment, instance, &mut subject, hook);
+                    return Ok(answer);
+                }
+                Err(message) => Failure {
+                    kind: FailureKind::Trap,
+                    hook: hook.name,
+                    message,
+                },
+            },
             Some(Err(error)) => failure(state, &error, FailureKind::Trap, hook.name),
             None => hook.failed("is not exported by the component"),
         };
-        *place = None;
-        Err(report(attachment, stats, failure))
+        drop(instance);
+        Err(self.report(attachment, hook, failure))
     }
 
-    /// Makes sure that there is an instance.
+    /// The instance that a call gets.
     #[inline]
-    fn ready(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
-        match self.slots.get(attachment.slot.index) {
-            Some(Some(slot)) if slot.serial == attachment.slot.serial && slot.instance.is_some() => Ok(()),
-            _ => self.set_up(attachment),
+    fn take(&mut self, attachment: &Arc<Attachment>, subject: &mut Subject<'_>) -> Result<Box<Instance>, Failure> {
+        if let Some(kept) = subject.kept(attachment) {
+            return Ok(kept);
+        }
+        let ready = slot_of(&mut self.slots, attachment).and_then(Slot::take);
+        ready.map_or_else(|| self.set_up(attachment), Ok)
+    }
+
+    /// Where an instance goes after a call that succeeded.
+    #[inline]
+    fn put(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        mut instance: Box<Instance>,
+        subject: &mut Subject<'_>,
+        hook: Hook,
+    ) {
+        let Some(slot) = slot_of(&mut self.slots, attachment) else {
+            return;
+        };
+        match (attachment.isolation, subject) {
+            (Isolation::Reuse { max_requests, max_age }, _) => {
+                if attachment.begins_with(hook.bit) {
+                    instance.requests += 1;
+                }
+                if max_age.is_some() && instance.first_used.is_none() {
+                    instance.first_used = Some(Instant::now());
+                }
+                match max_requests {
+                    Some(most) if instance.requests >= most.get() => put_aside(&mut self.spent, instance),
+                    _ => slot.put(instance),
+                }
+            }
+            (Isolation::PerRequest { .. }, Subject::Exchange(exchange)) if !attachment.ends_with(hook.bit) => {
+                exchange.kept.put(attachment, instance);
+            }
+            (Isolation::PerConnection { .. }, Subject::Exchange(exchange)) if exchange.kept_by_connection.is_some() => {
+                if let Some(kept) = &exchange.kept_by_connection {
+                    with_connection(kept, |kept| kept.put(attachment, instance));
+                }
+            }
+            // A connection is asked about once, and a request has come to its last phase.
+            (Isolation::PerRequest { .. } | Isolation::PerConnection { .. }, _) => put_aside(&mut self.spent, instance),
+        }
+        list(&mut self.short, slot, attachment);
+        if !self.spent.is_empty() || !self.short.is_empty() {
+            self.work.notify_one();
         }
     }
 
+    /// Makes an instance, unless too much time has been lost with that.
     #[cold]
-    fn set_up(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
-        let index = attachment.slot.index;
-        if self.slots.len() <= index {
-            self.slots.resize_with(index + 1, || None);
-        }
-        if self.slots[index]
-            .as_ref()
-            .is_none_or(|slot| slot.serial != attachment.slot.serial)
-        {
-            self.slots[index] = Some(Slot {
-                serial: attachment.slot.serial,
-                attachment: Arc::downgrade(attachment),
-                stats: attachment.stats().worker(),
-                instance: None,
-                paid_back: None,
-            });
-        }
+    fn set_up(&mut self, attachment: &Arc<Attachment>) -> Result<Box<Instance>, Failure> {
         let start = Instant::now();
-        let debt = self.slots[index].as_ref().and_then(|slot| slot.paid_back);
+        let debt = slot(&mut self.slots, attachment).paid_back;
         if debt.is_some_and(|paid_back| paid_back > start + SET_UP_CREDIT) {
-            let failure = Failure {
-                kind: FailureKind::Instantiate,
-                hook: "instantiate",
-                message: "failed too often; waits before it is set up again".to_owned(),
-            };
-            return Err(self.report(attachment, failure));
+            let message = "failed too often; waits before it is set up again";
+            return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Instantiate, message));
         }
         let mut made = self.make(attachment);
         if made
             .as_ref()
             .is_err_and(|failure| failure.kind == FailureKind::StoreFull)
         {
+            // What nobody will use again makes room.
+            self.spent.clear();
             self.sweep();
             made = self.make(attachment);
         }
-        let took = start.elapsed();
-        let Some(slot) = &mut self.slots[index] else {
-            return Ok(());
-        };
+        let now = Instant::now();
+        let took = now.saturating_duration_since(start);
+        let slot = slot(&mut self.slots, attachment);
+        if attachment.measures_cpu {
+            slot.stats.count_cpu(took);
+            attachment.budget.charge(now, took);
+        }
         match made {
             Ok(instance) => {
                 slot.stats.count_instantiation();
-                slot.instance = Some(instance);
-                Ok(())
+                Ok(instance)
             }
             Err(failure) => {
                 slot.paid_back = Some(debt.unwrap_or(start).max(start) + took * SET_UP_SHARE);
-                Err(report(attachment, &slot.stats, failure))
+                Err(self.report(attachment, INSTANTIATE, failure))
             }
         }
     }
 
-    fn make(&mut self, attachment: &Attachment) -> Result<Instance, Failure> {
+    fn make(&mut self, attachment: &Attachment) -> Result<Box<Instance>, Failure> {
         let Attachment {
             component,
             identity,
             limits,
+            budget,
             ..
         } = attachment;
         let not_set_up = |error| match error {
@@ -367,7 +489,7 @@ impl Instances {
                 none.insert(activity)
             }
         };
-        let made = Instance::new(&self.host, component, identity, *limits, activity);
+        let made = Instance::new(&self.host, component, identity, *limits, budget, activity);
         let mut instance = made.map_err(not_set_up)?;
         let needs = instance
             .configure(&attachment.config, *limits, activity)
@@ -378,31 +500,60 @@ impl Instances {
         Ok(instance)
     }
 
-    /// A call that succeeded gave what the contract does not allow.
+    /// No call is made.
     #[cold]
-    fn fail(&mut self, attachment: &Attachment, hook: Hook, message: String) -> Failure {
-        if let Some(Some(slot)) = self.slots.get_mut(attachment.slot.index) {
-            slot.instance = None;
-        }
+    fn refuse(&mut self, attachment: &Arc<Attachment>, hook: Hook, kind: FailureKind, message: &str) -> Failure {
         let failure = Failure {
-            kind: FailureKind::Trap,
+            kind,
             hook: hook.name,
-            message,
+            message: message.to_owned(),
         };
-        self.report(attachment, failure)
+        self.report(attachment, hook, failure)
     }
 
-    fn report(&self, attachment: &Attachment, failure: Failure) -> Failure {
-        match self.slots.get(attachment.slot.index) {
-            Some(Some(slot)) => report(attachment, &slot.stats, failure),
-            _ => failure,
-        }
+    /// Counts and logs a failure, whose message may be the guest's.
+    #[cold]
+    fn report(&mut self, attachment: &Arc<Attachment>, hook: Hook, failure: Failure) -> Failure {
+        let stats = &slot(&mut self.slots, attachment).stats;
+        report(attachment, stats, hook, failure)
     }
+}
 
-    /// The edits that the last call of an attachment left.
-    fn edits(&mut self, attachment: &Attachment) -> Option<&mut Edits> {
-        let slot = self.slots.get_mut(attachment.slot.index)?.as_mut()?;
-        Some(&mut slot.instance.as_mut()?.store.data_mut().edits)
+/// The slot of an attachment, made when it is not there yet.
+fn slot<'a>(slots: &'a mut Vec<Option<Slot>>, attachment: &Arc<Attachment>) -> &'a mut Slot {
+    let index = attachment.slot.index;
+    if slots.len() <= index {
+        slots.resize_with(index + 1, || None);
+    }
+    // Its position may have been another attachment's, which is gone.
+    let place = &mut slots[index];
+    if place.as_ref().is_some_and(|slot| slot.serial != attachment.slot.serial) {
+        *place = None;
+    }
+    place.get_or_insert_with(|| Slot::new(attachment))
+}
+
+/// The slot of an attachment, if it is there.
+#[inline]
+fn slot_of<'a>(slots: &'a mut [Option<Slot>], attachment: &Attachment) -> Option<&'a mut Slot> {
+    let slot = slots.get_mut(attachment.slot.index)?.as_mut()?;
+    (slot.serial == attachment.slot.serial).then_some(slot)
+}
+
+/// Notes that a slot is to be filled up, if it is.
+#[inline]
+fn list(short: &mut Vec<usize>, slot: &mut Slot, attachment: &Attachment) {
+    if slot.is_short() && !slot.is_listed {
+        slot.is_listed = true;
+        short.push(attachment.slot.index);
+    }
+}
+
+/// Puts an instance aside for when there is time to drop it.
+#[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
+fn put_aside(spent: &mut Vec<Box<Instance>>, instance: Box<Instance>) {
+    if spent.len() < MAX_SPENT {
+        spent.push(instance);
     }
 }
 
@@ -429,6 +580,19 @@ impl Subject<'_> {
         }
     }
 
+    /// The instance that was kept for it.
+    #[inline]
+    fn kept(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
+        let Self::Exchange(exchange) = self else { return None };
+        match attachment.isolation {
+            Isolation::Reuse { .. } => None,
+            Isolation::PerRequest { .. } => exchange.kept.take(attachment),
+            Isolation::PerConnection { .. } => {
+                with_connection(exchange.kept_by_connection.as_ref()?, |kept| kept.take(attachment))
+            }
+        }
+    }
+
     fn find(&self, needs: &[Attribute], facts: &mut Facts) {
         match self {
             Self::Exchange(exchange) => facts.of_exchange(needs, exchange),
@@ -441,6 +605,7 @@ impl Subject<'_> {
 #[derive(Clone, Copy)]
 struct Hook {
     name: &'static str,
+    bit: u8,
     phase: Phase,
     needs: fn(&Needs) -> &[Attribute],
 }
@@ -458,30 +623,43 @@ impl Hook {
 
 const EVALUATE: Hook = Hook {
     name: "evaluate",
+    bit: hook_bits::PREDICATES,
     phase: Phase::Request,
+    needs: |needs| &needs.request,
+};
+
+/// Setting an instance up is no hook, but fails like one.
+const INSTANTIATE: Hook = Hook {
+    name: "instantiate",
+    bit: 0,
+    phase: Phase::Setup,
     needs: |needs| &needs.request,
 };
 
 const CHECK: Hook = Hook {
     name: "check",
+    bit: hook_bits::LIMITER,
     phase: Phase::Request,
     needs: |needs| &needs.request,
 };
 
 const ON_REQUEST: Hook = Hook {
     name: "on-request",
+    bit: hook_bits::REQUEST_FILTER,
     phase: Phase::RequestFilter,
     needs: |needs| &needs.request,
 };
 
 const ON_RESPONSE: Hook = Hook {
     name: "on-response",
+    bit: hook_bits::RESPONSE_FILTER,
     phase: Phase::ResponseFilter,
     needs: |needs| &needs.response,
 };
 
 const ON_CONNECT: Hook = Hook {
     name: "on-connect",
+    bit: hook_bits::CONNECTION_FILTER,
     phase: Phase::Connection,
     needs: |needs| &needs.connection,
 };
@@ -503,10 +681,25 @@ fn with_facts<R>(facts: &Facts, call: impl FnOnce(&[Fact<'_>]) -> R) -> R {
 
 /// Counts and logs a failure, whose message may be the guest's.
 #[cold]
-fn report(attachment: &Attachment, stats: &WorkerStats, failure: Failure) -> Failure {
+fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Failure) -> Failure {
     let failure = failure.in_one_line();
     stats.count_failure(failure.kind);
-    if let Some(dropped) = attachment.identity.failures.take() {
+    if let Some(quarantine) = attachment.quarantine()
+        && failure.kind.is_the_components()
+        && let Change::Begins(wait) = quarantine.failed(hook.bit)
+    {
+        tracing::warn!(
+            plugin = attachment.label(),
+            hook = failure.hook,
+            kind = %failure.kind,
+            at = attachment.origin().map(|origin| tracing::field::display(format!("{}:{}", origin.file, origin.line))),
+            "in quarantine for {wait:?}: it has done nothing but fail",
+        );
+    }
+    // That a quarantine has begun is said once.
+    if failure.kind != FailureKind::Quarantined
+        && let Some(dropped) = attachment.identity.failures.take()
+    {
         let plugin = attachment.label();
         let Failure { kind, hook, message } = &failure;
         match attachment.origin() {
@@ -531,6 +724,12 @@ fn unlike_the_first(message: String) -> Failure {
 /// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
 const MAX_FACT_BYTES: usize = 1024 * 1024;
 
+const QUARANTINED: &str = "is in quarantine: it has failed too often";
+
+/// Used instances that may wait to be dropped. Each holds a place in the pool; a worker that has so many has no time to wait
+/// for.
+const MAX_SPENT: usize = 64;
+
 /// How much longer than it took a failed set-up is waited for: such set-ups take at most a tenth of a worker's time.
 const SET_UP_SHARE: u32 = 10;
 
@@ -542,9 +741,9 @@ const SET_UP_CREDIT: Duration = Duration::from_millis(100);
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::config::{OnFailure, PluginLimits};
+    use crate::config::{Isolation, OnFailure, PluginLimits};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-    use crate::policy::{AttachmentSpec, HostSettings};
+    use crate::policy::{AttachedAs, AttachmentSpec, Budget, HostSettings};
 
     fn host() -> Arc<Host> {
         Host::new(HostSettings {
@@ -565,6 +764,10 @@ mod tests {
                 memory: 16 << 20,
             },
             on_failure: OnFailure::Deny(503),
+            isolation: Isolation::FOREVER,
+            budget: Budget::unlimited(),
+            quarantine: None,
+            place: AttachedAs::Filter,
             origin: None,
         };
         host.attach(&component, spec).unwrap()

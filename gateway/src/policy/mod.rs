@@ -10,11 +10,12 @@
 //! 2. [`Host::compile`], once per component: checks imports against grants, finds the hooks, links ahead;
 //! 3. [`Host::attach`], once per use of a component with a configuration: instantiates it once, learns its predicates
 //!    and needs;
-//! 4. [`Instances`], one per worker: warm instances, one per attachment, and the calls.
+//! 4. [`Instances`], one per worker: warm instances of each attachment, as its isolation has them, and the calls.
 
 mod attachment;
 mod bindings;
 mod buckets;
+mod budget;
 mod client_certificate;
 mod component;
 mod edits;
@@ -25,7 +26,10 @@ mod host;
 mod imports;
 mod instance;
 mod instances;
+mod kept;
 mod needs;
+mod quarantine;
+mod slot;
 mod state;
 mod ticker;
 mod values;
@@ -37,7 +41,8 @@ mod guests;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use attachment::{Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use budget::Budget;
 pub use client_certificate::ClientCertificate;
 pub use component::Component;
 pub use exchange::{
@@ -46,4 +51,5 @@ pub use exchange::{
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;
+pub use kept::KeptByConnection;
 pub use values::{Purpose, Values};

@@ -470,6 +470,8 @@ mod tests {
         Exchange {
             conditions: 0b10,
             server: Some("app-1".into()),
+            kept: Default::default(),
+            kept_by_connection: None,
             request: request.body(()).unwrap().into_parts().0,
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {

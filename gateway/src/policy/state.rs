@@ -8,6 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::buckets::{Buckets, Namespace};
+use super::budget::Lease;
 use super::edits::Edits;
 use super::exchange::{ConnectionFacts, Exchange};
 use super::ticker::TICK;
@@ -69,6 +70,8 @@ pub(crate) struct LogBudget {
 #[derive(Debug)]
 pub(crate) struct Bounds {
     memory: usize,
+    /// Its part of what its plugin and its tenant may use.
+    lease: Lease,
     /// The guest wanted more memory than it may have, in the running call.
     pub(crate) refused: bool,
 }
@@ -86,13 +89,13 @@ impl State {
         identity: Arc<Identity>,
         buckets: Arc<Buckets>,
         connection: Arc<ConnectionFacts>,
-        memory: usize,
+        bounds: Bounds,
     ) -> Self {
         Self {
             exchange: Exchange::new(http::Request::new(()).into_parts().0, connection),
             phase: Phase::Setup,
             edits: Edits::default(),
-            bounds: Bounds { memory, refused: false },
+            bounds,
             cpu: CpuLimit {
                 limit: Duration::ZERO,
                 since: None,
@@ -120,6 +123,15 @@ impl CpuLimit {
         self.since = None;
     }
 
+    /// The CPU time of a call that took this long by the clock on the wall.
+    pub(crate) fn used(&self, by_the_wall: Duration) -> Duration {
+        match self.since {
+            // Less than a tick: the scheduler has hardly had a say.
+            None => by_the_wall,
+            Some(since) => (thread_cpu_time().saturating_sub(since) + TICK).min(by_the_wall),
+        }
+    }
+
     /// A tick went by while the guest ran: may it go on, and until which tick?
     pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
         let now = thread_cpu_time();
@@ -138,9 +150,21 @@ impl CpuLimit {
     }
 }
 
+impl Bounds {
+    /// At most this many bytes of linear memory, and no more than the lease gives.
+    pub(crate) fn new(memory: u64, lease: Lease) -> Self {
+        Self {
+            memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            lease,
+            refused: false,
+        }
+    }
+}
+
 impl ResourceLimiter for Bounds {
-    fn memory_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let allowed = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
+    fn memory_growing(&mut self, now: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let fits = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
+        let allowed = fits && self.lease.grow(desired.saturating_sub(now));
         self.refused |= !allowed;
         Ok(allowed)
     }

@@ -1,7 +1,7 @@
 //! The client's side: its connection, and on it the exchanges. An HTTP/1.1 connection carries one exchange at a time and has
 //! one [`Client`] for all of them; an HTTP/2 connection carries many at once and has one for each stream.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -20,7 +20,7 @@ use super::relay::Pipe;
 use super::spliced::Moving;
 use super::turns::{Clock, Phase, Turns};
 use crate::config::ClientTimeouts;
-use crate::policy::ConnectionFacts;
+use crate::policy::{ConnectionFacts, KeptByConnection};
 use crate::stream::Stream;
 
 /// A client in the exchanges that come one after another: all of an HTTP/1.1 connection, or the one of a stream.
@@ -52,6 +52,8 @@ pub struct Connection {
     pub told: Told,
     /// Connections to servers that were told of this client.
     pub private: Private,
+    /// Instances of plugins that see all its requests, and no others.
+    kept: OnceCell<KeptByConnection>,
     /// The time.
     pub clock: Rc<Clock>,
     read: Cell<u64>,
@@ -160,6 +162,7 @@ impl Connection {
             facts,
             told: Told::default(),
             private: Private::default(),
+            kept: OnceCell::new(),
             clock: Clock::new(timeouts.client),
             read: Cell::new(0),
             written: Cell::new(0),
@@ -175,6 +178,11 @@ impl Connection {
             moving: Moving::default(),
             counted: Cell::new((0, 0)),
         })
+    }
+
+    /// The instances of plugins that see all its requests.
+    pub fn kept(&self) -> KeptByConnection {
+        self.kept.get_or_init(KeptByConnection::default).clone()
     }
 
     /// The response that is about to begin is the last on this connection, and the request has come whole.

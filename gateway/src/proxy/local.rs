@@ -6,6 +6,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::body::RequestBody;
@@ -175,7 +176,7 @@ impl Local {
     /// Regular upkeep, several times a second: log lines go out, stale connections go away.
     pub fn upkeep(&self) {
         self.lasting.log.borrow_mut().flush();
-        self.forget_unused();
+        self.lasting.instances.borrow_mut().upkeep();
         let now = Instant::now();
         for (pool, backend) in self.pools.iter().zip(&self.snapshot.backends) {
             let mut pool = pool.borrow_mut();
@@ -225,6 +226,18 @@ impl Lasting {
     pub fn count_connection(self: &Rc<Self>) -> ConnectionCount {
         self.connections.set(self.connections.get() + 1);
         ConnectionCount(self.clone())
+    }
+
+    /// Makes policy instances ahead of need, and drops used ones, whenever other tasks have had their turn: so that no request
+    /// waits for either.
+    pub async fn tend_to_instances(&self) {
+        let work = self.instances.borrow().work();
+        loop {
+            work.notified().await;
+            while self.instances.borrow_mut().tend() {
+                yield_now().await;
+            }
+        }
     }
 
     /// Whether connections have been asked to end.

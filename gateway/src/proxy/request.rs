@@ -141,6 +141,9 @@ async fn exchange(
     let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Exchange::new(head, facts);
+    if frontend.keeps_instances {
+        exchange.kept_by_connection = Some(client.connection.kept());
+    }
     // acl, limits, rules, route
     let answers = policy::acls(local, frontend, &mut exchange)?;
     if let Some(choice) = &frontend.config.log_choice {

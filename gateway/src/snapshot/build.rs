@@ -14,8 +14,10 @@ use super::rewrites::RewriteConfig;
 use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
-use crate::config::{self, Acl, AclId, AclTest, At, BackendId, Config, Mode, OnFailure, PluginId, PluginLimits};
-use crate::policy::{Attachment, AttachmentSpec, Component, Host, HostSettings, first_party};
+use crate::config::{
+    self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits,
+};
+use crate::policy::{AttachedAs, Attachment, AttachmentSpec, Budget, Component, Host, HostSettings, first_party};
 use crate::telemetry::metrics::Registry;
 pub(super) use components::Compiled;
 use components::sha256;
@@ -44,6 +46,7 @@ pub(super) fn snapshot(
         before: previous.map_or(&[], |previous| &previous.frontends),
         compiled: Compiled::default(),
         plugins: Vec::new(),
+        budgets: config.plugins.iter().map(budget).collect(),
         attachments: Vec::new(),
         errors: Vec::new(),
     };
@@ -113,6 +116,8 @@ struct Builder<'a> {
     compiled: Compiled,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
     plugins: Vec<Option<Arc<Component>>>,
+    /// By position: what the instances of a plugin may use together.
+    budgets: Vec<Arc<Budget>>,
     attachments: Vec<Arc<Attachment>>,
     errors: Vec<BuildError>,
 }
@@ -157,12 +162,14 @@ impl Builder<'_> {
         let rules = self.rules(frontend);
         let (acls, limiter, admission) = (acls?, limiter?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
-        let mut attached = acls.iter().map(|call| &call.attachment).chain(&plugins);
+        let attached = || acls.iter().map(|call| &call.attachment).chain(&plugins);
         let reads_client_hello =
-            frontend.mode == Mode::Tcp && attached.any(|attachment| attachment.reads_client_hello());
+            frontend.mode == Mode::Tcp && attached().any(|attachment| attachment.reads_client_hello());
+        let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
+            keeps_instances,
             pages,
             admission,
             acls,
@@ -246,10 +253,12 @@ impl Builder<'_> {
                 continue;
             };
             let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
-                let call = self.attach_plugin(*plugin).map(|attachment| AclCall {
-                    attachment,
-                    answers: Vec::new(),
-                });
+                let call = self
+                    .attach_plugin(*plugin, AttachedAs::Predicates)
+                    .map(|attachment| AclCall {
+                        attachment,
+                        answers: Vec::new(),
+                    });
                 calls.push((*plugin, call));
                 calls.len() - 1
             });
@@ -289,7 +298,7 @@ impl Builder<'_> {
 
     /// `use-plugin`: a component that has a say in what the frontend speaks.
     fn filter(&mut self, id: At<PluginId>, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
-        let attachment = self.attach_plugin(id.value)?;
+        let attachment = self.attach_plugin(id.value, AttachedAs::Filter)?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
             Mode::Http => hooks.limiter || hooks.request_filter || hooks.response_filter,
@@ -353,6 +362,10 @@ impl Builder<'_> {
                     memory: self.config.process.policy.memory,
                 },
                 on_failure: OWN_ON_FAILURE,
+                isolation: Isolation::FOREVER,
+                budget: Budget::unlimited(),
+                quarantine: None,
+                place: AttachedAs::Filter,
                 origin: None,
             };
             self.policy.attach(&component, spec)
@@ -367,7 +380,7 @@ impl Builder<'_> {
         }
     }
 
-    fn attach_plugin(&mut self, id: PluginId) -> Option<Arc<Attachment>> {
+    fn attach_plugin(&mut self, id: PluginId, place: AttachedAs) -> Option<Arc<Attachment>> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
         let spec = AttachmentSpec {
@@ -376,6 +389,10 @@ impl Builder<'_> {
             config: plugin.config.clone(),
             limits: plugin.limits,
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
+            isolation: plugin.isolation,
+            budget: self.budgets[id.0].clone(),
+            quarantine: Some(plugin.quarantine),
+            place,
             origin: Some(plugin.origin.clone()),
         };
         match self.policy.attach(&component, spec) {
@@ -395,6 +412,11 @@ impl Builder<'_> {
         self.attachments.push(attachment.clone());
         attachment
     }
+}
+
+/// What the instances of a plugin may use together.
+fn budget(plugin: &config::Plugin) -> Arc<Budget> {
+    Budget::new(&format!("plugin {:?}", plugin.name), plugin.budget, None)
 }
 
 /// The WIT's limit: the answers of one call are the bits of one integer.

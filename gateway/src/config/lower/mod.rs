@@ -214,7 +214,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" | "error-page" => {
             "this stands in a `frontend` or a `backend`"
         }
-        "sha256" | "grant" | "on-failure" => "this stands in a `plugin`",
+        "sha256" | "grant" | "on-failure" | "isolation" | "quarantine" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "admin" | "drain-timeout"
         | "rate-limit-table" => "this stands in `process`",

@@ -1,5 +1,6 @@
 //! `plugin "geo" "geo.wasm" { … }`: a third-party component and what it may do.
 
+use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use miette::SourceSpan;
 use super::{Scope, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
-use crate::config::model::{Grant, OnFailure, Places, Plugin, PluginLimits};
+use crate::config::model::{
+    BudgetLimits, Grant, Isolation, Millicores, OnFailure, Places, Plugin, PluginLimits, QuarantineSettings,
+};
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
 
@@ -38,6 +41,9 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
             cpu: DEFAULT_PLUGIN_CPU,
             memory: DEFAULT_MEMORY.min(scope.process.policy.memory),
         },
+        budget: BudgetLimits::default(),
+        isolation: DEFAULT_ISOLATION,
+        quarantine: DEFAULT_QUARANTINE,
         on_failure: None,
         config: "{}".to_owned(),
         config_places: Places::of_scalar(origin.span),
@@ -56,7 +62,13 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
             plugin.grants = grants(node);
         }
         if let Some(node) = block.one("limit") {
-            limits(scope, node, &mut plugin.limits);
+            limits(scope, node, &mut plugin);
+        }
+        if let Some(node) = block.one("isolation") {
+            plugin.isolation = isolation(node).unwrap_or(DEFAULT_ISOLATION);
+        }
+        if let Some(node) = block.one("quarantine") {
+            quarantine(node, &mut plugin.quarantine);
         }
         if let Some(node) = block.one("on-failure") {
             says_on_failure = true;
@@ -141,8 +153,10 @@ fn grants(mut node: Node<'_>) -> Vec<Grant> {
     grants.into_iter().map(|grant| grant.value).collect()
 }
 
-fn limits(scope: &Scope<'_>, mut node: Node<'_>, limits: &mut PluginLimits) {
+fn limits(scope: &Scope<'_>, mut node: Node<'_>, plugin: &mut Plugin) {
     node.require_entries();
+    budget(scope, &mut node, &mut plugin.budget);
+    let limits = &mut plugin.limits;
     if let Some(cpu) = node.property("cpu").and_then(|value| value.duration(CPU)) {
         limits.cpu = cpu;
     }
@@ -162,6 +176,109 @@ fn limits(scope: &Scope<'_>, mut node: Node<'_>, limits: &mut PluginLimits) {
             value.fail::<()>(message, "more than that", help);
         }
         limits.memory = memory;
+    }
+    node.finish();
+}
+
+/// What all instances may use together.
+fn budget(scope: &Scope<'_>, node: &mut Node<'_>, budget: &mut BudgetLimits) {
+    if let Some(value) = node.property("instances")
+        && let Some(instances) = value.integer(INSTANCES)
+    {
+        let pool = scope.process.policy.instances;
+        budget.instances = u32::try_from(instances)
+            .ok()
+            .filter(|instances| *instances <= pool)
+            .or_else(|| {
+                value.fail(
+                    format!("there are at most {pool} instances in this process"),
+                    "more than that",
+                    "ask for less here, or for more with `policy instances=` in `process`",
+                )
+            });
+    }
+    if let Some(value) = node.property("total-memory") {
+        budget.memory_in_all = value.size(TOTAL_MEMORY);
+    }
+    if let Some(value) = node.property("cpu-share") {
+        budget.cpu = value.cores().map(Millicores);
+    }
+}
+
+/// `isolation "per-request" ready=8` or `isolation "reuse" max-requests=1000 max-age="10m"`.
+fn isolation(mut node: Node<'_>) -> Option<Isolation> {
+    #[derive(Clone, Copy, PartialEq)]
+    enum Kind {
+        Request,
+        Connection,
+        Reuse,
+    }
+    let kinds = [
+        ("per-request", Kind::Request),
+        ("per-connection", Kind::Connection),
+        ("reuse", Kind::Reuse),
+    ];
+    let kind = node
+        .argument("who shares an instance")
+        .and_then(|value| value.choice(&kinds));
+    let ready = node.property("ready");
+    let max_requests = node.property("max-requests");
+    let max_age = node.property("max-age");
+    let inert = |value: &Option<Value<'_>>, help: &str| {
+        if let Some(value) = value {
+            let error = ConfigError::new(Code::Inert, format!("{} does nothing here", value.title()));
+            node.fail(error.label(value.span(), "not with this isolation").help(help));
+        }
+    };
+    let isolation = match kind {
+        Some(Kind::Reuse) => {
+            inert(&ready, "leave it out: an instance in use has one successor ready");
+            let max_requests = max_requests
+                .map(|value| value.integer(MAX_REQUESTS))
+                .unwrap_or(Some(DEFAULT_MAX_REQUESTS));
+            Some(Isolation::Reuse {
+                max_requests: max_requests.and_then(NonZeroU64::new),
+                max_age: max_age.map_or(Some(DEFAULT_MAX_AGE), |value| value.duration(MAX_AGE)),
+            })
+        }
+        Some(kind) => {
+            let help = "leave it out, or write isolation \"reuse\"";
+            inert(&max_requests, help);
+            inert(&max_age, help);
+            let ready = ready.map_or(Some(DEFAULT_READY), |value| value.integer(READY));
+            let ready = usize::try_from(ready?).ok()?;
+            Some(match kind {
+                Kind::Connection => Isolation::PerConnection { ready },
+                Kind::Request | Kind::Reuse => Isolation::PerRequest { ready },
+            })
+        }
+        None => None,
+    };
+    node.finish();
+    isolation
+}
+
+/// `quarantine failures=20 from="1s" to="1m"`.
+fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings) {
+    node.require_entries();
+    if let Some(failures) = node.property("failures").and_then(|value| value.integer(FAILURES)) {
+        settings.failures = u32::try_from(failures).unwrap_or(settings.failures);
+    }
+    if let Some(from) = node.property("from").and_then(|value| value.duration(QUARANTINE)) {
+        settings.from = from;
+        settings.to = settings.to.max(from);
+    }
+    if let Some(value) = node.property("to")
+        && let Some(to) = value.duration(QUARANTINE)
+    {
+        if to < settings.from {
+            value.fail::<()>(
+                format!("a quarantine begins with {}", units::show_duration(settings.from)),
+                "shorter than that",
+                "`to=` is how long it gets at most: write a longer one, or a shorter `from=`",
+            );
+        }
+        settings.to = to;
     }
     node.finish();
 }
@@ -213,6 +330,33 @@ pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_millis(10);
 const DEFAULT_MEMORY: u64 = 16 << 20;
 /// The service is what is missing, not the client's right to it.
 const DEFAULT_FAILURE_STATUS: u16 = 503;
+
+/// What a stranger's component has seen of one exchange is nobody else's business.
+const DEFAULT_ISOLATION: Isolation = Isolation::PerRequest {
+    ready: DEFAULT_READY as usize,
+};
+/// As many as come at once in a busy worker's turn; there are so many only when they are asked for.
+const DEFAULT_READY: u64 = 8;
+const READY: RangeInclusive<u64> = 0..=1_000;
+/// What piles up in an instance's memory over so many requests is still little, and making another one costs none of them
+/// anything.
+const DEFAULT_MAX_REQUESTS: u64 = 10_000;
+const MAX_REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// Likewise by time, where there are few requests.
+const DEFAULT_MAX_AGE: Duration = Duration::from_secs(600);
+const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
+
+/// Twenty failures with no success among them are no accident, and were bearable. From a second, for the plugin whose trouble
+/// is short; to a minute, for whoever has mended his does not want to wait.
+const DEFAULT_QUARANTINE: QuarantineSettings = QuarantineSettings {
+    failures: 20,
+    from: Duration::from_secs(1),
+    to: Duration::from_secs(60),
+};
+const FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
+const QUARANTINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
+const INSTANCES: RangeInclusive<u64> = 1..=100_000;
+const TOTAL_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
 
 /// The deadline is checked every millisecond; a worker that waits longer than ten seconds serves nobody.
 const CPU: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);

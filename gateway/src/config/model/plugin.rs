@@ -1,5 +1,7 @@
 //! Third-party components.
 
+use std::fmt;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,8 +19,14 @@ pub struct Plugin {
     pub sha256: Option<At<[u8; 32]>>,
     /// `grant "log" "buckets"`: imports it may use beside the ones every plugin may.
     pub grants: Vec<Grant>,
-    /// `limit cpu="10ms" memory="16MiB"`.
+    /// `limit cpu="10ms" memory="16MiB"`: what one call and one instance may use.
     pub limits: PluginLimits,
+    /// `limit instances=64 total-memory="64MiB" cpu-share="0.5 cores"`: what all its instances may use together.
+    pub budget: BudgetLimits,
+    /// `isolation "per-request"`.
+    pub isolation: Isolation,
+    /// `quarantine failures=20 from="1s" to="1m"`.
+    pub quarantine: QuarantineSettings,
     /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
     pub on_failure: Option<OnFailure>,
     /// The `config { … }` block as JSON; `{}` when there is none.
@@ -47,6 +55,73 @@ pub struct PluginLimits {
     pub cpu: Duration,
     /// Linear memory of an instance, in bytes.
     pub memory: u64,
+}
+
+/// What some instances may use together; what is none has no bound of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BudgetLimits {
+    /// Instances alive at once, over all workers.
+    pub instances: Option<u32>,
+    /// Linear memory of all of them, in bytes.
+    pub memory_in_all: Option<u64>,
+    /// CPU time of their calls.
+    pub cpu: Option<Millicores>,
+}
+
+/// Thousandths of a CPU's time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millicores(pub u32);
+
+/// Who sees what an instance remembers of earlier calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// The phases of one exchange, and nothing else.
+    PerRequest {
+        /// Instances that a worker has ready ahead of need at most.
+        ready: usize,
+    },
+    /// The requests of one client connection.
+    PerConnection {
+        /// Likewise.
+        ready: usize,
+    },
+    /// All requests that this use of the plugin sees on one worker.
+    Reuse {
+        /// After so many requests another instance takes over.
+        max_requests: Option<NonZeroU64>,
+        /// And after so long, counted from its first request.
+        max_age: Option<Duration>,
+    },
+}
+
+impl Isolation {
+    /// One instance for as long as it works: for the gateway's own components.
+    pub const FOREVER: Self = Self::Reuse {
+        max_requests: None,
+        max_age: None,
+    };
+}
+
+/// When a plugin is left alone that does nothing but fail, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineSettings {
+    /// After so many failures in a row.
+    pub failures: u32,
+    /// For this long at first.
+    pub from: Duration,
+    /// And twice as long after each probe that fails, up to this.
+    pub to: Duration,
+}
+
+impl fmt::Display for Millicores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, thousandths) = (self.0 / 1000, self.0 % 1000);
+        if thousandths == 0 {
+            return write!(f, "{whole}");
+        }
+        let fraction = format!("{thousandths:03}");
+        write!(f, "{whole}.{}", fraction.trim_end_matches('0'))
+    }
 }
 
 /// What an exchange gets when a plugin fails.

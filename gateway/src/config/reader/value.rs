@@ -177,6 +177,22 @@ impl<'a> Value<'a> {
         Some(value)
     }
 
+    /// CPU time per time, in thousandths of a CPU's.
+    pub(in crate::config) fn cores(&self) -> Option<u32> {
+        let text = self.quantity(" cores", units::CORES_HELP)?;
+        let cores = units::cores(text);
+        cores.map_or_else(
+            |error| {
+                self.fail(
+                    format!("{} is no share of CPUs", self.title()),
+                    error.message,
+                    error.help,
+                )
+            },
+            Some,
+        )
+    }
+
     /// One of several words.
     pub(in crate::config) fn choice<T: Copy>(&self, choices: &[(&'static str, T)]) -> Option<T> {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();

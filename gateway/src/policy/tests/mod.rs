@@ -1,6 +1,7 @@
 //! What guests may do to the host: hostile ones, broken ones and ordinary ones, as core WebAssembly text.
 
 mod answers;
+mod canary;
 mod imports;
 mod isolation;
 mod limits;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::guests::{CONTRACT, GUEST, Guest, ZEROES};
 use super::*;
-use crate::config::{Grant, OnFailure, PluginLimits};
+use crate::config::{Grant, Isolation, OnFailure, PluginLimits};
 
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
@@ -41,6 +42,10 @@ fn spec(label: &str) -> AttachmentSpec {
             memory: 1 << 20,
         },
         on_failure: OnFailure::Skip,
+        isolation: Isolation::FOREVER,
+        budget: Budget::unlimited(),
+        quarantine: None,
+        place: AttachedAs::Filter,
         origin: None,
     }
 }
@@ -48,6 +53,16 @@ fn spec(label: &str) -> AttachmentSpec {
 fn attach_as(host: &Arc<Host>, label: &str, guest: &Guest<'_>) -> Result<Arc<Attachment>, PolicyError> {
     let component = host.compile(label, &guest.component(), &[Grant::Buckets, Grant::Log, Grant::Clock])?;
     host.attach(&component, spec(label))
+}
+
+/// Attaches a guest as something other than [`spec`] says.
+fn attach_with(host: &Arc<Host>, guest: &Guest<'_>, change: impl FnOnce(&mut AttachmentSpec)) -> Arc<Attachment> {
+    let component = host
+        .compile("guest", &guest.component(), &[Grant::Buckets, Grant::Log, Grant::Clock])
+        .unwrap();
+    let mut spec = spec("guest");
+    change(&mut spec);
+    host.attach(&component, spec).unwrap()
 }
 
 fn attach(host: &Arc<Host>, guest: &Guest<'_>) -> Arc<Attachment> {

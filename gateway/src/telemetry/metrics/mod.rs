@@ -208,6 +208,18 @@ mod tests {
             2
         }
 
+        fn cpu(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn quarantines(&self) -> u64 {
+            0
+        }
+
+        fn is_quarantined(&self) -> bool {
+            false
+        }
+
         fn failures(&self) -> Vec<(&'static str, u64)> {
             vec![("trap", 1), ("deadline", 0)]
         }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use super::exporter::Exporter;
 use super::lock;
@@ -18,6 +19,15 @@ pub trait PolicyCounts: Debug + Send + Sync {
 
     /// Calls that failed, by kind.
     fn failures(&self) -> Vec<(&'static str, u64)>;
+
+    /// CPU time of calls and of making instances, where it is measured.
+    fn cpu(&self) -> Duration;
+
+    /// How often it was put in quarantine.
+    fn quarantines(&self) -> u64;
+
+    /// Whether it is now.
+    fn is_quarantined(&self) -> bool;
 }
 
 /// The counts under a label, which may be several: of a plugin that several frontends use, or that was there before a
@@ -39,6 +49,8 @@ struct Counts {
 struct Gone {
     calls: u64,
     instantiations: u64,
+    cpu: Duration,
+    quarantines: u64,
     failures: BTreeMap<&'static str, u64>,
 }
 
@@ -62,6 +74,8 @@ impl PolicyMetrics {
             if !is_live {
                 gone.calls += counts.calls();
                 gone.instantiations += counts.instantiations();
+                gone.cpu += counts.cpu();
+                gone.quarantines += counts.quarantines();
                 for (kind, count) in counts.failures() {
                     *gone.failures.entry(kind).or_default() += count;
                 }
@@ -82,6 +96,22 @@ impl PolicyMetrics {
     fn instantiations(&self) -> u64 {
         let counts = lock(&self.counts);
         counts.gone.instantiations + counts.live.iter().map(|counts| counts.instantiations()).sum::<u64>()
+    }
+
+    fn cpu_micros(&self) -> u64 {
+        let counts = lock(&self.counts);
+        let live: Duration = counts.live.iter().map(|counts| counts.cpu()).sum();
+        u64::try_from((counts.gone.cpu + live).as_micros()).unwrap_or(u64::MAX)
+    }
+
+    fn quarantines(&self) -> u64 {
+        let counts = lock(&self.counts);
+        counts.gone.quarantines + counts.live.iter().map(|counts| counts.quarantines()).sum::<u64>()
+    }
+
+    fn quarantined(&self) -> f64 {
+        let is_one = lock(&self.counts).live.iter().any(|counts| counts.is_quarantined());
+        f64::from(u8::from(is_one))
     }
 
     fn failures(&self) -> Vec<(&'static str, u64)> {
@@ -105,6 +135,23 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         None,
         PolicyMetrics::instantiations,
     );
+    let help =
+        "CPU time of the component's calls and instances, where a `cpu-share` or a tenant's quota has it measured.";
+    of.counter(
+        "gateway_policy_cpu_microseconds_total",
+        help,
+        None,
+        PolicyMetrics::cpu_micros,
+    );
+    let help = "Times that the component was put in quarantine, as it did nothing but fail.";
+    of.counter(
+        "gateway_policy_quarantines_total",
+        help,
+        None,
+        PolicyMetrics::quarantines,
+    );
+    let help = "1 while the component is in quarantine.";
+    of.gauge("gateway_policy_quarantined", help, PolicyMetrics::quarantined);
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }

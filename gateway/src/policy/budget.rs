@@ -1,0 +1,293 @@
+//! What the instances of a plugin, and of all plugins of a tenant, may use together on all workers: how many there are, how
+//! much memory they have, how much CPU time they take.
+//!
+//! Budgets stand in a row, from the plugin's own to its tenant's: what one of them refuses is refused, so that the smallest
+//! decides. What has no limit is not counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::{BudgetLimits, Millicores};
+
+/// What some instances share.
+#[derive(Debug)]
+pub struct Budget {
+    /// Whose it is, for messages: `plugin "geo"` or `tenant "acme"`.
+    whose: Arc<str>,
+    limits: BudgetLimits,
+    instances: AtomicU32,
+    /// Bytes of linear memory.
+    memory: AtomicU64,
+    cpu: Option<CpuRate>,
+    /// The next one that has a say.
+    outer: Option<Arc<Self>>,
+}
+
+/// An instance's part of its budgets. Given back when dropped.
+#[derive(Debug)]
+pub(super) struct Lease {
+    budget: Arc<Budget>,
+    memory: u64,
+}
+
+/// CPU time as it comes back: a token bucket whose tokens are nanoseconds.
+#[derive(Debug)]
+struct CpuRate {
+    cores: Millicores,
+    start: Instant,
+    /// When, in nanoseconds from `start`, all that was used will have come back.
+    full_at: AtomicU64,
+}
+
+impl Budget {
+    /// A budget within another one.
+    #[must_use]
+    pub fn new(whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self {
+            whose: whose.into(),
+            limits,
+            instances: AtomicU32::new(0),
+            memory: AtomicU64::new(0),
+            cpu: limits.cpu.map(CpuRate::new),
+            outer,
+        })
+    }
+
+    /// One without bounds, for what the gateway itself brings.
+    #[must_use]
+    pub fn unlimited() -> Arc<Self> {
+        Self::new("", BudgetLimits::default(), None)
+    }
+
+    /// Instances alive now; 0 where they have no bound and are not counted.
+    #[must_use]
+    pub fn instances(&self) -> u32 {
+        self.instances.load(Ordering::Relaxed)
+    }
+
+    /// Whether anybody wants to know how long calls take.
+    pub(super) fn measures_cpu(&self) -> bool {
+        self.row().any(|budget| budget.cpu.is_some())
+    }
+
+    /// Whether there is CPU time left for a call; if not, whose is used up.
+    pub(super) fn admit(&self, now: Instant) -> Result<(), String> {
+        for budget in self.row() {
+            if let Some(cpu) = &budget.cpu
+                && !cpu.has_some(now)
+            {
+                return Err(format!(
+                    "{} has used up its CPU time ({} cores)",
+                    budget.whose, cpu.cores
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A call took this much CPU time.
+    pub(super) fn charge(&self, now: Instant, used: Duration) {
+        for budget in self.row() {
+            if let Some(cpu) = &budget.cpu {
+                cpu.charge(now, used);
+            }
+        }
+    }
+
+    /// Whether so many instances live that none may be made ahead of need: whoever needs one now goes first.
+    pub(super) fn is_tight(&self) -> bool {
+        self.row().any(|budget| {
+            let few = |limit| budget.instances.load(Ordering::Relaxed) >= limit / 2;
+            budget.limits.instances.is_some_and(few)
+        })
+    }
+
+    /// Room for one more instance; if there is none, whose is taken.
+    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, String> {
+        for (taken, budget) in self.row().enumerate() {
+            if let Some(limit) = budget.limits.instances
+                && !take(&budget.instances, limit)
+            {
+                self.row().take(taken).for_each(Self::give_back_instance);
+                return Err(format!("{} has its {limit} instances already", budget.whose));
+            }
+        }
+        Ok(Lease {
+            budget: Arc::clone(self),
+            memory: 0,
+        })
+    }
+
+    /// Room for this much more memory; if there is none, nothing is taken.
+    fn take_memory(&self, more: u64) -> bool {
+        for (taken, budget) in self.row().enumerate() {
+            if let Some(limit) = budget.limits.memory_in_all
+                && !take_bytes(&budget.memory, more, limit)
+            {
+                self.row().take(taken).for_each(|budget| budget.give_back_memory(more));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn give_back_instance(&self) {
+        if self.limits.instances.is_some() {
+            self.instances.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    fn give_back_memory(&self, bytes: u64) {
+        if self.limits.memory_in_all.is_some() {
+            self.memory.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// This one and those around it.
+    fn row(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |budget| budget.outer.as_deref())
+    }
+}
+
+impl Lease {
+    /// The instance's memory grows; false when it may not.
+    pub(super) fn grow(&mut self, more: usize) -> bool {
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        if !self.budget.take_memory(more) {
+            return false;
+        }
+        self.memory += more;
+        true
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        for budget in self.budget.row() {
+            budget.give_back_instance();
+            budget.give_back_memory(self.memory);
+        }
+    }
+}
+
+impl CpuRate {
+    fn new(cores: Millicores) -> Self {
+        Self {
+            cores,
+            start: Instant::now(),
+            full_at: AtomicU64::new(0),
+        }
+    }
+
+    fn has_some(&self, now: Instant) -> bool {
+        self.full_at.load(Ordering::Relaxed) <= self.at(now) + nanos(CPU_AHEAD)
+    }
+
+    fn charge(&self, now: Instant, used: Duration) {
+        let now = self.at(now);
+        let comes_back_in = nanos(used).saturating_mul(1000) / u64::from(self.cores.0.max(1));
+        // Always some: the closure answers `Some`.
+        let _ = self
+            .full_at
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
+                Some(full_at.max(now).saturating_add(comes_back_in))
+            });
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.start))
+    }
+}
+
+/// One more, if that is not more than `limit`.
+fn take(counter: &AtomicU32, limit: u32) -> bool {
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < limit).then_some(count + 1)
+        })
+        .is_ok()
+}
+
+fn take_bytes(counter: &AtomicU64, more: u64, limit: u64) -> bool {
+    counter
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            count.checked_add(more).filter(|sum| *sum <= limit)
+        })
+        .is_ok()
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// How much of what comes back may be used ahead: a burst of requests after a pause meets no refusal, and whoever uses more
+/// than his share for half a second does.
+const CPU_AHEAD: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn limits(instances: u32, memory: u64) -> BudgetLimits {
+        BudgetLimits {
+            instances: Some(instances),
+            memory_in_all: Some(memory),
+            cpu: None,
+        }
+    }
+
+    #[test]
+    fn the_smallest_of_a_row_decides_and_a_refusal_takes_nothing() {
+        let tenant = Budget::new("tenant \"acme\"", limits(2, 100), None);
+        let one = Budget::new("plugin \"one\"", limits(5, 80), Some(tenant.clone()));
+        let two = Budget::new("plugin \"two\"", limits(1, 80), Some(tenant.clone()));
+        let mut first = one.lease().unwrap();
+        assert!(first.grow(80));
+        assert!(!first.grow(1));
+        let mut second = two.lease().unwrap();
+        assert!(!second.grow(21));
+        assert!(second.grow(20));
+        assert!(two.lease().unwrap_err().contains("plugin \"two\" has its 1 instances"));
+        assert!(one.lease().unwrap_err().contains("tenant \"acme\" has its 2 instances"));
+        drop((first, second));
+        assert_eq!(tenant.instances.load(Ordering::Relaxed), 0);
+        assert_eq!(tenant.memory.load(Ordering::Relaxed), 0);
+        assert_eq!(one.instances.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn half_of_the_instances_may_lie_ready() {
+        let budget = Budget::new("plugin \"one\"", limits(4, 100), None);
+        let _one = budget.lease().unwrap();
+        assert!(!budget.is_tight());
+        let _two = budget.lease().unwrap();
+        assert!(budget.is_tight());
+        assert!(!Budget::unlimited().is_tight());
+    }
+
+    proptest! {
+        #[test]
+        fn in_the_long_run_no_more_is_used_than_comes_back(
+            cores in 1_u32..4000,
+            calls in proptest::collection::vec((0_u64..2_000_000, 0_u64..50_000_000), 1..200),
+        ) {
+            let rate = CpuRate::new(Millicores(cores));
+            let (mut now, mut used, mut last) = (rate.start, 0, 0);
+            for (pause, call) in calls {
+                now += Duration::from_nanos(pause);
+                if rate.has_some(now) {
+                    rate.charge(now, Duration::from_nanos(call));
+                    used += call;
+                    last = call;
+                }
+            }
+            // What came back, what may be used ahead, and the last call, whose length nobody knew.
+            let time = nanos(now - rate.start) + nanos(CPU_AHEAD);
+            let most = u128::from(time) * u128::from(cores) / 1000 + u128::from(last.max(50_000_000));
+            prop_assert!(u128::from(used) <= most, "{} of {}", used, most);
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Instances that are kept for those who have used them: for the later phases of one exchange, or for the later requests of
+//! one connection.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::attachment::Attachment;
+use super::instance::Instance;
+
+/// The instances of one exchange or connection, one per use of a plugin. They go with it.
+#[derive(Default)]
+pub struct Kept(Vec<KeptInstance>);
+
+/// The instances of one connection. Its streams use them in turn, each for the length of a call.
+pub type KeptByConnection = Arc<Mutex<Kept>>;
+
+struct KeptInstance {
+    attachment: Weak<Attachment>,
+    instance: Box<Instance>,
+}
+
+impl Kept {
+    /// The instance of an attachment, if one is kept here.
+    pub(super) fn take(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
+        let position = self
+            .0
+            .iter()
+            .position(|kept| std::ptr::eq(kept.attachment.as_ptr(), Arc::as_ptr(attachment)))?;
+        Some(self.0.swap_remove(position).instance)
+    }
+
+    /// Keeps an instance. Those of attachments that are gone, since the configuration was replaced, are given back.
+    pub(super) fn put(&mut self, attachment: &Arc<Attachment>, instance: Box<Instance>) {
+        self.0.retain(|kept| kept.attachment.strong_count() > 0);
+        self.0.push(KeptInstance {
+            attachment: Arc::downgrade(attachment),
+            instance,
+        });
+    }
+}
+
+/// What a connection keeps, for the length of one step.
+pub(super) fn with_connection<T>(kept: &KeptByConnection, step: impl FnOnce(&mut Kept) -> T) -> T {
+    step(&mut kept.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} instances", self.0.len())
+    }
+}

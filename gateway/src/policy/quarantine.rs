@@ -1,0 +1,246 @@
+//! Leaves a plugin alone that does nothing but fail, and tries it again now and then.
+//!
+//! After so many failures in a row no call is made for a while; then one call goes through to see (the half-open state of a
+//! circuit breaker). When that fails, too, the next while is twice as long, up to a bound. The first success ends it.
+//!
+//! Per use of a plugin, over all workers: nobody else's plugin is touched. While nothing fails it costs one read of a word
+//! that nobody writes.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::config::QuarantineSettings;
+
+/// The state of one use of a plugin.
+#[derive(Debug)]
+pub(super) struct Quarantine {
+    settings: QuarantineSettings,
+    start: Instant,
+    /// Failures since the last success.
+    failures: AtomicU32,
+    /// The hooks that have failed since then, a bit each: the success of another one says nothing of them.
+    failed: AtomicU8,
+    /// How often the while has been doubled.
+    doublings: AtomicU32,
+    /// The end of the while, in nanoseconds from `start`; 0 when there is none.
+    until: AtomicU64,
+    is_on: AtomicBool,
+    /// A probe is under way.
+    probing: AtomicBool,
+    begun: AtomicU64,
+}
+
+/// What a failure or a success changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// From now on calls are refused, for this long.
+    Begins(Duration),
+    /// It works again.
+    Ends,
+}
+
+impl Quarantine {
+    pub(super) fn new(settings: QuarantineSettings) -> Self {
+        Self {
+            settings,
+            start: Instant::now(),
+            failures: AtomicU32::new(0),
+            failed: AtomicU8::new(0),
+            doublings: AtomicU32::new(0),
+            until: AtomicU64::new(0),
+            is_on: AtomicBool::new(false),
+            probing: AtomicBool::new(false),
+            begun: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a call may be made. After a while one caller is let through, as a probe; the others wait for what becomes of it.
+    #[inline]
+    pub(super) fn admits(&self) -> bool {
+        self.until.load(Ordering::Relaxed) == 0 || self.probes(Instant::now())
+    }
+
+    #[cold]
+    fn probes(&self, now: Instant) -> bool {
+        let now = self.at(now);
+        let until = self.until.load(Ordering::Relaxed);
+        if until == 0 {
+            return true;
+        }
+        if now < until {
+            return false;
+        }
+        // A probe that never comes back (its exchange was abandoned) must not be the last one.
+        let again = now.saturating_add(nanos(self.wait()));
+        let is_first = self
+            .until
+            .compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok();
+        if is_first {
+            self.probing.store(true, Ordering::Relaxed);
+        }
+        is_first
+    }
+
+    /// A call of this hook succeeded.
+    #[inline]
+    pub(super) fn succeeded(&self, hook: u8) -> Change {
+        if self.failures.load(Ordering::Relaxed) == 0 {
+            return Change::None;
+        }
+        self.recover(hook)
+    }
+
+    #[cold]
+    fn recover(&self, hook: u8) -> Change {
+        let failed = self.failed.load(Ordering::Relaxed);
+        if failed != 0 && failed & hook == 0 {
+            return Change::None;
+        }
+        self.failed.store(0, Ordering::Relaxed);
+        self.failures.store(0, Ordering::Relaxed);
+        self.doublings.store(0, Ordering::Relaxed);
+        self.until.store(0, Ordering::Relaxed);
+        self.probing.store(false, Ordering::Relaxed);
+        match self.is_on.swap(false, Ordering::Relaxed) {
+            true => Change::Ends,
+            false => Change::None,
+        }
+    }
+
+    /// A call of this hook failed; or, with no bit, a set-up.
+    #[cold]
+    pub(super) fn failed(&self, hook: u8) -> Change {
+        self.failed_at(hook, Instant::now())
+    }
+
+    fn failed_at(&self, hook: u8, now: Instant) -> Change {
+        self.failed.fetch_or(hook, Ordering::Relaxed);
+        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+        self.failures.store(failures, Ordering::Relaxed);
+        if failures < self.settings.failures {
+            return Change::None;
+        }
+        let now = self.at(now);
+        // A call that began before the while did says nothing new.
+        if self.is_on() && !self.probing.swap(false, Ordering::Relaxed) {
+            return Change::None;
+        }
+        let wait = self.wait();
+        self.doublings.fetch_add(1, Ordering::Relaxed);
+        self.until
+            .store(now.saturating_add(nanos(wait)).max(1), Ordering::Relaxed);
+        if !self.is_on.swap(true, Ordering::Relaxed) {
+            self.begun.fetch_add(1, Ordering::Relaxed);
+        }
+        Change::Begins(wait)
+    }
+
+    /// The while that begins next.
+    fn wait(&self) -> Duration {
+        let doublings = self.doublings.load(Ordering::Relaxed).min(MOST_DOUBLINGS);
+        let wait = self.settings.from.saturating_mul(1 << doublings);
+        wait.min(self.settings.to)
+    }
+
+    /// Whether calls are refused now, but for probes.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on.load(Ordering::Relaxed)
+    }
+
+    /// How often it began.
+    pub(super) fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        nanos(now.saturating_duration_since(self.start))
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// More would be longer than any bound that can be set.
+const MOST_DOUBLINGS: u32 = 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: QuarantineSettings = QuarantineSettings {
+        failures: 3,
+        from: Duration::from_secs(1),
+        to: Duration::from_secs(5),
+    };
+
+    /// Seconds after the start.
+    fn at(quarantine: &Quarantine, seconds: u64) -> Instant {
+        quarantine.start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_success_in_between_keeps_it_away() {
+        let quarantine = Quarantine::new(SETTINGS);
+        for _ in 0..10 {
+            assert_eq!(quarantine.failed(1), Change::None);
+            assert_eq!(quarantine.failed(1), Change::None);
+            assert_eq!(quarantine.succeeded(1), Change::None);
+        }
+        assert!(quarantine.admits() && !quarantine.is_on());
+    }
+
+    #[test]
+    fn it_lets_one_probe_through_after_ever_longer_whiles_and_ends_with_the_first_success() {
+        let quarantine = Quarantine::new(SETTINGS);
+        let begins = |seconds| Change::Begins(Duration::from_secs(seconds));
+        for _ in 0..2 {
+            assert_eq!(quarantine.failed_at(1, at(&quarantine, 10)), Change::None);
+        }
+        assert_eq!(quarantine.failed_at(1, at(&quarantine, 10)), begins(1));
+        assert!(quarantine.is_on());
+        // By the while that follows: 2 seconds, 4, and no more than 5.
+        let mut now = 10;
+        let mut wait = 1;
+        for next in [2, 4, 5, 5] {
+            assert!(!quarantine.probes(at(&quarantine, now)));
+            now += wait;
+            assert!(quarantine.probes(at(&quarantine, now)));
+            assert!(!quarantine.probes(at(&quarantine, now)), "a second probe");
+            assert_eq!(quarantine.failed_at(1, at(&quarantine, now)), begins(next));
+            wait = next;
+        }
+        assert!(quarantine.probes(at(&quarantine, now + 5)));
+        assert_eq!(quarantine.succeeded(1), Change::Ends);
+        assert!(quarantine.admits() && !quarantine.is_on());
+        assert_eq!(quarantine.begun(), 1);
+        // And begins with the shortest while again.
+        for _ in 0..2 {
+            assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), Change::None);
+        }
+        assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), begins(1));
+    }
+
+    #[test]
+    fn the_success_of_one_hook_says_nothing_of_another() {
+        let quarantine = Quarantine::new(SETTINGS);
+        for _ in 0..2 {
+            assert_eq!(quarantine.failed(1), Change::None);
+            assert_eq!(quarantine.succeeded(2), Change::None);
+        }
+        assert_eq!(quarantine.failed(1), Change::Begins(SETTINGS.from));
+    }
+
+    #[test]
+    fn a_probe_that_never_comes_back_is_followed_by_another() {
+        let quarantine = Quarantine::new(SETTINGS);
+        for _ in 0..3 {
+            quarantine.failed_at(1, at(&quarantine, 0));
+        }
+        assert!(quarantine.probes(at(&quarantine, 1)));
+        assert!(!quarantine.probes(at(&quarantine, 2)));
+        assert!(quarantine.probes(at(&quarantine, 60)));
+    }
+}

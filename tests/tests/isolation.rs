@@ -1,0 +1,188 @@
+//! Who sees what a plugin remembers, and what becomes of plugins that fail or use too much, over real requests.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::{Client, Gateway, HttpServer, get, guest};
+
+/// Answers requests with how many of them this instance has seen: 401, 402, … It traps on paths that begin with `/b`.
+fn counting() -> Vec<u8> {
+    guest::component(
+        "header-rewrite",
+        r#"(global $count (mut i32) (i32.const 400))
+        (func (export "gateway:policy/request-filter@0.1.0#on-request")
+            (param $facts i32) (param $count i32) (result i32)
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (call $reply (global.get $count) (i32.const 0)))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32))"#,
+    )
+}
+
+async fn run(settings: &str) -> Gateway {
+    Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "counting" "counting.wasm" { on-failure "deny" status=503; @settings }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "counting"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .with("@settings", settings)
+    .file("counting.wasm", counting())
+    .start()
+    .await
+}
+
+async fn statuses(client: &mut Client, n: usize) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for _ in 0..n {
+        statuses.push(client.ask(get("/")).await.status);
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn each_request_has_an_instance_of_its_own_unless_the_operator_says_otherwise() {
+    for settings in ["", r#"isolation "per-request""#, r#"isolation "per-request" ready=0"#] {
+        let gateway = run(settings).await;
+        let mut client = gateway.connect("web").await;
+        assert_eq!(statuses(&mut client, 5).await, [401; 5], "{settings}");
+        // One at the start to learn what it needs, one for each request, and those that lie ready.
+        let metrics = gateway.metrics().await;
+        let made = metrics.get("gateway_policy_instances_total", &[("policy", "counting")]);
+        assert!(made.unwrap() >= 5.0, "{made:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_keeps_its_instance_and_shares_it_with_no_other() {
+    let gateway = run(r#"isolation "per-connection""#).await;
+    let (mut one, mut two) = (gateway.connect("web").await, gateway.connect("web").await);
+    assert_eq!(statuses(&mut one, 3).await, [401, 402, 403]);
+    assert_eq!(statuses(&mut two, 2).await, [401, 402]);
+    assert_eq!(statuses(&mut one, 1).await, [404]);
+}
+
+#[tokio::test]
+async fn an_instance_that_is_reused_is_replaced_after_as_many_requests_as_were_said() {
+    let gateway = run(r#"isolation "reuse" max-requests=3"#).await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(statuses(&mut client, 7).await, [401, 402, 403, 401, 402, 403, 401]);
+}
+
+#[tokio::test]
+async fn instances_that_lie_ready_are_not_made_while_a_request_waits() {
+    let gateway = run(r#"isolation "per-request" ready=4"#).await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(statuses(&mut client, 200).await, [401; 200]);
+    gateway
+        .metric_is(
+            "gateway_policy_failures_total",
+            &[("policy", "counting"), ("kind", "store-full")],
+            0.0,
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn a_plugin_that_only_fails_is_put_in_quarantine_and_probed() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        plugin "failing" "failing.wasm" {
+            on-failure "deny" status=503
+            quarantine failures=3 from="1h" to="1h"
+        }
+        plugin "probed" "failing.wasm" {
+            on-failure "deny" status=503
+            quarantine failures=3 from="1ms" to="1ms"
+        }
+        plugin "skipped" "failing.wasm" {
+            on-failure "skip"
+            quarantine failures=3 from="1h" to="1h"
+        }
+        frontend "failing" { bind "127.0.0.1:0"; use-plugin "failing"; default-backend "app" }
+        frontend "probed"  { bind "127.0.0.1:0"; use-plugin "probed";  default-backend "app" }
+        frontend "skipped" { bind "127.0.0.1:0"; use-plugin "skipped"; default-backend "app" }
+        frontend "neighbour" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("failing.wasm", guest::filter("(unreachable)", ""))
+    .start()
+    .await;
+    for (frontend, status) in [("failing", 503), ("probed", 503), ("skipped", 200), ("neighbour", 200)] {
+        for _ in 0..10 {
+            assert_eq!(gateway.ask(frontend, get("/")).await.status, status, "{frontend}");
+        }
+    }
+    let kinds = |policy, kind| [("policy", policy), ("kind", kind)];
+    for plugin in ["failing", "skipped"] {
+        gateway
+            .metric_is("gateway_policy_quarantined", &[("policy", plugin)], 1.0)
+            .await;
+        gateway
+            .metric_is("gateway_policy_quarantines_total", &[("policy", plugin)], 1.0)
+            .await;
+        gateway
+            .metric_is("gateway_policy_failures_total", &kinds(plugin, "trap"), 3.0)
+            .await;
+    }
+    gateway
+        .metric_is("gateway_policy_calls_total", &[("policy", "failing")], 3.0)
+        .await;
+    gateway
+        .metric_is("gateway_policy_failures_total", &kinds("failing", "quarantined"), 7.0)
+        .await;
+    let metrics = gateway.metrics().await;
+    let probes = metrics
+        .get("gateway_policy_failures_total", &kinds("probed", "trap"))
+        .unwrap();
+    assert!(probes > 3.0, "{probes}");
+    gateway.says("in quarantine for 3600s").await;
+    // The line says which plugin, which hook, what happened, and which line of the configuration it stands at.
+    let declared = gateway
+        .config()
+        .lines()
+        .position(|line| line.contains("plugin \"failing\""))
+        .unwrap()
+        + 1;
+    let line = gateway
+        .output()
+        .lines()
+        .find(|line| line.contains("in quarantine for 3600s"))
+        .unwrap()
+        .to_owned();
+    for part in ["failing", "on-request", "trap", &format!("config.kdl:{declared}\"")] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn a_plugin_that_has_used_up_its_cpu_time_is_not_called_and_requests_get_their_verdict() {
+    let busy = "(local $i i32) (local.set $i (i32.const 2000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (call $none)";
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "busy" "busy.wasm" { limit cpu="5s" cpu-share="0.001 cores"; on-failure "deny" status=503 }
+        frontend "busy" { bind "127.0.0.1:0"; use-plugin "busy"; default-backend "app" }
+        frontend "neighbour" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("busy.wasm", guest::filter(busy, ""))
+    .start()
+    .await;
+    let mut refused = 0;
+    for _ in 0..30 {
+        refused += usize::from(gateway.ask("busy", get("/")).await.status == 503);
+        assert_eq!(gateway.ask("neighbour", get("/")).await.status, 200);
+    }
+    assert!(refused >= 20, "{refused}");
+    let labels = [("policy", "busy"), ("kind", "quota")];
+    gateway
+        .metric_is("gateway_policy_failures_total", &labels, refused as f64)
+        .await;
+}
