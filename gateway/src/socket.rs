@@ -1,5 +1,5 @@
-//! Packets saved at the ends of a connection: what is written just before more follows, or before the end, is held until then,
-//! so that it leaves together with that (`MSG_MORE`, see send(2)).
+//! How bytes are given to a socket. Packets are saved at the ends of a connection: what is written just before more follows, or
+//! before the end, is held until then, so that it leaves together with that (`MSG_MORE`, see send(2)).
 //!
 //! Whoever holds bytes has to write more, or to close, at once; where that fails to come, the kernel sends them by itself after
 //! 200 ms.
@@ -15,9 +15,22 @@ use tokio::net::TcpStream;
 
 /// Writes what is held back until the next write, or the end.
 pub fn poll_write_held(tcp: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    poll_send(tcp, cx, bufs, SendFlags::MORE | SendFlags::NOSIGNAL)
+}
+
+/// Writes several pieces in one call. Not with writev(2), as tokio does: that goes through the layer of files, which costs a
+/// small message more than sockets do themselves.
+pub fn poll_write(tcp: &mut TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    let mut filled = bufs.iter().filter(|buf| !buf.is_empty());
+    match (filled.next(), filled.next()) {
+        (Some(one), None) => Pin::new(tcp).poll_write(cx, one),
+        _ => poll_send(tcp, cx, bufs, SendFlags::NOSIGNAL),
+    }
+}
+
+fn poll_send(tcp: &TcpStream, cx: &mut Context<'_>, bufs: &[IoSlice<'_>], flags: SendFlags) -> Poll<io::Result<usize>> {
     loop {
         ready!(tcp.poll_write_ready(cx))?;
-        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
         let send = || Ok(sendmsg(tcp, bufs, &mut SendAncillaryBuffer::default(), flags)?);
         match tcp.try_io(Interest::WRITABLE, send) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -116,7 +129,7 @@ impl AsyncWrite for Socket {
         if this.holds(bufs) {
             return poll_write_held(&this.tcp, cx, bufs);
         }
-        Pin::new(&mut this.tcp).poll_write_vectored(cx, bufs)
+        poll_write(&mut this.tcp, cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -3,6 +3,7 @@
 
 pub mod echo;
 pub mod health;
+pub mod http1;
 pub mod resolve;
 
 mod balance;

@@ -6,30 +6,21 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use http_body::Body;
-use hyper::client::conn::http1::{Connection, SendRequest};
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::http1::Connection;
 use super::multiplexed::Multiplexed;
 use crate::config;
-use crate::stream::Stream;
 
 /// An HTTP/1.1 connection to a server.
-pub struct Upstream<B: Body + 'static> {
-    /// Sends requests.
-    pub sender: SendRequest<B>,
-    /// Moves the bytes; has to be polled for anything to happen.
-    pub connection: Connection<TokioIo<Stream>, B>,
-    /// Nothing is between it and its socket: no TLS.
-    pub is_plain: bool,
+pub struct Upstream {
+    /// The connection.
+    pub connection: Connection,
     /// Requests served before the one under way.
     pub served: u64,
     /// Where it leads, of a server that may move.
@@ -38,28 +29,10 @@ pub struct Upstream<B: Body + 'static> {
     pub name: Option<ServerName<'static>>,
 }
 
-impl<B> Upstream<B>
-where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    /// Moves bytes. Ready when the connection has ended.
-    pub fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
-        Pin::new(&mut self.connection).poll(cx)
-    }
-
-    /// Whether the connection could take another request now.
-    pub fn is_alive(&mut self) -> bool {
-        let mut cx = Context::from_waker(Waker::noop());
-        self.poll_io(&mut cx).is_pending() && self.sender.is_ready()
-    }
-}
-
 /// Idle connections to the servers of one backend, of one worker.
-pub struct Pool<B: Body + 'static> {
+pub struct Pool {
     /// By server; the most recently used last.
-    idle: Vec<VecDeque<(Instant, Box<Upstream<B>>)>>,
+    idle: Vec<VecDeque<(Instant, Box<Upstream>)>>,
     /// By server, in HTTP/2.
     shared: Vec<Shared>,
     max_idle: usize,
@@ -74,12 +47,7 @@ struct Shared {
     opening: Option<Rc<Notify>>,
 }
 
-impl<B> Pool<B>
-where
-    B: Body + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+impl Pool {
     /// An empty pool for so many servers.
     pub fn new(servers: usize, settings: config::Pool) -> Self {
         Self {
@@ -91,13 +59,13 @@ where
     }
 
     /// The most recently used connection to a server under this name that is still open and has served so many requests.
-    pub fn take(&mut self, server: usize, served: u64, name: Option<&ServerName<'static>>) -> Option<Box<Upstream<B>>> {
+    pub fn take(&mut self, server: usize, served: u64, name: Option<&ServerName<'static>>) -> Option<Box<Upstream>> {
         let idle = self.idle.get_mut(server)?;
-        let fits = |upstream: &Upstream<B>| upstream.served >= served && upstream.name.as_ref() == name;
+        let fits = |upstream: &Upstream| upstream.served >= served && upstream.name.as_ref() == name;
         // With one request, which all of them have served, and without names, it is the last.
         while let Some(at) = idle.iter().rposition(|(_, upstream)| fits(upstream)) {
             let (_, mut upstream) = idle.remove(at)?;
-            if upstream.is_alive() {
+            if upstream.connection.is_idle() {
                 return Some(upstream);
             }
         }
@@ -160,7 +128,7 @@ where
     }
 
     /// Keeps a connection for later. When the pool is full, the one that has been idle longest is closed.
-    pub fn put(&mut self, server: usize, mut upstream: Box<Upstream<B>>, now: Instant) {
+    pub fn put(&mut self, server: usize, mut upstream: Box<Upstream>, now: Instant) {
         let Some(idle) = self.idle.get_mut(server) else { return };
         if self.max_idle == 0 {
             return;
@@ -178,7 +146,7 @@ where
             while idle.front().is_some_and(|(since, _)| now >= *since + self.idle_timeout) {
                 idle.pop_front();
             }
-            idle.retain_mut(|(_, upstream)| upstream.is_alive());
+            idle.retain_mut(|(_, upstream)| upstream.connection.is_idle());
         }
         let is_stale = |since| now >= since + self.idle_timeout;
         for shared in &mut self.shared {

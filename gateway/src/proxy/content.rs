@@ -15,12 +15,12 @@ use super::kept::KeptContent;
 /// The content of a request or response that comes from a peer.
 #[derive(Debug)]
 pub enum Content {
-    /// Over HTTP/1.
+    /// Of a client, over HTTP/1.
     Http1(Incoming),
+    /// Of a server, over HTTP/1: whoever holds the connection sees to it, with [`Leased`] as the account.
+    Leased(Leased),
     /// On a stream of HTTP/2.
     Http2(Http2Content),
-    /// So many bytes, which the kernel moves: whoever holds the connection sees to it.
-    Spliced(u64),
     /// There is none.
     None,
     /// Kept while it passes. Boxed: little is.
@@ -28,6 +28,15 @@ pub enum Content {
     /// Made up.
     #[cfg(test)]
     Pieces(std::collections::VecDeque<Bytes>),
+}
+
+/// How much of a content is to come that its lease brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leased {
+    /// Bytes; none when nobody knows before the end.
+    pub left: Option<u64>,
+    /// Nothing more comes, not even trailers.
+    pub has_ended: bool,
 }
 
 /// What comes on a stream of HTTP/2. The window is opened again by what is taken, so that a sender is held up by whoever does
@@ -84,7 +93,7 @@ impl Body for Content {
             }
             Self::Http2(content) => ready!(content.poll_frame(cx)).map(|frame| frame.map_err(io::Error::other)),
             Self::None => None,
-            Self::Spliced(_) => return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into()))),
+            Self::Leased(_) => return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into()))),
             Self::Kept(content) => return Pin::new(content).poll_frame(cx),
             #[cfg(test)]
             Self::Pieces(pieces) => pieces.pop_front().map(|piece| Ok(Frame::data(piece))),
@@ -104,7 +113,7 @@ impl Body for Content {
             Self::Http1(incoming) => incoming.is_end_stream(),
             Self::Http2(content) => content.stream.is_end_stream(),
             Self::None => true,
-            Self::Spliced(left) => *left == 0,
+            Self::Leased(leased) => leased.has_ended,
             Self::Kept(content) => content.is_end_stream(),
             #[cfg(test)]
             Self::Pieces(pieces) => pieces.is_empty(),
@@ -115,7 +124,7 @@ impl Body for Content {
         match self {
             Self::Http1(incoming) => incoming.size_hint(),
             Self::None => SizeHint::with_exact(0),
-            Self::Spliced(left) => SizeHint::with_exact(*left),
+            Self::Leased(leased) => leased.left.map_or(SizeHint::default(), SizeHint::with_exact),
             Self::Http2(content) if content.stream.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(content) => content.left.map_or(SizeHint::default(), SizeHint::with_exact),
             Self::Kept(content) => content.size_hint(),

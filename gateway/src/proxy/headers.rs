@@ -5,10 +5,55 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::error::ProxyError;
 use super::strict::is_authority;
 
+/// Which of the fields that frame a message, or belong to one connection, a head has. Found in one look at its names: most heads
+/// have one or none of them, and searching for each costs more than everything else that is done about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present(u16);
+
+impl Present {
+    pub const CONNECTION: Self = Self(1);
+    pub const CONTENT_LENGTH: Self = Self(1 << 1);
+    pub const EXPECT: Self = Self(1 << 2);
+    pub const TE: Self = Self(1 << 3);
+    pub const TRANSFER_ENCODING: Self = Self(1 << 4);
+    pub const UPGRADE: Self = Self(1 << 5);
+    const KEEP_ALIVE: Self = Self(1 << 6);
+    const PROXY_CONNECTION: Self = Self(1 << 7);
+    const PROXY_AUTHENTICATE: Self = Self(1 << 8);
+
+    /// Of a head with these fields.
+    pub fn of(headers: &HeaderMap) -> Self {
+        Self(headers.keys().fold(0, |present, name| present | Self::bit(name).0))
+    }
+
+    fn bit(name: &HeaderName) -> Self {
+        match *name {
+            header::CONNECTION => Self::CONNECTION,
+            header::CONTENT_LENGTH => Self::CONTENT_LENGTH,
+            header::EXPECT => Self::EXPECT,
+            header::TE => Self::TE,
+            header::TRANSFER_ENCODING => Self::TRANSFER_ENCODING,
+            header::UPGRADE => Self::UPGRADE,
+            header::PROXY_AUTHENTICATE => Self::PROXY_AUTHENTICATE,
+            _ => match name.as_str() {
+                "keep-alive" => Self::KEEP_ALIVE,
+                "proxy-connection" => Self::PROXY_CONNECTION,
+                _ => Self(0),
+            },
+        }
+    }
+
+    /// Whether this field, or one of these, is there.
+    pub const fn has(self, field: Self) -> bool {
+        self.0 & field.0 != 0
+    }
+}
+
 /// Removes the fields that end at the gateway: those that `Connection` names and those that always do. Transfer-Encoding
-/// goes too, and a Content-Length that it overrides (RFC 9112, section 6.3); hyper frames the message anew.
+/// goes too, and a Content-Length that it overrides (RFC 9112, section 6.3); the message is framed anew.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
+    let present = Present::of(headers);
+    if present.has(Present::CONNECTION) {
         // Collected first: the names borrow from the map that they are removed from. Almost always one or none.
         let nominated: Vec<HeaderName> = headers
             .get_all(header::CONNECTION)
@@ -22,11 +67,11 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         }
         headers.remove(header::CONNECTION);
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) {
+    if present.has(Present::TRANSFER_ENCODING) {
         headers.remove(header::CONTENT_LENGTH);
     }
-    for name in &HOP_BY_HOP {
-        if headers.contains_key(name) {
+    for (field, name) in &HOP_BY_HOP {
+        if present.has(*field) {
             headers.remove(name);
         }
     }
@@ -52,14 +97,14 @@ pub fn takes_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the client wants the connection to end after this request (RFC 9112, section 9.3).
-pub fn is_last<B>(request: &http::Request<B>) -> bool {
+pub fn is_last<B>(request: &http::Request<B>, present: Present) -> bool {
     let says = |word: &str| {
         let values = request.headers().get_all(header::CONNECTION).iter();
         let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
     match request.version() {
-        http::Version::HTTP_11 => request.headers().contains_key(header::CONNECTION) && says("close"),
+        http::Version::HTTP_11 => present.has(Present::CONNECTION) && says("close"),
         http::Version::HTTP_10 => !says("keep-alive"),
         _ => false,
     }
@@ -112,13 +157,13 @@ pub fn to_origin_form(request: &mut http::request::Parts) -> Result<(), ProxyErr
 /// Names what this hop is called in `via`-like fields.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-const HOP_BY_HOP: [HeaderName; 6] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::TE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::PROXY_AUTHENTICATE,
+const HOP_BY_HOP: [(Present, HeaderName); 6] = [
+    (Present::KEEP_ALIVE, HeaderName::from_static("keep-alive")),
+    (Present::PROXY_CONNECTION, HeaderName::from_static("proxy-connection")),
+    (Present::TE, header::TE),
+    (Present::TRANSFER_ENCODING, header::TRANSFER_ENCODING),
+    (Present::UPGRADE, header::UPGRADE),
+    (Present::PROXY_AUTHENTICATE, header::PROXY_AUTHENTICATE),
 ];
 
 const NO_TRAILERS: [HeaderName; 41] = [
@@ -191,6 +236,26 @@ mod tests {
 
     fn parts(build: http::request::Builder) -> http::request::Parts {
         build.body(()).unwrap().into_parts().0
+    }
+
+    #[test]
+    fn present_are_the_fields_that_are_there() {
+        let fields = HOP_BY_HOP.into_iter().chain([
+            (Present::CONNECTION, header::CONNECTION),
+            (Present::CONTENT_LENGTH, header::CONTENT_LENGTH),
+            (Present::EXPECT, header::EXPECT),
+        ]);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("*/*"));
+        headers.insert("x-te", HeaderValue::from_static("1"));
+        assert_eq!(Present::of(&headers), Present(0));
+        for (n, (field, name)) in fields.enumerate() {
+            assert!(!Present::of(&headers).has(field), "{name}");
+            headers.insert(name, HeaderValue::from_static("1"));
+            let present = Present::of(&headers);
+            assert!(present.has(field));
+            assert_eq!(present.0.count_ones() as usize, n + 1);
+        }
     }
 
     #[test]

@@ -1,44 +1,11 @@
 //! Informational responses (RFC 9110, section 15.2; 103: RFC 8297): what a server says before it answers, on its way to the
 //! client.
 
-use std::sync::{Arc, Mutex};
-
 use http::header::{self, HeaderMap};
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 
 use super::client::Client;
 use super::headers;
-
-/// What a server has said over HTTP/1.1 and has not been passed on. hyper tells of it by a function that might be called in
-/// any thread; it is called in this one, while the connection is polled.
-#[derive(Clone, Default)]
-pub struct Heard(Arc<Mutex<Vec<Response<()>>>>);
-
-impl Heard {
-    /// Listens for what comes before the response to this request.
-    pub fn before<B>(request: &mut Request<B>) -> Self {
-        let heard = Self::default();
-        let tell = heard.clone();
-        hyper::ext::on_informational(request, move |said| {
-            let Ok(mut waiting) = tell.0.lock() else { return };
-            if waiting.len() < MOST {
-                let mut response = Response::new(());
-                *response.status_mut() = said.status();
-                *response.headers_mut() = said.headers().clone();
-                waiting.push(response);
-            }
-        });
-        heard
-    }
-
-    /// Passes on what was said.
-    pub fn pass_on(&self, client: &Client) {
-        let Ok(mut waiting) = self.0.lock() else { return };
-        for response in waiting.drain(..) {
-            pass_on(client, response);
-        }
-    }
-}
 
 /// Passes an informational response on. Not that the client may go on with its body, which the gateway says itself, and not that
 /// protocols are switched, which is no information.
@@ -78,8 +45,8 @@ pub fn encode(response: &Response<()>) -> Vec<u8> {
     bytes
 }
 
-/// Nobody has need of more at once.
-const MOST: usize = 8;
+/// Informational responses of a server before the one that counts. Each is work, and none brings the end nearer.
+pub const MOST: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,6 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
-use super::body::RequestBody;
 use crate::backend::{Backend, Balancer, Pool};
 use crate::policy::{Failure, Instances};
 use crate::snapshot::Snapshot;
@@ -23,7 +22,7 @@ pub struct Local {
     /// What the configuration became.
     pub snapshot: Arc<Snapshot>,
     balancers: Vec<RefCell<Balancer>>,
-    pools: Vec<RefCell<Pool<RequestBody>>>,
+    pools: Vec<RefCell<Pool>>,
     lasting: Rc<Lasting>,
     /// Its place among the configurations that the worker has served, from 0.
     generation: u64,
@@ -149,7 +148,7 @@ impl Local {
     }
 
     /// The worker's idle connections to a backend's servers.
-    pub fn pool(&self, backend: &Backend) -> RefMut<'_, Pool<RequestBody>> {
+    pub fn pool(&self, backend: &Backend) -> RefMut<'_, Pool> {
         self.pools[backend.id.0].borrow_mut()
     }
 

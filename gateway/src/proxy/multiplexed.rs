@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
+use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, header};
 use http_body::Body;
@@ -21,10 +22,12 @@ use super::error::ProxyError;
 use super::informational;
 use super::local::Local;
 use super::record::Record;
+use super::strict;
 use super::turns::Late;
 use super::upload::Upload;
 use super::upstream::{Link, OnStream, Sent, is_repeatable, open};
 use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
+use crate::config::ResponseLimits;
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
 /// is being opened wait for that, and for what its server says that it takes: what is sent before could wait there for its turn
@@ -111,23 +114,23 @@ pub async fn exchange(
     place: StreamPlace,
     client: &Rc<Client>,
     failure: &BodyFailure,
-    request: Request<RequestBody>,
+    head: &http::request::Parts,
+    body: &mut RequestBody,
     tls: bool,
+    limits: &ResponseLimits,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
-    let (head, body) = request.into_parts();
     let ends = body.is_end_stream();
-    let again = |head, body: RequestBody| Sent::Nothing(Box::new(Request::from_parts(head, body)));
     let (mut response, stream) = match place.send(outgoing(head.clone(), tls), ends) {
         Ok(sent) => sent,
         Err(error) => {
             if error.is_go_away() || error.is_io() {
                 place.connection().retire();
             }
-            return Err(again(head, body));
+            return Err(Sent::Nothing(Bytes::new()));
         }
     };
-    let mut upload = Upload::new(body, stream);
+    let mut upload = Upload::new(std::mem::replace(body, RequestBody::empty(client)), stream);
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Failed::For(why.into())));
@@ -154,6 +157,9 @@ pub async fn exchange(
             let length = response.headers().get(header::CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
             let response = response.map(|stream| Content::Http2(Http2Content::new(stream, length)));
+            let (status, has_content) = (response.status(), !response.body().is_end_stream());
+            let mut response: Response<Content> = response;
+            strict::check_response(status, response.headers_mut(), has_content, limits).map_err(Sent::Failed)?;
             let stream = OnStream { _place: place, upload };
             return Ok((response, Link::Http2(Box::new(stream))));
         }
@@ -180,8 +186,11 @@ pub async fn exchange(
     let may_repeat = is_refused || (error.is_io() && place.is_reused() && ends && is_repeatable(&head.method));
     match upload.untouched() {
         _ if !may_repeat => Err(Sent::Failed(ProxyError::EmptyResponse)),
-        Some(body) => Err(again(head, body)),
-        None if ends => Err(again(head, RequestBody::empty(client))),
+        Some(untouched) => {
+            *body = untouched;
+            Err(Sent::Nothing(Bytes::new()))
+        }
+        None if ends => Err(Sent::Nothing(Bytes::new())),
         None => Err(Sent::Failed(ProxyError::EmptyResponse)),
     }
 }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use rustls_pki_types::ServerName;
 use tokio::time::Instant;
 
-use super::body::RequestBody;
 use crate::backend::{Backend, Upstream};
 
 /// A client's own connections to servers, idle between its requests. They end with the client's connection, after
@@ -25,7 +24,7 @@ struct Kept {
     backend: Arc<Backend>,
     server: usize,
     since: Instant,
-    upstream: Box<Upstream<RequestBody>>,
+    upstream: Box<Upstream>,
 }
 
 impl Private {
@@ -40,7 +39,7 @@ impl Private {
         backend: &Arc<Backend>,
         server: usize,
         name: Option<&ServerName<'static>>,
-    ) -> Option<Box<Upstream<RequestBody>>> {
+    ) -> Option<Box<Upstream>> {
         let mut kept = self.kept.borrow_mut();
         if kept.is_empty() {
             return None;
@@ -51,14 +50,14 @@ impl Private {
             let fits = |kept: &Kept| kept.is_to(backend, server) && kept.upstream.name.as_ref() == name;
             let at = kept.iter().position(fits)?;
             let mut found = kept.swap_remove(at);
-            if found.upstream.is_alive() {
+            if found.upstream.connection.is_idle() {
                 return Some(found.upstream);
             }
         }
     }
 
     /// Keeps a connection for later. When there are many, the one that has waited longest is closed.
-    pub fn put(&self, backend: &Arc<Backend>, server: usize, mut upstream: Box<Upstream<RequestBody>>) {
+    pub fn put(&self, backend: &Arc<Backend>, server: usize, mut upstream: Box<Upstream>) {
         let mut kept = self.kept.borrow_mut();
         if kept.len() >= MOST
             && let Some((oldest, _)) = kept.iter().enumerate().min_by_key(|(_, kept)| kept.since)

@@ -17,7 +17,7 @@ use super::content::Content;
 use super::decompression;
 use super::error::ProxyError;
 use super::forwarding;
-use super::headers;
+use super::headers::{self, Present};
 use super::http2;
 use super::local::Local;
 use super::policy::{self, Answer, ResponseFilters};
@@ -45,12 +45,13 @@ pub async fn serve(
 ) -> Result<Response<ResponseBody>, Infallible> {
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
-    if request.headers().contains_key(header::UPGRADE) || request.method() == http::Method::CONNECT {
+    let present = Present::of(request.headers());
+    if present.has(Present::UPGRADE) || request.method() == http::Method::CONNECT {
         switch.mention();
     }
-    let is_last = headers::is_last(&request);
+    let is_last = headers::is_last(&request, present);
     let mut closes = local.is_draining() || local.is_succeeded();
-    let served = exchange(&local, &frontend, &client, &mut record, request).await;
+    let served = exchange(&local, &frontend, &client, &mut record, request, present).await;
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
     let mut response = match served {
         Ok(Served::Server(response, lease)) => {
@@ -135,9 +136,10 @@ async fn exchange(
     client: &Rc<Client>,
     record: &mut Record,
     request: Request<Content>,
+    present: Present,
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
-    let (mut body, asked) = sanitize(frontend, client, &mut head, incoming)?;
+    let (mut body, asked) = sanitize(frontend, client, &mut head, incoming, present)?;
     let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Exchange::new(head, facts);
@@ -211,12 +213,6 @@ async fn exchange(
             .headers
             .insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
-        // hyper takes a GET without a length for one without a body.
-        outgoing
-            .headers
-            .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-    }
     let sticky = Sticky::read(backend, &mut outgoing);
     record.cookies = sticky.as_ref().map(Sticky::flags);
     let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
@@ -229,9 +225,7 @@ async fn exchange(
     if let (Some(captures), Some(kept)) = (&frontend.config.captures, &mut record.noted.kept) {
         captures::of_response(captures, response.headers(), kept);
     }
-    let (status, has_content) = (response.status(), !response.body().is_end_stream());
-    strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
-    let protocols = match status {
+    let protocols = match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {
             let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
             Some(agreed.ok_or(ProxyError::BadUpgrade)?)
@@ -307,15 +301,19 @@ fn sanitize(
     client: &Rc<Client>,
     head: &mut http::request::Parts,
     incoming: Content,
+    mut present: Present,
 ) -> Result<(RequestBody, Option<Asked>), ProxyError> {
     let limits = &frontend.config.request_limits;
     if target_length(&head.uri) > limits.uri {
         return Err(ProxyError::UriTooLong);
     }
     let wants_tunnel = http2::head::check(head, limits)?;
+    if wants_tunnel {
+        present = Present::of(&head.headers);
+    }
     headers::check_request(head)?;
     strict::check_target(&head.method, &head.uri)?;
-    strict::check_request_framing(&mut head.headers)?;
+    strict::check_request_framing(&mut head.headers, present)?;
     headers::to_origin_form(head)?;
     if let Some(how) = frontend.config.normalize_path {
         path::normalize(&mut head.uri, how)?;
@@ -325,11 +323,14 @@ fn sanitize(
     {
         return Err(ProxyError::BodyTooLarge);
     }
-    let asked = Asked::of(head, !incoming.is_end_stream(), &frontend.config.upgrades);
+    let asked = match present.has(Present::UPGRADE) {
+        true => Asked::of(head, !incoming.is_end_stream(), &frontend.config.upgrades),
+        false => None,
+    };
     if wants_tunnel && asked.is_none() {
         return Err(ProxyError::BadRequest("connect-protocol"));
     }
-    let takes_trailers = headers::takes_trailers(&head.headers);
+    let takes_trailers = present.has(Present::TE) && headers::takes_trailers(&head.headers);
     headers::strip_hop_by_hop(&mut head.headers);
     if let Some(asked) = &asked {
         upgrade::put(&mut head.headers, asked.protocols().clone());
@@ -340,7 +341,7 @@ fn sanitize(
     }
     let mut body = RequestBody::new(incoming, client, limits.body);
     // With HTTP/1.1, hyper promises the client that its body will be read.
-    if head.headers.remove(header::EXPECT).is_some() && client.is_stream() {
+    if present.has(Present::EXPECT) && head.headers.remove(header::EXPECT).is_some() && client.is_stream() {
         body.will_be_promised();
     }
     Ok((body, asked))

@@ -1,18 +1,20 @@
 //! What the gateway is stricter in than the libraries that parse: what two readers could take for different messages is
 //! refused, from clients and servers alike (RFC 9112, sections 3, 6 and 11). What is merely written oddly is written anew.
 
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{self, HeaderMap};
 use http::{Method, StatusCode, Uri};
 
 use super::error::ProxyError;
+use super::headers::Present;
+use crate::backend::http1::{BadLength, has_plain_coding, normalise_length};
 use crate::config::ResponseLimits;
 
 /// Refuses a request whose content two readers could find ends at different places.
-pub fn check_request_framing(headers: &mut HeaderMap) -> Result<(), ProxyError> {
-    if !has_plain_coding(headers) {
+pub fn check_request_framing(headers: &mut HeaderMap, present: Present) -> Result<(), ProxyError> {
+    if present.has(Present::TRANSFER_ENCODING) && !has_plain_coding(headers) {
         return Err(ProxyError::BadRequest("bad-transfer-encoding"));
     }
-    if normalise_length(headers).is_err() {
+    if present.has(Present::CONTENT_LENGTH) && normalise_length(headers).is_err() {
         return Err(ProxyError::BadRequest("bad-length"));
     }
     Ok(())
@@ -59,49 +61,11 @@ pub fn check_response(
         // RFC 9110, section 8.6: there is none to have a length.
         headers.remove(header::CONTENT_LENGTH);
     }
-    normalise_length(headers).map_err(|_| ProxyError::InvalidResponse("bad-response-length"))
-}
-
-/// Whether there is no coding for the transfer but `chunked`, once: others would be passed on unsaid, for the gateway frames
-/// the content anew.
-fn has_plain_coding(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => true,
-        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        (Some(_), Some(_)) => false,
+    match normalise_length(headers) {
+        Ok(_) => Ok(()),
+        Err(BadLength) => Err(ProxyError::InvalidResponse("bad-response-length")),
     }
 }
-
-/// Leaves one Content-Length at most, in digits without zeros before them. Fails when there is one that is no number, or
-/// two that differ.
-fn normalise_length(headers: &mut HeaderMap) -> Result<(), BadLength> {
-    let mut values = headers.get_all(header::CONTENT_LENGTH).iter();
-    let Some(first) = values.next() else { return Ok(()) };
-    let length = parse_length(first)?;
-    let mut is_odd = first.len() > 1 && first.as_bytes().starts_with(b"0");
-    for again in values {
-        if parse_length(again)? != length {
-            return Err(BadLength);
-        }
-        is_odd = true;
-    }
-    if is_odd {
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    }
-    Ok(())
-}
-
-fn parse_length(value: &HeaderValue) -> Result<u64, BadLength> {
-    let digits = value.as_bytes();
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return Err(BadLength);
-    }
-    let digits = std::str::from_utf8(digits).map_err(|_| BadLength)?;
-    digits.parse().map_err(|_| BadLength)
-}
-
-struct BadLength;
 
 /// A host with an optional port (RFC 3986, section 3.2): no user information, no white space, no control characters, none of the
 /// characters that would start another part of a URI, and a port that is a number. An empty one is allowed (RFC 9110, section 7.2).
@@ -152,6 +116,8 @@ pub fn is_authority(authority: &[u8]) -> bool {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -167,7 +133,8 @@ mod tests {
         let normalised = |values: &[&'static str]| {
             let fields: Vec<_> = values.iter().map(|value| ("content-length", *value)).collect();
             let mut headers = headers(&fields);
-            check_request_framing(&mut headers).ok()?;
+            let present = Present::of(&headers);
+            check_request_framing(&mut headers, present).ok()?;
             let all: Vec<_> = headers.get_all("content-length").iter().cloned().collect();
             Some(all)
         };
@@ -203,7 +170,9 @@ mod tests {
             (false, &[""]),
         ] {
             let fields: Vec<_> = values.iter().map(|value| ("transfer-encoding", *value)).collect();
-            assert_eq!(check_request_framing(&mut headers(&fields)).is_ok(), good, "{values:?}");
+            let mut headers = headers(&fields);
+            let present = Present::of(&headers);
+            assert_eq!(check_request_framing(&mut headers, present).is_ok(), good, "{values:?}");
         }
     }
 

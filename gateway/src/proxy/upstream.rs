@@ -1,38 +1,37 @@
 //! One exchange with a server: choosing it, reaching it, sending the request, waiting for the head of its response.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, header};
+use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 
 use super::asked_name;
 use super::attempts::Attempts;
 use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
-use super::content::Content;
+use super::content::{Content, Leased};
 use super::error::ProxyError;
-use super::informational::Heard;
+use super::headers;
+use super::informational;
 use super::introduction::introduction;
 use super::local::Local;
 use super::multiplexed;
 use super::record::Record;
-use super::spliced::{Bulk, Spliced};
+use super::spliced::Spliced;
 use super::turns::Late;
 use super::upload::Upload;
+use crate::backend::http1::{self, HeadError, ReceiveError, SendError};
 use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream, Wishes};
-use crate::config::{ResponseLimits, Reuse};
+use crate::config::Reuse;
 use crate::stream::Stream;
 
 /// A connection to a server, or a stream of one, held for one exchange.
@@ -45,21 +44,20 @@ pub struct Lease {
     server: usize,
     /// Counts the exchange on the server until it is over.
     session: Session,
-    /// The response's body is long enough to be worth the kernel's moving it, and it can be.
-    bulk: Option<Bulk>,
 }
 
 /// How the exchange reaches the server.
 pub(super) enum Link {
     /// By a connection that it has to itself until it is over, and moves.
     Http1 {
-        upstream: Box<Upstream<RequestBody>>,
-        has_ended: bool,
+        upstream: Box<Upstream>,
+        /// What of the request has not gone; none when all of it has.
+        upload: Option<Box<RequestBody>>,
+        /// The kernel moves the body.
+        spliced: Option<Box<Spliced>>,
     },
     /// By a stream, whose connection moves by itself; what of the request's body has not gone yet, the exchange moves.
     Http2(Box<OnStream>),
-    /// By what was an HTTP/1.1 connection: the kernel moves the body. None only while it changes hands.
-    Spliced(Option<Box<Spliced>>),
 }
 
 /// A stream of a connection to a server. Boxed: connections of HTTP/1 have no room for it to keep.
@@ -75,72 +73,78 @@ impl Lease {
         incoming: &mut Content,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if let Content::Spliced(_) = incoming {
-            return self.poll_spliced(incoming, cx);
+        let Content::Leased(leased) = incoming else {
+            if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
+                return Poll::Ready(frame);
+            }
+            self.poll_request(cx);
+            return Poll::Pending;
+        };
+        let Link::Http1 { upstream, spliced, .. } = &mut self.link else {
+            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
+        };
+        let connection = &mut upstream.connection;
+        let polled = match spliced {
+            None => connection.poll_content(cx),
+            Some(spliced) => {
+                let polled = spliced.poll(cx, connection);
+                let moved = spliced.take_spliced();
+                if moved > 0 {
+                    self.local.registry().process().spliced(moved);
+                }
+                polled
+            }
+        };
+        if polled.is_pending() {
+            return match self.poll_upload(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            };
         }
-        if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
-            return Poll::Ready(frame);
-        }
-        // hyper has handed out all that it has taken for the body, and is asked for no more.
-        if let Some(bulk) = self.bulk.take() {
-            self.splice(bulk, incoming);
-            return self.poll_spliced(incoming, cx);
-        }
-        self.poll_request(cx);
-        match &self.link {
-            Link::Http2(_) | Link::Spliced(_) => Poll::Pending,
-            // The body waited for the connection, which has been moved now.
-            Link::Http1 { has_ended, .. } => match Pin::new(incoming).poll_frame(cx) {
-                // A connection that has ended will bring nothing more, and the body has not ended.
-                Poll::Pending if *has_ended => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
-                frame => frame,
-            },
-        }
+        leased.left = connection.left();
+        leased.has_ended = connection.has_received();
+        polled.map_ok(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                headers::strip_trailers(trailers);
+            }
+            frame
+        })
     }
 
-    /// Moves what is left of the request along, and with HTTP/1 the connection.
+    /// Moves what is left of the request along.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) {
+        // What goes wrong with it, the response's end will say.
+        let _ = self.poll_upload(cx);
+    }
+
+    /// Ready when nothing is left of the request; fails when its content broke off.
+    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.link {
-            Link::Http1 { upstream, has_ended } => *has_ended = *has_ended || upstream.poll_io(cx).is_ready(),
-            Link::Http2(stream) => stream.upload.poll(cx),
-            // It had gone whole.
-            Link::Spliced(_) => {}
+            Link::Http1 { upstream, upload, .. } => {
+                let Some(body) = upload else {
+                    return Poll::Ready(Ok(()));
+                };
+                let sent = ready!(upstream.connection.poll_send(cx, &mut **body));
+                *upload = None;
+                match sent {
+                    // A server that takes no more of the request has answered it all the same.
+                    Ok(()) | Err(SendError::Io(_)) => Poll::Ready(Ok(())),
+                    Err(SendError::Content(_) | SendError::Length) => {
+                        Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
+                    }
+                }
+            }
+            Link::Http2(stream) => {
+                stream.upload.poll(cx);
+                Poll::Pending
+            }
         }
     }
 
     /// The body is wanted in this process.
     pub fn copy(&mut self) {
-        self.bulk = None;
-    }
-
-    /// Takes the connection from hyper, which has read no more than the head and the body's first bytes.
-    fn splice(&mut self, bulk: Bulk, incoming: &mut Content) {
-        let Some(left) = incoming.size_hint().exact() else {
-            return;
-        };
-        match std::mem::replace(&mut self.link, Link::Spliced(None)) {
-            Link::Http1 {
-                upstream,
-                has_ended: false,
-            } => {
-                self.link = Link::Spliced(Some(Box::new(Spliced::new(*upstream, bulk))));
-                *incoming = Content::Spliced(left);
-            }
-            link => self.link = link,
-        }
-    }
-
-    fn poll_spliced(&mut self, incoming: &mut Content, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match (&mut self.link, incoming) {
-            (Link::Spliced(Some(spliced)), Content::Spliced(left)) => {
-                let frame = spliced.poll(cx, left);
-                let moved = spliced.take_spliced();
-                if moved > 0 {
-                    self.local.registry().process().spliced(moved);
-                }
-                frame
-            }
-            _ => Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into()))),
+        if let Link::Http1 { spliced, .. } = &mut self.link {
+            *spliced = None;
         }
     }
 
@@ -167,8 +171,8 @@ impl Lease {
         let Link::Http1 { upstream, .. } = self.link else {
             return None;
         };
-        let parts = upstream.connection.into_parts();
-        Some((parts.io.into_inner(), parts.read_buf, self.session))
+        let (stream, early) = upstream.connection.into_parts();
+        Some((stream, early, self.session))
     }
 
     /// The backend that the server is of.
@@ -178,26 +182,13 @@ impl Lease {
 
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
     pub fn give_back(self) {
-        if self.backend.server_close {
-            return;
-        }
-        let limits = &self.backend.response_limits;
-        let upstream = match self.link {
-            Link::Http1 {
-                upstream,
-                has_ended: false,
-            } => Some(upstream),
-            Link::Spliced(Some(spliced)) => spliced.into_upstream(&builder(limits)),
-            _ => None,
-        };
-        let Some(mut upstream) = upstream else {
+        let Link::Http1 { mut upstream, .. } = self.link else {
             return;
         };
-        // One more turn lets hyper finish the message and become ready for the next.
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        if upstream.poll_io(&mut cx).is_ready() || !upstream.sender.is_ready() {
+        if self.backend.server_close || !upstream.connection.is_idle() {
             return;
         }
+        upstream.connection.rest();
         match self.owner {
             Some(client) => client.connection.private.put(&self.backend, self.server, upstream),
             None => {
@@ -221,11 +212,14 @@ pub async fn send(
     record: &mut Record,
     backend: &Arc<Backend>,
     attempts: &mut Attempts,
-    head: http::request::Parts,
-    body: RequestBody,
+    mut head: http::request::Parts,
+    mut body: RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let failure = body.failure();
-    let mut request = Request::from_parts(head, body);
+    let has_host = head.headers.contains_key(header::HOST);
+    let may_repeat = is_repeatable(&head.method) && body.is_end_stream();
+    // What was taken of the body for a connection on which nothing could be written.
+    let mut early = Bytes::new();
     let mut failure_to_connect = None;
     let mut fresh_only = false;
     let mut replays = 0;
@@ -241,12 +235,12 @@ pub async fn send(
             }
             Take::Nothing => return Err(failure_to_connect.unwrap_or(ProxyError::NoServer)),
         };
-        record.server_chosen(server, request.headers_mut());
-        if !request.headers().contains_key(header::HOST) {
+        record.server_chosen(server, &mut head.headers);
+        if !has_host {
             // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
             let address = backend.servers[server].address();
             if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
-                request.headers_mut().insert(header::HOST, host);
+                head.headers.insert(header::HOST, host);
             }
         }
 
@@ -254,7 +248,7 @@ pub async fn send(
         let is_private = backend.servers[server].wants_introduction() || reuse == Reuse::Never;
         let name = backend.servers[server]
             .wants_name()
-            .then(|| asked_name::of_request(request.headers()));
+            .then(|| asked_name::of_request(&head.headers));
         let name = name.flatten();
         if backend.servers[server].http2 {
             // A connection that was asked to be one name serves no other.
@@ -275,7 +269,9 @@ pub async fn send(
             record.sending();
             client.turns.await_server_for(backend.timeouts.server);
             let tls = backend.servers[server].has_tls();
-            let sent = multiplexed::exchange(place, client, &failure, request, tls, &mut session).await;
+            let limits = &backend.response_limits;
+            let sent = multiplexed::exchange(place, client, &failure, &head, &mut body, tls, limits, &mut session);
+            let sent = Box::pin(sent).await;
             client.turns.server_moved();
             match sent {
                 Ok((response, link)) => {
@@ -286,12 +282,11 @@ pub async fn send(
                         backend: backend.clone(),
                         server,
                         session,
-                        bulk: None,
                     };
                     return Ok((response, lease));
                 }
                 Err(Sent::Failed(error)) => return Err(error),
-                Err(Sent::Nothing(unsent)) if replays < MAX_REPLAYS => request = *unsent,
+                Err(Sent::Nothing(_)) if replays < MAX_REPLAYS => {}
                 Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
             }
             replays += 1;
@@ -329,32 +324,35 @@ pub async fn send(
         };
 
         let reused = upstream.served > 0;
-        let is_bodiless = request.body().is_end_stream();
-        let spare = (reused && is_replayable(&request)).then(|| replay(&request, client));
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        let heard = client.takes_informational().then(|| Heard::before(&mut request));
-        match exchange(&mut upstream, &mut session, client, &failure, heard, request).await {
-            Ok(response) => {
+        upstream.connection.begin(&head, std::mem::take(&mut early), &body);
+        match exchange(&mut upstream.connection, &mut session, client, &failure, &mut body).await {
+            Ok((response, has_sent)) => {
                 client.turns.server_moved();
-                let bulk = is_bodiless.then(|| Bulk::of(&response, &upstream, client)).flatten();
+                let connection = &upstream.connection;
+                let leased = Leased {
+                    left: connection.left(),
+                    has_ended: connection.has_received(),
+                };
+                let spliced = Spliced::of(connection, client).map(Box::new);
                 let lease = Lease {
                     link: Link::Http1 {
                         upstream,
-                        has_ended: false,
+                        upload: (!has_sent).then(|| Box::new(body)),
+                        spliced,
                     },
                     local: local.clone(),
                     owner: is_private.then(|| client.clone()),
                     backend: backend.clone(),
                     server,
                     session,
-                    bulk,
                 };
-                return Ok((response.map(Content::Http1), lease));
+                return Ok((Response::from_parts(response, Content::Leased(leased)), lease));
             }
             Err(Sent::Failed(error)) => return Err(error),
-            Err(Sent::Nothing(unsent)) if reused => request = *unsent,
-            Err(Sent::Broken) if let Some(spare) = spare => request = spare,
+            Err(Sent::Nothing(unsent)) if reused => early = unsent,
+            Err(Sent::Broken) if reused && may_repeat => {}
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
         }
         client.turns.server_moved();
@@ -369,40 +367,56 @@ pub async fn send(
 
 /// How sending failed.
 pub(super) enum Sent {
-    /// Nothing was written: here is the request, whole.
-    Nothing(Box<Request<RequestBody>>),
+    /// Nothing was written. This was taken of the body.
+    Nothing(Bytes),
     /// Something may have been written, and the connection ended before a response began.
     Broken,
     /// It failed for a reason that sending again does not mend.
     Failed(ProxyError),
 }
 
+/// Sends what has been begun and waits for the head of the response. Answers whether all of the request has gone, too.
 async fn exchange(
-    upstream: &mut Upstream<RequestBody>,
+    connection: &mut http1::Connection,
     session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
-    heard: Option<Heard>,
-    request: Request<RequestBody>,
-) -> Result<Response<Incoming>, Sent> {
-    let mut response = pin!(upstream.sender.try_send_request(request));
-    let connection = &mut upstream.connection;
+    body: &mut RequestBody,
+) -> Result<(http::response::Parts, bool), Sent> {
+    let mut has_sent = false;
+    let mut heard = 0;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
-        let ended = Pin::new(&mut *connection).poll(cx).is_ready();
-        if let Some(heard) = &heard {
-            heard.pass_on(client);
+        if !has_sent {
+            match connection.poll_send(cx, body) {
+                Poll::Pending => {}
+                // A server that takes no more of the request may have answered it.
+                Poll::Ready(Ok(()) | Err(SendError::Io(_))) => has_sent = true,
+                Poll::Ready(Err(SendError::Content(error))) => return Poll::Ready(Err(Sent::Failed(error.into()))),
+                Poll::Ready(Err(SendError::Length)) => return Poll::Ready(Err(Sent::Failed(ProxyError::BadBody))),
+            }
         }
-        if let Poll::Ready(result) = response.as_mut().poll(cx) {
-            return Poll::Ready(result.map_err(|mut error| match error.take_message() {
-                Some(unsent) => Sent::Nothing(Box::new(unsent)),
-                None => Sent::classify(error.error()),
-            }));
-        }
-        if ended {
-            return Poll::Ready(Err(Sent::Broken));
+        while let Poll::Ready(received) = connection.poll_head(cx) {
+            let head = match received {
+                Ok(head) => head,
+                Err(ReceiveError::Head(error)) => return Poll::Ready(Err(Sent::Failed(error.into()))),
+                Err(ReceiveError::Io(_)) => {
+                    return Poll::Ready(Err(connection.unsent().map_or(Sent::Broken, Sent::Nothing)));
+                }
+            };
+            if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Ok(head));
+            }
+            heard += 1;
+            if heard > informational::MOST {
+                let error = ProxyError::InvalidResponse("too-many-informational");
+                return Poll::Ready(Err(Sent::Failed(error)));
+            }
+            if client.takes_informational() {
+                informational::pass_on(client, Response::from_parts(head, ()));
+            }
         }
         match client.turns.late() {
             Some(Late::Server) => Poll::Ready(Err(Sent::Failed(ProxyError::ServerTimeout))),
@@ -414,20 +428,19 @@ async fn exchange(
     // Whatever the server's connection made of it: a body that failed is the client's doing.
     match (result, failure.get()) {
         (Err(_), Some(failed)) => Err(Sent::Failed(failed.into())),
-        (result, None) | (result @ Ok(_), _) => result,
+        (Err(error), None) => Err(error),
+        (Ok(head), _) => Ok((head, has_sent)),
     }
 }
 
-impl Sent {
-    fn classify(error: &hyper::Error) -> Self {
-        // A parse error means that a response did begin.
-        if error.is_parse_too_large() {
-            Self::Failed(ProxyError::InvalidResponse("response-head-too-large"))
-        } else if error.is_parse() {
-            Self::Failed(ProxyError::InvalidResponse("bad-response-head"))
-        } else {
-            Self::Broken
-        }
+impl From<HeadError> for ProxyError {
+    fn from(error: HeadError) -> Self {
+        Self::InvalidResponse(match error {
+            HeadError::TooLarge => "response-head-too-large",
+            HeadError::Malformed => "bad-response-head",
+            HeadError::Coding => "bad-response-coding",
+            HeadError::Length => "bad-response-length",
+        })
     }
 }
 
@@ -438,7 +451,7 @@ fn take(
     server: usize,
     served: u64,
     name: Option<&ServerName<'static>>,
-) -> Option<Box<Upstream<RequestBody>>> {
+) -> Option<Box<Upstream>> {
     let mut pool = local.pool(backend);
     let upstream = pool.take(server, served, name)?;
     if upstream.leads_to == backend.servers[server].moving_address() {
@@ -455,32 +468,14 @@ async fn connect(
     backend: &Arc<Backend>,
     server: usize,
     name: Option<ServerName<'static>>,
-) -> Result<Box<Upstream<RequestBody>>, ConnectError> {
+) -> Result<Box<Upstream>, ConnectError> {
     let (stream, leads_to) = open(client, record, backend, server, name.as_ref()).await?;
-    let is_plain = !stream.is_tls();
-    let (sender, connection) = builder(&backend.response_limits)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(io::Error::other)?;
-    client.turns.tick();
     Ok(Box::new(Upstream {
-        sender,
-        connection,
-        is_plain,
+        connection: http1::Connection::new(stream, backend.response_limits),
         served: 0,
         leads_to,
         name,
     }))
-}
-
-/// How HTTP/1.1 is spoken to a server whose responses have these limits.
-fn builder(limits: &ResponseLimits) -> http1::Builder {
-    let mut builder = http1::Builder::new();
-    builder
-        .max_headers(limits.headers)
-        .max_header_size(limits.head)
-        .max_buf_size(limits.head.max(UPSTREAM_BUFFER));
-    builder
 }
 
 /// Opens a connection to a server. Answers with where it leads, too, if the server may move.
@@ -524,10 +519,6 @@ async fn pause_for(pause: Duration, client: &Rc<Client>, record: &mut Record) {
     }
 }
 
-fn is_replayable(request: &Request<RequestBody>) -> bool {
-    is_repeatable(request.method()) && request.body().is_end_stream()
-}
-
 /// Whether a request of this method may be sent twice (RFC 9110, section 9.2.2).
 pub(super) fn is_repeatable(method: &Method) -> bool {
     matches!(
@@ -536,25 +527,12 @@ pub(super) fn is_repeatable(method: &Method) -> bool {
     )
 }
 
-fn replay(request: &Request<RequestBody>, client: &Rc<Client>) -> Request<RequestBody> {
-    let mut spare = Request::new(RequestBody::empty(client));
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.version_mut() = request.version();
-    *spare.headers_mut() = request.headers().clone();
-    spare
-}
-
 /// How often a request is sent again that servers say they have not looked at: enough to get through a server that is being
 /// replaced, and not enough to go on with one that refuses everything.
 const MAX_REPLAYS: usize = 3;
 
 /// Requests after which a connection is known to be one that the server keeps: it was used again once.
 const PROVEN: u64 = 2;
-
-/// Bytes of a response held for one connection at most, unless its head may be longer: enough for reading bulk bodies in few
-/// calls.
-const UPSTREAM_BUFFER: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests {

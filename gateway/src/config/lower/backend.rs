@@ -424,8 +424,9 @@ const DEFAULT_BALANCE: Balance = Balance::RoundRobin;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that says nothing for half a minute rarely says anything later.
 const DEFAULT_SERVER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Per server and worker: as many as a worker commonly has under way to one server.
-const DEFAULT_MAX_IDLE: usize = 64;
+/// Per server and worker: no fewer than a busy worker has under way to one server, for what is kept was needed a moment ago,
+/// and opening it again costs as much as several requests. What is not needed again ends with `idle-timeout`.
+const DEFAULT_MAX_IDLE: usize = 512;
 /// What may be sent again is sent again when a kept connection turns out to be closed; `safe` costs a connection for each
 /// client.
 const DEFAULT_REUSE: Reuse = Reuse::Always;

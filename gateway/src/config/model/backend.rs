@@ -47,7 +47,7 @@ pub struct Backend {
     pub server_close: bool,
     /// `early-hints`: informational responses are passed on. HTTP mode.
     pub early_hints: bool,
-    /// `pool max-idle=64 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
+    /// `pool max-idle=512 idle-timeout="30s"`: connections kept for reuse, per server and worker. HTTP mode.
     pub pool: Pool,
     /// `response-limits`: bounds on responses. HTTP mode.
     pub response_limits: ResponseLimits,
@@ -166,7 +166,7 @@ impl ResponseLimits {
     };
 }
 
-/// `pool max-idle=64 idle-timeout="30s"`.
+/// `pool max-idle=512 idle-timeout="30s"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pool {
     /// Idle connections kept per server and worker.
