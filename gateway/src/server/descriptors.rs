@@ -9,13 +9,19 @@ use crate::proxy::relay::MOST_PIPES;
 /// default, which nobody asked for, is lowered instead.
 pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError> {
     let others = others(config, workers);
+    let idle = idle(config, workers);
     let connections = config.process.max_connections;
-    let needed = others + FOR_A_CONNECTION * connections;
+    // Idle connections were in use once.
+    let needed = others + idle.min(connections) + FOR_A_CONNECTION * connections;
     let granted = raise(needed);
     if granted >= needed {
         return Ok(());
     }
-    let fits = granted.saturating_sub(others) / FOR_A_CONNECTION;
+    let left = granted.saturating_sub(others);
+    let fits = match left / (FOR_A_CONNECTION + 1) {
+        few if few <= idle => few,
+        _ => (left - idle) / FOR_A_CONNECTION,
+    };
     if let (None, 1..) = (config.process.max_connections_at, fits) {
         config.process.max_connections = fits;
         return Ok(());
@@ -33,26 +39,23 @@ pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError
     }))
 }
 
-/// What is open beside the connections of clients and those to servers.
+/// What is open beside the connections of clients and those to servers, in use or idle.
 fn others(config: &Config, workers: usize) -> usize {
     let binds: usize = config.frontends.iter().map(|frontend| frontend.binds.len()).sum();
     let stats: usize = config.stats.iter().map(|stats| stats.binds.len()).sum();
-    let mut checks = 0;
-    let mut idle = 0;
-    let mut tcp = false;
-    for backend in &config.backends {
-        let servers = backend.servers.len();
-        checks += servers;
-        match backend.mode {
-            Mode::Http => idle += servers * workers * backend.pool.max_idle,
-            Mode::Tcp => tcp = true,
-        }
-    }
-    // Idle connections were in use once.
-    let idle = idle.min(config.process.max_connections);
-    let pipes = if tcp { 2 * MOST_PIPES * workers } else { 0 };
+    let checks: usize = config.backends.iter().map(|backend| backend.servers.len()).sum();
+    let has_tcp = config.backends.iter().any(|backend| backend.mode == Mode::Tcp);
+    let pipes = if has_tcp { 2 * MOST_PIPES * workers } else { 0 };
     // A worker's duplicate of each socket, and the one that it is a duplicate of.
-    RESERVE + 2 * binds * workers + stats + checks + idle + pipes
+    RESERVE + 2 * binds * workers + stats + checks + pipes
+}
+
+/// Connections to servers that may be kept for reuse.
+fn idle(config: &Config, workers: usize) -> usize {
+    let backends = config.backends.iter().filter(|backend| backend.mode == Mode::Http);
+    backends
+        .map(|backend| backend.servers.len() * workers * backend.pool.max_idle)
+        .sum()
 }
 
 /// Raises the limit to what is needed, or as far as that goes; root may raise the hard limit, too. Answers how far.
