@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use gateway::config::{BudgetLimits, Grant, Isolation, Millicores, OnFailure, PluginLimits, QuarantineSettings};
+use gateway::config::{
+    BudgetLimits, Grant, Isolation, Millicores, OnFailure, PluginLimits, QuarantineSettings, StateLimits,
+};
 use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
 use gateway::policy::{
     AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Exchange, Host, HostSettings, Instances, TlsFacts,
@@ -72,6 +74,7 @@ fn attach_as(
             to: Duration::from_secs(60),
         }),
         place: AttachedAs::Filter,
+        state: StateLimits::DEFAULT,
         origin: None,
     };
     host.attach(&component, spec).expect("an attachment")
@@ -138,7 +141,7 @@ fn warm(c: &mut Criterion) {
             "three headers as facts",
             Guest {
                 request_needs: &three,
-                evaluate: Some("(i64.load8_u (i32.load offset=4 (local.get 0)))"),
+                evaluate: Some("(i64.load8_u (local.get 2))"),
                 ..GUEST
             },
         ),
@@ -196,7 +199,7 @@ fn fresh(c: &mut Criterion) {
     let mut exchange = exchange();
     let guest = Guest {
         request_needs: &["path"],
-        evaluate: Some("(i64.load8_u (i32.load offset=4 (local.get 0)))"),
+        evaluate: Some("(i64.load8_u (local.get 2))"),
         ..GUEST
     };
     let wat = attach(&host, &guest.component(), "{}");

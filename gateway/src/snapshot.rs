@@ -150,6 +150,7 @@ impl Snapshot {
     /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.
     pub fn adopt(&self) {
         self.backends.iter().for_each(|backend| backend.adopt());
+        self.attachments.iter().for_each(|attachment| attachment.adopt());
     }
 
     /// All that is made of files which may change while it serves.

@@ -2,7 +2,9 @@
 
 use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::RequestNeed;
-use gateway_plugin_sdk::{ConfigError, Failure, Needs, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin};
+use gateway_plugin_sdk::{
+    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin,
+};
 use serde::Deserialize;
 
 /// What the operator writes in `config { … }`.
@@ -44,14 +46,14 @@ impl Plugin for ApiKey {
 }
 
 impl RequestFilter for ApiKey {
-    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
         let given = request.get(self.key).unwrap_or_default();
         let Some(client) = self.clients.iter().find(|client| client.key.as_bytes() == given) else {
-            return Ok(Some(Reply::new(401).body("a key, please\n")));
+            return Ok(Reply::new(401).body("a key, please\n").into());
         };
         edits.remove_header("x-api-key")?;
         edits.set_header("x-client", &client.name)?;
-        Ok(None)
+        Ok(Outcome::Proceed)
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use crate::facts::{self, Facts, fact_getters};
 use crate::needs::OnConnection;
-use crate::sys::{Fact, connection_info};
+use crate::sys::connection_info;
 
 /// A client's connection: the facts that were declared (in a connection filter), and the host for everything else.
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub struct TlsInfo {
 
 impl<'a> Connection<'a> {
     #[inline]
-    pub(crate) fn new(facts: &'a [Fact]) -> Self {
-        Self { facts: Facts(facts) }
+    pub(crate) fn new(facts: Facts<'a>) -> Self {
+        Self { facts }
     }
 
     fact_getters!(OnConnection);

@@ -19,7 +19,7 @@ pub struct ResponseEdits {
 /// Why the host refused an edit: an invalid name or value, a field that belongs to the connection or the framing, or more
 /// edits than the operator allows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EditRefused(String);
+pub struct EditRefused(pub(crate) String);
 
 impl RequestEdits {
     pub(crate) fn new() -> Self {

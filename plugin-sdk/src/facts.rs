@@ -3,31 +3,44 @@
 use std::net::IpAddr;
 
 use crate::needs::Need;
-use crate::sys::Fact;
+use crate::sys;
 
 /// The facts of one call, in the order of the needs.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Facts<'a>(pub(crate) &'a [Fact]);
+pub(crate) struct Facts<'a> {
+    /// Three numbers a fact: its need, and where its value begins and ends.
+    index: &'a [u32],
+    bytes: &'a [u8],
+}
 
 impl<'a> Facts<'a> {
+    /// None.
+    pub(crate) const NONE: Facts<'static> = Facts { index: &[], bytes: &[] };
+
+    #[inline]
+    pub(crate) fn new(facts: &'a sys::Facts) -> Self {
+        Self {
+            index: &facts.index,
+            bytes: &facts.bytes,
+        }
+    }
+
     /// The first value.
     #[inline]
     pub(crate) fn get<Phase>(self, need: Need<Phase>) -> Option<&'a [u8]> {
-        let index = need.index();
-        self.0
-            .iter()
-            .find(|fact| fact.need == index)
-            .map(|fact| fact.value.as_slice())
+        self.all(need).next()
     }
 
     /// Every value, in order.
     #[inline]
     pub(crate) fn all<Phase>(self, need: Need<Phase>) -> impl Iterator<Item = &'a [u8]> + use<'a, Phase> {
         let index = need.index();
-        self.0
-            .iter()
-            .filter(move |fact| fact.need == index)
-            .map(|fact| fact.value.as_slice())
+        let (facts, bytes) = (self.index.chunks_exact(3), self.bytes);
+        facts.filter_map(move |fact| match *fact {
+            // The host promises that they are within; should it ever break that, the fact is absent.
+            [need, start, end] if need == index => bytes.get(start as usize..end as usize),
+            _ => None,
+        })
     }
 
     /// The first value as an address.

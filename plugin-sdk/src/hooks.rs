@@ -2,8 +2,11 @@
 
 use std::fmt;
 
+use crate::body::{BodyMode, Piece, PieceOutcome};
+use crate::call::{Answer, Call, CallError};
 use crate::connection::Connection;
 use crate::edits::{EditRefused, RequestEdits, ResponseEdits};
+use crate::exchange::Exchange;
 use crate::plugin::Plugin;
 use crate::request::Request;
 use crate::response::Response;
@@ -20,26 +23,75 @@ pub trait AccessControl: Plugin {
 /// Decides whether a request is within its limits. Count with [`buckets`](crate::buckets), so that all workers count
 /// together.
 pub trait RateLimit: Plugin {
+    /// The limits that the configuration sets; at most 64. A verdict refers to one by its position.
+    fn policies(&self) -> Vec<LimitPolicy>;
+
     /// Decides on one request; none when no limit applies to it.
     fn check(&self, request: &Request<'_>) -> Option<LimitVerdict>;
 }
 
-/// Sees a request's head after routing: edits it, or answers it.
+/// Sees a request's head after routing: edits it, answers it, or sends it elsewhere.
 pub trait RequestFilter: Plugin {
-    /// Called once per request. A reply is sent instead of asking a server.
+    /// Called once per request.
     ///
     /// # Errors
     /// Abandons the call as a trap would: edits are discarded, and the operator's `on-failure` decides.
-    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure>;
+    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure>;
 }
 
-/// Sees the head of a server's response and edits it.
-pub trait ResponseFilter: Plugin {
-    /// Called once per response that came from a server.
+/// Gets the answers to the calls that a request filter makes ([`Outcome::Call`]). The instance that gets one need not be the
+/// one that asked: what matters is in the call's state.
+pub trait CallAnswered: RequestFilter {
+    /// The backend has answered, or did not. A request may make at most four calls, one after the other.
     ///
     /// # Errors
     /// Abandons the call as a trap would: edits are discarded, and the operator's `on-failure` decides.
-    fn on_response(&self, response: &Response<'_>, edits: &mut ResponseEdits) -> Result<(), Failure>;
+    fn on_answer(
+        &self,
+        request: &Request<'_>,
+        answer: Result<Answer, CallError>,
+        state: &[u8],
+        edits: &mut RequestEdits,
+    ) -> Result<Outcome, Failure>;
+}
+
+/// Sees a request's body on its way to the server, with the content coding that the client sent it in.
+pub trait RequestBodyFilter: Plugin {
+    /// Called once per request that has a body, after the request filters.
+    fn on_request_body(&self, request: &Request<'_>) -> BodyMode;
+
+    /// Called for each piece. There is no request to be read then: what matters of it goes into the state.
+    ///
+    /// # Errors
+    /// Abandons the call as a trap would, and the operator's `on-failure` decides.
+    fn on_request_piece(&self, piece: Piece) -> Result<PieceOutcome, Failure>;
+}
+
+/// Sees the head of a server's response, edits it, or puts another in its place.
+pub trait ResponseFilter: Plugin {
+    /// Called once per response that came from a server. A reply is sent instead of it.
+    ///
+    /// # Errors
+    /// Abandons the call as a trap would: edits are discarded, and the operator's `on-failure` decides.
+    fn on_response(&self, response: &Response<'_>, edits: &mut ResponseEdits) -> Result<Option<Reply>, Failure>;
+}
+
+/// Sees a response's body on its way to the client, with the content coding that the server sent it in.
+pub trait ResponseBodyFilter: Plugin {
+    /// Called once per response that has a body or, answering HEAD, says that it would have.
+    fn on_response_body(&self, response: &Response<'_>) -> BodyMode;
+
+    /// Called for each piece. There is no request or response to be read then.
+    ///
+    /// # Errors
+    /// Abandons the call as a trap would, and the operator's `on-failure` decides.
+    fn on_response_piece(&self, piece: Piece) -> Result<PieceOutcome, Failure>;
+}
+
+/// Is told of each exchange when it is over, off the request's path.
+pub trait AccessLog: Plugin {
+    /// Called once per exchange.
+    fn on_log(&self, exchange: &Exchange<'_>);
 }
 
 /// TCP mode: decides on a connection before a server is chosen.
@@ -103,14 +155,51 @@ impl FromIterator<bool> for Answers {
 pub struct LimitVerdict {
     /// Whether the request may go on. If not, the client gets 429.
     pub allowed: bool,
-    /// Which of the configured limits decided, from 0; for logs and metrics.
-    pub rule: u32,
-    /// The limit's size: requests that can be made at once from rest.
-    pub limit: u64,
+    /// Which of [`RateLimit::policies`] decided, from 0.
+    pub policy: u32,
     /// Requests left now.
     pub remaining: u64,
+    /// Milliseconds until all of the quota is there again.
+    pub reset_ms: u64,
     /// Milliseconds until the next request will be allowed; 0 when one is allowed now.
     pub retry_after_ms: u64,
+}
+
+/// A limit of a [`RateLimit`]: what clients are told of it, where the operator wants them to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitPolicy {
+    /// Its name; printable ASCII, at most 64 characters.
+    pub name: String,
+    /// Its size: requests that can be made at once from rest.
+    pub quota: u64,
+    /// Milliseconds in which so many arrive anew.
+    pub window_ms: u64,
+}
+
+/// What becomes of a request after a filter has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It goes on, with the edits that were made.
+    Proceed,
+    /// It ends here: this is sent instead of asking a server.
+    Reply(Reply),
+    /// It goes on with the edits that were made, to this backend: one that the plugin was granted, or that its frontend uses
+    /// anyway.
+    Route(String),
+    /// It waits until a backend has answered this. Edits that were made are discarded: make them when the answer is there.
+    Call(Call),
+}
+
+impl From<Reply> for Outcome {
+    fn from(reply: Reply) -> Self {
+        Self::Reply(reply)
+    }
+}
+
+impl From<Call> for Outcome {
+    fn from(call: Call) -> Self {
+        Self::Call(call)
+    }
 }
 
 /// A response that a plugin gives in the server's place.
@@ -168,7 +257,7 @@ pub enum ConnectionVerdict {
     Accept,
     /// It is closed.
     Refuse,
-    /// It goes to the named backend, which has to be one that the attachment was granted.
+    /// It goes to the named backend, one that the plugin was granted, or that its frontend uses anyway.
     Route(String),
 }
 

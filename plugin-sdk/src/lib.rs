@@ -1,10 +1,11 @@
 //! Policy plugins for the gateway, in Rust.
 //!
 //! A plugin is a type that implements [`Plugin`] and one or more *hooks* ([`AccessControl`], [`RateLimit`],
-//! [`RequestFilter`], [`ResponseFilter`], [`ConnectionFilter`]), and one line that says which:
+//! [`RequestFilter`], [`CallAnswered`], [`RequestBodyFilter`], [`ResponseFilter`], [`ResponseBodyFilter`], [`AccessLog`],
+//! [`ConnectionFilter`]), and one line that says which:
 //!
 //! ```
-//! use gateway_plugin_sdk::{ConfigError, Failure, Needs, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin};
+//! use gateway_plugin_sdk::{ConfigError, Failure, Needs, Outcome, Plugin, Request, RequestEdits, RequestFilter, plugin};
 //! use gateway_plugin_sdk::needs::RequestNeed;
 //!
 //! #[derive(serde::Deserialize)]
@@ -31,11 +32,11 @@
 //! }
 //!
 //! impl RequestFilter for Tag {
-//!     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+//!     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
 //!         if request.get(self.session).is_none() {
 //!             edits.set_header("x-pool", &self.config.pool)?;
 //!         }
-//!         Ok(None)
+//!         Ok(Outcome::Proceed)
 //!     }
 //! }
 //!
@@ -50,20 +51,28 @@
 
 #[cfg(all(target_arch = "wasm32", feature = "allocator"))]
 mod allocator;
+mod body;
 pub mod buckets;
+mod call;
 pub mod clock;
 pub mod config;
 mod connection;
+pub mod counters;
 mod edits;
+mod exchange;
 mod facts;
 #[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
 mod heap;
 mod hooks;
+pub mod kv;
 pub mod log;
+pub mod metrics;
 pub mod needs;
 mod plugin;
+pub mod random;
 mod request;
 mod response;
+pub mod tags;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod test;
 
@@ -77,11 +86,14 @@ mod sys;
 #[cfg(target_arch = "wasm32")]
 mod export;
 
+pub use body::{BodyMode, Piece, PieceOutcome, PieceVerdict};
+pub use call::{Answer, Call, CallError};
 pub use connection::{Connection, TlsInfo};
 pub use edits::{EditRefused, RequestEdits, ResponseEdits};
+pub use exchange::Exchange;
 pub use hooks::{
-    AccessControl, Answers, ConnectionFilter, ConnectionVerdict, Failure, LimitVerdict, RateLimit, Reply,
-    RequestFilter, ResponseFilter,
+    AccessControl, AccessLog, Answers, CallAnswered, ConnectionFilter, ConnectionVerdict, Failure, LimitPolicy,
+    LimitVerdict, Outcome, RateLimit, Reply, RequestBodyFilter, RequestFilter, ResponseBodyFilter, ResponseFilter,
 };
 pub use needs::Needs;
 pub use plugin::{ConfigError, Plugin};
@@ -154,8 +166,20 @@ macro_rules! __hook {
     (RequestFilter) => {
         $crate::__private::request_filter::export!(Exports with_types_in $crate::__private::request_filter);
     };
+    (CallAnswered) => {
+        $crate::__private::call_answered::export!(Exports with_types_in $crate::__private::call_answered);
+    };
+    (RequestBodyFilter) => {
+        $crate::__private::request_body_filter::export!(Exports with_types_in $crate::__private::request_body_filter);
+    };
     (ResponseFilter) => {
         $crate::__private::response_filter::export!(Exports with_types_in $crate::__private::response_filter);
+    };
+    (ResponseBodyFilter) => {
+        $crate::__private::response_body_filter::export!(Exports with_types_in $crate::__private::response_body_filter);
+    };
+    (AccessLog) => {
+        $crate::__private::access_log::export!(Exports with_types_in $crate::__private::access_log);
     };
     (ConnectionFilter) => {
         $crate::__private::connection_filter::export!(Exports with_types_in $crate::__private::connection_filter);
@@ -164,7 +188,8 @@ macro_rules! __hook {
         compile_error!(concat!(
             "no hook `",
             stringify!($other),
-            "`: there are AccessControl, RateLimit, RequestFilter, ResponseFilter and ConnectionFilter"
+            "`: there are AccessControl, RateLimit, RequestFilter, CallAnswered, RequestBodyFilter, ResponseFilter, \
+             ResponseBodyFilter, AccessLog and ConnectionFilter"
         ));
     };
 }
@@ -174,5 +199,8 @@ macro_rules! __hook {
 #[doc(hidden)]
 pub mod __private {
     pub use crate::export::{Exports, Instance};
-    pub use crate::sys::{connection_filter, lifecycle, limiter, predicates, request_filter, response_filter};
+    pub use crate::sys::{
+        access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter,
+        request_filter, response_body_filter, response_filter,
+    };
 }

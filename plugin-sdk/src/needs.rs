@@ -9,10 +9,12 @@ use std::marker::PhantomData;
 /// The needs of a plugin, by phase. Filled in [`Plugin::configure`](crate::Plugin::configure).
 #[derive(Debug, Default)]
 pub struct Needs {
-    /// For access control, rate limits and request filters.
+    /// For access control, rate limits, request filters and filters of requests' bodies.
     pub request: List<OnRequest>,
-    /// For response filters.
+    /// For response filters and filters of responses' bodies.
     pub response: List<OnResponse>,
+    /// For access logs.
+    pub log: List<OnLog>,
     /// For connection filters.
     pub connection: List<OnConnection>,
 }
@@ -34,15 +36,20 @@ pub struct Need<Phase> {
 pub type RequestNeed = Need<OnRequest>;
 /// The key to a fact about a response or the request it answers.
 pub type ResponseNeed = Need<OnResponse>;
+/// The key to a fact about an exchange that is over.
+pub type LogNeed = Need<OnLog>;
 /// The key to a fact about a connection.
 pub type ConnectionNeed = Need<OnConnection>;
 
-/// The phase of `predicates`, `limiter` and `request-filter`.
+/// The phase of `predicates`, `limiter`, `request-filter` and `request-body-filter`.
 #[derive(Debug)]
 pub enum OnRequest {}
-/// The phase of `response-filter`.
+/// The phase of `response-filter` and `response-body-filter`.
 #[derive(Debug)]
 pub enum OnResponse {}
+/// The phase of `access-log`.
+#[derive(Debug)]
+pub enum OnLog {}
 /// The phase of `connection-filter`.
 #[derive(Debug)]
 pub enum OnConnection {}
@@ -51,11 +58,18 @@ pub enum OnConnection {}
 pub trait HasRequest: sealed::Sealed {}
 impl HasRequest for OnRequest {}
 impl HasRequest for OnResponse {}
+impl HasRequest for OnLog {}
+
+/// A phase in which there may be a response.
+pub trait HasResponse: sealed::Sealed {}
+impl HasResponse for OnResponse {}
+impl HasResponse for OnLog {}
 
 mod sealed {
     pub trait Sealed {}
     impl Sealed for super::OnRequest {}
     impl Sealed for super::OnResponse {}
+    impl Sealed for super::OnLog {}
 }
 
 impl<Phase> List<Phase> {
@@ -208,17 +222,50 @@ impl<Phase: HasRequest> List<Phase> {
     pub fn query_param(&mut self, name: &str) -> Need<Phase> {
         self.need(&format!("query-param:{name}"))
     }
+
+    /// The value of a tag that a plugin has set before; see [`tags`](crate::tags).
+    pub fn tag(&mut self, name: &str) -> Need<Phase> {
+        self.need(&format!("tag:{name}"))
+    }
 }
 
-impl List<OnResponse> {
-    /// The response's status, in decimal digits.
-    pub fn status(&mut self) -> ResponseNeed {
+impl<Phase: HasResponse> List<Phase> {
+    /// The response's status, in decimal digits. In an access log the one that the client was sent, absent when it was sent
+    /// none.
+    pub fn status(&mut self) -> Need<Phase> {
         self.need("status")
     }
 
     /// Each value of a response header, in order.
-    pub fn response_header(&mut self, name: &str) -> ResponseNeed {
+    pub fn response_header(&mut self, name: &str) -> Need<Phase> {
         self.need(&format!("response-header:{}", name.to_ascii_lowercase()))
+    }
+
+    /// The name of the server that answered.
+    pub fn server(&mut self) -> Need<Phase> {
+        self.need("server")
+    }
+}
+
+impl List<OnLog> {
+    /// The name of the backend that the request was routed to.
+    pub fn backend(&mut self) -> LogNeed {
+        self.need("backend")
+    }
+
+    /// Microseconds from the request's first byte to the end of the exchange, in decimal digits.
+    pub fn duration_us(&mut self) -> LogNeed {
+        self.need("duration-us")
+    }
+
+    /// Bytes of the response's body that were sent, in decimal digits.
+    pub fn bytes_sent(&mut self) -> LogNeed {
+        self.need("bytes-sent")
+    }
+
+    /// Why the gateway answered itself or the exchange broke off; absent otherwise.
+    pub fn reason(&mut self) -> LogNeed {
+        self.need("reason")
     }
 }
 

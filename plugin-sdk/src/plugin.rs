@@ -5,13 +5,14 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
+use crate::metrics::Metric;
 use crate::needs::Needs;
 
 /// A plugin: who it is, and how a configuration becomes one.
 ///
 /// An instance serves one configuration of one tenant, one exchange at a time. Do not count on fields changed in one call
 /// being there in the next: instances come and go, and there are several. What has to be shared or remembered lives in the
-/// host ([`buckets`](crate::buckets)).
+/// host ([`buckets`](crate::buckets), [`counters`](crate::counters), [`kv`](crate::kv)).
 pub trait Plugin: Sized + 'static {
     /// The configuration: what the operator writes in `config { … }`, as JSON. Say `#[serde(deny_unknown_fields)]`, so
     /// that a misspelling is an error.
@@ -23,6 +24,9 @@ pub trait Plugin: Sized + 'static {
     const VERSION: &'static str = "0.1.0";
     /// What it does, in one sentence.
     const ABOUT: &'static str;
+
+    /// What it counts and measures; see [`metrics`](crate::metrics).
+    const METRICS: &'static [Metric] = &[];
 
     /// Makes the plugin of its configuration, and declares which facts it wants with each call.
     ///

@@ -3,7 +3,7 @@
 use crate::connection::Connection;
 use crate::facts::{Facts, fact_getters};
 use crate::needs::OnRequest;
-use crate::sys::{Fact, request};
+use crate::sys::request;
 
 /// A request's head: the facts that were declared, and the host for everything else.
 #[derive(Debug)]
@@ -13,8 +13,8 @@ pub struct Request<'a> {
 
 impl<'a> Request<'a> {
     #[inline]
-    pub(crate) fn new(facts: &'a [Fact]) -> Self {
-        Self { facts: Facts(facts) }
+    pub(crate) fn new(facts: Facts<'a>) -> Self {
+        Self { facts }
     }
 
     fact_getters!(OnRequest);
@@ -28,7 +28,7 @@ impl<'a> Request<'a> {
     /// The client's connection, by host calls.
     #[inline]
     pub fn connection(&self) -> Connection<'static> {
-        Connection::new(&[])
+        Connection::new(Facts::NONE)
     }
 }
 

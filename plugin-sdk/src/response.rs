@@ -4,7 +4,7 @@ use crate::connection::Connection;
 use crate::facts::{Facts, fact_getters};
 use crate::needs::OnResponse;
 use crate::request::RequestHead;
-use crate::sys::{Fact, response};
+use crate::sys::response;
 
 /// A server's response: the facts that were declared, and the host for everything else.
 #[derive(Debug)]
@@ -14,8 +14,8 @@ pub struct Response<'a> {
 
 impl<'a> Response<'a> {
     #[inline]
-    pub(crate) fn new(facts: &'a [Fact]) -> Self {
-        Self { facts: Facts(facts) }
+    pub(crate) fn new(facts: Facts<'a>) -> Self {
+        Self { facts }
     }
 
     fact_getters!(OnResponse);
@@ -35,7 +35,7 @@ impl<'a> Response<'a> {
     /// The client's connection, by host calls.
     #[inline]
     pub fn connection(&self) -> Connection<'static> {
-        Connection::new(&[])
+        Connection::new(Facts::NONE)
     }
 }
 

@@ -7,7 +7,7 @@ use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::{ConnectionNeed, RequestNeed, ResponseNeed};
 use gateway_plugin_sdk::test::{Connection, Host, Request, Response};
 use gateway_plugin_sdk::{
-    AccessControl, Answers, ConfigError, ConnectionFilter, ConnectionVerdict, Failure, Needs, Plugin, Reply,
+    AccessControl, Answers, ConfigError, ConnectionFilter, ConnectionVerdict, Failure, Needs, Outcome, Plugin, Reply,
     RequestEdits, RequestFilter, ResponseEdits, ResponseFilter, clock, log, plugin,
 };
 use serde::Deserialize;
@@ -77,17 +77,17 @@ impl RequestFilter for Probe {
         &self,
         request: &gateway_plugin_sdk::Request<'_>,
         edits: &mut RequestEdits,
-    ) -> Result<Option<Reply>, Failure> {
+    ) -> Result<Outcome, Failure> {
         edits.set_header("x-a", "1")?;
         match self.does.as_str() {
             "fail" => Err(Failure::new("on purpose")),
             "break the head" => edits
                 .set_header("x-b", "1\r\nx-c: 2")
-                .map(|()| None)
+                .map(|()| Outcome::Proceed)
                 .map_err(Failure::from),
             "frame" => edits
                 .set_header("Content-Length", "1")
-                .map(|()| None)
+                .map(|()| Outcome::Proceed)
                 .map_err(Failure::from),
             "see" => {
                 let head = request.head();
@@ -96,9 +96,9 @@ impl RequestFilter for Probe {
                 log::info(&format!("{}\n", clock::now().as_millis()));
                 edits.set_path("/seen")?;
                 edits.set_query(Some(b"by=probe"))?;
-                Ok(None)
+                Ok(Outcome::Proceed)
             }
-            _ => Ok(Some(Reply::new(403).header("X-Why", "because").body("no"))),
+            _ => Ok(Reply::new(403).header("X-Why", "because").body("no").into()),
         }
     }
 }
@@ -108,10 +108,11 @@ impl ResponseFilter for Probe {
         &self,
         response: &gateway_plugin_sdk::Response<'_>,
         edits: &mut ResponseEdits,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<Reply>, Failure> {
         let status = response.text(self.status).unwrap_or_default();
         edits.add_header("x-status", format!("{status} {}", response.request().method()))?;
-        Ok(edits.set_status(if self.does == "empty" { 204 } else { 418 })?)
+        edits.set_status(if self.does == "empty" { 204 } else { 418 })?;
+        Ok(None)
     }
 }
 

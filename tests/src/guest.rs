@@ -8,8 +8,12 @@ use std::path::Path;
 use wit_component::{ComponentEncoder, StringEncoding};
 use wit_parser::Resolve;
 
+/// The parameters of a hook that is handed facts: the index (three numbers a fact: its need, and where its value begins and
+/// ends) and how many numbers are in it, then the values and how many bytes they are.
+pub const FACTS: &str = "(param $facts i32) (param $count i32) (param $bytes i32) (param $length i32)";
+
 /// A component that answers predicates (world `access-control`): one predicate, `p`. `evaluate` is the body of
-/// `(param $facts i32) (param $count i32) (result i64)`.
+/// `FACTS (result i64)`.
 pub fn predicates(evaluate: &str) -> Vec<u8> {
     let exports = format!(
         r#"(data (i32.const 64) "\48\00\00\00\01\00\00\00p")
@@ -19,40 +23,41 @@ pub fn predicates(evaluate: &str) -> Vec<u8> {
             (i32.store (i32.const 52) (i32.const 1))
             (i32.const 48))
         (func (export "gateway:policy/predicates@0.1.0#evaluate")
-            (param $facts i32) (param $count i32) (result i64) {evaluate})"#
+            {FACTS} (result i64) {evaluate})"#
     );
     component("access-control", &exports)
 }
 
 /// A component that filters requests and responses (world `header-rewrite`). `on_request` is the body of
-/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "no reply" and `(call $reply (status)
-/// (bytes))` one with that many bytes of content; `on_response` is the body of a function without a result.
+/// `FACTS (result i32)`, where `(call $none)` lets the request go on and `(call $reply (status) (bytes))` is a reply with that
+/// many bytes of content; `on_response` is the body of a function without a result, after which the response goes on.
 pub fn filter(on_request: &str, on_response: &str) -> Vec<u8> {
     let exports = format!(
         r#"(func (export "gateway:policy/request-filter@0.1.0#on-request")
-            (param $facts i32) (param $count i32) (result i32) {on_request})
+            {FACTS} (result i32) {on_request})
         (func (export "gateway:policy/response-filter@0.1.0#on-response")
-            (param $facts i32) (param $count i32) {on_response})"#
+            {FACTS} (result i32) {on_response} (call $none))"#
     );
     component("header-rewrite", &exports)
 }
 
 /// A component that limits requests (world `rate-limit`). `check` is the body of
-/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "no limit applies".
+/// `FACTS (result i32)`, where `(call $none)` is "no limit applies".
 pub fn limiter(check: &str) -> Vec<u8> {
     let exports = format!(
-        r#"(func (export "gateway:policy/limiter@0.1.0#check")
-            (param $facts i32) (param $count i32) (result i32) {check})"#
+        r#"(func (export "gateway:policy/limiter@0.1.0#policies") (result i32) (call $none))
+        (func (export "gateway:policy/limiter@0.1.0#check")
+            {FACTS} (result i32) {check})"#
     );
     component("rate-limit", &exports)
 }
 
 /// A component that decides on connections (world `connection`). `on_connect` is the body of
-/// `(param $facts i32) (param $count i32) (result i32)`, where `(call $none)` is "accept".
+/// `FACTS (result i32)`, where `(call $none)` is "accept".
 pub fn connection(on_connect: &str) -> Vec<u8> {
     let exports = format!(
         r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect")
-            (param $facts i32) (param $count i32) (result i32) {on_connect})"#
+            {FACTS} (result i32) {on_connect})"#
     );
     component("connection", &exports)
 }

@@ -219,9 +219,9 @@ async fn an_import_that_is_not_granted() {
     let imports = "(import \"gateway:policy/clock@0.1.0\" \"now-ms\" (func $now (result i64)))";
     let exports = format!(
         "{imports} ;; end of imports
-        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32) (result i32)
+        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32 i32 i32) (result i32)
             (drop (call $now)) (call $none))
-        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32))"
+        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32 i32 i32) (result i32) (call $none))"
     );
     let component = guest::component("header-rewrite", &exports);
     let case = |grants: &str| {
@@ -292,8 +292,8 @@ fn refusing(at: &str) -> Vec<u8> {
     );
     let exports = format!(
         "(data (i32.const 2048) \"no such country{at}\")
-        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32) (result i32) (call $none))
-        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32))"
+        (func (export \"gateway:policy/request-filter@0.1.0#on-request\") (param i32 i32 i32 i32) (result i32) (call $none))
+        (func (export \"gateway:policy/response-filter@0.1.0#on-response\") (param i32 i32 i32 i32) (result i32) (call $none))"
     );
     guest::component_with_configure("header-rewrite", &configure, &exports)
 }

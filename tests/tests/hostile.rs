@@ -164,11 +164,11 @@ async fn an_edit_that_smuggles_is_refused() {
         (data (i32.const 2056) "1\0d\0aHost: evil\0d\0a\0d\0aGET /smuggled HTTP/1.1")
         (data (i32.const 2112) "content-length")
         (data (i32.const 2128) "7")
-        (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32) (result i32)
+        (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32 i32 i32) (result i32)
             (call $set (i32.const 2048) (i32.const 3) (i32.const 2056) (i32.const 39) (i32.const 2200))
             (call $set (i32.const 2112) (i32.const 14) (i32.const 2128) (i32.const 1) (i32.const 2200))
             (call $none))
-        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32))"#;
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))"#;
     let guest = guest::component("header-rewrite", &format!("{imports}{exports}"));
     let (app, gateway) = run(FILTER, r#""deny" status=507"#, &guest).await;
 
@@ -294,7 +294,7 @@ async fn what_is_no_policy_component_stops_the_start() {
                 "access-control",
                 "(unreachable)",
                 r#"(func (export "gateway:policy/predicates@0.1.0#names") (result i32) (i32.const 256))
-                   (func (export "gateway:policy/predicates@0.1.0#evaluate") (param i32 i32) (result i64) (i64.const 0))"#,
+                   (func (export "gateway:policy/predicates@0.1.0#evaluate") (param i32 i32 i32 i32) (result i64) (i64.const 0))"#,
             ),
             "guest",
         ),
@@ -316,7 +316,7 @@ async fn an_import_that_was_not_granted_stops_the_start_by_name() {
     let imports = r#"(import "gateway:policy/clock@0.1.0" "now-ms" (func $now (result i64)))
         ;; end of imports"#;
     let exports = r#"(func (export "gateway:policy/predicates@0.1.0#names") (result i32) (i32.const 256))
-        (func (export "gateway:policy/predicates@0.1.0#evaluate") (param i32 i32) (result i64) (call $now))"#;
+        (func (export "gateway:policy/predicates@0.1.0#evaluate") (param i32 i32 i32 i32) (result i64) (call $now))"#;
     let guest = guest::component("access-control", &format!("{imports}{exports}"));
     let stopped = Gateway::kdl(PREDICATE)
         .with("@verdict", r#""deny" status=503"#)

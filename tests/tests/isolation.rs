@@ -10,10 +10,10 @@ fn counting() -> Vec<u8> {
         "header-rewrite",
         r#"(global $count (mut i32) (i32.const 400))
         (func (export "gateway:policy/request-filter@0.1.0#on-request")
-            (param $facts i32) (param $count i32) (result i32)
+            (param i32 i32 i32 i32) (result i32)
             (global.set $count (i32.add (global.get $count) (i32.const 1)))
             (call $reply (global.get $count) (i32.const 0)))
-        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32))"#,
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))"#,
     )
 }
 

@@ -138,16 +138,16 @@ async fn protocols_that_are_offered_route_tls_that_passes_through() {
 fn by_hello() -> Vec<u8> {
     guest::component_with_configure(
         "connection",
-        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 2)) (i32.const 600)"#,
+        r#"(i32.store (i32.const 628) (i32.const 640)) (i32.store (i32.const 632) (i32.const 2)) (i32.const 600)"#,
         r#"(data (i32.const 640) "\94\02\00\00\03\00\00\00\97\02\00\00\04\00\00\00")
         (data (i32.const 660) "snialpn")
         (data (i32.const 720) "two")
         (func (export "gateway:policy/connection-filter@0.1.0#on-connect")
-            (param $facts i32) (param $count i32) (result i32)
+            (param $facts i32) (param $count i32) (param $bytes i32) (param $length i32) (result i32)
             (if (i32.eqz (local.get $count)) (then (return (call $none))))
-            (if (i32.eq (i32.load8_u (i32.load offset=4 (local.get $facts))) (i32.const 110))
+            (if (i32.eq (i32.load8_u (local.get $bytes)) (i32.const 110))
                 (then (i32.store8 (i32.const 700) (i32.const 1)) (return (i32.const 700))))
-            (if (i32.eq (local.get $count) (i32.const 3))
+            (if (i32.eq (local.get $count) (i32.const 9))
                 (then
                     (i32.store8 (i32.const 700) (i32.const 2))
                     (i32.store (i32.const 704) (i32.const 720))

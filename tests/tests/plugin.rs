@@ -163,10 +163,10 @@ async fn edits_of_a_call_that_fails_are_not_made() {
         ;; end of imports"#;
     let exports = r#"
         (data (i32.const 2048) "x-half")
-        (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32) (result i32)
+        (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32 i32 i32) (result i32)
             (call $set (i32.const 2048) (i32.const 6) (i32.const 2048) (i32.const 1) (i32.const 2200))
             (unreachable))
-        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32))"#;
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))"#;
     let app = HttpServer::answering("x").await;
     let gateway = with(
         r#"

@@ -1,20 +1,22 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use super::bindings::exports::gateway::policy::lifecycle;
+use super::bindings::exports::gateway::policy::{lifecycle, limiter};
 use super::budget::Budget;
 use super::component::Component;
+use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
+use super::metrics::PluginMetrics;
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::quarantine::Quarantine;
 use super::state::{Identity, LogBudget};
-use crate::config::{Isolation, OnFailure, Origin, PluginLimits, QuarantineSettings};
-use crate::telemetry::metrics::PolicyCounts;
+use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
+use crate::telemetry::metrics::{PluginSeries, PolicyCounts};
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
 pub struct Attachment {
@@ -33,6 +35,9 @@ pub struct Attachment {
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
+    policies: Vec<LimitPolicy>,
+    metrics: Arc<PluginMetrics>,
+    state: StateLimits,
     on_failure: OnFailure,
     origin: Option<Origin>,
     stats: Arc<AttachmentStats>,
@@ -50,6 +55,8 @@ pub struct AttachmentSpec {
     pub config: String,
     /// What a call may use.
     pub limits: PluginLimits,
+    /// What it may keep in the host, and write into the log.
+    pub state: StateLimits,
     /// What an exchange gets when a call fails.
     pub on_failure: OnFailure,
     /// Who sees what an instance remembers.
@@ -82,8 +89,16 @@ pub struct Hooks {
     pub limiter: bool,
     /// `request-filter`: [`Instances::on_request`](super::Instances::on_request).
     pub request_filter: bool,
+    /// `call-answered`: [`Instances::on_answer`](super::Instances::on_answer).
+    pub call_answered: bool,
+    /// `request-body-filter`: [`Instances::on_body`](super::Instances::on_body).
+    pub request_body_filter: bool,
     /// `response-filter`: [`Instances::on_response`](super::Instances::on_response).
     pub response_filter: bool,
+    /// `response-body-filter`: [`Instances::on_body`](super::Instances::on_body).
+    pub response_body_filter: bool,
+    /// `access-log`: [`Instances::on_log`](super::Instances::on_log).
+    pub access_log: bool,
     /// `connection-filter`: [`Instances::on_connect`](super::Instances::on_connect).
     pub connection_filter: bool,
 }
@@ -120,8 +135,10 @@ impl Attachment {
         let identity = Arc::new(Identity {
             label: spec.label,
             namespace: host.namespace(&spec.namespace),
-            lines: LogBudget::new(),
-            failures: LogBudget::new(),
+            shared: host.shared(&spec.namespace, spec.state),
+            metrics: OnceLock::new(),
+            lines: LogBudget::new(spec.state.log),
+            failures: LogBudget::new(LogRate::DEFAULT),
         });
         let mut activity = host.activity()?;
         let not_set_up = |error: SetUpError| match error {
@@ -139,11 +156,23 @@ impl Attachment {
         let mut instance =
             Instance::new(host, component, &identity, limits, &spec.budget, &mut activity).map_err(not_set_up)?;
         let description = instance.describe(limits, &mut activity).map_err(failed)?;
+        let metrics = PluginMetrics::new(&description.metrics).map_err(|message| PolicyError::Metrics {
+            label: label.clone(),
+            message,
+        })?;
+        let metrics = identity.shared.metrics(metrics);
+        // Nobody else has set it: the identity is new.
+        let _ = identity.metrics.set(Arc::clone(&metrics));
         let configured = instance
             .configure(&spec.config, limits, &mut activity)
             .map_err(not_set_up)?;
         let predicates = instance.names(limits, &mut activity).map_err(failed)?;
         check_predicates(component.hooks().predicates, &predicates).map_err(|message| PolicyError::Predicates {
+            label: label.clone(),
+            message,
+        })?;
+        let policies = instance.policies(limits, &mut activity).map_err(failed)?;
+        let policies = check_policies(policies).map_err(|message| PolicyError::LimitPolicies {
             label: label.clone(),
             message,
         })?;
@@ -165,6 +194,9 @@ impl Attachment {
             budget: spec.budget,
             called: component.hooks().called(spec.place),
             predicates,
+            policies,
+            metrics,
+            state: spec.state,
             on_failure: spec.on_failure,
             origin: spec.origin,
             stats: Arc::new(AttachmentStats {
@@ -179,9 +211,10 @@ impl Attachment {
         self.called & (hook - 1) == 0
     }
 
-    /// Whether no other hook of it is called in an exchange after this one.
+    /// Whether no other hook of it is called in an exchange after this one. The access log does not count: no instance waits
+    /// for the end of an exchange only to be told of it.
     pub(super) fn ends_with(&self, hook: u8) -> bool {
-        self.called & !(hook | (hook - 1)) == 0
+        self.called & !hook_bits::ACCESS_LOG & !(hook | (hook - 1)) == 0
     }
 
     /// Whether it fails so much that it is left alone; none when it never is.
@@ -207,6 +240,12 @@ impl Attachment {
         self.component.imports_request || self.needs.response.iter().any(Attribute::is_of_request)
     }
 
+    /// Whether its access log is told anything of the request's head: if not, it need not be kept for it.
+    #[must_use]
+    pub fn access_log_reads_request(&self) -> bool {
+        self.needs.log.iter().any(Attribute::is_of_request)
+    }
+
     /// Whether some call of it is handed what a ClientHello says.
     #[must_use]
     pub fn reads_client_hello(&self) -> bool {
@@ -230,6 +269,24 @@ impl Attachment {
     #[must_use]
     pub fn predicates(&self) -> &[String] {
         &self.predicates
+    }
+
+    /// The limits that it sets: a verdict refers to one by its position. Empty without that hook.
+    #[must_use]
+    pub fn policies(&self) -> &[LimitPolicy] {
+        &self.policies
+    }
+
+    /// What it keeps beyond its instances and tells the operator.
+    #[must_use]
+    pub fn series(&self) -> Arc<dyn PluginSeries> {
+        Arc::clone(&self.identity.shared) as Arc<dyn PluginSeries>
+    }
+
+    /// From now on what it keeps in the host is bounded as its configuration says, and its metrics are shown. To be called when
+    /// nothing can keep that configuration from serving.
+    pub fn adopt(&self) {
+        self.identity.shared.adopt(self.state, &self.metrics);
     }
 
     /// What an exchange gets when a call fails.
@@ -262,19 +319,18 @@ impl Attachment {
 impl Hooks {
     /// The bits of those that are called at such a place, in the order of an exchange's phases.
     fn called(self, place: AttachedAs) -> u8 {
+        let filters = [
+            (self.limiter, hook_bits::LIMITER),
+            (self.request_filter, hook_bits::REQUEST_FILTER),
+            (self.request_body_filter, hook_bits::REQUEST_BODY),
+            (self.response_filter, hook_bits::RESPONSE_FILTER),
+            (self.response_body_filter, hook_bits::RESPONSE_BODY),
+            (self.access_log, hook_bits::ACCESS_LOG),
+            (self.connection_filter, hook_bits::CONNECTION_FILTER),
+        ];
         let hooks = match place {
-            AttachedAs::Predicates => [
-                (self.predicates, hook_bits::PREDICATES),
-                (false, 0),
-                (false, 0),
-                (false, 0),
-            ],
-            AttachedAs::Filter => [
-                (self.limiter, hook_bits::LIMITER),
-                (self.request_filter, hook_bits::REQUEST_FILTER),
-                (self.response_filter, hook_bits::RESPONSE_FILTER),
-                (self.connection_filter, hook_bits::CONNECTION_FILTER),
-            ],
+            AttachedAs::Predicates => &[(self.predicates, hook_bits::PREDICATES)][..],
+            AttachedAs::Filter => &filters,
         };
         hooks
             .iter()
@@ -288,8 +344,11 @@ pub(super) mod hook_bits {
     pub(in crate::policy) const PREDICATES: u8 = 1;
     pub(in crate::policy) const LIMITER: u8 = 2;
     pub(in crate::policy) const REQUEST_FILTER: u8 = 4;
-    pub(in crate::policy) const RESPONSE_FILTER: u8 = 8;
-    pub(in crate::policy) const CONNECTION_FILTER: u8 = 16;
+    pub(in crate::policy) const REQUEST_BODY: u8 = 8;
+    pub(in crate::policy) const RESPONSE_FILTER: u8 = 16;
+    pub(in crate::policy) const RESPONSE_BODY: u8 = 32;
+    pub(in crate::policy) const ACCESS_LOG: u8 = 64;
+    pub(in crate::policy) const CONNECTION_FILTER: u8 = 128;
 }
 
 impl std::fmt::Debug for Attachment {
@@ -424,6 +483,7 @@ impl Needs {
         Ok(Self {
             request: parse(NeedPhase::Request, &described.request, &configured.request)?,
             response: parse(NeedPhase::Response, &described.response, &configured.response)?,
+            log: parse(NeedPhase::Log, &described.log, &configured.log)?,
             connection: parse(NeedPhase::Connection, &described.connection, &configured.connection)?,
         })
     }
@@ -450,12 +510,43 @@ fn check_predicates(hook: bool, names: &[String]) -> Result<(), String> {
     Ok(())
 }
 
+fn check_policies(policies: Vec<limiter::Policy>) -> Result<Vec<LimitPolicy>, String> {
+    if policies.len() > MAX_POLICIES {
+        return Err(format!(
+            "has {} limits; at most {MAX_POLICIES} are taken",
+            policies.len()
+        ));
+    }
+    let check = |policy: limiter::Policy| {
+        let is_text = policy
+            .name
+            .bytes()
+            .all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte));
+        match is_text && (1..=MAX_POLICY_NAME).contains(&policy.name.len()) {
+            true => Ok(LimitPolicy {
+                name: policy.name,
+                quota: policy.quota,
+                window_ms: policy.window_ms,
+            }),
+            false => Err(format!(
+                "has a limit named `{}`; a name has 1 to {MAX_POLICY_NAME} printable characters of ASCII, without quotes",
+                short_name(&policy.name)
+            )),
+        }
+    };
+    policies.into_iter().map(check).collect()
+}
+
 fn add(counter: &AtomicU64) {
     counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 /// Predicates of a component: bits of the answer.
 const MAX_PREDICATES: usize = 64;
+
+/// Limits of a component; the contract says so. A response that tells of them grows with each.
+const MAX_POLICIES: usize = 64;
+const MAX_POLICY_NAME: usize = 64;
 
 /// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
 const MAX_NEEDS: usize = 256;

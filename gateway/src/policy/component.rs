@@ -6,7 +6,8 @@ use wasmtime::component::{InstancePre, Linker};
 
 use super::attachment::Hooks;
 use super::bindings::exports::gateway::policy::{
-    connection_filter, lifecycle, limiter, predicates, request_filter, response_filter,
+    access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
+    response_body_filter, response_filter,
 };
 use super::failure::PolicyError;
 use super::state::State;
@@ -27,7 +28,11 @@ pub(super) struct Exports {
     pub(super) predicates: Option<predicates::GuestIndices>,
     pub(super) limiter: Option<limiter::GuestIndices>,
     pub(super) request_filter: Option<request_filter::GuestIndices>,
+    pub(super) call_answered: Option<call_answered::GuestIndices>,
+    pub(super) request_body_filter: Option<request_body_filter::GuestIndices>,
     pub(super) response_filter: Option<response_filter::GuestIndices>,
+    pub(super) response_body_filter: Option<response_body_filter::GuestIndices>,
+    pub(super) access_log: Option<access_log::GuestIndices>,
     pub(super) connection_filter: Option<connection_filter::GuestIndices>,
 }
 
@@ -84,7 +89,11 @@ impl Component {
             predicates: self.exports.predicates.is_some(),
             limiter: self.exports.limiter.is_some(),
             request_filter: self.exports.request_filter.is_some(),
+            call_answered: self.exports.call_answered.is_some(),
+            request_body_filter: self.exports.request_body_filter.is_some(),
             response_filter: self.exports.response_filter.is_some(),
+            response_body_filter: self.exports.response_body_filter.is_some(),
+            access_log: self.exports.access_log.is_some(),
             connection_filter: self.exports.connection_filter.is_some(),
         }
     }
@@ -130,13 +139,20 @@ impl Exports {
             predicates: hook!("predicates", predicates),
             limiter: hook!("limiter", limiter),
             request_filter: hook!("request-filter", request_filter),
+            call_answered: hook!("call-answered", call_answered),
+            request_body_filter: hook!("request-body-filter", request_body_filter),
             response_filter: hook!("response-filter", response_filter),
+            response_body_filter: hook!("response-body-filter", response_body_filter),
+            access_log: hook!("access-log", access_log),
             connection_filter: hook!("connection-filter", connection_filter),
         };
         let any = exports.predicates.is_some()
             || exports.limiter.is_some()
             || exports.request_filter.is_some()
+            || exports.request_body_filter.is_some()
             || exports.response_filter.is_some()
+            || exports.response_body_filter.is_some()
+            || exports.access_log.is_some()
             || exports.connection_filter.is_some();
         any.then_some(exports).ok_or_else(|| missing("hook"))
     }
@@ -165,8 +181,12 @@ fn check_imports(
         };
         let (grant, line) = match interface {
             "buckets" => (Grant::Buckets, r#"grant "buckets""#),
+            "counters" => (Grant::Counters, r#"grant "counters""#),
+            "kv" => (Grant::Kv, r#"grant "kv""#),
+            "metrics" => (Grant::Metrics, r#"grant "metrics""#),
             "log" => (Grant::Log, r#"grant "log""#),
             "clock" => (Grant::Clock, r#"grant "clock""#),
+            "random" => (Grant::Random, r#"grant "random""#),
             interface if FREE_INTERFACES.contains(&interface) => continue,
             _ => return Err(unknown()),
         };
@@ -191,8 +211,9 @@ const PACKAGE: &str = "gateway:policy/";
 const VERSION: &str = "0.1.";
 
 /// Interfaces that need no grant: what they tell is about the exchange that the plugin was asked about anyway.
-const FREE_INTERFACES: [&str; 6] = [
+const FREE_INTERFACES: [&str; 7] = [
     "types",
+    "tags",
     "request",
     "request-edits",
     "response",

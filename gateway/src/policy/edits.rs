@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, response};
 
+use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
 
 /// The edits of one call.
@@ -143,6 +144,47 @@ impl Edit {
             }
             Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
         }
+    }
+}
+
+/// A component's reply, if it may be sent.
+pub(crate) fn reply_of(reply: types::Reply) -> Result<Reply, String> {
+    let fields = reply
+        .headers
+        .iter()
+        .map(|field| (field.name.as_str(), field.value.as_slice()));
+    self::reply(reply.status, fields, reply.body)
+}
+
+/// The header fields of a call to a backend. It may say whom it asks.
+pub(crate) fn call_headers<'a>(
+    fields: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
+) -> Result<HeaderMap, String> {
+    if fields.len() > MAX_EDITS {
+        return Err(format!("the call has more than {MAX_EDITS} header fields"));
+    }
+    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut bytes = 0;
+    for (name, value) in fields {
+        bytes += name.len() + value.len();
+        if bytes > MAX_EDIT_BYTES {
+            return Err(format!("the call's header has more than {MAX_EDIT_BYTES} bytes"));
+        }
+        let value = field_value(name, value)?;
+        if name.eq_ignore_ascii_case("host") {
+            headers.insert(http::header::HOST, value);
+        } else {
+            headers.append(field_name(name)?, value);
+        }
+    }
+    Ok(headers)
+}
+
+/// The body of a call to a backend.
+pub(crate) fn bounded_body(body: Vec<u8>) -> Result<Bytes, String> {
+    match body.len() > MAX_REPLY_BODY {
+        true => Err(format!("the call's body has more than {MAX_REPLY_BODY} bytes")),
+        false => Ok(Bytes::from(body)),
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, request, response};
 use tokio::time::Instant;
 
+use super::calls::Call;
 use super::client_certificate::ClientCertificate;
 use super::kept::{Kept, KeptByConnection};
+use super::tags::Tags;
 use crate::proxy_protocol::Header;
 
 /// A request, the response to it when there is one, and the connection both belong to.
@@ -30,6 +33,25 @@ pub struct Exchange {
     pub(super) kept: Kept,
     /// Instances that see all requests of its connection, where something asks for such.
     pub kept_by_connection: Option<KeptByConnection>,
+    /// What components have tagged it with; none when nothing.
+    pub tags: Option<Box<Tags>>,
+    /// What is known of it now that it is over; there for `access-log` only.
+    pub over: Option<Box<Over>>,
+}
+
+/// What is known of an exchange when it is over.
+#[derive(Debug, Clone)]
+pub struct Over {
+    /// What the client was sent; none when it was sent nothing.
+    pub status: Option<u16>,
+    /// The backend that the request was routed to.
+    pub backend: Option<Arc<str>>,
+    /// From the request's first byte to now.
+    pub duration: Duration,
+    /// Of the response's body.
+    pub bytes_sent: u64,
+    /// Why the gateway answered itself or the exchange broke off.
+    pub reason: Option<&'static str>,
 }
 
 impl Exchange {
@@ -43,6 +65,8 @@ impl Exchange {
             server: None,
             kept: Kept::default(),
             kept_by_connection: None,
+            tags: None,
+            over: None,
         })
     }
 }
@@ -117,14 +141,38 @@ pub struct TlsFacts {
 pub struct LimitVerdict {
     /// Whether the request may go on.
     pub allowed: bool,
-    /// Which of the configured limits decided, from 0.
-    pub rule: u32,
-    /// The limit's size.
-    pub limit: u64,
+    /// Which of [`Attachment::policies`](super::Attachment::policies) decided.
+    pub policy: usize,
     /// Requests left now.
     pub remaining: u64,
+    /// Milliseconds until all of the quota is there again.
+    pub reset_ms: u64,
     /// Milliseconds until the next request will be allowed; 0 when one is allowed now.
     pub retry_after_ms: u64,
+}
+
+/// A limit that a limiter sets; see `limiter.policy` in the contract.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LimitPolicy {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub quota: u64,
+    /// Milliseconds in which so many arrive anew.
+    pub window_ms: u64,
+}
+
+/// What a request filter came to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The request goes on.
+    Proceed,
+    /// It ends here.
+    Reply(Reply),
+    /// It goes on, to the named backend.
+    Route(String),
+    /// It waits for a backend's answer to this.
+    Call(Box<Call>),
 }
 
 /// A response that a component gives in the server's place. Checked: framing and hop-by-hop fields are not in it.

@@ -88,6 +88,22 @@ pub enum PolicyError {
         /// What is wrong.
         message: String,
     },
+    /// Its metrics are not declared as the contract says.
+    #[error("{label}: {message}")]
+    Metrics {
+        /// The plugin.
+        label: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The limits that it sets are not as the contract says.
+    #[error("{label}: {message}")]
+    LimitPolicies {
+        /// The plugin.
+        label: String,
+        /// What is wrong.
+        message: String,
+    },
     /// It failed while it was being made ready.
     #[error("{label}: {failure}")]
     Failed {

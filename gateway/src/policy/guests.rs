@@ -15,6 +15,8 @@ pub(crate) struct Guest<'a> {
     pub(crate) request_needs: &'a [&'a str],
     /// Needs of the response phase.
     pub(crate) response_needs: &'a [&'a str],
+    /// Needs of the log phase.
+    pub(crate) log_needs: &'a [&'a str],
     /// Needs of the connection phase.
     pub(crate) connection_needs: &'a [&'a str],
     /// What `names` answers.
@@ -27,15 +29,27 @@ pub(crate) struct Guest<'a> {
     pub(crate) configure: &'a str,
     /// Of `names`: `(result i32)`.
     pub(crate) names: &'a str,
-    /// Of `evaluate`: `(param i32 i32) (result i64)`.
+    /// Of `policies`: `(result i32)`.
+    pub(crate) policies: &'a str,
+    /// Of `evaluate`: `$facts (result i64)`, where `$facts` is `(param i32 i32 i32 i32)`: the index and how many numbers are
+    /// in it, then the bytes and how many. So are the ones below.
     pub(crate) evaluate: Option<&'a str>,
-    /// Of `check`: `(param i32 i32) (result i32)`.
+    /// Of `check`: `$facts (result i32)`.
     pub(crate) check: Option<&'a str>,
-    /// Of `on-request`: `(param i32 i32) (result i32)`.
+    /// Of `on-request`: `$facts (result i32)`.
     pub(crate) on_request: Option<&'a str>,
-    /// Of `on-response`: `(param i32 i32)`.
+    /// Of `on-answer`: `(param i32) (result i32)`: everything is in memory.
+    pub(crate) on_answer: Option<&'a str>,
+    /// Of `on-request-body` and `on-request-piece`: `$facts (result i32)`, and state, bytes and whether it is the last:
+    /// `(param i32 i32 i32 i32 i32) (result i32)`.
+    pub(crate) request_body: Option<(&'a str, &'a str)>,
+    /// Of `on-response`: `$facts (result i32)`.
     pub(crate) on_response: Option<&'a str>,
-    /// Of `on-connect`: `(param i32 i32) (result i32)`.
+    /// Of `on-response-body` and `on-response-piece`: as of a request.
+    pub(crate) response_body: Option<(&'a str, &'a str)>,
+    /// Of `on-log`: `$facts`.
+    pub(crate) on_log: Option<&'a str>,
+    /// Of `on-connect`: `$facts (result i32)`.
     pub(crate) on_connect: Option<&'a str>,
 }
 
@@ -45,16 +59,22 @@ pub(crate) const GUEST: Guest<'static> = Guest {
     items: "",
     request_needs: &[],
     response_needs: &[],
+    log_needs: &[],
     connection_needs: &[],
     predicates: &[],
     realloc: "(call $bump (local.get 2) (local.get 3))",
     describe: "(i32.const 256)",
     configure: "(i32.const 512)",
     names: "(i32.const 320)",
+    policies: "(i32.const 328)",
     evaluate: None,
     check: None,
     on_request: None,
+    on_answer: None,
+    request_body: None,
     on_response: None,
+    response_body: None,
+    on_log: None,
     on_connect: None,
 };
 
@@ -99,7 +119,11 @@ impl Guest<'_> {
             ("predicates", self.evaluate.is_some()),
             ("limiter", self.check.is_some()),
             ("request-filter", self.on_request.is_some()),
+            ("call-answered", self.on_answer.is_some()),
+            ("request-body-filter", self.request_body.is_some()),
             ("response-filter", self.on_response.is_some()),
+            ("response-body-filter", self.response_body.is_some()),
+            ("access-log", self.on_log.is_some()),
             ("connection-filter", self.on_connect.is_some()),
         ]
         .into_iter()
@@ -117,36 +141,55 @@ impl Guest<'_> {
             "(param i32 i32) (result i32)",
             self.configure,
         );
+        const FACTS: &str = "(param i32 i32 i32 i32)";
+        const PIECE: &str = "(param i32 i32 i32 i32 i32) (result i32)";
+        let answers = format!("{FACTS} (result i32)");
         if let Some(body) = self.evaluate {
             func("predicates@0.1.0#names", "(result i32)", self.names);
-            func("predicates@0.1.0#evaluate", "(param i32 i32) (result i64)", body);
+            func("predicates@0.1.0#evaluate", &format!("{FACTS} (result i64)"), body);
         }
         if let Some(body) = self.check {
-            func("limiter@0.1.0#check", "(param i32 i32) (result i32)", body);
+            func("limiter@0.1.0#policies", "(result i32)", self.policies);
+            func("limiter@0.1.0#check", &answers, body);
         }
         if let Some(body) = self.on_request {
-            func("request-filter@0.1.0#on-request", "(param i32 i32) (result i32)", body);
+            func("request-filter@0.1.0#on-request", &answers, body);
+        }
+        if let Some(body) = self.on_answer {
+            func("call-answered@0.1.0#on-answer", "(param i32) (result i32)", body);
+        }
+        if let Some((mode, piece)) = self.request_body {
+            func("request-body-filter@0.1.0#on-request-body", &answers, mode);
+            func("request-body-filter@0.1.0#on-request-piece", PIECE, piece);
         }
         if let Some(body) = self.on_response {
-            func("response-filter@0.1.0#on-response", "(param i32 i32)", body);
+            func("response-filter@0.1.0#on-response", &answers, body);
+        }
+        if let Some((mode, piece)) = self.response_body {
+            func("response-body-filter@0.1.0#on-response-body", &answers, mode);
+            func("response-body-filter@0.1.0#on-response-piece", PIECE, piece);
+        }
+        if let Some(body) = self.on_log {
+            func("access-log@0.1.0#on-log", FACTS, body);
         }
         if let Some(body) = self.on_connect {
-            func(
-                "connection-filter@0.1.0#on-connect",
-                "(param i32 i32) (result i32)",
-                body,
-            );
+            func("connection-filter@0.1.0#on-connect", &answers, body);
         }
         let mut data = Data::new(1024);
-        // The description: three empty strings, then the needs by phase.
+        // The description: three empty strings, the needs by phase, and no metrics.
         for (at, list) in [
             (280, self.request_needs),
             (288, self.response_needs),
-            (296, self.connection_needs),
+            (296, self.log_needs),
+            (304, self.connection_needs),
             (320, self.predicates),
         ] {
             data.list(at, list);
         }
+        // One limit, of 3 in a second.
+        data.words(328, &[704, 1]);
+        data.words(704, &[736, 3, 3, 0, 1000, 0]);
+        data.text += "(data (i32.const 736) \"all\")\n";
         format!(
             r#"(module {imports}
               (memory (export "memory") 1)
@@ -214,13 +257,18 @@ impl Data {
 pub(crate) const CONTRACT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../wit/policy.wit"));
 
 /// What a world may import; what a guest does not use is left out of its component.
-const IMPORTS: [&str; 9] = [
+const IMPORTS: [&str; 14] = [
     "request",
     "request-edits",
     "response",
     "response-edits",
     "connection-info",
+    "tags",
     "buckets",
+    "counters",
+    "kv",
+    "metrics",
+    "random",
     "log",
     "clock",
     "unheard-of",

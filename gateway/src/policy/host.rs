@@ -12,9 +12,10 @@ use super::buckets::{Buckets, Namespace};
 use super::component::Component;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
+use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
-use crate::config::{Grant, PolicyPool};
+use crate::config::{Grant, PolicyPool, StateLimits};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
@@ -22,6 +23,7 @@ pub struct Host {
     machine: OnceLock<Machine>,
     buckets: Arc<Buckets>,
     slots: Arc<Slots>,
+    namespaces: Namespaces,
     no_connection: Arc<ConnectionFacts>,
     settings: HostSettings,
 }
@@ -65,6 +67,7 @@ impl Host {
             machine: OnceLock::new(),
             buckets: Arc::new(Buckets::new(settings.max_buckets)),
             slots: Arc::default(),
+            namespaces: Namespaces::default(),
             no_connection: Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
                 client: nowhere,
@@ -118,6 +121,11 @@ impl Host {
 
     pub(super) fn namespace(&self, name: &str) -> Namespace {
         self.buckets.namespace(name)
+    }
+
+    /// What all uses of a plugin keep together.
+    pub(super) fn shared(&self, namespace: &str, limits: StateLimits) -> Arc<Shared> {
+        self.namespaces.shared(namespace, limits)
     }
 
     /// What a store has for a connection between calls.

@@ -1,6 +1,8 @@
 //! The host interfaces, as the contract documents them. Everything here is bounded by what the exchange holds, by the
 //! edits' limits or by the store's host-call fuel, and nothing holds a lock or a borrow while results are lowered.
 
+mod shared;
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use http::HeaderMap;
@@ -49,7 +51,7 @@ impl request::Host for State {
         Ok(names.iter().map(|name| values(headers, name)).collect())
     }
 
-    fn headers(&mut self) -> Result<Vec<types::Field>> {
+    fn headers(&mut self) -> Result<Vec<types::FieldResult>> {
         Ok(fields(&self.request()?.headers))
     }
 }
@@ -69,7 +71,7 @@ impl response::Host for State {
         Ok(names.iter().map(|name| values(headers, name)).collect())
     }
 
-    fn headers(&mut self) -> Result<Vec<types::Field>> {
+    fn headers(&mut self) -> Result<Vec<types::FieldResult>> {
         Ok(fields(&self.response()?.headers))
     }
 }
@@ -212,14 +214,18 @@ impl State {
     /// The request, in the phases that have one.
     fn request(&mut self) -> Result<&http::request::Parts> {
         match self.phase {
-            Phase::Request | Phase::RequestFilter | Phase::ResponseFilter => Ok(&self.exchange.request),
-            Phase::Setup | Phase::Connection => Err(self.misused("there is no request to be read now")),
+            Phase::Request | Phase::RequestFilter | Phase::ResponseFilter | Phase::Response => {
+                Ok(&self.exchange.request)
+            }
+            Phase::Setup | Phase::Connection | Phase::Piece | Phase::Log => {
+                Err(self.misused("there is no request to be read now"))
+            }
         }
     }
 
     /// The response, in the phase that has one.
     fn response(&mut self) -> Result<&http::response::Parts> {
-        if self.phase != Phase::ResponseFilter || self.exchange.response.is_none() {
+        if !matches!(self.phase, Phase::ResponseFilter | Phase::Response) || self.exchange.response.is_none() {
             return Err(self.misused("there is no response to be read now"));
         }
         match &self.exchange.response {
@@ -230,7 +236,9 @@ impl State {
 
     fn connection(&mut self) -> Result<&ConnectionFacts> {
         match self.phase {
-            Phase::Setup => Err(self.misused("there is no connection to be asked about now")),
+            Phase::Setup | Phase::Piece | Phase::Log => {
+                Err(self.misused("there is no connection to be asked about now"))
+            }
             _ => Ok(&self.exchange.connection),
         }
     }
@@ -241,7 +249,7 @@ impl State {
             return Ok(self);
         }
         Err(match phase {
-            Phase::RequestFilter => "requests can be edited in `request-filter` only",
+            Phase::RequestFilter => "requests can be edited in `request-filter` and `call-answered` only",
             _ => "responses can be edited in `response-filter` only",
         }
         .to_owned())
@@ -268,8 +276,8 @@ fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn fields(headers: &HeaderMap) -> Vec<types::Field> {
-    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| types::Field {
+fn fields(headers: &HeaderMap) -> Vec<types::FieldResult> {
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| types::FieldResult {
         name: name.as_str().to_owned(),
         value: value.as_bytes().to_vec(),
     };

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap};
 
 use super::bindings::exports::gateway::policy::{
-    connection_filter, lifecycle, limiter, predicates, request_filter, response_filter,
+    access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
+    response_body_filter, response_filter,
 };
 use super::budget::Budget;
 use super::component::{Component, Exports};
@@ -32,7 +33,11 @@ pub(super) struct Guests {
     pub(super) predicates: Option<predicates::Guest>,
     pub(super) limiter: Option<limiter::Guest>,
     pub(super) request_filter: Option<request_filter::Guest>,
+    pub(super) call_answered: Option<call_answered::Guest>,
+    pub(super) request_body_filter: Option<request_body_filter::Guest>,
     pub(super) response_filter: Option<response_filter::Guest>,
+    pub(super) response_body_filter: Option<response_body_filter::Guest>,
+    pub(super) access_log: Option<access_log::Guest>,
     pub(super) connection_filter: Option<connection_filter::Guest>,
 }
 
@@ -135,6 +140,22 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Asks for the limits that it sets; none when it has no such hook.
+    pub(super) fn policies(
+        &mut self,
+        limits: PluginLimits,
+        activity: &mut Activity,
+    ) -> Result<Vec<limiter::Policy>, Failure> {
+        let Self { store, guests, .. } = self;
+        let Some(limiter) = &guests.limiter else {
+            return Ok(Vec::new());
+        };
+        setup_call(store, limits, activity, |store| limiter.call_policies(store))
+            .map_err(|error| failure(store.data(), &error, FailureKind::Trap, "policies"))
+    }
+}
+
 impl Exports {
     /// Finds the exports in an instance, and checks their types.
     fn load(&self, store: &mut Store<State>, instance: &wasmtime::component::Instance) -> Result<Guests, String> {
@@ -157,7 +178,11 @@ impl Exports {
             predicates: hook!("predicates", &self.predicates),
             limiter: hook!("limiter", &self.limiter),
             request_filter: hook!("request-filter", &self.request_filter),
+            call_answered: hook!("call-answered", &self.call_answered),
+            request_body_filter: hook!("request-body-filter", &self.request_body_filter),
             response_filter: hook!("response-filter", &self.response_filter),
+            response_body_filter: hook!("response-body-filter", &self.response_body_filter),
+            access_log: hook!("access-log", &self.access_log),
             connection_filter: hook!("connection-filter", &self.connection_filter),
         })
     }

@@ -8,9 +8,10 @@ use wasmtime::Store;
 
 use super::attachment::{Attachment, WorkerStats, hook_bits};
 use super::bindings::exports::gateway::policy::connection_filter;
-use super::bindings::gateway::policy::types::Fact;
+use super::bindings::gateway::policy::types;
+use super::calls;
 use super::edits::{self, Edits};
-use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Reply};
+use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Outcome, Reply};
 use super::failure::{Failure, FailureKind};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
@@ -19,6 +20,7 @@ use super::needs::{Attribute, Facts, Needs};
 use super::quarantine::Change;
 use super::slot::Slot;
 use super::state::{Phase, State};
+use super::tags::Tags;
 use super::ticker::Activity;
 use crate::config::Isolation;
 
@@ -191,18 +193,23 @@ impl Instances {
             CHECK,
             |guests, store, facts| guests.limiter.as_ref().map(|guest| guest.call_check(store, facts)),
             |verdict, _, _| {
-                Ok(verdict.map(|verdict| LimitVerdict {
+                let Some(verdict) = verdict else { return Ok(None) };
+                let policy = usize::try_from(verdict.policy).unwrap_or(usize::MAX);
+                if policy >= attachment.policies().len() {
+                    return Err("decides by a policy that it does not have".to_owned());
+                }
+                Ok(Some(LimitVerdict {
                     allowed: verdict.allowed,
-                    rule: verdict.rule,
-                    limit: verdict.limit,
+                    policy,
                     remaining: verdict.remaining,
+                    reset_ms: verdict.reset_ms,
                     retry_after_ms: verdict.retry_after_ms,
                 }))
             },
         )
     }
 
-    /// Runs the request filter; its edits are in `exchange.request` when it succeeded. A reply ends the request here.
+    /// Runs the request filter; its edits are in `exchange.request` when it lets the request go on.
     ///
     /// # Errors
     /// When the call fails; the instance is gone then, and no edit was made.
@@ -210,7 +217,7 @@ impl Instances {
         &mut self,
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
-    ) -> Result<Option<Reply>, Failure> {
+    ) -> Result<Outcome, Failure> {
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -221,29 +228,19 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_request(store, facts))
             },
-            |reply, edits, subject| {
-                let Some(reply) = reply else {
-                    if let Subject::Exchange(exchange) = subject {
-                        edits.apply_to_request(&mut exchange.request);
-                    }
-                    return Ok(None);
-                };
-                // A reply ends the request: nobody would see the edits.
-                edits.clear();
-                let fields = reply
-                    .headers
-                    .iter()
-                    .map(|field| (field.name.as_str(), field.value.as_slice()));
-                edits::reply(reply.status, fields, reply.body).map(Some)
-            },
+            calls::outcome,
         )
     }
 
-    /// Runs the response filter; its edits are in `exchange.response` when it succeeded.
+    /// Runs the response filter; its edits are in `exchange.response` when it succeeded. A reply takes the response's place.
     ///
     /// # Errors
     /// When the call fails; the instance is gone then, and no edit was made.
-    pub fn on_response(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+    pub fn on_response(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<Option<Reply>, Failure> {
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -254,14 +251,33 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_response(store, facts))
             },
-            |(), edits, subject| {
+            |reply, edits, subject| {
+                if let Some(reply) = reply {
+                    // Nobody would see them.
+                    edits.clear();
+                    return edits::reply_of(reply).map(Some);
+                }
                 if let Subject::Exchange(exchange) = subject
                     && let Some(response) = &mut exchange.response
                 {
                     edits.apply_to_response(response);
                 }
-                Ok(())
+                Ok(None)
             },
+        )
+    }
+
+    /// Tells of an exchange that is over.
+    ///
+    /// # Errors
+    /// When the call fails; the instance is gone then.
+    pub fn on_log(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            ON_LOG,
+            |guests, store, facts| guests.access_log.as_ref().map(|guest| guest.call_on_log(store, facts)),
+            |(), _, _| Ok(()),
         )
     }
 
@@ -298,12 +314,12 @@ impl Instances {
     /// Calls a hook under the attachment's limits. What it is about is in the store while it runs. `finish` makes of its answer
     /// and its edits what the call comes to, or says what the contract does not allow in them.
     #[inline]
-    fn call<R, T>(
+    pub(super) fn call<R, T>(
         &mut self,
         attachment: &Arc<Attachment>,
         mut subject: Subject<'_>,
         hook: Hook,
-        call: impl FnOnce(&Guests, &mut Store<State>, &[Fact<'_>]) -> Option<wasmtime::Result<R>>,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
     ) -> Result<T, Failure> {
         if let Some(quarantine) = attachment.quarantine()
@@ -340,7 +356,7 @@ impl Instances {
         subject.swap(state);
         store.set_epoch_deadline(1);
         activity.begin();
-        let answer = with_facts(facts, |facts| call(guests, store, facts));
+        let answer = call(guests, store, facts.lowered());
         activity.end();
         let state = store.data_mut();
         subject.swap(state);
@@ -354,6 +370,9 @@ impl Instances {
         let failure = match answer {
             Some(Ok(answer)) => match finish(answer, &mut state.edits, &mut subject) {
                 Ok(answer) => {
+                    if !state.tags.is_empty() {
+                        subject.tag(std::mem::take(&mut state.tags));
+                    }
                     if let Some(quarantine) = attachment.quarantine()
                         && quarantine.succeeded(hook.bit) == Change::Ends
                     {
@@ -398,8 +417,9 @@ impl Instances {
             return;
         };
         match (attachment.isolation, subject) {
-            (Isolation::Reuse { max_requests, max_age }, _) => {
-                if attachment.begins_with(hook.bit) {
+            (Isolation::Reuse { max_requests, max_age }, subject) => {
+                // Pieces of a body are of a request that has been counted.
+                if attachment.begins_with(hook.bit) && !matches!(subject, Subject::Nothing) {
                     instance.requests += 1;
                 }
                 if max_age.is_some() && instance.first_used.is_none() {
@@ -502,7 +522,13 @@ impl Instances {
 
     /// No call is made.
     #[cold]
-    fn refuse(&mut self, attachment: &Arc<Attachment>, hook: Hook, kind: FailureKind, message: &str) -> Failure {
+    pub(super) fn refuse(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        hook: Hook,
+        kind: FailureKind,
+        message: &str,
+    ) -> Failure {
         let failure = Failure {
             kind,
             hook: hook.name,
@@ -566,9 +592,11 @@ impl std::fmt::Debug for Instances {
 }
 
 /// What a hook is asked about.
-enum Subject<'a> {
+pub(super) enum Subject<'a> {
     Exchange(&'a mut Box<Exchange>),
     Connection(&'a mut Arc<ConnectionFacts>),
+    /// What comes with the call.
+    Nothing,
 }
 
 impl Subject<'_> {
@@ -577,6 +605,15 @@ impl Subject<'_> {
         match self {
             Self::Exchange(exchange) => std::mem::swap(&mut state.exchange, exchange),
             Self::Connection(connection) => std::mem::swap(&mut state.exchange.connection, connection),
+            Self::Nothing => {}
+        }
+    }
+
+    /// Adds the tags that a call has set.
+    #[cold]
+    fn tag(&mut self, tags: Tags) {
+        if let Self::Exchange(exchange) = self {
+            exchange.tags.get_or_insert_default().extend(tags);
         }
     }
 
@@ -597,17 +634,18 @@ impl Subject<'_> {
         match self {
             Self::Exchange(exchange) => facts.of_exchange(needs, exchange),
             Self::Connection(connection) => facts.of_connection(needs, connection),
+            Self::Nothing => facts.clear(),
         }
     }
 }
 
 /// A hook, as calls need it.
 #[derive(Clone, Copy)]
-struct Hook {
-    name: &'static str,
-    bit: u8,
-    phase: Phase,
-    needs: fn(&Needs) -> &[Attribute],
+pub(super) struct Hook {
+    pub(super) name: &'static str,
+    pub(super) bit: u8,
+    pub(super) phase: Phase,
+    pub(super) needs: fn(&Needs) -> &[Attribute],
 }
 
 impl Hook {
@@ -657,27 +695,19 @@ const ON_RESPONSE: Hook = Hook {
     needs: |needs| &needs.response,
 };
 
+const ON_LOG: Hook = Hook {
+    name: "on-log",
+    bit: hook_bits::ACCESS_LOG,
+    phase: Phase::Log,
+    needs: |needs| &needs.log,
+};
+
 const ON_CONNECT: Hook = Hook {
     name: "on-connect",
     bit: hook_bits::CONNECTION_FILTER,
     phase: Phase::Connection,
     needs: |needs| &needs.connection,
 };
-
-/// Hands facts over as the bindings want them, without an allocation when they are few.
-#[inline]
-fn with_facts<R>(facts: &Facts, call: impl FnOnce(&[Fact<'_>]) -> R) -> R {
-    const FEW: usize = 24;
-    let fact = |(need, value)| Fact { need, value };
-    if facts.len() > FEW {
-        return call(&facts.iter().map(fact).collect::<Vec<_>>());
-    }
-    let mut few = [const { Fact { need: 0, value: &[] } }; FEW];
-    for (place, found) in few.iter_mut().zip(facts.iter()) {
-        *place = fact(found);
-    }
-    call(&few[..facts.len()])
-}
 
 /// Counts and logs a failure, whose message may be the guest's.
 #[cold]
@@ -741,7 +771,7 @@ const SET_UP_CREDIT: Duration = Duration::from_millis(100);
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::config::{Isolation, OnFailure, PluginLimits};
+    use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
     use crate::policy::{AttachedAs, AttachmentSpec, Budget, HostSettings};
 
@@ -768,6 +798,7 @@ mod tests {
             budget: Budget::unlimited(),
             quarantine: None,
             place: AttachedAs::Filter,
+            state: StateLimits::DEFAULT,
             origin: None,
         };
         host.attach(&component, spec).unwrap()
@@ -805,7 +836,8 @@ mod tests {
         let rewrite = r#"{"request":[{"set-header":{"name":"x-pool","value":"api"}},{"delete-header":{"name":"x-debug"}},{"rewrite-path":{"prefix":"/old/","to":"/new/"}}],"response":[{"set-header":{"name":"server","value":"gateway"}}]}"#;
         let rewrite = attach(&host, HEADER_REWRITE, rewrite);
         let mut exchange_ = exchange("/old/a?b");
-        assert!(instances.on_request(&rewrite, &mut exchange_).unwrap().is_none());
+        let outcome = instances.on_request(&rewrite, &mut exchange_).unwrap();
+        assert!(matches!(outcome, Outcome::Proceed), "{outcome:?}");
         assert_eq!(exchange_.request.uri, "/new/a?b");
         assert_eq!(exchange_.request.headers["x-pool"], "api");
         assert!(!exchange_.request.headers.contains_key("x-debug"));

@@ -14,10 +14,13 @@
 
 mod attachment;
 mod bindings;
+mod bodies;
 mod buckets;
 mod budget;
+mod calls;
 mod client_certificate;
 mod component;
+mod counters;
 mod edits;
 mod exchange;
 mod failure;
@@ -27,10 +30,14 @@ mod imports;
 mod instance;
 mod instances;
 mod kept;
+mod kv;
+mod metrics;
 mod needs;
 mod quarantine;
+mod shared;
 mod slot;
 mod state;
+mod tags;
 mod ticker;
 mod values;
 
@@ -42,14 +49,18 @@ mod guests;
 mod tests;
 
 pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use bodies::{BodyMode, BodyOf, Piece, PieceVerdict};
 pub use budget::Budget;
+pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Misdeed};
 pub use client_certificate::ClientCertificate;
 pub use component::Component;
 pub use exchange::{
-    ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitVerdict, Reply, TlsFacts,
+    ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over,
+    Reply, TlsFacts,
 };
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;
 pub use kept::KeptByConnection;
+pub use tags::Tags;
 pub use values::{Purpose, Values};

@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderName, header};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
-use super::exchange::{ConnectionFacts, Exchange};
+use super::bindings::gateway::policy::types;
+use super::exchange::{ConnectionFacts, Exchange, Over};
+use super::tags;
 
 /// The attributes that a component is handed, by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(crate) struct Needs {
     pub(crate) request: Vec<Attribute>,
     /// For response filters.
     pub(crate) response: Vec<Attribute>,
+    /// For access logs.
+    pub(crate) log: Vec<Attribute>,
     /// For connection filters.
     pub(crate) connection: Vec<Attribute>,
 }
@@ -26,6 +30,7 @@ pub(crate) struct Needs {
 pub(crate) enum NeedPhase {
     Request,
     Response,
+    Log,
     Connection,
 }
 
@@ -57,6 +62,11 @@ pub(crate) enum Attribute {
     Server,
     Status,
     ResponseHeader(HeaderName),
+    Tag(Box<str>),
+    Backend,
+    Duration,
+    BytesSent,
+    Reason,
 }
 
 /// A part of the client's own certificate.
@@ -80,6 +90,8 @@ impl Attribute {
             Some(("response-header", name)) => Self::ResponseHeader(field_name(name)?),
             Some(("cookie", name)) => Self::Cookie(name.as_bytes().into()),
             Some(("local-time", zone)) => Self::LocalTime(TimeZone::get(zone).map_err(|_| NO_ZONE)?),
+            Some(("tag", name)) if tags::is_name(name) => Self::Tag(name.into()),
+            Some(("tag", _)) => return Err("is not named as a tag may be"),
             Some(("query-param", name)) => Self::QueryParam(name.as_bytes().into()),
             Some(("condition", number)) => {
                 let number = number.parse().ok().filter(|number| *number < u64::BITS);
@@ -88,6 +100,10 @@ impl Attribute {
             Some(_) => return Err(UNKNOWN),
         };
         match (&attribute, phase) {
+            (_, NeedPhase::Log) => Ok(attribute),
+            (Self::Backend | Self::Duration | Self::BytesSent | Self::Reason, _) => {
+                Err("is known in the log phase only")
+            }
             (Self::Status | Self::Server | Self::ResponseHeader(_), NeedPhase::Response) => Ok(attribute),
             (Self::Status | Self::Server | Self::ResponseHeader(_), _) => Err("is there in the response phase only"),
             (_, NeedPhase::Request | NeedPhase::Response) => Ok(attribute),
@@ -122,6 +138,10 @@ impl Attribute {
             "client-cert-san" => Self::ClientCert(Part::AlternativeName),
             "client-cert-fingerprint" => Self::ClientCert(Part::Fingerprint),
             "status" => Self::Status,
+            "backend" => Self::Backend,
+            "duration-us" => Self::Duration,
+            "bytes-sent" => Self::BytesSent,
+            "reason" => Self::Reason,
             _ => return None,
         })
     }
@@ -136,7 +156,15 @@ impl Attribute {
         !self.is_of_connection()
             && !matches!(
                 self,
-                Self::Status | Self::ResponseHeader(_) | Self::Server | Self::Condition(_)
+                Self::Status
+                    | Self::ResponseHeader(_)
+                    | Self::Server
+                    | Self::Condition(_)
+                    | Self::Tag(_)
+                    | Self::Backend
+                    | Self::Duration
+                    | Self::BytesSent
+                    | Self::Reason
             )
     }
 
@@ -188,9 +216,19 @@ impl Attribute {
             Self::Header(name) => facts.push_all(need, &request.headers, name),
             Self::Cookie(name) => cookies(&request.headers, name, |value| facts.push(need, value)),
             Self::QueryParam(name) => facts.push_query_param(need, request.uri.query().unwrap_or_default(), name),
-            Self::Status => {
-                if let Some(response) = &exchange.response {
-                    facts.push(need, response.status.as_str().as_bytes());
+            Self::Status => match (&exchange.over, &exchange.response) {
+                (Some(over), _) => facts.push_number(need, over.status.map(u64::from)),
+                (None, Some(response)) => facts.push(need, response.status.as_str().as_bytes()),
+                (None, None) => {}
+            },
+            Self::Tag(name) => {
+                if let Some(value) = exchange.tags.as_ref().and_then(|tags| tags.get(name)) {
+                    facts.push(need, value);
+                }
+            }
+            Self::Backend | Self::Duration | Self::BytesSent | Self::Reason => {
+                if let Some(over) = &exchange.over {
+                    self.find_in_end(need, over, facts);
                 }
             }
             Self::ResponseHeader(name) => {
@@ -199,6 +237,29 @@ impl Attribute {
                 }
             }
             _ => self.find_in_connection(need, &exchange.connection, facts),
+        }
+    }
+
+    /// Notes what is known only when an exchange is over.
+    fn find_in_end(&self, need: u32, over: &Over, facts: &mut Facts) {
+        match self {
+            Self::Backend => {
+                if let Some(backend) = &over.backend {
+                    facts.push(need, backend.as_bytes());
+                }
+            }
+            Self::Duration => {
+                let duration = u64::try_from(over.duration.as_micros()).unwrap_or(u64::MAX);
+                facts.push_number(need, Some(duration));
+            }
+            Self::BytesSent => facts.push_number(need, Some(over.bytes_sent)),
+            Self::Reason => {
+                if let Some(reason) = over.reason {
+                    facts.push(need, reason.as_bytes());
+                }
+            }
+            // `find` hands no other one on.
+            _ => {}
         }
     }
 
@@ -255,18 +316,12 @@ impl Attribute {
     }
 }
 
-/// The facts of one call, in one buffer that is used again for the next.
+/// The facts of one call, in the shape in which they are handed over. Used again for the next.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     bytes: Vec<u8>,
-    spans: Vec<Span>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    need: u32,
-    start: usize,
-    end: usize,
+    /// Three numbers a fact: its need, and where its value begins and ends.
+    index: Vec<u32>,
 }
 
 impl Facts {
@@ -286,26 +341,31 @@ impl Facts {
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.spans.len()
-    }
-
     /// Bytes of all values together.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The facts: a need's position and a value.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.spans
-            .iter()
-            .map(|span| (span.need, &self.bytes[span.start..span.end]))
+    /// As the bindings want them.
+    pub(crate) fn lowered(&self) -> types::Facts<'_> {
+        types::Facts {
+            index: &self.index,
+            bytes: &self.bytes,
+        }
     }
 
-    fn clear(&mut self) {
+    /// The facts: a need's position and a value.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        self.index.chunks_exact(3).filter_map(|fact| match *fact {
+            [need, start, end] => Some((need, self.bytes.get(start as usize..end as usize)?)),
+            _ => None,
+        })
+    }
+
+    /// Forgets them all.
+    pub(crate) fn clear(&mut self) {
         self.bytes.clear();
-        self.spans.clear();
+        self.index.clear();
         // One giant request does not make every later one's buffer giant.
         self.bytes.shrink_to(KEPT_BYTES);
     }
@@ -360,9 +420,16 @@ impl Facts {
         }
     }
 
+    fn push_number(&mut self, need: u32, number: Option<u64>) {
+        if let Some(number) = number {
+            self.push(need, itoa::Buffer::new().format(number).as_bytes());
+        }
+    }
+
     fn close(&mut self, need: u32, start: usize) {
-        let end = self.bytes.len();
-        self.spans.push(Span { need, start, end });
+        // More than `u32` holds is far more than is handed over.
+        let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
+        self.index.extend([need, position(start), position(self.bytes.len())]);
     }
 }
 
@@ -472,6 +539,8 @@ mod tests {
             server: Some("app-1".into()),
             kept: Default::default(),
             kept_by_connection: None,
+            tags: None,
+            over: None,
             request: request.body(()).unwrap().into_parts().0,
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {

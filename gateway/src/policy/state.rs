@@ -1,7 +1,7 @@
 //! What a store carries: the exchange of the running call, its edits, and the bounds that the guest runs into.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -11,7 +11,11 @@ use super::buckets::{Buckets, Namespace};
 use super::budget::Lease;
 use super::edits::Edits;
 use super::exchange::{ConnectionFacts, Exchange};
+use super::metrics::PluginMetrics;
+use super::shared::Shared;
+use super::tags::Tags;
 use super::ticker::TICK;
+use crate::config::LogRate;
 
 /// The data of a store.
 pub(crate) struct State {
@@ -21,6 +25,8 @@ pub(crate) struct State {
     pub(crate) phase: Phase,
     /// The running call's edits.
     pub(crate) edits: Edits,
+    /// The tags that it sets.
+    pub(crate) tags: Tags,
     /// Memory and table bounds.
     pub(crate) bounds: Bounds,
     /// The running call's CPU time.
@@ -38,12 +44,18 @@ pub(crate) struct State {
 pub(crate) enum Phase {
     /// The start function, `describe`, `configure` or `names`.
     Setup,
-    /// `predicates` or `limiter`: the request can be read.
+    /// `predicates`, `limiter` or how a request's body is to be filtered: the request can be read.
     Request,
-    /// `request-filter`: the request can be read and edited.
+    /// `request-filter` or `call-answered`: the request can be read and edited.
     RequestFilter,
     /// `response-filter`: both heads can be read, the response edited.
     ResponseFilter,
+    /// How a response's body is to be filtered: both heads can be read.
+    Response,
+    /// A piece of a body: there are its bytes and nothing else.
+    Piece,
+    /// `access-log`: there are facts and nothing else.
+    Log,
     /// `connection-filter`: there is a connection and nothing else.
     Connection,
 }
@@ -52,6 +64,10 @@ pub(crate) enum Phase {
 pub(crate) struct Identity {
     pub(crate) label: Arc<str>,
     pub(crate) namespace: Namespace,
+    /// What it keeps beyond its instances.
+    pub(crate) shared: Arc<Shared>,
+    /// There once it has said what it measures.
+    pub(crate) metrics: OnceLock<Arc<PluginMetrics>>,
     /// Bounds the lines that it writes itself.
     pub(crate) lines: LogBudget,
     /// Bounds the lines about its failures.
@@ -61,6 +77,10 @@ pub(crate) struct Identity {
 /// Bounds one kind of log lines of one attachment, over all workers.
 pub(crate) struct LogBudget {
     start: Instant,
+    /// Nanoseconds to a line in the long run.
+    interval: u64,
+    /// Lines at once.
+    burst: u64,
     /// The time in nanoseconds from `start` at which the whole burst is there again.
     full_at: AtomicU64,
     dropped: AtomicU64,
@@ -96,6 +116,7 @@ impl State {
             phase: Phase::Setup,
             edits: Edits::default(),
             bounds,
+            tags: Tags::default(),
             cpu: CpuLimit {
                 limit: Duration::ZERO,
                 since: None,
@@ -194,9 +215,11 @@ impl ResourceLimiter for Bounds {
 }
 
 impl LogBudget {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(rate: LogRate) -> Self {
         Self {
             start: Instant::now(),
+            interval: (u64::try_from(rate.per.as_nanos()).unwrap_or(u64::MAX) / rate.lines.max(1)).max(1),
+            burst: rate.burst,
             full_at: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
         }
@@ -208,8 +231,8 @@ impl LogBudget {
         let taken = self
             .full_at
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-                let next = full_at.max(now) + LOG_INTERVAL_NS;
-                (next - now <= LOG_BURST * LOG_INTERVAL_NS).then_some(next)
+                let next = full_at.max(now).saturating_add(self.interval);
+                (next - now <= self.burst.saturating_mul(self.interval)).then_some(next)
             });
         if taken.is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -246,21 +269,15 @@ pub(crate) const MAX_TABLES: usize = 4;
 /// Elements of a table: function pointers of a big program.
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
-/// One log line per attachment each 100 ms in the long run …
-const LOG_INTERVAL_NS: u64 = 100_000_000;
-
-/// … and this many at once: enough to understand a failure, too few to fill a disk.
-const LOG_BURST: u64 = 100;
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn log_lines_beyond_the_burst_are_counted_not_written() {
-        let budget = LogBudget::new();
+        let budget = LogBudget::new(LogRate::DEFAULT);
         let written = (0..1000).filter(|_| budget.take().is_some()).count() as u64;
-        assert!((LOG_BURST..LOG_BURST + 100).contains(&written), "{written}");
+        assert!((100..200).contains(&written), "{written}");
         assert_eq!(budget.dropped.load(Ordering::Relaxed), 1000 - written);
     }
 

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use super::error::ProxyError;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
-use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Reply};
+use crate::policy::{
+    Attachment, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Misdeed, Outcome, Reply,
+};
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
 /// What a phase that may answer a request came to.
@@ -15,6 +17,8 @@ use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 pub enum Answer {
     /// The request goes on.
     Continue,
+    /// It goes on to another backend than was chosen.
+    Route(BackendId),
     /// The request ends here, with this.
     Reply(Reply),
 }
@@ -52,10 +56,9 @@ pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange
 }
 
 /// **limits**: the frontend's rate limits, then those of its plugins.
-pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<Answer, ProxyError> {
+pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<(), ProxyError> {
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
-    within(local, frontend.limiter.iter().chain(plugins), exchange)?;
-    Ok(Answer::Continue)
+    within(local, frontend.limiter.iter().chain(plugins), exchange)
 }
 
 /// Whether the exchange is within these limits; each takes its token. Those of plugins are asked about requests only.
@@ -78,23 +81,60 @@ pub fn within<'a>(
     Ok(())
 }
 
-/// **request rewrite**: the plugins' filters in order, then the operator's own edits, which have the last word.
+/// **request rewrite**, first half: the plugins' filters in order. The last that routes decides where to.
 pub fn request_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
-    backend: BackendId,
     exchange: &mut Box<Exchange>,
 ) -> Result<Answer, ProxyError> {
-    let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter);
-    let own = frontend.rewrites(backend).filter(|rewrites| rewrites.request);
-    for attachment in plugins.chain(own.map(|rewrites| &rewrites.attachment)) {
-        match local.instances().on_request(attachment, exchange) {
-            Ok(None) => {}
-            Ok(Some(reply)) => return Ok(Answer::Reply(reply)),
+    let mut answer = Answer::Continue;
+    for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter) {
+        let outcome = local.instances().on_request(attachment, exchange);
+        match outcome {
+            Ok(Outcome::Proceed) => {}
+            Ok(Outcome::Reply(reply)) => return Ok(Answer::Reply(reply)),
+            Ok(Outcome::Route(name)) => match frontend.reachable(&name, &local.snapshot) {
+                Some(backend) => answer = Answer::Route(backend),
+                None => {
+                    let what = Misdeed::Route(&name);
+                    let failure = local.instances().misbehaved(attachment, "on-request", what);
+                    failed(attachment, &failure)?;
+                }
+            },
+            Ok(Outcome::Call(call)) => {
+                let what = Misdeed::Call(&call.backend);
+                let failure = local.instances().misbehaved(attachment, "on-request", what);
+                failed(attachment, &failure)?;
+            }
             Err(failure) => failed(attachment, &failure)?,
         }
     }
-    Ok(Answer::Continue)
+    Ok(answer)
+}
+
+/// **request rewrite**, second half: the operator's own edits on the way to this backend, which have the last word.
+pub fn own_request_edits(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    backend: BackendId,
+    answers: &AclAnswers,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Reply>, ProxyError> {
+    let Some(rewrites) = frontend.rewrites(backend) else {
+        return Ok(None);
+    };
+    if !rewrites.conditions.is_empty() {
+        exchange.conditions = rewrites.conditions(answers);
+    }
+    if !rewrites.request {
+        return Ok(None);
+    }
+    match local.instances().on_request(&rewrites.attachment, exchange) {
+        Ok(Outcome::Reply(reply)) => Ok(Some(reply)),
+        // The gateway's own component neither routes nor calls.
+        Ok(Outcome::Proceed | Outcome::Route(_) | Outcome::Call(_)) => Ok(None),
+        Err(failure) => failed(&rewrites.attachment, &failure).map(|()| None),
+    }
 }
 
 /// What the components of a TCP frontend come to.
@@ -162,13 +202,13 @@ pub fn response_filters_of(frontend: &Frontend, backend: BackendId) -> ResponseF
 }
 
 /// **response rewrite**: the plugins' filters in reverse order (the last to see the request is the first to see the
-/// response), then the operator's own edits.
+/// response), then the operator's own edits. A reply takes the response's place, and nobody edits that.
 pub fn response_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
     backend: BackendId,
     exchange: &mut Box<Exchange>,
-) -> Result<(), ProxyError> {
+) -> Result<Option<Reply>, ProxyError> {
     let plugins = frontend
         .plugins
         .iter()
@@ -176,11 +216,13 @@ pub fn response_filters(
         .filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
-        if let Err(failure) = local.instances().on_response(attachment, exchange) {
-            failed(attachment, &failure)?;
+        match local.instances().on_response(attachment, exchange) {
+            Ok(None) => {}
+            Ok(Some(reply)) => return Ok(Some(reply)),
+            Err(failure) => failed(attachment, &failure)?,
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 /// What a component's failure means for the exchange: its declared policy. The host has logged and counted it.

@@ -151,9 +151,7 @@ async fn exchange(
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
-    if let Answer::Reply(reply) = policy::limits(local, frontend, &mut exchange)? {
-        return Ok(Served::Here(reply, PLUGIN_REPLY, None));
-    }
+    policy::limits(local, frontend, &mut exchange)?;
     if let Some((position, rule)) = frontend.rule(&answers) {
         return match &rule.action {
             Action::Deny(status) => Err(ProxyError::Denied {
@@ -170,17 +168,20 @@ async fn exchange(
             }
         };
     }
-    let backend_id = frontend.route(&answers).ok_or(ProxyError::NoRoute)?;
-    let backend = &local.snapshot.backends[backend_id.0];
-    record.routed(backend);
+    let mut backend_id = frontend.route(&answers).ok_or(ProxyError::NoRoute)?;
+    record.routed(&local.snapshot.backends[backend_id.0]);
 
     // request rewrite
-    if let Some(rewrites) = frontend.rewrites(backend_id)
-        && !rewrites.conditions.is_empty()
-    {
-        exchange.conditions = rewrites.conditions(&answers);
+    match policy::request_filters(local, frontend, &mut exchange)? {
+        Answer::Continue => {}
+        Answer::Route(other) => {
+            backend_id = other;
+            record.routed(&local.snapshot.backends[backend_id.0]);
+        }
+        Answer::Reply(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
     }
-    if let Answer::Reply(reply) = policy::request_filters(local, frontend, backend_id, &mut exchange)? {
+    let backend = &local.snapshot.backends[backend_id.0];
+    if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, &mut exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
     if let Some(forwarding) = &frontend.config.forwarding {
@@ -245,7 +246,9 @@ async fn exchange(
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
         exchange.server = Some(lease.server_name().clone());
-        policy::response_filters(local, frontend, backend_id, &mut exchange)?;
+        if let Some(reply) = policy::response_filters(local, frontend, backend_id, &mut exchange)? {
+            return Ok(Served::Here(reply, PLUGIN_REPLY, None));
+        }
         let Some(head) = exchange.response.take() else {
             return Err(ProxyError::Policy { status: 500 });
         };

@@ -361,6 +361,7 @@ impl Builder<'_> {
                     cpu: config::DEFAULT_PLUGIN_CPU,
                     memory: self.config.process.policy.memory,
                 },
+                state: config::StateLimits::DEFAULT,
                 on_failure: OWN_ON_FAILURE,
                 isolation: Isolation::FOREVER,
                 budget: Budget::unlimited(),
@@ -388,6 +389,7 @@ impl Builder<'_> {
             namespace: format!("plugin/{}", plugin.name),
             config: plugin.config.clone(),
             limits: plugin.limits,
+            state: plugin.state,
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
             isolation: plugin.isolation,
             budget: self.budgets[id.0].clone(),
@@ -396,7 +398,10 @@ impl Builder<'_> {
             origin: Some(plugin.origin.clone()),
         };
         match self.policy.attach(&component, spec) {
-            Ok(attachment) => Some(self.keep(attachment)),
+            Ok(attachment) => {
+                self.registry.plugin(&plugin.name, None, &attachment.series());
+                Some(self.keep(attachment))
+            }
             Err(source) => {
                 let plugin = PluginAt::of(plugin);
                 self.errors.push(BuildError::Plugin { plugin, source });

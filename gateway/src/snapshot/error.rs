@@ -517,7 +517,10 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "this component",
             "build it with the wit/policy.wit of this version of the gateway",
         ),
-        PolicyError::UnknownNeed { .. } | PolicyError::Predicates { .. } => ("this component", own),
+        PolicyError::UnknownNeed { .. }
+        | PolicyError::Predicates { .. }
+        | PolicyError::Metrics { .. }
+        | PolicyError::LimitPolicies { .. } => ("this component", own),
         PolicyError::Failed { .. } => ("fails when it is made ready", limits_help(error).unwrap_or(own)),
     };
     fault.label(plugin.path.span, label).help(help)

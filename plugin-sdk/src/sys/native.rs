@@ -1,9 +1,9 @@
 //! The host interfaces, natively: the test host answers them. The shapes are those of the generated bindings.
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Fact {
-    pub(crate) need: u32,
-    pub(crate) value: Vec<u8>,
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Facts {
+    pub(crate) index: Vec<u32>,
+    pub(crate) bytes: Vec<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +161,113 @@ pub(crate) mod buckets {
 
     pub(crate) fn take(bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
         current::take(bucket, key, rate, tokens)
+    }
+}
+
+pub(crate) mod counters {
+    use crate::test::current;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[allow(dead_code, reason = "the test host has no other reasons yet")]
+    pub(crate) enum CounterError {
+        Full,
+        KeyTooLong,
+        Other(String),
+    }
+
+    pub(crate) fn add(key: &[u8], amount: i64) -> Result<i64, CounterError> {
+        current::stored(|stored, _| stored.count(key, amount))
+    }
+
+    pub(crate) fn get(key: &[u8]) -> i64 {
+        current::stored(|stored, _| stored.counter(key))
+    }
+}
+
+pub(crate) mod kv {
+    use crate::test::current;
+
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    #[allow(dead_code, reason = "the test host has no other reasons yet")]
+    pub(crate) enum KvError {
+        Full,
+        KeyTooLong,
+        ValueTooLong,
+        NotANumber,
+        Other(String),
+    }
+
+    pub(crate) fn get(key: &[u8]) -> Option<Vec<u8>> {
+        current::stored(|stored, now| stored.get(key, now))
+    }
+
+    pub(crate) fn set(key: &[u8], value: &[u8], ttl_ms: u64) -> Result<(), KvError> {
+        current::stored(|stored, now| stored.set(key, value, ttl_ms, now))
+    }
+
+    pub(crate) fn remove(key: &[u8]) -> bool {
+        current::stored(|stored, now| stored.remove(key, now))
+    }
+
+    pub(crate) fn compare_and_set(
+        key: &[u8],
+        expected: Option<&[u8]>,
+        value: &[u8],
+        ttl_ms: u64,
+    ) -> Result<bool, KvError> {
+        current::stored(|stored, now| {
+            if stored.get(key, now).as_deref() != expected {
+                return Ok(false);
+            }
+            stored.set(key, value, ttl_ms, now).map(|()| true)
+        })
+    }
+
+    pub(crate) fn increment(key: &[u8], amount: i64, ttl_ms: u64) -> Result<i64, KvError> {
+        current::stored(|stored, now| stored.increment(key, amount, ttl_ms, now))
+    }
+}
+
+pub(crate) mod metrics {
+    use crate::test::current;
+
+    pub(crate) fn add(metric: u32, series: u32, amount: u64) {
+        current::measure(metric, series, current::Measured::Added(amount));
+    }
+
+    pub(crate) fn set(metric: u32, series: u32, value: f64) {
+        current::measure(metric, series, current::Measured::Set(value));
+    }
+
+    pub(crate) fn observe(metric: u32, series: u32, value: f64) {
+        current::measure(metric, series, current::Measured::Observed(value));
+    }
+}
+
+pub(crate) mod random {
+    use crate::test::current;
+
+    pub(crate) fn get_u64() -> u64 {
+        current::random()
+    }
+
+    pub(crate) fn get_bytes(count: u32) -> Vec<u8> {
+        if count > 1024 {
+            current::trap("at most 1,024 random bytes");
+        }
+        (0..count).map(|_| current::random() as u8).collect()
+    }
+}
+
+pub(crate) mod tags {
+    use crate::test::current;
+
+    pub(crate) fn set(name: &str, value: &[u8]) -> Result<(), String> {
+        current::set_tag(name, value)
+    }
+
+    pub(crate) fn get(name: &str) -> Option<Vec<u8>> {
+        current::tag(name)
     }
 }
 

@@ -4,9 +4,12 @@
 //! description of its exports into the module only where its `export!` macro is used, and `wit-component` drops imports
 //! that the module does not use: so a component has the hooks that were named and the imports that were called, no others.
 
-pub(crate) use host::gateway::policy::types::{Fact, Field, Needs, Reply};
+pub(crate) use host::gateway::policy::types::{
+    Answer, BodyMode, Call, CallError, Facts, Field, Needs, Outcome, Piece, PieceOutcome, PieceVerdict, Reply,
+};
 pub(crate) use host::gateway::policy::{
-    buckets, clock, connection_info, log, request, request_edits, response, response_edits,
+    buckets, clock, connection_info, counters, kv, log, metrics, random, request, request_edits, response,
+    response_edits, tags,
 };
 
 /// What the host offers.
@@ -28,9 +31,14 @@ pub mod host {
                 import gateway:policy/response@0.1.0;
                 import gateway:policy/response-edits@0.1.0;
                 import gateway:policy/connection-info@0.1.0;
+                import gateway:policy/tags@0.1.0;
                 import gateway:policy/buckets@0.1.0;
+                import gateway:policy/counters@0.1.0;
+                import gateway:policy/kv@0.1.0;
+                import gateway:policy/metrics@0.1.0;
                 import gateway:policy/log@0.1.0;
                 import gateway:policy/clock@0.1.0;
+                import gateway:policy/random@0.1.0;
             }
         ",
         world: "gateway:plugin-sdk/host",
@@ -85,4 +93,24 @@ export_world!(
     /// The hook `connection-filter`.
     connection_filter,
     "package gateway:plugin-sdk; world connection-filter { export gateway:policy/connection-filter@0.1.0; }"
+);
+export_world!(
+    /// The hook `call-answered`.
+    call_answered,
+    "package gateway:plugin-sdk; world call-answered { export gateway:policy/call-answered@0.1.0; }"
+);
+export_world!(
+    /// The hook `request-body-filter`.
+    request_body_filter,
+    "package gateway:plugin-sdk; world request-body-filter { export gateway:policy/request-body-filter@0.1.0; }"
+);
+export_world!(
+    /// The hook `response-body-filter`.
+    response_body_filter,
+    "package gateway:plugin-sdk; world response-body-filter { export gateway:policy/response-body-filter@0.1.0; }"
+);
+export_world!(
+    /// The hook `access-log`.
+    access_log,
+    "package gateway:plugin-sdk; world access-log { export gateway:policy/access-log@0.1.0; }"
 );

@@ -1,18 +1,20 @@
 //! Attributes: from a name in the contract to the values that an exchange has for it.
 
-use super::current::Exchange;
+use super::current::{Exchange, Phase};
 use super::head::{self, Request};
-use crate::sys::Fact;
+use crate::sys::Facts;
 
 /// The facts for a list of needs.
-pub(crate) fn facts(needs: &[String], exchange: &Exchange, now_ms: u64) -> Vec<Fact> {
-    let mut facts = Vec::new();
+pub(crate) fn facts(needs: &[String], exchange: &Exchange, now_ms: u64) -> Facts {
+    let mut facts = Facts::default();
     for (index, need) in needs.iter().enumerate() {
-        let values = values(need, exchange, now_ms);
-        facts.extend(values.into_iter().map(|value| Fact {
-            need: index as u32,
-            value,
-        }));
+        for value in values(need, exchange, now_ms) {
+            let start = facts.bytes.len();
+            facts.bytes.extend(value);
+            facts
+                .index
+                .extend([index, start, facts.bytes.len()].map(|number| number as u32));
+        }
     }
     facts
 }
@@ -39,6 +41,14 @@ fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
             Some(given.map(|(_, value)| value.clone()).collect())
         }
         "local-time:UTC" => Some(vec![utc(now_ms).into_bytes()]),
+        need if need.starts_with("tag:") => {
+            let value = exchange.tags.get(need.strip_prefix("tag:").unwrap_or_default());
+            Some(value.cloned().into_iter().collect())
+        }
+        need if exchange.phase == Phase::AccessLog && LOG.contains(&need) => {
+            let given = exchange.log.iter().filter(|(name, _)| name == need);
+            Some(given.map(|(_, value)| value.clone()).collect())
+        }
         need if need.starts_with("local-time:") => panic!("`{need}`: tests have UTC alone"),
         _ => None,
     };
@@ -62,6 +72,9 @@ fn values(need: &str, exchange: &Exchange, now_ms: u64) -> Vec<Vec<u8>> {
         .or_else(of_response)
         .unwrap_or_else(|| panic!("no attribute `{need}` in this phase: the gateway would refuse to load the plugin"))
 }
+
+/// What is known only when an exchange is over; as the test gave it.
+const LOG: [&str; 5] = ["status", "backend", "duration-us", "bytes-sent", "reason"];
 
 const CLIENT_CERT: [&str; 6] = [
     "client-cert-subject",

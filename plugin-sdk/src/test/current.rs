@@ -1,12 +1,14 @@
 //! What the running call sees of the host.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::bucket::Buckets;
 use super::edit::Edit;
 use super::head::{Connection, Request, Response};
+use super::stored::Stored;
 use crate::log::Level;
 use crate::sys::{buckets, log as sys_log};
 
@@ -17,7 +19,21 @@ pub(crate) struct State {
     pub(crate) now: Duration,
     pub(crate) log: Vec<(Level, String)>,
     buckets: Buckets,
+    stored: Stored,
+    measured: Vec<(u32, u32, Measured)>,
+    random: u64,
     exchange: Option<Exchange>,
+}
+
+/// What a plugin did with a metric.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Measured {
+    /// It was added to.
+    Added(u64),
+    /// It was set.
+    Set(f64),
+    /// It was fed a value.
+    Observed(f64),
 }
 
 /// What a call is about, and the edits it has made.
@@ -28,6 +44,28 @@ pub(crate) struct Exchange {
     pub(crate) response: Option<Response>,
     pub(crate) connection: Connection,
     pub(crate) edits: Vec<Edit>,
+    /// Tags that earlier hooks set.
+    pub(crate) tags: BTreeMap<String, Vec<u8>>,
+    /// Tags that the running one sets.
+    pub(crate) new_tags: BTreeMap<String, Vec<u8>>,
+    /// Attributes of an exchange that is over.
+    pub(crate) log: Vec<(String, Vec<u8>)>,
+}
+
+impl Exchange {
+    /// Of a request, before a hook has run.
+    pub(crate) fn new(phase: Phase, request: Option<Request>, connection: Connection) -> Self {
+        Self {
+            phase,
+            tags: request.as_ref().map(|request| request.tags.clone()).unwrap_or_default(),
+            request,
+            response: None,
+            connection,
+            edits: Vec::new(),
+            new_tags: BTreeMap::new(),
+            log: Vec::new(),
+        }
+    }
 }
 
 /// The hook that runs.
@@ -36,7 +74,10 @@ pub(crate) enum Phase {
     Predicates,
     Limiter,
     RequestFilter,
+    RequestBody,
     ResponseFilter,
+    ResponseBody,
+    AccessLog,
     ConnectionFilter,
 }
 
@@ -60,14 +101,56 @@ pub(crate) fn enter<R>(state: &Rc<RefCell<State>>, exchange: Option<Exchange>, c
     call()
 }
 
-/// The edits of the call that ended.
-pub(crate) fn edits(state: &Rc<RefCell<State>>) -> Vec<Edit> {
-    state
-        .borrow_mut()
-        .exchange
-        .take()
-        .map(|exchange| exchange.edits)
+/// The edits of the call that ended, and the tags that it set.
+pub(crate) fn edits(state: &Rc<RefCell<State>>) -> (Vec<Edit>, BTreeMap<String, Vec<u8>>) {
+    let exchange = state.borrow_mut().exchange.take();
+    exchange
+        .map(|exchange| (exchange.edits, exchange.new_tags))
         .unwrap_or_default()
+}
+
+/// What is kept from call to call, and the time.
+pub(crate) fn stored<R>(call: impl FnOnce(&mut Stored, Duration) -> R) -> R {
+    with(|state| {
+        let now = state.now;
+        call(&mut state.stored, now)
+    })
+}
+
+pub(crate) fn measure(metric: u32, series: u32, what: Measured) {
+    with(|state| state.measured.push((metric, series, what)));
+}
+
+/// SplitMix64: the same numbers in every test.
+pub(crate) fn random() -> u64 {
+    with(|state| {
+        state.random = state.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    })
+}
+
+pub(crate) fn set_tag(name: &str, value: &[u8]) -> Result<(), String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_name) {
+        return Err(format!("`{name}` is not a tag's name"));
+    }
+    if value.len() > 256 {
+        return Err("a tag's value has at most 256 bytes".to_owned());
+    }
+    with(|state| match &mut state.exchange {
+        Some(exchange) if exchange.request.is_some() => {
+            exchange.new_tags.insert(name.to_owned(), value.to_vec());
+            Ok(())
+        }
+        _ => Err("there is no exchange here".to_owned()),
+    })
+}
+
+pub(crate) fn tag(name: &str) -> Option<Vec<u8>> {
+    exchange(|exchange| exchange.tags.get(name).cloned())
 }
 
 pub(crate) fn request<R>(read: impl FnOnce(&Request) -> R) -> R {
@@ -114,6 +197,11 @@ pub(crate) fn log(level: sys_log::Level, message: &str) {
 }
 
 impl State {
+    /// What was done with metrics, in order: which, its series, and what.
+    pub(crate) fn measured(&self) -> Vec<(u32, u32, Measured)> {
+        self.measured.clone()
+    }
+
     /// The wall clock.
     pub(crate) fn now_ms(&self) -> u64 {
         START_MS + u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX - START_MS)

@@ -1,10 +1,11 @@
 //! Requests, responses and connections, built for a test and looked at afterwards.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::TlsInfo;
 use crate::sys::Field;
 use crate::sys::connection_info::Endpoint;
+use crate::{Reply, TlsInfo};
 
 /// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,7 @@ pub struct Request {
     pub(crate) headers: Headers,
     pub(crate) connection: Connection,
     pub(crate) conditions: Vec<u32>,
+    pub(crate) tags: BTreeMap<String, Vec<u8>>,
 }
 
 /// A response.
@@ -23,6 +25,7 @@ pub struct Request {
 pub struct Response {
     pub(crate) status: u16,
     pub(crate) headers: Headers,
+    body: Vec<u8>,
 }
 
 /// A client's connection.
@@ -81,6 +84,7 @@ impl Request {
             headers: Headers::default(),
             connection,
             conditions: Vec::new(),
+            tags: BTreeMap::new(),
         }
     }
 
@@ -99,6 +103,20 @@ impl Request {
     pub fn with_condition(mut self, number: u32) -> Self {
         self.conditions.push(number);
         self
+    }
+
+    /// The same with a tag that a plugin before has set.
+    #[must_use]
+    pub fn with_tag(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.tags.insert(name.to_owned(), value.as_ref().to_vec());
+        self
+    }
+
+    /// A tag, as text.
+    pub fn tag(&self, name: &str) -> Option<String> {
+        self.tags
+            .get(name)
+            .map(|value| String::from_utf8_lossy(value).into_owned())
     }
 
     /// The same with a header field added.
@@ -160,7 +178,22 @@ impl Response {
         Self {
             status,
             headers: Headers::default(),
+            body: Vec::new(),
         }
+    }
+
+    /// The one that a plugin gives in a server's place.
+    pub(crate) fn of(reply: Reply) -> Self {
+        Self {
+            status: reply.status,
+            headers: Headers(reply.headers),
+            body: reply.body,
+        }
+    }
+
+    /// What a plugin wrote that gave it in a server's place; empty of a server's own.
+    pub fn body(&self) -> &[u8] {
+        &self.body
     }
 
     /// The same with a header field added.

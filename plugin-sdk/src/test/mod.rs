@@ -1,7 +1,7 @@
 //! A host for `cargo test`: build requests and responses, run the hooks, see what came of it. Native only.
 //!
 //! ```
-//! # use gateway_plugin_sdk::{ConfigError, Failure, Needs, Plugin, Reply, Request, RequestEdits, RequestFilter};
+//! # use gateway_plugin_sdk::{ConfigError, Failure, Needs, Outcome, Plugin, Request, RequestEdits, RequestFilter};
 //! # struct Tag;
 //! # impl Plugin for Tag {
 //! #     type Config = std::collections::HashMap<String, String>;
@@ -10,9 +10,9 @@
 //! #     fn configure(_: Self::Config, _: &mut Needs) -> Result<Self, ConfigError> { Ok(Tag) }
 //! # }
 //! # impl RequestFilter for Tag {
-//! #     fn on_request(&self, _: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+//! #     fn on_request(&self, _: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
 //! #         edits.set_header("x-pool", "blue")?;
-//! #         Ok(None)
+//! #         Ok(Outcome::Proceed)
 //! #     }
 //! # }
 //! use gateway_plugin_sdk::test;
@@ -33,13 +33,15 @@ pub(crate) mod current;
 pub(crate) mod edit;
 mod head;
 mod plugin;
+mod stored;
 
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use current::Measured;
 pub use head::{Connection, Request, Response};
-pub use plugin::{Answered, Filtered, Tested};
+pub use plugin::{Answered, Filtered, FilteredBody, Tested};
 
 use crate::log::Level;
 use crate::plugin::Plugin;
@@ -70,6 +72,11 @@ impl Host {
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         self.state.borrow_mut().now += by;
+    }
+
+    /// What was done with metrics so far: which (its position), which series, and what.
+    pub fn measured(&self) -> Vec<(u32, u32, Measured)> {
+        self.state.borrow().measured()
     }
 
     /// The lines that were written so far.

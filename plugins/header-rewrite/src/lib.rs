@@ -15,7 +15,7 @@ mod value;
 
 use gateway_plugin_sdk::needs::{List, RequestNeed, ResponseNeed};
 use gateway_plugin_sdk::{
-    ConfigError, Failure, Needs, Plugin, Reply, Request, RequestEdits, RequestFilter, Response, ResponseEdits,
+    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, Response, ResponseEdits,
     ResponseFilter, plugin,
 };
 
@@ -106,26 +106,26 @@ impl Plugin for HeaderRewrite {
 }
 
 impl RequestFilter for HeaderRewrite {
-    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Option<Reply>, Failure> {
+    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
         let mut room = self.request.room();
         if !self.target.apply(request, edits, &mut room) {
             // The server is not asked for something else instead.
-            return Ok(Some(Reply::new(URI_TOO_LONG)));
+            return Ok(Reply::new(URI_TOO_LONG).into());
         }
         self.request.apply(edits, room, request)?;
-        Ok(None)
+        Ok(Outcome::Proceed)
     }
 }
 
 impl ResponseFilter for HeaderRewrite {
-    fn on_response(&self, response: &Response<'_>, edits: &mut ResponseEdits) -> Result<(), Failure> {
+    fn on_response(&self, response: &Response<'_>, edits: &mut ResponseEdits) -> Result<Option<Reply>, Failure> {
         for (condition, status) in &self.statuses {
             if condition.is_none_or(|need| response.get(need).is_some()) {
                 edits.set_status(*status)?;
             }
         }
         self.response.apply(edits, self.response.room(), response)?;
-        Ok(())
+        Ok(None)
     }
 }
 

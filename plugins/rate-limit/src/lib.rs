@@ -8,7 +8,7 @@ mod key;
 use std::cell::RefCell;
 
 use gateway_plugin_sdk::buckets::{self, Rate};
-use gateway_plugin_sdk::{ConfigError, LimitVerdict, Needs, Plugin, RateLimit, Request, plugin};
+use gateway_plugin_sdk::{ConfigError, LimitPolicy, LimitVerdict, Needs, Plugin, RateLimit, Request, plugin};
 
 pub use config::{Config, KeyPart, Limit};
 use key::Key;
@@ -46,6 +46,15 @@ impl Plugin for RateLimits {
 }
 
 impl RateLimit for RateLimits {
+    fn policies(&self) -> Vec<LimitPolicy> {
+        let policy = |rule: &Rule| LimitPolicy {
+            name: rule.name.clone(),
+            quota: rule.rate.burst,
+            window_ms: rule.reset_ms(0),
+        };
+        self.rules.iter().map(policy).collect()
+    }
+
     /// Takes a token for each limit in turn, and stops at the first that has none: a request that is turned away is not
     /// charged to the limits after it.
     fn check(&self, request: &Request<'_>) -> Option<LimitVerdict> {
@@ -56,9 +65,9 @@ impl RateLimit for RateLimits {
             let taken = buckets::take(&rule.name, &scratch, rule.rate, 1);
             let verdict = LimitVerdict {
                 allowed: taken.allowed,
-                rule: index as u32,
-                limit: rule.rate.burst,
+                policy: index as u32,
                 remaining: taken.remaining,
+                reset_ms: rule.reset_ms(taken.remaining),
                 retry_after_ms: taken.retry_after_ms,
             };
             if !taken.allowed {
@@ -92,6 +101,12 @@ impl Rule {
                 burst: limit.burst,
             },
         })
+    }
+
+    /// How long it takes, rounded up, until all tokens are there when so many are left.
+    fn reset_ms(&self, remaining: u64) -> u64 {
+        let missing = self.rate.burst.saturating_sub(remaining);
+        missing.saturating_mul(self.rate.period_ms).div_ceil(self.rate.tokens)
     }
 }
 

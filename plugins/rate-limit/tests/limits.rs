@@ -39,9 +39,9 @@ fn a_limit_lets_its_burst_through_and_then_its_rate() {
     let verdict = |allowed, remaining, retry_after_ms| {
         Some(LimitVerdict {
             allowed,
-            rule: 0,
-            limit: 3,
+            policy: 0,
             remaining,
+            reset_ms: (3 - remaining) * 500,
             retry_after_ms,
         })
     };
@@ -145,11 +145,11 @@ fn the_verdict_is_that_of_the_limit_nearest_to_its_end() {
         ]),
     );
     let verdict = limits.check(&Request::get("/a")).expect("limits apply");
-    assert_eq!((verdict.rule, verdict.limit, verdict.remaining), (1, 2, 1));
+    assert_eq!((verdict.policy, verdict.remaining), (1, 1));
     limits.check(&Request::get("/a"));
     let refused = limits.check(&Request::get("/a")).expect("limits apply");
     assert_eq!(
-        (refused.allowed, refused.rule, refused.retry_after_ms),
+        (refused.allowed, refused.policy, refused.retry_after_ms),
         (false, 1, 1000)
     );
 }

@@ -11,7 +11,8 @@ use super::{Scope, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
-    BudgetLimits, Grant, Isolation, Millicores, OnFailure, Places, Plugin, PluginLimits, QuarantineSettings,
+    BudgetLimits, Grant, Isolation, LogRate, Millicores, OnFailure, Places, Plugin, PluginLimits, QuarantineSettings,
+    StateLimits,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -44,6 +45,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
         budget: BudgetLimits::default(),
         isolation: DEFAULT_ISOLATION,
         quarantine: DEFAULT_QUARANTINE,
+        state: StateLimits::DEFAULT,
         on_failure: None,
         config: "{}".to_owned(),
         config_places: Places::of_scalar(origin.span),
@@ -156,6 +158,7 @@ fn grants(mut node: Node<'_>) -> Vec<Grant> {
 fn limits(scope: &Scope<'_>, mut node: Node<'_>, plugin: &mut Plugin) {
     node.require_entries();
     budget(scope, &mut node, &mut plugin.budget);
+    state_limits(&mut node, &plugin.grants, &mut plugin.state);
     let limits = &mut plugin.limits;
     if let Some(cpu) = node.property("cpu").and_then(|value| value.duration(CPU)) {
         limits.cpu = cpu;
@@ -283,6 +286,48 @@ fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings) {
     node.finish();
 }
 
+/// What it may keep in the host; of what it was not granted nothing is kept.
+fn state_limits(node: &mut Node<'_>, grants: &[Grant], limits: &mut StateLimits) {
+    let mut said = |name: &'static str, grant: (Grant, &str)| {
+        let value = node.property(name)?;
+        if !grants.contains(&grant.0) {
+            let message = format!("`{name}` bounds what the plugin was not granted");
+            let error = ConfigError::new(Code::Inert, message).label(value.span(), "bounds nothing");
+            node.fail(error.help(format!("leave it out, or write grant \"{}\"", grant.1)));
+        }
+        Some(value)
+    };
+    if let Some(kv) = said("kv", (Grant::Kv, "kv")).and_then(|value| value.size(KV_BYTES)) {
+        limits.kv = kv;
+    }
+    if let Some(entries) = said("kv-entries", (Grant::Kv, "kv")).and_then(|value| value.integer(ENTRIES)) {
+        limits.kv_entries = entries;
+    }
+    if let Some(counters) = said("counters", (Grant::Counters, "counters")).and_then(|value| value.integer(ENTRIES)) {
+        limits.counters = counters;
+    }
+    if let Some(rate) = said("log", (Grant::Log, "log")).and_then(|value| log_rate(&value)) {
+        limits.log = rate;
+    }
+}
+
+/// As `10/s`; ten times as many at once.
+fn log_rate(value: &Value<'_>) -> Option<LogRate> {
+    let (lines, per) = match units::rate(value.text()?) {
+        Ok(rate) => rate,
+        Err(error) => return value.fail("the rate cannot be read", error.message, error.help),
+    };
+    if !LOG_LINES.contains(&lines) {
+        let message = format!("a rate of lines is from {} to {}", LOG_LINES.start(), LOG_LINES.end());
+        return value.fail(message, "out of range", units::RATE_HELP);
+    }
+    Some(LogRate {
+        lines,
+        per,
+        burst: lines.saturating_mul(LOG_BURST),
+    })
+}
+
 fn on_failure(mut node: Node<'_>) -> Option<OnFailure> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -322,7 +367,20 @@ const GRANTS: &[(&str, Grant)] = &[
     ("buckets", Grant::Buckets),
     ("log", Grant::Log),
     ("clock", Grant::Clock),
+    ("counters", Grant::Counters),
+    ("kv", Grant::Kv),
+    ("metrics", Grant::Metrics),
+    ("random", Grant::Random),
 ];
+
+/// From one pair to what is a database's business.
+const KV_BYTES: RangeInclusive<u64> = 1 << 10..=4 << 30;
+/// Pairs or counters, likewise.
+const ENTRIES: RangeInclusive<u64> = 1..=100_000_000;
+/// Lines of a log in the time that is said.
+const LOG_LINES: RangeInclusive<u64> = 1..=1_000_000;
+/// Seconds' worth of lines that may come at once.
+const LOG_BURST: u64 = 10;
 
 /// A call takes microseconds; this is for the one that meets a page fault or a busy machine.
 pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_millis(10);

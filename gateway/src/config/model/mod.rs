@@ -56,7 +56,10 @@ pub use frontend::{
 };
 pub use http2::{ClientHttp2, Http2};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
-pub use plugin::{BudgetLimits, Grant, Isolation, Millicores, OnFailure, Plugin, PluginLimits, QuarantineSettings};
+pub use plugin::{
+    BudgetLimits, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginLimits, QuarantineSettings,
+    StateLimits,
+};
 pub use process::{
     AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
 };

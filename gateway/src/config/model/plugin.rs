@@ -27,6 +27,8 @@ pub struct Plugin {
     pub isolation: Isolation,
     /// `quarantine failures=20 from="1s" to="1m"`.
     pub quarantine: QuarantineSettings,
+    /// `limit kv="1MiB" kv-entries=10000 counters=10000 log="10/s"`.
+    pub state: StateLimits,
     /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
     pub on_failure: Option<OnFailure>,
     /// The `config { … }` block as JSON; `{}` when there is none.
@@ -46,6 +48,57 @@ pub enum Grant {
     Log,
     /// `gateway:policy/clock`.
     Clock,
+    /// `gateway:policy/counters`.
+    Counters,
+    /// `gateway:policy/kv`.
+    Kv,
+    /// `gateway:policy/metrics`.
+    Metrics,
+    /// `gateway:policy/random`.
+    Random,
+}
+
+/// What a plugin may keep in the host and write into the log, all its uses together but for the log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateLimits {
+    /// Bytes of key-value pairs: keys, values and what each pair takes up beside them.
+    pub kv: u64,
+    /// Key-value pairs.
+    pub kv_entries: u64,
+    /// Counters that are not 0.
+    pub counters: u64,
+    /// Log lines of one use of the plugin.
+    pub log: LogRate,
+}
+
+impl StateLimits {
+    /// What is there unless said otherwise: a table of sessions or of clients that fits a small machine a hundred times over.
+    pub const DEFAULT: Self = Self {
+        kv: 4 << 20,
+        kv_entries: 10_000,
+        counters: 10_000,
+        log: LogRate::DEFAULT,
+    };
+}
+
+/// Log lines in a time; those beyond are counted and left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogRate {
+    /// So many, at least 1,
+    pub lines: u64,
+    /// in so long,
+    pub per: Duration,
+    /// and so many at once from rest.
+    pub burst: u64,
+}
+
+impl LogRate {
+    /// Enough to understand a failure, too few to fill a disk.
+    pub const DEFAULT: Self = Self {
+        lines: 10,
+        per: Duration::from_secs(1),
+        burst: 100,
+    };
 }
 
 /// What one call of a plugin may use.

@@ -90,12 +90,12 @@ fn every_hook_answers() {
     let mut instances = Instances::new(&host);
     let guest = Guest {
         request_needs: &["path"],
-        items: r#"(data (i32.const 5000) "\01\00\00\00\00\00\00\00\01\00\00\00\02\00\00\00\03\00\00\00\00\00\00\00\04\00\00\00\00\00\00\00\05\00\00\00\00\00\00\00")
+        items: r#"(data (i32.const 5000) "\01\00\00\00\00\00\00\00\01\00\00\00\00\00\00\00\03\00\00\00\00\00\00\00\04\00\00\00\00\00\00\00\05\00\00\00\00\00\00\00")
             (data (i32.const 5100) "\02\00\00\00\f8\13\00\00\04\00\00\00other")"#,
         evaluate: Some("(i64.const 0)"),
         check: Some("(i32.const 5000)"),
         on_request: Some(ECHO_FIRST_FACT),
-        on_response: Some(""),
+        on_response: Some(ZEROES),
         on_connect: Some("(i32.const 5100)"),
         ..GUEST
     };
@@ -104,16 +104,13 @@ fn every_hook_answers() {
     assert!(all.predicates && all.limiter && all.request_filter && all.response_filter && all.connection_filter);
     let verdict = LimitVerdict {
         allowed: true,
-        rule: 2,
-        limit: 3,
-        remaining: 4,
+        policy: 0,
+        remaining: 3,
+        reset_ms: 4,
         retry_after_ms: 5,
     };
     assert_eq!(instances.check(&attachment, &mut exchange("/")), Ok(Some(verdict)));
-    let reply = instances
-        .on_request(&attachment, &mut exchange("/path"))
-        .unwrap()
-        .unwrap();
+    let reply = replied(instances.on_request(&attachment, &mut exchange("/path")));
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"/path"[..]));
     instances.on_response(&attachment, &mut answered("/")).unwrap();
     let verdict = instances.on_connect(&attachment, &connection());

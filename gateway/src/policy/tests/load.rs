@@ -60,8 +60,8 @@ fn an_import_of_another_type_is_named() {
 #[test]
 fn an_export_of_another_type_is_named() {
     let contract = CONTRACT.replace(
-        "evaluate: func(facts: list<fact>) -> u64;",
-        "evaluate: func(facts: list<u8>) -> u64;",
+        "evaluate: func(facts: facts) -> u64;",
+        "evaluate: func(facts: facts) -> s64;",
     );
     let guest = Guest {
         evaluate: Some("(i64.const 0)"),

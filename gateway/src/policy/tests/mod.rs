@@ -12,7 +12,17 @@ use std::time::{Duration, Instant};
 
 use super::guests::{CONTRACT, GUEST, Guest, ZEROES};
 use super::*;
-use crate::config::{Grant, Isolation, OnFailure, PluginLimits};
+use crate::config::{Grant, Isolation, OnFailure, PluginLimits, StateLimits};
+
+const ALL_GRANTS: [Grant; 7] = [
+    Grant::Buckets,
+    Grant::Counters,
+    Grant::Kv,
+    Grant::Metrics,
+    Grant::Log,
+    Grant::Clock,
+    Grant::Random,
+];
 
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
@@ -20,8 +30,8 @@ const LOOP: &str = "(loop (br 0)) (unreachable)";
 const ECHO_FIRST_FACT: &str = "
     (i32.store8 (i32.const 4096) (i32.const 1))
     (i32.store16 (i32.const 4100) (i32.const 200))
-    (i32.store (i32.const 4112) (i32.load offset=4 (local.get 0)))
-    (i32.store (i32.const 4116) (i32.load offset=8 (local.get 0)))
+    (i32.store (i32.const 4112) (i32.add (local.get 2) (i32.load offset=4 (local.get 0))))
+    (i32.store (i32.const 4116) (i32.sub (i32.load offset=8 (local.get 0)) (i32.load offset=4 (local.get 0))))
     (i32.const 4096)";
 
 fn host_of(instances: u32) -> Arc<Host> {
@@ -46,12 +56,13 @@ fn spec(label: &str) -> AttachmentSpec {
         budget: Budget::unlimited(),
         quarantine: None,
         place: AttachedAs::Filter,
+        state: StateLimits::DEFAULT,
         origin: None,
     }
 }
 
 fn attach_as(host: &Arc<Host>, label: &str, guest: &Guest<'_>) -> Result<Arc<Attachment>, PolicyError> {
-    let component = host.compile(label, &guest.component(), &[Grant::Buckets, Grant::Log, Grant::Clock])?;
+    let component = host.compile(label, &guest.component(), &ALL_GRANTS)?;
     host.attach(&component, spec(label))
 }
 
@@ -100,6 +111,14 @@ fn answered(uri: &str) -> Box<Exchange> {
     let response = http::Response::builder().status(404).header("server", "nginx");
     exchange.response = Some(response.body(()).unwrap().into_parts().0);
     exchange
+}
+
+/// The reply that a request filter gave.
+fn replied(outcome: Result<Outcome, Failure>) -> Reply {
+    match outcome {
+        Ok(Outcome::Reply(reply)) => reply,
+        other => panic!("{other:?}"),
+    }
 }
 
 fn connection() -> Arc<ConnectionFacts> {

@@ -11,6 +11,7 @@ mod ejections;
 mod exporter;
 mod frontend;
 mod histogram;
+mod plugin;
 mod policy;
 mod process;
 mod rounds;
@@ -25,6 +26,7 @@ pub use backend::{BackendMetrics, InFlight, ServerMetrics};
 pub use certificate::CertificateMetrics;
 pub use ejections::EjectedFor;
 pub use frontend::{Connection, FrontendMetrics};
+pub use plugin::{PluginSeries, Reading, Series};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
 pub use rounds::{Round, Rounds};
@@ -32,6 +34,7 @@ pub use state::{Admin, Agent};
 pub use stats::{BackendStats, FrontendStats, ServerStats, Stats};
 
 use exporter::Exporter;
+use plugin::Plugins;
 use policy::PolicyMetrics;
 
 /// All metrics of the process. A name that is registered again, as after a reload, gets the handle that it had, and so
@@ -44,6 +47,7 @@ pub struct Registry {
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
     policies: Mutex<Vec<Arc<PolicyMetrics>>>,
     certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    plugins: Mutex<Plugins>,
     /// One publishes at a time.
     exporter: Mutex<Exporter>,
 }
@@ -61,6 +65,7 @@ impl Registry {
             servers: Mutex::default(),
             policies: Mutex::default(),
             certificates: Mutex::default(),
+            plugins: Mutex::default(),
             exporter: Mutex::new(exporter),
         })
     }
@@ -110,6 +115,11 @@ impl Registry {
         self.find_or_add(&self.certificates, is_same, new, certificate::register)
     }
 
+    /// Adds what a plugin counts, measures and keeps, for as long as somebody holds it. Of which tenant, where it has one.
+    pub fn plugin(&self, name: &str, tenant: Option<&Arc<str>>, series: &Arc<dyn PluginSeries>) {
+        lock(&self.plugins).add(name, tenant, series);
+    }
+
     /// Hands what was counted since the last time to the exporter. To be called every [`PUBLISH_INTERVAL`], lest a
     /// scrape that comes late have much to do at once.
     pub fn publish(&self) {
@@ -118,7 +128,9 @@ impl Registry {
 
     /// Everything, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        lock(&self.exporter).render()
+        let mut text = lock(&self.exporter).render();
+        lock(&self.plugins).render(&mut text);
+        text
     }
 
     /// Forgets what no configuration has any more and nothing under way still counts on. To be called now and then, while no

@@ -1,0 +1,211 @@
+//! The calls of body filters: how a body is to be filtered, and what becomes of a piece.
+
+use std::sync::Arc;
+
+use super::attachment::{Attachment, hook_bits};
+use super::bindings::gateway::policy::types;
+use super::edits;
+use super::exchange::{Exchange, Reply};
+use super::failure::{Failure, FailureKind};
+use super::instances::{Hook, Instances, Subject};
+use super::state::Phase;
+
+/// How a body is to be filtered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyMode {
+    /// It passes unseen.
+    Skip,
+    /// Piece by piece, behind its head.
+    Streamed,
+    /// Piece by piece; the head is held until the first has been answered.
+    Held,
+    /// Whole, up to so many bytes.
+    Buffered {
+        /// The bytes.
+        max: u64,
+        /// Whether a longer one passes unseen; if not, it is refused.
+        or_skip: bool,
+    },
+}
+
+/// What becomes of a piece of a body.
+#[derive(Debug, Clone)]
+pub enum PieceVerdict {
+    /// It goes on as it is.
+    Pass,
+    /// These bytes go on instead.
+    Replace(Vec<u8>),
+    /// It and all that follow go on as they are.
+    PassRest,
+    /// The exchange ends here, with this.
+    Reply(Reply),
+    /// The exchange breaks off.
+    Abort,
+}
+
+/// Whose body it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyOf {
+    /// A request's.
+    Request,
+    /// A response's.
+    Response,
+}
+
+/// A piece of a body, as a component is handed it.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// What the call before answered.
+    pub state: &'a [u8],
+    /// The bytes.
+    pub bytes: &'a [u8],
+    /// Nothing follows.
+    pub last: bool,
+}
+
+impl Instances {
+    /// Asks how a body is to be filtered.
+    ///
+    /// # Errors
+    /// When the call fails; the instance is gone then.
+    pub fn on_body(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        of: BodyOf,
+        exchange: &mut Box<Exchange>,
+    ) -> Result<BodyMode, Failure> {
+        let subject = Subject::Exchange(exchange);
+        let mode = match of {
+            BodyOf::Request => self.call(
+                attachment,
+                subject,
+                ON_REQUEST_BODY,
+                |guests, store, facts| {
+                    let guest = guests.request_body_filter.as_ref()?;
+                    Some(guest.call_on_request_body(store, facts))
+                },
+                |mode, _, _| Ok(mode),
+            ),
+            BodyOf::Response => self.call(
+                attachment,
+                subject,
+                ON_RESPONSE_BODY,
+                |guests, store, facts| {
+                    let guest = guests.response_body_filter.as_ref()?;
+                    Some(guest.call_on_response_body(store, facts))
+                },
+                |mode, _, _| Ok(mode),
+            ),
+        }?;
+        let buffered = |max, or_skip| BodyMode::Buffered { max, or_skip };
+        Ok(match mode {
+            types::BodyMode::Skip => BodyMode::Skip,
+            types::BodyMode::Streamed => BodyMode::Streamed,
+            types::BodyMode::Held => BodyMode::Held,
+            types::BodyMode::Buffered(max) => buffered(max, false),
+            types::BodyMode::BufferedOrSkip(max) => buffered(max, true),
+        })
+    }
+
+    /// Asks what becomes of a piece. Answers what has to come with the next, too.
+    ///
+    /// # Errors
+    /// When the call fails; the instance is gone then.
+    pub fn on_piece(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        of: BodyOf,
+        piece: Piece<'_>,
+    ) -> Result<(Vec<u8>, PieceVerdict), Failure> {
+        let piece = types::Piece {
+            state: piece.state,
+            bytes: piece.bytes,
+            last: piece.last,
+        };
+        match of {
+            BodyOf::Request => self.call(
+                attachment,
+                Subject::Nothing,
+                ON_REQUEST_PIECE,
+                |guests, store, _| {
+                    let guest = guests.request_body_filter.as_ref()?;
+                    Some(guest.call_on_request_piece(store, piece))
+                },
+                |outcome, _, _| checked(outcome),
+            ),
+            BodyOf::Response => self.call(
+                attachment,
+                Subject::Nothing,
+                ON_RESPONSE_PIECE,
+                |guests, store, _| {
+                    let guest = guests.response_body_filter.as_ref()?;
+                    Some(guest.call_on_response_piece(store, piece))
+                },
+                |outcome, _, _| checked(outcome),
+            ),
+        }
+    }
+
+    /// A component answered a piece in a way that cannot be done any more.
+    pub fn misanswered(&mut self, attachment: &Arc<Attachment>, of: BodyOf) -> Failure {
+        let hook = match of {
+            BodyOf::Request => ON_REQUEST_PIECE,
+            BodyOf::Response => ON_RESPONSE_PIECE,
+        };
+        self.refuse(
+            attachment,
+            hook,
+            FailureKind::Trap,
+            "replies when the head has gone already",
+        )
+    }
+}
+
+/// What a component made of a piece, if it may.
+fn checked(outcome: types::PieceOutcome) -> Result<(Vec<u8>, PieceVerdict), String> {
+    if outcome.state.len() > MAX_STATE {
+        return Err(TOO_MUCH_STATE.to_owned());
+    }
+    let verdict = match outcome.verdict {
+        types::PieceVerdict::Pass => PieceVerdict::Pass,
+        types::PieceVerdict::Replace(bytes) => PieceVerdict::Replace(bytes),
+        types::PieceVerdict::PassRest => PieceVerdict::PassRest,
+        types::PieceVerdict::Abort => PieceVerdict::Abort,
+        types::PieceVerdict::Reply(reply) => PieceVerdict::Reply(edits::reply_of(reply)?),
+    };
+    Ok((outcome.state, verdict))
+}
+
+const ON_REQUEST_BODY: Hook = Hook {
+    name: "on-request-body",
+    bit: hook_bits::REQUEST_BODY,
+    phase: Phase::Request,
+    needs: |needs| &needs.request,
+};
+
+const ON_REQUEST_PIECE: Hook = Hook {
+    name: "on-request-piece",
+    bit: hook_bits::REQUEST_BODY,
+    phase: Phase::Piece,
+    needs: |_| &[],
+};
+
+const ON_RESPONSE_BODY: Hook = Hook {
+    name: "on-response-body",
+    bit: hook_bits::RESPONSE_BODY,
+    phase: Phase::Response,
+    needs: |needs| &needs.response,
+};
+
+const ON_RESPONSE_PIECE: Hook = Hook {
+    name: "on-response-piece",
+    bit: hook_bits::RESPONSE_BODY,
+    phase: Phase::Piece,
+    needs: |_| &[],
+};
+
+/// Bytes that the host keeps for a component between two calls of one exchange; the contract says so. A parser's state, not
+/// the body.
+pub(super) const MAX_STATE: usize = 16 * 1024;
+
+pub(super) const TOO_MUCH_STATE: &str = "wants more than 16 KiB kept from one call to the next";

@@ -1,0 +1,202 @@
+//! Calls of components to backends: what a component asks for, checked, and how it gets the answer. The host makes the request
+//! between two calls of the component; see docs/decisions/0006-outbound-calls.md.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode, Uri};
+
+use super::attachment::{Attachment, hook_bits};
+use super::bindings::gateway::policy::types;
+use super::bodies::{MAX_STATE, TOO_MUCH_STATE};
+use super::edits::{self, Edits};
+use super::exchange::{Exchange, Outcome};
+use super::failure::{Failure, FailureKind, short_name};
+use super::instances::{Hook, Instances, Subject};
+use super::state::Phase;
+
+/// A component's request to a backend.
+#[derive(Debug)]
+pub struct Call {
+    /// The backend's name, whatever that is.
+    pub backend: String,
+    /// The request.
+    pub request: Request<Bytes>,
+    /// How long the component wants to wait; none when it leaves that to the operator.
+    pub timeout: Option<Duration>,
+    /// What comes back with the answer.
+    pub state: Vec<u8>,
+}
+
+/// What came of a call.
+pub type Answered = Result<Answer, CallError>;
+
+/// A backend's answer to a call.
+#[derive(Debug)]
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// Header fields, without those of the connection.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+/// Why there is no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallError {
+    /// It did not come in time.
+    Timeout,
+    /// As many calls as the operator allows are under way.
+    Busy,
+    /// No server could be reached, or it broke off.
+    Unreachable,
+    /// It is longer than the operator allows.
+    TooLarge,
+}
+
+impl Instances {
+    /// Hands over the answer to a call that a request filter has made.
+    ///
+    /// # Errors
+    /// When the call fails; the instance is gone then, and no edit was made.
+    pub fn on_answer(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        exchange: &mut Box<Exchange>,
+        answered: &Answered,
+        state: &[u8],
+    ) -> Result<Outcome, Failure> {
+        let fields: Vec<types::FieldParam<'_>> = match answered {
+            Ok(answer) => answer.headers.iter().map(field).collect(),
+            Err(_) => Vec::new(),
+        };
+        let answer = match answered {
+            Ok(answer) => Ok(types::Answer {
+                status: answer.status.as_u16(),
+                headers: &fields,
+                body: &answer.body,
+            }),
+            Err(error) => Err(match error {
+                CallError::Timeout => types::CallError::Timeout,
+                CallError::Busy => types::CallError::Busy,
+                CallError::Unreachable => types::CallError::Unreachable,
+                CallError::TooLarge => types::CallError::TooLarge,
+            }),
+        };
+        self.call(
+            attachment,
+            Subject::Exchange(exchange),
+            ON_ANSWER,
+            |guests, store, facts| {
+                let guest = guests.call_answered.as_ref()?;
+                Some(guest.call_on_answer(store, facts, answer, state))
+            },
+            outcome,
+        )
+    }
+}
+
+/// Makes of a request filter's answer what the exchange comes to. Edits are made when the request goes on.
+pub(super) fn outcome(
+    outcome: types::Outcome,
+    edits: &mut Edits,
+    subject: &mut Subject<'_>,
+) -> Result<Outcome, String> {
+    let outcome = match outcome {
+        types::Outcome::Proceed => Outcome::Proceed,
+        types::Outcome::Route(backend) => Outcome::Route(backend),
+        types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply)?),
+        types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call)?)),
+    };
+    match (&outcome, subject) {
+        (Outcome::Proceed | Outcome::Route(_), Subject::Exchange(exchange)) => {
+            edits.apply_to_request(&mut exchange.request);
+        }
+        // Nobody would see them, or they are to be made later.
+        _ => edits.clear(),
+    }
+    Ok(outcome)
+}
+
+/// What a component answered that it was not granted.
+#[derive(Debug, Clone, Copy)]
+pub enum Misdeed<'a> {
+    /// To route to this backend.
+    Route(&'a str),
+    /// To call this one.
+    Call(&'a str),
+    /// To call once more, when it had called as often as it may.
+    TooManyCalls,
+}
+
+impl Instances {
+    /// A component answered what its operator does not let it do: the call has failed.
+    #[cold]
+    pub fn misbehaved(&mut self, attachment: &Arc<Attachment>, hook: &'static str, what: Misdeed<'_>) -> Failure {
+        let hook = Hook {
+            name: hook,
+            ..ON_ANSWER
+        };
+        let message = match what {
+            Misdeed::Route(backend) => format!(
+                "routes to `{}`, which it was not granted: add `route-to` to the plugin's block",
+                short_name(backend)
+            ),
+            Misdeed::Call(backend) => format!(
+                "calls `{}`, which it was not granted: add `call` to the plugin's block",
+                short_name(backend)
+            ),
+            Misdeed::TooManyCalls => format!("makes more than {MAX_CALLS} calls for one request"),
+        };
+        self.refuse(attachment, hook, FailureKind::Trap, &message)
+    }
+}
+
+impl Call {
+    /// What a component asks for, if it may be sent. The error says what is wrong with it.
+    fn of(call: types::Call) -> Result<Self, String> {
+        if call.state.len() > MAX_STATE {
+            return Err(TOO_MUCH_STATE.to_owned());
+        }
+        let method = Method::from_bytes(call.method.as_bytes()).ok();
+        let method = method.filter(|method| *method != Method::CONNECT);
+        let method = method.ok_or("calls with a method that is none")?;
+        let target = Some(call.target).filter(|target| target.first() == Some(&b'/'));
+        let target = target.and_then(|target| Uri::from_maybe_shared(target).ok());
+        let target = target.ok_or("calls for a target that is no path")?;
+        let fields = call
+            .headers
+            .iter()
+            .map(|field| (field.name.as_str(), field.value.as_slice()));
+        let headers = edits::call_headers(fields)?;
+        let mut request = Request::new(edits::bounded_body(call.body)?);
+        *request.method_mut() = method;
+        *request.uri_mut() = target;
+        *request.headers_mut() = headers;
+        Ok(Self {
+            backend: call.backend,
+            request,
+            timeout: (call.timeout_ms > 0).then(|| Duration::from_millis(u64::from(call.timeout_ms))),
+            state: call.state,
+        })
+    }
+}
+
+fn field<'a>((name, value): (&'a http::HeaderName, &'a http::HeaderValue)) -> types::FieldParam<'a> {
+    types::FieldParam {
+        name: name.as_str(),
+        value: value.as_bytes(),
+    }
+}
+
+/// Calls of one component for one request, one after the other; the contract says so. Each is a wait of the client's.
+pub const MAX_CALLS: usize = 4;
+
+const ON_ANSWER: Hook = Hook {
+    name: "on-answer",
+    bit: hook_bits::REQUEST_FILTER,
+    phase: Phase::RequestFilter,
+    needs: |needs| &needs.request,
+};

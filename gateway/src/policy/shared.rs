@@ -1,0 +1,130 @@
+//! What a plugin has of the host that outlives its instances and a reload: key-value pairs, counters and metrics, all of one
+//! tenant's plugin and of nobody else's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use super::counters::Counters;
+use super::kv::{Kv, KvBounds};
+use super::metrics::PluginMetrics;
+use crate::config::StateLimits;
+use crate::telemetry::metrics::{PluginSeries, Series};
+
+/// What all uses of one plugin share.
+pub(crate) struct Shared {
+    pub(crate) kv: Kv,
+    pub(crate) counters: Counters,
+    metrics: Mutex<Metrics>,
+}
+
+#[derive(Default)]
+struct Metrics {
+    /// What is shown.
+    shown: Option<Arc<PluginMetrics>>,
+    /// Declarations that some use has, adopted or not.
+    known: Vec<Weak<PluginMetrics>>,
+}
+
+/// What every plugin shares, by namespace.
+#[derive(Default)]
+pub(super) struct Namespaces(Mutex<HashMap<String, Weak<Shared>>>);
+
+impl Namespaces {
+    /// What is kept under a name. The same name is the same place, for as long as somebody holds it.
+    pub(super) fn shared(&self, name: &str, limits: StateLimits) -> Arc<Shared> {
+        let mut known = lock(&self.0);
+        if let Some(shared) = known.get(name).and_then(Weak::upgrade) {
+            return shared;
+        }
+        known.retain(|_, shared| shared.strong_count() > 0);
+        let shared = Arc::new(Shared {
+            kv: Kv::new(limits.kv()),
+            counters: Counters::new(limits.counters),
+            metrics: Mutex::default(),
+        });
+        known.insert(name.to_owned(), Arc::downgrade(&shared));
+        shared
+    }
+}
+
+impl Shared {
+    /// The metrics of this declaration: the same for all uses that declare the same.
+    pub(super) fn metrics(&self, declared: PluginMetrics) -> Arc<PluginMetrics> {
+        let mut metrics = lock(&self.metrics);
+        let mut known = metrics.known.iter().filter_map(Weak::upgrade);
+        if let Some(same) = known.find(|known| known.is_like(&declared)) {
+            return same;
+        }
+        drop(known);
+        let new = Arc::new(declared);
+        metrics.known.retain(|known| known.strong_count() > 0);
+        metrics.known.push(Arc::downgrade(&new));
+        new
+    }
+
+    /// From now on these bounds hold and these metrics are shown.
+    pub(super) fn adopt(&self, limits: StateLimits, metrics: &Arc<PluginMetrics>) {
+        self.kv.bound(limits.kv());
+        self.counters.bound(limits.counters);
+        lock(&self.metrics).shown = Some(Arc::clone(metrics));
+    }
+}
+
+impl PluginSeries for Shared {
+    fn each(&self, show: &mut dyn FnMut(Series<'_>)) {
+        // Not shown with the lock held: nobody has to wait for whoever reads.
+        let shown = lock(&self.metrics).shown.clone();
+        for family in shown.iter().flat_map(|metrics| metrics.families()) {
+            family.show(show);
+        }
+    }
+
+    fn kept(&self) -> [u64; 3] {
+        [self.kv.entries(), self.kv.bytes(), self.counters.count()]
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared")
+            .field("kept", &self.kept())
+            .finish_non_exhaustive()
+    }
+}
+
+impl StateLimits {
+    const fn kv(self) -> KvBounds {
+        KvBounds {
+            entries: self.kv_entries,
+            bytes: self.kv,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: StateLimits = StateLimits {
+        kv: 10_000,
+        kv_entries: 10,
+        counters: 10,
+        ..StateLimits::DEFAULT
+    };
+
+    #[test]
+    fn a_namespace_is_one_place_for_as_long_as_somebody_holds_it() {
+        let namespaces = Namespaces::default();
+        let one = namespaces.shared("plugin/a", LIMITS);
+        assert_eq!(one.kv.set(b"k", b"v", 0), Ok(()));
+        let again = namespaces.shared("plugin/a", LIMITS);
+        assert!(again.kv.get(b"k").is_some());
+        assert!(namespaces.shared("plugin/b", LIMITS).kv.get(b"k").is_none());
+        drop((one, again));
+        assert!(namespaces.shared("plugin/a", LIMITS).kv.get(b"k").is_none());
+    }
+}
