@@ -291,6 +291,54 @@ impl std::fmt::Debug for TicketKey {
     }
 }
 
+/// A key by which the gateway knows again what it has written itself: HMAC with SHA-256.
+pub struct MacKey(hmac::Key);
+
+impl MacKey {
+    /// The key that these bytes are.
+    pub fn new(bytes: &[u8; MAC_KEY]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// Bytes for a new key. None when the system has no randomness to give.
+    pub fn random() -> Option<[u8; MAC_KEY]> {
+        let mut bytes = [0; MAC_KEY];
+        provider().secure_random.fill(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
+    /// What proves that these parts, one after the other, were written by whoever has the key.
+    pub fn tag(&self, parts: &[&[u8]]) -> Vec<u8> {
+        self.of(parts).as_ref().to_vec()
+    }
+
+    /// Whether this proves it.
+    pub fn is_tag(&self, tag: &[u8], parts: &[&[u8]]) -> bool {
+        verify_slices_are_equal(self.of(parts).as_ref(), tag).is_ok()
+    }
+
+    fn of(&self, parts: &[&[u8]]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in parts {
+            // With its length, so that no part can be taken for the end of the one before.
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.sign()
+    }
+}
+
+impl std::fmt::Debug for MacKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MacKey").finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a [`MacKey`], and of what it makes.
+pub const MAC_KEY: usize = 32;
+/// Bytes of a tag of a [`MacKey`].
+pub const MAC_TAG: usize = 32;
+
 /// Bytes of a key's name, and of what proves that a ticket is its.
 const TICKET_KEY_NAME: usize = 16;
 const TICKET_TAG: usize = 32;

@@ -24,6 +24,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"tracing "http://127.0.0.1:4318" sample=0.01 service="edge""#,
     ),
     ("policy", r#"policy instances=2000 memory="32MiB""#),
+    ("compile-cache", r#"compile-cache "/var/cache/gateway" size="256MiB""#),
     (
         "isolation",
         r#"isolation "per-request" ready=8, isolation "per-connection" or isolation "reuse" max-requests=1000"#,

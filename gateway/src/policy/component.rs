@@ -1,5 +1,6 @@
 //! A compiled component: its imports checked against the grants, its hooks found, linked ahead of any instance.
 
+use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{InstancePre, Linker};
@@ -9,6 +10,7 @@ use super::bindings::exports::gateway::policy::{
     access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
     response_body_filter, response_filter,
 };
+use super::cache::Cache;
 use super::failure::PolicyError;
 use super::state::State;
 use crate::config::Grant;
@@ -43,6 +45,7 @@ impl Component {
         label: &str,
         wasm: &[u8],
         grants: &[Grant],
+        cache: Option<&Cache>,
     ) -> Result<Self, PolicyError> {
         if wasm.len() > MAX_COMPONENT_BYTES {
             return Err(PolicyError::TooLarge {
@@ -51,11 +54,10 @@ impl Component {
                 limit: MAX_COMPONENT_BYTES,
             });
         }
-        let component =
-            wasmtime::component::Component::from_binary(engine, wasm).map_err(|e| PolicyError::Invalid {
-                label: label.to_owned(),
-                message: format!("{e:#}"),
-            })?;
+        let component = translate(engine, wasm, cache).map_err(|e| PolicyError::Invalid {
+            label: label.to_owned(),
+            message: format!("{e:#}"),
+        })?;
         check_imports(engine, &component, label, grants)?;
         let request = format!("{PACKAGE}request@");
         let imports_request = component
@@ -97,6 +99,20 @@ impl Component {
             connection_filter: self.exports.connection_filter.is_some(),
         }
     }
+}
+
+/// Makes machine code of a component, unless it lies in the cache.
+fn translate(engine: &Engine, wasm: &[u8], cache: Option<&Cache>) -> wasmtime::Result<wasmtime::component::Component> {
+    let Some(cache) = cache else {
+        return wasmtime::component::Component::from_binary(engine, wasm);
+    };
+    let digest = Sha256::digest(wasm).into();
+    if let Some(component) = cache.load(engine, &digest) {
+        return Ok(component);
+    }
+    let component = wasmtime::component::Component::from_binary(engine, wasm)?;
+    cache.store(engine, &digest, &component);
+    Ok(component)
 }
 
 impl std::fmt::Debug for Component {

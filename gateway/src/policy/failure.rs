@@ -2,12 +2,17 @@
 
 use std::fmt;
 
+use super::cache::CacheError;
+
 /// Why a component could not be made ready. Shown to the operator; the running configuration stays.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The engine could not be built.
     #[error("the component engine could not be started: {0}")]
     Engine(String),
+    /// The folder of compiled components is not to be trusted, or cannot be used.
+    #[error("the cache of compiled components: {0}")]
+    Cache(#[from] CacheError),
     /// Too big to be compiled.
     #[error("{label}: the component has {size} bytes; at most {limit} are taken")]
     TooLarge {

@@ -9,13 +9,14 @@ use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAlloc
 use super::attachment::{Attachment, AttachmentSpec};
 use super::bindings::Policy;
 use super::buckets::{Buckets, Namespace};
+use super::cache::Cache;
 use super::component::Component;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
 use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
-use crate::config::{Grant, PolicyPool, StateLimits};
+use crate::config::{CompileCache, Grant, PolicyPool, StateLimits};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
@@ -26,6 +27,7 @@ pub struct Host {
     namespaces: Namespaces,
     no_connection: Arc<ConnectionFacts>,
     settings: HostSettings,
+    cache: Option<Cache>,
 }
 
 /// What components run on.
@@ -62,6 +64,18 @@ impl Host {
     /// A host without components. The engine, its address space and its ticker come with the first one.
     #[must_use]
     pub fn new(settings: HostSettings) -> Arc<Self> {
+        Self::with(settings, None)
+    }
+
+    /// As [`new`](Self::new), with compiled components kept in a folder, where that is wanted.
+    ///
+    /// # Errors
+    /// When others could have written there, or the folder cannot be used.
+    pub fn with_cache(settings: HostSettings, cache: Option<&CompileCache>) -> Result<Arc<Self>, PolicyError> {
+        Ok(Self::with(settings, cache.map(Cache::open).transpose()?))
+    }
+
+    fn with(settings: HostSettings, cache: Option<Cache>) -> Arc<Self> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Arc::new(Self {
             machine: OnceLock::new(),
@@ -77,6 +91,7 @@ impl Host {
                 proxy: None,
             }),
             settings,
+            cache,
         })
     }
 
@@ -93,7 +108,8 @@ impl Host {
         grants: &[Grant],
     ) -> Result<Arc<Component>, PolicyError> {
         let machine = self.machine()?;
-        Component::compile(&machine.engine, &machine.linker, label, wasm, grants).map(Arc::new)
+        let cache = self.cache.as_ref();
+        Component::compile(&machine.engine, &machine.linker, label, wasm, grants, cache).map(Arc::new)
     }
 
     /// Makes a component ready to serve under a configuration: instantiates it once, configures it, learns its predicates

@@ -34,7 +34,8 @@ pub(super) fn snapshot(
         Some(previous) => previous.policy.clone(),
         None => {
             let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
-            Host::new(settings)
+            Host::with_cache(settings, config.process.compile_cache.as_ref())
+                .map_err(|source| BuildErrors::new(BuildError::Host(source)))?
         }
     };
     let mut builder = Builder {

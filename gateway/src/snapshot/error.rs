@@ -246,6 +246,9 @@ impl BuildError {
         };
         let fault = ConfigError::new(code, self.to_string());
         match self {
+            Self::Host(PolicyError::Cache(_)) => {
+                fault.help("give it a folder of its own, which belongs to whom the gateway runs as, with mode 700")
+            }
             Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
             Self::Admin { origin, source, .. } => match origin {
                 Some(origin) => fault.label(origin.span, source.label()).help(source.help()),
@@ -497,7 +500,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             let help = "the plugin's documentation says what it takes; it gets this block as JSON";
             return fault.label(span, label).help(help);
         }
-        PolicyError::Engine(_) => (
+        PolicyError::Engine(_) | PolicyError::Cache(_) => (
             "needed here",
             "ask for less with `policy instances=… memory=…` in `process`",
         ),

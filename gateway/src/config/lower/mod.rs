@@ -216,8 +216,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         }
         "sha256" | "grant" | "on-failure" | "isolation" | "quarantine" => "this stands in a `plugin`",
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
-        "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "admin" | "drain-timeout"
-        | "rate-limit-table" => "this stands in `process`",
+        "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "compile-cache" | "admin"
+        | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
         "max-connections" => {
             "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"
         }

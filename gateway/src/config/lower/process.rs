@@ -10,7 +10,8 @@ use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{Scope, bind, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats,
+    SyslogServer,
 };
 use crate::config::reader::{At, Block, Node, Value};
 use crate::config::suggest;
@@ -35,6 +36,7 @@ impl Default for Process {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
             },
+            compile_cache: None,
             max_buckets: DEFAULT_MAX_BUCKETS,
             admin: None,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
@@ -89,6 +91,15 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
             &mut process.policy.memory,
             node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)),
         );
+        node.finish();
+    }
+    if let Some(mut node) = block.one("compile-cache") {
+        let folder = node.argument("the folder's path").and_then(|value| path(&value));
+        let size = node.property("size").map(|value| value.size(CACHE_SIZE));
+        process.compile_cache = folder.map(|folder| CompileCache {
+            folder: folder.value,
+            size: size.flatten().unwrap_or(DEFAULT_CACHE_SIZE),
+        });
         node.finish();
     }
     if let Some(mut node) = block.one("rate-limit-table") {
@@ -334,6 +345,9 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 const DEFAULT_INSTANCES: u32 = 1_000;
 /// What a plugin that parses and matches needs many times over.
 const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
+/// A component of some hundred kilobytes becomes about a megabyte of machine code: hundreds of them.
+const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
+const CACHE_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// A bucket with its key takes about 150 bytes: 40 MB when full.
 const DEFAULT_MAX_BUCKETS: usize = 262_144;
 /// Most requests are over by then, and service managers commonly wait 90 s before they use force.

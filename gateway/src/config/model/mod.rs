@@ -61,7 +61,8 @@ pub use plugin::{
     StateLimits,
 };
 pub use process::{
-    AdminLevel, AdminSocket, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats, SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats,
+    SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};

@@ -33,6 +33,8 @@ pub struct Process {
     pub tracing: Option<Tracing>,
     /// `policy memory="…" instances=…`: the pool that component instances come from.
     pub policy: PolicyPool,
+    /// `compile-cache "/var/cache/gateway" size="256MiB"`: where compiled components are kept; nowhere unless said.
+    pub compile_cache: Option<CompileCache>,
     /// `rate-limit-table entries=…`: how many token buckets are remembered at most.
     pub max_buckets: usize,
     /// `admin "/run/gateway/admin.sock"`: where operators are heard; nowhere unless said.
@@ -162,6 +164,15 @@ pub struct PolicyPool {
     pub instances: u32,
     /// Linear memory an instance may have at most, in bytes; a plugin's own `limit memory=` may only be smaller.
     pub memory: u64,
+}
+
+/// `compile-cache "/var/cache/gateway" size="256MiB"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CompileCache {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Bytes in it at most.
+    pub size: u64,
 }
 
 /// `stats { bind "127.0.0.1:8404" }`.
