@@ -110,6 +110,7 @@ fn exchange() -> Box<Exchange> {
             hello: None,
             tls: Some(Box::new(TlsFacts {
                 version: "TLSv1.3",
+                cipher: "TLS_AES_256_GCM_SHA384",
                 sni: Some("www.example.net".to_owned()),
                 alpn: Some(b"http/1.1".to_vec()),
                 client_certificate: None,

@@ -29,6 +29,7 @@ fn log_line(criterion: &mut Criterion) {
             started: SystemTime::now(),
             frontend: "web",
             tls: false,
+            connection: &(),
             backend: Some("app"),
             server: Some("app-1"),
             timers: HttpTimers {

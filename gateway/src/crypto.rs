@@ -118,6 +118,18 @@ impl CipherSuite {
     }
 }
 
+/// The name that OpenSSL has for a suite that was agreed on.
+pub fn cipher_name(suite: SupportedCipherSuite) -> &'static str {
+    /// Put together once: a handshake only looks its suite up.
+    static NAMES: LazyLock<Vec<(rustls::CipherSuite, String)>> = LazyLock::new(|| {
+        let named = |suite: CipherSuite| (suite.0.suite(), suite.openssl_name());
+        CipherSuite::all().map(named).collect()
+    });
+    let mut names = NAMES.iter();
+    let known = names.find(|(known, _)| *known == suite.suite());
+    known.map_or("", |(_, name)| name.as_str())
+}
+
 /// A group of key exchange that the provider has: an elliptic curve, a lattice, or both together.
 #[derive(Debug, Clone, Copy)]
 pub struct Group(&'static dyn SupportedKxGroup);

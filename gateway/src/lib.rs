@@ -3,10 +3,11 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
+//! nothing here, as `authority`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
 //! `config` alone.
 
 pub mod admin;
+pub mod authority;
 pub mod backend;
 pub mod certificates;
 pub mod cli;

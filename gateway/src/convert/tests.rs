@@ -620,7 +620,7 @@ backend app
         "    capture cookie=\"SID\" max=8\n",
         "    capture path max=128\n",
         "%{client-ip}:%{client-port} [%{date}] %{frontend} %{backend}/%{server} %{request-ms}/",
-        "%{retries} 0/%{queue} %{captures} %{response-captures} \\\"%{request-line}\\\" %{header:User-Agent} 100%",
+        "%{retries} 0/%{queue} %{captures} %{response-captures} \\\"%{request-line}\\\" %{header:user-agent} 100%",
     ] {
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
     }

@@ -3,7 +3,7 @@
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::words;
+use super::{variables, words};
 
 impl Proxy<'_> {
     /// `option forwardfor`, `option forwarded`, `compression …`, `unique-id-…`. False when the line is none of that.
@@ -278,8 +278,8 @@ fn log_format(format: &str) -> Result<String, String> {
         }
         if let Some(inner) = rest.strip_prefix('[') {
             let end = inner.find(']').ok_or("%[")?;
-            let name = expression(&inner[..end]).ok_or_else(|| format!("%[{}]", &inner[..end]))?;
-            out.push_str(&format!("%{{{name}}}"));
+            let variable = expression(&inner[..end]).ok_or_else(|| format!("%[{}]", &inner[..end]))?;
+            out.push_str(&variable);
             rest = &inner[end + 1..];
             continue;
         }
@@ -307,28 +307,13 @@ fn log_format(format: &str) -> Result<String, String> {
     Ok(out)
 }
 
+/// An expression, as a variable. What is done to it behind its first comma is left out: a line is read by people.
 fn expression(text: &str) -> Option<String> {
-    let (text, _) = text.split_once(',').unwrap_or((text, ""));
-    let of = |prefix: &str| text.strip_prefix(prefix)?.strip_suffix(')');
-    match text {
-        "src" => Some("client-ip".to_owned()),
-        "src_port" => Some("client-port".to_owned()),
-        "dst" => Some("destination-ip".to_owned()),
-        "dst_port" => Some("destination-port".to_owned()),
-        "path" | "capture.req.uri" | "method" | "query" => Some(match text {
-            "capture.req.uri" => "uri".to_owned(),
-            text => text.to_owned(),
-        }),
-        "unique-id" => Some("request-id".to_owned()),
-        _ => None,
-    }
-    .or_else(|| {
-        of("req.hdr(")
-            .or_else(|| of("hdr("))
-            .map(|name| format!("header:{name}"))
-    })
-    .or_else(|| of("res.hdr(").map(|name| format!("response-header:{name}")))
-    .or_else(|| of("req.cook(").map(|name| format!("cookie:{name}")))
+    let (fetch, _) = match text.split_once("),") {
+        Some((fetch, rest)) => (format!("{fetch})"), rest),
+        None => (text.split(',').next().unwrap_or_default().to_owned(), ""),
+    };
+    variables::variable(&fetch).ok()
 }
 
 /// HAProxy's manual, "Custom log format".
@@ -372,4 +357,6 @@ const LETTERS: &[(&str, &str)] = &[
     ("HU", "%{uri}"),
     ("HV", "%{version}"),
     ("ID", "%{request-id}"),
+    ("sslc", "%{tls-cipher}"),
+    ("sslv", "%{tls-version}"),
 ];

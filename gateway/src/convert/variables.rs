@@ -31,7 +31,8 @@ pub(super) fn variables(text: &str) -> Result<String, String> {
     Ok(out)
 }
 
-fn variable(fetch: &str) -> Result<String, String> {
+/// The variable that a fetch is.
+pub(super) fn variable(fetch: &str) -> Result<String, String> {
     let none = || format!("no variable for `%[{fetch}]`");
     let (name, argument) = match fetch.split_once('(') {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
@@ -60,8 +61,8 @@ fn variable(fetch: &str) -> Result<String, String> {
 const FETCHES: &[(&str, &str)] = &[
     ("src", "%{client-ip}"),
     ("src_port", "%{client-port}"),
-    ("dst", "%{local-ip}"),
-    ("dst_port", "%{local-port}"),
+    ("dst", "%{destination-ip}"),
+    ("dst_port", "%{destination-port}"),
     ("method", "%{method}"),
     ("path", "%{path}"),
     ("query", "%{query}"),
@@ -73,6 +74,8 @@ const FETCHES: &[(&str, &str)] = &[
     ("ssl_fc_sni", "%{sni}"),
     ("ssl_fc_alpn", "%{alpn}"),
     ("ssl_fc_protocol", "%{tls-version}"),
+    ("ssl_fc_cipher", "%{tls-cipher}"),
+    ("unique-id", "%{request-id}"),
     ("fe_name", "%{frontend}"),
     ("be_name", "%{backend}"),
     ("srv_name", "%{server}"),
@@ -83,14 +86,17 @@ const FETCHES: &[(&str, &str)] = &[
 const ALIASES: &[(&str, &str)] = &[
     ("ci", "%{client-ip}"),
     ("cp", "%{client-port}"),
-    ("fi", "%{local-ip}"),
-    ("fp", "%{local-port}"),
+    ("fi", "%{destination-ip}"),
+    ("fp", "%{destination-port}"),
     ("f", "%{frontend}"),
     ("b", "%{backend}"),
     ("s", "%{server}"),
     ("HM", "%{method}"),
     ("HP", "%{path}"),
     ("HU", "%{uri}"),
+    ("ID", "%{request-id}"),
+    ("sslc", "%{tls-cipher}"),
+    ("sslv", "%{tls-version}"),
 ];
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::crypto;
 use crate::policy::{ClientCertificate, TlsFacts};
 use crate::socket::Socket;
 
@@ -89,6 +90,7 @@ pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {
             Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
             _ => "TLSv1.3",
         },
+        cipher: session.negotiated_cipher_suite().map_or("", crypto::cipher_name),
         sni: session.server_name().map(str::to_ascii_lowercase),
         alpn: session.alpn_protocol().map(<[u8]>::to_vec),
         client_certificate: session

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, request, response};
+use http::{HeaderMap, HeaderValue, StatusCode, request, response};
 use tokio::time::Instant;
 
 use super::calls::Call;
 use super::client_certificate::ClientCertificate;
 use super::kept::{Kept, KeptByConnection};
 use super::tags::Tags;
+use crate::config::TlsValue;
 use crate::proxy_protocol::Header;
+use crate::telemetry::line::Connected;
 
 /// A request, the response to it when there is one, and the connection both belong to.
 ///
@@ -27,6 +29,8 @@ pub struct Exchange {
     pub connection: Arc<ConnectionFacts>,
     /// Which of the conditions that the operator's edits have hold, a bit each.
     pub conditions: u64,
+    /// The number that the request has been given, where it has one.
+    pub request_id: Option<HeaderValue>,
     /// The name of the server that answered, where somebody may ask for it.
     pub server: Option<Arc<str>>,
     /// Instances that see more than one phase of it.
@@ -62,6 +66,7 @@ impl Exchange {
             response: None,
             connection,
             conditions: 0,
+            request_id: None,
             server: None,
             kept: Kept::default(),
             kept_by_connection: None,
@@ -114,6 +119,33 @@ impl ConnectionFacts {
     }
 }
 
+impl Connected for ConnectionFacts {
+    fn tls_value(&self, what: TlsValue) -> Option<&[u8]> {
+        let tls = self.tls.as_deref();
+        let hello = self.hello.as_deref();
+        let certificate = || Some(tls?.client_certificate.as_ref()?.read());
+        let text = match what {
+            TlsValue::Version => Some(tls?.version),
+            TlsValue::Cipher => Some(tls?.cipher),
+            TlsValue::Sni => match tls {
+                Some(tls) => tls.sni.as_deref(),
+                None => hello?.sni.as_deref(),
+            },
+            TlsValue::Alpn => {
+                let agreed = tls.and_then(|tls| tls.alpn.as_deref());
+                return agreed.or_else(|| hello?.alpn.first().map(Vec::as_slice));
+            }
+            TlsValue::ClientCertSubject => Some(certificate()?.subject.as_str()),
+            TlsValue::ClientCertCn => certificate()?.common_name.as_deref(),
+            TlsValue::ClientCertIssuer => Some(certificate()?.issuer.as_str()),
+            TlsValue::ClientCertSerial => Some(certificate()?.serial.as_str()),
+            TlsValue::ClientCertSan => certificate()?.alternative.first().map(String::as_str),
+            TlsValue::ClientCertFingerprint => Some(certificate()?.fingerprint.as_str()),
+        };
+        text.map(str::as_bytes)
+    }
+}
+
 /// What is read of a TLS client's first message, on its way to a server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ClientHello {
@@ -128,6 +160,8 @@ pub struct ClientHello {
 pub struct TlsFacts {
     /// `TLSv1.3` or `TLSv1.2`.
     pub version: &'static str,
+    /// The cipher suite, by the name that OpenSSL has for it.
+    pub cipher: &'static str,
     /// The server name the client asked for, lower-case.
     pub sni: Option<String>,
     /// The application protocol agreed on.

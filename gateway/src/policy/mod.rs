@@ -64,5 +64,6 @@ pub use failure::{Failure, FailureKind, PolicyError};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;
 pub use kept::KeptByConnection;
+pub(crate) use needs::{percent_decode, query_params};
 pub use tags::Tags;
-pub use values::{Purpose, Values};
+pub use values::Values;

@@ -11,6 +11,7 @@ use jiff::{Timestamp, Zoned};
 use super::bindings::gateway::policy::types;
 use super::exchange::{ConnectionFacts, Exchange, Over};
 use super::tags;
+use crate::authority::host;
 
 /// The attributes that a component is handed, by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,11 +55,13 @@ pub(crate) enum Attribute {
     LocalIp,
     LocalPort,
     TlsVersion,
+    TlsCipher,
     Sni,
     Alpn,
     ClientCert(Part),
     LocalTime(TimeZone),
     Condition(u32),
+    RequestId,
     Server,
     Status,
     ResponseHeader(HeaderName),
@@ -129,6 +132,8 @@ impl Attribute {
             "local-ip" => Self::LocalIp,
             "local-port" => Self::LocalPort,
             "tls-version" => Self::TlsVersion,
+            "tls-cipher" => Self::TlsCipher,
+            "request-id" => Self::RequestId,
             "sni" => Self::Sni,
             "alpn" => Self::Alpn,
             "client-cert-subject" => Self::ClientCert(Part::Subject),
@@ -165,6 +170,7 @@ impl Attribute {
                     | Self::Duration
                     | Self::BytesSent
                     | Self::Reason
+                    | Self::RequestId
             )
     }
 
@@ -176,6 +182,7 @@ impl Attribute {
                 | Self::LocalIp
                 | Self::LocalPort
                 | Self::TlsVersion
+                | Self::TlsCipher
                 | Self::Sni
                 | Self::Alpn
                 | Self::ClientCert(_)
@@ -206,6 +213,11 @@ impl Attribute {
             Self::Condition(number) => {
                 if exchange.conditions >> number & 1 == 1 {
                     facts.push(need, b"1");
+                }
+            }
+            Self::RequestId => {
+                if let Some(id) = &exchange.request_id {
+                    facts.push(need, id.as_bytes());
                 }
             }
             Self::Server => {
@@ -273,6 +285,11 @@ impl Attribute {
             Self::TlsVersion => {
                 if let Some(tls) = tls {
                     facts.push(need, tls.version.as_bytes());
+                }
+            }
+            Self::TlsCipher => {
+                if let Some(tls) = tls {
+                    facts.push(need, tls.cipher.as_bytes());
                 }
             }
             Self::Sni => {
@@ -409,11 +426,7 @@ impl Facts {
     }
 
     fn push_query_param(&mut self, need: u32, query: &str, name: &[u8]) {
-        for pair in query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !percent_decode(key.as_bytes()).eq(name.iter().copied()) {
-                continue;
-            }
+        for value in query_params(query, name) {
             let start = self.bytes.len();
             self.bytes.extend(percent_decode(value.as_bytes()));
             self.close(need, start);
@@ -473,19 +486,6 @@ pub(crate) fn authority(exchange: &Exchange) -> &[u8] {
     }
 }
 
-/// An authority's host: without user, port and trailing dot.
-fn host(authority: &[u8]) -> &[u8] {
-    let authority = match authority.iter().rposition(|&b| b == b'@') {
-        Some(at) => &authority[at + 1..],
-        None => authority,
-    };
-    let host = match authority.first() {
-        Some(b'[') => authority.split_inclusive(|&b| b == b']').next().unwrap_or_default(),
-        _ => authority.split(|&b| b == b':').next().unwrap_or_default(),
-    };
-    host.strip_suffix(b".").unwrap_or(host)
-}
-
 /// The values of a cookie (RFC 6265, section 4.2.1), as sent.
 fn cookies(headers: &HeaderMap, name: &[u8], mut found: impl FnMut(&[u8])) {
     for field in headers.get_all(header::COOKIE) {
@@ -498,8 +498,15 @@ fn cookies(headers: &HeaderMap, name: &[u8], mut found: impl FnMut(&[u8])) {
     }
 }
 
+/// Each value of a parameter, as it was sent; the name is given decoded.
+pub(crate) fn query_params<'a>(query: &'a str, name: &'a [u8]) -> impl Iterator<Item = &'a str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let is_it = move |key: &str| percent_decode(key.as_bytes()).eq(name.iter().copied());
+    pairs.filter(move |(key, _)| is_it(key)).map(|(_, value)| value)
+}
+
 /// Decodes `%XX`; what is no such triplet stays as it is.
-fn percent_decode(text: &[u8]) -> impl Iterator<Item = u8> {
+pub(crate) fn percent_decode(text: &[u8]) -> impl Iterator<Item = u8> {
     let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut rest = text;
     std::iter::from_fn(move || {
@@ -536,6 +543,7 @@ mod tests {
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
         Exchange {
             conditions: 0b10,
+            request_id: Some(http::HeaderValue::from_static("0193a1b2")),
             server: Some("app-1".into()),
             kept: Default::default(),
             kept_by_connection: None,
@@ -550,6 +558,7 @@ mod tests {
                 hello: None,
                 tls: Some(Box::new(TlsFacts {
                     version: "TLSv1.3",
+                    cipher: "TLS_AES_256_GCM_SHA384",
                     sni: Some("www.example.net".to_owned()),
                     alpn: Some(b"h2".to_vec()),
                     client_certificate: None,
@@ -603,6 +612,8 @@ mod tests {
             "status",
             "response-header:Server",
             "header:absent",
+            "tls-cipher",
+            "request-id",
         ];
         let local: [u8; 16] = [0x20, 0x01, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
         let expected: Vec<(u32, &[u8])> = vec![
@@ -629,6 +640,8 @@ mod tests {
             (18, b"h2"),
             (19, b"404"),
             (20, b"nginx"),
+            (22, b"TLS_AES_256_GCM_SHA384"),
+            (23, b"0193a1b2"),
         ];
         let found = facts(&needs, NeedPhase::Response, &exchange);
         let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();

@@ -1,18 +1,23 @@
 //! What is kept of messages for their access line.
 
-use http::HeaderMap;
 use http::header::{self, HeaderValue};
+use http::{HeaderMap, Uri};
 
 use crate::config::{Capture, Captured, Captures};
+use crate::policy::{percent_decode, query_params};
 use crate::telemetry::line::Kept;
 
-/// Keeps what is to be kept of a request. Its path is there as it came, before any rewrite.
-pub fn of_request(captures: &Captures, headers: &HeaderMap, path: &str) -> Kept {
+/// Keeps what is to be kept of a request. Its target is there as it came, before any rewrite.
+pub fn of_request(captures: &Captures, headers: &HeaderMap, target: &Uri) -> Kept {
     let keep = |capture: &Capture| {
         let value = match &capture.what {
             Captured::Header(name) => headers.get_all(name).iter().next_back()?.as_bytes(),
-            Captured::Path => path.as_bytes(),
+            Captured::Path => target.path().as_bytes(),
             Captured::Cookie(name) => cookie(headers, name)?.1,
+            Captured::QueryParam(name) => {
+                let value = query_params(target.query()?, name.as_bytes()).next()?;
+                return Some(percent_decode(value.as_bytes()).take(capture.max).collect());
+            }
         };
         Some(cut(value, capture.max))
     };
@@ -33,7 +38,7 @@ pub fn of_response(captures: &Captures, headers: &HeaderMap, kept: &mut Kept) {
             let value = headers.get_all(name).iter().next_back()?;
             Some(cut(value.as_bytes(), capture.max))
         }
-        Captured::Path | Captured::Cookie(_) => None,
+        Captured::Path | Captured::Cookie(_) | Captured::QueryParam(_) => None,
     };
     kept.response = captures.response.iter().map(keep).collect();
     if let Some((name, max)) = &captures.cookie {
@@ -94,6 +99,10 @@ mod tests {
                     what: header("x-none"),
                     max: 9,
                 },
+                Capture {
+                    what: Captured::QueryParam("q".to_owned()),
+                    max: 3,
+                },
             ],
             response: vec![Capture {
                 what: header("x-a"),
@@ -111,9 +120,12 @@ mod tests {
         ] {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         }
-        let mut kept = of_request(&captures, &headers, "/index");
+        let mut kept = of_request(&captures, &headers, &Uri::from_static("/index?q=%41b%20c"));
         let request: Vec<_> = kept.request.iter().map(Option::as_deref).collect();
-        assert_eq!(request, [Some(&b"sec"[..]), Some(b"/inde"), Some(b"2"), None]);
+        assert_eq!(
+            request,
+            [Some(&b"sec"[..]), Some(b"/inde"), Some(b"2"), None, Some(b"Ab ")]
+        );
         assert_eq!(kept.request_cookie.as_deref(), Some(&b"sid=12"[..]));
 
         headers.append(header::SET_COOKIE, HeaderValue::from_static("other=1"));

@@ -55,8 +55,20 @@ pub fn receive(
     Some(facts)
 }
 
-/// Writes into a request that goes to a server who its client is.
-pub fn announce(forwarding: &Forwarding, connection: &Connection, client: SocketAddr, headers: &mut HeaderMap) {
+/// The Host that the client asked for, where servers are told of it: to be kept before anything rewrites the request.
+pub fn asked_host(forwarding: &Forwarding, headers: &HeaderMap) -> Option<HeaderValue> {
+    let is_told = forwarding.headers.host || forwarding.forwarded.as_ref().is_some_and(|forwarded| forwarded.host);
+    headers.get(header::HOST).filter(|_| is_told).cloned()
+}
+
+/// Writes into a request that goes to a server who its client is, and which `host` it asked for.
+pub fn announce(
+    forwarding: &Forwarding,
+    connection: &Connection,
+    client: SocketAddr,
+    host: Option<&HeaderValue>,
+    headers: &mut HeaderMap,
+) {
     let facts = &*connection.facts;
     let peer = facts.client.ip();
     let believed = forwarding.trusts(peer);
@@ -69,7 +81,7 @@ pub fn announce(forwarding: &Forwarding, connection: &Connection, client: Socket
     }
     if let Some(forwarded) = &forwarding.forwarded {
         let element = connection.told.element(forwarded, facts);
-        let element = match headers.get(header::HOST).filter(|_| forwarded.host) {
+        let element = match host.filter(|_| forwarded.host) {
             Some(host) => with_host(&element, host),
             None => element,
         };
@@ -77,27 +89,25 @@ pub fn announce(forwarding: &Forwarding, connection: &Connection, client: Socket
             headers.append(header::FORWARDED, element);
         }
     }
-    let mut set = |asked: bool, name: HeaderName, value: &dyn Fn(&HeaderMap) -> Option<HeaderValue>| {
+    let mut set = |asked: bool, name: HeaderName, value: &dyn Fn() -> Option<HeaderValue>| {
         // What a trusted proxy said, it said of the client; from here it could only be said of the proxy.
         if asked
             && !(believed && headers.contains_key(&name))
-            && let Some(value) = value(headers)
+            && let Some(value) = value()
         {
             headers.insert(name, value);
         }
     };
     let asked = forwarding.headers;
-    set(asked.proto, X_FORWARDED_PROTO, &|_| {
+    set(asked.proto, X_FORWARDED_PROTO, &|| {
         Some(HeaderValue::from_static(scheme(facts)))
     });
-    set(asked.host, X_FORWARDED_HOST, &|headers| {
-        headers.get(header::HOST).cloned()
-    });
-    set(asked.port, X_FORWARDED_PORT, &|_| {
+    set(asked.host, X_FORWARDED_HOST, &|| host.cloned());
+    set(asked.port, X_FORWARDED_PORT, &|| {
         let port = || HeaderValue::from(facts.local.port());
         Some(connection.told.port.get_or_init(port).clone())
     });
-    set(asked.real_ip, X_REAL_IP, &|_| {
+    set(asked.real_ip, X_REAL_IP, &|| {
         Some(if client.ip() == peer {
             connection.told.client.get_or_init(|| address(peer)).clone()
         } else {

@@ -78,6 +78,7 @@ mod tests {
     fn tls(certificate: Option<Vec<u8>>) -> TlsFacts {
         TlsFacts {
             version: "TLSv1.3",
+            cipher: "TLS_AES_256_GCM_SHA384",
             sni: Some("shop.example".to_owned()),
             alpn: Some(b"http/1.1".to_vec()),
             client_certificate: certificate.map(ClientCertificate::new),

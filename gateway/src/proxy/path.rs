@@ -5,6 +5,10 @@
 //! capital digits, and the segments `.` and `..` are gone. A `%` that begins no encoding means itself, and is written `%25`:
 //! else `%2%65` would come out as `%2e`.
 
+//!
+//! A segment `..;x` is refused. Servers that take what follows `;` for parameters of the segment (RFC 3986, section 3.3), as those
+//! of Java do, read it as `..`, and others as a name: neither reading can be chosen for all, and nobody means it well.
+
 use http::uri::PathAndQuery;
 
 use super::error::ProxyError;
@@ -17,6 +21,9 @@ pub fn normalize(uri: &mut http::Uri, how: NormalizePath) -> Result<(), ProxyErr
         return Ok(());
     }
     let decoded = decode(path.as_bytes(), how).ok_or(ProxyError::BadRequest("escaped-slash"))?;
+    if decoded.split(|byte| *byte == b'/').any(is_disguised) {
+        return Err(ProxyError::BadRequest("dot-segment"));
+    }
     let mut target = resolve(&decoded, how.merges_slashes);
     if let Some(query) = uri.query() {
         target.push(b'?');
@@ -75,6 +82,15 @@ fn decode(path: &[u8], how: NormalizePath) -> Option<Vec<u8>> {
         }
     }
     Some(decoded)
+}
+
+/// Whether a segment is `.` or `..` to those who take what follows `;` away, also when that is percent-encoded.
+fn is_disguised(segment: &[u8]) -> bool {
+    let Some(rest) = segment.strip_prefix(b".") else {
+        return false;
+    };
+    let rest = rest.strip_prefix(b".").unwrap_or(rest);
+    rest.starts_with(b";") || rest.starts_with(b"%3B")
 }
 
 /// Takes the segments `.` and `..` away (RFC 3986, section 5.2.4), and empty ones when slashes are merged.
@@ -203,6 +219,42 @@ mod tests {
             ..merging
         };
         assert_eq!(normal("/a%2f..%2Fb%5cc", decoding), "/b/c");
+    }
+
+    #[test]
+    fn dots_with_parameters_are_refused_however_they_are_spelled() {
+        for path in [
+            "/public/..;/admin",
+            "/public/..;x=1/admin",
+            "/public/.;/admin",
+            "/public/..;",
+            "/..;",
+            "/public/%2e%2e;/admin",
+            "/public/.%2E;/admin",
+            "/public/..%3b/admin",
+            "/public/%2e%2e%3Bx/admin",
+            "/public/..;%2Fadmin",
+            "/a/../..;/admin",
+        ] {
+            assert_eq!(normal(path, PLAIN), "refused", "{path}");
+        }
+        for (path, expected) in [
+            ("/a;x=1/b;y", "/a;x=1/b;y"),
+            ("/a;/../b", "/b"),
+            ("/;/../a", "/a"),
+            ("/..a;/b", "/..a;/b"),
+            ("/...;/b", "/...;/b"),
+            ("/a..;/b", "/a..;/b"),
+            ("/a?b=/..;/c", "/a?b=/..;/c"),
+            ("/%252e%252e;/b", "/%252e%252e;/b"),
+        ] {
+            assert_eq!(normal(path, PLAIN), expected, "{path}");
+        }
+        let slashes = NormalizePath {
+            escaped_slashes: EscapedSlashes::Decode,
+            ..PLAIN
+        };
+        assert_eq!(normal("/public%2f..;%2fadmin", slashes), "refused");
     }
 
     proptest! {

@@ -107,9 +107,9 @@ impl Record {
         &self.client
     }
 
-    /// The path that was asked for, as it came.
-    pub fn path(&self) -> &str {
-        self.target.path()
+    /// What was asked for, as it came.
+    pub fn target(&self) -> &Uri {
+        &self.target
     }
 
     /// The client, or whom a trusted proxy named in its place.
@@ -364,6 +364,7 @@ impl Record {
             started: SystemTime::now() - total,
             frontend: self.frontend.name(),
             tls: self.client.facts.tls.is_some(),
+            connection: &*self.client.facts,
             backend: upstream.map(|upstream| &*upstream.backend.name),
             server: server.map(|server| &*server.name),
             timers: HttpTimers {
@@ -517,6 +518,7 @@ pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>,
         started: SystemTime::now() - total,
         frontend: frontend.name(),
         tls: client.facts.tls.is_some(),
+        connection: &*client.facts,
         backend: None,
         server: None,
         timers: HttpTimers {

@@ -143,6 +143,7 @@ async fn exchange(
     let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Exchange::new(head, facts);
+    exchange.request_id.clone_from(&record.noted.request_id);
     if frontend.keeps_instances {
         exchange.kept_by_connection = Some(client.connection.kept());
     }
@@ -172,6 +173,8 @@ async fn exchange(
     record.routed(&local.snapshot.backends[backend_id.0]);
 
     // request rewrite
+    let forwarding = frontend.config.forwarding.as_deref();
+    let asked_host = forwarding.and_then(|told| forwarding::asked_host(told, &exchange.request.headers));
     match policy::request_filters(local, frontend, &mut exchange)? {
         Answer::Continue => {}
         Answer::Route(other) => {
@@ -184,9 +187,16 @@ async fn exchange(
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, &mut exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
-    if let Some(forwarding) = &frontend.config.forwarding {
+    if let Some(forwarding) = forwarding {
         let headers = &mut exchange.request.headers;
-        forwarding::announce(forwarding, &client.connection, record.client_address(), headers);
+        let client_address = record.client_address();
+        forwarding::announce(
+            forwarding,
+            &client.connection,
+            client_address,
+            asked_host.as_ref(),
+            headers,
+        );
     }
 
     // server
@@ -286,7 +296,7 @@ fn identify(
     let is_strangers = forwarding.is_some_and(|forwarding| forwarding.doubts(client.facts.client.ip()));
     record.begin_trace(headers, is_strangers);
     if let Some(captures) = &frontend.config.captures {
-        record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.path())));
+        record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.target())));
     }
     let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
     match named {

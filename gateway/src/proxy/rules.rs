@@ -1,12 +1,13 @@
 //! What the rules of a frontend answer: redirects, and responses that the configuration holds.
 
 use bytes::Bytes;
+use gateway_plugin_template::Place;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{StatusCode, Uri};
 
 use super::error::ProxyError;
 use crate::config::Scheme;
-use crate::policy::{Exchange, Purpose, Reply};
+use crate::policy::{Exchange, Reply};
 use crate::snapshot::rules::{Content, Field, Redirect, Return, Target};
 
 /// The response that sends the client elsewhere.
@@ -23,7 +24,7 @@ pub fn redirect(redirect: &Redirect, exchange: &Exchange) -> Result<Reply, Proxy
             location.extend_from_slice(scheme_now.as_str().as_bytes());
             location.extend_from_slice(b"://");
             match host {
-                Some(host) => host.write(exchange, Purpose::Uri, &mut location),
+                Some(host) => host.write(exchange, Place::Uri, &mut location),
                 None => {
                     // Another scheme, or another port, is not on the port that was asked for.
                     let keeps_port = port.is_none() && scheme_now == asked;
@@ -37,10 +38,10 @@ pub fn redirect(redirect: &Redirect, exchange: &Exchange) -> Result<Reply, Proxy
             write_path(uri, &mut location);
         }
         Target::Prefix(prefix) => {
-            prefix.write(exchange, Purpose::Uri, &mut location);
+            prefix.write(exchange, Place::Uri, &mut location);
             write_path(uri, &mut location);
         }
-        Target::Location(place) => place.write(exchange, Purpose::Uri, &mut location),
+        Target::Location(place) => place.write(exchange, Place::Uri, &mut location),
     }
     if redirect.keeps_query
         && let Some(query) = uri.query()
@@ -76,7 +77,7 @@ pub fn answer(answer: &Return, exchange: &Exchange) -> Result<Reply, ProxyError>
             Field::Fixed(value) => value.clone(),
             Field::Values(values) => {
                 let mut text = Vec::new();
-                values.write(exchange, Purpose::Header, &mut text);
+                values.write(exchange, Place::Header, &mut text);
                 HeaderValue::from_bytes(text.trim_ascii()).map_err(|_| ProxyError::BadRequest("bad-value"))?
             }
         };

@@ -462,6 +462,7 @@ impl Drop for Record {
             started: SystemTime::now() - total,
             frontend: metrics.name(),
             tls: self.facts.tls.is_some(),
+            connection: &*self.facts,
             backend: backend.map(|backend| &*backend.name),
             server: server.map(|server| &*server.name),
             timers: TcpTimers {

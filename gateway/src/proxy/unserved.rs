@@ -95,6 +95,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             started,
             frontend: frontend.name(),
             tls: false,
+            connection: &(),
             backend: None,
             server: None,
             timers: TcpTimers {
@@ -116,6 +117,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             started,
             frontend: frontend.name(),
             tls: false,
+            connection: &(),
             backend: None,
             server: None,
             timers: HttpTimers {

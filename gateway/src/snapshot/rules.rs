@@ -4,12 +4,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use gateway_plugin_template::Place;
 use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
 use super::pages::{self, PageError};
 use crate::config::{self, At, Condition, Origin, Scheme};
-use crate::policy::{Purpose, Values};
+use crate::policy::Values;
 
 /// A rule that ends a request.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ pub enum Content {
     /// The same for all.
     Fixed(Bytes),
     /// Put together for each.
-    Values(Values, Purpose),
+    Values(Values, Place),
 }
 
 /// Why a rule cannot be made ready.
@@ -152,11 +153,15 @@ fn answer(answer: &config::Return, frontend: &str) -> Result<Return, RuleError> 
     }
     let (content, content_type) = match &answer.content {
         config::Content::Empty => (Content::Fixed(Bytes::new()), None),
-        config::Content::Text { text, content_type } => {
+        config::Content::Text {
+            text,
+            content_type,
+            place,
+        } => {
             let values = values(text, frontend)?;
             let content = match values.as_plain() {
                 Some(text) => Content::Fixed(Bytes::copy_from_slice(text)),
-                None => Content::Values(values, Purpose::of_content(content_type)),
+                None => Content::Values(values, *place),
             };
             (content, Some(content_type))
         }

@@ -12,7 +12,7 @@ mod text;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::line::Capturing;
+use super::line::{Capturing, Connected};
 use super::log::Severity;
 use super::trace::{SpanId, TraceId};
 use crate::config::LineFormat;
@@ -32,6 +32,8 @@ pub struct HttpRecord<'a> {
     pub frontend: &'a str,
     /// The client spoke TLS; the frontend is written with a `~` then.
     pub tls: bool,
+    /// What else lines may say of the connection.
+    pub connection: &'a dyn Connected,
     /// The backend, if it came to that.
     pub backend: Option<&'a str>,
     /// The server, if it came to that.
@@ -94,6 +96,8 @@ pub struct TcpRecord<'a> {
     pub frontend: &'a str,
     /// The client spoke TLS with the gateway.
     pub tls: bool,
+    /// What else lines may say of the connection.
+    pub connection: &'a dyn Connected,
     /// The backend, if it came to that.
     pub backend: Option<&'a str>,
     /// The server, if it came to that.

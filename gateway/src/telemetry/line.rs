@@ -7,7 +7,8 @@ use super::access::{self, CookieFlags, Counts, HttpRecord, RequestLine, TcpRecor
 use super::clock::Dates;
 use super::escape;
 use super::trace::{SpanId, TraceId};
-use crate::config::{Captured, Captures, LineEscape, LineField, LineFormat, LinePart};
+use crate::authority;
+use crate::config::{Captured, Captures, LineEscape, LineField, LineFormat, LinePart, TlsValue};
 
 /// What was captured of an exchange.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,19 @@ pub struct Capturing<'a> {
     pub kept: &'a Kept,
 }
 
+/// What lines may say of a connection beside its addresses.
+pub trait Connected: std::fmt::Debug {
+    /// What TLS settled, the first where there are several; none where there is none.
+    fn tls_value(&self, what: TlsValue) -> Option<&[u8]>;
+}
+
+/// A connection of which nothing more is known.
+impl Connected for () {
+    fn tls_value(&self, _: TlsValue) -> Option<&[u8]> {
+        None
+    }
+}
+
 /// A line's values, whatever the line is of.
 pub(super) struct Values<'a> {
     client: SocketAddr,
@@ -40,6 +54,7 @@ pub(super) struct Values<'a> {
     backend: Option<&'a str>,
     server: Option<&'a str>,
     tls: bool,
+    connection: &'a dyn Connected,
     request_time: Option<Duration>,
     queue_time: Option<Duration>,
     connect_time: Option<Duration>,
@@ -69,6 +84,7 @@ impl<'a> From<&HttpRecord<'a>> for Values<'a> {
             backend: record.backend,
             server: record.server,
             tls: record.tls,
+            connection: record.connection,
             request_time: record.timers.request,
             queue_time: record.timers.queue,
             connect_time: record.timers.connect,
@@ -100,6 +116,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             backend: record.backend,
             server: record.server,
             tls: record.tls,
+            connection: record.connection,
             request_time: None,
             queue_time: record.timers.queue,
             connect_time: record.timers.connect,
@@ -145,6 +162,7 @@ impl Values<'_> {
             LineField::DestinationIp => return push_ip(out, self.destination.ip()),
             LineField::DestinationPort => return number(out, self.destination.port().into()),
             LineField::Date => return dates.push_text(out, self.started),
+            LineField::Time => return dates.push_iso(out, self.started),
             LineField::Timestamp => {
                 let since = self.started.duration_since(UNIX_EPOCH).unwrap_or_default();
                 number(out, since.as_secs());
@@ -208,9 +226,27 @@ impl Values<'_> {
             LineField::Frontend => Some(self.frontend.as_bytes()),
             LineField::Backend => self.backend.map(str::as_bytes),
             LineField::Server => self.server.map(str::as_bytes),
-            LineField::Tls => Some(if self.tls { b"tls" } else { b"-" }),
+            LineField::IsTls => Some(if self.tls { b"tls" } else { b"-" }),
             LineField::Method => self.request.map(|request| request.method.as_bytes()),
-            LineField::Host => self.request.and_then(|request| request.host),
+            LineField::Authority => self.request.and_then(|request| request.host),
+            LineField::Host => {
+                let start = out.len();
+                let host = self.request.and_then(|request| request.host).map(authority::host);
+                push_or_none(out, host, escape);
+                return out[start..].make_ascii_lowercase();
+            }
+            LineField::HttpVersion => self.request.map(|request| {
+                let version = access::version(request.version);
+                // HTTP/2 has no minor version.
+                let number = version.strip_prefix("HTTP/").unwrap_or(version);
+                number
+                    .strip_suffix(".0")
+                    .filter(|major| *major != "1")
+                    .unwrap_or(number)
+                    .as_bytes()
+            }),
+            LineField::Scheme => self.request.map(|_| if self.tls { &b"https"[..] } else { b"http" }),
+            LineField::Tls(what) => self.connection.tls_value(what),
             LineField::Uri => self.request.map(|_| target),
             LineField::Path => self.request.map(|_| &target[..split.unwrap_or(target.len())]),
             LineField::Query => split.map(|split| &target[split + 1..]),
@@ -226,10 +262,7 @@ impl Values<'_> {
             LineField::RequestCapture(position) => kept.and_then(|kept| kept.request.get(position)?.as_deref()),
             LineField::ResponseCapture(position) => kept.and_then(|kept| kept.response.get(position)?.as_deref()),
         };
-        match text.filter(|text| !text.is_empty()) {
-            Some(text) => push(out, access::clip(text), escape),
-            None => out.push(b'-'),
-        }
+        push_or_none(out, text, escape);
     }
 }
 
@@ -299,7 +332,7 @@ impl Capturing<'_> {
                 }
                 let name = match &capture.what {
                     Captured::Header(name) => name.as_str(),
-                    Captured::Cookie(name) => name,
+                    Captured::Cookie(name) | Captured::QueryParam(name) => name,
                     Captured::Path => "path",
                 };
                 escape::json(out, name.as_bytes());
@@ -324,6 +357,13 @@ impl Capturing<'_> {
                 }
             }
         }
+    }
+}
+
+fn push_or_none(out: &mut Vec<u8>, text: Option<&[u8]>, escape: LineEscape) {
+    match text.filter(|text| !text.is_empty()) {
+        Some(text) => push(out, access::clip(text), escape),
+        None => out.push(b'-'),
     }
 }
 

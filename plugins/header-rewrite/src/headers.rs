@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use gateway_plugin_sdk::needs::{List, Need};
 use gateway_plugin_sdk::{ConfigError, EditRefused, RequestEdits, ResponseEdits};
+use gateway_plugin_template::{Facts, NoFacts, Place, Text};
 
 use crate::config::{HeaderName, HeaderReplace, HeaderValue, LocationChange, Replace};
 use crate::location;
 use crate::replacement::{Kind, Replacement};
-use crate::value::{Facts, NoFacts, Place, Value};
+use crate::value::text;
 
 /// One configured edit of a header.
 #[derive(Debug)]
@@ -21,8 +22,8 @@ pub(crate) struct Step<Need> {
 
 #[derive(Debug)]
 enum Action<Need> {
-    Set(Value<Need>),
-    Add(Value<Need>),
+    Set(Text<Need>),
+    Add(Text<Need>),
     Delete,
     Replace(Replacement<Need>),
     Move(LocationChange),
@@ -95,13 +96,13 @@ pub(crate) trait Sink {
 impl<Phase> Step<Need<Phase>> {
     pub(crate) fn set(header: HeaderValue, at: &str, needs: &mut List<Phase>) -> Result<Self, ConfigError> {
         let at = format!("{at}/set-header");
-        let value = valid_value(Value::new(header.value, needs), &at)?;
+        let value = valid_value(text(header.value, needs), &at)?;
         Self::new(header.name, Action::Set(value), &at)
     }
 
     pub(crate) fn add(header: HeaderValue, at: &str, needs: &mut List<Phase>) -> Result<Self, ConfigError> {
         let at = format!("{at}/add-header");
-        let value = valid_value(Value::new(header.value, needs), &at)?;
+        let value = valid_value(text(header.value, needs), &at)?;
         Self::new(header.name, Action::Add(value), &at)
     }
 
@@ -306,7 +307,7 @@ fn work<'a, Need: Copy + 'a>(
     steps: impl Iterator<Item = &'a Step<Need>>,
     facts: &'a impl Facts<Need>,
 ) -> Option<Vec<Cow<'a, [u8]>>> {
-    let mut values: Vec<Cow<'a, [u8]>> = facts.all(present).into_iter().map(Cow::Borrowed).collect();
+    let mut values: Vec<Cow<'a, [u8]>> = facts.all(present).map(Cow::Borrowed).collect();
     let mut replaced = false;
     for step in steps {
         match &step.action {
@@ -342,7 +343,7 @@ fn work<'a, Need: Copy + 'a>(
 }
 
 /// A value as it is sent: white space around it is no part of it, and a fact may bring some.
-fn written<'a, Need: Copy>(value: &'a Value<Need>, facts: &impl Facts<Need>) -> Cow<'a, [u8]> {
+fn written<'a, Need: Copy>(value: &'a Text<Need>, facts: &impl Facts<Need>) -> Cow<'a, [u8]> {
     if let Some(text) = value.as_plain() {
         return Cow::Borrowed(text.as_bytes());
     }
@@ -454,7 +455,7 @@ impl Sink for ResponseEdits {
     }
 }
 
-fn valid_value<Need: Copy>(value: Value<Need>, at: &str) -> Result<Value<Need>, ConfigError> {
+fn valid_value<Need: Copy>(value: Text<Need>, at: &str) -> Result<Text<Need>, ConfigError> {
     let is_valid = match value.as_plain() {
         Some(text) => is_value(text.as_bytes()) && text.trim_ascii() == text,
         None => value.texts().all(|text| is_value(text.as_bytes())),

@@ -25,7 +25,7 @@ pub use config::{
 };
 use headers::{Plans, Step};
 use target::Target;
-use value::Facts;
+use value::Known;
 
 /// The plugin.
 #[derive(Debug)]
@@ -108,11 +108,11 @@ impl Plugin for HeaderRewrite {
 impl RequestFilter for HeaderRewrite {
     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
         let mut room = self.request.room();
-        if !self.target.apply(request, edits, &mut room) {
+        if !self.target.apply(&Known(request), edits, &mut room) {
             // The server is not asked for something else instead.
             return Ok(Reply::new(URI_TOO_LONG).into());
         }
-        self.request.apply(edits, room, request)?;
+        self.request.apply(edits, room, &Known(request))?;
         Ok(Outcome::Proceed)
     }
 }
@@ -124,7 +124,7 @@ impl ResponseFilter for HeaderRewrite {
                 edits.set_status(*status)?;
             }
         }
-        self.response.apply(edits, self.response.room(), response)?;
+        self.response.apply(edits, self.response.room(), &Known(response))?;
         Ok(None)
     }
 }
@@ -132,26 +132,6 @@ impl ResponseFilter for HeaderRewrite {
 /// The key to one of the exchange's conditions: a fact that is there when it holds.
 fn condition<Phase>(number: u32, needs: &mut List<Phase>) -> gateway_plugin_sdk::needs::Need<Phase> {
     needs.attribute(&format!("condition:{number}"))
-}
-
-impl Facts<RequestNeed> for Request<'_> {
-    fn get(&self, need: RequestNeed) -> Option<&[u8]> {
-        Request::get(self, need)
-    }
-
-    fn all(&self, need: RequestNeed) -> Vec<&[u8]> {
-        Request::all(self, need).collect()
-    }
-}
-
-impl Facts<ResponseNeed> for Response<'_> {
-    fn get(&self, need: ResponseNeed) -> Option<&[u8]> {
-        Response::get(self, need)
-    }
-
-    fn all(&self, need: ResponseNeed) -> Vec<&[u8]> {
-        Response::all(self, need).collect()
-    }
 }
 
 plugin!(HeaderRewrite: RequestFilter + ResponseFilter);

@@ -5,15 +5,16 @@ use std::cell::RefCell;
 use gateway_plugin_pattern::{Groups, Pattern};
 use gateway_plugin_sdk::ConfigError;
 use gateway_plugin_sdk::needs::{List, Need};
+use gateway_plugin_template::{Facts, Piece, Place, Text};
 
 use crate::config::{self, Replace, Template};
 use crate::headers::is_value;
-use crate::value::{Facts, Piece, Place, Value};
+use crate::value;
 
 /// A replacement in a text.
 #[derive(Debug)]
 pub(crate) enum Replacement<Need> {
-    Prefix { from: String, to: Value<Need> },
+    Prefix { from: String, to: Text<Need> },
     Regex(Box<Substitution<Need>>),
 }
 
@@ -57,7 +58,7 @@ impl<Phase> Replacement<Need<Phase>> {
         match (replace.prefix, replace.regex) {
             (Some(from), None) => Ok(Self::Prefix {
                 from,
-                to: Value::new(replace.to, needs),
+                to: value::text(replace.to, needs),
             }),
             (None, Some(pattern)) => {
                 let from =
@@ -143,7 +144,7 @@ fn template<Phase>(to: Template, from: &Pattern, needs: &mut List<Phase>) -> Res
     for part in to.0 {
         match part {
             config::Part::Text(text) => groups(&text, from, &mut parts)?,
-            fact => parts.push(Part::Piece(Piece::new(fact, needs))),
+            fact => parts.push(Part::Piece(value::piece(fact, needs))),
         }
     }
     Ok(parts)

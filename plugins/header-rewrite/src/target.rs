@@ -4,11 +4,12 @@ use std::borrow::Cow;
 
 use gateway_plugin_sdk::needs::{List, OnRequest, RequestNeed};
 use gateway_plugin_sdk::{ConfigError, RequestEdits};
+use gateway_plugin_template::{Facts, Place, Text};
 
 use crate::config::{Part, QueryParam, Replace, Template};
 use crate::headers::Room;
 use crate::replacement::{Kind, Replacement};
-use crate::value::{Facts, Place, Value};
+use crate::value::text;
 
 /// The edits of the target.
 #[derive(Debug, Default)]
@@ -28,14 +29,14 @@ pub(crate) struct Step {
 
 #[derive(Debug)]
 enum Action {
-    SetPath(Value<RequestNeed>),
+    SetPath(Text<RequestNeed>),
     RewritePath(Replacement<RequestNeed>),
-    AddPrefix(Value<RequestNeed>),
+    AddPrefix(Text<RequestNeed>),
     StripPrefix(String),
-    SetQuery(Value<RequestNeed>),
+    SetQuery(Text<RequestNeed>),
     RewriteQuery(Replacement<RequestNeed>),
     /// Encoded names; a value that is none removes.
-    Parameter(Vec<u8>, Option<Value<RequestNeed>>),
+    Parameter(Vec<u8>, Option<Text<RequestNeed>>),
 }
 
 impl Step {
@@ -69,7 +70,7 @@ impl Step {
     }
 
     pub(crate) fn set_param(parameter: QueryParam, needs: &mut List<OnRequest>) -> Self {
-        let value = Value::new(parameter.value, needs);
+        let value = text(parameter.value, needs);
         Self::new(Action::Parameter(parameter.name.into_bytes(), Some(value)))
     }
 
@@ -183,16 +184,16 @@ fn value(
     kind: Kind,
     at: &str,
     needs: &mut List<OnRequest>,
-) -> Result<Value<RequestNeed>, ConfigError> {
+) -> Result<Text<RequestNeed>, ConfigError> {
     for part in &template.0 {
         if let Part::Text(text) = part {
             kind.admit(text).map_err(|message| ConfigError::new(message).at(at))?;
         }
     }
-    Ok(Value::new(template, needs))
+    Ok(text(template, needs))
 }
 
-fn written(value: &Value<RequestNeed>, facts: &impl Facts<RequestNeed>, place: Place) -> Vec<u8> {
+fn written(value: &Text<RequestNeed>, facts: &impl Facts<RequestNeed>, place: Place) -> Vec<u8> {
     let mut text = Vec::new();
     value.write(facts, place, &mut text);
     text

@@ -1,5 +1,6 @@
 //! `backend "app" { … }`: servers and how one is chosen.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use miette::SourceSpan;
@@ -13,6 +14,7 @@ use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::{
     DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, section_name,
+    template,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -27,6 +29,8 @@ pub(super) struct Known {
     pub(super) mode: Mode,
     /// Where that is said, when it is.
     pub(super) mode_span: Option<SourceSpan>,
+    /// Where one of its texts asks for the number of a request.
+    pub(super) request_id: Cell<Option<SourceSpan>>,
 }
 
 /// Reads a backend and makes it known.
@@ -47,7 +51,12 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
     if let Some(name) = name {
         let mode_span = mode_at.map(|mode| mode.span);
-        scope.backends.add(ctx, name, Known { mode, mode_span });
+        let known = Known {
+            mode,
+            mode_span,
+            request_id: Cell::new(None),
+        };
+        scope.backends.add(ctx, name, known);
     }
     let mut block = block?;
 
@@ -144,6 +153,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
     let response_edits = edits::response(response, None);
     block.finish(elsewhere);
+    if let (Some(asked), Some((known, _))) = (template::take_request_id(ctx), scope.backends.last()) {
+        known.request_id.set(Some(asked));
+    }
 
     let close = own.server_close.or(inherited.server_close).filter(|close| close.value);
     if let (Some(close), Some(pool)) = (close, own.pool.span()) {

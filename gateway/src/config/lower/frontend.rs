@@ -14,7 +14,7 @@ use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::{
     DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format, plugin,
-    rules, section_name, upgrades,
+    rules, section_name, template, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -119,6 +119,18 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .flatten()
             .for_each(|bind| bind::agree(ctx, bind, http2_off));
     }
+    let request_id = own.forwarding.request_id(&inherited.forwarding, ctx);
+    let asked = template::take_request_id(ctx);
+    if request_id.is_none() {
+        let leads_to = routes.iter().flatten().map(|route| route.backend);
+        let backends = leads_to.chain(default_backend.flatten());
+        let theirs = backends.filter_map(|id| scope.backends.get(id.0)?.0.request_id.get());
+        let mut asked: Vec<_> = asked.into_iter().chain(theirs).collect();
+        asked.dedup();
+        asked
+            .into_iter()
+            .for_each(|asked| template::report_numberless(ctx, asked, span));
+    }
     let (limits, connection_limits) = limits?;
     Some(Frontend {
         name: name?.value.into(),
@@ -136,7 +148,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         forwarding: own.forwarding.forwarding(&inherited.forwarding),
         compress: own.compress(&inherited),
         decompress: own.decompress(&inherited),
-        request_id: own.forwarding.request_id(&inherited.forwarding, ctx),
+        request_id,
         http2,
         hsts: super::or_none(hsts)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),

@@ -6,10 +6,10 @@ use http::HeaderName;
 use miette::SourceSpan;
 
 use super::edits;
+use super::variables::{self, InLine, Keep, Part, Variable, When};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, Mode};
-use crate::config::reader::{Context, Node, Value, clip, said_twice};
-use crate::config::suggest;
+use crate::config::reader::{Context, Node, said_twice};
 
 /// `log-format`, read as far as it can be without the frontend that it is for.
 #[derive(Debug, Clone)]
@@ -112,54 +112,39 @@ pub(super) fn log_format(node: &mut Node<'_>) -> Option<ReadFormat> {
         return value.fail("a format has no control characters", "has one", help);
     }
     let escape = escape?;
-    let mut parts = Vec::new();
-    let mut literal = String::new();
     let mut is_quoted = false;
-    let mut well = true;
-    let mut at = 0;
-    while let Some(found) = text[at..].find('%') {
-        let start = at + found;
-        literal.push_str(&text[at..start]);
-        is_quoted ^= text[at..start].matches('"').count() % 2 == 1;
-        let rest = &text[start..];
-        if rest.starts_with("%%{") {
-            literal.push_str("%{");
-            at = start + 3;
-            continue;
+    let read = |part| match part {
+        Part::Text(text) => {
+            is_quoted ^= text.matches('"').count() % 2 == 1;
+            Some(Read::Text(text))
         }
-        let Some(inner) = rest.strip_prefix("%{") else {
-            literal.push('%');
-            at = start + 1;
-            continue;
-        };
-        let Some(length) = inner.find('}') else {
-            let error = ConfigError::new(Code::Value, "a variable that is not closed");
-            let error = error.label(value.part(start, 2), "a `}` is missing behind this");
-            value
-                .context()
-                .report(error.help("write a variable as %{status}, and `%%{` where `%{` is meant as it stands"));
-            return None;
-        };
-        at = start + 2 + length + 1;
-        let escape = escape.unwrap_or(match is_quoted {
-            true => LineEscape::Quoted,
-            false => LineEscape::Word,
-        });
-        match variable(&value, start + 2, &inner[..length], escape) {
-            Some(read) => {
-                if !literal.is_empty() {
-                    parts.push(Read::Text(std::mem::take(&mut literal)));
-                }
-                parts.push(read);
-            }
-            None => well = false,
+        Part::Variable(variable) => {
+            let escape = escape.unwrap_or(match is_quoted {
+                true => LineEscape::Quoted,
+                false => LineEscape::Word,
+            });
+            field(&variable, escape)
         }
-    }
-    literal.push_str(&text[at..]);
-    if !literal.is_empty() {
-        parts.push(Read::Text(literal));
-    }
-    well.then_some(ReadFormat { parts })
+    };
+    let parts = variables::parts(&value, text, When::Line)?.into_iter().map(read);
+    Some(ReadFormat {
+        parts: parts.collect::<Option<_>>()?,
+    })
+}
+
+/// A variable in a line.
+fn field(variable: &Variable<'_>, escape: LineEscape) -> Option<Read> {
+    let keep = match variable.known.line {
+        InLine::Field(field) => return Some(Read::Field(field, escape, variable.span)),
+        InLine::Kept(keep) => keep,
+    };
+    let of = variable.of?;
+    let what = match keep {
+        Keep::Header | Keep::ResponseHeader => Captured::Header(parsed(&of.to_ascii_lowercase())?),
+        Keep::Cookie => Captured::Cookie(of.to_owned()),
+        Keep::QueryParam => Captured::QueryParam(of.to_owned()),
+    };
+    Some(Read::Kept(what, keep == Keep::ResponseHeader, escape, variable.span))
 }
 
 impl ReadFormat {
@@ -212,110 +197,9 @@ impl ReadFormat {
     }
 }
 
-fn variable(value: &Value<'_>, start: usize, written: &str, escape: LineEscape) -> Option<Read> {
-    let span = value.part(start, written.len());
-    let fail = |message: String, label: &str, help: Option<String>| {
-        let error = ConfigError::new(Code::Reference, message).label(span, label);
-        value.context().report(error.maybe_help(help));
-        None
-    };
-    let (name, of) = match written.split_once(':') {
-        Some((name, of)) => (name, Some(of)),
-        None => (written, None),
-    };
-    if let Some((_, field)) = FIELDS.iter().find(|(known, _)| *known == name) {
-        return match of {
-            None => Some(Read::Field(*field, escape, span)),
-            Some(_) => fail(
-                format!("`{name}` takes no name"),
-                "one too many",
-                Some(format!("write %{{{name}}}")),
-            ),
-        };
-    }
-    if !KEPT.contains(&name) {
-        let names: Vec<&str> = FIELDS.iter().map(|(name, _)| *name).chain(KEPT).collect();
-        let help = suggest::did_you_mean(name, &names, || {
-            Some("the reference lists them under `log-format`".to_owned())
-        });
-        return fail(
-            format!("there is no variable {:?} of lines", clip(name)),
-            "unknown variable",
-            help,
-        );
-    }
-    let what = of.filter(|of| !of.is_empty()).and_then(|of| match name {
-        "cookie" => is_token(of).then(|| Captured::Cookie(of.to_owned())),
-        _ => parsed(&of.to_ascii_lowercase()).map(Captured::Header),
-    });
-    match what {
-        Some(what) => Some(Read::Kept(what, name == "response-header", escape, span)),
-        None => fail(
-            format!("`{name}` of what?"),
-            "lacks a name, or has one that cannot be",
-            Some(format!("write %{{{name}:NAME}}")),
-        ),
-    }
-}
-
 fn parsed(name: &str) -> Option<HeaderName> {
     HeaderName::from_bytes(name.as_bytes()).ok()
 }
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    text.bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
-}
-
-const KEPT: [&str; 3] = ["header", "response-header", "cookie"];
-
-const FIELDS: &[(&str, LineField)] = &[
-    ("client", LineField::Client),
-    ("client-ip", LineField::ClientIp),
-    ("client-port", LineField::ClientPort),
-    ("destination", LineField::Destination),
-    ("destination-ip", LineField::DestinationIp),
-    ("destination-port", LineField::DestinationPort),
-    ("date", LineField::Date),
-    ("timestamp", LineField::Timestamp),
-    ("frontend", LineField::Frontend),
-    ("backend", LineField::Backend),
-    ("server", LineField::Server),
-    ("tls", LineField::Tls),
-    ("request-ms", LineField::RequestTime),
-    ("queue-ms", LineField::QueueTime),
-    ("connect-ms", LineField::ConnectTime),
-    ("response-ms", LineField::ResponseTime),
-    ("total-ms", LineField::TotalTime),
-    ("status", LineField::Status),
-    ("bytes-sent", LineField::BytesSent),
-    ("bytes-received", LineField::BytesReceived),
-    ("termination", LineField::Termination),
-    ("cookie-flags", LineField::CookieFlags),
-    ("process-connections", LineField::ProcessConnections),
-    ("frontend-connections", LineField::FrontendConnections),
-    ("backend-in-flight", LineField::BackendInFlight),
-    ("server-in-flight", LineField::ServerInFlight),
-    ("retries", LineField::Retries),
-    ("queue", LineField::Queue),
-    ("method", LineField::Method),
-    ("host", LineField::Host),
-    ("uri", LineField::Uri),
-    ("path", LineField::Path),
-    ("query", LineField::Query),
-    ("version", LineField::Version),
-    ("request-line", LineField::RequestLine),
-    ("request-id", LineField::RequestId),
-    ("trace-id", LineField::TraceId),
-    ("span-id", LineField::SpanId),
-    ("reason", LineField::Reason),
-    ("rule", LineField::Rule),
-    ("request-cookie", LineField::RequestCookie),
-    ("response-cookie", LineField::ResponseCookie),
-    ("captures", LineField::Captures),
-    ("response-captures", LineField::ResponseCaptures),
-];
 
 /// As a header's value is when nobody says how much of it matters.
 const DEFAULT_MAX: usize = 64;

@@ -16,6 +16,7 @@ mod check_http;
 mod check_steps;
 mod compress;
 mod condition;
+mod content;
 mod decompress;
 mod defaults;
 mod edits;
@@ -51,6 +52,7 @@ mod tls_facts;
 mod tls_parameters;
 mod tracing;
 mod upgrades;
+mod variables;
 
 use std::path::Path;
 
@@ -67,7 +69,7 @@ pub use plugin::DEFAULT_PLUGIN_CPU;
 pub use process::DEFAULT_MAX_CONNECTIONS;
 pub use settings::MAX_CONNECTIONS;
 #[cfg(test)]
-pub use template::attributes as template_attributes;
+pub use variables::attributes as template_attributes;
 
 /// The configuration that the nodes of a text mean.
 pub(super) fn config(

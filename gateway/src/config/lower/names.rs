@@ -115,6 +115,11 @@ impl<T> Names<T> {
         self.list.get(position).map(|entry| (&entry.about, entry.name.span))
     }
 
+    /// What is known about the name that was added last, and where it stands.
+    pub(super) fn last(&self) -> Option<(&T, SourceSpan)> {
+        self.get(self.list.len().checked_sub(1)?)
+    }
+
     /// Reports what nothing has referred to.
     pub(super) fn report_unused(&self, ctx: &Context<'_>, why: &str) {
         if self.missed.get() {

@@ -6,8 +6,9 @@ use miette::SourceSpan;
 
 use super::acls::Acls;
 use super::condition::{self, When};
-use super::template::{self, template};
-use super::{Scope, edits, redirect};
+use super::template;
+use super::variables::{self, When as Phase};
+use super::{Scope, content, edits, redirect};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
@@ -109,7 +110,7 @@ fn answer(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Return> {
         );
         node.fail(error.label(*span, "one too many").help("leave some of them out"));
     }
-    let content = content(scope, &mut block);
+    let content = response_content(scope, &mut block);
     block.finish(super::elsewhere);
     let (content, content_at) = content?;
     if let (Some(200..=599), Some(content), Some(value)) = (status, content_at, &status_at)
@@ -145,12 +146,12 @@ fn header(mut node: Node<'_>) -> Option<Header> {
         Some(name)
     });
     let value = node.argument("the header's value");
-    let value = value.and_then(|value| edits::header_template(&value, template::When::Rule));
+    let value = value.and_then(|value| edits::header_template(&value, Phase::Rule));
     node.finish();
     Some((name?, value?, span))
 }
 
-fn content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content, Option<SourceSpan>)> {
+fn response_content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content, Option<SourceSpan>)> {
     let mut contents = block.any(&["body", "file"]).into_iter();
     let Some(mut node) = contents.next() else {
         return Some((Content::Empty, None));
@@ -173,11 +174,15 @@ fn content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content, Option<
             content_type: super::or_none(content_type)?.unwrap_or_else(|| known.unwrap_or(UNKNOWN_TYPE).to_owned()),
         }
     } else {
-        let text = template(&value?, template::When::Rule)?;
+        let value = value?;
+        let parts = variables::parts(&value, value.any_text()?, Phase::Rule)?;
+        let content_type = super::or_none(content_type)?.unwrap_or_else(|| TEXT_TYPE.to_owned());
+        let place = content::place(&value, &parts, &content_type)?;
+        let text = template::of(&value, &parts)?;
         let length: usize = text.texts().map(str::len).sum();
         if length > MAX_BODY {
             let help = "put it into a file, and name that with `file`";
-            return value?.fail(
+            return value.fail(
                 format!("a `body` has at most {} KiB", MAX_BODY >> 10),
                 "longer than that",
                 help,
@@ -185,7 +190,8 @@ fn content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content, Option<
         }
         Content::Text {
             text,
-            content_type: super::or_none(content_type)?.unwrap_or_else(|| TEXT_TYPE.to_owned()),
+            content_type,
+            place,
         }
     };
     Some((content, Some(span)))

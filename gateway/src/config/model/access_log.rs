@@ -50,6 +50,8 @@ pub enum Captured {
     Path,
     /// The value of the cookie. Of a request.
     Cookie(String),
+    /// The first value of the query's parameter, percent-decoded. Of a request.
+    QueryParam(String),
 }
 
 /// `log-format "%{client-ip} …"`, taken apart.
@@ -90,11 +92,12 @@ pub enum LineField {
     DestinationIp,
     DestinationPort,
     Date,
+    Time,
     Timestamp,
     Frontend,
     Backend,
     Server,
-    Tls,
+    IsTls,
     RequestTime,
     QueueTime,
     ConnectTime,
@@ -112,7 +115,10 @@ pub enum LineField {
     Retries,
     Queue,
     Method,
+    Authority,
     Host,
+    HttpVersion,
+    Scheme,
     Uri,
     Path,
     Query,
@@ -127,10 +133,28 @@ pub enum LineField {
     ResponseCookie,
     Captures,
     ResponseCaptures,
+    /// What TLS settled.
+    Tls(TlsValue),
     /// By position among the captures of the request.
     RequestCapture(usize),
     /// By position among the captures of the response.
     ResponseCapture(usize),
+}
+
+/// What TLS settles about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each is what the variable of its name is")]
+pub enum TlsValue {
+    Version,
+    Cipher,
+    Sni,
+    Alpn,
+    ClientCertSubject,
+    ClientCertCn,
+    ClientCertIssuer,
+    ClientCertSerial,
+    ClientCertSan,
+    ClientCertFingerprint,
 }
 
 impl LineField {
@@ -142,7 +166,10 @@ impl LineField {
                 | Self::ResponseTime
                 | Self::Status
                 | Self::Method
+                | Self::Authority
                 | Self::Host
+                | Self::HttpVersion
+                | Self::Scheme
                 | Self::Uri
                 | Self::Path
                 | Self::Query

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use gateway_plugin_template::Place;
+
 use super::{At, Condition, Origin, Template};
 
 /// `deny`, `redirect` or `return`. The rules of a frontend are gone through in the order of the text, and the first that
@@ -107,6 +109,8 @@ pub enum Content {
         text: Template,
         /// What it is.
         content_type: String,
+        /// How variables are written into it.
+        place: Place,
     },
     /// `file "…"`: read when the configuration is loaded.
     File {

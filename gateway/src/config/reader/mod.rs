@@ -26,6 +26,14 @@ pub(super) struct Context<'a> {
     base_dir: &'a Path,
     lines: LineIndex,
     errors: RefCell<Vec<ConfigError>>,
+    notes: RefCell<Vec<Note>>,
+}
+
+/// Something that a text asks for, and that something else has to see to.
+#[derive(Debug, Clone)]
+pub(super) enum Note {
+    /// The number of a request, here.
+    RequestId(SourceSpan),
 }
 
 impl<'a> Context<'a> {
@@ -35,7 +43,17 @@ impl<'a> Context<'a> {
             base_dir,
             lines: LineIndex::new(text),
             errors: RefCell::default(),
+            notes: RefCell::default(),
         }
+    }
+
+    pub(super) fn note(&self, note: Note) {
+        self.notes.borrow_mut().push(note);
+    }
+
+    /// What has been noted since it was last asked.
+    pub(super) fn take_notes(&self) -> Vec<Note> {
+        self.notes.take()
     }
 
     pub(super) fn report(&self, error: ConfigError) {

@@ -6,6 +6,7 @@ mod imports;
 mod isolation;
 mod limits;
 mod load;
+mod own;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -13,6 +13,7 @@ fn http() -> HttpRecord<'static> {
         started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
         frontend: "web",
         tls: false,
+        connection: &(),
         backend: Some("app"),
         server: Some("app-1"),
         timers: HttpTimers {
@@ -58,6 +59,7 @@ fn tcp() -> TcpRecord<'static> {
         started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
         frontend: "raw",
         tls: true,
+        connection: &(),
         backend: Some("raw"),
         server: Some("raw-1"),
         timers: TcpTimers {
@@ -106,6 +108,7 @@ fn what_became_of_cookies_stands_beside_the_termination() {
 fn a_request_that_came_to_nothing_is_logged_with_what_there_is() {
     let record = HttpRecord {
         tls: true,
+        connection: &(),
         backend: None,
         server: None,
         timers: HttpTimers {

@@ -355,6 +355,7 @@ mod tests {
             started: SystemTime::UNIX_EPOCH,
             frontend,
             tls: false,
+            connection: &(),
             backend: None,
             server: None,
             timers: TcpTimers::default(),
