@@ -154,8 +154,8 @@ impl Server {
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
         let (places, echo) = places(&config, &EchoServers::new(), None)?;
         let snapshot = Arc::new(Snapshot::build(&config, places, registry, None)?);
-        let mut sockets = Sockets::new(workers, &config);
-        let opened = sockets.open(&config, registry).map_err(StartError::Faults)?;
+        let mut sockets = Sockets::new(workers, &config, registry);
+        let opened = sockets.open(&config).map_err(StartError::Faults)?;
         for address in sockets.inherited().left() {
             warn!(%address, "a socket was handed to the gateway that no `bind` names");
         }
@@ -193,7 +193,7 @@ impl Server {
                 tracer: traces.as_ref().map(TraceSink::tracer),
             })?);
         }
-        sockets.keep(opened, &config);
+        sockets.keep(opened, &config, &snapshot.backends);
         drop(guard);
         let gateway = Gateway {
             workers: started,

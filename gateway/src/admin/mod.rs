@@ -1,7 +1,10 @@
-//! The admin listener: the stats page, the same as JSON, and `GET /metrics` for Prometheus; and the admin socket, where operators are
+//! The admin listener: the stats page, the same as JSON and CSV, `GET /metrics` for Prometheus, and a monitor; and the admin socket, where operators are
 //! heard. They run on the control runtime, away from the workers.
 
 mod commands;
+mod csv;
+mod desk;
+mod login;
 mod page;
 mod socket;
 
@@ -12,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -27,6 +32,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::telemetry::metrics::{PUBLISH_INTERVAL, Registry};
 
 pub use commands::is_refusal;
+pub use desk::Desk;
 pub use socket::{AdminServer, AdminSocketError};
 
 /// Admin listeners that run until this is dropped.
@@ -45,7 +51,7 @@ impl Admin {
 }
 
 /// Binds and serves. Has to be called inside the control runtime; fails when an address cannot be bound.
-pub fn serve(binds: &[SocketAddr], registry: &Arc<Registry>) -> io::Result<Admin> {
+pub fn serve(binds: &[SocketAddr], desk: &Arc<Desk>) -> io::Result<Admin> {
     let mut admin = Admin {
         addresses: Vec::new(),
         _tasks: JoinSet::new(),
@@ -55,9 +61,9 @@ pub fn serve(binds: &[SocketAddr], registry: &Arc<Registry>) -> io::Result<Admin
         listener.set_nonblocking(true)?;
         let listener = TcpListener::from_std(listener)?;
         admin.addresses.push(listener.local_addr()?);
-        admin._tasks.spawn(accept(listener, Arc::clone(registry)));
+        admin._tasks.spawn(accept(listener, Arc::clone(desk)));
     }
-    admin._tasks.spawn(publish(Arc::clone(registry)));
+    admin._tasks.spawn(publish(Arc::clone(&desk.registry)));
     Ok(admin)
 }
 
@@ -68,16 +74,19 @@ async fn publish(registry: Arc<Registry>) {
     loop {
         ticks.tick().await;
         registry.publish();
+        registry.sample();
     }
 }
 
-async fn accept(listener: TcpListener, registry: Arc<Registry>) {
+async fn accept(listener: TcpListener, desk: Arc<Desk>) {
     let room = Arc::new(Semaphore::new(MOST_CONNECTIONS));
     let mut connections = JoinSet::new();
     // The semaphore is never closed.
     while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
         while connections.try_join_next().is_some() {}
         let stream = match listener.accept().await {
+            // Whoever is not meant takes nobody's place.
+            Ok((_, client)) if !desk.lets_in(client.ip()) => continue,
             Ok((stream, _)) => stream,
             Err(error) => {
                 // Out of descriptors, mostly: some may be free again in a while.
@@ -86,16 +95,16 @@ async fn accept(listener: TcpListener, registry: Arc<Registry>) {
                 continue;
             }
         };
-        let registry = Arc::clone(&registry);
+        let desk = Arc::clone(&desk);
         connections.spawn(async move {
-            serve_connection(stream, &registry).await;
+            serve_connection(stream, &desk).await;
             drop(permit);
         });
     }
 }
 
-async fn serve_connection(stream: TcpStream, registry: &Registry) {
-    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(registry, &request)) });
+async fn serve_connection(stream: TcpStream, desk: &Desk) {
+    let service = service_fn(|request| async move { Ok::<_, Infallible>(answer(desk, &request).await) });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
@@ -106,12 +115,32 @@ async fn serve_connection(stream: TcpStream, registry: &Registry) {
     drop(timeout(CONNECTION_TIMEOUT, connection).await);
 }
 
-fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let (kind, body) = match request.uri().path() {
+async fn answer(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let Some(current) = desk.current() else {
+        return plain(StatusCode::SERVICE_UNAVAILABLE, "there is nothing to show yet\n");
+    };
+    let path = request.uri().path();
+    let monitor = current.stats.monitor.as_ref().filter(|monitor| monitor.path == path);
+    // Whoever asks the monitor is no person, and learns nothing but yes or no.
+    if monitor.is_none() && !current.logins.let_in(request.headers(), &desk.trials).await {
+        let mut response = plain(StatusCode::UNAUTHORIZED, "who are you?\n");
+        let challenge = HeaderValue::from_static("Basic realm=\"gateway\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        return response;
+    }
+    let (kind, body) = match path {
+        _ if monitor.is_some() => (TEXT_TYPE, Page::Monitor),
         "/metrics" => (METRICS_TYPE, Page::Metrics),
         "/" => (HTML_TYPE, Page::Stats),
         "/stats.json" => (JSON_TYPE, Page::Json),
-        _ => return plain(StatusCode::NOT_FOUND, "there are /, /stats.json and /metrics here\n"),
+        // The second is where HAProxy has it, and those who read it look.
+        "/stats.csv" | "/;csv" => (CSV_TYPE, Page::Csv),
+        _ => {
+            return plain(
+                StatusCode::NOT_FOUND,
+                "there are /, /stats.json, /stats.csv and /metrics here\n",
+            );
+        }
     };
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET or HEAD\n");
@@ -120,15 +149,30 @@ fn answer(registry: &Registry, request: &Request<Incoming>) -> Response<Full<Byt
             .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
         return response;
     }
+    let figures = || {
+        let mut stats = desk.registry.stats();
+        stats.version = stats.version.filter(|_| !current.stats.hide_version);
+        stats
+    };
+    let mut status = StatusCode::OK;
     let body = match body {
-        Page::Metrics => Bytes::from(registry.render()),
-        Page::Stats => Bytes::from(page::html(&registry.stats())),
-        Page::Json => match serde_json::to_vec(&registry.stats()) {
+        Page::Monitor => match monitor.is_some_and(|monitor| desk.is_well(&current, monitor)) {
+            true => Bytes::from_static(b"ok\n"),
+            false => {
+                status = StatusCode::SERVICE_UNAVAILABLE;
+                Bytes::from_static(b"not well\n")
+            }
+        },
+        Page::Metrics => Bytes::from(desk.registry.render()),
+        Page::Stats => Bytes::from(page::html(&figures(), current.stats.refresh)),
+        Page::Csv => Bytes::from(csv::csv(&figures(), &current)),
+        Page::Json => match serde_json::to_vec(&figures()) {
             Ok(json) => Bytes::from(json),
             Err(_) => return plain(StatusCode::INTERNAL_SERVER_ERROR, "the figures cannot be written\n"),
         },
     };
     let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -148,6 +192,8 @@ enum Page {
     Metrics,
     Stats,
     Json,
+    Csv,
+    Monitor,
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Response<Full<Bytes>> {
@@ -164,6 +210,8 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const HTML_TYPE: &str = "text/html; charset=utf-8";
 
 const JSON_TYPE: &str = "application/json";
+
+const CSV_TYPE: &str = "text/csv; charset=utf-8";
 
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
@@ -190,10 +238,21 @@ mod tests {
 
     use super::*;
 
+    /// What a gateway with nothing but a stats page would show.
+    fn desk(registry: &Arc<Registry>) -> Arc<Desk> {
+        let text = "stats { bind \"127.0.0.1:0\" }\n\
+            frontend \"web\" { bind \"127.0.0.1:0\"; default-backend \"app\" }\n\
+            backend \"app\" { server \"app-1\" \"echo\" }";
+        let config = crate::config::parse("test.kdl", text, std::path::Path::new("/")).unwrap();
+        let desk = Desk::new(registry);
+        desk.take_up(&config, &[]);
+        desk
+    }
+
     async fn ask(bytes: &[u8]) -> String {
         let registry = Registry::new();
         registry.frontend("web").denied();
-        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &registry).unwrap();
+        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &desk(&registry)).unwrap();
         let mut stream = TcpStream::connect(admin.addresses()[0]).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = String::new();
@@ -240,7 +299,7 @@ mod tests {
     #[tokio::test]
     async fn a_place_is_free_again_after_a_connection() {
         let registry = Registry::new();
-        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &registry).unwrap();
+        let admin = serve(&[SocketAddr::from(([127, 0, 0, 1], 0))], &desk(&registry)).unwrap();
         for _ in 0..MOST_CONNECTIONS * 2 {
             let mut stream = TcpStream::connect(admin.addresses()[0]).await.unwrap();
             stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await.unwrap();
@@ -253,6 +312,6 @@ mod tests {
     #[tokio::test]
     async fn an_address_that_is_taken_is_an_error() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(serve(&[taken.local_addr().unwrap()], &Registry::new()).is_err());
+        assert!(serve(&[taken.local_addr().unwrap()], &desk(&Registry::new())).is_err());
     }
 }

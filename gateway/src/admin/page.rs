@@ -2,12 +2,21 @@
 //! elsewhere.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use crate::telemetry::metrics::{BackendStats, FrontendStats, ServerStats, Stats};
 
 /// The page as HTML.
-pub(super) fn html(stats: &Stats) -> String {
+pub(super) fn html(stats: &Stats, refresh: Option<Duration>) -> String {
     let mut page = String::from(HEAD);
+    if let Some(refresh) = refresh {
+        let _ = write!(
+            page,
+            "<meta http-equiv=\"refresh\" content=\"{}\">",
+            refresh.as_secs().max(1)
+        );
+    }
+    page.push_str(STYLE);
     // Writing to a String cannot fail.
     let _ = write(&mut page, stats);
     page.push_str("</main></body></html>\n");
@@ -17,9 +26,14 @@ pub(super) fn html(stats: &Stats) -> String {
 fn write(page: &mut String, stats: &Stats) -> fmt::Result {
     write!(
         page,
-        "<h1>gateway {}</h1><p>Process {}, up for {} s, {} client connections, {} reloads done, {} refused. \
-         <a href=\"/stats.json\">JSON</a>, <a href=\"/metrics\">metrics</a>.</p>",
-        stats.version, stats.pid, stats.uptime, stats.connections, stats.reloads_done, stats.reloads_refused
+        "<h1>gateway{}</h1><p>Process {}, up for {} s, {} client connections, {} reloads done, {} refused. \
+         <a href=\"/stats.json\">JSON</a>, <a href=\"/stats.csv\">CSV</a>, <a href=\"/metrics\">metrics</a>.</p>",
+        stats.version.map(|version| format!(" {version}")).unwrap_or_default(),
+        stats.pid,
+        stats.uptime,
+        stats.connections,
+        stats.reloads_done,
+        stats.reloads_refused
     )?;
     table(page, "Frontends", &FRONTEND)?;
     for frontend in &stats.frontends {
@@ -31,12 +45,18 @@ fn write(page: &mut String, stats: &Stats) -> fmt::Result {
         write!(page, "<h2>Backend {}</h2>", Text(name))?;
         write!(
             page,
-            "<p>{} of {} servers up, {} under way, {} waiting, {} retries, {} without a server.</p>",
+            "<p>{} of {} servers up, {} under way (at most {}), {} waiting (at most {}), {} a second (at most {}), {} retries, \
+             {} redispatches, {} without a server.</p>",
             backend.servers_up,
             servers.len(),
             backend.in_flight,
+            backend.most_in_flight,
             backend.queue,
+            backend.most_queue,
+            backend.rate,
+            backend.most_rate,
             backend.retries,
+            backend.redispatches,
             backend.no_server
         )?;
         table(page, &format!("Servers of {name}"), &SERVER)?;
@@ -63,7 +83,10 @@ fn row(page: &mut String, frontend: &FrontendStats) -> fmt::Result {
     let open = frontend.connections as u64;
     for number in [
         open,
+        frontend.most_connections as u64,
         frontend.connections_total,
+        frontend.connection_rate,
+        frontend.request_rate,
         frontend.received_bytes,
         frontend.sent_bytes,
     ]
@@ -85,8 +108,12 @@ fn row(page: &mut String, frontend: &FrontendStats) -> fmt::Result {
 fn server_row(page: &mut String, server: &ServerStats) -> fmt::Result {
     let check = match (server.check_passed, server.check_seconds) {
         (Some(passed), Some(took)) => {
-            let result = if passed { "passed" } else { "failed" };
-            format!("{result}, {:.1} ms", took * 1e3)
+            let result = server.check_result.unwrap_or(if passed { "passed" } else { "failed" });
+            let status = server
+                .check_status
+                .map(|status| format!(" {status}"))
+                .unwrap_or_default();
+            format!("{result}{status}, {:.1} ms", took * 1e3)
         }
         _ => "none yet".to_owned(),
     };
@@ -95,19 +122,28 @@ fn server_row(page: &mut String, server: &ServerStats) -> fmt::Result {
     write!(
         page,
         "<tr><th scope=\"row\">{}</th><td class=\"{health}\">{health}</td><td>{}</td><td>{}</td><td>{}</td><td>{:.2}</td>\
-         <td>{}</td><td>{max}</td><td>{}</td><td>{}</td><td>{ok}</td><td>{redirected}</td><td>{client}</td><td>{failed}</td><td>{}</td>\
-         <td>{check}</td><td>{}</td><td>{}</td></tr>",
+         <td>{}</td><td>{}</td><td>{max}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{ok}</td><td>{redirected}</td>\
+         <td>{client}</td><td>{failed}</td><td>{}</td><td>{}</td><td>{}</td><td title=\"{}\">{check}</td><td>{}</td><td>{}</td>\
+         <td>{}</td></tr>",
         Text(&server.name),
         server.state,
         server.agent,
         server.weight,
         server.effective_weight,
         server.in_flight,
+        server.most_in_flight,
         server.queue,
         server.sessions_total,
+        server.rate,
+        server.sent_bytes,
+        server.received_bytes,
         server.connect_errors,
+        server.response_errors,
+        server.retries,
+        Text(server.check_reason.as_deref().unwrap_or_default()),
         server.checks_failed,
         server.went_down,
+        server.down_seconds,
         health = server.health,
     )
 }
@@ -135,10 +171,13 @@ impl fmt::Display for Text<'_> {
 pub(super) const POLICY: &str =
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 
-const FRONTEND: [&str; 12] = [
+const FRONTEND: [&str; 15] = [
     "Frontend",
     "Open",
+    "Most open",
     "Accepted",
+    "Accepted/s",
+    "Requests/s",
     "Bytes in",
     "Bytes out",
     "2xx",
@@ -149,7 +188,7 @@ const FRONTEND: [&str; 12] = [
     "Limited",
     "Errors",
 ];
-const SERVER: [&str; 18] = [
+const SERVER: [&str; 25] = [
     "Server",
     "Health",
     "State",
@@ -158,20 +197,28 @@ const SERVER: [&str; 18] = [
     "Effective",
     "Under way",
     "Most",
+    "Limit",
     "Waiting",
     "Total",
+    "A second",
+    "Bytes to",
+    "Bytes from",
     "2xx",
     "3xx",
     "4xx",
     "5xx",
     "Connect errors",
+    "Answer errors",
+    "Retries",
     "Last check",
     "Checks failed",
     "Went down",
+    "Down s",
 ];
 const END: &str = "</tbody></table></div>";
 const HEAD: &str = "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>gateway</title>\
-<meta name=\"viewport\" content=\"width=device-width\"><style>\
+<meta name=\"viewport\" content=\"width=device-width\">";
+const STYLE: &str = "<style>\
 :root{color-scheme:light dark;--line:light-dark(#ccc,#444);--bad:light-dark(#b00020,#ff8a80);--good:light-dark(#0a6b2d,#7bd88f)}\
 body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:90rem;padding:0 1rem}\
 div{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
@@ -191,7 +238,7 @@ mod tests {
         let registry = Registry::new();
         let backend = registry.backend("<script>");
         let _server = registry.server(&backend, "a\"'&b");
-        let page = html(&registry.stats());
+        let page = html(&registry.stats(), None);
         assert!(
             page.contains("Backend &lt;script&gt;") && page.contains("a&quot;&#39;&amp;b"),
             "{page}"

@@ -84,6 +84,11 @@ pub enum Place {
 }
 
 impl Server {
+    /// Whether it is used only when no other server is up.
+    pub fn is_backup(&self) -> bool {
+        self.backup
+    }
+
     /// A server from its configuration.
     pub(super) fn new(
         server: &config::Server,

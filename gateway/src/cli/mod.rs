@@ -142,7 +142,16 @@ fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
         }
     }
     if let Some(port) = ports.iter().find(|port| port.protocol == "stats") {
-        lines.push(format!("curl http://{}/metrics", port.address));
+        let user = if config.stats.as_ref().is_some_and(|stats| !stats.logins.is_empty()) {
+            "-u USER "
+        } else {
+            ""
+        };
+        lines.push(format!(
+            "curl {user}http://{}/stats.json, or / in a browser",
+            port.address
+        ));
+        lines.push(format!("curl {user}http://{}/metrics", port.address));
     }
     lines
 }

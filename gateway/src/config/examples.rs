@@ -34,6 +34,14 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("drain-timeout", r#"drain-timeout "30s""#),
     ("stats", r#"stats { bind "127.0.0.1:8404" }"#),
     (
+        "auth",
+        r#"auth "ops" password="$6$…", as `openssl passwd -6` prints it"#,
+    ),
+    ("refresh", r#"refresh "10s""#),
+    ("hide-version", "hide-version"),
+    ("monitor", r#"monitor "/healthz" { require "app" servers=1 }"#),
+    ("require", r#"require "app" servers=1"#),
+    (
         "defaults",
         r#"defaults { timeout connect="5s" client="30s" server="30s" }"#,
     ),
@@ -158,7 +166,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"rate-limit "per-ip" { key "client-ip"; allow "100/s" }"#,
     ),
     ("key", r#"key "client-ip""#),
-    ("allow", r#"allow "100/s" burst=200"#),
+    (
+        "allow",
+        r#"allow "100/s" burst=200 in a rate limit, or allow "10.0.0.0/8" in stats"#,
+    ),
     ("plugin", r#"plugin "geo" "geo.wasm" { on-failure "deny" status=503 }"#),
     ("sha256", r#"sha256 with the 64 digits that `sha256sum FILE` prints"#),
     ("grant", r#"grant "log" "buckets""#),

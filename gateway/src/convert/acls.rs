@@ -12,7 +12,7 @@ impl Proxy<'_> {
         let section = self.section;
         let acls = || section.lines.iter().filter(|line| line.keyword() == "acl");
         for name in acls().filter_map(|line| line.word(1)) {
-            if !names.contains(&name) {
+            if !names.contains(&name) && !self.is_of_monitor(name) {
                 names.push(name);
             }
         }

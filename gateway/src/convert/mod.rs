@@ -12,6 +12,7 @@ mod persistence;
 mod proxies;
 mod rules;
 mod servers;
+mod stats;
 mod tls;
 mod transforms;
 mod variables;
@@ -55,6 +56,8 @@ pub fn haproxy(text: &str) -> Converted {
 struct Conversion {
     outline: Outline,
     findings: Vec<Finding>,
+    /// The stats page has been carried over.
+    has_stats: bool,
 }
 
 impl Conversion {

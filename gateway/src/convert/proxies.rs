@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::{Conversion, checks, global, persistence, servers, words};
+use super::{Conversion, checks, global, persistence, servers, stats, words};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
@@ -23,6 +23,7 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 }
                 Proxy::new(conversion, section, block).settings();
             }
+            "frontend" | "listen" if stats::is_stats(section) => stats::convert(conversion, section),
             "frontend" => {
                 let block = open(conversion, "frontend", section);
                 Proxy::new(conversion, section, block).frontend();
@@ -202,6 +203,7 @@ impl<'a> Proxy<'a> {
                     let node = Node::new("use-backend").arg(line.word(1).unwrap_or_default());
                     self.conditional(line, node, line.rest(2));
                 }
+                _ if self.monitor(line) => {}
                 _ => self.common(line),
             }
         }
@@ -233,7 +235,11 @@ impl<'a> Proxy<'a> {
             _ => self.setting(line),
         };
         if !known {
-            self.leave_out(line, &format!("there is no counterpart of `{}`", line.keyword()));
+            let reason = match line.keyword() {
+                "stats" => "the stats page has a bind of its own here: stats { bind \"127.0.0.1:8404\" }".to_owned(),
+                keyword => format!("there is no counterpart of `{keyword}`"),
+            };
+            self.leave_out(line, &reason);
         }
     }
 
@@ -331,7 +337,7 @@ impl<'a> Proxy<'a> {
         }
     }
 
-    fn says(&self, keyword: &str) -> bool {
+    pub(super) fn says(&self, keyword: &str) -> bool {
         self.section.lines.iter().any(|line| line.keyword() == keyword)
     }
 

@@ -23,6 +23,7 @@ mod informational;
 mod introduction;
 mod kept;
 mod local;
+mod monitor;
 mod multiplexed;
 mod noted;
 mod path;
@@ -46,4 +47,5 @@ mod upstream;
 
 pub use admission::admit;
 pub use local::{ConnectionCount, Local};
+pub use monitor::is_well;
 pub use unserved::unintroduced;

@@ -74,6 +74,16 @@ struct Upstream {
     retries: u32,
 }
 
+impl Upstream {
+    /// Bytes came from there and went there.
+    fn bytes(&self, received: u64, sent: u64) {
+        match self.server {
+            Some(server) => self.backend.servers[server].metrics.bytes(received, sent),
+            None => self.backend.metrics.bytes(received, sent),
+        }
+    }
+}
+
 impl Record {
     /// Begins the record of a request whose head has come.
     pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Content>) -> Self {
@@ -152,7 +162,9 @@ impl Record {
     /// A server has been chosen.
     pub fn server_chosen(&mut self, server: usize, headers: &mut HeaderMap) {
         if let Some(upstream) = &mut self.upstream {
-            upstream.server = Some(server);
+            if upstream.server.replace(server).is_some_and(|before| before != server) {
+                upstream.backend.metrics.redispatched();
+            }
             if let Some(trace) = &mut self.noted.trace {
                 trace.attempt(&upstream.backend, server, headers);
             }
@@ -185,6 +197,9 @@ impl Record {
         if let Some(upstream) = &mut self.upstream {
             upstream.retries += 1;
             upstream.backend.metrics.retried();
+            if let Some(server) = upstream.server {
+                upstream.backend.servers[server].metrics.retried();
+            }
         }
     }
 
@@ -300,7 +315,7 @@ impl Record {
         }
         self.frontend.metrics.bytes(moved.from_client, moved.from_server);
         if let Some(upstream) = &self.upstream {
-            upstream.backend.metrics.bytes(moved.from_server, moved.from_client);
+            upstream.bytes(moved.from_server, moved.from_client);
         }
         if moved.spliced > 0 {
             self.worker.registry().process().spliced(moved.spliced);
@@ -426,7 +441,7 @@ impl Drop for Record {
         metrics.bytes(read, written);
         let forwarded = self.client.take_forwarded();
         if let Some(upstream) = &self.upstream {
-            upstream.backend.metrics.bytes(self.sent, forwarded);
+            upstream.bytes(self.sent, forwarded);
         }
         let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
         let severity = log.then(|| self.severity()).flatten();

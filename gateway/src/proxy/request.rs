@@ -20,6 +20,7 @@ use super::forwarding;
 use super::headers::{self, Present};
 use super::http2;
 use super::local::Local;
+use super::monitor;
 use super::policy::{self, Answer, ResponseFilters};
 use super::recoding::Wanted;
 use super::record::Record;
@@ -140,6 +141,12 @@ async fn exchange(
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
     let (mut body, asked) = sanitize(frontend, client, &mut head, incoming, present)?;
+    if let Some(monitor) = &frontend.config.monitor
+        && let Some(reply) = monitor::answer(monitor, &head, |id| &local.snapshot.backends[id], local.is_draining())
+    {
+        record.noted.is_unlogged = true;
+        return Ok(Served::Here(reply, "monitor", None));
+    }
     let facts = identify(frontend, client, record, &mut head.headers);
 
     let mut exchange = Exchange::new(head, facts);

@@ -289,6 +289,7 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         let pause = attempts.failed(server, session, &error).ok_or(stop)?;
         record.retried();
         backend.metrics.retried();
+        backend.servers[server].metrics.retried();
         if !pause.is_zero() {
             sleep(pause).await;
             record.connecting_took(pause);
@@ -383,7 +384,11 @@ impl Record {
 
     /// This one of the backend's servers is tried.
     fn server_chosen(&mut self, server: usize) {
-        self.server = u32::try_from(server + 1).ok().and_then(NonZeroU32::new);
+        let chosen = u32::try_from(server + 1).ok().and_then(NonZeroU32::new);
+        if let (Some(_), Some(backend)) = (self.server.filter(|_| chosen != self.server), &self.backend) {
+            backend.metrics.redispatched();
+        }
+        self.server = chosen;
     }
 
     fn retried(&mut self) {
@@ -426,7 +431,11 @@ impl Record {
         self.sent += moved.from_server;
         self.frontend.bytes(moved.from_client, moved.from_server);
         if let Some(backend) = &self.backend {
-            backend.metrics.bytes(moved.from_server, moved.from_client);
+            let (received, sent) = (moved.from_server, moved.from_client);
+            match self.server {
+                Some(server) => backend.servers[server.get() as usize - 1].metrics.bytes(received, sent),
+                None => backend.metrics.bytes(received, sent),
+            }
         }
         if moved.spliced > 0 {
             self.worker.registry().process().spliced(moved.spliced);

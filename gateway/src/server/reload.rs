@@ -73,7 +73,7 @@ impl Gateway {
         let running = Some(&*self.running.snapshot);
         let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
         let snapshot = self.build(&config, places).await?;
-        let opened = self.sockets.open(&config, &self.registry).map_err(StartError::Faults)?;
+        let opened = self.sockets.open(&config).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
         self.prepare(&snapshot, sockets).await?;
 
@@ -88,7 +88,7 @@ impl Gateway {
             worker.switch().await;
         }
         let before = self.sockets.ports(&self.running.config);
-        self.sockets.keep(opened, &config);
+        self.sockets.keep(opened, &config, &snapshot.backends);
         for port in self.sockets.ports(&config) {
             if !before.iter().any(|known| known.address == port.address) {
                 info!("listening on {port}");

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::{Faults, OpenPort, faults};
 use crate::admin;
+use crate::backend::Backend;
 use crate::config::{Config, Mode};
 use crate::listener::{BindError, Inherited, Limits, Listening, Others, bind};
 use crate::telemetry::metrics::Registry;
@@ -20,6 +21,8 @@ pub(super) struct Sockets {
     workers: usize,
     inherited: Inherited,
     open: Opened,
+    /// What the stats listeners go by.
+    desk: Arc<admin::Desk>,
     process: Limit,
     /// By the frontend's name.
     frontends: HashMap<Arc<str>, Limit>,
@@ -41,18 +44,19 @@ type Key = (SocketAddr, usize);
 
 impl Sockets {
     /// Nothing is open.
-    pub(super) fn new(workers: usize, config: &Config) -> Self {
+    pub(super) fn new(workers: usize, config: &Config, registry: &Arc<Registry>) -> Self {
         Self {
             workers,
             inherited: Inherited::from_env(),
             open: Opened::default(),
+            desk: admin::Desk::new(registry),
             process: Limit::new(config.process.max_connections),
             frontends: HashMap::new(),
         }
     }
 
     /// Opens what `config` wants and is not open yet, or says all that went wrong; then what had been opened is closed.
-    pub(super) fn open(&self, config: &Config, registry: &Arc<Registry>) -> Result<Opened, Faults> {
+    pub(super) fn open(&self, config: &Config) -> Result<Opened, Faults> {
         let mut opened = Opened::default();
         let mut errors = Vec::new();
         let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
@@ -82,7 +86,7 @@ impl Sockets {
             let known = self.open.stats.iter().find(|(known, _)| *known == address);
             let served = match known {
                 Some((_, admin)) => Ok(admin.clone()),
-                None => admin::serve(&[address], registry).map(Arc::new),
+                None => admin::serve(&[address], &self.desk).map(Arc::new),
             };
             match served {
                 Ok(admin) => opened.stats.push((address, admin)),
@@ -148,10 +152,11 @@ impl Sockets {
         Ok(sockets)
     }
 
-    /// From now on these are the sockets, and `config` says the limits. The others close. Has to be called inside the
-    /// control runtime.
-    pub(super) fn keep(&mut self, opened: Opened, config: &Config) {
+    /// From now on these are the sockets, `config` says the limits, and the stats are of these backends. The other sockets close.
+    /// Has to be called inside the control runtime.
+    pub(super) fn keep(&mut self, opened: Opened, config: &Config, backends: &[Arc<Backend>]) {
         self.open = opened;
+        self.desk.take_up(config, backends);
         self.process.resize(config.process.max_connections);
         self.frontends
             .retain(|name, _| config.frontends.iter().any(|frontend| frontend.name == *name));
@@ -164,6 +169,7 @@ impl Sockets {
 
     /// Closes the binds; each worker closes its own. The stats listener goes on.
     pub(super) fn close(&mut self) {
+        self.desk.end();
         self.open.frontends.clear();
         self.open.by_key.clear();
     }

@@ -15,6 +15,7 @@ mod mariadb;
 mod postgres;
 mod proxy_protocol;
 mod redis;
+mod stats;
 mod sticky;
 mod syslog;
 mod termination;

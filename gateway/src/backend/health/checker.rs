@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::rhythm::{FAR, first_due, jittered};
 use super::state::{Health, Pace, Transition};
-use super::{CheckError, Way, grpc, http, tcp};
+use super::{CheckError, Way, grpc, http, outcome, tcp};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind, OnError, Schedule};
@@ -84,7 +84,9 @@ impl Checker {
                 let result = self.once(last).await;
                 // What the gateway lacked says nothing about the server: as if this check had not been due.
                 if !matches!(result, Err(CheckError::Connect(ConnectError::Lack(_)))) {
-                    self.server.metrics.checked(result.is_ok(), last.elapsed());
+                    let tls = self.way.tls.is_some() || self.server.tls.is_some();
+                    let end = outcome::of(&self.check.kind, tls, &result, last.elapsed());
+                    self.server.metrics.checked(end);
                     self.observe(result);
                 }
             }

@@ -5,6 +5,7 @@ mod checker;
 mod grpc;
 mod http;
 mod http2;
+mod outcome;
 mod rhythm;
 mod state;
 mod tcp;

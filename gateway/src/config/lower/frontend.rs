@@ -13,8 +13,8 @@ use super::names::Names;
 use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format, plugin,
-    rules, section_name, template, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format,
+    monitor, plugin, rules, section_name, template, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -94,6 +94,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         http_only(&node, mode_at);
         hsts::hsts(node, says_tls)
     });
+    let monitor = block.one("monitor").map(|node| {
+        http_only(&node, mode_at);
+        monitor::monitor(scope, node, &[])
+    });
     block.finish(elsewhere);
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
@@ -151,6 +155,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         request_id,
         http2,
         hsts: super::or_none(hsts)?,
+        monitor: super::or_none(monitor)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
         upgrades: upgrades::of(&own, &inherited),
         normalize_path: match own.normalize_path.or(inherited.normalize_path) {

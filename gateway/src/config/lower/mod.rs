@@ -29,6 +29,7 @@ mod keep_alive;
 mod limits;
 mod log_format;
 mod measure;
+mod monitor;
 mod names;
 mod persistence;
 mod plugin;
@@ -43,6 +44,7 @@ mod rules;
 mod send_proxy;
 mod server;
 mod settings;
+mod stats;
 mod target;
 mod template;
 mod time;
@@ -149,7 +151,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .into_iter()
         .map(|node| frontend::frontend(&mut scope, node))
         .collect();
-    let stats = stats.map(|node| process::stats(&mut scope, node));
+    let stats = stats.map(|node| stats::stats(&mut scope, node));
 
     scope.defaults.report_unused(ctx);
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
@@ -160,6 +162,14 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .backends
         .report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
     let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
+    let of_frontends = frontends
+        .iter()
+        .flatten()
+        .filter_map(|frontend| frontend.monitor.as_ref());
+    let of_stats = stats.iter().flatten().filter_map(|stats| stats.monitor.as_ref());
+    of_frontends
+        .chain(of_stats)
+        .for_each(|monitor| monitor::report_impossible(ctx, monitor, &backends));
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
     if let Some(span) = resolver_span.filter(|_| !has_names) {
@@ -201,6 +211,10 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
+        "monitor" => "`monitor` stands in a `frontend` of HTTP mode, or in `stats`",
+        "require" => "`require` stands in the block of `monitor`",
+        "auth" | "refresh" | "hide-version" => "this stands in `stats`",
+        "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
         "acl" | "deny" | "redirect" | "return" | "use-backend" | "default-backend" | "use-plugin" | "access-log"
         | "forwarded-for" | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded"
         | "forwarded-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {

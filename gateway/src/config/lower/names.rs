@@ -70,6 +70,15 @@ impl<T> Names<T> {
         self.find(value.context(), name, value.span())
     }
 
+    /// As [`refer`](Self::refer), by something that does not use it.
+    pub(super) fn mention(&self, value: &Value<'_>) -> Option<usize> {
+        let used = |position: usize| self.list[position].used.get();
+        let before = value.any_text().and_then(|name| Some(used(*self.index.get(name)?)));
+        let position = self.refer(value)?;
+        self.list[position].used.set(before.unwrap_or(true));
+        Some(position)
+    }
+
     /// Whether something has the name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.index.contains_key(name)

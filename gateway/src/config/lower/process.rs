@@ -1,4 +1,4 @@
-//! `process { … }` and `stats { … }`.
+//! `process { … }`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
-use super::{Scope, bind, elsewhere, or_none};
+use super::{elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats,
-    SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, SyslogServer,
 };
 use crate::config::reader::{At, Block, Node, Value};
 use crate::config::suggest;
@@ -167,25 +166,6 @@ fn socket_path(value: &Value<'_>) -> Option<PathBuf> {
         );
     }
     Some(path)
-}
-
-/// Where `/metrics` is served.
-pub(super) fn stats(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Stats> {
-    let origin = node.origin();
-    let block = node.required_block();
-    let span = node.span();
-    node.finish();
-    let mut block = block?;
-    let nodes = block.many("bind");
-    bind::require(scope.ctx, "`stats`", span, &nodes);
-    let mut binds = Vec::new();
-    for mut bind in nodes {
-        let address = bind.argument("an address").and_then(|value| scope.binds.take(&value));
-        binds.extend(address);
-        bind.finish();
-    }
-    block.finish(elsewhere);
-    Some(Stats { binds, origin })
 }
 
 fn set<T>(slot: &mut T, value: Option<T>) {

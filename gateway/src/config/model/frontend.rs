@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
-    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, NormalizePath, Origin, PluginId, RateLimitId,
+    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, Monitor, NormalizePath, Origin, PluginId, RateLimitId,
     RequestEdit, RequestId, ResponseEdit, Rule,
 };
 
@@ -44,6 +44,8 @@ pub struct Frontend {
     pub decompress: Option<Box<Decompress>>,
     /// `hsts`: tell browsers to come back in TLS alone. HTTP mode.
     pub hsts: Option<Hsts>,
+    /// `monitor`: a path that says whether clients should be sent here. HTTP mode.
+    pub monitor: Option<Monitor>,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.

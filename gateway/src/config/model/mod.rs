@@ -20,6 +20,7 @@ mod rate_limit;
 mod resilience;
 mod rules;
 mod server;
+mod stats;
 mod template;
 mod tls;
 mod tracing;
@@ -61,8 +62,7 @@ pub use plugin::{
     StateLimits,
 };
 pub use process::{
-    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, Stats,
-    SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
@@ -70,6 +70,7 @@ pub use rules::{
     Action, Content, ErrorPage, EscapedSlashes, NormalizePath, Redirect, RedirectTo, Return, Rule, Scheme,
 };
 pub use server::{Server, ServerAddress, SessionEnd};
+pub use stats::{Login, Monitor, Need, Stats};
 pub use template::{Template, TemplatePart};
 pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,

@@ -174,12 +174,3 @@ pub struct CompileCache {
     /// Bytes in it at most.
     pub size: u64,
 }
-
-/// `stats { bind "127.0.0.1:8404" }`.
-#[derive(Debug, Clone)]
-pub struct Stats {
-    /// Where `/metrics` is served.
-    pub binds: Vec<SocketAddr>,
-    /// Where it stands.
-    pub origin: Origin,
-}

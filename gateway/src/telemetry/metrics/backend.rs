@@ -13,9 +13,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::changes::Changes;
 use super::ejections::{EjectedFor, Ejection};
 use super::frontend::{CLASSES, class};
 use super::histogram::Histogram;
+use super::rates::{Peak, Rate};
 use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
 use super::state::{Admin, Agent, SHARE_OF_ONE, ServerState};
@@ -27,8 +29,11 @@ pub(super) use register::{RESPONSE_TIME, register_backend, register_server};
 pub struct BackendMetrics {
     pub(super) name: Arc<str>,
     in_flight: AtomicUsize,
+    most_in_flight: Peak,
     servers_up: AtomicUsize,
     queued: AtomicUsize,
+    most_queued: Peak,
+    rate: Rate,
     /// Requests that are being sent again.
     resending: AtomicUsize,
     /// Requests taken on, where that has a bound.
@@ -47,8 +52,10 @@ pub struct BackendMetrics {
 #[repr(C)]
 pub struct ServerMetrics {
     in_flight: AtomicUsize,
+    most_in_flight: Peak,
     /// Beside what is read: it is written only when somebody waits.
     queued: AtomicUsize,
+    most_queued: Peak,
     pub(super) state: ServerState,
     pub(super) backend: Arc<BackendMetrics>,
     pub(super) name: Arc<str>,
@@ -64,23 +71,36 @@ pub struct ServerMetrics {
     agent_answered: Count,
     agent_failed: Count,
     moves: Count,
+    changes: Changes,
+    rate: Rate,
     /// When it is checked next, and how far that has counted.
     pub checks: Rounds,
     /// When its agent is asked next.
     pub questions: Rounds,
-    /// Whether the last check passed, and how long it took; none before the first.
-    last_check: ArcSwapOption<LastCheck>,
+    /// How the last check ended; none before the first.
+    last_check: ArcSwapOption<CheckEnd>,
 }
 
+/// How a check ended.
 #[derive(Debug)]
-struct LastCheck {
-    passed: bool,
-    took: Duration,
+pub struct CheckEnd {
+    /// Whether it passed.
+    pub passed: bool,
+    /// How long it took.
+    pub took: Duration,
+    /// What it found, in HAProxy's words, as `L4OK` or `L7STS`.
+    pub word: &'static str,
+    /// The status that the server answered with, where it is about that.
+    pub status: Option<u16>,
+    /// Why it failed.
+    pub reason: Option<String>,
 }
 
 #[derive(Debug, Default)]
 struct BackendShard {
     retries: Count,
+    redispatches: Count,
+    sessions: Count,
     budget_spent: Count,
     overflows: Count,
     no_server: Count,
@@ -92,6 +112,9 @@ struct BackendShard {
 struct ServerShard {
     sessions: Count,
     connections: Count,
+    retries: Count,
+    received: Count,
+    sent: Count,
     connect_errors: Count,
     tls_errors: Count,
     response_errors: Count,
@@ -104,8 +127,11 @@ impl BackendMetrics {
         Self {
             name: name.into(),
             in_flight: AtomicUsize::new(0),
+            most_in_flight: Peak::default(),
             servers_up: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
+            most_queued: Peak::default(),
+            rate: Rate::default(),
             resending: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             ejected: Mutex::default(),
@@ -129,6 +155,16 @@ impl BackendMetrics {
     /// A request was tried again, on the same or another server.
     pub fn retried(&self) {
         self.shards.here().retries.add(1);
+    }
+
+    /// What was tried again went to another server than before.
+    pub fn redispatched(&self) {
+        self.shards.here().redispatches.add(1);
+    }
+
+    /// Looks at how much has come in the last second.
+    pub(super) fn sample(&self) {
+        self.rate.sample(self.shards.sum(|shard| shard.sessions.get()));
     }
 
     /// One more request is sent again, if there are fewer than this.
@@ -174,7 +210,9 @@ impl BackendMetrics {
     /// The queue was so long and is so long now.
     pub fn queue_changed(&self, before: usize, after: usize) {
         if after >= before {
-            self.queued.fetch_add(after - before, Ordering::Relaxed);
+            let more = after - before;
+            self.most_queued
+                .note(self.queued.fetch_add(more, Ordering::Relaxed) + more);
         } else {
             self.queued.fetch_sub(before - after, Ordering::Relaxed);
         }
@@ -204,7 +242,9 @@ impl ServerMetrics {
         backend.servers_up.fetch_add(1, Ordering::Relaxed);
         Self {
             in_flight: AtomicUsize::new(0),
+            most_in_flight: Peak::default(),
             queued: AtomicUsize::new(0),
+            most_queued: Peak::default(),
             state: ServerState::new(),
             backend: Arc::clone(backend),
             name: name.into(),
@@ -219,6 +259,8 @@ impl ServerMetrics {
             agent_answered: Count::default(),
             agent_failed: Count::default(),
             moves: Count::default(),
+            changes: Changes::new(),
+            rate: Rate::default(),
             checks: Rounds::default(),
             questions: Rounds::default(),
             last_check: ArcSwapOption::empty(),
@@ -237,7 +279,7 @@ impl ServerMetrics {
 
     /// One more waits for this server alone.
     pub fn queue_joined(&self) {
-        self.queued.fetch_add(1, Ordering::Relaxed);
+        self.most_queued.note(self.queued.fetch_add(1, Ordering::Relaxed) + 1);
     }
 
     /// One less does.
@@ -366,6 +408,9 @@ impl ServerMetrics {
 
     /// Counts a server that is up or down now and was not before, and tells of the change.
     pub(super) fn turned(&self, turned: bool) {
+        if turned {
+            self.changes.turned(self.is_up());
+        }
         if turned && self.is_up() {
             self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
         } else if turned {
@@ -390,14 +435,33 @@ impl ServerMetrics {
     }
 
     /// A check ended.
-    pub fn checked(&self, passed: bool, took: Duration) {
-        self.last_check.store(Some(Arc::new(LastCheck { passed, took })));
+    pub fn checked(&self, end: CheckEnd) {
+        let passed = end.passed;
+        self.last_check.store(Some(Arc::new(end)));
         if passed {
             &self.checks_passed
         } else {
             &self.checks_failed
         }
         .add(1);
+    }
+
+    /// What it had been given was tried again, there or elsewhere.
+    pub fn retried(&self) {
+        self.shards.here().retries.add(1);
+    }
+
+    /// Bytes came from it and went to it; they are its backend's as well.
+    pub fn bytes(&self, received: u64, sent: u64) {
+        let shard = self.shards.here();
+        shard.received.add(received);
+        shard.sent.add(sent);
+        self.backend.bytes(received, sent);
+    }
+
+    /// Looks at how much has come in the last second.
+    pub(super) fn sample(&self) {
+        self.rate.sample(self.shards.sum(|shard| shard.sessions.get()));
     }
 
     /// A connection to it was opened.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::exporter::Exporter;
 use super::histogram::{self, Histogram};
+use super::rates::{Peak, Rate};
 use super::shard::{Count, Sharded};
 use super::{ProcessMetrics, lock};
 
@@ -18,6 +19,9 @@ pub struct FrontendMetrics {
     process: Arc<ProcessMetrics>,
     /// Shared and not split by thread: it changes once a connection and is read once a request, for its log line.
     connections: AtomicUsize,
+    most_connections: Peak,
+    connection_rate: Rate,
+    request_rate: Rate,
     shards: Sharded<Shard>,
     errors: Mutex<Vec<(&'static str, u64)>>,
 }
@@ -45,6 +49,9 @@ impl FrontendMetrics {
             name: name.into(),
             process: Arc::clone(process),
             connections: AtomicUsize::new(0),
+            most_connections: Peak::default(),
+            connection_rate: Rate::default(),
+            request_rate: Rate::default(),
             shards: Sharded::default(),
             errors: Mutex::default(),
         }
@@ -53,11 +60,20 @@ impl FrontendMetrics {
     /// A client connection was accepted; it counts as open until the guard is dropped.
     pub fn connection(self: &Arc<Self>) -> Connection {
         self.shards.here().connections.add(1);
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        self.most_connections
+            .note(self.connections.fetch_add(1, Ordering::Relaxed) + 1);
         self.process.opened();
         Connection {
             frontend: Arc::clone(self),
         }
+    }
+
+    /// Looks at how much has come in the last second.
+    pub(super) fn sample(&self) {
+        self.connection_rate
+            .sample(self.shards.sum(|shard| shard.connections.get()));
+        let ended = |shard: &Shard| shard.responses.iter().map(Count::get).sum();
+        self.request_rate.sample(self.shards.sum(ended));
     }
 
     /// Whose they are.

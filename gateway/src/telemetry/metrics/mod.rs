@@ -7,6 +7,7 @@
 
 mod backend;
 mod certificate;
+mod changes;
 mod ejections;
 mod exporter;
 mod frontend;
@@ -14,6 +15,7 @@ mod histogram;
 mod plugin;
 mod policy;
 mod process;
+mod rates;
 mod rounds;
 mod shard;
 mod state;
@@ -22,7 +24,7 @@ mod stats;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use backend::{BackendMetrics, InFlight, ServerMetrics};
+pub use backend::{BackendMetrics, CheckEnd, InFlight, ServerMetrics};
 pub use certificate::CertificateMetrics;
 pub use ejections::EjectedFor;
 pub use frontend::{Connection, FrontendMetrics};
@@ -124,6 +126,13 @@ impl Registry {
     /// scrape that comes late have much to do at once.
     pub fn publish(&self) {
         lock(&self.exporter).publish();
+    }
+
+    /// Looks at how much has come in the last second. To be called as often.
+    pub fn sample(&self) {
+        lock(&self.frontends).iter().for_each(|frontend| frontend.sample());
+        lock(&self.backends).iter().for_each(|backend| backend.sample());
+        lock(&self.servers).iter().for_each(|server| server.sample());
     }
 
     /// Everything, in the Prometheus text format 0.0.4.

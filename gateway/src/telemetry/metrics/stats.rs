@@ -12,8 +12,9 @@ use super::{ProcessMetrics, Registry, lock};
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Stats {
-    /// The gateway's version.
-    pub version: &'static str,
+    /// The gateway's version, unless it is to be hidden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'static str>,
     /// The process's number.
     pub pid: u32,
     /// When it started, in seconds of Unix time.
@@ -40,8 +41,18 @@ pub struct FrontendStats {
     pub name: Arc<str>,
     /// Client connections open now.
     pub connections: usize,
+    /// The most that were open at once.
+    pub most_connections: usize,
     /// Client connections accepted.
     pub connections_total: u64,
+    /// Client connections accepted in the last second.
+    pub connection_rate: u64,
+    /// The most in any second.
+    pub most_connection_rate: u64,
+    /// Exchanges ended in the last second; in TCP mode, connections.
+    pub request_rate: u64,
+    /// The most in any second.
+    pub most_request_rate: u64,
     /// Bytes from clients.
     pub received_bytes: u64,
     /// Bytes to clients.
@@ -64,12 +75,24 @@ pub struct BackendStats {
     pub name: Arc<str>,
     /// Under way at its servers.
     pub in_flight: usize,
+    /// The most that were under way at once.
+    pub most_in_flight: usize,
     /// Waiting for a server to have room.
     pub queue: usize,
+    /// The most that waited at once.
+    pub most_queue: usize,
+    /// Requests or connections that its servers took.
+    pub sessions_total: u64,
+    /// In the last second.
+    pub rate: u64,
+    /// The most in any second.
+    pub most_rate: u64,
     /// Servers that are up.
     pub servers_up: usize,
     /// Attempts beyond the first.
     pub retries: u64,
+    /// Of those, at another server.
+    pub redispatches: u64,
     /// Requests for which there was no server.
     pub no_server: u64,
     /// Bytes from servers.
@@ -98,24 +121,50 @@ pub struct ServerStats {
     pub effective_weight: f64,
     /// Under way.
     pub in_flight: usize,
+    /// The most that it had under way at once.
+    pub most_in_flight: usize,
     /// What it may have under way at once, as its agent says or else its configuration; none is no limit.
     pub max_connections: Option<NonZeroUsize>,
     /// Waiting for it alone.
     pub queue: usize,
+    /// The most that waited for it alone at once.
+    pub most_queue: usize,
     /// Requests or connections that it took.
     pub sessions_total: u64,
+    /// In the last second.
+    pub rate: u64,
+    /// The most in any second.
+    pub most_rate: u64,
+    /// Bytes from it.
+    pub received_bytes: u64,
+    /// Bytes to it.
+    pub sent_bytes: u64,
+    /// Attempts beyond the first for what it had been given.
+    pub retries: u64,
+    /// Requests to which it gave no answer, or what was none.
+    pub response_errors: u64,
     /// Answers by the class of their status: none, 1xx to 5xx.
     pub responses: [u64; 6],
     /// Connections to it that could not be opened.
     pub connect_errors: u64,
     /// Whether its last check passed; none before the first.
     pub check_passed: Option<bool>,
+    /// What that found, in HAProxy's words, as `L4OK` or `L7STS`.
+    pub check_result: Option<&'static str>,
+    /// The status that the server answered it with, where it is about that.
+    pub check_status: Option<u16>,
+    /// Why it failed.
+    pub check_reason: Option<String>,
     /// How long that took, in seconds.
     pub check_seconds: Option<f64>,
     /// Checks that failed.
     pub checks_failed: u64,
     /// How often it went down.
     pub went_down: u64,
+    /// For how long it has been up or down.
+    pub health_seconds: u64,
+    /// For how long it has been down in all.
+    pub down_seconds: u64,
 }
 
 impl Registry {
@@ -135,7 +184,7 @@ impl Registry {
         let process: &ProcessMetrics = &self.process;
         let (reloads_done, reloads_refused) = process.reloads();
         Stats {
-            version: env!("CARGO_PKG_VERSION"),
+            version: Some(env!("CARGO_PKG_VERSION")),
             pid: std::process::id(),
             started: process
                 .started()

@@ -9,12 +9,19 @@ impl BackendMetrics {
     /// Without its servers.
     pub(in crate::telemetry::metrics) fn figures(&self) -> BackendStats {
         let shards = &self.shards;
+        let (rate, most_rate) = self.rate.get();
         BackendStats {
             name: self.name.clone(),
             in_flight: self.in_flight(),
+            most_in_flight: self.most_in_flight.get(),
             queue: self.queued(),
+            most_queue: self.most_queued.get(),
+            sessions_total: shards.sum(|shard| shard.sessions.get()),
+            rate,
+            most_rate,
             servers_up: self.servers_up.load(Ordering::Relaxed),
             retries: shards.sum(|shard| shard.retries.get()),
+            redispatches: shards.sum(|shard| shard.redispatches.get()),
             no_server: shards.sum(|shard| shard.no_server.get()),
             received_bytes: shards.sum(|shard| shard.received.get()),
             sent_bytes: shards.sum(|shard| shard.sent.get()),
@@ -27,6 +34,8 @@ impl ServerMetrics {
     pub(in crate::telemetry::metrics) fn figures(&self) -> ServerStats {
         let shards = &self.shards;
         let last_check = self.last_check.load();
+        let (rate, most_rate) = self.rate.get();
+        let (since, down) = self.changes.get();
         ServerStats {
             name: self.name.clone(),
             health: match self.is_up() {
@@ -43,15 +52,28 @@ impl ServerMetrics {
             weight: self.weight(),
             effective_weight: self.effective_weight(),
             in_flight: self.in_flight(),
+            most_in_flight: self.most_in_flight.get(),
             max_connections: self.max_connections(),
             queue: self.queued(),
+            most_queue: self.most_queued.get(),
             sessions_total: shards.sum(|shard| shard.sessions.get()),
             responses: std::array::from_fn(|class| shards.sum(|shard| shard.responses[class].get())),
+            rate,
+            most_rate,
+            received_bytes: shards.sum(|shard| shard.received.get()),
+            sent_bytes: shards.sum(|shard| shard.sent.get()),
+            retries: shards.sum(|shard| shard.retries.get()),
+            response_errors: shards.sum(|shard| shard.response_errors.get()),
             connect_errors: shards.sum(|shard| shard.connect_errors.get()),
             check_passed: last_check.as_ref().map(|check| check.passed),
+            check_result: last_check.as_ref().map(|check| check.word),
+            check_status: last_check.as_ref().and_then(|check| check.status),
+            check_reason: last_check.as_ref().and_then(|check| check.reason.clone()),
             check_seconds: last_check.as_ref().map(|check| check.took.as_secs_f64()),
             checks_failed: self.checks_failed.get(),
             went_down: self.went_down.get(),
+            health_seconds: since.as_secs(),
+            down_seconds: down.as_secs(),
         }
     }
 }

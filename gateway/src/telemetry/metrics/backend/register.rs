@@ -22,6 +22,10 @@ pub(in crate::telemetry::metrics) fn register_backend(exporter: &mut Exporter, b
     of.counter("gateway_backend_retries_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.retries.get())
     });
+    let help = "Attempts beyond the first that were made at another server.";
+    of.counter("gateway_backend_redispatches_total", help, None, |backend| {
+        backend.shards.sum(|shard| shard.redispatches.get())
+    });
     let help = "Requests that are being sent again.";
     of.gauge("gateway_backend_resending", help, |backend| {
         backend.resending.load(Ordering::Relaxed) as f64
@@ -78,6 +82,22 @@ pub(in crate::telemetry::metrics) fn register_server(exporter: &mut Exporter, se
     let help = "Requests, or connections in TCP mode, that the server was given.";
     of.counter("gateway_server_sessions_total", help, None, |server| {
         server.shards.sum(|shard| shard.sessions.get())
+    });
+    let help = "Attempts beyond the first, there or elsewhere, for what the server had been given.";
+    of.counter("gateway_server_retries_total", help, None, |server| {
+        server.shards.sum(|shard| shard.retries.get())
+    });
+    let help = "Bytes received from the server.";
+    of.counter("gateway_server_received_bytes_total", help, None, |server| {
+        server.shards.sum(|shard| shard.received.get())
+    });
+    let help = "Bytes sent to the server.";
+    of.counter("gateway_server_sent_bytes_total", help, None, |server| {
+        server.shards.sum(|shard| shard.sent.get())
+    });
+    let help = "How long the server has been down, in whole seconds.";
+    of.counter("gateway_server_downtime_seconds_total", help, None, |server| {
+        server.changes.get().1.as_secs()
     });
     let help = "Connections opened to the server.";
     of.counter("gateway_server_connections_total", help, None, |server| {
