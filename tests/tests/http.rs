@@ -613,16 +613,16 @@ async fn what_is_no_request_is_a_bad_request() {
     let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
 
     // Where the next request would begin, nobody knows: the connection is closed.
-    for bytes in [
-        "GET / HTTP/2.7\r\nHost: a\r\n\r\n",
-        "G@T / HTTP/1.1\r\nHost: a\r\n\r\n",
-        "GET\r\n\r\n",
-        "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03hello\r\n\r\n",
+    for (bytes, status) in [
+        ("GET / HTTP/2.7\r\nHost: a\r\n\r\n", 505),
+        ("G@T / HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET\r\n\r\n", 400),
+        ("\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03hello\r\n\r\n", 400),
     ] {
         let mut client = gateway.connect("web").await;
         client.send(bytes).await;
         let answer = client.response().await;
-        assert_eq!(answer.status, 400, "{bytes:?}");
+        assert_eq!(answer.status, status, "{bytes:?}");
         client.closed().await;
     }
     for bytes in [

@@ -236,6 +236,50 @@ async fn what_the_two_versions_could_read_differently_is_not_passed_on() {
         }
     }
     assert!(faults.is_empty(), "{}", faults.join("\n"));
+    // Each of them has its line, and says why.
+    let count = |fates: fn(&Fate) -> bool| cases().iter().filter(|(_, _, fate)| fates(fate)).count();
+    let expected = [
+        ("http2-protocol", count(|fate| matches!(fate, Ended))),
+        ("http2-stream", count(|fate| matches!(fate, Reset))),
+    ];
+    eventually("each refusal has its line", async || {
+        let lines = gateway.access_lines();
+        expected
+            .iter()
+            .all(|(reason, count)| lines.iter().filter(|line| line["reason"] == *reason).count() == *count)
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_honest_client_may_open_its_windows_as_often_as_it_is_sent_something() {
+    const SIZE: usize = 4 << 20;
+    let app = HttpServer::start(|_| Answer::ok(vec![b'x'; SIZE])).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; http2 max-control-frames=10; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &GET).await;
+    let (mut got, mut pieces) = (0, 0);
+    // One update for the stream and one for the connection with each piece, as the plainest of clients does.
+    while got < SIZE {
+        let piece = client.find(|frame| matches!(frame.kind, 0 | 3 | 7)).await;
+        assert_eq!(piece.kind, 0, "{piece:?} after {pieces} pieces");
+        got += piece.payload.len();
+        pieces += 1;
+        let opened = u32::try_from(piece.payload.len()).unwrap().to_be_bytes();
+        if !piece.payload.is_empty() {
+            client.send(frame(8, 0, 0, &opened)).await;
+            client.send(frame(8, 0, 1, &opened)).await;
+        }
+    }
+    assert!(pieces > 100, "{pieces}");
 }
 
 #[tokio::test]
@@ -283,7 +327,7 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     let open = |stream: u32| frame(1, 4, stream, &block(&GET));
     let reset = |stream: u32| frame(3, 0, stream, &8u32.to_be_bytes());
     // CVE-2023-44487; CVE-2019-9512, -9513, -9515 and -9518.
-    let floods: [(&str, Vec<u8>, &str); 6] = [
+    let floods: [(&str, Vec<u8>, &str); 11] = [
         (
             "resets",
             (0..5000)
@@ -312,6 +356,31 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
             frame(0xbe, 0, 0, b"").repeat(5000),
             "http2-frames",
         ),
+        (
+            "answers to pings that nobody sent",
+            frame(6, 1, 0, b"12345678").repeat(5000),
+            "http2-frames",
+        ),
+        (
+            "windows of the connection",
+            frame(8, 0, 0, &[0, 0, 0, 1]).repeat(5000),
+            "http2-frames",
+        ),
+        (
+            "windows of a stream",
+            [open(1), frame(8, 0, 1, &[0, 0, 0, 1]).repeat(5000)].concat(),
+            "http2-frames",
+        ),
+        (
+            "padding",
+            [open(1), frame(0, 8, 1, &[0]).repeat(5000)].concat(),
+            "http2-frames",
+        ),
+        (
+            "much padding",
+            [open(1), frame(0, 8, 1, &[&[255][..], &[0; 255]].concat()).repeat(5000)].concat(),
+            "http2-frames",
+        ),
     ];
     let mut ended = HashMap::new();
     for (what, bytes, reason) in floods {
@@ -337,7 +406,7 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     eventually("each has its line", async || {
         let lines = gateway.access_lines();
         let count = |reason| lines.iter().filter(|line| line["reason"] == reason).count();
-        (count("http2-resets"), count("http2-frames")) == (1, 5)
+        (count("http2-resets"), count("http2-frames")) == (1, 10)
     })
     .await;
 }

@@ -125,7 +125,7 @@ async fn a_line_has_the_format_that_it_was_given() {
     );
     assert_eq!(&first[2], "100% %{x} -");
     assert!(
-        lines[1].starts_with("L 127.0.0.1 web/-/- 400 0 \"<BADREQ>\" \"-\" - - - - - PR "),
+        lines[1].starts_with("L 127.0.0.1 web/-/- 400 16 \"<BADREQ>\" \"-\" - - - - - PR "),
         "{}",
         lines[1]
     );

@@ -2,16 +2,19 @@
 //! one [`Client`] for all of them; an HTTP/2 connection carries many at once and has one for each stream.
 
 use std::cell::{Cell, OnceCell, RefCell, RefMut};
+use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 use super::forwarding::Told;
 use super::informational;
@@ -78,6 +81,10 @@ pub struct Connection {
     moving: Moving,
     /// What [`Connection::take_traffic`] has answered so far.
     counted: Cell<(u64, u64)>,
+    /// Whether what hyper writes is an answer to a request.
+    speech: Cell<Speech>,
+    /// hyper has ended the connection by itself, and the client has not been told.
+    is_held_open: Cell<bool>,
 }
 
 impl Client {
@@ -177,12 +184,38 @@ impl Connection {
             has_early: Cell::new(false),
             moving: Moving::default(),
             counted: Cell::new((0, 0)),
+            speech: Cell::new(Speech::Silent),
+            is_held_open: Cell::new(false),
         })
     }
 
     /// The instances of plugins that see all its requests.
     pub fn kept(&self) -> KeptByConnection {
         self.kept.get_or_init(KeptByConnection::default).clone()
+    }
+
+    /// A request of HTTP/1.1 has come. What hyper writes from now on answers it, until all of that has been written. What it
+    /// writes at any other time it writes of its own accord: that it cannot read a head. That is not passed on, and neither
+    /// is its ending the connection; whoever serves it has better words.
+    pub fn answer_begins(&self) {
+        self.speech.set(Speech::Answering);
+    }
+
+    /// hyper has all of the answer.
+    pub fn answer_is_made(&self) {
+        self.speech.set(Speech::Answered);
+    }
+
+    /// Whether nothing is on its way to the client.
+    pub fn is_silent(&self) -> bool {
+        self.speech.get() == Speech::Silent
+    }
+
+    /// Takes hyper's own words, and says that they were written.
+    #[cold]
+    fn swallow(&self, bufs: &[io::IoSlice<'_>]) -> usize {
+        self.is_held_open.set(true);
+        bufs.iter().map(|buf| buf.len()).sum()
     }
 
     /// The response that is about to begin is the last on this connection, and the request has come whole.
@@ -410,13 +443,29 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes at once, for a last word to a client whose connection ends. Best effort: never waits.
-    pub fn last_word(&self, bytes: &[u8]) {
+    /// Writes this and ends the connection, throwing away what the client still sends until it ends, too: closing at once might
+    /// take what was written from it. All that for so long at most.
+    pub async fn last_word(&self, bytes: &[u8], within: Duration) {
+        // However it ends, the connection does.
+        let _ = timeout(within, self.say_and_end(bytes)).await;
+    }
+
+    async fn say_and_end(&self, mut rest: &[u8]) -> io::Result<()> {
+        while !rest.is_empty() {
+            match poll_fn(|cx| self.poll_write(cx, &[io::IoSlice::new(rest)], false)).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                n => rest = &rest[n..],
+            }
+        }
+        poll_fn(|cx| self.poll_flush(cx)).await?;
+        self.linger();
+        poll_fn(|cx| self.poll_shutdown(cx)).await
+    }
+
+    /// Ends what is written, as far as that is possible at once.
+    pub fn end(&self) {
         let mut stream = self.stream.borrow_mut();
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        if let Poll::Ready(Ok(n)) = Pin::new(&mut *stream).poll_write(&mut cx, bytes) {
-            self.written.set(self.written.get() + n as u64);
-        }
         let _ = Pin::new(&mut *stream).poll_flush(&mut cx);
         let _ = Pin::new(&mut *stream).poll_shutdown(&mut cx);
     }
@@ -454,13 +503,7 @@ impl ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let connection = &self.0.connection;
-        let result = match connection.poll_early_begun(cx) {
-            Poll::Ready(Ok(())) => connection.poll_write(cx, &[io::IoSlice::new(buf)], self.0.ends()),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-            Poll::Pending => Poll::Pending,
-        };
-        self.wrote(result)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -469,6 +512,9 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let connection = &self.0.connection;
+        if connection.is_silent() {
+            return Poll::Ready(Ok(connection.swallow(bufs)));
+        }
         let result = match connection.poll_early_begun(cx) {
             Poll::Ready(Ok(())) if connection.moving.is_active() => {
                 connection.poll_write_moving(cx, bufs, self.0.ends())
@@ -499,6 +545,9 @@ impl AsyncWrite for ClientIo {
             }
         }
         let result = connection.poll_flush(cx);
+        if result.is_ready() && connection.speech.get() == Speech::Answered {
+            connection.speech.set(Speech::Silent);
+        }
         // TLS takes more than the socket does; only the flush tells that the client has not taken it.
         match &result {
             Poll::Pending => {
@@ -513,8 +562,22 @@ impl AsyncWrite for ClientIo {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.0.connection.is_held_open.get() {
+            return Poll::Ready(Ok(()));
+        }
         self.0.connection.poll_shutdown(cx)
     }
+}
+
+/// What hyper writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Speech {
+    /// Nothing: all answers have been written, and no request is being served.
+    Silent,
+    /// An answer that is being made.
+    Answering,
+    /// What is left of an answer that has been made.
+    Answered,
 }
 
 /// What is known of the version that a client speaks.

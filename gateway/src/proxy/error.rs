@@ -219,23 +219,30 @@ impl ProxyError {
     }
 
     fn plain_response(&self) -> Response<Bytes> {
-        let status = self.status();
-        let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
-        let mut response = Response::new(Bytes::from(text));
-        *response.status_mut() = status;
-        let headers: &mut HeaderMap = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("text/plain; charset=utf-8"),
-        );
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = in_own_words(self.status());
         if let Self::RateLimited { retry_after_ms } = self {
             // Whole seconds, never 0: a client that came back at once would only be refused again.
             let seconds = retry_after_ms.div_ceil(1000).max(1);
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+            response
+                .headers_mut()
+                .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }
+}
+
+/// What the gateway says by itself where there is no page for a status.
+pub fn in_own_words(status: StatusCode) -> Response<Bytes> {
+    let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
+    let mut response = Response::new(Bytes::from(text));
+    *response.status_mut() = status;
+    let headers: &mut HeaderMap = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -19,7 +18,7 @@ use super::client::{Client, ClientIo, Connection};
 use super::content::Content;
 use super::http2::{self, Flood};
 use super::local::Local;
-use super::record::{self, Refusal};
+use super::refused::{self, Refusal};
 use super::request;
 use super::turns::{Late, Phase};
 use super::upgrade::{Switch, Tunnel};
@@ -50,7 +49,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
     };
     let (local, frontend) = seat.0.into_inner();
     match ended {
-        End::Done if switch.is_left_open() => connection.last_word(b""),
+        End::Done if switch.is_left_open() => connection.end(),
         End::Done | End::Silent | End::Preface => {}
         End::Switched(tunnel, early) => {
             // A tunnel may outlive its configuration.
@@ -59,23 +58,18 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
             // Boxed: most connections never come to this, and would have to keep the room for it.
             return Box::pin(go_on(&connection, *tunnel, early)).await;
         }
-        End::BadHead(refusal) => record::refused(&local, &frontend, &client, refusal),
-        End::Protocol => record::refused(&local, &frontend, &client, Refusal::Protocol),
-        End::Flood(flood) => record::refused(&local, &frontend, &client, flood.refusal()),
-        End::SlowHead => {
-            if !is_http2 && !connection.has_preface() {
-                let pages = frontend.pages.as_ref();
-                match pages.and_then(|pages| pages.get(StatusCode::REQUEST_TIMEOUT)) {
-                    Some(page) => connection.last_word(&page.last_word(StatusCode::REQUEST_TIMEOUT)),
-                    None => connection.last_word(REQUEST_TIMEOUT),
-                }
-            }
-            record::refused(&local, &frontend, &client, Refusal::Timeout);
+        End::BadHead(refusal) => refused::answer(&local, &frontend, &client, refusal).await,
+        End::Protocol => refused::note(&local, &frontend, &client, Refusal::Protocol),
+        End::Flood(flood) => refused::note(&local, &frontend, &client, flood.refusal()),
+        // What HTTP/2 is told, it is told in its own way.
+        End::SlowHead if is_http2 || connection.has_preface() => {
+            refused::note(&local, &frontend, &client, Refusal::Timeout);
         }
+        End::SlowHead => refused::answer(&local, &frontend, &client, Refusal::Timeout).await,
     }
     let is_check = client.facts.is_from_balancer();
     if !connection.has_spoken() && !frontend.config.access_log.skip_null && !is_check {
-        record::refused(&local, &frontend, &client, Refusal::Null);
+        refused::note(&local, &frontend, &client, Refusal::Null);
     }
     // What was written after the last exchange had ended.
     let (read, written) = connection.take_traffic();
@@ -98,7 +92,7 @@ pub(super) enum End {
     Switched(Box<Tunnel>, Bytes),
     /// Nothing came in time, and nothing was owed.
     Silent,
-    /// What came was not a request; hyper has said so to the client.
+    /// What came was not a request, or not a whole one.
     BadHead(Refusal),
     /// A head began and did not end in time.
     SlowHead,
@@ -123,6 +117,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request| {
+        client.connection.answer_begins();
         let (local, frontend) = seat.current(&client.connection);
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
@@ -145,7 +140,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || worker.is_draining())
+        if (draining || worker.is_draining() || client.connection.has_to_close())
             && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
         {
             Pin::new(&mut connection).graceful_shutdown();
@@ -205,6 +200,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     .await;
     match (ended, switch.take()) {
         (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
+        (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&connection.into_parts().read_buf, &limits)),
         (ended, _) => ended,
     }
 }
@@ -227,34 +223,6 @@ impl Seat {
         seat.clone()
     }
 }
-
-impl Refusal {
-    /// What hyper made of a head that it could not read; none when the connection broke instead.
-    fn of(error: &hyper::Error) -> Option<Self> {
-        if error.is_parse_too_large() {
-            Some(Self::TooLarge)
-        } else if error.is_parse() {
-            // It says no more than this of what it was.
-            let what = error.to_string();
-            let known = MALFORMED.iter().find(|(says, _)| what.contains(says));
-            Some(Self::Malformed(known.map_or("bad-request", |(_, reason)| reason)))
-        } else {
-            None
-        }
-    }
-}
-
-/// What hyper says of a head that it cannot read, and the reason for the log. Everything else is no request at all.
-const MALFORMED: [(&str, &str); 4] = [
-    ("header parsed", "bad-header"),
-    ("content-length", "bad-length"),
-    ("transfer-encoding", "bad-transfer-encoding"),
-    ("URI", "bad-target"),
-];
-
-/// What a client is told whose request did not come whole in time (RFC 9110, section 15.5.9).
-const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    content-length: 20\r\ncache-control: no-store\r\nconnection: close\r\n\r\n408 Request Timeout\n";
 
 /// Room in the read buffer beyond the longest head, so that a body or the next request is read in few calls.
 const READ_AHEAD: usize = 48 * 1024;

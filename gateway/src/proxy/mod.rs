@@ -31,6 +31,7 @@ mod policy;
 mod private;
 mod recoding;
 mod record;
+mod refused;
 mod request;
 mod request_id;
 mod resend;

@@ -432,6 +432,7 @@ impl Drop for Record {
             // Whatever becomes of the connection, it is not in this exchange any more.
             self.client.turns.end_exchange();
         }
+        self.client.connection.answer_is_made();
         let total = Instant::now().saturating_duration_since(self.started);
         let metrics = &self.frontend.metrics;
         // A tunnel's life is no response time.
@@ -469,96 +470,6 @@ fn asked_host<B>(request: &Request<B>) -> Option<HeaderValue> {
         Some(authority) => HeaderValue::try_from(authority.as_str()).ok(),
         None => request.headers().get(header::HOST).cloned(),
     }
-}
-
-/// What came instead of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
-    /// Bytes that are not HTTP, or not as it should be; the reason.
-    Malformed(&'static str),
-    /// A head that is larger than allowed.
-    TooLarge,
-    /// A head that did not come whole in time.
-    Timeout,
-    /// Nothing.
-    Null,
-    /// Frames that break the rules of HTTP/2.
-    Protocol,
-    /// Streams of HTTP/2 that were reset, more than allowed.
-    Resets,
-    /// Frames of HTTP/2 that carry nothing of a request, more than allowed.
-    Controls,
-}
-
-/// Logs and counts a connection on which no (further) request came.
-pub fn refused(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal: Refusal) {
-    let (status, cause, reason) = match refusal {
-        Refusal::Malformed(what) => (Some(400), Cause::Proxy, what),
-        Refusal::TooLarge => (Some(431), Cause::Proxy, "head-too-large"),
-        Refusal::Timeout => (Some(408), Cause::ClientTimeout, "request-timeout"),
-        Refusal::Null => (None, Cause::ClientAborted, "no-request"),
-        Refusal::Protocol => (None, Cause::Proxy, "http2-protocol"),
-        Refusal::Resets => (None, Cause::Proxy, "http2-resets"),
-        Refusal::Controls => (None, Cause::Proxy, "http2-frames"),
-    };
-    let now = Instant::now();
-    let since = match refusal {
-        Refusal::Null => client.facts.accepted,
-        _ => client.turns.head_since().unwrap_or(now),
-    };
-    let total = now.saturating_duration_since(since);
-    let metrics = &frontend.metrics;
-    let (read, written) = client.connection.take_traffic();
-    metrics.bytes(read, written);
-    if refusal != Refusal::Null {
-        if status.is_some() {
-            metrics.response(status, total);
-        }
-        metrics.error(reason);
-    }
-    let termination = Termination {
-        cause,
-        phase: Phase::Request,
-    };
-    let choice = frontend.config.log_choice.as_deref();
-    let Some(severity) = choice::severity(choice, termination, status, 0) else {
-        return;
-    };
-    if !frontend.config.access_log.enabled {
-        return;
-    }
-    local.log().http(&HttpRecord {
-        client: client.facts.client,
-        destination: client.facts.local,
-        started: SystemTime::now() - total,
-        frontend: frontend.name(),
-        tls: client.facts.tls.is_some(),
-        connection: &*client.facts,
-        backend: None,
-        server: None,
-        timers: HttpTimers {
-            total,
-            ..HttpTimers::default()
-        },
-        status,
-        bytes_sent: 0,
-        bytes_received: read,
-        termination,
-        cookies: None,
-        counts: Counts {
-            process: local.registry().process().connections(),
-            frontend: metrics.connections(),
-            ..Counts::default()
-        },
-        request: None,
-        reason: Some(reason),
-        rule: None,
-        request_id: None,
-        captures: None,
-        format: frontend.config.line_format(),
-        severity,
-        trace: None,
-    });
 }
 
 #[cfg(test)]

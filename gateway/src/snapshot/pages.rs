@@ -144,24 +144,6 @@ impl Page {
     }
 }
 
-impl Page {
-    /// The page as the bytes of a response, for a connection that ends with it.
-    pub fn last_word(&self, status: StatusCode) -> Vec<u8> {
-        let mut text = Vec::with_capacity(self.body.len() + LAST_WORD_HEAD);
-        let reason = status.canonical_reason().unwrap_or("Error");
-        text.extend_from_slice(format!("HTTP/1.1 {} {reason}\r\n", status.as_str()).as_bytes());
-        for (name, value) in &self.headers {
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(value.as_bytes());
-            text.extend_from_slice(b"\r\n");
-        }
-        text.extend_from_slice(format!("content-length: {}\r\nconnection: close\r\n\r\n", self.body.len()).as_bytes());
-        text.extend_from_slice(&self.body);
-        text
-    }
-}
-
 /// Reads a file that has at most so many bytes.
 pub(super) fn read(path: &Path, most: usize) -> Result<Vec<u8>, PageError> {
     let mut bytes = Vec::new();
@@ -188,8 +170,6 @@ const REFUSED: [HeaderName; 5] = [
 
 /// A page is a word of apology; HAProxy takes 16 KiB.
 const MAX_PAGE: usize = 64 << 10;
-/// Room for a head of common length.
-const LAST_WORD_HEAD: usize = 512;
 /// Fields of a page.
 const MAX_FIELDS: usize = 64;
 

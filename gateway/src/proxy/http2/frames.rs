@@ -3,7 +3,8 @@
 //!
 //! The library holds no more for a client than its limits say, however many frames come. What it does not see is how much
 //! work frames make that are cheap to send: streams that are opened and reset again (CVE-2023-44487), SETTINGS and PING that
-//! have to be answered (CVE-2019-9512, -9515), PRIORITY and empty frames that nobody needs (CVE-2019-9513, -9518).
+//! have to be answered (CVE-2019-9512, -9515), PRIORITY and empty frames that nobody needs (CVE-2019-9513, -9518), padded or
+//! not, and WINDOW_UPDATE that no content has made due.
 
 use std::time::Duration;
 
@@ -17,8 +18,15 @@ pub struct Frames {
     have: usize,
     /// Bytes of the payload under way that have not come yet.
     payload: usize,
+    /// The payload is that of a DATA frame whose first byte says how much of it is padding, and that has not come.
+    padding_is_due: bool,
     /// A header block has begun and not ended.
     block_is_open: bool,
+    /// The highest stream that the client has opened, and how many.
+    last_stream: u32,
+    opened: u64,
+    /// What the client may answer with WINDOW_UPDATE, in bytes.
+    due: usize,
     /// Since when a head has been coming.
     started: Option<Instant>,
     since: Instant,
@@ -32,7 +40,8 @@ pub struct Frames {
 pub struct FrameLimits {
     /// RST_STREAM.
     pub resets: u32,
-    /// SETTINGS, PING, PRIORITY, frames without content, and those of unknown types.
+    /// SETTINGS and PING, and answers to them; PRIORITY; DATA without content; WINDOW_UPDATE that is not due; and frames of
+    /// unknown types.
     pub controls: u32,
 }
 
@@ -52,7 +61,11 @@ impl Frames {
             header: [0; HEADER],
             have: 0,
             payload: 0,
+            padding_is_due: false,
             block_is_open: false,
+            last_stream: 0,
+            opened: 0,
+            due: 0,
             started: None,
             since: now,
             resets: 0,
@@ -64,6 +77,13 @@ impl Frames {
     /// Counts what has come.
     pub fn read(&mut self, mut bytes: &[u8], now: Instant) -> Result<(), Flood> {
         while !bytes.is_empty() {
+            if self.padding_is_due {
+                self.padding_is_due = false;
+                // The byte itself, and as much as it says.
+                if usize::from(bytes[0]) + 1 >= self.payload {
+                    self.control(now)?;
+                }
+            }
             if self.payload > 0 {
                 let step = self.payload.min(bytes.len());
                 self.payload -= step;
@@ -90,36 +110,73 @@ impl Frames {
         Ok(())
     }
 
+    /// Notes what has gone to the client, which it may answer.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.due = self.due.saturating_add(bytes).min(MOST_DUE);
+    }
+
+    /// How many streams the client has opened, so far.
+    pub fn opened(&self) -> u64 {
+        self.opened
+    }
+
+    /// Whether everything that has come has come whole, as far as heads go.
+    pub fn is_between_heads(&self) -> bool {
+        self.started.is_none()
+    }
+
     /// Since when a head, or the header of a frame, has been coming that has not come whole.
     pub fn head_since(&self) -> Option<Instant> {
         self.started
     }
 
     fn begin(&mut self, now: Instant) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.header;
+        let [high, middle, low, kind, flags, stream @ ..] = self.header;
         self.payload = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
         match kind {
-            HEADERS | CONTINUATION => {
+            HEADERS => {
+                self.block_is_open = flags & END_HEADERS == 0;
+                self.opens(u32::from_be_bytes(stream) & STREAM);
+                Ok(())
+            }
+            CONTINUATION => {
                 self.block_is_open = flags & END_HEADERS == 0;
                 Ok(())
             }
-            DATA if self.payload > 0 || flags & END_STREAM != 0 => Ok(()),
-            WINDOW_UPDATE => Ok(()),
-            // Answers to what the gateway has sent.
-            SETTINGS | PING if flags & ACK != 0 => Ok(()),
+            DATA if flags & END_STREAM != 0 => Ok(()),
+            DATA if self.payload > 0 => {
+                self.padding_is_due = flags & PADDED != 0;
+                Ok(())
+            }
+            WINDOW_UPDATE if self.due >= UPDATE => {
+                self.due -= UPDATE;
+                Ok(())
+            }
             RST_STREAM => {
                 self.turn(now);
                 self.resets += 1;
                 (self.resets <= self.limits.resets).then_some(()).ok_or(Flood::Resets)
             }
-            _ => {
-                self.turn(now);
-                self.controls += 1;
-                (self.controls <= self.limits.controls)
-                    .then_some(())
-                    .ok_or(Flood::Controls)
-            }
+            _ => self.control(now),
         }
+    }
+
+    /// Trailers come on a stream that is open already.
+    fn opens(&mut self, stream: u32) {
+        if stream > self.last_stream {
+            self.last_stream = stream;
+            self.opened += 1;
+            // Its window, and the connection's.
+            self.wrote(2 * UPDATE);
+        }
+    }
+
+    fn control(&mut self, now: Instant) -> Result<(), Flood> {
+        self.turn(now);
+        self.controls += 1;
+        (self.controls <= self.limits.controls)
+            .then_some(())
+            .ok_or(Flood::Controls)
     }
 
     /// Begins to count anew when the period is over.
@@ -143,14 +200,24 @@ const KIND: usize = 3;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+
+/// The bits of a stream's number.
+const STREAM: u32 = 0x7fff_ffff;
+
+/// So many bytes make an update due: each piece of content may be answered with two, one for its stream and one for the
+/// connection, and has ten bytes at least, nine of them its header's. No client that only answers what it gets has sent one too
+/// many by this.
+const UPDATE: usize = 5;
+
+/// What a client has not answered yet and may answer later, at most: no connection earns itself a flood by what it was sent
+/// long ago.
+const MOST_DUE: usize = 1 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
@@ -165,6 +232,18 @@ mod tests {
         bytes.resize(HEADER + payload, 0xaa);
         bytes
     }
+
+    /// DATA with so much padding, and so much content.
+    fn padded(padding: u8, content: usize) -> Vec<u8> {
+        let mut bytes = frame(DATA, PADDED, 1 + usize::from(padding) + content);
+        bytes[HEADER] = padding;
+        bytes
+    }
+
+    const PRIORITY: u8 = 2;
+    const SETTINGS: u8 = 4;
+    const PING: u8 = 6;
+    const ACK: u8 = 1;
 
     fn few() -> Frames {
         Frames::new(FrameLimits { resets: 2, controls: 3 }, Instant::now())
@@ -197,18 +276,91 @@ mod tests {
             for free in [
                 frame(DATA, 0, 1),
                 frame(DATA, END_STREAM, 0),
+                frame(DATA, PADDED, 4),
+                frame(DATA, PADDED | END_STREAM, 1),
                 frame(HEADERS, END_HEADERS, 20),
-                frame(WINDOW_UPDATE, 0, 4),
-                frame(SETTINGS, ACK, 0),
-                frame(PING, ACK, 8),
+                frame(CONTINUATION, END_HEADERS, 20),
             ] {
                 assert_eq!(frames.read(&free, now), Ok(()));
             }
         }
-        for costly in [frame(SETTINGS, 0, 6), frame(PING, 0, 8), frame(DATA, 0, 0)] {
-            assert_eq!(frames.read(&costly, now), Ok(()));
+        for costly in [
+            frame(SETTINGS, 0, 6),
+            frame(SETTINGS, ACK, 0),
+            frame(PING, 0, 8),
+            frame(PING, ACK, 8),
+            frame(PRIORITY, 0, 5),
+            frame(WINDOW_UPDATE, 0, 4),
+            frame(DATA, 0, 0),
+            padded(0, 0),
+            padded(1, 0),
+            padded(255, 0),
+            frame(0xbe, 0, 0),
+        ] {
+            let mut frames = few();
+            for _ in 0..3 {
+                assert_eq!(frames.read(&costly, now), Ok(()), "{costly:?}");
+            }
+            assert_eq!(frames.read(&costly, now), Err(Flood::Controls), "{costly:?}");
         }
-        assert_eq!(frames.read(&frame(0xbe, 0, 0), now), Err(Flood::Controls));
+    }
+
+    #[test]
+    fn padding_is_no_content() {
+        let now = Instant::now();
+        for (padding, content) in [(0, 1), (1, 1), (255, 1), (0, 300), (255, 300)] {
+            let mut frames = few();
+            for _ in 0..10 {
+                assert_eq!(
+                    frames.read(&padded(padding, content), now),
+                    Ok(()),
+                    "{padding} {content}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn windows_are_opened_for_what_was_sent_and_no_more() {
+        let mut frames = few();
+        let now = Instant::now();
+        let update = frame(WINDOW_UPDATE, 0, 4);
+        // Two for a stream that is opened, and two for a piece of one byte.
+        frames.read(&frame(HEADERS, END_HEADERS, 20), now).unwrap();
+        frames.wrote(HEADER + 1);
+        for _ in 0..4 + 3 {
+            assert_eq!(frames.read(&update, now), Ok(()));
+        }
+        assert_eq!(frames.read(&update, now), Err(Flood::Controls));
+    }
+
+    #[test]
+    fn what_was_sent_long_ago_makes_no_flood_due() {
+        let mut frames = few();
+        let now = Instant::now();
+        for _ in 0..100 {
+            frames.wrote(MOST_DUE);
+        }
+        let update = frame(WINDOW_UPDATE, 0, 4);
+        for _ in 0..MOST_DUE / UPDATE + 3 {
+            assert_eq!(frames.read(&update, now), Ok(()));
+        }
+        assert_eq!(frames.read(&update, now), Err(Flood::Controls));
+    }
+
+    #[test]
+    fn streams_are_counted_as_they_are_opened() {
+        let mut frames = few();
+        let now = Instant::now();
+        let on = |stream: u8| {
+            let mut head = frame(HEADERS, END_HEADERS, 3);
+            head[8] = stream;
+            head
+        };
+        for (stream, opened) in [(1, 1), (5, 2), (1, 2), (5, 2), (7, 3)] {
+            frames.read(&on(stream), now).unwrap();
+            assert_eq!(frames.opened(), opened);
+        }
     }
 
     #[test]

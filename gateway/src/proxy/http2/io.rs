@@ -50,6 +50,13 @@ impl Watch {
         self.frames.borrow().head_since()
     }
 
+    /// How many streams the client has opened, if all of them have been looked at: the library reads on until it is held up,
+    /// and what holds it up is a client that takes nothing, or a head that has not come whole.
+    pub fn opened(&self) -> Option<u64> {
+        let frames = self.frames.borrow();
+        (self.stalled.get().is_none() && frames.is_between_heads()).then(|| frames.opened())
+    }
+
     /// Counts what has come; whether it may be looked at.
     fn read(&self, bytes: &[u8], now: Instant) -> bool {
         let preface = self.preface.get().min(bytes.len());
@@ -84,6 +91,13 @@ impl ClientIo {
             said,
             is_deaf: false,
         }
+    }
+
+    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = result {
+            self.watch.frames.borrow_mut().wrote(n);
+        }
+        self.wrote(result)
     }
 
     fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -124,7 +138,7 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let result = self.connection.poll_write(cx, &[io::IoSlice::new(buf)], false);
-        self.wrote(result)
+        self.sent(result)
     }
 
     fn poll_write_vectored(
@@ -133,7 +147,7 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = self.connection.poll_write(cx, bufs, false);
-        self.wrote(result)
+        self.sent(result)
     }
 
     fn is_write_vectored(&self) -> bool {

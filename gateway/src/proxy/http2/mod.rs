@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::client::{Client, Connection};
 use super::http::{End, Seat};
-use super::record::Refusal;
+use super::refused::{self, Refusal};
 use super::turns::Late;
 use crate::config::ClientTimeouts;
 pub use frames::Flood;
@@ -81,6 +81,8 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         state: State::Opening(Box::new(handshake)),
         idle_since: now,
         has_served: false,
+        accepted: 0,
+        is_leaving: false,
         sweep_at: now,
         lanes: Lanes::default(),
         end: None,
@@ -123,6 +125,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                             server.sweep_at = now + connection.clock.shortest();
                         }
                         server.has_served = true;
+                        server.accepted += 1;
                         let slot = server.lanes.take(&lane);
                         streams.push(stream::serve(
                             local,
@@ -137,6 +140,11 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                     Poll::Ready(Err(())) => return Poll::Ready(server.end.take().unwrap_or(End::Protocol)),
                     Poll::Pending => break,
                 }
+            }
+            for _ in 0..server.refused() {
+                let (local, frontend) = seat.current(connection);
+                let client = Client::on_stream(connection, frontend.config.timeouts);
+                refused::note(&local, &frontend, &client, Refusal::Stream);
             }
             if connection.has_to_close() {
                 server.drain();
@@ -185,6 +193,10 @@ struct Server<'a> {
     /// Since when nothing has been under way.
     idle_since: Instant,
     has_served: bool,
+    /// Streams that the library has handed out, or that are known to have been refused.
+    accepted: u64,
+    /// It takes no more streams, and has said so.
+    is_leaving: bool,
     /// When the streams' waits are looked at next: none of them ends before.
     sweep_at: Instant,
     lanes: Lanes,
@@ -232,8 +244,21 @@ impl Server<'_> {
         }
     }
 
+    /// Streams that the library has refused since this was last asked: heads that are none or too large, and more streams than
+    /// there may be. It tells the client, and nobody here; only that they were opened and never came shows it. Those that come
+    /// when the client has been told to go elsewhere are not refused, but left for it to send there.
+    fn refused(&mut self) -> u64 {
+        let Some(opened) = self.watch.opened().filter(|_| !self.is_leaving) else {
+            return 0;
+        };
+        let refused = opened.saturating_sub(self.accepted);
+        self.accepted += refused;
+        refused
+    }
+
     /// Takes no more streams, and ends after those under way.
     fn drain(&mut self) {
+        self.is_leaving = true;
         match &mut self.state {
             State::Open(protocol) => protocol.graceful_shutdown(),
             // Nothing was asked yet.
@@ -252,6 +277,7 @@ impl Server<'_> {
 
     /// Ends the connection, whatever is under way.
     fn farewell(&mut self, reason: Reason, now: Instant) {
+        self.is_leaving = true;
         if let State::Open(protocol) = &mut self.state {
             protocol.abrupt_shutdown(reason);
         }
