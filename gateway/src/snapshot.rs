@@ -13,7 +13,7 @@ pub mod rules;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
@@ -73,6 +73,8 @@ pub struct Frontend {
     pub rewrites: Vec<Option<Rewrites>>,
     /// What browsers are told of TLS; none when nothing is.
     pub hsts: Option<Hsts>,
+    /// The fields of requests that only it and trusted proxies write, by names of its own; none where it has none.
+    pub own_fields: Option<Arc<[HeaderName]>>,
     /// Its counters.
     pub metrics: Arc<FrontendMetrics>,
 }
@@ -228,6 +230,7 @@ impl Frontend {
             plugins: Vec::new(),
             rewrites: Vec::new(),
             hsts: None,
+            own_fields: None,
             metrics: self.metrics.clone(),
         })
     }

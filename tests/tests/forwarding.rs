@@ -197,3 +197,52 @@ async fn a_number_that_comes_along_is_kept_from_those_who_may_say_one() {
     gateway.ask("web", get("/").header("X-Trace", "Root=1-6789")).await;
     assert_eq!(seen(&app, "x-trace").len(), 36);
 }
+
+#[tokio::test]
+async fn nobody_says_behind_the_content_who_the_client_is() {
+    let (gateway, app) = gateway(
+        r#"trusted-proxies "127.0.0.0/8" client-ip="X-Client"; forwarded-for header="X-Told"; request-id header="X-Number" incoming="trusted""#,
+    )
+    .await;
+    let lies = [
+        "X-Forwarded-For",
+        "X-Forwarded-Proto",
+        "X_Forwarded_For",
+        "X-Real-IP",
+        "Forwarded",
+        "X-Client",
+        "x_client",
+        "X-Told",
+        "X-Number",
+    ];
+    let list = lies.join(", ");
+    let trailers: String = lies.iter().map(|name| format!("{name}: a.lie\r\n")).collect();
+    let mut client = gateway.connect("web").await;
+    client
+        .send(format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nTE: trailers\r\nTrailer: {list}, X-Sum\r\nTransfer-Encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n0\r\n{trailers}X-Sum: 7\r\n\r\n"
+        ))
+        .await;
+    assert_eq!(client.response().await.status, 200);
+    let seen = app.seen_text().to_ascii_lowercase();
+    assert!(seen.contains("x-sum: 7") && !seen.contains("a.lie"), "{seen}");
+}
+
+#[tokio::test]
+async fn connection_does_not_take_away_what_proxies_say() {
+    let (gateway, app) = gateway(
+        r#"trusted-proxies "127.0.0.0/8" client-ip="X-Client"; request-id header="X-Number" incoming="trusted""#,
+    )
+    .await;
+    let request = get("/")
+        .header("X-Client", "203.0.113.9")
+        .header("X-Number", "7")
+        .header("X-Hop", "1")
+        .header("Connection", "X-Client, X-Number, X-Hop");
+    gateway.ask("web", request).await;
+    assert_eq!(seen(&app, "x-client"), "203.0.113.9");
+    assert_eq!(seen(&app, "x-number"), "7");
+    assert_eq!(seen(&app, "x-hop"), "");
+    assert_eq!(gateway.access_log(1).await[0]["backend"], "vips");
+}

@@ -4,16 +4,18 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
 use super::content::Content;
 use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
+use super::headers;
 use super::kept::Keeping;
 use super::recoding::Recoding;
 use super::record::Record;
@@ -32,6 +34,8 @@ pub struct RequestBody {
     is_awaited: bool,
     /// What takes it out of its coding.
     decompressor: Option<Box<Decompressor>>,
+    /// What may not stand behind the content, beside what may not in any.
+    own_fields: Option<Arc<[HeaderName]>>,
     failure: BodyFailure,
 }
 
@@ -81,15 +85,23 @@ impl RequestBody {
             allowance: 0,
             is_awaited: false,
             decompressor: None,
+            own_fields: None,
             failure: BodyFailure::default(),
         }
     }
 
     /// A client's body, with a bound on its length. A body that says its length, and says too much, is refused by the
-    /// caller before.
-    pub fn new(incoming: Content, client: &Rc<Client>, max: Option<u64>) -> Self {
+    /// caller before. Behind it stand none of the frontend's own fields.
+    pub fn new(
+        incoming: Content,
+        client: &Rc<Client>,
+        max: Option<u64>,
+        own_fields: Option<&Arc<[HeaderName]>>,
+    ) -> Self {
+        let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Self {
-            incoming: (!incoming.is_end_stream()).then_some(incoming),
+            own_fields: incoming.as_ref().and(own_fields).cloned(),
+            incoming,
             client: client.clone(),
             allowance: max.unwrap_or(u64::MAX),
             is_awaited: false,
@@ -123,12 +135,25 @@ impl RequestBody {
                 .decompressor
                 .as_ref()
                 .map(|decompressor| decompressor.decoding().clone()),
+            own_fields: self.own_fields.clone(),
         }
     }
 
     /// Where the body will say what went wrong with it.
     pub fn failure(&self) -> BodyFailure {
         self.failure.clone()
+    }
+
+    /// Looks at what stands behind the content. Of HTTP/1.1, hyper ends it where CR LF stands twice, and ignores in it what
+    /// stands behind two bare LF. Somebody in front who takes those for its end has passed on another request there, and waits
+    /// for its answer: so that none is taken for it, the connection ends with this one.
+    fn look_at(&self, trailers: &mut HeaderMap) {
+        if let Some(own) = &self.own_fields {
+            headers::strip_own(trailers, own);
+        }
+        if !self.client.is_stream() {
+            self.client.connection.close_soon();
+        }
     }
 
     /// The next piece as the client sends it.
@@ -146,8 +171,11 @@ impl RequestBody {
                 self.incoming = None;
                 Poll::Ready(None)
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.client.turns.client_moved();
+                if let Some(trailers) = frame.trailers_mut() {
+                    self.look_at(trailers);
+                }
                 let length = frame.data_ref().map_or(0, Bytes::len) as u64;
                 match self.allowance.checked_sub(length) {
                     Some(left) => {
@@ -179,10 +207,11 @@ pub struct KeptBody {
     is_awaited: bool,
     /// What is kept is in its coding: each attempt decodes it anew.
     decoding: Option<Decoding>,
+    own_fields: Option<Arc<[HeaderName]>>,
 }
 
 impl KeptBody {
-    /// Whether it can be sent again as far as it has come.
+    /// Whether it can be sent again, once the attempt that has it is over.
     pub fn is_complete(&self) -> bool {
         self.keeping.as_ref().is_none_or(Keeping::is_complete)
     }
@@ -196,6 +225,7 @@ impl KeptBody {
             incoming: Some(Content::Kept(Box::new(keeping.again()?))),
             allowance: self.allowance,
             is_awaited: self.is_awaited,
+            own_fields: self.own_fields.clone(),
             decompressor: self
                 .decoding
                 .clone()

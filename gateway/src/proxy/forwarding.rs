@@ -288,28 +288,21 @@ fn is_token(byte: u8) -> bool {
 
 /// Whether a field says something of the client that only a proxy can know.
 fn is_of_client(name: &HeaderName, forwarding: &Forwarding) -> bool {
-    let is_own = || {
-        let own = forwarding.forwarded_for.as_ref().map(|own| &own.header);
-        let from = match forwarding
-            .trusted
-            .as_ref()
-            .and_then(|trusted| trusted.client_ip.as_ref())
-        {
-            Some(ClientIpFrom::Header(name)) => Some(name),
-            _ => None,
-        };
-        own.is_some_and(|own| reads_as(name, own)) || from.is_some_and(|from| reads_as(name, from))
-    };
+    is_of_proxies(name) || forwarding.named_fields().any(|own| reads_as(name, own))
+}
+
+/// Whether a field is one of those by which proxies commonly say who the client is.
+pub fn is_of_proxies(name: &HeaderName) -> bool {
     let starts = |prefix: &str| {
         name.as_str()
             .get(..prefix.len())
             .is_some_and(|start| same(start, prefix))
     };
-    starts("x-forwarded-") || name == header::FORWARDED || reads_as(name, &X_REAL_IP) || is_own()
+    starts("x-forwarded-") || name == header::FORWARDED || reads_as(name, &X_REAL_IP)
 }
 
 /// Whether servers may take one name for the other: CGI and what came after it have no way to tell `_` and `-` apart.
-fn reads_as(name: &HeaderName, other: &HeaderName) -> bool {
+pub fn reads_as(name: &HeaderName, other: &HeaderName) -> bool {
     same(name.as_str(), other.as_str())
 }
 

@@ -3,6 +3,7 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
+use super::forwarding::{is_of_proxies, reads_as};
 use super::strict::is_authority;
 
 /// Which of the fields that frame a message, or belong to one connection, a head has. Found in one look at its names: most heads
@@ -52,6 +53,12 @@ impl Present {
 /// Removes the fields that end at the gateway: those that `Connection` names and those that always do. Transfer-Encoding
 /// goes too, and a Content-Length that it overrides (RFC 9112, section 6.3); the message is framed anew.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    strip_hop_by_hop_but(headers, None);
+}
+
+/// The same of a request, of which `Connection` may not name the frontend's own fields either: those that say who its client is
+/// or what its number is would be missing where they are looked for.
+pub fn strip_hop_by_hop_but(headers: &mut HeaderMap, own: Option<&[HeaderName]>) {
     let present = Present::of(headers);
     if present.has(Present::CONNECTION) {
         // Collected first: the names borrow from the map that they are removed from. Almost always one or none.
@@ -61,6 +68,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
             .filter(|name| !END_TO_END.contains(name) && !name.as_str().starts_with("x-forwarded-"))
+            .filter(|name| own.is_none_or(|own| !own.contains(name)))
             .collect();
         for name in nominated {
             headers.remove(name);
@@ -78,12 +86,23 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 }
 
 /// Removes what may not stand behind the content, where nobody looks for it (RFC 9110, section 6.5.1): fields that frame,
-/// route, authenticate or modify the message, say how its content is to be read, or belong to one connection.
+/// route, authenticate or modify the message, say how its content is to be read or who the client is, or belong to one
+/// connection.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
-    for name in &NO_TRAILERS {
-        if trailers.contains_key(name) {
-            trailers.remove(name);
-        }
+    strip(trailers, |name| NO_TRAILERS.contains(name) || is_of_proxies(name));
+}
+
+/// Removes from behind a request's content what the frontend's own fields could be taken for, where trailers and header fields
+/// are one to a server.
+pub fn strip_own(trailers: &mut HeaderMap, own: &[HeaderName]) {
+    strip(trailers, |name| own.iter().any(|own| reads_as(name, own)));
+}
+
+fn strip(fields: &mut HeaderMap, is_unwanted: impl Fn(&HeaderName) -> bool) {
+    // Collected first: the names borrow from the map that they are removed from.
+    let unwanted: Vec<HeaderName> = fields.keys().filter(|name| is_unwanted(name)).cloned().collect();
+    for name in unwanted {
+        fields.remove(name);
     }
 }
 
@@ -166,13 +185,11 @@ const HOP_BY_HOP: [(Present, HeaderName); 6] = [
     (Present::PROXY_AUTHENTICATE, header::PROXY_AUTHENTICATE),
 ];
 
-const NO_TRAILERS: [HeaderName; 41] = [
+const NO_TRAILERS: [HeaderName; 39] = [
     // Framing and routing.
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
     header::HOST,
-    header::FORWARDED,
-    X_FORWARDED_FOR,
     // Of one connection.
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -271,6 +288,57 @@ mod tests {
         let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["accept", "authorization"]);
+    }
+
+    #[test]
+    fn the_frontends_own_fields_are_no_hops() {
+        let own = [
+            HeaderName::from_static("x-client"),
+            HeaderName::from_static("x-request-id"),
+        ];
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            "connection",
+            HeaderValue::from_static("x-client, X-Request-Id, x-forwarded-proto, x-other"),
+        );
+        for name in ["x-client", "x-request-id", "x-forwarded-proto", "x-other"] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        strip_hop_by_hop_but(&mut headers, Some(&own));
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-client", "x-forwarded-proto", "x-request-id"]);
+    }
+
+    #[test]
+    fn trailers_say_nothing_of_the_client() {
+        let mut trailers = HeaderMap::new();
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x_forwarded_host",
+            "x-forwarded-client-cert",
+            "x-real-ip",
+            "x_real-ip",
+            "forwarded",
+            "content-length",
+            "host",
+            "x-checksum",
+            "grpc-status",
+        ] {
+            trailers.insert(HeaderName::from_static(name), HeaderValue::from_static("1"));
+        }
+        trailers.append("forwarded", HeaderValue::from_static("2"));
+        strip_trailers(&mut trailers);
+        let mut left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["grpc-status", "x-checksum"]);
+
+        let own = [HeaderName::from_static("x-client-ip")];
+        trailers.insert("x-client-ip", HeaderValue::from_static("1"));
+        trailers.insert("x_client_ip", HeaderValue::from_static("1"));
+        strip_own(&mut trailers, &own);
+        assert_eq!(trailers.len(), 2, "{trailers:?}");
     }
 
     #[test]

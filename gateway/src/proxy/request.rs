@@ -57,7 +57,6 @@ pub async fn serve(
     let mut response = match served {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
-            record.responded(head.status);
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 let settings = RelaySettings::of(&frontend.config.timeouts, &lease.backend().timeouts);
                 let Some((server, early, session)) = lease.into_tunnel() else {
@@ -66,11 +65,13 @@ pub async fn serve(
                     let page = local.snapshot.page(&frontend, record.backend(), error.status());
                     return Ok(error.response(page).map(|bytes| ResponseBody::full(bytes, record)));
                 };
+                record.responded(head.status);
                 switch.to(Tunnel::new(server, early, session, settings, record));
                 client.connection.response_begins();
                 client.turns.begin_response();
                 return Ok(Response::from_parts(head, ResponseBody::none()));
             }
+            record.responded(head.status);
             Response::from_parts(head, ResponseBody::server(incoming, lease, record))
         }
         Ok(Served::Here(reply, reason, rule)) => {
@@ -351,7 +352,7 @@ fn sanitize(
         return Err(ProxyError::BadRequest("connect-protocol"));
     }
     let takes_trailers = present.has(Present::TE) && headers::takes_trailers(&head.headers);
-    headers::strip_hop_by_hop(&mut head.headers);
+    headers::strip_hop_by_hop_but(&mut head.headers, frontend.own_fields.as_deref());
     if let Some(asked) = &asked {
         upgrade::put(&mut head.headers, asked.protocols().clone());
     }
@@ -359,7 +360,7 @@ fn sanitize(
         // The gateway takes them, too, and passes them on.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let mut body = RequestBody::new(incoming, client, limits.body);
+    let mut body = RequestBody::new(incoming, client, limits.body, frontend.own_fields.as_ref());
     // With HTTP/1.1, hyper promises the client that its body will be read.
     if present.has(Present::EXPECT) && head.headers.remove(header::EXPECT).is_some() && client.is_stream() {
         body.will_be_promised();

@@ -180,6 +180,7 @@ impl Builder<'_> {
             plugins,
             rewrites: rewrites?,
             hsts: frontend.hsts.map(Hsts::new),
+            own_fields: frontend.own_fields(),
             metrics: self.registry.frontend(&frontend.name),
             config: Arc::new(frontend.clone()),
         })

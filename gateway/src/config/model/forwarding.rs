@@ -19,6 +19,18 @@ pub struct Forwarding {
     pub headers: ForwardedHeaders,
 }
 
+impl Forwarding {
+    /// The fields that are named: in which the client's address is told, and in which trusted proxies say it.
+    pub fn named_fields(&self) -> impl Iterator<Item = &HeaderName> {
+        let told = self.forwarded_for.as_ref().map(|told| &told.header);
+        let said = match self.trusted.as_ref().and_then(|trusted| trusted.client_ip.as_ref()) {
+            Some(ClientIpFrom::Header(name)) => Some(name),
+            _ => None,
+        };
+        told.into_iter().chain(said)
+    }
+}
+
 /// `trusted-proxies "10.0.0.0/8" client-ip="x-forwarded-for"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies {

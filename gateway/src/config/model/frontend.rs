@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
@@ -86,6 +87,15 @@ impl Frontend {
     /// How its access lines look, where that is said.
     pub fn line_format(&self) -> Option<&LineFormat> {
         self.log_choice.as_ref()?.format.as_ref()
+    }
+
+    /// The fields of requests that only the gateway and trusted proxies write, as far as the text names them; none where it
+    /// names none.
+    pub fn own_fields(&self) -> Option<Arc<[HeaderName]>> {
+        let named = self.forwarding.iter().flat_map(|forwarding| forwarding.named_fields());
+        let id = self.request_id.as_ref().map(|id| &id.header);
+        let own: Arc<[HeaderName]> = named.chain(id).cloned().collect();
+        (!own.is_empty()).then_some(own)
     }
 }
 
