@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, eventually, get, post, put};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, eventually, get, post, put, refusing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One worker in front of the servers `a` and `b`, with these nodes in the backend.
@@ -40,11 +40,22 @@ async fn statuses(gateway: &Gateway, count: usize, request: impl Fn() -> Request
 /// How a server fails: what its answer is, what is said of it in `retry-on`, and what the client gets without.
 type Failure = (&'static str, fn() -> Answer, u16);
 
-const FAILURES: [Failure; 5] = [
+const FAILURES: [Failure; 7] = [
     ("503", || Answer::status(503), 503),
     ("429", || Answer::status(429), 429),
     ("\"empty-response\"", || Answer::nothing().then_close(), 502),
     ("\"junk-response\"", || Answer::raw("no response at all\r\n\r\n"), 502),
+    // What two readers could read differently.
+    (
+        "\"junk-response\"",
+        || Answer::raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+        502,
+    ),
+    (
+        "\"junk-response\"",
+        || Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        502,
+    ),
     ("\"response-timeout\"", || Answer::nothing().then_stall(), 504),
 ];
 
@@ -205,7 +216,7 @@ async fn beyond_the_budget_nothing_is_sent_again() {
 
 #[tokio::test]
 async fn connections_that_fail_are_not_tried_again_when_told_so() {
-    let (dead, _guard) = gateway_tests::refusing();
+    let (dead, _guard) = refusing();
     let good = HttpServer::answering("b").await;
     let gateway = Gateway::kdl(
         r#"
@@ -477,4 +488,31 @@ async fn whose_connections_are_used_again_is_as_told() {
             _ => assert_eq!(on, 0),
         }
     }
+}
+
+#[tokio::test]
+async fn a_request_without_a_host_is_told_each_server_it_goes_to() {
+    let (nobody, _guard) = refusing();
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "a" "@nobody"; server "b" "@app" }
+    "#,
+    )
+    .with("@nobody", nobody)
+    .with("@app", app.address())
+    .start()
+    .await;
+    for _ in 0..4 {
+        gateway.raw("web", "GET / HTTP/1.0\r\n\r\n").await;
+        let hosts: Vec<_> = app.last().headers.all("host").map(str::to_owned).collect();
+        assert_eq!(hosts, [app.address().to_string()]);
+    }
+    let retries = gateway
+        .metrics()
+        .await
+        .get("gateway_backend_retries_total", &[("backend", "app")]);
+    assert!(retries > Some(0.0), "{retries:?}");
 }

@@ -67,16 +67,16 @@ impl Keeping {
         (kept, Self(store))
     }
 
-    /// Whether it can be sent again as far as it has come.
+    /// Whether it can be sent again as far as it has come, once the one attempt that has it is over.
     pub fn is_complete(&self) -> bool {
-        self.0.is_complete.get()
+        self.0.is_complete.get() && Rc::strong_count(&self.0) <= 2
     }
 
     /// The content from its beginning; none when there was too much of it to be kept, or it broke off, or the attempt before
     /// still has it. Has to be called when that attempt is over.
     pub fn again(&self) -> Option<KeptContent> {
         // One holds this, and an attempt that goes on would hold another.
-        (self.0.is_complete.get() && Rc::strong_count(&self.0) == 1).then(|| KeptContent {
+        (self.is_complete() && Rc::strong_count(&self.0) == 1).then(|| KeptContent {
             store: self.0.clone(),
             rest: self.0.rest.take(),
             at: 0,

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Response, request};
+use http_body::Body;
 
 use super::attempts::Attempts;
 use super::body::RequestBody;
@@ -13,6 +14,7 @@ use super::content::Content;
 use super::error::ProxyError;
 use super::local::Local;
 use super::record::Record;
+use super::strict;
 use super::upstream::{self, Lease, is_repeatable};
 use crate::backend::{Admitted, Backend, PickKey, Resending};
 use crate::config::{RetryOn, Reuse};
@@ -36,7 +38,8 @@ pub async fn send(
         attempts.is_first_request = client.connection.private.is_first_request();
     }
     if !backend.retries.on.sends_again() || !is_repeatable(&head.method) {
-        return upstream::send(local, client, record, backend, &mut attempts, head, body).await;
+        let sent = upstream::send(local, client, record, backend, &mut attempts, head, body).await;
+        return sent.and_then(understood);
     }
     // Boxed: few backends do this.
     Box::pin(send_again(local, client, record, backend, &mut attempts, head, body)).await
@@ -57,6 +60,7 @@ async fn send_again(
     let mut resending: Option<Resending> = None;
     loop {
         let result = upstream::send(local, client, record, backend, attempts, head.clone(), body).await;
+        let result = result.and_then(understood);
         let (status, is_wanted) = match &result {
             Ok((response, _)) => {
                 let status = response.status().as_u16();
@@ -75,8 +79,11 @@ async fn send_again(
         }
         // Ends the attempt, which gives back what it has not read of the body.
         let failed = result.err();
+        // Nothing but the attempt had it.
+        body = kept
+            .again(client)
+            .ok_or_else(|| failed.unwrap_or(ProxyError::BadResponse))?;
         record.discarded(status);
-        body = kept.again(client).ok_or(failed.unwrap_or(ProxyError::BadResponse))?;
         record.retried();
         let pause = attempts.answered_badly();
         if !pause.is_zero() {
@@ -85,6 +92,14 @@ async fn send_again(
         client.turns.server_moved();
         client.turns.tick();
     }
+}
+
+/// A response that can be read in one way only.
+fn understood((mut response, lease): (Response<Content>, Lease)) -> Result<(Response<Content>, Lease), ProxyError> {
+    let (status, has_content) = (response.status(), !response.body().is_end_stream());
+    let limits = &lease.backend().response_limits;
+    strict::check_response(status, response.headers_mut(), has_content, limits)?;
+    Ok((response, lease))
 }
 
 /// Whether another attempt is made after this error. Those of connecting have had theirs.
