@@ -38,6 +38,8 @@ struct State {
     sessions: Sessions,
     /// Where keys of tickets come from, unless they are the gateway's own.
     ticket_keys: Option<KeyFile>,
+    /// Certificates that have been read and that no handshake goes by yet; none when each goes by all there is.
+    unserved: Option<Vec<Arc<Certificate>>>,
     _gauges: Vec<Arc<CertificateMetrics>>,
 }
 
@@ -92,6 +94,7 @@ impl Termination {
                 clients,
                 sessions,
                 ticket_keys,
+                unserved: None,
             }),
             tls: tls.clone(),
             alpn,
@@ -120,6 +123,26 @@ impl Termination {
         self.process().certificate_reloaded(false);
         let (frontend, bind) = (&*self.frontend, &*self.bind);
         warn!(frontend, bind, %error, "a changed file cannot be used; what was there before stays");
+    }
+
+    /// Handshakes go by what has been read from now on.
+    fn served(&self, state: &mut State, clients: Option<Clients>, sessions: Sessions) {
+        let (frontend, bind) = (&*self.frontend, &*self.bind);
+        state.sessions = sessions;
+        if let Some(clients) = clients {
+            state.clients = clients;
+            self.process().certificate_reloaded(true);
+            info!(
+                frontend,
+                bind, "authorities or revocation lists of clients have changed"
+            );
+        }
+        for certificate in state.unserved.take().into_iter().flatten() {
+            self.process().certificate_reloaded(true);
+            let file = certificate.path.display();
+            info!(frontend, bind, %file, name = certificate.name(), "the certificate has changed");
+        }
+        state._gauges = gauges(&self.registry, &self.frontend, &self.bind, state.store.certificates());
     }
 
     /// Tells of certificates that are about to expire, and of what is out of date.
@@ -155,69 +178,66 @@ impl Watched for Termination {
         paths
     }
 
+    /// What has changed is served all together or not at all: certificates, and who is believed and may come back. What cannot
+    /// be served is tried again.
     fn refresh(&self) {
         let now = now();
         let mut state = self.lock();
+        let state = &mut *state;
         let refreshed = state.store.refresh(&self.tls.certificates, now);
         refreshed.failures.iter().for_each(|error| self.failed(error));
-        let (frontend, bind) = (&*self.frontend, &*self.bind);
-        let mut changed = refreshed.changed;
-        match state.clients.refresh(self.tls.clients.as_ref(), &self.provider) {
-            None => {}
-            Some(Err(errors)) => errors.iter().for_each(|error| self.failed(error)),
-            Some(Ok(clients)) => match Sessions::new(self.tls.resumption, clients.digest) {
-                Ok(sessions) => {
-                    info!(
-                        frontend,
-                        bind, "authorities or revocation lists of clients have changed"
-                    );
-                    self.process().certificate_reloaded(true);
-                    state.clients = clients;
-                    state.sessions = sessions;
-                    changed = true;
-                }
-                Err(error) => self.failed(&TlsError::Library(error)),
-            },
+        if refreshed.changed {
+            state.unserved.get_or_insert_default().extend(refreshed.loaded);
         }
         match state.ticket_keys.as_mut().and_then(KeyFile::refresh) {
             None => {}
             Some(Err(error)) => self.failed(&error),
             Some(Ok(())) => {
-                info!(frontend, bind, "keys of tickets have changed");
+                info!(
+                    frontend = &*self.frontend,
+                    bind = &*self.bind,
+                    "keys of tickets have changed"
+                );
                 self.process().certificate_reloaded(true);
-                changed = true;
+                state.unserved.get_or_insert_default();
             }
         }
-        if changed {
-            let State {
-                sessions, ticket_keys, ..
-            } = &mut *state;
-            sessions.take_keys(ticket_keys.as_ref());
-            let made = server_config(
-                &self.tls,
-                &self.alpn,
-                &self.provider,
-                &state.store,
-                &state.clients,
-                &state.sessions,
-            );
-            match made {
-                Ok(config) => self.current.store(Arc::new(config)),
+        let rules = match state.clients.refresh(self.tls.clients.as_ref(), &self.provider) {
+            None => None,
+            Some(Err(errors)) => {
+                errors.iter().for_each(|error| self.failed(error));
+                None
+            }
+            Some(Ok(clients)) => match Sessions::new(self.tls.resumption, clients.digest) {
+                Ok(sessions) => Some((clients, sessions)),
+                Err(error) => {
+                    self.failed(&TlsError::Library(error));
+                    None
+                }
+            },
+        };
+        if state.unserved.is_some() || rules.is_some() {
+            let (clients, mut sessions) = match rules {
+                Some((clients, sessions)) => (Some(clients), sessions),
+                None => (None, state.sessions.clone()),
+            };
+            sessions.take_keys(state.ticket_keys.as_ref());
+            let believed = clients.as_ref().unwrap_or(&state.clients);
+            match server_config(&self.tls, &self.alpn, &self.provider, &state.store, believed, &sessions) {
+                Ok(config) => {
+                    self.current.store(Arc::new(config));
+                    self.served(state, clients, sessions);
+                }
                 Err(errors) => errors.iter().for_each(|error| self.failed(error)),
             }
-            state._gauges = gauges(&self.registry, &self.frontend, &self.bind, state.store.certificates());
         }
-        for certificate in &refreshed.loaded {
-            self.process().certificate_reloaded(true);
-            let file = certificate.path.display();
-            info!(frontend, bind, %file, name = certificate.name(), "the certificate has changed");
-        }
+        let (frontend, bind) = (&*self.frontend, &*self.bind);
         let stale = state.store.certificates().iter();
         for file in stale.filter_map(|certificate| certificate.stale_response()) {
             let file = file.display();
             warn!(frontend, bind, %file, "the OCSP response is out of date and not shown any more");
         }
-        self.tell_ages(&state, now);
+        self.tell_ages(state, now);
     }
 }
 

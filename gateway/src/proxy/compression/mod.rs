@@ -48,6 +48,9 @@ pub fn answer(
     streams: &Rc<()>,
 ) -> Option<Compressor> {
     if !is_compressible(compress, head) {
+        if speaks_of_another(compress, head) {
+            vary(&mut head.headers);
+        }
         return None;
     }
     coded::vary(&mut head.headers);
@@ -66,6 +69,22 @@ pub fn answer(
     head.headers.insert(header::CONTENT_ENCODING, name);
     coded::changed(head);
     compressor
+}
+
+/// Whether a response has no content, or a part, of one that would have said what it varies by: it has to say so, too (RFC 9110,
+/// sections 15.3.7 and 15.4.5). What that one's type would have been is often not told.
+fn speaks_of_another(compress: &Compress, head: &response::Parts) -> bool {
+    let headers = &head.headers;
+    let is_unknown = match head.status {
+        StatusCode::NOT_MODIFIED => !headers.contains_key(header::CONTENT_TYPE),
+        StatusCode::PARTIAL_CONTENT => headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"multipart/byteranges")),
+        _ => return false,
+    };
+    (is_unknown || is_of_type(compress, headers))
+        && is_plain(headers)
+        && !says(headers, &header::CACHE_CONTROL, b"no-transform")
 }
 
 /// Whether a response may be compressed for whoever takes it (RFC 9110; RFC 9111, section 5.2.2.6).
@@ -180,9 +199,14 @@ mod tests {
             (200, vec![text, ("cache-control", "public, No-Transform")]),
             (200, vec![text, ("content-digest", "sha-256=:AA==:")]),
             (200, vec![("content-type", "application/grpc+proto")]),
-            (206, vec![text, ("content-range", "bytes 0-1/2")]),
+            (
+                206,
+                vec![("content-type", "image/png"), ("content-range", "bytes 0-1/2")],
+            ),
             (204, vec![text]),
-            (304, vec![text]),
+            (304, vec![("content-type", "image/png")]),
+            (304, vec![("cache-control", "no-transform")]),
+            (304, vec![("content-encoding", "br")]),
             (416, vec![text]),
         ] {
             let mut head = head(status, &lines);
@@ -192,6 +216,28 @@ mod tests {
                 "{lines:?}"
             );
             assert_eq!(head.headers, before, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn what_stands_for_another_varies_as_that_does() {
+        let text = ("content-type", "text/plain");
+        let parts = ("content-type", "multipart/byteranges; boundary=x");
+        let range = ("content-range", "bytes 0-1/2");
+        for (status, lines) in [
+            (304, vec![]),
+            (304, vec![text]),
+            (304, vec![("vary", "Origin")]),
+            (206, vec![text, range]),
+            (206, vec![parts]),
+        ] {
+            let mut head = head(status, &lines);
+            assert!(answer(&compress(), GZIP, &mut head, false, &Rc::new(())).is_none());
+            assert!(
+                says(&head.headers, &header::VARY, b"accept-encoding"),
+                "{status} {lines:?}"
+            );
+            assert!(!head.headers.contains_key("content-encoding"));
         }
     }
 
