@@ -8,7 +8,7 @@ mod stream;
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderValue};
-use http::{Method, Version, request, response};
+use http::{Method, StatusCode, Version, request, response};
 
 use super::coded;
 use crate::config::{Coding, Compress};
@@ -49,7 +49,7 @@ pub fn answer(
 ) -> Option<Compressor> {
     if !is_compressible(compress, head) {
         if speaks_of_another(compress, head) {
-            vary(&mut head.headers);
+            coded::vary(&mut head.headers);
         }
         return None;
     }
@@ -82,9 +82,7 @@ fn speaks_of_another(compress: &Compress, head: &response::Parts) -> bool {
             .is_some_and(|value| value.as_bytes().starts_with(b"multipart/byteranges")),
         _ => return false,
     };
-    (is_unknown || is_of_type(compress, headers))
-        && is_plain(headers)
-        && !says(headers, &header::CACHE_CONTROL, b"no-transform")
+    (is_unknown || is_of_type(compress, headers)) && is_plain(headers) && !coded::is_fixed(headers)
 }
 
 /// Whether a response may be compressed for whoever takes it (RFC 9110; RFC 9111, section 5.2.2.6).
