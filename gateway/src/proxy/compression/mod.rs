@@ -231,10 +231,8 @@ mod tests {
         ] {
             let mut head = head(status, &lines);
             assert!(answer(&compress(), GZIP, &mut head, false, &Rc::new(())).is_none());
-            assert!(
-                says(&head.headers, &header::VARY, b"accept-encoding"),
-                "{status} {lines:?}"
-            );
+            let mut vary = head.headers.get_all("vary").iter();
+            assert!(vary.any(|value| value == "Accept-Encoding"), "{status} {lines:?}");
             assert!(!head.headers.contains_key("content-encoding"));
         }
     }
