@@ -31,6 +31,13 @@ pub(crate) fn run(
     let seconds = time.as_secs().max(1);
     match scenario {
         Scenario::H1H2load => h2load(prefix, &["--h1"], &url(scenario, address), connections, seconds),
+        Scenario::H1Rate => h2load(
+            prefix,
+            &["--h1", "--rps", RATE],
+            &url(scenario, address),
+            connections,
+            seconds,
+        ),
         Scenario::H2 => h2load(prefix, &["-m", STREAMS], &url(scenario, address), connections, seconds),
         Scenario::Conn | Scenario::H1Conn => wrk(
             prefix,
@@ -52,6 +59,9 @@ const HEADERS: [&str; 6] = [
     "Cookie: session=0123456789abcdef; theme=dark",
     "X-Debug: 1",
 ];
+
+/// Requests a second of each connection: with 64 of them a quarter of what one worker does, so that requests find it idle.
+const RATE: &str = "50";
 
 /// Streams of a connection at once: what a page asks for beside itself.
 const STREAMS: &str = "8";

@@ -171,8 +171,18 @@ impl Report {
             let direct = median(self.direct.iter().filter_map(|outcome| outcome.p50));
             writeln!(f, "without a proxy: p50 {direct:.1} us")?;
         }
+        let haproxy = self.rounds.get(&(Product::Haproxy as usize));
         for rounds in self.rounds.values() {
             let product = format!("{:?}", rounds[0].product).to_lowercase();
+            // That of one connection is what `adds` is about.
+            if let Some(base) = haproxy.filter(|base| base[0].product != rounds[0].product)
+                && self.scenario != Scenario::Latency
+                && rounds.iter().chain(base).all(|round| round.outcome.p99.is_some())
+            {
+                let p50 = ratio(rounds, base, |round| round.outcome.p50.unwrap_or_default());
+                let p99 = ratio(rounds, base, |round| round.outcome.p99.unwrap_or_default());
+                writeln!(f, "{product:8} latency to haproxy's: p50 {p50}, p99 {p99}")?;
+            }
             let added: Vec<f64> = rounds
                 .iter()
                 .zip(&self.direct)
