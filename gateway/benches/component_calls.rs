@@ -75,6 +75,7 @@ fn attach_as(
         }),
         place: AttachedAs::Filter,
         state: StateLimits::DEFAULT,
+        granted: Arc::default(),
         origin: None,
     };
     host.attach(&component, spec).expect("an attachment")

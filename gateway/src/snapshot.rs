@@ -55,6 +55,14 @@ pub struct Frontend {
     pub reads_client_hello: bool,
     /// Whether connections keep instances of plugins.
     pub keeps_instances: bool,
+    /// Whether exchanges are kept to their end: components are told of them, or may have tagged them.
+    pub keeps_exchanges: bool,
+    /// Whether components are told of exchanges that are over.
+    pub tells_plugins: bool,
+    /// Whether what they are told is of the request's head, too.
+    pub tells_of_requests: bool,
+    /// Whose bodies components may filter.
+    pub filters_bodies: FiltersBodies,
     /// Its error pages.
     pub pages: Option<ErrorPages>,
     /// What is decided of a connection by its addresses alone; none where nothing is.
@@ -77,6 +85,15 @@ pub struct Frontend {
     pub own_fields: Option<Arc<[HeaderName]>>,
     /// Its counters.
     pub metrics: Arc<FrontendMetrics>,
+}
+
+/// Whose bodies components may filter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FiltersBodies {
+    /// Requests'.
+    pub request: bool,
+    /// Responses'.
+    pub response: bool,
 }
 
 /// What is decided of a connection right after it was accepted.
@@ -221,6 +238,10 @@ impl Frontend {
             tls: Vec::new(),
             reads_client_hello: false,
             keeps_instances: false,
+            keeps_exchanges: self.keeps_exchanges,
+            tells_plugins: self.tells_plugins,
+            tells_of_requests: false,
+            filters_bodies: FiltersBodies::default(),
             pages: None,
             admission: None,
             acls: Vec::new(),

@@ -208,6 +208,7 @@ impl Serving {
         let doors = doors(&local, parts.sockets)?;
         let lasting = local.lasting();
         tokio::task::spawn_local(async move { lasting.tend_to_instances().await });
+        tokio::task::spawn_local(proxy::tell(local.lasting()));
         Ok(Self {
             accepting: accept_at(&local, doors),
             local,

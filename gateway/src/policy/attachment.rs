@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::component::Component;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
+use super::granted::Granted;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::metrics::PluginMetrics;
@@ -38,6 +39,7 @@ pub struct Attachment {
     policies: Vec<LimitPolicy>,
     metrics: Arc<PluginMetrics>,
     state: StateLimits,
+    granted: Arc<Granted>,
     on_failure: OnFailure,
     origin: Option<Origin>,
     stats: Arc<AttachmentStats>,
@@ -55,6 +57,8 @@ pub struct AttachmentSpec {
     pub config: String,
     /// What a call may use.
     pub limits: PluginLimits,
+    /// The backends that it may use, and how much of a body it may see at once.
+    pub granted: Arc<Granted>,
     /// What it may keep in the host, and write into the log.
     pub state: StateLimits,
     /// What an exchange gets when a call fails.
@@ -197,6 +201,7 @@ impl Attachment {
             policies,
             metrics,
             state: spec.state,
+            granted: spec.granted,
             on_failure: spec.on_failure,
             origin: spec.origin,
             stats: Arc::new(AttachmentStats {
@@ -275,6 +280,12 @@ impl Attachment {
     #[must_use]
     pub fn policies(&self) -> &[LimitPolicy] {
         &self.policies
+    }
+
+    /// The backends that it may use, and how much of a body it may see at once.
+    #[must_use]
+    pub fn granted(&self) -> &Granted {
+        &self.granted
     }
 
     /// What it keeps beyond its instances and tells the operator.

@@ -109,6 +109,40 @@ pub enum PolicyError {
         /// What is wrong.
         message: String,
     },
+    /// It calls backends, and was granted none.
+    #[error("{label}: exports `gateway:policy/call-answered`, so it calls backends, and was granted none")]
+    NoCallGranted {
+        /// The plugin.
+        label: String,
+    },
+    /// It may route from a frontend to a backend that speaks something else.
+    #[error("{label}: may route from the frontend `{frontend}` to the backend `{backend}`, which is of another mode")]
+    OtherMode {
+        /// The plugin.
+        label: String,
+        /// The backend.
+        backend: String,
+        /// The frontend.
+        frontend: String,
+    },
+    /// It may call a backend whose servers speak HTTP/2.
+    #[error("{label}: may call the backend `{backend}`, whose servers speak HTTP/2; calls are made by HTTP/1.1")]
+    CallOverHttp2 {
+        /// The plugin.
+        label: String,
+        /// The backend.
+        backend: String,
+    },
+    /// Its block grants or bounds what it has no use for.
+    #[error("{label}: `{node}` does nothing, since it exports no {missing}")]
+    Inert {
+        /// The plugin.
+        label: String,
+        /// What its block says.
+        node: &'static str,
+        /// The hook that would use it.
+        missing: &'static str,
+    },
     /// It failed while it was being made ready.
     #[error("{label}: {failure}")]
     Failed {
@@ -125,6 +159,10 @@ impl PolicyError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::NotGranted { line, .. } => Some(format!("add `{line}` to the plugin's block")),
+            Self::OtherMode { .. } => Some("take it out of `route-to`, or give both the same `mode`".to_owned()),
+            Self::CallOverHttp2 { .. } => Some("call a backend whose servers have no `http2`".to_owned()),
+            Self::Inert { .. } => Some("leave it out, or take a component that uses it".to_owned()),
+            Self::NoCallGranted { .. } => Some("add `call \"BACKEND\"` to the plugin's block".to_owned()),
             Self::Config { at: Some(at), .. } => Some(format!("the place in its configuration is `{at}`")),
             _ => None,
         }

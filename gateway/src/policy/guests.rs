@@ -38,7 +38,7 @@ pub(crate) struct Guest<'a> {
     pub(crate) check: Option<&'a str>,
     /// Of `on-request`: `$facts (result i32)`.
     pub(crate) on_request: Option<&'a str>,
-    /// Of `on-answer`: `(param i32) (result i32)`: everything is in memory.
+    /// Of `on-answer`: `$facts`, whether there is an error, status, headers, body and state: twelve `i32`, and a result.
     pub(crate) on_answer: Option<&'a str>,
     /// Of `on-request-body` and `on-request-piece`: `$facts (result i32)`, and state, bytes and whether it is the last:
     /// `(param i32 i32 i32 i32 i32) (result i32)`.
@@ -156,7 +156,11 @@ impl Guest<'_> {
             func("request-filter@0.1.0#on-request", &answers, body);
         }
         if let Some(body) = self.on_answer {
-            func("call-answered@0.1.0#on-answer", "(param i32) (result i32)", body);
+            func(
+                "call-answered@0.1.0#on-answer",
+                "(param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)",
+                body,
+            );
         }
         if let Some((mode, piece)) = self.request_body {
             func("request-body-filter@0.1.0#on-request-body", &answers, mode);

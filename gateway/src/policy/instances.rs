@@ -799,6 +799,7 @@ mod tests {
             quarantine: None,
             place: AttachedAs::Filter,
             state: StateLimits::DEFAULT,
+            granted: Arc::default(),
             origin: None,
         };
         host.attach(&component, spec).unwrap()

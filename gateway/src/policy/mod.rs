@@ -26,6 +26,7 @@ mod edits;
 mod exchange;
 mod failure;
 pub mod first_party;
+mod granted;
 mod host;
 mod imports;
 mod instance;
@@ -61,6 +62,7 @@ pub use exchange::{
     Reply, TlsFacts,
 };
 pub use failure::{Failure, FailureKind, PolicyError};
+pub use granted::{CallGrant, Granted, InFlight};
 pub use host::{Host, HostSettings};
 pub use instances::Instances;
 pub use kept::KeptByConnection;

@@ -15,6 +15,7 @@ use super::client::Client;
 use super::content::Content;
 use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
+use super::filtered::{BodyFilter, BodyFilters, Stopped};
 use super::headers;
 use super::kept::Keeping;
 use super::recoding::Recoding;
@@ -36,6 +37,8 @@ pub struct RequestBody {
     decompressor: Option<Box<Decompressor>>,
     /// What may not stand behind the content, beside what may not in any.
     own_fields: Option<Arc<[HeaderName]>>,
+    /// The components that filter it then.
+    filters: Option<Box<BodyFilters>>,
     failure: BodyFailure,
 }
 
@@ -63,6 +66,9 @@ pub enum BodyError {
     /// It cannot be decoded.
     #[error(transparent)]
     Coding(#[from] Fault),
+    /// A component stopped it.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
 }
 
 impl From<BodyError> for ProxyError {
@@ -72,6 +78,7 @@ impl From<BodyError> for ProxyError {
             BodyError::Broken => Self::BadBody,
             BodyError::Coding(Fault::Malformed) => Self::BadCoding,
             BodyError::Coding(Fault::TooLarge) => Self::DecodedTooLarge,
+            BodyError::Stopped(stopped) => stopped.into(),
         }
     }
 }
@@ -86,6 +93,7 @@ impl RequestBody {
             is_awaited: false,
             decompressor: None,
             own_fields: None,
+            filters: None,
             failure: BodyFailure::default(),
         }
     }
@@ -106,6 +114,7 @@ impl RequestBody {
             allowance: max.unwrap_or(u64::MAX),
             is_awaited: false,
             decompressor: None,
+            filters: None,
             failure: BodyFailure::default(),
         }
     }
@@ -120,15 +129,23 @@ impl RequestBody {
         self.decompressor = Some(Box::new(Decompressor::new(decoding)));
     }
 
-    /// Keeps what passes, up to so many bytes, so that it can be sent again.
+    /// One more component filters it on its way.
+    pub fn filter(&mut self, filter: BodyFilter) {
+        self.filters.get_or_insert_default().push(filter);
+    }
+
+    /// Keeps what passes, up to so many bytes, so that it can be sent again. What components filter is not kept: they have seen
+    /// it, and would see it again.
     pub fn keep(&mut self, most: usize) -> KeptBody {
-        let keeping = self.incoming.take().map(|content| {
+        let incoming = self.incoming.take_if(|_| self.filters.is_none());
+        let keeping = incoming.map(|content| {
             let (kept, keeping) = Keeping::begin(content, most);
             self.incoming = Some(Content::Kept(Box::new(kept)));
             keeping
         });
         KeptBody {
             keeping,
+            is_filtered: self.filters.is_some(),
             allowance: self.allowance,
             is_awaited: self.is_awaited,
             decoding: self
@@ -192,6 +209,19 @@ impl RequestBody {
         }
     }
 
+    /// The next piece out of its coding, if that is asked for.
+    fn poll_decoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let Some(mut decompressor) = self.decompressor.take() else {
+            return self.poll_source(cx);
+        };
+        let frame = decompressor.poll(cx, |cx| self.poll_source(cx));
+        self.decompressor = Some(decompressor);
+        match frame {
+            Poll::Ready(Some(Err(error @ BodyError::Coding(_)))) => self.fail(error),
+            frame => frame,
+        }
+    }
+
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.incoming = None;
         self.failure.0.set(Some(error));
@@ -203,6 +233,8 @@ impl RequestBody {
 pub struct KeptBody {
     /// None when there is no body.
     keeping: Option<Keeping>,
+    /// It is not kept.
+    is_filtered: bool,
     allowance: u64,
     is_awaited: bool,
     /// What is kept is in its coding: each attempt decodes it anew.
@@ -213,11 +245,14 @@ pub struct KeptBody {
 impl KeptBody {
     /// Whether it can be sent again, once the attempt that has it is over.
     pub fn is_complete(&self) -> bool {
-        self.keeping.as_ref().is_none_or(Keeping::is_complete)
+        !self.is_filtered && self.keeping.as_ref().is_none_or(Keeping::is_complete)
     }
 
     /// The body from its beginning, when the attempt before is over; none when it cannot be had.
     pub fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
+        if self.is_filtered {
+            return None;
+        }
         let Some(keeping) = &self.keeping else {
             return Some(RequestBody::empty(client));
         };
@@ -246,18 +281,21 @@ impl Body for RequestBody {
             *go_on.status_mut() = StatusCode::CONTINUE;
             self.client.inform(go_on);
         }
-        let Some(mut decompressor) = self.decompressor.take() else {
-            return self.poll_source(cx);
+        let Some(mut filters) = self.filters.take() else {
+            return self.poll_decoded(cx);
         };
-        let frame = decompressor.poll(cx, |cx| self.poll_source(cx));
-        self.decompressor = Some(decompressor);
+        let frame = filters.poll(cx, &mut |cx| self.poll_decoded(cx));
+        self.filters = Some(filters);
         match frame {
-            Poll::Ready(Some(Err(error @ BodyError::Coding(_)))) => self.fail(error),
+            Poll::Ready(Some(Err(error @ BodyError::Stopped(_)))) => self.fail(error),
             frame => frame,
         }
     }
 
     fn is_end_stream(&self) -> bool {
+        if let Some(filters) = &self.filters {
+            return filters.is_done();
+        }
         if let Some(decompressor) = &self.decompressor {
             return decompressor.is_done();
         }
@@ -265,6 +303,9 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
+        if let Some(filters) = &self.filters {
+            return filters.length().map_or(SizeHint::default(), SizeHint::with_exact);
+        }
         if self.decompressor.is_some() {
             return SizeHint::default();
         }
@@ -278,6 +319,8 @@ pub struct ResponseBody {
     source: Source,
     /// None when the exchange goes on without it, as a tunnel.
     record: Option<Record>,
+    /// The components that filter what the server sends.
+    filters: Option<Box<BodyFilters>>,
     recoding: Option<Box<Recoding>>,
 }
 
@@ -294,6 +337,7 @@ impl ResponseBody {
         let mut body = Self {
             source: Source::Full((!bytes.is_empty()).then_some(bytes)),
             record: Some(record),
+            filters: None,
             recoding: None,
         };
         // All of it is here, and a response to HEAD is never asked for it.
@@ -305,11 +349,13 @@ impl ResponseBody {
     pub fn server(incoming: Content, mut lease: Lease, mut record: Record) -> Self {
         let has_ended = incoming.is_end_stream();
         let recoding = record.noted.recoding.take();
-        if recoding.is_some() {
+        let filters = record.noted.filters.take();
+        if recoding.is_some() || filters.is_some() {
             lease.copy();
         }
         let mut body = Self {
             source: Source::Server(incoming, Some(lease)),
+            filters,
             recoding,
             record: Some(record),
         };
@@ -324,6 +370,7 @@ impl ResponseBody {
         Self {
             source: Source::Full(None),
             record: None,
+            filters: None,
             recoding: None,
         }
     }
@@ -345,6 +392,21 @@ impl ResponseBody {
         if let Some(record) = &mut self.record {
             record.complete();
         }
+    }
+
+    /// The next piece as components have made it.
+    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(mut filters) = self.filters.take() else {
+            return self.poll_source(cx);
+        };
+        let frame = filters.poll(cx, &mut |cx| self.poll_source(cx));
+        self.filters = Some(filters);
+        if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut self.record)
+            && Stopped::of(error).is_some()
+        {
+            record.end_early(Cause::Proxy, "plugin-stopped");
+        }
+        frame
     }
 
     /// The next piece as its source has it.
@@ -404,9 +466,9 @@ impl Body for ResponseBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
         let frame = match this.recoding.take() {
-            None => this.poll_source(cx),
+            None => this.poll_filtered(cx),
             Some(mut recoding) => {
-                let frame = recoding.poll(cx, |cx| this.poll_source(cx));
+                let frame = recoding.poll(cx, |cx| this.poll_filtered(cx));
                 this.recoding = Some(recoding);
                 if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut this.record)
                     && let Some(fault) = Fault::of(error)
@@ -426,6 +488,9 @@ impl Body for ResponseBody {
         if let Some(recoding) = &self.recoding {
             return recoding.is_done();
         }
+        if let Some(filters) = &self.filters {
+            return filters.is_done();
+        }
         match &self.source {
             Source::Full(bytes) => bytes.is_none(),
             Source::Server(incoming, _) => incoming.is_end_stream(),
@@ -435,6 +500,9 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         if self.recoding.is_some() {
             return SizeHint::default();
+        }
+        if let Some(filters) = &self.filters {
+            return filters.length().map_or(SizeHint::default(), SizeHint::with_exact);
         }
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),

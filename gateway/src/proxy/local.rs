@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 
+use super::told::Untold;
 use crate::backend::{Backend, Balancer, Pool};
 use crate::policy::{Failure, Instances};
 use crate::snapshot::Snapshot;
@@ -39,6 +40,8 @@ pub struct Lasting {
     instances: RefCell<Instances>,
     log: RefCell<LineWriter>,
     tracer: Option<Tracer>,
+    /// Exchanges that components are to be told of.
+    untold: Untold,
     draining: Cell<bool>,
     drain: Notify,
     connections: Cell<usize>,
@@ -64,6 +67,7 @@ impl Local {
             instances: RefCell::new(Instances::new(&snapshot.policy)),
             log: RefCell::new(log),
             tracer,
+            untold: Untold::default(),
             draining: Cell::new(false),
             drain: Notify::new(),
             connections: Cell::new(0),
@@ -219,6 +223,16 @@ impl Lasting {
     /// The worker's way to the collector of traces, where there is one.
     pub fn tracer(&self) -> Option<&Tracer> {
         self.tracer.as_ref()
+    }
+
+    /// Exchanges that components are to be told of.
+    pub fn untold(&self) -> &Untold {
+        &self.untold
+    }
+
+    /// The worker's policy instances.
+    pub fn instances(&self) -> RefMut<'_, Instances> {
+        self.instances.borrow_mut()
     }
 
     /// Counts a client connection of this worker until the guard is dropped.

@@ -4,10 +4,13 @@ use std::net::SocketAddr;
 
 use http::{HeaderName, HeaderValue};
 
+use super::filtered::BodyFilters;
+use super::limit_headers::LimitHeaders;
 use super::recoding::Recoding;
 use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
+use crate::policy::Exchange;
 use crate::telemetry::line::Kept;
 
 /// Notes beyond what every exchange has.
@@ -23,6 +26,12 @@ pub struct Noted {
     pub kept: Option<Box<Kept>>,
     /// The condition of `access-log` does not hold: no line is written.
     pub is_unlogged: bool,
+    /// The components that will filter the response's body.
+    pub filters: Option<Box<BodyFilters>>,
+    /// What clients are told of the limits that applied, where they are told.
+    pub limits: Option<Box<LimitHeaders>>,
+    /// The exchange as components have left it, where they are told of its end or tagged it.
+    pub exchange: Option<Box<Exchange>>,
     /// What will compress the response, decompress it, or both.
     pub recoding: Option<Box<Recoding>>,
 }

@@ -4,11 +4,15 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::calls;
+use super::client::Client;
 use super::error::ProxyError;
+use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{
-    Attachment, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Misdeed, Outcome, Reply,
+    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, MAX_CALLS, Misdeed, Outcome,
+    Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
@@ -56,19 +60,38 @@ pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange
 }
 
 /// **limits**: the frontend's rate limits, then those of its plugins.
-pub fn limits(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<(), ProxyError> {
+///
+/// What clients are to be told of them goes into `said`, where they are told.
+pub fn limits(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    exchange: &mut Box<Exchange>,
+    said: &mut Option<Box<LimitHeaders>>,
+) -> Result<(), ProxyError> {
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
-    within(local, frontend.limiter.iter().chain(plugins), exchange)
+    let limiters = frontend.limiter.iter().chain(plugins);
+    match frontend.config.rate_limit_headers {
+        false => within(local, limiters, exchange, |_, _| ()),
+        true => within(local, limiters, exchange, |attachment, verdict| {
+            said.get_or_insert_default().add(attachment.policies(), verdict);
+        }),
+    }
 }
 
-/// Whether the exchange is within these limits; each takes its token. Those of plugins are asked about requests only.
+/// Whether the exchange is within these limits; each takes its token. Those of plugins are asked about requests only. `decided`
+/// is told of each verdict.
 pub fn within<'a>(
     local: &Rc<Local>,
     limiters: impl Iterator<Item = &'a Arc<Attachment>>,
     exchange: &mut Box<Exchange>,
+    mut decided: impl FnMut(&Attachment, &LimitVerdict),
 ) -> Result<(), ProxyError> {
     for attachment in limiters {
-        match local.instances().check(attachment, exchange) {
+        let verdict = local.instances().check(attachment, exchange);
+        if let Ok(Some(verdict)) = &verdict {
+            decided(attachment, verdict);
+        }
+        match verdict {
             Ok(None | Some(LimitVerdict { allowed: true, .. })) => {}
             Ok(Some(verdict)) => {
                 return Err(ProxyError::RateLimited {
@@ -82,34 +105,63 @@ pub fn within<'a>(
 }
 
 /// **request rewrite**, first half: the plugins' filters in order. The last that routes decides where to.
-pub fn request_filters(
+pub async fn request_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
+    client: &Rc<Client>,
     exchange: &mut Box<Exchange>,
 ) -> Result<Answer, ProxyError> {
     let mut answer = Answer::Continue;
     for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter) {
-        let outcome = local.instances().on_request(attachment, exchange);
+        let mut outcome = local.instances().on_request(attachment, exchange);
+        if let Ok(Outcome::Call(call)) = outcome {
+            // Boxed: few requests wait for a call.
+            outcome = Box::pin(called(local, client, attachment, exchange, call)).await;
+        }
         match outcome {
-            Ok(Outcome::Proceed) => {}
+            // `called` lets none through.
+            Ok(Outcome::Proceed | Outcome::Call(_)) => {}
             Ok(Outcome::Reply(reply)) => return Ok(Answer::Reply(reply)),
-            Ok(Outcome::Route(name)) => match frontend.reachable(&name, &local.snapshot) {
-                Some(backend) => answer = Answer::Route(backend),
-                None => {
-                    let what = Misdeed::Route(&name);
-                    let failure = local.instances().misbehaved(attachment, "on-request", what);
-                    failed(attachment, &failure)?;
+            Ok(Outcome::Route(name)) => {
+                let granted = attachment.granted().route(&name);
+                match granted.or_else(|| frontend.reachable(&name, &local.snapshot)) {
+                    Some(backend) => answer = Answer::Route(backend),
+                    None => {
+                        let what = Misdeed::Route(&name);
+                        let failure = local.instances().misbehaved(attachment, "on-request", what);
+                        failed(attachment, &failure)?;
+                    }
                 }
-            },
-            Ok(Outcome::Call(call)) => {
-                let what = Misdeed::Call(&call.backend);
-                let failure = local.instances().misbehaved(attachment, "on-request", what);
-                failed(attachment, &failure)?;
             }
             Err(failure) => failed(attachment, &failure)?,
         }
     }
     Ok(answer)
+}
+
+/// Makes the calls that a component wants to make for a request, one after the other, and hands it the answers.
+async fn called(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    attachment: &Arc<Attachment>,
+    exchange: &mut Box<Exchange>,
+    mut call: Box<Call>,
+) -> Result<Outcome, Failure> {
+    for _ in 0..MAX_CALLS {
+        let state = std::mem::take(&mut call.state);
+        let backend = std::mem::take(&mut call.backend);
+        let Some(answered) = calls::make(local, client, attachment, &backend, *call).await else {
+            let what = Misdeed::Call(&backend);
+            return Err(local.instances().misbehaved(attachment, "on-request", what));
+        };
+        match local.instances().on_answer(attachment, exchange, &answered, &state)? {
+            Outcome::Call(next) => call = next,
+            outcome => return Ok(outcome),
+        }
+    }
+    Err(local
+        .instances()
+        .misbehaved(attachment, "on-answer", Misdeed::TooManyCalls))
 }
 
 /// **request rewrite**, second half: the operator's own edits on the way to this backend, which have the last word.
@@ -163,13 +215,16 @@ pub fn connection_filters(
         match local.instances().on_connect(attachment, facts) {
             Ok(ConnectionVerdict::Accept) => {}
             Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
-            Ok(ConnectionVerdict::Route(name)) => match frontend.reachable(&name, &local.snapshot) {
-                Some(backend) => answer = ConnectionAnswer::Route(backend),
-                None => {
-                    attachment.warn_of(&name, "routed to a backend that its frontend does not use");
-                    return Ok(ConnectionAnswer::Refuse);
+            Ok(ConnectionVerdict::Route(name)) => {
+                let granted = attachment.granted().route(&name);
+                match granted.or_else(|| frontend.reachable(&name, &local.snapshot)) {
+                    Some(backend) => answer = ConnectionAnswer::Route(backend),
+                    None => {
+                        attachment.warn_of(&name, "routed to a backend that its frontend does not use");
+                        return Ok(ConnectionAnswer::Refuse);
+                    }
                 }
-            },
+            }
             Err(failure) => failed(attachment, &failure)?,
         }
     }

@@ -15,10 +15,12 @@ use super::error::ProxyError;
 use super::local::{Lasting, Local};
 use super::noted::Noted;
 use super::relay::Moved;
+use super::told::ToTell;
 use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::{Admitted, Backend};
 use crate::config::BackendId;
+use crate::policy::{Exchange, Over};
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
@@ -298,6 +300,13 @@ impl Record {
             cause: Cause::Killed,
             phase: Phase::Data,
         };
+        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
+            // What passes through the tunnel is not HTTP's business any more.
+            self.tell(
+                exchange,
+                self.client.turns.now().saturating_duration_since(self.started),
+            );
+        }
         // A tunnel may outlive its configuration: it holds of it what it needs, not all.
         self.frontend = self.frontend.without_policy();
         self.tunnel = Some(Box::new(Passed {
@@ -356,6 +365,19 @@ impl Record {
             (None, Some(_)) => Phase::Connect,
         };
         Termination { cause, phase }
+    }
+
+    /// Leaves it to the worker to tell components of what is over.
+    fn tell(&self, mut exchange: Box<Exchange>, took: Duration) {
+        exchange.over = Some(Box::new(Over {
+            status: self.status.map(|status| status.as_u16()),
+            backend: self.upstream.as_ref().map(|upstream| upstream.backend.name.clone()),
+            duration: took,
+            bytes_sent: self.sent,
+            reason: self.reason,
+        }));
+        let frontend = self.frontend.clone();
+        self.worker.untold().push(ToTell { exchange, frontend });
     }
 
     fn severity(&self) -> Option<Severity> {
@@ -446,6 +468,9 @@ impl Drop for Record {
         }
         let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
         let severity = log.then(|| self.severity()).flatten();
+        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
+            self.tell(exchange, total);
+        }
         let mut trace = self.noted.trace.take();
         if severity.is_none() && trace.is_none() {
             return;

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
 use super::body::{RequestBody, ResponseBody};
+use super::body_filters;
 use super::captures;
 use super::client::Client;
 use super::compression;
@@ -54,6 +55,7 @@ pub async fn serve(
     let mut closes = local.is_draining() || local.is_succeeded();
     let served = exchange(&local, &frontend, &client, &mut record, request, present).await;
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
+    let limits = record.noted.limits.take();
     let mut response = match served {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
@@ -107,6 +109,9 @@ pub async fn serve(
     if let Some((name, id)) = id {
         response.headers_mut().insert(name, id);
     }
+    if let Some(limits) = limits {
+        limits.say(response.headers_mut());
+    }
     if let Some(hsts) = &frontend.hsts
         && client.facts.tls.is_some()
     {
@@ -141,7 +146,7 @@ async fn exchange(
     present: Present,
 ) -> Result<Served, ProxyError> {
     let (mut head, incoming) = request.into_parts();
-    let (mut body, asked) = sanitize(frontend, client, &mut head, incoming, present)?;
+    let (body, asked) = sanitize(frontend, client, &mut head, incoming, present)?;
     if let Some(monitor) = &frontend.config.monitor
         && let Some(reply) = monitor::answer(monitor, &head, |id| &local.snapshot.backends[id], local.is_draining())
     {
@@ -152,15 +157,32 @@ async fn exchange(
 
     let mut exchange = Exchange::new(head, facts);
     exchange.request_id.clone_from(&record.noted.request_id);
+    if !frontend.keeps_exchanges {
+        return decide(local, frontend, client, record, &mut exchange, (body, asked)).await;
+    }
+    let served = Box::pin(decide(local, frontend, client, record, &mut exchange, (body, asked))).await;
+    record.noted.exchange = Some(exchange);
+    served
+}
+
+/// What becomes of a request that is fit to be looked at.
+async fn decide(
+    local: &Rc<Local>,
+    frontend: &Arc<Frontend>,
+    client: &Rc<Client>,
+    record: &mut Record,
+    exchange: &mut Box<Exchange>,
+    (mut body, asked): (RequestBody, Option<Asked>),
+) -> Result<Served, ProxyError> {
     if frontend.keeps_instances {
         exchange.kept_by_connection = Some(client.connection.kept());
     }
     // acl, limits, rules, route
-    let answers = policy::acls(local, frontend, &mut exchange)?;
+    let answers = policy::acls(local, frontend, exchange)?;
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
-    policy::limits(local, frontend, &mut exchange)?;
+    policy::limits(local, frontend, exchange, &mut record.noted.limits)?;
     if let Some((position, rule)) = frontend.rule(&answers) {
         return match &rule.action {
             Action::Deny(status) => Err(ProxyError::Denied {
@@ -168,11 +190,11 @@ async fn exchange(
                 rule: position,
             }),
             Action::Redirect(redirect) => {
-                let reply = rules::redirect(redirect, &exchange)?;
+                let reply = rules::redirect(redirect, exchange)?;
                 Ok(Served::Here(reply, "redirect", Some(position)))
             }
             Action::Return(answer) => {
-                let reply = rules::answer(answer, &exchange)?;
+                let reply = rules::answer(answer, exchange)?;
                 Ok(Served::Here(reply, "return", Some(position)))
             }
         };
@@ -183,7 +205,7 @@ async fn exchange(
     // request rewrite
     let forwarding = frontend.config.forwarding.as_deref();
     let asked_host = forwarding.and_then(|told| forwarding::asked_host(told, &exchange.request.headers));
-    match policy::request_filters(local, frontend, &mut exchange)? {
+    match policy::request_filters(local, frontend, client, exchange).await? {
         Answer::Continue => {}
         Answer::Route(other) => {
             backend_id = other;
@@ -192,7 +214,7 @@ async fn exchange(
         Answer::Reply(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
     }
     let backend = &local.snapshot.backends[backend_id.0];
-    if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, &mut exchange)? {
+    if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
     if let Some(forwarding) = forwarding {
@@ -217,10 +239,18 @@ async fn exchange(
         }
         None => None,
     };
+    if frontend.filters_bodies.request && !body.is_end_stream() && asked.is_none() {
+        let filtered = body_filters::of_request(local, frontend, client, exchange, &mut body);
+        // Boxed, as below: few frontends have such.
+        if let Some(reply) = Box::pin(filtered).await? {
+            return Ok(Served::Here(reply, PLUGIN_REPLY, None));
+        }
+    }
     let compress = frontend.config.compress.as_deref();
     let compress = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
     let recoding = Wanted { decompress, compress };
-    let mut outgoing = outgoing(&mut exchange, filters == ResponseFilters::ReadRequest);
+    let keeps_request = filters == ResponseFilters::ReadRequest || frontend.tells_of_requests;
+    let mut outgoing = outgoing(exchange, keeps_request);
     if backend.server_close && asked.is_none() {
         outgoing
             .headers
@@ -237,7 +267,7 @@ async fn exchange(
     let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
     let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
     client.take_informational_responses(takes_informational);
-    let (mut response, lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
+    let (mut response, mut lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
     if let Some(stick) = key.stick {
         backend.remember(stick, lease.server());
     }
@@ -264,7 +294,7 @@ async fn exchange(
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
         exchange.server = Some(lease.server_name().clone());
-        if let Some(reply) = policy::response_filters(local, frontend, backend_id, &mut exchange)? {
+        if let Some(reply) = policy::response_filters(local, frontend, backend_id, exchange)? {
             return Ok(Served::Here(reply, PLUGIN_REPLY, None));
         }
         let Some(head) = exchange.response.take() else {
@@ -275,11 +305,27 @@ async fn exchange(
             headers::strip_hop_by_hop(response.headers_mut());
         }
     }
+    if frontend.filters_bodies.response && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let filtered = body_filters::of_response(local, frontend, client, exchange, &mut lease, &mut response);
+        match Box::pin(filtered).await? {
+            Ok(filters) if filters.is_empty() => {}
+            Ok(filters) => record.noted.filters = Some(Box::new(filters)),
+            Err(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
+        }
+    }
+    if frontend.tells_plugins {
+        let mut kept = Response::new(());
+        *kept.status_mut() = response.status();
+        *kept.headers_mut() = response.headers().clone();
+        exchange.response = Some(kept.into_parts().0);
+        exchange.server = Some(lease.server_name().clone());
+    }
     if let Some(sticky) = sticky {
         record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
     }
     if recoding.is_any() {
-        let has_content = !response.body().is_end_stream();
+        let filtered = record.noted.filters.as_ref();
+        let has_content = !filtered.map_or(response.body().is_end_stream(), |filters| filters.is_done());
         let (mut head, incoming) = response.into_parts();
         record.noted.recoding = recoding.of(&mut head, has_content, local);
         response = Response::from_parts(head, incoming);

@@ -445,7 +445,7 @@ impl From<HeadError> for ProxyError {
 }
 
 /// A kept connection under this name to where the server is now, that has served so many requests.
-fn take(
+pub(super) fn take(
     local: &Rc<Local>,
     backend: &Backend,
     server: usize,

@@ -3,6 +3,7 @@
 mod admission;
 mod components;
 mod endings;
+mod granted;
 mod tls;
 
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use serde::Serialize;
 use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, BuildError, BuildErrors, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
+use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits,
 };
-use crate::policy::{AttachedAs, Attachment, AttachmentSpec, Budget, Component, Host, HostSettings, first_party};
+use crate::policy::{
+    AttachedAs, Attachment, AttachmentSpec, Budget, Component, Granted, Host, HostSettings, PolicyError, first_party,
+};
 use crate::telemetry::metrics::Registry;
 pub(super) use components::Compiled;
 use components::sha256;
@@ -48,6 +51,7 @@ pub(super) fn snapshot(
         compiled: Compiled::default(),
         plugins: Vec::new(),
         budgets: config.plugins.iter().map(budget).collect(),
+        granted: granted::of(config),
         attachments: Vec::new(),
         errors: Vec::new(),
     };
@@ -121,6 +125,8 @@ struct Builder<'a> {
     budgets: Vec<Arc<Budget>>,
     attachments: Vec<Arc<Attachment>>,
     errors: Vec<BuildError>,
+    /// By plugin: the backends that it may use.
+    granted: Vec<Arc<Granted>>,
 }
 
 #[derive(Serialize)]
@@ -166,11 +172,21 @@ impl Builder<'_> {
         let attached = || acls.iter().map(|call| &call.attachment).chain(&plugins);
         let reads_client_hello =
             frontend.mode == Mode::Tcp && attached().any(|attachment| attachment.reads_client_hello());
+        let tells_plugins = plugins.iter().any(|plugin| plugin.hooks().access_log);
+        let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
+        let filters_bodies = FiltersBodies {
+            request: plugins.iter().any(|plugin| plugin.hooks().request_body_filter),
+            response: plugins.iter().any(|plugin| plugin.hooks().response_body_filter),
+        };
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
             keeps_instances,
+            keeps_exchanges: tells_plugins,
+            tells_plugins,
+            tells_of_requests,
+            filters_bodies,
             pages,
             admission,
             acls,
@@ -303,7 +319,14 @@ impl Builder<'_> {
         let attachment = self.attach_plugin(id.value, AttachedAs::Filter)?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
-            Mode::Http => hooks.limiter || hooks.request_filter || hooks.response_filter,
+            Mode::Http => {
+                hooks.limiter
+                    || hooks.request_filter
+                    || hooks.request_body_filter
+                    || hooks.response_filter
+                    || hooks.response_body_filter
+                    || hooks.access_log
+            }
             Mode::Tcp => hooks.connection_filter,
         };
         if !has_a_say {
@@ -315,13 +338,29 @@ impl Builder<'_> {
                 hooks,
             });
         }
+        let plugin = &self.config.plugins[id.value.0];
+        for backend in &plugin.route_to {
+            let backend = &self.config.backends[backend.0];
+            if backend.mode != frontend.mode {
+                let plugin = PluginAt::of(plugin);
+                let source = PolicyError::OtherMode {
+                    label: attachment.label().to_owned(),
+                    backend: backend.name.to_string(),
+                    frontend: frontend.name.to_string(),
+                };
+                self.errors.push(BuildError::Plugin { plugin, source });
+            }
+        }
         has_a_say.then_some(attachment)
     }
 
     fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
         let config = self.config;
         let reachable = |id: BackendId| {
-            frontend.default_backend == Some(id) || frontend.routes.iter().any(|route| route.backend == id)
+            let by_plugin = |plugin: &At<PluginId>| config.plugins[plugin.value.0].route_to.contains(&id);
+            frontend.default_backend == Some(id)
+                || frontend.routes.iter().any(|route| route.backend == id)
+                || frontend.plugins.iter().any(by_plugin)
         };
         let mut rewrites = Vec::with_capacity(config.backends.len());
         for (i, backend) in config.backends.iter().enumerate() {
@@ -364,6 +403,7 @@ impl Builder<'_> {
                     memory: self.config.process.policy.memory,
                 },
                 state: config::StateLimits::DEFAULT,
+                granted: Arc::default(),
                 on_failure: OWN_ON_FAILURE,
                 isolation: Isolation::FOREVER,
                 budget: Budget::unlimited(),
@@ -392,6 +432,7 @@ impl Builder<'_> {
             config: plugin.config.clone(),
             limits: plugin.limits,
             state: plugin.state,
+            granted: self.granted[id.0].clone(),
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
             isolation: plugin.isolation,
             budget: self.budgets[id.0].clone(),
@@ -401,6 +442,10 @@ impl Builder<'_> {
         };
         match self.policy.attach(&component, spec) {
             Ok(attachment) => {
+                if let Err(source) = granted::check(self.config, plugin, attachment.hooks()) {
+                    let plugin = PluginAt::of(plugin);
+                    return self.fail(BuildError::Plugin { plugin, source });
+                }
                 self.registry.plugin(&plugin.name, None, &attachment.series());
                 Some(self.keep(attachment))
             }

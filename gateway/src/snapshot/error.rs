@@ -524,6 +524,15 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
         | PolicyError::Predicates { .. }
         | PolicyError::Metrics { .. }
         | PolicyError::LimitPolicies { .. } => ("this component", own),
+        // What the operator grants, and what the component has a use for, do not go together.
+        PolicyError::OtherMode { .. }
+        | PolicyError::CallOverHttp2 { .. }
+        | PolicyError::NoCallGranted { .. }
+        | PolicyError::Inert { .. } => {
+            return fault
+                .label(plugin.origin.span, "in this plugin's block")
+                .help(help.unwrap_or_default());
+        }
         PolicyError::Failed { .. } => ("fails when it is made ready", limits_help(error).unwrap_or(own)),
     };
     fault.label(plugin.path.span, label).help(help)

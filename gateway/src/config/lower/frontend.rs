@@ -71,6 +71,12 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     }
     report_too_many_acls(scope, &acls);
     let limits = limits(scope, setting, block.many("limit"));
+    let rate_limit_headers = block.one("rate-limit-headers").map(|node| {
+        http_only(&node, mode_at);
+        let span = node.span();
+        node.finish();
+        span
+    });
     let acls_of = Acls::new(ctx, names, setting);
     let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
@@ -136,6 +142,17 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .for_each(|asked| template::report_numberless(ctx, asked, span));
     }
     let (limits, connection_limits) = limits?;
+    if let Some(span) = rate_limit_headers.filter(|_| limits.is_empty() && plugins.is_empty()) {
+        let error = ConfigError::new(
+            Code::Inert,
+            "`rate-limit-headers` does nothing: no request is limited here",
+        );
+        ctx.report(
+            error
+                .label(span, "nothing to tell of")
+                .help("write limit \"name\", or leave it out"),
+        );
+    }
     Some(Frontend {
         name: name?.value.into(),
         mode,
@@ -172,6 +189,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         rejects: rejects.into_iter().collect::<Option<_>>()?,
         connection_limits,
         limits,
+        rate_limit_headers: rate_limit_headers.is_some(),
         rules: rules.rules?,
         routes: routes.into_iter().collect::<Option<_>>()?,
         default_backend: super::or_none(default_backend)?,

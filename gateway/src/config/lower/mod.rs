@@ -139,13 +139,13 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .into_iter()
         .map(|node| rate_limit::rate_limit(&mut scope, node))
         .collect();
-    let plugins: Vec<_> = plugins
-        .into_iter()
-        .map(|node| plugin::plugin(&mut scope, node))
-        .collect();
     let backends: Vec<_> = backends
         .into_iter()
         .map(|node| backend::backend(&mut scope, node))
+        .collect();
+    let plugins: Vec<_> = plugins
+        .into_iter()
+        .map(|node| plugin::plugin(&mut scope, node))
         .collect();
     let frontends: Vec<_> = frontends
         .into_iter()
@@ -217,9 +217,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
         "acl" | "deny" | "redirect" | "return" | "use-backend" | "default-backend" | "use-plugin" | "access-log"
         | "forwarded-for" | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded"
-        | "forwarded-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
-            "this stands in a `frontend`"
-        }
+        | "forwarded-headers" | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts"
+        | "capture" | "log-format" => "this stands in a `frontend`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"
@@ -230,7 +229,9 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" | "error-page" => {
             "this stands in a `frontend` or a `backend`"
         }
-        "sha256" | "grant" | "on-failure" | "isolation" | "quarantine" => "this stands in a `plugin`",
+        "sha256" | "grant" | "on-failure" | "isolation" | "quarantine" | "route-to" | "call" => {
+            "this stands in a `plugin`"
+        }
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
         "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "compile-cache" | "admin"
         | "drain-timeout" | "rate-limit-table" => "this stands in `process`",

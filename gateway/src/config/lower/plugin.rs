@@ -11,8 +11,8 @@ use super::{Scope, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
-    BudgetLimits, Grant, Isolation, LogRate, Millicores, OnFailure, Places, Plugin, PluginLimits, QuarantineSettings,
-    StateLimits,
+    BackendId, BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, Mode, OnFailure, Places, Plugin,
+    PluginCall, PluginLimits, QuarantineSettings, StateLimits,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -45,6 +45,9 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
         budget: BudgetLimits::default(),
         isolation: DEFAULT_ISOLATION,
         quarantine: DEFAULT_QUARANTINE,
+        max_body: None,
+        route_to: Vec::new(),
+        calls: Vec::new(),
         state: StateLimits::DEFAULT,
         on_failure: None,
         config: "{}".to_owned(),
@@ -65,6 +68,12 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
         }
         if let Some(node) = block.one("limit") {
             limits(scope, node, &mut plugin);
+        }
+        if let Some(node) = block.one("route-to") {
+            plugin.route_to = route_to(scope, node);
+        }
+        for node in block.many("call") {
+            call(scope, node, &mut plugin.calls);
         }
         if let Some(node) = block.one("isolation") {
             plugin.isolation = isolation(node).unwrap_or(DEFAULT_ISOLATION);
@@ -159,6 +168,9 @@ fn limits(scope: &Scope<'_>, mut node: Node<'_>, plugin: &mut Plugin) {
     node.require_entries();
     budget(scope, &mut node, &mut plugin.budget);
     state_limits(&mut node, &plugin.grants, &mut plugin.state);
+    if let Some(value) = node.property("body") {
+        plugin.max_body = value.size(BODY);
+    }
     let limits = &mut plugin.limits;
     if let Some(cpu) = node.property("cpu").and_then(|value| value.duration(CPU)) {
         limits.cpu = cpu;
@@ -181,6 +193,57 @@ fn limits(scope: &Scope<'_>, mut node: Node<'_>, plugin: &mut Plugin) {
         limits.memory = memory;
     }
     node.finish();
+}
+
+/// `route-to "api" "static"`. Whether a frontend of the right mode uses the plugin is looked at where it does.
+fn route_to(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<BackendId> {
+    let mut backends: Vec<At<BackendId>> = Vec::new();
+    for value in node.some_arguments("a backend's name") {
+        let Some(backend) = scope.backends.refer(&value).map(BackendId) else {
+            continue;
+        };
+        match backends.iter().find(|first| first.value == backend) {
+            Some(first) => node.fail(said_twice("this backend", first.span, value.span())),
+            None => backends.push(value.at(backend)),
+        }
+    }
+    node.finish();
+    backends.into_iter().map(|backend| backend.value).collect()
+}
+
+/// `call "auth" timeout="1s" in-flight=64 max-body="64KiB"`.
+fn call(scope: &Scope<'_>, mut node: Node<'_>, calls: &mut Vec<PluginCall>) {
+    let value = node.argument("a backend's name");
+    let backend = value.and_then(|value| {
+        let position = scope.backends.refer(&value)?;
+        let (known, declared) = scope.backends.get(position)?;
+        if known.mode != Mode::Http {
+            let error = ConfigError::new(Code::Mode, "a plugin calls backends in HTTP mode");
+            let error = error.label(value.span(), "called here").label(declared, "in TCP mode");
+            node.fail(error.help("name another backend, or give this one mode \"http\""));
+        }
+        let backend = BackendId(position);
+        if calls.iter().any(|call| call.backend == backend) {
+            let error = ConfigError::new(Code::Duplicate, "this backend is granted twice");
+            node.fail(error.label(value.span(), "again").help("leave one out"));
+        }
+        Some(backend)
+    });
+    let timeout = node.property("timeout").map(|value| value.duration(CALL_TIMEOUT));
+    let in_flight = node.property("in-flight").map(|value| value.integer(CALLS_IN_FLIGHT));
+    let max_body = node.property("max-body").map(|value| value.size(BODY));
+    node.finish();
+    if let Some(backend) = backend {
+        let in_flight = in_flight.unwrap_or(Some(DEFAULT_CALLS_IN_FLIGHT));
+        calls.push(PluginCall {
+            backend,
+            timeout: timeout.flatten().unwrap_or(DEFAULT_CALL_TIMEOUT),
+            in_flight: in_flight
+                .and_then(|calls| u32::try_from(calls).ok())
+                .unwrap_or(u32::MAX),
+            max_body: max_body.flatten().unwrap_or(DEFAULT_MAX_BODY),
+        });
+    }
 }
 
 /// What all instances may use together.
@@ -373,6 +436,15 @@ const GRANTS: &[(&str, Grant)] = &[
     ("random", Grant::Random),
 ];
 
+/// A client waits meanwhile: what takes longer is no decision.
+const DEFAULT_CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// A millisecond is little even for a neighbour; a client does not wait for longer than a minute.
+const CALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+/// Enough for some ten thousand a second at five milliseconds each, and not enough to be a flood.
+const DEFAULT_CALLS_IN_FLIGHT: u64 = 64;
+const CALLS_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
+/// Bytes that are copied into an instance at once: what comes back out of it is bounded at two MiB.
+const BODY: RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// From one pair to what is a database's business.
 const KV_BYTES: RangeInclusive<u64> = 1 << 10..=4 << 30;
 /// Pairs or counters, likewise.

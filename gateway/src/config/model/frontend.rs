@@ -67,6 +67,8 @@ pub struct Frontend {
     pub connection_limits: Vec<RateLimitId>,
     /// `limit "per-ip"`: limits of requests, in order. HTTP mode.
     pub limits: Vec<RateLimitId>,
+    /// `rate-limit-headers`: clients are told of the limits that apply to them. HTTP mode.
+    pub rate_limit_headers: bool,
     /// `deny`, `redirect` and `return`, in order; the first that holds ends the request. In TCP mode they are all `deny`.
     pub rules: Vec<Rule>,
     /// `use-backend "api" if="…"`, in order; the first that holds wins.

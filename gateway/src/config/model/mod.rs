@@ -58,8 +58,8 @@ pub use frontend::{
 pub use http2::{ClientHttp2, Http2};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
-    BudgetLimits, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginLimits, QuarantineSettings,
-    StateLimits,
+    BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall, PluginLimits,
+    QuarantineSettings, StateLimits,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, SyslogServer,

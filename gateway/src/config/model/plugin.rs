@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{At, Origin, Places};
+use super::{At, BackendId, Origin, Places};
 
 /// `plugin "geo" "geo.wasm" { … }`: a third-party component.
 #[derive(Debug, Clone)]
@@ -27,6 +27,12 @@ pub struct Plugin {
     pub isolation: Isolation,
     /// `quarantine failures=20 from="1s" to="1m"`.
     pub quarantine: QuarantineSettings,
+    /// `limit body="64KiB"`: bytes of a body that are held for it.
+    pub max_body: Option<u64>,
+    /// `route-to "api"`: backends that it may route to beside those that its frontend uses.
+    pub route_to: Vec<BackendId>,
+    /// `call "auth" timeout="1s"`: backends that it may call.
+    pub calls: Vec<PluginCall>,
     /// `limit kv="1MiB" kv-entries=10000 counters=10000 log="10/s"`.
     pub state: StateLimits,
     /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
@@ -38,6 +44,22 @@ pub struct Plugin {
     /// Where it stands.
     pub origin: Origin,
 }
+
+/// `call "auth" timeout="1s" in-flight=64 max-body="64KiB"`: a backend that a plugin may call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PluginCall {
+    /// The backend.
+    pub backend: BackendId,
+    /// How long a whole answer may take.
+    pub timeout: Duration,
+    /// Calls under way at once.
+    pub in_flight: u32,
+    /// Bytes of an answer's body.
+    pub max_body: u64,
+}
+
+/// Bytes of a body that are held for a plugin which wants to see it whole, unless said otherwise: most forms and API calls.
+pub const DEFAULT_MAX_BODY: u64 = 64 << 10;
 
 /// An import that has to be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

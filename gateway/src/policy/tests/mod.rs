@@ -2,8 +2,10 @@
 
 mod answers;
 mod canary;
+mod corpus;
 mod imports;
 mod isolation;
+mod kept;
 mod limits;
 mod load;
 mod own;
@@ -58,6 +60,7 @@ fn spec(label: &str) -> AttachmentSpec {
         quarantine: None,
         place: AttachedAs::Filter,
         state: StateLimits::DEFAULT,
+        granted: Arc::default(),
         origin: None,
     }
 }

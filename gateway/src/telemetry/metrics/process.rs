@@ -16,6 +16,7 @@ pub struct ProcessMetrics {
     lines_lost: Count,
     spliced: Count,
     spans_exported: Count,
+    untold: Count,
     spans_dropped: Count,
     spans_lost: Count,
     reloads_done: Count,
@@ -33,6 +34,7 @@ impl Default for ProcessMetrics {
             lines_lost: Count::default(),
             spliced: Count::default(),
             spans_exported: Count::default(),
+            untold: Count::default(),
             spans_dropped: Count::default(),
             spans_lost: Count::default(),
             reloads_done: Count::default(),
@@ -97,6 +99,11 @@ impl ProcessMetrics {
     /// Bytes were relayed by the kernel, without a copy.
     pub fn spliced(&self, bytes: u64) {
         self.spliced.add(bytes);
+    }
+
+    /// Exchanges were left out that components should have been told of.
+    pub fn untold(&self, exchanges: u64) {
+        self.untold.add(exchanges);
     }
 
     /// Spans arrived at the collector.
@@ -185,4 +192,8 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     of.counter(name, help, Some(("result", "failed")), |process| {
         process.spans_lost.get()
     });
+
+    let name = "gateway_policy_untold_total";
+    let help = "Exchanges that plugins with an access log were not told of, because too many waited.";
+    of.counter(name, help, None, |process| process.untold.get());
 }

@@ -1,0 +1,235 @@
+//! Calls of components to backends: a request of the gateway's own on the way of a client's, made between two calls of the
+//! component. It takes a place at a server as any request does, and a connection of the worker's pool; it is bounded in time,
+//! in length and in how many there are at once.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, StatusCode, header, request, response};
+use http_body::Frame;
+use http_body_util::Full;
+use rustls_pki_types::ServerName;
+use tokio::time::{Instant, timeout};
+
+use super::asked_name;
+use super::attempts::Attempts;
+use super::client::Client;
+use super::headers;
+use super::informational;
+use super::introduction::introduction;
+use super::local::Local;
+use super::sticky;
+use super::upstream;
+use crate::backend::http1;
+use crate::backend::{Backend, ConnectError, Session, Take, Upstream, Wishes};
+use crate::config::Reuse;
+use crate::policy::{Answer, Answered, Attachment, Call, CallError, CallGrant};
+
+/// Makes a call of this backend and waits for its answer; none when the component was not granted the backend.
+pub async fn make(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    attachment: &Arc<Attachment>,
+    backend: &str,
+    call: Call,
+) -> Option<Answered> {
+    let grant = attachment.granted().call(backend)?;
+    let Some(_place) = grant.enter() else {
+        return Some(Err(CallError::Busy));
+    };
+    let backend = &local.snapshot.backends[grant.backend.0];
+    let limit = call.timeout.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
+    let answered = timeout(limit, ask(local, client, backend, grant, call.request)).await;
+    Some(answered.unwrap_or(Err(CallError::Timeout)))
+}
+
+async fn ask(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    backend: &Arc<Backend>,
+    grant: &CallGrant,
+    request: Request<Bytes>,
+) -> Answered {
+    let (mut head, body) = request.into_parts();
+    let has_host = head.headers.contains_key(header::HOST);
+    let key = sticky::pick_key(backend, client.facts.client.ip(), &head, None);
+    let mut attempts = Attempts::new(backend, key);
+    let mut fresh_only = false;
+    loop {
+        let (server, session) = match attempts.take(local) {
+            Take::Server(server, session) => (server, session),
+            Take::Full => attempts.wait(local).await.map_err(|_| CallError::Unreachable)?,
+            Take::Nothing => return Err(CallError::Unreachable),
+        };
+        let address = backend.servers[server].address().filter(|_| !has_host);
+        if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
+            head.headers.insert(header::HOST, host);
+        }
+        let (upstream, is_private) = match reach(local, client, backend, server, &head, fresh_only).await {
+            Ok(reached) => reached,
+            Err(error) => {
+                backend.servers[server].connect_failed(&error);
+                let Some(pause) = attempts.failed(server, session, &error) else {
+                    return Err(CallError::Unreachable);
+                };
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+        };
+        let reused = upstream.served > 0;
+        let is_repeatable = upstream::is_repeatable(&head.method) && body.is_empty();
+        let mut exchange = Exchange {
+            upstream,
+            session,
+            sent_at: Instant::now(),
+        };
+        let response = match exchange.send(&head, body.clone()).await {
+            Ok(response) => response,
+            // The server had closed a kept connection: on a fresh one it is asked again, once.
+            Err(Unsent { nothing_written }) if reused && (nothing_written || is_repeatable) => {
+                local.pool(backend).clear(server);
+                attempts.stay(server, exchange.session);
+                fresh_only = true;
+                continue;
+            }
+            Err(_) => {
+                backend.servers[server].answered(None, exchange.sent_at.elapsed());
+                return Err(CallError::Unreachable);
+            }
+        };
+        let status = response.status.as_u16();
+        backend.servers[server].answered(Some(status), exchange.sent_at.elapsed());
+        let answer = exchange.read(response, grant.max_body).await?;
+        let mut upstream = exchange.upstream;
+        if !is_private && upstream.connection.is_idle() {
+            upstream.connection.rest();
+            local.pool(backend).put(server, upstream, Instant::now());
+        }
+        return Ok(answer);
+    }
+}
+
+/// A connection to the server, and whether it is for this call alone.
+async fn reach(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    backend: &Arc<Backend>,
+    server: usize,
+    head: &request::Parts,
+    fresh_only: bool,
+) -> Result<(Box<Upstream>, bool), ConnectError> {
+    let to = &backend.servers[server];
+    let is_private = to.wants_introduction() || backend.pool.reuse == Reuse::Never || backend.server_close;
+    let name: Option<ServerName<'static>> = match to.wants_name() {
+        true => asked_name::of_request(&head.headers),
+        false => None,
+    };
+    let kept = match is_private || fresh_only {
+        true => None,
+        false => upstream::take(local, backend, server, 1, name.as_ref()),
+    };
+    if let Some(kept) = kept {
+        return Ok((kept, is_private));
+    }
+    let leads_to = to.moving_address();
+    let header = to.wants_introduction().then(|| introduction(&client.facts));
+    let wishes = Wishes {
+        introduction: header.as_ref(),
+        name: name.as_ref(),
+    };
+    let stream = to.connect_for(wishes, backend.timeouts.connect).await?;
+    to.connected();
+    let upstream = Upstream {
+        connection: http1::Connection::new(stream, backend.response_limits),
+        served: 0,
+        leads_to,
+        name,
+    };
+    Ok((Box::new(upstream), is_private))
+}
+
+/// The request did not lead to a response.
+struct Unsent {
+    nothing_written: bool,
+}
+
+/// A call under way.
+struct Exchange {
+    upstream: Box<Upstream>,
+    session: Session,
+    sent_at: Instant,
+}
+
+impl Exchange {
+    /// Sends the request and waits for the head of its response.
+    async fn send(&mut self, head: &request::Parts, body: Bytes) -> Result<response::Parts, Unsent> {
+        let Self { upstream, session, .. } = self;
+        let connection = &mut upstream.connection;
+        let mut body = Full::new(body);
+        connection.begin(head, Bytes::new(), &body);
+        let mut has_sent = false;
+        let mut heard = 0;
+        poll_fn(|cx| {
+            if session.poll_ended(cx).is_ready() {
+                return Poll::Ready(Err(Unsent { nothing_written: false }));
+            }
+            // A server that takes no more of the request may have answered it.
+            has_sent = has_sent || connection.poll_send(cx, &mut body).is_ready();
+            while let Poll::Ready(received) = connection.poll_head(cx) {
+                let Ok(head) = received else {
+                    let nothing_written = connection.unsent().is_some();
+                    return Poll::Ready(Err(Unsent { nothing_written }));
+                };
+                if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+                    return Poll::Ready(Ok(head));
+                }
+                heard += 1;
+                if heard > informational::MOST {
+                    return Poll::Ready(Err(Unsent { nothing_written: false }));
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Reads the response, up to so many bytes of its body.
+    async fn read(&mut self, mut head: response::Parts, max: u64) -> Answered {
+        if head.status.is_informational() {
+            // It has gone over to another protocol without having been asked to.
+            return Err(CallError::Unreachable);
+        }
+        headers::strip_hop_by_hop(&mut head.headers);
+        let connection = &mut self.upstream.connection;
+        if connection.left().is_some_and(|left| left > max) {
+            return Err(CallError::TooLarge);
+        }
+        let mut body = BytesMut::new();
+        while !connection.has_received() {
+            let frame = poll_fn(|cx| {
+                if self.session.poll_ended(cx).is_ready() {
+                    return Poll::Ready(Err(CallError::Unreachable));
+                }
+                let frame = connection.poll_content(cx);
+                frame.map(|frame| frame.transpose().map_err(|_| CallError::Unreachable))
+            });
+            let Some(frame): Option<Frame<Bytes>> = frame.await? else {
+                break;
+            };
+            if let Ok(bytes) = frame.into_data() {
+                if (body.len() + bytes.len()) as u64 > max {
+                    return Err(CallError::TooLarge);
+                }
+                body.extend_from_slice(&bytes);
+            }
+        }
+        Ok(Answer {
+            status: head.status,
+            headers: head.headers,
+            body: body.freeze(),
+        })
+    }
+}

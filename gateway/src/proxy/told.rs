@@ -1,0 +1,75 @@
+//! **log**, for components: exchanges that are over wait here, off the request's path, until the worker has time to tell of
+//! them. What there is no room for is left out and counted.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::local::Lasting;
+use super::policy;
+use crate::policy::Exchange;
+use crate::snapshot::Frontend;
+
+/// An exchange that components are told of when it is over.
+pub struct ToTell {
+    /// The exchange, as it was filtered.
+    pub exchange: Box<Exchange>,
+    /// Its frontend, whose components are told.
+    pub frontend: Arc<Frontend>,
+}
+
+/// Exchanges that are over and have not been told of.
+#[derive(Default)]
+pub struct Untold {
+    waiting: RefCell<VecDeque<ToTell>>,
+    came: Notify,
+    left_out: Cell<u64>,
+}
+
+impl Untold {
+    /// One more is over.
+    pub fn push(&self, over: ToTell) {
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= MAX_WAITING {
+            self.left_out.set(self.left_out.get() + 1);
+            return;
+        }
+        waiting.push_back(over);
+        self.came.notify_one();
+    }
+
+    /// How many were left out since this was last asked.
+    pub fn take_left_out(&self) -> u64 {
+        self.left_out.take()
+    }
+}
+
+/// Tells components of what is over, one exchange at a time with others' turns in between. Ends with its worker.
+pub async fn tell(lasting: Rc<Lasting>) {
+    let untold = lasting.untold();
+    loop {
+        let next = untold.waiting.borrow_mut().pop_front();
+        let Some(ToTell { mut exchange, frontend }) = next else {
+            let left_out = untold.take_left_out();
+            if left_out > 0 {
+                lasting.registry().process().untold(left_out);
+            }
+            untold.came.notified().await;
+            continue;
+        };
+        for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
+            let told = lasting.instances().on_log(attachment, &mut exchange);
+            if let Err(failure) = told {
+                // Counted and logged; there is no exchange left that it could cost anything.
+                let _ = policy::failed(attachment, &failure);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Exchanges of one worker that wait: some megabytes at most, and far fewer while a worker keeps up.
+const MAX_WAITING: usize = 1024;

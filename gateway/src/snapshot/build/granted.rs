@@ -1,0 +1,58 @@
+//! What operators grant plugins beside imports, made ready: backends to route to and to call.
+
+use std::sync::Arc;
+
+use crate::config::{self, BackendId, Config, DEFAULT_MAX_BODY};
+use crate::policy::{CallGrant, Granted, Hooks, InFlight, PolicyError};
+
+/// By plugin. What is counted of calls is of all uses of a plugin together.
+pub(super) fn of(config: &Config) -> Vec<Arc<Granted>> {
+    let named = |id: BackendId| config.backends[id.0].name.clone();
+    let granted = |plugin: &config::Plugin| Granted {
+        routes: plugin.route_to.iter().map(|id| (named(*id), *id)).collect(),
+        calls: plugin
+            .calls
+            .iter()
+            .map(|call| CallGrant {
+                name: named(call.backend),
+                backend: call.backend,
+                timeout: call.timeout,
+                in_flight: InFlight::new(call.in_flight),
+                max_body: call.max_body,
+            })
+            .collect(),
+        max_body: plugin.max_body.unwrap_or(DEFAULT_MAX_BODY),
+    };
+    config.plugins.iter().map(|plugin| Arc::new(granted(plugin))).collect()
+}
+
+/// Whether a plugin has a use for what its block grants, and what it needs.
+pub(super) fn check(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> Result<(), PolicyError> {
+    let label = || plugin.name.to_string();
+    let inert = |node, missing| PolicyError::Inert {
+        label: label(),
+        node,
+        missing,
+    };
+    if hooks.call_answered && plugin.calls.is_empty() {
+        return Err(PolicyError::NoCallGranted { label: label() });
+    }
+    if !hooks.call_answered && !plugin.calls.is_empty() {
+        return Err(inert("call", "`call-answered`"));
+    }
+    if !plugin.route_to.is_empty() && !hooks.request_filter && !hooks.connection_filter {
+        return Err(inert("route-to", "`request-filter` or `connection-filter`"));
+    }
+    if plugin.max_body.is_some() && !hooks.request_body_filter && !hooks.response_body_filter {
+        return Err(inert("limit body=", "`request-body-filter` or `response-body-filter`"));
+    }
+    let backends = plugin.calls.iter().map(|call| &config.backends[call.backend.0]);
+    let over_http2 = |backend: &&config::Backend| backend.servers.iter().any(|server| server.http2);
+    match backends.into_iter().find(over_http2) {
+        Some(backend) => Err(PolicyError::CallOverHttp2 {
+            label: label(),
+            backend: backend.name.to_string(),
+        }),
+        None => Ok(()),
+    }
+}

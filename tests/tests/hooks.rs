@@ -1,0 +1,543 @@
+//! What components may do beyond editing heads: filter bodies, call backends, route, be told of exchanges, limit with words.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::time::Duration;
+
+use gateway_tests::guest::{self, FACTS};
+use gateway_tests::{Answer, Builder, Gateway, HttpServer, get, head, post};
+
+fn with(kdl: &str, app: &HttpServer) -> Builder {
+    Gateway::kdl(kdl).with("@app", app.address())
+}
+
+/// A plugin with this block in front of one server.
+fn in_front(block: &str, component: Vec<u8>, app: &HttpServer) -> Builder {
+    let kdl = format!(
+        r#"
+        process {{ log "stdout" format="json" }}
+        plugin "mine" "mine.wasm" {{
+            {block}
+        }}
+        frontend "web" {{ bind "127.0.0.1:0"; use-plugin "mine"; default-backend "app" }}
+        backend "app" {{ server "s" "@app" }}
+    "#
+    );
+    with(&kdl, app).file("mine.wasm", component)
+}
+
+const SKIP: (u8, u64) = (0, 0);
+const STREAMED: (u8, u64) = (1, 0);
+const HELD: (u8, u64) = (2, 0);
+
+fn buffered(max: u64) -> (u8, u64) {
+    (3, max)
+}
+
+fn buffered_or_skip(max: u64) -> (u8, u64) {
+    (4, max)
+}
+
+/// Makes every letter of a piece a capital.
+const CAPITALS: &str = "
+    (local $i i32) (local $at i32)
+    (block $done (loop $next
+        (br_if $done (i32.ge_u (local.get $i) (local.get $length)))
+        (local.set $at (i32.add (local.get $bytes) (local.get $i)))
+        (if (i32.ge_u (i32.load8_u (local.get $at)) (i32.const 97))
+            (then (i32.store8 (local.get $at) (i32.sub (i32.load8_u (local.get $at)) (i32.const 32)))))
+        (local.set $i (i32.add (local.get $i) (i32.const 1)))
+        (br $next)))
+    (call $replace (local.get $bytes) (local.get $length))";
+
+/// Answers each piece with how many came before it, as far as state says.
+const COUNT: &str = "
+    (i32.store8 (i32.const 3300) (i32.add (i32.const 48) (local.get $known)))
+    (i32.store (i32.const 3104) (i32.add (local.get $known) (i32.const 1)))
+    (call $replace (i32.const 3300) (i32.const 1))";
+
+/// A component that filters bodies of requests by one way and of responses by another. A piece's function has `$state`,
+/// `$known` (the state's length), `$bytes`, `$length` and `$last`, and answers with `$pass`, `$replace`, `$refuse` (a reply
+/// of 403) or `$abort`.
+fn bodies(request: ((u8, u64), &str), response: ((u8, u64), &str)) -> Vec<u8> {
+    let hook = |of: &str, ((tag, max), piece): ((u8, u64), &str)| {
+        format!(
+            r#"(func (export "gateway:policy/{of}-body-filter@0.1.0#on-{of}-body") {FACTS} (result i32)
+                (i32.store8 (i32.const 3000) (i32.const {tag}))
+                (i64.store (i32.const 3008) (i64.const {max}))
+                (i32.const 3000))
+            (func (export "gateway:policy/{of}-body-filter@0.1.0#on-{of}-piece")
+                (param $state i32) (param $known i32) (param $bytes i32) (param $length i32) (param $last i32) (result i32)
+                {piece})"#
+        )
+    };
+    let helpers = r#"
+        ;; At 3,100: the state, the verdict, and what goes with it.
+        (func $verdict (param $tag i32) (result i32)
+            (i32.store8 (i32.const 3108) (local.get $tag)) (i32.const 3100))
+        (func $pass (result i32) (call $verdict (i32.const 0)))
+        (func $replace (param $at i32) (param $length i32) (result i32)
+            (i32.store (i32.const 3112) (local.get $at)) (i32.store (i32.const 3116) (local.get $length))
+            (call $verdict (i32.const 1)))
+        (func $pass_rest (result i32) (call $verdict (i32.const 2)))
+        (func $refuse (result i32)
+            (i32.store16 (i32.const 3112) (i32.const 403))
+            (i64.store (i32.const 3116) (i64.const 0)) (i64.store (i32.const 3124) (i64.const 0))
+            (call $verdict (i32.const 3)))
+        (func $abort (result i32) (call $verdict (i32.const 4)))"#;
+    let exports = format!("{helpers}{}{}", hook("request", request), hook("response", response));
+    guest::component("body-filter", &exports)
+}
+
+const DENY: &str = r#"on-failure "deny" status=507"#;
+
+#[tokio::test]
+async fn a_streamed_body_is_changed_on_its_way_and_goes_without_its_length() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let filter = bodies((STREAMED, CAPITALS), (STREAMED, CAPITALS));
+    let gateway = in_front(DENY, filter, &app).start().await;
+
+    let answer = gateway.ask("web", post("/", "hello")).await;
+
+    assert_eq!((answer.status, answer.text()), (200, "HELLO"));
+    assert_eq!(answer.header("content-length"), None);
+    let seen = app.last();
+    assert_eq!(seen.body, b"HELLO");
+    assert_eq!(seen.headers.get("content-length"), None);
+    // The connection goes on.
+    let mut client = gateway.connect("web").await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(post("/", "again")).await.text(), "AGAIN");
+    }
+}
+
+#[tokio::test]
+async fn what_a_component_remembers_comes_back_with_the_next_piece() {
+    let app = HttpServer::answering("x").await;
+    let gateway = in_front(DENY, bodies((STREAMED, COUNT), (SKIP, "unreachable")), &app)
+        .start()
+        .await;
+    let mut client = gateway.connect("web").await;
+    client
+        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+        .await;
+    app_got_something(&app).await;
+    client.send("1\r\nb\r\n0\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 200);
+    // Each instance sees one piece; two pieces and the end, in whatever portions they came.
+    let body = app.last().body;
+    assert!(body.starts_with(b"01"), "{body:?}");
+}
+
+/// Gives the first piece time to be one of its own: what comes of the test does not depend on it.
+async fn app_got_something(_: &HttpServer) {
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
+#[tokio::test]
+async fn a_buffered_body_is_seen_whole_and_gets_its_new_length() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let filter = bodies((buffered(1000), COUNT), (buffered(1000), CAPITALS));
+    let gateway = in_front(DENY, filter, &app).start().await;
+    let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n";
+    let mut client = gateway.connect("web").await;
+    client.send(chunked).await;
+
+    let answer = client.response().await;
+
+    assert_eq!((answer.text(), answer.header("content-length")), ("0", Some("1")));
+    assert_eq!(
+        (app.last().body, app.last().headers.get("content-length")),
+        (b"0".to_vec(), Some("1"))
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_is_too_long_to_be_held_is_refused_or_passes_unseen() {
+    let app = HttpServer::start(|_| Answer::ok("0123456789")).await;
+    for (request, response, status) in [
+        (buffered(4), SKIP, 413),
+        (SKIP, buffered(4), 502),
+        (buffered_or_skip(4), SKIP, 200),
+        (SKIP, buffered_or_skip(4), 200),
+    ] {
+        let filter = bodies((request, "unreachable"), (response, "unreachable"));
+        let gateway = in_front(DENY, filter, &app).start().await;
+        let answer = gateway.ask("web", post("/", "abcdefgh")).await;
+        assert_eq!(answer.status, status);
+        if status == 200 {
+            assert_eq!((answer.text(), app.last().body), ("0123456789", b"abcdefgh".to_vec()));
+        }
+        let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n8\r\nabcdefgh\r\n0\r\n\r\n";
+        let mut client = gateway.connect("web").await;
+        client.send(chunked).await;
+        assert_eq!(client.response().await.status, status);
+    }
+}
+
+#[tokio::test]
+async fn the_operators_bound_on_what_is_held_is_the_smaller_one() {
+    let app = HttpServer::answering("x").await;
+    let filter = bodies((buffered(1 << 40), "(call $pass)"), (SKIP, "unreachable"));
+    let block = format!("{DENY}\nlimit body=\"1KiB\"");
+    let gateway = in_front(&block, filter, &app).start().await;
+    assert_eq!(gateway.ask("web", post("/", vec![b'x'; 1024])).await.status, 200);
+    assert_eq!(gateway.ask("web", post("/", vec![b'x'; 1025])).await.status, 413);
+}
+
+#[tokio::test]
+async fn while_its_head_is_held_a_body_may_be_answered_with_a_reply() {
+    let app = HttpServer::answering("secret").await;
+    let refused = (HELD, "(call $refuse)");
+    let unseen = (SKIP, "unreachable");
+    for (filter, requests) in [(bodies(refused, unseen), 0), (bodies(unseen, refused), 1)] {
+        let before = app.requests().len();
+        let gateway = in_front(DENY, filter, &app).start().await;
+        let answer = gateway.ask("web", post("/", "hello")).await;
+        assert_eq!((answer.status, answer.text()), (403, ""));
+        assert_eq!(app.requests().len() - before, requests);
+    }
+    // Behind a head that has gone it fails the call.
+    let gateway = in_front(DENY, bodies((STREAMED, "(call $refuse)"), unseen), &app)
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", post("/", "hello")).await.status, 507);
+}
+
+#[tokio::test]
+async fn a_response_that_is_stopped_is_not_taken_for_whole() {
+    let app = HttpServer::answering("hello").await;
+    for piece in ["(call $abort)", "unreachable", "(call $loop) (call $pass)"] {
+        let gateway = in_front(DENY, bodies((SKIP, "unreachable"), (STREAMED, piece)), &app)
+            .start()
+            .await;
+        let mut client = gateway.connect("web").await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        let text = String::from_utf8(client.until_end().await).unwrap();
+        // Its head may have gone or not: its end has not.
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 200"), "{text}");
+        assert!(!text.ends_with("0\r\n\r\n") && !text.contains("hello"), "{text}");
+        let lines = gateway.access_log(1).await;
+        assert_eq!(lines[0]["reason"], "plugin-stopped");
+    }
+}
+
+#[tokio::test]
+async fn a_filter_that_fails_and_is_to_be_skipped_lets_the_rest_pass() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    for mode in [STREAMED, HELD, buffered(100)] {
+        let filter = bodies((mode, "unreachable"), (mode, "unreachable"));
+        let gateway = in_front(r#"on-failure "skip""#, filter, &app).start().await;
+        let answer = gateway.ask("web", post("/", "hello")).await;
+        assert_eq!((answer.status, answer.text()), (200, "hello"));
+    }
+}
+
+#[tokio::test]
+async fn a_response_to_head_loses_a_length_that_would_not_be_right() {
+    let app = HttpServer::start(|request| match request.method.as_str() {
+        "HEAD" => Answer::head_only(5),
+        _ => Answer::ok("hello"),
+    })
+    .await;
+    let gateway = in_front(DENY, bodies((SKIP, "unreachable"), (STREAMED, CAPITALS)), &app)
+        .start()
+        .await;
+    let answer = gateway.ask("web", head("/")).await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, None));
+    let gateway = in_front(DENY, bodies((SKIP, "unreachable"), (SKIP, "unreachable")), &app)
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", head("/")).await.header("content-length"), Some("5"));
+}
+
+#[tokio::test]
+async fn a_filtered_body_is_compressed_afterwards() {
+    let app = HttpServer::start(|_| Answer::ok("hello ".repeat(1000)).header("content-type", "text/plain")).await;
+    let kdl = r#"
+        plugin "mine" "mine.wasm" { on-failure "deny" status=507 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "mine"; compress "gzip"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#;
+    let filter = bodies((SKIP, "unreachable"), (STREAMED, CAPITALS));
+    let gateway = with(kdl, &app).file("mine.wasm", filter).start().await;
+    let answer = gateway.ask("web", get("/").header("accept-encoding", "gzip")).await;
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    assert!(answer.body.len() < 1000, "{}", answer.body.len());
+}
+
+/// A component that asks `auth` about each request, and lets through what it answers with 200. What it does is
+/// `outcome`: a function body that has `$error` (0 for an answer), `$status`, `$state_at` and `$state_length`.
+fn asking(on_answer: &str) -> Vec<u8> {
+    let exports = format!(
+        r#"(data (i32.const 2048) "authGET/check?user=7state")
+        (func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32) (call $ask))
+        (func $ask (result i32)
+            (i32.store8 (i32.const 3000) (i32.const 3))
+            (i32.store (i32.const 3004) (i32.const 2048)) (i32.store (i32.const 3008) (i32.const 4))
+            (i32.store (i32.const 3012) (i32.const 2052)) (i32.store (i32.const 3016) (i32.const 3))
+            (i32.store (i32.const 3020) (i32.const 2055)) (i32.store (i32.const 3024) (i32.const 13))
+            (i32.store (i32.const 3048) (i32.const 2068)) (i32.store (i32.const 3052) (i32.const 5))
+            (i32.const 3000))
+        (func (export "gateway:policy/call-answered@0.1.0#on-answer")
+            {FACTS} (param $error i32) (param $status i32) (param i32 i32 i32 i32)
+            (param $state_at i32) (param $state_length i32) (result i32)
+            {on_answer})"#
+    );
+    guest::component("authorization", &exports)
+}
+
+/// Lets through what `auth` answers with 200; 403 to other answers, 504 where there is none.
+const JUDGE: &str = "
+    (if (local.get $error) (then (return (call $reply (i32.const 504) (i32.const 0)))))
+    (if (i32.ne (local.get $state_length) (i32.const 5)) (then unreachable))
+    (if (i32.ne (i32.load8_u (local.get $state_at)) (i32.const 115)) (then unreachable))
+    (if (i32.ne (local.get $status) (i32.const 200))
+        (then (return (call $reply (i32.const 403) (i32.const 0)))))
+    (call $none)";
+
+fn with_auth(block: &str, component: Vec<u8>, app: &HttpServer, auth: std::net::SocketAddr) -> Builder {
+    let kdl = format!(
+        r#"
+        process {{ workers 1 }}
+        plugin "mine" "mine.wasm" {{
+            on-failure "deny" status=507
+            {block}
+        }}
+        frontend "web" {{ bind "127.0.0.1:0"; use-plugin "mine"; default-backend "app" }}
+        backend "app" {{ server "s" "@app" }}
+        backend "auth" {{ server "s" "@auth" }}
+    "#
+    );
+    with(&kdl, app).with("@auth", auth).file("mine.wasm", component)
+}
+
+#[tokio::test]
+async fn another_service_decides_on_a_request_before_it_goes_on() {
+    let app = HttpServer::answering("in").await;
+    let auth = HttpServer::start(|_| Answer::ok("yes")).await;
+    let gateway = with_auth(r#"call "auth""#, asking(JUDGE), &app, auth.address())
+        .start()
+        .await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/")).await.text(), "in");
+    }
+    let asked = auth.requests();
+    assert_eq!((asked.len(), asked[0].target.as_str()), (3, "/check?user=7"));
+    assert!(asked[0].headers.has("host"));
+    // One connection serves all calls of the worker.
+    assert!(asked.iter().all(|request| request.connection == 0));
+
+    let auth = HttpServer::start(|_| Answer::status(401)).await;
+    let gateway = with_auth(r#"call "auth""#, asking(JUDGE), &app, auth.address())
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 403);
+    assert_eq!(app.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn a_service_that_does_not_answer_holds_up_nobody_else_and_its_caller_not_for_long() {
+    let app = HttpServer::answering("in").await;
+    let auth = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    let block = r#"call "auth" timeout="200ms" in-flight=1"#;
+    let gateway = with_auth(block, asking(JUDGE), &app, auth.address()).start().await;
+    let start = std::time::Instant::now();
+    // The first waits; the others are told at once that it is busy.
+    let answers = tokio::join!(
+        gateway.ask("web", get("/")),
+        gateway.ask("web", get("/")),
+        gateway.ask("web", get("/")),
+    );
+    let statuses = [answers.0.status, answers.1.status, answers.2.status];
+    assert_eq!(statuses, [504; 3]);
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    assert!(
+        !auth.requests().is_empty() && auth.requests().len() < 3,
+        "{}",
+        auth.requests().len()
+    );
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_long_or_never_came_is_an_error_to_the_component() {
+    let app = HttpServer::answering("in").await;
+    for auth in [
+        HttpServer::start(|_| Answer::ok(vec![b'x'; 2000])).await,
+        HttpServer::start(|_| Answer::raw("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx").then_close()).await,
+        HttpServer::start(|_| Answer::nothing().then_close()).await,
+    ] {
+        let block = r#"call "auth" max-body="1KiB""#;
+        let gateway = with_auth(block, asking(JUDGE), &app, auth.address()).start().await;
+        assert_eq!(gateway.ask("web", get("/")).await.status, 504);
+    }
+    let (nobody, _held) = gateway_tests::refusing();
+    let gateway = with_auth(r#"call "auth""#, asking(JUDGE), &app, nobody).start().await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 504);
+}
+
+#[tokio::test]
+async fn a_component_that_goes_on_calling_fails() {
+    let app = HttpServer::answering("in").await;
+    let auth = HttpServer::answering("yes").await;
+    let gateway = with_auth(r#"call "auth""#, asking("(call $ask)"), &app, auth.address())
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 507);
+    assert_eq!((auth.requests().len(), app.requests().len()), (4, 0));
+}
+
+#[tokio::test]
+async fn who_calls_without_a_grant_is_not_loaded_and_a_grant_without_use_is_an_error() {
+    let app = HttpServer::answering("in").await;
+    let stopped = in_front(DENY, asking(JUDGE), &app).refused().await;
+    for words in ["call-answered", "add `call \"BACKEND\"`"] {
+        assert!(stopped.output.contains(words), "{}", stopped.output);
+    }
+
+    let filter = guest::filter("(call $none)", "");
+    for (block, words) in [
+        (r#"call "app""#, "`call` does nothing"),
+        (r#"limit body="1KiB""#, "`limit body=` does nothing"),
+        (r#"limit kv="1MiB""#, "was not granted"),
+        (r#"call "nobody""#, "there is no backend"),
+        (r#"route-to "nobody""#, "there is no backend"),
+    ] {
+        let stopped = in_front(&format!("{DENY}\n{block}"), filter.clone(), &app)
+            .refused()
+            .await;
+        assert!(stopped.output.contains(words), "{block}: {}", stopped.output);
+    }
+}
+
+#[tokio::test]
+async fn a_component_routes_to_backends_that_it_was_granted_and_to_no_other() {
+    let (app, other) = (HttpServer::answering("app").await, HttpServer::answering("other").await);
+    let route = r#"(i32.store8 (i32.const 3000) (i32.const 2))
+        (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
+        (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)"#;
+    let kdl = r#"
+        plugin "mine" "mine.wasm" { on-failure "deny" status=507; @grant }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "mine"; default-backend "app"
+            @route
+            request { set-header "x-front" "yes" } }
+        backend "app" { server "s" "@app" }
+        backend "other" { server "s" "@other"; request { set-header "x-own" "yes" } }
+    "#;
+    let case = |grant: &str, route_rule: &str| {
+        with(kdl, &app)
+            .with("@other", other.address())
+            .with("@grant", grant)
+            .with("@route", route_rule)
+            .file("mine.wasm", guest::filter(route, ""))
+    };
+    let gateway = case(r#"route-to "other""#, "").start().await;
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "other");
+    let seen = other.last();
+    assert_eq!(
+        (seen.headers.get("x-own"), seen.headers.get("x-front")),
+        (Some("yes"), Some("yes"))
+    );
+
+    // Where its frontend leads there anyway, nothing has to be granted.
+    let gateway = case("", r#"use-backend "other" { path "/never" }"#).start().await;
+    assert_eq!(gateway.ask("web", get("/")).await.text(), "other");
+}
+
+#[tokio::test]
+async fn a_route_that_was_not_granted_fails_the_call() {
+    let (app, other) = (HttpServer::answering("app").await, HttpServer::answering("other").await);
+    let route = r#"(i32.store8 (i32.const 3000) (i32.const 2))
+        (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
+        (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)"#;
+    let kdl = r#"
+        plugin "mine" "mine.wasm" { on-failure "deny" status=507 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "mine"; default-backend "app" }
+        frontend "elsewhere" { bind "127.0.0.1:0"; default-backend "other" }
+        backend "app" { server "s" "@app" }
+        backend "other" { server "s" "@other" }
+    "#;
+    let gateway = with(kdl, &app)
+        .with("@other", other.address())
+        .file("mine.wasm", guest::filter(route, ""))
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 507);
+    assert_eq!((app.requests().len(), other.requests().len()), (0, 0));
+    gateway.says("route-to").await;
+}
+
+#[tokio::test]
+async fn a_component_answers_in_place_of_a_server() {
+    let app = HttpServer::answering("secret").await;
+    let exports = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32) (call $none))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") {FACTS} (result i32)
+            (call $reply (i32.const 451) (i32.const 3)))"#
+    );
+    let component = guest::component("header-rewrite", &exports);
+    let gateway = in_front(DENY, component, &app).start().await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..2 {
+        let answer = client.ask(get("/")).await;
+        assert_eq!((answer.status, answer.body.len()), (451, 3));
+    }
+}
+
+#[tokio::test]
+async fn a_component_is_told_of_an_exchange_that_is_over() {
+    let app = HttpServer::answering("hello").await;
+    // Wants `path`, `status`, `bytes-sent`, `backend`, and writes them into the log as they are.
+    let needs =
+        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
+    let exports = format!(
+        r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
+        ;; end of imports
+        (data (i32.const 640) "\a0\02\00\00\04\00\00\00\a4\02\00\00\06\00\00\00\aa\02\00\00\0a\00\00\00\b4\02\00\00\07\00\00\00")
+        (data (i32.const 672) "pathstatusbytes-sentbackend")
+        (func (export "gateway:policy/access-log@0.1.0#on-log") {FACTS}
+            (call $write (i32.const 1) (local.get $bytes) (local.get $length)))"#
+    );
+    let component = guest::component_with_configure("logger", needs, &exports);
+    let block = "on-failure \"skip\"\ngrant \"log\"";
+    let gateway = in_front(block, component, &app).start().await;
+    assert_eq!(gateway.ask("web", get("/a")).await.text(), "hello");
+    gateway.says("/a2005app").await;
+    gateway
+        .raw("web", "GET /b HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n")
+        .await;
+    assert_eq!(gateway.ask("web", get("/c")).await.status, 200);
+    gateway.says("/c2005app").await;
+    gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+}
+
+#[tokio::test]
+async fn clients_are_told_of_the_limits_that_apply_to_them() {
+    let app = HttpServer::answering("x").await;
+    let kdl = r#"
+        rate-limit "all" { allow "1/d" burst=2 }
+        frontend "web" { bind "127.0.0.1:0"; limit "all"; rate-limit-headers; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#;
+    let gateway = with(kdl, &app).start().await;
+    for (status, remaining, reset) in [(200, 1, 86_400), (200, 0, 172_800), (429, 0, 172_800)] {
+        let answer = gateway.ask("web", get("/")).await;
+        assert_eq!(answer.status, status);
+        assert_eq!(answer.header("ratelimit-policy"), Some(r#""all";q=2;w=172800"#));
+        assert_eq!(
+            answer.header("ratelimit"),
+            Some(format!(r#""all";r={remaining};t={reset}"#).as_str())
+        );
+    }
+    let without = with(&kdl.replace("rate-limit-headers;", ""), &app).start().await;
+    assert_eq!(without.ask("web", get("/")).await.header("ratelimit"), None);
+
+    let nothing = with(&kdl.replace("limit \"all\";", ""), &app).refused().await;
+    assert!(
+        nothing.output.contains("`rate-limit-headers` does nothing"),
+        "{}",
+        nothing.output
+    );
+}
