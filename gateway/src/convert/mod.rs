@@ -4,6 +4,7 @@
 
 mod acls;
 mod checks;
+mod crt_list;
 mod global;
 mod haproxy;
 mod options;

@@ -21,7 +21,6 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
             true => tls::of_bind(proxy, bind, &options, line),
             false => tls::report_without_tls(proxy, "bind", &options, line),
         }
-        tls::report_lists(proxy, &options, line);
         let known = [&KNOWN_BIND_OPTIONS[..], &tls::BIND_OPTIONS, &tls::SILENT].concat();
         let others = options.others(&known).filter(|option| *option != HTTP2);
         report(proxy, line, "bind", others, NO_COUNTERPART);

@@ -809,3 +809,29 @@ backend app
     found(&converted, 1, "`allow` and `auth`");
     assert!(converted.is_valid);
 }
+
+#[test]
+fn lists_of_certificates_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let lines = "# sites\na.pem\n\nb.pem *.b.example !c.b.example\nd.pem [verify required ca-file ca.pem] d.example\n";
+    std::fs::write(&list, lines).unwrap();
+    let text = |list: &str| {
+        format!(
+            "frontend web\n    mode http\n    bind *:443 ssl crt-list {list}\n    http-request set-header X-Client %[ssl_c_s_dn(cn)]\n    \
+             default_backend app\nbackend app\n    mode http\n    server a 10.0.0.1:80\n"
+        )
+    };
+    let converted = converted(&text(list.to_str().unwrap()));
+    let expected = "tls cert=\"a.pem\" {\n            cert \"b.pem\"\n        }";
+    assert!(converted.text.contains(expected), "{}", converted.text);
+    assert!(
+        converted.text.contains("set-header \"X-Client\" \"%{client-cert-cn}\""),
+        "{}",
+        converted.text
+    );
+    found(&converted, 3, "line 4 of");
+    found(&converted, 3, "a bind of their own");
+    let without = haproxy(&text("/nonexistent/list"));
+    found(&without, 3, "cannot be read");
+}

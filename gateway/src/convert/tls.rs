@@ -1,5 +1,6 @@
 //! The options of `bind` and `server` that are about TLS.
 
+use super::crt_list;
 use super::haproxy::Line;
 use super::options::Options;
 use super::outline::Node;
@@ -11,8 +12,11 @@ use crate::crypto::{CipherSuite, Group};
 pub(super) fn of_bind(proxy: &mut Proxy<'_>, bind: usize, options: &Options<'_>, line: &Line) {
     let mut tls = Node::new("tls");
     let mut crts = options.values("crt");
+    let mut listed = crt_list::certificates(proxy, options, line).into_iter();
     if let Some(crt) = crts.next() {
         tls = tls.prop(place_of(crt), crt);
+    } else if let Some(file) = listed.next() {
+        tls = tls.prop("cert", file);
     }
     let tls = versions(proxy, tls, options, line);
     let tls = match options.has("strict-sni") {
@@ -21,6 +25,7 @@ pub(super) fn of_bind(proxy: &mut Proxy<'_>, bind: usize, options: &Options<'_>,
     };
     let tls = proxy.conversion.outline.add(Some(bind), tls, line.number, &line.text);
     let mut nodes: Vec<Node> = crts.map(|crt| Node::new(place_of(crt)).arg(crt)).collect();
+    nodes.extend(listed.map(|file| Node::new("cert").arg(file)));
     nodes.extend(clients(proxy, options, line));
     nodes.extend(parameters(proxy, options, line));
     if options.has("no-tls-tickets") {
@@ -322,15 +327,3 @@ pub(super) const SERVER_OPTIONS: [&str; 21] = [
     "verify",
     "verifyhost",
 ];
-
-/// What is left out with a word of its own.
-pub(super) fn report_lists(proxy: &mut Proxy<'_>, options: &Options<'_>, line: &Line) {
-    let names = options.named(&["crt-list"]);
-    report(
-        proxy,
-        line,
-        "bind",
-        names,
-        "name its certificates with `cert`: names come from the certificates here",
-    );
-}

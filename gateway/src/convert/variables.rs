@@ -38,6 +38,10 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
         None => (fetch, None),
     };
+    // Names of certificates, in the form that they have here.
+    if let Some((_, ours)) = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(fetch)) {
+        return Ok((*ours).to_owned());
+    }
     let is_simple = argument.is_none_or(|argument| !argument.contains([',', '(', ')']));
     if !is_simple || name.contains(',') {
         return Err(none());
@@ -56,6 +60,13 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
         _ => return Err(none()),
     })
 }
+
+/// Fetches about the client's certificate. Names as a whole are written with slashes in HAProxy, unless it is told otherwise.
+const NAMES: &[(&str, &str)] = &[
+    ("ssl_c_s_dn(cn)", "%{client-cert-cn}"),
+    ("ssl_c_s_dn(,0,rfc2253)", "%{client-cert-subject}"),
+    ("ssl_c_i_dn(,0,rfc2253)", "%{client-cert-issuer}"),
+];
 
 /// Fetches without arguments.
 const FETCHES: &[(&str, &str)] = &[
@@ -112,12 +123,23 @@ mod tests {
                 "%[req.hdr(X-A)]-%[src]:%cp",
                 "%{header:x-a}-%{client-ip}:%{client-port}",
             ),
+            (
+                "%[ssl_c_s_dn(CN)];%[ssl_c_i_dn(,0,rfc2253)]",
+                "%{client-cert-cn};%{client-cert-issuer}",
+            ),
             ("100%% %%{x}", "100% %%{x}"),
             ("plain", "plain"),
         ] {
             assert_eq!(variables(haproxys).unwrap(), ours, "{haproxys}");
         }
-        for wrong in ["%[hdr(host),lower]", "%[rand]", "%Tq", "%[src", "%[hdr(a,1)]"] {
+        for wrong in [
+            "%[hdr(host),lower]",
+            "%[rand]",
+            "%Tq",
+            "%[src",
+            "%[hdr(a,1)]",
+            "%[ssl_c_s_dn]",
+        ] {
             variables(wrong).unwrap_err();
         }
     }

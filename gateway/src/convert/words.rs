@@ -185,6 +185,8 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("ssl_fc_sni" | "ssl_sni", None) if how == "str" => single(all("sni")),
         ("ssl_fc_sni" | "ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
         ("ssl_c_s_dn", Some(part)) if part.eq_ignore_ascii_case("cn") => text.about("client-cert-cn"),
+        ("ssl_c_s_dn", Some(",0,rfc2253")) => text.about("client-cert-subject"),
+        ("ssl_c_i_dn", Some(",0,rfc2253")) => text.about("client-cert-issuer"),
         ("method" | "ssl_fc_alpn" | "ssl_alpn", None) if ignores_case => {
             Err(format!("`{fetch}` cannot be compared without regard to case"))
         }
