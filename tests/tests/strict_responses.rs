@@ -200,15 +200,13 @@ async fn interim_responses_neither_hold_an_exchange_up_nor_come_without_end() {
     let wait = "HTTP/1.1 102 Processing\r\n\r\n";
     let app = HttpServer::start(move |request| match &*request.target {
         "/storm" => (0..200).fold(Answer::nothing(), |answer, _| {
-            answer
-                .then_send(&wait.repeat(1000))
-                .then_pause(Duration::from_millis(5))
+            answer.then_send(wait.repeat(1000)).then_pause(Duration::from_millis(5))
         }),
         "/slow" => (0..200).fold(Answer::nothing(), |answer, _| {
             answer.then_send(wait).then_pause(Duration::from_millis(20))
         }),
         _ => Answer::nothing()
-            .then_send(&wait.repeat(60))
+            .then_send(wait.repeat(60))
             .then_send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"),
     })
     .await;

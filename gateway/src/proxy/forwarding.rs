@@ -10,6 +10,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::client::Connection;
 use crate::config::{ClientIpFrom, Forwarded, ForwardedBy, Forwarding};
 use crate::policy::ConnectionFacts;
+use crate::telemetry::access::push_ip;
 
 /// What servers are told of a connection's client: made once, when it is first told.
 #[derive(Debug, Default)]
@@ -319,8 +320,13 @@ fn scheme(facts: &ConnectionFacts) -> &'static str {
 }
 
 fn address(address: IpAddr) -> HeaderValue {
-    HeaderValue::try_from(address.to_canonical().to_string()).unwrap_or(HeaderValue::from_static("unknown"))
+    let mut text = Vec::with_capacity(LONGEST_ADDRESS);
+    push_ip(&mut text, address.to_canonical());
+    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
 }
+
+/// Characters of the longest address.
+const LONGEST_ADDRESS: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
 
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");

@@ -66,7 +66,9 @@ pub fn strip_hop_by_hop_but(headers: &mut HeaderMap, own: Option<&[HeaderName]>)
             .get_all(header::CONNECTION)
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-            .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+            .map(<[u8]>::trim_ascii)
+            .filter(|name| !is_known_option(name))
+            .filter_map(|name| HeaderName::from_bytes(name).ok())
             .filter(|name| !END_TO_END.contains(name) && !name.as_str().starts_with("x-forwarded-"))
             .filter(|name| own.is_none_or(|own| !own.contains(name)))
             .collect();
@@ -83,6 +85,14 @@ pub fn strip_hop_by_hop_but(headers: &mut HeaderMap, own: Option<&[HeaderName]>)
             headers.remove(name);
         }
     }
+}
+
+/// What `Connection` commonly says: no field, or one that goes anyway.
+fn is_known_option(option: &[u8]) -> bool {
+    option.eq_ignore_ascii_case(b"close")
+        || HOP_BY_HOP
+            .iter()
+            .any(|(_, name)| option.eq_ignore_ascii_case(name.as_str().as_bytes()))
 }
 
 /// Removes what may not stand behind the content, where nobody looks for it (RFC 9110, section 6.5.1): fields that frame,

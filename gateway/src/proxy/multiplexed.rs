@@ -22,12 +22,10 @@ use super::error::ProxyError;
 use super::informational;
 use super::local::Local;
 use super::record::Record;
-use super::strict;
 use super::turns::Late;
 use super::upload::Upload;
 use super::upstream::{Link, OnStream, Sent, is_repeatable, open};
 use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
-use crate::config::ResponseLimits;
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
 /// is being opened wait for that, and for what its server says that it takes: what is sent before could wait there for its turn
@@ -117,7 +115,6 @@ pub async fn exchange(
     head: &http::request::Parts,
     body: &mut RequestBody,
     tls: bool,
-    limits: &ResponseLimits,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
     let ends = body.is_end_stream();
@@ -157,9 +154,6 @@ pub async fn exchange(
             let length = response.headers().get(header::CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
             let response = response.map(|stream| Content::Http2(Http2Content::new(stream, length)));
-            let (status, has_content) = (response.status(), !response.body().is_end_stream());
-            let mut response: Response<Content> = response;
-            strict::check_response(status, response.headers_mut(), has_content, limits).map_err(Sent::Failed)?;
             let stream = OnStream { _place: place, upload };
             return Ok((response, Link::Http2(Box::new(stream))));
         }

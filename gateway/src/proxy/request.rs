@@ -267,7 +267,7 @@ async fn decide(
     let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
     let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
     client.take_informational_responses(takes_informational);
-    let (mut response, mut lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
+    let (mut response, mut lease) = resend::send(local, client, record, backend, key, &mut outgoing, &mut body).await?;
     if let Some(stick) = key.stick {
         backend.remember(stick, lease.server());
     }

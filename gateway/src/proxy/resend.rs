@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Response, request};
-use http_body::Body;
 
 use super::attempts::Attempts;
 use super::body::RequestBody;
@@ -14,7 +13,6 @@ use super::content::Content;
 use super::error::ProxyError;
 use super::local::Local;
 use super::record::Record;
-use super::strict;
 use super::upstream::{self, Lease, is_repeatable};
 use crate::backend::{Admitted, Backend, PickKey, Resending};
 use crate::config::{RetryOn, Reuse};
@@ -26,8 +24,8 @@ pub async fn send(
     record: &mut Record,
     backend: &Arc<Backend>,
     key: PickKey,
-    head: request::Parts,
-    body: RequestBody,
+    head: &mut request::Parts,
+    body: &mut RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     if let Some(max) = backend.max_requests {
         let admitted = Admitted::begin(max, &backend.metrics).ok_or(ProxyError::Overloaded)?;
@@ -38,8 +36,7 @@ pub async fn send(
         attempts.is_first_request = client.connection.private.is_first_request();
     }
     if !backend.retries.on.sends_again() || !is_repeatable(&head.method) {
-        let sent = upstream::send(local, client, record, backend, &mut attempts, head, body).await;
-        return sent.and_then(understood);
+        return upstream::send(local, client, record, backend, &mut attempts, head, body).await;
     }
     // Boxed: few backends do this.
     Box::pin(send_again(local, client, record, backend, &mut attempts, head, body)).await
@@ -51,16 +48,15 @@ async fn send_again(
     record: &mut Record,
     backend: &Arc<Backend>,
     attempts: &mut Attempts,
-    head: request::Parts,
-    mut body: RequestBody,
+    head: &mut request::Parts,
+    body: &mut RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let policy = &backend.retries;
     let kept = body.keep(policy.buffer);
     // Counts until there is an answer that is passed on.
     let mut resending: Option<Resending> = None;
     loop {
-        let result = upstream::send(local, client, record, backend, attempts, head.clone(), body).await;
-        let result = result.and_then(understood);
+        let result = upstream::send(local, client, record, backend, attempts, &mut head.clone(), body).await;
         let (status, is_wanted) = match &result {
             Ok((response, _)) => {
                 let status = response.status().as_u16();
@@ -80,7 +76,8 @@ async fn send_again(
         // Ends the attempt, which gives back what it has not read of the body.
         let failed = result.err();
         // Nothing but the attempt had it.
-        body = kept
+        *body = RequestBody::empty(client);
+        *body = kept
             .again(client)
             .ok_or_else(|| failed.unwrap_or(ProxyError::BadResponse))?;
         record.discarded(status);
@@ -92,14 +89,6 @@ async fn send_again(
         client.turns.server_moved();
         client.turns.tick();
     }
-}
-
-/// A response that can be read in one way only.
-fn understood((mut response, lease): (Response<Content>, Lease)) -> Result<(Response<Content>, Lease), ProxyError> {
-    let (status, has_content) = (response.status(), !response.body().is_end_stream());
-    let limits = &lease.backend().response_limits;
-    strict::check_response(status, response.headers_mut(), has_content, limits)?;
-    Ok((response, lease))
 }
 
 /// Whether another attempt is made after this error. Those of connecting have had theirs.

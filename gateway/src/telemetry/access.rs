@@ -17,6 +17,7 @@ use super::log::Severity;
 use super::trace::{SpanId, TraceId};
 use crate::config::LineFormat;
 pub use ending::{Cause, CookieFlags, Phase, SetCookie, Termination};
+pub use parts::push_ip;
 pub(super) use parts::{clip, push_address, push_hex, push_number, version};
 
 /// An HTTP exchange that has ended.

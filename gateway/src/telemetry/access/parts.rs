@@ -1,6 +1,6 @@
 //! Values that stand in lines of every kind.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::telemetry::trace::context;
 
@@ -15,25 +15,30 @@ pub(in crate::telemetry) fn push_number(out: &mut Vec<u8>, number: impl itoa::In
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// An IPv4 address is most of them and takes a tenth of the time this way.
 pub(in crate::telemetry) fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+    // Without brackets, as HAProxy: the port follows the last colon.
+    push_ip(out, address.ip());
+    out.push(b':');
+    push_number(out, address.port());
+}
+
+/// Writes an address. Most are IPv4, and take a tenth of the time this way.
+pub fn push_ip(out: &mut Vec<u8>, address: IpAddr) {
     match address {
-        SocketAddr::V4(v4) => {
-            for (i, octet) in v4.ip().octets().into_iter().enumerate() {
+        IpAddr::V4(v4) => {
+            for (i, octet) in v4.octets().into_iter().enumerate() {
                 if i > 0 {
                     out.push(b'.');
                 }
                 push_number(out, octet);
             }
         }
-        SocketAddr::V6(v6) => {
+        IpAddr::V6(v6) => {
             use std::io::Write;
-            // Writing to a Vec cannot fail. Without brackets, as HAProxy: the port follows the last colon.
-            let _ = write!(out, "{}", v6.ip());
+            // Writing to a Vec cannot fail.
+            let _ = write!(out, "{v6}");
         }
     }
-    out.push(b':');
-    push_number(out, address.port());
 }
 
 /// What came from the network, in a length that a line can have.
