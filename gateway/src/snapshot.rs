@@ -8,6 +8,7 @@ mod error;
 mod hsts;
 pub mod pages;
 mod rewrites;
+mod routes;
 pub mod rules;
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,11 +21,12 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
 use crate::listener::{Sources, Termination};
-use crate::policy::{Attachment, Host};
+use crate::policy::{Attachment, Exchange, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hsts::Hsts;
 use pages::{ErrorPages, Page};
+use routes::Route;
 use rules::Rule;
 
 /// Everything that the workers need, as one value.
@@ -71,6 +73,8 @@ pub struct Frontend {
     pub acls: Vec<AclCall>,
     /// `deny`, `redirect` and `return`, in order. HTTP mode.
     pub rules: Vec<Rule>,
+    /// `use-backend`, in order.
+    pub routes: Vec<Route>,
     /// In TCP mode, the denials that ask for more than addresses.
     pub late_denies: Vec<Ending>,
     /// The first-party limits of requests, all in one.
@@ -246,6 +250,7 @@ impl Frontend {
             admission: None,
             acls: Vec::new(),
             rules: Vec::new(),
+            routes: Vec::new(),
             late_denies: Vec::new(),
             limiter: None,
             plugins: Vec::new(),
@@ -262,19 +267,19 @@ impl Frontend {
         self.rules.iter().enumerate().find(|(_, rule)| holds(rule))
     }
 
-    /// Where a request or connection goes: the first rule that holds, else the default.
-    pub fn route(&self, answers: &AclAnswers) -> Option<BackendId> {
-        let routes = &self.config.routes;
-        let routed = routes
-            .iter()
-            .find(|route| answers.hold(&route.when))
-            .map(|route| route.backend);
+    /// Where a request or connection goes: the first rule that holds and leads somewhere, else the default.
+    pub fn route(&self, answers: &AclAnswers, exchange: &Exchange) -> Option<BackendId> {
+        let routed = self.routes.iter().find_map(|route| route.leads(answers, exchange));
         routed.or(self.config.default_backend)
     }
 
     /// The backend of that name, if the frontend's own rules could choose it.
     pub fn reachable(&self, name: &str, snapshot: &Snapshot) -> Option<BackendId> {
-        let routes = self.config.routes.iter().map(|route| route.backend);
+        let routes = self
+            .config
+            .routes
+            .iter()
+            .flat_map(|route| route.to.backends().iter().copied());
         routes
             .chain(self.config.default_backend)
             .find(|id| &*snapshot.backends[id.0].name == name)

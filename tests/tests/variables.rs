@@ -145,3 +145,149 @@ async fn what_a_client_sends_stays_in_its_place_in_content_of_every_type() {
         );
     }
 }
+
+// ── maps ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_map_says_where_requests_go_and_what_texts_say() {
+    let (app, shop) = (HttpServer::answering("app").await, HttpServer::answering("shop").await);
+    let text = |version: &str| {
+        Gateway::kdl(
+            r#"
+        map "hosts" file="hosts.map" match="domain"
+        map "moved" file="moved.map" match="prefix"
+        map "nets" file="nets.map" match="subnet" default="elsewhere"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            redirect location="%{path|map:moved}" code=301 { path-prefix "/moved/" }
+            return if="who" { body "@version %{client-ip|map:nets}" content-type="text/css" }
+            acl "who" { path "/who" }
+            acl "plain" { header "x-plain" }
+            use-backend "%{host|map:hosts}" unless="plain"
+            use-backend "app-%{query-param:v}"
+            request { set-header "X-Tenant" "%{host|map:hosts}"; set-header "X-Net" "%{client-ip|map:nets}" }
+            response { set-header "X-Kind" "%{response-header:x-kind|map:moved}" }
+            default-backend "app"
+        }
+        backend "app"   { server "s" "@app" }
+        backend "app-2" { server "s" "@app"; request { set-header "X-Version" "2" } }
+        backend "shop"  { server "s" "@shop" }
+    "#,
+        )
+        .with("@version", version)
+        .with("@app", app.address())
+        .with("@shop", shop.address())
+        .file("moved.map", "/moved/ /here\n/moved/far/ https://far.example/\n")
+        .file("nets.map", "127.0.0.7 seven\n127.0.0.0/8 loopback\n")
+    };
+    let gateway = text("one").file("hosts.map", "shop.example shop\n").start().await;
+    let mut client = Client::connect_from(gateway.address("web"), [127, 0, 0, 7]).await;
+    let ask = |target: &str, host: &str| get(target).host(host);
+
+    assert_eq!(client.ask(ask("/", "www.Shop.example:80")).await.text(), "shop");
+    let seen = shop.last().headers;
+    assert_eq!((seen.get("x-tenant"), seen.get("x-net")), (Some("shop"), Some("seven")));
+    // What the map does not have goes on to the next rule, and what names no backend to the default.
+    assert_eq!(client.ask(ask("/?v=2", "other.example")).await.text(), "app");
+    let seen = app.last().headers;
+    assert_eq!((seen.get("x-tenant"), seen.get("x-version")), (Some(""), Some("2")));
+    assert_eq!(client.ask(ask("/?v=3", "other.example")).await.text(), "app");
+    assert_eq!(app.last().headers.get("x-version"), None);
+    let plain = ask("/", "shop.example").header("X-Plain", "1");
+    assert_eq!(client.ask(plain).await.text(), "app");
+
+    for (path, location) in [("/moved/x", "/here"), ("/moved/far/x", "https://far.example/")] {
+        let answer = client.ask(ask(path, "a.example")).await;
+        assert_eq!((answer.status, answer.header("location")), (301, Some(location)));
+    }
+    assert_eq!(client.ask(ask("/who", "a.example")).await.text(), "one seven");
+    assert_eq!(gateway.ask("web", get("/who")).await.text(), "one loopback");
+
+    // Files are read again at a reload.
+    gateway.write("hosts.map", "other.example shop\n");
+    assert!(gateway.reload(&text("two")).await);
+    assert_eq!(gateway.ask("web", get("/who")).await.text(), "two loopback");
+    assert_eq!(gateway.ask("web", ask("/", "other.example")).await.text(), "shop");
+    assert_eq!(gateway.ask("web", ask("/", "shop.example")).await.text(), "app");
+}
+
+#[tokio::test]
+async fn a_map_that_cannot_be_used_stops_the_start_with_its_line() {
+    let app = HttpServer::answering("app").await;
+    let gateway = |map: &str, content: &str| {
+        Gateway::kdl(
+            r#"
+        map "hosts" file="hosts.map" @options
+        frontend "web" { bind "127.0.0.1:0"; use-backend "%{host|map:hosts}"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+        )
+        .with("@options", map)
+        .with("@app", app.address())
+        .file("hosts.map", content)
+    };
+    for (options, content, expected) in [
+        (
+            "",
+            "a.example app\n\nb.example shop\n",
+            "hosts.map:3: there is no backend \"shop\"",
+        ),
+        (
+            r#"default="rest""#,
+            "a.example app\n",
+            "hosts.map: there is no backend \"rest\"",
+        ),
+        ("", "a.example\n", "hosts.map:1: the key \"a.example\" has no value"),
+        (
+            "",
+            "a app\na app\n",
+            "hosts.map:2: the key \"a\" stands in line 1 already",
+        ),
+        ("max-entries=1", "a app\nb app\n", "hosts.map:2: more than 1 entries"),
+        (r#"max-size="4B""#, "a app\n", "hosts.map: it has more than 4 bytes"),
+        (
+            r#"match="regex""#,
+            "a app\n( app\n",
+            "hosts.map:2: not a regular expression",
+        ),
+        (
+            r#"match="subnet""#,
+            "10.0.0.0/99 app\n",
+            "hosts.map:1: \"10.0.0.0/99\" is neither",
+        ),
+    ] {
+        let stopped = gateway(options, content).refused().await;
+        assert!(stopped.output.contains(expected), "{expected} in\n{}", stopped.output);
+    }
+}
+
+#[tokio::test]
+async fn the_name_in_a_hello_is_looked_up_in_tcp_mode() {
+    let authority = Authority::new();
+    let servers = ["a.example", "b.example"].map(|name| (name, authority.issue(&[name]).bundle()));
+    // Two gateways that end TLS, behind one that passes it through.
+    let mut ends = Vec::new();
+    for (name, bundle) in servers {
+        let text = format!(
+            "frontend \"web\" {{ bind \"127.0.0.1:0\" {{ tls cert=\"bundle.pem\" }}; return {{ body \"{name}\" }} }}"
+        );
+        ends.push(Gateway::kdl(&text).file("bundle.pem", bundle).start().await);
+    }
+    let gateway = Gateway::kdl(
+        r#"
+        map "names" file="names.map" match="domain"
+        frontend "tls" { mode "tcp"; bind "127.0.0.1:0"; use-backend "%{sni|map:names}"; default-backend "b" }
+        backend "a" { mode "tcp"; server "s" "@a" }
+        backend "b" { mode "tcp"; server "s" "@b" }
+    "#,
+    )
+    .with("@a", ends[0].address("web"))
+    .with("@b", ends[1].address("web"))
+    .file("names.map", "a.example a\n")
+    .start()
+    .await;
+    for name in ["a.example", "b.example"] {
+        let mut client = Client::connect_tls(gateway.address("tls"), name, authority.certificate()).await;
+        assert_eq!(client.ask(get("/")).await.text(), name);
+    }
+}

@@ -120,6 +120,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "normalize-path",
         r#"normalize-path merge-slashes escaped-slashes="reject""#,
     ),
+    ("map", r#"map "hosts" file="hosts.map" match="domain""#),
     ("use-backend", r#"use-backend "api" if="is-api""#),
     ("default-backend", r#"default-backend "app""#),
     ("use-plugin", r#"use-plugin "jwt-auth""#),

@@ -69,7 +69,7 @@ fn the_example_is_valid() {
     assert_eq!(&*web.name, "web");
     assert_eq!(web.timeouts.client, Duration::from_secs(30));
     assert_eq!(web.rules[0].when, Some(Condition::Acl(AclId(1))));
-    assert_eq!(web.routes[0].backend, BackendId(1));
+    assert_eq!(web.routes[0].to.backends(), [BackendId(1)]);
     assert_eq!(web.default_backend, Some(BackendId(0)));
     assert!(web.forwarding.as_ref().unwrap().forwarded_for.is_some());
     let app = &config.backends[0];

@@ -7,6 +7,7 @@ mod checks;
 mod crt_list;
 mod global;
 mod haproxy;
+mod maps;
 mod options;
 mod outline;
 mod persistence;

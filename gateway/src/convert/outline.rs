@@ -10,7 +10,7 @@ pub(super) struct Outline {
 }
 
 /// A node as it is to be written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Node {
     /// `bind`
     name: String,
@@ -18,7 +18,7 @@ pub(super) struct Node {
     parts: Vec<Part>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Part {
     text: String,
     /// The node stands without it, too.

@@ -4,11 +4,12 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::{Conversion, checks, global, persistence, servers, stats, words};
+use super::{Conversion, checks, global, maps, persistence, servers, stats, variables, words};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     let sections = &settle_defaults(sections);
+    add_maps(conversion, sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global::global(conversion, section),
@@ -40,6 +41,19 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 let original = format!("{kind} {name}");
                 conversion.outline.add_left_out(None, section.line, &original, &reason);
                 conversion.note(section.line, format!("left out: {reason}"));
+            }
+        }
+    }
+}
+
+/// The maps that lines look something up in, each once.
+fn add_maps(conversion: &mut Conversion, sections: &[Section]) {
+    let mut said: Vec<Node> = Vec::new();
+    for line in sections.iter().flat_map(|section| &section.lines) {
+        for node in line.words.iter().flat_map(|word| maps::nodes(word)) {
+            if !said.contains(&node) {
+                said.push(node.clone());
+                conversion.outline.add(None, node, line.number, &line.text);
             }
         }
     }
@@ -199,10 +213,10 @@ impl<'a> Proxy<'a> {
                 "default_backend" => {
                     self.say(line, Node::new("default-backend").arg(line.word(1).unwrap_or_default()));
                 }
-                "use_backend" => {
-                    let node = Node::new("use-backend").arg(line.word(1).unwrap_or_default());
-                    self.conditional(line, node, line.rest(2));
-                }
+                "use_backend" => match variables::variables(line.word(1).unwrap_or_default()) {
+                    Ok(name) => self.conditional(line, Node::new("use-backend").arg(name), line.rest(2)),
+                    Err(reason) => self.leave_out(line, &reason),
+                },
                 _ if self.monitor(line) => {}
                 _ => self.common(line),
             }

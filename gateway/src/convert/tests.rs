@@ -835,3 +835,33 @@ fn lists_of_certificates_are_read() {
     let without = haproxy(&text("/nonexistent/list"));
     found(&without, 3, "cannot be read");
 }
+
+#[test]
+fn maps_are_carried_over_with_the_backends_that_they_name() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request redirect location %[path,map_beg(/etc/haproxy/moved.map)] if { path_beg /old/ }
+    use_backend %[req.hdr(host),lower,map_dom(/etc/haproxy/hosts.map,app)]
+    use_backend %[src,map_ip(/etc/haproxy/nets.map)] if { path_beg /net/ }
+    use_backend %[path,url_dec,map(/etc/haproxy/none.map)]
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.is_valid, "{}", converted.text);
+    for part in [
+        "map \"moved-prefix\" file=\"/etc/haproxy/moved.map\" match=\"prefix\"\n",
+        "map \"hosts-domain-app\" file=\"/etc/haproxy/hosts.map\" match=\"domain\" default=\"app\"\n",
+        "map \"nets-subnet\" file=\"/etc/haproxy/nets.map\" match=\"subnet\"\n",
+        "    redirect location=\"%{path|map:moved-prefix}\" if=",
+        "    use-backend \"%{host|map:hosts-domain-app}\"\n",
+        "    use-backend \"%{client-ip|map:nets-subnet}\" if=",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 7, "no counterpart of `url_dec` before a map");
+}

@@ -1,5 +1,7 @@
 //! Log-format expressions in values: `%[req.hdr(host)]` becomes `%{header:host}`.
 
+use super::maps;
+
 /// The text with our variables. Fails with the reason where there is none.
 pub(super) fn variables(text: &str) -> Result<String, String> {
     let mut out = String::new();
@@ -33,6 +35,9 @@ pub(super) fn variables(text: &str) -> Result<String, String> {
 
 /// The variable that a fetch is.
 pub(super) fn variable(fetch: &str) -> Result<String, String> {
+    if let Some(mapped) = maps::variable(fetch) {
+        return mapped;
+    }
     let none = || format!("no variable for `%[{fetch}]`");
     let (name, argument) = match fetch.split_once('(') {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
@@ -83,6 +88,8 @@ const FETCHES: &[(&str, &str)] = &[
     ("capture.req.uri", "%{uri}"),
     ("ver", "%{http-version}"),
     ("ssl_fc_sni", "%{sni}"),
+    ("ssl_sni", "%{sni}"),
+    ("req_ssl_sni", "%{sni}"),
     ("ssl_fc_alpn", "%{alpn}"),
     ("ssl_fc_protocol", "%{tls-version}"),
     ("ssl_fc_cipher", "%{tls-cipher}"),

@@ -12,6 +12,7 @@ use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::granted::Granted;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
+use super::maps::Maps;
 use super::metrics::PluginMetrics;
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::quarantine::Quarantine;
@@ -55,6 +56,8 @@ pub struct AttachmentSpec {
     pub namespace: String,
     /// The configuration, a JSON text.
     pub config: String,
+    /// The maps that its needs may name: none but for the gateway's own components.
+    pub maps: Arc<Maps>,
     /// What a call may use.
     pub limits: PluginLimits,
     /// The backends that it may use, and how much of a body it may see at once.
@@ -180,10 +183,12 @@ impl Attachment {
             label: label.clone(),
             message,
         })?;
-        let needs = Needs::parse(&description.needs, &configured).map_err(|(need, why)| PolicyError::UnknownNeed {
-            label: label.clone(),
-            need: one_line(&need),
-            why,
+        let needs = Needs::parse(&description.needs, &configured, &spec.maps).map_err(|(need, why)| {
+            PolicyError::UnknownNeed {
+                label: label.clone(),
+                need: one_line(&need),
+                why,
+            }
         })?;
         Ok(Self {
             component: Arc::clone(component),
@@ -478,6 +483,7 @@ impl Needs {
     pub(super) fn parse(
         described: &lifecycle::Needs,
         configured: &lifecycle::Needs,
+        maps: &Maps,
     ) -> Result<Self, (String, &'static str)> {
         let parse = |phase, first: &[String], second: &[String]| {
             if first.len() + second.len() > MAX_NEEDS {
@@ -488,7 +494,7 @@ impl Needs {
             }
             let names = first.iter().chain(second);
             names
-                .map(|name| Attribute::parse(name, phase).map_err(|why| (name.clone(), why)))
+                .map(|name| Attribute::parse_with(name, phase, maps).map_err(|why| (name.clone(), why)))
                 .collect()
         };
         Ok(Self {

@@ -786,6 +786,7 @@ mod tests {
     fn attach(host: &Arc<Host>, what: FirstParty, config: &str) -> Arc<Attachment> {
         let component = host.compile(what.name, what.wasm, what.grants).unwrap();
         let spec = AttachmentSpec {
+            maps: Arc::default(),
             label: what.name.into(),
             namespace: what.name.to_owned(),
             config: config.to_owned(),

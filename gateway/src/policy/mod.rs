@@ -33,6 +33,7 @@ mod instance;
 mod instances;
 mod kept;
 mod kv;
+pub mod maps;
 mod metrics;
 mod needs;
 mod quarantine;

@@ -3,6 +3,7 @@
 
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, header};
 use jiff::tz::TimeZone;
@@ -10,6 +11,7 @@ use jiff::{Timestamp, Zoned};
 
 use super::bindings::gateway::policy::types;
 use super::exchange::{ConnectionFacts, Exchange, Over};
+use super::maps::{Map, Maps};
 use super::tags;
 use crate::authority::host;
 
@@ -61,6 +63,8 @@ pub(crate) enum Attribute {
     ClientCert(Part),
     LocalTime(TimeZone),
     Condition(u32),
+    /// What a map has for it.
+    Mapped(Arc<Map>, Box<Self>),
     RequestId,
     Server,
     Status,
@@ -84,6 +88,16 @@ pub(crate) enum Part {
 }
 
 impl Attribute {
+    /// As [`parse`](Self::parse), where `map:NAME:` before an attribute asks for what a map has for it: for the gateway's own
+    /// texts and components.
+    pub(crate) fn parse_with(name: &str, phase: NeedPhase, maps: &Maps) -> Result<Self, &'static str> {
+        let Some((map, of)) = name.strip_prefix("map:").and_then(|rest| rest.split_once(':')) else {
+            return Self::parse(name, phase);
+        };
+        let map = maps.get(map).ok_or(UNKNOWN)?;
+        Ok(Self::Mapped(Arc::clone(map), Box::new(Self::parse(of, phase)?)))
+    }
+
     /// Parses an attribute's name, as one that is wanted in a phase. The error says what is wrong with it.
     pub(crate) fn parse(name: &str, phase: NeedPhase) -> Result<Self, &'static str> {
         let attribute = match name.split_once(':') {
@@ -152,12 +166,18 @@ impl Attribute {
     }
 
     /// Whether it is read from a ClientHello where TLS passes through.
-    pub(crate) const fn is_of_hello(&self) -> bool {
-        matches!(self, Self::Sni | Self::Alpn)
+    pub(crate) fn is_of_hello(&self) -> bool {
+        match self {
+            Self::Mapped(_, of) => of.is_of_hello(),
+            other => matches!(other, Self::Sni | Self::Alpn),
+        }
     }
 
     /// Whether it is read from the request's head.
-    pub(crate) const fn is_of_request(&self) -> bool {
+    pub(crate) fn is_of_request(&self) -> bool {
+        if let Self::Mapped(_, of) = self {
+            return of.is_of_request();
+        }
         !self.is_of_connection()
             && !matches!(
                 self,
@@ -174,7 +194,10 @@ impl Attribute {
             )
     }
 
-    const fn is_of_connection(&self) -> bool {
+    fn is_of_connection(&self) -> bool {
+        if let Self::Mapped(_, of) = self {
+            return of.is_of_connection();
+        }
         matches!(
             self,
             Self::ClientIp
@@ -214,6 +237,11 @@ impl Attribute {
                 if exchange.conditions >> number & 1 == 1 {
                     facts.push(need, b"1");
                 }
+            }
+            Self::Mapped(map, of) => {
+                let before = facts.index.len();
+                of.find(need, exchange, facts);
+                facts.look_up(need, before, map, matches!(**of, Self::ClientIp | Self::LocalIp));
             }
             Self::RequestId => {
                 if let Some(id) = &exchange.request_id {
@@ -439,6 +467,25 @@ impl Facts {
         }
     }
 
+    /// Puts what a map has for the first of the facts noted since `before` that it has something for in the place of them all.
+    fn look_up(&mut self, need: u32, before: usize, map: &Map, is_address: bool) {
+        let noted = self.index[before..].chunks_exact(3);
+        let mut values = noted.filter_map(|fact| self.bytes.get(fact[1] as usize..fact[2] as usize));
+        let found = match is_address {
+            true => values.next().and_then(|value| map.find_address(value)),
+            false => map.first_of(values),
+        };
+        let start = self
+            .index
+            .get(before + 1)
+            .map_or(self.bytes.len(), |start| *start as usize);
+        self.index.truncate(before);
+        self.bytes.truncate(start);
+        if let Some(value) = found {
+            self.push(need, value);
+        }
+    }
+
     fn close(&mut self, need: u32, start: usize) {
         // More than `u32` holds is far more than is handed over.
         let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
@@ -538,7 +585,6 @@ mod tests {
     use super::*;
     use crate::policy::{ClientHello, TlsFacts};
     use proptest::prelude::*;
-    use std::sync::Arc;
 
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
         Exchange {

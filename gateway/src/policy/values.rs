@@ -4,6 +4,7 @@ use gateway_plugin_template as template;
 use gateway_plugin_template::{Kind, Piece, Place, Text};
 
 use super::exchange::Exchange;
+use super::maps::Maps;
 use super::needs::{Attribute, Facts, NeedPhase};
 use crate::config::{Template, TemplatePart};
 
@@ -18,15 +19,15 @@ pub struct Values {
 
 impl Values {
     /// Of a template in which the names of frontend and backend have been put. The error is an attribute that there is not.
-    pub fn new(template: &Template) -> Result<Self, String> {
+    pub fn new(template: &Template, maps: &Maps) -> Result<Self, String> {
         let mut needs: Vec<Attribute> = Vec::new();
         let mut pieces = Vec::with_capacity(template.0.len());
         for part in &template.0 {
             pieces.push(match part {
                 TemplatePart::Text(text) => Piece::Text(text.clone()),
                 TemplatePart::Fact(name) => {
-                    let attribute =
-                        Attribute::parse(name, NeedPhase::Request).map_err(|why| format!("`{name}` {why}"))?;
+                    let attribute = Attribute::parse_with(name, NeedPhase::Request, maps)
+                        .map_err(|why| format!("`{name}` {why}"))?;
                     let need = needs.iter().position(|known| *known == attribute).unwrap_or_else(|| {
                         needs.push(attribute);
                         needs.len() - 1
@@ -44,6 +45,12 @@ impl Values {
     #[must_use]
     pub fn as_plain(&self) -> Option<&[u8]> {
         self.text.as_plain().map(str::as_bytes)
+    }
+
+    /// Whether it has something that is read of a ClientHello where TLS passes through.
+    #[must_use]
+    pub fn reads_client_hello(&self) -> bool {
+        self.needs.iter().any(Attribute::is_of_hello)
     }
 
     /// Puts the text together for an exchange, behind what is in `out`.
@@ -77,7 +84,7 @@ mod tests {
 
     fn written(name: &str, uri: &str, place: Place) -> String {
         let mut out = Vec::new();
-        Values::new(&Template(vec![TemplatePart::Fact(name.to_owned())]))
+        Values::new(&Template(vec![TemplatePart::Fact(name.to_owned())]), &Maps::new())
             .unwrap()
             .write(&exchange(uri), place, &mut out);
         String::from_utf8(out).unwrap()

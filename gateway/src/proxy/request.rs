@@ -199,7 +199,7 @@ async fn decide(
             }
         };
     }
-    let mut backend_id = frontend.route(&answers).ok_or(ProxyError::NoRoute)?;
+    let mut backend_id = frontend.route(&answers, &exchange).ok_or(ProxyError::NoRoute)?;
     record.routed(&local.snapshot.backends[backend_id.0]);
 
     // request rewrite

@@ -190,9 +190,10 @@ async fn gone(client: &TcpStream) -> Stop {
 fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
     let facts = &record.facts.clone();
     let mut answers = AclAnswers::default();
+    let mut exchange = None;
     if !frontend.acls.is_empty() {
-        let mut exchange = policy::of_connection(facts);
-        answers = policy::acls(local, frontend, &mut exchange).map_err(|_| Stop::PolicyFailure)?;
+        let exchange = exchange.insert(policy::of_connection(facts));
+        answers = policy::acls(local, frontend, exchange).map_err(|_| Stop::PolicyFailure)?;
     }
     if let Some(choice) = &frontend.config.log_choice
         && choice.when.as_ref().is_some_and(|when| !answers.hold(when))
@@ -208,7 +209,14 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result
         ConnectionAnswer::Refuse => return Err(Stop::Refused),
         ConnectionAnswer::Route(backend) => Some(backend),
     };
-    let backend = routed.or_else(|| frontend.route(&answers)).ok_or(Stop::NoRoute)?;
+    let route = || match frontend.routes.is_empty() {
+        true => frontend.config.default_backend,
+        false => {
+            let exchange = exchange.unwrap_or_else(|| policy::of_connection(facts));
+            frontend.route(&answers, &exchange)
+        }
+    };
+    let backend = routed.or_else(route).ok_or(Stop::NoRoute)?;
     Ok(local.snapshot.backends[backend.0].clone())
 }
 

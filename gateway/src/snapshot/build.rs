@@ -4,6 +4,7 @@ mod admission;
 mod components;
 mod endings;
 mod granted;
+mod maps;
 mod tls;
 
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use serde::Serialize;
 
 use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
+use super::routes::Route;
 use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits,
 };
+use crate::policy::maps::Maps;
 use crate::policy::{
     AttachedAs, Attachment, AttachmentSpec, Budget, Component, Granted, Host, HostSettings, PolicyError, first_party,
 };
@@ -41,8 +44,11 @@ pub(super) fn snapshot(
                 .map_err(|source| BuildErrors::new(BuildError::Host(source)))?
         }
     };
+    let mut errors = Vec::new();
+    let maps = Arc::new(Builder::read_maps(&config.maps, &mut errors));
     let mut builder = Builder {
         config,
+        maps,
         policy: &policy,
         registry,
         previous,
@@ -53,7 +59,7 @@ pub(super) fn snapshot(
         budgets: config.plugins.iter().map(budget).collect(),
         granted: granted::of(config),
         attachments: Vec::new(),
-        errors: Vec::new(),
+        errors,
     };
     for plugin in &config.plugins {
         let component = builder.load(plugin);
@@ -109,6 +115,8 @@ pub(super) fn snapshot(
 
 struct Builder<'a> {
     config: &'a Config,
+    /// Those that could be read.
+    maps: Arc<Maps>,
     policy: &'a Arc<Host>,
     registry: &'a Arc<Registry>,
     /// What ran before.
@@ -167,17 +175,20 @@ impl Builder<'_> {
         let rewrites = self.rewrites(frontend);
         let pages = self.pages(&frontend.error_pages);
         let rules = self.rules(frontend);
+        let routes = self.routes(frontend);
         let (acls, limiter, admission) = (acls?, limiter?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
         let attached = || acls.iter().map(|call| &call.attachment).chain(&plugins);
-        let reads_client_hello =
-            frontend.mode == Mode::Tcp && attached().any(|attachment| attachment.reads_client_hello());
         let tells_plugins = plugins.iter().any(|plugin| plugin.hooks().access_log);
         let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
         let filters_bodies = FiltersBodies {
             request: plugins.iter().any(|plugin| plugin.hooks().request_body_filter),
             response: plugins.iter().any(|plugin| plugin.hooks().response_body_filter),
         };
+        let routes = routes?;
+        let reads_client_hello = frontend.mode == Mode::Tcp
+            && (attached().any(|attachment| attachment.reads_client_hello())
+                || routes.iter().any(Route::reads_client_hello));
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
@@ -191,6 +202,7 @@ impl Builder<'_> {
             admission,
             acls,
             rules: rules?,
+            routes,
             late_denies: endings.late,
             limiter,
             plugins,
@@ -221,13 +233,15 @@ impl Builder<'_> {
         let rules: Vec<_> = frontend
             .rules
             .iter()
-            .map(|rule| match rules::rule(rule, &frontend.name) {
+            .map(|rule| match rules::rule(rule, &frontend.name, &self.maps) {
                 Ok(rule) => Some(rule),
                 Err(RuleError::File(path, source)) => self.fail(BuildError::File {
                     origin: rule.origin.clone(),
                     path,
                     source,
                 }),
+                // A map that could not be read has been reported.
+                Err(RuleError::Defect(_)) if self.maps.len() < self.config.maps.len() => None,
                 Err(RuleError::Defect(message)) => self.fail(BuildError::Rule {
                     origin: rule.origin.clone(),
                     message,
@@ -359,7 +373,7 @@ impl Builder<'_> {
         let reachable = |id: BackendId| {
             let by_plugin = |plugin: &At<PluginId>| config.plugins[plugin.value.0].route_to.contains(&id);
             frontend.default_backend == Some(id)
-                || frontend.routes.iter().any(|route| route.backend == id)
+                || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
                 || frontend.plugins.iter().any(by_plugin)
         };
         let mut rewrites = Vec::with_capacity(config.backends.len());
@@ -369,6 +383,10 @@ impl Builder<'_> {
             if frontend.mode == Mode::Tcp || !reachable(BackendId(i)) || !(request || response) {
                 rewrites.push(None);
                 continue;
+            }
+            if self.maps.len() < config.maps.len() {
+                // What it may ask for is not there, which has been reported.
+                return None;
             }
             let component = first_party::header_rewrite(config);
             let attachment = self.attach_own(component, &frontend.name, &edits, frontend)?;
@@ -395,6 +413,7 @@ impl Builder<'_> {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();
             let spec = AttachmentSpec {
+                maps: Arc::clone(&self.maps),
                 label: format!("{} {}", own.name, frontend.name).into(),
                 namespace: format!("{}/{namespace}", own.name),
                 config,
@@ -427,6 +446,7 @@ impl Builder<'_> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
         let spec = AttachmentSpec {
+            maps: Arc::default(),
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
             config: plugin.config.clone(),

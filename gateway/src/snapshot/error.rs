@@ -15,6 +15,7 @@ use crate::config::{
     self, At, Authorities, BindTls, CertificateSource, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places,
     ServerTls, Source, Verify,
 };
+use crate::policy::maps::MapError;
 use crate::policy::{FailureKind, Hooks, PolicyError};
 
 /// Everything that is in the way. Never empty.
@@ -115,6 +116,26 @@ pub enum BuildError {
         path: At<PathBuf>,
         /// Why.
         source: PageError,
+    },
+    /// A map's file cannot be used.
+    #[error("{}{}: {}", map.path.value.display(), at_line(error.line), error.message)]
+    Map {
+        /// The map.
+        map: config::MapFile,
+        /// Why.
+        error: MapError,
+    },
+    /// A map has a value that should name a backend and names none.
+    #[error("{}{}: there is no backend {name:?}", map.path.value.display(), at_line(*line))]
+    MappedBackend {
+        /// The map.
+        map: config::MapFile,
+        /// The line of its file; 0 for its default.
+        line: usize,
+        /// The name.
+        name: String,
+        /// The route that would lead there.
+        route: Origin,
     },
     /// A rule cannot be made ready.
     #[error("this rule cannot be made ready: {message}")]
@@ -222,6 +243,7 @@ impl BuildError {
             Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
             Self::File { origin, .. } | Self::Rule { origin, .. } => Some(origin),
+            Self::Map { map, .. } | Self::MappedBackend { map, .. } => Some(&map.origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
@@ -241,7 +263,8 @@ impl BuildError {
                 source: PageError::File(_),
                 ..
             } => Code::Io,
-            Self::File { .. } | Self::Rule { .. } => Code::Value,
+            Self::File { .. } | Self::Rule { .. } | Self::Map { .. } => Code::Value,
+            Self::MappedBackend { .. } => Code::Reference,
             _ => Code::Policy,
         };
         let fault = ConfigError::new(code, self.to_string());
@@ -288,6 +311,19 @@ impl BuildError {
                 } => "use it in a frontend with mode \"tcp\"",
                 _ => "use it in a frontend with mode \"http\"",
             }),
+            Self::Map { map, error } => fault
+                .label(map.path.span, format!("the map {:?}{}", map.name, at_line(error.line)))
+                .help("a line is a key, a space and its value; lines that begin with `#` are passed over"),
+            Self::MappedBackend { map, line, route, .. } => {
+                let place = match line {
+                    0 => "its `default=`".to_owned(),
+                    line => format!("its line {line}"),
+                };
+                fault
+                    .label(map.path.span, place)
+                    .label(route.span, "leads to the backends that it names")
+                    .help("declare the backend, in the frontend's mode, or mend the map")
+            }
             Self::File { path, source, .. } => page_fault(fault, path.span, source),
             Self::Rule { origin, .. } => fault
                 .label(origin.span, "this rule")
@@ -297,6 +333,14 @@ impl BuildError {
                 fault.label(frontend.span, "needed here").help(help)
             }
         }
+    }
+}
+
+/// Where in a file.
+fn at_line(line: usize) -> String {
+    match line {
+        0 => String::new(),
+        line => format!(":{line}"),
     }
 }
 

@@ -1,7 +1,6 @@
 //! A frontend's rules, ready to be gone through: what can be settled before a request comes has been.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_plugin_template::Place;
@@ -11,6 +10,7 @@ use http::{StatusCode, header};
 use super::pages::{self, PageError};
 use crate::config::{self, At, Condition, Origin, Scheme};
 use crate::policy::Values;
+use crate::policy::maps::Maps;
 
 /// A rule that ends a request.
 #[derive(Debug)]
@@ -104,11 +104,11 @@ pub(super) enum RuleError {
 }
 
 /// Makes a rule ready.
-pub(super) fn rule(rule: &config::Rule, frontend: &Arc<str>) -> Result<Rule, RuleError> {
+pub(super) fn rule(rule: &config::Rule, frontend: &str, maps: &Maps) -> Result<Rule, RuleError> {
     let action = match &rule.action {
         config::Action::Deny(status) => Action::Deny(*status),
-        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, frontend)?),
-        config::Action::Return(answer) => Action::Return(self::answer(answer, frontend)?),
+        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, frontend, maps)?),
+        config::Action::Return(answer) => Action::Return(self::answer(answer, frontend, maps)?),
     };
     Ok(Rule {
         action,
@@ -117,8 +117,8 @@ pub(super) fn rule(rule: &config::Rule, frontend: &Arc<str>) -> Result<Rule, Rul
     })
 }
 
-fn redirect(redirect: &config::Redirect, frontend: &str) -> Result<Redirect, RuleError> {
-    let values = |template: &config::Template| values(template, frontend);
+fn redirect(redirect: &config::Redirect, frontend: &str, maps: &Maps) -> Result<Redirect, RuleError> {
+    let values = |template: &config::Template| values(template, frontend, maps);
     let to = match &redirect.to {
         config::RedirectTo::Authority { scheme, host, port } => Target::Authority {
             scheme: *scheme,
@@ -140,11 +140,11 @@ fn redirect(redirect: &config::Redirect, frontend: &str) -> Result<Redirect, Rul
     })
 }
 
-fn answer(answer: &config::Return, frontend: &str) -> Result<Return, RuleError> {
+fn answer(answer: &config::Return, frontend: &str, maps: &Maps) -> Result<Return, RuleError> {
     let mut headers = Vec::with_capacity(answer.headers.len() + 1);
     for (name, value) in &answer.headers {
         let name = HeaderName::try_from(name).map_err(|error| RuleError::Defect(error.to_string()))?;
-        let values = values(value, frontend)?;
+        let values = values(value, frontend, maps)?;
         let field = match values.as_plain() {
             Some(text) => Field::Fixed(field(text)?),
             None => Field::Values(values),
@@ -158,7 +158,7 @@ fn answer(answer: &config::Return, frontend: &str) -> Result<Return, RuleError> 
             content_type,
             place,
         } => {
-            let values = values(text, frontend)?;
+            let values = values(text, frontend, maps)?;
             let content = match values.as_plain() {
                 Some(text) => Content::Fixed(Bytes::copy_from_slice(text)),
                 None => Content::Values(values, *place),
@@ -180,8 +180,8 @@ fn answer(answer: &config::Return, frontend: &str) -> Result<Return, RuleError> 
     })
 }
 
-fn values(template: &config::Template, frontend: &str) -> Result<Values, RuleError> {
-    Values::new(&template.named(frontend, None)).map_err(RuleError::Defect)
+fn values(template: &config::Template, frontend: &str, maps: &Maps) -> Result<Values, RuleError> {
+    Values::new(&template.named(frontend, None), maps).map_err(RuleError::Defect)
 }
 
 fn status(status: u16) -> Result<StatusCode, RuleError> {

@@ -33,7 +33,7 @@ pub enum Kind {
     Address,
     /// A time with the day of the week before it.
     Time,
-    /// A part of a URI as it came: in a URI it stands as it is.
+    /// A part of a URI as it came, or as a map has it: in a URI it stands as it is.
     Uri,
     /// All its values, as one list (RFC 9110, section 5.3).
     List,
@@ -131,6 +131,8 @@ impl Kind {
         match name {
             "client-ip" | "local-ip" => Self::Address,
             "path" | "query" | "uri" | "host" | "authority" | "scheme" => Self::Uri,
+            // What a map has is the operator's own text.
+            name if name.starts_with("map:") => Self::Uri,
             name if name.starts_with("local-time:") => Self::Time,
             name if name.starts_with("header:") || name.starts_with("response-header:") => Self::List,
             _ => Self::First,

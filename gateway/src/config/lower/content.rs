@@ -34,7 +34,7 @@ pub(super) fn place(value: &Value<'_>, parts: &[Part<'_>], content_type: &str) -
         match part {
             Part::Text(text) => text.bytes().for_each(|byte| reading.step(byte)),
             Part::Variable(variable) => {
-                let refused = reading.refuses().filter(|_| variable.known.is_clients);
+                let refused = reading.refuses().filter(|_| variable.is_clients());
                 reading.variable();
                 if let Some(refused) = refused {
                     let message = format!(

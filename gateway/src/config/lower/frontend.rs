@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::acl::{ReadAcl, Setting};
 use super::acls::Acls;
-use super::condition::When;
 use super::hsts;
 use super::keep_alive;
 use super::limits::RequestLimitSettings;
@@ -13,14 +12,14 @@ use super::names::Names;
 use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, admission, bind, condition, edits, elsewhere, error_page, log_format,
-    monitor, plugin, rules, section_name, template, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, admission, bind, edits, elsewhere, error_page, log_format, monitor, plugin,
+    routes, rules, section_name, template, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, BackendId, ClientTimeouts, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route,
+    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route, RouteTo,
 };
-use crate::config::reader::{At, Node, Value, said_twice};
+use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
 
 /// Reads a frontend.
@@ -80,10 +79,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let acls_of = Acls::new(ctx, names, setting);
     let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
-    let routes = routes(scope, setting, &acls_of, block.many("use-backend"));
+    let routes = routes::routes(scope, setting, &acls_of, block.many("use-backend"));
     let default_backend = block
         .one("default-backend")
-        .map(|node| default_backend(scope, setting, node));
+        .map(|node| routes::default_backend(scope, setting, node));
     let access_log = block.one("access-log");
     let access_log = access_log.and_then(|node| access_log::access_log(node, Some(&acls_of)));
     let captures = block.many("capture");
@@ -107,7 +106,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     block.finish(elsewhere);
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
-    report_handshake(scope, setting, &own.timeouts, &acls, !plugins.is_empty());
+    let is_named = |route: &Route| matches!(route.to, RouteTo::Named { .. });
+    let asks_elsewhere = !plugins.is_empty() || routes.iter().flatten().any(is_named);
+    report_handshake(scope, setting, &own.timeouts, &acls, asks_elsewhere);
     let implied = acls_of.finish(MAX_ACLS);
     admission::report_late(ctx, &rejects, &acls, &implied);
     if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
@@ -132,7 +133,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let request_id = own.forwarding.request_id(&inherited.forwarding, ctx);
     let asked = template::take_request_id(ctx);
     if request_id.is_none() {
-        let leads_to = routes.iter().flatten().map(|route| route.backend);
+        let leads_to = routes
+            .iter()
+            .flatten()
+            .flat_map(|route| route.to.backends().iter().copied());
         let backends = leads_to.chain(default_backend.flatten());
         let theirs = backends.filter_map(|id| scope.backends.get(id.0)?.0.request_id.get());
         let mut asked: Vec<_> = asked.into_iter().chain(theirs).collect();
@@ -266,81 +270,6 @@ fn refuse_limit_of_requests(scope: &Scope<'_>, setting: Setting, limit: &At<Rate
     scope.ctx.report(error.help(help));
 }
 
-/// `use-backend "api" if="…"`, in order.
-fn routes(scope: &Scope<'_>, setting: Setting, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
-    let mut routes = Vec::with_capacity(nodes.len());
-    for mut node in nodes {
-        let backend = node
-            .argument("the backend's name")
-            .and_then(|value| backend(scope, setting, &value));
-        let when = match condition::when_with_block(&mut node, acls) {
-            When::If(when) => when,
-            When::Always => {
-                let error = ConfigError::new(Code::Missing, "`use-backend` needs `if=` or `unless=`");
-                let error = error.label(node.span(), "without a condition");
-                node.fail(
-                    error.help("write when it applies: if=\"is-api\"; what goes on otherwise is `default-backend`"),
-                );
-                None
-            }
-        };
-        node.finish();
-        let route = || {
-            Some(Route {
-                backend: backend?,
-                when: when?,
-            })
-        };
-        routes.push(route());
-    }
-    routes
-}
-
-fn default_backend(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<BackendId> {
-    let backend = node
-        .argument("the backend's name")
-        .and_then(|value| backend(scope, setting, &value));
-    for key in ["if", "unless"] {
-        if let Some(value) = node.hidden_property(key) {
-            let error = ConfigError::new(Code::Unknown, "`default-backend` has no condition");
-            let error = error.label(value.span(), "it is for what no `use-backend` took");
-            node.fail(error.help("write `use-backend` for what has a condition"));
-        }
-    }
-    node.finish();
-    backend
-}
-
-/// The backend that a value names, which has to be of the frontend's mode.
-fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<BackendId> {
-    let position = scope.backends.refer(value)?;
-    let (known, declared) = scope.backends.get(position)?;
-    if known.mode != setting.mode {
-        let words = |mode| match mode {
-            Mode::Tcp => "TCP",
-            Mode::Http => "HTTP",
-        };
-        let message = format!(
-            "a frontend in {} mode cannot use a backend in {} mode",
-            words(setting.mode),
-            words(known.mode)
-        );
-        let mut error = ConfigError::new(Code::Mode, message).label(value.span(), "used here");
-        let by_default = "in HTTP mode, as nothing else is said";
-        error = match setting.mode_span {
-            Some(span) => error.label(span, format!("the frontend is in {} mode", words(setting.mode))),
-            None => error,
-        };
-        error = match known.mode_span {
-            Some(span) => error.label(span, format!("the backend is in {} mode", words(known.mode))),
-            None => error.label(declared, by_default),
-        };
-        scope.ctx.report(error.help("give both the same `mode`"));
-        return None;
-    }
-    Some(BackendId(position))
-}
-
 /// `use-plugin "jwt-auth"`, in order.
 fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<At<PluginId>>> {
     let mut used: Vec<At<usize>> = Vec::new();
@@ -364,14 +293,20 @@ fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<At<PluginId>>>
 }
 
 /// Reports a handshake's timeout where nobody waits for one.
-fn report_handshake(scope: &Scope<'_>, setting: Setting, timeouts: &Timeouts, acls: &[ReadAcl<'_>], has_plugins: bool) {
+fn report_handshake(
+    scope: &Scope<'_>,
+    setting: Setting,
+    timeouts: &Timeouts,
+    acls: &[ReadAcl<'_>],
+    asks_elsewhere: bool,
+) {
     let Some(handshake) = timeouts.handshake else { return };
     let asks = |read: &ReadAcl<'_>| match read.acl.as_ref().map(|acl| &acl.test) {
         Some(AclTest::Match(test)) => test.reads_client_hello(),
         // What it asks for is its own business; and one that could not be read has been reported.
         Some(AclTest::Plugin { .. }) | None => true,
     };
-    let passes = setting.mode == Mode::Tcp && (has_plugins || acls.iter().any(asks));
+    let passes = setting.mode == Mode::Tcp && (asks_elsewhere || acls.iter().any(asks));
     if !setting.tls && !passes {
         let error = ConfigError::new(Code::Inert, "`handshake=` does nothing here");
         let error = error.label(

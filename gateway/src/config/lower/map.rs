@@ -66,7 +66,9 @@ pub(super) fn settle(ctx: &Context<'_>, names: &Names<Option<MapKind>>, asked: &
         let Some(position) = names.find(ctx, &asked.map, asked.span) else {
             continue;
         };
-        let Some((kind, declared)) = names.get(position) else { continue };
+        let Some((kind, declared)) = names.get(position) else {
+            continue;
+        };
         if asked.is_address && kind.is_some_and(|kind| kind != MapKind::Subnet) {
             let error = ConfigError::new(Code::Conflict, "an address is looked up among networks");
             let error = error

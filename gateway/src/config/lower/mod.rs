@@ -28,6 +28,7 @@ mod http2;
 mod keep_alive;
 mod limits;
 mod log_format;
+mod map;
 mod measure;
 mod monitor;
 mod names;
@@ -40,6 +41,7 @@ mod resilience;
 mod resolver;
 mod response_limits;
 mod resumption;
+mod routes;
 mod rules;
 mod send_proxy;
 mod server;
@@ -109,6 +111,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let defaults = top.many("defaults");
     let rate_limits = top.many("rate-limit");
     let plugins = top.many("plugin");
+    let maps = top.many("map");
     let backends = top.many("backend");
     let frontends = top.many("frontend");
     top.finish(elsewhere);
@@ -134,6 +137,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         frontends: Names::new("frontend"),
         binds: Binds::default(),
     };
+    let (map_names, maps) = map::maps(ctx, maps);
     // What is referred to comes before what refers to it.
     let rate_limits: Vec<_> = rate_limits
         .into_iter()
@@ -153,6 +157,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .collect();
     let stats = stats.map(|node| stats::stats(&mut scope, node));
 
+    map::settle(ctx, &map_names, &ctx.take_asked());
     scope.defaults.report_unused(ctx);
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
     scope
@@ -182,6 +187,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         frontends: frontends.into_iter().collect::<Option<_>>()?,
         backends,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
+        maps: maps.into_iter().collect::<Option<_>>()?,
         rate_limits: rate_limits.into_iter().collect::<Option<_>>()?,
         stats: or_none(stats)?,
     })
@@ -207,7 +213,7 @@ fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
         "process" | "stats" | "resolver" => "`process`, `stats` and `resolver` stand at the top of the file, once",
-        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" => {
+        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" | "map" => {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",

@@ -124,6 +124,16 @@ impl<T> Names<T> {
         self.list.get(position).map(|entry| (&entry.about, entry.name.span))
     }
 
+    /// The positions of those that this is so for, which something uses from now on.
+    pub(super) fn all_used(&self, is_so: impl Fn(&T, &str) -> bool) -> Vec<usize> {
+        let entries = self.list.iter().enumerate();
+        let those = entries.filter(|(_, entry)| is_so(&entry.about, &entry.name.value));
+        those
+            .inspect(|(_, entry)| entry.used.set(true))
+            .map(|(position, _)| position)
+            .collect()
+    }
+
     /// What is known about the name that was added last, and where it stands.
     pub(super) fn last(&self) -> Option<(&T, SourceSpan)> {
         self.get(self.list.len().checked_sub(1)?)

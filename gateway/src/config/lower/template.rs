@@ -28,17 +28,30 @@ pub(super) fn of(value: &Value<'_>, parts: &[Part<'_>]) -> Option<Template> {
 }
 
 fn fact(value: &Value<'_>, variable: &Variable<'_>) -> Option<TemplatePart> {
-    Some(match variable.known.meaning()? {
+    let meaning = variable.known.meaning()?;
+    if let (Meaning::Frontend | Meaning::Backend, Some(map)) = (meaning, variable.map) {
+        let message = format!("`{}` is known when this is written", variable.known.name);
+        let error = ConfigError::new(Code::Value, message).label(variable.span, "the same for every request");
+        value
+            .context()
+            .report(error.help(format!("write what the map {map:?} has for it")));
+        return None;
+    }
+    Some(match meaning {
         Meaning::Frontend => TemplatePart::Frontend,
         Meaning::Backend => TemplatePart::Backend,
         Meaning::Attribute(name) => {
             if name == "request-id" {
                 value.context().note(Note::RequestId(variable.span));
             }
-            TemplatePart::Fact(match (name, variable.of) {
+            let attribute = match (name, variable.of) {
                 (name, None) => name.to_owned(),
                 ("header" | "response-header", Some(of)) => format!("{name}:{}", of.to_ascii_lowercase()),
                 (name, Some(of)) => format!("{name}:{of}"),
+            };
+            TemplatePart::Fact(match variable.map {
+                Some(map) => format!("map:{map}:{attribute}"),
+                None => attribute,
             })
         }
     })

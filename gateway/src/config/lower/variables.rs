@@ -1,7 +1,7 @@
 //! `%{name}` in texts: how a variable is written, which there are, and where each is known.
 //!
 //! A variable is `%{name}`, or `%{name:of-what}` as in `%{header:x-user}`. `%%{` stands for `%{` itself; a `%` before
-//! anything else is only that. What a text with variables becomes is its reader's business: `template` for what is put together
+//! anything else is only that. With `|map:` behind it, as in `%{host|map:hosts}`, it is what the map of that name has for it. What a text with variables becomes is its reader's business: `template` for what is put together
 //! on the way, `log_format` for lines.
 
 use miette::SourceSpan;
@@ -9,7 +9,7 @@ use miette::SourceSpan;
 use super::edits;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{LineField, TlsValue};
-use crate::config::reader::{Value, clip};
+use crate::config::reader::{Asked, Value, clip};
 use crate::config::suggest;
 
 /// When a text is put together, which says what is known then.
@@ -39,6 +39,8 @@ pub(super) struct Variable<'a> {
     pub(super) known: &'static Known,
     /// What stands behind the colon.
     pub(super) of: Option<&'a str>,
+    /// The map that it is looked up in.
+    pub(super) map: Option<&'a str>,
     pub(super) span: SourceSpan,
 }
 
@@ -137,7 +139,19 @@ pub(super) fn parts<'a>(value: &Value<'a>, text: &'a str, when: When) -> Option<
     well.then_some(parts)
 }
 
-fn variable<'a>(value: &Value<'_>, start: usize, written: &'a str, when: When) -> Option<Variable<'a>> {
+impl Variable<'_> {
+    /// Whether its value is the client's choice.
+    pub(super) fn is_clients(&self) -> bool {
+        // A map's values are the operator's.
+        self.known.is_clients && self.map.is_none()
+    }
+}
+
+fn variable<'a>(value: &Value<'_>, start: usize, whole: &'a str, when: When) -> Option<Variable<'a>> {
+    let (written, lookup) = match whole.split_once('|') {
+        Some((written, lookup)) => (written, Some(lookup)),
+        None => (whole, None),
+    };
     let span = value.part(start, written.len());
     let fail = |message: String, label: &str, help: Option<String>| {
         let error = ConfigError::new(Code::Reference, message).label(span, label);
@@ -185,7 +199,42 @@ fn variable<'a>(value: &Value<'_>, start: usize, written: &'a str, when: When) -
             Some(NAME_HELP.to_owned()),
         );
     }
-    Some(Variable { known, of, span })
+    let map = match lookup {
+        Some(lookup) => Some(map(value, start + written.len() + 1, lookup, known, when)?),
+        None => None,
+    };
+    Some(Variable { known, of, map, span })
+}
+
+/// The map that stands behind a variable's `|`.
+fn map<'a>(value: &Value<'_>, start: usize, lookup: &'a str, known: &Known, when: When) -> Option<&'a str> {
+    let span = value.part(start, lookup.len());
+    let fail = |message: &str, label: &str, help: &str| {
+        let error = ConfigError::new(Code::Reference, message).label(span, label);
+        value.context().report(error.help(help));
+        None
+    };
+    let Some(name) = lookup.strip_prefix("map:") else {
+        return fail(
+            "behind `|` stands how a variable is looked up",
+            "not a way to do that",
+            "write %{host|map:hosts}, with a map that is declared: map \"hosts\" file=\"hosts.map\"",
+        );
+    };
+    if when == When::Line {
+        return fail(
+            "lines have what was, not what it stands for",
+            "looked up in a map",
+            "write the variable without its map",
+        );
+    }
+    let asked = Asked {
+        map: name.to_owned(),
+        span: value.part(start + "map:".len(), name.len()),
+        is_address: matches!(known.name, "client-ip" | "destination-ip"),
+    };
+    value.context().ask(asked);
+    Some(name)
 }
 
 impl Known {

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{
     Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
     Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, Monitor, NormalizePath, Origin, PluginId, RateLimitId,
-    RequestEdit, RequestId, ResponseEdit, Rule,
+    RequestEdit, RequestId, ResponseEdit, Rule, Template,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -252,7 +252,33 @@ pub struct Reject {
 #[derive(Debug, Clone)]
 pub struct Route {
     /// Where to.
-    pub backend: BackendId,
-    /// When.
-    pub when: Condition,
+    pub to: RouteTo,
+    /// When; none means always.
+    pub when: Option<Condition>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone)]
+pub enum RouteTo {
+    /// To this backend.
+    Backend(BackendId),
+    /// To the backend of this name; where there is none, the next route is asked.
+    Named {
+        /// The name.
+        name: Template,
+        /// Those that it may come out as.
+        backends: Vec<BackendId>,
+    },
+}
+
+impl RouteTo {
+    /// All backends that it may lead to.
+    pub fn backends(&self) -> &[BackendId] {
+        match self {
+            Self::Backend(backend) => std::slice::from_ref(backend),
+            Self::Named { backends, .. } => backends,
+        }
+    }
 }

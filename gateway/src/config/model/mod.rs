@@ -13,6 +13,7 @@ mod edits;
 mod forwarding;
 mod frontend;
 mod http2;
+mod map;
 mod persistence;
 mod plugin;
 mod process;
@@ -53,9 +54,11 @@ pub use forwarding::{
     TrustedProxies, UuidVersion,
 };
 pub use frontend::{
-    AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, PerSource, Reject, RequestLimits, Route, Trusted, Upgrades,
+    AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, PerSource, Reject, RequestLimits, Route, RouteTo, Trusted,
+    Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
+pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
     BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall, PluginLimits,
@@ -89,6 +92,8 @@ pub struct Config {
     pub backends: Vec<Backend>,
     /// Third-party components, in the order of the text.
     pub plugins: Vec<Plugin>,
+    /// `map`, in the order of the text.
+    pub maps: Vec<MapFile>,
     /// Named rate limits, in the order of the text.
     pub rate_limits: Vec<RateLimit>,
     /// The listener for `/metrics`; none when it is not configured.

@@ -27,6 +27,18 @@ pub(super) struct Context<'a> {
     lines: LineIndex,
     errors: RefCell<Vec<ConfigError>>,
     notes: RefCell<Vec<Note>>,
+    asked: RefCell<Vec<Asked>>,
+}
+
+/// A map that a variable is looked up in.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    /// Its name.
+    pub(super) map: String,
+    /// Where that stands.
+    pub(super) span: SourceSpan,
+    /// Whether what is looked up is an address.
+    pub(super) is_address: bool,
 }
 
 /// Something that a text asks for, and that something else has to see to.
@@ -44,11 +56,21 @@ impl<'a> Context<'a> {
             lines: LineIndex::new(text),
             errors: RefCell::default(),
             notes: RefCell::default(),
+            asked: RefCell::default(),
         }
     }
 
     pub(super) fn note(&self, note: Note) {
         self.notes.borrow_mut().push(note);
+    }
+
+    pub(super) fn ask(&self, asked: Asked) {
+        self.asked.borrow_mut().push(asked);
+    }
+
+    /// What variables are looked up in.
+    pub(super) fn take_asked(&self) -> Vec<Asked> {
+        self.asked.take()
     }
 
     /// What has been noted since it was last asked.

@@ -50,7 +50,11 @@ impl Endings {
         match frontend.mode {
             Mode::Http => true,
             Mode::Tcp => {
-                let routes = frontend.routes.iter().any(|route| route.when.names(acl));
+                let routes = frontend
+                    .routes
+                    .iter()
+                    .filter_map(|route| route.when.as_ref())
+                    .any(|when| when.names(acl));
                 let logs = frontend.log_choice.as_ref().and_then(|choice| choice.when.as_ref());
                 let logs = logs.is_some_and(|when| when.names(acl));
                 routes || logs || self.late.iter().any(|rule| rule.names(acl))

@@ -1,0 +1,89 @@
+//! Maps: their files are read when a configuration is loaded, and again at each reload.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::super::routes::Route;
+use super::{BuildError, Builder};
+use crate::config::{self, MapFile};
+use crate::policy::maps::{Map, MapError, Maps};
+
+impl Builder<'_> {
+    /// Reads all maps. What is wrong with one is reported, and it is left out.
+    pub(super) fn read_maps(maps: &[MapFile], errors: &mut Vec<BuildError>) -> Maps {
+        let mut read = Maps::new();
+        for of in maps {
+            match read_map(of) {
+                Ok(map) => {
+                    read.insert(of.name.clone(), map.into());
+                }
+                Err(wrong) => errors.extend(
+                    wrong
+                        .into_iter()
+                        .map(|error| BuildError::Map { map: of.clone(), error }),
+                ),
+            }
+        }
+        read
+    }
+
+    /// Where a frontend's requests and connections go.
+    pub(super) fn routes(&mut self, frontend: &config::Frontend) -> Option<Vec<Route>> {
+        let mut routes = Vec::with_capacity(frontend.routes.len());
+        for route in &frontend.routes {
+            match Route::new(route, &frontend.name, &self.config.backends, &self.maps) {
+                Ok(made) => {
+                    for nameless in made.nameless(route, &frontend.name, &self.maps) {
+                        let map = self.config.maps.iter().find(|map| map.name == nameless.map);
+                        self.errors.extend(map.map(|map| BuildError::MappedBackend {
+                            map: map.clone(),
+                            line: nameless.line,
+                            name: nameless.name,
+                            route: route.origin.clone(),
+                        }));
+                    }
+                    routes.push(Some(made));
+                }
+                // A map that could not be read has been reported.
+                Err(_) if self.maps.len() < self.config.maps.len() => routes.push(None),
+                Err(message) => {
+                    let origin = route.origin.clone();
+                    routes.push(self.fail(BuildError::Rule { origin, message }));
+                }
+            }
+        }
+        routes.into_iter().collect()
+    }
+}
+
+fn read_map(of: &MapFile) -> Result<Map, Vec<MapError>> {
+    let whole = |message: String| vec![MapError { line: 0, message }];
+    let bytes = read(&of.path.value, of.max_size).map_err(|error| whole(error.to_string()))?;
+    if bytes.len() > of.max_size {
+        return Err(whole(format!(
+            "it has more than {} bytes: `max-size=` allows no more",
+            of.max_size
+        )));
+    }
+    match std::str::from_utf8(&bytes) {
+        Ok(text) => Map::read(of, text),
+        Err(error) => {
+            let before = &bytes[..error.valid_up_to()];
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            let message = "not UTF-8".to_owned();
+            Err(vec![MapError { line, message }])
+        }
+    }
+}
+
+/// At most one byte more than is allowed.
+fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    let mut bytes = Vec::new();
+    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
