@@ -55,6 +55,7 @@ fn log_line(criterion: &mut Criterion) {
             rule: None,
             request_id: None,
             captures: None,
+            tags: &[],
             format: None,
             severity: Severity::default(),
             trace: None,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use gateway_plugin_sdk::buckets::{self, Rate};
 use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::{ConnectionNeed, RequestNeed, ResponseNeed};
-use gateway_plugin_sdk::test::{Connection, Host, Request, Response};
+use gateway_plugin_sdk::test::{Connection, FilteredBody, Host, Measured, Request, Response};
 use gateway_plugin_sdk::{
-    AccessControl, Answers, ConfigError, ConnectionFilter, ConnectionVerdict, Failure, Needs, Outcome, Plugin, Reply,
-    RequestEdits, RequestFilter, ResponseEdits, ResponseFilter, clock, log, plugin,
+    AccessControl, AccessLog, Answer, Answers, BodyMode, Call, CallAnswered, CallError, ConfigError, ConnectionFilter,
+    ConnectionVerdict, Failure, Needs, Outcome, Piece, PieceOutcome, PieceVerdict, Plugin, Reply, RequestBodyFilter,
+    RequestEdits, RequestFilter, ResponseEdits, ResponseFilter, clock, counters, kv, log, metrics, plugin, tags,
 };
 use serde::Deserialize;
 
@@ -255,4 +256,161 @@ fn time_passes_when_the_test_says_so() {
     host.advance(Duration::from_secs(2));
     probe(&host, "see").on_request(&Request::get("/")).expect("no failure");
     assert_eq!(host.log()[1].1, "1767225602000\\n");
+}
+
+/// A plugin with the hooks for bodies, calls and logs.
+struct Scanner {
+    path: RequestNeed,
+    status: gateway_plugin_sdk::needs::LogNeed,
+}
+
+const SEEN: u32 = 0;
+
+impl Plugin for Scanner {
+    type Config = Empty;
+    const NAME: &'static str = "scanner";
+    const ABOUT: &'static str = "Tries the rest of the host.";
+    const METRICS: &'static [metrics::Metric] = &[metrics::Metric::counter("seen", "Exchanges seen.").labels(&[
+        metrics::Label {
+            name: "well",
+            values: &["yes", "no"],
+        },
+    ])];
+
+    fn configure(_: Empty, needs: &mut Needs) -> Result<Self, ConfigError> {
+        Ok(Self {
+            path: needs.request.path(),
+            status: needs.log.status(),
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Empty {}
+
+impl RequestFilter for Scanner {
+    fn on_request(
+        &self,
+        request: &gateway_plugin_sdk::Request<'_>,
+        edits: &mut RequestEdits,
+    ) -> Result<Outcome, Failure> {
+        edits.set_header("x-early", "1")?;
+        tags::set("scanner.path", request.get(self.path).unwrap_or_default())?;
+        match kv::get(b"known") {
+            Some(_) => Ok(Outcome::Route("fast".to_owned())),
+            None => Ok(Call::get("auth", "/check").state("s").into()),
+        }
+    }
+}
+
+impl CallAnswered for Scanner {
+    fn on_answer(
+        &self,
+        _: &gateway_plugin_sdk::Request<'_>,
+        answer: Result<Answer, CallError>,
+        state: &[u8],
+        edits: &mut RequestEdits,
+    ) -> Result<Outcome, Failure> {
+        let Ok(answer) = answer else {
+            return Ok(Reply::new(503).into());
+        };
+        edits.set_header("x-state", state)?;
+        kv::set(b"known", &answer.body, Some(Duration::from_secs(60))).map_err(|e| Failure::new(e.to_string()))?;
+        counters::add(b"asked", 1).map_err(|e| Failure::new(e.to_string()))?;
+        Ok(Outcome::Proceed)
+    }
+}
+
+impl RequestBodyFilter for Scanner {
+    fn on_request_body(&self, request: &gateway_plugin_sdk::Request<'_>) -> BodyMode {
+        match request.get(self.path) {
+            Some(b"/whole") => BodyMode::Buffered { max: 5 },
+            Some(b"/held") => BodyMode::Held,
+            _ => BodyMode::Streamed,
+        }
+    }
+
+    fn on_request_piece(&self, piece: Piece) -> Result<PieceOutcome, Failure> {
+        if piece.bytes == b"bad" {
+            return Ok(PieceVerdict::Reply(Reply::new(422)).into());
+        }
+        let mut seen = piece.state;
+        seen.push(b'0' + piece.bytes.len() as u8);
+        let verdict = match piece.last {
+            true => PieceVerdict::Replace(seen.clone()),
+            false => PieceVerdict::Replace(Vec::new()),
+        };
+        Ok(PieceOutcome::from(verdict).with_state(seen))
+    }
+}
+
+impl AccessLog for Scanner {
+    fn on_log(&self, exchange: &gateway_plugin_sdk::Exchange<'_>) {
+        let well = exchange.number(self.status).is_some_and(|status| status < 500);
+        metrics::add(SEEN, u32::from(!well), 1);
+    }
+}
+
+plugin!(Scanner: RequestFilter + CallAnswered + RequestBodyFilter + AccessLog);
+
+#[test]
+fn a_call_is_made_and_answered_and_what_is_kept_has_its_time() {
+    let host = Host::new();
+    let scanner = host.configure::<Scanner>("{}").expect("a good configuration");
+    let request = Request::get("/a");
+    let asked = scanner.on_request(&request).expect("no failure");
+    let call = asked.call.expect("a call");
+    assert_eq!((call.backend(), call.target()), ("auth", &b"/check"[..]));
+    // Edits of a step that calls are dropped.
+    assert!(asked.request.header("x-early").is_empty());
+    let answer = Answer {
+        status: 200,
+        headers: Vec::new(),
+        body: b"yes".to_vec(),
+    };
+    let went_on = scanner.on_answer(&request, &call, Ok(answer)).expect("no failure");
+    assert_eq!(went_on.request.header("x-state"), ["s"]);
+    let known = scanner.on_request(&request).expect("no failure");
+    assert_eq!(
+        (known.route.as_deref(), known.request.tag("scanner.path")),
+        (Some("fast"), Some("/a".to_owned()))
+    );
+    host.advance(Duration::from_secs(60));
+    assert!(scanner.on_request(&request).expect("no failure").call.is_some());
+    let lost = scanner
+        .on_answer(&request, &call, Err(CallError::Timeout))
+        .expect("no failure");
+    assert_eq!(lost.reply.expect("a reply").status(), 503);
+}
+
+#[test]
+fn bodies_are_handed_over_as_they_are_wanted() {
+    let host = Host::new();
+    let scanner = host.configure::<Scanner>("{}").expect("a good configuration");
+    let filtered = |path: &str, pieces: &[&[u8]]| scanner.on_request_body(&Request::post(path), pieces);
+    assert_eq!(
+        filtered("/", &[b"a", b"bc", b"def"]),
+        Ok(FilteredBody::Bytes(b"123".to_vec()))
+    );
+    assert_eq!(
+        filtered("/whole", &[b"a", b"bc"]),
+        Ok(FilteredBody::Bytes(b"3".to_vec()))
+    );
+    assert_eq!(filtered("/whole", &[b"abc", b"def"]), Ok(FilteredBody::Aborted));
+    assert_eq!(filtered("/held", &[b"bad"]), Ok(FilteredBody::Reply(Reply::new(422))));
+    filtered("/", &[b"bad"]).expect_err("the head has gone");
+}
+
+#[test]
+fn metrics_are_seen_by_the_test() {
+    let host = Host::new();
+    let scanner = host.configure::<Scanner>("{}").expect("a good configuration");
+    for status in ["200", "503"] {
+        scanner.on_log(&Request::get("/"), None, &[("status", status)]);
+    }
+    assert_eq!(
+        host.measured(),
+        [(0, 0, Measured::Added(1)), (0, 1, Measured::Added(1))]
+    );
 }

@@ -514,6 +514,26 @@ async fn a_component_is_told_of_an_exchange_that_is_over() {
 }
 
 #[tokio::test]
+async fn what_a_component_tags_an_exchange_with_stands_in_its_line() {
+    let app = HttpServer::answering("hello").await;
+    let exports = format!(
+        r#"(import "gateway:policy/tags@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32)))
+        ;; end of imports
+        (data (i32.const 2048) "guest.saw\"it")
+        (func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32)
+            (call $set (i32.const 2048) (i32.const 9) (i32.const 2057) (i32.const 3) (i32.const 3000))
+            (call $none))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") {FACTS} (result i32) (call $none))"#
+    );
+    let gateway = in_front(DENY, guest::component("header-rewrite", &exports), &app)
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+    let lines = gateway.access_log(1).await;
+    assert_eq!(lines[0]["tags"]["guest.saw"], "\"it");
+}
+
+#[tokio::test]
 async fn clients_are_told_of_the_limits_that_apply_to_them() {
     let app = HttpServer::answering("x").await;
     let kdl = r#"

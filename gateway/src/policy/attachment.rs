@@ -250,6 +250,12 @@ impl Attachment {
         self.component.imports_request || self.needs.response.iter().any(Attribute::is_of_request)
     }
 
+    /// Whether it may tag exchanges.
+    #[must_use]
+    pub fn sets_tags(&self) -> bool {
+        self.component.imports_tags
+    }
+
     /// Whether its access log is told anything of the request's head: if not, it need not be kept for it.
     #[must_use]
     pub fn access_log_reads_request(&self) -> bool {

@@ -22,6 +22,8 @@ pub struct Component {
     pub(super) exports: Exports,
     /// Whether it may ask for what it did not declare a need of.
     pub(super) imports_request: bool,
+    /// Whether it may tag exchanges.
+    pub(super) imports_tags: bool,
 }
 
 /// Where a component's exports are, by the position that spares a look-up by name.
@@ -59,11 +61,12 @@ impl Component {
             message: format!("{e:#}"),
         })?;
         check_imports(engine, &component, label, grants)?;
-        let request = format!("{PACKAGE}request@");
-        let imports_request = component
-            .component_type()
-            .imports(engine)
-            .any(|(name, _)| name.starts_with(&request));
+        let imports = |interface: &str| {
+            let prefix = format!("{PACKAGE}{interface}@");
+            let ty = component.component_type();
+            ty.imports(engine).any(|(name, _)| name.starts_with(&prefix))
+        };
+        let (imports_request, imports_tags) = (imports("request"), imports("tags"));
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,
@@ -81,6 +84,7 @@ impl Component {
             pre,
             exports,
             imports_request,
+            imports_tags,
         })
     }
 
@@ -223,7 +227,7 @@ fn export_name(interface: &str) -> String {
 
 const PACKAGE: &str = "gateway:policy/";
 
-/// Every `0.1.x` is one contract.
+/// Every `0.1.x` is one contract; see docs/reference/contract-versions.md.
 const VERSION: &str = "0.1.";
 
 /// Interfaces that need no grant: what they tell is about the exchange that the plugin was asked about anyway.

@@ -28,6 +28,12 @@ impl Tags {
         }
     }
 
+    /// All of them: name and value.
+    #[must_use]
+    pub fn as_slice(&self) -> &[(Box<str>, Box<[u8]>)] {
+        &self.0
+    }
+
     /// Sets a tag. The error says why not.
     pub(crate) fn set(&mut self, name: &str, value: &[u8]) -> Result<(), String> {
         if !is_name(name) {

@@ -20,7 +20,7 @@ use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::{Admitted, Backend};
 use crate::config::BackendId;
-use crate::policy::{Exchange, Over};
+use crate::policy::{Exchange, Over, Tags};
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
@@ -437,6 +437,12 @@ impl Record {
                 let kept = self.noted.kept.as_deref()?;
                 Some(Capturing { of, kept })
             }),
+            tags: self
+                .noted
+                .exchange
+                .as_ref()
+                .and_then(|exchange| exchange.tags.as_deref())
+                .map_or(&[], Tags::as_slice),
             format: self.frontend.config.line_format(),
             severity: Severity::default(),
             trace: trace.map(Trace::ids),
@@ -444,8 +450,9 @@ impl Record {
     }
 }
 
-impl Drop for Record {
-    fn drop(&mut self) {
+impl Record {
+    /// Counts the exchange, which is over, and writes its line. Answers how long it took.
+    fn close(&mut self) -> Duration {
         if !self.complete {
             if self.termination == Termination::default() {
                 self.termination = self.abandoned();
@@ -468,12 +475,9 @@ impl Drop for Record {
         }
         let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
         let severity = log.then(|| self.severity()).flatten();
-        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
-            self.tell(exchange, total);
-        }
         let mut trace = self.noted.trace.take();
         if severity.is_none() && trace.is_none() {
-            return;
+            return total;
         }
         // What else came on a connection with other streams was theirs.
         let received = if self.client.is_stream() { forwarded } else { read };
@@ -484,6 +488,16 @@ impl Drop for Record {
         if let Some(severity) = severity {
             line.severity = severity;
             self.worker.log().http(&line);
+        }
+        total
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let total = self.close();
+        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
+            self.tell(exchange, total);
         }
     }
 }

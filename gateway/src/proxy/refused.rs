@@ -216,6 +216,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
         rule: None,
         request_id: None,
         captures: None,
+        tags: &[],
         format: frontend.config.line_format(),
         severity,
         trace: None,

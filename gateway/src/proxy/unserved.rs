@@ -134,6 +134,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             reason: Some(ended.reason),
             rule: ended.rule,
             request_id: None,
+            tags: &[],
             captures: None,
             format,
             severity,

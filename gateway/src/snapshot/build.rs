@@ -194,7 +194,7 @@ impl Builder<'_> {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
             keeps_instances,
-            keeps_exchanges: tells_plugins,
+            keeps_exchanges: tells_plugins || attached().any(|attachment| attachment.sets_tags()),
             tells_plugins,
             tells_of_requests,
             filters_bodies,

@@ -63,6 +63,8 @@ pub struct HttpRecord<'a> {
     pub request_id: Option<&'a [u8]>,
     /// What was captured of it.
     pub captures: Option<Capturing<'a>>,
+    /// What plugins have tagged it with: names and values. JSON only.
+    pub tags: &'a [(Box<str>, Box<[u8]>)],
     /// How its line looks, where that was said.
     pub format: Option<&'a LineFormat>,
     /// How grave its line is.

@@ -116,6 +116,7 @@ impl<P: Plugin> Tested<P> {
             route: None,
             call: None,
         };
+        filtered.request.tags.extend(tags);
         match outcome {
             Outcome::Proceed => {}
             Outcome::Reply(reply) => filtered.reply = Some(reply),
@@ -128,7 +129,6 @@ impl<P: Plugin> Tested<P> {
         for edit in edits {
             edit.apply_to_request(&mut filtered.request);
         }
-        filtered.request.tags.extend(tags);
         filtered
     }
 

@@ -54,6 +54,16 @@ impl HttpRecord<'_> {
         if let Some(captures) = &self.captures {
             captures.write_json(out);
         }
+        if !self.tags.is_empty() {
+            push_key(out, "tags");
+            for (at, (name, value)) in self.tags.iter().enumerate() {
+                out.push(if at == 0 { b'{' } else { b',' });
+                escape::json(out, name.as_bytes());
+                out.push(b':');
+                escape::json(out, value);
+            }
+            out.push(b'}');
+        }
         out.push(b'}');
     }
 }
