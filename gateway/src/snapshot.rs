@@ -73,6 +73,8 @@ pub struct Frontend {
     pub acls: Vec<AclCall>,
     /// `deny`, `redirect` and `return`, in order. HTTP mode.
     pub rules: Vec<Rule>,
+    /// The same of the backends that it leads to, where they have any.
+    pub rules_of_backends: Vec<(BackendId, Vec<Rule>)>,
     /// `use-backend`, in order.
     pub routes: Vec<Route>,
     /// In TCP mode, the denials that ask for more than addresses.
@@ -250,6 +252,7 @@ impl Frontend {
             admission: None,
             acls: Vec::new(),
             rules: Vec::new(),
+            rules_of_backends: Vec::new(),
             routes: Vec::new(),
             late_denies: Vec::new(),
             limiter: None,
@@ -261,10 +264,15 @@ impl Frontend {
         })
     }
 
-    /// The first rule that holds, and its position.
-    pub fn rule(&self, answers: &AclAnswers) -> Option<(usize, &Rule)> {
-        let holds = |rule: &Rule| rule.when.as_ref().is_none_or(|when| answers.hold(when));
-        self.rules.iter().enumerate().find(|(_, rule)| holds(rule))
+    /// The first of its rules that holds.
+    pub fn rule(&self, answers: &AclAnswers) -> Option<&Rule> {
+        self.rules.iter().find(|rule| rule.holds(answers))
+    }
+
+    /// The first that holds of the rules of a backend that a request has come to.
+    pub fn rule_of(&self, backend: BackendId, answers: &AclAnswers) -> Option<&Rule> {
+        let (_, rules) = self.rules_of_backends.iter().find(|(of, _)| *of == backend)?;
+        rules.iter().find(|rule| rule.holds(answers))
     }
 
     /// Where a request or connection goes: the first rule that holds and leads somewhere, else the default.

@@ -712,3 +712,78 @@ async fn a_websocket_is_asked_about_by_its_name() {
         403
     );
 }
+
+// ── rules of backends ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn a_backend_decides_about_what_has_come_to_it() {
+    let (app, api) = (HttpServer::answering("app").await, HttpServer::answering("api").await);
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="text" }
+        frontend "one" {
+            bind "127.0.0.1:0"
+            acl "is-api" { path-prefix "/api/" }
+            acl "beta" { cookie "beta" "1" }
+            deny status=410 { path "/gone" }
+            use-backend "api" if="is-api"
+            default-backend "app"
+            request { set-header "X-Beta" "1" if="beta" }
+        }
+        frontend "two" { bind "127.0.0.1:0"; default-backend "api" }
+        backend "app" {
+            server "s" "@app"
+            request { set-header "X-Plain" "yes" unless="tls" }
+        }
+        backend "api" {
+            acl "write" { method "POST" "DELETE" }
+            acl "beta" { header "x-beta" }
+            deny status=405 if="write and not beta"
+            redirect location="/api/v2/%{query-param:id}" if="old"
+            acl "old" { path-prefix "/api/v1/" }
+            return status=418 if="tea" { body "short and stout" }
+            acl "tea" { path "/api/tea" }
+            deny { path-prefix "/api/internal/" }
+            request { set-header "X-Write" "%{frontend}" if="write"; strip-prefix "/api" unless="beta" }
+            response { set-status 203 if="beta" }
+            error-page 403 "sorry.html"
+            server "s" "@api"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@api", api.address())
+    .file("sorry.html", "<p>the api's")
+    .start()
+    .await;
+    let mut one = gateway.connect("one").await;
+    // What is of the backend `api` is asked of its requests alone.
+    assert_eq!(one.ask(post("/x", "")).await.text(), "app");
+    assert_eq!(app.last().headers.get("x-plain"), Some("yes"));
+    assert_eq!(one.ask(get("/gone")).await.status, 410);
+    assert_eq!(one.ask(get("/api/x")).await.text(), "api");
+    let seen = api.last();
+    assert_eq!((seen.target.as_str(), seen.headers.get("x-write")), ("/x", None));
+    // The frontend's `beta` is another acl than the backend's.
+    let answer = one.ask(get("/api/x").header("Cookie", "beta=1")).await;
+    assert_eq!((answer.status, api.last().target.as_str()), (200, "/x"));
+    let answer = one.ask(get("/api/v1/x?id=7")).await;
+    assert_eq!((answer.status, answer.header("location")), (302, Some("/api/v2/7")));
+    let answer = one.ask(get("/api/tea")).await;
+    assert_eq!((answer.status, answer.text()), (418, "short and stout"));
+    let answer = one.ask(get("/api/internal/x")).await;
+    assert_eq!((answer.status, answer.text()), (403, "<p>the api's"));
+
+    // The same rules for whoever leads there.
+    assert_eq!(gateway.ask("two", post("/api/x", "")).await.status, 405);
+    let answer = gateway.ask("two", post("/api/x", "").header("X-Beta", "1")).await;
+    assert_eq!((answer.status, answer.text()), (203, "api"));
+    let seen = api.last();
+    assert_eq!(
+        (seen.target.as_str(), seen.headers.get("x-write")),
+        ("/api/x", Some("two"))
+    );
+    // Lines name the backend, and the rule.
+    gateway.says(" api/<NOSRV> ").await;
+    gateway.says("\"POST /api/x HTTP/1.1\" reason=denied rule=").await;
+}

@@ -394,6 +394,8 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         http2: config::Http2::SERVERS,
         error_pages: Vec::new(),
         response_limits: config::ResponseLimits::DEFAULT,
+        acls: Vec::new(),
+        rules: Vec::new(),
         request_edits: Vec::new(),
         response_edits: Vec::new(),
         origin: config::Origin {

@@ -865,3 +865,32 @@ backend app
     }
     found(&converted, 7, "no counterpart of `url_dec` before a map");
 }
+
+#[test]
+fn rules_of_backends_are_carried_over_into_them() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend app
+backend app
+    mode http
+    acl write method POST
+    http-request deny deny_status 405 if write
+    http-request redirect prefix /v2 if { path_beg /v1/ }
+    http-request set-header X-Write 1 if write
+    http-response del-header Server if !write
+    server a 10.0.0.1:80
+",
+    );
+    let (_, backend) = converted.text.split_once("backend \"app\"").unwrap();
+    for part in [
+        "    acl \"write\" {",
+        "    deny status=405 if=\"write\"\n",
+        "    redirect prefix=\"/v2\" if=\"line-",
+        "        set-header \"X-Write\" \"1\" if=\"write\"\n",
+        "        delete-header \"Server\" if=\"not write\"\n",
+    ] {
+        assert!(backend.contains(part), "{part} in\n{backend}");
+    }
+}

@@ -40,12 +40,12 @@ pub enum ProxyError {
     #[error("too many bodies are being decoded")]
     DecompressBusy,
     /// A `deny` rule held.
-    #[error("denied by rule {rule}")]
+    #[error("denied by the rule in line {line}")]
     Denied {
         /// What the rule says, 400 to 599.
         status: u16,
-        /// Which `deny` of the frontend, from 0.
-        rule: usize,
+        /// The rule's line in the configuration.
+        line: usize,
     },
     /// A rate limit was reached.
     #[error("rate limited")]
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn every_error_has_an_error_status() {
-        let denied = ProxyError::Denied { status: 451, rule: 0 };
+        let denied = ProxyError::Denied { status: 451, line: 1 };
         assert_eq!(denied.status(), 451);
         for error in [
             ProxyError::BadRequest("x"),

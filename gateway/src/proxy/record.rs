@@ -226,7 +226,7 @@ impl Record {
         self._admitted = Some(admitted);
     }
 
-    /// Something has answered in a server's place: a component, or the rule at this position.
+    /// Something has answered in a server's place: a component, or the rule in this line.
     pub fn answered_here(&mut self, status: StatusCode, reason: &'static str, rule: Option<usize>) {
         self.status = Some(status);
         self.termination = Termination {
@@ -234,7 +234,7 @@ impl Record {
             phase: Phase::Request,
         };
         self.reason = Some(reason);
-        self.rule = rule.and_then(|rule| Some(self.frontend.rules.get(rule)?.origin.line));
+        self.rule = rule;
     }
 
     /// The backend that the request came to, if it came to one.
@@ -248,8 +248,8 @@ impl Record {
         self.termination = error.termination();
         self.reason = Some(error.reason());
         match error {
-            ProxyError::Denied { rule, .. } => {
-                self.rule = self.frontend.rules.get(*rule).map(|rule| rule.origin.line);
+            ProxyError::Denied { line, .. } => {
+                self.rule = Some(*line);
                 self.frontend.metrics.denied();
             }
             ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),

@@ -34,7 +34,7 @@ use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules, upstream};
 use crate::policy::{ConnectionFacts, Exchange, Reply};
 use crate::snapshot::Frontend;
-use crate::snapshot::rules::Action;
+use crate::snapshot::rules::{Action, Rule};
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
 /// is to become.
@@ -133,7 +133,7 @@ pub async fn serve(
 enum Served {
     /// From a server.
     Server(Response<Content>, upstream::Lease),
-    /// From a component or a rule: why, and which rule.
+    /// From a component or a rule: why, and the rule's line.
     Here(Reply, &'static str, Option<usize>),
 }
 
@@ -183,21 +183,8 @@ async fn decide(
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     policy::limits(local, frontend, exchange, &mut record.noted.limits)?;
-    if let Some((position, rule)) = frontend.rule(&answers) {
-        return match &rule.action {
-            Action::Deny(status) => Err(ProxyError::Denied {
-                status: *status,
-                rule: position,
-            }),
-            Action::Redirect(redirect) => {
-                let reply = rules::redirect(redirect, exchange)?;
-                Ok(Served::Here(reply, "redirect", Some(position)))
-            }
-            Action::Return(answer) => {
-                let reply = rules::answer(answer, exchange)?;
-                Ok(Served::Here(reply, "return", Some(position)))
-            }
-        };
+    if let Some(rule) = frontend.rule(&answers) {
+        return answer_of(rule, exchange);
     }
     let mut backend_id = frontend.route(&answers, &exchange).ok_or(ProxyError::NoRoute)?;
     record.routed(&local.snapshot.backends[backend_id.0]);
@@ -214,6 +201,9 @@ async fn decide(
         Answer::Reply(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
     }
     let backend = &local.snapshot.backends[backend_id.0];
+    if let Some(rule) = frontend.rule_of(backend_id, &answers) {
+        return answer_of(rule, exchange);
+    }
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
@@ -333,6 +323,20 @@ async fn decide(
     // hyper answers an HTTP/1.0 client as such by itself.
     *response.version_mut() = http::Version::HTTP_11;
     Ok(Served::Server(response, lease))
+}
+
+/// What a rule answers a request with.
+fn answer_of(rule: &Rule, exchange: &Exchange) -> Result<Served, ProxyError> {
+    let line = rule.origin.line;
+    match &rule.action {
+        Action::Deny(status) => Err(ProxyError::Denied { status: *status, line }),
+        Action::Redirect(redirect) => Ok(Served::Here(
+            rules::redirect(redirect, exchange)?,
+            "redirect",
+            Some(line),
+        )),
+        Action::Return(answer) => Ok(Served::Here(rules::answer(answer, exchange)?, "return", Some(line))),
+    }
 }
 
 /// Who the client is, by what trusted proxies say; and the request gets its number.

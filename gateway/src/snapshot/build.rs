@@ -174,7 +174,11 @@ impl Builder<'_> {
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
         let pages = self.pages(&frontend.error_pages);
-        let rules = self.rules(frontend);
+        let rules = self.rules(frontend, &frontend.rules);
+        let deciding = frontend.of_backends.iter().filter(|of| !of.rules.is_empty());
+        let of_backends: Vec<_> = deciding
+            .map(|of| Some((of.backend, self.rules(frontend, &of.rules)?)))
+            .collect();
         let routes = self.routes(frontend);
         let (acls, limiter, admission) = (acls?, limiter?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
@@ -202,6 +206,7 @@ impl Builder<'_> {
             admission,
             acls,
             rules: rules?,
+            rules_of_backends: of_backends.into_iter().collect::<Option<_>>()?,
             routes,
             late_denies: endings.late,
             limiter,
@@ -229,9 +234,8 @@ impl Builder<'_> {
         })
     }
 
-    fn rules(&mut self, frontend: &config::Frontend) -> Option<Vec<Rule>> {
-        let rules: Vec<_> = frontend
-            .rules
+    fn rules(&mut self, frontend: &config::Frontend, rules: &[config::Rule]) -> Option<Vec<Rule>> {
+        let rules: Vec<_> = rules
             .iter()
             .map(|rule| match rules::rule(rule, &frontend.name, &self.maps) {
                 Ok(rule) => Some(rule),
@@ -378,7 +382,7 @@ impl Builder<'_> {
         };
         let mut rewrites = Vec::with_capacity(config.backends.len());
         for (i, backend) in config.backends.iter().enumerate() {
-            let edits = RewriteConfig::new(frontend, backend);
+            let edits = RewriteConfig::new(frontend, backend, BackendId(i));
             let (request, response) = (!edits.request.is_empty(), !edits.response.is_empty());
             if frontend.mode == Mode::Tcp || !reachable(BackendId(i)) || !(request || response) {
                 rewrites.push(None);

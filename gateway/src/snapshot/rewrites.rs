@@ -4,7 +4,7 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::config::{self, Condition, Conditional, RequestEdit, ResponseEdit};
+use crate::config::{self, BackendId, Condition, Conditional, RequestEdit, ResponseEdit};
 
 /// The component's configuration.
 #[derive(Debug, Serialize)]
@@ -24,17 +24,26 @@ pub(super) struct Written<E> {
 }
 
 impl RewriteConfig {
-    /// Of the edits between a frontend and a backend.
-    pub(super) fn new(frontend: &config::Frontend, backend: &config::Backend) -> Self {
+    /// Of the edits between a frontend and the backend with this position.
+    pub(super) fn new(frontend: &config::Frontend, backend: &config::Backend, id: BackendId) -> Self {
         let mut conditions = Vec::new();
-        let request = frontend.request_edits.iter().chain(&backend.request_edits);
-        let request = request
-            .map(|edit| Written::new(edit, edit.edit.named(&frontend.name, &backend.name), &mut conditions))
-            .collect();
-        let response = backend.response_edits.iter().chain(&frontend.response_edits);
-        let response = response
-            .map(|edit| Written::new(edit, edit.edit.named(&frontend.name, &backend.name), &mut conditions))
-            .collect();
+        let first = frontend.first_acl(id);
+        let mut request = Vec::with_capacity(frontend.request_edits.len() + backend.request_edits.len());
+        let named = |edit: &RequestEdit| edit.named(&frontend.name, &backend.name);
+        for edit in &frontend.request_edits {
+            request.push(Written::new(edit, named(&edit.edit), 0, &mut conditions));
+        }
+        for edit in &backend.request_edits {
+            request.push(Written::new(edit, named(&edit.edit), first, &mut conditions));
+        }
+        let mut response = Vec::with_capacity(frontend.response_edits.len() + backend.response_edits.len());
+        let named = |edit: &ResponseEdit| edit.named(&frontend.name, &backend.name);
+        for edit in &backend.response_edits {
+            response.push(Written::new(edit, named(&edit.edit), first, &mut conditions));
+        }
+        for edit in &frontend.response_edits {
+            response.push(Written::new(edit, named(&edit.edit), 0, &mut conditions));
+        }
         Self {
             request,
             response,
@@ -44,11 +53,13 @@ impl RewriteConfig {
 }
 
 impl<E> Written<E> {
-    fn new(of: &Conditional<E>, edit: E, conditions: &mut Vec<Condition>) -> Self {
+    /// `first` is where the acls begin that its condition is about.
+    fn new(of: &Conditional<E>, edit: E, first: usize, conditions: &mut Vec<Condition>) -> Self {
         let condition = of.when.as_ref().map(|when| {
-            let known = conditions.iter().position(|known| known == when);
+            let when = config::shifted(when, first);
+            let known = conditions.iter().position(|known| *known == when);
             known.unwrap_or_else(|| {
-                conditions.push(when.clone());
+                conditions.push(when);
                 conditions.len() - 1
             })
         });

@@ -7,6 +7,7 @@ use gateway_plugin_template::Place;
 use http::header::{HeaderName, HeaderValue};
 use http::{StatusCode, header};
 
+use super::AclAnswers;
 use super::pages::{self, PageError};
 use crate::config::{self, At, Condition, Origin, Scheme};
 use crate::policy::Values;
@@ -21,6 +22,13 @@ pub struct Rule {
     pub when: Option<Condition>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+impl Rule {
+    /// Whether its condition does.
+    pub fn holds(&self, answers: &AclAnswers) -> bool {
+        self.when.as_ref().is_none_or(|when| answers.hold(when))
+    }
 }
 
 /// What a rule does.

@@ -14,6 +14,8 @@ use crate::config::suggest;
 /// What an acl's predicates need to make sense.
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
+    /// `frontend` or `backend`.
+    pub(super) section: &'static str,
     /// The frontend's mode, and where it is said.
     pub(super) mode: Mode,
     pub(super) mode_span: Option<SourceSpan>,

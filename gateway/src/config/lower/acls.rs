@@ -52,8 +52,10 @@ impl<'a> Acls<'a> {
 
     /// Reports acls that nothing asks. The acls that were asked without a name, to stand behind the declared ones.
     pub(super) fn finish(self, most: usize) -> Vec<Acl> {
-        self.names
-            .report_unused(self.ctx, "no condition of this frontend names it");
+        self.names.report_unused(
+            self.ctx,
+            &format!("no condition of this {} names it", self.setting.section),
+        );
         let implied = self.implied.into_inner();
         if let Some(first) = implied.first()
             && self.names.len() <= most

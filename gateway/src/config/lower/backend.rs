@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::backend_rules::BackendAcls;
 use super::check::Openings;
 use super::keep_alive;
 use super::limits::PoolSettings;
@@ -13,8 +14,8 @@ use super::server::{ReadServer, servers};
 use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::{
-    DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, section_name,
-    template,
+    DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, rules,
+    section_name, template,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -148,10 +149,16 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     if let (Some(Some(check)), Some(span)) = (&check, check_at) {
         report_nameless_checks(ctx, &servers, check, span);
     }
+    let acls = BackendAcls::read(scope, &mut block, mode_at);
+    let rules = block.any(&["deny", "redirect", "return"]);
+    rules.iter().for_each(|node| http_only(node, mode_at));
+    let rules = rules::rules(scope, &acls.names, rules);
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
-    let request_edits = edits::request(request, None);
+    let request_edits = edits::request(request, &acls.names);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
-    let response_edits = edits::response(response, None);
+    let response_edits = edits::response(response, &acls.names);
+    edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
+    let acls = acls.finish();
     block.finish(elsewhere);
     if let (Some(asked), Some((known, _))) = (template::take_request_id(ctx), scope.backends.last()) {
         known.request_id.set(Some(asked));
@@ -202,6 +209,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         response_limits: response_limits::of(&own, &inherited),
         http2: own.http2.of_backend(&inherited.http2),
         error_pages: error_page::of(&own, &inherited),
+        acls: acls?,
+        rules: rules.rules?,
         request_edits,
         response_edits,
         origin,

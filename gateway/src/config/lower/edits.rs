@@ -13,8 +13,8 @@ use crate::config::model::{
 };
 use crate::config::reader::{Context, Node, Value, clip};
 
-/// Reads a section's `request { … }`. Without `acls`, as in a backend, there is nothing that a condition could ask.
-pub(super) fn request(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<Conditional<RequestEdit>> {
+/// Reads a section's `request { … }`.
+pub(super) fn request(node: Option<Node<'_>>, acls: &Acls<'_>) -> Vec<Conditional<RequestEdit>> {
     read(node, acls, REQUEST_EDITS, |node, touched| match node.name() {
         "set-path" => target::set_path(node).map(RequestEdit::SetPath),
         "rewrite-path" => target::rewrite_path(node).map(RequestEdit::RewritePath),
@@ -29,7 +29,7 @@ pub(super) fn request(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<Co
 }
 
 /// Reads a section's `response { … }`.
-pub(super) fn response(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<Conditional<ResponseEdit>> {
+pub(super) fn response(node: Option<Node<'_>>, acls: &Acls<'_>) -> Vec<Conditional<ResponseEdit>> {
     read(node, acls, RESPONSE_EDITS, |node, touched| match node.name() {
         "rewrite-location" => target::rewrite_location(node),
         "set-status" => target::set_status(node).map(ResponseEdit::SetStatus),
@@ -39,7 +39,7 @@ pub(super) fn response(node: Option<Node<'_>>, acls: Option<&Acls<'_>>) -> Vec<C
 
 fn read<E>(
     node: Option<Node<'_>>,
-    acls: Option<&Acls<'_>>,
+    acls: &Acls<'_>,
     names: &[&'static str],
     mut edit: impl FnMut(&mut Node<'_>, &mut Vec<Touched>) -> Option<E>,
 ) -> Vec<Conditional<E>> {
@@ -98,22 +98,11 @@ pub(super) fn report_too_many_conditions(
 
 /// The condition of an edit; none in none when there is no condition, none when it could not be read.
 #[allow(clippy::option_option)]
-fn when(node: &mut Node<'_>, acls: Option<&Acls<'_>>) -> Option<Option<Condition>> {
-    if let Some(acls) = acls {
-        return match condition::when(node, acls) {
-            condition::When::Always => Some(None),
-            condition::When::If(when) => when.map(Some),
-        };
+fn when(node: &mut Node<'_>, acls: &Acls<'_>) -> Option<Option<Condition>> {
+    match condition::when(node, acls) {
+        condition::When::Always => Some(None),
+        condition::When::If(when) => when.map(Some),
     }
-    for key in ["if", "unless"] {
-        if let Some(value) = node.hidden_property(key) {
-            let error = ConfigError::new(Code::Unknown, "edits of a backend have no conditions");
-            let error = error.label(value.span(), "a backend has no acls");
-            node.fail(error.help("write the edit in the `request` or `response` of the frontend"));
-            return None;
-        }
-    }
-    Some(None)
 }
 
 /// A header's name, lower-case, whatever is done with it.
@@ -488,6 +477,6 @@ const REGEX_SIZE: usize = 256 << 10;
 /// Groups in groups: each is a frame of the component's stack.
 const REGEX_NESTING: u32 = 32;
 /// As many as an exchange has bits for them.
-const MAX_CONDITIONS: usize = 64;
+pub(super) const MAX_CONDITIONS: usize = 64;
 /// Edits of one block. Those of a frontend and a backend are made in one call, in which the host takes 128.
 const MAX_EDITS: usize = 60;

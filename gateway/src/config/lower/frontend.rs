@@ -47,6 +47,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         .map(|node| bind::bind(&mut scope.binds, mode, node))
         .collect();
     let setting = Setting {
+        section: "frontend",
         mode,
         mode_span: mode_at.map(|mode| mode.span),
         tls: says_tls,
@@ -91,9 +92,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let captures = log_format::captures(ctx, captures);
     let plugins = plugins(scope, block.many("use-plugin"));
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
-    let request_edits = edits::request(request, Some(&acls_of));
+    let request_edits = edits::request(request, &acls_of);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
-    let response_edits = edits::response(response, Some(&acls_of));
+    let response_edits = edits::response(response, &acls_of);
     edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
     let hsts = block.one("hsts").map(|node| {
         http_only(&node, mode_at);
@@ -195,6 +196,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         limits,
         rate_limit_headers: rate_limit_headers.is_some(),
         rules: rules.rules?,
+        of_backends: Vec::new(),
         routes: routes.into_iter().collect::<Option<_>>()?,
         default_backend: super::or_none(default_backend)?,
         request_edits,

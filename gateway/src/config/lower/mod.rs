@@ -9,6 +9,7 @@ mod acl;
 mod acls;
 mod admission;
 mod backend;
+mod backend_rules;
 mod balance;
 mod bind;
 mod check;
@@ -63,8 +64,9 @@ use std::path::Path;
 use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError};
-use super::model::{Backend, Config, Mode, Process, ServerAddress};
+use super::model::{Backend, Config, Frontend, Mode, Process, ServerAddress};
 use super::reader::{Block, Context, Node};
+pub use backend_rules::shifted;
 use bind::Binds;
 use defaults::Defaults;
 pub use frontend::MAX_ACLS;
@@ -175,6 +177,10 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     of_frontends
         .chain(of_stats)
         .for_each(|monitor| monitor::report_impossible(ctx, monitor, &backends));
+    let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
+    frontends
+        .iter_mut()
+        .for_each(|frontend| backend_rules::join(ctx, frontend, &backends));
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
     if let Some(span) = resolver_span.filter(|_| !has_names) {
@@ -184,7 +190,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     Some(Config {
         process: process?,
         resolver,
-        frontends: frontends.into_iter().collect::<Option<_>>()?,
+        frontends,
         backends,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
         maps: maps.into_iter().collect::<Option<_>>()?,
@@ -221,10 +227,12 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "require" => "`require` stands in the block of `monitor`",
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
-        "acl" | "deny" | "redirect" | "return" | "use-backend" | "default-backend" | "use-plugin" | "access-log"
-        | "forwarded-for" | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded"
-        | "forwarded-headers" | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts"
-        | "capture" | "log-format" => "this stands in a `frontend`",
+        "acl" | "deny" | "redirect" | "return" => "this stands in a `frontend` or a `backend`",
+        "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for" | "request-limits"
+        | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
+        | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
+            "this stands in a `frontend`"
+        }
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AgentCheck, Check, Conditional, CookiePersistence, ErrorPage, HashOf, Http2, KeepAlive, Mode, Origin,
-    OutlierEjection, RequestEdit, ResponseEdit, RetryBudget, RetryOn, Reuse, Server, Stick,
+    Acl, AgentCheck, Check, Conditional, CookiePersistence, ErrorPage, HashOf, Http2, KeepAlive, Mode, Origin,
+    OutlierEjection, RequestEdit, ResponseEdit, RetryBudget, RetryOn, Reuse, Rule, Server, Stick,
 };
 
 /// `backend "app" { … }`: servers and how one is chosen.
@@ -55,6 +55,10 @@ pub struct Backend {
     pub http2: Http2,
     /// `error-page`: at most one a status; they win over those of the frontend. HTTP mode.
     pub error_pages: Vec<ErrorPage>,
+    /// Its acls: named ones in the order of the text, and behind them those without a name. HTTP mode.
+    pub acls: Vec<Acl>,
+    /// `deny`, `redirect` and `return`, in order: asked when a request has come here. HTTP mode.
+    pub rules: Vec<Rule>,
     /// `request { … }`, after the frontend's. HTTP mode.
     pub request_edits: Vec<Conditional<RequestEdit>>,
     /// `response { … }`, before the frontend's. HTTP mode.

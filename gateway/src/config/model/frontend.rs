@@ -71,6 +71,8 @@ pub struct Frontend {
     pub rate_limit_headers: bool,
     /// `deny`, `redirect` and `return`, in order; the first that holds ends the request. In TCP mode they are all `deny`.
     pub rules: Vec<Rule>,
+    /// What the backends that it leads to decide, of those that decide something.
+    pub of_backends: Vec<OfBackend>,
     /// `use-backend "api" if="…"`, in order; the first that holds wins.
     pub routes: Vec<Route>,
     /// `default-backend "app"`. Without one, a request that no route takes gets 404.
@@ -85,7 +87,24 @@ pub struct Frontend {
     pub origin: Origin,
 }
 
+/// What a backend decides of the requests of a frontend.
+#[derive(Debug, Clone)]
+pub struct OfBackend {
+    /// The backend.
+    pub backend: BackendId,
+    /// Where its acls begin among those of the frontend.
+    pub first_acl: usize,
+    /// Its rules, whose conditions are about the acls of the frontend.
+    pub rules: Vec<Rule>,
+}
+
 impl Frontend {
+    /// Where the acls of a backend begin among those of the frontend.
+    pub fn first_acl(&self, backend: BackendId) -> usize {
+        let known = self.of_backends.iter().find(|of| of.backend == backend);
+        known.map_or(0, |of| of.first_acl)
+    }
+
     /// How its access lines look, where that is said.
     pub fn line_format(&self) -> Option<&LineFormat> {
         self.log_choice.as_ref()?.format.as_ref()

@@ -1,0 +1,134 @@
+//! Acls, rules and conditions of edits in backends. A request meets them behind those of its frontend; they are asked together with
+//! the frontend's acls, in one call, so each frontend knows those of the backends that it leads to.
+
+use super::acl::{self, ReadAcl, Setting};
+use super::acls::Acls;
+use super::edits::MAX_CONDITIONS;
+use super::names::Names;
+use super::settings::http_only;
+use super::{MAX_ACLS, Scope};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend};
+use crate::config::reader::{At, Block, Context};
+
+/// The acls of a backend, as they were read.
+pub(super) struct BackendAcls<'s, 'n> {
+    read: Vec<ReadAcl<'n>>,
+    pub(super) names: Acls<'s>,
+}
+
+impl<'s, 'n> BackendAcls<'s, 'n> {
+    /// Reads the acls of a backend.
+    pub(super) fn read(scope: &Scope<'s>, block: &mut Block<'n>, mode: Option<At<Mode>>) -> Self {
+        // Which frontends lead here, and what their binds speak, is not known yet.
+        let setting = Setting {
+            section: "backend",
+            mode: Mode::Http,
+            mode_span: None,
+            tls: true,
+            client_ca: true,
+        };
+        let mut names = Names::new("acl");
+        let mut read = Vec::new();
+        for node in block.many("acl") {
+            http_only(&node, mode);
+            let acl = acl::acl(scope, setting, node);
+            match acl.name {
+                Some(name) => names.add(scope.ctx, name, ()),
+                // Keeps the positions of the names those of the acls.
+                None => names.skip(acl.span, ()),
+            }
+            read.push(acl);
+        }
+        let names = Acls::new(scope.ctx, names, setting);
+        Self { read, names }
+    }
+
+    /// All of them, those without a name behind the others.
+    pub(super) fn finish(self) -> Option<Vec<Acl>> {
+        let implied = self.names.finish(MAX_ACLS);
+        let read = self.read.into_iter().map(|read| read.acl);
+        read.chain(implied.into_iter().map(Some)).collect()
+    }
+}
+
+/// Makes known to a frontend what the backends that it leads to ask and decide.
+pub(super) fn join(ctx: &Context<'_>, frontend: &mut Frontend, backends: &[Backend]) {
+    let leads_to = frontend
+        .routes
+        .iter()
+        .flat_map(|route| route.to.backends().iter().copied());
+    let mut ids: Vec<BackendId> = leads_to.chain(frontend.default_backend).collect();
+    ids.sort_by_key(|id| id.0);
+    ids.dedup();
+    for id in ids {
+        let Some(backend) = backends.get(id.0) else { continue };
+        if backend.acls.is_empty() && backend.rules.is_empty() {
+            continue;
+        }
+        let first = frontend.acls.len();
+        // The names of a component's predicates differ.
+        let named = |acl: &Acl| Acl {
+            name: format!("{} of backend {}", acl.name, backend.name).into(),
+            ..acl.clone()
+        };
+        frontend.acls.extend(backend.acls.iter().map(named));
+        let mut rules = backend.rules.clone();
+        for rule in &mut rules {
+            rule.when = rule.when.as_ref().map(|when| shifted(when, first));
+        }
+        report_too_many_conditions(ctx, frontend, backend, first);
+        frontend.of_backends.push(OfBackend {
+            backend: id,
+            first_acl: first,
+            rules,
+        });
+    }
+    if frontend.acls.len() > MAX_ACLS {
+        let message = format!("a frontend and the backends that it leads to have at most {MAX_ACLS} acls together");
+        let error = ConfigError::new(Code::Value, message);
+        let error = error.label(
+            frontend.origin.span,
+            format!("has {} with those of its backends", frontend.acls.len()),
+        );
+        ctx.report(error.help("join some of them with `any { … }`, or ask in the frontend what several backends ask"));
+    }
+}
+
+/// The same condition where the acls begin at another position.
+pub fn shifted(condition: &Condition, by: usize) -> Condition {
+    let all = |parts: &[Condition]| parts.iter().map(|part| shifted(part, by)).collect();
+    match condition {
+        Condition::Acl(AclId(id)) => Condition::Acl(AclId(id + by)),
+        Condition::Not(inner) => Condition::Not(Box::new(shifted(inner, by))),
+        Condition::And(parts) => Condition::And(all(parts)),
+        Condition::Or(parts) => Condition::Or(all(parts)),
+    }
+}
+
+/// Which conditions of edits hold is told in the bits of one number, for frontend and backend together.
+fn report_too_many_conditions(ctx: &Context<'_>, frontend: &Frontend, backend: &Backend, first: usize) {
+    let own = frontend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
+    let own = own.chain(frontend.response_edits.iter().filter_map(|edit| edit.when.as_ref()));
+    let theirs = backend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
+    let theirs = theirs.chain(backend.response_edits.iter().filter_map(|edit| edit.when.as_ref()));
+    let mut different: Vec<Condition> = Vec::new();
+    for condition in own.cloned().chain(theirs.map(|when| shifted(when, first))) {
+        if !different.contains(&condition) {
+            different.push(condition);
+        }
+    }
+    if different.len() > MAX_CONDITIONS {
+        let message = format!(
+            "the edits of a frontend and a backend have at most {MAX_CONDITIONS} different conditions together"
+        );
+        let error = ConfigError::new(Code::Value, message);
+        let error = error
+            .label(
+                backend.origin.span,
+                format!("{} with those of the frontend", different.len()),
+            )
+            .label(frontend.origin.span, "which leads here");
+        ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
+    }
+}
