@@ -99,3 +99,99 @@ pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {
             .map(|leaf| ClientCertificate::new(leaf.as_ref().to_vec())),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rustls::server::{ClientHello, ResolvesServerCert};
+    use rustls::sign::CertifiedKey;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local, yield_now};
+
+    use super::*;
+
+    /// Counts the hellos that are answered.
+    #[derive(Debug)]
+    struct Counting {
+        key: Arc<CertifiedKey>,
+        answered: Arc<AtomicUsize>,
+    }
+
+    impl ResolvesServerCert for Counting {
+        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            self.answered.fetch_add(1, Ordering::Relaxed);
+            Some(Arc::clone(&self.key))
+        }
+    }
+
+    fn server(answered: &Arc<AtomicUsize>) -> Arc<ServerConfig> {
+        let made = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let key = crypto::provider().key_provider.load_private_key(key).unwrap();
+        let resolver = Counting {
+            key: Arc::new(CertifiedKey::new(vec![made.cert.der().clone()], key)),
+            answered: Arc::clone(answered),
+        };
+        let builder = ServerConfig::builder_with_provider(crypto::provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        Arc::new(builder.with_no_client_auth().with_cert_resolver(Arc::new(resolver)))
+    }
+
+    fn hello() -> Vec<u8> {
+        let builder = ClientConfig::builder_with_provider(crypto::provider());
+        let builder = builder.with_safe_default_protocol_versions().unwrap();
+        let config = builder
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let mut client = ClientConnection::new(Arc::new(config), "a.example".try_into().unwrap()).unwrap();
+        let mut bytes = Vec::new();
+        client.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_hellos_leaves_everybody_else_their_turns() {
+        const BURST: usize = 10 * HELLOS_A_TURN;
+        let answered = Arc::<AtomicUsize>::default();
+        let config = server(&answered);
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        // All of them have come before any is looked at.
+        let mut clients = Vec::new();
+        let mut accepted = Vec::new();
+        for _ in 0..BURST {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            client.write_all(&hello()).await.unwrap();
+            clients.push(client);
+            let (stream, _) = listener.accept().await.unwrap();
+            stream.readable().await.unwrap();
+            accepted.push(stream);
+        }
+        let worker = LocalSet::new();
+        let most = worker
+            .run_until(async {
+                for stream in accepted {
+                    spawn_local(handshake(Arc::clone(&config), Socket::accepted(stream)));
+                }
+                // Somebody who is always ready, and sees how many were answered since its last turn.
+                let bystander = spawn_local(async move {
+                    let (mut seen, mut most) = (0, 0);
+                    while seen < BURST {
+                        yield_now().await;
+                        let now = answered.load(Ordering::Relaxed);
+                        most = most.max(now - seen);
+                        seen = now;
+                    }
+                    most
+                });
+                bystander.await.unwrap()
+            })
+            .await;
+        assert!((1..=HELLOS_A_TURN).contains(&most), "{most} in one turn");
+    }
+}

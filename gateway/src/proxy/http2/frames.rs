@@ -276,7 +276,7 @@ mod tests {
             for free in [
                 frame(DATA, 0, 1),
                 frame(DATA, END_STREAM, 0),
-                frame(DATA, PADDED, 4),
+                padded(1, 2),
                 frame(DATA, PADDED | END_STREAM, 1),
                 frame(HEADERS, END_HEADERS, 20),
                 frame(CONTINUATION, END_HEADERS, 20),
