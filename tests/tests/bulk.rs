@@ -331,3 +331,81 @@ async fn with_tls_on_either_side_bodies_are_copied() {
     }
     assert!(spliced(&outer).await < 1.0);
 }
+
+#[tokio::test]
+async fn what_comes_in_little_pieces_is_copied_and_what_follows_is_moved_again() {
+    const PIECE: usize = 1000;
+    const PIECES: usize = 400;
+    let body = noise(PIECES * PIECE + 8 * MIB, 1);
+    let sent = body.clone();
+    let app = HttpServer::start(move |_| {
+        let (little, much) = sent.split_at(PIECES * PIECE);
+        let answer = Answer::head_only(sent.len() as u64);
+        let answer = little.chunks(PIECE).fold(answer, |answer, piece| {
+            answer.then_send(piece).then_pause(Duration::from_millis(1))
+        });
+        answer.then_send(much)
+    })
+    .await;
+    let gateway = before(&app).await;
+    let answer = gateway.ask("web", get("/")).await;
+    assert_eq!(digest(&answer.body), digest(&body));
+    let moved = spliced(&gateway).await as usize;
+    assert!(moved <= 8 * MIB + PIECES * PIECE / 2, "little was moved: {moved}");
+    assert!(moved > 4 * MIB, "much was not: {moved}");
+}
+
+#[tokio::test]
+async fn a_body_ends_with_its_server_when_told_so() {
+    let mut probe = gateway_tests::Server::greeting("well").await;
+    let app = HttpServer::start(|_| Answer::head_only(8 * MIB as u64).then_stream(MIB as u64).then_stall()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "tcp" interval="50ms" rise=1 fall=1 port=THE-PORT
+            server "app-1" "@app" on-marked-down="shutdown-sessions"
+        }
+    "#,
+    )
+    .with("THE-PORT", probe.address().port())
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    client.send(get("/").bytes()).await;
+    client.response_head().await;
+    assert_eq!(client.skip(MIB as u64).await, MIB as u64);
+    assert!(spliced(&gateway).await > 0.0);
+
+    probe.stop().await;
+    assert_eq!(client.until_end().await.len(), 0);
+    let line = &gateway.access_log(1).await[0];
+    assert_eq!(
+        (&line["reason"], &line["termination"]),
+        (&"server-down".into(), &"DD".into()),
+        "{line}"
+    );
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "app-1")], 0.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_body_under_way_comes_whole_when_the_gateway_ends() {
+    const SIZE: u64 = 64 << 20;
+    let app = HttpServer::start(|_| Answer::head_only(SIZE).then_stream(SIZE)).await;
+    let gateway = before(&app).await;
+    let mut client = gateway.connect("web").await;
+    client.send(get("/").bytes()).await;
+    client.response_head().await;
+    let begun = client.skip(MIB as u64).await;
+    assert!(spliced(&gateway).await > 0.0);
+
+    gateway.terminate();
+    assert_eq!(begun + client.skip(SIZE).await, SIZE);
+    client.closed().await;
+    let stopped = gateway.stopped().await;
+    assert_eq!(stopped.code, Some(0), "{}", stopped.output);
+}

@@ -33,6 +33,8 @@ pub(super) struct Spliced {
     moved: usize,
     /// Bytes that went into pipes, and were not counted.
     spliced: u64,
+    /// How often in a row little came.
+    littles: u8,
 }
 
 impl Spliced {
@@ -44,6 +46,7 @@ impl Spliced {
             client: client.connection.clone(),
             moved: 0,
             spliced: 0,
+            littles: 0,
         })
     }
 
@@ -80,10 +83,18 @@ impl Spliced {
         Poll::Ready(Some(piece.map(Frame::data)))
     }
 
-    /// What the socket has, in a pipe; or copied, if no pipe is to be had.
+    /// What the socket has, in a pipe; or copied, if no pipe is to be had, or if little comes at a time: what a copy costs
+    /// grows with what is copied, and a pipe costs the same each time.
     fn poll_piece(&mut self, cx: &mut Context<'_>, from: &mut TcpStream, most: usize) -> Poll<io::Result<Bytes>> {
         loop {
             ready!(from.poll_read_ready(cx))?;
+            if self.littles >= MOST_LITTLES {
+                let piece = ready!(poll_copy(cx, from, most.min(LITTLE)))?;
+                if piece.len() == LITTLE {
+                    self.littles = 0;
+                }
+                return Poll::Ready(Ok(piece));
+            }
             let Some(mut pipe) = Pipe::take() else {
                 return poll_copy(cx, from, most);
             };
@@ -91,6 +102,11 @@ impl Spliced {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
                 Ok(filled) => {
                     self.spliced += filled as u64;
+                    self.littles = if filled < LITTLE {
+                        self.littles.saturating_add(1)
+                    } else {
+                        0
+                    };
                     self.client.begin_moving(pipe);
                     return Poll::Ready(Ok(Bytes::from_static(&PLACEHOLDER[..filled])));
                 }
@@ -208,6 +224,12 @@ const LEAST: u64 = 256 * 1024;
 
 /// Bytes moved before others of the worker run.
 const BUDGET: usize = 1024 * 1024;
+
+/// Bytes that are copied sooner than they are moved.
+const LITTLE: usize = 8 * 1024;
+
+/// How often in a row little may come in a pipe. Once is nothing: the sender may have been waiting for its window.
+const MOST_LITTLES: u8 = 8;
 
 /// Bytes copied in one read, when no pipe is to be had.
 const COPIED: usize = 64 * 1024;
