@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use gateway_tests::http2::Http2Server;
 use gateway_tests::{Answer, Gateway, HttpServer, get};
 
 const PLAIN: &str = r#"
@@ -229,4 +230,57 @@ async fn interim_responses_neither_hold_an_exchange_up_nor_come_without_end() {
         .map(|line| line["reason"].as_str().unwrap_or("-"))
         .collect();
     assert_eq!(reasons, ["too-many-informational", "server-timeout", "-"]);
+}
+
+#[tokio::test]
+async fn informational_responses_are_bounded_in_either_version_as_told() {
+    let hint = || http::Response::builder().status(103).body(()).unwrap();
+    let h2 = Http2Server::start_with(
+        |_| (),
+        None,
+        move |mut exchange| async move {
+            let count: usize = exchange.request.uri().path().trim_start_matches('/').parse().unwrap();
+            for _ in 0..count {
+                exchange.respond.send_informational(hint())?;
+            }
+            exchange.answer("fine")
+        },
+    )
+    .await;
+    let h1 = HttpServer::start(|request| {
+        let count: usize = request.target.trim_start_matches('/').parse().unwrap();
+        let hints = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(count);
+        Answer::raw(hints).then_send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "one" { bind "127.0.0.1:0"; default-backend "one" }
+        frontend "two" { bind "127.0.0.1:0"; default-backend "two" }
+        frontend "hints" { bind "127.0.0.1:0"; default-backend "hints" }
+        backend "one" { response-limits informational=5; server "a" "@h1" }
+        backend "two" { response-limits informational=5; server "a" "@h2" h2 }
+        backend "hints" { response-limits informational=5; early-hints; server "a" "@h2" h2 }
+    "#,
+    )
+    .with("@h1", h1.address())
+    .with("@h2", h2.address())
+    .start()
+    .await;
+    let mut lines = 0;
+    for frontend in ["one", "two", "hints"] {
+        for (count, status) in [(0, 200), (5, 200), (6, 502), (1000, 502)] {
+            let answer = gateway.ask(frontend, get(&format!("/{count}"))).await;
+            assert_eq!(answer.status, status, "{frontend} {count}");
+            lines += 1;
+            let line = gateway.access_log(lines).await.remove(lines - 1);
+            let said = (line["reason"].as_str(), &line["termination"]);
+            let expected = match status {
+                200 => (None, "--"),
+                _ => (Some("too-many-informational"), "PH"),
+            };
+            assert_eq!((said.0, said.1.as_str().unwrap()), expected, "{line}");
+        }
+    }
 }

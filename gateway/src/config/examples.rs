@@ -84,7 +84,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
     ("upgrades", r#"upgrades "websocket""#),
     ("balance", r#"balance "leastconn""#),
-    ("response-limits", r#"response-limits head="64KiB" headers=100"#),
+    (
+        "response-limits",
+        r#"response-limits head="64KiB" headers=100 informational=64"#,
+    ),
     ("pool", r#"pool max-idle=64 idle-timeout="30s""#),
     (
         "frontend",

@@ -18,7 +18,6 @@ use super::asked_name;
 use super::attempts::Attempts;
 use super::client::Client;
 use super::headers;
-use super::informational;
 use super::introduction::introduction;
 use super::local::Local;
 use super::sticky;
@@ -171,7 +170,6 @@ impl Exchange {
         let mut body = Full::new(body);
         connection.begin(head, Bytes::new(), &body);
         let mut has_sent = false;
-        let mut heard = 0;
         poll_fn(|cx| {
             if session.poll_ended(cx).is_ready() {
                 return Poll::Ready(Err(Unsent { nothing_written: false }));
@@ -185,10 +183,6 @@ impl Exchange {
                 };
                 if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(Ok(head));
-                }
-                heard += 1;
-                if heard > informational::MOST {
-                    return Poll::Ready(Err(Unsent { nothing_written: false }));
                 }
             }
             Poll::Pending

@@ -5,6 +5,7 @@ use http::header::{self, HeaderMap};
 use http::{Response, StatusCode};
 
 use super::client::Client;
+use super::error::ProxyError;
 use super::headers;
 
 /// Passes an informational response on. Not that the client may go on with its body, which the gateway says itself, and not that
@@ -45,8 +46,8 @@ pub fn encode(response: &Response<()>) -> Vec<u8> {
     bytes
 }
 
-/// Informational responses of a server before the one that counts. Each is work, and none brings the end nearer.
-pub const MOST: usize = 64;
+/// A server has sent more of them than `response-limits` says. Each is work, and none brings the end nearer.
+pub const TOO_MANY: ProxyError = ProxyError::InvalidResponse("too-many-informational");
 
 #[cfg(test)]
 mod tests {

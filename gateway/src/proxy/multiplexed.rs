@@ -115,6 +115,7 @@ pub async fn exchange(
     head: &http::request::Parts,
     body: &mut RequestBody,
     tls: bool,
+    most_informational: usize,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
     let ends = body.is_end_stream();
@@ -128,13 +129,18 @@ pub async fn exchange(
         }
     };
     let mut upload = Upload::new(std::mem::replace(body, RequestBody::empty(client)), stream);
+    let mut heard = 0;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Failed::For(why.into())));
         }
         upload.poll(cx);
-        if client.takes_informational() {
-            while let Poll::Ready(Some(Ok(said))) = response.poll_informational(cx) {
+        while let Poll::Ready(Some(Ok(said))) = response.poll_informational(cx) {
+            heard += 1;
+            if heard > most_informational {
+                return Poll::Ready(Err(Failed::For(informational::TOO_MANY)));
+            }
+            if client.takes_informational() {
                 informational::pass_on(client, said);
             }
         }

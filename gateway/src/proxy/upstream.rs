@@ -270,7 +270,8 @@ pub async fn send(
             record.sending();
             client.turns.await_server_for(backend.timeouts.server);
             let tls = backend.servers[server].has_tls();
-            let sent = multiplexed::exchange(place, client, &failure, head, body, tls, &mut session);
+            let most = backend.response_limits.informational;
+            let sent = multiplexed::exchange(place, client, &failure, head, body, tls, most, &mut session);
             let sent = Box::pin(sent).await;
             client.turns.server_moved();
             match sent {
@@ -386,7 +387,6 @@ async fn exchange(
     body: &mut RequestBody,
 ) -> Result<(http::response::Parts, bool), Sent> {
     let mut has_sent = false;
-    let mut heard = 0;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Sent::Failed(why.into())));
@@ -410,11 +410,6 @@ async fn exchange(
             };
             if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
                 return Poll::Ready(Ok(head));
-            }
-            heard += 1;
-            if heard > informational::MOST {
-                let error = ProxyError::InvalidResponse("too-many-informational");
-                return Poll::Ready(Err(Sent::Failed(error)));
             }
             if client.takes_informational() {
                 informational::pass_on(client, Response::from_parts(head, ()));
@@ -442,6 +437,7 @@ impl From<HeadError> for ProxyError {
             HeadError::Malformed => "bad-response-head",
             HeadError::Coding => "bad-response-coding",
             HeadError::Length => "bad-response-length",
+            HeadError::Informational => return informational::TOO_MANY,
         })
     }
 }

@@ -138,7 +138,11 @@ mod tests {
     /// What is read when the bytes come in these pieces: the content, the trailers' lines, and what is left behind the end.
     /// None when it has not ended.
     fn read(pieces: &[&[u8]]) -> Result<Option<(Vec<u8>, usize, usize)>, BadChunk> {
-        let limits = ResponseLimits { head: 64, headers: 2 };
+        let limits = ResponseLimits {
+            head: 64,
+            headers: 2,
+            informational: 4,
+        };
         let mut chunked = Chunked::new(&limits);
         let mut content = Vec::new();
         for piece in pieces {

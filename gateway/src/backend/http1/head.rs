@@ -68,6 +68,8 @@ pub enum HeadError {
     Coding,
     /// It says in several ways how long its content is, or in none that makes sense.
     Length,
+    /// It is one more informational response than there may be.
+    Informational,
 }
 
 /// The head of a response.

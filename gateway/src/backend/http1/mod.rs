@@ -39,6 +39,8 @@ pub struct Connection {
     out: Out,
     sending: Sending,
     receiving: Receiving,
+    /// Informational responses to the request under way.
+    informational: usize,
     /// Bytes that the next read has room for.
     read_size: usize,
     /// TLS may hold some of what was written.
@@ -120,6 +122,7 @@ impl Connection {
             out: Out::default(),
             sending: Sending::Done,
             receiving: Receiving::Done,
+            informational: 0,
             read_size: LEAST_READ,
             is_unflushed: false,
             has_written: false,
@@ -156,6 +159,7 @@ impl Connection {
         self.receiving = Receiving::Head {
             to_head: request.method == Method::HEAD,
         };
+        self.informational = 0;
         self.has_written = false;
     }
 
@@ -336,6 +340,11 @@ impl Connection {
         let head::Parsed { mut response, seen, .. } = parsed;
         let status = response.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            // Each is work, and none brings the end nearer.
+            self.informational += 1;
+            if self.informational > self.limits.informational {
+                return Err(HeadError::Informational);
+            }
             return Ok(response);
         }
         let (extent, persists) = framing::decide(&mut response, seen, to_head)?;

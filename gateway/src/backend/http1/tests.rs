@@ -45,7 +45,11 @@ impl Body for Pieces {
     }
 }
 
-const LIMITS: ResponseLimits = ResponseLimits { head: 256, headers: 4 };
+const LIMITS: ResponseLimits = ResponseLimits {
+    head: 256,
+    headers: 4,
+    informational: 4,
+};
 
 /// A connection, and its other end.
 async fn pair() -> (Connection, TcpStream) {

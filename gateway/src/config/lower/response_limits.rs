@@ -1,4 +1,4 @@
-//! `response-limits head="64KiB" headers=100`: bounds on what servers answer.
+//! `response-limits head="64KiB" headers=100 informational=64`: bounds on what servers answer.
 
 use std::ops::RangeInclusive;
 
@@ -11,6 +11,7 @@ use crate::config::reader::{At, Node};
 pub(super) struct ResponseLimitSettings {
     head: Option<At<usize>>,
     headers: Option<At<usize>>,
+    informational: Option<At<usize>>,
 }
 
 impl ResponseLimitSettings {
@@ -19,9 +20,11 @@ impl ResponseLimitSettings {
         let number = |value: u64| usize::try_from(value).ok();
         let head = node.property("head");
         let headers = node.property("headers");
+        let informational = node.property("informational");
         let this = Self {
             head: head.and_then(|value| Some(value.at(number(value.size(HEAD)?)?))),
             headers: headers.and_then(|value| Some(value.at(number(value.integer(HEADERS)?)?))),
+            informational: informational.and_then(|value| Some(value.at(number(value.integer(INFORMATIONAL)?)?))),
         };
         node.finish();
         this
@@ -38,6 +41,10 @@ pub(super) fn of(own: &Settings, inherited: &Settings) -> ResponseLimits {
             .headers
             .or(inherited.headers)
             .map_or(default.headers, |value| value.value),
+        informational: own
+            .informational
+            .or(inherited.informational)
+            .map_or(default.informational, |value| value.value),
     }
 }
 
@@ -45,3 +52,5 @@ pub(super) fn of(own: &Settings, inherited: &Settings) -> ResponseLimits {
 const HEAD: RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// Beyond this, parsing the fields costs more than passing the response on.
 const HEADERS: RangeInclusive<u64> = 1..=1_000;
+/// A server that says that it is at work every second for as long as anybody waits says so a few thousand times.
+const INFORMATIONAL: RangeInclusive<u64> = 1..=10_000;

@@ -151,13 +151,15 @@ pub enum Redispatch {
 /// Beyond ten, a client has long given up: each attempt may take the connect timeout.
 pub const MAX_RETRIES: usize = 10;
 
-/// `response-limits head="64KiB" headers=100`.
+/// `response-limits head="64KiB" headers=100 informational=64`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResponseLimits {
     /// Bytes of a response's head, status line included: 502 beyond it.
     pub head: usize,
     /// Header fields of a response: 502 beyond it.
     pub headers: usize,
+    /// Informational responses before the response: 502 beyond it.
+    pub informational: usize,
 }
 
 impl ResponseLimits {
@@ -167,6 +169,8 @@ impl ResponseLimits {
         head: 64 << 10,
         // As for requests.
         headers: 100,
+        // Nobody has need of so many: a server that is still at work says so every few seconds.
+        informational: 64,
     };
 }
 
