@@ -186,7 +186,7 @@ async fn decide(
     if let Some(rule) = frontend.rule(&answers) {
         return answer_of(rule, exchange);
     }
-    let mut backend_id = frontend.route(&answers, &exchange).ok_or(ProxyError::NoRoute)?;
+    let mut backend_id = frontend.route(&answers, exchange).ok_or(ProxyError::NoRoute)?;
     record.routed(&local.snapshot.backends[backend_id.0]);
 
     // request rewrite
