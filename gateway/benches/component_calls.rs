@@ -14,7 +14,8 @@ use gateway::config::{
 };
 use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
 use gateway::policy::{
-    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Exchange, Host, HostSettings, Instances, TlsFacts,
+    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Exchange, Host, HostSettings, Instances, Scope,
+    TlsFacts,
 };
 
 /// As in the binary.
@@ -75,6 +76,7 @@ fn attach_as(
             to: Duration::from_secs(60),
         }),
         place: AttachedAs::Filter,
+        scope: Scope::default(),
         state: StateLimits::DEFAULT,
         granted: Arc::default(),
         origin: None,

@@ -26,6 +26,13 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("policy", r#"policy instances=2000 memory="32MiB""#),
     ("compile-cache", r#"compile-cache "/var/cache/gateway" size="256MiB""#),
     (
+        "tenant",
+        r#"tenant "acme" { hosts "*.acme.example"; plugin "geo" "geo.wasm" { on-failure "deny" }; use-plugin "geo" }"#,
+    ),
+    ("hosts", r#"hosts "acme.example" "*.acme.example""#),
+    ("quota", r#"quota plugin-cpu="1.5 cores" plugin-memory="256MiB""#),
+    ("tenants", r#"tenants "acme" "rival""#),
+    (
         "isolation",
         r#"isolation "per-request" ready=8, isolation "per-connection" or isolation "reuse" max-requests=1000"#,
     ),

@@ -82,6 +82,27 @@ pub(super) fn cores(text: &str) -> Result<u32, UnitError> {
     }
 }
 
+/// `5%`, `0.25%`: in hundredths of a percent, more than nothing and less than all.
+pub(super) fn part(text: &str) -> Result<u16, UnitError> {
+    let fail = |message: String| UnitError {
+        message,
+        help: PART_HELP.to_owned(),
+    };
+    let number = text.strip_suffix('%');
+    let number = number.ok_or_else(|| fail(format!("{text:?} does not end with a percent sign")))?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let is_number = |part: &str| !part.is_empty() && part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_number(whole) || !is_number(fraction) || fraction.len() > 2 {
+        return Err(fail(format!("{number:?} is not a number with at most two places")));
+    }
+    let hundredths = format!("{whole}{fraction:0<2}").parse().unwrap_or(u32::MAX);
+    match u16::try_from(hundredths) {
+        Ok(hundredths @ 1..10_000) => Ok(hundredths),
+        Ok(0) => Err(fail(format!("{text:?} is nothing"))),
+        _ => Err(fail(format!("{text:?} is not less than all"))),
+    }
+}
+
 /// How a duration is written, the shortest way that loses nothing.
 pub(super) fn show_duration(duration: Duration) -> String {
     let micros = duration.as_micros();
@@ -187,6 +208,7 @@ pub(super) const SIZE_HELP: &str =
     "write a whole number and one of the units B, KiB, MiB, GiB, kB, MB or GB, as \"16KiB\"";
 pub(super) const CORES_HELP: &str =
     "write how many CPUs' time, with up to three places, as \"0.25 cores\" or \"1.5 cores\"";
+pub(super) const PART_HELP: &str = "write a percentage with up to two places, as \"5%\" or \"0.25%\"";
 pub(super) const RATE_HELP: &str = "write how many in what time, as \"100/s\", \"20/m\" or \"5/10s\"";
 
 #[cfg(test)]
@@ -245,6 +267,14 @@ mod tests {
         ] {
             cores(text).unwrap_err();
         }
+        assert_eq!(part("5%").unwrap(), 500);
+        assert_eq!(part("0.25%").unwrap(), 25);
+        assert_eq!(part("99.9%").unwrap(), 9990);
+        for text in [
+            "5", "%", "0%", "0.00%", "100%", "0.001%", "-5%", "5.%", ".5%", "9999%", "5 %",
+        ] {
+            part(text).unwrap_err();
+        }
         for text in ["100", "100/", "/s", "0/s", "1/0s", "1s/s", "1/-1s", "1/s/s"] {
             rate(text).unwrap_err();
         }
@@ -264,7 +294,7 @@ mod tests {
 
         #[test]
         fn no_text_panics(text in ".{0,40}") {
-            let _ = (duration(&text), size(&text), rate(&text), cores(&text));
+            let _ = (duration(&text), size(&text), rate(&text), cores(&text), part(&text));
         }
     }
 }

@@ -16,6 +16,7 @@ use super::maps::Maps;
 use super::metrics::PluginMetrics;
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::quarantine::Quarantine;
+use super::scope::Scope;
 use super::state::{Identity, LogBudget};
 use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
 use crate::telemetry::metrics::{PluginSeries, PolicyCounts};
@@ -34,6 +35,7 @@ pub struct Attachment {
     pub(super) budget: Arc<Budget>,
     /// Whether the CPU time of calls is measured.
     pub(super) measures_cpu: bool,
+    pub(super) scope: Scope,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -74,6 +76,8 @@ pub struct AttachmentSpec {
     pub quarantine: Option<QuarantineSettings>,
     /// What it is attached as.
     pub place: AttachedAs,
+    /// Where and how it takes part.
+    pub scope: Scope,
     /// Where it stands in the configuration.
     pub origin: Option<Origin>,
 }
@@ -112,6 +116,8 @@ pub struct Hooks {
 
 /// Counters of an attachment, over all workers. Each worker counts on a line of its own; reading adds them up.
 pub struct AttachmentStats {
+    /// Calls of a shadow that would have changed something.
+    differences: AtomicU64,
     /// None for what is never left alone: the gateway's own.
     quarantine: Option<Quarantine>,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
@@ -198,6 +204,7 @@ impl Attachment {
             needs,
             configured,
             slot: host.slot(),
+            scope: spec.scope,
             isolation: spec.isolation,
             measures_cpu: spec.budget.measures_cpu(),
             budget: spec.budget,
@@ -211,6 +218,7 @@ impl Attachment {
             origin: spec.origin,
             stats: Arc::new(AttachmentStats {
                 workers: Mutex::default(),
+                differences: AtomicU64::new(0),
                 quarantine: spec.quarantine.map(Quarantine::new),
             }),
         })
@@ -314,13 +322,25 @@ impl Attachment {
     /// What an exchange gets when a call fails.
     #[must_use]
     pub const fn on_failure(&self) -> OnFailure {
-        self.on_failure
+        match self.scope.is_shadow {
+            true => OnFailure::Skip,
+            false => self.on_failure,
+        }
     }
 
     /// Where it stands in the configuration.
     #[must_use]
     pub const fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
+    }
+
+    /// Logs and counts what a shadow would have done otherwise.
+    #[cold]
+    pub(super) fn differs(&self, hook: &'static str, text: &str) {
+        self.stats.differences.fetch_add(1, Ordering::Relaxed);
+        if let Some(dropped) = self.identity.failures.take() {
+            tracing::info!(plugin = self.label(), hook, dropped, "shadow: {}", one_line(text));
+        }
     }
 
     /// Logs that the component named something that is not there, as often as its failures are logged.
@@ -444,6 +464,10 @@ impl PolicyCounts for AttachmentStats {
 
     fn cpu(&self) -> Duration {
         self.cpu()
+    }
+
+    fn shadow_differences(&self) -> u64 {
+        self.differences.load(Ordering::Relaxed)
     }
 
     fn quarantines(&self) -> u64 {

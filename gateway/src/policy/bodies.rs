@@ -74,6 +74,10 @@ impl Instances {
         of: BodyOf,
         exchange: &mut Box<Exchange>,
     ) -> Result<BodyMode, Failure> {
+        // A shadow's say about a body would come when the body has gone.
+        if attachment.is_shadow() || attachment.stands_aside(exchange) {
+            return Ok(BodyMode::Skip);
+        }
         let subject = Subject::Exchange(exchange);
         let mode = match of {
             BodyOf::Request => self.call(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, request};
 
 use super::attachment::{Attachment, hook_bits};
 use super::bindings::gateway::policy::types;
@@ -93,7 +93,10 @@ impl Instances {
                 let guest = guests.call_answered.as_ref()?;
                 Some(guest.call_on_answer(store, facts, answer, state))
             },
-            outcome,
+            |answer, edits, subject| match subject {
+                Subject::Exchange(exchange) => outcome(answer, edits, &mut exchange.request),
+                Subject::Connection(_) | Subject::Nothing => Err("is about no request".to_owned()),
+            },
         )
     }
 }
@@ -102,7 +105,7 @@ impl Instances {
 pub(super) fn outcome(
     outcome: types::Outcome,
     edits: &mut Edits,
-    subject: &mut Subject<'_>,
+    request: &mut request::Parts,
 ) -> Result<Outcome, String> {
     let outcome = match outcome {
         types::Outcome::Proceed => Outcome::Proceed,
@@ -110,10 +113,8 @@ pub(super) fn outcome(
         types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply)?),
         types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call)?)),
     };
-    match (&outcome, subject) {
-        (Outcome::Proceed | Outcome::Route(_), Subject::Exchange(exchange)) => {
-            edits.apply_to_request(&mut exchange.request);
-        }
+    match &outcome {
+        Outcome::Proceed | Outcome::Route(_) => edits.apply_to_request(request),
         // Nobody would see them, or they are to be made later.
         _ => edits.clear(),
     }

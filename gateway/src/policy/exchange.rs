@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::calls::Call;
 use super::client_certificate::ClientCertificate;
 use super::kept::{Kept, KeptByConnection};
+use super::scope::Lot;
 use super::tags::Tags;
 use crate::config::TlsValue;
 use crate::proxy_protocol::Header;
@@ -35,6 +36,8 @@ pub struct Exchange {
     pub server: Option<Arc<str>>,
     /// Instances that see more than one phase of it.
     pub(super) kept: Kept,
+    /// Who takes part in it.
+    pub(super) lot: Lot,
     /// Instances that see all requests of its connection, where something asks for such.
     pub kept_by_connection: Option<KeptByConnection>,
     /// What components have tagged it with; none when nothing.
@@ -69,6 +72,7 @@ impl Exchange {
             request_id: None,
             server: None,
             kept: Kept::default(),
+            lot: Lot::default(),
             kept_by_connection: None,
             tags: None,
             over: None,

@@ -18,6 +18,7 @@ use super::instance::{Guests, Instance, SetUpError, failure};
 use super::kept::with_connection;
 use super::needs::{Attribute, Facts, Needs};
 use super::quarantine::Change;
+use super::scope;
 use super::slot::Slot;
 use super::state::{Phase, State};
 use super::tags::Tags;
@@ -157,6 +158,9 @@ impl Instances {
     /// # Errors
     /// When the call fails; the instance is gone then.
     pub fn evaluate(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<u64, Failure> {
+        if attachment.stands_aside(exchange) {
+            return Ok(0);
+        }
         let answer = self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -187,6 +191,9 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<LimitVerdict>, Failure> {
+        if attachment.stands_aside(exchange) {
+            return Ok(None);
+        }
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -197,6 +204,12 @@ impl Instances {
                 let policy = usize::try_from(verdict.policy).unwrap_or(usize::MAX);
                 if policy >= attachment.policies().len() {
                     return Err("decides by a policy that it does not have".to_owned());
+                }
+                if attachment.is_shadow() {
+                    if !verdict.allowed {
+                        attachment.differs(CHECK.name, "would have refused the request");
+                    }
+                    return Ok(None);
                 }
                 Ok(Some(LimitVerdict {
                     allowed: verdict.allowed,
@@ -218,6 +231,9 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Outcome, Failure> {
+        if attachment.stands_aside(exchange) {
+            return Ok(Outcome::Proceed);
+        }
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -228,7 +244,22 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_request(store, facts))
             },
-            calls::outcome,
+            |outcome, edits, subject| match (attachment.is_shadow(), subject) {
+                (true, Subject::Exchange(exchange)) => {
+                    let mut request = exchange.request.clone();
+                    let outcome = calls::outcome(outcome, edits, &mut request)?;
+                    let differs = match &outcome {
+                        Outcome::Proceed => scope::request_differs(&exchange.request, &request),
+                        Outcome::Reply(reply) => Some(format!("would answer {}", reply.status.as_u16())),
+                        Outcome::Route(backend) => Some(format!("would route to {backend}")),
+                        Outcome::Call(call) => Some(format!("would call {}", call.backend)),
+                    };
+                    differs.inspect(|text| attachment.differs(ON_REQUEST.name, text));
+                    Ok(Outcome::Proceed)
+                }
+                (false, Subject::Exchange(exchange)) => calls::outcome(outcome, edits, &mut exchange.request),
+                (_, Subject::Connection(_) | Subject::Nothing) => Err("is about no request".to_owned()),
+            },
         )
     }
 
@@ -241,6 +272,9 @@ impl Instances {
         attachment: &Arc<Attachment>,
         exchange: &mut Box<Exchange>,
     ) -> Result<Option<Reply>, Failure> {
+        if attachment.stands_aside(exchange) {
+            return Ok(None);
+        }
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -255,7 +289,25 @@ impl Instances {
                 if let Some(reply) = reply {
                     // Nobody would see them.
                     edits.clear();
-                    return edits::reply_of(reply).map(Some);
+                    let reply = edits::reply_of(reply)?;
+                    if attachment.is_shadow() {
+                        let text = format!("would answer {}", reply.status.as_u16());
+                        attachment.differs(ON_RESPONSE.name, &text);
+                        return Ok(None);
+                    }
+                    return Ok(Some(reply));
+                }
+                if attachment.is_shadow() {
+                    if let Subject::Exchange(exchange) = subject
+                        && let Some(response) = &exchange.response
+                    {
+                        let mut edited = response.clone();
+                        edits.apply_to_response(&mut edited);
+                        let differs = scope::response_differs(response, &edited);
+                        differs.inspect(|text| attachment.differs(ON_RESPONSE.name, text));
+                    }
+                    edits.clear();
+                    return Ok(None);
                 }
                 if let Subject::Exchange(exchange) = subject
                     && let Some(response) = &mut exchange.response
@@ -272,6 +324,9 @@ impl Instances {
     /// # Errors
     /// When the call fails; the instance is gone then.
     pub fn on_log(&mut self, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> Result<(), Failure> {
+        if attachment.stands_aside(exchange) {
+            return Ok(());
+        }
         self.call(
             attachment,
             Subject::Exchange(exchange),
@@ -290,6 +345,9 @@ impl Instances {
         attachment: &Arc<Attachment>,
         connection: &Arc<ConnectionFacts>,
     ) -> Result<ConnectionVerdict, Failure> {
+        if attachment.stands_aside_of_connection() {
+            return Ok(ConnectionVerdict::Accept);
+        }
         let mut connection = Arc::clone(connection);
         self.call(
             attachment,
@@ -302,6 +360,18 @@ impl Instances {
                     .map(|guest| guest.call_on_connect(store, facts))
             },
             |verdict, _, _| {
+                if attachment.is_shadow() {
+                    match verdict {
+                        connection_filter::Verdict::Accept => {}
+                        connection_filter::Verdict::Refuse => {
+                            attachment.differs(ON_CONNECT.name, "would refuse the connection");
+                        }
+                        connection_filter::Verdict::Route(backend) => {
+                            attachment.differs(ON_CONNECT.name, &format!("would route to {backend}"));
+                        }
+                    }
+                    return Ok(ConnectionVerdict::Accept);
+                }
                 Ok(match verdict {
                     connection_filter::Verdict::Accept => ConnectionVerdict::Accept,
                     connection_filter::Verdict::Refuse => ConnectionVerdict::Refuse,
@@ -371,7 +441,10 @@ impl Instances {
             Some(Ok(answer)) => match finish(answer, &mut state.edits, &mut subject) {
                 Ok(answer) => {
                     if !state.tags.is_empty() {
-                        subject.tag(std::mem::take(&mut state.tags));
+                        let tags = std::mem::take(&mut state.tags);
+                        if !attachment.is_shadow() {
+                            subject.tag(tags);
+                        }
                     }
                     if let Some(quarantine) = attachment.quarantine()
                         && quarantine.succeeded(hook.bit) == Change::Ends
@@ -773,7 +846,7 @@ mod tests {
     use super::*;
     use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-    use crate::policy::{AttachedAs, AttachmentSpec, Budget, HostSettings};
+    use crate::policy::{AttachedAs, AttachmentSpec, Budget, HostSettings, Scope};
 
     fn host() -> Arc<Host> {
         Host::new(HostSettings {
@@ -799,6 +872,7 @@ mod tests {
             budget: Budget::unlimited(),
             quarantine: None,
             place: AttachedAs::Filter,
+            scope: Scope::default(),
             state: StateLimits::DEFAULT,
             granted: Arc::default(),
             origin: None,

@@ -592,6 +592,7 @@ mod tests {
             request_id: Some(http::HeaderValue::from_static("0193a1b2")),
             server: Some("app-1".into()),
             kept: Default::default(),
+            lot: Default::default(),
             kept_by_connection: None,
             tags: None,
             over: None,

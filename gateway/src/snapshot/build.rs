@@ -18,11 +18,13 @@ use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits,
+    self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits, Share,
+    UsedPlugin,
 };
 use crate::policy::maps::Maps;
 use crate::policy::{
-    AttachedAs, Attachment, AttachmentSpec, Budget, Component, Granted, Host, HostSettings, PolicyError, first_party,
+    self, AttachedAs, Attachment, AttachmentSpec, Budget, Component, Granted, Host, HostSettings, PolicyError, Tenant,
+    first_party,
 };
 use crate::telemetry::metrics::Registry;
 pub(super) use components::Compiled;
@@ -46,6 +48,7 @@ pub(super) fn snapshot(
     };
     let mut errors = Vec::new();
     let maps = Arc::new(Builder::read_maps(&config.maps, &mut errors));
+    let tenants: Vec<_> = config.tenants.iter().map(tenant).collect();
     let mut builder = Builder {
         config,
         maps,
@@ -56,7 +59,8 @@ pub(super) fn snapshot(
         before: previous.map_or(&[], |previous| &previous.frontends),
         compiled: Compiled::default(),
         plugins: Vec::new(),
-        budgets: config.plugins.iter().map(budget).collect(),
+        budgets: config.plugins.iter().map(|plugin| budget(plugin, &tenants)).collect(),
+        tenants,
         granted: granted::of(config),
         attachments: Vec::new(),
         errors,
@@ -129,6 +133,8 @@ struct Builder<'a> {
     compiled: Compiled,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
     plugins: Vec<Option<Arc<Component>>>,
+    /// By position: tenants, and what their plugins may use together.
+    tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
     /// By position: what the instances of a plugin may use together.
     budgets: Vec<Arc<Budget>>,
     attachments: Vec<Arc<Attachment>>,
@@ -170,7 +176,7 @@ impl Builder<'_> {
         let plugins = frontend
             .plugins
             .iter()
-            .map(|id| self.filter(*id, frontend))
+            .map(|used| self.filter(*used, frontend))
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
         let pages = self.pages(&frontend.error_pages);
@@ -290,7 +296,7 @@ impl Builder<'_> {
             };
             let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
                 let call = self
-                    .attach_plugin(*plugin, AttachedAs::Predicates)
+                    .attach_plugin(*plugin, AttachedAs::Predicates, (Share::default(), false))
                     .map(|attachment| AclCall {
                         attachment,
                         answers: Vec::new(),
@@ -333,8 +339,9 @@ impl Builder<'_> {
     }
 
     /// `use-plugin`: a component that has a say in what the frontend speaks.
-    fn filter(&mut self, id: At<PluginId>, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
-        let attachment = self.attach_plugin(id.value, AttachedAs::Filter)?;
+    fn filter(&mut self, used: UsedPlugin, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
+        let id = used.plugin;
+        let attachment = self.attach_plugin(id.value, AttachedAs::Filter, (used.share, used.is_shadow))?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
             Mode::Http => {
@@ -375,7 +382,7 @@ impl Builder<'_> {
     fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
         let config = self.config;
         let reachable = |id: BackendId| {
-            let by_plugin = |plugin: &At<PluginId>| config.plugins[plugin.value.0].route_to.contains(&id);
+            let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
             frontend.default_backend == Some(id)
                 || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
                 || frontend.plugins.iter().any(by_plugin)
@@ -432,6 +439,7 @@ impl Builder<'_> {
                 budget: Budget::unlimited(),
                 quarantine: None,
                 place: AttachedAs::Filter,
+                scope: policy::Scope::default(),
                 origin: None,
             };
             self.policy.attach(&component, spec)
@@ -446,7 +454,12 @@ impl Builder<'_> {
         }
     }
 
-    fn attach_plugin(&mut self, id: PluginId, place: AttachedAs) -> Option<Arc<Attachment>> {
+    fn attach_plugin(
+        &mut self,
+        id: PluginId,
+        place: AttachedAs,
+        (share, is_shadow): (Share, bool),
+    ) -> Option<Arc<Attachment>> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
         let spec = AttachmentSpec {
@@ -462,6 +475,11 @@ impl Builder<'_> {
             budget: self.budgets[id.0].clone(),
             quarantine: Some(plugin.quarantine),
             place,
+            scope: policy::Scope {
+                tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
+                share,
+                is_shadow,
+            },
             origin: Some(plugin.origin.clone()),
         };
         match self.policy.attach(&component, spec) {
@@ -470,7 +488,8 @@ impl Builder<'_> {
                     let plugin = PluginAt::of(plugin);
                     return self.fail(BuildError::Plugin { plugin, source });
                 }
-                self.registry.plugin(&plugin.name, None, &attachment.series());
+                let tenant = plugin.tenant.map(|id| &self.tenants[id.0].0.name);
+                self.registry.plugin(&plugin.name, tenant, &attachment.series());
                 Some(self.keep(attachment))
             }
             Err(source) => {
@@ -484,15 +503,27 @@ impl Builder<'_> {
     }
 
     fn keep(&mut self, attachment: Arc<Attachment>) -> Arc<Attachment> {
-        self.registry.policy(attachment.label(), attachment.stats().clone());
+        self.registry
+            .policy(attachment.label(), attachment.tenant(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
     }
 }
 
 /// What the instances of a plugin may use together.
-fn budget(plugin: &config::Plugin) -> Arc<Budget> {
-    Budget::new(&format!("plugin {:?}", plugin.name), plugin.budget, None)
+fn budget(plugin: &config::Plugin, tenants: &[(Arc<Tenant>, Arc<Budget>)]) -> Arc<Budget> {
+    let tenant = plugin.tenant.map(|id| tenants[id.0].1.clone());
+    Budget::new(&format!("plugin {:?}", plugin.name), plugin.budget, tenant)
+}
+
+/// A tenant, and what its plugins may use together.
+fn tenant(tenant: &config::Tenant) -> (Arc<Tenant>, Arc<Budget>) {
+    let budget = Budget::new(&format!("tenant {:?}", tenant.name), tenant.quota, None);
+    let tenant = Tenant {
+        name: tenant.name.clone(),
+        hosts: tenant.hosts.clone(),
+    };
+    (Arc::new(tenant), budget)
 }
 
 /// The WIT's limit: the answers of one call are the bits of one integer.

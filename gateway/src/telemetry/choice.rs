@@ -38,8 +38,8 @@ fn is_wanted(choice: &LogChoice, is_normal: bool) -> bool {
     !choice.only_errors && choice.sample.is_none_or(|sample| draw() < sample)
 }
 
-/// A number at random.
-fn draw() -> u32 {
+/// A number at random, of all that fit 32 bits. Not for secrets.
+pub fn draw() -> u32 {
     thread_local! {
         static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
     }

@@ -88,7 +88,7 @@ fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<
         .property("predicate")
         .map(|value| Some(value.at(value.text()?.to_owned())));
     node.finish();
-    let plugin = PluginId(plugin::refer(scope, &value?)?);
+    let plugin = PluginId(plugin::refer(scope, &value?, None)?);
     let predicate = super::or_none(predicate)?;
     Some(AclTest::Plugin { plugin, predicate })
 }
@@ -347,7 +347,7 @@ fn any_name(value: &Value<'_>) -> Option<String> {
 }
 
 /// A host name or a pattern `*.example.net`, lower-case.
-fn host(value: &Value<'_>) -> Option<String> {
+pub(super) fn host(value: &Value<'_>) -> Option<String> {
     let text = value.text()?;
     let (star, name) = match text.strip_prefix("*.") {
         Some(rest) => ("*.", rest),

@@ -11,13 +11,14 @@ use super::limits::RequestLimitSettings;
 use super::names::Names;
 use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
+use super::used_plugins::used_plugins;
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, admission, bind, edits, elsewhere, error_page, log_format, monitor, plugin,
-    routes, rules, section_name, template, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, admission, bind, edits, elsewhere, error_page, log_format, monitor, routes,
+    rules, section_name, template, tenant, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, PluginId, RateLimitId, RequestLimits, Route, RouteTo,
+    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, RateLimitId, RequestLimits, Route, RouteTo,
 };
 use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
@@ -90,7 +91,11 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     captures.iter().for_each(|node| http_only(node, mode_at));
     let captured_at = captures.first().map(Node::span);
     let captures = log_format::captures(ctx, captures);
-    let plugins = plugins(scope, block.many("use-plugin"));
+    let mut plugins = used_plugins(scope, block.many("use-plugin"), None);
+    if let Some(node) = block.one("tenants") {
+        http_only(&node, mode_at);
+        plugins.extend(tenant::plugins_of(scope, node));
+    }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request, &acls_of);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
@@ -272,28 +277,6 @@ fn refuse_limit_of_requests(scope: &Scope<'_>, setting: Setting, limit: &At<Rate
     scope.ctx.report(error.help(help));
 }
 
-/// `use-plugin "jwt-auth"`, in order.
-fn plugins(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<At<PluginId>>> {
-    let mut used: Vec<At<usize>> = Vec::new();
-    let mut plugins = Vec::with_capacity(nodes.len());
-    report_too_many(scope, &nodes, "use-plugin", MAX_PLUGINS);
-    for mut node in nodes.into_iter().take(MAX_PLUGINS) {
-        let value = node.argument("the plugin's name");
-        let position = value.and_then(|value| Some(value.at(plugin::refer(scope, &value)?)));
-        node.finish();
-        plugins.push(position.map(|position| At {
-            value: PluginId(position.value),
-            span: position.span,
-        }));
-        let Some(position) = position else { continue };
-        match used.iter().find(|first| first.value == position.value) {
-            Some(first) => scope.ctx.report(said_twice("this plugin", first.span, position.span)),
-            None => used.push(position),
-        }
-    }
-    plugins
-}
-
 /// Reports a handshake's timeout where nobody waits for one.
 fn report_handshake(
     scope: &Scope<'_>,
@@ -331,7 +314,8 @@ fn report_too_many_acls(scope: &Scope<'_>, acls: &[ReadAcl<'_>]) {
     }
 }
 
-fn report_too_many(scope: &Scope<'_>, nodes: &[Node<'_>], what: &str, most: usize) {
+/// Reports the first node that is more than there may be.
+pub(super) fn report_too_many(scope: &Scope<'_>, nodes: &[Node<'_>], what: &str, most: usize) {
     if let Some(node) = nodes.get(most) {
         let error = ConfigError::new(Code::Value, format!("a frontend has at most {most} `{what}`"));
         scope.ctx.report(
@@ -386,7 +370,6 @@ fn request_limits(scope: &Scope<'_>, own: &RequestLimitSettings, inherited: &Req
 pub const MAX_ACLS: usize = 256;
 /// Every request meets them all.
 const MAX_LIMITS: usize = 64;
-const MAX_PLUGINS: usize = 64;
 /// A frontend that says nothing is one whose traffic can be looked at.
 pub(super) const DEFAULT_ACCESS_LOG: AccessLog = AccessLog {
     enabled: true,

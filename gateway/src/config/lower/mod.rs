@@ -50,6 +50,7 @@ mod settings;
 mod stats;
 mod target;
 mod template;
+mod tenant;
 mod time;
 mod timeouts;
 mod tls;
@@ -57,6 +58,7 @@ mod tls_facts;
 mod tls_parameters;
 mod tracing;
 mod upgrades;
+mod used_plugins;
 mod variables;
 
 use std::path::Path;
@@ -64,7 +66,7 @@ use std::path::Path;
 use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError};
-use super::model::{Backend, Config, Frontend, Mode, Process, ServerAddress};
+use super::model::{Backend, Config, Frontend, Mode, Process, ServerAddress, TenantId};
 use super::reader::{Block, Context, Node};
 pub use backend_rules::shifted;
 use bind::Binds;
@@ -100,6 +102,8 @@ struct Scope<'a> {
     defaults: Defaults,
     backends: Names<backend::Known>,
     plugins: Names<plugin::Known>,
+    tenants: Names<tenant::Known>,
+    owned: tenant::Owned,
     rate_limits: Names<rate_limit::Known>,
     frontends: Names<()>,
     binds: Binds,
@@ -114,6 +118,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let rate_limits = top.many("rate-limit");
     let plugins = top.many("plugin");
     let maps = top.many("map");
+    let tenants = top.many("tenant");
     let backends = top.many("backend");
     let frontends = top.many("frontend");
     top.finish(elsewhere);
@@ -135,6 +140,8 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         defaults: Defaults::read(ctx, defaults),
         backends: Names::new("backend"),
         plugins: Names::new("plugin"),
+        tenants: Names::new("tenant"),
+        owned: tenant::Owned::default(),
         rate_limits: Names::new("rate limit"),
         frontends: Names::new("frontend"),
         binds: Binds::default(),
@@ -149,9 +156,14 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .into_iter()
         .map(|node| backend::backend(&mut scope, node))
         .collect();
-    let plugins: Vec<_> = plugins
+    let mut plugins: Vec<_> = plugins
         .into_iter()
-        .map(|node| plugin::plugin(&mut scope, node))
+        .map(|node| plugin::plugin(&mut scope, node, None))
+        .collect();
+    let tenants: Vec<_> = tenants
+        .into_iter()
+        .enumerate()
+        .map(|(position, node)| tenant::tenant(&mut scope, node, TenantId(position), &mut plugins))
         .collect();
     let frontends: Vec<_> = frontends
         .into_iter()
@@ -161,6 +173,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
 
     map::settle(ctx, &map_names, &ctx.take_asked());
     scope.defaults.report_unused(ctx);
+    scope.tenants.report_unused(ctx, "no frontend has `tenants` with it");
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
     scope
         .plugins
@@ -194,6 +207,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         backends,
         plugins: plugins.into_iter().collect::<Option<_>>()?,
         maps: maps.into_iter().collect::<Option<_>>()?,
+        tenants: tenants.into_iter().collect::<Option<_>>()?,
         rate_limits: rate_limits.into_iter().collect::<Option<_>>()?,
         stats: or_none(stats)?,
     })
@@ -219,7 +233,7 @@ fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {
 fn elsewhere(name: &str) -> Option<&'static str> {
     Some(match name {
         "process" | "stats" | "resolver" => "`process`, `stats` and `resolver` stand at the top of the file, once",
-        "frontend" | "backend" | "plugin" | "rate-limit" | "defaults" | "map" => {
+        "frontend" | "backend" | "plugin" | "tenant" | "rate-limit" | "defaults" | "map" => {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
@@ -228,11 +242,12 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
         "acl" | "deny" | "redirect" | "return" => "this stands in a `frontend` or a `backend`",
-        "use-backend" | "default-backend" | "use-plugin" | "access-log" | "forwarded-for" | "request-limits"
-        | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
+        "use-backend" | "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for"
+        | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }
+        "hosts" | "quota" => "this stands in a `tenant`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"

@@ -12,10 +12,23 @@ use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
     BackendId, BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, Mode, OnFailure, Places, Plugin,
-    PluginCall, PluginLimits, QuarantineSettings, StateLimits,
+    PluginCall, PluginLimits, QuarantineSettings, StateLimits, TenantId,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
+
+/// Whose plugins are read.
+pub(super) struct Owner<'a> {
+    pub(super) name: &'a str,
+    pub(super) id: TenantId,
+}
+
+impl Owner<'_> {
+    /// What a plugin of a tenant's is called by everybody else.
+    pub(super) fn full(&self, name: &str) -> String {
+        format!("{}/{name}", self.name)
+    }
+}
 
 /// What others have to know of a plugin.
 pub(super) struct Known {
@@ -23,15 +36,24 @@ pub(super) struct Known {
     on_failure: bool,
 }
 
-/// Reads a plugin and makes it known.
-pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin> {
+/// Reads a plugin of the operator's, or of a tenant's, and makes it known.
+pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<Plugin> {
     let origin = node.origin();
-    let name = section_name(&mut node, "the plugin's name");
+    let own = section_name(&mut node, "the plugin's name");
+    let full = own.map(|own| At {
+        value: owner.map_or_else(|| own.value.to_owned(), |owner| owner.full(own.value)),
+        span: own.span,
+    });
+    let name = full.as_ref().map(|full| At {
+        value: full.value.as_str(),
+        span: full.span,
+    });
     let path = node
         .argument("the component's file")
         .and_then(|value| Some(value.at(value.context().path(value.text()?))));
     let mut plugin = Plugin {
         name: name.map_or("", |name| name.value).into(),
+        tenant: owner.map(|owner| owner.id),
         path: path.clone().unwrap_or(At {
             value: PathBuf::new(),
             span: origin.span,
@@ -110,9 +132,15 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Plugin
     (name.is_some() && path.is_some() && well).then_some(plugin)
 }
 
-/// The plugin that a value refers to; its use decides access, so it has to say what happens when it fails.
-pub(super) fn refer(scope: &Scope<'_>, value: &Value<'_>) -> Option<usize> {
-    let position = scope.plugins.refer(value)?;
+/// The plugin that a value refers to, one of the owner's where there is one; its use decides access, so it has to say what happens
+/// when it fails.
+pub(super) fn refer(scope: &Scope<'_>, value: &Value<'_>, owner: Option<&Owner<'_>>) -> Option<usize> {
+    let position = match owner {
+        Some(owner) => scope
+            .plugins
+            .find(value.context(), &owner.full(value.text()?), value.span())?,
+        None => scope.plugins.refer(value)?,
+    };
     let (known, declared) = scope.plugins.get(position)?;
     if !known.on_failure {
         let error = ConfigError::new(Code::Missing, "this plugin does not say what happens when it fails");
@@ -248,20 +276,8 @@ fn call(scope: &Scope<'_>, mut node: Node<'_>, calls: &mut Vec<PluginCall>) {
 
 /// What all instances may use together.
 fn budget(scope: &Scope<'_>, node: &mut Node<'_>, budget: &mut BudgetLimits) {
-    if let Some(value) = node.property("instances")
-        && let Some(instances) = value.integer(INSTANCES)
-    {
-        let pool = scope.process.policy.instances;
-        budget.instances = u32::try_from(instances)
-            .ok()
-            .filter(|instances| *instances <= pool)
-            .or_else(|| {
-                value.fail(
-                    format!("there are at most {pool} instances in this process"),
-                    "more than that",
-                    "ask for less here, or for more with `policy instances=` in `process`",
-                )
-            });
+    if let Some(value) = node.property("instances") {
+        budget.instances = instances(scope, &value);
     }
     if let Some(value) = node.property("total-memory") {
         budget.memory_in_all = value.size(TOTAL_MEMORY);
@@ -269,6 +285,20 @@ fn budget(scope: &Scope<'_>, node: &mut Node<'_>, budget: &mut BudgetLimits) {
     if let Some(value) = node.property("cpu-share") {
         budget.cpu = value.cores().map(Millicores);
     }
+}
+
+/// A number of instances, no more than the process has.
+pub(super) fn instances(scope: &Scope<'_>, value: &Value<'_>) -> Option<u32> {
+    let instances = u32::try_from(value.integer(INSTANCES)?).ok()?;
+    let pool = scope.process.policy.instances;
+    if instances > pool {
+        return value.fail(
+            format!("there are at most {pool} instances in this process"),
+            "more than that",
+            "ask for less here, or for more with `policy instances=` in `process`",
+        );
+    }
+    Some(instances)
 }
 
 /// `isolation "per-request" ready=8` or `isolation "reuse" max-requests=1000 max-age="10m"`.
@@ -486,7 +516,7 @@ const DEFAULT_QUARANTINE: QuarantineSettings = QuarantineSettings {
 const FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const QUARANTINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 const INSTANCES: RangeInclusive<u64> = 1..=100_000;
-const TOTAL_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
+pub(super) const TOTAL_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
 
 /// The deadline is checked every millisecond; a worker that waits longer than ten seconds serves nobody.
 const CPU: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);

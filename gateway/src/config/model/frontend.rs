@@ -9,9 +9,9 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
-    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, Monitor, NormalizePath, Origin, PluginId, RateLimitId,
-    RequestEdit, RequestId, ResponseEdit, Rule, Template,
+    Acl, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
+    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, Monitor, NormalizePath, Origin, RateLimitId, RequestEdit,
+    RequestId, ResponseEdit, Rule, Template, UsedPlugin,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -81,8 +81,8 @@ pub struct Frontend {
     pub request_edits: Vec<Conditional<RequestEdit>>,
     /// `response { … }`, in order. HTTP mode.
     pub response_edits: Vec<Conditional<ResponseEdit>>,
-    /// `use-plugin "jwt-auth"`, in order.
-    pub plugins: Vec<At<PluginId>>,
+    /// `use-plugin "jwt-auth"`, in order, then those of the `tenants` that it serves.
+    pub plugins: Vec<UsedPlugin>,
     /// Where the frontend stands.
     pub origin: Origin,
 }

@@ -62,7 +62,7 @@ pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
     BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall, PluginLimits,
-    QuarantineSettings, StateLimits,
+    QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, SyslogServer,
@@ -94,6 +94,8 @@ pub struct Config {
     pub plugins: Vec<Plugin>,
     /// `map`, in the order of the text.
     pub maps: Vec<MapFile>,
+    /// Tenants, in the order of the text.
+    pub tenants: Vec<Tenant>,
     /// Named rate limits, in the order of the text.
     pub rate_limits: Vec<RateLimit>,
     /// The listener for `/metrics`; none when it is not configured.
@@ -109,6 +111,10 @@ pub struct BackendId(pub usize);
 /// Position of a plugin in [`Config::plugins`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PluginId(pub usize);
+
+/// Position of a tenant in [`Config::tenants`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TenantId(pub usize);
 
 /// Position of a rate limit in [`Config::rate_limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

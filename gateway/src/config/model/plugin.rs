@@ -6,13 +6,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{At, BackendId, Origin, Places};
+use super::{At, BackendId, Origin, Places, PluginId, TenantId};
 
 /// `plugin "geo" "geo.wasm" { … }`: a third-party component.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     /// Its name, unique among plugins.
     pub name: Arc<str>,
+    /// Whose it is; none for the operator's own.
+    pub tenant: Option<TenantId>,
     /// The component's file.
     pub path: At<PathBuf>,
     /// `sha256 "…"`: refused when the file has another digest.
@@ -60,6 +62,59 @@ pub struct PluginCall {
 
 /// Bytes of a body that are held for a plugin which wants to see it whole, unless said otherwise: most forms and API calls.
 pub const DEFAULT_MAX_BODY: u64 = 64 << 10;
+
+/// `use-plugin "jwt-auth"`: a plugin that sees what passes through a frontend.
+#[derive(Debug, Clone, Copy)]
+pub struct UsedPlugin {
+    /// Which, and where that is said.
+    pub plugin: At<PluginId>,
+    /// `canary="5%"`, or what a canary leaves: which part of the exchanges it sees.
+    pub share: Share,
+    /// `shadow`: it is asked and not obeyed.
+    pub is_shadow: bool,
+}
+
+/// A part of all exchanges: those whose lot falls into a range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// The first lot.
+    pub from: u16,
+    /// The first that is not in it any more.
+    pub to: u16,
+}
+
+impl Share {
+    /// How many lots there are: a share is said in hundredths of a percent.
+    pub const WHOLE: u16 = 10_000;
+
+    /// Whether it is all.
+    pub const fn is_whole(self) -> bool {
+        self.from == 0 && self.to == Self::WHOLE
+    }
+
+    /// Whether a lot falls into it.
+    pub const fn has(self, lot: u16) -> bool {
+        self.from <= lot && lot < self.to
+    }
+}
+
+impl Default for Share {
+    fn default() -> Self {
+        let (from, to) = (0, Self::WHOLE);
+        Self { from, to }
+    }
+}
+
+/// `tenant "acme" { hosts "*.acme.example" … }`: whoever owns hosts, and has plugins that see what goes there.
+#[derive(Debug, Clone)]
+pub struct Tenant {
+    /// The name.
+    pub name: Arc<str>,
+    /// Host names and patterns, lower-case, that no other tenant has.
+    pub hosts: Vec<String>,
+    /// `quota plugin-cpu="1.5 cores" …`: what all its plugins may use together.
+    pub quota: BudgetLimits,
+}
 
 /// An import that has to be granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -177,6 +177,16 @@ impl<'a> Value<'a> {
         Some(value)
     }
 
+    /// A part of all, in hundredths of a percent.
+    pub(in crate::config) fn percentage(&self) -> Option<u16> {
+        let text = self.quantity("%", units::PART_HELP)?;
+        let part = units::part(text);
+        part.map_or_else(
+            |error| self.fail(format!("{} is no part of all", self.title()), error.message, error.help),
+            Some,
+        )
+    }
+
     /// CPU time per time, in thousandths of a CPU's.
     pub(in crate::config) fn cores(&self) -> Option<u32> {
         let text = self.quantity(" cores", units::CORES_HELP)?;

@@ -60,6 +60,7 @@ fn spec(label: &str) -> AttachmentSpec {
         budget: Budget::unlimited(),
         quarantine: None,
         place: AttachedAs::Filter,
+        scope: Scope::default(),
         state: StateLimits::DEFAULT,
         granted: Arc::default(),
         origin: None,

@@ -101,9 +101,9 @@ impl Registry {
         self.find_or_add(&self.servers, is_same, new, backend::register_server)
     }
 
-    /// Adds the counts of a component at one place. Those of one label are added up.
-    pub fn policy(&self, label: &str, counts: Arc<dyn PolicyCounts>) {
-        let new = || PolicyMetrics::new(label);
+    /// Adds the counts of a component at one place, of which tenant, where it has one. Those of one label are added up.
+    pub fn policy(&self, label: &str, tenant: Option<&str>, counts: Arc<dyn PolicyCounts>) {
+        let new = || PolicyMetrics::new(label, tenant);
         self.find_or_add(&self.policies, |known| &*known.label == label, new, policy::register)
             .add(counts);
     }
@@ -237,6 +237,10 @@ mod tests {
             0
         }
 
+        fn shadow_differences(&self) -> u64 {
+            0
+        }
+
         fn is_quarantined(&self) -> bool {
             false
         }
@@ -311,8 +315,8 @@ mod tests {
             registry
                 .server(&backend, "s")
                 .response(Some(503), Duration::from_secs(2));
-            registry.policy(name, Arc::new(Trapped));
-            registry.policy(name, Arc::new(Trapped));
+            registry.policy(name, None, Arc::new(Trapped));
+            registry.policy(name, None, Arc::new(Trapped));
         }
         let text = registry.render();
         let mut announced = Vec::new();

@@ -23,6 +23,9 @@ pub trait PolicyCounts: Debug + Send + Sync {
     /// CPU time of calls and of making instances, where it is measured.
     fn cpu(&self) -> Duration;
 
+    /// Calls of a shadow that would have changed something.
+    fn shadow_differences(&self) -> u64;
+
     /// How often it was put in quarantine.
     fn quarantines(&self) -> u64;
 
@@ -35,6 +38,7 @@ pub trait PolicyCounts: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct PolicyMetrics {
     pub(super) label: Arc<str>,
+    tenant: Option<Arc<str>>,
     counts: Mutex<Counts>,
 }
 
@@ -51,12 +55,14 @@ struct Gone {
     instantiations: u64,
     cpu: Duration,
     quarantines: u64,
+    shadow_differences: u64,
     failures: BTreeMap<&'static str, u64>,
 }
 
 impl PolicyMetrics {
-    pub(super) fn new(label: &str) -> Self {
+    pub(super) fn new(label: &str, tenant: Option<&str>) -> Self {
         Self {
+            tenant: tenant.map(Arc::from),
             label: label.into(),
             counts: Mutex::default(),
         }
@@ -76,6 +82,7 @@ impl PolicyMetrics {
                 gone.instantiations += counts.instantiations();
                 gone.cpu += counts.cpu();
                 gone.quarantines += counts.quarantines();
+                gone.shadow_differences += counts.shadow_differences();
                 for (kind, count) in counts.failures() {
                     *gone.failures.entry(kind).or_default() += count;
                 }
@@ -109,6 +116,12 @@ impl PolicyMetrics {
         counts.gone.quarantines + counts.live.iter().map(|counts| counts.quarantines()).sum::<u64>()
     }
 
+    fn shadow_differences(&self) -> u64 {
+        let counts = lock(&self.counts);
+        let live: u64 = counts.live.iter().map(|counts| counts.shadow_differences()).sum();
+        counts.gone.shadow_differences + live
+    }
+
     fn quarantined(&self) -> f64 {
         let is_one = lock(&self.counts).live.iter().any(|counts| counts.is_quarantined());
         f64::from(u8::from(is_one))
@@ -125,7 +138,11 @@ impl PolicyMetrics {
 }
 
 pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
-    let mut of = exporter.of(policy, &[("policy", &policy.label)]);
+    let label = ("policy", &*policy.label);
+    let mut of = match policy.tenant.as_deref() {
+        Some(tenant) => exporter.of(policy, &[label, ("tenant", tenant)]),
+        None => exporter.of(policy, &[label]),
+    };
     let help = "Calls of the component at this place, failed ones included.";
     of.counter("gateway_policy_calls_total", help, None, PolicyMetrics::calls);
     let help = "Instances made of the component at this place.";
@@ -149,6 +166,13 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         help,
         None,
         PolicyMetrics::quarantines,
+    );
+    let help = "Calls of a shadow that would have changed something.";
+    of.counter(
+        "gateway_policy_shadow_differences_total",
+        help,
+        None,
+        PolicyMetrics::shadow_differences,
     );
     let help = "1 while the component is in quarantine.";
     of.gauge("gateway_policy_quarantined", help, PolicyMetrics::quarantined);

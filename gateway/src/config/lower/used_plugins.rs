@@ -1,0 +1,106 @@
+//! `use-plugin "jwt-auth" canary="5%" instead-of="old-auth"`: plugins that see what passes, in order.
+
+use super::Scope;
+use super::frontend::report_too_many;
+use super::plugin::{self, Owner};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{PluginId, Share, UsedPlugin};
+use crate::config::reader::{At, Node, Value, said_twice};
+
+/// Reads the uses of plugins in one place: a frontend, or a tenant.
+pub(super) fn used_plugins(
+    scope: &Scope<'_>,
+    nodes: Vec<Node<'_>>,
+    owner: Option<&Owner<'_>>,
+) -> Vec<Option<UsedPlugin>> {
+    let mut used: Vec<Option<UsedPlugin>> = Vec::with_capacity(nodes.len());
+    report_too_many(scope, &nodes, "use-plugin", MAX_PLUGINS);
+    for node in nodes.into_iter().take(MAX_PLUGINS) {
+        let plugin = used_plugin(scope, node, &mut used, owner);
+        used.push(plugin);
+    }
+    used
+}
+
+fn used_plugin(
+    scope: &Scope<'_>,
+    mut node: Node<'_>,
+    before: &mut [Option<UsedPlugin>],
+    owner: Option<&Owner<'_>>,
+) -> Option<UsedPlugin> {
+    let value = node.argument("the plugin's name");
+    let plugin = value.and_then(|value| Some(value.at(PluginId(plugin::refer(scope, &value, owner)?))));
+    let canary = node.property("canary");
+    let part = canary.map(|canary| canary.percentage());
+    let instead_of = node.property("instead-of");
+    let is_shadow = node.flag("shadow");
+    if let (Some(span), Some(instead_of)) = (is_shadow, &instead_of) {
+        let error = ConfigError::new(Code::Conflict, "a shadow stands in nobody's place");
+        let error = error
+            .label(instead_of.span(), "nothing is decided in this one's place")
+            .label(span, "a shadow");
+        node.fail(error.help("leave one of them out: what a shadow would change is logged beside what the others do"));
+    } else if let (None, Some(instead_of)) = (canary, &instead_of) {
+        let error = ConfigError::new(Code::Missing, "`instead-of=` needs `canary=`");
+        let error = error.label(instead_of.span(), "for which part of the requests?");
+        node.fail(error.help("write canary=\"5%\" beside it, or replace the plugin"));
+    }
+    node.finish();
+    let plugin = plugin?;
+    let first = before.iter().flatten().find(|first| first.plugin.value == plugin.value);
+    if let Some(first) = first {
+        scope
+            .ctx
+            .report(said_twice("this plugin", first.plugin.span, plugin.span));
+    }
+    let share = match part {
+        Some(part) => Share { from: 0, to: part? },
+        None => Share::default(),
+    };
+    if let (Some(instead_of), false) = (instead_of, share.is_whole()) {
+        give_way(scope, &instead_of, before, share, owner)?;
+    }
+    let is_shadow = is_shadow.is_some();
+    Some(UsedPlugin {
+        plugin,
+        share,
+        is_shadow,
+    })
+}
+
+/// Leaves to a canary its share of what another plugin sees.
+fn give_way(
+    scope: &Scope<'_>,
+    instead_of: &Value<'_>,
+    before: &mut [Option<UsedPlugin>],
+    share: Share,
+    owner: Option<&Owner<'_>>,
+) -> Option<()> {
+    let other = plugin::refer(scope, instead_of, owner)?;
+    let Some(other) = before.iter_mut().flatten().find(|used| used.plugin.value.0 == other) else {
+        return instead_of.fail(
+            "a canary stands in the place of a plugin that is used before it",
+            "not used before",
+            "write `use-plugin` with this one first",
+        );
+    };
+    let At { span, .. } = other.plugin;
+    if !other.share.is_whole() || other.is_shadow {
+        let error = ConfigError::new(Code::Conflict, "this plugin does not see all requests itself");
+        let error = error
+            .label(instead_of.span(), "has nothing to leave")
+            .label(span, "used here");
+        scope
+            .ctx
+            .report(error.help("a plugin has one canary, which has none itself"));
+        return None;
+    }
+    other.share = Share {
+        from: share.to,
+        to: Share::WHOLE,
+    };
+    Some(())
+}
+
+/// Each is a call, or several, in every request.
+const MAX_PLUGINS: usize = 64;

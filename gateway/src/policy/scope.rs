@@ -1,0 +1,207 @@
+//! Which exchanges a use of a plugin takes part in, and whether what it decides counts: those of its tenant's hosts, a canary's
+//! share of them, and a shadow, which is asked and not obeyed.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::{HeaderMap, header, request, response};
+
+use super::attachment::Attachment;
+use super::exchange::Exchange;
+use crate::config::Share;
+use crate::telemetry::choice::draw;
+
+/// Where and how a use of a plugin takes part. By default everywhere, and in earnest.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    /// Whose hosts it sees alone.
+    pub tenant: Option<Arc<Tenant>>,
+    /// Which part of all exchanges.
+    pub share: Share,
+    /// It is asked, and what it would have changed is logged and counted.
+    pub is_shadow: bool,
+}
+
+/// Somebody who owns hosts.
+#[derive(Debug)]
+pub struct Tenant {
+    /// The name.
+    pub name: Arc<str>,
+    /// Names and patterns, lower-case; `*.` stands for one label or more.
+    pub hosts: Vec<String>,
+}
+
+/// What of an exchange decides who takes part in it, once somebody has asked.
+#[derive(Debug, Default)]
+pub(super) struct Lot {
+    /// From 0 to [`Share::WHOLE`], at random.
+    drawn: Option<u16>,
+    /// As the client asked for it: what a component makes of it later changes nobody's part.
+    host: Option<Box<str>>,
+}
+
+impl Scope {
+    /// Whether it has a part in an exchange.
+    #[inline]
+    pub(super) fn is_open(&self) -> bool {
+        self.tenant.is_none() && self.share.is_whole()
+    }
+
+    #[cold]
+    fn admits(&self, exchange: &mut Exchange) -> bool {
+        let Exchange { request, lot, .. } = exchange;
+        if let Some(tenant) = &self.tenant {
+            let host = lot.host.get_or_insert_with(|| host(&request.headers));
+            if !tenant.owns(host) {
+                return false;
+            }
+        }
+        self.share.is_whole() || self.share.has(*lot.drawn.get_or_insert_with(drawn))
+    }
+}
+
+impl Tenant {
+    /// Whether it owns a host, in lower case.
+    pub fn owns(&self, host: &str) -> bool {
+        self.hosts.iter().any(|owned| match owned.strip_prefix('*') {
+            Some(end) => host.len() > end.len() && host.ends_with(end),
+            None => host == owned,
+        })
+    }
+}
+
+impl Attachment {
+    /// Whether this use has no part in an exchange.
+    #[inline]
+    pub(super) fn stands_aside(&self, exchange: &mut Exchange) -> bool {
+        !self.scope.is_open() && !self.scope.admits(exchange)
+    }
+
+    /// Whether this use has no part in a connection, which belongs to no host.
+    pub(super) fn stands_aside_of_connection(&self) -> bool {
+        !self.scope.share.is_whole() && !self.scope.share.has(drawn())
+    }
+
+    /// Whether what it decides is not obeyed.
+    #[must_use]
+    pub const fn is_shadow(&self) -> bool {
+        self.scope.is_shadow
+    }
+
+    /// Whose it is, if somebody's.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.scope.tenant.as_deref().map(|tenant| &*tenant.name)
+    }
+}
+
+/// What a shadow would have changed of a request; nothing when it agrees.
+pub(super) fn request_differs(before: &request::Parts, after: &request::Parts) -> Option<String> {
+    let mut text = String::new();
+    if before.uri != after.uri {
+        // Writing to a String cannot fail.
+        let _ = write!(text, " ask for {}", after.uri);
+    }
+    headers_differ(&before.headers, &after.headers, &mut text);
+    (!text.is_empty()).then(|| format!("would{text}"))
+}
+
+/// What a shadow would have changed of a response.
+pub(super) fn response_differs(before: &response::Parts, after: &response::Parts) -> Option<String> {
+    let mut text = String::new();
+    if before.status != after.status {
+        let _ = write!(text, " answer {}", after.status.as_u16());
+    }
+    headers_differ(&before.headers, &after.headers, &mut text);
+    (!text.is_empty()).then(|| format!("would{text}"))
+}
+
+/// By name: values may be secret.
+fn headers_differ(before: &HeaderMap, after: &HeaderMap, text: &mut String) {
+    let same = |name: &header::HeaderName| before.get_all(name).iter().eq(after.get_all(name));
+    for name in after.keys().filter(|name| !same(name)) {
+        let _ = write!(text, " set {name}");
+    }
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        let _ = write!(text, " delete {name}");
+    }
+}
+
+/// The host that a request asks for, in lower case, without port and final dot.
+fn host(headers: &HeaderMap) -> Box<str> {
+    let host = headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => &host[..colon],
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase().into()
+}
+
+fn drawn() -> u16 {
+    u16::try_from(draw() % u32::from(Share::WHOLE)).unwrap_or(0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_compared_as_names() {
+        let tenant = Tenant {
+            name: "acme".into(),
+            hosts: vec![
+                "acme.example".to_owned(),
+                "*.acme.example".to_owned(),
+                "[::1]".to_owned(),
+            ],
+        };
+        let asks = |asked: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, asked.parse().unwrap());
+            tenant.owns(&host(&headers))
+        };
+        for asked in [
+            "acme.example",
+            "ACME.example.",
+            "a.b.acme.example:8080",
+            "acme.example:80",
+            "[::1]:80",
+            "[::1]",
+        ] {
+            assert!(asks(asked), "{asked}");
+        }
+        for asked in [
+            "xacme.example",
+            ".acme.example.evil",
+            "acme.example.evil",
+            "example",
+            "",
+            "[::2]",
+        ] {
+            assert!(!asks(asked), "{asked}");
+        }
+        assert!(!tenant.owns(&host(&HeaderMap::new())));
+    }
+
+    #[test]
+    fn a_difference_names_fields_and_tells_no_values() {
+        let parts = |headers: &[(&str, &str)]| {
+            let mut request = http::Request::builder().uri("/a");
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            request.body(()).unwrap().into_parts().0
+        };
+        let before = parts(&[("a", "1"), ("b", "2")]);
+        assert_eq!(request_differs(&before, &parts(&[("a", "1"), ("b", "2")])), None);
+        let text = request_differs(&before, &parts(&[("a", "secret"), ("c", "3")])).unwrap();
+        for part in ["set a", "set c", "delete b"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("secret"), "{text}");
+    }
+}
