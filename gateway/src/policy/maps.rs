@@ -380,7 +380,9 @@ mod tests {
 
     #[test]
     fn each_kind_finds_the_longest_that_fits() {
-        let cases: [(MapKind, &str, &[(&str, Option<&str>)]); 5] = [
+        // How keys are compared, the file, and what is found for what.
+        type Case<'a> = (MapKind, &'a str, &'a [(&'a str, Option<&'a str>)]);
+        let cases: [Case<'_>; 5] = [
             (
                 MapKind::Prefix,
                 "/ root\n/api/ api\n/api/v2/ two\n/b b",
