@@ -15,7 +15,7 @@ use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::body::{BodyFailure, RequestBody};
+use super::body::RequestBody;
 use super::client::Client;
 use super::content::{Content, Http2Content};
 use super::error::ProxyError;
@@ -111,14 +111,13 @@ impl Drop for Opening<'_> {
 pub async fn exchange(
     place: StreamPlace,
     client: &Rc<Client>,
-    failure: &BodyFailure,
     head: &http::request::Parts,
     body: &mut RequestBody,
     tls: bool,
     most_informational: usize,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
-    let ends = body.is_end_stream();
+    let (ends, failure) = (body.is_end_stream(), body.failure());
     let (mut response, stream) = match place.send(outgoing(head.clone(), tls), ends) {
         Ok(sent) => sent,
         Err(error) => {

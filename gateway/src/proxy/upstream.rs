@@ -271,7 +271,7 @@ pub async fn send(
             client.turns.await_server_for(backend.timeouts.server);
             let tls = backend.servers[server].has_tls();
             let most = backend.response_limits.informational;
-            let sent = multiplexed::exchange(place, client, &failure, head, body, tls, most, &mut session);
+            let sent = multiplexed::exchange(place, client, head, body, tls, most, &mut session);
             let sent = Box::pin(sent).await;
             client.turns.server_moved();
             match sent {
