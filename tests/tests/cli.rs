@@ -13,6 +13,22 @@ fn shipped() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../config.kdl")).unwrap()
 }
 
+#[test]
+fn a_configuration_is_named_with_a_flag_or_without() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("wrong.kdl");
+    std::fs::write(&file, "frontend\n").unwrap();
+    let check = |words: &[&str]| {
+        let output = gateway_tests::command().arg("check").args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let path = file.to_str().unwrap();
+    let (code, said) = check(&[path]);
+    assert!(code == Some(1) && said.contains("wrong.kdl"), "{code:?} {said}");
+    assert_eq!(check(&["-c", path]), (code, said));
+    assert_eq!(check(&[path, "-c", path]).0, Some(2), "twice is once too often");
+}
+
 // ── the shipped configuration ─────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]

@@ -59,8 +59,11 @@ pub fn parse() -> Command {
     let args = Args::parse();
     match args.verb {
         None => Command::Run { config: args.config },
-        Some(Verb::Run { config }) => Command::Run { config },
-        Some(Verb::Check { config, format }) => Command::Check { config, format },
+        Some(Verb::Run { subject }) => Command::Run { config: subject.path() },
+        Some(Verb::Check { subject, format }) => Command::Check {
+            config: subject.path(),
+            format,
+        },
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
         Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
@@ -183,16 +186,14 @@ struct Args {
 enum Verb {
     /// Run the gateway; what `gateway` alone does too.
     Run {
-        /// The configuration.
-        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        subject: Subject,
     },
     /// Check a configuration and the certificates and components that it names: all errors at once. Exits 0 when there are
     /// none, else 1.
     Check {
-        /// The configuration.
-        #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-        config: PathBuf,
+        #[command(flatten)]
+        subject: Subject,
         /// How findings are written.
         #[arg(long, value_enum, default_value_t = check::Format::Text)]
         format: check::Format,
@@ -218,6 +219,23 @@ enum Verb {
     /// For authors of plugins.
     #[command(subcommand)]
     Plugin(PluginVerb),
+}
+
+/// The configuration that a command is about, said with `-c` or without.
+#[derive(Debug, clap::Args)]
+struct Subject {
+    /// The configuration; config.kdl unless said.
+    #[arg(value_name = "FILE", conflicts_with = "config")]
+    file: Option<PathBuf>,
+    /// The same.
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Subject {
+    fn path(self) -> PathBuf {
+        self.file.or(self.config).unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,7 +3,8 @@
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::words::{self, Term};
+use super::tables;
+use super::words::{self, Polarity, Term};
 
 impl Proxy<'_> {
     /// `acl NAME CRITERION`; several of one name are alternatives.
@@ -17,6 +18,10 @@ impl Proxy<'_> {
             }
         }
         for name in names {
+            if self.counting_acl(name).is_some() {
+                // Said by the rules that ask it, as limits.
+                continue;
+            }
             let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
             let nodes: Result<Vec<_>, _> = lines.iter().map(|line| words::criterion(line.rest(2))).collect();
             match nodes {
@@ -40,7 +45,17 @@ impl Proxy<'_> {
 
     /// Adds a node with the condition that `words` end with.
     pub(super) fn conditional(&mut self, line: &Line, node: Node, words: &[String]) {
-        self.conditional_block(line, node, words);
+        let said = match words::split_condition(words).1 {
+            Some((polarity, condition)) if node.may_have_predicates() => self.inline(polarity, condition),
+            _ => Ok(None),
+        };
+        match said {
+            Ok(Some(inline)) => self.say_inline(line, node, inline),
+            Ok(None) => {
+                self.conditional_block(line, node, words);
+            }
+            Err(reason) => self.leave_out(line, &reason),
+        }
     }
 
     /// The same for a node with a block, to which further ones can be added; none when it was left out.
@@ -49,8 +64,8 @@ impl Proxy<'_> {
         let Some((polarity, words)) = condition else {
             return Some(self.say(line, node));
         };
-        match self.condition(line, words) {
-            Ok(condition) => Some(self.say(line, node.prop(polarity.property(), condition))),
+        match self.condition(line, polarity, words) {
+            Ok((property, condition)) => Some(self.say(line, node.prop(property, condition))),
             Err(reason) => {
                 self.leave_out(line, &reason);
                 None
@@ -58,28 +73,31 @@ impl Proxy<'_> {
         }
     }
 
-    /// A condition in our words. Acls that it has of its own become named ones.
-    pub(super) fn condition(&mut self, line: &Line, words: &[String]) -> Result<String, String> {
+    /// A condition in our words, and the property that says it. Acls that it has of its own become named ones.
+    pub(super) fn condition(
+        &mut self,
+        line: &Line,
+        polarity: Polarity,
+        words: &[String],
+    ) -> Result<(&'static str, String), String> {
         let mut text = String::new();
-        for term in words::terms(words)? {
-            let (name, is_negated) = match term {
-                Term::Or => {
+        let terms = words::terms(words)?;
+        let is_alone = terms.len() == 1;
+        for term in terms {
+            let (asked, is_negated) = match self.asked(term)? {
+                Some(asked) => asked,
+                None => {
                     text.push_str(" or");
                     continue;
                 }
-                Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
-                Term::Named { name, is_negated } => match words::predefined(name) {
-                    Some(node) => {
-                        let key = vec![name.to_owned()];
-                        (self.own_acl(line, key, || Ok(vec![node]))?, is_negated)
-                    }
-                    None => (name.to_owned(), is_negated),
-                },
-                Term::Anonymous { words, is_negated } => {
-                    let name = self.own_acl(line, words.to_vec(), || words::criterion(words))?;
-                    (name, is_negated)
-                }
             };
+            let name = match asked {
+                Asked::Word(name) => name,
+                Asked::Predicates { key, nodes } => self.own_acl(line, key, nodes),
+            };
+            if is_alone && is_negated {
+                return Ok((polarity.opposite().property(), name));
+            }
             match text.as_str() {
                 "" => {}
                 text_so_far if text_so_far.ends_with(" or") => {}
@@ -91,22 +109,109 @@ impl Proxy<'_> {
             text.push(' ');
             text.push_str(&name);
         }
-        Ok(text.trim().to_owned())
+        Ok((polarity.property(), text.trim().to_owned()))
     }
 
-    fn own_acl(
-        &mut self,
-        line: &Line,
-        key: Vec<String>,
-        nodes: impl FnOnce() -> Result<Vec<Node>, String>,
-    ) -> Result<String, String> {
-        if let Some(name) = self.anonymous.get(&key) {
-            return Ok(name.clone());
+    /// What a term asks, and whether that is not to hold; none for `or`. Fails with the reason.
+    fn asked(&self, term: Term<'_>) -> Result<Option<(Asked, bool)>, String> {
+        let (key, nodes, is_negated) = match term {
+            Term::Or => return Ok(None),
+            Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
+            Term::Named { name, .. } if self.counting_acl(name).is_some() => return Err(tables::ALONE.to_owned()),
+            Term::Named { name, is_negated } => match words::predefined(name) {
+                Some(node) => (vec![name.to_owned()], vec![node], is_negated),
+                None => return Ok(Some((Asked::Word(name.to_owned()), is_negated))),
+            },
+            Term::Anonymous { words, .. } if tables::asks_a_table(words) => return Err(tables::ALONE.to_owned()),
+            Term::Anonymous { words, is_negated } => (words.to_vec(), words::criterion(words)?, is_negated),
+        };
+        let asked = match nodes.as_slice() {
+            // Conditions have a word for it.
+            [node] if node.is("tls") && !self.has_acl("tls") => Asked::Word("tls".to_owned()),
+            _ => Asked::Predicates { key, nodes },
+        };
+        Ok(Some((asked, is_negated)))
+    }
+
+    fn has_acl(&self, name: &str) -> bool {
+        let mut lines = self.section.lines.iter();
+        lines.any(|line| line.keyword() == "acl" && line.word(1) == Some(name))
+    }
+
+    /// A condition whose predicates can stand in the block of its node: all of them have to hold. None where it is another, or has
+    /// no predicates of its own. Fails with the reason.
+    fn inline(&self, polarity: Polarity, words: &[String]) -> Result<Option<Inline>, String> {
+        let terms = words::terms(words)?;
+        let is_other = terms.contains(&Term::Or) || (polarity == Polarity::Unless && terms.len() > 1);
+        if is_other {
+            return Ok(None);
         }
-        let nodes = nodes()?;
+        let mut inline = Inline::default();
+        for term in terms {
+            let Some((asked, is_negated)) = self.asked(term)? else {
+                continue;
+            };
+            let is_negated = is_negated != (polarity == Polarity::Unless);
+            match asked {
+                Asked::Word(name) => inline.acls.push((name, is_negated)),
+                Asked::Predicates { nodes, .. } => inline.predicates.push((nodes, is_negated)),
+            }
+        }
+        Ok((!inline.predicates.is_empty()).then_some(inline))
+    }
+
+    fn say_inline(&mut self, line: &Line, node: Node, inline: Inline) {
+        let node = match inline.acls.as_slice() {
+            [] => node,
+            [(name, true)] => node.prop("unless", name),
+            several => {
+                let word = |(name, is_negated): &(String, bool)| match is_negated {
+                    true => format!("not {name}"),
+                    false => name.clone(),
+                };
+                node.prop("if", several.iter().map(word).collect::<Vec<_>>().join(" and "))
+            }
+        };
+        let rule = self.say(line, node);
+        let outline = &mut self.conversion.outline;
+        for (nodes, is_negated) in inline.predicates {
+            let mut parent = rule;
+            if is_negated {
+                parent = outline.add_part(parent, Node::new("not"), line.number, &line.text);
+            }
+            if nodes.len() > 1 {
+                parent = outline.add_part(parent, Node::new("any"), line.number, &line.text);
+            }
+            for node in nodes {
+                outline.add_part(parent, node, line.number, &line.text);
+            }
+        }
+    }
+
+    /// The name of an acl that asks what a condition asks by itself.
+    fn own_acl(&mut self, line: &Line, key: Vec<String>, nodes: Vec<Node>) -> String {
+        if let Some(name) = self.anonymous.get(&key) {
+            return name.clone();
+        }
         let name = format!("line-{}-{}", line.number, self.anonymous.len() + 1);
         self.acl(line, &name, nodes);
         self.anonymous.insert(key, name.clone());
-        Ok(name)
+        name
     }
+}
+
+/// What a term of a condition asks.
+enum Asked {
+    /// An acl, or another word that a condition may have.
+    Word(String),
+    /// Predicates, one of which has to hold. `key` tells them apart.
+    Predicates { key: Vec<String>, nodes: Vec<Node> },
+}
+
+/// A condition of which all has to hold, and what of it is not to.
+#[derive(Default)]
+struct Inline {
+    acls: Vec<(String, bool)>,
+    /// Of each entry one.
+    predicates: Vec<(Vec<Node>, bool)>,
 }

@@ -15,6 +15,7 @@ mod proxies;
 mod rules;
 mod servers;
 mod stats;
+mod tables;
 mod tls;
 mod transforms;
 mod variables;
@@ -24,6 +25,7 @@ use std::path::Path;
 
 use crate::config;
 use outline::Outline;
+use tables::Tables;
 
 /// A converted configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +62,7 @@ struct Conversion {
     findings: Vec<Finding>,
     /// The stats page has been carried over.
     has_stats: bool,
+    tables: Tables,
 }
 
 impl Conversion {

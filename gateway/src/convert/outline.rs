@@ -34,6 +34,8 @@ struct Kept {
     original: String,
     children: Vec<usize>,
     has_block: bool,
+    /// The node that is another one without this.
+    part_of: Option<usize>,
     state: State,
 }
 
@@ -99,6 +101,16 @@ impl Node {
         });
     }
 
+    /// Whether it is this, with nothing beside it.
+    pub(super) fn is(&self, name: &str) -> bool {
+        self.name == name && self.parts.is_empty()
+    }
+
+    /// Whether predicates may stand in its block, beside its condition.
+    pub(super) fn may_have_predicates(&self) -> bool {
+        matches!(self.name.as_str(), "deny" | "redirect" | "use-backend")
+    }
+
     /// Its line without children: `bind "0.0.0.0:80" accept-proxy`.
     fn text(&self) -> String {
         self.parts.iter().fold(self.name.clone(), |mut text, part| {
@@ -149,6 +161,7 @@ impl Outline {
             original: original.to_owned(),
             children: Vec::new(),
             has_block: false,
+            part_of: None,
             state: State::Said,
         });
         match parent {
@@ -158,6 +171,13 @@ impl Outline {
             }
             None => self.roots.push(id),
         }
+        id
+    }
+
+    /// Adds a node to one that would say something else without it.
+    pub(super) fn add_part(&mut self, parent: usize, node: Node, source: usize, original: &str) -> usize {
+        let id = self.add(Some(parent), node, source, original);
+        self.nodes[id].part_of = Some(parent);
         id
     }
 
@@ -180,11 +200,16 @@ impl Outline {
     /// Takes back what stands at a column of a node's line: a property or flag alone, or else the node, which becomes a
     /// comment with what is in it. False when there is nothing left to take back.
     pub(super) fn take_back(&mut self, place: Place, column: usize, reason: &str) -> bool {
-        let kept = &mut self.nodes[place.node];
+        let mut whole = place.node;
+        while let Some(parent) = self.nodes[whole].part_of {
+            whole = parent;
+        }
+        let is_part = whole != place.node;
+        let kept = &mut self.nodes[whole];
         if kept.state != State::Said {
             return false;
         }
-        let column = column.checked_sub(1 + place.depth * INDENT.len());
+        let column = column.checked_sub(1 + place.depth * INDENT.len()).filter(|_| !is_part);
         if !column.is_some_and(|column| kept.node.remove_at(column)) {
             kept.state = State::LeftOut(reason.to_owned());
         }

@@ -4,12 +4,13 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::{Conversion, checks, global, maps, persistence, servers, stats, variables, words};
+use super::{Conversion, checks, global, maps, persistence, servers, stats, tables, variables, words};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     let sections = &settle_defaults(sections);
     add_maps(conversion, sections);
+    conversion.tables = tables::Tables::of(sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global::global(conversion, section),
@@ -28,6 +29,9 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
             "frontend" => {
                 let block = open(conversion, "frontend", section);
                 Proxy::new(conversion, section, block).frontend();
+            }
+            "backend" if tables::is_only_a_table(section) => {
+                conversion.note(section.line, "not needed: limits count for themselves");
             }
             "backend" => {
                 let block = open(conversion, "backend", section);
@@ -126,7 +130,8 @@ fn listen(conversion: &mut Conversion, section: &Section) {
         let word = line.word(1).unwrap_or_default();
         match line.keyword() {
             "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
-            | "cookie" | "hash-type" | "http-response" => true,
+            | "cookie" | "hash-type" | "http-response" | "stick" => true,
+            "stick-table" => section.lines.iter().any(|line| line.keyword() == "stick"),
             "option" | "no" => matches!(
                 word,
                 "httpchk" | "tcp-check" | "redispatch" | "allbackups" | "ssl-hello-chk"
@@ -318,6 +323,7 @@ impl<'a> Proxy<'a> {
             ("stick", _) => return persistence::stick(self, line),
             // Said with `stick`, where there is one.
             ("stick-table", _) if self.says("stick") => return true,
+            ("stick-table", _) => return self.counting_table(line),
             ("retry-on", _) => {
                 let words = line.rest(1).iter();
                 words.fold(Node::new("retry-on"), |node, word| match word.parse() {

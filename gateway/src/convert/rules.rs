@@ -4,11 +4,14 @@ use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::variables::variables;
-use super::words::{self, Polarity, Term};
+use super::words;
 
 impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
         let is_response = line.keyword() == "http-response";
+        if !is_response && self.counting_rule(line) {
+            return;
+        }
         // `tcp-request connection reject`: the action comes third.
         let at = if line.keyword() == "tcp-request" { 2 } else { 1 };
         let action = line.word(at).unwrap_or_default();
@@ -51,15 +54,6 @@ impl Proxy<'_> {
 
     /// What is decided about connections is decided at accept; what needs their content, when that is there.
     fn reject(&mut self, line: &Line, rest: &[String]) {
-        if let Some(most) = most_per_source(rest) {
-            return match most {
-                Some(most) => {
-                    let node = Node::new("max-connections-per-source").number(most);
-                    self.say(line, node);
-                }
-                None => self.leave_out(line, "a source has to have one connection at least"),
-            };
-        }
         let is_early = line.word(1) == Some("connection") && words::split_condition(rest).1.is_some();
         let node = Node::new(if is_early { "reject" } else { "deny" });
         self.conditional(line, node, rest);
@@ -95,8 +89,8 @@ impl Proxy<'_> {
         };
         let node = match condition {
             None => node,
-            Some((polarity, words)) => match self.condition(line, words) {
-                Ok(condition) => node.prop(polarity.property(), condition),
+            Some((polarity, words)) => match self.condition(line, polarity, words) {
+                Ok((property, condition)) => node.prop(property, condition),
                 Err(reason) => return self.leave_out(line, &reason),
             },
         };
@@ -170,37 +164,6 @@ fn edit(action: &str, words: &[String]) -> Result<Node, String> {
             .prop("regex", word(1))
             .prop("to", variables(&captures(word(2)))?),
     })
-}
-
-/// How many connections a source may have where a rule ends those of one that has more: `if { src_conn_cur gt 100 }`. The one that is
-/// being decided about counts, in HAProxy and here. None when the rule is about something else.
-fn most_per_source(words: &[String]) -> Option<Option<u64>> {
-    let (_, condition) = words::split_condition(words);
-    let (Polarity::If, words) = condition? else { return None };
-    let terms = words::terms(words).ok()?;
-    let [
-        Term::Anonymous {
-            words,
-            is_negated: false,
-        },
-    ] = terms.as_slice()
-    else {
-        return None;
-    };
-    let [fetch, comparison, number] = *words else {
-        return None;
-    };
-    let counts = ["src_conn_cur", "sc_conn_cur(0)", "sc0_conn_cur"];
-    if !counts.contains(&fetch.as_str()) {
-        return None;
-    }
-    let number: u64 = number.parse().ok()?;
-    let most = match comparison.as_str() {
-        "gt" => number,
-        "ge" => number.saturating_sub(1),
-        _ => return None,
-    };
-    Some((most > 0).then_some(most))
 }
 
 /// `\1` is `${1}` here, and a dollar is written twice.

@@ -169,9 +169,8 @@ backend app
     );
     for part in [
         "acl \"is_api\" {\n        any {\n            path-prefix \"/api/\" \"/v1/\"\n            header \"x-client\" prefix=\"legacy\"",
-        "deny status=404 if=\"line-7-1 and not inside\"",
-        "path-regex \"^/internal/\"",
-        "use-backend \"api\" if=\"is_api and host or line-10-2\"",
+        "deny status=404 unless=\"inside\" {\n        path-regex \"^/internal/\"\n    }",
+        "use-backend \"api\" if=\"is_api and host or line-10-1\"",
         "delete-header \"X-Debug\"",
         "replace-header \"Location\" regex=\"^http:(.*)\" to=\"https:${1}\"",
     ] {
@@ -661,6 +660,182 @@ backend app
 }
 
 #[test]
+fn conditions_stand_where_they_are_asked() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind 127.0.0.1:80
+    bind 127.0.0.1:443 ssl crt a.pem
+    acl office src 10.0.0.0/8
+    http-request redirect scheme https unless { ssl_fc }
+    http-request redirect scheme https code 301 if !{ ssl_fc } { path_beg /login }
+    http-request deny if !office !{ path /ping } { method POST }
+    http-request deny unless { hdr(x-key) a b }
+    http-request deny if { path /a } or { path /b }
+    http-request set-header X-Out 1 if !office
+    http-request return status 200 if { path /ping }
+    use_backend other if { hdr_beg(x-a) one two } office
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+backend other
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    redirect scheme=\"https\" unless=\"tls\"\n",
+        "    redirect scheme=\"https\" code=301 unless=\"tls\" {\n        path-prefix \"/login\"\n    }",
+        "    deny unless=\"office\" {\n        not {\n            path \"/ping\"\n        }\n        method \"POST\"\n    }",
+        "    deny {\n        not {\n            header \"x-key\" \"a\" \"b\"\n        }\n    }",
+        "    deny if=\"line-10-1 or line-10-2\"",
+        "        set-header \"X-Out\" \"1\" unless=\"office\"",
+        "    return status=200 if=\"line-12-3\"",
+        "    use-backend \"other\" if=\"office\" {\n        any {\n            header \"x-a\" prefix=\"one\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn a_rule_loses_none_of_its_predicates() {
+    // A method in lower case is none that there is: without it, the rule would deny everything below the path.
+    let converted = converted(
+        "frontend web
+    mode http
+    bind 127.0.0.1:80
+    http-request deny if { path_beg /a } { src 10.0.0.0/99 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(!converted.text.contains("\n    deny"), "{}", converted.text);
+    found(&converted, 4, "left out");
+}
+
+/// HAProxy's usual ways to limit clients by what tables count.
+const COUNTING: &str = "defaults
+    timeout client 5s
+frontend raw
+    mode tcp
+    bind 127.0.0.1:5432
+    stick-table type ip size 100k expire 30s store conn_cur,conn_rate(10s)
+    tcp-request connection track-sc0 src
+    tcp-request connection reject if { sc0_conn_cur gt 10 } || { sc_conn_rate(0) gt 20 }
+    default_backend db
+frontend web
+    mode http
+    bind 127.0.0.1:80
+    acl too_fast sc1_http_req_rate(shared) ge 101
+    tcp-request connection track-sc0 src,ipmask(24,56) table shared
+    tcp-request connection reject if { sc0_conn_cur gt 50 }
+    tcp-request connection reject if { src_conn_rate(shared) gt 30 }
+    http-request track-sc1 req.hdr(X-Api-Key) table shared
+    http-request deny deny_status 429 if too_fast
+    default_backend app
+frontend other
+    mode http
+    bind 127.0.0.1:81
+    tcp-request connection reject if { src_conn_rate(shared) gt 30 }
+    default_backend app
+backend shared
+    stick-table type string len 64 size 1m expire 1m store conn_cur,conn_rate(3s),http_req_rate(1m)
+backend db
+    mode tcp
+    server a 10.0.0.1:5432
+backend app
+    mode http
+    server a 10.0.0.1:80
+";
+
+#[test]
+fn what_tables_count_becomes_limits() {
+    let converted = converted(COUNTING);
+    for part in [
+        "    max-connections-per-source 10\n    limit \"raw-connections\"\n",
+        "rate-limit \"raw-connections\" {\n    key \"client-ip\"\n    allow \"20/10s\"\n}",
+        "    max-connections-per-source 50 ipv4-prefix=24 ipv6-prefix=56\n    limit \"shared-connections\" connections\n    limit \"shared-requests\"\n",
+        "rate-limit \"shared-connections\" {\n    key \"client-ip\"\n    allow \"30/3s\"\n}",
+        "rate-limit \"shared-requests\" {\n    key \"header\" \"x-api-key\"\n    allow \"100/1m\"\n}",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    // The same of one table is one limit for both frontends.
+    assert_eq!(converted.text.matches("rate-limit").count(), 3, "{}", converted.text);
+    assert_eq!(
+        converted.text.matches("limit \"shared-connections\"").count(),
+        3,
+        "{}",
+        converted.text
+    );
+    assert!(!converted.text.contains("not converted"), "{}", converted.text);
+    found(&converted, 8, "token bucket");
+}
+
+#[test]
+fn what_tables_count_is_reported_where_no_limit_says_it() {
+    let rules = [
+        (
+            "tcp-request connection reject if { src_conn_cur gt 10 } !office",
+            "hold for everybody",
+        ),
+        (
+            "tcp-request connection reject unless { src_conn_cur lt 10 }",
+            "hold for everybody",
+        ),
+        (
+            "tcp-request connection reject if { src_conn_cur lt 10 }",
+            "`gt` or `ge`",
+        ),
+        (
+            "tcp-request connection reject if { src_conn_cur ge 1 }",
+            "one in at least",
+        ),
+        (
+            "tcp-request connection reject if { src_conn_rate gt 10 }",
+            "over which time",
+        ),
+        (
+            "tcp-request connection reject if { src_conn_rate(nowhere) gt 10 }",
+            "no table `nowhere`",
+        ),
+        ("tcp-request connection reject if { sc2_conn_cur gt 10 }", "track-sc2"),
+        ("http-request deny if { src_http_err_rate gt 10 }", "`http_err_rate`"),
+        ("http-request track-sc0 base32+src", "base32+src"),
+        ("http-request track-sc0 src if office", "all that comes"),
+        ("use_backend slow if { src_conn_cur gt 10 }", "hold for everybody"),
+        ("http-request deny if abuse office", "hold for everybody"),
+    ];
+    for (rule, says) in rules {
+        let converted = converted(&format!(
+            "frontend web
+    mode http
+    bind 127.0.0.1:80
+    stick-table type ip size 1m expire 1m store conn_cur,conn_rate
+    acl office src 10.0.0.0/8
+    acl abuse src_conn_cur gt 5
+    http-request deny if office
+    {rule}
+    default_backend slow
+backend slow
+    mode http
+    server a 10.0.0.1:80
+"
+        ));
+        found(&converted, 8, says);
+        assert!(
+            !converted.text.contains("max-connections-per-source"),
+            "{rule}: {}",
+            converted.text
+        );
+    }
+}
+
+#[test]
 fn a_stick_table_is_carried_over() {
     let converted = converted(
         "frontend raw
@@ -709,11 +884,12 @@ backend app
     );
     for line in [
         "    error-page 503 \"/etc/haproxy/errors/503.http\"",
-        "    redirect scheme=\"https\" code=301 drop-query if=\"not api and line-7-1\"",
+        "    redirect scheme=\"https\" code=301 drop-query unless=\"api\" {",
+        "        header \"x-old\"",
         "    redirect location=\"https://%{authority}/new%{path}\" if=\"api\"",
         "        body \"for %{client-ip}\" content-type=\"text/plain\"",
         "        header \"X-A\" \"b\"",
-        "    deny status=429 if=\"line-10-3\"",
+        "    deny status=429 {",
         "        path-contains \".git\"",
         "        set-path \"/v1%{path}\" if=\"api\"",
         "        set-query \"a=b\" if=\"api\"",
@@ -857,9 +1033,9 @@ backend app
         "map \"moved-prefix\" file=\"/etc/haproxy/moved.map\" match=\"prefix\"\n",
         "map \"hosts-domain-app\" file=\"/etc/haproxy/hosts.map\" match=\"domain\" default=\"app\"\n",
         "map \"nets-subnet\" file=\"/etc/haproxy/nets.map\" match=\"subnet\"\n",
-        "    redirect location=\"%{path|map:moved-prefix}\" if=",
+        "    redirect location=\"%{path|map:moved-prefix}\" {\n        path-prefix \"/old/\"\n",
         "    use-backend \"%{host|map:hosts-domain-app}\"\n",
-        "    use-backend \"%{client-ip|map:nets-subnet}\" if=",
+        "    use-backend \"%{client-ip|map:nets-subnet}\" {\n        path-prefix \"/net/\"\n",
     ] {
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
     }
@@ -887,9 +1063,9 @@ backend app
     for part in [
         "    acl \"write\" {",
         "    deny status=405 if=\"write\"\n",
-        "    redirect prefix=\"/v2\" if=\"line-",
+        "    redirect prefix=\"/v2\" {\n        path-prefix \"/v1/\"\n",
         "        set-header \"X-Write\" \"1\" if=\"write\"\n",
-        "        delete-header \"Server\" if=\"not write\"\n",
+        "        delete-header \"Server\" unless=\"write\"\n",
     ] {
         assert!(backend.contains(part), "{part} in\n{backend}");
     }

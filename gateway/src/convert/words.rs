@@ -51,6 +51,14 @@ pub(super) enum Polarity {
 }
 
 impl Polarity {
+    /// The other way.
+    pub(super) fn opposite(self) -> Self {
+        match self {
+            Self::If => Self::Unless,
+            Self::Unless => Self::If,
+        }
+    }
+
     /// The property that says it.
     pub(super) fn property(self) -> &'static str {
         match self {

@@ -1,0 +1,497 @@
+//! Stick tables that count: how much a client has open, and how often it comes. A rule that turns away whoever goes beyond a
+//! number becomes a limit; what else tables are asked has no counterpart, and is reported with its reason.
+
+use std::collections::{HashMap, HashSet};
+
+use super::haproxy::{Line, Section};
+use super::outline::Node;
+use super::proxies::Proxy;
+use super::words::{self, Polarity, Term};
+
+/// The tables of a configuration, and the limits that have come of them.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    /// By name, which is that of their section.
+    tables: HashMap<String, Table>,
+    /// The names of rate limits, by what they limit.
+    limits: HashMap<Rate, String>,
+    /// Sections in HTTP mode, by the lines where they begin.
+    http: HashSet<usize>,
+}
+
+/// What a table counts over which time: `conn_rate(10s)`.
+#[derive(Debug, Default)]
+struct Table {
+    periods: HashMap<String, String>,
+}
+
+/// A comparison of a count: `sc0_conn_rate gt 20`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Counted {
+    /// What the configuration calls it, for who reads of it.
+    fetch: String,
+    count: Count,
+    key: Key,
+    table: String,
+    /// So many are let in.
+    most: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Count {
+    /// Connections that are open.
+    Open,
+    /// Connections in a time.
+    Connections,
+    /// Requests in a time.
+    Requests,
+}
+
+/// What is counted together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    /// A network: so many leading bits of addresses, where that is said.
+    Source { ipv4: Option<u64>, ipv6: Option<u64> },
+    /// A part of the request: `key "header" "x-api-key"`.
+    Request(Vec<String>),
+}
+
+/// A limit on a rate. Rules about the same count together, whichever frontends they stand in.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Rate {
+    table: String,
+    count: Count,
+    key: Key,
+    most: u64,
+    period: String,
+}
+
+impl Tables {
+    /// The tables that these sections declare.
+    pub(super) fn of(sections: &[Section]) -> Self {
+        let mut tables = HashMap::new();
+        for section in sections {
+            for line in section.lines.iter().filter(|line| line.keyword() == "stick-table") {
+                tables.insert(name(section), Table::of(line));
+            }
+        }
+        let said = |section: &Section| {
+            let line = section.lines.iter().find(|line| line.keyword() == "mode");
+            line.and_then(|line| line.word(1)).map(|mode| mode == "http")
+        };
+        let is_http = |section: &&Section| {
+            let mut defaults = sections
+                .iter()
+                .filter(|other| other.kind == "defaults" && other.name == section.from);
+            said(section).or_else(|| defaults.next_back().and_then(said)) == Some(true)
+        };
+        Self {
+            tables,
+            limits: HashMap::new(),
+            http: sections.iter().filter(is_http).map(|section| section.line).collect(),
+        }
+    }
+}
+
+impl Table {
+    /// `stick-table type ip size 100k expire 30s store conn_cur,conn_rate(10s)`
+    fn of(line: &Line) -> Self {
+        let mut table = Self::default();
+        let stores = line.words.windows(2).filter(|words| words[0] == "store");
+        for stored in stores.flat_map(|words| words[1].split(',')) {
+            let (what, period) = called(stored);
+            let period = period.map(words::duration).unwrap_or_default();
+            table.periods.insert(what.to_owned(), period);
+        }
+        table
+    }
+}
+
+/// A table is known by the name of its section.
+fn name(section: &Section) -> String {
+    section.name.clone().unwrap_or_else(|| section.kind.clone())
+}
+
+/// Whether a section is there for its table alone.
+pub(super) fn is_only_a_table(section: &Section) -> bool {
+    let says = |word: &str| section.lines.iter().any(|line| line.keyword() == word);
+    let all = section
+        .lines
+        .iter()
+        .all(|line| matches!(line.keyword(), "stick-table" | "mode"));
+    section.kind == "backend" && says("stick-table") && all
+}
+
+/// `sc_conn_rate(0)`: a name and what stands in parentheses behind it.
+fn called(text: &str) -> (&str, Option<&str>) {
+    match text.split_once('(') {
+        Some((name, argument)) => (name, Some(argument.strip_suffix(')').unwrap_or(argument))),
+        None => (text, None),
+    }
+}
+
+/// Whether a criterion asks what a table counts.
+pub(super) fn asks_a_table(words: &[String]) -> bool {
+    words.first().is_some_and(|fetch| split(fetch).is_some())
+}
+
+/// `src_conn_rate(table)`, `sc0_conn_rate`, `sc_conn_rate(0,table)`: which counter, none for the client's address itself, what is
+/// counted, and in which table, where that is said. None when it asks no table.
+fn split(fetch: &str) -> Option<(Option<u8>, &str, Option<&str>)> {
+    let (name, argument) = called(fetch);
+    let (counter, count, table) = if let Some(count) = name.strip_prefix("src_") {
+        (None, count, argument)
+    } else if let Some(count) = name.strip_prefix("sc_") {
+        let argument = argument?;
+        let (counter, table) = argument
+            .split_once(',')
+            .map_or((argument, None), |(counter, table)| (counter, Some(table)));
+        (Some(counter.trim().parse().ok()?), count, table.map(str::trim))
+    } else {
+        let rest = name.strip_prefix("sc")?;
+        let (counter, count) = rest.split_once('_')?;
+        (Some(counter.parse().ok()?), count, argument)
+    };
+    COUNTS.contains(&count).then_some((counter, count, table))
+}
+
+/// `src`, `src,ipmask(24)`, `hdr(x-api-key)`: what is counted together. Fails with the reason.
+fn key(text: &str) -> Result<Key, String> {
+    let none = || Err(format!("nothing here counts by `{text}`"));
+    let (fetch, converter) = match text.split_once(',') {
+        Some((fetch, converter)) => (fetch, Some(converter)),
+        None => (text, None),
+    };
+    if let Some(converter) = converter {
+        let ("src", ("ipmask", Some(bits))) = (fetch, called(converter)) else {
+            return none();
+        };
+        let mut bits = bits.split(',').map(|bits| bits.trim().parse().ok());
+        return match (bits.next().flatten(), bits.next()) {
+            (Some(ipv4), None) => Ok(Key::Source {
+                ipv4: Some(ipv4),
+                ipv6: None,
+            }),
+            (Some(ipv4), Some(Some(ipv6))) => Ok(Key::Source {
+                ipv4: Some(ipv4),
+                ipv6: Some(ipv6),
+            }),
+            _ => none(),
+        };
+    }
+    let (name, argument) = called(fetch.strip_prefix("req.").unwrap_or(fetch));
+    let of = |kind: &str, name: &str| Ok(Key::Request(vec![kind.to_owned(), name.to_owned()]));
+    match (name, argument) {
+        ("src", None) => Ok(Key::Source { ipv4: None, ipv6: None }),
+        ("path" | "method", None) => Ok(Key::Request(vec![name.to_owned()])),
+        ("hdr" | "fhdr", Some(header)) if header.eq_ignore_ascii_case("host") => {
+            Ok(Key::Request(vec!["host".to_owned()]))
+        }
+        ("hdr" | "fhdr", Some(header)) => of("header", &header.to_ascii_lowercase()),
+        ("cook", Some(cookie)) => of("cookie", cookie),
+        ("url_param" | "urlp", Some(parameter)) => of("query", parameter),
+        _ => none(),
+    }
+}
+
+impl Key {
+    /// A node with the prefixes of addresses, where the key says any.
+    fn with_prefixes(&self, node: Node) -> Node {
+        let Self::Source { ipv4, ipv6 } = self else { return node };
+        let node = ipv4
+            .iter()
+            .fold(node, |node, bits| node.number_prop("ipv4-prefix", *bits));
+        ipv6.iter()
+            .fold(node, |node, bits| node.number_prop("ipv6-prefix", *bits))
+    }
+
+    /// `key "client-ip"`
+    fn node(&self) -> Node {
+        match self {
+            Self::Source { .. } => self.with_prefixes(Node::new("key").arg("client-ip")),
+            Self::Request(words) => words.iter().fold(Node::new("key"), Node::arg),
+        }
+    }
+}
+
+impl Proxy<'_> {
+    /// `stick-table` without `stick`: what it counts is counted by limits. False when it counts nothing.
+    pub(super) fn counting_table(&mut self, line: &Line) -> bool {
+        let counts = !Table::of(line).periods.is_empty();
+        if counts {
+            let message = "not needed: limits count for themselves";
+            self.conversion.note(line.number, message);
+        }
+        counts
+    }
+
+    /// `track-sc0 src`, and the rules that turn away whoever goes beyond a count. False when the line is none of that.
+    pub(super) fn counting_rule(&mut self, line: &Line) -> bool {
+        let at = if line.keyword() == "tcp-request" { 2 } else { 1 };
+        let action = line.word(at).unwrap_or_default();
+        match action {
+            track if track.starts_with("track-sc") => {
+                match tracked(line, at) {
+                    Ok(_) => self
+                        .conversion
+                        .note(line.number, "not needed: limits count for themselves"),
+                    Err(reason) => self.leave_out(line, &reason),
+                }
+                true
+            }
+            "reject" | "deny" => self.limiting_rule(line, line.rest(at + 1)),
+            _ => false,
+        }
+    }
+
+    fn limiting_rule(&mut self, line: &Line, words: &[String]) -> bool {
+        let (said, Some((polarity, condition))) = words::split_condition(words) else {
+            return false;
+        };
+        let Ok(terms) = words::terms(condition) else {
+            return false;
+        };
+        if !terms.iter().any(|term| self.counter(term).is_some()) {
+            return false;
+        }
+        let limits = match polarity {
+            Polarity::If => self.limits(line, &terms),
+            Polarity::Unless => Err(ALONE.to_owned()),
+        };
+        match limits {
+            Ok(limits) => {
+                let status = said.iter().skip_while(|word| *word != "deny_status").nth(1);
+                self.say_limits(line, limits, status.map(String::as_str));
+            }
+            Err(reason) => self.leave_out(line, &reason),
+        }
+        true
+    }
+
+    /// The criterion of a term that asks a table, of an acl with that name too.
+    fn counter<'a>(&'a self, term: &Term<'a>) -> Option<Vec<&'a [String]>> {
+        match term {
+            Term::Anonymous { words, .. } => asks_a_table(words).then(|| vec![*words]),
+            Term::Named { name, .. } => self.counting_acl(name),
+            Term::Or => None,
+        }
+    }
+
+    /// The criteria of an acl, one of which has to hold, if they ask a table.
+    pub(super) fn counting_acl(&self, name: &str) -> Option<Vec<&[String]>> {
+        let lines = self.section.lines.iter();
+        let own = lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name));
+        let criteria: Vec<_> = own.map(|line| line.rest(2)).collect();
+        criteria
+            .iter()
+            .any(|criterion| asks_a_table(criterion))
+            .then_some(criteria)
+    }
+
+    /// What is limited where each alternative of a condition is one count that is too large. Fails with the reason.
+    fn limits(&self, line: &Line, terms: &[Term<'_>]) -> Result<Vec<Counted>, String> {
+        let mut limits = Vec::new();
+        for alternative in terms.split(|term| *term == Term::Or) {
+            let [term] = alternative else {
+                return Err(ALONE.to_owned());
+            };
+            if matches!(
+                term,
+                Term::Anonymous { is_negated: true, .. } | Term::Named { is_negated: true, .. }
+            ) {
+                return Err(ALONE.to_owned());
+            }
+            for criterion in self.counter(term).ok_or(ALONE)? {
+                limits.push(self.counted(line, criterion)?);
+            }
+        }
+        Ok(limits)
+    }
+
+    /// `sc0_conn_rate gt 20`
+    fn counted(&self, line: &Line, words: &[String]) -> Result<Counted, String> {
+        let (fetch, rest) = words.split_first().ok_or(ALONE)?;
+        let (counter, count, table) = split(fetch).ok_or(ALONE)?;
+        let [comparison, number] = rest else {
+            return Err(format!("`{fetch}` is compared with more than one number"));
+        };
+        let number: u64 = number.parse().map_err(|_| format!("`{number}` is no number"))?;
+        let most = match comparison.as_str() {
+            "gt" => number,
+            "ge" => number.saturating_sub(1),
+            other => {
+                return Err(format!(
+                    "a limit refuses what is `gt` or `ge` a number, and not what is `{other}`"
+                ));
+            }
+        };
+        if most == 0 {
+            return Err("a limit lets one in at least: `reject` without a count refuses everybody".to_owned());
+        }
+        let count = match count {
+            "conn_cur" => Count::Open,
+            "conn_rate" | "sess_rate" => Count::Connections,
+            "http_req_rate" => Count::Requests,
+            other => return Err(format!("no limit here goes by `{other}`")),
+        };
+        let tracks = match counter {
+            None => None,
+            Some(counter) => Some(self.track(line, counter)?),
+        };
+        let table = table.or(tracks.as_ref().and_then(|(_, table)| *table));
+        let table = table.map_or_else(|| name(self.section), str::to_owned);
+        Ok(Counted {
+            fetch: fetch.clone(),
+            count,
+            table,
+            key: tracks.map_or(Key::Source { ipv4: None, ipv6: None }, |(key, _)| key),
+            most,
+        })
+    }
+
+    /// What a counter counts by, and in which table: as the line before that tracks says.
+    fn track(&self, line: &Line, counter: u8) -> Result<(Key, Option<&str>), String> {
+        let action = format!("track-sc{counter}");
+        let at = |line: &Line| if line.keyword() == "tcp-request" { 2 } else { 1 };
+        let mut lines = self.section.lines.iter().filter(|other| other.number < line.number);
+        let tracking = lines.rfind(|line| line.word(at(line)) == Some(action.as_str()));
+        let tracking = tracking.ok_or_else(|| format!("nothing before it in this section says `{action}`"))?;
+        tracked(tracking, at(tracking))
+    }
+
+    fn say_limits(&mut self, line: &Line, limits: Vec<Counted>, status: Option<&str>) {
+        for limit in limits {
+            let said = match limit.count {
+                Count::Open => self.say_most_open(line, &limit),
+                Count::Connections | Count::Requests => self.say_rate(line, &limit, status),
+            };
+            if let Err(reason) = said {
+                self.leave_out(line, &reason);
+            }
+        }
+    }
+
+    /// The connection that is being decided about counts, in HAProxy and here.
+    fn say_most_open(&mut self, line: &Line, limit: &Counted) -> Result<(), String> {
+        if let Key::Request(_) = limit.key {
+            return Err("connections are limited by their source alone".to_owned());
+        }
+        let node = Node::new("max-connections-per-source").number(limit.most);
+        self.say(line, limit.key.with_prefixes(node));
+        Ok(())
+    }
+
+    fn say_rate(&mut self, line: &Line, limit: &Counted, status: Option<&str>) -> Result<(), String> {
+        let is_http = self.conversion.tables.http.contains(&self.section.line);
+        if limit.count == Count::Requests && !is_http {
+            return Err("there are no requests in TCP mode".to_owned());
+        }
+        if let (Count::Connections, Key::Request(_)) = (limit.count, &limit.key) {
+            return Err("connections are limited by their source alone".to_owned());
+        }
+        let name = self.rate_limit(line, limit)?;
+        let node = Node::new("limit").arg(name);
+        let node = match (limit.count, is_http) {
+            (Count::Connections, true) => node.flag("connections"),
+            _ => node,
+        };
+        self.say(line, node);
+        let mut message = format!(
+            "`{}` has become a token bucket: {} at once, and as many in each such time; HAProxy refuses for as long as more came within it",
+            limit.fetch, limit.most
+        );
+        if limit.count == Count::Requests && status != Some("429") {
+            message.push_str("; the answer is 429");
+        }
+        self.conversion.note(line.number, message);
+        Ok(())
+    }
+
+    /// The name of the `rate-limit` that limits this, which is said where there is none yet.
+    fn rate_limit(&mut self, line: &Line, limit: &Counted) -> Result<String, String> {
+        let (_, stored, _) = split(&limit.fetch).ok_or(ALONE)?;
+        let table = self.conversion.tables.tables.get(&limit.table);
+        let table = table.ok_or_else(|| format!("there is no table `{}`", limit.table))?;
+        let period = table.periods.get(stored).filter(|period| !period.is_empty());
+        let period = period.ok_or_else(|| {
+            format!(
+                "the table `{}` does not say over which time it stores `{stored}`",
+                limit.table
+            )
+        })?;
+        let rate = Rate {
+            table: limit.table.clone(),
+            count: limit.count,
+            key: limit.key.clone(),
+            most: limit.most,
+            period: period.clone(),
+        };
+        if let Some(known) = self.conversion.tables.limits.get(&rate) {
+            return Ok(known.clone());
+        }
+        let what = match limit.count {
+            Count::Requests => "requests",
+            Count::Open | Count::Connections => "connections",
+        };
+        let taken: Vec<&String> = self.conversion.tables.limits.values().collect();
+        let mut name = format!("{}-{what}", limit.table);
+        let mut number = 1;
+        while taken.contains(&&name) {
+            number += 1;
+            name = format!("{}-{what}-{number}", limit.table);
+        }
+        let outline = &mut self.conversion.outline;
+        let block = outline.add(None, Node::new("rate-limit").arg(&name), line.number, &line.text);
+        outline.add(Some(block), limit.key.node(), line.number, &line.text);
+        let allow = Node::new("allow").arg(format!("{}/{}", limit.most, rate.period));
+        outline.add(Some(block), allow, line.number, &line.text);
+        self.conversion.tables.limits.insert(rate, name.clone());
+        Ok(name)
+    }
+}
+
+/// `track-sc0 src table st`: the key, and the table where one is named. Fails with the reason.
+fn tracked(line: &Line, at: usize) -> Result<(Key, Option<&str>), String> {
+    let (said, condition) = words::split_condition(line.rest(at + 1));
+    if condition.is_some() {
+        return Err("a limit counts all that comes to a frontend, not what a condition holds of".to_owned());
+    }
+    let key = key(said.first().map(String::as_str).unwrap_or_default())?;
+    let table = said.iter().skip_while(|word| *word != "table").nth(1);
+    Ok((key, table.map(String::as_str)))
+}
+
+/// Why a rule about a count is not said when it asks anything else.
+pub(super) const ALONE: &str = "limits hold for everybody who comes to a frontend: what a table counts can only be asked by a rule that \
+                     refuses, `if` it is `gt` or `ge` a number, with nothing else beside it but further such counts after `or`";
+
+/// What tables count that a fetch can ask for, in 2.6.
+const COUNTS: [&str; 27] = [
+    "bytes_in_rate",
+    "bytes_out_rate",
+    "clr_gpc",
+    "clr_gpc0",
+    "clr_gpc1",
+    "conn_cnt",
+    "conn_cur",
+    "conn_rate",
+    "get_gpc",
+    "get_gpc0",
+    "get_gpc1",
+    "get_gpt",
+    "get_gpt0",
+    "gpc0_rate",
+    "gpc1_rate",
+    "gpc_rate",
+    "http_err_cnt",
+    "http_err_rate",
+    "http_fail_cnt",
+    "http_fail_rate",
+    "http_req_cnt",
+    "http_req_rate",
+    "inc_gpc0",
+    "kbytes_in",
+    "kbytes_out",
+    "sess_cnt",
+    "sess_rate",
+];
