@@ -8,7 +8,6 @@ mod notify;
 mod pid_file;
 mod reload;
 mod sockets;
-mod startup_pages;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -234,7 +233,6 @@ impl Server {
         let outcome = control.block_on(async {
             let mut signals = Signals::new()?;
             gateway.notifier.ready(SERVING);
-            startup_pages::give_back();
             gateway.serve(&mut signals, source).await?;
             let drain_timeout = gateway.running.config.process.drain_timeout;
             info!("draining for up to {drain_timeout:?}; a second signal ends at once");
