@@ -11,14 +11,12 @@ pub mod crypto;
 #[path = "../../src/proxy_protocol/mod.rs"]
 pub mod proxy_protocol;
 
-#[path = "../../src/policy/client_certificate.rs"]
-mod client_certificate;
-#[path = "../../src/policy/exchange.rs"]
-mod exchange;
+#[path = "../../src/policy/client_hello.rs"]
+mod said;
 
 /// What the other parts want of the component host.
 mod policy {
-    pub use super::exchange::ClientHello;
+    pub use super::said::ClientHello;
 }
 
 /// Responses of HTTP/1 servers.

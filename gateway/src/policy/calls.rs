@@ -101,6 +101,22 @@ impl Instances {
     }
 }
 
+/// Where a request filter sends a request, and its edits. They are made when it may: a call that does what it must not has no
+/// effect.
+#[derive(Debug)]
+pub struct Route {
+    /// The backend's name, whatever that is.
+    pub backend: String,
+    edits: Edits,
+}
+
+impl Route {
+    /// Makes the edits.
+    pub fn edit(mut self, request: &mut request::Parts) {
+        self.edits.apply_to_request(request);
+    }
+}
+
 /// Makes of a request filter's answer what the exchange comes to. Edits are made when the request goes on.
 pub(super) fn outcome(
     outcome: types::Outcome,
@@ -109,13 +125,16 @@ pub(super) fn outcome(
 ) -> Result<Outcome, String> {
     let outcome = match outcome {
         types::Outcome::Proceed => Outcome::Proceed,
-        types::Outcome::Route(backend) => Outcome::Route(backend),
+        types::Outcome::Route(backend) => Outcome::Route(Route {
+            backend,
+            edits: std::mem::take(edits),
+        }),
         types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply)?),
         types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call)?)),
     };
     match &outcome {
-        Outcome::Proceed | Outcome::Route(_) => edits.apply_to_request(request),
-        // Nobody would see them, or they are to be made later.
+        Outcome::Proceed => edits.apply_to_request(request),
+        // Nobody would see them, or they are to be made later: with the route, once it is known to be allowed.
         _ => edits.clear(),
     }
     Ok(outcome)

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request, response};
 use tokio::time::Instant;
 
-use super::calls::Call;
+use super::calls::{Call, Route};
 use super::client_certificate::ClientCertificate;
+use super::client_hello::ClientHello;
 use super::kept::{Kept, KeptByConnection};
 use super::scope::Lot;
 use super::tags::Tags;
@@ -150,15 +151,6 @@ impl Connected for ConnectionFacts {
     }
 }
 
-/// What is read of a TLS client's first message, on its way to a server.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ClientHello {
-    /// The server name the client asks for, lower-case.
-    pub sni: Option<String>,
-    /// The application protocols the client offers, in its order.
-    pub alpn: Vec<Vec<u8>>,
-}
-
 /// What a TLS handshake settled.
 #[derive(Debug, Clone)]
 pub struct TlsFacts {
@@ -207,8 +199,8 @@ pub enum Outcome {
     Proceed,
     /// It ends here.
     Reply(Reply),
-    /// It goes on, to the named backend.
-    Route(String),
+    /// It goes on, to another backend.
+    Route(Route),
     /// It waits for a backend's answer to this.
     Call(Box<Call>),
 }

@@ -222,7 +222,8 @@ impl Instances {
         )
     }
 
-    /// Runs the request filter; its edits are in `exchange.request` when it lets the request go on.
+    /// Runs the request filter; its edits are in `exchange.request` when it lets the request go on, and in the route when it
+    /// routes.
     ///
     /// # Errors
     /// When the call fails; the instance is gone then, and no edit was made.
@@ -251,7 +252,7 @@ impl Instances {
                     let differs = match &outcome {
                         Outcome::Proceed => scope::request_differs(&exchange.request, &request),
                         Outcome::Reply(reply) => Some(format!("would answer {}", reply.status.as_u16())),
-                        Outcome::Route(backend) => Some(format!("would route to {backend}")),
+                        Outcome::Route(route) => Some(format!("would route to {}", route.backend)),
                         Outcome::Call(call) => Some(format!("would call {}", call.backend)),
                     };
                     differs.inspect(|text| attachment.differs(ON_REQUEST.name, text));
@@ -345,9 +346,6 @@ impl Instances {
         attachment: &Arc<Attachment>,
         connection: &Arc<ConnectionFacts>,
     ) -> Result<ConnectionVerdict, Failure> {
-        if attachment.stands_aside_of_connection() {
-            return Ok(ConnectionVerdict::Accept);
-        }
         let mut connection = Arc::clone(connection);
         self.call(
             attachment,

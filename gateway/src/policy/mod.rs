@@ -20,6 +20,7 @@ mod budget;
 mod cache;
 mod calls;
 mod client_certificate;
+mod client_hello;
 mod component;
 mod counters;
 mod edits;
@@ -56,12 +57,12 @@ pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Ho
 pub use bodies::{BodyMode, BodyOf, Piece, PieceVerdict};
 pub use budget::Budget;
 pub use cache::CacheError;
-pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Misdeed};
+pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Misdeed, Route};
 pub use client_certificate::ClientCertificate;
+pub use client_hello::ClientHello;
 pub use component::Component;
 pub use exchange::{
-    ClientHello, ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over,
-    Reply, TlsFacts,
+    ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Reply, TlsFacts,
 };
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use granted::{CallGrant, Granted, InFlight};
@@ -69,6 +70,6 @@ pub use host::{Host, HostSettings};
 pub use instances::Instances;
 pub use kept::KeptByConnection;
 pub(crate) use needs::{percent_decode, query_params};
-pub use scope::{Scope, Tenant};
+pub use scope::{Lot, Scope, Tenant};
 pub use tags::Tags;
 pub use values::Values;

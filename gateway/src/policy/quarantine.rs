@@ -96,6 +96,11 @@ impl Quarantine {
     fn recover(&self, hook: u8) -> Change {
         let failed = self.failed.load(Ordering::Relaxed);
         if failed != 0 && failed & hook == 0 {
+            // It says nothing of what failed. The one call that was let through was of another hook: the next is a probe, too, so
+            // that the exchange comes to the hook that failed.
+            if self.is_on() && self.probing.load(Ordering::Relaxed) {
+                self.until.store(self.at(Instant::now()).max(1), Ordering::Relaxed);
+            }
             return Change::None;
         }
         self.failed.store(0, Ordering::Relaxed);
@@ -221,6 +226,25 @@ mod tests {
             assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), Change::None);
         }
         assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), begins(1));
+    }
+
+    #[test]
+    fn a_probe_of_another_hook_lets_the_next_call_probe() {
+        let quarantine = Quarantine::new(QuarantineSettings {
+            from: Duration::ZERO,
+            ..SETTINGS
+        });
+        let (request, response) = (1, 2);
+        for _ in 0..3 {
+            quarantine.failed(response);
+        }
+        assert!(quarantine.is_on());
+        // The exchange begins with the hook that never failed, and comes to the other.
+        assert!(quarantine.admits());
+        assert_eq!(quarantine.succeeded(request), Change::None);
+        assert!(quarantine.is_on() && quarantine.admits());
+        assert_eq!(quarantine.succeeded(response), Change::Ends);
+        assert!(!quarantine.is_on() && quarantine.admits());
     }
 
     #[test]

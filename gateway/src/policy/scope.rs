@@ -31,9 +31,9 @@ pub struct Tenant {
     pub hosts: Vec<String>,
 }
 
-/// What of an exchange decides who takes part in it, once somebody has asked.
+/// What of an exchange or a connection decides who takes part in it, once somebody has asked.
 #[derive(Debug, Default)]
-pub(super) struct Lot {
+pub struct Lot {
     /// From 0 to [`Share::WHOLE`], at random.
     drawn: Option<u16>,
     /// As the client asked for it: what a component makes of it later changes nobody's part.
@@ -77,9 +77,10 @@ impl Attachment {
         !self.scope.is_open() && !self.scope.admits(exchange)
     }
 
-    /// Whether this use has no part in a connection, which belongs to no host.
-    pub(super) fn stands_aside_of_connection(&self) -> bool {
-        !self.scope.share.is_whole() && !self.scope.share.has(drawn())
+    /// Whether this use has no part in a connection, which belongs to no host. All uses of one connection are asked with the same
+    /// lot: of a canary and what it stands in for, exactly one has a part.
+    pub fn stands_aside_of_connection(&self, lot: &mut Lot) -> bool {
+        !self.scope.share.is_whole() && !self.scope.share.has(*lot.drawn.get_or_insert_with(drawn))
     }
 
     /// Whether what it decides is not obeyed.
@@ -185,6 +186,20 @@ mod tests {
             assert!(!asks(asked), "{asked}");
         }
         assert!(!tenant.owns(&host(&HeaderMap::new())));
+    }
+
+    #[test]
+    fn one_lot_gives_a_connection_to_a_canary_or_to_what_it_stands_in_for() {
+        let canary = Share { from: 0, to: 500 };
+        let other = Share {
+            from: 500,
+            to: Share::WHOLE,
+        };
+        for _ in 0..10_000 {
+            let mut lot = Lot::default();
+            let mut has = |share: Share| share.has(*lot.drawn.get_or_insert_with(drawn));
+            assert_ne!(has(canary), has(other));
+        }
     }
 
     #[test]

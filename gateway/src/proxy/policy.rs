@@ -11,8 +11,8 @@ use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{
-    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, MAX_CALLS, Misdeed, Outcome,
-    Reply,
+    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Lot, MAX_CALLS, Misdeed,
+    Outcome, Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
@@ -122,12 +122,15 @@ pub async fn request_filters(
             // `called` lets none through.
             Ok(Outcome::Proceed | Outcome::Call(_)) => {}
             Ok(Outcome::Reply(reply)) => return Ok(Answer::Reply(reply)),
-            Ok(Outcome::Route(name)) => {
-                let granted = attachment.granted().route(&name);
-                match granted.or_else(|| frontend.reachable(&name, &local.snapshot)) {
-                    Some(backend) => answer = Answer::Route(backend),
+            Ok(Outcome::Route(route)) => {
+                let granted = attachment.granted().route(&route.backend);
+                match granted.or_else(|| frontend.reachable(&route.backend, &local.snapshot)) {
+                    Some(backend) => {
+                        route.edit(&mut exchange.request);
+                        answer = Answer::Route(backend);
+                    }
                     None => {
-                        let what = Misdeed::Route(&name);
+                        let what = Misdeed::Route(&route.backend);
                         let failure = local.instances().misbehaved(attachment, "on-request", what);
                         failed(attachment, &failure)?;
                     }
@@ -207,11 +210,15 @@ pub fn connection_filters(
     facts: &Arc<ConnectionFacts>,
 ) -> Result<ConnectionAnswer, ProxyError> {
     let mut answer = ConnectionAnswer::Continue;
+    let mut lot = Lot::default();
     for attachment in frontend
         .plugins
         .iter()
         .filter(|plugin| plugin.hooks().connection_filter)
     {
+        if attachment.stands_aside_of_connection(&mut lot) {
+            continue;
+        }
         match local.instances().on_connect(attachment, facts) {
             Ok(ConnectionVerdict::Accept) => {}
             Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
