@@ -3,7 +3,7 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here, as `authority`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
+//! nothing here, as `authority` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
 //! `config` alone.
 
 pub mod admin;
@@ -19,6 +19,7 @@ pub mod listener;
 pub mod policy;
 pub mod proxy;
 pub mod proxy_protocol;
+pub mod regular_file;
 pub mod server;
 pub mod snapshot;
 pub mod socket;

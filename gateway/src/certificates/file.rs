@@ -1,13 +1,12 @@
 //! Files as they are now: read within a limit, and known again by a stamp.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustls_pki_types::pem;
 
 use super::TlsError;
+use crate::regular_file;
 
 /// What tells one content of a path from another: which file is there, its size and when it was last touched. Links are
 /// followed, so that one that points elsewhere is another file.
@@ -46,20 +45,8 @@ pub fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
         what,
         source: pem::Error::Io(error),
     };
-    let found = std::fs::metadata(path).map_err(failed)?;
-    if !found.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file")));
-    }
-    let file = File::open(path).map_err(failed)?;
-    let mut bytes = Vec::new();
-    // One byte more than may be, to know that there is more.
-    file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-    if bytes.len() as u64 > MAX_BYTES {
-        let message = format!("it is larger than {} MiB", MAX_BYTES >> 20);
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, message)));
-    }
-    Ok(bytes)
+    regular_file::read(path, MAX_BYTES).map_err(failed)
 }
 
 /// Bytes of a file. Chains and keys take some KiB; the largest revocation lists of public authorities some MiB.
-const MAX_BYTES: u64 = 16 << 20;
+const MAX_BYTES: usize = 16 << 20;

@@ -242,4 +242,4 @@ const FREE_INTERFACES: [&str; 7] = [
 ];
 
 /// Bytes of a component. JavaScript and Python ones have 10 MB and more.
-const MAX_COMPONENT_BYTES: usize = 64 * 1024 * 1024;
+pub const MAX_COMPONENT_BYTES: usize = 64 * 1024 * 1024;

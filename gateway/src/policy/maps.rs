@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -63,15 +64,12 @@ impl Map {
     /// Of a file's content. Fails with everything that is wrong with it, as far as [`MOST_ERRORS`].
     pub fn read(of: &MapFile, text: &str) -> Result<Self, Vec<MapError>> {
         let mut errors = Vec::new();
-        let mut keys: Vec<(Cow<'_, str>, usize)> = Vec::new();
+        let mut keys = Keys::of(of);
         let (mut values, mut lines) = (Vec::new(), Vec::new());
-        let mut seen: HashMap<Cow<'_, str>, usize> = HashMap::new();
-        let folds = of.ignore_case || of.kind == MapKind::Domain;
-        for (position, line) in text.lines().enumerate() {
+        for (number, line) in (1..).zip(text.lines()) {
             if errors.len() >= MOST_ERRORS {
                 break;
             }
-            let number = position + 1;
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -86,28 +84,35 @@ impl Map {
                 fail(message);
                 break;
             }
-            let key = match folds && of.kind != MapKind::Regex {
-                true => Cow::Owned(key.to_ascii_lowercase()),
-                false => Cow::Borrowed(key),
-            };
-            if let Some(first) = seen.insert(key.clone(), number) {
-                fail(format!("the key {:?} stands in line {first} already", clip(&key)));
+            match keys.add(key) {
+                Ok(None) => {}
+                Ok(Some(first)) => {
+                    let first: usize = lines.get(first as usize).copied().unwrap_or_default();
+                    fail(format!("the key {:?} stands in line {first} already", clip(key)));
+                    continue;
+                }
+                Err(message) => {
+                    fail(message);
+                    continue;
+                }
             }
-            keys.push((key, number));
             values.push(value.trim().as_bytes().into());
             lines.push(number);
         }
-        let table = Table::new(of, &keys, &mut errors);
+        let table = match errors.is_empty() {
+            true => keys.table(of, &lines).map_err(|wrong| errors.extend(wrong)).ok(),
+            false => None,
+        };
         if !errors.is_empty() {
             return Err(errors);
         }
         Ok(Self {
             name: Arc::clone(&of.name),
-            table: table.unwrap_or(Table::Exact(HashMap::new())),
+            table: table.unwrap_or_else(|| Table::Exact(HashMap::new())),
             values,
             lines,
             default: of.default.as_ref().map(|default| default.as_bytes().into()),
-            ignores_case: folds,
+            ignores_case: folds(of),
         })
     }
 
@@ -187,67 +192,141 @@ fn domain(keys: &HashMap<Box<[u8]>, u32>, host: &[u8]) -> Option<u32> {
     }
 }
 
-impl Table {
-    fn new(of: &MapFile, keys: &[(Cow<'_, str>, usize)], errors: &mut Vec<MapError>) -> Option<Self> {
-        let numbered = || keys.iter().map(|(key, _)| key.as_bytes()).zip(0u32..);
-        let hashed = || numbered().map(|(key, position)| (key.into(), position)).collect();
-        Some(match of.kind {
-            MapKind::Exact => Self::Exact(hashed()),
-            MapKind::Prefix => Self::Prefix(Sorted::new(numbered().map(|(key, n)| (key.to_vec(), n)).collect())),
+/// The keys of a file that is being read: each has the number of its entry, and none is there twice.
+enum Keys<'a> {
+    Texts {
+        kind: MapKind,
+        folds: bool,
+        /// In their order.
+        listed: Vec<Cow<'a, str>>,
+        known: HashMap<Cow<'a, str>, u32>,
+    },
+    Networks(Networks, u32),
+}
+
+impl<'a> Keys<'a> {
+    fn of(file: &MapFile) -> Self {
+        match file.kind {
+            MapKind::Subnet => Self::Networks(Networks::default(), 0),
+            kind => Self::Texts {
+                kind,
+                folds: folds(file) && kind != MapKind::Regex,
+                listed: Vec::new(),
+                known: HashMap::new(),
+            },
+        }
+    }
+
+    /// Adds a key. Answers with the entry that has the same one, in whatever way it is written there. The error is a message.
+    fn add(&mut self, key: &'a str) -> Result<Option<u32>, String> {
+        match self {
+            Self::Texts {
+                kind,
+                folds,
+                listed,
+                known,
+            } => {
+                // `.example.net` and `example.net` mean the same in HAProxy's files.
+                let bare = match kind {
+                    MapKind::Domain => key.strip_prefix('.').unwrap_or(key),
+                    _ => key,
+                };
+                let key = match folds {
+                    true => Cow::Owned(bare.to_ascii_lowercase()),
+                    false => Cow::Borrowed(bare),
+                };
+                if let Some(first) = known.get(&key) {
+                    return Ok(Some(*first));
+                }
+                let position = u32::try_from(listed.len()).unwrap_or(u32::MAX);
+                known.insert(key.clone(), position);
+                listed.push(key);
+                Ok(None)
+            }
+            Self::Networks(networks, count) => {
+                let network =
+                    network(key).ok_or_else(|| format!("{:?} is neither an address nor a network", clip(key)))?;
+                let first = networks.add(network, *count);
+                *count += u32::from(first.is_none());
+                Ok(first)
+            }
+        }
+    }
+
+    /// What keys are looked up in. `lines` has the line of each.
+    fn table(self, of: &MapFile, lines: &[usize]) -> Result<Table, Vec<MapError>> {
+        let (listed, known) = match self {
+            Self::Texts { listed, known, .. } => (listed, known),
+            Self::Networks(mut networks, _) => {
+                networks.settle();
+                return Ok(Table::Subnet(networks));
+            }
+        };
+        let hashed = |known: HashMap<Cow<'_, str>, u32>| {
+            let owned = |(key, position): (Cow<'_, str>, u32)| (key.as_bytes().into(), position);
+            known.into_iter().map(owned).collect()
+        };
+        let numbered = || listed.iter().map(|key| key.as_bytes()).zip(0u32..);
+        Ok(match of.kind {
+            MapKind::Exact | MapKind::Subnet => Table::Exact(hashed(known)),
+            MapKind::Domain => Table::Domain(hashed(known)),
+            MapKind::Prefix => Table::Prefix(Sorted::new(numbered().map(|(key, n)| (key.to_vec(), n)).collect())),
             MapKind::Suffix => {
                 let backwards = |(key, n): (&[u8], u32)| (key.iter().rev().copied().collect(), n);
-                Self::Suffix(Sorted::new(numbered().map(backwards).collect()))
+                Table::Suffix(Sorted::new(numbered().map(backwards).collect()))
             }
-            MapKind::Domain => {
-                // `.example.net` and `example.net` mean the same in HAProxy's files.
-                let bare = |(key, n): (&[u8], u32)| (key.strip_prefix(b".").unwrap_or(key).into(), n);
-                Self::Domain(numbered().map(bare).collect())
-            }
-            MapKind::Subnet => {
-                let mut networks = Networks::default();
-                for ((key, line), position) in keys.iter().zip(0u32..) {
-                    match key.parse().or_else(|_| key.parse::<IpAddr>().map(IpNet::from)) {
-                        Ok(network) => networks.add(network, position),
-                        Err(_) => errors.push(MapError {
-                            line: *line,
-                            message: format!("{:?} is neither an address nor a network", clip(key)),
-                        }),
-                    }
-                }
-                networks.settle();
-                Self::Subnet(networks)
-            }
-            MapKind::Regex => {
-                let build = |patterns: &[&str]| {
-                    RegexSetBuilder::new(patterns)
-                        .unicode(false)
-                        .case_insensitive(of.ignore_case)
-                        .size_limit(REGEX_SIZE)
-                        .build()
-                };
-                let patterns: Vec<&str> = keys.iter().map(|(key, _)| &**key).collect();
-                match build(&patterns) {
-                    Ok(set) => Self::Regex(set),
-                    Err(_) => {
-                        let before = errors.len();
-                        for (key, line) in keys {
-                            if let Err(error) = build(&[key]) {
-                                let text = error.to_string();
-                                let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-                                let message = format!("not a regular expression: {why}");
-                                errors.push(MapError { line: *line, message });
-                            }
-                        }
-                        if errors.len() == before {
-                            let message = format!("its patterns take more than {} MiB together", REGEX_SIZE >> 20);
-                            errors.push(MapError { line: 0, message });
-                        }
-                        return None;
-                    }
-                }
-            }
+            MapKind::Regex => Table::Regex(patterns(of, &listed, lines)?),
         })
     }
+}
+
+/// Whether case makes no difference.
+fn folds(of: &MapFile) -> bool {
+    of.ignore_case || of.kind == MapKind::Domain
+}
+
+/// An address or a network. One of IPv4 that is written as IPv6 maps it is one of IPv4: so are addresses when they are looked up.
+fn network(key: &str) -> Option<IpNet> {
+    let network = key.parse().or_else(|_| key.parse::<IpAddr>().map(IpNet::from)).ok()?;
+    let IpNet::V6(mapped) = network else {
+        return Some(network);
+    };
+    let plain = mapped
+        .addr()
+        .to_ipv4_mapped()
+        .zip(mapped.prefix_len().checked_sub(MAPPED));
+    Some(match plain {
+        Some((address, length)) => IpNet::new(address.into(), length).ok()?,
+        None => network,
+    })
+}
+
+/// All patterns together, or which of them cannot be used.
+fn patterns(of: &MapFile, listed: &[Cow<'_, str>], lines: &[usize]) -> Result<RegexSet, Vec<MapError>> {
+    let build = |patterns: &[Cow<'_, str>]| {
+        RegexSetBuilder::new(patterns)
+            .unicode(false)
+            .case_insensitive(of.ignore_case)
+            .size_limit(REGEX_SIZE)
+            .build()
+    };
+    if let Ok(set) = build(listed) {
+        return Ok(set);
+    }
+    let wrong = listed.iter().zip(lines).filter_map(|(key, line)| {
+        let text = build(std::slice::from_ref(key)).err()?.to_string();
+        let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
+        Some(MapError {
+            line: *line,
+            message: format!("not a regular expression: {why}"),
+        })
+    });
+    let wrong: Vec<_> = wrong.take(MOST_ERRORS).collect();
+    if wrong.is_empty() {
+        let message = format!("its patterns take more than {} MiB together", REGEX_SIZE >> 20);
+        return Err(vec![MapError { line: 0, message }]);
+    }
+    Err(wrong)
 }
 
 /// Keys in order, each with the longest other one that it begins with.
@@ -297,7 +376,8 @@ struct Networks {
 }
 
 impl Networks {
-    fn add(&mut self, network: IpNet, position: u32) {
+    /// Adds a network, unless it is there already: then the answer is its position.
+    fn add(&mut self, network: IpNet, position: u32) -> Option<u32> {
         fn of<K>(lists: &mut Vec<(u8, HashMap<K, u32>)>, length: u8) -> &mut HashMap<K, u32> {
             let at = lists.iter().position(|(known, _)| *known == length).unwrap_or_else(|| {
                 lists.push((length, HashMap::new()));
@@ -306,9 +386,9 @@ impl Networks {
             &mut lists[at].1
         }
         match network.trunc() {
-            IpNet::V4(net) => of(&mut self.v4, net.prefix_len()).insert(net.network().to_bits(), position),
-            IpNet::V6(net) => of(&mut self.v6, net.prefix_len()).insert(net.network().to_bits(), position),
-        };
+            IpNet::V4(net) => put(of(&mut self.v4, net.prefix_len()), net.network().to_bits(), position),
+            IpNet::V6(net) => put(of(&mut self.v6, net.prefix_len()), net.network().to_bits(), position),
+        }
     }
 
     fn settle(&mut self) {
@@ -330,6 +410,17 @@ impl Networks {
     }
 }
 
+/// Where a key stands already, which it does after this.
+fn put<K: Eq + std::hash::Hash>(known: &mut HashMap<K, u32>, key: K, position: u32) -> Option<u32> {
+    match known.entry(key) {
+        Entry::Occupied(first) => Some(*first.get()),
+        Entry::Vacant(free) => {
+            free.insert(position);
+            None
+        }
+    }
+}
+
 fn clip(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -338,6 +429,8 @@ fn clip(text: &str) -> String {
 const MOST_ERRORS: usize = 10;
 /// RFC 1035, section 2.3.4.
 const MAX_DOMAIN: usize = 255;
+/// Bits in front of an IPv4 address in an IPv6 one (RFC 4291, section 2.5.5.2).
+const MAPPED: u8 = 96;
 /// Bytes of all patterns of a map, compiled.
 const REGEX_SIZE: usize = 16 << 20;
 
@@ -463,8 +556,46 @@ mod tests {
         assert_eq!(errors(&few, "a 1\nb 2\nc 3").len(), 1);
         assert_eq!(errors(&of(MapKind::Subnet), "\n10.0.0.0/33 x")[0].0, 2);
         assert_eq!(errors(&of(MapKind::Regex), "a 1\n( 2")[0].0, 2);
-        let many: String = (0..1000).map(|n| format!("key-{n}\n")).collect();
-        assert!(errors(&exact, &many).len() <= MOST_ERRORS + 1);
+        let many = |line: &str| -> String { (0..1000).map(|n| line.replace('@', &n.to_string())).collect() };
+        for (kind, line) in [
+            (MapKind::Exact, "key-@\n"),
+            (MapKind::Subnet, "key-@ x\n"),
+            (MapKind::Regex, "(@ x\n"),
+            (MapKind::Domain, "a x\n.A x@\n"),
+        ] {
+            assert_eq!(errors(&of(kind), &many(line)).len(), MOST_ERRORS, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_written_in_another_way_is_the_same_one() {
+        for (kind, text) in [
+            (MapKind::Domain, "Example.net a\n.example.NET b"),
+            (MapKind::Subnet, "10.0.0.0/8 a\n10.1.2.3/8 b"),
+            (MapKind::Subnet, "10.0.0.1 a\n10.0.0.1/32 b"),
+            (MapKind::Subnet, "10.0.0.0/8 a\n::ffff:10.0.0.0/104 b"),
+            (MapKind::Subnet, "2001:db8::/32 a\n2001:DB8:0::/32 b"),
+        ] {
+            let errors = Map::read(&of(kind), text).unwrap_err();
+            assert_eq!((errors.len(), errors[0].line), (1, 2), "{text}");
+            assert!(errors[0].message.ends_with("stands in line 1 already"), "{errors:?}");
+        }
+    }
+
+    #[test]
+    fn networks_of_ipv4_match_however_they_are_written() {
+        let text = "::ffff:10.0.0.0/104 ten\n::ffff:10.1.2.3 host\n::/0 six\n10.1.0.0/16 one";
+        let map = Map::read(&of(MapKind::Subnet), text).unwrap();
+        for (address, expected) in [
+            ("10.9.9.9", Some("ten")),
+            ("::ffff:10.9.9.9", Some("ten")),
+            ("10.1.2.3", Some("host")),
+            ("10.1.2.4", Some("one")),
+            ("2001:db8::1", Some("six")),
+            ("192.0.2.1", None),
+        ] {
+            assert_eq!(found(&map, address).as_deref(), expected, "{address}");
+        }
     }
 
     proptest! {

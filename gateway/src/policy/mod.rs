@@ -60,7 +60,7 @@ pub use cache::CacheError;
 pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Misdeed, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
-pub use component::Component;
+pub use component::{Component, MAX_COMPONENT_BYTES};
 pub use exchange::{
     ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Reply, TlsFacts,
 };

@@ -282,9 +282,14 @@ impl BuildError {
             Self::PluginFile { plugin, source } => {
                 let label = match source.kind() {
                     io::ErrorKind::NotFound => "there is no such file",
+                    io::ErrorKind::FileTooLarge => "too large for a component",
                     _ => "this file cannot be read",
                 };
-                fault.label(plugin.path.span, label).help(HELP_WITH_FILES)
+                let help = match source.kind() {
+                    io::ErrorKind::FileTooLarge => HELP_WITH_SIZE,
+                    _ => HELP_WITH_FILES,
+                };
+                fault.label(plugin.path.span, label).help(help)
             }
             Self::Digest { plugin, at, found } => fault
                 .label(*at, "not the digest of this file")
@@ -548,10 +553,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "needed here",
             "ask for less with `policy instances=… memory=…` in `process`",
         ),
-        PolicyError::TooLarge { .. } => (
-            "this component",
-            "build it with optimisations and without debug information",
-        ),
+        PolicyError::TooLarge { .. } => ("this component", HELP_WITH_SIZE),
         PolicyError::Invalid { .. } => (
             "not a usable component",
             "make a component of a core module with `gateway plugin build MODULE.wasm`",
@@ -620,6 +622,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+const HELP_WITH_SIZE: &str = "build it with optimisations and without debug information";
 const HELP_WITH_FILES: &str =
     "check that the file is there and may be read; relative paths start at the folder of the configuration file";
 const HELP_WITH_PEM: &str = "the file has to be PEM: text between -----BEGIN … ----- and -----END … -----";

@@ -1,8 +1,7 @@
 //! Pages for errors and files of responses: read when a configuration is loaded, so that what is sent was looked at before
 //! anybody asked for it.
 
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 
 use crate::config::ErrorPage;
+use crate::regular_file;
 
 /// The error pages of a section.
 #[derive(Debug, Default)]
@@ -146,17 +146,10 @@ impl Page {
 
 /// Reads a file that has at most so many bytes.
 pub(super) fn read(path: &Path, most: usize) -> Result<Vec<u8>, PageError> {
-    let mut bytes = Vec::new();
-    // Opening a pipe would wait for somebody who writes into it.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("not a regular file").into());
-    }
-    // One byte more than may be, to know that there is more.
-    File::open(path)?.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    match bytes.len() > most {
-        true => Err(PageError::TooLong(most)),
-        false => Ok(bytes),
-    }
+    regular_file::read(path, most).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => PageError::TooLong(most),
+        _ => error.into(),
+    })
 }
 
 /// Fields that only the gateway writes.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::Builder;
 use crate::config;
-use crate::policy::{Component, PolicyError};
+use crate::policy::{Component, MAX_COMPONENT_BYTES, PolicyError};
+use crate::regular_file;
 use crate::snapshot::{BuildError, PluginAt};
 
 /// Components by what was compiled.
@@ -24,7 +25,7 @@ impl Builder<'_> {
     /// Reads and compiles a plugin's component.
     pub(super) fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
         let at = PluginAt::of(plugin);
-        let wasm = match std::fs::read(&plugin.path.value) {
+        let wasm = match regular_file::read(&plugin.path.value, MAX_COMPONENT_BYTES) {
             Ok(wasm) => wasm,
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };

@@ -1,13 +1,12 @@
 //! Maps: their files are read when a configuration is loaded, and again at each reload.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
+use std::io;
 
 use super::super::routes::Route;
 use super::{BuildError, Builder};
 use crate::config::{self, MapFile};
 use crate::policy::maps::{Map, MapError, Maps};
+use crate::regular_file;
 
 impl Builder<'_> {
     /// Reads all maps. What is wrong with one is reported, and it is left out.
@@ -59,13 +58,14 @@ impl Builder<'_> {
 
 fn read_map(of: &MapFile) -> Result<Map, Vec<MapError>> {
     let whole = |message: String| vec![MapError { line: 0, message }];
-    let bytes = read(&of.path.value, of.max_size).map_err(|error| whole(error.to_string()))?;
-    if bytes.len() > of.max_size {
-        return Err(whole(format!(
-            "it has more than {} bytes: `max-size=` allows no more",
-            of.max_size
-        )));
-    }
+    let bytes = regular_file::read(&of.path.value, of.max_size).map_err(|error| {
+        whole(match error.kind() {
+            io::ErrorKind::FileTooLarge => {
+                format!("it has more than {} bytes: `max-size=` allows no more", of.max_size)
+            }
+            _ => error.to_string(),
+        })
+    })?;
     match std::str::from_utf8(&bytes) {
         Ok(text) => Map::read(of, text),
         Err(error) => {
@@ -75,15 +75,4 @@ fn read_map(of: &MapFile) -> Result<Map, Vec<MapError>> {
             Err(vec![MapError { line, message }])
         }
     }
-}
-
-/// At most one byte more than is allowed.
-fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is no file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(most as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
