@@ -296,3 +296,47 @@ async fn strangers_cannot_have_their_requests_recorded() {
         "{all:?}"
     );
 }
+
+#[tokio::test]
+async fn texts_and_lines_name_the_trace_of_their_request() {
+    let collector = HttpServer::answering("").await;
+    let app = HttpServer::answering("x").await;
+    let text = r#"
+        process { workers 1; log "stdout" format="text"; tracing "http://@collector" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            log-format "LINE %{path} %{trace-id} %{span-id}"
+            redirect location="/%{trace-id}/%{span-id}" { path "/redirect" }
+            return if="return" { body "%{trace-id} %{span-id}" }
+            acl "return" { path "/return" }
+            request { set-header "X-Trace" "%{trace-id} %{span-id}" }
+            response { set-header "X-Trace" "%{trace-id} %{span-id}" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#;
+    let gateway = Gateway::kdl(text)
+        .with("@collector", collector.address())
+        .with("@app", app.address())
+        .start()
+        .await;
+    let ask = async |path: &str| gateway.ask("web", get(path).header("traceparent", PARENT)).await;
+    let trace = &PARENT[3..35];
+    let redirected = ask("/redirect").await;
+    let redirected = redirected.header("location").unwrap()[1..].replace('/', " ");
+    let returned = ask("/return").await.text().to_owned();
+    let passed = ask("/x").await;
+    let told = app.last().headers.get("x-trace").unwrap().to_owned();
+    assert_eq!(passed.header("x-trace"), Some(&*told));
+    for (path, ids) in [("/redirect", redirected), ("/return", returned), ("/x", told)] {
+        let (id, span) = ids.split_once(' ').unwrap();
+        assert_eq!((id, span.len()), (trace, 16), "{ids}");
+        assert!(span.bytes().all(|byte| byte.is_ascii_hexdigit()), "{ids}");
+        gateway.says(&format!("LINE {path} {ids}")).await;
+        // The span that a collector gets is the same.
+        eventually("the collector has the span", async || {
+            spans(&collector).iter().any(|(_, sent)| hex(&sent.span_id) == span)
+        })
+        .await;
+    }
+}

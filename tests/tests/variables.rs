@@ -255,6 +255,16 @@ async fn a_map_that_cannot_be_used_stops_the_start_with_its_line() {
             "10.0.0.0/99 app\n",
             "hosts.map:1: \"10.0.0.0/99\" is neither",
         ),
+        (
+            r#"match="subnet""#,
+            "10.0.0.0/8 app\n::ffff:10.0.0.0/104 app\n",
+            "hosts.map:2: the key \"::ffff:10.0.0.0/104\" stands in line 1 already",
+        ),
+        (
+            r#"match="domain""#,
+            "Shop.example app\n.shop.example app\n",
+            "hosts.map:2: the key \".shop.example\" stands in line 1 already",
+        ),
     ] {
         let stopped = gateway(options, content).refused().await;
         assert!(stopped.output.contains(expected), "{expected} in\n{}", stopped.output);
@@ -289,5 +299,104 @@ async fn the_name_in_a_hello_is_looked_up_in_tcp_mode() {
     for name in ["a.example", "b.example"] {
         let mut client = Client::connect_tls(gateway.address("tls"), name, authority.certificate()).await;
         assert_eq!(client.ask(get("/")).await.text(), name);
+    }
+}
+
+// ── the client's certificate ──────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn servers_are_told_of_the_clients_certificate() {
+    let authority = Authority::new();
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="text" }
+        frontend "web" {
+            bind "127.0.0.1:0" {
+                tls cert="bundle.pem" { client-ca "ca.pem" verify="optional" }
+                alpn "http/1.1"
+            }
+            log-format "LINE %{client-cert-verify} %{client-cert-not-before} %{client-cert-not-after} %{client-cert-der}"
+            request {
+                set-header "X-Verify" "%{client-cert-verify}"
+                set-header "X-Valid" "%{client-cert-not-before} %{client-cert-not-after}"
+                set-header "X-Cert" "%{client-cert-der}"
+                set-header "X-Serial" "%{client-cert-serial}"
+            }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("bundle.pem", authority.issue(&["shop.example"]).bundle())
+    .file("ca.pem", authority.pem())
+    .start()
+    .await;
+    let shown = authority.issue(&["client.example"]);
+    let told = |name: &str| app.last().headers.get(name).map(str::to_owned);
+
+    let config = authority.client_with(&shown);
+    let mut client = Client::connect_tls_with(gateway.address("web"), "shop.example", config).await;
+    // What a client says of itself is written over.
+    client
+        .ask(get("/").header("X-Verify", "SUCCESS").header("X-Cert", "mine"))
+        .await;
+    let der = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, shown.certificate());
+    assert_eq!(told("x-verify").as_deref(), Some("SUCCESS"));
+    assert_eq!(told("x-cert"), Some(der.clone()));
+    assert_eq!(told("x-serial"), Some(format!("{:02x}", shown.serial())));
+    let valid = told("x-valid").unwrap();
+    let (from, until) = valid.split_once(' ').unwrap();
+    for moment in [from, until] {
+        let shape: String = moment
+            .chars()
+            .map(|c| if c.is_ascii_digit() { '0' } else { c })
+            .collect();
+        assert_eq!(shape, "0000-00-00T00:00:00Z");
+    }
+    assert!(from < until, "{valid}");
+    gateway.says(&format!("LINE SUCCESS {valid} {der}")).await;
+
+    let mut client = Client::connect_tls_with(gateway.address("web"), "shop.example", authority.client()).await;
+    client.ask(get("/").header("X-Cert", "forged")).await;
+    assert_eq!(told("x-verify").as_deref(), Some("NONE"));
+    assert_eq!(told("x-cert").as_deref().unwrap_or_default(), "");
+    gateway.says("LINE NONE - - -").await;
+}
+
+#[test]
+fn a_pipe_or_device_in_place_of_a_file_holds_no_start_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    for place in [pipe.to_str().unwrap(), "/dev/zero"] {
+        let checked = Gateway::kdl(
+            r#"
+            plugin "geo" "@place" { on-failure "skip" }
+            map "hosts" file="@place"
+            frontend "web" {
+                bind "127.0.0.1:0" { tls cert="@place" }
+                use-plugin "geo"
+                error-page 503 "@place"
+                return if="file" { file "@place" }
+                acl "file" { path "/file" }
+                use-backend "%{host|map:hosts}"
+            }
+            backend "app" { server "app-1" "127.0.0.1:1" }
+        "#,
+        )
+        .with("@place", place)
+        .check(&[]);
+        assert_eq!(checked.code, Some(1), "{}{}", checked.stdout, checked.stderr);
+        let said = checked.stdout.matches("not a regular file").count();
+        // The plugin's, the map's, the page's and the response's.
+        assert!(said >= 4, "{}", checked.stdout);
     }
 }

@@ -38,6 +38,9 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
     if let Some(mapped) = maps::variable(fetch) {
         return mapped;
     }
+    if let Some((_, why)) = OTHER_FORMS.iter().find(|(known, _)| known.eq_ignore_ascii_case(fetch)) {
+        return Err(format!("`%[{fetch}]` has another form here: {why}"));
+    }
     let none = || format!("no variable for `%[{fetch}]`");
     let (name, argument) = match fetch.split_once('(') {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').ok_or_else(none)?)),
@@ -71,6 +74,46 @@ const NAMES: &[(&str, &str)] = &[
     ("ssl_c_s_dn(cn)", "%{client-cert-cn}"),
     ("ssl_c_s_dn(,0,rfc2253)", "%{client-cert-subject}"),
     ("ssl_c_i_dn(,0,rfc2253)", "%{client-cert-issuer}"),
+    ("ssl_c_der,base64", "%{client-cert-der}"),
+    // What is not believed gets no connection, and so never a request.
+    ("ssl_c_verify", "0"),
+];
+
+/// Fetches about it whose values look different here: servers that read them have to be told.
+const OTHER_FORMS: &[(&str, &str)] = &[
+    (
+        "ssl_c_serial",
+        "`%{client-cert-serial}` has hexadecimal digits in lower case",
+    ),
+    ("ssl_c_serial,hex", "`%{client-cert-serial}` has lower-case digits"),
+    (
+        "ssl_c_sha1",
+        "`%{client-cert-fingerprint}` is SHA-256, in lower-case digits",
+    ),
+    (
+        "ssl_c_sha1,hex",
+        "`%{client-cert-fingerprint}` is SHA-256, in lower-case digits",
+    ),
+    (
+        "ssl_c_der,sha2(256),hex",
+        "`%{client-cert-fingerprint}` has lower-case digits",
+    ),
+    (
+        "ssl_c_notbefore",
+        "`%{client-cert-not-before}` is written as 2026-01-01T12:00:00Z",
+    ),
+    (
+        "ssl_c_notafter",
+        "`%{client-cert-not-after}` is written as 2026-01-01T12:00:00Z",
+    ),
+    (
+        "ssl_c_s_dn",
+        "`%{client-cert-subject}` is written as RFC 4514 has it; `ssl_c_s_dn(,0,rfc2253)` is the same",
+    ),
+    (
+        "ssl_c_i_dn",
+        "`%{client-cert-issuer}` is written as RFC 4514 has it; `ssl_c_i_dn(,0,rfc2253)` is the same",
+    ),
 ];
 
 /// Fetches without arguments.
@@ -134,6 +177,7 @@ mod tests {
                 "%[ssl_c_s_dn(CN)];%[ssl_c_i_dn(,0,rfc2253)]",
                 "%{client-cert-cn};%{client-cert-issuer}",
             ),
+            ("%[ssl_c_der,base64] %[ssl_c_verify]", "%{client-cert-der} 0"),
             ("100%% %%{x}", "100% %%{x}"),
             ("plain", "plain"),
         ] {
@@ -149,5 +193,7 @@ mod tests {
         ] {
             variables(wrong).unwrap_err();
         }
+        let why = variables("%[ssl_c_notafter]").unwrap_err();
+        assert!(why.contains("`%{client-cert-not-after}`"), "{why}");
     }
 }

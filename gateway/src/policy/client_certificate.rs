@@ -4,11 +4,15 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::parse_x509_certificate;
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
 /// A certificate that a client has shown.
@@ -16,6 +20,7 @@ use x509_parser::x509::X509Name;
 pub struct ClientCertificate {
     der: Vec<u8>,
     read: OnceLock<Box<Read>>,
+    base64: OnceLock<Box<str>>,
 }
 
 /// What a certificate says, as policy is told it.
@@ -34,6 +39,10 @@ pub(crate) struct Read {
     pub(crate) alternative: Vec<String>,
     /// The SHA-256 digest of the certificate in lower-case hexadecimal digits.
     pub(crate) fingerprint: String,
+    /// From when on it is valid, in UTC as RFC 3339 writes it: `2026-01-01T12:00:00Z`.
+    pub(crate) not_before: String,
+    /// Until when it is, likewise.
+    pub(crate) not_after: String,
 }
 
 impl ClientCertificate {
@@ -42,12 +51,18 @@ impl ClientCertificate {
         Self {
             der,
             read: OnceLock::new(),
+            base64: OnceLock::new(),
         }
     }
 
     /// The certificate in DER.
     pub fn der(&self) -> &[u8] {
         &self.der
+    }
+
+    /// The certificate in DER, as base64 writes it (RFC 4648, section 4), in one line.
+    pub fn base64(&self) -> &str {
+        self.base64.get_or_init(|| BASE64_STANDARD.encode(&self.der).into())
     }
 
     /// The first common name of its subject, if it has one.
@@ -78,7 +93,15 @@ fn read(der: &[u8]) -> Read {
         serial: hex(serial(certificate.raw_serial())),
         alternative: alternative(&certificate),
         fingerprint,
+        not_before: moment(certificate.validity().not_before),
+        not_after: moment(certificate.validity().not_after),
     }
+}
+
+/// A time as RFC 3339 writes it; nothing when it is beyond the year 9999.
+fn moment(time: ASN1Time) -> String {
+    let time = Timestamp::from_second(time.timestamp());
+    time.map(|time| time.to_string()).unwrap_or_default()
 }
 
 /// Without the byte that says that it is positive.

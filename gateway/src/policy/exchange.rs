@@ -17,6 +17,7 @@ use super::tags::Tags;
 use crate::config::TlsValue;
 use crate::proxy_protocol::Header;
 use crate::telemetry::line::Connected;
+use crate::telemetry::trace::{SpanId, TraceId};
 
 /// A request, the response to it when there is one, and the connection both belong to.
 ///
@@ -33,6 +34,8 @@ pub struct Exchange {
     pub conditions: u64,
     /// The number that the request has been given, where it has one.
     pub request_id: Option<HeaderValue>,
+    /// The trace that it belongs to and the span of it in there, where traces are made.
+    pub trace: Option<(TraceId, SpanId)>,
     /// The name of the server that answered, where somebody may ask for it.
     pub server: Option<Arc<str>>,
     /// Instances that see more than one phase of it.
@@ -71,6 +74,7 @@ impl Exchange {
             connection,
             conditions: 0,
             request_id: None,
+            trace: None,
             server: None,
             kept: Kept::default(),
             lot: Lot::default(),
@@ -146,6 +150,10 @@ impl Connected for ConnectionFacts {
             TlsValue::ClientCertSerial => Some(certificate()?.serial.as_str()),
             TlsValue::ClientCertSan => certificate()?.alternative.first().map(String::as_str),
             TlsValue::ClientCertFingerprint => Some(certificate()?.fingerprint.as_str()),
+            TlsValue::ClientCertNotBefore => Some(certificate()?.not_before.as_str()),
+            TlsValue::ClientCertNotAfter => Some(certificate()?.not_after.as_str()),
+            TlsValue::ClientCertDer => Some(tls?.client_certificate.as_ref()?.base64()),
+            TlsValue::ClientCertVerify => Some(tls?.verified()),
         };
         text.map(str::as_bytes)
     }
@@ -164,6 +172,16 @@ pub struct TlsFacts {
     pub alpn: Option<Vec<u8>>,
     /// The client's own certificate, which has been verified.
     pub client_certificate: Option<ClientCertificate>,
+}
+
+impl TlsFacts {
+    /// What became of the client's certificate. One that is not believed gets no connection, so that there is no third answer.
+    pub fn verified(&self) -> &'static str {
+        match self.client_certificate {
+            Some(_) => "SUCCESS",
+            None => "NONE",
+        }
+    }
 }
 
 /// A limiter's answer to one request; see `limiter.verdict` in the contract.

@@ -14,6 +14,7 @@ use super::exchange::{ConnectionFacts, Exchange, Over};
 use super::maps::{Map, Maps};
 use super::tags;
 use crate::authority::host;
+use crate::telemetry::trace::context;
 
 /// The attributes that a component is handed, by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,6 +67,8 @@ pub(crate) enum Attribute {
     /// What a map has for it.
     Mapped(Arc<Map>, Box<Self>),
     RequestId,
+    TraceId,
+    SpanId,
     Server,
     Status,
     ResponseHeader(HeaderName),
@@ -85,6 +88,12 @@ pub(crate) enum Part {
     Serial,
     AlternativeName,
     Fingerprint,
+    NotBefore,
+    NotAfter,
+    /// All of it.
+    Der,
+    /// Whether there is one: what is said of every connection with TLS.
+    Verify,
 }
 
 impl Attribute {
@@ -148,6 +157,8 @@ impl Attribute {
             "tls-version" => Self::TlsVersion,
             "tls-cipher" => Self::TlsCipher,
             "request-id" => Self::RequestId,
+            "trace-id" => Self::TraceId,
+            "span-id" => Self::SpanId,
             "sni" => Self::Sni,
             "alpn" => Self::Alpn,
             "client-cert-subject" => Self::ClientCert(Part::Subject),
@@ -156,6 +167,10 @@ impl Attribute {
             "client-cert-serial" => Self::ClientCert(Part::Serial),
             "client-cert-san" => Self::ClientCert(Part::AlternativeName),
             "client-cert-fingerprint" => Self::ClientCert(Part::Fingerprint),
+            "client-cert-not-before" => Self::ClientCert(Part::NotBefore),
+            "client-cert-not-after" => Self::ClientCert(Part::NotAfter),
+            "client-cert-der" => Self::ClientCert(Part::Der),
+            "client-cert-verify" => Self::ClientCert(Part::Verify),
             "status" => Self::Status,
             "backend" => Self::Backend,
             "duration-us" => Self::Duration,
@@ -191,6 +206,8 @@ impl Attribute {
                     | Self::BytesSent
                     | Self::Reason
                     | Self::RequestId
+                    | Self::TraceId
+                    | Self::SpanId
             )
     }
 
@@ -246,6 +263,16 @@ impl Attribute {
             Self::RequestId => {
                 if let Some(id) = &exchange.request_id {
                     facts.push(need, id.as_bytes());
+                }
+            }
+            Self::TraceId => {
+                if let Some((trace, _)) = &exchange.trace {
+                    facts.push_hex(need, trace);
+                }
+            }
+            Self::SpanId => {
+                if let Some((_, span)) = &exchange.trace {
+                    facts.push_hex(need, span);
                 }
             }
             Self::Server => {
@@ -333,6 +360,11 @@ impl Attribute {
                     facts.push(need, protocol);
                 }
             }
+            Self::ClientCert(Part::Verify) => {
+                if let Some(tls) = tls {
+                    facts.push(need, tls.verified().as_bytes());
+                }
+            }
             Self::ClientCert(part) => {
                 let Some(shown) = tls.and_then(|tls| tls.client_certificate.as_ref()) else {
                     return;
@@ -343,6 +375,11 @@ impl Attribute {
                     Part::Issuer => &read.issuer,
                     Part::Serial => &read.serial,
                     Part::Fingerprint => &read.fingerprint,
+                    Part::NotBefore => &read.not_before,
+                    Part::NotAfter => &read.not_after,
+                    Part::Der => return facts.push(need, shown.base64().as_bytes()),
+                    // Said above, of those who have shown none as well.
+                    Part::Verify => return,
                     Part::CommonName | Part::AlternativeName => {
                         let several = match part {
                             Part::CommonName => read.common_name.as_slice(),
@@ -450,6 +487,14 @@ impl Facts {
         let start = self.bytes.len();
         // Writing into memory does not fail.
         let _ = write!(self.bytes, "{}", time.strftime("%u %Y-%m-%dT%H:%M:%S%:z"));
+        self.close(need, start);
+    }
+
+    /// In lower-case digits.
+    fn push_hex(&mut self, need: u32, bytes: &[u8]) {
+        let start = self.bytes.len();
+        self.bytes.resize(start + 2 * bytes.len(), 0);
+        context::write_hex(bytes, &mut self.bytes[start..]);
         self.close(need, start);
     }
 
@@ -590,6 +635,7 @@ mod tests {
         Exchange {
             conditions: 0b10,
             request_id: Some(http::HeaderValue::from_static("0193a1b2")),
+            trace: Some(([0xab; 16], [0x0c; 8])),
             server: Some("app-1".into()),
             kept: Default::default(),
             lot: Default::default(),
@@ -715,6 +761,9 @@ mod tests {
             (CommonName, "client.example"),
         ];
         let mut params = named(&["Client.example", "192.0.2.7"], &subject);
+        let at = |seconds| ::time::OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        params.not_before = at(1_767_323_045);
+        params.not_after = at(2_524_607_999);
         params.serial_number = Some(vec![0xfe, 1].into());
         let uri = "spiffe://example/a".to_owned().try_into().unwrap();
         params.subject_alt_names.push(rcgen::SanType::URI(uri));
@@ -731,6 +780,9 @@ mod tests {
             "client-cert-issuer",
             "client-cert-serial",
             "client-cert-san",
+            "client-cert-not-before",
+            "client-cert-not-after",
+            "client-cert-verify",
         ];
         let expected: Vec<(u32, &[u8])> = vec![
             (0, b"CN=client.example,O=A\\, B,C=DE"),
@@ -740,10 +792,18 @@ mod tests {
             (4, b"DNS:client.example"),
             (4, b"IP:192.0.2.7"),
             (4, b"URI:spiffe://example/a"),
+            (5, b"2026-01-02T03:04:05Z"),
+            (6, b"2049-12-31T23:59:59Z"),
+            (7, b"SUCCESS"),
         ];
         let found = facts(&needs, NeedPhase::Connection, &exchange);
         let found: Vec<_> = found.iter().map(|(need, value)| (*need, value.as_slice())).collect();
         assert_eq!(found, expected);
+        let encoded = facts(&["client-cert-der"], NeedPhase::Request, &exchange).remove(0).1;
+        assert_eq!(
+            base64::Engine::decode(&base64::prelude::BASE64_STANDARD, encoded).unwrap(),
+            der
+        );
         let fingerprint = facts(&["client-cert-fingerprint"], NeedPhase::Request, &exchange)
             .remove(0)
             .1;

@@ -30,6 +30,7 @@ use super::request_id;
 use super::resend;
 use super::sticky::{self, Sticky};
 use super::strict;
+use super::trace::Trace;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules, upstream};
 use crate::policy::{ConnectionFacts, Exchange, Reply};
@@ -157,6 +158,7 @@ async fn exchange(
 
     let mut exchange = Exchange::new(head, facts);
     exchange.request_id.clone_from(&record.noted.request_id);
+    exchange.trace = record.noted.trace.as_deref().map(Trace::ids);
     if !frontend.keeps_exchanges {
         return decide(local, frontend, client, record, &mut exchange, (body, asked)).await;
     }

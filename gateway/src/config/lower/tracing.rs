@@ -2,9 +2,12 @@
 
 use std::ops::RangeInclusive;
 
+use miette::SourceSpan;
+
 use super::access_log::fraction;
+use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Endpoint, Tracing};
-use crate::config::reader::{Node, Value, clip};
+use crate::config::reader::{Context, Node, Value, clip};
 
 /// Reads the node.
 pub(super) fn tracing(mut node: Node<'_>) -> Option<Tracing> {
@@ -22,6 +25,13 @@ pub(super) fn tracing(mut node: Node<'_>) -> Option<Tracing> {
         service: super::or_none(service)?.unwrap_or_else(|| DEFAULT_SERVICE.to_owned()),
         queue: usize::try_from(super::or_none(queue)?.unwrap_or(DEFAULT_QUEUE)).ok()?,
     })
+}
+
+/// Reports a variable of a request's trace where no request has one.
+pub(super) fn report_untraced(ctx: &Context<'_>, asked: SourceSpan) {
+    let error = ConfigError::new(Code::Inert, "this stands for nothing: no request has a trace");
+    let error = error.label(asked, "asked for here");
+    ctx.report(error.help("say where traces go: process { tracing \"http://127.0.0.1:4318\" }"));
 }
 
 /// `http://HOST:PORT/PATH`; of the last two, what is not said is OTLP's.

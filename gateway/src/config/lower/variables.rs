@@ -199,6 +199,9 @@ fn variable<'a>(value: &Value<'_>, start: usize, whole: &'a str, when: When) -> 
             Some(NAME_HELP.to_owned()),
         );
     }
+    if matches!(known.name, "trace-id" | "span-id") {
+        value.context().note_trace(span);
+    }
     let map = match lookup {
         Some(lookup) => Some(map(value, start + written.len() + 1, lookup, known, when)?),
         None => None,
@@ -335,14 +338,18 @@ const VARIABLES: &[Known] = &[
     of_line("captures", LineField::Captures),
     of_line("client", LineField::Client),
     of_client("client-cert-cn", LineField::Tls(TlsValue::ClientCertCn)),
+    of_request("client-cert-der", LineField::Tls(TlsValue::ClientCertDer)),
     of_request(
         "client-cert-fingerprint",
         LineField::Tls(TlsValue::ClientCertFingerprint),
     ),
     of_client("client-cert-issuer", LineField::Tls(TlsValue::ClientCertIssuer)),
+    of_request("client-cert-not-after", LineField::Tls(TlsValue::ClientCertNotAfter)),
+    of_request("client-cert-not-before", LineField::Tls(TlsValue::ClientCertNotBefore)),
     of_client("client-cert-san", LineField::Tls(TlsValue::ClientCertSan)),
     of_request("client-cert-serial", LineField::Tls(TlsValue::ClientCertSerial)),
     of_client("client-cert-subject", LineField::Tls(TlsValue::ClientCertSubject)),
+    of_request("client-cert-verify", LineField::Tls(TlsValue::ClientCertVerify)),
     of_request("client-ip", LineField::ClientIp),
     of_request("client-port", LineField::ClientPort),
     of_line("connect-ms", LineField::ConnectTime),
@@ -384,7 +391,7 @@ const VARIABLES: &[Known] = &[
     ),
     of_line("server-in-flight", LineField::ServerInFlight),
     of_client("sni", LineField::Tls(TlsValue::Sni)),
-    of_line("span-id", LineField::SpanId),
+    of_request("span-id", LineField::SpanId),
     later(
         "status",
         Since::Answered,
@@ -398,7 +405,7 @@ const VARIABLES: &[Known] = &[
     of_request("tls-cipher", LineField::Tls(TlsValue::Cipher)),
     of_request("tls-version", LineField::Tls(TlsValue::Version)),
     of_line("total-ms", LineField::TotalTime),
-    of_line("trace-id", LineField::TraceId),
+    of_request("trace-id", LineField::TraceId),
     of_client("uri", LineField::Uri),
     of_line("version", LineField::Version),
 ];

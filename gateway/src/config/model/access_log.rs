@@ -1,8 +1,10 @@
 //! What access lines say, and which of them are written.
 
+use std::sync::Arc;
+
 use http::HeaderName;
 
-use super::Condition;
+use super::{Condition, LogTo};
 
 /// Which lines are written, and how they look.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -15,6 +17,8 @@ pub struct LogChoice {
     pub sample: Option<u32>,
     /// `if=`, `unless=`: which are logged at all.
     pub when: Option<Condition>,
+    /// `log "audit"`: which logs lines go to; none means the process's own.
+    pub to: Option<Arc<[LogTo]>>,
     /// `log-format`: how lines look; none means HAProxy's fields, or JSON.
     pub format: Option<LineFormat>,
 }
@@ -155,6 +159,10 @@ pub enum TlsValue {
     ClientCertSerial,
     ClientCertSan,
     ClientCertFingerprint,
+    ClientCertNotBefore,
+    ClientCertNotAfter,
+    ClientCertDer,
+    ClientCertVerify,
 }
 
 impl LineField {

@@ -28,6 +28,7 @@ pub(super) struct Context<'a> {
     errors: RefCell<Vec<ConfigError>>,
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
+    traced: RefCell<Vec<SourceSpan>>,
 }
 
 /// A map that a variable is looked up in.
@@ -57,11 +58,22 @@ impl<'a> Context<'a> {
             errors: RefCell::default(),
             notes: RefCell::default(),
             asked: RefCell::default(),
+            traced: RefCell::default(),
         }
     }
 
     pub(super) fn note(&self, note: Note) {
         self.notes.borrow_mut().push(note);
+    }
+
+    /// A text asks for what only a request that is traced has, here.
+    pub(super) fn note_trace(&self, span: SourceSpan) {
+        self.traced.borrow_mut().push(span);
+    }
+
+    /// Where texts have asked for that.
+    pub(super) fn take_traced(&self) -> Vec<SourceSpan> {
+        self.traced.take()
     }
 
     pub(super) fn ask(&self, asked: Asked) {
