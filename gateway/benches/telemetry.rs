@@ -10,7 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config::{Log, LogFormat, LogTarget};
 use gateway::telemetry::access::{Counts, HttpRecord, HttpTimers, RequestLine, Termination};
 use gateway::telemetry::log::{LogSink, Severity};
-use gateway::telemetry::metrics::{FrontendMetrics, InFlight, ProcessMetrics, Registry, ServerMetrics};
+use gateway::telemetry::metrics::{FrontendMetrics, InFlight, LogCounts, Registry, ServerMetrics};
 
 fn log_line(criterion: &mut Criterion) {
     for (name, format) in [("text", LogFormat::Text), ("json", LogFormat::Json)] {
@@ -19,7 +19,7 @@ fn log_line(criterion: &mut Criterion) {
             format,
             origin: None,
         };
-        let Ok(sink) = LogSink::start(&log, &Arc::new(ProcessMetrics::default())) else {
+        let Ok(sink) = LogSink::start(&log, &Arc::new(LogCounts::default())) else {
             return;
         };
         let mut writer = sink.writer();
@@ -57,6 +57,7 @@ fn log_line(criterion: &mut Criterion) {
             captures: None,
             tags: &[],
             format: None,
+            to: None,
             severity: Severity::default(),
             trace: None,
         };

@@ -7,7 +7,7 @@ use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
 use gateway::server::{self, Server, StartError};
 use gateway::telemetry;
-use gateway::telemetry::log::LogSink;
+use gateway::telemetry::log::LogSinks;
 use gateway::telemetry::metrics::Registry;
 
 #[global_allocator]
@@ -28,9 +28,9 @@ fn main() -> ExitCode {
 fn run(path: &Path) -> Result<(), Failure> {
     let Loaded { config, source } = config::load(path)?;
     let registry = Registry::new();
-    let log = LogSink::start(&config.process.log, registry.process())
-        .map_err(|error| Failure::of_start(StartError::log(&config.process.log, &error), &source))?;
-    telemetry::events::start(&config.process.log, &log);
+    let log = LogSinks::start(&config.process, &registry)
+        .map_err(|(log, error)| Failure::of_start(StartError::log(&log, &error), &source))?;
+    telemetry::events::start(&config.process.log, log.own());
     let server = Server::start(config, &registry, log).map_err(|error| Failure::of_start(error, &source))?;
     cli::announce(path, server.config(), &server.ports());
     // Reloads when it is told to; returns when it was told to end and has drained.

@@ -28,7 +28,7 @@ use crate::backend::{Keepers, Place, echo};
 use crate::certificates::Watcher;
 use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
 use crate::snapshot::{BuildErrors, Snapshot};
-use crate::telemetry::log::LogSink;
+use crate::telemetry::log::LogSinks;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::TraceSink;
 use crate::worker::{Worker, WorkerError, WorkerParts};
@@ -50,7 +50,7 @@ pub struct Server {
 /// All of it but the runtime that its control side lives on.
 struct Gateway {
     workers: Vec<Worker>,
-    log: LogSink,
+    log: LogSinks,
     traces: Option<TraceSink>,
     registry: Arc<Registry>,
     sockets: Sockets,
@@ -141,7 +141,7 @@ pub enum RunError {
 
 impl Server {
     /// Opens everything and starts serving. Nothing has been accepted if this fails.
-    pub fn start(mut config: Config, registry: &Arc<Registry>, log: LogSink) -> Result<Self, StartError> {
+    pub fn start(mut config: Config, registry: &Arc<Registry>, log: LogSinks) -> Result<Self, StartError> {
         let workers = worker_count(&config);
         let identity = Identity::of(&config.process).map_err(|errors| StartError::Faults(Faults(errors)))?;
         let refused = |error| StartError::Faults(Faults(vec![error]));
@@ -189,7 +189,7 @@ impl Server {
                 index,
                 snapshot: snapshot.clone(),
                 sockets,
-                log: log.writer(),
+                log: log.writers(),
                 tracer: traces.as_ref().map(TraceSink::tracer),
             })?);
         }

@@ -20,7 +20,7 @@ use crate::listener::{self, Admit, Gate, Limits, Opening, Port, Unintroduced};
 use crate::policy::Failure;
 use crate::proxy::{self, Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
-use crate::telemetry::log::LineWriter;
+use crate::telemetry::log::LineWriters;
 use crate::telemetry::trace::Tracer;
 
 /// What a worker is made of.
@@ -32,7 +32,7 @@ pub struct WorkerParts {
     /// Its sockets.
     pub sockets: Vec<WorkerSocket>,
     /// Its way to the log.
-    pub log: LineWriter,
+    pub log: LineWriters,
     /// Its way to the collector of traces.
     pub tracer: Option<Tracer>,
 }

@@ -130,6 +130,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "normalize-path",
         r#"normalize-path merge-slashes escaped-slashes="reject""#,
     ),
+    (
+        "log",
+        r#"log "udp://10.0.0.9:514" name="audit" in `process`, and log "audit" in a frontend"#,
+    ),
     ("map", r#"map "hosts" file="hosts.map" match="domain""#),
     ("use-backend", r#"use-backend "api" if="is-api""#),
     ("default-backend", r#"default-backend "app""#),

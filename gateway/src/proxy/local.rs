@@ -13,7 +13,7 @@ use super::told::Untold;
 use crate::backend::{Backend, Balancer, Pool};
 use crate::policy::{Failure, Instances};
 use crate::snapshot::Snapshot;
-use crate::telemetry::log::LineWriter;
+use crate::telemetry::log::LineWriters;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::Tracer;
 
@@ -38,7 +38,7 @@ pub struct Lasting {
     newest: RefCell<Weak<Local>>,
     newest_generation: Cell<u64>,
     instances: RefCell<Instances>,
-    log: RefCell<LineWriter>,
+    log: RefCell<LineWriters>,
     tracer: Option<Tracer>,
     /// Exchanges that components are to be told of.
     untold: Untold,
@@ -56,7 +56,7 @@ impl Local {
     pub fn new(
         snapshot: Arc<Snapshot>,
         worker: usize,
-        log: LineWriter,
+        log: LineWriters,
         tracer: Option<Tracer>,
     ) -> Result<Rc<Self>, Failure> {
         let lasting = Lasting {
@@ -162,7 +162,7 @@ impl Local {
     }
 
     /// The worker's log buffer.
-    pub fn log(&self) -> RefMut<'_, LineWriter> {
+    pub fn log(&self) -> RefMut<'_, LineWriters> {
         self.lasting.log()
     }
 
@@ -216,7 +216,7 @@ impl Lasting {
     }
 
     /// The worker's log buffer.
-    pub fn log(&self) -> RefMut<'_, LineWriter> {
+    pub fn log(&self) -> RefMut<'_, LineWriters> {
         self.log.borrow_mut()
     }
 

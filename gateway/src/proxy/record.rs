@@ -444,6 +444,7 @@ impl Record {
                 .and_then(|exchange| exchange.tags.as_deref())
                 .map_or(&[], Tags::as_slice),
             format: self.frontend.config.line_format(),
+            to: self.frontend.config.log_targets(),
             severity: Severity::default(),
             trace: trace.map(Trace::ids),
         }

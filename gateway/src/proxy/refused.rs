@@ -218,6 +218,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
         captures: None,
         tags: &[],
         format: frontend.config.line_format(),
+        to: frontend.config.log_targets(),
         severity,
         trace: None,
     });

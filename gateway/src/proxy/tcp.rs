@@ -502,6 +502,7 @@ impl Drop for Record {
             reason: rare.reason,
             rule: rare.rule,
             format: choice.and_then(|choice| choice.format.as_ref()),
+            to: choice.and_then(|choice| choice.to.as_deref()),
             severity,
         });
     }

@@ -109,6 +109,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             reason: Some(ended.reason),
             rule: ended.rule,
             format,
+            to: frontend.config.log_targets(),
             severity,
         }),
         Mode::Http => local.log().http(&HttpRecord {
@@ -137,6 +138,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             tags: &[],
             captures: None,
             format,
+            to: frontend.config.log_targets(),
             severity,
             trace: None,
         }),

@@ -12,19 +12,25 @@ use crate::listener::BindError;
 /// written. Nothing is opened that a running gateway would notice: no port, and no file is made.
 pub fn check(config: &Config) -> Vec<ConfigError> {
     let mut errors = Identity::of(&config.process).err().unwrap_or_default();
-    let log = &config.process.log;
-    if let LogTarget::File(path) = &log.target {
-        let tried = match path.metadata() {
-            Ok(_) => std::fs::OpenOptions::new().append(true).open(path).map(drop),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
-                Some(folder) if !folder.as_os_str().is_empty() => folder.metadata().map(drop),
-                _ => Ok(()),
-            },
-            Err(error) => Err(error),
-        };
-        errors.extend(tried.err().map(|error| of_log(log, &error)));
-    }
+    let named = config.process.named_logs.iter().map(|named| &named.log);
+    errors.extend(std::iter::once(&config.process.log).chain(named).filter_map(of_file));
     errors
+}
+
+/// What keeps a log from being written to its file.
+fn of_file(log: &Log) -> Option<ConfigError> {
+    let LogTarget::File(path) = &log.target else {
+        return None;
+    };
+    let tried = match path.metadata() {
+        Ok(_) => std::fs::OpenOptions::new().append(true).open(path).map(drop),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder.metadata().map(drop),
+            _ => Ok(()),
+        },
+        Err(error) => Err(error),
+    };
+    tried.err().map(|error| of_log(log, &error))
 }
 
 /// The log cannot be opened.

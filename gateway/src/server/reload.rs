@@ -11,7 +11,7 @@ use tracing::{error, info};
 use super::{Gateway, Running, Services, StartError, fit, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
-use crate::config::{AdminSocket, At, Config, Log, Process};
+use crate::config::{AdminSocket, At, Config, Log, NamedLog, Process};
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerSocket;
 
@@ -156,6 +156,7 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
             origin: None,
             ..process.log.clone()
         },
+        named_logs: process.named_logs.iter().cloned().map(elsewhere).collect(),
         admin: process
             .admin
             .clone()
@@ -163,6 +164,15 @@ fn is_same_process(new: &Process, old: &Process) -> bool {
         ..process.clone()
     };
     settled(new) == settled(old)
+}
+
+/// A log without its place.
+fn elsewhere(named: NamedLog) -> NamedLog {
+    let log = Log {
+        origin: None,
+        ..named.log
+    };
+    NamedLog { log, ..named }
 }
 
 /// A value without its place, which may have changed.

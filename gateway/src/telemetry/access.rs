@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use super::line::{Capturing, Connected};
 use super::log::Severity;
 use super::trace::{SpanId, TraceId};
-use crate::config::LineFormat;
+use crate::config::{LineFormat, LogTo};
 pub use ending::{Cause, CookieFlags, Phase, SetCookie, Termination};
 pub use parts::push_ip;
 pub(super) use parts::{clip, push_address, push_hex, push_number, version};
@@ -67,6 +67,8 @@ pub struct HttpRecord<'a> {
     pub tags: &'a [(Box<str>, Box<[u8]>)],
     /// How its line looks, where that was said.
     pub format: Option<&'a LineFormat>,
+    /// Which logs it goes to; none means the process's own.
+    pub to: Option<&'a [LogTo]>,
     /// How grave its line is.
     pub severity: Severity,
     /// The trace that it belongs to, and its span there.
@@ -121,6 +123,8 @@ pub struct TcpRecord<'a> {
     pub rule: Option<usize>,
     /// How its line looks, where that was said.
     pub format: Option<&'a LineFormat>,
+    /// Which logs it goes to; none means the process's own.
+    pub to: Option<&'a [LogTo]>,
     /// How grave its line is.
     pub severity: Severity,
 }

@@ -1,12 +1,14 @@
 //! `access-log …`: which lines are written.
 
+use std::sync::Arc;
+
 use miette::SourceSpan;
 
 use super::acls::Acls;
 use super::condition::{self, When};
 use super::log_format::ReadFormat;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{AccessLog, Captures, LineField, LinePart, LogChoice, Mode};
+use crate::config::model::{AccessLog, Captures, LineField, LinePart, LogChoice, LogTo, Mode};
 use crate::config::reader::{At, Context, Node, Value};
 
 /// `access-log`, as it stands somewhere.
@@ -67,6 +69,7 @@ pub(super) fn access_log(mut node: Node<'_>, acls: Option<&Acls<'_>>) -> Option<
                 separate_errors: separate_errors.is_some(),
                 sample: super::or_none(share)?,
                 when: when?,
+                to: None,
                 format: None,
             },
         },
@@ -97,11 +100,25 @@ pub(super) fn fraction(value: &Value<'_>) -> Option<u32> {
     }
 }
 
+/// Where it says that nothing is logged, if it does.
+pub(super) fn off(setting: &At<AccessLogSetting>) -> Option<SourceSpan> {
+    (!setting.value.enabled).then_some(setting.span)
+}
+
 /// What is logged in a section, and what is kept for it.
 pub(super) struct Logging {
     pub(super) log: AccessLog,
     pub(super) choice: Option<Box<LogChoice>>,
     pub(super) captures: Option<Box<Captures>>,
+}
+
+impl Logging {
+    /// Lines go to these logs, where any are named.
+    pub(super) fn go_to(&mut self, to: Option<Arc<[LogTo]>>) {
+        if to.is_some() {
+            self.choice.get_or_insert_default().to = to;
+        }
+    }
 }
 
 /// `own` and `format` are what holds, said here or inherited; `format`'s flag is whether it is said here.

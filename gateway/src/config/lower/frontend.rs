@@ -13,8 +13,8 @@ use super::settings::{Place, Settings, http_only};
 use super::timeouts::Timeouts;
 use super::used_plugins::used_plugins;
 use super::{
-    DEFAULT_MODE, Scope, access_log, acl, admission, bind, edits, elsewhere, error_page, log_format, monitor, routes,
-    rules, section_name, template, tenant, upgrades,
+    DEFAULT_MODE, Scope, access_log, acl, admission, bind, edits, elsewhere, error_page, log_format, logs, monitor,
+    routes, rules, section_name, template, tenant, upgrades,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -126,7 +126,16 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let format = own.log_format.as_ref().map(|format| (format, true));
     let format = format.or(inherited.log_format.as_ref().map(|format| (format, false)));
     let access_log = access_log.as_ref().or(inherited.access_log.as_ref());
-    let logging = access_log::settle(ctx, mode, access_log, format, captures, captured_at);
+    if let (Some(said), Some(off)) = (&own.logs, access_log.and_then(access_log::off)) {
+        let error = ConfigError::new(Code::Inert, "`log` does nothing when the access log is off");
+        let error = error.label(said.span, "does nothing").label(off, "because of this");
+        ctx.report(error.help("one of them has to go"));
+    }
+    let mut logging = access_log::settle(ctx, mode, access_log, format, captures, captured_at);
+    if logging.log.enabled {
+        let to = logs::targets(scope, own.logs.as_ref().or(inherited.logs.as_ref()));
+        logging.go_to(to);
+    }
     let http2 = own.http2.of_frontend(&inherited.http2);
     let http2_off = own.http2.off.or(inherited.http2.off).filter(|off| off.value);
     let mut binds: Vec<_> = binds.into_iter().collect();

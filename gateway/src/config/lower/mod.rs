@@ -29,6 +29,7 @@ mod http2;
 mod keep_alive;
 mod limits;
 mod log_format;
+mod logs;
 mod map;
 mod measure;
 mod monitor;
@@ -172,6 +173,13 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let stats = stats.map(|node| stats::stats(&mut scope, node));
 
     map::settle(ctx, &map_names, &ctx.take_asked());
+    if scope.process.tracing.is_none() {
+        ctx.take_traced()
+            .into_iter()
+            .for_each(|span| tracing::report_untraced(ctx, span));
+    }
+    let named = frontends.iter().flatten().filter_map(Frontend::log_targets);
+    logs::report_unused(ctx, &scope.process.named_logs, named);
     scope.defaults.report_unused(ctx);
     scope.tenants.report_unused(ctx, "no frontend has `tenants` with it");
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
@@ -262,7 +270,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "this stands in a `plugin`"
         }
         "limit" => "`limit` stands in a `frontend` (rate limits) or in a `plugin` (cpu and memory)",
-        "workers" | "log" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "compile-cache" | "admin"
+        "log" => "`log` stands in `process`, which says where lines go, or in a `frontend`, which names one of those",
+        "workers" | "tracing" | "user" | "chroot" | "pid-file" | "policy" | "compile-cache" | "admin"
         | "drain-timeout" | "rate-limit-table" => "this stands in `process`",
         "max-connections" => {
             "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"

@@ -6,13 +6,17 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
+use super::names::declared_twice;
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
-use super::{elsewhere, or_none};
+use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, PolicyPool, Process, SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, NamedLog, PolicyPool, Process,
+    SyslogServer,
 };
-use crate::config::reader::{At, Block, Node, Value};
+use crate::config::reader::{At, Block, Node, Value, said_twice};
 use crate::config::suggest;
 
 impl Default for Process {
@@ -30,6 +34,7 @@ impl Default for Process {
                 format: LogFormat::Text,
                 origin: None,
             },
+            named_logs: Vec::new(),
             tracing: None,
             policy: PolicyPool {
                 instances: DEFAULT_INSTANCES,
@@ -73,9 +78,7 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         process.pid_file = node.argument("the file's path").and_then(|value| path(&value));
         node.finish();
     }
-    if let Some(node) = block.one("log") {
-        log(&mut process.log, node);
-    }
+    read_logs(&mut process, block.many("log"));
     if let Some(node) = block.one("tracing") {
         process.tracing = super::tracing::tracing(node);
     }
@@ -200,6 +203,45 @@ fn identity(process: &mut Process, block: &mut Block<'_>) {
 fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
     let text = value.text()?;
     Some(value.at(value.context().path(text)))
+}
+
+/// The log of the process itself, and those that frontends name.
+fn read_logs(process: &mut Process, nodes: Vec<Node<'_>>) {
+    let mut own: Option<SourceSpan> = None;
+    let mut names: Vec<At<&str>> = Vec::new();
+    for mut node in nodes {
+        let (ctx, span) = (node.ctx, node.span());
+        let Some(name) = node.property("name") else {
+            match own {
+                Some(first) => ctx.report(said_twice("`log` without a name", first, span)),
+                None => own = Some(span),
+            }
+            log(&mut process.log, node);
+            continue;
+        };
+        let name = name.name().map(|text| name.at(text));
+        let mut named = Process::default().log;
+        log(&mut named, node);
+        let Some(name) = name else { continue };
+        if name.value == logs::PROCESS {
+            let error = ConfigError::new(Code::Value, "the log without a name is called \"process\"");
+            ctx.report(error.label(name.span, "another one").help("choose another name"));
+        } else if let Some(first) = names.iter().find(|known| known.value == name.value) {
+            ctx.report(declared_twice("this log", first.span, name.span));
+        } else if names.len() == MAX_LOGS {
+            let error = ConfigError::new(Code::Value, format!("there are at most {MAX_LOGS} logs with names"));
+            ctx.report(
+                error
+                    .label(span, "one too many")
+                    .help("each has a thread of its own: let frontends share them"),
+            );
+        }
+        names.push(name);
+        process.named_logs.push(NamedLog {
+            name: name.value.into(),
+            log: named,
+        });
+    }
 }
 
 /// `log "/dev/log" facility="local0" format="json"`.
@@ -352,3 +394,5 @@ const INSTANCES: RangeInclusive<u64> = 1..=100_000;
 /// What the components that come with the gateway need, to all that 32 bits can address.
 const INSTANCE_MEMORY: RangeInclusive<u64> = 4 << 20..=4 << 30;
 const MAX_BUCKETS: RangeInclusive<u64> = 1_000..=100_000_000;
+/// Each has a thread and a queue of 4 MiB.
+const MAX_LOGS: usize = 16;

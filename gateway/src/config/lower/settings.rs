@@ -12,6 +12,7 @@ use super::forwarding::{ForwardingSettings, or_off};
 use super::http2::Http2Settings;
 use super::limits::{PoolSettings, RequestLimitSettings, RetrySettings};
 use super::log_format::{self, ReadFormat};
+use super::logs::{self, LogNames};
 use super::resilience::{self, ResendSettings};
 use super::response_limits::ResponseLimitSettings;
 use super::timeouts::Timeouts;
@@ -33,6 +34,7 @@ pub(super) struct Settings {
     pub(super) error_pages: Vec<At<ErrorPage>>,
     pub(super) normalize_path: Option<At<Option<NormalizePath>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
+    pub(super) logs: Option<LogNames>,
     pub(super) log_format: Option<At<Option<ReadFormat>>>,
     pub(super) forwarding: ForwardingSettings,
     pub(super) compress: Option<At<Option<Compress>>>,
@@ -124,6 +126,7 @@ impl Settings {
         {
             self.access_log = access_log::access_log(node, None);
         }
+        self.logs = block.one("log").and_then(logs::names);
         self.log_format = block
             .one("log-format")
             .and_then(|node| or_off(node, log_format::log_format));

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 
 use super::{
     Acl, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
-    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, Mode, Monitor, NormalizePath, Origin, RateLimitId, RequestEdit,
-    RequestId, ResponseEdit, Rule, Template, UsedPlugin,
+    Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, LogTo, Mode, Monitor, NormalizePath, Origin, RateLimitId,
+    RequestEdit, RequestId, ResponseEdit, Rule, Template, UsedPlugin,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -117,6 +117,11 @@ impl Frontend {
         let id = self.request_id.as_ref().map(|id| &id.header);
         let own: Arc<[HeaderName]> = named.chain(id).cloned().collect();
         (!own.is_empty()).then_some(own)
+    }
+
+    /// Which logs its access lines go to; none means the process's own.
+    pub fn log_targets(&self) -> Option<&[LogTo]> {
+        self.log_choice.as_ref()?.to.as_deref()
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use miette::SourceSpan;
@@ -29,6 +30,8 @@ pub struct Process {
     pub pid_file: Option<At<PathBuf>>,
     /// `log "stdout" format="json"`: where access and event lines go.
     pub log: Log,
+    /// `log "udp://10.0.0.9:514" name="audit"`: where lines of frontends go that name it.
+    pub named_logs: Vec<NamedLog>,
     /// `tracing "http://127.0.0.1:4318"`: where spans go; nowhere unless said.
     pub tracing: Option<Tracing>,
     /// `policy memory="…" instances=…`: the pool that component instances come from.
@@ -41,6 +44,24 @@ pub struct Process {
     pub admin: Option<AdminSocket>,
     /// `drain-timeout "30s"`: how long connections may go on after the signal to end.
     pub drain_timeout: Duration,
+}
+
+/// `log "udp://10.0.0.9:514" name="audit"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedLog {
+    /// Its name, unique among logs.
+    pub name: Arc<str>,
+    /// Where to, and how.
+    pub log: Log,
+}
+
+/// One of the logs that a frontend's lines go to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogTo {
+    /// The process's own.
+    Process,
+    /// By position in [`Process::named_logs`].
+    Named(usize),
 }
 
 /// `log "stdout" format="text"`.

@@ -48,6 +48,7 @@ fn http() -> HttpRecord<'static> {
         captures: None,
         tags: &[],
         format: None,
+        to: None,
         severity: Severity::default(),
         trace: None,
     }
@@ -75,6 +76,7 @@ fn tcp() -> TcpRecord<'static> {
         reason: None,
         rule: None,
         format: None,
+        to: None,
         severity: Severity::default(),
     }
 }
@@ -126,6 +128,7 @@ fn a_request_that_came_to_nothing_is_logged_with_what_there_is() {
         captures: None,
         tags: &[],
         format: None,
+        to: None,
         severity: Severity::default(),
         trace: None,
         ..http()

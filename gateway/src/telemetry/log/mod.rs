@@ -2,6 +2,7 @@
 //! thread writes. A worker never waits for a disk or a pipe: when the thread cannot keep up, lines are dropped and
 //! counted.
 
+mod several;
 mod stream;
 mod syslog;
 
@@ -17,8 +18,9 @@ use std::time::{Duration, Instant};
 use super::access::{HttpRecord, TcpRecord};
 use super::clock::Dates;
 use super::line::Values;
-use super::metrics::ProcessMetrics;
+use super::metrics::LogCounts;
 use crate::config::{Log, LogFormat, LogTarget};
+pub use several::{LineWriters, LogSinks};
 use stream::Stream;
 pub use syslog::Severity;
 use syslog::Syslog;
@@ -47,7 +49,7 @@ pub struct LineWriter {
 #[derive(Debug, Clone)]
 pub(super) struct Queue {
     sender: SyncSender<Message>,
-    metrics: Arc<ProcessMetrics>,
+    metrics: Arc<LogCounts>,
 }
 
 /// Whole lines, each with its end.
@@ -97,7 +99,7 @@ enum Message {
 impl LogSink {
     /// Opens the target and starts the thread. Files are appended to, and made when they are not there; a syslog server may
     /// be there later.
-    pub fn start(log: &Log, metrics: &Arc<ProcessMetrics>) -> io::Result<Self> {
+    pub fn start(log: &Log, metrics: &Arc<LogCounts>) -> io::Result<Self> {
         let closing = Closing::default();
         let stream = |file: OwnedFd, name: Option<&str>| -> Box<dyn Target> {
             Box::new(Stream::new(File::from(file), name.map(str::to_owned)))
@@ -119,7 +121,7 @@ impl LogSink {
         target: Box<dyn Target>,
         closing: Closing,
         format: LogFormat,
-        metrics: &Arc<ProcessMetrics>,
+        metrics: &Arc<LogCounts>,
     ) -> io::Result<Self> {
         let (sender, messages) = sync_channel(QUEUE_LENGTH);
         let (ending, ended) = sync_channel(1);
@@ -252,7 +254,7 @@ impl Queue {
     pub(super) fn send(&self, lines: Lines) {
         let count = lines.count;
         if self.sender.try_send(Message::Lines(lines)).is_err() {
-            self.metrics.lines_dropped(count);
+            self.metrics.dropped(count);
         }
     }
 }
@@ -264,7 +266,7 @@ struct Writer {
     /// Lines that were missing when that was told last, and when.
     told: u64,
     told_at: Option<Instant>,
-    metrics: Arc<ProcessMetrics>,
+    metrics: Arc<LogCounts>,
 }
 
 impl Writer {
@@ -276,7 +278,7 @@ impl Writer {
                     self.tell();
                 }
                 Err(lost) => {
-                    self.metrics.lines_lost(lost.lines);
+                    self.metrics.lost(lost.lines);
                     self.complain(&lost.error);
                 }
             }
@@ -295,7 +297,7 @@ impl Writer {
 
     /// Says in the log that lines are missing, now that it can be written.
     fn tell(&mut self) {
-        let missing = self.metrics.lines_missing();
+        let missing = self.metrics.missing();
         if missing > self.told && self.told_at.is_none_or(|at| at.elapsed() > BETWEEN_TELLING) {
             tracing::warn!(
                 "{} log lines are missing here: they could not be written in time",
@@ -366,6 +368,7 @@ mod tests {
             reason: None,
             rule: None,
             format: None,
+            to: None,
             severity: Severity::default(),
         }
     }
@@ -385,7 +388,7 @@ mod tests {
         }
     }
 
-    fn start(to: impl Write + Send + 'static, metrics: &Arc<ProcessMetrics>) -> LogSink {
+    fn start(to: impl Write + Send + 'static, metrics: &Arc<LogCounts>) -> LogSink {
         let target = Box::new(Stream::of(to, usize::MAX));
         LogSink::start_on(target, Closing::default(), LogFormat::Text, metrics).unwrap()
     }
@@ -422,7 +425,7 @@ mod tests {
                 .all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok())
         );
         assert_eq!(lines.count(), 3000);
-        assert_eq!(metrics.lines_missing(), 0);
+        assert_eq!(metrics.missing(), 0);
     }
 
     #[test]
@@ -442,16 +445,16 @@ mod tests {
     #[test]
     fn a_target_that_is_stuck_costs_lines_and_stops_nobody() {
         let (reader, stuck) = io::pipe().unwrap();
-        let metrics: Arc<ProcessMetrics> = Arc::default();
+        let metrics: Arc<LogCounts> = Arc::default();
         let sink = start(stuck, &metrics);
         let mut writer = sink.writer();
         let mut lines = 0;
-        while metrics.lines_missing() == 0 {
+        while metrics.missing() == 0 {
             writer.tcp(&record("web"));
             lines += 1;
             assert!(lines < 1_000_000, "nothing was dropped");
         }
-        let kept = lines - metrics.lines_missing();
+        let kept = lines - metrics.missing();
         // As soon as somebody reads, what was kept arrives.
         let reading = thread::spawn(move || io::read_to_string(reader).unwrap().lines().count() as u64);
         drop(writer);
@@ -476,7 +479,7 @@ mod tests {
     fn a_reader_that_went_away_costs_lines_only() {
         let (reader, broken) = io::pipe().unwrap();
         drop(reader);
-        let metrics: Arc<ProcessMetrics> = Arc::default();
+        let metrics: Arc<LogCounts> = Arc::default();
         let sink = start(broken, &metrics);
         let mut writer = sink.writer();
         for _ in 0..10 {
@@ -484,6 +487,6 @@ mod tests {
             writer.flush();
         }
         drop(sink);
-        assert_eq!(metrics.lines_missing(), 10);
+        assert_eq!(metrics.missing(), 10);
     }
 }

@@ -12,6 +12,7 @@ mod ejections;
 mod exporter;
 mod frontend;
 mod histogram;
+mod log;
 mod plugin;
 mod policy;
 mod process;
@@ -28,6 +29,7 @@ pub use backend::{BackendMetrics, CheckEnd, InFlight, ServerMetrics};
 pub use certificate::CertificateMetrics;
 pub use ejections::EjectedFor;
 pub use frontend::{Connection, FrontendMetrics};
+pub use log::LogCounts;
 pub use plugin::{PluginSeries, Reading, Series};
 pub use policy::PolicyCounts;
 pub use process::ProcessMetrics;
@@ -49,6 +51,7 @@ pub struct Registry {
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
     policies: Mutex<Vec<Arc<PolicyMetrics>>>,
     certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
+    logs: Mutex<Vec<Arc<LogCounts>>>,
     plugins: Mutex<Plugins>,
     /// One publishes at a time.
     exporter: Mutex<Exporter>,
@@ -67,6 +70,7 @@ impl Registry {
             servers: Mutex::default(),
             policies: Mutex::default(),
             certificates: Mutex::default(),
+            logs: Mutex::default(),
             plugins: Mutex::default(),
             exporter: Mutex::new(exporter),
         })
@@ -106,6 +110,12 @@ impl Registry {
         let new = || PolicyMetrics::new(label, tenant);
         self.find_or_add(&self.policies, |known| &*known.label == label, new, policy::register)
             .add(counts);
+    }
+
+    /// What is missing of the log of this name.
+    pub fn log(&self, name: &str) -> Arc<LogCounts> {
+        let is_same = |known: &LogCounts| known.name.as_deref() == Some(name);
+        self.find_or_add(&self.logs, is_same, || LogCounts::named(name), log::register)
     }
 
     /// The handle of the certificate with this name and kind of key on a bind of a frontend.
@@ -170,6 +180,9 @@ impl Registry {
         }
         for policy in lock(&self.policies).iter() {
             policy::register(&mut exporter, policy);
+        }
+        for log in lock(&self.logs).iter() {
+            log::register(&mut exporter, log);
         }
         for certificate in lock(&self.certificates).iter() {
             certificate::register(&mut exporter, certificate);

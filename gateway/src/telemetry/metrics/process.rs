@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::exporter::Exporter;
+use super::log::{self, LogCounts};
 use super::shard::Count;
 
 /// Counts of the process as a whole.
@@ -12,8 +13,7 @@ use super::shard::Count;
 pub struct ProcessMetrics {
     started: SystemTime,
     connections: AtomicUsize,
-    lines_dropped: Count,
-    lines_lost: Count,
+    log: Arc<LogCounts>,
     spliced: Count,
     spans_exported: Count,
     untold: Count,
@@ -30,8 +30,7 @@ impl Default for ProcessMetrics {
         Self {
             started: SystemTime::now(),
             connections: AtomicUsize::new(0),
-            lines_dropped: Count::default(),
-            lines_lost: Count::default(),
+            log: Arc::default(),
             spliced: Count::default(),
             spans_exported: Count::default(),
             untold: Count::default(),
@@ -61,14 +60,9 @@ impl ProcessMetrics {
         (self.reloads_done.get(), self.reloads_refused.get())
     }
 
-    /// Log lines were dropped because the writer could not keep up.
-    pub fn lines_dropped(&self, lines: u64) {
-        self.lines_dropped.add(lines);
-    }
-
-    /// Log lines were lost because the target could not be written to.
-    pub fn lines_lost(&self, lines: u64) {
-        self.lines_lost.add(lines);
+    /// Those of the process's own log.
+    pub fn log(&self) -> &Arc<LogCounts> {
+        &self.log
     }
 
     /// The gateway was told to reload, and did or refused.
@@ -89,11 +83,6 @@ impl ProcessMetrics {
             &self.certificates_failed
         }
         .add(1);
-    }
-
-    /// Both of them: lines that were formatted and stand nowhere.
-    pub fn lines_missing(&self) -> u64 {
-        self.lines_dropped.get() + self.lines_lost.get()
     }
 
     /// Bytes were relayed by the kernel, without a copy.
@@ -171,16 +160,6 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
         process.certificates_failed.get()
     });
 
-    let name = "gateway_log_lines_dropped_total";
-    let help =
-        "Log lines that are missing: the writer could not keep up (queue-full), or writing failed (write-failed).";
-    of.counter(name, help, Some(("reason", "queue-full")), |process| {
-        process.lines_dropped.get()
-    });
-    of.counter(name, help, Some(("reason", "write-failed")), |process| {
-        process.lines_lost.get()
-    });
-
     let name = "gateway_trace_spans_total";
     let help = "Spans, by what became of them: exported, dropped because too many waited, or refused by the collector for good (failed).";
     of.counter(name, help, Some(("result", "exported")), |process| {
@@ -196,4 +175,5 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     let name = "gateway_policy_untold_total";
     let help = "Exchanges that plugins with an access log were not told of, because too many waited.";
     of.counter(name, help, None, |process| process.untold.get());
+    log::register(exporter, &process.log);
 }
