@@ -293,6 +293,17 @@ async fn the_system_looks_after_silent_connections_when_told_so() {
             r#"timeout server="20s"; tcp-keep-alive idle="10s" count=3"#,
             (false, true),
         ),
+        // A tunnel may be silent for longer, whoever says so.
+        (
+            r#"tcp-keep-alive "off"; timeout tunnel="1h""#,
+            r#"timeout server="20s""#,
+            (false, true),
+        ),
+        (
+            r#"tcp-keep-alive "off"; timeout tunnel="1h""#,
+            r#"timeout server="1h" tunnel="20s""#,
+            (false, false),
+        ),
     ] {
         let app = Server::echo().await;
         let gateway = Gateway::kdl(&kdl(client, server))

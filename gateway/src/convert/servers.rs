@@ -16,6 +16,11 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
             true => node.flag("accept-proxy"),
             false => node,
         };
+        let backlog = options.named(&["backlog"]).find_map(|(_, value)| value?.parse().ok());
+        let node = match backlog {
+            Some(backlog) => node.number_prop("backlog", backlog),
+            None => node,
+        };
         let bind = proxy.say(line, node);
         match options.has("ssl") {
             true => tls::of_bind(proxy, bind, &options, line),
@@ -175,7 +180,7 @@ pub(super) fn report<'a>(
 const NO_COUNTERPART: &str = "it has no counterpart";
 
 /// Options of a bind that are carried over.
-const KNOWN_BIND_OPTIONS: [&str; 3] = ["accept-proxy", "crt-list", "ssl"];
+const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "backlog", "crt-list", "ssl"];
 
 /// A client that begins with HTTP/2 gets it on every plain bind.
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));

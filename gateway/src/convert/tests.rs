@@ -403,7 +403,7 @@ fn options_are_carried_over_or_reported() {
     hold valid 30s
     resolve_retries 3
 frontend db
-    bind :5432 ssl crt a.pem crt b.pem tfo
+    bind :5432 ssl crt a.pem crt b.pem backlog 512 tfo
     default_backend db
 backend db
     server a db.internal:5432 check agent-check agent-port 9777 agent-inter 5s observe layer4 error-limit 5 on-error mark-down on-marked-down shutdown-sessions resolvers dns ws h1
@@ -421,7 +421,7 @@ backend web
     );
     for part in [
         "resolver max-ttl=\"30s\" retries=2 {\n    nameserver \"10.0.0.2:53\"",
-        "tls cert=\"a.pem\" {\n            cert \"b.pem\"",
+        "bind \"0.0.0.0:5432\" backlog=512 {\n        tls cert=\"a.pem\" {\n            cert \"b.pem\"",
         "agent-check port=9777 interval=\"5s\"",
         "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
         "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",

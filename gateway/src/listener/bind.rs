@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// A bind with its sockets, one for each worker: the kernel spreads connections over them (`SO_REUSEPORT`), so that
 /// workers need not.
@@ -13,6 +13,19 @@ pub struct Listening {
     pub address: SocketAddr,
     /// One per worker.
     pub sockets: Vec<TcpListener>,
+}
+
+impl Listening {
+    /// From now on so many connections may wait in each of its sockets until they are accepted. What waits already stays.
+    pub fn set_backlog(&self, backlog: u32) {
+        let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
+        for socket in &self.sockets {
+            // It listens already: this only changes the number (listen(2)).
+            if let Err(error) = SockRef::from(socket).listen(backlog) {
+                tracing::warn!(address = %self.address, %error, "cannot set the backlog");
+            }
+        }
+    }
 }
 
 /// Why a bind cannot be opened.
@@ -62,7 +75,8 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
     socket.set_reuse_port(shared)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
+    // Until the configuration says another.
+    socket.listen(crate::config::BACKLOG.cast_signed())?;
     Ok(socket.into())
 }
 
@@ -76,10 +90,6 @@ fn explain(error: &io::Error) -> String {
         _ => error.to_string(),
     }
 }
-
-/// Connections that the kernel holds for a worker that is busy; the kernel caps it at `net.core.somaxconn`, 4096 on current
-/// systems.
-const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

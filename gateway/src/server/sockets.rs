@@ -156,6 +156,11 @@ impl Sockets {
     /// Has to be called inside the control runtime.
     pub(super) fn keep(&mut self, opened: Opened, config: &Config, backends: &[Arc<Backend>]) {
         self.open = opened;
+        for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
+            for (bind, open) in frontend.binds.iter().zip(open) {
+                open.set_backlog(bind.backlog);
+            }
+        }
         self.desk.take_up(config, backends);
         self.process.resize(config.process.max_connections);
         self.frontends

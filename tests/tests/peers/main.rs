@@ -18,6 +18,7 @@ mod proxy_protocol;
 mod redis;
 mod stats;
 mod sticky;
+mod syn_flood;
 mod syslog;
 mod termination;
 mod tls;

@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::backend_rules::BackendAcls;
 use super::check::Openings;
-use super::keep_alive;
+use super::keep_alive::{self, Probed};
 use super::limits::PoolSettings;
 use super::resilience;
 use super::server::{ReadServer, servers};
@@ -35,7 +35,7 @@ pub(super) struct Known {
 }
 
 /// Reads a backend and makes it known.
-pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backend> {
+pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<(Backend, Probed)> {
     let ctx = scope.ctx;
     let origin = node.origin();
     let span = node.span();
@@ -175,12 +175,16 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let timeouts = timeouts(&own.timeouts, &inherited.timeouts);
     let pool = pool(&own.pool, &inherited.pool);
     let is_kept = mode == Mode::Http && close.is_none();
-    let mut silence = timeouts.server.max(timeouts.tunnel.unwrap_or_default());
+    let tunnel = timeouts.tunnel.unwrap_or(timeouts.server);
+    let mut silence = match mode {
+        Mode::Tcp => tunnel,
+        Mode::Http => timeouts.server.max(tunnel),
+    };
     if is_kept {
         silence = silence.max(pool.idle_timeout);
     }
-    let keep_alive = keep_alive::of_backend(ctx, &own, &inherited, silence);
-    Some(Backend {
+    let probed = Probed::new(&own, silence);
+    let backend = Backend {
         name: name?.value.into(),
         mode,
         balance,
@@ -190,7 +194,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         backups,
         servers: servers.into_iter().map(|server| server.server).collect::<Option<_>>()?,
         timeouts,
-        keep_alive,
+        keep_alive: keep_alive::of(&own, &inherited),
         queue: queue(&own, &inherited),
         retries,
         max_requests: or_none(max_requests)?,
@@ -214,7 +218,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         request_edits,
         response_edits,
         origin,
-    })
+    };
+    Some((backend, probed))
 }
 
 /// Reports checks of servers that verify the name each client asks for: a check has no client.

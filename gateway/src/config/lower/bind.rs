@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 
 use miette::SourceSpan;
 
 use super::{accept_proxy, elsewhere, or_none, tls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Bind, Mode};
+use crate::config::model::{BACKLOG, Bind, Mode};
 use crate::config::reader::{At, Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
@@ -41,6 +42,10 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
     let origin = node.origin();
     let address = node.argument("an address").and_then(|value| binds.take(&value));
     let flag = node.flag("accept-proxy");
+    let backlog = match node.property("backlog") {
+        Some(value) => value.integer(BACKLOGS).and_then(|backlog| u32::try_from(backlog).ok()),
+        None => Some(BACKLOG),
+    };
     let (tls, alpn, said) = match node.block() {
         Some(mut block) => {
             let tls = block.one("tls");
@@ -59,6 +64,7 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
         tls: or_none(tls)?,
         accept_proxy: or_none(accept_proxy)?,
         alpn: alpn?,
+        backlog: backlog?,
         origin,
     })
 }
@@ -162,3 +168,6 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
         "write the IP address that the name has, as \"10.0.0.1:8080\"",
     )
 }
+
+/// What `listen(2)` can be told that a queue of 16 bits took once, and no more than memory should be promised for.
+const BACKLOGS: RangeInclusive<u64> = 1..=65_535;

@@ -3,9 +3,11 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
 use super::settings::Settings;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::KeepAlive;
+use crate::config::model::{Backend, Frontend, KeepAlive};
 use crate::config::reader::{At, Context, Node, Value};
 
 /// `tcp-keep-alive`, with any of its properties, or `tcp-keep-alive "off"`.
@@ -47,27 +49,43 @@ pub(super) fn of(own: &Settings, inherited: &Settings) -> Option<KeepAlive> {
     said.map_or(Some(DEFAULT), |said| said.value)
 }
 
-/// What holds for a backend whose connections are silent for so long at most: none when they end before the first probe.
-/// That a backend says something for nothing is reported.
-pub(super) fn of_backend(
-    ctx: &Context<'_>,
-    own: &Settings,
-    inherited: &Settings,
+/// What a backend says about keep-alive, and how long its own settings let a connection be silent. Whether a probe ever goes out
+/// is known when the frontends are.
+pub(super) struct Probed {
+    said: Option<SourceSpan>,
     silence: Duration,
-) -> Option<KeepAlive> {
-    let keep_alive = of(own, inherited)?;
-    if keep_alive.idle < silence {
-        return Some(keep_alive);
+}
+
+impl Probed {
+    pub(super) fn new(own: &Settings, silence: Duration) -> Self {
+        let said = own.keep_alive.filter(|said| said.value.is_some());
+        Self {
+            said: said.map(|said| said.span),
+            silence,
+        }
     }
-    if let Some(said) = own.keep_alive {
-        let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
-        ctx.report(
-            error
-                .label(said.span, "a connection that is silent ends before its first probe")
-                .help("write `idle=` below `timeout server=`, or leave it out"),
-        );
+
+    /// Takes keep-alive from a backend whose connections end before their first probe, and reports one that asks for it
+    /// nevertheless. A tunnel may be silent for as long as the frontend says when its backend says nothing.
+    pub(super) fn settle(self, ctx: &Context<'_>, backend: &mut Backend, frontends: &[Frontend]) {
+        let Some(keep_alive) = backend.keep_alive else { return };
+        let of_frontends = frontends
+            .iter()
+            .filter(|frontend| frontend.mode == backend.mode && backend.timeouts.tunnel.is_none())
+            .filter_map(|frontend| frontend.timeouts.tunnel);
+        if keep_alive.idle < of_frontends.fold(self.silence, Duration::max) {
+            return;
+        }
+        backend.keep_alive = None;
+        if let Some(said) = self.said {
+            let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
+            ctx.report(
+                error
+                    .label(said, "a connection that is silent ends before its first probe")
+                    .help("write `idle=` below `timeout server=`, or leave it out"),
+            );
+        }
     }
-    None
 }
 
 /// The kernel counts in seconds.

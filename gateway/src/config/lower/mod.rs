@@ -189,7 +189,8 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     scope
         .backends
         .report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
-    let backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
+    let (mut backends, probed): (Vec<Backend>, Vec<_>) =
+        backends.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
     let of_frontends = frontends
         .iter()
         .flatten()
@@ -199,6 +200,9 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .chain(of_stats)
         .for_each(|monitor| monitor::report_impossible(ctx, monitor, &backends));
     let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
+    for (backend, probed) in backends.iter_mut().zip(probed) {
+        probed.settle(ctx, backend, &frontends);
+    }
     frontends
         .iter_mut()
         .for_each(|frontend| backend_rules::join(ctx, frontend, &backends));

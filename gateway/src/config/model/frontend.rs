@@ -136,9 +136,15 @@ pub struct Bind {
     pub accept_proxy: Option<AcceptProxy>,
     /// `alpn "h2" "http/1.1"`: the protocols that are agreed on, in order of preference; none means that none is.
     pub alpn: Vec<Vec<u8>>,
+    /// `backlog=1024`: connections that the kernel holds for each worker that is busy, at most.
+    pub backlog: u32,
     /// Where it stands.
     pub origin: Origin,
 }
+
+/// `backlog=` where nothing is said: what current systems allow (`net.core.somaxconn`). A worker that is busy for a while loses
+/// nobody, and what waits costs the kernel a few hundred bytes each.
+pub const BACKLOG: u32 = 4096;
 
 /// `accept-proxy "10.0.0.0/8" timeout="5s"`.
 #[derive(Debug, Clone, PartialEq, Eq)]

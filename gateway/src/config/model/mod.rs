@@ -54,8 +54,8 @@ pub use forwarding::{
     TrustedProxies, UuidVersion,
 };
 pub use frontend::{
-    AcceptProxy, AccessLog, Bind, ClientTimeouts, Frontend, OfBackend, PerSource, Reject, RequestLimits, Route,
-    RouteTo, Trusted, Upgrades,
+    AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, Frontend, OfBackend, PerSource, Reject, RequestLimits,
+    Route, RouteTo, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
