@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserialize, Deserializer, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -61,5 +62,91 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Self::Value, A::Error> {
         Vec::deserialize(SeqAccessDeserializer::new(list))
+    }
+}
+
+/// A length of time, as operators write it: `"500ms"`, `"30s"`, `"10m"`, `"1h"`, `"365d"`.
+///
+/// ```
+/// # use gateway_plugin_sdk::config::TimeSpan;
+/// let span: TimeSpan = serde_json::from_str("\"10m\"").expect("a length of time");
+/// assert_eq!(span.0.as_secs(), 600);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct TimeSpan(pub Duration);
+
+impl TimeSpan {
+    /// Whole seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let number: u64 = number.parse().ok()?;
+        let (_, milliseconds) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        Some(Self(Duration::from_millis(number.checked_mul(*milliseconds)?)))
+    }
+}
+
+impl<'de> Deserialize<'de> for TimeSpan {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = TimeSpan;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number with one of the units ms, s, m, h and d, as \"30s\"")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<TimeSpan, E> {
+                TimeSpan::parse(text).ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Units of time, in milliseconds.
+const UNITS: [(&str, u64); 5] = [
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_have_a_unit() {
+        for (text, milliseconds) in [
+            ("0s", 0),
+            ("250ms", 250),
+            ("30s", 30_000),
+            ("2h", 7_200_000),
+            ("1d", 86_400_000),
+        ] {
+            assert_eq!(TimeSpan::parse(text).unwrap().0.as_millis(), milliseconds, "{text}");
+        }
+        for text in [
+            "",
+            "s",
+            "10",
+            "10 s",
+            "-1s",
+            "1.5s",
+            "10w",
+            "99999999999999999999s",
+            "18446744073709551615d",
+        ] {
+            assert_eq!(TimeSpan::parse(text), None, "{text}");
+        }
+        let error = serde_json::from_str::<TimeSpan>("\"10\"").unwrap_err().to_string();
+        assert!(error.contains("as \"30s\""), "{error}");
     }
 }

@@ -190,6 +190,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("grant", r#"grant "log" "buckets""#),
     ("on-failure", r#"on-failure "deny" status=503, or on-failure "skip""#),
     ("config", r#"config { deny-country "KP" }"#),
+    ("config-file", r#"config-file "network" "blocked.txt""#),
     ("path", r#"path "/status""#),
     ("path-prefix", r#"path-prefix "/api/""#),
     ("path-suffix", r#"path-suffix ".php""#),

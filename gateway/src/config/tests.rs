@@ -178,7 +178,10 @@ fn relative_paths_start_at_the_configuration() {
     };
     assert_eq!(files.cert.value, Path::new("/etc/gateway/certs/a.pem"));
     assert_eq!(files.key.as_ref().unwrap().value, Path::new("/keys/a.key"));
-    assert_eq!(config.plugins[0].path.value, Path::new("/etc/gateway/plugins/p.wasm"));
+    assert_eq!(
+        config.plugins[0].component.value,
+        ComponentSource::File("/etc/gateway/plugins/p.wasm".into())
+    );
     assert_eq!(
         (&*config.plugins[0].origin.file, config.plugins[0].origin.line),
         ("test.kdl", 9)

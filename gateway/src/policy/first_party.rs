@@ -1,6 +1,6 @@
 //! The first-party components: shipped inside the binary, run like anybody's.
 
-use crate::config::{AclTest, Config, Grant, Match, Named, Replace, ReplaceFrom, Text};
+use crate::config::{AclTest, BuiltIn, Config, Grant, Match, Named, Replace, ReplaceFrom, Text};
 
 /// A component that ships with the gateway.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +95,23 @@ pub const RATE_LIMIT: FirstParty = FirstParty {
     wasm: built!("rate-limit.wasm"),
     grants: &[Grant::Buckets],
 };
+
+/// A component of the shelf. Compiled only when a configuration names it.
+#[must_use]
+pub const fn shelf(built_in: BuiltIn) -> &'static [u8] {
+    match built_in {
+        BuiltIn::ApiKey => built!("api-key.wasm"),
+        BuiltIn::BasicAuth => built!("basic-auth.wasm"),
+        BuiltIn::BotFilter => built!("bot-filter.wasm"),
+        BuiltIn::CanaryRoute => built!("canary-route.wasm"),
+        BuiltIn::Cors => built!("cors.wasm"),
+        BuiltIn::IpList => built!("ip-list.wasm"),
+        BuiltIn::JwtAuth => built!("jwt-auth.wasm"),
+        BuiltIn::Maintenance => built!("maintenance.wasm"),
+        BuiltIn::RequestId => built!("request-id.wasm"),
+        BuiltIn::SecurityHeaders => built!("security-headers.wasm"),
+    }
+}
 
 fn match_has_pattern(when: &Match) -> bool {
     match when {

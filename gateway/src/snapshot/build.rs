@@ -59,6 +59,7 @@ pub(super) fn snapshot(
         before: previous.map_or(&[], |previous| &previous.frontends),
         compiled: Compiled::default(),
         plugins: Vec::new(),
+        configs: Vec::new(),
         budgets: config.plugins.iter().map(|plugin| budget(plugin, &tenants)).collect(),
         tenants,
         granted: granted::of(config),
@@ -66,8 +67,11 @@ pub(super) fn snapshot(
         errors,
     };
     for plugin in &config.plugins {
-        let component = builder.load(plugin);
+        let config = builder.config_of(plugin);
+        // Without its configuration it could only be refused.
+        let component = config.as_ref().and_then(|_| builder.load(plugin));
         builder.plugins.push(component);
+        builder.configs.push(config.unwrap_or_default());
     }
     let frontends: Vec<_> = config
         .frontends
@@ -133,6 +137,8 @@ struct Builder<'a> {
     compiled: Compiled,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
     plugins: Vec<Option<Arc<Component>>>,
+    /// By position: the configurations that plugins get.
+    configs: Vec<String>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
     /// By position: what the instances of a plugin may use together.
@@ -466,7 +472,7 @@ impl Builder<'_> {
             maps: Arc::default(),
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
-            config: plugin.config.clone(),
+            config: self.configs[id.0].clone(),
             limits: plugin.limits,
             state: plugin.state,
             granted: self.granted[id.0].clone(),

@@ -12,8 +12,8 @@ use super::pages::PageError;
 use crate::admin::AdminSocketError;
 use crate::certificates::TlsError;
 use crate::config::{
-    self, At, Authorities, BindTls, CertificateSource, Code, ConfigError, ConfigErrors, Grant, Mode, Origin, Places,
-    ServerTls, Source, Verify,
+    self, At, Authorities, BindTls, CertificateSource, Code, ComponentSource, ConfigError, ConfigErrors, Grant, Mode,
+    Origin, Places, ServerTls, Source, Verify,
 };
 use crate::policy::maps::MapError;
 use crate::policy::{FailureKind, Hooks, PolicyError};
@@ -56,7 +56,7 @@ pub enum BuildError {
         source: TlsError,
     },
     /// A component's file cannot be read.
-    #[error("plugin {:?}: {}: {source}", plugin.name, plugin.path.value.display())]
+    #[error("plugin {:?}: {}: {source}", plugin.name, plugin.component.value)]
     PluginFile {
         /// The plugin.
         plugin: PluginAt,
@@ -64,7 +64,7 @@ pub enum BuildError {
         source: io::Error,
     },
     /// A component's file is not the one that was meant.
-    #[error("plugin {:?}: {} has another SHA-256 digest than the configured one", plugin.name, plugin.path.value.display())]
+    #[error("plugin {:?}: {} has another SHA-256 digest than the configured one", plugin.name, plugin.component.value)]
     Digest {
         /// The plugin.
         plugin: PluginAt,
@@ -72,6 +72,16 @@ pub enum BuildError {
         at: SourceSpan,
         /// The digest it has.
         found: [u8; 32],
+    },
+    /// A file whose text goes into a component's configuration cannot be read, or has no text.
+    #[error("plugin {:?}: {}: {message}", plugin.name, path.value.display())]
+    ConfigFile {
+        /// The plugin.
+        plugin: PluginAt,
+        /// The file.
+        path: At<PathBuf>,
+        /// Why.
+        message: String,
     },
     /// A component cannot be used, or not like this.
     #[error("plugin {:?}: {}", plugin.name, without_label(source, &plugin.name))]
@@ -160,7 +170,7 @@ pub enum BuildError {
 pub struct PluginAt {
     name: Arc<str>,
     origin: Origin,
-    path: At<PathBuf>,
+    component: At<ComponentSource>,
     grants: Vec<Grant>,
     config: Places,
 }
@@ -248,9 +258,10 @@ impl BuildError {
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
             | Self::Own { frontend: origin, .. } => Some(origin),
-            Self::PluginFile { plugin, .. } | Self::Digest { plugin, .. } | Self::Plugin { plugin, .. } => {
-                Some(&plugin.origin)
-            }
+            Self::PluginFile { plugin, .. }
+            | Self::ConfigFile { plugin, .. }
+            | Self::Digest { plugin, .. }
+            | Self::Plugin { plugin, .. } => Some(&plugin.origin),
         }
     }
 
@@ -289,11 +300,12 @@ impl BuildError {
                     io::ErrorKind::FileTooLarge => HELP_WITH_SIZE,
                     _ => HELP_WITH_FILES,
                 };
-                fault.label(plugin.path.span, label).help(help)
+                fault.label(plugin.component.span, label).help(help)
             }
+            Self::ConfigFile { path, .. } => fault.label(path.span, "this file").help(HELP_WITH_FILES),
             Self::Digest { plugin, at, found } => fault
                 .label(*at, "not the digest of this file")
-                .label(plugin.path.span, "the file")
+                .label(plugin.component.span, "the file")
                 .help(format!("if the file is the right one, write sha256 \"{}\"", hex(found))),
             Self::Plugin { plugin, source } => plugin_fault(fault, plugin, source),
             Self::Predicate { acl, name, known, .. } => {
@@ -355,7 +367,7 @@ impl PluginAt {
         Self {
             name: plugin.name.clone(),
             origin: plugin.origin.clone(),
-            path: plugin.path.clone(),
+            component: plugin.component.clone(),
             grants: plugin.grants.clone(),
             config: plugin.config_places.clone(),
         }
@@ -581,7 +593,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
         }
         PolicyError::Failed { .. } => ("fails when it is made ready", limits_help(error).unwrap_or(own)),
     };
-    fault.label(plugin.path.span, label).help(help)
+    fault.label(plugin.component.span, label).help(help)
 }
 
 /// What to do about a component that fails by a limit.

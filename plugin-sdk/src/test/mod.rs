@@ -69,6 +69,11 @@ impl Host {
         Ok(Tested::new(self.state.clone(), plugin, needs))
     }
 
+    /// What `clock::now` answers: the time since 1970-01-01T00:00:00Z. It begins at some moment of 2026.
+    pub fn now(&self) -> Duration {
+        Duration::from_millis(self.state.borrow().now_ms())
+    }
+
     /// Lets time pass.
     pub fn advance(&self, by: Duration) {
         self.state.borrow_mut().now += by;

@@ -1,10 +1,10 @@
 //! An expression over a request, compiled: every test knows the fact it reads and holds what it compares with.
 
+use gateway_plugin_networks::Networks;
 use gateway_plugin_sdk::needs::{List, OnRequest, RequestNeed};
 use gateway_plugin_sdk::{ConfigError, Request};
 
 use crate::config::{Match, Measured, Named, Text};
-use crate::networks::Networks;
 use crate::text::{HostTest, TextTest};
 use crate::time::TimeTest;
 
@@ -80,11 +80,11 @@ impl Expression {
             Match::Cookie(named) => Self::named(needs.cookie(&named.name), named, &format!("{at}/cookie"))?,
             Match::Query(named) => Self::named(needs.query_param(&named.name), named, &format!("{at}/query"))?,
             Match::Source(networks) => {
-                let test = Networks::compile(&networks, &format!("{at}/source"))?;
+                let test = networks_of(&networks, &format!("{at}/source"))?;
                 Self::Fact(needs.client_ip(), Test::Networks(test))
             }
             Match::Destination(networks) => {
-                let test = Networks::compile(&networks, &format!("{at}/destination"))?;
+                let test = networks_of(&networks, &format!("{at}/destination"))?;
                 Self::Fact(needs.local_ip(), Test::Networks(test))
             }
             Match::HostRegex(patterns) => {
@@ -175,4 +175,12 @@ impl Test {
             Self::Time(time) => time.passes(value),
         }
     }
+}
+
+fn networks_of(texts: &[String], at: &str) -> Result<Networks, ConfigError> {
+    Networks::new(texts.iter().map(String::as_str)).map_err(|position| {
+        let text = texts.get(position).map_or("", String::as_str);
+        let message = format!("`{text}` is not a network such as 10.0.0.0/8 or 2001:db8::/32");
+        ConfigError::new(message).at(format!("{at}/{position}"))
+    })
 }

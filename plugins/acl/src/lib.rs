@@ -6,7 +6,6 @@
 
 mod config;
 mod expression;
-mod networks;
 mod text;
 mod time;
 

@@ -22,7 +22,7 @@ pub struct Component {
 
 /// The components. Those that take patterns are built without the engine for them too: a third of the size, and of the
 /// time that a gateway takes to compile them at its start.
-pub const COMPONENTS: [Component; 5] = [
+pub const COMPONENTS: [Component; 15] = [
     Component {
         name: "acl",
         plugin: "acl",
@@ -46,6 +46,56 @@ pub const COMPONENTS: [Component; 5] = [
     Component {
         name: "rate-limit",
         plugin: "rate-limit",
+        features: "",
+    },
+    Component {
+        name: "cors",
+        plugin: "cors",
+        features: "",
+    },
+    Component {
+        name: "security-headers",
+        plugin: "security-headers",
+        features: "",
+    },
+    Component {
+        name: "api-key",
+        plugin: "api-key",
+        features: "",
+    },
+    Component {
+        name: "basic-auth",
+        plugin: "basic-auth",
+        features: "",
+    },
+    Component {
+        name: "bot-filter",
+        plugin: "bot-filter",
+        features: "",
+    },
+    Component {
+        name: "canary-route",
+        plugin: "canary-route",
+        features: "",
+    },
+    Component {
+        name: "ip-list",
+        plugin: "ip-list",
+        features: "",
+    },
+    Component {
+        name: "jwt-auth",
+        plugin: "jwt-auth",
+        features: "",
+    },
+    Component {
+        name: "maintenance",
+        plugin: "maintenance",
+        features: "",
+    },
+    Component {
+        name: "request-id",
+        plugin: "request-id",
         features: "",
     },
 ];

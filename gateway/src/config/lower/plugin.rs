@@ -1,4 +1,4 @@
-//! `plugin "geo" "geo.wasm" { … }`: a third-party component and what it may do.
+//! `plugin "geo" "geo.wasm" { … }`: a component and what it may do.
 
 use std::num::NonZeroU64;
 use std::ops::RangeInclusive;
@@ -11,8 +11,8 @@ use super::{Scope, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
-    BackendId, BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, Mode, OnFailure, Places, Plugin,
-    PluginCall, PluginLimits, QuarantineSettings, StateLimits, TenantId,
+    BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, LogRate,
+    Millicores, Mode, OnFailure, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, StateLimits, TenantId,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -48,24 +48,29 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         value: full.value.as_str(),
         span: full.span,
     });
-    let path = node
-        .argument("the component's file")
-        .and_then(|value| Some(value.at(value.context().path(value.text()?))));
+    let component = component(&mut node);
+    let built_in = match &component {
+        Some(At {
+            value: ComponentSource::BuiltIn(built_in),
+            ..
+        }) => Some(*built_in),
+        _ => None,
+    };
     let mut plugin = Plugin {
         name: name.map_or("", |name| name.value).into(),
         tenant: owner.map(|owner| owner.id),
-        path: path.clone().unwrap_or(At {
-            value: PathBuf::new(),
+        component: component.clone().unwrap_or(At {
+            value: ComponentSource::File(PathBuf::new()),
             span: origin.span,
         }),
         sha256: None,
-        grants: Vec::new(),
+        grants: built_in.map_or_else(Vec::new, |built_in| built_in.grants().to_vec()),
         limits: PluginLimits {
             cpu: DEFAULT_PLUGIN_CPU,
             memory: DEFAULT_MEMORY.min(scope.process.policy.memory),
         },
         budget: BudgetLimits::default(),
-        isolation: DEFAULT_ISOLATION,
+        isolation: isolation_of(built_in),
         quarantine: DEFAULT_QUARANTINE,
         max_body: None,
         route_to: Vec::new(),
@@ -73,12 +78,18 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         state: StateLimits::DEFAULT,
         on_failure: None,
         config: "{}".to_owned(),
+        config_files: Vec::new(),
         config_places: Places::of_scalar(origin.span),
         origin,
     };
     let mut says_on_failure = false;
     let mut well = true;
     if let Some(mut block) = node.block() {
+        if let Some(built_in) = built_in {
+            for node in block.any(&["sha256", "grant"]) {
+                inert_with_built_in(built_in, node);
+            }
+        }
         if let Some(mut node) = block.one("sha256") {
             plugin.sha256 = node
                 .argument("a digest")
@@ -98,7 +109,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
             call(scope, node, &mut plugin.calls);
         }
         if let Some(node) = block.one("isolation") {
-            plugin.isolation = isolation(node).unwrap_or(DEFAULT_ISOLATION);
+            plugin.isolation = isolation(node).unwrap_or(plugin.isolation);
         }
         if let Some(node) = block.one("quarantine") {
             quarantine(node, &mut plugin.quarantine);
@@ -120,6 +131,9 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
                 None => well = false,
             }
         }
+        for node in block.many("config-file") {
+            well &= config_file(node, &mut plugin).is_some();
+        }
         block.finish(elsewhere);
     }
     node.finish();
@@ -129,7 +143,67 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         };
         scope.plugins.add(scope.ctx, name, known);
     }
-    (name.is_some() && path.is_some() && well).then_some(plugin)
+    (name.is_some() && component.is_some() && well).then_some(plugin)
+}
+
+/// The file that is named, or `builtin="cors"` in its place.
+fn component(node: &mut Node<'_>) -> Option<At<ComponentSource>> {
+    if let Some(value) = node.property("builtin") {
+        let built_in = value.choice(BuiltIn::ALL)?;
+        return Some(value.at(ComponentSource::BuiltIn(built_in)));
+    }
+    let value = node.argument("the component's file")?;
+    Some(value.at(ComponentSource::File(value.context().path(value.text()?))))
+}
+
+/// What is part of the gateway remembers no more of a request than the gateway does: its instances serve as long as they work.
+fn isolation_of(built_in: Option<BuiltIn>) -> Isolation {
+    match built_in {
+        Some(_) => Isolation::FOREVER,
+        None => DEFAULT_ISOLATION,
+    }
+}
+
+/// There is no other file, and nothing to be granted.
+fn inert_with_built_in(built_in: BuiltIn, mut node: Node<'_>) {
+    let _ = node.raw();
+    let message = format!(
+        "`{}` does nothing for a component that is part of the gateway",
+        node.name()
+    );
+    let label = format!("builtin={:?} is trusted as the gateway is", built_in.name());
+    node.fail(
+        ConfigError::new(Code::Inert, message)
+            .label(node.span(), label)
+            .help("leave it out"),
+    );
+}
+
+/// `config-file "network" "blocked.txt"`; read when the component is made ready, as the component itself is.
+fn config_file(mut node: Node<'_>, plugin: &mut Plugin) -> Option<()> {
+    let key = node.argument("what it is called in `config`");
+    let path = node.argument("a file");
+    let (key, path) = match (key, path) {
+        (Some(key), Some(path)) => (
+            key.at(key.text()?.to_owned()),
+            path.at(path.context().path(path.text()?)),
+        ),
+        _ => {
+            node.finish();
+            return None;
+        }
+    };
+    let (place, is_said) = plugin
+        .config_places
+        .find(&format!("/{}", key.value.replace('~', "~0").replace('/', "~1")));
+    let before = plugin.config_files.iter().find(|before| before.key.value == key.value);
+    let first = before.map(|before| before.key.span).or(is_said.then_some(place));
+    if let Some(first) = first {
+        node.fail(said_twice(&format!("`{}`", key.value), first, key.span));
+    }
+    node.finish();
+    plugin.config_files.push(ConfigFile { key, path });
+    Some(())
 }
 
 /// The plugin that a value refers to, one of the owner's where there is one; its use decides access, so it has to say what happens

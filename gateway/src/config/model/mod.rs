@@ -7,6 +7,7 @@
 mod access_log;
 mod acl;
 mod backend;
+mod built_in;
 mod compress;
 mod decompress;
 mod edits;
@@ -43,6 +44,7 @@ pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, ResponseLimits, Retries, ServerTimeouts,
     Spread,
 };
+pub use built_in::{BuiltIn, ComponentSource};
 pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
@@ -61,8 +63,8 @@ pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
-    BudgetLimits, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall, PluginLimits,
-    QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
+    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall,
+    PluginLimits, QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog, PolicyPool, Process,

@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{At, BackendId, Origin, Places, PluginId, TenantId};
+use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId};
 
-/// `plugin "geo" "geo.wasm" { … }`: a third-party component.
+/// `plugin "geo" "geo.wasm" { … }`, `plugin "browsers" builtin="cors" { … }`: a component that is attached by its name.
 #[derive(Debug, Clone)]
 pub struct Plugin {
     /// Its name, unique among plugins.
     pub name: Arc<str>,
     /// Whose it is; none for the operator's own.
     pub tenant: Option<TenantId>,
-    /// The component's file.
-    pub path: At<PathBuf>,
+    /// Its component, and where that is said.
+    pub component: At<ComponentSource>,
     /// `sha256 "…"`: refused when the file has another digest.
     pub sha256: Option<At<[u8; 32]>>,
     /// `grant "log" "buckets"`: imports it may use beside the ones every plugin may.
@@ -41,10 +41,21 @@ pub struct Plugin {
     pub on_failure: Option<OnFailure>,
     /// The `config { … }` block as JSON; `{}` when there is none.
     pub config: String,
+    /// `config-file "network" "blocked.txt"`: files whose text goes into it.
+    pub config_files: Vec<ConfigFile>,
     /// Where what `config` says was written.
     pub config_places: Places,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// `config-file "network" "blocked.txt"`: what is too long for `config`, or is written by somebody else.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    /// What it is called in the configuration that the component gets.
+    pub key: At<String>,
+    /// The file.
+    pub path: At<PathBuf>,
 }
 
 /// `call "auth" timeout="1s" in-flight=64 max-body="64KiB"`: a backend that a plugin may call.

@@ -1,11 +1,12 @@
 //! Components: read, and compiled at most once.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::Builder;
-use crate::config;
-use crate::policy::{Component, MAX_COMPONENT_BYTES, PolicyError};
+use crate::config::{self, ComponentSource};
+use crate::policy::{Component, MAX_COMPONENT_BYTES, PolicyError, first_party};
 use crate::regular_file;
 use crate::snapshot::{BuildError, PluginAt};
 
@@ -25,7 +26,17 @@ impl Builder<'_> {
     /// Reads and compiles a plugin's component.
     pub(super) fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
         let at = PluginAt::of(plugin);
-        let wasm = match regular_file::read(&plugin.path.value, MAX_COMPONENT_BYTES) {
+        let path = match &plugin.component.value {
+            ComponentSource::File(path) => path,
+            ComponentSource::BuiltIn(built_in) => {
+                let wasm = first_party::shelf(*built_in);
+                return match self.compile(&plugin.name, sha256(wasm), wasm, &plugin.grants) {
+                    Ok(component) => Some(component),
+                    Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
+                };
+            }
+        };
+        let wasm = match regular_file::read(path, MAX_COMPONENT_BYTES) {
             Ok(wasm) => wasm,
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
@@ -43,6 +54,30 @@ impl Builder<'_> {
             Ok(component) => Some(component),
             Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
         }
+    }
+
+    /// A plugin's configuration: its `config` block, and the texts of its files in it.
+    pub(super) fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
+        if plugin.config_files.is_empty() {
+            return Some(plugin.config.clone());
+        }
+        // It was written by this gateway, of a block: an object.
+        let mut config: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(&plugin.config).unwrap_or_default();
+        for file in &plugin.config_files {
+            let text = match text_of(&file.path.value) {
+                Ok(text) => text,
+                Err(message) => {
+                    return self.fail(BuildError::ConfigFile {
+                        plugin: PluginAt::of(plugin),
+                        path: file.path.clone(),
+                        message,
+                    });
+                }
+            };
+            config.insert(file.key.value.clone(), text.into());
+        }
+        Some(serde_json::Value::Object(config).to_string())
     }
 
     /// A component, compiled at most once, and not at all when the configuration before had it.
@@ -67,6 +102,14 @@ impl Builder<'_> {
         Ok(component)
     }
 }
+
+fn text_of(path: &Path) -> Result<String, String> {
+    let bytes = regular_file::read(path, MAX_CONFIG_FILE).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// Bytes. Five times a list of a hundred thousand networks; an instance has to hold it while it reads it.
+const MAX_CONFIG_FILE: usize = 16 << 20;
 
 pub(super) fn sha256(bytes: &[u8]) -> [u8; 32] {
     use sha2::Digest;

@@ -1,0 +1,293 @@
+//! User names and passwords (RFC 7617), against hashes of the kind that `/etc/shadow` and `mkpasswd` have.
+//!
+//! Such a hash takes milliseconds on purpose, and a browser sends its password with every request. So an instance remembers
+//! by a digest which passwords it has found right; and whoever tries many wrong ones is made to wait, by the address that
+//! they come from, since each costs that time.
+
+mod hash;
+
+use std::cell::RefCell;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use gateway_plugin_sdk::buckets::{self, Rate};
+use gateway_plugin_sdk::config::one_or_many;
+use gateway_plugin_sdk::needs::RequestNeed;
+use gateway_plugin_sdk::{
+    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin, tags,
+};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use hash::Hash;
+
+/// What the operator writes in `config { … }`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Config {
+    /// `user name="ada" hash="$6$…"`: who is let in.
+    #[serde(default, deserialize_with = "one_or_many")]
+    user: Vec<Named>,
+    /// The same as lines `ada:$6$…`: a file, mostly.
+    users: Option<String>,
+    /// What clients are told that the password is for.
+    #[serde(default = "default_realm")]
+    realm: String,
+    /// The request field in which the server is told who it is.
+    user_header: Option<String>,
+    /// Whether the server gets the password, too.
+    #[serde(default)]
+    forward: bool,
+    /// Passwords that one address (IPv6: one /64) may have looked at in a minute, without those known to be right.
+    #[serde(default = "default_attempts")]
+    attempts: u64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Named {
+    name: String,
+    hash: String,
+}
+
+/// The plugin.
+#[derive(Debug)]
+pub struct BasicAuth {
+    /// By name.
+    users: Vec<User>,
+    challenge: String,
+    user_header: Option<String>,
+    forward: bool,
+    attempts: Rate,
+    authorization: RequestNeed,
+    client_ip: RequestNeed,
+}
+
+#[derive(Debug)]
+struct User {
+    name: String,
+    hash: Hash,
+    /// The password that was right last, by its digest.
+    known: RefCell<Option<[u8; 32]>>,
+}
+
+impl Plugin for BasicAuth {
+    type Config = Config;
+    const NAME: &'static str = "basic-auth";
+    const VERSION: &'static str = env!("CARGO_PKG_VERSION");
+    const ABOUT: &'static str = "Asks for a user name and a password.";
+
+    fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
+        let is_text = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+        if config.realm.is_empty() || !config.realm.bytes().all(is_text) {
+            let message = "has to be printable ASCII without quotes and backslashes";
+            return Err(ConfigError::new(message).at("/realm"));
+        }
+        if let Some(header) = &config.user_header
+            && (header.eq_ignore_ascii_case("authorization") || !is_token(header))
+        {
+            return Err(ConfigError::new("this is no field to tell the server a name in").at("/user-header"));
+        }
+        if config.attempts == 0 {
+            return Err(ConfigError::new("without attempts nobody gets in").at("/attempts"));
+        }
+        Ok(Self {
+            users: users(&config)?,
+            challenge: format!("Basic realm=\"{}\", charset=\"UTF-8\"", config.realm),
+            user_header: config.user_header,
+            forward: config.forward,
+            attempts: Rate {
+                tokens: config.attempts,
+                period_ms: 60_000,
+                burst: config.attempts,
+            },
+            authorization: needs.request.header("authorization"),
+            client_ip: needs.request.client_ip(),
+        })
+    }
+}
+
+impl RequestFilter for BasicAuth {
+    fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
+        let mut values = request.all(self.authorization);
+        let credentials = match (values.next(), values.next()) {
+            (Some(value), None) => Credentials::parse(value),
+            _ => None,
+        };
+        let Some(credentials) = credentials else {
+            return Ok(self.refuse().into());
+        };
+        let user = match self.known(&credentials) {
+            Some(user) => user,
+            None => {
+                let address = network(request.get(self.client_ip).unwrap_or_default());
+                let attempt = buckets::take("attempts", address, self.attempts, 1);
+                if !attempt.allowed {
+                    let seconds = attempt.retry_after_ms.div_ceil(1000);
+                    return Ok(Reply::new(429).header("retry-after", seconds.to_string()).into());
+                }
+                match self.check(&credentials) {
+                    Some(user) => user,
+                    None => return Ok(self.refuse().into()),
+                }
+            }
+        };
+        if let Some(header) = &self.user_header {
+            edits.set_header(header, &user.name)?;
+        }
+        if !self.forward {
+            edits.remove_header("authorization")?;
+        }
+        tags::set("basic-auth.user", &user.name)?;
+        Ok(Outcome::Proceed)
+    }
+}
+
+/// What a client says that it is.
+struct Credentials {
+    name: Vec<u8>,
+    password: Vec<u8>,
+}
+
+impl BasicAuth {
+    fn user(&self, name: &[u8]) -> Option<&User> {
+        let found = self
+            .users
+            .binary_search_by(|user| user.name.as_bytes().cmp(name))
+            .ok()?;
+        self.users.get(found)
+    }
+
+    /// Whose password it is, when it was right before.
+    fn known(&self, credentials: &Credentials) -> Option<&User> {
+        let user = self.user(&credentials.name)?;
+        let known = (*user.known.borrow())?;
+        bool::from(known.ct_eq(&user.digest(&credentials.password))).then_some(user)
+    }
+
+    /// Whose password it is. A name that nobody has takes as long as a wrong password.
+    fn check(&self, credentials: &Credentials) -> Option<&User> {
+        let Some(user) = self.user(&credentials.name) else {
+            let somebody = self.users.first()?;
+            let _ = std::hint::black_box(somebody.hash.is_of(&credentials.password));
+            return None;
+        };
+        if !user.hash.is_of(&credentials.password) {
+            return None;
+        }
+        *user.known.borrow_mut() = Some(user.digest(&credentials.password));
+        Some(user)
+    }
+
+    fn refuse(&self) -> Reply {
+        let reply = Reply::new(401).header("www-authenticate", &self.challenge);
+        reply.header("cache-control", "no-store")
+    }
+}
+
+impl User {
+    /// With the hash in it, whose salt nobody else has.
+    fn digest(&self, password: &[u8]) -> [u8; 32] {
+        let digest = Sha256::new().chain_update(self.hash.salt()).chain_update([0]);
+        digest.chain_update(password).finalize().into()
+    }
+}
+
+impl Credentials {
+    fn parse(value: &[u8]) -> Option<Self> {
+        if value.len() > MAX_FIELD {
+            return None;
+        }
+        let (scheme, text) = value.split_at_checked(BASIC.len())?;
+        if !scheme.eq_ignore_ascii_case(BASIC) {
+            return None;
+        }
+        let decoded = STANDARD.decode(text.trim_ascii()).ok()?;
+        let colon = decoded.iter().position(|byte| *byte == b':')?;
+        let (name, password) = decoded.split_at(colon);
+        Some(Self {
+            name: name.to_vec(),
+            password: password.get(1..)?.to_vec(),
+        })
+    }
+}
+
+/// All users, by name.
+fn users(config: &Config) -> Result<Vec<User>, ConfigError> {
+    let mut users = Vec::new();
+    let mut add = |name: &str, hash: &str, at: String| {
+        let is_name =
+            !name.is_empty() && name.len() <= MAX_NAME && !name.contains(':') && !name.chars().any(char::is_control);
+        if !is_name {
+            let message = format!("a name has 1 to {MAX_NAME} bytes, and neither colons nor control characters");
+            return Err(ConfigError::new(message).at(at));
+        }
+        let hash =
+            Hash::parse(hash).map_err(|message| ConfigError::new(format!("the hash of {name:?}: {message}")).at(at))?;
+        users.push(User {
+            name: name.to_owned(),
+            hash,
+            known: RefCell::default(),
+        });
+        Ok(())
+    };
+    for (index, user) in config.user.iter().enumerate() {
+        add(&user.name, &user.hash, format!("/user/{index}"))?;
+    }
+    for line in config.users.as_deref().unwrap_or_default().lines() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let Some((name, hash)) = line.split_once(':') else {
+            return Err(ConfigError::new("a line is `name:hash`").at("/users"));
+        };
+        add(name, hash, "/users".to_owned())?;
+    }
+    if users.is_empty() {
+        return Err(ConfigError::new("nobody has a password: give a `user`, or `users`"));
+    }
+    users.sort_by(|one, other| one.name.cmp(&other.name));
+    for pair in users.windows(2) {
+        if let [one, other] = pair
+            && one.name == other.name
+        {
+            return Err(ConfigError::new(format!("there are two users {:?}", one.name)));
+        }
+    }
+    Ok(users)
+}
+
+/// An address, or of an IPv6 one what a single customer mostly has all of.
+fn network(address: &[u8]) -> &[u8] {
+    match address.len() {
+        16 => address.get(..8).unwrap_or(address),
+        _ => address,
+    }
+}
+
+/// RFC 9110, section 5.6.2.
+fn is_token(text: &str) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token)
+}
+
+fn default_realm() -> String {
+    "gateway".to_owned()
+}
+
+/// A person mistypes a few; a few hundred people may sit behind one address.
+fn default_attempts() -> u64 {
+    30
+}
+
+const BASIC: &[u8] = b"Basic ";
+
+/// Bytes of the field: the time that a hash takes grows with the password.
+const MAX_FIELD: usize = 1024;
+
+/// Bytes.
+const MAX_NAME: usize = 128;
+
+plugin!(BasicAuth: RequestFilter);
