@@ -131,6 +131,20 @@ pub fn component_with_configure(world: &str, configure: &str, exports: &str) -> 
         .unwrap()
 }
 
+/// A component of a module that knows nothing of the types in its interfaces, as a C compiler makes it: `world` is a file of
+/// WIT, and has the name of one world in it.
+pub fn of_module(mut module: Vec<u8>, world: &Path, name: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    resolve
+        .push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/policy.wit"))
+        .unwrap();
+    let (package, _) = resolve.push_path(world).unwrap();
+    let world = resolve.select_world(&[package], Some(name)).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    let encoder = ComponentEncoder::default().module(&module).unwrap();
+    encoder.validate(true).encode().unwrap()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

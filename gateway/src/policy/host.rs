@@ -241,7 +241,12 @@ fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
 fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Result<Engine> {
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(settings.instances)
-        .total_core_instances(settings.instances.saturating_mul(CORE_INSTANCES_EACH))
+        // Counted and not kept ready: as many as there can be cost nothing.
+        .total_core_instances(
+            settings
+                .instances
+                .saturating_mul(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX)),
+        )
         .total_memories(settings.instances)
         .total_tables(settings.instances.saturating_mul(TABLES_EACH))
         .max_core_instances_per_component(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX))
@@ -274,9 +279,7 @@ fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Res
     Engine::new(&config)
 }
 
-/// Core instances and tables in the pool for each component instance: wit-component makes three core instances and two
-/// tables of one module.
-const CORE_INSTANCES_EACH: u32 = 4;
+/// Tables in the pool for each component instance: wit-component makes two of one module.
 const TABLES_EACH: u32 = 2;
 
 /// Bytes of a memory or table that stay in place for the next instance, written over instead of given back to the system

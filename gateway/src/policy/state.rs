@@ -255,9 +255,9 @@ fn thread_cpu_time() -> Duration {
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// Core instances of one component instance: wit-component makes three of one module, and a composed component is
-/// several of those.
-pub(crate) const MAX_CORE_INSTANCES: usize = 12;
+/// Core instances of one component instance: wit-component makes three of one module. A Python component, whose interpreter
+/// and libraries are a module each, has some forty.
+pub(crate) const MAX_CORE_INSTANCES: usize = 64;
 
 /// Linear memories of one instance. A composed component has one per part, each within the memory limit on its own;
 /// so one, until somebody composes.

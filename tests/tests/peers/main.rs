@@ -11,6 +11,7 @@ mod compression;
 mod directory;
 mod http;
 mod http2;
+mod languages;
 mod mail;
 mod mariadb;
 mod postgres;
