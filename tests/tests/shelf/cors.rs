@@ -6,7 +6,7 @@ use crate::shelf;
 async fn preflights_are_answered_and_responses_opened_to_who_may_read_them() {
     let app = HttpServer::start(|_| Answer::ok("x").header("Access-Control-Allow-Origin", "*")).await;
     let plugin = r#"plugin "shelf" builtin="cors" {
-        on-failure "deny" status=503
+        limit cpu="1s"; on-failure "deny" status=503
         config {
             origin "https://app.example"
             method "PUT"

@@ -14,7 +14,7 @@ async fn a_list_of_a_hundred_thousand_networks_comes_from_a_file() {
     list.push_str("127.0.0.2/31\n");
     let app = HttpServer::answering("x").await;
     let plugin = r#"plugin "shelf" builtin="ip-list" {
-        on-failure "deny" status=503
+        limit cpu="1s"; on-failure "deny" status=503
         config { status 451; except "127.0.0.3" }
         config-file "network" "blocked.txt"
     }"#;
@@ -33,7 +33,7 @@ async fn an_acl_asks_for_it_and_tcp_connections_are_closed_by_it() {
     let echo = Server::echo().await;
     let gateway = Gateway::kdl(
         r#"
-        plugin "office" builtin="ip-list" { on-failure "deny"; config { network "127.0.0.2" } }
+        plugin "office" builtin="ip-list" { limit cpu="1s"; on-failure "deny"; config { network "127.0.0.2" } }
         frontend "web" {
             bind "127.0.0.1:0"
             acl "office" { plugin "office" predicate="listed" }
@@ -62,7 +62,7 @@ async fn an_acl_asks_for_it_and_tcp_connections_are_closed_by_it() {
 #[tokio::test]
 async fn a_file_that_cannot_be_used_stops_the_start_and_is_pointed_at() {
     let app = HttpServer::answering("x").await;
-    let plugin = r#"plugin "shelf" builtin="ip-list" { on-failure "deny"; config-file "network" "blocked.txt" }"#;
+    let plugin = r#"plugin "shelf" builtin="ip-list" { limit cpu="1s"; on-failure "deny"; config-file "network" "blocked.txt" }"#;
     for (content, part) in [
         (None, "blocked.txt"),
         (Some(&b"10.0.0.0/8\nnonsense\n"[..]), "nonsense"),

@@ -81,7 +81,7 @@ fn with(token: &str) -> RequestText {
 }
 
 const PLUGIN: &str = r#"plugin "shelf" builtin="jwt-auth" {
-    on-failure "deny" status=503
+    limit cpu="1s"; on-failure "deny" status=503
     config {
         issuer "https://id.example"
         audience "shop"

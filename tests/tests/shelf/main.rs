@@ -1,6 +1,9 @@
 //! The shelf: components that ship with the gateway and are attached by name (`plugin "…" builtin="…"`), over real requests.
 //! What each makes of what it is asked is tested beside its source; here is that a configuration in KDL reaches it, and that
 //! its answers reach clients and servers.
+//!
+//! Where a plugin has `limit cpu="1s"`, that is for a busy machine: a deadline is in the time that passes, and a call may have to
+//! wait for its turn.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 

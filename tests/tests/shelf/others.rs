@@ -17,7 +17,7 @@ async fn a_password_opens_the_door_and_its_owner_is_told_to_the_server() {
     let hash = String::from_utf8(hash.stdout).unwrap();
     let app = HttpServer::answering("x").await;
     let plugin = r#"plugin "shelf" builtin="basic-auth" {
-        on-failure "deny" status=503
+        limit cpu="1s"; on-failure "deny" status=503
         config { realm "the back door"; user-header "x-user"; attempts 5 }
         config-file "users" "users"
     }"#;
@@ -58,7 +58,7 @@ async fn a_key_opens_the_door_and_is_kept_from_the_server() {
     let app = HttpServer::answering("x").await;
     // `printf %s s3cret-of-ada | sha256sum`
     let plugin = r#"plugin "shelf" builtin="api-key" {
-        on-failure "deny" status=503
+        limit cpu="1s"; on-failure "deny" status=503
         config {
             client name="ada" sha256="@digest"
             header "x-key"; query "key"; client-header "x-client"
@@ -88,7 +88,7 @@ async fn a_share_of_the_clients_goes_to_another_backend_and_stays_there() {
     let gateway = Gateway::kdl(
         r#"
         plugin "canary" builtin="canary-route" {
-            on-failure "skip"
+            limit cpu="1s"; on-failure "skip"
             route-to "next"
             config {
                 backend "next"
@@ -143,7 +143,8 @@ async fn a_share_of_the_clients_goes_to_another_backend_and_stays_there() {
 #[tokio::test]
 async fn requests_have_numbers_that_client_and_server_see() {
     let app = HttpServer::answering("x").await;
-    let plugin = r#"plugin "shelf" builtin="request-id" { on-failure "skip"; config { keep; prefix "eu1-" } }"#;
+    let plugin =
+        r#"plugin "shelf" builtin="request-id" { limit cpu="1s"; on-failure "skip"; config { keep; prefix "eu1-" } }"#;
     let gateway = shelf(plugin, &app).start().await;
 
     let first = gateway.ask("web", get("/").header("X-Request-Id", "not one")).await;
@@ -160,7 +161,7 @@ async fn requests_have_numbers_that_client_and_server_see() {
 async fn a_page_is_there_in_the_place_of_everything_while_something_is_repaired() {
     let app = HttpServer::answering("x").await;
     let plugin = r#"plugin "shelf" builtin="maintenance" {
-        on-failure "deny" status=503
+        limit cpu="1s"; on-failure "deny" status=503
         config {
             retry-after "10m"
             allow "127.0.0.2"
@@ -189,7 +190,7 @@ async fn programs_are_refused_by_their_names_or_asked_about_by_acls() {
     let app = HttpServer::answering("x").await;
     let gateway = Gateway::kdl(
         r#"
-        plugin "bots" builtin="bot-filter" { on-failure "skip"; config { deny "ai" "scanner"; deny-empty } }
+        plugin "bots" builtin="bot-filter" { limit cpu="1s"; on-failure "skip"; config { deny "ai" "scanner"; deny-empty } }
         frontend "web" { bind "127.0.0.1:0"; use-plugin "bots"; default-backend "app" }
         frontend "soft" {
             bind "127.0.0.1:0"

@@ -10,7 +10,7 @@ async fn browsers_are_told_what_the_configuration_says() {
     })
     .await;
     let plugin = r#"plugin "shelf" builtin="security-headers" {
-        on-failure "skip"
+        limit cpu="1s"; on-failure "skip"
         config {
             frame-options "SAMEORIGIN"
             content-type-options #false

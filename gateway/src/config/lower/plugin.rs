@@ -66,7 +66,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         sha256: None,
         grants: built_in.map_or_else(Vec::new, |built_in| built_in.grants().to_vec()),
         limits: PluginLimits {
-            cpu: DEFAULT_PLUGIN_CPU,
+            cpu: built_in.and_then(BuiltIn::cpu).unwrap_or(DEFAULT_PLUGIN_CPU),
             memory: DEFAULT_MEMORY.min(scope.process.policy.memory),
         },
         budget: BudgetLimits::default(),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Grant;
 
@@ -59,6 +60,16 @@ impl BuiltIn {
     pub fn name(self) -> &'static str {
         let named = Self::ALL.iter().find(|(_, built_in)| *built_in == self);
         named.map_or("", |(name, _)| name)
+    }
+
+    /// CPU time of a call where the configuration does not say: more than others have for those that hash passwords and check
+    /// signatures, which take milliseconds on a machine that has nothing else to do.
+    #[must_use]
+    pub const fn cpu(self) -> Option<Duration> {
+        match self {
+            Self::BasicAuth | Self::JwtAuth => Some(Duration::from_millis(100)),
+            _ => None,
+        }
     }
 
     /// What it may use beside what every plugin may: as much as it has a use for. Nobody has to grant it, since it is as
