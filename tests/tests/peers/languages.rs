@@ -137,6 +137,10 @@ async fn a_plugin_in_python_tells_signed_links_from_others() {
     let (wit, component) = (directory.path().join("wit"), directory.path().join("signed-links.wasm"));
     std::fs::create_dir_all(wit.join("deps")).unwrap();
     std::fs::copy(example("python").join("wit/world.wit"), wit.join("world.wit")).unwrap();
+    // Not where it is: Python leaves what it has compiled beside it.
+    let app = directory.path().join("app");
+    std::fs::create_dir(&app).unwrap();
+    std::fs::copy(example("python").join("signed_links.py"), app.join("signed_links.py")).unwrap();
     let contract = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/policy.wit");
     std::fs::copy(contract, wit.join("deps/policy.wit")).unwrap();
     succeeds(
@@ -144,7 +148,7 @@ async fn a_plugin_in_python_tells_signed_links_from_others() {
             .arg("-d")
             .arg(&wit)
             .args(["-w", "links", "componentize", "--stub-wasi", "-p"])
-            .arg(example("python"))
+            .arg(&app)
             .args(["signed_links", "-o"])
             .arg(&component),
     );
