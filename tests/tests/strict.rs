@@ -118,6 +118,7 @@ const REQUESTS: &[(&str, &str, Fate)] = &[
     // Targets.
     ("absolute", "GET http://b/absolute HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/absolute", "")),
     ("absolute without a path", "GET http://b HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/", "")),
+    ("absolute with a query and no path", "GET http://b?x=1 HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/?x=1", "")),
     ("absolute with a user", "GET http://user@b/ HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),
     ("absolute with a port that is none", "GET http://b:x/ HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),
     ("another scheme", "GET ftp://b/ HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),

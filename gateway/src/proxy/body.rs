@@ -26,6 +26,8 @@ use crate::telemetry::access::Cause;
 
 /// A request's body on its way from the client to a server.
 pub struct RequestBody {
+    /// What was taken of it and not sent; it goes first. Boxed: hardly any request comes to that.
+    unsent: Option<Box<Bytes>>,
     /// None when there is no body, or when it has ended.
     incoming: Option<Content>,
     client: Rc<Client>,
@@ -87,6 +89,7 @@ impl RequestBody {
     /// A body that is not there.
     pub fn empty(client: &Rc<Client>) -> Self {
         Self {
+            unsent: None,
             incoming: None,
             client: client.clone(),
             allowance: 0,
@@ -109,6 +112,7 @@ impl RequestBody {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
         Self {
             own_fields: incoming.as_ref().and(own_fields).cloned(),
+            unsent: None,
             incoming,
             client: client.clone(),
             allowance: max.unwrap_or(u64::MAX),
@@ -122,6 +126,11 @@ impl RequestBody {
     /// The client sends it when it is told to: `Expect: 100-continue` (RFC 9110, section 10.1.1).
     pub fn will_be_promised(&mut self) {
         self.is_awaited = true;
+    }
+
+    /// Takes back a piece that could not be sent: it comes first when the body is asked again.
+    pub fn put_back(&mut self, piece: Bytes) {
+        self.unsent = (!piece.is_empty()).then(|| Box::new(piece));
     }
 
     /// Takes it out of its coding on its way.
@@ -275,6 +284,9 @@ impl Body for RequestBody {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(unsent) = self.unsent.take() {
+            return Poll::Ready(Some(Ok(Frame::data(*unsent))));
+        }
         if self.is_awaited {
             self.is_awaited = false;
             let mut go_on = Response::new(());
@@ -293,6 +305,9 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
+        if self.unsent.is_some() {
+            return false;
+        }
         if let Some(filters) = &self.filters {
             return filters.is_done();
         }
@@ -303,13 +318,17 @@ impl Body for RequestBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if let Some(filters) = &self.filters {
-            return filters.length().map_or(SizeHint::default(), SizeHint::with_exact);
-        }
-        if self.decompressor.is_some() {
-            return SizeHint::default();
-        }
-        self.incoming.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        let exact = match (&self.filters, &self.decompressor) {
+            (Some(filters), _) => filters.left(),
+            // What has ended is known to have nothing left, coded or not.
+            (None, Some(decompressor)) => decompressor.is_done().then_some(0),
+            (None, None) => self
+                .incoming
+                .as_ref()
+                .map_or(Some(0), |incoming| incoming.size_hint().exact()),
+        };
+        let unsent = self.unsent.as_ref().map_or(0, |unsent| unsent.len() as u64);
+        exact.map_or(SizeHint::default(), |exact| SizeHint::with_exact(exact + unsent))
     }
 }
 
@@ -387,6 +406,13 @@ impl ResponseBody {
         if let Source::Server(_, lease) = &mut self.source
             && let Some(lease) = lease.take()
         {
+            if lease.has_upload()
+                && let Some(record) = &self.record
+                && !record.client().is_stream()
+            {
+                // The client may not have read the answer yet, and a close with content unread would take it away.
+                record.client().connection.linger();
+            }
             lease.give_back();
         }
         if let Some(record) = &mut self.record {
@@ -502,7 +528,7 @@ impl Body for ResponseBody {
             return SizeHint::default();
         }
         if let Some(filters) = &self.filters {
-            return filters.length().map_or(SizeHint::default(), SizeHint::with_exact);
+            return filters.left().map_or(SizeHint::default(), SizeHint::with_exact);
         }
         match &self.source {
             Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),

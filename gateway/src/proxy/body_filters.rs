@@ -108,7 +108,7 @@ pub async fn of_response(
             continue;
         }
         lease.copy();
-        let length = filters.length().or(response.body().size_hint().exact());
+        let length = filters.left().or(response.body().size_hint().exact());
         let content = response.body_mut();
         let come = |cx: &mut Context<'_>| {
             if client.turns.late() == Some(Late::Server) {
@@ -137,7 +137,7 @@ pub async fn of_response(
             Ok(filter) => filters.push(filter),
             Err(reply) => return Ok(Err(reply)),
         }
-        say_length(response.headers_mut(), filters.length());
+        say_length(response.headers_mut(), filters.left());
     }
     Ok(Ok(filters))
 }

@@ -168,7 +168,7 @@ impl Exchange {
         let Self { upstream, session, .. } = self;
         let connection = &mut upstream.connection;
         let mut body = Full::new(body);
-        connection.begin(head, Bytes::new(), &body);
+        connection.begin(head, &body);
         let mut has_sent = false;
         poll_fn(|cx| {
             if session.poll_ended(cx).is_ready() {

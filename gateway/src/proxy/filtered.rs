@@ -32,7 +32,7 @@ pub struct BodyFilter {
     /// Nothing more comes in.
     has_ended: bool,
     /// How long it is in all, where that is known.
-    length: Option<u64>,
+    left: Option<u64>,
 }
 
 /// A component, and where it is in the body.
@@ -80,9 +80,9 @@ impl BodyFilters {
         self.0.last().is_none_or(BodyFilter::is_done)
     }
 
-    /// How long what comes out is in all, where that is known.
-    pub fn length(&self) -> Option<u64> {
-        self.0.last()?.length
+    /// How much is to come out yet, where that is known.
+    pub fn left(&self) -> Option<u64> {
+        self.0.last()?.left
     }
 
     /// The next frame of what comes out. `source` has what goes in.
@@ -127,7 +127,7 @@ impl BodyFilter {
             outgoing: VecDeque::new(),
             trailers: None,
             has_ended: false,
-            length: None,
+            left: None,
         }
     }
 
@@ -138,7 +138,7 @@ impl BodyFilter {
             outgoing: pieces,
             trailers: None,
             has_ended: false,
-            length,
+            left: length,
         }
     }
 
@@ -152,7 +152,7 @@ impl BodyFilter {
         body.trailers = trailers;
         Ok(match body.hand_over(joined(pieces), true, usize::MAX)? {
             Passed::On => {
-                body.length = Some(body.outgoing.iter().map(|bytes| bytes.len() as u64).sum());
+                body.left = Some(body.outgoing.iter().map(|bytes| bytes.len() as u64).sum());
                 Ok(body)
             }
             Passed::Reply(reply) => Err(reply),
@@ -205,6 +205,7 @@ impl BodyFilter {
             }
         }
         if let Some(bytes) = self.outgoing.pop_front() {
+            self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))))

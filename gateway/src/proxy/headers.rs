@@ -174,11 +174,15 @@ pub fn to_origin_form(request: &mut http::request::Parts) -> Result<(), ProxyErr
     }
     let host = HeaderValue::try_from(authority.as_str()).map_err(|_| ProxyError::BadRequest("bad-authority"))?;
     request.headers.insert(header::HOST, host);
-    let path = request
-        .uri
-        .path_and_query()
-        .cloned()
-        .unwrap_or_else(|| http::uri::PathAndQuery::from_static("/"));
+    let path = match request.uri.path_and_query() {
+        None => http::uri::PathAndQuery::from_static("/"),
+        // `http://host?query`: the path is empty, and a slash on the wire (RFC 9112, section 3.2.1).
+        Some(path) if path.as_str().starts_with('?') => {
+            let path = format!("/{}", path.as_str());
+            http::uri::PathAndQuery::try_from(path).map_err(|_| ProxyError::BadRequest("bad-target"))?
+        }
+        Some(path) => path.clone(),
+    };
     request.uri = http::Uri::from(path);
     Ok(())
 }

@@ -167,13 +167,21 @@ impl Lease {
     /// The server has gone over to another protocol: its connection, what was read of it behind the head, and the place
     /// that is held at the server.
     ///
-    /// None with HTTP/2, which has no such thing (RFC 9113, section 8.6).
+    /// None with HTTP/2, which has no such thing (RFC 9113, section 8.6), and when the rest of the request would stand in the way.
     pub fn into_tunnel(self) -> Option<(Stream, Bytes, Session)> {
         let Link::Http1 { upstream, .. } = self.link else {
             return None;
         };
+        if !upstream.connection.has_sent() {
+            return None;
+        }
         let (stream, early) = upstream.connection.into_parts();
         Some((stream, early, self.session))
+    }
+
+    /// Whether the client has content yet that the server has answered without waiting for.
+    pub fn has_upload(&self) -> bool {
+        matches!(&self.link, Link::Http1 { upload: Some(_), .. })
     }
 
     /// The backend that the server is of.
@@ -219,8 +227,6 @@ pub async fn send(
     let failure = body.failure();
     let has_host = head.headers.contains_key(header::HOST);
     let may_repeat = is_repeatable(&head.method) && body.is_end_stream();
-    // What was taken of the body for a connection on which nothing could be written.
-    let mut early = Bytes::new();
     let mut failure_to_connect = None;
     let mut fresh_only = false;
     let mut replays = 0;
@@ -329,7 +335,7 @@ pub async fn send(
         let reused = upstream.served > 0;
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
-        upstream.connection.begin(head, std::mem::take(&mut early), body);
+        upstream.connection.begin(head, body);
         match exchange(&mut upstream.connection, &mut session, client, &failure, body).await {
             Ok((response, has_sent)) => {
                 client.turns.server_moved();
@@ -354,7 +360,7 @@ pub async fn send(
                 return Ok((Response::from_parts(response, Content::Leased(leased)), lease));
             }
             Err(Sent::Failed(error)) => return Err(error),
-            Err(Sent::Nothing(unsent)) if reused => early = unsent,
+            Err(Sent::Nothing(unsent)) if reused => body.put_back(unsent),
             Err(Sent::Broken) if reused && may_repeat => {}
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
         }
@@ -394,13 +400,19 @@ async fn exchange(
         if !has_sent {
             match connection.poll_send(cx, body) {
                 Poll::Pending => {}
+                // What lies on a connection that took nothing is no answer.
+                Poll::Ready(Err(SendError::Io(_))) if !connection.has_begun() => {
+                    return Poll::Ready(Err(connection.unsent().map_or(Sent::Broken, Sent::Nothing)));
+                }
                 // A server that takes no more of the request may have answered it.
                 Poll::Ready(Ok(()) | Err(SendError::Io(_))) => has_sent = true,
                 Poll::Ready(Err(SendError::Content(error))) => return Poll::Ready(Err(Sent::Failed(error.into()))),
                 Poll::Ready(Err(SendError::Length)) => return Poll::Ready(Err(Sent::Failed(ProxyError::BadBody))),
             }
         }
-        while let Poll::Ready(received) = connection.poll_head(cx) {
+        while connection.has_begun()
+            && let Poll::Ready(received) = connection.poll_head(cx)
+        {
             let head = match received {
                 Ok(head) => head,
                 Err(ReceiveError::Head(error)) => return Poll::Ready(Err(Sent::Failed(error.into()))),

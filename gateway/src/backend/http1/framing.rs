@@ -24,6 +24,7 @@ pub(super) fn decide(response: &mut response::Parts, seen: Seen, to_head: bool) 
         response.status,
         StatusCode::NO_CONTENT | StatusCode::SWITCHING_PROTOCOLS
     );
+    let says_more = has_none && seen.length && headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let extent = if has_none || to_head || response.status == StatusCode::NOT_MODIFIED {
         if has_none && seen.length {
             // RFC 9110, section 8.6: there is none to have a length.
@@ -52,7 +53,10 @@ pub(super) fn decide(response: &mut response::Parts, seen: Seen, to_head: bool) 
         Version::HTTP_11 => !seen.connection || !says(headers, b"close"),
         _ => seen.connection && says(headers, b"keep-alive") && !says(headers, b"close"),
     };
-    Ok((extent, persists && extent != Extent::UntilClose))
+    // What has a length or a coding where it has no content may come with some all the same, and that would be taken for the next
+    // response.
+    let is_odd = has_none && (says_more || seen.coding);
+    Ok((extent, persists && !is_odd && extent != Extent::UntilClose))
 }
 
 /// Whether `Connection` has this word.

@@ -9,6 +9,7 @@ mod chunked;
 mod framing;
 mod head;
 
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
@@ -18,6 +19,7 @@ use http::{HeaderMap, Method, StatusCode, request, response};
 use http_body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::unconstrained;
 
 pub use framing::{BadLength, has_plain_coding, normalise_length};
 pub use head::HeadError;
@@ -135,27 +137,23 @@ impl Connection {
         !self.stream.is_tls()
     }
 
-    /// Begins an exchange, of which nothing is written yet. The content is `early` and then `body`; how it is framed follows
-    /// from them, whatever the head says of it.
-    pub fn begin<B: Body>(&mut self, request: &request::Parts, early: Bytes, body: &B) {
-        let rest = match body.is_end_stream() {
+    /// Begins an exchange, of which nothing is written yet. How its content is framed follows from `body`, whatever the head says
+    /// of it.
+    pub fn begin<B: Body>(&mut self, request: &request::Parts, body: &B) {
+        let length = match body.is_end_stream() {
             true => Some(0),
             false => body.size_hint().exact(),
         };
-        let length = rest.map(|rest| rest.saturating_add(early.len() as u64));
         self.out.made.clear();
         self.out.at = 0;
         head::encode(&mut self.out.made, request, length);
-        self.sending = match rest {
+        self.sending = match length {
             Some(0) => Sending::Done,
-            Some(rest) => Sending::Length(rest),
+            Some(length) => Sending::Length(length),
             None => Sending::Chunked,
         };
         self.out.behind = b"";
         self.out.piece = Bytes::new();
-        if !early.is_empty() {
-            self.queue(early, false);
-        }
         self.receiving = Receiving::Head {
             to_head: request.method == Method::HEAD,
         };
@@ -259,6 +257,16 @@ impl Connection {
         self.out.at = 0;
         // What was taken of the content stays, in case that nothing has been written.
         self.out.behind = b"";
+    }
+
+    /// Whether anything of the request under way has been written. What comes before that is no answer to it.
+    pub fn has_begun(&self) -> bool {
+        self.has_written
+    }
+
+    /// Whether all of the request has been written.
+    pub fn has_sent(&self) -> bool {
+        self.sending == Sending::Done && self.out.is_empty() && !self.is_unflushed
     }
 
     /// The content that was taken for a request of which nothing has been written; none when something has been.
@@ -423,7 +431,11 @@ impl Connection {
             _ if length < self.read_size / 4 => (self.read_size / 2).max(LEAST_READ),
             _ => self.read_size,
         };
-        self.early = read.freeze();
+        // What is handed out may lie with a slow client for long: a few bytes are not to hold a buffer for many.
+        self.early = match length < size / 4 {
+            true => Bytes::copy_from_slice(&read),
+            false => read.freeze(),
+        };
         Poll::Ready(Ok(length))
     }
 
@@ -449,16 +461,15 @@ impl Connection {
     /// Whether it can carry another exchange: what was asked and answered has passed whole, nothing has come behind it, and the
     /// server has neither announced the end nor made it.
     pub fn is_idle(&mut self) -> bool {
-        let is_over = self.sending == Sending::Done && self.out.is_empty() && !self.is_unflushed && self.has_received();
-        if !is_over || !self.persists || !self.early.is_empty() {
+        if !self.has_sent() || !self.has_received() || !self.persists || !self.early.is_empty() {
             return false;
         }
         let mut byte = [0];
         let mut cx = Context::from_waker(Waker::noop());
-        // Whatever it is, it is nothing that was asked for.
-        Pin::new(&mut self.stream)
-            .poll_read(&mut cx, &mut ReadBuf::new(&mut byte))
-            .is_pending()
+        let look = poll_fn(|cx| Pin::new(&mut self.stream).poll_read(cx, &mut ReadBuf::new(&mut byte)));
+        // Unconstrained: a task that has done much in this turn would be told to wait, which looks the same. Whatever there is
+        // to read, it is nothing that was asked for.
+        pin!(unconstrained(look)).poll(&mut cx).is_pending()
     }
 
     /// Lets go of what was read and written.
