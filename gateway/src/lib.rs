@@ -4,7 +4,7 @@
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
 //! nothing here, as `authority` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
-//! `config` alone.
+//! `config` alone, and `plugin_tools` only `config` and `policy`.
 
 pub mod admin;
 pub mod authority;
@@ -16,6 +16,7 @@ pub mod convert;
 pub mod crypto;
 pub mod keep_alive;
 pub mod listener;
+pub mod plugin_tools;
 pub mod policy;
 pub mod proxy;
 pub mod proxy_protocol;

@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
+use crate::plugin_tools::inspect;
 use crate::server::{Faults, OpenPort, RunError, StartError};
 pub use reload::ConfigFile;
 
@@ -52,6 +53,13 @@ pub enum Command {
         /// Where the component goes.
         out: Option<PathBuf>,
     },
+    /// Say what a component is.
+    InspectPlugin {
+        /// The component.
+        file: PathBuf,
+        /// How it is said.
+        format: inspect::Format,
+    },
 }
 
 /// Reads the command line. Ends the process when it is wrong or asks for help.
@@ -67,6 +75,14 @@ pub fn parse() -> Command {
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
         Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
+        Some(Verb::Plugin(PluginVerb::Inspect { file, json })) => Command::InspectPlugin {
+            file,
+            format: if json {
+                inspect::Format::Json
+            } else {
+                inspect::Format::Text
+            },
+        },
     }
 }
 
@@ -247,6 +263,14 @@ enum PluginVerb {
         /// Where the component goes; a file of the module's name in the current folder unless said.
         #[arg(short, long, value_name = "FILE")]
         out: Option<PathBuf>,
+    },
+    /// Say what a component is: who it says it is, its hooks, what it imports, its memory, and whether this gateway takes it.
+    Inspect {
+        /// The component.
+        file: PathBuf,
+        /// As one JSON object, for programs.
+        #[arg(long)]
+        json: bool,
     },
 }
 

@@ -22,7 +22,9 @@ use std::path::Path;
 pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
 #[cfg(test)]
 pub use lower::template_attributes;
-pub use lower::{DEFAULT_MAX_CONNECTIONS, DEFAULT_PLUGIN_CPU, MAX_ACLS, MAX_CONNECTIONS, shifted};
+pub use lower::{
+    DEFAULT_INSTANCE_MEMORY, DEFAULT_MAX_CONNECTIONS, DEFAULT_PLUGIN_CPU, MAX_ACLS, MAX_CONNECTIONS, shifted,
+};
 pub use model::*;
 pub use suggest::one_of_names;
 

@@ -30,6 +30,7 @@ pub mod first_party;
 mod granted;
 mod host;
 mod imports;
+mod inspect;
 mod instance;
 mod instances;
 mod kept;
@@ -67,6 +68,7 @@ pub use exchange::{
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use granted::{CallGrant, Granted, InFlight};
 pub use host::{Host, HostSettings};
+pub use inspect::{Description, Import};
 pub use instances::Instances;
 pub use kept::KeptByConnection;
 pub(crate) use needs::{percent_decode, query_params};

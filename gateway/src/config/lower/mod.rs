@@ -75,7 +75,7 @@ use defaults::Defaults;
 pub use frontend::MAX_ACLS;
 use names::Names;
 pub use plugin::DEFAULT_PLUGIN_CPU;
-pub use process::DEFAULT_MAX_CONNECTIONS;
+pub use process::{DEFAULT_INSTANCE_MEMORY, DEFAULT_MAX_CONNECTIONS};
 pub use settings::MAX_CONNECTIONS;
 #[cfg(test)]
 pub use variables::attributes as template_attributes;

@@ -366,7 +366,7 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 /// space, not memory, so plenty costs little.
 const DEFAULT_INSTANCES: u32 = 1_000;
 /// What a plugin that parses and matches needs many times over.
-const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
+pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 /// A component of some hundred kilobytes becomes about a megabyte of machine code: hundreds of them.
 const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
 const CACHE_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;

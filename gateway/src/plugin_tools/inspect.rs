@@ -1,0 +1,200 @@
+//! `gateway plugin inspect`: says what a component is, and whether this gateway takes it.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::anatomy::{self, Memory};
+use crate::config::{DEFAULT_INSTANCE_MEMORY, DEFAULT_PLUGIN_CPU, Grant, PluginLimits};
+use crate::policy::{Description, Hooks, Host, HostSettings, Import, MAX_COMPONENT_BYTES};
+use crate::regular_file;
+
+/// How it is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// Inspects a component and writes what was found to standard output; an error to standard error. Exits with 0 when this
+/// gateway takes the component, else with 1.
+pub fn run(file: &Path, format: Format) -> ExitCode {
+    let said = inspect(file).and_then(|report| match format {
+        Format::Text => Ok(report.text()),
+        Format::Json => Ok(serde_json::to_string_pretty(&report)? + "\n"),
+    });
+    match said.and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What `inspect` found. Its fields are those of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    file: String,
+    name: String,
+    version: String,
+    about: String,
+    /// Bytes.
+    size: usize,
+    /// In hexadecimal.
+    sha256: String,
+    /// The version of `gateway:policy` that it was built for.
+    contract: String,
+    hooks: Vec<&'static str>,
+    imports: Vec<Interface>,
+    /// What an operator has to grant.
+    grants: Vec<&'static str>,
+    memories: Vec<Memory>,
+}
+
+#[derive(Debug, Serialize)]
+struct Interface {
+    interface: String,
+    functions: Vec<String>,
+}
+
+fn inspect(file: &Path) -> Result<Report> {
+    let name = file.display();
+    let bytes = regular_file::read(file, MAX_COMPONENT_BYTES).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => anyhow!("{name}: a component has at most {MAX_COMPONENT_BYTES} bytes"),
+        _ => anyhow!("cannot read {name}: {error}"),
+    })?;
+    let anatomy = anatomy::look(&bytes).map_err(|why| anyhow!("{name}: {why}"))?;
+    let contract = anatomy
+        .contract
+        .with_context(|| format!("{name}: not a plugin: it has no interface of `gateway:policy`"))?;
+    if !contract.starts_with(CONTRACT) {
+        bail!("{name}: built for the contract {contract}; this gateway has {CONTRACT}x");
+    }
+    // What it begins with does not count: an operator who wants it gives it that.
+    let initial: u64 = anatomy
+        .memories
+        .iter()
+        .map(|memory| memory.minimum)
+        .fold(0, u64::saturating_add);
+    let memory = initial.saturating_add(DEFAULT_INSTANCE_MEMORY).min(MOST_MEMORY);
+    let host = Host::new(HostSettings {
+        instances: 1,
+        memory,
+        max_buckets: 1,
+    });
+    let component = host.compile(&name.to_string(), &bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
+    let limits = PluginLimits {
+        cpu: DEFAULT_PLUGIN_CPU,
+        memory,
+    };
+    let Description { name, version, about } = host.describe(&component, limits)?;
+    let imports: Vec<Interface> = component.imports().into_iter().map(Interface::from).collect();
+    let is_imported = |name: &str| imports.iter().any(|import| import.interface == name);
+    Ok(Report {
+        file: file.display().to_string(),
+        name,
+        version,
+        about,
+        size: bytes.len(),
+        sha256: Sha256::digest(&bytes)
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect(),
+        contract,
+        hooks: hook_names(component.hooks()),
+        grants: ALL_GRANTS
+            .iter()
+            .map(|(_, name)| *name)
+            .filter(|name| is_imported(name))
+            .collect(),
+        imports,
+        memories: anatomy.memories,
+    })
+}
+
+impl From<Import> for Interface {
+    fn from(import: Import) -> Self {
+        let name = import.interface.rsplit('/').next().unwrap_or_default();
+        Self {
+            interface: name.split('@').next().unwrap_or_default().to_owned(),
+            functions: import.functions,
+        }
+    }
+}
+
+impl Report {
+    fn text(&self) -> String {
+        let mut text = format!("{}: {} {}\n", self.file, self.name, self.version);
+        let mut line = |key: &str, value: &str| {
+            // Writing to a string does not fail.
+            let _ = writeln!(text, "{:<10}{value}", format!("{key}:"));
+        };
+        line("about", &self.about);
+        line("size", &format!("{} bytes", self.size));
+        line("sha256", &self.sha256);
+        line("contract", &format!("{}, which this gateway takes", self.contract));
+        line("hooks", &self.hooks.join(", "));
+        if self.imports.is_empty() {
+            line("imports", "nothing");
+        }
+        for import in &self.imports {
+            let functions = match import.functions.as_slice() {
+                [] => "types only".to_owned(),
+                functions => functions.join(", "),
+            };
+            line("imports", &format!("{} ({functions})", import.interface));
+        }
+        if !self.grants.is_empty() {
+            let grants: Vec<String> = self.grants.iter().map(|grant| format!("{grant:?}")).collect();
+            line("needs", &format!("grant {}", grants.join(" ")));
+        }
+        for memory in &self.memories {
+            let most = match memory.maximum {
+                Some(most) => format!("at most {most}"),
+                None => "no bound of its own".to_owned(),
+            };
+            line("memory", &format!("{} bytes at first, {most}", memory.minimum));
+        }
+        text
+    }
+}
+
+fn hook_names(hooks: Hooks) -> Vec<&'static str> {
+    let all = [
+        (hooks.predicates, "predicates"),
+        (hooks.limiter, "limiter"),
+        (hooks.request_filter, "request-filter"),
+        (hooks.call_answered, "call-answered"),
+        (hooks.request_body_filter, "request-body-filter"),
+        (hooks.response_filter, "response-filter"),
+        (hooks.response_body_filter, "response-body-filter"),
+        (hooks.access_log, "access-log"),
+        (hooks.connection_filter, "connection-filter"),
+    ];
+    all.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
+}
+
+/// Everything that can be granted, by the name of its interface, which is also that of the grant.
+const ALL_GRANTS: [(Grant, &str); 7] = [
+    (Grant::Buckets, "buckets"),
+    (Grant::Counters, "counters"),
+    (Grant::Kv, "kv"),
+    (Grant::Metrics, "metrics"),
+    (Grant::Log, "log"),
+    (Grant::Clock, "clock"),
+    (Grant::Random, "random"),
+];
+
+/// Bytes of memory that a component may have while it is asked who it is: what a tool may take of a developer's machine.
+const MOST_MEMORY: u64 = 1 << 30;
+
+/// Every `0.1.x` is one contract; see docs/reference/contract-versions.md.
+const CONTRACT: &str = "0.1.";

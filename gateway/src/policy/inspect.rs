@@ -1,0 +1,96 @@
+//! What a component is, for the tools: asked of the host that would run it, under the limits of a call.
+
+use std::sync::{Arc, OnceLock};
+
+use wasmtime::component::types::ComponentItem;
+
+use super::budget::Budget;
+use super::component::Component;
+use super::failure::{PolicyError, one_line};
+use super::host::Host;
+use super::instance::{Instance, SetUpError};
+use super::state::{Identity, LogBudget};
+use crate::config::{LogRate, PluginLimits, StateLimits};
+
+/// Who a component says it is; texts are in one line, as they may be shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Description {
+    /// Its name.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// What it does.
+    pub about: String,
+}
+
+/// An interface of the host that a component uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Import {
+    /// With package and version, as `gateway:policy/kv@0.1.0`.
+    pub interface: String,
+    /// The functions of it that are linked in; empty when only types are.
+    pub functions: Vec<String>,
+}
+
+impl Component {
+    /// The interfaces that it imports, and which of their functions.
+    #[must_use]
+    pub fn imports(&self) -> Vec<Import> {
+        let engine = self.pre.engine();
+        let ty = self.pre.component().component_type();
+        let import = |name: &str, item: &ComponentItem| Import {
+            interface: name.to_owned(),
+            functions: match item {
+                ComponentItem::ComponentInstance(instance) => instance
+                    .exports(engine)
+                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                    .map(|(name, _)| name.to_owned())
+                    .collect(),
+                _ => Vec::new(),
+            },
+        };
+        ty.imports(engine).map(|(name, item)| import(name, &item.ty)).collect()
+    }
+}
+
+impl Host {
+    /// Makes an instance and asks it who it is, without a configuration. Runs guest code: not for a worker thread.
+    ///
+    /// # Errors
+    /// When it fails, runs past its limits, or exports what has another type than the contract says.
+    pub fn describe(&self, component: &Component, limits: PluginLimits) -> Result<Description, PolicyError> {
+        let label = &component.label;
+        let failed = |failure: super::Failure| PolicyError::Failed {
+            label: label.clone(),
+            failure: failure.in_one_line(),
+        };
+        let identity = Arc::new(Identity {
+            label: label.as_str().into(),
+            namespace: self.namespace(label),
+            shared: self.shared(label, StateLimits::DEFAULT),
+            metrics: OnceLock::new(),
+            lines: LogBudget::new(LogRate::DEFAULT),
+            failures: LogBudget::new(LogRate::DEFAULT),
+        });
+        let mut activity = self.activity()?;
+        let made = Instance::new(self, component, &identity, limits, &Budget::unlimited(), &mut activity);
+        let mut instance = made.map_err(|error| match error {
+            SetUpError::Failed(failure) => failed(failure),
+            SetUpError::Mistyped(message) => PolicyError::Mistyped {
+                label: label.clone(),
+                message,
+            },
+            SetUpError::Refused(refused) => PolicyError::Config {
+                label: label.clone(),
+                message: one_line(&refused.message),
+                at: refused.at.map(|at| one_line(&at)),
+            },
+        })?;
+        let said = instance.describe(limits, &mut activity).map_err(failed)?;
+        Ok(Description {
+            name: one_line(&said.name),
+            version: one_line(&said.version),
+            about: one_line(&said.about),
+        })
+    }
+}

@@ -1,0 +1,126 @@
+//! `gateway plugin …` as an author meets it: the real program on built components.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use gateway_tests::guest;
+use serde_json::Value;
+
+fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/dist/{name}.wasm"))
+}
+
+fn inspect(file: &Path, flags: &[&str]) -> Output {
+    let mut command = gateway_tests::command();
+    command
+        .args(["plugin", "inspect"])
+        .arg(file)
+        .args(flags)
+        .output()
+        .unwrap()
+}
+
+/// What is said of bytes that are not taken.
+fn refusal(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.wasm");
+    std::fs::write(&file, bytes).unwrap();
+    let output = inspect(&file, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn a_component_is_inspected_for_programs() {
+    let file = shipped("rate-limit");
+    let output = inspect(&file, &["--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+
+    assert_eq!(said["name"], "rate-limit");
+    assert_eq!(said["size"], std::fs::metadata(&file).unwrap().len());
+    assert_eq!(said["grants"], serde_json::json!(["buckets"]));
+    let imports = said["imports"].as_array().unwrap();
+    let buckets = imports.iter().find(|import| import["interface"] == "buckets").unwrap();
+    assert!(!buckets["functions"].as_array().unwrap().is_empty(), "{said}");
+    assert!(said["hooks"].as_array().unwrap().contains(&"limiter".into()), "{said}");
+    assert!(said["memories"][0]["minimum"].as_u64().unwrap() > 0, "{said}");
+    // The digest is the one that the build wrote down.
+    let manifest = std::fs::read_to_string(file.with_file_name("MANIFEST")).unwrap();
+    let line = manifest.lines().find(|line| line.starts_with("rate-limit ")).unwrap();
+    assert_eq!(line.split(' ').nth(1), said["sha256"].as_str());
+}
+
+#[test]
+fn a_component_is_inspected_for_people() {
+    let output = inspect(&shipped("header-rewrite"), &[]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    for part in [
+        "header-rewrite",
+        "request-filter, response-filter",
+        "request-edits (",
+        "contract: 0.1.",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("needs:"), "nothing has to be granted: {said}");
+}
+
+#[test]
+fn what_is_no_plugin_is_not_inspected_but_said() {
+    assert!(refusal(b"hello").contains("not WebAssembly"));
+    assert!(refusal(b"\0asm\x01\0\0\0").contains("gateway plugin build"));
+    // A component with nothing in it.
+    assert!(refusal(b"\0asm\x0d\0\x01\0").contains("not a plugin"));
+    let whole = std::fs::read(shipped("acl")).unwrap();
+    assert!(refusal(&whole[..whole.len() / 2]).contains("not a usable"));
+}
+
+#[test]
+fn a_component_for_another_contract_is_told_apart() {
+    let mut bytes = std::fs::read(shipped("acl")).unwrap();
+    let (old, new) = (b"@0.1.0", b"@0.9.0");
+    let places: Vec<usize> = (0..bytes.len() - old.len())
+        .filter(|&at| bytes[at..].starts_with(old))
+        .collect();
+    for at in places {
+        bytes[at..at + new.len()].copy_from_slice(new);
+    }
+    let said = refusal(&bytes);
+    assert!(
+        said.contains("built for the contract 0.9.0; this gateway has 0.1.x"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_component_that_never_begins_is_not_waited_for() {
+    let facts = guest::FACTS;
+    let endless = guest::component(
+        "connection",
+        &format!(
+            r#"(start $loop)
+            (func (export "gateway:policy/connection-filter@0.1.0#on-connect") {facts} (result i32) unreachable)"#
+        ),
+    );
+    let said = refusal(&endless);
+    assert!(said.contains("deadline in instantiate"), "{said}");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("large.wasm");
+    std::fs::File::create(&path).unwrap().set_len((64 << 20) + 1).unwrap();
+    let output = inspect(&path, &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("at most 67108864 bytes")
+    );
+}
