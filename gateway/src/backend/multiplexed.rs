@@ -118,6 +118,19 @@ impl Multiplexed {
         is_settling.then(|| state.settled.clone())
     }
 
+    /// Waits until the server's SETTINGS have come, or will not come any more.
+    pub async fn settled(&self) {
+        while !self.state.is_settled.get() && !self.state.closing.get() {
+            self.state.settled.notified().await;
+        }
+    }
+
+    /// Whether the server takes extended CONNECT (RFC 8441, section 3); none as long as it has not said.
+    pub fn takes_tunnels(&self) -> Option<bool> {
+        let is_settled = self.state.is_settled.get();
+        is_settled.then(|| self.sender.is_extended_connect_protocol_enabled())
+    }
+
     /// How long the connection has stood.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()

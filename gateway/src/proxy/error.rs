@@ -87,6 +87,9 @@ pub enum ProxyError {
     /// The server went over to another protocol without having been asked to, or to another than was asked for.
     #[error("the server changed the protocol by itself")]
     BadUpgrade,
+    /// The server speaks HTTP/2 and takes no WebSockets over it: its SETTINGS do not allow extended CONNECT (RFC 8441).
+    #[error("the server takes no extended CONNECT")]
+    NoExtendedConnect,
     /// The server did not answer within `timeout server=`.
     #[error("the server took too long")]
     ServerTimeout,
@@ -142,7 +145,11 @@ impl ProxyError {
             | Self::Overloaded
             | Self::ServerDown
             | Self::ShutDown => 503,
-            Self::EmptyResponse | Self::BadResponse | Self::InvalidResponse(_) | Self::BadUpgrade => 502,
+            Self::EmptyResponse
+            | Self::BadResponse
+            | Self::InvalidResponse(_)
+            | Self::BadUpgrade
+            | Self::NoExtendedConnect => 502,
             Self::ServerTimeout => 504,
             Self::Denied { status, .. } | Self::Policy { status } => *status,
         };
@@ -172,6 +179,7 @@ impl ProxyError {
             Self::EmptyResponse | Self::BadResponse => "bad-response",
             Self::Overloaded => "max-requests",
             Self::BadUpgrade => "bad-upgrade",
+            Self::NoExtendedConnect => "no-extended-connect",
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
             Self::ShutDown => "shut-down",
@@ -202,7 +210,7 @@ impl ProxyError {
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::EmptyResponse | Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
-            Self::BadUpgrade | Self::InvalidResponse(_) => (Cause::Proxy, Phase::Headers),
+            Self::BadUpgrade | Self::NoExtendedConnect | Self::InvalidResponse(_) => (Cause::Proxy, Phase::Headers),
             Self::ServerTimeout => (Cause::ServerTimeout, Phase::Headers),
         };
         Termination { cause, phase }

@@ -18,6 +18,7 @@ mod content;
 mod cookies;
 mod decompression;
 mod error;
+mod extended_connect;
 mod filtered;
 mod forwarding;
 mod headers;

@@ -19,6 +19,7 @@ use super::body::RequestBody;
 use super::client::Client;
 use super::content::{Content, Http2Content};
 use super::error::ProxyError;
+use super::extended_connect;
 use super::informational;
 use super::local::Local;
 use super::record::Record;
@@ -118,7 +119,13 @@ pub async fn exchange(
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
     let (ends, failure) = (body.is_end_stream(), body.failure());
-    let (mut response, stream) = match place.send(outgoing(head.clone(), tls), ends) {
+    let mut sent = outgoing(head.clone(), tls);
+    let asked = extended_connect::asked(head);
+    if let Some(protocol) = &asked {
+        extended_connect::wait_for_leave(&place, client, session).await?;
+        extended_connect::tunnel(&mut sent, protocol.clone());
+    }
+    let (mut response, stream) = match place.send(sent, ends && asked.is_none()) {
         Ok(sent) => sent,
         Err(error) => {
             if error.is_go_away() || error.is_io() {
@@ -159,7 +166,7 @@ pub async fn exchange(
             let length = response.headers().get(header::CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
             let response = response.map(|stream| Content::Http2(Http2Content::new(stream, length)));
-            let stream = OnStream { _place: place, upload };
+            let stream = OnStream { place, upload, asked };
             return Ok((response, Link::Http2(Box::new(stream))));
         }
         Err(error) => error,

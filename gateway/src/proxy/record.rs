@@ -264,6 +264,7 @@ impl Record {
                 | ProxyError::BadResponse
                 | ProxyError::InvalidResponse(_)
                 | ProxyError::BadUpgrade
+                | ProxyError::NoExtendedConnect
                 | ProxyError::ServerTimeout,
                 _,
             ) => self.server_answered(None),

@@ -11,9 +11,10 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Version, request};
 
+use super::http2::tunnel::StreamIo;
 use super::record::Record;
 use super::relay::{self, Early, RelaySettings, Relayed, relay};
-use crate::backend::Session;
+use crate::backend::{Session, StreamPlace};
 use crate::config::Upgrades;
 use crate::stream::Stream;
 
@@ -133,7 +134,7 @@ impl Switch {
 /// What is left of an exchange whose server has gone over to another protocol: its connection, its place at the server, and
 /// the record, which is written at the tunnel's end.
 pub struct Tunnel {
-    server: Stream,
+    server: ServerEnd,
     /// What was read of it behind the head.
     early: Bytes,
     session: Session,
@@ -141,9 +142,17 @@ pub struct Tunnel {
     record: Record,
 }
 
+/// The end of a tunnel at its server.
+pub enum ServerEnd {
+    /// A connection that was one of HTTP/1.1.
+    Connection(Stream),
+    /// A stream of HTTP/2, and its place on the connection.
+    Stream(Box<StreamIo>, StreamPlace),
+}
+
 impl Tunnel {
     /// A tunnel to this server.
-    pub fn new(server: Stream, early: Bytes, session: Session, settings: RelaySettings, record: Record) -> Self {
+    pub fn new(server: ServerEnd, early: Bytes, session: Session, settings: RelaySettings, record: Record) -> Self {
         Self {
             server,
             early,
@@ -156,31 +165,52 @@ impl Tunnel {
     /// Joins the client to the server until the end. `early` is what was read of the client behind its request.
     pub async fn run(self, client: &mut impl Relayed, early: Bytes) {
         let Self {
-            mut server,
+            server,
             mut session,
             mut record,
-            ..
+            settings,
+            early: from_server,
         } = self;
         let early = Early {
             from_client: early,
-            from_server: self.early,
+            from_server,
         };
-        record.tunnel_begins();
-        let ended = tokio::select! {
-            biased;
-            ended = relay(client, &mut server, self.settings, early, |moved| record.relayed(moved)) => Ok(ended),
-            why = poll_fn(|cx| session.poll_ended(cx)) => Err(why),
-        };
-        match ended {
-            Ok(ended) => record.tunnel_ended(ended.termination(), None),
-            Err(why) => {
-                let (termination, reason) = relay::cut_off(why);
-                record.tunnel_ended(termination, Some(reason));
+        // The place at the server is free when its end is closed, and no sooner.
+        match server {
+            ServerEnd::Connection(mut stream) => {
+                join(client, &mut stream, &mut session, &mut record, settings, early).await;
+            }
+            ServerEnd::Stream(mut stream, place) => {
+                join(client, &mut *stream, &mut session, &mut record, settings, early).await;
+                drop(stream);
+                drop(place);
             }
         }
-        // The place at the server is free when the connection to it is closed, and no sooner.
-        drop(server);
         drop(session);
+    }
+}
+
+/// Moves bytes between both ends until one of them, or somebody else, ends it.
+async fn join<S: Relayed>(
+    client: &mut impl Relayed,
+    server: &mut S,
+    session: &mut Session,
+    record: &mut Record,
+    settings: RelaySettings,
+    early: Early,
+) {
+    record.tunnel_begins();
+    let ended = tokio::select! {
+        biased;
+        ended = relay(client, server, settings, early, |moved| record.relayed(moved)) => Ok(ended),
+        why = poll_fn(|cx| session.poll_ended(cx)) => Err(why),
+    };
+    match ended {
+        Ok(ended) => record.tunnel_ended(ended.termination(), None),
+        Err(why) => {
+            let (termination, reason) = relay::cut_off(why);
+            record.tunnel_ended(termination, Some(reason));
+        }
     }
 }
 

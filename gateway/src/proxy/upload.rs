@@ -37,6 +37,11 @@ impl Upload {
         self.body.filter(|_| !self.has_begun)
     }
 
+    /// The stream, for what follows the body.
+    pub fn into_stream(self) -> SendStream<Bytes> {
+        self.stream
+    }
+
     /// Moves it along as far as it goes now. What goes wrong ends the stream, and the response says so.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
         let Some(body) = &mut self.body else { return };

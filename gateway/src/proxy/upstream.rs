@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use h2::ext::Protocol;
 use http::{HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use rustls_pki_types::ServerName;
@@ -20,7 +21,9 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::{Content, Leased};
 use super::error::ProxyError;
+use super::extended_connect;
 use super::headers;
+use super::http2::tunnel::StreamIo;
 use super::informational;
 use super::introduction::introduction;
 use super::local::Local;
@@ -29,6 +32,7 @@ use super::record::Record;
 use super::spliced::Spliced;
 use super::strict;
 use super::turns::Late;
+use super::upgrade::ServerEnd;
 use super::upload::Upload;
 use crate::backend::http1::{self, HeadError, ReceiveError, SendError};
 use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream, Wishes};
@@ -63,8 +67,21 @@ pub(super) enum Link {
 
 /// A stream of a connection to a server. Boxed: connections of HTTP/1 have no room for it to keep.
 pub(super) struct OnStream {
-    pub(super) _place: StreamPlace,
+    pub(super) place: StreamPlace,
     pub(super) upload: Upload,
+    /// The protocol that the request asks to go on in, where it does.
+    pub(super) asked: Option<Protocol>,
+}
+
+impl Link {
+    /// Makes the answer to an extended CONNECT the one that an upgrade gets.
+    fn switch(&self, response: &mut Response<Content>, head: &http::request::Parts) {
+        if let Self::Http2(stream) = self
+            && let Some(protocol) = &stream.asked
+        {
+            extended_connect::switch(response, head, protocol);
+        }
+    }
 }
 
 impl Lease {
@@ -164,19 +181,24 @@ impl Lease {
         self.session.poll_ended(cx)
     }
 
-    /// The server has gone over to another protocol: its connection, what was read of it behind the head, and the place
-    /// that is held at the server.
-    ///
-    /// None with HTTP/2, which has no such thing (RFC 9113, section 8.6), and when the rest of the request would stand in the way.
-    pub fn into_tunnel(self) -> Option<(Stream, Bytes, Session)> {
-        let Link::Http1 { upstream, .. } = self.link else {
-            return None;
-        };
-        if !upstream.connection.has_sent() {
-            return None;
+    /// The server has gone over to another protocol: its end of the tunnel, what was read of it behind the head, and the
+    /// place that is held at the server. `incoming` is the response's content. None when no tunnel was asked for, and
+    /// when the rest of the request would stand in the way.
+    pub fn into_tunnel(self, incoming: Content) -> Option<(ServerEnd, Bytes, Session)> {
+        match (self.link, incoming) {
+            (Link::Http1 { upstream, .. }, _) if !upstream.connection.has_sent() => None,
+            (Link::Http1 { upstream, .. }, _) => {
+                let (stream, early) = upstream.connection.into_parts();
+                Some((ServerEnd::Connection(stream), early, self.session))
+            }
+            (Link::Http2(stream), Content::Http2(content)) => {
+                let OnStream { place, upload, asked } = *stream;
+                asked?;
+                let io = StreamIo::new(content, upload.into_stream());
+                Some((ServerEnd::Stream(Box::new(io), place), Bytes::new(), self.session))
+            }
+            (Link::Http2(_), _) => None,
         }
-        let (stream, early) = upstream.connection.into_parts();
-        Some((stream, early, self.session))
     }
 
     /// Whether the client has content yet that the server has answered without waiting for.
@@ -284,6 +306,7 @@ pub async fn send(
                 Ok((mut response, link)) => {
                     let (status, has_content) = (response.status(), !response.body().is_end_stream());
                     strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
+                    link.switch(&mut response, head);
                     let lease = Lease {
                         link,
                         local: local.clone(),

@@ -70,21 +70,28 @@ pub async fn join(
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     };
-    let mut io = StreamIo {
-        receive: content.into_stream(),
-        send,
-        read: Bytes::new(),
-    };
+    let mut io = StreamIo::new(content, send);
     tunnel.run(&mut io, Bytes::new()).await;
     client.turns.server_moved();
 }
 
 /// A stream as bytes both ways.
-struct StreamIo {
+pub struct StreamIo {
     receive: RecvStream,
     send: SendStream<Bytes>,
     /// What has come and has not been read.
     read: Bytes,
+}
+
+impl StreamIo {
+    /// Of what comes on a stream, and what goes.
+    pub fn new(content: Http2Content, send: SendStream<Bytes>) -> Self {
+        Self {
+            receive: content.into_stream(),
+            send,
+            read: Bytes::new(),
+        }
+    }
 }
 
 impl Relayed for StreamIo {
