@@ -5,6 +5,7 @@
 
 mod build;
 mod error;
+mod hosts;
 mod hsts;
 pub mod pages;
 mod rewrites;
@@ -24,6 +25,7 @@ use crate::listener::{Sources, Termination};
 use crate::policy::{Attachment, Exchange, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
+pub use hosts::HostRewrite;
 pub use hsts::Hsts;
 use pages::{ErrorPages, Page};
 use routes::Route;
@@ -85,6 +87,8 @@ pub struct Frontend {
     pub plugins: Vec<Arc<Attachment>>,
     /// By backend: the first-party rewrites of frontend and backend, in one.
     pub rewrites: Vec<Option<Rewrites>>,
+    /// By backend: the hosts that its servers are asked for in place of the client's. Empty where there are none at all.
+    pub hosts: Vec<Option<Box<[HostRewrite]>>>,
     /// What browsers are told of TLS; none when nothing is.
     pub hsts: Option<Hsts>,
     /// The fields of requests that only it and trusted proxies write, by names of its own; none where it has none.
@@ -258,6 +262,7 @@ impl Frontend {
             limiter: None,
             plugins: Vec::new(),
             rewrites: Vec::new(),
+            hosts: Vec::new(),
             hsts: None,
             own_fields: None,
             metrics: self.metrics.clone(),
@@ -291,6 +296,12 @@ impl Frontend {
         routes
             .chain(self.config.default_backend)
             .find(|id| &*snapshot.backends[id.0].name == name)
+    }
+
+    /// The host that a backend's servers are asked for in place of the client's, if they are for another.
+    pub fn host_for(&self, backend: BackendId, answers: &AclAnswers) -> Option<&HostRewrite> {
+        let rewrites = self.hosts.get(backend.0)?.as_ref()?;
+        rewrites.iter().rev().find(|rewrite| rewrite.holds(answers))
     }
 
     /// The rewrites on the way to a backend, where there are any.

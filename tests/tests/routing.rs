@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use gateway_tests::http2::Http2Server;
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, get, head, method, post, refusing};
 
@@ -786,4 +787,127 @@ async fn a_backend_decides_about_what_has_come_to_it() {
     // Lines name the backend, and the rule.
     gateway.says(" api/<NOSRV> ").await;
     gateway.says("\"POST /api/x HTTP/1.1\" reason=denied rule=").await;
+}
+
+// ── acls at the top of the file ───────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn an_acl_at_the_top_is_asked_by_frontends_and_backends() {
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        acl "internal" { path-prefix "/internal/" }
+        acl "write" { method "POST" }
+        acl "local" { source "127.0.0.0/8" }
+        frontend "one" {
+            bind "127.0.0.1:0"
+            acl "own" { path "/own" }
+            deny status=403 if="internal and not own"
+            return if="own or write" { body "own or write" }
+            default-backend "app"
+        }
+        frontend "two" {
+            bind "127.0.0.1:0"
+            deny status=451 if="internal"
+            request { set-header "X-Internal" "no" unless="internal" }
+            default-backend "app"
+        }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; deny unless="local"; default-backend "raw" }
+        backend "app" {
+            deny status=405 if="write"
+            server "app-1" "@app"
+        }
+        backend "raw" { mode "tcp"; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    for (frontend, request, status) in [
+        ("one", get("/internal/x"), 403),
+        ("two", get("/internal/x"), 451),
+        ("one", get("/own"), 200),
+        ("one", post("/x", "a"), 200),
+        ("two", post("/x", "a"), 405),
+        ("two", get("/x"), 200),
+        ("raw", get("/internal/x"), 200),
+    ] {
+        let answer = gateway.ask(frontend, request).await;
+        assert_eq!(answer.status, status, "{frontend}");
+    }
+    assert_eq!(app.requests().len(), 2);
+    assert_eq!(app.requests()[0].headers.get("x-internal"), Some("no"));
+}
+
+// ── the host that servers are asked for ───────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn servers_are_asked_for_another_host() {
+    let app = HttpServer::answering("app").await;
+    let two = Http2Server::answering("two").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        map "hosts" file="hosts.map" match="domain"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            forwarded-headers "x-forwarded-host"
+            acl "two" { path-prefix "/two" }
+            acl "keep" { path-prefix "/keep" }
+            acl "mapped" { path-prefix "/mapped" }
+            acl "said" { path-prefix "/said" }
+            request {
+                set-host "edge.internal" unless="keep"
+                set-header "X-Asked" "%{authority}"
+            }
+            use-backend "two" if="two"
+            use-backend "mapped" if="mapped"
+            use-backend "said" if="said"
+            default-backend "app"
+        }
+        backend "app" { server "a" "@app" }
+        backend "two" { request { set-host "two.internal:8443" }; server "a" "@two" h2 }
+        backend "mapped" { request { set-host "%{host|map:hosts}" }; server "a" "@app" }
+        backend "said" { request { set-host "%{query-param:host}.internal" }; server "a" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@two", two.address())
+    .file("hosts.map", "shop.example shop.internal\n")
+    .start()
+    .await;
+    let ask = async |target: &str, host: &str| gateway.ask("web", get(target).host(host)).await.status;
+    for (target, host) in [
+        ("/x", "edge.internal"),
+        ("/keep", "www.Shop.example:8080"),
+        ("/mapped", "shop.internal"),
+        ("/said?host=a-b", "a-b.internal"),
+    ] {
+        assert_eq!(ask(target, "www.Shop.example:8080").await, 200, "{target}");
+        let seen = app.last().headers;
+        assert_eq!(seen.get("host"), Some(host), "{target}");
+        assert_eq!(seen.get("x-forwarded-host"), Some("www.Shop.example:8080"));
+        assert_eq!(seen.get("x-asked"), Some("www.Shop.example:8080"));
+    }
+    assert_eq!(ask("/two", "www.shop.example").await, 200);
+    let seen = two.last();
+    assert_eq!(seen.uri().authority().unwrap(), "two.internal:8443");
+    assert!(!seen.headers().contains_key("host"));
+
+    // What is no host goes nowhere, whoever wrote it.
+    let before = app.requests().len();
+    for target in [
+        "/mapped",
+        "/said?host=a%20b",
+        "/said?host=a%0d%0aX-Evil:%201",
+        "/said?host=a/b",
+        "/said?host=user@",
+        "/said?host=a:99999999",
+    ] {
+        assert_eq!(ask(target, "other.example").await, 400, "{target}");
+    }
+    assert_eq!(app.requests().len(), before);
+    let lines = gateway.access_log(11).await;
+    assert!(lines[5..].iter().all(|line| line["reason"] == "bad-host"), "{lines:#?}");
+    assert_eq!(lines[0]["host"], "www.Shop.example:8080");
 }

@@ -18,6 +18,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64"#,
     ),
     ("reject", r#"reject if="blocked""#),
+    ("set-host", r#"set-host "app.internal:8080""#),
     ("log", r#"log "stdout" format="json""#),
     (
         "tracing",

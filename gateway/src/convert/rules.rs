@@ -151,6 +151,8 @@ fn answer(words: &[String]) -> Result<(Node, Vec<Node>), String> {
 fn edit(action: &str, words: &[String]) -> Result<Node, String> {
     let word = |at: usize| words.get(at).map(String::as_str).unwrap_or_default();
     Ok(match action {
+        "set-header" if word(0).eq_ignore_ascii_case("host") => Node::new("set-host").arg(variables(word(1))?),
+        _ if word(0).eq_ignore_ascii_case("host") => return Err("Host is set as a whole: `set-host`".to_owned()),
         "set-header" | "add-header" => Node::new(action).arg(word(0)).arg(variables(word(1))?),
         "del-header" if words.len() > 1 => return Err("`del-header` with `-m` has no counterpart".to_owned()),
         "del-header" => Node::new("delete-header").arg(word(0)),

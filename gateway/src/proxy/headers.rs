@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
 use super::forwarding::{is_of_proxies, reads_as};
-use super::strict::is_authority;
+use crate::authority::is_authority;
 
 /// Which of the fields that frame a message, or belong to one connection, a head has. Found in one look at its names: most heads
 /// have one or none of them, and searching for each costs more than everything else that is done about them.

@@ -62,7 +62,7 @@ pub async fn serve(
             let (head, incoming) = response.into_parts();
             if head.status == StatusCode::SWITCHING_PROTOCOLS {
                 let settings = RelaySettings::of(&frontend.config.timeouts, &lease.backend().timeouts);
-                let Some((server, early, session)) = lease.into_tunnel() else {
+                let Some((server, early, session)) = lease.into_tunnel(incoming) else {
                     let error = ProxyError::BadUpgrade;
                     record.failed(&error);
                     let page = local.snapshot.page(&frontend, record.backend(), error.status());
@@ -208,6 +208,10 @@ async fn decide(
     }
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
+    }
+    if let Some(rewrite) = frontend.host_for(backend_id, &answers) {
+        let host = rewrite.host(exchange).ok_or(ProxyError::BadRequest("bad-host"))?;
+        exchange.request.headers.insert(header::HOST, host);
     }
     if let Some(forwarding) = forwarding {
         let headers = &mut exchange.request.headers;

@@ -185,6 +185,7 @@ impl Builder<'_> {
             .map(|used| self.filter(*used, frontend))
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
+        let hosts = self.hosts(frontend);
         let pages = self.pages(&frontend.error_pages);
         let rules = self.rules(frontend, &frontend.rules);
         let deciding = frontend.of_backends.iter().filter(|of| !of.rules.is_empty());
@@ -224,6 +225,7 @@ impl Builder<'_> {
             limiter,
             plugins,
             rewrites: rewrites?,
+            hosts: hosts?,
             hsts: frontend.hsts.map(Hsts::new),
             own_fields: frontend.own_fields(),
             metrics: self.registry.frontend(&frontend.name),

@@ -30,10 +30,11 @@ impl RewriteConfig {
         let first = frontend.first_acl(id);
         let mut request = Vec::with_capacity(frontend.request_edits.len() + backend.request_edits.len());
         let named = |edit: &RequestEdit| edit.named(&frontend.name, &backend.name);
-        for edit in &frontend.request_edits {
+        let is_the_components = |edit: &&Conditional<RequestEdit>| !matches!(edit.edit, RequestEdit::SetHost(_));
+        for edit in frontend.request_edits.iter().filter(is_the_components) {
             request.push(Written::new(edit, named(&edit.edit), 0, &mut conditions));
         }
-        for edit in &backend.request_edits {
+        for edit in backend.request_edits.iter().filter(is_the_components) {
             request.push(Written::new(edit, named(&edit.edit), first, &mut conditions));
         }
         let mut response = Vec::with_capacity(frontend.response_edits.len() + backend.response_edits.len());

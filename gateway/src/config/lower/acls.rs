@@ -1,11 +1,14 @@
-//! A frontend's acls: those that have names, and behind them those that rules and conditions ask without naming them.
+//! A section's acls: those that it declares, and behind them those that its rules and conditions ask beside them, without a name or
+//! from the top of the file.
 
 use std::cell::RefCell;
 
 use miette::SourceSpan;
 
+use super::Scope;
 use super::acl::{self, Setting};
 use super::names::Names;
+use super::shared_acls::{self, SharedAcls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclId, AclTest, Condition, Match, Origin};
 use crate::config::reader::{Block, Context};
@@ -14,17 +17,21 @@ use crate::config::reader::{Block, Context};
 pub(super) struct Acls<'a> {
     ctx: &'a Context<'a>,
     names: Names<()>,
+    /// Those at the top of the file.
+    shared: SharedAcls,
     pub(super) setting: Setting,
-    /// What is asked without a name.
+    /// What is asked without being declared in the section.
     implied: RefCell<Vec<Acl>>,
 }
 
 impl<'a> Acls<'a> {
-    /// Of the acls that were declared, in the order of the text.
-    pub(super) fn new(ctx: &'a Context<'a>, names: Names<()>, setting: Setting) -> Self {
+    /// Of the acls that were declared in a section, in the order of the text.
+    pub(super) fn new(scope: &Scope<'a>, names: Names<()>, setting: Setting) -> Self {
+        shared_acls::report_shadows(scope.ctx, &scope.acls, &names, setting.section);
         Self {
-            ctx,
+            ctx: scope.ctx,
             names,
+            shared: scope.acls.clone(),
             setting,
             implied: RefCell::default(),
         }
@@ -32,12 +39,21 @@ impl<'a> Acls<'a> {
 
     /// The acl that a word of a condition means: a declared one, or a predicate that needs no value.
     pub(super) fn find(&self, word: &str, span: SourceSpan) -> Option<AclId> {
+        if let (false, Some(position)) = (self.names.has(word), self.shared.position(word)) {
+            return self.shared(word, position, span);
+        }
         if !self.names.has(word)
             && let Some((_, test)) = WORDS.iter().find(|(known, _)| *known == word)
         {
             return self.word(word, test(), span);
         }
-        self.names.find_or(self.ctx, word, span, &words()).map(AclId)
+        let shared = self.shared.each().map(|(name, _)| name);
+        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).chain(shared).collect();
+        let found = self.names.find_or(self.ctx, word, span, &words).map(AclId);
+        if found.is_none() {
+            self.shared.miss();
+        }
+        found
     }
 
     /// The condition that a rule's own block of predicates makes.
@@ -61,9 +77,13 @@ impl<'a> Acls<'a> {
             && self.names.len() <= most
             && self.names.len() + implied.len() > most
         {
-            let message = format!("a frontend has at most {most} acls, those without a name counted");
+            let message = format!("a frontend has at most {most} acls, those counted that it does not declare");
             let error = ConfigError::new(Code::Value, message);
-            let label = format!("{} have names, {} have none", self.names.len(), implied.len());
+            let label = format!(
+                "{} are declared in it, and {} are asked beside them",
+                self.names.len(),
+                implied.len()
+            );
             self.ctx.report(
                 error
                     .label(first.origin.span, label)
@@ -71,6 +91,20 @@ impl<'a> Acls<'a> {
             );
         }
         implied
+    }
+
+    /// One of those at the top, which becomes one of this section with its first use.
+    fn shared(&self, name: &str, position: usize, span: SourceSpan) -> Option<AclId> {
+        self.shared.find(self.ctx, name, span);
+        // One that could not be read has been reported.
+        let acl = self.shared.get(position)?.0.as_ref()?;
+        let known = |known: &Acl| known.origin.span == acl.origin.span && known.name == acl.name;
+        if let Some(position) = self.implied.borrow().iter().position(known) {
+            return Some(AclId(self.names.len() + position));
+        }
+        shared_acls::check(self.ctx, acl, span, self.setting)?;
+        self.implied.borrow_mut().push(acl.clone());
+        Some(AclId(self.names.len() + self.implied.borrow().len() - 1))
     }
 
     fn word(&self, word: &str, test: Match, span: SourceSpan) -> Option<AclId> {
@@ -92,10 +126,6 @@ impl<'a> Acls<'a> {
         });
         AclId(self.names.len() + implied.len() - 1)
     }
-}
-
-fn words() -> Vec<&'static str> {
-    WORDS.iter().map(|(word, _)| *word).collect()
 }
 
 /// A word, and what it asks.

@@ -40,7 +40,7 @@ impl<'s, 'n> BackendAcls<'s, 'n> {
             }
             read.push(acl);
         }
-        let names = Acls::new(scope.ctx, names, setting);
+        let names = Acls::new(scope, names, setting);
         Self { read, names }
     }
 

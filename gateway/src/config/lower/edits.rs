@@ -6,6 +6,7 @@ use regex::bytes::{Regex, RegexBuilder};
 use super::acls::Acls;
 use super::template::{When, template};
 use super::{condition, elsewhere, target};
+use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Condition, Conditional, HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
@@ -24,6 +25,7 @@ pub(super) fn request(node: Option<Node<'_>>, acls: &Acls<'_>) -> Vec<Conditiona
         "rewrite-query" => target::rewrite_query(node).map(RequestEdit::RewriteQuery),
         "set-query-param" => target::set_query_param(node).map(RequestEdit::SetQueryParam),
         "delete-query-param" => target::query_param(node).map(RequestEdit::DeleteQueryParam),
+        "set-host" => set_host(node, touched).map(RequestEdit::SetHost),
         _ => header_edit(node, touched, When::Request).map(RequestEdit::from),
     })
 }
@@ -252,6 +254,25 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> 
     Some(edit)
 }
 
+/// `set-host "app.internal:8080"`.
+fn set_host(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Template> {
+    let value = node.argument("the host")?;
+    touched.push(Touched {
+        name: "host".to_owned(),
+        span: value.span(),
+        overrides: true,
+    });
+    let host = template(&value, When::Request)?;
+    match host.as_plain() {
+        Some(text) if text.is_empty() || !is_authority(text.as_bytes()) => value.fail(
+            format!("{:?} is not a host", clip(text)),
+            "has what a host cannot have",
+            "write a name or an address, and a port where it is not the scheme's own: \"app.internal:8080\"",
+        ),
+        _ => Some(host),
+    }
+}
+
 /// An edit that a later one in the same block undoes has no effect.
 fn report_overridden(ctx: &Context<'_>, touched: &[Touched]) {
     let touched = &touched[..touched.len().min(MAX_EDITS)];
@@ -280,11 +301,11 @@ pub(super) fn editable_header(value: &Value<'_>) -> Option<String> {
     let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
         return Some(name);
     };
-    value.fail(
-        format!("`{name}` cannot be edited"),
-        *why,
-        "the gateway writes this header itself",
-    )
+    let help = match name.as_str() {
+        "host" => "write `set-host` in `request { … }` to ask servers for another one",
+        _ => "the gateway writes this header itself",
+    };
+    value.fail(format!("`{name}` cannot be edited"), *why, help)
 }
 
 /// A header's value with variables.
@@ -438,6 +459,7 @@ const REQUEST_EDITS: &[&str] = &[
     "rewrite-query",
     "set-query-param",
     "delete-query-param",
+    "set-host",
 ];
 /// What can be edited of a response, and how.
 const RESPONSE_EDITS: &[&str] = &[

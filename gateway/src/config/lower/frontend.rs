@@ -78,7 +78,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         node.finish();
         span
     });
-    let acls_of = Acls::new(ctx, names, setting);
+    let acls_of = Acls::new(scope, names, setting);
     let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
     let routes = routes::routes(scope, setting, &acls_of, block.many("use-backend"));

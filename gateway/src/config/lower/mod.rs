@@ -48,6 +48,7 @@ mod rules;
 mod send_proxy;
 mod server;
 mod settings;
+mod shared_acls;
 mod stats;
 mod target;
 mod template;
@@ -77,6 +78,7 @@ use names::Names;
 pub use plugin::DEFAULT_PLUGIN_CPU;
 pub use process::{DEFAULT_INSTANCE_MEMORY, DEFAULT_MAX_CONNECTIONS};
 pub use settings::MAX_CONNECTIONS;
+use shared_acls::SharedAcls;
 #[cfg(test)]
 pub use variables::attributes as template_attributes;
 
@@ -106,6 +108,7 @@ struct Scope<'a> {
     tenants: Names<tenant::Known>,
     owned: tenant::Owned,
     rate_limits: Names<rate_limit::Known>,
+    acls: SharedAcls,
     frontends: Names<()>,
     binds: Binds,
 }
@@ -119,6 +122,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let rate_limits = top.many("rate-limit");
     let plugins = top.many("plugin");
     let maps = top.many("map");
+    let acls = top.many("acl");
     let tenants = top.many("tenant");
     let backends = top.many("backend");
     let frontends = top.many("frontend");
@@ -144,10 +148,12 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         tenants: Names::new("tenant"),
         owned: tenant::Owned::default(),
         rate_limits: Names::new("rate limit"),
+        acls: Names::new("acl").into(),
         frontends: Names::new("frontend"),
         binds: Binds::default(),
     };
     let (map_names, maps) = map::maps(ctx, maps);
+    scope.acls = shared_acls::read(&scope, acls);
     // What is referred to comes before what refers to it.
     let rate_limits: Vec<_> = rate_limits
         .into_iter()
@@ -181,6 +187,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let named = frontends.iter().flatten().filter_map(Frontend::log_targets);
     logs::report_unused(ctx, &scope.process.named_logs, named);
     scope.defaults.report_unused(ctx);
+    scope.acls.report_unused(ctx, "no condition names it");
     scope.tenants.report_unused(ctx, "no frontend has `tenants` with it");
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
     scope
@@ -253,7 +260,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "require" => "`require` stands in the block of `monitor`",
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
-        "acl" | "deny" | "redirect" | "return" => "this stands in a `frontend` or a `backend`",
+        "acl" => "`acl` stands at the top of the file, for all to use, or in a `frontend` or a `backend`",
+        "deny" | "redirect" | "return" => "this stands in a `frontend` or a `backend`",
         "use-backend" | "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for"
         | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {

@@ -79,9 +79,25 @@ impl<T> Names<T> {
         Some(position)
     }
 
+    /// Something was referred to that is nowhere, and may have been meant to be one of these.
+    pub(super) fn miss(&self) {
+        self.missed.set(true);
+    }
+
     /// Whether something has the name.
     pub(super) fn has(&self, name: &str) -> bool {
         self.index.contains_key(name)
+    }
+
+    /// The position of a name, without using it.
+    pub(super) fn position(&self, name: &str) -> Option<usize> {
+        self.index.get(name).copied()
+    }
+
+    /// All names that could be read, with their places.
+    pub(super) fn each(&self) -> impl Iterator<Item = (&str, SourceSpan)> {
+        let named = self.list.iter().filter(|entry| !entry.name.value.is_empty());
+        named.map(|entry| (entry.name.value.as_str(), entry.name.span))
     }
 
     /// How many there are.

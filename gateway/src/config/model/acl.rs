@@ -137,6 +137,13 @@ pub enum TlsFact {
     ClientCertFingerprint,
 }
 
+impl TlsFact {
+    /// Whether it is one of the client's certificate.
+    pub fn is_of_certificate(self) -> bool {
+        !matches!(self, Self::TlsVersion)
+    }
+}
+
 /// A test of a number, ends included.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Measured {

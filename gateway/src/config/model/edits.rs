@@ -41,6 +41,9 @@ pub enum RequestEdit {
     SetQueryParam(QueryParam),
     /// `delete-query-param "debug"`.
     DeleteQueryParam(String),
+    /// `set-host "app.internal:8080"`. Made by the gateway itself: no component may say where a request goes.
+    #[serde(skip)]
+    SetHost(Template),
 }
 
 /// An edit of a response. Serialises to the configuration of the `header-rewrite` component.
@@ -84,6 +87,7 @@ impl RequestEdit {
                 name: parameter.name.clone(),
                 value: named(&parameter.value),
             }),
+            Self::SetHost(host) => Self::SetHost(named(host)),
             Self::DeleteHeader(_) | Self::StripPrefix(_) | Self::DeleteQueryParam(_) => self.clone(),
         }
     }

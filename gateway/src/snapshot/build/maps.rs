@@ -2,9 +2,10 @@
 
 use std::io;
 
+use super::super::hosts::HostRewrite;
 use super::super::routes::Route;
 use super::{BuildError, Builder};
-use crate::config::{self, MapFile};
+use crate::config::{self, BackendId, MapFile};
 use crate::policy::maps::{Map, MapError, Maps};
 use crate::regular_file;
 
@@ -25,6 +26,25 @@ impl Builder<'_> {
             }
         }
         read
+    }
+
+    /// The hosts that servers are asked for, by backend; nothing where no edit says any.
+    pub(super) fn hosts(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Box<[HostRewrite]>>>> {
+        let (config, maps) = (self.config, &self.maps);
+        let numbered = config.backends.iter().enumerate();
+        let hosts: Result<Vec<_>, String> = numbered
+            .map(|(i, backend)| HostRewrite::all(frontend, backend, BackendId(i), maps))
+            .collect();
+        match hosts {
+            Ok(hosts) if hosts.iter().all(Option::is_none) => Some(Vec::new()),
+            Ok(hosts) => Some(hosts),
+            // A map that could not be read has been reported.
+            Err(_) if maps.len() < config.maps.len() => None,
+            Err(message) => {
+                let origin = frontend.origin.clone();
+                self.fail(BuildError::Rule { origin, message })
+            }
+        }
     }
 
     /// Where a frontend's requests and connections go.
