@@ -111,10 +111,6 @@ async fn heads_that_cannot_be_read_get_the_page_for_their_status_and_a_line() {
     for (head, status, reason, _) in heads() {
         let what = &head[..head.len().min(60)];
         for before in ["", "GET /first HTTP/1.1\r\nHost: a\r\n\r\n"] {
-            // What came with the request before it is not seen to be a head that is coming: it waits as an idle connection does.
-            if status == 408 && !before.is_empty() {
-                continue;
-            }
             let labels = [("frontend", "web"), ("reason", reason)];
             let counted = gateway
                 .metrics()

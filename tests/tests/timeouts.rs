@@ -183,3 +183,108 @@ async fn client_in_tcp_mode() {
     client.closed().await;
     took(start);
 }
+
+// ── the next request's head, of which a part came with the request before it ──────────────────────────────────────────
+
+/// A request, and the beginning of the next one.
+const BEGUN: [&str; 3] = [
+    "GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /next HTTP/1.1\r\nHo",
+    "GET / HTTP/1.1\nHost: a\n\nG",
+    "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\nGET /",
+];
+
+#[tokio::test]
+async fn http_request_is_for_a_head_that_began_behind_another_request() {
+    let app = HttpServer::answering("hello").await;
+    let kdl = kdl(
+        r#"timeout http-request="300ms" http-keep-alive="20s""#,
+        r#"balance "roundrobin""#,
+    );
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+    for (position, begun) in BEGUN.iter().enumerate() {
+        let mut client = gateway.connect("web").await;
+        let start = Instant::now();
+        client.send(begun).await;
+        assert_eq!(client.response().await.text(), "hello");
+        let late = client.response().await;
+        assert_eq!(
+            (late.status, late.header("connection")),
+            (408, Some("close")),
+            "{begun:?}"
+        );
+        took(start);
+        client.closed().await;
+        // The server saw the one request.
+        app.has_seen(position + 1).await;
+        assert_eq!(app.requests().len(), position + 1);
+    }
+    let lines = gateway.access_log(2 * BEGUN.len()).await;
+    for late in lines.iter().filter(|line| line["status"] == 408) {
+        assert_eq!(
+            (&late["reason"], &late["termination"]),
+            (&"request-timeout".into(), &"cR".into())
+        );
+    }
+    gateway
+        .metric_is("gateway_frontend_errors_total", &[("reason", "request-timeout")], 3.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_head_that_came_in_pieces_behind_another_request_is_served() {
+    let app = HttpServer::start(|request| Answer::ok(request.target.clone())).await;
+    let kdl = kdl(
+        r#"timeout http-request="5s" http-keep-alive="300ms""#,
+        r#"balance "roundrobin""#,
+    );
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    client.send("GET /1 HTTP/1.1\r\nHost: a\r\n\r\nGET /2 HT").await;
+    assert_eq!(client.response().await.text(), "/1");
+    // Longer than an idle connection has.
+    tokio::time::sleep(LIMIT * 2).await;
+    client.send("TP/1.1\r\nHost: a\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "/2");
+    // Nothing has begun now.
+    let start = Instant::now();
+    client.closed().await;
+    took(start);
+    assert!(gateway.access_log(2).await.iter().all(|line| line["status"] == 200));
+}
+
+#[tokio::test]
+async fn behind_content_of_a_known_length_a_begun_head_is_told_at_the_end_of_the_wait() {
+    let app = HttpServer::answering("hello").await;
+    let kdl = kdl(
+        r#"timeout http-request="20s" http-keep-alive="300ms""#,
+        r#"balance "roundrobin""#,
+    );
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    for (behind, status) in [("", None), ("GET /next HT", Some(408))] {
+        let mut client = gateway.connect("web").await;
+        client.send(format!("{POST}{behind}")).await;
+        assert_eq!(client.response().await.text(), "hello");
+        let start = Instant::now();
+        let late = client.try_response().await.map(|late| late.status);
+        assert_eq!(late, status);
+        took(start);
+    }
+    assert_eq!(app.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_not_told_of_the_head_that_it_began() {
+    // More than the sockets' buffers hold.
+    let app = HttpServer::start(|_| Answer::head_only(64 << 20).then_stream(64 << 20)).await;
+    let kdl = kdl(r#"timeout http-request="300ms" client="1s""#, r#"balance "roundrobin""#);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    client.send(BEGUN[0]).await;
+    let line = &gateway.access_log(1).await[0];
+    assert_eq!((&line["status"], &line["termination"]), (&200.into(), &"cD".into()));
+    // What comes yet is content, and its end is the connection's.
+    let rest = client.until_end().await;
+    let text = String::from_utf8_lossy(&rest[rest.len().saturating_sub(200)..]).into_owned();
+    assert!(!text.contains("408"), "{text}");
+}

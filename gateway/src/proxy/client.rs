@@ -484,7 +484,7 @@ impl AsyncRead for ClientIo {
             _ => connection.poll_first(cx, buf),
         };
         if buf.filled().len() > before {
-            self.0.turns.bytes_arrived();
+            self.0.turns.bytes_arrived(&buf.filled()[before..]);
         }
         result
     }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http_body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -116,8 +117,10 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         .max_header_size(limits.head)
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
-    let service = service_fn(|request| {
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         client.connection.answer_begins();
+        let length = request.body().size_hint().exact();
+        client.turns.request_ends(length.is_none_or(|length| length == 0));
         let (local, frontend) = seat.current(&client.connection);
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
@@ -192,7 +195,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                 (_, None) => {}
                 // The exchange sees that it is late when it is polled again, and answers.
                 (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server)) => {}
-                (Phase::Head(_), _) if client.connection.has_spoken() => return Poll::Ready(End::SlowHead),
+                (_, Some(Late::Head)) if client.connection.has_spoken() => return Poll::Ready(End::SlowHead),
                 _ => return Poll::Ready(End::Silent),
             }
         }
@@ -200,6 +203,13 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     .await;
     match (ended, switch.take()) {
         (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
+        // Behind content of a known length, only what was left to read tells that a head had begun.
+        (End::Silent, _) if turns.late() == Some(Late::KeepAlive) => {
+            match connection.into_parts().read_buf.is_empty() {
+                true => End::Silent,
+                false => End::SlowHead,
+            }
+        }
         (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&connection.into_parts().read_buf, &limits)),
         (ended, _) => ended,
     }

@@ -67,6 +67,10 @@ pub struct Turns {
     server: Cell<Option<Instant>>,
     server_timeout: Cell<Duration>,
     late: Cell<Option<Late>>,
+    /// The last bytes that came, of a connection whose requests follow each other.
+    tail: Cell<[u8; TAIL]>,
+    /// The request under way ends with an empty line: it has no content, or chunks.
+    ends_with_line: Cell<bool>,
 }
 
 /// Where a connection is in its cycle.
@@ -107,6 +111,8 @@ impl Turns {
             server: Cell::new(None),
             server_timeout: Cell::new(timeouts.client),
             late: Cell::new(None),
+            tail: Cell::new([0; TAIL]),
+            ends_with_line: Cell::new(false),
         }
     }
 
@@ -134,7 +140,16 @@ impl Turns {
     }
 
     /// Bytes came from the client.
-    pub fn bytes_arrived(&self) {
+    pub fn bytes_arrived(&self, bytes: &[u8]) {
+        let mut tail = self.tail.get();
+        match bytes.last_chunk::<TAIL>() {
+            Some(last) => tail = *last,
+            None => {
+                tail.rotate_left(bytes.len());
+                tail[TAIL - bytes.len()..].copy_from_slice(bytes);
+            }
+        }
+        self.tail.set(tail);
         match self.phase.get() {
             Phase::Idle(_) => {
                 self.phase.set(Phase::Head(self.now()));
@@ -155,6 +170,18 @@ impl Turns {
         self.first_byte.take().unwrap_or(self.now())
     }
 
+    /// The request that has just begun ends with an empty line, or with content of a known length.
+    pub fn request_ends(&self, with_line: bool) {
+        self.ends_with_line.set(with_line);
+    }
+
+    /// Whether a part of the next head came together with the request before it. Where that had content of a known length, its
+    /// last bytes may be any, and nothing is known here.
+    fn has_begun_next(&self) -> bool {
+        let tail = self.tail.get();
+        self.ends_with_line.get() && !tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n")
+    }
+
     /// The response's head is known: from now on a client that is late can only be cut off.
     pub fn begin_response(&self) {
         // A response that ended with its head has ended its exchange already.
@@ -163,9 +190,15 @@ impl Turns {
         }
     }
 
-    /// The response has been produced whole: the next request may come.
+    /// The response has been produced whole: the next request may come, or has begun to.
     pub fn end_exchange(&self) {
-        self.phase.set(Phase::Idle(self.now()));
+        let now = self.now();
+        if self.has_begun_next() {
+            self.first_byte.set(Some(now));
+            self.phase.set(Phase::Head(now));
+        } else {
+            self.phase.set(Phase::Idle(now));
+        }
         self.server.set(None);
     }
 
@@ -184,8 +217,10 @@ impl Turns {
         if self.server.get().is_some() {
             self.server.set(Some(self.now()));
         }
-        if let Phase::Idle(_) = self.phase.get() {
-            self.phase.set(Phase::Idle(self.now()));
+        match self.phase.get() {
+            Phase::Idle(_) => self.phase.set(Phase::Idle(self.now())),
+            Phase::Head(_) => self.phase.set(Phase::Head(self.now())),
+            Phase::Exchange | Phase::Response => {}
         }
     }
 
@@ -229,10 +264,10 @@ impl Turns {
     /// When the nearest wait runs out.
     pub fn deadline(&self) -> Option<Instant> {
         // While the client has to move, the server cannot be late, and a connection that still has response bytes to
-        // take is not idle.
+        // take is not idle, even when the next head has begun to come.
         match (self.phase.get(), self.client.get(), self.server.get()) {
-            (Phase::Head(since), ..) => Some(since + self.timeouts.http_request),
             (_, Some(since), _) => Some(since + self.timeouts.client),
+            (Phase::Head(since), ..) => Some(since + self.timeouts.http_request),
             (Phase::Idle(since), ..) => Some(since + self.timeouts.http_keep_alive),
             (Phase::Exchange | Phase::Response, None, Some(since)) => Some(since + self.server_timeout.get()),
             (Phase::Exchange | Phase::Response, None, None) => None,
@@ -245,8 +280,8 @@ impl Turns {
             return None;
         }
         let late = match (self.phase.get(), self.client.get()) {
-            (Phase::Head(_), _) => Late::Head,
             (_, Some(_)) => Late::Client,
+            (Phase::Head(_), None) => Late::Head,
             (Phase::Idle(_), None) => Late::KeepAlive,
             (Phase::Exchange | Phase::Response, None) => Late::Server,
         };
@@ -256,3 +291,6 @@ impl Turns {
         Some(late)
     }
 }
+
+/// Bytes of the end of an empty line, whatever ends lines.
+const TAIL: usize = 3;
