@@ -1,9 +1,9 @@
 //! What holds for the process: `global` and `resolvers`.
 
-use super::haproxy::Section;
+use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::leave_out;
-use super::{Conversion, words};
+use super::{Conversion, ssl_defaults, words};
 
 /// `global`: the process.
 pub(super) fn global(conversion: &mut Conversion, section: &Section) {
@@ -15,6 +15,12 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
     for line in &section.lines {
         let first = line.word(1).unwrap_or_default();
         let node = match line.keyword() {
+            "log" if !is_first(section, line) => {
+                let reason = "a further log has a name, log \"…\" name=\"audit\", and gets the lines of frontends that name it; no log has \
+                              a minimum level";
+                leave_out(conversion, block, line, reason);
+                continue;
+            }
             "log" => {
                 for word in line.rest(2).iter().skip(1) {
                     conversion.note(
@@ -82,6 +88,8 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 conversion.note(line.number, message);
                 continue;
             }
+            // Said in the lines that it is for.
+            keyword if ssl_defaults::is_for_others(keyword) => continue,
             keyword => {
                 leave_out(
                     conversion,
@@ -94,6 +102,12 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
         };
         conversion.outline.add(Some(block), node, line.number, &line.text);
     }
+}
+
+/// Whether no line before it has its keyword.
+fn is_first(section: &Section, line: &Line) -> bool {
+    let first = section.lines.iter().find(|other| other.keyword() == line.keyword());
+    first.is_some_and(|first| first.number == line.number)
 }
 
 /// `resolvers NAME`: who is asked for the names of servers. Ours is one for the process.

@@ -14,6 +14,7 @@ mod persistence;
 mod proxies;
 mod rules;
 mod servers;
+mod ssl_defaults;
 mod stats;
 mod tables;
 mod tls;
@@ -51,7 +52,7 @@ pub struct Finding {
 pub fn haproxy(text: &str) -> Converted {
     let mut conversion = Conversion::default();
     let sections = haproxy::read(text, &mut conversion.findings);
-    proxies::convert(&mut conversion, &sections);
+    proxies::convert(&mut conversion, &ssl_defaults::settle(&sections));
     conversion.settle()
 }
 

@@ -299,6 +299,12 @@ impl<'a> Proxy<'a> {
                 self.conversion.note(line.number, message);
                 return true;
             }
+            ("log", target) if target != "global" => {
+                let reason =
+                    "declare it with a name, process { log \"…\" name=\"audit\" }, and name it here: log \"audit\"";
+                self.leave_out(line, reason);
+                return true;
+            }
             // How lines look is settled by the frontend's mode; that there are lines is the default.
             ("log", "global") | ("option", "tcplog" | "httplog") => return true,
             // Read together with the check.
@@ -325,16 +331,21 @@ impl<'a> Proxy<'a> {
             ("stick-table", _) if self.says("stick") => return true,
             ("stick-table", _) => return self.counting_table(line),
             ("retry-on", _) => {
-                let words = line.rest(1).iter();
-                words.fold(Node::new("retry-on"), |node, word| match word.parse() {
-                    Ok(status) => node.number(status),
-                    Err(_) if word == "0rtt-rejected" => {
-                        let message = "`0rtt-rejected` was left out: no early data is sent to servers";
-                        self.conversion.note(line.number, message);
-                        node
-                    }
-                    Err(_) => node.arg(word),
-                })
+                let (early, words): (Vec<_>, Vec<_>) = line.rest(1).iter().partition(|word| **word == "0rtt-rejected");
+                if !early.is_empty() {
+                    let message = "`0rtt-rejected` was left out: no early data is sent to servers";
+                    self.conversion.note(line.number, message);
+                }
+                match words.as_slice() {
+                    // What is not named is not retried, connections that fail among it.
+                    [] => Node::new("retry-on").arg("none"),
+                    words => words
+                        .iter()
+                        .fold(Node::new("retry-on"), |node, word| match word.parse() {
+                            Ok(status) => node.number(status),
+                            Err(_) => node.arg(*word),
+                        }),
+                }
             }
             ("http-reuse", reuse) => Node::new("pool").prop("reuse", reuse),
             ("cookie", _) => {

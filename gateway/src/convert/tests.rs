@@ -1070,3 +1070,45 @@ backend app
         assert!(backend.contains(part), "{part} in\n{backend}");
     }
 }
+
+#[test]
+fn what_global_says_of_tls_is_said_where_it_holds() {
+    let converted = haproxy(
+        "global
+    log /dev/log local0
+    log /dev/log local1 notice
+    crt-base /etc/ssl/private
+    ca-base /etc/ssl/certs/
+    ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
+    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+    ssl-default-server-ciphersuites TLS_AES_256_GCM_SHA384
+defaults
+    mode http
+frontend web
+    bind *:443 ssl crt site.pem ca-file clients.pem verify required
+    bind *:8443 ssl crt /own/site.pem ssl-min-ver TLSv1.2
+    log 10.0.0.9:514 local4
+    default_backend app
+backend app
+    retry-on 0rtt-rejected
+    server a 10.0.0.1:8443 ssl ca-file up.pem
+    server b 10.0.0.2:8443 ssl ca-file @system-ca
+",
+    );
+    assert!(converted.is_valid, "{converted:#?}");
+    for said in [
+        r#"tls cert="/etc/ssl/private/site.pem" min-version="1.3""#,
+        r#"client-ca "/etc/ssl/certs/clients.pem""#,
+        r#"tls cert="/own/site.pem" {"#,
+        r#"ciphers "TLS_AES_128_GCM_SHA256""#,
+        r#"tickets "off""#,
+        r#"ca="/etc/ssl/certs/up.pem""#,
+        r#"ciphers "TLS_AES_256_GCM_SHA384""#,
+        r#"retry-on "none""#,
+        "// not converted: a further log has a name",
+        "// not converted: declare it with a name",
+    ] {
+        assert!(converted.text.contains(said), "{said} in\n{}", converted.text);
+    }
+    assert!(!converted.text.contains("min-version=\"1.2\""), "{}", converted.text);
+}

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gateway_tests::peer::{Peer, free_address, run};
@@ -55,6 +55,57 @@ async fn libraries_talk_through_the_gateway() {
                 .await;
         }
     }
+}
+
+/// HAProxy speaks HTTP/2 to the gateway, and HTTP/1.1 to a WebSocket server behind it.
+#[cfg_attr(
+    not(feature = "peers"),
+    ignore = "needs haproxy, python3-websockets and node-ws: --features peers"
+)]
+#[tokio::test]
+async fn haproxy_takes_websockets_over_http_2() {
+    let authority = Authority::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (node, between) = (free_address(), free_address());
+    let _server = node_server(node, &directory);
+    let configuration = format!(
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client 30s\n  timeout server 30s\n  timeout tunnel 30s\n\
+         frontend web\n  bind {between} proto h2\n  default_backend chat\n\
+         backend chat\n  server node {node}\n"
+    );
+    let _haproxy = Peer::haproxy(&[], directory.path(), &configuration, Stdio::null(), between);
+    let bundle = authority.issue("ws.example").bundle;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; timeout tunnel="30s"; default-backend "chat" }
+        frontend "tls" { bind "127.0.0.1:0" { tls cert="@bundle" }; timeout tunnel="30s"; default-backend "chat" }
+        backend "chat" { server "haproxy" "@between" h2 }
+    "#,
+    )
+    .with("@bundle", word(&bundle))
+    .with("@between", between)
+    .start()
+    .await;
+    let plain = format!("ws://{}", gateway.address("web"));
+    let tls = format!("wss://{}", gateway.address("tls"));
+    let ca = authority.ca();
+    for arguments in [vec![&*plain], vec![&*tls, word(&ca)]] {
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(script("websocket_client.py")).args(&arguments);
+        let ran = run(command, "", Duration::from_secs(60)).await;
+        assert_eq!(ran.ok().trim(), "1610", "{arguments:?}");
+    }
+    let lines = gateway.access_log(2 * 102).await;
+    // HAProxy ends a stream whose WebSocket has closed with a reset, behind all of its content.
+    let ends = ["--", "SD"];
+    let is_whole = |line: &serde_json::Value| {
+        line["status"] == 101 && line["termination"].as_str().is_some_and(|end| ends.contains(&end))
+    };
+    assert!(lines.iter().all(is_whole), "{lines:#?}");
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "haproxy")], 0.0)
+        .await;
 }
 
 /// What the browser makes of it, it writes into the page and asks for as a file.
