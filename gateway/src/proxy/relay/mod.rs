@@ -229,6 +229,11 @@ impl Relay {
         if down.end && !self.up.is_first {
             self.down.is_first = true;
         }
+        if up.end || down.end {
+            // From now on nobody reads there, and nobody is told of a reset.
+            let look = after(self.start, self.now() + nanoseconds(LOOK_INTERVAL));
+            self.timer.as_mut().reset(look);
+        }
         self.spliced += up.spliced + down.spliced;
         if up.is_busy || down.is_busy {
             // Others of this worker want to run too, and the sockets of all to be looked at.
@@ -249,7 +254,7 @@ impl Relay {
                 self.count(now, &mut count);
             }
         }
-        self.poll_timer(cx, &mut count)
+        self.poll_timer(cx, &*client, &*server, &mut count)
     }
 
     fn now(&self) -> Nanoseconds {
@@ -292,10 +297,19 @@ impl Relay {
 
     /// The timer is not moved at every message, only when it fires: then it is seen whether a side has been silent or
     /// the timer is merely old.
-    fn poll_timer(&mut self, cx: &mut Context<'_>, count: &mut impl FnMut(Moved)) -> Poll<Ended> {
+    fn poll_timer(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &impl Relayed,
+        server: &impl Relayed,
+        count: &mut impl FnMut(Moved),
+    ) -> Poll<Ended> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let now = self.now();
             self.count(now, count);
+            if let Some(ended) = self.broken(client, server) {
+                return Poll::Ready(ended);
+            }
             let (client, server) = (self.client_deadline(), self.server_deadline());
             if client.is_some_and(|deadline| deadline <= now) {
                 return Poll::Ready(Ended::TimedOut(Side::Client));
@@ -304,11 +318,33 @@ impl Relay {
                 return Poll::Ready(Ended::TimedOut(Side::Server));
             }
             // A side that nothing is awaited of now may be awaited later: it is looked at again.
-            let again = now.saturating_add(self.client.timeout.min(self.server.timeout));
+            let mut again = now.saturating_add(self.client.timeout.min(self.server.timeout));
+            if self.is_half_closed() {
+                again = again.min(now.saturating_add(nanoseconds(LOOK_INTERVAL)));
+            }
             let next = [client, server].into_iter().flatten().fold(again, Nanoseconds::min);
             self.timer.as_mut().reset(after(self.start, next));
         }
         Poll::Pending
+    }
+
+    /// Whether one side has ended and the other has not.
+    fn is_half_closed(&mut self) -> bool {
+        let is_done = |state: &State| matches!(state, State::Done);
+        is_done(self.up.state()) != is_done(self.down.state())
+    }
+
+    /// The reset of a side that had ended before, as its socket remembers it.
+    fn broken(&mut self, client: &impl Relayed, server: &impl Relayed) -> Option<Ended> {
+        if !self.is_half_closed() {
+            return None;
+        }
+        let (side, tcp) = match self.up.state() {
+            State::Done => (Side::Client, client.tcp()),
+            _ => (Side::Server, server.tcp()),
+        };
+        let error = SockRef::from(tcp?).take_error().ok().flatten()?;
+        Some(Ended::Failed(side, error))
     }
 
     fn client_deadline(&mut self) -> Option<Nanoseconds> {
@@ -393,6 +429,10 @@ fn after(start: Instant, time: Nanoseconds) -> Instant {
 
 /// How often what has moved is counted while it moves: often enough for whoever watches, seldom enough to cost nothing.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often the socket of a side that has ended is asked for an error while the other side goes on: the system's events tell only
+/// of what is waited for. One system call, of half-closed connections alone.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A time that no connection sees.
 const FAR: Duration = Duration::from_secs(30 * 365 * 86400);
