@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::fs;
 
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
+
 /// Resident memory in bytes.
 pub fn resident(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -14,6 +16,17 @@ pub fn resident(pid: u32) -> Option<u64> {
 /// Open descriptors.
 pub fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+}
+
+/// Lets a process have descriptors up to this number only, whatever it has open, and says up to which it had them before.
+pub fn limit_descriptors(pid: u32, most: u64) -> u64 {
+    let limit = Rlimit {
+        current: Some(most),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let before = prlimit(pid, Resource::Nofile, limit).expect("the process is there, and ours");
+    before.current.unwrap_or(u64::MAX)
 }
 
 /// CPU time used, in clock ticks, by a process and its children, living and reaped.

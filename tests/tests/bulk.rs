@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gateway_tests::process::limit_descriptors;
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, Request, eventually, get, head, post};
 use sha2::{Digest, Sha256};
@@ -88,6 +89,31 @@ async fn long_bodies_come_whole_and_both_connections_go_on() {
         assert_eq!(line["bytes_sent"], size);
     }
     assert!(spliced(&gateway).await > 100.0 * MIB as f64, "nothing was spliced");
+}
+
+#[tokio::test]
+async fn a_body_without_a_pipe_is_copied_until_there_are_pipes_again() {
+    let app = HttpServer::start(sized).await;
+    let gateway = before(&app).await;
+    let mut client = gateway.connect("web").await;
+    let path = format!("/{}", 8 * MIB);
+    let expected = digest(&noise(8 * MIB, 8 * MIB as u32));
+    assert_eq!(client.ask(get("/1")).await.body.len(), 1, "both connections stand");
+
+    let enough = limit_descriptors(gateway.pid(), 3);
+    let answer = client.ask(get(&path)).await;
+    limit_descriptors(gateway.pid(), enough);
+    assert_eq!(digest(&answer.body), expected);
+    assert!(spliced(&gateway).await < 1.0, "a pipe that was not to be had");
+
+    // The system is asked again, after so many transfers.
+    eventually("the kernel moves bodies again", async || {
+        let answer = client.ask(get(&path)).await;
+        assert_eq!(digest(&answer.body), expected);
+        spliced(&gateway).await > 1.0
+    })
+    .await;
+    assert_eq!(app.connections(), 1, "the server's connection is used again");
 }
 
 #[tokio::test]

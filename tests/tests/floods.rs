@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::process::descriptors;
 use gateway_tests::tls::Authority;
-use gateway_tests::{Client, Gateway, Server, blackhole, eventually};
+use gateway_tests::{Client, DnsServer, Gateway, Server, blackhole, eventually};
 use tokio::net::TcpStream;
 
 const MIB: u64 = 1 << 20;
@@ -320,4 +320,234 @@ async fn resets_in_every_phase_leave_nothing_behind() {
     gateway
         .metric_is("gateway_server_in_flight", &[("backend", "narrow")], 0.0)
         .await;
+}
+
+/// What ends a connection as soon as it has been read, again and again.
+#[tokio::test]
+async fn what_is_malformed_is_turned_away_and_leaves_nothing_behind() {
+    let echo = Server::echo().await;
+    let authority = Authority::new();
+    let gateway = Gateway::kdl(&format!(
+        r#"{CALM}
+        defaults {{ mode "tcp" }}
+        frontend "proxy" {{ bind "127.0.0.1:0" {{ accept-proxy timeout="60s" }}; access-log "off"; default-backend "well" }}
+        frontend "tls" {{ bind "127.0.0.1:0" {{ tls cert="a.pem" }}; access-log "off"; default-backend "well" }}
+        frontend "hello" {{
+            bind "127.0.0.1:0"
+            access-log "off"
+            acl "a" {{ sni "a.example" }}
+            deny unless="a"
+            default-backend "well"
+        }}
+    "#
+    ))
+    .with("@echo", echo.address())
+    .file("a.pem", authority.issue(&["a.example"]).bundle())
+    .start()
+    .await;
+    is_calm(&gateway).await;
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n";
+    // A hello of 16 MiB, which would come in records of 16 KiB.
+    let bomb = [&b"\x16\x03\x01\x40\x00\x01\xff\xff\xff\x03\x03"[..], &[7; 16_384 - 6]].concat();
+    let cases = [
+        ("proxy", b"PROXY TCP4 300.0.0.1 192.0.2.1 1 2\r\n".to_vec()),
+        ("proxy", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("proxy", b"PROXY UNKNOWN ".repeat(20)),
+        ("proxy", [&v2[..], b"\x21\x11\xff\xff"].concat()),
+        ("proxy", [&v2[..], b"\x21\x11\x00\x0b", &[9; 11]].concat()),
+        ("tls", b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        ("tls", bomb.clone()),
+        ("hello", [&bomb[..], &bomb[..]].concat()),
+    ];
+    let round = async |count: usize| {
+        for (frontend, say) in &cases {
+            for _ in 0..count {
+                let mut client = gateway.connect(frontend).await;
+                // It may be closed before all was taken.
+                let _ = client.try_send(say).await;
+                assert!(client.ends().await, "{frontend}: {} bytes were answered", say.len());
+            }
+        }
+    };
+    round(20).await;
+    is_calm(&gateway).await;
+    let (memory, files) = (gateway.resident(), descriptors(gateway.pid()));
+    for _ in 0..4 {
+        round(50).await;
+        is_calm(&gateway).await;
+    }
+    let grown = gateway.resident().saturating_sub(memory);
+    assert!(grown < MIB, "{grown} bytes");
+    for frontend in ["proxy", "tls", "hello"] {
+        is_empty(&gateway, frontend).await;
+    }
+    assert!(descriptors(gateway.pid()) <= files + 4);
+    assert_eq!(echo.connections(), 6 * 20, "none of them reached a server");
+}
+
+#[tokio::test]
+async fn resets_of_what_is_half_closed_leave_nothing_behind() {
+    const COUNT: usize = 60;
+    let echo = Server::echo().await;
+    let waiting = Server::start(|mut wire, _| async move {
+        wire.rest().await?;
+        std::future::pending::<()>().await;
+        Ok(())
+    })
+    .await;
+    let resetting = Server::start(|mut wire, _| async move {
+        wire.half_close().await?;
+        wire.some().await?;
+        wire.reset();
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(&format!(
+        r#"{CALM}
+        defaults {{ mode "tcp"; timeout client="60s" server="60s" }}
+        frontend "clients" {{ bind "127.0.0.1:0"; default-backend "waiting" }}
+        frontend "servers" {{ bind "127.0.0.1:0"; default-backend "resetting" }}
+        backend "waiting" {{ server "s" "@waiting" }}
+        backend "resetting" {{ server "s" "@resetting" }}
+    "#
+    ))
+    .with("@echo", echo.address())
+    .with("@waiting", waiting.address())
+    .with("@resetting", resetting.address())
+    .start()
+    .await;
+    is_calm(&gateway).await;
+    let (memory, files) = (gateway.resident(), descriptors(gateway.pid()));
+
+    // The client has ended, waits for an answer, and vanishes.
+    let open = flood(gateway.address("clients"), COUNT, b"hello").await;
+    for stream in &open {
+        socket2::SockRef::from(stream)
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+    }
+    eventually("all ends at the server", async || {
+        waiting.connections() == COUNT && (0..COUNT).all(|i| waiting.seen(i) == b"hello")
+    })
+    .await;
+    is_calm(&gateway).await;
+    for stream in open {
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+    is_empty(&gateway, "clients").await;
+    is_calm(&gateway).await;
+
+    // The server has ended, is told something, and breaks off.
+    let open = flood(gateway.address("servers"), COUNT, b"").await;
+    eventually("all at the server", async || resetting.connections() == COUNT).await;
+    is_calm(&gateway).await;
+    for stream in &open {
+        stream.try_write(b"hello").unwrap();
+    }
+    is_empty(&gateway, "servers").await;
+    is_calm(&gateway).await;
+    drop(open);
+
+    eventually("descriptors given back", async || {
+        descriptors(gateway.pid()) <= files + 4
+    })
+    .await;
+    let grown = gateway.resident().saturating_sub(memory);
+    assert!(grown < 4 * MIB, "{grown} bytes");
+    for backend in ["waiting", "resetting"] {
+        gateway
+            .metric_is("gateway_server_in_flight", &[("backend", backend)], 0.0)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn servers_that_reset_handshakes_hold_up_nobody_else() {
+    const COUNT: usize = 100;
+    let echo = Server::echo().await;
+    let resetting = Server::start(|mut wire, _| async move {
+        wire.some().await?;
+        wire.reset();
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(&format!(
+        r#"{CALM}
+        frontend "flooded" {{ mode "tcp"; bind "127.0.0.1:0"; access-log "off"; default-backend "resetting" }}
+        backend "resetting" {{ mode "tcp"; retries 0; server "s" "@resetting" {{ tls verify="none" }} }}
+    "#
+    ))
+    .with("@echo", echo.address())
+    .with("@resetting", resetting.address())
+    .start()
+    .await;
+    is_calm(&gateway).await;
+    let round = async || {
+        for mut client in flood_clients(&gateway, "flooded", COUNT).await {
+            assert!(client.ends().await);
+        }
+        is_empty(&gateway, "flooded").await;
+        is_calm(&gateway).await;
+    };
+    round().await;
+    let (memory, files) = (gateway.resident(), descriptors(gateway.pid()));
+    for _ in 0..3 {
+        round().await;
+    }
+    let grown = gateway.resident().saturating_sub(memory);
+    assert!(grown < MIB, "{grown} bytes");
+    assert!(descriptors(gateway.pid()) <= files + 4);
+    assert_eq!(resetting.connections(), 4 * COUNT);
+}
+
+#[tokio::test]
+async fn a_name_server_that_is_dead_holds_up_nobody_else() {
+    let echo = Server::echo().await;
+    let dns = DnsServer::start().await;
+    dns.fall_silent();
+    let gateway = Gateway::kdl(&format!(
+        r#"{CALM}
+        resolver timeout="50ms" retries=1 min-ttl="50ms" {{ nameserver "@dns" }}
+        frontend "flooded" {{ mode "tcp"; bind "127.0.0.1:0"; access-log "off"; default-backend "lost" }}
+        backend "lost" {{
+            mode "tcp"
+            server "one" "lost.test:1"
+            server-template "many" "many.test:1" count=100
+        }}
+    "#
+    ))
+    .with("@echo", echo.address())
+    .with("@dns", dns.address())
+    .start()
+    .await;
+    let round = async || {
+        for mut client in flood_clients(&gateway, "flooded", 100).await {
+            assert!(client.ends().await);
+        }
+        let asked = dns.questions("lost.test");
+        eventually("it is asked again", async || dns.questions("lost.test") > asked).await;
+        is_calm(&gateway).await;
+    };
+    round().await;
+    let (memory, files) = (gateway.resident(), descriptors(gateway.pid()));
+    for _ in 0..5 {
+        round().await;
+    }
+    let grown = gateway.resident().saturating_sub(memory);
+    assert!(grown < MIB, "{grown} bytes");
+    assert!(descriptors(gateway.pid()) <= files + 8);
+    is_empty(&gateway, "flooded").await;
+}
+
+/// So many clients, each of which has said something.
+async fn flood_clients(gateway: &Gateway, frontend: &str, count: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = gateway.connect(frontend).await;
+        let _ = client.try_send("hello").await;
+        clients.push(client);
+    }
+    clients
 }

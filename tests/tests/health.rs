@@ -5,8 +5,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use gateway_tests::process::limit_descriptors;
 use gateway_tests::{Gateway, HttpServer, Server, eventually, get, refusing};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use serde_json::json;
 
 /// What a server says, each after it has read so many bytes.
@@ -444,16 +444,7 @@ async fn what_the_gateway_lacks_is_not_held_against_servers() {
     assert_eq!(client.ask(get("/")).await.text(), "a");
 
     // From here on, nothing more can be opened.
-    let pid = Pid::from_raw(i32::try_from(gateway.pid()).unwrap());
-    let limit = |current| {
-        let before = getrlimit(Resource::Nofile);
-        let limit = Rlimit {
-            current: Some(current),
-            maximum: before.maximum,
-        };
-        prlimit(pid, Resource::Nofile, limit).unwrap().current.unwrap()
-    };
-    let enough = limit(3);
+    let enough = limit_descriptors(gateway.pid(), 3);
     gateway.says("the gateway lacks what connections to servers take").await;
     assert_eq!(client.ask(get("/")).await.status, 503);
     let line = gateway.access_log(2).await.remove(1);
@@ -464,7 +455,7 @@ async fn what_the_gateway_lacks_is_not_held_against_servers() {
     );
     assert_eq!(line["connect_ms"], json!(null), "{line}");
 
-    limit(enough);
+    limit_descriptors(gateway.pid(), enough);
     let passed = checks("passed").await;
     eventually("checks go on", async || checks("passed").await > passed).await;
     assert_eq!(checks("failed").await, 0.0);

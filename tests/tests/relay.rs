@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use gateway_tests::process::descriptors;
+use gateway_tests::process::{descriptors, limit_descriptors};
 use gateway_tests::{Client, Gateway, Server, eventually, within};
 use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const PLAIN: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
@@ -34,13 +35,11 @@ async fn large_streams_pass_both_ways_at_once() {
     let block: Vec<u8> = (0..SIZE).map(|n| (n * 7 % 253) as u8).collect();
     let expected = block.clone();
     let sender = tokio::spawn(async move {
-        use tokio::io::AsyncWriteExt;
         writer.write_all(&block).await.unwrap();
         writer.shutdown().await.unwrap();
     });
     let mut back = Vec::new();
     let reading = async {
-        use tokio::io::AsyncReadExt;
         reader.read_to_end(&mut back).await.unwrap();
     };
     within(Duration::from_secs(60), "everything back", reading).await;
@@ -51,6 +50,45 @@ async fn large_streams_pass_both_ways_at_once() {
     assert!(spliced.unwrap() > SIZE as f64, "{spliced:?} of {} bytes", 2 * SIZE);
     let grown = gateway.resident().saturating_sub(before);
     assert!(grown < 16 << 20, "{grown} bytes more");
+}
+
+#[tokio::test]
+async fn a_bulk_stream_without_a_pipe_is_copied_until_there_are_pipes_again() {
+    const SIZE: usize = 8 << 20;
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(&format!("process {{ workers 1 }}{PLAIN}"))
+        .with("@app", app.address())
+        .start()
+        .await;
+    let spliced = async || {
+        let metrics = gateway.metrics().await;
+        metrics.get("gateway_relay_spliced_bytes_total", &[]).unwrap()
+    };
+    let mut client = tokio::net::TcpStream::connect(gateway.address("raw")).await.unwrap();
+    let block = noise(SIZE, 5);
+    // There and back, both at once.
+    let mut comes_back = async |size: usize| {
+        let (mut reader, mut writer) = client.split();
+        let mut back = vec![0; size];
+        let (sent, read) = tokio::join!(writer.write_all(&block[..size]), reader.read_exact(&mut back));
+        sent.unwrap();
+        read.unwrap();
+        assert!(back == block[..size], "other bytes came back");
+    };
+    // Both connections stand.
+    comes_back(1).await;
+
+    let enough = limit_descriptors(gateway.pid(), 3);
+    within(Duration::from_secs(60), "everything back", comes_back(SIZE)).await;
+    limit_descriptors(gateway.pid(), enough);
+    assert_eq!(spliced().await, 0.0, "bytes went through a pipe that was not to be had");
+
+    // The system is asked again, after so many transfers.
+    eventually("the kernel moves bytes again", async || {
+        comes_back(SIZE).await;
+        spliced().await > 0.0
+    })
+    .await;
 }
 
 #[tokio::test]
