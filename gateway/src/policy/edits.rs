@@ -92,7 +92,14 @@ impl Edits {
         self.bytes = 0;
         let mut path = None;
         let mut query = None;
+        let has_twins = !self.list.is_empty() && request.headers.keys().any(|name| name.as_str().contains('_'));
         for edit in self.list.drain(..) {
+            if let Edit::Set(name, _) | Edit::Remove(name) = &edit
+                && has_twins
+            {
+                // What a server would take for the field that is decided here goes, too.
+                remove_twins(&mut request.headers, name);
+            }
             match edit {
                 Edit::Path(new) => path = Some(new),
                 Edit::Query(new) => query = Some(new),
@@ -144,6 +151,19 @@ impl Edit {
             }
             Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
         }
+    }
+}
+
+/// Removes what servers may take for a field of this name: CGI and what came after it cannot tell `_` and `-` apart.
+fn remove_twins(headers: &mut HeaderMap, name: &HeaderName) {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let reads_as = |other: &&HeaderName| {
+        let (one, other) = (name.as_str(), other.as_str());
+        one.len() == other.len() && one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
+    };
+    let twins: Vec<HeaderName> = headers.keys().filter(reads_as).cloned().collect();
+    for twin in twins {
+        headers.remove(twin);
     }
 }
 
@@ -324,6 +344,23 @@ mod tests {
         assert_eq!(values, [&b"new"[..], b"\xff more"]);
         assert_eq!(request.headers.len(), 2);
         assert_eq!(request.uri, "/x?y");
+    }
+
+    #[test]
+    fn what_reads_as_an_edited_field_goes_with_it() {
+        let mut request = request("/");
+        for name in ["x_user", "x-user", "x_role", "x_other"] {
+            request
+                .headers
+                .insert(HeaderName::from_static(name), HeaderValue::from_static("forged"));
+        }
+        let mut edits = Edits::default();
+        edits.set_header("X-User", b"ada").unwrap();
+        edits.remove_header("x-role").unwrap();
+        edits.apply_to_request(&mut request);
+        assert_eq!(request.headers["x-user"], "ada");
+        let left = ["x_user", "x_role", "x_other"].map(|name| request.headers.contains_key(name));
+        assert_eq!(left, [false, false, true]);
     }
 
     #[test]

@@ -578,13 +578,17 @@ pub(crate) fn authority(exchange: &Exchange) -> &[u8] {
     }
 }
 
-/// The values of a cookie (RFC 6265, section 4.2.1), as sent.
+/// The values of a cookie (RFC 6265, section 4.2.1). White space around name and value is none of theirs, as servers read it: a
+/// cookie that is seen by one reader only would be a way around the other.
 fn cookies(headers: &HeaderMap, name: &[u8], mut found: impl FnMut(&[u8])) {
     for field in headers.get_all(header::COOKIE) {
         for pair in field.as_bytes().split(|&b| b == b';') {
-            let pair = pair.trim_ascii();
-            if let Some(value) = pair.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
-                found(value);
+            let Some(equals) = pair.iter().position(|&b| b == b'=') else {
+                continue;
+            };
+            let (said, value) = pair.split_at(equals);
+            if said.trim_ascii() == name {
+                found(value[1..].trim_ascii());
             }
         }
     }

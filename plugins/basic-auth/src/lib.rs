@@ -206,9 +206,10 @@ impl Credentials {
         let decoded = STANDARD.decode(text.trim_ascii()).ok()?;
         let colon = decoded.iter().position(|byte| *byte == b':')?;
         let (name, password) = decoded.split_at(colon);
+        let password = password.get(1..).filter(|password| password.len() <= MAX_PASSWORD)?;
         Some(Self {
             name: name.to_vec(),
-            password: password.get(1..)?.to_vec(),
+            password: password.to_vec(),
         })
     }
 }
@@ -284,8 +285,11 @@ fn default_attempts() -> u64 {
 
 const BASIC: &[u8] = b"Basic ";
 
-/// Bytes of the field: the time that a hash takes grows with the password.
+/// Bytes of the field.
 const MAX_FIELD: usize = 1024;
+
+/// Bytes: the time that a hash takes grows with the password, and a stranger chooses it.
+const MAX_PASSWORD: usize = 128;
 
 /// Bytes.
 const MAX_NAME: usize = 128;

@@ -21,7 +21,7 @@ pub struct Config {
     /// How many of a hundred, up to two places.
     percent: f64,
     /// What tells clients apart, the first that a request has.
-    #[serde(deserialize_with = "one_or_many")]
+    #[serde(default, deserialize_with = "one_or_many")]
     by: Vec<By>,
     /// Clients that have nothing of that get this cookie, with a lot in it.
     assign: Option<Assign>,

@@ -26,6 +26,12 @@ fn user(number: u32) -> Request {
 }
 
 #[test]
+fn who_is_given_a_lot_needs_nothing_else() {
+    let plugin = canary(&json!({"backend": "next", "percent": 100, "assign": {"cookie": "lot"}}));
+    assert!(is_chosen(&plugin, &Request::get("/")));
+}
+
+#[test]
 fn a_share_of_the_clients_is_chosen_and_stays() {
     let of = |percent: f64| canary(&json!({"backend": "next", "percent": percent, "by": {"cookie": "uid"}}));
     let chosen = |plugin: &Tested<CanaryRoute>| {

@@ -65,6 +65,11 @@ impl Policy {
                 let message = "with `credentials` every site could act for its visitors: name the origins";
                 return Err(ConfigError::new(message).at("/origin"));
             }
+            if origins.have(b"null") {
+                let message =
+                    "any site can make a page whose origin is `null`: with `credentials` it could act for its visitors";
+                return Err(ConfigError::new(message).at("/origin"));
+            }
             // Browsers take `*` for a name where credentials come along (Fetch Standard, section 3.3.5).
             for (list, at) in [
                 (&config.method, "/method"),

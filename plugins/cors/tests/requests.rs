@@ -223,6 +223,10 @@ fn what_cannot_be_meant_is_refused() {
             "/origin: with `credentials`",
         ),
         (
+            json!({"origin": ["https://a.example", "null"], "credentials": true}),
+            "/origin: any site can make a page",
+        ),
+        (
             json!({"origin": "https://a.example", "credentials": true, "header": "*"}),
             "/header: `*`",
         ),

@@ -137,7 +137,11 @@ impl JwtAuth {
             return Err(Refusal::Invalid("more than one token"));
         }
         match &self.from {
-            From::Authorization(_) => bearer(value).ok_or(Refusal::Missing),
+            From::Authorization(_) => bearer(value).ok_or_else(|| match names_bearer(value) {
+                // It is one to whoever reads the field in another way.
+                true => Refusal::Invalid("the field is no bearer token"),
+                false => Refusal::Missing,
+            }),
             From::Header(..) => Ok(bearer(value).unwrap_or(value)),
             From::Cookie(_) => Ok(value),
         }
@@ -176,9 +180,16 @@ impl JwtAuth {
 /// What follows the scheme, which is compared without regard to case (RFC 9110, section 11.1).
 fn bearer(value: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = value.split_at_checked(BEARER.len())?;
-    scheme.eq_ignore_ascii_case(BEARER).then(|| token.trim_ascii_start())
+    let is_bearer = scheme.eq_ignore_ascii_case(BEARER) && token.first().is_some_and(u8::is_ascii_whitespace);
+    is_bearer.then(|| token.trim_ascii_start())
 }
 
-const BEARER: &[u8] = b"Bearer ";
+/// Whether the scheme stands anywhere in a field, in a list of credentials or behind white space.
+fn names_bearer(value: &[u8]) -> bool {
+    let mut windows = value.windows(BEARER.len());
+    windows.any(|window| window.eq_ignore_ascii_case(BEARER))
+}
+
+const BEARER: &[u8] = b"Bearer";
 
 plugin!(JwtAuth: RequestFilter);

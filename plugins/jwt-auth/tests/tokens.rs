@@ -315,13 +315,15 @@ fn more_can_be_required() {
     }
 }
 
+fn is_let_in(plugin: &Tested<JwtAuth>, request: &Request) -> bool {
+    plugin.on_request(request).expect("no failure").reply.is_none()
+}
+
 #[test]
 fn tokens_come_where_the_configuration_says() {
     let token = by_secret().token(&json!({"alg": "HS256"}), &good());
     let cookie = plugin(&json!({"secret": SECRET, "from-cookie": "session"}));
     let header = plugin(&json!({"secret": SECRET, "from-header": "x-token", "forward": false}));
-    let is_let_in =
-        |plugin: &Tested<JwtAuth>, request: &Request| plugin.on_request(request).expect("no failure").reply.is_none();
     let in_cookie = Request::get("/").with_header("cookie", format!("a=b; session={token}"));
     let in_header = Request::get("/").with_header("x-token", &token);
     assert!(is_let_in(&cookie, &in_cookie) && !is_let_in(&cookie, &in_header));
@@ -340,6 +342,25 @@ fn tokens_come_where_the_configuration_says() {
     );
     let basic = Request::get("/").with_header("authorization", "Basic YTpi");
     assert!(!is_let_in(&plugin(&json!({"secret": SECRET})), &basic));
+}
+
+#[test]
+fn a_field_that_somebody_may_read_as_a_token_is_none_of_nobody() {
+    let plugin = plugin(&json!({"secret": SECRET, "optional": true}));
+    let token = by_secret().token(&json!({"alg": "HS256"}), &good());
+    let with = |value: &str| Request::get("/").with_header("authorization", value);
+    assert!(is_let_in(&plugin, &Request::get("/")), "nobody");
+    assert!(is_let_in(&plugin, &with("Basic YTpi")), "somebody else's business");
+    assert!(is_let_in(&plugin, &with(&format!("Bearer\t{token}"))));
+    for value in [
+        "Bearer\tforged",
+        "Bearer",
+        "Basic x, Bearer forged",
+        "bearerforged",
+        " Bearer",
+    ] {
+        assert!(!is_let_in(&plugin, &with(value)), "{value:?}");
+    }
 }
 
 #[test]
