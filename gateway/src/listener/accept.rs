@@ -324,16 +324,19 @@ impl Begin {
         }
         let stream = match opening {
             Opening::Plain => Stream::Plain(stream),
-            Opening::Tls(termination, limit) => match tls::accept(termination.config(), stream, limit).await {
-                Ok(stream) => {
-                    facts.tls = Some(Box::new(tls::facts(&stream)));
-                    Stream::Tls(Box::new(stream.into()))
+            // Boxed: connections without TLS have no room for it.
+            Opening::Tls(termination, limit) => {
+                match Box::pin(tls::accept(termination.config(), stream, limit)).await {
+                    Ok(stream) => {
+                        facts.tls = Some(Box::new(tls::facts(&stream)));
+                        Stream::Tls(Box::new(stream.into()))
+                    }
+                    Err(error) => {
+                        faults.note(facts.client, &error);
+                        return Err(Unserved::Gone);
+                    }
                 }
-                Err(error) => {
-                    faults.note(facts.client, &error);
-                    return Err(Unserved::Gone);
-                }
-            },
+            }
             Opening::ClientHello(limit) => {
                 let looked = hello::peek(stream, limit).await;
                 let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::TryFutureExt as _;
 use rustls::server::Acceptor;
 use rustls::{CertificateError, ServerConfig};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio_rustls::LazyConfigAcceptor;
@@ -51,7 +53,17 @@ fn of_certificate(error: &CertificateError) -> &'static str {
 /// Performs the handshake, within a bounded time.
 pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
     match tokio::time::timeout(limit, handshake(config, Socket::accepted(stream))).await {
-        Ok(result) => result.inspect(|stream| stream.get_ref().0.open()),
+        Ok(Ok(stream)) => {
+            stream.get_ref().0.open();
+            Ok(stream)
+        }
+        Ok(Err((error, stream))) => {
+            if let Some(stream) = stream.filter(|_| error.get_ref().is_some()) {
+                // Boxed: hardly any connection comes to this.
+                Box::pin(let_alert_arrive(stream)).await;
+            }
+            Err(error)
+        }
         Err(_) => Err(io::Error::new(
             io::ErrorKind::TimedOut,
             "the TLS handshake took too long",
@@ -61,10 +73,12 @@ pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duratio
 
 /// Signing takes as long as several requests do, and thousands of hellos may come at once: only a few are answered before
 /// everything else on this worker has had its turn. Waiting for a hello, or for what follows it, takes nobody's place.
-async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> io::Result<TlsStream<Socket>> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> Result<TlsStream<Socket>, Failed> {
+    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let hello = hello.map_err(|error| (error, None))?;
     let turn = TURNS.with(Arc::clone).acquire_owned().await;
-    let mut rest = pin!(hello.into_stream(config));
+    let rest = hello.into_stream(config).into_fallible();
+    let mut rest = pin!(rest.map_err(|(error, stream)| (error, Some(stream))));
     let answered = poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await;
     if let Poll::Ready(result) = answered {
         return result;
@@ -73,6 +87,30 @@ async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> io::Result<TlsS
     drop(turn);
     rest.await
 }
+
+/// Why there is no TLS, and what is left of the connection.
+type Failed = (io::Error, Option<Socket>);
+
+/// Closes in such a way that the client can read why. In TLS 1.3 it takes the handshake for done before it is, and has asked already;
+/// closing on what it asked would have the system send a reset, which may take the alert away from it.
+async fn let_alert_arrive(mut stream: Socket) {
+    let discard = async {
+        let _ = stream.shutdown().await;
+        let mut thrown = [0; 1024];
+        for _ in 0..DISCARD_READS {
+            if matches!(stream.read(&mut thrown).await, Ok(0) | Err(_)) {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(ALERT_LINGER, discard).await;
+}
+
+/// A client that means well reads the alert and closes in the time of a round trip.
+const ALERT_LINGER: Duration = Duration::from_secs(1);
+
+/// More than a request that was sent ahead; who sends more than this does not read.
+const DISCARD_READS: usize = 64;
 
 thread_local! {
     static TURNS: Arc<Semaphore> = Arc::new(Semaphore::new(HELLOS_A_TURN));
@@ -110,7 +148,6 @@ mod tests {
     use rustls::sign::CertifiedKey;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
     use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-    use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
     use tokio::task::{LocalSet, spawn_local, yield_now};
 
