@@ -154,18 +154,7 @@ impl Attachment {
             failures: LogBudget::new(LogRate::DEFAULT),
         });
         let mut activity = host.activity()?;
-        let not_set_up = |error: SetUpError| match error {
-            SetUpError::Failed(failure) => failed(failure),
-            SetUpError::Mistyped(message) => PolicyError::Mistyped {
-                label: label.clone(),
-                message,
-            },
-            SetUpError::Refused(refused) => PolicyError::Config {
-                label: label.clone(),
-                message: one_line(&refused.message),
-                at: refused.at.map(|at| one_line(&at)),
-            },
-        };
+        let not_set_up = |error: SetUpError| error.of(&label);
         let mut instance =
             Instance::new(host, component, &identity, limits, &spec.budget, &mut activity).map_err(not_set_up)?;
         let description = instance.describe(limits, &mut activity).map_err(failed)?;

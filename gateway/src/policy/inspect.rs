@@ -8,7 +8,7 @@ use super::budget::Budget;
 use super::component::Component;
 use super::failure::{PolicyError, one_line};
 use super::host::Host;
-use super::instance::{Instance, SetUpError};
+use super::instance::Instance;
 use super::state::{Identity, LogBudget};
 use crate::config::{LogRate, PluginLimits, StateLimits};
 
@@ -74,18 +74,7 @@ impl Host {
         });
         let mut activity = self.activity()?;
         let made = Instance::new(self, component, &identity, limits, &Budget::unlimited(), &mut activity);
-        let mut instance = made.map_err(|error| match error {
-            SetUpError::Failed(failure) => failed(failure),
-            SetUpError::Mistyped(message) => PolicyError::Mistyped {
-                label: label.clone(),
-                message,
-            },
-            SetUpError::Refused(refused) => PolicyError::Config {
-                label: label.clone(),
-                message: one_line(&refused.message),
-                at: refused.at.map(|at| one_line(&at)),
-            },
-        })?;
+        let mut instance = made.map_err(|error| error.of(label))?;
         let said = instance.describe(limits, &mut activity).map_err(failed)?;
         Ok(Description {
             name: one_line(&said.name),

@@ -11,7 +11,7 @@ use super::bindings::exports::gateway::policy::{
 };
 use super::budget::Budget;
 use super::component::{Component, Exports};
-use super::failure::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind, PolicyError, one_line};
 use super::host::Host;
 use super::state::{Bounds, Identity, Phase, State};
 use super::ticker::Activity;
@@ -49,6 +49,25 @@ pub(super) enum SetUpError {
     Mistyped(String),
     /// It refuses the configuration.
     Refused(lifecycle::ConfigError),
+}
+
+impl SetUpError {
+    /// The same, said of the component that has this label.
+    pub(super) fn of(self, label: &str) -> PolicyError {
+        let label = label.to_owned();
+        match self {
+            Self::Failed(failure) => PolicyError::Failed {
+                label,
+                failure: failure.in_one_line(),
+            },
+            Self::Mistyped(message) => PolicyError::Mistyped { label, message },
+            Self::Refused(refused) => PolicyError::Config {
+                label,
+                message: one_line(&refused.message),
+                at: refused.at.map(|at| one_line(&at)),
+            },
+        }
+    }
 }
 
 impl Instance {
