@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::backend_rules::BackendAcls;
 use super::check::Openings;
-use super::keep_alive::{self, Probed};
+use super::keep_alive;
 use super::limits::PoolSettings;
 use super::resilience;
 use super::server::{ReadServer, servers};
@@ -32,10 +32,14 @@ pub(super) struct Known {
     pub(super) mode_span: Option<SourceSpan>,
     /// Where one of its texts asks for the number of a request.
     pub(super) request_id: Cell<Option<SourceSpan>>,
+    /// Where it says `timeout server=` itself.
+    pub(super) server: Option<SourceSpan>,
+    /// Where it says `tcp-keep-alive` itself.
+    pub(super) keep_alive: Option<SourceSpan>,
 }
 
 /// Reads a backend and makes it known.
-pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<(Backend, Probed)> {
+pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backend> {
     let ctx = scope.ctx;
     let origin = node.origin();
     let span = node.span();
@@ -56,6 +60,8 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<(Back
             mode,
             mode_span,
             request_id: Cell::new(None),
+            server: own.timeouts.server.map(|said| said.span),
+            keep_alive: own.keep_alive.map(|said| said.span),
         };
         scope.backends.add(ctx, name, known);
     }
@@ -172,19 +178,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<(Back
             .label(close.span, "because of this");
         ctx.report(error.help("one of them has to go; `server-close \"off\"` undoes what defaults say"));
     }
+    own.http2
+        .report_unspoken(ctx, servers.iter().map(|read| read.server.as_ref()));
     let timeouts = timeouts(&own.timeouts, &inherited.timeouts);
     let pool = pool(&own.pool, &inherited.pool);
-    let is_kept = mode == Mode::Http && close.is_none();
-    let tunnel = timeouts.tunnel.unwrap_or(timeouts.server);
-    let mut silence = match mode {
-        Mode::Tcp => tunnel,
-        Mode::Http => timeouts.server.max(tunnel),
-    };
-    if is_kept {
-        silence = silence.max(pool.idle_timeout);
-    }
-    let probed = Probed::new(&own, silence);
-    let backend = Backend {
+    Some(Backend {
         name: name?.value.into(),
         mode,
         balance,
@@ -218,8 +216,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<(Back
         request_edits,
         response_edits,
         origin,
-    };
-    Some((backend, probed))
+    })
 }
 
 /// Reports checks of servers that verify the name each client asks for: a check has no client.

@@ -1,7 +1,10 @@
 //! `frontend "web" { … }`: where clients arrive and what is decided about them.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
+
+use miette::SourceSpan;
 
 use super::acl::{ReadAcl, Setting};
 use super::acls::Acls;
@@ -23,6 +26,15 @@ use crate::config::model::{
 use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
 
+/// What is looked at of a frontend when all are read.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Where it says `timeout tunnel=` itself.
+    pub(super) tunnel: Cell<Option<SourceSpan>>,
+    /// Where it says `timeout client=` itself.
+    pub(super) client: Cell<Option<SourceSpan>>,
+}
+
 /// Reads a frontend.
 pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Frontend> {
     let ctx = scope.ctx;
@@ -30,7 +42,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let span = node.span();
     let name = section_name(&mut node, "the frontend's name");
     if let Some(name) = name {
-        scope.frontends.add(ctx, name, ());
+        scope.frontends.add(ctx, name, Known::default());
     }
     let inherited = scope.defaults.of(&mut node);
     let block = node.required_block();
@@ -112,6 +124,11 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     block.finish(elsewhere);
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
+    if let Some((known, _)) = scope.frontends.last() {
+        known.tunnel.set(own.timeouts.tunnel.map(|said| said.span));
+        known.client.set(own.timeouts.client.map(|said| said.span));
+    }
+    report_max_connections(scope, own.max_connections);
     let is_named = |route: &Route| matches!(route.to, RouteTo::Named { .. });
     let asks_elsewhere = !plugins.is_empty() || routes.iter().flatten().any(is_named);
     report_handshake(scope, setting, &own.timeouts, &acls, asks_elsewhere);
@@ -332,6 +349,23 @@ pub(super) fn report_too_many(scope: &Scope<'_>, nodes: &[Node<'_>], what: &str,
                 .label(node.span(), "one too many")
                 .help("every request meets them all: have fewer"),
         );
+    }
+}
+
+/// Reports a limit that the process's own, where it is said, comes before.
+fn report_max_connections(scope: &Scope<'_>, own: Option<At<usize>>) {
+    let process = &scope.process;
+    let (Some(own), Some(limit)) = (own, process.max_connections_at) else {
+        return;
+    };
+    if own.value >= process.max_connections {
+        let error = ConfigError::new(Code::Inert, "`max-connections` does nothing here");
+        let error = error.label(
+            own.span,
+            format!("the process takes {} connections at most", process.max_connections),
+        );
+        let error = error.label(limit, "because of this");
+        scope.ctx.report(error.help("make it smaller, or leave it out"));
     }
 }
 

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::settings::Place;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{ClientHttp2, Http2};
-use crate::config::reader::{At, Node, Value};
+use crate::config::model::{ClientHttp2, Http2, Server};
+use crate::config::reader::{At, Context, Node, Value};
 
 /// What is said of HTTP/2, each on its own.
 #[derive(Default, Clone)]
@@ -60,6 +60,23 @@ impl Http2Settings {
         }
         node.finish();
         this
+    }
+
+    /// Reports a backend's bounds when it speaks HTTP/2 with none of its servers.
+    pub(super) fn report_unspoken<'s>(&self, ctx: &Context<'_>, servers: impl IntoIterator<Item = Option<&'s Server>>) {
+        let Some(said) = self.said() else { return };
+        // One that could not be read may speak it.
+        if servers
+            .into_iter()
+            .all(|server| server.is_some_and(|server| !server.http2))
+        {
+            let error = ConfigError::new(
+                Code::Inert,
+                "`http2` does nothing: HTTP/2 is spoken with none of the servers",
+            );
+            let error = error.label(said, "bounds nothing");
+            ctx.report(error.help("leave it out, or give a server the flag: server \"app-1\" \"10.0.0.1:8080\" h2"));
+        }
     }
 
     /// Where any bound is said.

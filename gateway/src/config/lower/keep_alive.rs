@@ -7,8 +7,9 @@ use miette::SourceSpan;
 
 use super::settings::Settings;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Backend, Frontend, KeepAlive};
+use crate::config::model::{Backend, KeepAlive};
 use crate::config::reader::{At, Context, Node, Value};
+use crate::config::units;
 
 /// `tcp-keep-alive`, with any of its properties, or `tcp-keep-alive "off"`.
 pub(super) fn read(mut node: Node<'_>) -> Option<At<Option<KeepAlive>>> {
@@ -49,42 +50,21 @@ pub(super) fn of(own: &Settings, inherited: &Settings) -> Option<KeepAlive> {
     said.map_or(Some(DEFAULT), |said| said.value)
 }
 
-/// What a backend says about keep-alive, and how long its own settings let a connection be silent. Whether a probe ever goes out
-/// is known when the frontends are.
-pub(super) struct Probed {
-    said: Option<SourceSpan>,
-    silence: Duration,
-}
-
-impl Probed {
-    pub(super) fn new(own: &Settings, silence: Duration) -> Self {
-        let said = own.keep_alive.filter(|said| said.value.is_some());
-        Self {
-            said: said.map(|said| said.span),
-            silence,
-        }
+/// Settles what holds for a backend, when it is known for how long its connections are silent at most: nothing when they end
+/// before the first probe. That the backend says something for nothing, at `said`, is reported.
+pub(super) fn settle(ctx: &Context<'_>, backend: &mut Backend, silence: Duration, said: Option<SourceSpan>) {
+    if backend.keep_alive.is_none_or(|keep_alive| keep_alive.idle < silence) {
+        return;
     }
-
-    /// Takes keep-alive from a backend whose connections end before their first probe, and reports one that asks for it
-    /// nevertheless. A tunnel may be silent for as long as the frontend says when its backend says nothing.
-    pub(super) fn settle(self, ctx: &Context<'_>, backend: &mut Backend, frontends: &[Frontend]) {
-        let Some(keep_alive) = backend.keep_alive else { return };
-        let of_frontends = frontends
-            .iter()
-            .filter(|frontend| frontend.mode == backend.mode && backend.timeouts.tunnel.is_none())
-            .filter_map(|frontend| frontend.timeouts.tunnel);
-        if keep_alive.idle < of_frontends.fold(self.silence, Duration::max) {
-            return;
-        }
-        backend.keep_alive = None;
-        if let Some(said) = self.said {
-            let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
-            ctx.report(
-                error
-                    .label(said, "a connection that is silent ends before its first probe")
-                    .help("write `idle=` below `timeout server=`, or leave it out"),
-            );
-        }
+    backend.keep_alive = None;
+    if let Some(said) = said {
+        let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
+        let longest = units::show_duration(silence);
+        let error = error.label(
+            said,
+            format!("a connection that is silent ends after {longest}, before its first probe"),
+        );
+        ctx.report(error.help("write an `idle=` that is shorter, or leave it out"));
     }
 }
 

@@ -59,6 +59,7 @@ mod tls;
 mod tls_facts;
 mod tls_parameters;
 mod tracing;
+mod tunnel;
 mod upgrades;
 mod used_plugins;
 mod variables;
@@ -68,7 +69,7 @@ use std::path::Path;
 use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError};
-use super::model::{Backend, Config, Frontend, Mode, Process, ServerAddress, TenantId};
+use super::model::{Backend, Config, Frontend, Mode, Plugin, Process, RateLimit, ServerAddress, TenantId};
 use super::reader::{Block, Context, Node};
 pub use backend_rules::shifted;
 use bind::Binds;
@@ -109,7 +110,7 @@ struct Scope<'a> {
     owned: tenant::Owned,
     rate_limits: Names<rate_limit::Known>,
     acls: SharedAcls,
-    frontends: Names<()>,
+    frontends: Names<frontend::Known>,
     binds: Binds,
 }
 
@@ -136,7 +137,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         );
     }
 
-    let process = process::process(process);
+    let (process, process_says) = process::process(process);
     let resolver_span = resolver.as_ref().map(Node::span);
     let resolver = resolver::resolver(resolver);
     let mut scope = Scope {
@@ -196,8 +197,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     scope
         .backends
         .report_unused(ctx, "no `use-backend` or `default-backend` leads to it");
-    let (mut backends, probed): (Vec<Backend>, Vec<_>) =
-        backends.into_iter().collect::<Option<Vec<_>>>()?.into_iter().unzip();
+    let mut backends: Vec<Backend> = backends.into_iter().collect::<Option<_>>()?;
     let of_frontends = frontends
         .iter()
         .flatten()
@@ -207,12 +207,13 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .chain(of_stats)
         .for_each(|monitor| monitor::report_impossible(ctx, monitor, &backends));
     let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
-    for (backend, probed) in backends.iter_mut().zip(probed) {
-        probed.settle(ctx, backend, &frontends);
-    }
     frontends
         .iter_mut()
         .for_each(|frontend| backend_rules::join(ctx, frontend, &backends));
+    let plugins: Vec<Plugin> = plugins.into_iter().collect::<Option<_>>()?;
+    tunnel::settle(&scope, &frontends, &mut backends, &plugins);
+    let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
+    process_says.report_unused(ctx, process::Uses::of(&frontends, &backends, &plugins, &rate_limits));
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
     if let Some(span) = resolver_span.filter(|_| !has_names) {
@@ -224,10 +225,10 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         resolver,
         frontends,
         backends,
-        plugins: plugins.into_iter().collect::<Option<_>>()?,
+        plugins,
         maps: maps.into_iter().collect::<Option<_>>()?,
         tenants: tenants.into_iter().collect::<Option<_>>()?,
-        rate_limits: rate_limits.into_iter().collect::<Option<_>>()?,
+        rate_limits,
         stats: or_none(stats)?,
     })
 }

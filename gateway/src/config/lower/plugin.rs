@@ -109,7 +109,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
             call(scope, node, &mut plugin.calls);
         }
         if let Some(node) = block.one("isolation") {
-            plugin.isolation = isolation(node).unwrap_or(plugin.isolation);
+            plugin.isolation = isolation(node, plugin.budget.instances).unwrap_or(plugin.isolation);
         }
         if let Some(node) = block.one("quarantine") {
             quarantine(node, &mut plugin.quarantine);
@@ -375,8 +375,9 @@ pub(super) fn instances(scope: &Scope<'_>, value: &Value<'_>) -> Option<u32> {
     Some(instances)
 }
 
-/// `isolation "per-request" ready=8` or `isolation "reuse" max-requests=1000 max-age="10m"`.
-fn isolation(mut node: Node<'_>) -> Option<Isolation> {
+/// `isolation "per-request" ready=8` or `isolation "reuse" max-requests=1000 max-age="10m"`, of a plugin that has so many
+/// instances at most.
+fn isolation(mut node: Node<'_>, instances: Option<u32>) -> Option<Isolation> {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {
         Request,
@@ -415,7 +416,17 @@ fn isolation(mut node: Node<'_>) -> Option<Isolation> {
             let help = "leave it out, or write isolation \"reuse\"";
             inert(&max_requests, help);
             inert(&max_age, help);
-            let ready = ready.map_or(Some(DEFAULT_READY), |value| value.integer(READY));
+            let most = instances.map_or(u64::MAX, |instances| u64::from(instances / 2));
+            let said = ready.and_then(|value| Some((value, value.integer(READY)?)));
+            if let Some((value, _)) = said.filter(|(_, ready)| *ready > most) {
+                let message = format!("at most {most} instances lie ready: half of `instances=`");
+                let error = ConfigError::new(Code::Inert, message).label(value.span(), "more than there are");
+                node.fail(error.help("make `ready=` smaller, or `limit instances=` larger"));
+            }
+            let ready = match ready {
+                Some(_) => said.map(|(_, ready)| ready),
+                None => Some(DEFAULT_READY),
+            };
             let ready = usize::try_from(ready?).ok()?;
             Some(match kind {
                 Kind::Connection => Isolation::PerConnection { ready },

@@ -13,10 +13,10 @@ use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, NamedLog, PolicyPool, Process,
-    SyslogServer,
+    AdminLevel, AdminSocket, Backend, CompileCache, Facility, Frontend, Log, LogFormat, LogTarget, Mode, NamedLog,
+    Plugin, PolicyPool, Process, RateLimit, SyslogServer,
 };
-use crate::config::reader::{At, Block, Node, Value, said_twice};
+use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::suggest;
 
 impl Default for Process {
@@ -48,10 +48,83 @@ impl Default for Process {
     }
 }
 
+/// Where settings stand that are for something which need not be there.
+#[derive(Default)]
+pub(super) struct Said {
+    policy: Option<SourceSpan>,
+    compile_cache: Option<SourceSpan>,
+    rate_limit_table: Option<SourceSpan>,
+    tracing: Option<SourceSpan>,
+}
+
+/// What the rest of the configuration has.
+#[derive(Clone, Copy)]
+pub(super) struct Uses {
+    /// Anything that is answered in a component, be it a plugin's or the gateway's own.
+    pub(super) components: bool,
+    pub(super) rate_limits: bool,
+    /// A frontend in HTTP mode.
+    pub(super) requests: bool,
+}
+
+impl Uses {
+    pub(super) fn of(frontends: &[Frontend], backends: &[Backend], plugins: &[Plugin], limits: &[RateLimit]) -> Self {
+        let decides = |frontend: &Frontend| {
+            !frontend.acls.is_empty() || !frontend.request_edits.is_empty() || !frontend.response_edits.is_empty()
+        };
+        let edits = |backend: &Backend| !backend.request_edits.is_empty() || !backend.response_edits.is_empty();
+        Self {
+            components: !plugins.is_empty()
+                || !limits.is_empty()
+                || frontends.iter().any(decides)
+                || backends.iter().any(edits),
+            rate_limits: !limits.is_empty(),
+            requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
+        }
+    }
+}
+
+impl Said {
+    /// Reports settings for what the configuration does not have.
+    pub(super) fn report_unused(&self, ctx: &Context<'_>, uses: Uses) {
+        let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
+        for (said, name, is_used, why) in [
+            (self.policy, "policy", uses.components, nothing_runs),
+            (self.compile_cache, "compile-cache", uses.components, nothing_runs),
+            (
+                self.rate_limit_table,
+                "rate-limit-table",
+                uses.rate_limits,
+                "there is no rate limit",
+            ),
+            (
+                self.tracing,
+                "tracing",
+                uses.requests,
+                "there is no frontend in HTTP mode",
+            ),
+        ] {
+            let Some(span) = said.filter(|_| !is_used) else {
+                continue;
+            };
+            let error = ConfigError::new(Code::Inert, format!("`{name}` does nothing: {why}"));
+            ctx.report(error.label(span, "for nothing").help("leave it out"));
+        }
+    }
+}
+
 /// The process-wide settings; the defaults when nothing is said.
-pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
+pub(super) fn process(node: Option<Node<'_>>) -> (Option<Process>, Said) {
+    let mut said = Said::default();
+    let process = match node {
+        Some(node) => read(node, &mut said),
+        None => Some(Process::default()),
+    };
+    (process, said)
+}
+
+fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
     let mut process = Process::default();
-    let Some(mut node) = node else { return Some(process) };
     let block = node.required_block();
     node.finish();
     let mut block = block?;
@@ -80,9 +153,11 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
     }
     read_logs(&mut process, block.many("log"));
     if let Some(node) = block.one("tracing") {
+        said.tracing = Some(node.span());
         process.tracing = super::tracing::tracing(node);
     }
     if let Some(mut node) = block.one("policy") {
+        said.policy = Some(node.span());
         node.require_entries();
         let instances = node.property("instances").and_then(|value| value.integer(INSTANCES));
         set(
@@ -96,6 +171,7 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         node.finish();
     }
     if let Some(mut node) = block.one("compile-cache") {
+        said.compile_cache = Some(node.span());
         let folder = node.argument("the folder's path").and_then(|value| path(&value));
         let size = node.property("size").map(|value| value.size(CACHE_SIZE));
         process.compile_cache = folder.map(|folder| CompileCache {
@@ -105,6 +181,7 @@ pub(super) fn process(node: Option<Node<'_>>) -> Option<Process> {
         node.finish();
     }
     if let Some(mut node) = block.one("rate-limit-table") {
+        said.rate_limit_table = Some(node.span());
         let entries = node.required_property("entries");
         let entries = entries.and_then(|value| value.integer(MAX_BUCKETS));
         set(
