@@ -301,13 +301,15 @@ async fn an_idle_tunnel_stays_and_its_bytes_are_counted_while_it_lives() {
 
 #[tokio::test]
 async fn the_system_looks_after_silent_connections_when_told_so() {
-    let kdl = |client: &str, server: &str| {
+    let kdl = |inherited: &str, client: &str, server: &str| {
         format!(
             r#"
+            defaults {{ mode "tcp"; timeout server="{inherited}" }}
             frontend "raw" {{
                 mode "tcp"
                 bind "127.0.0.1:0"
                 {client}
+                use-backend "never" {{ port 1 }}
                 default-backend "app"
             }}
             backend "app" {{
@@ -315,36 +317,36 @@ async fn the_system_looks_after_silent_connections_when_told_so() {
                 {server}
                 server "app-1" "@app"
             }}
+            // What the frontend says of tunnels holds here, whatever the other backend says.
+            backend "never" {{ mode "tcp"; server "never-1" "@app" }}
             "#
         )
     };
     let off = r#"tcp-keep-alive "off""#;
     let hour = r#"timeout server="1h""#;
-    for (client, server, probed) in [
-        (off, off, (false, false)),
-        ("", hour, (true, true)),
-        (r#"tcp-keep-alive idle="10s""#, off, (true, false)),
+    for (inherited, client, server, probed) in [
+        ("20s", off, off, (false, false)),
+        ("20s", "", hour, (true, true)),
+        ("20s", r#"tcp-keep-alive idle="10s""#, off, (true, false)),
         // Silent connections end before the first probe.
-        (off, r#"timeout server="20s""#, (false, false)),
+        ("1h", off, r#"timeout server="20s""#, (false, false)),
         (
+            "1h",
             off,
             r#"timeout server="20s"; tcp-keep-alive idle="10s" count=3"#,
             (false, true),
         ),
         // A tunnel may be silent for longer, whoever says so.
+        ("20s", r#"tcp-keep-alive "off"; timeout tunnel="1h""#, "", (false, true)),
         (
+            "1h",
             r#"tcp-keep-alive "off"; timeout tunnel="1h""#,
-            r#"timeout server="20s""#,
-            (false, true),
-        ),
-        (
-            r#"tcp-keep-alive "off"; timeout tunnel="1h""#,
-            r#"timeout server="1h" tunnel="20s""#,
+            r#"timeout tunnel="20s""#,
             (false, false),
         ),
     ] {
         let app = Server::echo().await;
-        let gateway = Gateway::kdl(&kdl(client, server))
+        let gateway = Gateway::kdl(&kdl(inherited, client, server))
             .with("@app", app.address())
             .start()
             .await;

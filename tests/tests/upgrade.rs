@@ -307,7 +307,7 @@ async fn an_idle_tunnel_has_its_own_timeout() {
         r#"
         defaults { mode "http"; timeout client="300ms" server="300ms" connect="5s" }
         frontend "web"  { bind "127.0.0.1:0"; timeout tunnel="900ms"; default-backend "app" }
-        frontend "own"  { bind "127.0.0.1:0"; timeout tunnel="20s"; default-backend "own" }
+        frontend "own"  { bind "127.0.0.1:0"; timeout tunnel="20s"; use-backend "app" { path-prefix "/app/" }; default-backend "own" }
         frontend "none" { bind "127.0.0.1:0"; default-backend "app" }
         frontend "raw"  { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
         backend "app" { server "a" "@app" }

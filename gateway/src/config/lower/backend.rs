@@ -148,10 +148,11 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         let error = error.label(observe.span(), "nothing would take the server up again");
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
-    let observe = observe.map(|node| check::observe(node, mode_at));
     let agent = agent.map(check::agent);
     let check_at = check.as_ref().map(|node| node.span());
-    let check = check.map(|check| check::check(check, openings));
+    let check = check.map(|check| check::check(check, openings, observe.is_some()));
+    let schedule = check.as_ref().and_then(|check| Some(check.as_ref()?.schedule));
+    let observe = observe.map(|node| check::observe(node, mode_at, schedule));
     if let (Some(Some(check)), Some(span)) = (&check, check_at) {
         report_nameless_checks(ctx, &servers, check, span);
     }

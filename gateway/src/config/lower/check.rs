@@ -24,8 +24,9 @@ pub(super) struct Openings {
     pub(super) tls_http1: bool,
 }
 
-/// Reads a backend's `check`. `openings` says how connections of traffic to its servers begin.
-pub(super) fn check(mut node: Node<'_>, openings: Openings) -> Option<Check> {
+/// Reads a backend's `check`. `openings` says how connections of traffic to its servers begin, `is_hurried` whether an `observe` lets
+/// checks come sooner.
+pub(super) fn check(mut node: Node<'_>, openings: Openings, is_hurried: bool) -> Option<Check> {
     #[derive(Clone, Copy)]
     enum Kind {
         Tcp,
@@ -34,7 +35,7 @@ pub(super) fn check(mut node: Node<'_>, openings: Openings) -> Option<Check> {
     }
     let kind = node.argument("the kind of check");
     let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http), ("grpc", Kind::Grpc)]));
-    let schedule = schedule(&mut node);
+    let schedule = schedule(&mut node, is_hurried);
     let as_traffic = node.flag("as-traffic");
     let target = CheckTarget {
         address: node.property("address").and_then(|value| ip(&value)),
@@ -110,8 +111,8 @@ impl Openings {
     }
 }
 
-/// Reads a backend's `observe "connect" error-limit=10 on-error="mark-down"`.
-pub(super) fn observe(mut node: Node<'_>, mode: Option<At<Mode>>) -> Option<Observe> {
+/// Reads a backend's `observe "connect" error-limit=10 on-error="mark-down"`, beside checks on this schedule.
+pub(super) fn observe(mut node: Node<'_>, mode: Option<At<Mode>>, schedule: Option<Schedule>) -> Option<Observe> {
     let what = node.argument("what is observed");
     let what = what.and_then(|value| value.choice(&[("connect", Observed::Connect), ("response", Observed::Response)]));
     if what == Some(Observed::Response) {
@@ -121,12 +122,14 @@ pub(super) fn observe(mut node: Node<'_>, mode: Option<At<Mode>>) -> Option<Obse
         u32::try_from(value.integer(COUNT)?).ok()
     });
     let on_error = node.property("on-error").map_or(Some(DEFAULT_ON_ERROR), |value| {
-        value.choice(&[
+        let on_error = value.choice(&[
             ("mark-down", OnError::MarkDown),
             ("fail-check", OnError::FailCheck),
             ("sudden-death", OnError::SuddenDeath),
             ("fast-check", OnError::FastCheck),
-        ])
+        ])?;
+        report_no_faster(&value, on_error, schedule);
+        Some(on_error)
     });
     node.finish();
     Some(Observe {
@@ -134,6 +137,21 @@ pub(super) fn observe(mut node: Node<'_>, mode: Option<At<Mode>>) -> Option<Obse
         error_limit: error_limit?,
         on_error: on_error?,
     })
+}
+
+/// Reports an `on-error=` that does no more than to let the next check come sooner, where none can come sooner than it would.
+fn report_no_faster(value: &Value<'_>, on_error: OnError, schedule: Option<Schedule>) {
+    let Some(schedule) = schedule.filter(|schedule| schedule.fast_interval >= schedule.interval) else {
+        return;
+    };
+    let why = match on_error {
+        OnError::FastCheck => "lets the next check come after `fast-interval`, which is the interval",
+        OnError::SuddenDeath if schedule.fall == 1 => "one check that fails takes a server down already: fall=1",
+        _ => return,
+    };
+    let error = ConfigError::new(Code::Inert, "`observe` does nothing here").label(value.span(), why);
+    let context = value.context();
+    context.report(error.help("write a shorter `fast-interval=` in `check`, or on-error=\"fail-check\""));
 }
 
 /// Reads a backend's `agent-check port=9777 interval="2s" send="state\n"`.
@@ -180,7 +198,7 @@ fn report_long_timeout(
 }
 
 /// `interval=` and its kin.
-fn schedule(node: &mut Node<'_>) -> Option<Schedule> {
+fn schedule(node: &mut Node<'_>, is_hurried: bool) -> Option<Schedule> {
     let interval = duration(node, "interval");
     let fast_interval = duration(node, "fast-interval");
     let down_interval = duration(node, "down-interval");
@@ -201,6 +219,14 @@ fn schedule(node: &mut Node<'_>) -> Option<Schedule> {
         let error = ConfigError::new(Code::Conflict, "`fast-interval` is at most the interval");
         let error = error.label(fast.span, format!("longer than {}", units::show_duration(effective)));
         node.fail(error.help("it is for looking more often while a server goes up or down"));
+    }
+    if let Some(fast) = fast_interval.filter(|_| (rise, fall, is_hurried) == (Some(1), Some(1), false)) {
+        let error = ConfigError::new(Code::Inert, "`fast-interval` does nothing with rise=1 and fall=1");
+        let error = error.label(
+            fast.span,
+            "a server is never on its way up or down: one check settles it",
+        );
+        node.fail(error.help("leave it out, or let more checks agree"));
     }
     let or_interval = |own: Option<At<Duration>>| own.map_or(effective, |own| own.value);
     Some(Schedule {

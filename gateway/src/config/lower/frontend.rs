@@ -33,6 +33,8 @@ pub(super) struct Known {
     pub(super) tunnel: Cell<Option<SourceSpan>>,
     /// Where it says `timeout client=` itself.
     pub(super) client: Cell<Option<SourceSpan>>,
+    /// Where it says `tcp-keep-alive` itself.
+    pub(super) keep_alive: Cell<Option<SourceSpan>>,
 }
 
 /// Reads a frontend.
@@ -127,6 +129,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     if let Some((known, _)) = scope.frontends.last() {
         known.tunnel.set(own.timeouts.tunnel.map(|said| said.span));
         known.client.set(own.timeouts.client.map(|said| said.span));
+        known.keep_alive.set(own.keep_alive.map(|said| said.span));
     }
     report_max_connections(scope, own.max_connections);
     let is_named = |route: &Route| matches!(route.to, RouteTo::Named { .. });
@@ -139,7 +142,14 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         let error = error.label(span, "serves nothing");
         ctx.report(error.help("write where requests go: default-backend \"app\""));
     }
-    admission::report_unreachable(ctx, own.per_source, own.max_connections.or(inherited.max_connections));
+    let process = &scope.process;
+    let of_process = process.max_connections_at.map(|span| At {
+        value: process.max_connections,
+        span,
+    });
+    let most = [own.max_connections.or(inherited.max_connections), of_process];
+    let lowest = most.into_iter().flatten().min_by_key(|limit| limit.value);
+    admission::report_unreachable(ctx, own.per_source, lowest);
     let format = own.log_format.as_ref().map(|format| (format, true));
     let format = format.or(inherited.log_format.as_ref().map(|format| (format, false)));
     let access_log = access_log.as_ref().or(inherited.access_log.as_ref());

@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::settings::Settings;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Backend, KeepAlive};
+use crate::config::model::KeepAlive;
 use crate::config::reader::{At, Context, Node, Value};
 use crate::config::units;
 
@@ -50,13 +50,13 @@ pub(super) fn of(own: &Settings, inherited: &Settings) -> Option<KeepAlive> {
     said.map_or(Some(DEFAULT), |said| said.value)
 }
 
-/// Settles what holds for a backend, when it is known for how long its connections are silent at most: nothing when they end
-/// before the first probe. That the backend says something for nothing, at `said`, is reported.
-pub(super) fn settle(ctx: &Context<'_>, backend: &mut Backend, silence: Duration, said: Option<SourceSpan>) {
-    if backend.keep_alive.is_none_or(|keep_alive| keep_alive.idle < silence) {
+/// Settles what holds for a frontend or a backend, when it is known for how long its connections are silent at most: nothing when
+/// they end before the first probe. That it says something for nothing, at `said`, is reported.
+pub(super) fn settle(ctx: &Context<'_>, held: &mut Option<KeepAlive>, silence: Duration, said: Option<SourceSpan>) {
+    if held.is_none_or(|keep_alive| keep_alive.idle < silence) {
         return;
     }
-    backend.keep_alive = None;
+    *held = None;
     if let Some(said) = said {
         let error = ConfigError::new(Code::Inert, "`tcp-keep-alive` does nothing here");
         let longest = units::show_duration(silence);

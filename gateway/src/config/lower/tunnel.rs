@@ -1,4 +1,4 @@
-//! `timeout tunnel=`: what it leaves nothing to do for, and how long servers may be silent with it. It is looked at when all
+//! `timeout tunnel=`: what it leaves nothing to do for, and how long clients and servers may be silent with it. It is looked at when all
 //! sections are read, since a frontend and a backend may both say it, and the backend's own goes first.
 
 use std::time::Duration;
@@ -43,6 +43,10 @@ pub(super) fn settle(scope: &Scope<'_>, frontends: &[Frontend], backends: &mut [
         {
             report_replaced(ctx, "client", said);
         }
+        let led: Vec<&Backend> = leads.iter().filter_map(|id| backends.get(id.0)).collect();
+        let silence = client_silence(frontend, &led);
+        // What is asked of the listener costs its connections nothing: it stays.
+        keep_alive::settle(ctx, &mut frontend.keep_alive.clone(), silence, known.keep_alive.get());
     }
     for (position, backend) in backends.iter_mut().enumerate() {
         let leading: Vec<&Frontend> = frontends
@@ -58,8 +62,8 @@ pub(super) fn settle(scope: &Scope<'_>, frontends: &[Frontend], backends: &mut [
         if let Some(said) = known.server.filter(|_| backend.mode == Mode::Tcp && is_replaced) {
             report_replaced(ctx, "server", said);
         }
-        let silence = silence(backend, &leading);
-        keep_alive::settle(ctx, backend, silence, known.keep_alive);
+        let silence = server_silence(backend, &leading);
+        keep_alive::settle(ctx, &mut backend.keep_alive, silence, known.keep_alive);
     }
 }
 
@@ -67,11 +71,35 @@ pub(super) fn settle(scope: &Scope<'_>, frontends: &[Frontend], backends: &mut [
 fn report_replaced(ctx: &Context<'_>, side: &str, said: SourceSpan) {
     let error = ConfigError::new(Code::Inert, format!("`timeout {side}=` does nothing beside `tunnel=`"));
     let error = error.label(said, "in TCP mode `tunnel=` holds in its place");
-    ctx.report(error.help("leave one of them out"));
+    ctx.report(error.help("leave it out, or write it as `tunnel=` to have it here"));
+}
+
+/// The longest time for which a client's connection may be silent, or longer than that.
+fn client_silence(frontend: &Frontend, led: &[&Backend]) -> Duration {
+    let own = &frontend.timeouts;
+    let of = |backend: &&Backend| {
+        let attempts = u32::try_from(backend.retries.count.saturating_add(1)).unwrap_or(u32::MAX);
+        let before = backend
+            .queue
+            .timeout
+            .max(backend.timeouts.connect)
+            .saturating_mul(attempts);
+        let session = tunnel(frontend, backend).unwrap_or_default();
+        match frontend.mode {
+            Mode::Tcp if session > Duration::ZERO => before.max(session),
+            _ => before.max(session).max(own.client).max(backend.timeouts.server),
+        }
+    };
+    let served = led.iter().map(of).max().unwrap_or(own.client);
+    let greeted = served.max(own.handshake).max(own.client_hello);
+    match frontend.mode {
+        Mode::Tcp => greeted,
+        Mode::Http => greeted.max(own.http_request).max(own.http_keep_alive),
+    }
 }
 
 /// The longest time for which a connection to a server may be silent.
-fn silence(backend: &Backend, leading: &[&Frontend]) -> Duration {
+fn server_silence(backend: &Backend, leading: &[&Frontend]) -> Duration {
     let server = backend.timeouts.server;
     let of = |frontend: &&Frontend| match (tunnel(frontend, backend), backend.mode) {
         (Some(tunnel), Mode::Tcp) => tunnel,
