@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gateway_tests::{Answer, Gateway, HttpServer, Server, get, post, refusing};
 
@@ -170,13 +170,19 @@ async fn a_tcp_connection_is_one_line() {
     .await;
 
     let mut client = gateway.connect("raw").await;
+    let began = Instant::now();
     client.exactly(5).await;
     client.send("abc").await;
+    tokio::time::sleep(Duration::from_millis(120)).await;
     client.half_close().await;
     client.rest().await;
     let lines = gateway.access_log(1).await;
+    let lasted = began.elapsed().as_secs_f64() * 1e3;
 
     let line = &lines[0];
+    let [queue, connect, total] = ["queue_ms", "connect_ms", "total_ms"].map(|timer| line[timer].as_f64().unwrap());
+    assert!((120.0..=lasted).contains(&total), "{line}, {lasted} ms in all");
+    assert!(queue == 0.0 && connect <= total - 120.0, "{line}");
     assert_eq!(line["client"], client.address().to_string());
     assert_eq!((&line["frontend"], &line["backend"]), (&"raw".into(), &"app".into()));
     assert_eq!(line["server"], "app-1");

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Client, Gateway, Server, eventually, refusing};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, Server, eventually, get, refusing};
 
 const PLAIN: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
@@ -22,6 +22,86 @@ async fn bytes_pass_both_ways() {
         assert_eq!(client.exactly(text.len()).await, text.as_bytes());
     }
     assert_eq!(app.seen(0), b"hello\0\x01\r\n\r\nonce more");
+}
+
+#[tokio::test]
+async fn both_modes_in_one_process_have_timeouts_checks_and_balancing_of_their_own() {
+    let (a, b) = (Server::echo().await, Server::echo().await);
+    let (c, d) = (HttpServer::answering("c").await, HttpServer::answering("d").await);
+    let sick = HttpServer::start(|_| Answer::status(500)).await;
+    let gateway = Gateway::kdl(
+        r#"
+        defaults { timeout connect="5s" client="20s" server="20s" http-keep-alive="1s" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "web" }
+        backend "raw" {
+            mode "tcp"
+            balance "leastconn"
+            check "tcp" interval="50ms" rise=1 initial="fully-down" { send "PING\r\n"; expect prefix="PING\r\n" }
+            server "a" "@a"
+            server "b" "@b"
+        }
+        backend "web" {
+            balance "roundrobin"
+            check "http" interval="50ms" rise=1 initial="fully-down" { send "GET" "/health"; expect status=200 }
+            server "c" "@c"
+            server "d" "@d"
+            server "sick" "@sick"
+        }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .with("@c", c.address())
+    .with("@d", d.address())
+    .with("@sick", sick.address())
+    .start()
+    .await;
+    // What passes the one kind of check would not pass the other.
+    for server in ["a", "b", "c", "d"] {
+        gateway.metric_is("gateway_server_up", &[("server", server)], 1.0).await;
+    }
+    gateway.metric_is("gateway_server_up", &[("server", "sick")], 0.0).await;
+
+    let mut web = gateway.connect("web").await;
+    let mut answers = Vec::new();
+    for _ in 0..6 {
+        answers.push(web.ask(get("/")).await.text().to_owned());
+    }
+    assert_eq!((&*answers[0], &*answers[1]), (&*answers[2], &*answers[3]), "in turn");
+    answers.sort();
+    assert_eq!(answers.concat(), "cccddd");
+
+    // While one server is busy, the other gets all there is, one after the other.
+    let in_flight = async |server, value| {
+        let labels = [("backend", "raw"), ("server", server)];
+        gateway.metric_is("gateway_server_in_flight", &labels, value).await;
+    };
+    let mut busy = gateway.connect("raw").await;
+    busy.send("x").await;
+    busy.exactly(1).await;
+    let taken = async |server: &str| {
+        let labels = [("backend", "raw"), ("server", server)];
+        gateway
+            .metrics()
+            .await
+            .get("gateway_server_sessions_total", &labels)
+            .unwrap()
+    };
+    let (first, second) = if taken("a").await > 0.0 { ("a", "b") } else { ("b", "a") };
+    for n in 1..=3 {
+        let mut client = gateway.connect("raw").await;
+        client.send("y").await;
+        client.exactly(1).await;
+        drop(client);
+        in_flight(second, 0.0).await;
+        assert_eq!(taken(second).await, f64::from(n));
+    }
+    in_flight(first, 1.0).await;
+    // Idle connections of the one mode end, and those of the other stay.
+    web.closed().await;
+    busy.send("z").await;
+    assert_eq!(busy.exactly(1).await, b"z");
 }
 
 #[tokio::test]

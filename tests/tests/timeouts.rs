@@ -165,23 +165,68 @@ async fn client_that_does_not_read() {
 }
 
 #[tokio::test]
-async fn client_in_tcp_mode() {
+async fn client_and_server_in_tcp_mode() {
     let app = Server::greeting("hi").await;
     let gateway = Gateway::kdl(
         r#"
         frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; timeout client="300ms"; default-backend "app" }
-        backend "app" { mode "tcp"; timeout server="300ms"; server "s" "@app" }
+        frontend "patient" { mode "tcp"; bind "127.0.0.1:0"; default-backend "impatient" }
+        backend "app" { mode "tcp"; server "s" "@app" }
+        backend "impatient" { mode "tcp"; timeout server="300ms"; server "s" "@app" }
     "#,
     )
     .with("@app", app.address())
     .start()
     .await;
 
-    let mut client = gateway.connect("raw").await;
-    assert_eq!(client.exactly(2).await, b"hi");
-    let start = Instant::now();
-    client.closed().await;
-    took(start);
+    for (n, (frontend, termination)) in [("raw", "cD"), ("patient", "sD")].into_iter().enumerate() {
+        let mut client = gateway.connect(frontend).await;
+        assert_eq!(client.exactly(2).await, b"hi");
+        let start = Instant::now();
+        client.closed().await;
+        took(start);
+        assert_eq!(gateway.access_log(n + 1).await[n]["termination"], termination);
+    }
+}
+
+#[tokio::test]
+async fn what_defaults_say_holds_until_a_section_says_otherwise() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        defaults           { mode "tcp"; timeout client="300ms" server="20s" }
+        defaults "patient" { mode "tcp"; timeout client="20s" server="20s" }
+        frontend "inherits" { bind "127.0.0.1:0"; default-backend "app" }
+        frontend "own"      { bind "127.0.0.1:0"; timeout client="20s"; default-backend "app" }
+        frontend "named" from="patient" { bind "127.0.0.1:0"; default-backend "app" }
+        frontend "behind" from="patient" { bind "127.0.0.1:0"; default-backend "short" }
+        backend "app" { server "s" "@app" }
+        backend "short" from="patient" { timeout server="300ms"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut patient = [gateway.connect("own").await, gateway.connect("named").await];
+
+    for (n, (frontend, termination)) in [("inherits", "cD"), ("behind", "sD")].into_iter().enumerate() {
+        let mut client = gateway.connect(frontend).await;
+        client.send("x").await;
+        client.exactly(1).await;
+        let start = Instant::now();
+        client.closed().await;
+        took(start);
+        assert_eq!(
+            gateway.access_log(n + 1).await[n]["termination"],
+            termination,
+            "{frontend}"
+        );
+    }
+    // Silent for as long as both together.
+    for client in &mut patient {
+        client.send("still here").await;
+        assert_eq!(client.exactly(10).await, b"still here");
+    }
 }
 
 // ── the next request's head, of which a part came with the request before it ──────────────────────────────────────────
