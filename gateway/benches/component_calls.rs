@@ -111,7 +111,6 @@ fn exchange() -> Box<Exchange> {
             accepted: tokio::time::Instant::now(),
             client: "203.0.113.9:40112".parse().expect("an address"),
             local: "192.0.2.1:443".parse().expect("an address"),
-            hello: None,
             tls: Some(Box::new(TlsFacts {
                 version: "TLSv1.3",
                 cipher: "TLS_AES_256_GCM_SHA384",
@@ -119,7 +118,7 @@ fn exchange() -> Box<Exchange> {
                 alpn: Some(b"http/1.1".to_vec()),
                 client_certificate: None,
             })),
-            proxy: None,
+            preamble: None,
         }),
     )
 }

@@ -23,9 +23,9 @@ pub(super) struct Ends {
     sender: watch::Sender<Ended>,
 }
 
-/// What a session hears; nothing when nobody could say it.
+/// What a session hears; nothing when nobody could say it. Boxed twice: then it is one word to the many that hear nothing.
 #[derive(Default)]
-pub(super) struct Listener(Option<Pin<Box<dyn Future<Output = Ended> + Send>>>);
+pub(super) struct Listener(Option<Box<Pin<Box<dyn Future<Output = Ended> + Send>>>>);
 
 impl Ends {
     pub(super) fn new() -> Self {
@@ -43,20 +43,20 @@ impl Ends {
 
     pub(super) fn listen(&self) -> Listener {
         let mut receiver = self.sender.subscribe();
-        Listener(Some(Box::pin(async move {
+        Listener(Some(Box::new(Box::pin(async move {
             match receiver.changed().await {
                 Ok(()) => *receiver.borrow(),
                 // The server is configured no more: nobody will say anything.
                 Err(_) => std::future::pending().await,
             }
-        })))
+        }))))
     }
 }
 
 impl Listener {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         match &mut self.0 {
-            Some(ended) => ended.as_mut().poll(cx),
+            Some(ended) => Pin::new(&mut **ended).poll(cx),
             None => Poll::Pending,
         }
     }

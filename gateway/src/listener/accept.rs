@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -22,7 +23,7 @@ use super::termination::Termination;
 use super::{hello, tls};
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
-use crate::policy::{ConnectionFacts, Introduced};
+use crate::policy::{ConnectionFacts, Introduced, Preamble};
 use crate::proxy_protocol::Header;
 use crate::stream::Stream;
 use crate::telemetry::metrics::FrontendMetrics;
@@ -115,10 +116,10 @@ pub async fn accept<S, P, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
     S: Fn(Stream, Arc<ConnectionFacts>) -> P + 'static,
     P: Future<Output = Option<F>> + 'static,
-    F: Future<Output = ()> + Unpin + 'static,
+    F: Future<Output = ()> + 'static,
     R: Fn(&Unintroduced) + 'static,
     C: Fn() -> G + 'static,
-    G: Unpin + 'static,
+    G: 'static,
 {
     let handlers = Rc::new((serve, refuse));
     let faults = Rc::new(Faults {
@@ -156,8 +157,7 @@ where
             client: peer,
             local,
             tls: None,
-            hello: None,
-            proxy: None,
+            preamble: None,
         };
         let accept_proxy = port.accept_proxy.as_ref().filter(|accept| accept.trusts(peer.ip()));
         let mut admit = port.admit.as_ref();
@@ -209,45 +209,51 @@ where
             }
         });
         tokio::task::spawn_local(Life {
-            stage: Stage::Beginning(begun),
+            stage: Stage::Beginning { beginning: begun },
             _held: held,
         });
     }
 }
 
-/// A connection from accept to end. Written by hand: an async block would keep what is being served beside the place that
-/// it was moved from.
-struct Life<P, F, G> {
-    stage: Stage<P, F>,
-    /// Given back last.
-    _held: G,
+pin_project! {
+    /// A connection from accept to end. Written by hand: an async block would keep what is being served beside the place that
+    /// it was moved from.
+    struct Life<P, F, G> {
+        #[pin]
+        stage: Stage<P, F>,
+        // Given back last.
+        _held: G,
+    }
 }
 
-enum Stage<P, F> {
-    /// What comes before the protocol, and before the connection lies still.
-    Beginning(Pin<Box<P>>),
-    /// What it is from then on, with its place among those of its source.
-    Serving { serving: F, _seat: Option<Box<SourceSeat>> },
+pin_project! {
+    #[project = StageProjection]
+    enum Stage<P, F> {
+        // What comes before the protocol, and before the connection lies still.
+        Beginning { beginning: Pin<Box<P>> },
+        // What it is from then on, with its place among those of its source.
+        Serving { #[pin] serving: F, _seat: Option<Box<SourceSeat>> },
+    }
 }
 
 impl<P, F, G> Future for Life<P, F, G>
 where
     P: Future<Output = Option<(F, Option<Box<SourceSeat>>)>>,
-    F: Future<Output = ()> + Unpin,
-    G: Unpin,
+    F: Future<Output = ()>,
 {
     type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Stage::Beginning(beginning) = &mut self.stage {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut stage = self.project().stage;
+        if let StageProjection::Beginning { beginning } = stage.as_mut().project() {
             match ready!(beginning.as_mut().poll(cx)) {
-                Some((serving, _seat)) => self.stage = Stage::Serving { serving, _seat },
+                Some((serving, _seat)) => stage.set(Stage::Serving { serving, _seat }),
                 None => return Poll::Ready(()),
             }
         }
-        match &mut self.stage {
-            Stage::Serving { serving, .. } => Pin::new(serving).poll(cx),
-            Stage::Beginning(_) => Poll::Pending,
+        match stage.project() {
+            StageProjection::Serving { serving, .. } => serving.poll(cx),
+            StageProjection::Beginning { .. } => Poll::Pending,
         }
     }
 }
@@ -340,7 +346,9 @@ impl Begin {
             Opening::ClientHello(limit) => {
                 let looked = hello::peek(stream, limit).await;
                 let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
-                facts.hello = hello.map(Box::new);
+                if hello.is_some() {
+                    facts.preamble.get_or_insert_default().hello = hello;
+                }
                 Stream::Plain(stream)
             }
         };
@@ -367,7 +375,10 @@ async fn introduced(
     Ok(ConnectionFacts {
         client,
         local,
-        proxy: Some(Box::new(Introduced { peer, header })),
+        preamble: Some(Box::new(Preamble {
+            hello: None,
+            proxy: Some(Introduced { peer, header }),
+        })),
         ..facts
     })
 }

@@ -96,10 +96,17 @@ pub struct ConnectionFacts {
     pub local: SocketAddr,
     /// TLS facts; none on a plain connection, and none where TLS passes through.
     pub tls: Option<Box<TlsFacts>>,
+    /// What was read of it before its protocol began, where there was something to read.
+    pub preamble: Option<Box<Preamble>>,
+}
+
+/// What a connection may begin with, before its protocol.
+#[derive(Debug, Clone, Default)]
+pub struct Preamble {
     /// What a client said whose TLS passes through, where it was looked at.
-    pub hello: Option<Box<ClientHello>>,
-    /// The PROXY header that the connection began with, where one was asked for.
-    pub proxy: Option<Box<Introduced>>,
+    pub hello: Option<ClientHello>,
+    /// The PROXY header, where one was asked for.
+    pub proxy: Option<Introduced>,
 }
 
 /// What a connection that begins with a PROXY header has beside others.
@@ -119,19 +126,28 @@ impl ConnectionFacts {
 
     /// The other end of the TCP connection itself.
     pub fn peer(&self) -> SocketAddr {
-        self.proxy.as_ref().map_or(self.client, |introduced| introduced.peer)
+        self.introduced().map_or(self.client, |introduced| introduced.peer)
+    }
+
+    /// What a client said whose TLS passes through, where it was looked at.
+    pub fn hello(&self) -> Option<&ClientHello> {
+        self.preamble.as_ref()?.hello.as_ref()
     }
 
     /// The PROXY header that the connection began with, where one was asked for.
     pub fn header(&self) -> Option<&Header> {
-        self.proxy.as_ref().map(|introduced| &introduced.header)
+        self.introduced().map(|introduced| &introduced.header)
+    }
+
+    fn introduced(&self) -> Option<&Introduced> {
+        self.preamble.as_ref()?.proxy.as_ref()
     }
 }
 
 impl Connected for ConnectionFacts {
     fn tls_value(&self, what: TlsValue) -> Option<&[u8]> {
         let tls = self.tls.as_deref();
-        let hello = self.hello.as_deref();
+        let hello = self.hello();
         let certificate = || Some(tls?.client_certificate.as_ref()?.read());
         let text = match what {
             TlsValue::Version => Some(tls?.version),

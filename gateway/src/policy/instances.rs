@@ -889,9 +889,8 @@ mod tests {
                 accepted: tokio::time::Instant::now(),
                 client: "192.0.2.7:4711".parse().unwrap(),
                 local: "192.0.2.1:80".parse().unwrap(),
-                hello: None,
                 tls: None,
-                proxy: None,
+                preamble: None,
             }),
         )
     }

@@ -63,7 +63,8 @@ pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
 pub use component::{Component, MAX_COMPONENT_BYTES};
 pub use exchange::{
-    ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Reply, TlsFacts,
+    ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Preamble,
+    Reply, TlsFacts,
 };
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use granted::{CallGrant, Granted, InFlight};

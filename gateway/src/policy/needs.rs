@@ -348,13 +348,13 @@ impl Attribute {
                 }
             }
             Self::Sni => {
-                let passing = connection.hello.as_ref().and_then(|hello| hello.sni.as_ref());
+                let passing = connection.hello().and_then(|hello| hello.sni.as_ref());
                 if let Some(sni) = tls.and_then(|tls| tls.sni.as_ref()).or(passing) {
                     facts.push(need, sni.as_bytes());
                 }
             }
             Self::Alpn => {
-                let passing = connection.hello.iter().flat_map(|hello| &hello.alpn);
+                let passing = connection.hello().into_iter().flat_map(|hello| &hello.alpn);
                 let agreed = tls.and_then(|tls| tls.alpn.as_ref());
                 for protocol in agreed.into_iter().chain(passing) {
                     facts.push(need, protocol);
@@ -632,7 +632,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::policy::{ClientHello, TlsFacts};
+    use crate::policy::{ClientHello, Preamble, TlsFacts};
     use proptest::prelude::*;
 
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
@@ -652,7 +652,6 @@ mod tests {
                 accepted: tokio::time::Instant::now(),
                 client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
                 local: "[2001:db8::1]:443".parse().unwrap(),
-                hello: None,
                 tls: Some(Box::new(TlsFacts {
                     version: "TLSv1.3",
                     cipher: "TLS_AES_256_GCM_SHA384",
@@ -660,7 +659,7 @@ mod tests {
                     alpn: Some(b"h2".to_vec()),
                     client_certificate: None,
                 })),
-                proxy: None,
+                preamble: None,
             }),
         }
     }
@@ -823,9 +822,12 @@ mod tests {
         let mut exchange = exchange(http::Request::builder().uri("/"), None);
         let connection = Arc::get_mut(&mut exchange.connection).unwrap();
         connection.tls = None;
-        connection.hello = Some(Box::new(ClientHello {
-            sni: Some("a.example".to_owned()),
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+        connection.preamble = Some(Box::new(Preamble {
+            hello: Some(ClientHello {
+                sni: Some("a.example".to_owned()),
+                alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            }),
+            proxy: None,
         }));
         let expected = [
             (0, b"a.example".to_vec()),

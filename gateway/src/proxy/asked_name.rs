@@ -13,7 +13,7 @@ pub fn of_request(headers: &HeaderMap) -> Option<ServerName<'static>> {
 /// The name of the handshake that ended here, or of the ClientHello that passed through.
 pub fn of_connection(facts: &ConnectionFacts) -> Option<ServerName<'static>> {
     let ended_here = facts.tls.as_ref().and_then(|tls| tls.sni.as_deref());
-    let passing = facts.hello.as_ref().and_then(|hello| hello.sni.as_deref());
+    let passing = facts.hello().and_then(|hello| hello.sni.as_deref());
     name(ended_here.or(passing)?)
 }
 

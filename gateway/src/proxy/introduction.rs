@@ -57,7 +57,7 @@ const LONGEST_NAME: usize = 256;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::policy::{ClientCertificate, Introduced};
+    use crate::policy::{ClientCertificate, Introduced, Preamble};
 
     fn facts(tls: Option<TlsFacts>, proxy: Option<Header>) -> ConnectionFacts {
         ConnectionFacts {
@@ -65,11 +65,11 @@ mod tests {
             client: "192.0.2.1:4711".parse().unwrap(),
             local: "198.51.100.7:443".parse().unwrap(),
             tls: tls.map(Box::new),
-            hello: None,
-            proxy: proxy.map(|header| {
-                Box::new(Introduced {
-                    peer: "10.0.0.1:1".parse().unwrap(),
-                    header,
+            preamble: proxy.map(|header| {
+                let peer = "10.0.0.1:1".parse().unwrap();
+                Box::new(Preamble {
+                    hello: None,
+                    proxy: Some(Introduced { peer, header }),
                 })
             }),
         }

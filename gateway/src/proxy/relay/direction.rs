@@ -19,28 +19,28 @@ use super::stream::Relayed;
 /// One direction.
 pub(super) struct Direction {
     state: State,
-    /// Bytes of the reader that were read before the relay began, and go first.
-    early: Option<Box<Bytes>>,
     pace: Pace,
     /// The writer may hold back what it was given: TLS does, a socket does not.
     unflushed: bool,
     /// Its reader ended, and the other direction's had not.
     pub(super) is_first: bool,
     /// Bytes read since they were last asked for.
-    read: u64,
+    read: u32,
 }
 
 /// What a direction is at.
 pub(super) enum State {
     /// Nothing is in hand.
     Reading,
+    /// Bytes of the reader are at hand that came before the relay began. Boxed: hardly any relay has them.
+    Early(Box<Bytes>),
     /// Bytes were read that have not been written.
     Holding {
         buffer: Buffer,
         /// Of the bytes below, those that have been written.
-        written: u32,
+        written: u16,
         /// Bytes of the buffer that are to be written.
-        read: u32,
+        read: u16,
     },
     /// Bytes are in a pipe.
     Piped(Pipe),
@@ -76,7 +76,7 @@ pub(super) struct Seen {
     /// The reader ended.
     pub(super) end: bool,
     /// Bytes that came and were spliced.
-    pub(super) spliced: u64,
+    pub(super) spliced: u32,
     /// There may be more to move.
     pub(super) is_busy: bool,
 }
@@ -84,24 +84,37 @@ pub(super) struct Seen {
 impl Direction {
     /// A direction in which these bytes have come already.
     pub(super) fn new(early: Bytes) -> Self {
-        Self {
+        let mut direction = Self {
             state: State::Reading,
-            // Boxed: hardly any relay has them.
-            early: (!early.is_empty()).then(|| Box::new(early)),
             pace: Pace::Chatty { full: 0 },
             unflushed: false,
             is_first: false,
             read: 0,
+        };
+        if !early.is_empty() {
+            direction.reads(early.len());
+            direction.state = State::Early(Box::new(early));
         }
+        direction
+    }
+
+    /// Bytes have come.
+    fn reads(&mut self, bytes: usize) {
+        self.read = self.read.saturating_add(counted(bytes));
     }
 
     pub(super) fn state(&mut self) -> &mut State {
         &mut self.state
     }
 
-    /// Bytes read since this was last asked.
+    /// Bytes read since they were last taken.
+    pub(super) fn moved(&self) -> u32 {
+        self.read
+    }
+
+    /// The same, which are then counted from zero.
     pub(super) fn take_moved(&mut self) -> u64 {
-        std::mem::take(&mut self.read)
+        u64::from(std::mem::take(&mut self.read))
     }
 
     /// Moves what can be moved now. `spare` is a buffer that both directions of a poll use in turn. With `is_last`, the
@@ -127,6 +140,7 @@ impl Direction {
                     Some(from) => self.poll_fill(cx, from, &mut seen),
                     None => self.poll_read(cx, from, to, spare, &mut seen),
                 },
+                State::Early(_) => self.poll_early(cx, to, &mut seen),
                 State::Holding { .. } => self.poll_write(cx, to, spare, &mut seen),
                 State::Piped(_) => match to.bare() {
                     Some(to) => self.poll_drain(cx, to, &mut seen),
@@ -174,21 +188,6 @@ impl Direction {
         W: Relayed,
     {
         let mut buffer = spare.take().unwrap_or_else(Buffer::take);
-        if let Some(early) = &mut self.early {
-            let read = early.len().min(BUFFER_SIZE);
-            early.copy_to_slice(&mut buffer[..read]);
-            if early.is_empty() {
-                // Lets go of the memory that they were a part of.
-                self.early = None;
-            }
-            self.read += read as u64;
-            seen.from_stirred = true;
-            return Poll::Ready(State::Holding {
-                buffer,
-                written: 0,
-                read: u32::try_from(read).unwrap_or(0),
-            });
-        }
         let mut read = ReadBuf::new(&mut buffer);
         match Pin::new(from).poll_read(cx, &mut read) {
             Poll::Ready(Ok(())) => {
@@ -199,7 +198,7 @@ impl Direction {
                     seen.end = true;
                     return Poll::Ready(State::Closing);
                 }
-                self.read += read as u64;
+                self.reads(read);
                 self.pace = match self.pace {
                     Pace::Chatty { full } if read == BUFFER_SIZE => Pace::Chatty {
                         full: full.saturating_add(1),
@@ -210,7 +209,7 @@ impl Direction {
                     buffer,
                     written: 0,
                     // No more than the buffer has.
-                    read: u32::try_from(read).unwrap_or(0),
+                    read: u16::try_from(read).unwrap_or(0),
                 })
             }
             // TLS that ends without a goodbye, as many clients end it. The other side sees an end, as it would without TLS.
@@ -233,6 +232,27 @@ impl Direction {
         }
     }
 
+    /// Writes what had come before the relay began, and lets go of the memory that it was a part of.
+    fn poll_early<W: Relayed>(&mut self, cx: &mut Context<'_>, to: &mut W, seen: &mut Seen) -> Poll<State> {
+        let State::Early(early) = &mut self.state else {
+            return Poll::Pending;
+        };
+        while early.has_remaining() {
+            match ready!(Pin::new(&mut *to).poll_write(cx, early)) {
+                Ok(0) => return Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    seen.to_stirred = true;
+                    self.unflushed = true;
+                    early.advance(written);
+                }
+                Err(error) => return Poll::Ready(State::Failed(Fault::Write, error)),
+            }
+        }
+        // The reader's turn begins.
+        seen.from_stirred = true;
+        Poll::Ready(State::Reading)
+    }
+
     fn poll_write<W: Relayed>(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,7 +271,7 @@ impl Direction {
                 Poll::Ready(Ok(more)) => {
                     seen.to_stirred = true;
                     self.unflushed = true;
-                    *written = written.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+                    *written = written.saturating_add(u16::try_from(more).unwrap_or(u16::MAX));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(State::Failed(Fault::Write, error)),
                 Poll::Pending => {
@@ -287,8 +307,8 @@ impl Direction {
                 }
                 Ok(filled) => {
                     seen.from_stirred = true;
-                    self.read += filled as u64;
-                    seen.spliced += filled as u64;
+                    self.reads(filled);
+                    seen.spliced += counted(filled);
                     self.pace = match self.pace {
                         Pace::Bulk { small } if filled < SMALL_FILL => match small + 1 {
                             SMALL_FILLS => Pace::Chatty { full: 0 },
@@ -341,7 +361,7 @@ impl Direction {
 
 impl State {
     pub(super) fn holds_bytes(&self) -> bool {
-        matches!(self, Self::Holding { .. } | Self::Piped(_))
+        matches!(self, Self::Early(_) | Self::Holding { .. } | Self::Piped(_))
     }
 
     pub(super) fn awaits_bytes(&self) -> bool {
@@ -349,7 +369,7 @@ impl State {
     }
 
     pub(super) fn awaits_room(&self) -> bool {
-        matches!(self, Self::Holding { .. } | Self::Piped(_) | Self::Closing)
+        self.holds_bytes() || matches!(self, Self::Closing)
     }
 }
 
@@ -372,8 +392,16 @@ const SMALL_FILL: usize = 16 * 1024;
 /// Small fills in a row before a stream is taken for chatty again.
 const SMALL_FILLS: u8 = 4;
 
+/// Bytes in the form that they are counted in between two looks: there are never so many that they do not fit.
+fn counted(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+// What of a buffer is to be written is counted in two bytes.
+const _: () = assert!(BUFFER_SIZE <= u16::MAX as usize);
+
 /// Bytes that a direction moves before others of the worker run.
-const BUDGET: u64 = 1024 * 1024;
+const BUDGET: u32 = 1024 * 1024;
 
 /// What a step costs of the budget beside its bytes.
-const STEP_COST: u64 = 8 * 1024;
+const STEP_COST: u32 = 8 * 1024;

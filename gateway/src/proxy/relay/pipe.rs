@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 pub(in crate::proxy) struct Pipe {
     /// None only while it is being dropped.
     ends: Option<Ends>,
-    held: usize,
+    /// Bytes in it: no more than [`MOST_HELD`].
+    held: u32,
 }
 
 #[derive(Debug)]
@@ -49,25 +50,26 @@ impl Pipe {
     /// Moves what a socket has into the pipe, which is empty; no more than so many bytes. Zero at the socket's end.
     pub(in crate::proxy) fn fill(&mut self, from: &TcpStream, most: usize) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
-        self.held = splice(from, None, &ends.write, None, most.min(MOST_HELD), flags())?;
-        Ok(self.held)
+        let filled = splice(from, None, &ends.write, None, most.min(MOST_HELD), flags())?;
+        self.held = u32::try_from(filled).unwrap_or(u32::MAX);
+        Ok(filled)
     }
 
     /// Moves what is in the pipe to a socket, as far as it goes. If bytes are left, the socket has no more room: the kernel
     /// has tried to the point where it does not go on, and has noted that somebody waits.
     pub(in crate::proxy) fn drain(&mut self, to: &TcpStream) -> io::Result<usize> {
         let Some(ends) = &self.ends else { return Ok(0) };
-        let moved = splice(&ends.read, None, to, None, self.held, flags())?;
+        let moved = splice(&ends.read, None, to, None, self.held(), flags())?;
         if moved == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.held = self.held.saturating_sub(moved);
+        self.held = self.held.saturating_sub(u32::try_from(moved).unwrap_or(u32::MAX));
         Ok(moved)
     }
 
     /// Bytes in it.
     pub(in crate::proxy) fn held(&self) -> usize {
-        self.held
+        self.held as usize
     }
 
     pub(in crate::proxy) fn is_empty(&self) -> bool {
