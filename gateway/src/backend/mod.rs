@@ -270,7 +270,7 @@ impl Backend {
 
 /// A backend of servers with these weights, the flagged ones backups, at addresses where nothing listens.
 #[cfg(test)]
-fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backend> {
+pub(crate) fn test_backend(balance: config::Balance, servers: &[(u16, bool)]) -> Arc<Backend> {
     let configured = test_config(balance, servers);
     let addresses = vec![SocketAddr::from(([127, 0, 0, 1], 1)); servers.len()];
     test_backend_of(&configured, &addresses, &Registry::new())

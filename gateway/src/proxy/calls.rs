@@ -5,7 +5,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, header, request, response};
@@ -83,9 +83,10 @@ async fn ask(
         let mut exchange = Exchange {
             upstream,
             session,
+            unsent: Some(Full::new(body.clone())),
             sent_at: Instant::now(),
         };
-        let response = match exchange.send(&head, body.clone()).await {
+        let response = match exchange.send(&head).await {
             Ok(response) => response,
             // The server had closed a kept connection: on a fresh one it is asked again, once.
             Err(Unsent { nothing_written }) if reused && (nothing_written || is_repeatable) => {
@@ -159,23 +160,23 @@ struct Unsent {
 struct Exchange {
     upstream: Box<Upstream>,
     session: Session,
+    /// What of the request has not gone; none when all of it has, or the server takes no more. It may answer all the same.
+    unsent: Option<Full<Bytes>>,
     sent_at: Instant,
 }
 
 impl Exchange {
     /// Sends the request and waits for the head of its response.
-    async fn send(&mut self, head: &request::Parts, body: Bytes) -> Result<response::Parts, Unsent> {
-        let Self { upstream, session, .. } = self;
-        let connection = &mut upstream.connection;
-        let mut body = Full::new(body);
-        connection.begin(head, &body);
-        let mut has_sent = false;
+    async fn send(&mut self, head: &request::Parts) -> Result<response::Parts, Unsent> {
+        if let Some(body) = &self.unsent {
+            self.upstream.connection.begin(head, body);
+        }
         poll_fn(|cx| {
-            if session.poll_ended(cx).is_ready() {
+            if self.session.poll_ended(cx).is_ready() {
                 return Poll::Ready(Err(Unsent { nothing_written: false }));
             }
-            // A server that takes no more of the request may have answered it.
-            has_sent = has_sent || connection.poll_send(cx, &mut body).is_ready();
+            self.poll_request(cx);
+            let connection = &mut self.upstream.connection;
             while let Poll::Ready(received) = connection.poll_head(cx) {
                 let Ok(head) = received else {
                     let nothing_written = connection.unsent().is_some();
@@ -190,6 +191,15 @@ impl Exchange {
         .await
     }
 
+    /// Moves what is left of the request along.
+    fn poll_request(&mut self, cx: &mut Context<'_>) {
+        if let Some(body) = &mut self.unsent
+            && self.upstream.connection.poll_send(cx, body).is_ready()
+        {
+            self.unsent = None;
+        }
+    }
+
     /// Reads the response, up to so many bytes of its body.
     async fn read(&mut self, mut head: response::Parts, max: u64) -> Answered {
         if head.status.is_informational() {
@@ -197,17 +207,18 @@ impl Exchange {
             return Err(CallError::Unreachable);
         }
         headers::strip_hop_by_hop(&mut head.headers);
-        let connection = &mut self.upstream.connection;
-        if connection.left().is_some_and(|left| left > max) {
+        if self.upstream.connection.left().is_some_and(|left| left > max) {
             return Err(CallError::TooLarge);
         }
         let mut body = BytesMut::new();
-        while !connection.has_received() {
+        while !self.upstream.connection.has_received() {
             let frame = poll_fn(|cx| {
                 if self.session.poll_ended(cx).is_ready() {
                     return Poll::Ready(Err(CallError::Unreachable));
                 }
-                let frame = connection.poll_content(cx);
+                // A server may begin its answer before it has read what it was asked.
+                self.poll_request(cx);
+                let frame = self.upstream.connection.poll_content(cx);
                 frame.map(|frame| frame.transpose().map_err(|_| CallError::Unreachable))
             });
             let Some(frame): Option<Frame<Bytes>> = frame.await? else {
@@ -225,5 +236,73 @@ impl Exchange {
             headers: head.headers,
             body: body.freeze(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::net::Ipv4Addr;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+    use crate::backend::{Balancer, PickKey, Tried, test_backend};
+    use crate::config::{Balance, ResponseLimits};
+    use crate::stream::Stream;
+
+    /// More is asked than the way to the server holds, and it begins to answer before it has read that.
+    #[tokio::test]
+    async fn an_answer_that_begins_before_the_request_has_gone_is_read_whole() {
+        const ASKED: usize = 4 << 20;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_send_buffer_size(16 << 10).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(socket.connect(address), listener.accept());
+        let mut far = far.unwrap().0;
+        let server = async {
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(far.read_u8().await.unwrap());
+            }
+            far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nthe")
+                .await
+                .unwrap();
+            far.read_exact(&mut vec![0; ASKED]).await.unwrap();
+            far.write_all(b"end").await.unwrap();
+        };
+
+        let backend = test_backend(Balance::RoundRobin, &[(1, false)]);
+        let anyone = PickKey::of(Ipv4Addr::LOCALHOST.into());
+        let taken = Balancer::new(&backend, 0).take(&backend, &anyone, &Tried::default());
+        let Take::Server(_, session) = taken else {
+            unreachable!("{taken:?}")
+        };
+        let connection = http1::Connection::new(Stream::Plain(near.unwrap()), ResponseLimits::DEFAULT);
+        let mut exchange = Exchange {
+            upstream: Box::new(Upstream {
+                connection,
+                served: 0,
+                leads_to: None,
+                name: None,
+            }),
+            session,
+            unsent: Some(Full::new(vec![b'x'; ASKED].into())),
+            sent_at: Instant::now(),
+        };
+        let (head, ()) = Request::post("/").body(()).unwrap().into_parts();
+        let caller = async {
+            let response = exchange.send(&head).await.ok().unwrap();
+            assert!(exchange.unsent.is_some(), "the head came before all had gone");
+            exchange.read(response, 100).await
+        };
+        let both = async { tokio::join!(server, caller) };
+        let ((), answer) = timeout(Duration::from_secs(20), both).await.unwrap();
+        assert_eq!(&answer.ok().unwrap().body[..], b"theend");
+        assert!(exchange.upstream.connection.is_idle(), "it can be kept");
     }
 }
