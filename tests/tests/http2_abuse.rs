@@ -295,8 +295,8 @@ async fn content_is_as_long_as_it_was_said_to_be() {
         client.send(frame(0, 1, 1, content)).await;
         let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
         assert_eq!((answer.kind, answer.code()), (3, Some(PROTOCOL_ERROR)), "{answer:?}");
+        assert!(app.requests().is_empty(), "{content:?}: the server saw it whole");
     }
-    assert!(app.requests().is_empty(), "none of them came whole");
 }
 
 /// A gateway with narrow limits, and a client of it that behaves.
@@ -320,6 +320,11 @@ async fn narrow(app: &HttpServer) -> (Gateway, Http2Client) {
     (gateway, client)
 }
 
+/// Heads of requests that have come to a server, whether or not their content did.
+fn heads_seen(app: &HttpServer) -> usize {
+    app.seen_text().matches(" HTTP/1.1\r\n").count()
+}
+
 #[tokio::test]
 async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     let app = HttpServer::answering("hello").await;
@@ -327,64 +332,76 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     let open = |stream: u32| frame(1, 4, stream, &block(&GET));
     let reset = |stream: u32| frame(3, 0, stream, &8u32.to_be_bytes());
     // CVE-2023-44487; CVE-2019-9512, -9513, -9515 and -9518.
-    let floods: [(&str, Vec<u8>, &str); 11] = [
+    // Each with the reason for its end, and how many heads of its requests a server may have seen by then: of those that have
+    // begun, never one whole.
+    let floods: [(&str, Vec<u8>, &str, usize); 11] = [
         (
             "resets",
             (0..5000)
                 .flat_map(|n| [open(2 * n + 1), reset(2 * n + 1)].concat())
                 .collect(),
             "http2-resets",
+            50,
         ),
-        ("pings", frame(6, 0, 0, b"12345678").repeat(5000), "http2-frames"),
+        ("pings", frame(6, 0, 0, b"12345678").repeat(5000), "http2-frames", 0),
         (
             "settings",
             frame(4, 0, 0, &[0, 4, 0, 1, 0, 0]).repeat(5000),
             "http2-frames",
+            0,
         ),
         (
             "priorities",
             frame(2, 0, 3, &[0, 0, 0, 0, 16]).repeat(5000),
             "http2-frames",
+            0,
         ),
         (
             "nothing",
             [open(1), frame(0, 0, 1, b"").repeat(5000)].concat(),
             "http2-frames",
+            1,
         ),
         (
             "frames of no known type",
             frame(0xbe, 0, 0, b"").repeat(5000),
             "http2-frames",
+            0,
         ),
         (
             "answers to pings that nobody sent",
             frame(6, 1, 0, b"12345678").repeat(5000),
             "http2-frames",
+            0,
         ),
         (
             "windows of the connection",
             frame(8, 0, 0, &[0, 0, 0, 1]).repeat(5000),
             "http2-frames",
+            0,
         ),
         (
             "windows of a stream",
             [open(1), frame(8, 0, 1, &[0, 0, 0, 1]).repeat(5000)].concat(),
             "http2-frames",
+            1,
         ),
         (
             "padding",
             [open(1), frame(0, 8, 1, &[0]).repeat(5000)].concat(),
             "http2-frames",
+            1,
         ),
         (
             "much padding",
             [open(1), frame(0, 8, 1, &[&[255][..], &[0; 255]].concat()).repeat(5000)].concat(),
             "http2-frames",
+            1,
         ),
     ];
     let mut ended = HashMap::new();
-    for (what, bytes, reason) in floods {
-        let resident = gateway.resident();
+    for (what, bytes, reason, most) in floods {
+        let (resident, whole, heads) = (gateway.resident(), app.requests().len(), heads_seen(&app));
         let mut client = Http2Frames::connect(gateway.address("web")).await;
         let _ = client.try_send(&bytes).await;
         let frames = client.rest().await;
@@ -394,6 +411,9 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
             assert_eq!(last.code(), Some(ENHANCE_YOUR_CALM), "{what}");
         }
         assert!(frames.len() < 1000, "{what}: {} frames in answer", frames.len());
+        assert_eq!(app.requests().len(), whole, "{what}: a server saw one whole");
+        let seen = heads_seen(&app) - heads;
+        assert!(seen <= most, "{what}: a server saw {seen} heads");
         *ended.entry(reason).or_insert(0.0) += 1.0;
         let labels = [("frontend", "web"), ("reason", reason)];
         gateway
@@ -426,6 +446,7 @@ async fn heads_without_end_are_cut_short() {
         assert_eq!(last.code(), Some(ENHANCE_YOUR_CALM), "{last:?}");
     }
     assert!(gateway.resident().saturating_sub(resident) < 8 << 20);
+    assert_eq!(heads_seen(&app), 1, "nothing but what behaved");
     assert_eq!(honest.get("/").await.text(), "hello");
 
     // A head that is longer than it may be, but ends.
@@ -439,6 +460,7 @@ async fn heads_without_end_are_cut_short() {
         client.send(frame(9, 4, 1, second)).await;
         let answer = client.find(|frame| matches!(frame.kind, 1 | 3 | 7)).await;
         assert_eq!(answer.kind, 1, "{fields}: {answer:?}");
+        assert_eq!(heads_seen(&app), 2, "{fields}: nothing but what behaved");
     }
     // A few bytes that stand for many: one field remembered, and named again and again (RFC 7541, section 7.3).
     let mut bomb = block(&GET);
@@ -454,8 +476,8 @@ async fn heads_without_end_are_cut_short() {
         "{answer:?}"
     );
     assert!(gateway.resident().saturating_sub(resident) < 8 << 20);
+    assert_eq!(heads_seen(&app), 2, "nothing but what behaved");
     assert_eq!(honest.get("/").await.text(), "hello");
-    assert_eq!(app.requests().len(), 3, "nothing but what behaved");
 }
 
 #[tokio::test]
@@ -475,6 +497,7 @@ async fn streams_and_windows_have_their_bounds() {
     }
     let refused = client.find(|frame| matches!(frame.kind, 3 | 7)).await;
     assert_eq!((refused.stream, refused.code()), (21, Some(REFUSED_STREAM)));
+    app.has_seen(11).await;
 
     // More than a window has room for.
     let mut client = Http2Frames::connect(gateway.address("web")).await;
@@ -484,6 +507,7 @@ async fn streams_and_windows_have_their_bounds() {
     let _ = client.try_send(frame(0, 0, 1, &[b'x'; 16_384]).repeat(200)).await;
     let end = client.find(|frame| matches!(frame.kind, 3 | 7)).await;
     assert_eq!(end.code(), Some(FLOW_CONTROL_ERROR), "{end:?}");
+    assert_eq!(app.requests().len(), 11, "what goes beyond a window never comes whole");
     // Windows that grow beyond all bounds, or not at all.
     for (increment, code) in [(0x7fff_ffff_u32, FLOW_CONTROL_ERROR), (0, PROTOCOL_ERROR)] {
         let mut client = Http2Frames::connect(gateway.address("web")).await;
@@ -491,11 +515,13 @@ async fn streams_and_windows_have_their_bounds() {
         let end = client.find(|frame| frame.kind == 7).await;
         assert_eq!(end.code(), Some(code));
         assert!(client.ends().await);
+        assert_eq!(app.requests().len(), 11, "{increment}");
     }
     // A frame that is larger than was agreed.
     let mut client = Http2Frames::connect(gateway.address("web")).await;
     client.send(frame(0, 0, 1, &[0; 16_385])).await;
     assert!(client.ends().await);
+    assert_eq!(app.requests().len(), 11, "nor does a frame that is too large");
     assert_eq!(honest.get("/").await.text(), "hello");
 }
 

@@ -1,5 +1,5 @@
-//! Responses of servers that two readers could read differently, byte by byte: what the client gets of them, what becomes of
-//! the connection, and the reason in the log.
+//! Responses of servers that two readers could read differently, byte by byte: what the client gets of them, what the server
+//! was asked, what becomes of the connection, and the reason in the log.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -83,13 +83,25 @@ async fn responses_are_understood_in_one_way_or_refused() {
     let mut wrong = Vec::new();
     let mut answers = Vec::new();
     for n in 0..RESPONSES.len() {
+        let asked = app.requests().len();
         let mut client = gateway.connect("web").await;
         client.send(get(&format!("/{n}")).bytes()).await;
-        answers.push(client.try_response().await);
+        let answer = client.try_response().await;
+        let seen = app.requests().split_off(asked);
+        let seen: Vec<_> = seen
+            .into_iter()
+            .map(|request| (request.target, request.connection))
+            .collect();
+        answers.push((answer, seen));
     }
     let lines = gateway.access_log(RESPONSES.len()).await;
-    for (((what, _, given), answer), line) in RESPONSES.iter().zip(answers).zip(lines) {
+    let mut last = None;
+    for (n, (((what, _, given), (answer, seen)), line)) in RESPONSES.iter().zip(answers).zip(lines).enumerate() {
         let reason = line["reason"].as_str().unwrap_or("-").to_owned();
+        // Each is asked for once, and on a connection that none of the others had.
+        let is_asked_once =
+            matches!(&seen[..], [(target, connection)] if *target == format!("/{n}") && last < Some(*connection));
+        last = seen.last().map(|(_, connection)| *connection).max(last);
         let ok = match (given, &answer) {
             (Bad(why), Some(answer)) => answer.status == 502 && reason == *why,
             (Whole(status, body), Some(answer)) => {
@@ -106,13 +118,14 @@ async fn responses_are_understood_in_one_way_or_refused() {
             (Cut(why), None) => reason == *why,
             _ => false,
         };
-        if !ok {
+        if !ok || !is_asked_once {
             let answer = answer.map(|answer| String::from_utf8_lossy(&answer.raw).into_owned());
-            wrong.push(format!("{what}: {reason}; the client got {answer:?}; {line}"));
+            wrong.push(format!(
+                "{what}: {reason}; the client got {answer:?}; the server was asked {seen:?}; {line}"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert!(app.requests().len() >= RESPONSES.len());
 }
 
 /// A connection on which something was odd serves nobody else: what is left on it could be taken for an answer.
@@ -186,6 +199,13 @@ async fn responses_are_bounded_as_told() {
             status,
             "{frontend} {target}"
         );
+        let seen: Vec<_> = app
+            .requests()
+            .split_off(n)
+            .into_iter()
+            .map(|request| request.target)
+            .collect();
+        assert_eq!(seen, [target], "what the server was asked");
         let line = gateway.access_log(n + 1).await.remove(n);
         let reason = if status == 502 {
             "response-head-too-large".into()
