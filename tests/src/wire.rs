@@ -100,6 +100,23 @@ impl Wire {
         }
     }
 
+    /// Sends bytes and meanwhile reads and forgets up to `n`: neither waits for the other.
+    pub async fn send_and_skip(&mut self, bytes: &[u8], n: u64) -> io::Result<()> {
+        let held = self.buffer.len().min(usize::try_from(n).unwrap());
+        self.buffer.drain(..held);
+        let (reader, mut writer) = tokio::io::split(&mut self.stream);
+        let send = async {
+            writer.write_all(bytes).await?;
+            writer.flush().await
+        };
+        let skip = async {
+            let mut thrown = tokio::io::sink();
+            tokio::io::copy(&mut reader.take(n - held as u64), &mut thrown).await
+        };
+        timely("sending and reading", async { tokio::try_join!(send, skip) }).await?;
+        Ok(())
+    }
+
     /// Says that nothing more will be sent; reading goes on.
     pub async fn half_close(&mut self) -> io::Result<()> {
         timely("half-closing", self.stream.shutdown()).await

@@ -17,6 +17,7 @@ use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
 use super::filtered::{BodyFilter, BodyFilters, Stopped};
 use super::headers;
+use super::held::Held;
 use super::kept::Keeping;
 use super::recoding::Recoding;
 use super::record::Record;
@@ -347,7 +348,7 @@ enum Source {
     /// Made here.
     Full(Option<Bytes>),
     /// From a server; the lease is given back when the body has come whole.
-    Server(Content, Option<Lease>),
+    Server(Content, Held),
 }
 
 impl ResponseBody {
@@ -372,8 +373,13 @@ impl ResponseBody {
         if recoding.is_some() || filters.is_some() {
             lease.copy();
         }
+        let client = record.client();
+        let held = match lease.has_upload() && !client.is_stream() {
+            true => client.uploading.share(lease),
+            false => Held::Alone(lease),
+        };
         let mut body = Self {
-            source: Source::Server(incoming, Some(lease)),
+            source: Source::Server(incoming, held),
             filters,
             recoding,
             record: Some(record),
@@ -396,15 +402,15 @@ impl ResponseBody {
 
     /// Moves what is left of the request along while nobody can take more of the response.
     pub fn poll_request(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        if let Source::Server(_, Some(lease)) = &mut self.get_mut().source {
-            lease.poll_request(cx);
+        if let Source::Server(_, held) = &mut self.get_mut().source {
+            held.with(|lease| lease.poll_request(cx));
         }
     }
 
     /// The body has come whole.
     fn finish(&mut self) {
-        if let Source::Server(_, lease) = &mut self.source
-            && let Some(lease) = lease.take()
+        if let Source::Server(_, held) = &mut self.source
+            && let Some(lease) = held.take()
         {
             if lease.has_upload()
                 && let Some(record) = &self.record
@@ -440,26 +446,22 @@ impl ResponseBody {
         let Some(record) = &mut self.record else {
             return Poll::Ready(None);
         };
-        let (incoming, lease) = match &mut self.source {
+        let (incoming, held) = match &mut self.source {
             Source::Full(bytes) => {
                 return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
             }
-            Source::Server(incoming, lease) => (incoming, lease),
-        };
-        let Some(held) = lease.as_mut() else {
-            return Poll::Ready(None);
+            Source::Server(incoming, held) => (incoming, held),
         };
         let turns = &record.client().turns;
         if turns.late() == Some(Late::Server) {
             record.end_early(Cause::ServerTimeout, "server-timeout");
             return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalled"))));
         }
-        if let Poll::Ready(why) = held.poll_ended(cx) {
-            let error = ProxyError::from(why);
-            record.end_early(error.termination().cause, error.reason());
-            return Poll::Ready(Some(Err(io::Error::other(error))));
-        }
-        match held.poll_body(incoming, cx) {
+        let polled = held.with(|lease| match lease.poll_ended(cx) {
+            Poll::Ready(why) => Poll::Ready(Some(Err(io::Error::other(ProxyError::from(why))))),
+            Poll::Pending => lease.poll_body(incoming, cx),
+        });
+        match polled.unwrap_or(Poll::Ready(None)) {
             Poll::Pending => {
                 turns.await_server();
                 Poll::Pending
@@ -478,7 +480,10 @@ impl ResponseBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                record.end_early(Cause::ServerAborted, "server-broke-off");
+                match ProxyError::within(&error) {
+                    Some(known) => record.end_early(known.termination().cause, known.reason()),
+                    None => record.end_early(Cause::ServerAborted, "server-broke-off"),
+                }
                 Poll::Ready(Some(Err(error)))
             }
         }

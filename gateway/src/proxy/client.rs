@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use super::forwarding::Told;
+use super::held::Uploading;
 use super::informational;
 use super::private::Private;
 use super::relay::Pipe;
@@ -43,6 +44,8 @@ pub struct Client {
     informational: RefCell<Vec<Response<()>>>,
     /// Whether the client takes those of its server.
     takes_informational: Cell<bool>,
+    /// What it sends yet while its response is on the way.
+    pub(super) uploading: Uploading,
 }
 
 /// A client's connection.
@@ -107,6 +110,7 @@ impl Client {
             is_stream,
             informational: RefCell::default(),
             takes_informational: Cell::new(false),
+            uploading: Uploading::default(),
         })
     }
 

@@ -1,5 +1,7 @@
 //! Why an exchange did not go the ordinary way: whose fault it was, what the client is told, and the label it counts under.
 
+use std::io;
+
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
@@ -126,6 +128,11 @@ impl From<QueueError> for ProxyError {
 }
 
 impl ProxyError {
+    /// What an error of a body was, when it is one of these.
+    pub fn within(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// What the client is told.
     pub fn status(&self) -> StatusCode {
         let status = match self {

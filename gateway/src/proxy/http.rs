@@ -149,6 +149,8 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             Pin::new(&mut connection).graceful_shutdown();
         }
         loop {
+            // Before the response: what it then waits for is the client's turn, whatever the client has just sent.
+            client.uploading.poll(cx);
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(match result {
                     // What was read together with the request before it has not passed through `Head`.

@@ -22,6 +22,7 @@ mod extended_connect;
 mod filtered;
 mod forwarding;
 mod headers;
+mod held;
 mod http2;
 mod informational;
 mod introduction;

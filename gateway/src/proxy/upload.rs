@@ -37,6 +37,11 @@ impl Upload {
         self.body.filter(|_| !self.has_begun)
     }
 
+    /// Whether nothing more is taken of the body.
+    pub fn is_over(&self) -> bool {
+        self.body.is_none()
+    }
+
     /// The stream, for what follows the body.
     pub fn into_stream(self) -> SendStream<Bytes> {
         self.stream

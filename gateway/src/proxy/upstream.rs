@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub struct Lease {
     server: usize,
     /// Counts the exchange on the server until it is over.
     session: Session,
+    /// Why the request's content broke off behind the response's head, until the response ends with it.
+    broken: Option<ProxyError>,
 }
 
 /// How the exchange reaches the server.
@@ -114,9 +116,10 @@ impl Lease {
             }
         };
         if polled.is_pending() {
-            return match self.poll_upload(cx) {
-                Poll::Ready(Err(error)) => Poll::Ready(Some(Err(error))),
-                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            self.poll_request(cx);
+            return match self.broken.take() {
+                Some(error) => Poll::Ready(Some(Err(io::Error::other(error)))),
+                None => Poll::Pending,
             };
         }
         leased.left = connection.left();
@@ -129,33 +132,26 @@ impl Lease {
         })
     }
 
-    /// Moves what is left of the request along.
+    /// Moves what is left of the request along. When its content breaks off, so does the response.
     pub fn poll_request(&mut self, cx: &mut Context<'_>) {
-        // What goes wrong with it, the response's end will say.
-        let _ = self.poll_upload(cx);
-    }
-
-    /// Ready when nothing is left of the request; fails when its content broke off.
-    fn poll_upload(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.link {
             Link::Http1 { upstream, upload, .. } => {
-                let Some(body) = upload else {
-                    return Poll::Ready(Ok(()));
+                let Some(body) = upload else { return };
+                let Poll::Ready(sent) = upstream.connection.poll_send(cx, &mut **body) else {
+                    return;
                 };
-                let sent = ready!(upstream.connection.poll_send(cx, &mut **body));
                 *upload = None;
-                match sent {
+                self.broken = match sent {
                     // A server that takes no more of the request has answered it all the same.
-                    Ok(()) | Err(SendError::Io(_)) => Poll::Ready(Ok(())),
-                    Err(SendError::Content(_) | SendError::Length) => {
-                        Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
-                    }
+                    Ok(()) | Err(SendError::Io(_)) => None,
+                    Err(SendError::Content(error)) => Some(error.into()),
+                    Err(SendError::Length) => Some(ProxyError::BadBody),
+                };
+                if self.broken.is_some() {
+                    cx.waker().wake_by_ref();
                 }
             }
-            Link::Http2(stream) => {
-                stream.upload.poll(cx);
-                Poll::Pending
-            }
+            Link::Http2(stream) => stream.upload.poll(cx),
         }
     }
 
@@ -203,7 +199,10 @@ impl Lease {
 
     /// Whether the client has content yet that the server has answered without waiting for.
     pub fn has_upload(&self) -> bool {
-        matches!(&self.link, Link::Http1 { upload: Some(_), .. })
+        match &self.link {
+            Link::Http1 { upload, .. } => upload.is_some(),
+            Link::Http2(stream) => !stream.upload.is_over(),
+        }
     }
 
     /// The backend that the server is of.
@@ -314,6 +313,7 @@ pub async fn send(
                         backend: backend.clone(),
                         server,
                         session,
+                        broken: None,
                     };
                     return Ok((response, lease));
                 }
@@ -379,6 +379,7 @@ pub async fn send(
                     backend: backend.clone(),
                     server,
                     session,
+                    broken: None,
                 };
                 return Ok((Response::from_parts(response, Content::Leased(leased)), lease));
             }
