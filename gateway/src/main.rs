@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
-use gateway::plugin_tools;
 use gateway::server::{self, Server, StartError};
 use gateway::telemetry;
 use gateway::telemetry::log::LogSinks;
@@ -21,8 +20,7 @@ fn main() -> ExitCode {
         Command::Check { config, format } => cli::check::run(&config, format),
         Command::Convert { file, out } => cli::convert::run(&file, out.as_deref()),
         Command::Ctl { socket, command } => cli::ctl::run(&socket, &command),
-        Command::BuildPlugin { module, out } => cli::plugin::run(&module, out.as_deref()),
-        Command::InspectPlugin { file, format } => plugin_tools::inspect::run(&file, format),
+        Command::Plugin(command) => command.run(),
     }
 }
 

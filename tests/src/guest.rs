@@ -71,6 +71,26 @@ pub fn component(world: &str, exports: &str) -> Vec<u8> {
 /// The same with the body of `configure`: `(param $config i32) (param $length i32) (result i32)`; 256 is the address of an
 /// empty success.
 pub fn component_with_configure(world: &str, configure: &str, exports: &str) -> Vec<u8> {
+    let mut module = module_with_configure(configure, exports);
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let (package, _) = resolve.push_path(&wit).unwrap();
+    let world = resolve.select_world(&[package], Some(world)).unwrap();
+    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    ComponentEncoder::default()
+        .module(&module)
+        .unwrap()
+        .validate(true)
+        .encode()
+        .unwrap()
+}
+
+/// The module of such a component, before anybody has told it its types.
+pub fn module(exports: &str) -> Vec<u8> {
+    module_with_configure("(i32.const 256)", exports)
+}
+
+fn module_with_configure(configure: &str, exports: &str) -> Vec<u8> {
     // The module's imports have to stand before everything else.
     let (imports, exports) = match exports.split_once(";; end of imports") {
         Some((imports, exports)) => (imports, exports),
@@ -117,32 +137,7 @@ pub fn component_with_configure(world: &str, configure: &str, exports: &str) -> 
         {exports}
         )"#
     );
-    let mut module = wat::parse_str(&wat).unwrap_or_else(|e| panic!("{e}\n{wat}"));
-    let mut resolve = Resolve::default();
-    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
-    let (package, _) = resolve.push_path(&wit).unwrap();
-    let world = resolve.select_world(&[package], Some(world)).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    ComponentEncoder::default()
-        .module(&module)
-        .unwrap()
-        .validate(true)
-        .encode()
-        .unwrap()
-}
-
-/// A component of a module that knows nothing of the types in its interfaces, as a C compiler makes it: `world` is a file of
-/// WIT, and has the name of one world in it.
-pub fn of_module(mut module: Vec<u8>, world: &Path, name: &str) -> Vec<u8> {
-    let mut resolve = Resolve::default();
-    resolve
-        .push_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit/policy.wit"))
-        .unwrap();
-    let (package, _) = resolve.push_path(world).unwrap();
-    let world = resolve.select_world(&[package], Some(name)).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
-    let encoder = ComponentEncoder::default().module(&module).unwrap();
-    encoder.validate(true).encode().unwrap()
+    wat::parse_str(&wat).unwrap_or_else(|e| panic!("{e}\n{wat}"))
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ fn what_is_no_plugin_is_not_inspected_but_said() {
     assert!(refusal(b"hello").contains("not WebAssembly"));
     assert!(refusal(b"\0asm\x01\0\0\0").contains("gateway plugin build"));
     // A component with nothing in it.
-    assert!(refusal(b"\0asm\x0d\0\x01\0").contains("not a plugin"));
+    assert!(refusal(b"\0asm\x0d\0\x01\0").contains("`plugin!(…)`"));
     let whole = std::fs::read(shipped("acl")).unwrap();
     assert!(refusal(&whole[..whole.len() / 2]).contains("not a usable"));
 }
@@ -123,4 +123,67 @@ fn a_file_that_is_too_large_is_not_read() {
             .unwrap()
             .contains("at most 67108864 bytes")
     );
+}
+
+#[test]
+fn a_module_that_says_nothing_of_its_types_is_built_with_its_world() {
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("quiet.wasm");
+    let out = folder.path().join("plugin.wasm");
+    let facts = guest::FACTS;
+    let exports = format!(
+        r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect") {facts} (result i32) (call $none))"#
+    );
+    std::fs::write(&module, guest::module(&exports)).unwrap();
+    let build = |flags: &[&str]| {
+        let mut command = gateway_tests::command();
+        command.args(["plugin", "build"]).arg(&module).arg("-o").arg(&out);
+        command.args(flags).output().unwrap()
+    };
+
+    let refused = build(&[]);
+    assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+    assert!(!out.exists());
+    let unknown = build(&["--world", "conection"]);
+    let said = String::from_utf8(unknown.stderr).unwrap();
+    assert!(said.contains("no world \"conection\"; it has access-control"), "{said}");
+
+    let built = build(&["--world", "connection"]);
+    assert!(built.status.success(), "{built:?}");
+    let said = String::from_utf8(built.stdout).unwrap();
+    assert!(
+        said.contains("hooks:   connection-filter\nimports: nothing\n"),
+        "{said}"
+    );
+    assert!(inspect(&out, &[]).status.success());
+}
+
+#[test]
+fn what_a_built_component_needs_granted_is_in_the_line_that_attaches_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("mine.wasm");
+    let mut command = gateway_tests::command();
+    let built = command
+        .args(["plugin", "build"])
+        .arg(shipped("request-id"))
+        .arg("-o")
+        .arg(&out)
+        .output()
+        .unwrap();
+    assert!(built.status.success(), "{built:?}");
+    let said = String::from_utf8(built.stdout).unwrap();
+    assert!(said.contains("attach:  plugin \"mine\""), "{said}");
+    assert!(
+        said.contains(r#"{ grant "clock" "random"; on-failure "deny" status=503 }"#),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_folder_without_a_crate_is_not_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = gateway_tests::command();
+    let output = command.args(["plugin", "build"]).arg(folder.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no Cargo.toml"));
 }

@@ -3,8 +3,8 @@
 pub mod check;
 pub mod convert;
 pub mod ctl;
-pub mod plugin;
 
+mod plugin;
 mod reload;
 
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
-use crate::plugin_tools::inspect;
 use crate::server::{Faults, OpenPort, RunError, StartError};
+pub use plugin::PluginCommand;
 pub use reload::ConfigFile;
 
 /// What the user wants.
@@ -46,20 +46,8 @@ pub enum Command {
         /// The words.
         command: Vec<String>,
     },
-    /// Make a component of a module.
-    BuildPlugin {
-        /// The module.
-        module: PathBuf,
-        /// Where the component goes.
-        out: Option<PathBuf>,
-    },
-    /// Say what a component is.
-    InspectPlugin {
-        /// The component.
-        file: PathBuf,
-        /// How it is said.
-        format: inspect::Format,
-    },
+    /// Help an author or an operator of plugins.
+    Plugin(PluginCommand),
 }
 
 /// Reads the command line. Ends the process when it is wrong or asks for help.
@@ -74,15 +62,7 @@ pub fn parse() -> Command {
         },
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
-        Some(Verb::Plugin(PluginVerb::Build { module, out })) => Command::BuildPlugin { module, out },
-        Some(Verb::Plugin(PluginVerb::Inspect { file, json })) => Command::InspectPlugin {
-            file,
-            format: if json {
-                inspect::Format::Json
-            } else {
-                inspect::Format::Text
-            },
-        },
+        Some(Verb::Plugin(command)) => Command::Plugin(command),
     }
 }
 
@@ -234,7 +214,7 @@ enum Verb {
     },
     /// For authors of plugins.
     #[command(subcommand)]
-    Plugin(PluginVerb),
+    Plugin(PluginCommand),
 }
 
 /// The configuration that a command is about, said with `-c` or without.
@@ -252,26 +232,6 @@ impl Subject {
     fn path(self) -> PathBuf {
         self.file.or(self.config).unwrap_or_else(|| DEFAULT_CONFIG.into())
     }
-}
-
-#[derive(Debug, Subcommand)]
-enum PluginVerb {
-    /// Make a component of a WebAssembly module, and say what it exports, imports and needs granted.
-    Build {
-        /// What the compiler left: target/wasm32-unknown-unknown/release/NAME.wasm.
-        module: PathBuf,
-        /// Where the component goes; a file of the module's name in the current folder unless said.
-        #[arg(short, long, value_name = "FILE")]
-        out: Option<PathBuf>,
-    },
-    /// Say what a component is: who it says it is, its hooks, what it imports, its memory, and whether this gateway takes it.
-    Inspect {
-        /// The component.
-        file: PathBuf,
-        /// As one JSON object, for programs.
-        #[arg(long)]
-        json: bool,
-    },
 }
 
 /// What `gateway` runs when it is told nothing.

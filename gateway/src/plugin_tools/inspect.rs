@@ -41,28 +41,28 @@ pub fn run(file: &Path, format: Format) -> ExitCode {
 
 /// What `inspect` found. Its fields are those of the JSON object.
 #[derive(Debug, Serialize)]
-struct Report {
-    file: String,
-    name: String,
-    version: String,
-    about: String,
+pub(super) struct Report {
+    pub(super) file: String,
+    pub(super) name: String,
+    pub(super) version: String,
+    pub(super) about: String,
     /// Bytes.
-    size: usize,
+    pub(super) size: usize,
     /// In hexadecimal.
-    sha256: String,
+    pub(super) sha256: String,
     /// The version of `gateway:policy` that it was built for.
-    contract: String,
-    hooks: Vec<&'static str>,
-    imports: Vec<Interface>,
+    pub(super) contract: String,
+    pub(super) hooks: Vec<&'static str>,
+    pub(super) imports: Vec<Interface>,
     /// What an operator has to grant.
-    grants: Vec<&'static str>,
-    memories: Vec<Memory>,
+    pub(super) grants: Vec<&'static str>,
+    pub(super) memories: Vec<Memory>,
 }
 
 #[derive(Debug, Serialize)]
-struct Interface {
-    interface: String,
-    functions: Vec<String>,
+pub(super) struct Interface {
+    pub(super) interface: String,
+    pub(super) functions: Vec<String>,
 }
 
 fn inspect(file: &Path) -> Result<Report> {
@@ -71,12 +71,20 @@ fn inspect(file: &Path) -> Result<Report> {
         io::ErrorKind::FileTooLarge => anyhow!("{name}: a component has at most {MAX_COMPONENT_BYTES} bytes"),
         _ => anyhow!("cannot read {name}: {error}"),
     })?;
-    let anatomy = anatomy::look(&bytes).map_err(|why| anyhow!("{name}: {why}"))?;
+    of(&name.to_string(), &bytes)
+}
+
+/// What a component is that is called `file`.
+///
+/// # Errors
+/// When this gateway does not take it; the text says why.
+pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
+    let anatomy = anatomy::look(bytes).map_err(|why| anyhow!("{file}: {why}"))?;
     let contract = anatomy
         .contract
-        .with_context(|| format!("{name}: not a plugin: it has no interface of `gateway:policy`"))?;
+        .with_context(|| format!("{file}: it does not export `gateway:policy/lifecycle`, so it is not a plugin: is the line `plugin!(…)` in it?"))?;
     if !contract.starts_with(CONTRACT) {
-        bail!("{name}: built for the contract {contract}; this gateway has {CONTRACT}x");
+        bail!("{file}: built for the contract {contract}; this gateway has {CONTRACT}x");
     }
     // What it begins with does not count: an operator who wants it gives it that.
     let initial: u64 = anatomy
@@ -90,7 +98,7 @@ fn inspect(file: &Path) -> Result<Report> {
         memory,
         max_buckets: 1,
     });
-    let component = host.compile(&name.to_string(), &bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
+    let component = host.compile(file, bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
     let limits = PluginLimits {
         cpu: DEFAULT_PLUGIN_CPU,
         memory,
@@ -99,15 +107,12 @@ fn inspect(file: &Path) -> Result<Report> {
     let imports: Vec<Interface> = component.imports().into_iter().map(Interface::from).collect();
     let is_imported = |name: &str| imports.iter().any(|import| import.interface == name);
     Ok(Report {
-        file: file.display().to_string(),
+        file: file.to_owned(),
         name,
         version,
         about,
         size: bytes.len(),
-        sha256: Sha256::digest(&bytes)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect(),
+        sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
         contract,
         hooks: hook_names(component.hooks()),
         grants: ALL_GRANTS

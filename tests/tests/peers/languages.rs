@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::hmac;
-use gateway_tests::{Gateway, HttpServer, get, guest};
+use gateway_tests::{Gateway, HttpServer, get};
 
 fn example(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -35,8 +35,17 @@ async fn a_plugin_in_c_takes_out_what_follows_people_around() {
             .arg(&module)
             .arg(example("c").join("tracking.c")),
     );
-    let world = example("c").join("wit/world.wit");
-    let component = guest::of_module(std::fs::read(module).unwrap(), &world, "tracking");
+    let component = directory.path().join("tracking.wasm");
+    succeeds(
+        gateway_tests::command()
+            .args(["plugin", "build"])
+            .arg(&module)
+            .args(["--world", "tracking", "--wit"])
+            .arg(example("c").join("wit/world.wit"))
+            .arg("-o")
+            .arg(&component),
+    );
+    let component = std::fs::read(component).unwrap();
     let app = HttpServer::answering("x").await;
     let kdl = r#"
         plugin "tracking" "tracking.wasm" { isolation "reuse"; on-failure "deny"; config { @param } }
