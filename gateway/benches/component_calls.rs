@@ -37,11 +37,17 @@ const SET_HEADER: &str = r#"(import "gateway:policy/request-edits@0.1.0" "set-he
 const NAMES: &str = r#"(data (i32.const 4096) "user-agentaccept-languagex-client")
     (data (i32.const 4200) "\00\10\00\00\0a\00\00\00\0a\10\00\00\0f\00\00\00\19\10\00\00\08\00\00\00")"#;
 
+/// A host that remembers no answers: what is measured is calls.
 fn host() -> Arc<Host> {
+    host_with(0)
+}
+
+fn host_with(answers: usize) -> Arc<Host> {
     Host::new(HostSettings {
         instances: 64,
         memory: 16 << 20,
         max_buckets: 100_000,
+        answers,
     })
 }
 
@@ -69,6 +75,7 @@ fn attach_as(
         },
         on_failure: OnFailure::Deny(503),
         isolation,
+        is_forgetful: true,
         budget: Budget::new("bench", budget, None),
         quarantine: Some(QuarantineSettings {
             failures: 20,
@@ -283,14 +290,19 @@ fn metered(c: &mut Criterion) {
 }
 
 fn first_party(c: &mut Criterion) {
-    let host = host();
-    let mut instances = Instances::new(&host);
+    first_party_on(c, &host(), "");
+    // What is asked about has come twice before.
+    first_party_on(c, &host_with(64), ", known");
+}
+
+fn first_party_on(c: &mut Criterion, host: &Arc<Host>, suffix: &str) {
+    let mut instances = Instances::new(host);
     let original = exchange();
     for (name, first_party, config) in FIRST_PARTY {
-        let attachment = attach(&host, first_party.wasm, config);
+        let attachment = attach(host, first_party.wasm, config);
         instances.warm(&attachment).expect("an instance");
         let mut exchange = exchange();
-        c.bench_function(&format!("first-party/{name}"), |b| {
+        c.bench_function(&format!("first-party/{name}{suffix}"), |b| {
             b.iter(|| {
                 if name == "header-rewrite" {
                     // What it edited, so that it does the same again.

@@ -68,7 +68,7 @@ const STREAMS: &str = "8";
 
 fn url(scenario: Scenario, address: SocketAddr) -> String {
     let path = match scenario {
-        Scenario::Policy => "/old/items?page=2",
+        Scenario::Policy | Scenario::PolicyAsked => "/old/items?page=2",
         _ => "/items?page=2",
     };
     let scheme = match scenario {

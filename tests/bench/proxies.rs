@@ -22,6 +22,8 @@ pub(crate) enum Scenario {
     H1Rate,
     /// ACLs, header edits, a path rewrite and a rate limit that passes; load from wrk.
     Policy,
+    /// As `policy`, with none of the answers known to the gateway: it asks its components each time.
+    PolicyAsked,
     /// As `h1`, with a connection for each request; load from wrk.
     H1Conn,
     /// As `h1`, with large bodies, four at once.
@@ -50,7 +52,9 @@ impl Scenario {
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::H1 | Self::H1H2load | Self::H1Rate | Self::Policy | Self::Tls | Self::H2 => "request",
+            Self::H1 | Self::H1H2load | Self::H1Rate | Self::Policy | Self::PolicyAsked | Self::Tls | Self::H2 => {
+                "request"
+            }
             Self::Tcp | Self::Latency => "message",
             Self::Conn | Self::H1Conn | Self::Idle => "connection",
             Self::Handshake | Self::HandshakeRsa => "handshake",
@@ -146,6 +150,7 @@ impl Proxy {
         let directory = tempfile::tempdir().unwrap();
         let address = free_address();
         let text = fill(template(product, scenario), address, upstream.address, directory.path())
+            .replace("@ANSWERS", if scenario == Scenario::PolicyAsked { "0" } else { "64" })
             .replace("@CONNECTIONS", &(connections + 100).to_string())
             .replace("@DESCRIPTORS", &(2 * connections + 400).to_string());
         if let Some(key) = scenario.key() {
@@ -187,25 +192,26 @@ impl Proxy {
 fn template(product: Product, scenario: Scenario) -> &'static str {
     use Product::{Gateway, Haproxy, Nginx};
     use Scenario::{
-        Bulk, Conn, H1, H1Bulk, H1Conn, H1H2load, H1Rate, H2, Handshake, HandshakeRsa, Idle, Latency, Policy, Tcp, Tls,
+        Bulk, Conn, H1, H1Bulk, H1Conn, H1H2load, H1Rate, H2, Handshake, HandshakeRsa, Idle, Latency, Policy,
+        PolicyAsked, Tcp, Tls,
     };
     match (product, scenario) {
         (Haproxy, H1 | H1H2load | H1Rate | H1Conn) => include_str!("configs/h1.haproxy.cfg"),
         (Haproxy, H1Bulk) => include_str!("configs/h1-bulk.haproxy.cfg"),
         (Haproxy, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.haproxy.cfg"),
-        (Haproxy, Policy) => include_str!("configs/policy.haproxy.cfg"),
+        (Haproxy, Policy | PolicyAsked) => include_str!("configs/policy.haproxy.cfg"),
         (Haproxy, Tcp | Conn | Latency) => include_str!("configs/tcp.haproxy.cfg"),
         (Haproxy, Bulk) => include_str!("configs/bulk.haproxy.cfg"),
         (Haproxy, Idle) => include_str!("configs/idle.haproxy.cfg"),
         (Nginx, H1 | H1H2load | H1Rate | H1Conn) => include_str!("configs/h1.nginx.conf"),
         (Nginx, H1Bulk) => include_str!("configs/h1-bulk.nginx.conf"),
         (Nginx, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.nginx.conf"),
-        (Nginx, Policy) => include_str!("configs/policy.nginx.conf"),
+        (Nginx, Policy | PolicyAsked) => include_str!("configs/policy.nginx.conf"),
         (Nginx, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.nginx.conf"),
         (Nginx, Idle) => include_str!("configs/idle.nginx.conf"),
         (Gateway, H1 | H1H2load | H1Rate | H1Conn | H1Bulk) => include_str!("configs/h1.kdl"),
         (Gateway, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.kdl"),
-        (Gateway, Policy) => include_str!("configs/policy.kdl"),
+        (Gateway, Policy | PolicyAsked) => include_str!("configs/policy.kdl"),
         (Gateway, Tcp | Conn | Latency | Bulk) => include_str!("configs/tcp.kdl"),
         (Gateway, Idle) => include_str!("configs/idle.kdl"),
     }

@@ -321,6 +321,63 @@ async fn a_denied_request_reaches_no_server() {
     assert_eq!(friend.ask(get("/admin/gone")).await.status, 410);
 }
 
+#[tokio::test]
+async fn what_is_known_is_not_asked_again_until_a_reload() {
+    let app = HttpServer::answering("x").await;
+    let config = |answers: u32, denied: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1; policy answers=@answers }
+            frontend "web" {
+                bind "127.0.0.1:0"
+                acl "denied" { path "@denied" }
+                deny status=403 if="denied"
+                request { set-header "x-edge" "%{path}" }
+                default-backend "app"
+            }
+            backend "app" { server "s" "@app" }
+        "#,
+        )
+        .with("@answers", answers)
+        .with("@denied", denied)
+        .with("@app", app.address())
+    };
+    let gateway = config(64, "/b").start().await;
+    let mut client = gateway.connect("web").await;
+    for (path, status) in [("/a", 200), ("/b", 403)] {
+        for _ in 0..5 {
+            assert_eq!(client.ask(get(path)).await.status, status, "{path}");
+        }
+    }
+    let edited = app.requests();
+    assert_eq!(edited.len(), 5);
+    assert!(edited.iter().all(|request| request.headers.get("x-edge") == Some("/a")));
+    let repeats = "gateway_policy_repeats_total";
+    // Three of five times: twice it was asked.
+    gateway.metric_is(repeats, &[("policy", "acl web")], 6.0).await;
+    gateway
+        .metric_is(repeats, &[("policy", "header-rewrite web")], 3.0)
+        .await;
+    gateway
+        .metric_is("gateway_policy_calls_total", &[("policy", "acl web")], 10.0)
+        .await;
+
+    assert!(gateway.reload(&config(64, "/a")).await);
+    for (path, status) in [("/a", 403), ("/b", 200)] {
+        assert_eq!(client.ask(get(path)).await.status, status, "{path}");
+    }
+
+    let gateway = config(0, "/b").start().await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..5 {
+        assert_eq!(client.ask(get("/b")).await.status, 403);
+    }
+    gateway
+        .metric_is("gateway_policy_calls_total", &[("policy", "acl web")], 5.0)
+        .await;
+    gateway.metric_is(repeats, &[("policy", "acl web")], 0.0).await;
+}
+
 // ── rewrites ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]

@@ -97,6 +97,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         instances: 1,
         memory,
         max_buckets: 1,
+        answers: 0,
     });
     let component = host.compile(file, bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
     let limits = PluginLimits {

@@ -36,6 +36,8 @@ pub struct Attachment {
     /// Whether the CPU time of calls is measured.
     pub(super) measures_cpu: bool,
     pub(super) scope: Scope,
+    /// Whether it can only say again what it said to the same facts.
+    pub(super) is_repeatable: bool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -70,6 +72,8 @@ pub struct AttachmentSpec {
     pub on_failure: OnFailure,
     /// Who sees what an instance remembers.
     pub isolation: Isolation,
+    /// Whether it is known to remember nothing, however long its instances live: the gateway's own components do not.
+    pub is_forgetful: bool,
     /// What its instances may use together.
     pub budget: Arc<Budget>,
     /// When it is left alone; none for never.
@@ -128,6 +132,7 @@ pub struct AttachmentStats {
 #[repr(align(128))]
 pub(super) struct WorkerStats {
     calls: AtomicU64,
+    repeats: AtomicU64,
     instantiations: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
     /// Nanoseconds of CPU time, where they are measured.
@@ -185,6 +190,8 @@ impl Attachment {
                 why,
             }
         })?;
+        // What a shadow would have done is told each time.
+        let is_repeatable = spec.is_forgetful && !component.asks_the_host && !spec.scope.is_shadow;
         Ok(Self {
             component: Arc::clone(component),
             identity,
@@ -197,6 +204,7 @@ impl Attachment {
             isolation: spec.isolation,
             measures_cpu: spec.budget.measures_cpu(),
             budget: spec.budget,
+            is_repeatable,
             called: component.hooks().called(spec.place),
             predicates,
             policies,
@@ -398,6 +406,12 @@ impl AttachmentStats {
         self.sum(|worker| &worker.calls)
     }
 
+    /// Of the calls, those whose answer was known.
+    #[must_use]
+    pub fn repeats(&self) -> u64 {
+        self.sum(|worker| &worker.repeats)
+    }
+
     /// Instances made.
     #[must_use]
     pub fn instantiations(&self) -> u64 {
@@ -440,6 +454,10 @@ impl PolicyCounts for AttachmentStats {
         self.calls()
     }
 
+    fn repeats(&self) -> u64 {
+        self.repeats()
+    }
+
     fn instantiations(&self) -> u64 {
         self.instantiations()
     }
@@ -480,6 +498,10 @@ impl WorkerStats {
     /// The one writer adds with a load and a store: no locked instruction.
     pub(super) fn count_call(&self) {
         add(&self.calls);
+    }
+
+    pub(super) fn count_repeat(&self) {
+        add(&self.repeats);
     }
 
     pub(super) fn count_instantiation(&self) {

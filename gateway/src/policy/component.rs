@@ -24,6 +24,8 @@ pub struct Component {
     pub(super) imports_request: bool,
     /// Whether it may tag exchanges.
     pub(super) imports_tags: bool,
+    /// Whether it learns something from the host beside the facts that it is called with.
+    pub(super) asks_the_host: bool,
 }
 
 /// Where a component's exports are, by the position that spares a look-up by name.
@@ -67,6 +69,10 @@ impl Component {
             ty.imports(engine).any(|(name, _)| name.starts_with(&prefix))
         };
         let (imports_request, imports_tags) = (imports("request"), imports("tags"));
+        let asks_the_host = component.component_type().imports(engine).any(|(name, _)| {
+            let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
+            !interface.is_some_and(|interface| TELL_NOTHING.contains(&interface))
+        });
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,
@@ -85,6 +91,7 @@ impl Component {
             exports,
             imports_request,
             imports_tags,
+            asks_the_host,
         })
     }
 
@@ -226,6 +233,9 @@ fn export_name(interface: &str) -> String {
 }
 
 const PACKAGE: &str = "gateway:policy/";
+
+/// Interfaces that a component learns nothing from: types, and what takes edits.
+const TELL_NOTHING: [&str; 3] = ["types", "request-edits", "response-edits"];
 
 /// Every `0.1.x` is one contract; see docs/reference/contract-versions.md.
 const VERSION: &str = "0.1.";

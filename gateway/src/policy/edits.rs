@@ -8,13 +8,13 @@ use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
 
 /// The edits of one call.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Edits {
     list: Vec<Edit>,
     bytes: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Edit {
     Set(HeaderName, HeaderValue),
     Add(HeaderName, HeaderValue),
@@ -79,6 +79,11 @@ impl Edits {
             return Err(format!("{} has no body", status.as_u16()));
         }
         self.push(Edit::Status(status), 0)
+    }
+
+    /// Bytes of all edits together.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// Forgets all edits.

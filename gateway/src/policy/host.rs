@@ -46,6 +46,8 @@ pub struct HostSettings {
     pub memory: u64,
     /// Token buckets remembered at most.
     pub max_buckets: usize,
+    /// Answers remembered at most, of a worker and an attachment.
+    pub answers: usize,
 }
 
 impl HostSettings {
@@ -56,6 +58,7 @@ impl HostSettings {
             instances: pool.instances,
             memory: pool.memory,
             max_buckets,
+            answers: pool.answers,
         }
     }
 }

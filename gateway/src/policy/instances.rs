@@ -16,6 +16,7 @@ use super::failure::{Failure, FailureKind};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
 use super::kept::with_connection;
+use super::memo::{Recalled, Repeatable};
 use super::needs::{Attribute, Facts, Needs};
 use super::quarantine::Change;
 use super::scope;
@@ -161,7 +162,7 @@ impl Instances {
         if attachment.stands_aside(exchange) {
             return Ok(0);
         }
-        let answer = self.call(
+        let answer = self.call_or_recall(
             attachment,
             Subject::Exchange(exchange),
             EVALUATE,
@@ -235,7 +236,7 @@ impl Instances {
         if attachment.stands_aside(exchange) {
             return Ok(Outcome::Proceed);
         }
-        self.call(
+        self.call_or_recall(
             attachment,
             Subject::Exchange(exchange),
             ON_REQUEST,
@@ -276,7 +277,7 @@ impl Instances {
         if attachment.stands_aside(exchange) {
             return Ok(None);
         }
-        self.call(
+        self.call_or_recall(
             attachment,
             Subject::Exchange(exchange),
             ON_RESPONSE,
@@ -385,11 +386,59 @@ impl Instances {
     pub(super) fn call<R, T>(
         &mut self,
         attachment: &Arc<Attachment>,
+        subject: Subject<'_>,
+        hook: Hook,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+    ) -> Result<T, Failure> {
+        let start = self.admit(attachment, hook)?;
+        subject.find((hook.needs)(&attachment.needs), &mut self.facts);
+        self.call_with_facts(attachment, subject, hook, start, call, finish)
+    }
+
+    /// As [`call`](Self::call), unless the answer is known.
+    #[inline]
+    fn call_or_recall<R: Repeatable, T>(
+        &mut self,
+        attachment: &Arc<Attachment>,
         mut subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
     ) -> Result<T, Failure> {
+        if !attachment.is_repeatable {
+            return self.call(attachment, subject, hook, call, finish);
+        }
+        let start = self.admit(attachment, hook)?;
+        subject.find((hook.needs)(&attachment.needs), &mut self.facts);
+        let most = self.host.settings().answers;
+        let slot = slot(&mut self.slots, attachment);
+        let place = match slot.memo.recall(hook.bit, &self.facts, most) {
+            Recalled::Known(said) => match R::again(said) {
+                Some((answer, mut edits)) => {
+                    slot.stats.count_call();
+                    slot.stats.count_repeat();
+                    return finish(answer, &mut edits, &mut subject).map_err(|message| hook.failed(&message));
+                }
+                None => None,
+            },
+            Recalled::Asked(place) => Some(place),
+            Recalled::Unknown => None,
+        };
+        let mut said = None;
+        let answer = self.call_with_facts(attachment, subject, hook, start, call, |answer, edits, subject| {
+            said = place.and_then(|place| Some((place, answer.said(edits)?)));
+            finish(answer, edits, subject)
+        })?;
+        if let (Some((place, said)), Some(slot)) = (said, slot_of(&mut self.slots, attachment)) {
+            slot.memo.keep(place, &self.facts, said);
+        }
+        Ok(answer)
+    }
+
+    /// Whether a call may be made, and when it begins, where that counts.
+    #[inline]
+    fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
         if let Some(quarantine) = attachment.quarantine()
             && !quarantine.admits()
         {
@@ -401,6 +450,20 @@ impl Instances {
         {
             return Err(self.refuse(attachment, hook, FailureKind::Quota, &message));
         }
+        Ok(start)
+    }
+
+    /// The call itself, which has been admitted and whose facts have been found.
+    #[inline]
+    fn call_with_facts<R, T>(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        mut subject: Subject<'_>,
+        hook: Hook,
+        start: Option<Instant>,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+    ) -> Result<T, Failure> {
         let mut instance = self.take(attachment, &mut subject)?;
         let Self {
             slots, facts, activity, ..
@@ -409,7 +472,6 @@ impl Instances {
             return Err(hook.failed("has no instance"));
         };
         slot.stats.count_call();
-        subject.find((hook.needs)(&attachment.needs), facts);
         if facts.bytes() > MAX_FACT_BYTES {
             let message = format!(
                 "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
@@ -851,6 +913,7 @@ mod tests {
             instances: 16,
             memory: 16 << 20,
             max_buckets: 1000,
+            answers: 64,
         })
     }
 
@@ -867,6 +930,7 @@ mod tests {
             },
             on_failure: OnFailure::Deny(503),
             isolation: Isolation::FOREVER,
+            is_forgetful: true,
             budget: Budget::unlimited(),
             quarantine: None,
             place: AttachedAs::Filter,
@@ -924,5 +988,47 @@ mod tests {
             let verdict = instances.check(&limit, &mut exchange("/")).unwrap().unwrap();
             assert_eq!(verdict.allowed, allowed, "{verdict:?}");
         }
+    }
+    #[test]
+    fn what_they_said_to_the_same_facts_they_are_not_asked_again() {
+        let host = host();
+        let mut instances = Instances::new(&host);
+        let acl = r#"{"predicates":[{"name":"is-api","when":{"path":{"prefix":["/api/"]}}}]}"#;
+        let acl = attach(&host, ACL, acl);
+        let rewrite = r#"{"request":[{"set-header":{"name":"x-pool","value":"api"}},{"rewrite-path":{"prefix":"/old/","to":"/new/"}}],"response":[{"delete-header":{"name":"server"}}]}"#;
+        let rewrite = attach(&host, HEADER_REWRITE, rewrite);
+        // One after the other: what is asked about in turn might have one seat between them.
+        for (uri, is_api, path) in [("/api/x", 1, "/api/x"), ("/old/y", 0, "/new/y")] {
+            for _ in 0..4 {
+                assert_eq!(instances.evaluate(&acl, &mut exchange(uri)), Ok(is_api));
+                let mut exchange = exchange(uri);
+                let outcome = instances.on_request(&rewrite, &mut exchange);
+                assert!(matches!(outcome, Ok(Outcome::Proceed)), "{outcome:?}");
+                assert_eq!(exchange.request.uri.path(), path);
+                assert_eq!(exchange.request.headers["x-pool"], "api");
+            }
+        }
+        assert_eq!((acl.stats().calls(), acl.stats().repeats()), (8, 4));
+        assert_eq!((rewrite.stats().calls(), rewrite.stats().repeats()), (8, 4));
+        // What needs no facts is the same for all.
+        for uri in ["/a", "/b", "/c"] {
+            let mut exchange = exchange(uri);
+            let response = http::Response::builder().header("server", "secret").body(());
+            exchange.response = Some(response.unwrap().into_parts().0);
+            assert!(matches!(instances.on_response(&rewrite, &mut exchange), Ok(None)));
+            assert!(!exchange.response.unwrap().headers.contains_key("server"));
+        }
+        assert_eq!((rewrite.stats().calls(), rewrite.stats().repeats()), (11, 5));
+    }
+
+    #[test]
+    fn what_counts_is_asked_each_time() {
+        let host = host();
+        let limit = r#"{"limits":[{"name":"all","key":[],"tokens":1,"period-ms":3600000,"burst":5}]}"#;
+        let limit = attach(&host, RATE_LIMIT, limit);
+        let mut instances = Instances::new(&host);
+        let allowed = |_| instances.check(&limit, &mut exchange("/")).unwrap().unwrap().allowed;
+        assert_eq!((0..7).map(allowed).filter(|allowed| *allowed).count(), 5);
+        assert_eq!(limit.stats().repeats(), 0);
     }
 }

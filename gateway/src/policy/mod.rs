@@ -36,6 +36,7 @@ mod instances;
 mod kept;
 mod kv;
 pub mod maps;
+mod memo;
 mod metrics;
 mod needs;
 mod quarantine;

@@ -452,7 +452,7 @@ impl Facts {
         self.bytes.shrink_to(KEPT_BYTES);
     }
 
-    fn push(&mut self, need: u32, value: &[u8]) {
+    pub(super) fn push(&mut self, need: u32, value: &[u8]) {
         let start = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.close(need, start);

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::attachment::{Attachment, WorkerStats};
 use super::instance::Instance;
+use super::memo::Memo;
 use crate::config::Isolation;
 
 /// A worker's instances of one attachment that are in no call and kept for nobody.
@@ -15,6 +16,7 @@ pub(super) struct Slot {
     pub(super) stats: Arc<WorkerStats>,
     /// When the time that failed set-ups took will have been paid back.
     pub(super) paid_back: Option<Instant>,
+    pub(super) memo: Memo,
     /// Whether it stands in the list of those that are to be filled up.
     pub(super) is_listed: bool,
     /// The last is used first. With reuse that is the one in use; any before it has never been called.
@@ -43,6 +45,7 @@ impl Slot {
             attachment: Arc::downgrade(attachment),
             stats: attachment.stats().worker(),
             paid_back: None,
+            memo: Memo::default(),
             is_listed: false,
             ready: Vec::new(),
             target,

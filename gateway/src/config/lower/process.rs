@@ -39,6 +39,7 @@ impl Default for Process {
             policy: PolicyPool {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
+                answers: DEFAULT_ANSWERS,
             },
             compile_cache: None,
             max_buckets: DEFAULT_MAX_BUCKETS,
@@ -167,6 +168,11 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
         set(
             &mut process.policy.memory,
             node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)),
+        );
+        let answers = node.property("answers").and_then(|value| value.integer(ANSWERS));
+        set(
+            &mut process.policy.answers,
+            answers.and_then(|value| usize::try_from(value).ok()),
         );
         node.finish();
     }
@@ -444,6 +450,10 @@ pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 const DEFAULT_INSTANCES: u32 = 1_000;
 /// What a plugin that parses and matches needs many times over.
 pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
+
+/// With answers of a kilobyte, 64 KiB for each worker and place; with usual ones, a tenth of that. What comes often enough to be
+/// worth remembering has room among so many.
+const DEFAULT_ANSWERS: usize = 64;
 /// A component of some hundred kilobytes becomes about a megabyte of machine code: hundreds of them.
 const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
 const CACHE_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;
@@ -470,6 +480,9 @@ const WORKERS: RangeInclusive<u64> = 1..=1_024;
 const INSTANCES: RangeInclusive<u64> = 1..=100_000;
 /// What the components that come with the gateway need, to all that 32 bits can address.
 const INSTANCE_MEMORY: RangeInclusive<u64> = 4 << 20..=4 << 30;
+
+/// Each seat has 16 bytes, whether there is an answer in it or not.
+const ANSWERS: RangeInclusive<u64> = 0..=65_536;
 const MAX_BUCKETS: RangeInclusive<u64> = 1_000..=100_000_000;
 /// Each has a thread and a queue of 4 MiB.
 const MAX_LOGS: usize = 16;

@@ -34,7 +34,7 @@ pub struct Process {
     pub named_logs: Vec<NamedLog>,
     /// `tracing "http://127.0.0.1:4318"`: where spans go; nowhere unless said.
     pub tracing: Option<Tracing>,
-    /// `policy memory="…" instances=…`: the pool that component instances come from.
+    /// `policy memory="…" instances=… answers=…`: the pool that component instances come from.
     pub policy: PolicyPool,
     /// `compile-cache "/var/cache/gateway" size="256MiB"`: where compiled components are kept; nowhere unless said.
     pub compile_cache: Option<CompileCache>,
@@ -178,13 +178,15 @@ pub enum LogFormat {
     Json,
 }
 
-/// Bounds of the pool that component instances come from, over all workers.
+/// Bounds of the pool that component instances come from, over all workers, and of what is remembered of their answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyPool {
     /// Component instances alive at once.
     pub instances: u32,
     /// Linear memory an instance may have at most, in bytes; a plugin's own `limit memory=` may only be smaller.
     pub memory: u64,
+    /// Answers remembered of a component that can only say the same again, for each worker and place.
+    pub answers: usize,
 }
 
 /// `compile-cache "/var/cache/gateway" size="256MiB"`.

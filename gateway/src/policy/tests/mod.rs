@@ -42,6 +42,7 @@ fn host_of(instances: u32) -> Arc<Host> {
         instances,
         memory: 16 << 20,
         max_buckets: 1000,
+        answers: 0,
     })
 }
 
@@ -57,6 +58,7 @@ fn spec(label: &str) -> AttachmentSpec {
         },
         on_failure: OnFailure::Skip,
         isolation: Isolation::FOREVER,
+        is_forgetful: false,
         budget: Budget::unlimited(),
         quarantine: None,
         place: AttachedAs::Filter,

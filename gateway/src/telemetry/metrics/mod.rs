@@ -238,6 +238,10 @@ mod tests {
             5
         }
 
+        fn repeats(&self) -> u64 {
+            3
+        }
+
         fn instantiations(&self) -> u64 {
             2
         }

@@ -14,6 +14,9 @@ pub trait PolicyCounts: Debug + Send + Sync {
     /// Calls, failed ones included.
     fn calls(&self) -> u64;
 
+    /// Of the calls, those whose answer was known.
+    fn repeats(&self) -> u64;
+
     /// Instances made.
     fn instantiations(&self) -> u64;
 
@@ -52,6 +55,7 @@ struct Counts {
 #[derive(Debug, Default)]
 struct Gone {
     calls: u64,
+    repeats: u64,
     instantiations: u64,
     cpu: Duration,
     quarantines: u64,
@@ -79,6 +83,7 @@ impl PolicyMetrics {
             let is_live = Arc::strong_count(counts) > 1;
             if !is_live {
                 gone.calls += counts.calls();
+                gone.repeats += counts.repeats();
                 gone.instantiations += counts.instantiations();
                 gone.cpu += counts.cpu();
                 gone.quarantines += counts.quarantines();
@@ -98,6 +103,11 @@ impl PolicyMetrics {
     fn calls(&self) -> u64 {
         let counts = lock(&self.counts);
         counts.gone.calls + counts.live.iter().map(|counts| counts.calls()).sum::<u64>()
+    }
+
+    fn repeats(&self) -> u64 {
+        let counts = lock(&self.counts);
+        counts.gone.repeats + counts.live.iter().map(|counts| counts.repeats()).sum::<u64>()
     }
 
     fn instantiations(&self) -> u64 {
@@ -145,6 +155,8 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     };
     let help = "Calls of the component at this place, failed ones included.";
     of.counter("gateway_policy_calls_total", help, None, PolicyMetrics::calls);
+    let help = "Calls that were not made, as the component had said before what it says to these facts; counted as calls, too.";
+    of.counter("gateway_policy_repeats_total", help, None, PolicyMetrics::repeats);
     let help = "Instances made of the component at this place.";
     of.counter(
         "gateway_policy_instances_total",

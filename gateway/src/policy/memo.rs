@@ -1,0 +1,255 @@
+//! Answers that are known before the call.
+//!
+//! A component that asks the host for nothing, and remembers nothing, can only say again what it said to the same facts:
+//! so it is not asked. Of strangers' components that is not known; of the gateway's own, `acl` and `header-rewrite` are such.
+//!
+//! A worker keeps answers per attachment, each in the seat that its facts' hash leads to. Facts are found again byte by byte,
+//! never by their hash alone: clients choose them. What was seen once only takes the hash's place; an answer is kept from
+//! the second time on, so that facts which never come again (a path of its own for each request) cost little.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use twox_hash::XxHash3_64;
+
+use super::bindings::gateway::policy::types;
+use super::edits::Edits;
+use super::needs::Facts;
+
+/// A worker's known answers of one attachment.
+#[derive(Debug, Default)]
+pub(super) struct Memo {
+    /// As many as there may be, from the first call on.
+    seats: Box<[Seat]>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Seat {
+    hash: u64,
+    known: Option<Box<Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    index: Box<[u32]>,
+    bytes: Box<[u8]>,
+    said: Said,
+}
+
+/// What a component said.
+#[derive(Debug, Clone)]
+pub(super) enum Said {
+    /// Which predicates hold.
+    Bits(u64),
+    /// That the message goes on with these edits.
+    Edits(Edits),
+}
+
+/// What there is of an answer.
+pub(super) enum Recalled<'a> {
+    /// It is known.
+    Known(&'a Said),
+    /// It is worth being kept, in this seat.
+    Asked(Place),
+    /// It is not, or not yet.
+    Unknown,
+}
+
+/// Where an answer is to be kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place(usize);
+
+/// An answer that may be kept.
+pub(super) trait Repeatable: Sized {
+    /// What is to be kept of it and of the edits that came with it.
+    fn said(&self, edits: &Edits) -> Option<Said>;
+
+    /// The same again.
+    fn again(said: &Said) -> Option<(Self, Edits)>;
+}
+
+impl Memo {
+    /// What is known of these facts, as a hook of this bit is asked; of `most` answers in all.
+    pub(super) fn recall(&mut self, hook: u8, facts: &Facts, most: usize) -> Recalled<'_> {
+        let facts = facts.lowered();
+        if most == 0 || facts.bytes.len() > MOST_FACTS {
+            return Recalled::Unknown;
+        }
+        if self.seats.is_empty() {
+            self.seats = vec![Seat::default(); most].into_boxed_slice();
+        }
+        // Where a value ends is no part of the hash: facts that differ in that alone take each other's seat.
+        let hash = XxHash3_64::oneshot_with_seed(*SEED ^ u64::from(hook), facts.bytes);
+        let place = usize::try_from(hash % self.seats.len() as u64).unwrap_or(0);
+        let seat = &mut self.seats[place];
+        if seat.hash != hash {
+            *seat = Seat { hash, known: None };
+            return Recalled::Unknown;
+        }
+        match &seat.known {
+            Some(known) if *known.index == *facts.index && *known.bytes == *facts.bytes => Recalled::Known(&known.said),
+            _ => Recalled::Asked(Place(place)),
+        }
+    }
+
+    /// Keeps an answer to the facts that were just asked about.
+    pub(super) fn keep(&mut self, place: Place, facts: &Facts, said: Said) {
+        let facts = facts.lowered();
+        if let Some(seat) = self.seats.get_mut(place.0) {
+            seat.known = Some(Box::new(Known {
+                index: facts.index.into(),
+                bytes: facts.bytes.into(),
+                said,
+            }));
+        }
+    }
+}
+
+impl Repeatable for u64 {
+    fn said(&self, _: &Edits) -> Option<Said> {
+        Some(Said::Bits(*self))
+    }
+
+    fn again(said: &Said) -> Option<(Self, Edits)> {
+        match said {
+            Said::Bits(bits) => Some((*bits, Edits::default())),
+            Said::Edits(_) => None,
+        }
+    }
+}
+
+impl Repeatable for types::Outcome {
+    fn said(&self, edits: &Edits) -> Option<Said> {
+        match self {
+            Self::Proceed => edits.kept(),
+            // Seldom, and not small.
+            Self::Route(_) | Self::Reply(_) | Self::Call(_) => None,
+        }
+    }
+
+    fn again(said: &Said) -> Option<(Self, Edits)> {
+        match said {
+            Said::Edits(edits) => Some((Self::Proceed, edits.clone())),
+            Said::Bits(_) => None,
+        }
+    }
+}
+
+impl Repeatable for Option<types::Reply> {
+    fn said(&self, edits: &Edits) -> Option<Said> {
+        match self {
+            None => edits.kept(),
+            Some(_) => None,
+        }
+    }
+
+    fn again(said: &Said) -> Option<(Self, Edits)> {
+        match said {
+            Said::Edits(edits) => Some((None, edits.clone())),
+            Said::Bits(_) => None,
+        }
+    }
+}
+
+impl Edits {
+    fn kept(&self) -> Option<Said> {
+        (self.bytes() <= MOST_EDITS).then(|| Said::Edits(self.clone()))
+    }
+}
+
+/// Nobody can choose facts that share a seat.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
+
+/// Bytes of facts beyond which no answer is kept: more than a path, a host, a cookie and some fields have.
+const MOST_FACTS: usize = 1024;
+
+/// Bytes of edits beyond which no answer is kept.
+const MOST_EDITS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(values: &[(u32, &str)]) -> Facts {
+        let mut facts = Facts::default();
+        for (need, value) in values {
+            facts.push(*need, value.as_bytes());
+        }
+        facts
+    }
+
+    /// What a component that says `bits` is found to have said, if it need not be asked.
+    fn ask(memo: &mut Memo, hook: u8, facts: &Facts, bits: u64) -> Option<u64> {
+        let place = match memo.recall(hook, facts, 8) {
+            Recalled::Known(said) => return u64::again(said).map(|(bits, _)| bits),
+            Recalled::Asked(place) => place,
+            Recalled::Unknown => return None,
+        };
+        memo.keep(place, facts, Said::Bits(bits));
+        None
+    }
+
+    #[test]
+    fn from_the_third_time_on_the_answer_is_known() {
+        let (mut memo, facts) = (Memo::default(), facts(&[(0, "/a"), (1, "host")]));
+        assert_eq!(ask(&mut memo, 1, &facts, 5), None);
+        assert_eq!(ask(&mut memo, 1, &facts, 5), None);
+        assert_eq!(ask(&mut memo, 1, &facts, 7), Some(5));
+    }
+
+    #[test]
+    fn facts_are_the_same_when_every_value_of_every_need_is() {
+        let of = facts(&[(0, "ab"), (1, "c")]);
+        for other in [
+            facts(&[(0, "a"), (1, "bc")]),
+            facts(&[(0, "ab"), (2, "c")]),
+            facts(&[(0, "abc")]),
+            facts(&[(0, "ab"), (1, "c"), (2, "")]),
+            facts(&[(0, "ab"), (1, "d")]),
+        ] {
+            let mut memo = Memo::default();
+            for _ in 0..3 {
+                ask(&mut memo, 1, &of, 5);
+            }
+            assert_eq!(ask(&mut memo, 1, &of, 7), Some(5));
+            assert_eq!(ask(&mut memo, 1, &other, 7), None, "{other:?}");
+        }
+    }
+
+    #[test]
+    fn hooks_do_not_know_each_others_answers() {
+        let (mut memo, facts) = (Memo::default(), facts(&[(0, "/a")]));
+        for _ in 0..3 {
+            ask(&mut memo, 1, &facts, 5);
+        }
+        assert_eq!(ask(&mut memo, 4, &facts, 7), None);
+    }
+
+    #[test]
+    fn there_are_no_more_than_may_be_and_none_of_what_is_large() {
+        let mut memo = Memo::default();
+        for _ in 0..3 {
+            for path in 0..1000 {
+                ask(&mut memo, 1, &facts(&[(0, &format!("/{path}"))]), path);
+            }
+        }
+        assert_eq!(memo.seats.len(), 8);
+        let large = facts(&[(0, &"x".repeat(MOST_FACTS + 1))]);
+        let none = facts(&[(0, "x")]);
+        for _ in 0..3 {
+            assert!(matches!(memo.recall(1, &large, 8), Recalled::Unknown));
+            assert!(matches!(Memo::default().recall(1, &none, 0), Recalled::Unknown));
+        }
+    }
+
+    #[test]
+    fn only_edits_of_messages_that_go_on_are_kept() {
+        let mut edits = Edits::default();
+        edits.set_header("x-edge", b"one").unwrap();
+        let (outcome, _) = types::Outcome::again(&types::Outcome::Proceed.said(&edits).unwrap()).unwrap();
+        assert!(matches!(outcome, types::Outcome::Proceed));
+        assert!(types::Outcome::Route("b".to_owned()).said(&edits).is_none());
+        edits.set_header("x-large", &[b'x'; MOST_EDITS]).unwrap();
+        assert!(types::Outcome::Proceed.said(&edits).is_none());
+    }
+}
