@@ -463,7 +463,9 @@ fn needs_tls(ctx: &Context<'_>, name: &str, span: SourceSpan, setting: Setting) 
     }
     let error = ConfigError::new(Code::Inert, format!("`{name}` never holds here"));
     let error = error.label(span, "no `bind` of this frontend speaks TLS");
-    ctx.report(error.help("give a bind a certificate: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }"));
+    ctx.report(
+        error.help("leave it out, or give a bind a certificate: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }"),
+    );
     None
 }
 
