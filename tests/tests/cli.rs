@@ -157,11 +157,12 @@ async fn a_mode_mismatch_stops_the_start_and_shows_both_places() {
     .refused()
     .await;
     assert_eq!(stopped.code, Some(1));
-    assert!(
-        stopped.output.contains("http") && stopped.output.contains("tcp"),
-        "{}",
-        stopped.output
-    );
+    for said in ["used here", "in TCP mode", "give both the same `mode`"] {
+        assert!(stopped.output.contains(said), "{said}: {}", stopped.output);
+    }
+    for place in ["default-backend \"app\"", "backend \"app\" { mode \"tcp\""] {
+        assert!(stopped.output.contains(place), "{place}: {}", stopped.output);
+    }
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use gateway_tests::http2::{Http2Client, Http2Frames, block, frame};
-use gateway_tests::{Answer, Gateway, HttpServer, eventually};
+use gateway_tests::{Answer, Gateway, HttpServer, Server, eventually};
 
 const PLAIN: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
@@ -554,4 +554,77 @@ async fn a_client_that_reads_nothing_costs_little() {
     // And it is not waited for without end.
     let lines = gateway.access_log(100).await;
     assert!(lines.iter().all(|line| line["termination"] == "cD"), "{:?}", lines[0]);
+}
+
+/// What `http2` says, the other side is told: in SETTINGS, and for the connection's window in WINDOW_UPDATE.
+#[tokio::test]
+async fn limits_are_announced_to_clients_and_servers_as_they_were_set() {
+    let app = Server::start(|mut wire, _| async move { wire.rest().await.map(drop) }).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            http2 max-streams=7 stream-window="80000B" connection-window="200000B" max-frame-size="32KiB" header-table="8KiB"
+            default-backend "app"
+        }
+        backend "app" {
+            http2 stream-window="90000B" connection-window="300000B" max-frame-size="64KiB" header-table="2KiB"
+            server "app-1" "@app" h2
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    let settings = client.find(|frame| frame.kind == 4 && frame.flags == 0).await;
+    let told = settings_of(&settings.payload);
+    let [table, streams, window, frame_size] = [1, 3, 4, 5].map(|id| told.get(&id).copied());
+    assert_eq!(
+        (table, streams, window, frame_size),
+        (Some(8192), Some(7), Some(80_000), Some(32_768))
+    );
+    let opened = client.find(|frame| frame.kind == 8 && frame.stream == 0).await;
+    assert_eq!(opened.payload, (200_000 - 65_535_u32).to_be_bytes());
+
+    client.request(1, &GET).await;
+    const PREFACE: usize = 24;
+    let mut frames = Vec::new();
+    eventually("the server is told", async || {
+        let seen = match app.connections() {
+            0 => Vec::new(),
+            _ => app.seen(0),
+        };
+        frames = frames_of(seen.get(PREFACE..).unwrap_or_default());
+        frames.iter().any(|(kind, _)| *kind == 8)
+    })
+    .await;
+    let payload = |wanted| frames.iter().find(|(kind, _)| *kind == wanted).unwrap().1.clone();
+    let told = settings_of(&payload(4));
+    let [table, window, frame_size] = [1, 4, 5].map(|id| told.get(&id).copied());
+    assert_eq!((table, window, frame_size), (Some(2048), Some(90_000), Some(65_536)));
+    assert_eq!(payload(8), (300_000 - 65_535_u32).to_be_bytes());
+}
+
+/// The parameters in the payload of a SETTINGS frame (RFC 9113, section 6.5.1).
+fn settings_of(payload: &[u8]) -> HashMap<u16, u32> {
+    let parameter = |six: &[u8]| {
+        let value = u32::from_be_bytes(six[2..].try_into().unwrap());
+        (u16::from_be_bytes([six[0], six[1]]), value)
+    };
+    payload.chunks_exact(6).map(parameter).collect()
+}
+
+/// Kind and payload of each frame that is whole.
+fn frames_of(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let mut frames = Vec::new();
+    while let Some((head, rest)) = bytes.split_at_checked(9) {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let Some((payload, rest)) = rest.split_at_checked(length) else {
+            break;
+        };
+        frames.push((head[3], payload.to_vec()));
+        bytes = rest;
+    }
+    frames
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, eventually, get, within};
+use std::time::Duration;
+
+use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, blackhole, eventually, get, within};
 use regex::Regex;
 
 /// A gateway whose frontend says this; `log` is where to and how.
@@ -79,6 +81,91 @@ async fn a_line_reads_as_haproxys_with_what_was_captured() {
     let line = &lines[1];
     assert_eq!((&line["req"], &line["res"]), ("test.example||/", "text"));
     assert_eq!((&line["cc"], &line["cs"]), ("-", "SID=new"));
+}
+
+/// Each case makes somebody wait at another point; the timer of that point has it, and together they are within the whole.
+#[tokio::test]
+async fn timers_tell_where_the_time_went() {
+    const WAIT: Duration = Duration::from_millis(250);
+    let app = HttpServer::start(|request| match &*request.target {
+        "/head" => Answer::nothing()
+            .then_pause(WAIT)
+            .then_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        "/content" => Answer::head_only(2).then_send("o").then_pause(WAIT).then_send("k"),
+        _ => Answer::ok("ok"),
+    })
+    .await;
+    let (nobody, _held) = blackhole().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "away" { path "/connect" }
+            use-backend "away" if="away"
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" max-connections=1 }
+        backend "away" {
+            balance "first"
+            retries 1 redispatch="each"
+            timeout connect="250ms"
+            server "nobody" "@nobody" max-connections=5
+            server "app-1" "@app"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@nobody", nobody)
+    .start()
+    .await;
+    let timers = ["request_ms", "queue_ms", "connect_ms", "response_ms"];
+    let mut lines = 0;
+    for (what, timer) in [
+        ("a head in two parts", Some("request_ms")),
+        ("/connect", Some("connect_ms")),
+        ("/head", Some("response_ms")),
+        ("/content", None),
+        ("/waits", Some("queue_ms")),
+    ] {
+        let mut client = gateway.connect("web").await;
+        match what {
+            "a head in two parts" => {
+                client.send("GET / HTTP/1.1\r\nHo").await;
+                tokio::time::sleep(WAIT).await;
+                client.send("st: a\r\n\r\n").await;
+                client.response().await;
+            }
+            "/waits" => {
+                let seen = app.requests().len();
+                let mut before = gateway.connect("web").await;
+                before.send(get("/head").bytes()).await;
+                app.has_seen(seen + 1).await;
+                client.ask(get(what)).await;
+                before.response().await;
+                lines += 1;
+            }
+            _ => {
+                client.ask(get(what)).await;
+            }
+        }
+        lines += 1;
+        let all = gateway.access_log(lines).await;
+        let line = match what {
+            "a head in two parts" => &all[0],
+            _ => all.iter().find(|line| line["target"] == what).unwrap(),
+        };
+        // The server's pause begins when it has the request, which is a little before the gateway has written all of it; and a queue
+        // is joined a little after the one ahead was sent on.
+        let least = WAIT.as_secs_f64() * 1000.0 * 0.6;
+        let of = |timer: &str| line[timer].as_f64().unwrap_or(0.0);
+        let (known, total) = (timers.map(of).iter().sum::<f64>(), of("total_ms"));
+        assert!(known <= total + 0.01, "{what}: {line}");
+        match timer {
+            Some(timer) => assert!(of(timer) >= least, "{what}: {line}"),
+            None => assert!(total - known >= least, "{what}: {line}"),
+        }
+    }
 }
 
 #[tokio::test]
