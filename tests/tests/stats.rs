@@ -4,11 +4,13 @@
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use gateway_tests::{Answer, Builder, Gateway, HttpServer, RequestText, Response, eventually, get, post, refusing};
+use gateway_tests::{
+    Answer, Builder, Gateway, HttpServer, RequestText, Response, Server, eventually, get, post, refusing,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -178,6 +180,11 @@ async fn figures_are_those_of_what_happened() {
     let pair = row(&rows, "pair", "BACKEND");
     assert_eq!(pair["wretr"], row(&rows, "pair", "dead")["wretr"]);
     assert_eq!(pair["wredis"], pair["wretr"], "each retry went to the other");
+    assert_eq!(
+        pair["wredis"],
+        row(&rows, "pair", "dead")["wredis"],
+        "which dead was switched away from"
+    );
     assert!(pair["wredis"].parse::<u64>().unwrap() >= 1, "{pair:?}");
     assert_eq!(pair["econ"], row(&rows, "pair", "dead")["econ"]);
 
@@ -199,6 +206,133 @@ async fn figures_are_those_of_what_happened() {
     gateway
         .metric_is("gateway_backend_redispatches_total", &labels, redispatches)
         .await;
+}
+
+#[tokio::test]
+async fn times_ends_and_agents_stand_in_haproxys_columns() {
+    // Greets, and then waits: until it is told to leave, or for as long as the client stays.
+    let app = Server::start(|mut wire, _| async move {
+        wire.send("hi").await?;
+        match &*wire.exactly(5).await? {
+            b"leave" => wire.reset(),
+            _ => drop(wire.rest().await),
+        }
+        Ok(())
+    })
+    .await;
+    let agent = Server::start(|mut wire, _| async move {
+        wire.exactly(6).await?;
+        wire.send("up 50% #half the disks\n").await
+    })
+    .await;
+    let (dead, _guard) = refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        stats { bind "127.0.0.1:0" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
+        frontend "none" { mode "tcp"; bind "127.0.0.1:0"; default-backend "none" }
+        backend "raw" {
+            mode "tcp"
+            balance "leastconn"
+            check "tcp" interval="1h" rise=2 fall=3
+            agent-check port=@agent interval="10s" send="state\n"
+            server "a" "@app" weight=10
+        }
+        backend "none" {
+            mode "tcp"
+            check "tcp" interval="50ms" rise=4 fall=1
+            server "dead" "@dead"
+        }
+        "#,
+    )
+    .with("@app", app.address())
+    .with("@agent", agent.address().port())
+    .with("@dead", dead)
+    .start()
+    .await;
+    gateway.metric_is("gateway_server_up", &[("server", "dead")], 0.0).await;
+    let labels = [("server", "a"), ("result", "passed")];
+    gateway.metric_is("gateway_server_checks_total", &labels, 1.0).await;
+    let rows = figures(&gateway).await;
+    is(
+        row(&rows, "raw", "a"),
+        &[("lastsess", "-1"), ("qtime", "0"), ("ttime", "0"), ("cli_abrt", "0")],
+    );
+
+    let began = Instant::now();
+    for end in ["client", "server", "order"] {
+        let mut client = gateway.connect("raw").await;
+        client.exactly(2).await;
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        match end {
+            "client" => client.reset(),
+            "server" => {
+                client.send("leave").await;
+                client.closed().await;
+            }
+            _ => {
+                client.send("going").await;
+                client.half_close().await;
+                client.rest().await;
+            }
+        }
+    }
+    gateway.access_log(3).await;
+    let lasted = began.elapsed();
+    eventually("the agent has been heard", async || {
+        row(&figures(&gateway).await, "raw", "a")["weight"] == "5"
+    })
+    .await;
+
+    let rows = figures(&gateway).await;
+    let a = row(&rows, "raw", "a");
+    for row in [a, row(&rows, "raw", "BACKEND")] {
+        is(
+            row,
+            &[("cli_abrt", "1"), ("srv_abrt", "1"), ("qtime", "0"), ("rtime", "0")],
+        );
+        let number = |column: &str| row[column].parse::<u128>().unwrap();
+        assert!((150..=lasted.as_millis() / 3 + 1).contains(&number("ttime")), "{row:?}");
+        assert!(number("ctime") < number("ttime"), "{row:?}");
+        assert!(number("lastsess") <= began.elapsed().as_millis() / 1000, "{row:?}");
+    }
+    is(
+        a,
+        &[
+            ("agent_status", "L7OK"),
+            ("agent_desc", "Layer7 check passed"),
+            ("last_agt", "up 50% #half the disks"),
+            ("agent_rise", "1"),
+            ("agent_fall", "1"),
+            ("agent_health", "1"),
+            ("check_status", "L4OK"),
+            ("check_desc", "Layer4 check passed"),
+            ("check_rise", "2"),
+            ("check_fall", "3"),
+            ("check_health", "4"),
+            ("addr", &app.address().to_string()),
+        ],
+    );
+    is(
+        row(&rows, "raw", "BACKEND"),
+        &[("algo", "leastconn"), ("chkdown", "0"), ("downtime", "0")],
+    );
+    is(
+        row(&rows, "none", "dead"),
+        &[
+            ("check_status", "L4CON"),
+            ("check_desc", "Layer4 connection problem"),
+            ("check_health", "0"),
+            ("agent_status", ""),
+        ],
+    );
+    eventually("the backend has been down for a while", async || {
+        let rows = figures(&gateway).await;
+        let none = row(&rows, "none", "BACKEND");
+        is(none, &[("status", "DOWN"), ("chkdown", "1")]);
+        none["downtime"] != "0" && none["downtime"] == none["lastchg"]
+    })
+    .await;
 }
 
 /// A gateway with these nodes in `stats`, and one server.

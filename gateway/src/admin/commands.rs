@@ -235,6 +235,7 @@ impl Steering {
                 let health = match server.is_up() {
                     true => "up",
                     false if metrics.is_ejected() => "ejected",
+                    false if server.address().is_none() => "unresolved",
                     false => "down",
                 };
                 let max = server.max_connections().map_or(0, |max| max.get());

@@ -1,10 +1,11 @@
-//! The figures as HAProxy's statistics have them in CSV: the same columns in the same order, up to `conn_tot`. What is not known
+//! The figures as HAProxy's statistics have them in CSV: the same columns in the same order, up to `conn_tot`. What there is not
 //! here is empty, as it is there for what does not apply.
 
 use std::fmt::Write;
 
 use super::desk::Current;
-use crate::config::Mode;
+use crate::backend::{Backend, Server};
+use crate::config::{Balance, HashOf, Mode};
 use crate::telemetry::metrics::{BackendStats, FrontendStats, ServerStats, Stats};
 
 /// The figures, a line each for frontends, servers and backends.
@@ -42,11 +43,17 @@ fn front(frontend: &FrontendStats, id: u64, current: &Current) -> Row {
     row.number("conn_tot", frontend.connections_total);
     if let Some(says) = says {
         row.text("mode", mode(says.mode));
-        if says.mode == Mode::Http {
+        let is_http = says.mode == Mode::Http;
+        if is_http {
             row.responses(&frontend.responses);
-            row.number("req_rate", frontend.request_rate);
-            row.number("req_rate_max", frontend.most_request_rate);
-            row.number("req_tot", frontend.responses.iter().sum());
+        }
+        let requests = [
+            ("req_rate", frontend.request_rate),
+            ("req_rate_max", frontend.most_request_rate),
+            ("req_tot", frontend.responses.iter().sum()),
+        ];
+        for (column, count) in requests {
+            row.number(column, if is_http { count } else { 0 });
         }
     }
     row
@@ -54,8 +61,11 @@ fn front(frontend: &FrontendStats, id: u64, current: &Current) -> Row {
 
 fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (u64, u64), current: &Current) -> Row {
     let known = current.backends.iter().find(|known| known.name == backend.name);
-    let said = known.and_then(|known| known.servers.iter().find(|said| said.name == server.name));
-    let is_backup = said.is_some_and(|said| said.is_backup());
+    let said = known.and_then(|known| {
+        let mut servers = known.servers.iter().enumerate();
+        servers.find(|(_, said)| said.name == server.name)
+    });
+    let is_backup = said.is_some_and(|(_, said)| said.is_backup());
     let mut row = Row::of(&backend.name, &server.name, id, position, 2);
     row.number("qcur", server.queue as u64);
     row.number("qmax", server.most_queue as u64);
@@ -63,12 +73,16 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row.number("smax", server.most_in_flight as u64);
     row.optional("slim", server.max_connections);
     row.number("stot", server.sessions_total);
+    row.idle(server.idle_seconds);
     // In HAProxy these are of clients: in is what goes to the server.
     row.number("bin", server.sent_bytes);
     row.number("bout", server.received_bytes);
     row.number("econ", server.connect_errors);
     row.number("eresp", server.response_errors);
     row.number("wretr", server.retries);
+    row.number("wredis", server.redispatches);
+    row.number("cli_abrt", server.client_aborts);
+    row.number("srv_abrt", server.server_aborts);
     row.text("status", status(server));
     row.number("weight", server.effective_weight.round() as u64);
     row.number("act", u64::from(!is_backup));
@@ -82,18 +96,25 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row.number("lbtot", server.sessions_total);
     row.number("rate", server.rate);
     row.number("rate_max", server.most_rate);
-    row.text("check_status", server.check_result.unwrap_or_default());
-    row.optional("check_code", server.check_status);
-    row.optional("check_duration", server.check_seconds.map(|took| (took * 1e3).round()));
-    row.text("last_chk", server.check_reason.as_deref().unwrap_or_default());
+    row.optional("throttle", server.slow_start_percent);
+    row.times([
+        server.average_queue_seconds,
+        server.average_connect_seconds,
+        server.average_response_seconds,
+        server.average_total_seconds,
+    ]);
     if let Some(known) = known {
         row.text("mode", mode(known.mode));
         if known.mode == Mode::Http {
             row.responses(&server.responses);
+            row.number("req_tot", server.sessions_total);
         }
-    }
-    if let Some(address) = said.and_then(|said| said.address()) {
-        row.text("addr", &address.to_string());
+        if let Some((at, said)) = said {
+            row.checks(server, known, said);
+            let cookie = known.cookie.as_ref().and_then(|cookie| cookie.value_of(at));
+            row.optional("cookie", cookie.map(<[u8]>::escape_ascii));
+            row.optional("addr", said.address());
+        }
     }
     row
 }
@@ -114,24 +135,41 @@ fn back(backend: &BackendStats, id: u64, current: &Current) -> Row {
     row.number("scur", backend.in_flight as u64);
     row.number("smax", backend.most_in_flight as u64);
     row.number("stot", backend.sessions_total);
+    row.idle(backend.idle_seconds);
     row.number("bin", backend.sent_bytes);
     row.number("bout", backend.received_bytes);
     row.number("econ", sum(|server| server.connect_errors));
     row.number("eresp", sum(|server| server.response_errors));
     row.number("wretr", backend.retries);
     row.number("wredis", backend.redispatches);
+    row.number("cli_abrt", sum(|server| server.client_aborts));
+    row.number("srv_abrt", sum(|server| server.server_aborts));
     row.text("status", if backups.len() + active.len() > 0 { "UP" } else { "DOWN" });
     let weight: f64 = active.iter().map(|server| server.effective_weight).sum();
     row.number("weight", weight.round() as u64);
     row.number("act", active.len() as u64);
     row.number("bck", backups.len() as u64);
-    row.number("chkdown", sum(|server| server.went_down));
+    row.number("chkdown", backend.went_down);
+    row.number("lastchg", backend.health_seconds);
+    row.number("downtime", backend.down_seconds);
     row.number("lbtot", backend.sessions_total);
     row.number("rate", backend.rate);
     row.number("rate_max", backend.most_rate);
+    row.times([
+        backend.average_queue_seconds,
+        backend.average_connect_seconds,
+        backend.average_response_seconds,
+        backend.average_total_seconds,
+    ]);
     if let Some(known) = known {
         row.text("mode", mode(known.mode));
+        row.text("algo", algorithm(known));
+        row.optional(
+            "cookie",
+            known.cookie.as_ref().map(|cookie| cookie.name().escape_ascii()),
+        );
         if known.mode == Mode::Http {
+            row.number("req_tot", backend.sessions_total);
             let class = |i: usize| servers.iter().map(|server| server.responses[i]).sum();
             row.responses(&std::array::from_fn(class));
         }
@@ -143,6 +181,40 @@ fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Http => "http",
         Mode::Tcp => "tcp",
+    }
+}
+
+/// HAProxy's words for how servers are chosen.
+fn algorithm(backend: &Backend) -> &'static str {
+    match backend.balance {
+        Balance::RoundRobin => "roundrobin",
+        Balance::LeastConn => "leastconn",
+        Balance::Random => "random",
+        Balance::First => "first",
+        Balance::Source(_) => "source",
+        Balance::Hash(_) => match backend.hash_of {
+            Some(HashOf::Header(_)) => "hdr",
+            Some(HashOf::Query(_)) => "url_param",
+            Some(HashOf::Uri(_)) => "uri",
+            Some(HashOf::Cookie(_)) => "hash",
+            None => "",
+        },
+    }
+}
+
+/// HAProxy's sentence for what a check found.
+fn described(word: &str) -> &'static str {
+    match word {
+        "L4OK" => "Layer4 check passed",
+        "L4TOUT" => "Layer4 timeout",
+        "L4CON" => "Layer4 connection problem",
+        "L6OK" => "Layer6 check passed",
+        "L6RSP" => "Layer6 invalid response",
+        "L7OK" => "Layer7 check passed",
+        "L7TOUT" => "Layer7 timeout",
+        "L7RSP" => "Layer7 invalid response",
+        "L7STS" => "Layer7 wrong status",
+        _ => "",
     }
 }
 
@@ -192,6 +264,56 @@ impl Row {
     fn optional(&mut self, column: &str, value: Option<impl ToString>) {
         if let Some(value) = value {
             self.text(column, &value.to_string());
+        }
+    }
+
+    /// Seconds since the last session; -1 before the first.
+    fn idle(&mut self, seconds: Option<u64>) {
+        match seconds {
+            Some(seconds) => self.number("lastsess", seconds),
+            None => self.text("lastsess", "-1"),
+        }
+    }
+
+    /// Averages in seconds, of which HAProxy has milliseconds.
+    fn times(&mut self, seconds: [f64; 4]) {
+        for (column, seconds) in ["qtime", "ctime", "rtime", "ttime"].into_iter().zip(seconds) {
+            self.number(column, (seconds * 1e3).round() as u64);
+        }
+    }
+
+    /// What checks and agent of a server found last, and how far it is from going up or down.
+    fn checks(&mut self, server: &ServerStats, backend: &Backend, said: &Server) {
+        let milliseconds = |seconds: Option<f64>| seconds.map(|seconds| (seconds * 1e3).round());
+        if let Some(check) = &backend.check {
+            let word = server.check_result.unwrap_or("INI");
+            self.text("check_status", word);
+            self.text("check_desc", described(word));
+            self.optional("check_code", server.check_status);
+            self.optional("check_duration", milliseconds(server.check_seconds));
+            self.text("last_chk", server.check_reason.as_deref().unwrap_or_default());
+            let (rise, fall) = (check.schedule.rise, check.schedule.fall);
+            let against = said.metrics.checks.get().against;
+            let health = match said.metrics.passes() {
+                true => rise.saturating_add(fall).saturating_sub(1).saturating_sub(against),
+                false => against,
+            };
+            self.number("check_rise", rise.into());
+            self.number("check_fall", fall.into());
+            self.number("check_health", health.into());
+        }
+        if backend.agent.is_some() {
+            let word = server.agent_result.unwrap_or("INI");
+            self.text("agent_status", word);
+            self.text("agent_desc", described(word));
+            // As HAProxy, which knows no other.
+            self.number("agent_code", 0);
+            self.optional("agent_duration", milliseconds(server.agent_seconds));
+            self.text("last_agt", server.agent_reason.as_deref().unwrap_or_default());
+            // One answer settles it.
+            self.number("agent_rise", 1);
+            self.number("agent_fall", 1);
+            self.number("agent_health", u64::from(said.metrics.agent().up));
         }
     }
 

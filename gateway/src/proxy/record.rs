@@ -26,6 +26,7 @@ use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimer
 use crate::telemetry::choice;
 use crate::telemetry::line::Capturing;
 use crate::telemetry::log::Severity;
+use crate::telemetry::metrics::Took;
 
 /// An exchange, as it will be logged and counted.
 pub struct Record {
@@ -83,6 +84,18 @@ impl Upstream {
             Some(server) => self.backend.servers[server].metrics.bytes(received, sent),
             None => self.backend.metrics.bytes(received, sent),
         }
+    }
+
+    /// The exchange is over.
+    fn ended(&self, total: Duration, termination: Termination) {
+        let Some(server) = self.server else { return };
+        let took = self.connect.map(|connect| Took {
+            queue: self.queue,
+            connect,
+            total,
+        });
+        let metrics = &self.backend.servers[server].metrics;
+        metrics.ended(took, termination.broken_off_by());
     }
 }
 
@@ -164,8 +177,8 @@ impl Record {
     /// A server has been chosen.
     pub fn server_chosen(&mut self, server: usize, headers: &mut HeaderMap) {
         if let Some(upstream) = &mut self.upstream {
-            if upstream.server.replace(server).is_some_and(|before| before != server) {
-                upstream.backend.metrics.redispatched();
+            if let Some(before) = upstream.server.replace(server).filter(|before| *before != server) {
+                upstream.backend.servers[before].metrics.redispatched();
             }
             if let Some(trace) = &mut self.noted.trace {
                 trace.attempt(&upstream.backend, server, headers);
@@ -474,6 +487,7 @@ impl Record {
         let forwarded = self.client.take_forwarded();
         if let Some(upstream) = &self.upstream {
             upstream.bytes(self.sent, forwarded);
+            upstream.ended(total, self.termination);
         }
         let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
         let severity = log.then(|| self.severity()).flatten();

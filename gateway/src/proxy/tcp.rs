@@ -27,7 +27,7 @@ use crate::snapshot::{AclAnswers, Frontend};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::choice;
-use crate::telemetry::metrics::FrontendMetrics;
+use crate::telemetry::metrics::{FrontendMetrics, Took};
 
 /// Brings a connection to where bytes can be relayed, if it comes to that.
 pub async fn serve(
@@ -397,10 +397,12 @@ impl Record {
     /// This one of the backend's servers is tried.
     fn server_chosen(&mut self, server: usize) {
         let chosen = u32::try_from(server + 1).ok().and_then(NonZeroU32::new);
-        if let (Some(_), Some(backend)) = (self.server.filter(|_| chosen != self.server), &self.backend) {
-            backend.metrics.redispatched();
+        let before = std::mem::replace(&mut self.server, chosen).filter(|before| Some(*before) != chosen);
+        if let (Some(before), Some(backend)) = (before, &self.backend)
+            && let Some(server) = backend.servers.get(before.get() as usize - 1)
+        {
+            server.metrics.redispatched();
         }
-        self.server = chosen;
     }
 
     fn retried(&mut self) {
@@ -469,6 +471,17 @@ impl Drop for Record {
         metrics.response(None, total);
         let log = self.log;
         let rare = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        let backend = self.backend.as_ref();
+        let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
+        let connect = self.connect.map(|time| Duration::from_nanos(time.get()));
+        if let Some(server) = server {
+            let took = connect.map(|connect| Took {
+                queue: rare.queue,
+                connect,
+                total,
+            });
+            server.metrics.ended(took, self.termination.broken_off_by());
+        }
         let is_null = self.received == 0 && (rare.reason.is_none() || rare.is_silent);
         if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
             return;
@@ -477,8 +490,6 @@ impl Drop for Record {
         let Some(severity) = choice::severity(choice, self.termination, None, rare.retries) else {
             return;
         };
-        let backend = self.backend.as_ref();
-        let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
         self.worker.log().tcp(&TcpRecord {
             client: self.facts.client,
             destination: self.facts.local,
@@ -491,7 +502,7 @@ impl Drop for Record {
             timers: TcpTimers {
                 // Without a server, it is known only if it came to waiting.
                 queue: (server.is_some() || !rare.queue.is_zero()).then_some(rare.queue),
-                connect: self.connect.map(|time| Duration::from_nanos(time.get())),
+                connect,
                 total,
             },
             bytes_sent: self.sent,

@@ -1,10 +1,11 @@
 //! The stats page in a browser, and its figures beside those of HAProxy.
 
+use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use gateway_tests::peer::{Peer, free_address, run};
-use gateway_tests::{Gateway, HttpServer, get};
+use gateway_tests::{Client, Gateway, HttpServer, Server, eventually, get};
 
 const WEB: &str = r#"
     stats { bind "127.0.0.1:0"; @says }
@@ -132,6 +133,164 @@ async fn the_columns_are_haproxys() {
         );
     }
 }
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs haproxy: --features peers")]
+#[tokio::test]
+async fn what_haproxy_says_of_servers_is_said_here_too() {
+    let (app, web) = (Server::echo().await, HttpServer::answering("hello").await);
+    let agent = Server::start(|mut wire, _| async move { wire.send("ready up 75%\n").await }).await;
+    let (raw, pages, directory) = (free_address(), free_address(), tempfile::tempdir().unwrap());
+    let configuration = format!(
+        "global\n    maxconn 100\ndefaults\n    timeout connect 5s\n    timeout client 5s\n    timeout server 5s\n\
+         frontend raw\n    mode tcp\n    bind {raw}\n    default_backend raw\n\
+         frontend web\n    mode http\n    bind {pages}\n    stats enable\n    stats uri /stats\n    stats show-legends\n    default_backend web\n\
+         backend raw\n    mode tcp\n    balance leastconn\n    server a {} weight 100 check inter 1s agent-check agent-port {} agent-inter 1s\n\
+         backend web\n    mode http\n    cookie SRV insert\n    option httpchk GET /\n    server b {} check inter 1s cookie b1\n",
+        app.address(),
+        agent.address().port(),
+        web.address(),
+    );
+    let _haproxy = Peer::haproxy(&[], directory.path(), &configuration, Stdio::null(), pages);
+    let gateway = Gateway::kdl(
+        r#"
+        stats { bind "127.0.0.1:0" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "raw" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "web" }
+        backend "raw" {
+            mode "tcp"
+            balance "leastconn"
+            check "tcp" interval="1s"
+            agent-check port=@agent interval="1s"
+            server "a" "@app" weight=100
+        }
+        backend "web" {
+            cookie "SRV" insert
+            check "http" interval="1s" { send "GET" "/" }
+            server "b" "@web" cookie="b1"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@agent", agent.address().port())
+    .with("@web", web.address())
+    .start()
+    .await;
+    // One session and one request through each.
+    for (raw, pages) in [(raw, pages), (gateway.address("raw"), gateway.address("web"))] {
+        let mut client = Client::connect(raw).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        drop(client);
+        let mut client = Client::connect(pages).await;
+        assert_eq!(client.ask(get("/").header("Connection", "close")).await.text(), "hello");
+    }
+    let stats = |url: String| async move {
+        let text = run(curl(&url), "", Duration::from_secs(10)).await.ok();
+        let mut lines = text.lines().filter(|line| !line.is_empty());
+        let columns: Vec<String> = lines
+            .next()
+            .unwrap()
+            .trim_start_matches("# ")
+            .split(',')
+            .map(str::to_owned)
+            .collect();
+        let rows = lines.map(|line| {
+            let values: Vec<&str> = line.split(',').collect();
+            let said = columns
+                .iter()
+                .zip(&values)
+                .filter(|(column, value)| !column.is_empty() && !value.is_empty());
+            let said = said
+                .map(|(column, value)| (column.clone(), (*value).to_owned()))
+                .collect();
+            (format!("{}/{}", values[0], values[1]), said)
+        });
+        rows.collect::<BTreeMap<String, BTreeMap<String, String>>>()
+    };
+    let settled = |rows: &BTreeMap<String, BTreeMap<String, String>>| {
+        rows["raw/a"]
+            .get("agent_status")
+            .is_some_and(|status| status.contains("L7OK"))
+            && rows["raw/a"]["stot"] == "1"
+            && rows["web/b"]
+                .get("check_status")
+                .is_some_and(|status| status.ends_with("L7OK"))
+    };
+    let (theirs_at, ours_at) = (
+        format!("http://{pages}/stats;csv"),
+        format!("http://{}/;csv", gateway.address("stats")),
+    );
+    eventually("checks and agents have been heard", async || {
+        settled(&stats(theirs_at.clone()).await) && settled(&stats(ours_at.clone()).await)
+    })
+    .await;
+    let (theirs, ours) = (stats(theirs_at).await, stats(ours_at.clone()).await);
+    let head = run(curl(&ours_at), "", Duration::from_secs(10)).await.ok();
+    let known: Vec<String> = head
+        .lines()
+        .next()
+        .unwrap()
+        .trim_start_matches("# ")
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    for name in [
+        "raw/FRONTEND",
+        "web/FRONTEND",
+        "raw/a",
+        "web/b",
+        "raw/BACKEND",
+        "web/BACKEND",
+    ] {
+        let missing = theirs[name].keys().filter(|column| {
+            // What a backend's rules deny is counted at the frontend that it came to.
+            let is_elsewhere = *column == "dreq" && name.ends_with("BACKEND");
+            let is_ours = known.contains(column) && !NOT_HERE.contains(&column.as_str()) && !is_elsewhere;
+            is_ours && !ours[name].contains_key(*column)
+        });
+        let missing: Vec<_> = missing.collect();
+        assert!(
+            missing.is_empty(),
+            "HAProxy says {missing:?} of {name}: {:?}",
+            theirs[name]
+        );
+    }
+    for (name, column) in [
+        ("raw/a", "status"),
+        ("raw/a", "weight"),
+        ("raw/a", "mode"),
+        ("raw/a", "check_rise"),
+        ("raw/a", "check_fall"),
+        ("raw/a", "check_health"),
+        ("raw/a", "agent_health"),
+        ("raw/a", "check_desc"),
+        ("raw/a", "agent_desc"),
+        ("raw/BACKEND", "algo"),
+        ("raw/BACKEND", "chkdown"),
+        ("raw/BACKEND", "downtime"),
+        ("web/b", "cookie"),
+        ("web/b", "req_tot"),
+        ("web/BACKEND", "cookie"),
+        ("web/BACKEND", "req_tot"),
+        ("web/b", "check_desc"),
+    ] {
+        assert_eq!(ours[name].get(column), theirs[name].get(column), "{column} of {name}");
+    }
+}
+
+/// What HAProxy says, and the gateway does not: there are no denied responses and no limits of rates, failed observations and
+/// compressed bytes are not counted so, limits stand where they are said only, and a status where a check failed by it.
+const NOT_HERE: &[&str] = &[
+    "dresp",
+    "rate_lim",
+    "check_code",
+    "hanafail",
+    "comp_in",
+    "comp_out",
+    "comp_byp",
+    "comp_rsp",
+    "slim",
+];
 
 fn curl(url: &str) -> Command {
     let mut command = Command::new("curl");

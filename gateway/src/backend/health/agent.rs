@@ -8,11 +8,12 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::excerpt;
 use super::rhythm::{FAR, first_due, jittered};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{AgentCheck, MAX_CONNECTIONS};
-use crate::telemetry::metrics::{Admin, Agent};
+use crate::telemetry::metrics::{Admin, Agent, CheckEnd};
 
 /// Asks one server's agent.
 pub(super) struct Asker {
@@ -48,7 +49,7 @@ impl Asker {
             let started = Instant::now();
             if let Some(address) = self.server.address() {
                 let result = self.ask(address).await;
-                self.server.metrics.agent_asked(result.is_ok());
+                self.server.metrics.agent_asked(outcome(&result, started.elapsed()));
                 self.heard(result);
             }
             next = started + jittered(self.agent.interval, random.next());
@@ -130,6 +131,31 @@ impl Asker {
                 );
             }
         }
+    }
+}
+
+/// How a question ended, in the words that HAProxy has for checks: of a server that its agent says is down, as if it had answered
+/// so itself.
+fn outcome(result: &Result<Vec<u8>, AgentError>, took: Duration) -> CheckEnd {
+    let (word, reason) = match result {
+        Ok(line) if Said::read(line).up == Some(false) => ("L7STS", excerpt(line)),
+        Ok(line) => ("L7OK", excerpt(line)),
+        Err(error) => {
+            let word = match error {
+                AgentError::Connect(ConnectError::Timeout(_)) => "L4TOUT",
+                AgentError::Connect(_) => "L4CON",
+                AgentError::Timeout(_) => "L7TOUT",
+                AgentError::Io(_) | AgentError::Nothing | AgentError::TooLong => "L7RSP",
+            };
+            (word, error.to_string())
+        }
+    };
+    CheckEnd {
+        passed: result.is_ok(),
+        took,
+        word,
+        status: None,
+        reason: Some(reason),
     }
 }
 
@@ -320,6 +346,18 @@ mod tests {
         assert_eq!(asked(b"stay").await.unwrap_err(), "no line within 200ms");
         let long = asked(&[b'x'; 4096]).await.unwrap_err();
         assert_eq!(long, "its line is longer than 1024 bytes");
+    }
+
+    #[test]
+    fn questions_end_in_the_words_of_checks() {
+        let ms = Duration::from_millis(1);
+        let word = |result: Result<Vec<u8>, AgentError>| outcome(&result, ms).word;
+        assert_eq!(word(Ok(b"up 50%".to_vec())), "L7OK");
+        assert_eq!(word(Ok(b"50% #down at night".to_vec())), "L7OK");
+        assert_eq!(word(Ok(b"down #disk".to_vec())), "L7STS");
+        assert_eq!(word(Err(AgentError::Timeout(ms))), "L7TOUT");
+        assert_eq!(word(Err(AgentError::Nothing)), "L7RSP");
+        assert_eq!(word(Err(AgentError::Connect(ConnectError::Timeout(ms)))), "L4TOUT");
     }
 
     proptest! {

@@ -1,5 +1,7 @@
 //! How an exchange or connection ended, and what became of its cookies: HAProxy's termination state.
 
+use crate::telemetry::metrics::Side;
+
 /// How an exchange or connection ended: HAProxy's first two letters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Termination {
@@ -101,6 +103,16 @@ pub enum Phase {
 }
 
 impl Termination {
+    /// Who broke off what was under way, if somebody did: a client at any time, a server while data passed. One that gave no
+    /// answer is counted by what it lacked.
+    pub fn broken_off_by(self) -> Option<Side> {
+        match (self.cause, self.phase) {
+            (Cause::ClientAborted, _) => Some(Side::Client),
+            (Cause::ServerAborted, Phase::Data | Phase::Last) => Some(Side::Server),
+            _ => None,
+        }
+    }
+
     /// A way to end.
     pub fn new(cause: Cause, phase: Phase) -> Self {
         Self { cause, phase }

@@ -13,10 +13,11 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
+use super::averages::{Averages, Times, Took};
 use super::changes::Changes;
 use super::ejections::{EjectedFor, Ejection};
 use super::frontend::{CLASSES, class};
-use super::histogram::Histogram;
+use super::histogram::{self, Histogram};
 use super::rates::{Peak, Rate};
 use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
@@ -34,6 +35,10 @@ pub struct BackendMetrics {
     queued: AtomicUsize,
     most_queued: Peak,
     rate: Rate,
+    averages: Averages,
+    /// Of whether any server is up.
+    changes: Changes,
+    went_down: Count,
     /// Requests that are being sent again.
     resending: AtomicUsize,
     /// Requests taken on, where that has a bound.
@@ -73,15 +78,27 @@ pub struct ServerMetrics {
     moves: Count,
     changes: Changes,
     rate: Rate,
+    averages: Averages,
     /// When it is checked next, and how far that has counted.
     pub checks: Rounds,
     /// When its agent is asked next.
     pub questions: Rounds,
     /// How the last check ended; none before the first.
     last_check: ArcSwapOption<CheckEnd>,
+    /// How its agent was asked last.
+    last_question: ArcSwapOption<CheckEnd>,
 }
 
-/// How a check ended.
+/// Who broke off an exchange that was under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The client.
+    Client,
+    /// The server.
+    Server,
+}
+
+/// How a check ended, or a question to an agent.
 #[derive(Debug)]
 pub struct CheckEnd {
     /// Whether it passed.
@@ -92,7 +109,7 @@ pub struct CheckEnd {
     pub word: &'static str,
     /// The status that the server answered with, where it is about that.
     pub status: Option<u16>,
-    /// Why it failed.
+    /// Why it failed; of an agent, what it says.
     pub reason: Option<String>,
 }
 
@@ -120,6 +137,10 @@ struct ServerShard {
     response_errors: Count,
     responses: [Count; CLASSES.len()],
     response_time: Histogram,
+    redispatches: Count,
+    times: Times,
+    client_aborts: Count,
+    server_aborts: Count,
 }
 
 impl BackendMetrics {
@@ -132,6 +153,9 @@ impl BackendMetrics {
             queued: AtomicUsize::new(0),
             most_queued: Peak::default(),
             rate: Rate::default(),
+            averages: Averages::default(),
+            changes: Changes::new(),
+            went_down: Count::default(),
             resending: AtomicUsize::new(0),
             admitted: AtomicUsize::new(0),
             ejected: Mutex::default(),
@@ -155,11 +179,6 @@ impl BackendMetrics {
     /// A request was tried again, on the same or another server.
     pub fn retried(&self) {
         self.shards.here().retries.add(1);
-    }
-
-    /// What was tried again went to another server than before.
-    pub fn redispatched(&self) {
-        self.shards.here().redispatches.add(1);
     }
 
     /// Looks at how much has come in the last second.
@@ -261,9 +280,11 @@ impl ServerMetrics {
             moves: Count::default(),
             changes: Changes::new(),
             rate: Rate::default(),
+            averages: Averages::default(),
             checks: Rounds::default(),
             questions: Rounds::default(),
             last_check: ArcSwapOption::empty(),
+            last_question: ArcSwapOption::empty(),
         }
     }
 
@@ -396,8 +417,10 @@ impl ServerMetrics {
         self.state.passes()
     }
 
-    /// Its agent was asked, and answered or did not.
-    pub fn agent_asked(&self, answered: bool) {
+    /// Its agent was asked; the end has passed when it answered.
+    pub fn agent_asked(&self, end: CheckEnd) {
+        let answered = end.passed;
+        self.last_question.store(Some(Arc::new(end)));
         if answered {
             &self.agent_answered
         } else {
@@ -412,9 +435,12 @@ impl ServerMetrics {
             self.changes.turned(self.is_up());
         }
         if turned && self.is_up() {
-            self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
-        } else if turned {
-            self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
+            if self.backend.servers_up.fetch_add(1, Ordering::Relaxed) == 0 {
+                self.backend.changes.turned(true);
+            }
+        } else if turned && self.backend.servers_up.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.backend.changes.turned(false);
+            self.backend.went_down.add(1);
         }
         self.backend.changed.send_replace(());
     }
@@ -446,6 +472,12 @@ impl ServerMetrics {
         .add(1);
     }
 
+    /// What it had been given was tried again at another server.
+    pub fn redispatched(&self) {
+        self.shards.here().redispatches.add(1);
+        self.backend.shards.here().redispatches.add(1);
+    }
+
     /// What it had been given was tried again, there or elsewhere.
     pub fn retried(&self) {
         self.shards.here().retries.add(1);
@@ -462,6 +494,35 @@ impl ServerMetrics {
     /// Looks at how much has come in the last second.
     pub(super) fn sample(&self) {
         self.rate.sample(self.shards.sum(|shard| shard.sessions.get()));
+        self.catch_up();
+    }
+
+    /// Brings the averages up to date, the backend's with them.
+    pub(super) fn catch_up(&self) {
+        let shards = &self.shards;
+        let more = self.averages.catch_up(|| {
+            let ended = shards.sum(|shard| shard.times.exchanges());
+            [
+                (ended, shards.sum(|shard| shard.times.queue())),
+                (ended, shards.sum(|shard| shard.times.connect())),
+                histogram::sum(&histogram::totals(shards, |shard| &shard.response_time)),
+                (ended, shards.sum(|shard| shard.times.total())),
+            ]
+        });
+        self.backend.averages.add(&more);
+    }
+
+    /// An exchange or session that had come to it is over. How long it took is told of one that had a connection to it.
+    pub fn ended(&self, took: Option<Took>, broken_off_by: Option<Side>) {
+        let shard = self.shards.here();
+        if let Some(took) = took {
+            shard.times.add(took);
+        }
+        match broken_off_by {
+            Some(Side::Client) => shard.client_aborts.add(1),
+            Some(Side::Server) => shard.server_aborts.add(1),
+            None => {}
+        }
     }
 
     /// A connection to it was opened.

@@ -1,4 +1,4 @@
-//! When a server went up or down last, and for how long it has been down.
+//! When a server, or the last one of a backend, went up or down, and for how long it has been down.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -51,6 +51,12 @@ pub(super) fn totals<T>(shards: &Sharded<T>, of: impl Fn(&T) -> &Histogram) -> T
     })
 }
 
+/// How many durations there are in all, and their sum in nanoseconds.
+pub(super) fn sum(totals: &Totals) -> (u64, u64) {
+    let add = |sum: (u64, u64), total: &Total| (sum.0.wrapping_add(total.count), sum.1.wrapping_add(total.nanos));
+    totals.iter().fold((0, 0), add)
+}
+
 impl Published {
     /// Takes these for recorded.
     pub(super) fn skip(&mut self, totals: Totals) {

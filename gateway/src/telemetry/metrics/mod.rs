@@ -5,6 +5,7 @@
 //! which writes the text. Nothing is handed over per request: the recorder's counters are shared by all threads, and
 //! its histograms keep every value until they are drained. Counts are exact either way.
 
+mod averages;
 mod backend;
 mod certificate;
 mod changes;
@@ -25,7 +26,8 @@ mod stats;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use backend::{BackendMetrics, CheckEnd, InFlight, ServerMetrics};
+pub use averages::Took;
+pub use backend::{BackendMetrics, CheckEnd, InFlight, ServerMetrics, Side};
 pub use certificate::CertificateMetrics;
 pub use ejections::EjectedFor;
 pub use frontend::{Connection, FrontendMetrics};

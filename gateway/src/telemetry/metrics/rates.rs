@@ -33,6 +33,8 @@ struct Sampled {
     last: Option<(Instant, u64)>,
     rate: u64,
     most: u64,
+    /// When it was seen to have grown last.
+    grew: Option<Instant>,
 }
 
 impl Rate {
@@ -49,7 +51,19 @@ impl Rate {
             sampled.rate = (grown / passed.as_secs_f64()).round() as u64;
             sampled.most = sampled.most.max(sampled.rate);
         }
+        if total > sampled.last.map_or(0, |(_, before)| before) {
+            sampled.grew = Some(now);
+        }
         sampled.last = Some((now, total));
+    }
+
+    /// How long it has been, to a second, since the count, which is this much now, has grown; none while there was nothing.
+    pub(super) fn idle(&self, total: u64) -> Option<Duration> {
+        let sampled = lock(&self.0);
+        if total > sampled.last.map_or(0, |(_, before)| before) {
+            return Some(Duration::ZERO);
+        }
+        sampled.grew.map(|grew| grew.elapsed())
     }
 
     /// In the last second, and the most in any.

@@ -209,6 +209,14 @@ impl ServerState {
         self.inputs().warming.is_some()
     }
 
+    /// How much of its share it has while it warms up, in percent.
+    pub(super) fn warmed(&self) -> Option<u8> {
+        let warming = self.inputs().warming?;
+        let percent = (warming.part() * 100.0).round();
+        // At most 100.
+        Some(percent as u8)
+    }
+
     /// Answers whether it went up or down.
     fn change(&self, change: impl FnOnce(&mut Inputs)) -> bool {
         let mut inputs = self.inputs();
@@ -258,9 +266,16 @@ impl Inputs {
             + u32::from(self.weight) * SHARE_OF_ONE % 100 * u32::from(self.agent.percent) / 100)
             .clamp(1, MOST_SHARE);
         let Some(warming) = self.warming else { return full };
-        let part = warming.since.elapsed().as_secs_f64() / warming.over.as_secs_f64().max(f64::MIN_POSITIVE);
         // Never nothing: a server that is up has to get its first request to be found well.
-        ((f64::from(full) * part.clamp(FIRST_PART, 1.0)) as u32).clamp(1, full)
+        ((f64::from(full) * warming.part()) as u32).clamp(1, full)
+    }
+}
+
+impl Warming {
+    /// How much of its share it may have by now.
+    fn part(self) -> f64 {
+        let part = self.since.elapsed().as_secs_f64() / self.over.as_secs_f64().max(f64::MIN_POSITIVE);
+        part.clamp(FIRST_PART, 1.0)
     }
 }
 
@@ -308,14 +323,14 @@ mod tests {
         state.set_up(false);
         assert_eq!(state.share(), 0);
         state.set_up(true);
-        assert_eq!(state.share(), 25);
+        assert_eq!((state.share(), state.warmed()), (25, Some(5)));
         assert!(state.warm());
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(state.warm());
         assert_eq!(state.share(), 256);
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(!state.warm());
-        assert_eq!(state.share(), 512);
+        assert_eq!((state.share(), state.warmed()), (512, None));
     }
 
     #[test]

@@ -83,6 +83,8 @@ pub struct BackendStats {
     pub most_queue: usize,
     /// Requests or connections that its servers took.
     pub sessions_total: u64,
+    /// How long it has been since the last of them was given to one, in seconds; none before the first.
+    pub idle_seconds: Option<u64>,
     /// In the last second.
     pub rate: u64,
     /// The most in any second.
@@ -99,6 +101,20 @@ pub struct BackendStats {
     pub received_bytes: u64,
     /// Bytes to servers.
     pub sent_bytes: u64,
+    /// How long the last 1024 of them waited for a server to have room, on average, in seconds.
+    pub average_queue_seconds: f64,
+    /// How long connecting took them.
+    pub average_connect_seconds: f64,
+    /// How long it took until their responses began, in HTTP mode.
+    pub average_response_seconds: f64,
+    /// How long they took in all.
+    pub average_total_seconds: f64,
+    /// How often its last server went down.
+    pub went_down: u64,
+    /// For how long any of its servers has been up, or none.
+    pub health_seconds: u64,
+    /// For how long none has been up in all.
+    pub down_seconds: u64,
     /// Its servers.
     pub servers: Vec<ServerStats>,
 }
@@ -119,6 +135,8 @@ pub struct ServerStats {
     pub weight: u16,
     /// The weight that counts; 0 when it gets nothing new.
     pub effective_weight: f64,
+    /// How much of its weight that is, while it starts slowly.
+    pub slow_start_percent: Option<u8>,
     /// Under way.
     pub in_flight: usize,
     /// The most that it had under way at once.
@@ -131,6 +149,8 @@ pub struct ServerStats {
     pub most_queue: usize,
     /// Requests or connections that it took.
     pub sessions_total: u64,
+    /// How long it has been since the last of them was given to it, in seconds; none before the first.
+    pub idle_seconds: Option<u64>,
     /// In the last second.
     pub rate: u64,
     /// The most in any second.
@@ -141,6 +161,8 @@ pub struct ServerStats {
     pub sent_bytes: u64,
     /// Attempts beyond the first for what it had been given.
     pub retries: u64,
+    /// Of those, at another server.
+    pub redispatches: u64,
     /// Requests to which it gave no answer, or what was none.
     pub response_errors: u64,
     /// Answers by the class of their status: none, 1xx to 5xx.
@@ -157,6 +179,24 @@ pub struct ServerStats {
     pub check_reason: Option<String>,
     /// How long that took, in seconds.
     pub check_seconds: Option<f64>,
+    /// How its agent was asked last, in the same words.
+    pub agent_result: Option<&'static str>,
+    /// What that said, or why it did not.
+    pub agent_reason: Option<String>,
+    /// How long that took, in seconds.
+    pub agent_seconds: Option<f64>,
+    /// Exchanges with it that clients broke off.
+    pub client_aborts: u64,
+    /// Exchanges that it broke off in the middle.
+    pub server_aborts: u64,
+    /// How long the last 1024 of them waited for a server to have room, on average, in seconds.
+    pub average_queue_seconds: f64,
+    /// How long connecting took them.
+    pub average_connect_seconds: f64,
+    /// How long it took until their responses began, in HTTP mode.
+    pub average_response_seconds: f64,
+    /// How long they took in all.
+    pub average_total_seconds: f64,
     /// Checks that failed.
     pub checks_failed: u64,
     /// How often it went down.
@@ -170,6 +210,7 @@ pub struct ServerStats {
 impl Registry {
     /// The figures of now. Each is exact; two of them may be of a moment apart.
     pub fn stats(&self) -> Stats {
+        lock(&self.servers).iter().for_each(|server| server.catch_up());
         let frontends = lock(&self.frontends)
             .iter()
             .map(|frontend| frontend.figures())

@@ -10,13 +10,17 @@ impl BackendMetrics {
     pub(in crate::telemetry::metrics) fn figures(&self) -> BackendStats {
         let shards = &self.shards;
         let (rate, most_rate) = self.rate.get();
+        let sessions = shards.sum(|shard| shard.sessions.get());
+        let (since, down) = self.changes.get();
+        let [queue, connect, response, total] = self.averages.get();
         BackendStats {
             name: self.name.clone(),
             in_flight: self.in_flight(),
             most_in_flight: self.most_in_flight.get(),
             queue: self.queued(),
             most_queue: self.most_queued.get(),
-            sessions_total: shards.sum(|shard| shard.sessions.get()),
+            sessions_total: sessions,
+            idle_seconds: self.rate.idle(sessions).map(|idle| idle.as_secs()),
             rate,
             most_rate,
             servers_up: self.servers_up.load(Ordering::Relaxed),
@@ -25,6 +29,13 @@ impl BackendMetrics {
             no_server: shards.sum(|shard| shard.no_server.get()),
             received_bytes: shards.sum(|shard| shard.received.get()),
             sent_bytes: shards.sum(|shard| shard.sent.get()),
+            average_queue_seconds: queue,
+            average_connect_seconds: connect,
+            average_response_seconds: response,
+            average_total_seconds: total,
+            went_down: self.went_down.get(),
+            health_seconds: since.as_secs(),
+            down_seconds: down.as_secs(),
             servers: Vec::new(),
         }
     }
@@ -34,6 +45,9 @@ impl ServerMetrics {
     pub(in crate::telemetry::metrics) fn figures(&self) -> ServerStats {
         let shards = &self.shards;
         let last_check = self.last_check.load();
+        let last_question = self.last_question.load();
+        let sessions = shards.sum(|shard| shard.sessions.get());
+        let [queue, connect, response, total] = self.averages.get();
         let (rate, most_rate) = self.rate.get();
         let (since, down) = self.changes.get();
         ServerStats {
@@ -51,12 +65,14 @@ impl ServerMetrics {
             },
             weight: self.weight(),
             effective_weight: self.effective_weight(),
+            slow_start_percent: self.state.warmed(),
             in_flight: self.in_flight(),
             most_in_flight: self.most_in_flight.get(),
             max_connections: self.max_connections(),
             queue: self.queued(),
             most_queue: self.most_queued.get(),
-            sessions_total: shards.sum(|shard| shard.sessions.get()),
+            sessions_total: sessions,
+            idle_seconds: self.rate.idle(sessions).map(|idle| idle.as_secs()),
             responses: std::array::from_fn(|class| shards.sum(|shard| shard.responses[class].get())),
             rate,
             most_rate,
@@ -70,6 +86,16 @@ impl ServerMetrics {
             check_status: last_check.as_ref().and_then(|check| check.status),
             check_reason: last_check.as_ref().and_then(|check| check.reason.clone()),
             check_seconds: last_check.as_ref().map(|check| check.took.as_secs_f64()),
+            agent_result: last_question.as_ref().map(|question| question.word),
+            agent_reason: last_question.as_ref().and_then(|question| question.reason.clone()),
+            agent_seconds: last_question.as_ref().map(|question| question.took.as_secs_f64()),
+            redispatches: shards.sum(|shard| shard.redispatches.get()),
+            client_aborts: shards.sum(|shard| shard.client_aborts.get()),
+            server_aborts: shards.sum(|shard| shard.server_aborts.get()),
+            average_queue_seconds: queue,
+            average_connect_seconds: connect,
+            average_response_seconds: response,
+            average_total_seconds: total,
             checks_failed: self.checks_failed.get(),
             went_down: self.went_down.get(),
             health_seconds: since.as_secs(),
