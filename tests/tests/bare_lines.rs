@@ -28,9 +28,11 @@ enum Fate {
     Passed(&'static [(&'static str, &'static str, &'static str)]),
     /// It is this one request; the connection ends with its response, for somebody in front may have taken it for more.
     Last(&'static str, &'static str, &'static str),
+    /// It is these requests, and the connection ends with the last of them likewise.
+    Ended(&'static [(&'static str, &'static str, &'static str)]),
 }
 
-use Fate::{BrokenOff, Last, Passed, Refused};
+use Fate::{BrokenOff, Ended, Last, Passed, Refused};
 
 #[rustfmt::skip]
 const CASES: &[(&str, &str, Fate)] = &[
@@ -73,7 +75,11 @@ const CASES: &[(&str, &str, Fate)] = &[
     ("LF in a trailer", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\nX-Mark: 1\r\n\r\n", BrokenOff(400, "bad-body")),
     ("CR in a trailer", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\rX-Mark: 1\r\n\r\n", BrokenOff(400, "bad-body")),
     ("CR for the last line", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\rGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", BrokenOff(400, "bad-body")),
-    ("trailers as they should be", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "")),
+    ("trailers as they should be", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", ""), ("/late", "", "")])),
+    ("trailers behind a head with LF", "POST /a HTTP/1.1\r\nHost: a\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "")),
+    ("trailers behind content with LF", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\nbc\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "a\nbc")),
+    ("trailers behind another request", "GET /b HTTP/1.1\r\nHost: a\r\n\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Ended(&[("/b", "", ""), ("/a", "", "")])),
+    ("trailers behind content of a known length", "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nbPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Ended(&[("/b", "", "b"), ("/a", "", "")])),
 ];
 
 #[tokio::test]
@@ -88,7 +94,7 @@ async fn lines_end_alike_for_rules_servers_and_logs() {
         client.send(bytes).await;
         let (expected, status, reason): (&[(&str, &str, &str)], u16, &str) = match fate {
             Refused(status, reason) | BrokenOff(status, reason) => (&[], *status, reason),
-            Passed(requests) => (requests, 200, ""),
+            Passed(requests) | Ended(requests) => (requests, 200, ""),
             Last(target, mark, content) => (&[(*target, *mark, *content)], 200, ""),
         };
         let mut got = Vec::new();

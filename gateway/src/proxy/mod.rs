@@ -28,6 +28,7 @@ mod informational;
 mod introduction;
 mod kept;
 mod limit_headers;
+mod line_ends;
 mod local;
 mod monitor;
 mod multiplexed;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::line_ends::LineEnds;
 use crate::config::ClientTimeouts;
 
 /// The time as a connection sees it, read once per poll of the connection: waits need milliseconds, not one clock call each.
@@ -71,6 +72,8 @@ pub struct Turns {
     tail: Cell<[u8; TAIL]>,
     /// The request under way ends with an empty line: it has no content, or chunks.
     ends_with_line: Cell<bool>,
+    /// How lines have ended in what has come of it.
+    line_ends: Cell<LineEnds>,
 }
 
 /// Where a connection is in its cycle.
@@ -113,6 +116,7 @@ impl Turns {
             late: Cell::new(None),
             tail: Cell::new([0; TAIL]),
             ends_with_line: Cell::new(false),
+            line_ends: Cell::new(LineEnds::Unknown),
         }
     }
 
@@ -142,6 +146,7 @@ impl Turns {
     /// Bytes came from the client.
     pub fn bytes_arrived(&self, bytes: &[u8]) {
         let mut tail = self.tail.get();
+        let before = tail[TAIL - 1];
         match bytes.last_chunk::<TAIL>() {
             Some(last) => tail = *last,
             None => {
@@ -154,10 +159,19 @@ impl Turns {
             Phase::Idle(_) => {
                 self.phase.set(Phase::Head(self.now()));
                 self.first_byte.set(Some(self.now()));
+                self.line_ends.set(LineEnds::begin(bytes));
             }
-            Phase::Head(_) if self.first_byte.get().is_none() => self.first_byte.set(Some(self.now())),
-            _ => {}
+            Phase::Head(_) if self.first_byte.get().is_none() => {
+                self.first_byte.set(Some(self.now()));
+                self.line_ends.set(LineEnds::begin(bytes));
+            }
+            _ => self.line_ends.set(self.line_ends.get().then(before, bytes)),
         }
+    }
+
+    /// Whether all that has come since the read in which the request's head began is known to have no LF without CR.
+    pub fn has_whole_lines(&self) -> bool {
+        self.line_ends.get() == LineEnds::Whole
     }
 
     /// A whole head has come: a request is served from now on. Answers when its first byte came.
@@ -173,6 +187,10 @@ impl Turns {
     /// The request that has just begun ends with an empty line, or with content of a known length.
     pub fn request_ends(&self, with_line: bool) {
         self.ends_with_line.set(with_line);
+        if !with_line {
+            // There is nothing behind its content, and the content may be long.
+            self.line_ends.set(LineEnds::Unknown);
+        }
     }
 
     /// Whether a part of the next head came together with the request before it. Where that had content of a known length, its
