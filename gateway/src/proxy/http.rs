@@ -119,8 +119,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         client.connection.answer_begins();
-        let length = request.body().size_hint().exact();
-        client.turns.request_ends(length.is_none_or(|length| length == 0));
+        client.turns.request_ends(request.body().size_hint().exact());
         let (local, frontend) = seat.current(&client.connection);
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
@@ -205,7 +204,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     .await;
     match (ended, switch.take()) {
         (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
-        // Behind content of a known length, only what was left to read tells that a head had begun.
+        // Behind content of a known length, often only what was left to read tells that a head had begun.
         (End::Silent, _) if turns.late() == Some(Late::KeepAlive) => {
             match connection.into_parts().read_buf.is_empty() {
                 true => End::Silent,

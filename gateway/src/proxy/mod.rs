@@ -5,6 +5,7 @@ pub mod relay;
 pub mod tcp;
 
 mod admission;
+mod arrived;
 mod asked_name;
 mod attempts;
 mod body;
@@ -28,7 +29,6 @@ mod informational;
 mod introduction;
 mod kept;
 mod limit_headers;
-mod line_ends;
 mod local;
 mod monitor;
 mod multiplexed;

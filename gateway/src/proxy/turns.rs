@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::line_ends::LineEnds;
+use super::arrived::Arrived;
 use crate::config::ClientTimeouts;
 
 /// The time as a connection sees it, read once per poll of the connection: waits need milliseconds, not one clock call each.
@@ -70,10 +70,10 @@ pub struct Turns {
     late: Cell<Option<Late>>,
     /// The last bytes that came, of a connection whose requests follow each other.
     tail: Cell<[u8; TAIL]>,
-    /// The request under way ends with an empty line: it has no content, or chunks.
-    ends_with_line: Cell<bool>,
-    /// How lines have ended in what has come of it.
-    line_ends: Cell<LineEnds>,
+    /// How the request under way ends.
+    ending: Cell<Ending>,
+    /// What can be told of what has come of it.
+    arrived: Cell<Arrived>,
 }
 
 /// Where a connection is in its cycle.
@@ -102,6 +102,17 @@ pub enum Late {
     Server,
 }
 
+/// How a request ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Nobody has said.
+    Unknown,
+    /// With an empty line: it has no content, or chunks.
+    Line,
+    /// With content of this length.
+    Length(u64),
+}
+
 impl Turns {
     /// Turns of exchanges the first of which is awaited from now on.
     pub fn new(timeouts: ClientTimeouts, clock: &Rc<Clock>) -> Self {
@@ -115,8 +126,8 @@ impl Turns {
             server_timeout: Cell::new(timeouts.client),
             late: Cell::new(None),
             tail: Cell::new([0; TAIL]),
-            ends_with_line: Cell::new(false),
-            line_ends: Cell::new(LineEnds::Unknown),
+            ending: Cell::new(Ending::Unknown),
+            arrived: Cell::default(),
         }
     }
 
@@ -159,19 +170,19 @@ impl Turns {
             Phase::Idle(_) => {
                 self.phase.set(Phase::Head(self.now()));
                 self.first_byte.set(Some(self.now()));
-                self.line_ends.set(LineEnds::begin(bytes));
+                self.arrived.set(Arrived::begin(bytes));
             }
             Phase::Head(_) if self.first_byte.get().is_none() => {
                 self.first_byte.set(Some(self.now()));
-                self.line_ends.set(LineEnds::begin(bytes));
+                self.arrived.set(Arrived::begin(bytes));
             }
-            _ => self.line_ends.set(self.line_ends.get().then(before, bytes)),
+            _ => self.arrived.set(self.arrived.get().then(before, bytes)),
         }
     }
 
     /// Whether all that has come since the read in which the request's head began is known to have no LF without CR.
     pub fn has_whole_lines(&self) -> bool {
-        self.line_ends.get() == LineEnds::Whole
+        self.arrived.get().has_whole_lines()
     }
 
     /// A whole head has come: a request is served from now on. Answers when its first byte came.
@@ -184,20 +195,25 @@ impl Turns {
         self.first_byte.take().unwrap_or(self.now())
     }
 
-    /// The request that has just begun ends with an empty line, or with content of a known length.
-    pub fn request_ends(&self, with_line: bool) {
-        self.ends_with_line.set(with_line);
-        if !with_line {
-            // There is nothing behind its content, and the content may be long.
-            self.line_ends.set(LineEnds::Unknown);
+    /// The request that has just begun has content of this length, or, where that is none or 0, ends with an empty line.
+    pub fn request_ends(&self, length: Option<u64>) {
+        match length {
+            None | Some(0) => self.ending.set(Ending::Line),
+            Some(length) => {
+                self.ending.set(Ending::Length(length));
+                self.arrived.set(self.arrived.get().without_lines());
+            }
         }
     }
 
-    /// Whether a part of the next head came together with the request before it. Where that had content of a known length, its
-    /// last bytes may be any, and nothing is known here.
+    /// Whether a part of the next head is known to have come together with the request before it.
     fn has_begun_next(&self) -> bool {
         let tail = self.tail.get();
-        self.ends_with_line.get() && !tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n")
+        match self.ending.get() {
+            Ending::Unknown => false,
+            Ending::Line => !tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n"),
+            Ending::Length(length) => self.arrived.get().exceeds(length),
+        }
     }
 
     /// The response's head is known: from now on a client that is late can only be cut off.
@@ -214,6 +230,7 @@ impl Turns {
         if self.has_begun_next() {
             self.first_byte.set(Some(now));
             self.phase.set(Phase::Head(now));
+            self.arrived.set(self.arrived.get().without_head());
         } else {
             self.phase.set(Phase::Idle(now));
         }
