@@ -286,18 +286,6 @@ impl Frontend {
         routed.or(self.config.default_backend)
     }
 
-    /// The backend of that name, if the frontend's own rules could choose it.
-    pub fn reachable(&self, name: &str, snapshot: &Snapshot) -> Option<BackendId> {
-        let routes = self
-            .config
-            .routes
-            .iter()
-            .flat_map(|route| route.to.backends().iter().copied());
-        routes
-            .chain(self.config.default_backend)
-            .find(|id| &*snapshot.backends[id.0].name == name)
-    }
-
     /// The host that a backend's servers are asked for in place of the client's, if they are for another.
     pub fn host_for(&self, backend: BackendId, answers: &AclAnswers) -> Option<&HostRewrite> {
         let rewrites = self.hosts.get(backend.0)?.as_ref()?;

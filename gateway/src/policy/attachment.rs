@@ -304,6 +304,18 @@ impl Attachment {
         &self.granted
     }
 
+    /// What all instances of its plugin may use together.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// What all instances of its tenant may use together, where it has one.
+    #[must_use]
+    pub fn tenant_budget(&self) -> Option<&Budget> {
+        self.budget.outer().map(|outer| &**outer)
+    }
+
     /// What it keeps beyond its instances and tells the operator.
     #[must_use]
     pub fn series(&self) -> Arc<dyn PluginSeries> {

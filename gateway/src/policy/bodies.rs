@@ -6,7 +6,8 @@ use super::attachment::{Attachment, hook_bits};
 use super::bindings::gateway::policy::types;
 use super::edits;
 use super::exchange::{Exchange, Reply};
-use super::failure::{Failure, FailureKind};
+use super::failure::Failure;
+use super::instance::Instance;
 use super::instances::{Hook, Instances, Subject};
 use super::state::Phase;
 
@@ -61,6 +62,16 @@ pub struct Piece<'a> {
     pub bytes: &'a [u8],
     /// Nothing follows.
     pub last: bool,
+    /// The head has not been sent: there may still be a reply.
+    pub may_reply: bool,
+}
+
+/// The instance that sees all pieces of one body, from the first to the last, unless its plugin's are used again anyway.
+#[derive(Default)]
+pub struct KeptByBody {
+    pub(super) instance: Option<Box<Instance>>,
+    /// No piece follows the one that is being answered.
+    pub(super) is_last: bool,
 }
 
 impl Instances {
@@ -111,7 +122,7 @@ impl Instances {
         })
     }
 
-    /// Asks what becomes of a piece. Answers what has to come with the next, too.
+    /// Asks what becomes of a piece; `body` is the same for all pieces of a body. Answers what has to come with the next, too.
     ///
     /// # Errors
     /// When the call fails; the instance is gone then.
@@ -119,8 +130,11 @@ impl Instances {
         &mut self,
         attachment: &Arc<Attachment>,
         of: BodyOf,
+        body: &mut KeptByBody,
         piece: Piece<'_>,
     ) -> Result<(Vec<u8>, PieceVerdict), Failure> {
+        body.is_last = piece.last;
+        let may_reply = piece.may_reply;
         let piece = types::Piece {
             state: piece.state,
             bytes: piece.bytes,
@@ -129,44 +143,30 @@ impl Instances {
         match of {
             BodyOf::Request => self.call(
                 attachment,
-                Subject::Nothing,
+                Subject::Body(body),
                 ON_REQUEST_PIECE,
                 |guests, store, _| {
                     let guest = guests.request_body_filter.as_ref()?;
                     Some(guest.call_on_request_piece(store, piece))
                 },
-                |outcome, _, _| checked(outcome),
+                |outcome, _, _| checked(outcome, may_reply),
             ),
             BodyOf::Response => self.call(
                 attachment,
-                Subject::Nothing,
+                Subject::Body(body),
                 ON_RESPONSE_PIECE,
                 |guests, store, _| {
                     let guest = guests.response_body_filter.as_ref()?;
                     Some(guest.call_on_response_piece(store, piece))
                 },
-                |outcome, _, _| checked(outcome),
+                |outcome, _, _| checked(outcome, may_reply),
             ),
         }
-    }
-
-    /// A component answered a piece in a way that cannot be done any more.
-    pub fn misanswered(&mut self, attachment: &Arc<Attachment>, of: BodyOf) -> Failure {
-        let hook = match of {
-            BodyOf::Request => ON_REQUEST_PIECE,
-            BodyOf::Response => ON_RESPONSE_PIECE,
-        };
-        self.refuse(
-            attachment,
-            hook,
-            FailureKind::Trap,
-            "replies when the head has gone already",
-        )
     }
 }
 
 /// What a component made of a piece, if it may.
-fn checked(outcome: types::PieceOutcome) -> Result<(Vec<u8>, PieceVerdict), String> {
+fn checked(outcome: types::PieceOutcome, may_reply: bool) -> Result<(Vec<u8>, PieceVerdict), String> {
     if outcome.state.len() > MAX_STATE {
         return Err(TOO_MUCH_STATE.to_owned());
     }
@@ -175,6 +175,7 @@ fn checked(outcome: types::PieceOutcome) -> Result<(Vec<u8>, PieceVerdict), Stri
         types::PieceVerdict::Replace(bytes) => PieceVerdict::Replace(bytes),
         types::PieceVerdict::PassRest => PieceVerdict::PassRest,
         types::PieceVerdict::Abort => PieceVerdict::Abort,
+        types::PieceVerdict::Reply(_) if !may_reply => return Err("replies when the head has gone already".to_owned()),
         types::PieceVerdict::Reply(reply) => PieceVerdict::Reply(edits::reply_of(reply)?),
     };
     Ok((outcome.state, verdict))

@@ -16,12 +16,18 @@ pub struct Budget {
     /// Whose it is, for messages: `plugin "geo"` or `tenant "acme"`.
     whose: Arc<str>,
     limits: BudgetLimits,
+    used: Arc<Used>,
+    /// The next one that has a say.
+    outer: Option<Arc<Self>>,
+}
+
+/// What is used of a budget. Goes on when a reload brings another one for the same plugin or tenant.
+#[derive(Debug)]
+struct Used {
     instances: AtomicU32,
     /// Bytes of linear memory.
     memory: AtomicU64,
-    cpu: Option<CpuRate>,
-    /// The next one that has a say.
-    outer: Option<Arc<Self>>,
+    cpu: CpuTime,
 }
 
 /// An instance's part of its budgets. Given back when dropped.
@@ -33,8 +39,7 @@ pub(super) struct Lease {
 
 /// CPU time as it comes back: a token bucket whose tokens are nanoseconds.
 #[derive(Debug)]
-struct CpuRate {
-    cores: Millicores,
+struct CpuTime {
     start: Instant,
     /// When, in nanoseconds from `start`, all that was used will have come back.
     full_at: AtomicU64,
@@ -44,14 +49,30 @@ impl Budget {
     /// A budget within another one.
     #[must_use]
     pub fn new(whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
+        Self::after(None, whose, limits, outer)
+    }
+
+    /// As [`new`](Self::new), in the place of another one: what has been used of that one has been used of this one, too.
+    #[must_use]
+    pub fn after(before: Option<&Self>, whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
+        let unused = || {
+            Arc::new(Used {
+                instances: AtomicU32::new(0),
+                memory: AtomicU64::new(0),
+                cpu: CpuTime::new(),
+            })
+        };
         Arc::new(Self {
             whose: whose.into(),
             limits,
-            instances: AtomicU32::new(0),
-            memory: AtomicU64::new(0),
-            cpu: limits.cpu.map(CpuRate::new),
+            used: before.map_or_else(unused, |before| Arc::clone(&before.used)),
             outer,
         })
+    }
+
+    /// The one around it, if there is one: its tenant's.
+    pub(super) fn outer(&self) -> Option<&Arc<Self>> {
+        self.outer.as_ref()
     }
 
     /// One without bounds, for what the gateway itself brings.
@@ -63,24 +84,21 @@ impl Budget {
     /// Instances alive now; 0 where they have no bound and are not counted.
     #[must_use]
     pub fn instances(&self) -> u32 {
-        self.instances.load(Ordering::Relaxed)
+        self.used.instances.load(Ordering::Relaxed)
     }
 
     /// Whether anybody wants to know how long calls take.
     pub(super) fn measures_cpu(&self) -> bool {
-        self.row().any(|budget| budget.cpu.is_some())
+        self.row().any(|budget| budget.limits.cpu.is_some())
     }
 
     /// Whether there is CPU time left for a call; if not, whose is used up.
     pub(super) fn admit(&self, now: Instant) -> Result<(), String> {
         for budget in self.row() {
-            if let Some(cpu) = &budget.cpu
-                && !cpu.has_some(now)
+            if let Some(cores) = budget.limits.cpu
+                && !budget.used.cpu.has_some(now)
             {
-                return Err(format!(
-                    "{} has used up its CPU time ({} cores)",
-                    budget.whose, cpu.cores
-                ));
+                return Err(format!("{} has used up its CPU time ({cores} cores)", budget.whose));
             }
         }
         Ok(())
@@ -89,8 +107,8 @@ impl Budget {
     /// A call took this much CPU time.
     pub(super) fn charge(&self, now: Instant, used: Duration) {
         for budget in self.row() {
-            if let Some(cpu) = &budget.cpu {
-                cpu.charge(now, used);
+            if let Some(cores) = budget.limits.cpu {
+                budget.used.cpu.charge(now, used, cores);
             }
         }
     }
@@ -98,7 +116,7 @@ impl Budget {
     /// Whether so many instances live that none may be made ahead of need: whoever needs one now goes first.
     pub(super) fn is_tight(&self) -> bool {
         self.row().any(|budget| {
-            let few = |limit| budget.instances.load(Ordering::Relaxed) >= limit / 2;
+            let few = |limit| budget.instances() >= limit / 2;
             budget.limits.instances.is_some_and(few)
         })
     }
@@ -107,7 +125,7 @@ impl Budget {
     pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, String> {
         for (taken, budget) in self.row().enumerate() {
             if let Some(limit) = budget.limits.instances
-                && !take(&budget.instances, limit)
+                && !take(&budget.used.instances, limit)
             {
                 self.row().take(taken).for_each(Self::give_back_instance);
                 return Err(format!("{} has its {limit} instances already", budget.whose));
@@ -123,7 +141,7 @@ impl Budget {
     fn take_memory(&self, more: u64) -> bool {
         for (taken, budget) in self.row().enumerate() {
             if let Some(limit) = budget.limits.memory_in_all
-                && !take_bytes(&budget.memory, more, limit)
+                && !take_bytes(&budget.used.memory, more, limit)
             {
                 self.row().take(taken).for_each(|budget| budget.give_back_memory(more));
                 return false;
@@ -134,13 +152,13 @@ impl Budget {
 
     fn give_back_instance(&self) {
         if self.limits.instances.is_some() {
-            self.instances.fetch_sub(1, Ordering::Relaxed);
+            self.used.instances.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     fn give_back_memory(&self, bytes: u64) {
         if self.limits.memory_in_all.is_some() {
-            self.memory.fetch_sub(bytes, Ordering::Relaxed);
+            self.used.memory.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
 
@@ -171,10 +189,9 @@ impl Drop for Lease {
     }
 }
 
-impl CpuRate {
-    fn new(cores: Millicores) -> Self {
+impl CpuTime {
+    fn new() -> Self {
         Self {
-            cores,
             start: Instant::now(),
             full_at: AtomicU64::new(0),
         }
@@ -184,9 +201,9 @@ impl CpuRate {
         self.full_at.load(Ordering::Relaxed) <= self.at(now) + nanos(CPU_AHEAD)
     }
 
-    fn charge(&self, now: Instant, used: Duration) {
+    fn charge(&self, now: Instant, used: Duration, cores: Millicores) {
         let now = self.at(now);
-        let comes_back_in = nanos(used).saturating_mul(1000) / u64::from(self.cores.0.max(1));
+        let comes_back_in = nanos(used).saturating_mul(1000) / u64::from(cores.0.max(1));
         // Always some: the closure answers `Some`.
         let _ = self
             .full_at
@@ -253,9 +270,9 @@ mod tests {
         assert!(two.lease().unwrap_err().contains("plugin \"two\" has its 1 instances"));
         assert!(one.lease().unwrap_err().contains("tenant \"acme\" has its 2 instances"));
         drop((first, second));
-        assert_eq!(tenant.instances.load(Ordering::Relaxed), 0);
-        assert_eq!(tenant.memory.load(Ordering::Relaxed), 0);
-        assert_eq!(one.instances.load(Ordering::Relaxed), 0);
+        assert_eq!(tenant.instances(), 0);
+        assert_eq!(tenant.used.memory.load(Ordering::Relaxed), 0);
+        assert_eq!(one.instances(), 0);
     }
 
     #[test]
@@ -268,18 +285,42 @@ mod tests {
         assert!(!Budget::unlimited().is_tight());
     }
 
+    #[test]
+    fn what_was_used_before_a_reload_is_used_after_it() {
+        let before = Budget::new(
+            "tenant \"acme\"",
+            BudgetLimits {
+                cpu: Some(Millicores(1000)),
+                ..limits(1, 100)
+            },
+            None,
+        );
+        let now = Instant::now();
+        let mut lease = before.lease().unwrap();
+        assert!(lease.grow(60));
+        before.charge(now, Duration::from_secs(10));
+        let after = Budget::after(Some(&before), "tenant \"acme\"", before.limits, None);
+        assert!(after.admit(now).is_err());
+        assert!(after.lease().is_err());
+        assert!(!after.take_memory(41) && after.take_memory(40));
+        // What the old one's instances give back is there for the new one's.
+        drop(lease);
+        assert!(after.lease().is_ok());
+        assert!(Budget::new("", before.limits, None).admit(now).is_ok());
+    }
+
     proptest! {
         #[test]
         fn in_the_long_run_no_more_is_used_than_comes_back(
             cores in 1_u32..4000,
             calls in proptest::collection::vec((0_u64..2_000_000, 0_u64..50_000_000), 1..200),
         ) {
-            let rate = CpuRate::new(Millicores(cores));
+            let rate = CpuTime::new();
             let (mut now, mut used, mut last) = (rate.start, 0, 0);
             for (pause, call) in calls {
                 now += Duration::from_nanos(pause);
                 if rate.has_some(now) {
-                    rate.charge(now, Duration::from_nanos(call));
+                    rate.charge(now, Duration::from_nanos(call), Millicores(cores));
                     used += call;
                     last = call;
                 }

@@ -12,7 +12,7 @@ use std::hash::{Hash, Hasher};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::OFlag;
 use rustix::process::{geteuid, getpid};
@@ -74,11 +74,16 @@ impl Cache {
         }
         is_ours(&found).map_err(refused)?;
         let key = MacKey::new(&key(&folder)?);
-        Ok(Self {
+        let cache = Self {
             folder,
             size: settings.size,
             key,
-        })
+        };
+        // What cannot be tidied up now is no reason not to use the rest.
+        if let Err(error) = cache.make_room("") {
+            tracing::warn!("{}: old files are not removed: {error}", cache.folder.display());
+        }
+        Ok(cache)
     }
 
     /// The compiled component with this digest, if it is there and holds up.
@@ -141,15 +146,25 @@ impl Cache {
         self.make_room(&name.file())
     }
 
-    /// Drops files, those that were used longest ago first, until the rest fits.
+    /// Drops files, those that were used longest ago first, until the rest fits; and what a gateway has begun to write that ended
+    /// meanwhile.
     fn make_room(&self, newest: &str) -> io::Result<()> {
         let mut files = Vec::new();
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
-            let is_code = entry.file_name().to_str().is_some_and(|name| name.ends_with(SUFFIX));
-            if is_code {
-                let found = entry.metadata()?;
-                files.push((found.modified()?, found.len(), entry.path()));
+            let name = entry.file_name();
+            let ends_with = |end: &str| name.to_str().is_some_and(|name| name.ends_with(end));
+            let is_begun = ends_with(BESIDE) || ends_with(KEY_BESIDE);
+            if !is_begun && !ends_with(SUFFIX) {
+                continue;
+            }
+            // Another gateway that shares the folder may take it away at any time.
+            let Ok(found) = entry.metadata() else { continue };
+            let changed = found.modified()?;
+            if !is_begun {
+                files.push((changed, found.len(), entry.path()));
+            } else if changed.elapsed().is_ok_and(|age| age > ABANDONED) {
+                let _ = fs::remove_file(entry.path());
             }
         }
         files.sort();
@@ -230,7 +245,7 @@ fn key(folder: &Path) -> Result<[u8; MAC_KEY], CacheError> {
             Err(error) => return Err(error),
         }
         let key = MacKey::random().ok_or_else(|| failed(io::Error::other("there is no randomness")))?;
-        let beside = folder.join(format!("{}.key", getpid().as_raw_nonzero()));
+        let beside = folder.join(format!("{}{KEY_BESIDE}", getpid().as_raw_nonzero()));
         let _ = fs::remove_file(&beside);
         write_new(&beside, &[&key]).map_err(failed)?;
         // Of two gateways that start at once one has the say.
@@ -305,6 +320,10 @@ fn write_new(path: &Path, parts: &[&[u8]]) -> io::Result<()> {
 const MAGIC: &[u8] = b"gateway compiled component 1\n";
 const SUFFIX: &str = ".code";
 const BESIDE: &str = ".part";
+const KEY_BESIDE: &str = ".key";
+
+/// After so long nobody is writing a file any more: it takes a second, and minutes on the worst of disks.
+const ABANDONED: Duration = Duration::from_secs(600);
 
 /// Bytes of one file: the machine code of the largest component that is taken, several times over.
 const MAX_FILE: u64 = 1 << 30;
@@ -434,7 +453,7 @@ mod tests {
         cache.size = 2 * size + size / 2;
         let age = |digest: u8, seconds: u64| {
             let path = cache.folder.join(Name::new(&engine, &[digest; 32]).file());
-            let then = SystemTime::now() - std::time::Duration::from_secs(seconds);
+            let then = SystemTime::now() - Duration::from_secs(seconds);
             File::options()
                 .write(true)
                 .open(path)
@@ -454,5 +473,27 @@ mod tests {
         cache.size = size / 2;
         cache.store(&engine, &[4; 32], &component);
         assert!(!cache.folder.join(Name::new(&engine, &[4; 32]).file()).exists());
+    }
+
+    #[test]
+    fn what_was_begun_and_left_is_removed_and_what_is_being_written_is_not() {
+        let temporary = tempfile::tempdir().unwrap();
+        let folder = temporary.path().join("cache");
+        drop(Cache::open(&settings(&folder)).unwrap());
+        let begun = |name: &str, age: u64| {
+            let file = File::create(folder.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        begun("1.part", 7200);
+        begun("1.key", 7200);
+        begun("2.part", 1);
+        begun("mine", 7200);
+        Cache::open(&settings(&folder)).unwrap();
+        let mut left: Vec<_> = fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["2.part", "key", "mine"]);
     }
 }

@@ -12,14 +12,16 @@ use super::bindings::gateway::policy::types;
 use super::bodies::{MAX_STATE, TOO_MUCH_STATE};
 use super::edits::{self, Edits};
 use super::exchange::{Exchange, Outcome};
-use super::failure::{Failure, FailureKind, short_name};
+use super::failure::{Failure, short_name};
+use super::granted::Granted;
 use super::instances::{Hook, Instances, Subject};
 use super::state::Phase;
+use crate::config::BackendId;
 
 /// A component's request to a backend.
 #[derive(Debug)]
 pub struct Call {
-    /// The backend's name, whatever that is.
+    /// The name of a backend that the component may call.
     pub backend: String,
     /// The request.
     pub request: Request<Bytes>,
@@ -57,7 +59,7 @@ pub enum CallError {
 }
 
 impl Instances {
-    /// Hands over the answer to a call that a request filter has made.
+    /// Hands over the answer to a call that a request filter has made. It may make so many more.
     ///
     /// # Errors
     /// When the call fails; the instance is gone then, and no edit was made.
@@ -67,6 +69,7 @@ impl Instances {
         exchange: &mut Box<Exchange>,
         answered: &Answered,
         state: &[u8],
+        calls_left: usize,
     ) -> Result<Outcome, Failure> {
         let fields: Vec<types::FieldParam<'_>> = match answered {
             Ok(answer) => answer.headers.iter().map(field).collect(),
@@ -94,19 +97,26 @@ impl Instances {
                 Some(guest.call_on_answer(store, facts, answer, state))
             },
             |answer, edits, subject| match subject {
-                Subject::Exchange(exchange) => outcome(answer, edits, &mut exchange.request),
-                Subject::Connection(_) | Subject::Nothing => Err("is about no request".to_owned()),
+                Subject::Exchange(exchange) => {
+                    let outcome = outcome(answer, edits, &mut exchange.request, attachment.granted())?;
+                    if calls_left == 0 && matches!(outcome, Outcome::Call(_)) {
+                        return Err(format!("makes more than {MAX_CALLS} calls for one request"));
+                    }
+                    Ok(outcome)
+                }
+                Subject::Connection(_) | Subject::Body(_) => Err("is about no request".to_owned()),
             },
         )
     }
 }
 
-/// Where a request filter sends a request, and its edits. They are made when it may: a call that does what it must not has no
-/// effect.
+/// Where a request filter sends a request, and its edits.
 #[derive(Debug)]
 pub struct Route {
-    /// The backend's name, whatever that is.
-    pub backend: String,
+    /// The backend, one that it may route to.
+    pub backend: BackendId,
+    /// That one's name.
+    pub(super) name: String,
     edits: Edits,
 }
 
@@ -117,66 +127,51 @@ impl Route {
     }
 }
 
-/// Makes of a request filter's answer what the exchange comes to. Edits are made when the request goes on.
+/// Makes of a request filter's answer what the exchange comes to. Edits are made when the request goes on. The error says what is
+/// wrong with it, or what its operator does not let it do.
 pub(super) fn outcome(
     outcome: types::Outcome,
     edits: &mut Edits,
     request: &mut request::Parts,
+    granted: &Granted,
 ) -> Result<Outcome, String> {
     let outcome = match outcome {
         types::Outcome::Proceed => Outcome::Proceed,
-        types::Outcome::Route(backend) => Outcome::Route(Route {
-            backend,
+        types::Outcome::Route(name) => Outcome::Route(Route {
+            backend: route(granted, &name)?,
+            name,
             edits: std::mem::take(edits),
         }),
         types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply)?),
-        types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call)?)),
+        types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call, granted)?)),
     };
     match &outcome {
         Outcome::Proceed => edits.apply_to_request(request),
-        // Nobody would see them, or they are to be made later: with the route, once it is known to be allowed.
+        // Nobody would see them, or they are made later, with the route.
         _ => edits.clear(),
     }
     Ok(outcome)
 }
 
-/// What a component answered that it was not granted.
-#[derive(Debug, Clone, Copy)]
-pub enum Misdeed<'a> {
-    /// To route to this backend.
-    Route(&'a str),
-    /// To call this one.
-    Call(&'a str),
-    /// To call once more, when it had called as often as it may.
-    TooManyCalls,
-}
-
-impl Instances {
-    /// A component answered what its operator does not let it do: the call has failed.
-    #[cold]
-    pub fn misbehaved(&mut self, attachment: &Arc<Attachment>, hook: &'static str, what: Misdeed<'_>) -> Failure {
-        let hook = Hook {
-            name: hook,
-            ..ON_ANSWER
-        };
-        let message = match what {
-            Misdeed::Route(backend) => format!(
-                "routes to `{}`, which it was not granted: add `route-to` to the plugin's block",
-                short_name(backend)
-            ),
-            Misdeed::Call(backend) => format!(
-                "calls `{}`, which it was not granted: add `call` to the plugin's block",
-                short_name(backend)
-            ),
-            Misdeed::TooManyCalls => format!("makes more than {MAX_CALLS} calls for one request"),
-        };
-        self.refuse(attachment, hook, FailureKind::Trap, &message)
-    }
+/// The backend of this name, if a component may route to it.
+pub(super) fn route(granted: &Granted, name: &str) -> Result<BackendId, String> {
+    granted.route(name).ok_or_else(|| {
+        format!(
+            "routes to `{}`, which it was not granted: add `route-to` to the plugin's block",
+            short_name(name)
+        )
+    })
 }
 
 impl Call {
     /// What a component asks for, if it may be sent. The error says what is wrong with it.
-    fn of(call: types::Call) -> Result<Self, String> {
+    fn of(call: types::Call, granted: &Granted) -> Result<Self, String> {
+        if granted.call(&call.backend).is_none() {
+            return Err(format!(
+                "calls `{}`, which it was not granted: add `call` to the plugin's block",
+                short_name(&call.backend)
+            ));
+        }
         if call.state.len() > MAX_STATE {
             return Err(TOO_MUCH_STATE.to_owned());
         }

@@ -14,7 +14,7 @@ use super::client_hello::ClientHello;
 use super::kept::{Kept, KeptByConnection};
 use super::scope::Lot;
 use super::tags::Tags;
-use crate::config::TlsValue;
+use crate::config::{BackendId, TlsValue};
 use crate::proxy_protocol::Header;
 use crate::telemetry::line::Connected;
 use crate::telemetry::trace::{SpanId, TraceId};
@@ -257,6 +257,6 @@ pub enum ConnectionVerdict {
     Accept,
     /// It is closed.
     Refuse,
-    /// It goes to the named backend.
-    Route(String),
+    /// It goes to this backend, to which the component may route.
+    Route(BackendId),
 }

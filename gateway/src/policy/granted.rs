@@ -8,9 +8,9 @@ use std::time::Duration;
 use crate::config::{BackendId, DEFAULT_MAX_BODY};
 
 /// What one use of a plugin was granted.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Granted {
-    /// `route-to "api"`: backends that it may route to beside those that its frontend uses, by name.
+    /// Backends that it may route to, by name: those of `route-to "api"`, and those that its frontend's own rules lead to.
     pub routes: Vec<(Arc<str>, BackendId)>,
     /// `call "auth"`: backends that it may call.
     pub calls: Vec<CallGrant>,
@@ -19,7 +19,7 @@ pub struct Granted {
 }
 
 /// A backend that a plugin may call.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct CallGrant {
     /// The backend's name.
     pub name: Arc<str>,
@@ -87,6 +87,13 @@ impl InFlight {
         }
     }
 
+    /// As [`new`](Self::new), with what is under way of another one: of the same call before a reload.
+    #[must_use]
+    pub fn after(before: &Self, max: u32) -> Self {
+        let count = Arc::clone(&before.count);
+        Self { count, max }
+    }
+
     fn enter(&self) -> Option<Place> {
         let fits = |count: u32| (count < self.max).then_some(count + 1);
         let taken = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
@@ -110,6 +117,10 @@ mod tests {
         let place = in_flight.enter();
         assert!(place.is_some());
         assert!(in_flight.clone().enter().is_none());
+        let after = InFlight::after(&in_flight, 2);
+        let another = after.enter();
+        assert!(another.is_some() && after.enter().is_none());
+        drop(another);
         drop(place);
         assert!(in_flight.enter().is_some());
     }

@@ -9,6 +9,7 @@ use wasmtime::Store;
 use super::attachment::{Attachment, WorkerStats, hook_bits};
 use super::bindings::exports::gateway::policy::connection_filter;
 use super::bindings::gateway::policy::types;
+use super::bodies::KeptByBody;
 use super::calls;
 use super::edits::{self, Edits};
 use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Outcome, Reply};
@@ -249,18 +250,20 @@ impl Instances {
             |outcome, edits, subject| match (attachment.is_shadow(), subject) {
                 (true, Subject::Exchange(exchange)) => {
                     let mut request = exchange.request.clone();
-                    let outcome = calls::outcome(outcome, edits, &mut request)?;
+                    let outcome = calls::outcome(outcome, edits, &mut request, attachment.granted())?;
                     let differs = match &outcome {
                         Outcome::Proceed => scope::request_differs(&exchange.request, &request),
                         Outcome::Reply(reply) => Some(format!("would answer {}", reply.status.as_u16())),
-                        Outcome::Route(route) => Some(format!("would route to {}", route.backend)),
+                        Outcome::Route(route) => Some(format!("would route to {}", route.name)),
                         Outcome::Call(call) => Some(format!("would call {}", call.backend)),
                     };
                     differs.inspect(|text| attachment.differs(ON_REQUEST.name, text));
                     Ok(Outcome::Proceed)
                 }
-                (false, Subject::Exchange(exchange)) => calls::outcome(outcome, edits, &mut exchange.request),
-                (_, Subject::Connection(_) | Subject::Nothing) => Err("is about no request".to_owned()),
+                (false, Subject::Exchange(exchange)) => {
+                    calls::outcome(outcome, edits, &mut exchange.request, attachment.granted())
+                }
+                (_, Subject::Connection(_) | Subject::Body(_)) => Err("is about no request".to_owned()),
             },
         )
     }
@@ -359,23 +362,21 @@ impl Instances {
                     .map(|guest| guest.call_on_connect(store, facts))
             },
             |verdict, _, _| {
-                if attachment.is_shadow() {
-                    match verdict {
-                        connection_filter::Verdict::Accept => {}
-                        connection_filter::Verdict::Refuse => {
-                            attachment.differs(ON_CONNECT.name, "would refuse the connection");
-                        }
-                        connection_filter::Verdict::Route(backend) => {
-                            attachment.differs(ON_CONNECT.name, &format!("would route to {backend}"));
-                        }
+                let (verdict, differs) = match verdict {
+                    connection_filter::Verdict::Accept => return Ok(ConnectionVerdict::Accept),
+                    connection_filter::Verdict::Refuse => {
+                        (ConnectionVerdict::Refuse, "would refuse the connection".to_owned())
                     }
+                    connection_filter::Verdict::Route(name) => {
+                        let backend = calls::route(attachment.granted(), &name)?;
+                        (ConnectionVerdict::Route(backend), format!("would route to {name}"))
+                    }
+                };
+                if attachment.is_shadow() {
+                    attachment.differs(ON_CONNECT.name, &differs);
                     return Ok(ConnectionVerdict::Accept);
                 }
-                Ok(match verdict {
-                    connection_filter::Verdict::Accept => ConnectionVerdict::Accept,
-                    connection_filter::Verdict::Refuse => ConnectionVerdict::Refuse,
-                    connection_filter::Verdict::Route(backend) => ConnectionVerdict::Route(backend),
-                })
+                Ok(verdict)
             },
         )
     }
@@ -460,11 +461,19 @@ impl Instances {
         attachment: &Arc<Attachment>,
         mut subject: Subject<'_>,
         hook: Hook,
-        start: Option<Instant>,
+        mut start: Option<Instant>,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
     ) -> Result<T, Failure> {
-        let mut instance = self.take(attachment, &mut subject)?;
+        let mut instance = match self.take(attachment, &mut subject) {
+            Some(instance) => instance,
+            None => {
+                let instance = self.set_up(attachment)?;
+                // That has been charged already.
+                start = attachment.measures_cpu.then(Instant::now);
+                instance
+            }
+        };
         let Self {
             slots, facts, activity, ..
         } = self;
@@ -503,7 +512,7 @@ impl Instances {
                     if !state.tags.is_empty() {
                         let tags = std::mem::take(&mut state.tags);
                         if !attachment.is_shadow() {
-                            subject.tag(tags);
+                            subject.tag(tags, attachment);
                         }
                     }
                     if let Some(quarantine) = attachment.quarantine()
@@ -527,14 +536,12 @@ impl Instances {
         Err(self.report(attachment, hook, failure))
     }
 
-    /// The instance that a call gets.
+    /// The instance that a call gets; none when it has to be made.
     #[inline]
-    fn take(&mut self, attachment: &Arc<Attachment>, subject: &mut Subject<'_>) -> Result<Box<Instance>, Failure> {
-        if let Some(kept) = subject.kept(attachment) {
-            return Ok(kept);
-        }
-        let ready = slot_of(&mut self.slots, attachment).and_then(Slot::take);
-        ready.map_or_else(|| self.set_up(attachment), Ok)
+    fn take(&mut self, attachment: &Arc<Attachment>, subject: &mut Subject<'_>) -> Option<Box<Instance>> {
+        subject
+            .kept(attachment)
+            .or_else(|| slot_of(&mut self.slots, attachment).and_then(Slot::take))
     }
 
     /// Where an instance goes after a call that succeeded.
@@ -552,7 +559,7 @@ impl Instances {
         match (attachment.isolation, subject) {
             (Isolation::Reuse { max_requests, max_age }, subject) => {
                 // Pieces of a body are of a request that has been counted.
-                if attachment.begins_with(hook.bit) && !matches!(subject, Subject::Nothing) {
+                if attachment.begins_with(hook.bit) && !matches!(subject, Subject::Body(_)) {
                     instance.requests += 1;
                 }
                 if max_age.is_some() && instance.first_used.is_none() {
@@ -571,7 +578,8 @@ impl Instances {
                     with_connection(kept, |kept| kept.put(attachment, instance));
                 }
             }
-            // A connection is asked about once, and a request has come to its last phase.
+            (_, Subject::Body(body)) if !body.is_last => body.instance = Some(instance),
+            // A connection is asked about once; a request has come to its last phase, and a body to its end.
             (Isolation::PerRequest { .. } | Isolation::PerConnection { .. }, _) => put_aside(&mut self.spent, instance),
         }
         list(&mut self.short, slot, attachment);
@@ -728,8 +736,8 @@ impl std::fmt::Debug for Instances {
 pub(super) enum Subject<'a> {
     Exchange(&'a mut Box<Exchange>),
     Connection(&'a mut Arc<ConnectionFacts>),
-    /// What comes with the call.
-    Nothing,
+    /// A piece of a body, which comes with the call.
+    Body(&'a mut KeptByBody),
 }
 
 impl Subject<'_> {
@@ -738,22 +746,31 @@ impl Subject<'_> {
         match self {
             Self::Exchange(exchange) => std::mem::swap(&mut state.exchange, exchange),
             Self::Connection(connection) => std::mem::swap(&mut state.exchange.connection, connection),
-            Self::Nothing => {}
+            Self::Body(_) => {}
         }
     }
 
-    /// Adds the tags that a call has set.
+    /// Adds the tags that a call has set. What finds no room beside those of others is told of.
     #[cold]
-    fn tag(&mut self, tags: Tags) {
-        if let Self::Exchange(exchange) = self {
-            exchange.tags.get_or_insert_default().extend(tags);
+    fn tag(&mut self, tags: Tags, attachment: &Attachment) {
+        if let Self::Exchange(exchange) = self
+            && let Some(left_out) = exchange.tags.get_or_insert_default().extend(tags)
+        {
+            attachment.warn_of(
+                &left_out,
+                "sets a tag that is left out: others have set as many as an exchange may have",
+            );
         }
     }
 
     /// The instance that was kept for it.
     #[inline]
     fn kept(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
-        let Self::Exchange(exchange) = self else { return None };
+        let exchange = match self {
+            Self::Exchange(exchange) => exchange,
+            Self::Connection(_) => return None,
+            Self::Body(body) => return body.instance.take(),
+        };
         match attachment.isolation {
             Isolation::Reuse { .. } => None,
             Isolation::PerRequest { .. } => exchange.kept.take(attachment),
@@ -767,7 +784,7 @@ impl Subject<'_> {
         match self {
             Self::Exchange(exchange) => facts.of_exchange(needs, exchange),
             Self::Connection(connection) => facts.of_connection(needs, connection),
-            Self::Nothing => facts.clear(),
+            Self::Body(_) => facts.clear(),
         }
     }
 }
@@ -986,6 +1003,7 @@ mod tests {
         let limit = attach(&host, RATE_LIMIT, limit);
         for allowed in [true, true, false] {
             let verdict = instances.check(&limit, &mut exchange("/")).unwrap().unwrap();
+            assert_eq!(limit.policies()[verdict.policy].quota, 2);
             assert_eq!(verdict.allowed, allowed, "{verdict:?}");
         }
     }

@@ -56,10 +56,10 @@ mod guests;
 mod tests;
 
 pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Hooks};
-pub use bodies::{BodyMode, BodyOf, Piece, PieceVerdict};
+pub use bodies::{BodyMode, BodyOf, KeptByBody, Piece, PieceVerdict};
 pub use budget::Budget;
 pub use cache::CacheError;
-pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Misdeed, Route};
+pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
 pub use component::{Component, MAX_COMPONENT_BYTES};

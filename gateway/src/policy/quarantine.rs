@@ -6,7 +6,8 @@
 //! Per use of a plugin, over all workers: nobody else's plugin is touched. While nothing fails it costs one read of a word
 //! that nobody writes.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::QuarantineSettings;
@@ -16,18 +17,28 @@ use crate::config::QuarantineSettings;
 pub(super) struct Quarantine {
     settings: QuarantineSettings,
     start: Instant,
-    /// Failures since the last success.
+    /// What happens to it, one thing after the other. Calls that go well do not look here.
+    course: Mutex<Course>,
+    /// Copies of what stands in there, written with it locked, for those who only want to know whether there is anything.
     failures: AtomicU32,
-    /// The hooks that have failed since then, a bit each: the success of another one says nothing of them.
-    failed: AtomicU8,
-    /// How often the while has been doubled.
-    doublings: AtomicU32,
-    /// The end of the while, in nanoseconds from `start`; 0 when there is none.
     until: AtomicU64,
     is_on: AtomicBool,
-    /// A probe is under way.
-    probing: AtomicBool,
     begun: AtomicU64,
+}
+
+/// How it is going.
+#[derive(Debug, Default)]
+struct Course {
+    /// Failures since the last success.
+    failures: u32,
+    /// The hooks that have failed since then, a bit each: the success of another one says nothing of them.
+    failed: u8,
+    /// How often the while has been doubled.
+    doublings: u32,
+    /// The end of the while, in nanoseconds from the start; 0 when there is none.
+    until: u64,
+    /// A probe is under way.
+    probing: bool,
 }
 
 /// What a failure or a success changed.
@@ -45,12 +56,10 @@ impl Quarantine {
         Self {
             settings,
             start: Instant::now(),
+            course: Mutex::default(),
             failures: AtomicU32::new(0),
-            failed: AtomicU8::new(0),
-            doublings: AtomicU32::new(0),
             until: AtomicU64::new(0),
             is_on: AtomicBool::new(false),
-            probing: AtomicBool::new(false),
             begun: AtomicU64::new(0),
         }
     }
@@ -64,23 +73,22 @@ impl Quarantine {
     #[cold]
     fn probes(&self, now: Instant) -> bool {
         let now = self.at(now);
-        let until = self.until.load(Ordering::Relaxed);
-        if until == 0 {
+        // Most of those that are refused wait for nobody.
+        if now < self.until.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut course = self.course();
+        if course.until == 0 {
             return true;
         }
-        if now < until {
+        if now < course.until {
             return false;
         }
         // A probe that never comes back (its exchange was abandoned) must not be the last one.
-        let again = now.saturating_add(nanos(self.wait()));
-        let is_first = self
-            .until
-            .compare_exchange(until, again, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
-        if is_first {
-            self.probing.store(true, Ordering::Relaxed);
-        }
-        is_first
+        course.until = now.saturating_add(nanos(self.wait(&course)));
+        course.probing = true;
+        self.show(&course);
+        true
     }
 
     /// A call of this hook succeeded.
@@ -94,21 +102,20 @@ impl Quarantine {
 
     #[cold]
     fn recover(&self, hook: u8) -> Change {
-        let failed = self.failed.load(Ordering::Relaxed);
-        if failed != 0 && failed & hook == 0 {
+        let mut course = self.course();
+        if course.failed != 0 && course.failed & hook == 0 {
             // It says nothing of what failed. The one call that was let through was of another hook: the next is a probe, too, so
             // that the exchange comes to the hook that failed.
-            if self.is_on() && self.probing.load(Ordering::Relaxed) {
-                self.until.store(self.at(Instant::now()).max(1), Ordering::Relaxed);
+            if course.until != 0 && course.probing {
+                course.until = self.at(Instant::now()).max(1);
+                self.show(&course);
             }
             return Change::None;
         }
-        self.failed.store(0, Ordering::Relaxed);
-        self.failures.store(0, Ordering::Relaxed);
-        self.doublings.store(0, Ordering::Relaxed);
-        self.until.store(0, Ordering::Relaxed);
-        self.probing.store(false, Ordering::Relaxed);
-        match self.is_on.swap(false, Ordering::Relaxed) {
+        let was_on = course.until != 0;
+        *course = Course::default();
+        self.show(&course);
+        match was_on {
             true => Change::Ends,
             false => Change::None,
         }
@@ -121,32 +128,44 @@ impl Quarantine {
     }
 
     fn failed_at(&self, hook: u8, now: Instant) -> Change {
-        self.failed.fetch_or(hook, Ordering::Relaxed);
-        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
-        self.failures.store(failures, Ordering::Relaxed);
-        if failures < self.settings.failures {
-            return Change::None;
-        }
-        let now = self.at(now);
+        let mut course = self.course();
+        course.failed |= hook;
+        course.failures = course.failures.saturating_add(1);
+        let was_on = course.until != 0;
         // A call that began before the while did says nothing new.
-        if self.is_on() && !self.probing.swap(false, Ordering::Relaxed) {
+        let begins = course.failures >= self.settings.failures && (!was_on || std::mem::take(&mut course.probing));
+        if !begins {
+            self.show(&course);
             return Change::None;
         }
-        let wait = self.wait();
-        self.doublings.fetch_add(1, Ordering::Relaxed);
-        self.until
-            .store(now.saturating_add(nanos(wait)).max(1), Ordering::Relaxed);
-        if !self.is_on.swap(true, Ordering::Relaxed) {
+        let wait = self.wait(&course);
+        course.doublings = course.doublings.saturating_add(1);
+        course.until = self.at(now).saturating_add(nanos(wait)).max(1);
+        self.show(&course);
+        if !was_on {
             self.begun.fetch_add(1, Ordering::Relaxed);
         }
         Change::Begins(wait)
     }
 
     /// The while that begins next.
-    fn wait(&self) -> Duration {
-        let doublings = self.doublings.load(Ordering::Relaxed).min(MOST_DOUBLINGS);
-        let wait = self.settings.from.saturating_mul(1 << doublings);
+    fn wait(&self, course: &Course) -> Duration {
+        let wait = self
+            .settings
+            .from
+            .saturating_mul(1 << course.doublings.min(MOST_DOUBLINGS));
         wait.min(self.settings.to)
+    }
+
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies what others look at, while it is locked.
+    fn show(&self, course: &Course) {
+        self.failures.store(course.failures, Ordering::Relaxed);
+        self.until.store(course.until, Ordering::Relaxed);
+        self.is_on.store(course.until != 0, Ordering::Relaxed);
     }
 
     /// Whether calls are refused now, but for probes.
@@ -266,5 +285,26 @@ mod tests {
         assert!(quarantine.probes(at(&quarantine, 1)));
         assert!(!quarantine.probes(at(&quarantine, 2)));
         assert!(quarantine.probes(at(&quarantine, 60)));
+    }
+
+    #[test]
+    fn a_race_of_failures_and_successes_never_leaves_it_half_on() {
+        let quarantine = Quarantine::new(QuarantineSettings {
+            failures: 1,
+            from: Duration::from_secs(3600),
+            to: Duration::from_secs(3600),
+        });
+        for _ in 0..2_000 {
+            std::thread::scope(|scope| {
+                scope.spawn(|| quarantine.failed(1));
+                scope.spawn(|| quarantine.succeeded(1));
+                quarantine.failed(1);
+            });
+            // Refused with nothing to end it, or on and not refused: either would be for ever.
+            assert_eq!(quarantine.is_on(), !quarantine.admits());
+            assert_eq!(quarantine.is_on(), quarantine.failures.load(Ordering::Relaxed) > 0);
+            quarantine.succeeded(1);
+            assert!(quarantine.admits() && !quarantine.is_on());
+        }
     }
 }

@@ -20,12 +20,16 @@ impl Tags {
         self.0.is_empty()
     }
 
-    /// Sets others beside these, as far as there is room.
-    pub(crate) fn extend(&mut self, others: Self) {
+    /// Sets others beside these, as far as there is room. Answers the first that found none.
+    pub(crate) fn extend(&mut self, others: Self) -> Option<Box<str>> {
+        let mut left_out = None;
         for (name, value) in others.0 {
-            // Each was checked when the call set it; what is one too many with those of others is left out.
-            let _ = self.set(&name, &value);
+            // Each was checked when the call set it: all that can be wrong is that it is one too many with those of others.
+            if self.set(&name, &value).is_err() {
+                left_out.get_or_insert(name);
+            }
         }
+        left_out
     }
 
     /// All of them: name and value.
@@ -86,6 +90,12 @@ mod tests {
         for name in ["", "a b", "a\n", "a=b", "\u{e4}", &"x".repeat(65)] {
             tags.set(name, b"").unwrap_err();
         }
+        let mut others = Tags::default();
+        for name in ["t1", "one-too-many", "two-too-many"] {
+            others.set(name, b"z").unwrap();
+        }
+        assert_eq!(tags.extend(others).as_deref(), Some("one-too-many"));
+        assert_eq!((tags.get("t1"), tags.iter().count()), (Some(&b"z"[..]), MAX_TAGS));
         tags.set("t1", &[0; 257]).unwrap_err();
         tags.set("t1", &[0xff; 256]).unwrap();
     }

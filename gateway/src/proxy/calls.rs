@@ -27,22 +27,19 @@ use crate::backend::{Backend, ConnectError, Session, Take, Upstream, Wishes};
 use crate::config::Reuse;
 use crate::policy::{Answer, Answered, Attachment, Call, CallError, CallGrant};
 
-/// Makes a call of this backend and waits for its answer; none when the component was not granted the backend.
-pub async fn make(
-    local: &Rc<Local>,
-    client: &Rc<Client>,
-    attachment: &Arc<Attachment>,
-    backend: &str,
-    call: Call,
-) -> Option<Answered> {
-    let grant = attachment.granted().call(backend)?;
+/// Makes a call and waits for its answer.
+pub async fn make(local: &Rc<Local>, client: &Rc<Client>, attachment: &Arc<Attachment>, call: Call) -> Answered {
+    // The host lets no call through that was not granted.
+    let Some(grant) = attachment.granted().call(&call.backend) else {
+        return Err(CallError::Unreachable);
+    };
     let Some(_place) = grant.enter() else {
-        return Some(Err(CallError::Busy));
+        return Err(CallError::Busy);
     };
     let backend = &local.snapshot.backends[grant.backend.0];
     let limit = call.timeout.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
     let answered = timeout(limit, ask(local, client, backend, grant, call.request)).await;
-    Some(answered.unwrap_or(Err(CallError::Timeout)))
+    answered.unwrap_or(Err(CallError::Timeout))
 }
 
 async fn ask(

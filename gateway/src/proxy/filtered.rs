@@ -2,7 +2,7 @@
 //!
 //! A piece is handed to the component when whoever sends the body on asks for more, so nothing is read ahead of need, and no
 //! more than one piece is held beside what the component made of it. What the component has to remember from one piece to the
-//! next is kept here, so an instance that goes takes nothing with it.
+//! next is kept here, beside the instance that sees the whole body: where instances are used again, it may be another one.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,7 +16,7 @@ use http_body::Frame;
 
 use super::local::Local;
 use crate::config::OnFailure;
-use crate::policy::{Attachment, BodyOf, Piece, PieceVerdict, Reply};
+use crate::policy::{Attachment, BodyOf, KeptByBody, Piece, PieceVerdict, Reply};
 
 /// What filters a body, in the order in which it passes.
 #[derive(Default)]
@@ -40,6 +40,7 @@ pub struct Filter {
     local: Rc<Local>,
     attachment: Arc<Attachment>,
     of: BodyOf,
+    instance: KeptByBody,
     state: Vec<u8>,
     /// The head has not been sent: there may still be a reply.
     is_held: bool,
@@ -113,6 +114,7 @@ impl Filter {
             local: local.clone(),
             attachment: attachment.clone(),
             of,
+            instance: KeptByBody::default(),
             state: Vec::new(),
             is_held,
         }
@@ -225,34 +227,28 @@ impl BodyFilter {
                 state: &filter.state,
                 bytes: &piece,
                 last: is_last && rest.is_empty(),
+                may_reply: filter.is_held,
             };
             let mut instances = filter.local.instances();
-            let answered = instances.on_piece(&filter.attachment, filter.of, handed);
-            let verdict = match answered {
-                Ok((_, PieceVerdict::Reply(reply))) if filter.is_held => return Ok(Passed::Reply(reply)),
-                Ok((_, PieceVerdict::Reply(_))) => {
-                    let _ = instances.misanswered(&filter.attachment, filter.of);
-                    None
-                }
-                Ok((state, verdict)) => {
-                    filter.state = state;
-                    Some(verdict)
-                }
-                // The host has logged and counted it.
-                Err(_) => None,
-            };
+            let answered = instances.on_piece(&filter.attachment, filter.of, &mut filter.instance, handed);
             drop(instances);
             filter.is_held = false;
             let on_failure = filter.attachment.on_failure();
+            let verdict = answered.map(|(state, verdict)| {
+                filter.state = state;
+                verdict
+            });
             match verdict {
-                Some(PieceVerdict::Replace(bytes)) => self.send(bytes.into()),
-                Some(PieceVerdict::Abort) => return Err(Stopped { status: ABORTED }),
-                Some(PieceVerdict::PassRest) => {
+                Ok(PieceVerdict::Reply(reply)) => return Ok(Passed::Reply(reply)),
+                Ok(PieceVerdict::Replace(bytes)) => self.send(bytes.into()),
+                Ok(PieceVerdict::Abort) => return Err(Stopped { status: ABORTED }),
+                Ok(PieceVerdict::PassRest) => {
                     self.filter = None;
                     self.send(piece);
                 }
-                Some(PieceVerdict::Pass | PieceVerdict::Reply(_)) => self.send(piece),
-                None => match on_failure {
+                Ok(PieceVerdict::Pass) => self.send(piece),
+                // The host has logged and counted it.
+                Err(_) => match on_failure {
                     OnFailure::Deny(status) => return Err(Stopped { status }),
                     OnFailure::Skip => {
                         self.filter = None;

@@ -11,8 +11,8 @@ use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{
-    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Lot, MAX_CALLS, Misdeed,
-    Outcome, Reply,
+    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Lot, MAX_CALLS, Outcome,
+    Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
@@ -123,18 +123,8 @@ pub async fn request_filters(
             Ok(Outcome::Proceed | Outcome::Call(_)) => {}
             Ok(Outcome::Reply(reply)) => return Ok(Answer::Reply(reply)),
             Ok(Outcome::Route(route)) => {
-                let granted = attachment.granted().route(&route.backend);
-                match granted.or_else(|| frontend.reachable(&route.backend, &local.snapshot)) {
-                    Some(backend) => {
-                        route.edit(&mut exchange.request);
-                        answer = Answer::Route(backend);
-                    }
-                    None => {
-                        let what = Misdeed::Route(&route.backend);
-                        let failure = local.instances().misbehaved(attachment, "on-request", what);
-                        failed(attachment, &failure)?;
-                    }
-                }
+                answer = Answer::Route(route.backend);
+                route.edit(&mut exchange.request);
             }
             Err(failure) => failed(attachment, &failure)?,
         }
@@ -150,21 +140,17 @@ async fn called(
     exchange: &mut Box<Exchange>,
     mut call: Box<Call>,
 ) -> Result<Outcome, Failure> {
-    for _ in 0..MAX_CALLS {
+    let mut calls_left = MAX_CALLS;
+    loop {
+        calls_left = calls_left.saturating_sub(1);
         let state = std::mem::take(&mut call.state);
-        let backend = std::mem::take(&mut call.backend);
-        let Some(answered) = calls::make(local, client, attachment, &backend, *call).await else {
-            let what = Misdeed::Call(&backend);
-            return Err(local.instances().misbehaved(attachment, "on-request", what));
-        };
-        match local.instances().on_answer(attachment, exchange, &answered, &state)? {
+        let answered = calls::make(local, client, attachment, *call).await;
+        let mut instances = local.instances();
+        match instances.on_answer(attachment, exchange, &answered, &state, calls_left)? {
             Outcome::Call(next) => call = next,
             outcome => return Ok(outcome),
         }
     }
-    Err(local
-        .instances()
-        .misbehaved(attachment, "on-answer", Misdeed::TooManyCalls))
 }
 
 /// **request rewrite**, second half: the operator's own edits on the way to this backend, which have the last word.
@@ -222,16 +208,7 @@ pub fn connection_filters(
         match local.instances().on_connect(attachment, facts) {
             Ok(ConnectionVerdict::Accept) => {}
             Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
-            Ok(ConnectionVerdict::Route(name)) => {
-                let granted = attachment.granted().route(&name);
-                match granted.or_else(|| frontend.reachable(&name, &local.snapshot)) {
-                    Some(backend) => answer = ConnectionAnswer::Route(backend),
-                    None => {
-                        attachment.warn_of(&name, "routed to a backend that its frontend does not use");
-                        return Ok(ConnectionAnswer::Refuse);
-                    }
-                }
-            }
+            Ok(ConnectionVerdict::Route(backend)) => answer = ConnectionAnswer::Route(backend),
             Err(failure) => failed(attachment, &failure)?,
         }
     }

@@ -1,6 +1,7 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
 mod admission;
+mod budgets;
 mod components;
 mod endings;
 mod granted;
@@ -48,7 +49,16 @@ pub(super) fn snapshot(
     };
     let mut errors = Vec::new();
     let maps = Arc::new(Builder::read_maps(&config.maps, &mut errors));
-    let tenants: Vec<_> = config.tenants.iter().map(tenant).collect();
+    let tenants: Vec<_> = config
+        .tenants
+        .iter()
+        .map(|of| budgets::tenant(of, &policy, previous))
+        .collect();
+    let budgets = config
+        .plugins
+        .iter()
+        .map(|plugin| budgets::plugin(plugin, &tenants, &policy, previous))
+        .collect();
     let mut builder = Builder {
         config,
         maps,
@@ -60,9 +70,9 @@ pub(super) fn snapshot(
         compiled: Compiled::default(),
         plugins: Vec::new(),
         configs: Vec::new(),
-        budgets: config.plugins.iter().map(|plugin| budget(plugin, &tenants)).collect(),
+        budgets,
         tenants,
-        granted: granted::of(config),
+        granted: granted::of(config, previous),
         attachments: Vec::new(),
         errors,
     };
@@ -303,8 +313,9 @@ impl Builder<'_> {
                 continue;
             };
             let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
+                let granted = self.granted[plugin.0].clone();
                 let call = self
-                    .attach_plugin(*plugin, AttachedAs::Predicates, (Share::default(), false))
+                    .attach_plugin(*plugin, AttachedAs::Predicates, (Share::default(), false), granted)
                     .map(|attachment| AclCall {
                         attachment,
                         answers: Vec::new(),
@@ -349,7 +360,9 @@ impl Builder<'_> {
     /// `use-plugin`: a component that has a say in what the frontend speaks.
     fn filter(&mut self, used: UsedPlugin, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
         let id = used.plugin;
-        let attachment = self.attach_plugin(id.value, AttachedAs::Filter, (used.share, used.is_shadow))?;
+        let granted = granted::with_routes(&self.granted[id.value.0], frontend, self.config);
+        let part = (used.share, used.is_shadow);
+        let attachment = self.attach_plugin(id.value, AttachedAs::Filter, part, Arc::new(granted))?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
             Mode::Http => {
@@ -468,6 +481,7 @@ impl Builder<'_> {
         id: PluginId,
         place: AttachedAs,
         (share, is_shadow): (Share, bool),
+        granted: Arc<Granted>,
     ) -> Option<Arc<Attachment>> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
@@ -478,7 +492,7 @@ impl Builder<'_> {
             config: self.configs[id.0].clone(),
             limits: plugin.limits,
             state: plugin.state,
-            granted: self.granted[id.0].clone(),
+            granted,
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
             isolation: plugin.isolation,
             is_forgetful: false,
@@ -518,22 +532,6 @@ impl Builder<'_> {
         self.attachments.push(attachment.clone());
         attachment
     }
-}
-
-/// What the instances of a plugin may use together.
-fn budget(plugin: &config::Plugin, tenants: &[(Arc<Tenant>, Arc<Budget>)]) -> Arc<Budget> {
-    let tenant = plugin.tenant.map(|id| tenants[id.0].1.clone());
-    Budget::new(&format!("plugin {:?}", plugin.name), plugin.budget, tenant)
-}
-
-/// A tenant, and what its plugins may use together.
-fn tenant(tenant: &config::Tenant) -> (Arc<Tenant>, Arc<Budget>) {
-    let budget = Budget::new(&format!("tenant {:?}", tenant.name), tenant.quota, None);
-    let tenant = Tenant {
-        name: tenant.name.clone(),
-        hosts: tenant.hosts.clone(),
-    };
-    (Arc::new(tenant), budget)
 }
 
 /// The WIT's limit: the answers of one call are the bits of one integer.

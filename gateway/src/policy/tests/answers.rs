@@ -1,6 +1,7 @@
 //! What guests answer.
 
 use super::*;
+use crate::config::BackendId;
 
 #[test]
 fn answers_outside_of_memory_or_beyond_bounds_fail_the_call() {
@@ -99,7 +100,12 @@ fn every_hook_answers() {
         on_connect: Some("(i32.const 5100)"),
         ..GUEST
     };
-    let attachment = attach(&host, &guest);
+    let attachment = attach_with(&host, &guest, |spec| {
+        spec.granted = Arc::new(Granted {
+            routes: vec![("othe".into(), BackendId(7))],
+            ..Granted::default()
+        });
+    });
     let all = attachment.hooks();
     assert!(all.predicates && all.limiter && all.request_filter && all.response_filter && all.connection_filter);
     let verdict = LimitVerdict {
@@ -114,11 +120,15 @@ fn every_hook_answers() {
     assert_eq!((reply.status.as_u16(), &reply.body[..]), (200, &b"/path"[..]));
     instances.on_response(&attachment, &mut answered("/")).unwrap();
     let verdict = instances.on_connect(&attachment, &connection());
-    assert_eq!(verdict, Ok(ConnectionVerdict::Route("othe".to_owned())));
+    assert_eq!(verdict, Ok(ConnectionVerdict::Route(BackendId(7))));
     assert_eq!(
         (attachment.stats().calls(), attachment.stats().instantiations()),
         (4, 1)
     );
+    // Where it was not granted the backend, that is a failure.
+    let failure = instances.on_connect(&attach(&host, &guest), &connection()).unwrap_err();
+    assert_eq!((failure.kind, failure.hook), (FailureKind::Trap, "on-connect"));
+    assert!(failure.message.contains("route-to"), "{failure}");
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn call_every_hook(file: &Path) {
     if hooks.call_answered {
         let answered = Err(CallError::Busy);
         instances
-            .on_answer(&attachment, &mut request, &answered, b"state")
+            .on_answer(&attachment, &mut request, &answered, b"state", 1)
             .unwrap();
     }
     if hooks.response_filter {
@@ -163,8 +163,11 @@ fn call_every_hook(file: &Path) {
                 state: b"state",
                 bytes: b"bytes",
                 last: true,
+                may_reply: true,
             };
-            instances.on_piece(&attachment, of, piece).unwrap();
+            instances
+                .on_piece(&attachment, of, &mut KeptByBody::default(), piece)
+                .unwrap();
         }
     }
     if hooks.access_log {

@@ -1,6 +1,7 @@
 //! What guests keep in the host, count and tag, and what they want too much of there.
 
 use super::*;
+use crate::config::BackendId;
 
 const KV_SET: &str = r#"(import "gateway:policy/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i64 i32)))"#;
 const KV_GET: &str = r#"(import "gateway:policy/kv@0.1.0" "get" (func $get (param i32 i32 i32)))"#;
@@ -154,6 +155,89 @@ fn tags_go_with_the_exchange_when_the_call_succeeds() {
 }
 
 #[test]
+fn what_does_what_it_was_not_granted_fails_with_its_tags_and_is_put_in_quarantine() {
+    let host = host_of(2);
+    // Tags, and routes to "seen", or answers nothing.
+    let tag = "(call $tag (i32.const 4096) (i32.const 4) (i32.const 4100) (i32.const 2) (i32.const 4200))";
+    let guest = Guest {
+        imports: TAG,
+        items: r#"(data (i32.const 4096) "seenxx") (data (i32.const 4300) "\02\00\00\00\00\10\00\00\04\00\00\00")"#,
+        on_request: Some(&format!("{tag} (i32.const 4300)")),
+        ..GUEST
+    };
+    let quarantine = crate::config::QuarantineSettings {
+        failures: 3,
+        from: Duration::from_secs(3600),
+        to: Duration::from_secs(3600),
+    };
+    let component = host.compile("guest", &guest.component(), &ALL_GRANTS).unwrap();
+    let attach = |routes: Vec<_>| {
+        let mut spec = spec("guest");
+        spec.quarantine = Some(quarantine);
+        spec.granted = Arc::new(Granted {
+            routes,
+            ..Granted::default()
+        });
+        host.attach(&component, spec).unwrap()
+    };
+    let mut instances = Instances::new(&host);
+    let (may, may_not) = (attach(vec![("seen".into(), BackendId(0))]), attach(Vec::new()));
+    let mut tagged = exchange("/");
+    assert!(matches!(instances.on_request(&may, &mut tagged), Ok(Outcome::Route(_))));
+    assert!(tagged.tags.is_some());
+    for kind in [
+        FailureKind::Trap,
+        FailureKind::Trap,
+        FailureKind::Trap,
+        FailureKind::Quarantined,
+    ] {
+        let mut exchange = exchange("/");
+        let failure = instances.on_request(&may_not, &mut exchange).unwrap_err();
+        assert_eq!(failure.kind, kind, "{failure}");
+        assert_eq!(exchange.tags, None);
+    }
+    assert!(may_not.is_quarantined() && !may.is_quarantined());
+}
+
+#[test]
+fn one_instance_sees_all_pieces_of_a_body_and_no_other_body() {
+    let host = host_of(4);
+    // Replaces each piece by how many it has seen.
+    let piece = "(global.set $seen (i32.add (global.get $seen) (i32.const 1)))
+        (i32.store8 (i32.const 4200) (global.get $seen))
+        (i32.const 4096)";
+    let guest = Guest {
+        items: r#"(global $seen (mut i32) (i32.const 48))
+            (data (i32.const 4096) "\00\00\00\00\00\00\00\00\01\00\00\00\68\10\00\00\01\00\00\00")"#,
+        request_body: Some((ZEROES, piece)),
+        ..GUEST
+    };
+    for isolation in [
+        Isolation::PerRequest { ready: 2 },
+        Isolation::PerConnection { ready: 2 },
+    ] {
+        let attachment = attach_with(&host, &guest, |spec| spec.isolation = isolation);
+        let mut instances = Instances::new(&host);
+        let (mut one, mut two) = (KeptByBody::default(), KeptByBody::default());
+        let mut seen = |body: &mut KeptByBody, last| {
+            let piece = Piece { last, ..LAST };
+            match instances.on_piece(&attachment, BodyOf::Request, body, piece).unwrap() {
+                (_, PieceVerdict::Replace(bytes)) => String::from_utf8(bytes).unwrap(),
+                (_, other) => panic!("{other:?}"),
+            }
+        };
+        for (first, expected) in [(true, "1"), (false, "1"), (true, "2"), (false, "2"), (true, "3")] {
+            let body = if first { &mut one } else { &mut two };
+            assert_eq!(seen(body, expected == "3"), expected);
+        }
+        drop(two);
+        // The body has ended: nothing is kept of it.
+        assert_eq!(seen(&mut one, true), "1");
+        assert_eq!(attachment.stats().instantiations(), 3);
+    }
+}
+
+#[test]
 fn nothing_of_an_exchange_can_be_read_where_only_a_piece_is() {
     let path = r#"(import "gateway:policy/request@0.1.0" "path" (func $path (param i32)))"#;
     let host = host_of(4);
@@ -171,7 +255,9 @@ fn nothing_of_an_exchange_can_be_read_where_only_a_piece_is() {
         instances.on_body(&attachment, BodyOf::Request, &mut exchange("/")),
         Ok(BodyMode::Skip)
     );
-    let failure = instances.on_piece(&attachment, BodyOf::Request, LAST).unwrap_err();
+    let failure = instances
+        .on_piece(&attachment, BodyOf::Request, &mut KeptByBody::default(), LAST)
+        .unwrap_err();
     assert_eq!(
         (failure.kind, failure.hook),
         (FailureKind::HostCall, "on-request-piece")
@@ -182,6 +268,7 @@ const LAST: Piece<'_> = Piece {
     state: b"",
     bytes: b"x",
     last: true,
+    may_reply: true,
 };
 
 #[test]
@@ -200,7 +287,7 @@ fn answers_to_pieces_are_bounded_and_checked() {
             ..GUEST
         };
         let attachment = attach(&host, &guest);
-        let failure = Instances::new(&host).on_piece(&attachment, BodyOf::Response, LAST);
+        let failure = Instances::new(&host).on_piece(&attachment, BodyOf::Response, &mut KeptByBody::default(), LAST);
         let failure = failure.unwrap_err();
         assert_eq!(
             (failure.kind, failure.hook),
@@ -213,7 +300,14 @@ fn answers_to_pieces_are_bounded_and_checked() {
 
 #[test]
 fn calls_that_may_not_be_made_fail() {
-    // call; backend "b"; method at 4,200; target at 4,216; no headers, body, timeout, state.
+    let grant = |name: &str| CallGrant {
+        name: name.into(),
+        backend: BackendId(0),
+        timeout: Duration::from_secs(1),
+        in_flight: InFlight::new(1),
+        max_body: 0,
+    };
+    // call; a backend named as the method begins; method at 4,200; target at 4,216; no headers, body, timeout, state.
     let call = |method: &str, target: &str, headers: &str| {
         format!(
             r#"(data (i32.const 4096) "\03\00\00\00\68\10\00\00\01\00\00\00\68\10\00\00\{:02x}\00\00\00\78\10\00\00\{:02x}\00\00\00{headers}")
@@ -233,6 +327,8 @@ fn calls_that_may_not_be_made_fail() {
         (call("GET", "http:", ""), true),
         (call("GET", "/ a", ""), true),
         (call("GET", "/", hop_by_hop) + field, true),
+        // "P" was not granted.
+        (call("PUT", "/", ""), true),
     ] {
         let host = host_of(2);
         let guest = Guest {
@@ -241,7 +337,13 @@ fn calls_that_may_not_be_made_fail() {
             on_answer: Some(ZEROES),
             ..GUEST
         };
-        let outcome = Instances::new(&host).on_request(&attach(&host, &guest), &mut exchange("/"));
+        let attachment = attach_with(&host, &guest, |spec| {
+            spec.granted = Arc::new(Granted {
+                calls: ["G", "C"].map(grant).into(),
+                ..Granted::default()
+            });
+        });
+        let outcome = Instances::new(&host).on_request(&attachment, &mut exchange("/"));
         match outcome {
             Ok(Outcome::Call(call)) => assert!(!fails, "{call:?}"),
             Ok(other) => panic!("{other:?}"),

@@ -4,10 +4,19 @@ use std::sync::Arc;
 
 use crate::config::{self, BackendId, Config, DEFAULT_MAX_BODY};
 use crate::policy::{CallGrant, Granted, Hooks, InFlight, PolicyError};
+use crate::snapshot::Snapshot;
 
-/// By plugin. What is counted of calls is of all uses of a plugin together.
-pub(super) fn of(config: &Config) -> Vec<Arc<Granted>> {
+/// By plugin. What is counted of calls is of all uses of a plugin together, and goes on over a reload.
+pub(super) fn of(config: &Config, previous: Option<&Snapshot>) -> Vec<Arc<Granted>> {
     let named = |id: BackendId| config.backends[id.0].name.clone();
+    let in_flight = |plugin: &config::Plugin, call: &config::PluginCall| {
+        let before = previous.and_then(|previous| previous.attachments.iter().find(|at| at.label() == &*plugin.name));
+        let granted = before.and_then(|before| before.granted().call(&config.backends[call.backend.0].name));
+        match granted {
+            Some(before) => InFlight::after(&before.in_flight, call.in_flight),
+            None => InFlight::new(call.in_flight),
+        }
+    };
     let granted = |plugin: &config::Plugin| Granted {
         routes: plugin.route_to.iter().map(|id| (named(*id), *id)).collect(),
         calls: plugin
@@ -17,13 +26,26 @@ pub(super) fn of(config: &Config) -> Vec<Arc<Granted>> {
                 name: named(call.backend),
                 backend: call.backend,
                 timeout: call.timeout,
-                in_flight: InFlight::new(call.in_flight),
+                in_flight: in_flight(plugin, call),
                 max_body: call.max_body,
             })
             .collect(),
         max_body: plugin.max_body.unwrap_or(DEFAULT_MAX_BODY),
     };
     config.plugins.iter().map(|plugin| Arc::new(granted(plugin))).collect()
+}
+
+/// What a plugin was granted, and where its frontend leads without it: it may route there, too.
+pub(super) fn with_routes(granted: &Granted, frontend: &config::Frontend, config: &Config) -> Granted {
+    let mut granted = granted.clone();
+    let routes = frontend.routes.iter().flat_map(|route| route.to.backends());
+    for id in routes.chain(&frontend.default_backend) {
+        let name = &config.backends[id.0].name;
+        if granted.route(name).is_none() {
+            granted.routes.push((name.clone(), *id));
+        }
+    }
+    granted
 }
 
 /// Whether a plugin has a use for what its block grants, and what it needs.
