@@ -310,12 +310,6 @@ impl Attachment {
         &self.budget
     }
 
-    /// What all instances of its tenant may use together, where it has one.
-    #[must_use]
-    pub fn tenant_budget(&self) -> Option<&Budget> {
-        self.budget.outer().map(|outer| &**outer)
-    }
-
     /// What it keeps beyond its instances and tells the operator.
     #[must_use]
     pub fn series(&self) -> Arc<dyn PluginSeries> {

@@ -184,6 +184,7 @@ fn checked(outcome: types::PieceOutcome, may_reply: bool) -> Result<(Vec<u8>, Pi
 const ON_REQUEST_BODY: Hook = Hook {
     name: "on-request-body",
     bit: hook_bits::REQUEST_BODY,
+    own: hook_bits::REQUEST_BODY as u16,
     phase: Phase::Request,
     needs: |needs| &needs.request,
 };
@@ -191,6 +192,7 @@ const ON_REQUEST_BODY: Hook = Hook {
 const ON_REQUEST_PIECE: Hook = Hook {
     name: "on-request-piece",
     bit: hook_bits::REQUEST_BODY,
+    own: 1 << 9,
     phase: Phase::Piece,
     needs: |_| &[],
 };
@@ -198,6 +200,7 @@ const ON_REQUEST_PIECE: Hook = Hook {
 const ON_RESPONSE_BODY: Hook = Hook {
     name: "on-response-body",
     bit: hook_bits::RESPONSE_BODY,
+    own: hook_bits::RESPONSE_BODY as u16,
     phase: Phase::Response,
     needs: |needs| &needs.response,
 };
@@ -205,6 +208,7 @@ const ON_RESPONSE_BODY: Hook = Hook {
 const ON_RESPONSE_PIECE: Hook = Hook {
     name: "on-response-piece",
     bit: hook_bits::RESPONSE_BODY,
+    own: 1 << 10,
     phase: Phase::Piece,
     needs: |_| &[],
 };

@@ -212,6 +212,7 @@ pub const MAX_CALLS: usize = 4;
 const ON_ANSWER: Hook = Hook {
     name: "on-answer",
     bit: hook_bits::REQUEST_FILTER,
+    own: 1 << 8,
     phase: Phase::RequestFilter,
     needs: |needs| &needs.request,
 };

@@ -516,7 +516,7 @@ impl Instances {
                         }
                     }
                     if let Some(quarantine) = attachment.quarantine()
-                        && quarantine.succeeded(hook.bit) == Change::Ends
+                        && quarantine.succeeded(hook.own) == Change::Ends
                     {
                         tracing::info!(plugin = attachment.label(), "works again: the quarantine has ended");
                     }
@@ -793,7 +793,10 @@ impl Subject<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Hook {
     pub(super) name: &'static str,
+    /// Where it stands in an exchange: what goes on with what another one has begun has that one's.
     pub(super) bit: u8,
+    /// A bit of its own, for what is remembered of its failures.
+    pub(super) own: u16,
     pub(super) phase: Phase,
     pub(super) needs: fn(&Needs) -> &[Attribute],
 }
@@ -812,6 +815,7 @@ impl Hook {
 const EVALUATE: Hook = Hook {
     name: "evaluate",
     bit: hook_bits::PREDICATES,
+    own: hook_bits::PREDICATES as u16,
     phase: Phase::Request,
     needs: |needs| &needs.request,
 };
@@ -820,6 +824,7 @@ const EVALUATE: Hook = Hook {
 const INSTANTIATE: Hook = Hook {
     name: "instantiate",
     bit: 0,
+    own: 0,
     phase: Phase::Setup,
     needs: |needs| &needs.request,
 };
@@ -827,6 +832,7 @@ const INSTANTIATE: Hook = Hook {
 const CHECK: Hook = Hook {
     name: "check",
     bit: hook_bits::LIMITER,
+    own: hook_bits::LIMITER as u16,
     phase: Phase::Request,
     needs: |needs| &needs.request,
 };
@@ -834,6 +840,7 @@ const CHECK: Hook = Hook {
 const ON_REQUEST: Hook = Hook {
     name: "on-request",
     bit: hook_bits::REQUEST_FILTER,
+    own: hook_bits::REQUEST_FILTER as u16,
     phase: Phase::RequestFilter,
     needs: |needs| &needs.request,
 };
@@ -841,6 +848,7 @@ const ON_REQUEST: Hook = Hook {
 const ON_RESPONSE: Hook = Hook {
     name: "on-response",
     bit: hook_bits::RESPONSE_FILTER,
+    own: hook_bits::RESPONSE_FILTER as u16,
     phase: Phase::ResponseFilter,
     needs: |needs| &needs.response,
 };
@@ -848,6 +856,7 @@ const ON_RESPONSE: Hook = Hook {
 const ON_LOG: Hook = Hook {
     name: "on-log",
     bit: hook_bits::ACCESS_LOG,
+    own: hook_bits::ACCESS_LOG as u16,
     phase: Phase::Log,
     needs: |needs| &needs.log,
 };
@@ -855,6 +864,7 @@ const ON_LOG: Hook = Hook {
 const ON_CONNECT: Hook = Hook {
     name: "on-connect",
     bit: hook_bits::CONNECTION_FILTER,
+    own: hook_bits::CONNECTION_FILTER as u16,
     phase: Phase::Connection,
     needs: |needs| &needs.connection,
 };
@@ -866,7 +876,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     stats.count_failure(failure.kind);
     if let Some(quarantine) = attachment.quarantine()
         && failure.kind.is_the_components()
-        && let Change::Begins(wait) = quarantine.failed(hook.bit)
+        && let Change::Begins(wait) = quarantine.failed(hook.own)
     {
         tracing::warn!(
             plugin = attachment.label(),

@@ -32,7 +32,7 @@ struct Course {
     /// Failures since the last success.
     failures: u32,
     /// The hooks that have failed since then, a bit each: the success of another one says nothing of them.
-    failed: u8,
+    failed: u16,
     /// How often the while has been doubled.
     doublings: u32,
     /// The end of the while, in nanoseconds from the start; 0 when there is none.
@@ -93,7 +93,7 @@ impl Quarantine {
 
     /// A call of this hook succeeded.
     #[inline]
-    pub(super) fn succeeded(&self, hook: u8) -> Change {
+    pub(super) fn succeeded(&self, hook: u16) -> Change {
         if self.failures.load(Ordering::Relaxed) == 0 {
             return Change::None;
         }
@@ -101,7 +101,7 @@ impl Quarantine {
     }
 
     #[cold]
-    fn recover(&self, hook: u8) -> Change {
+    fn recover(&self, hook: u16) -> Change {
         let mut course = self.course();
         if course.failed != 0 && course.failed & hook == 0 {
             // It says nothing of what failed. The one call that was let through was of another hook: the next is a probe, too, so
@@ -123,11 +123,11 @@ impl Quarantine {
 
     /// A call of this hook failed; or, with no bit, a set-up.
     #[cold]
-    pub(super) fn failed(&self, hook: u8) -> Change {
+    pub(super) fn failed(&self, hook: u16) -> Change {
         self.failed_at(hook, Instant::now())
     }
 
-    fn failed_at(&self, hook: u8, now: Instant) -> Change {
+    fn failed_at(&self, hook: u16, now: Instant) -> Change {
         let mut course = self.course();
         course.failed |= hook;
         course.failures = course.failures.saturating_add(1);

@@ -6,33 +6,37 @@ use crate::config::{self, BudgetLimits};
 use crate::policy::{Budget, Host, Tenant};
 use crate::snapshot::Snapshot;
 
-/// What the instances of a plugin may use together. What those of its name have used before a reload counts.
+/// What the instances of a plugin may use together. The CPU time that those of its name have used before a reload counts.
 pub(super) fn plugin(
     plugin: &config::Plugin,
     tenants: &[(Arc<Tenant>, Arc<Budget>)],
     host: &Host,
     previous: Option<&Snapshot>,
 ) -> Arc<Budget> {
-    let mut attached = previous.iter().flat_map(|previous| &previous.attachments);
-    let before = attached.find(|attached| attached.label() == &*plugin.name);
-    let before = before.map(|attached| attached.budget());
-    let outer = plugin.tenant.map(|id| tenants[id.0].1.clone());
     let whose = format!("plugin {:?}", plugin.name);
+    let mut budgets = budgets(previous);
+    let before = budgets.find(|budget| budget.whose() == whose);
+    let outer = plugin.tenant.map(|id| tenants[id.0].1.clone());
     Budget::after(before, &whose, bounded(plugin.budget, host), outer)
 }
 
 /// A tenant, and what its plugins may use together. Likewise.
 pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Snapshot>) -> (Arc<Tenant>, Arc<Budget>) {
-    let mut attached = previous.iter().flat_map(|previous| &previous.attachments);
-    let before = attached.find(|attached| attached.tenant() == Some(&*tenant.name));
-    let before = before.and_then(|attached| attached.tenant_budget());
     let whose = format!("tenant {:?}", tenant.name);
+    let mut budgets = budgets(previous).filter_map(Budget::outer);
+    let before = budgets.find(|budget| budget.whose() == whose).map(|budget| &**budget);
     let budget = Budget::after(before, &whose, bounded(tenant.quota, host), None);
     let tenant = Tenant {
         name: tenant.name.clone(),
         hosts: tenant.hosts.clone(),
     };
     (Arc::new(tenant), budget)
+}
+
+/// Those of plugins, as they were.
+fn budgets(previous: Option<&Snapshot>) -> impl Iterator<Item = &Budget> {
+    let attached = previous.into_iter().flat_map(|previous| &previous.attachments);
+    attached.map(|attached| attached.budget())
 }
 
 /// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, though its requests
