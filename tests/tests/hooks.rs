@@ -313,6 +313,25 @@ fn with_auth(block: &str, component: Vec<u8>, app: &HttpServer, auth: std::net::
 }
 
 #[tokio::test]
+async fn a_component_that_fails_at_each_answer_is_put_in_quarantine() {
+    let app = HttpServer::answering("in").await;
+    let auth = HttpServer::start(|_| Answer::ok("yes")).await;
+    let block = r#"call "auth"; quarantine failures=3 from="1h" to="1h""#;
+    let gateway = with_auth(block, asking("unreachable"), &app, auth.address())
+        .start()
+        .await;
+    // That its other hook, which makes the call, has succeeded each time says nothing of the one that fails.
+    for _ in 0..6 {
+        assert_eq!(gateway.ask("web", get("/")).await.status, 507);
+    }
+    gateway
+        .metric_is("gateway_policy_quarantines_total", &[("policy", "mine")], 1.0)
+        .await;
+    assert_eq!(auth.requests().len(), 3);
+    assert!(app.requests().is_empty());
+}
+
+#[tokio::test]
 async fn another_service_decides_on_a_request_before_it_goes_on() {
     let app = HttpServer::answering("in").await;
     let auth = HttpServer::start(|_| Answer::ok("yes")).await;

@@ -84,6 +84,34 @@ async fn instances_that_lie_ready_are_not_made_while_a_request_waits() {
 }
 
 #[tokio::test]
+async fn a_plugin_with_all_its_instances_in_use_can_be_reloaded() {
+    let config = || {
+        Gateway::kdl(
+            r#"
+            process { workers 1; log "stdout" format="json" }
+            plugin "mine" "mine.wasm" { on-failure "deny" status=503; isolation "reuse"; limit instances=1 }
+            tenant "acme" {
+                hosts "acme.example"
+                quota plugin-instances=1
+                plugin "theirs" "mine.wasm" { on-failure "deny" status=503; isolation "reuse" }
+                use-plugin "theirs"
+            }
+            frontend "web" { bind "127.0.0.1:0"; tenants "acme"; use-plugin "mine"; default-backend "app" }
+            backend "app" { server "s" "echo" }
+        "#,
+        )
+        .file("mine.wasm", guest::filter("(call $none)", ""))
+    };
+    let gateway = config().start().await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(get("/").host("acme.example")).await.status, 200);
+        assert!(gateway.reload(&config()).await, "{}", gateway.output());
+    }
+    assert_eq!(client.ask(get("/").host("acme.example")).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_plugin_that_only_fails_is_put_in_quarantine_and_probed() {
     let gateway = Gateway::kdl(
         r#"

@@ -200,6 +200,62 @@ fn what_does_what_it_was_not_granted_fails_with_its_tags_and_is_put_in_quarantin
 }
 
 #[test]
+fn hooks_that_go_on_with_what_another_has_begun_are_put_in_quarantine_for_their_own_failures() {
+    let host = host_of(4);
+    // Calls "G", and is glad to look at bodies; traps in what follows.
+    let guest = Guest {
+        items: r#"(data (i32.const 4096) "\03\00\00\00\68\10\00\00\01\00\00\00\68\10\00\00\03\00\00\00\78\10\00\00\01\00\00\00")
+            (data (i32.const 4200) "GET") (data (i32.const 4216) "/")"#,
+        on_request: Some("(i32.const 4096)"),
+        on_answer: Some("(unreachable)"),
+        request_body: Some((ZEROES, "(unreachable)")),
+        response_body: Some((ZEROES, "(unreachable)")),
+        ..GUEST
+    };
+    for hook in ["on-answer", "on-request-piece", "on-response-piece"] {
+        let attachment = attach_with(&host, &guest, |spec| {
+            spec.quarantine = Some(crate::config::QuarantineSettings {
+                failures: 3,
+                from: Duration::from_secs(3600),
+                to: Duration::from_secs(3600),
+            });
+            spec.granted = Arc::new(Granted {
+                calls: [call_grant("G")].into(),
+                ..Granted::default()
+            });
+        });
+        let mut instances = Instances::new(&host);
+        for failures in 1..=3 {
+            assert!(!attachment.is_quarantined(), "{hook} after {failures}");
+            // What it begins with succeeds each time, and says nothing of what fails after it.
+            let mut exchange = answered("/");
+            let failure = match hook {
+                "on-answer" => {
+                    let begun = instances.on_request(&attachment, &mut exchange);
+                    assert!(matches!(begun, Ok(Outcome::Call(_))), "{begun:?}");
+                    let busy = Err(CallError::Busy);
+                    instances
+                        .on_answer(&attachment, &mut exchange, &busy, b"", 1)
+                        .unwrap_err()
+                }
+                _ => {
+                    let of = if hook == "on-request-piece" {
+                        BodyOf::Request
+                    } else {
+                        BodyOf::Response
+                    };
+                    assert_eq!(instances.on_body(&attachment, of, &mut exchange), Ok(BodyMode::Skip));
+                    let mut body = KeptByBody::default();
+                    instances.on_piece(&attachment, of, &mut body, LAST).unwrap_err()
+                }
+            };
+            assert_eq!((failure.kind, failure.hook), (FailureKind::Trap, hook));
+        }
+        assert!(attachment.is_quarantined(), "{hook}");
+    }
+}
+
+#[test]
 fn one_instance_sees_all_pieces_of_a_body_and_no_other_body() {
     let host = host_of(4);
     // Replaces each piece by how many it has seen.
@@ -298,15 +354,19 @@ fn answers_to_pieces_are_bounded_and_checked() {
     }
 }
 
-#[test]
-fn calls_that_may_not_be_made_fail() {
-    let grant = |name: &str| CallGrant {
+/// Leave to call a backend by this name.
+fn call_grant(name: &str) -> CallGrant {
+    CallGrant {
         name: name.into(),
         backend: BackendId(0),
         timeout: Duration::from_secs(1),
         in_flight: InFlight::new(1),
         max_body: 0,
-    };
+    }
+}
+
+#[test]
+fn calls_that_may_not_be_made_fail() {
     // call; a backend named as the method begins; method at 4,200; target at 4,216; no headers, body, timeout, state.
     let call = |method: &str, target: &str, headers: &str| {
         format!(
@@ -339,7 +399,7 @@ fn calls_that_may_not_be_made_fail() {
         };
         let attachment = attach_with(&host, &guest, |spec| {
             spec.granted = Arc::new(Granted {
-                calls: ["G", "C"].map(grant).into(),
+                calls: ["G", "C"].map(call_grant).into(),
                 ..Granted::default()
             });
         });
