@@ -74,7 +74,7 @@ mod tests {
     fn an_authors_own_world_may_use_the_contract() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("world.wit");
-        let text = "package own:fence;\nworld fence { export gateway:policy/lifecycle@0.1.0; }";
+        let text = "package mine:fence;\nworld fence { export gateway:policy/lifecycle@0.1.0; }";
         std::fs::write(&file, text).unwrap();
         let mut module = wat::parse_str("(module)").unwrap();
         let before = module.len();
