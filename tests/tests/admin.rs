@@ -46,6 +46,39 @@ async fn names(gateway: &Gateway, count: usize) -> String {
 }
 
 #[tokio::test]
+async fn a_backend_that_loses_its_last_server_is_told_of_whoever_took_it() {
+    let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
+    let (_folder, socket) = folder();
+    let gateway = Gateway::kdl(TWO_SERVERS)
+        .with("@socket", socket.display())
+        .with("@a", a.address())
+        .with("@b", b.address())
+        .start()
+        .await;
+    let lost = "backend has no server left";
+
+    say(&socket, "disable server app/a; set server app/b state drain").await;
+    gateway.says(lost).await;
+    gateway.connect("raw").await.closed().await;
+    say(&socket, "set weight app/b 0; enable server app/b").await;
+    assert!(!gateway.output().contains("backend has a server again"));
+    say(&socket, "enable server app/a").await;
+    gateway.says("backend has a server again").await;
+    assert_eq!(names(&gateway, 2).await, "aa");
+    // The other comes and goes: nobody is told.
+    say(&socket, "set weight app/b 1; set weight app/b 0").await;
+    let stats: serde_json::Value = serde_json::from_slice(
+        &gateway
+            .ask("stats", get("/stats.json").header("Connection", "close"))
+            .await
+            .body,
+    )
+    .unwrap();
+    assert_eq!(stats["backends"][0]["went-down"], 1, "{stats}");
+    assert_eq!(gateway.output().matches(lost).count(), 1);
+}
+
+#[tokio::test]
 async fn operators_see_and_change_servers() {
     let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
     let (_folder, socket) = folder();

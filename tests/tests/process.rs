@@ -225,9 +225,8 @@ async fn a_log_that_nobody_reads_holds_nothing_up() {
         r#"
         process {{ workers 1; log "tcp://{target}" }}
         frontend "raw" {{ mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }}
-        frontend "noise" {{ mode "http"; bind "127.0.0.1:0"; deny; default-backend "web" }}
+        frontend "noise" {{ mode "http"; bind "127.0.0.1:0"; deny }}
         backend "app" {{ mode "tcp"; server "app-1" "@app" }}
-        backend "web" {{ server "web-1" "127.0.0.1:1" }}
     "#
     );
     let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;

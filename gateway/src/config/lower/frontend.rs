@@ -96,9 +96,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
     let routes = routes::routes(scope, setting, &acls_of, block.many("use-backend"));
-    let default_backend = block
-        .one("default-backend")
-        .map(|node| routes::default_backend(scope, setting, node));
+    let default_backend = block.one("default-backend");
+    let default_at = default_backend.as_ref().map(Node::span);
+    let default_backend = default_backend.map(|node| routes::default_backend(scope, setting, node));
     let access_log = block.one("access-log");
     let access_log = access_log.and_then(|node| access_log::access_log(node, Some(&acls_of)));
     let captures = block.many("capture");
@@ -137,6 +137,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     report_handshake(scope, setting, &own.timeouts, &acls, asks_elsewhere);
     let implied = acls_of.finish(MAX_ACLS);
     admission::report_late(ctx, &rejects, &acls, &implied);
+    if let Some(last) = rules.last {
+        routes::report_unreached(ctx, &routes, default_at, last);
+    }
     if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
         let error = error.label(span, "serves nothing");

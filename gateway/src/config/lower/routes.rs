@@ -1,5 +1,7 @@
 //! `use-backend` and `default-backend`: where requests and connections go.
 
+use miette::SourceSpan;
+
 use super::Scope;
 use super::acl::Setting;
 use super::acls::Acls;
@@ -8,7 +10,7 @@ use super::template;
 use super::variables::{InLine, Part, When as Phase, parts};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{BackendId, Mode, Route, RouteTo};
-use crate::config::reader::{Node, Value};
+use crate::config::reader::{Context, Node, Value};
 
 /// `use-backend "api" if="…"` and `use-backend "%{host|map:hosts}"`, in order.
 pub(super) fn routes(scope: &Scope<'_>, setting: Setting, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
@@ -61,6 +63,25 @@ pub(super) fn default_backend(scope: &Scope<'_>, setting: Setting, mut node: Nod
     }
     node.finish();
     backend
+}
+
+/// Reports what is never asked where to go, as the `last` rule, which comes first wherever it stands, has no condition. Beside one
+/// that answers everybody a `default-backend` is let be: it is a habit, and does no harm; beside a `deny` it is a mistake.
+pub(super) fn report_unreached(
+    ctx: &Context<'_>,
+    routes: &[Option<Route>],
+    default_backend: Option<SourceSpan>,
+    (last, rule): (SourceSpan, &str),
+) {
+    let routes = routes.iter().flatten().map(|route| ("use-backend", route.origin.span));
+    let default_backend = default_backend.filter(|_| rule == "deny");
+    let default_backend = default_backend.map(|span| ("default-backend", span));
+    for (name, span) in routes.chain(default_backend) {
+        let error = ConfigError::new(Code::Inert, format!("this `{name}` is never reached"));
+        let error = error.label(span, "is asked when no rule has held");
+        let error = error.label(last, "this one has no condition: it always holds");
+        ctx.report(error.help("rules go first, wherever they stand: give this one a condition, as unless=\"known\", or leave the other out"));
+    }
 }
 
 /// A name with variables: all backends of the frontend's mode that it could come out as are used by it.

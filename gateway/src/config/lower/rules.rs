@@ -13,17 +13,17 @@ use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
 
-/// The rules of a frontend, and where one stands that always holds.
+/// The rules of a frontend, and the one that always holds: where it stands, and its name.
 pub(super) struct Rules {
     pub(super) rules: Option<Vec<Rule>>,
-    pub(super) last: Option<SourceSpan>,
+    pub(super) last: Option<(SourceSpan, &'static str)>,
 }
 
 /// Reads a frontend's rules.
 pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Rules {
     let mut rules = Vec::new();
     let mut well = true;
-    let mut last: Option<(SourceSpan, &str)> = None;
+    let mut last: Option<(SourceSpan, &'static str)> = None;
     for mut node in nodes {
         if let Some((first, what)) = last {
             let error = ConfigError::new(Code::Inert, format!("this `{}` is never reached", node.name()));
@@ -54,7 +54,8 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
         };
         let when = match when {
             When::Always => {
-                last = last.or(Some((span, name)));
+                let name = ["deny", "redirect"].into_iter().find(|known| *known == name);
+                last = last.or(Some((span, name.unwrap_or("return"))));
                 Some(None)
             }
             When::If(when) => when.map(Some),
@@ -67,7 +68,7 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
     }
     Rules {
         rules: well.then_some(rules),
-        last: last.map(|(span, _)| span),
+        last,
     }
 }
 

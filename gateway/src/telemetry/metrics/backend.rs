@@ -6,7 +6,7 @@ mod in_flight;
 mod register;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,11 +32,13 @@ pub struct BackendMetrics {
     in_flight: AtomicUsize,
     most_in_flight: Peak,
     servers_up: AtomicUsize,
+    /// Servers that may have new work.
+    taking_work: AtomicUsize,
     queued: AtomicUsize,
     most_queued: Peak,
     rate: Rate,
     averages: Averages,
-    /// Of whether any server is up.
+    /// Of whether any server may have new work.
     changes: Changes,
     went_down: Count,
     /// Requests that are being sent again.
@@ -61,6 +63,8 @@ pub struct ServerMetrics {
     /// Beside what is read: it is written only when somebody waits.
     queued: AtomicUsize,
     most_queued: Peak,
+    /// Whether it may have new work, as it was when that changed last.
+    takes_work: AtomicBool,
     pub(super) state: ServerState,
     pub(super) backend: Arc<BackendMetrics>,
     pub(super) name: Arc<str>,
@@ -150,6 +154,7 @@ impl BackendMetrics {
             in_flight: AtomicUsize::new(0),
             most_in_flight: Peak::default(),
             servers_up: AtomicUsize::new(0),
+            taking_work: AtomicUsize::new(0),
             queued: AtomicUsize::new(0),
             most_queued: Peak::default(),
             rate: Rate::default(),
@@ -169,6 +174,20 @@ impl BackendMetrics {
     /// Requests or connections that its servers have under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// One of its servers may have new work from now on, or may not.
+    fn server_turned(&self, takes_work: bool) {
+        let backend = &*self.name;
+        if takes_work {
+            if self.taking_work.fetch_add(1, Ordering::Relaxed) == 0 && !self.changes.turned(true) {
+                tracing::info!(backend, "backend has a server again");
+            }
+        } else if self.taking_work.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.changes.turned(false);
+            self.went_down.add(1);
+            tracing::error!(backend, "backend has no server left");
+        }
     }
 
     /// Tells when one of its servers has changed: its health, weight or administrative state.
@@ -264,6 +283,7 @@ impl ServerMetrics {
             most_in_flight: Peak::default(),
             queued: AtomicUsize::new(0),
             most_queued: Peak::default(),
+            takes_work: AtomicBool::new(false),
             state: ServerState::new(),
             backend: Arc::clone(backend),
             name: name.into(),
@@ -353,18 +373,19 @@ impl ServerMetrics {
     /// Takes what a configuration says of it.
     pub fn configure(&self, weight: u16, slow_start: Option<Duration>) {
         self.state.configure(weight, slow_start);
+        self.changed();
     }
 
     /// An operator gives it a weight.
     pub fn set_weight(&self, weight: u16) {
         self.state.set_weight(weight);
-        self.backend.changed.send_replace(());
+        self.changed();
     }
 
     /// An operator takes it out of service or back.
     pub fn set_admin(&self, admin: Admin) {
         self.state.set_admin(admin);
-        self.backend.changed.send_replace(());
+        self.changed();
     }
 
     /// Lets a server that warms up have what is its due by now. False when there is nothing to wait for.
@@ -435,12 +456,18 @@ impl ServerMetrics {
             self.changes.turned(self.is_up());
         }
         if turned && self.is_up() {
-            if self.backend.servers_up.fetch_add(1, Ordering::Relaxed) == 0 {
-                self.backend.changes.turned(true);
-            }
-        } else if turned && self.backend.servers_up.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.backend.changes.turned(false);
-            self.backend.went_down.add(1);
+            self.backend.servers_up.fetch_add(1, Ordering::Relaxed);
+        } else if turned {
+            self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.changed();
+    }
+
+    /// Something has changed about it: tells who waits for that, and of a backend that gains its first server or loses its last.
+    fn changed(&self) {
+        let takes_work = self.share() > 0;
+        if self.takes_work.swap(takes_work, Ordering::Relaxed) != takes_work {
+            self.backend.server_turned(takes_work);
         }
         self.backend.changed.send_replace(());
     }
@@ -564,6 +591,10 @@ impl Drop for ServerMetrics {
         }
         if self.state.is_ejected() {
             self.backend.ejected_less();
+        }
+        if *self.takes_work.get_mut() {
+            // With its backend, or with a reload that leaves it out.
+            self.backend.taking_work.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

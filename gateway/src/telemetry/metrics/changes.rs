@@ -1,4 +1,4 @@
-//! When a server, or the last one of a backend, went up or down, and for how long it has been down.
+//! When a server, or a backend with its last one, went up or down, and for how long it has been down.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -27,15 +27,15 @@ impl Changes {
         }))
     }
 
-    /// It is up or down now, and was not before.
-    pub(super) fn turned(&self, is_up: bool) {
+    /// It is up or down now. Answers whether it was up before.
+    pub(super) fn turned(&self, is_up: bool) -> bool {
         let mut changed = lock(&self.0);
         if !changed.is_up {
             let down = changed.since.elapsed();
             changed.down += down;
         }
         changed.since = Instant::now();
-        changed.is_up = is_up;
+        std::mem::replace(&mut changed.is_up, is_up)
     }
 
     /// Since when it is as it is, and how long it has been down in all.

@@ -109,11 +109,11 @@ pub struct BackendStats {
     pub average_response_seconds: f64,
     /// How long they took in all.
     pub average_total_seconds: f64,
-    /// How often its last server went down.
+    /// How often it has lost its last server that might have new work.
     pub went_down: u64,
-    /// For how long any of its servers has been up, or none.
+    /// For how long it has had such a server, or none.
     pub health_seconds: u64,
-    /// For how long none has been up in all.
+    /// For how long it has had none in all.
     pub down_seconds: u64,
     /// Its servers.
     pub servers: Vec<ServerStats>,
