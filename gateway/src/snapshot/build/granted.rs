@@ -10,8 +10,12 @@ use crate::snapshot::Snapshot;
 pub(super) fn of(config: &Config, previous: Option<&Snapshot>) -> Vec<Arc<Granted>> {
     let named = |id: BackendId| config.backends[id.0].name.clone();
     let in_flight = |plugin: &config::Plugin, call: &config::PluginCall| {
-        let before = previous.and_then(|previous| previous.attachments.iter().find(|at| at.label() == &*plugin.name));
-        let granted = before.and_then(|before| before.granted().call(&config.backends[call.backend.0].name));
+        let name = &config.backends[call.backend.0].name;
+        let attached = previous.into_iter().flat_map(|previous| &previous.attachments);
+        // An acl may bear the same name; it calls nobody.
+        let granted = attached
+            .filter(|before| before.label() == &*plugin.name)
+            .find_map(|before| before.granted().call(name));
         match granted {
             Some(before) => InFlight::after(&before.in_flight, call.in_flight),
             None => InFlight::new(call.in_flight),
