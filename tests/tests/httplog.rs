@@ -91,6 +91,10 @@ async fn timers_tell_where_the_time_went() {
         "/head" => Answer::nothing()
             .then_pause(WAIT)
             .then_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        // Longer than what it takes to see it come and to queue up behind it.
+        "/ahead" => Answer::nothing()
+            .then_pause(WAIT * 8)
+            .then_send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
         "/content" => Answer::head_only(2).then_send("o").then_pause(WAIT).then_send("k"),
         _ => Answer::ok("ok"),
     })
@@ -139,7 +143,7 @@ async fn timers_tell_where_the_time_went() {
             "/waits" => {
                 let seen = app.requests().len();
                 let mut before = gateway.connect("web").await;
-                before.send(get("/head").bytes()).await;
+                before.send(get("/ahead").bytes()).await;
                 app.has_seen(seen + 1).await;
                 client.ask(get(what)).await;
                 before.response().await;

@@ -86,6 +86,11 @@ impl Edits {
         self.bytes
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.list.len()
+    }
+
     /// Forgets all edits.
     pub(crate) fn clear(&mut self) {
         self.list.clear();

@@ -72,7 +72,7 @@ impl Memo {
     /// What is known of these facts, as a hook of this bit is asked; of `most` answers in all.
     pub(super) fn recall(&mut self, hook: u8, facts: &Facts, most: usize) -> Recalled<'_> {
         let facts = facts.lowered();
-        if most == 0 || facts.bytes.len() > MOST_FACTS {
+        if most == 0 || facts.bytes.len() > MOST_FACTS || facts.index.len() > 3 * MOST_VALUES {
             return Recalled::Unknown;
         }
         if self.seats.is_empty() {
@@ -153,7 +153,7 @@ impl Repeatable for Option<types::Reply> {
 
 impl Edits {
     fn kept(&self) -> Option<Said> {
-        (self.bytes() <= MOST_EDITS).then(|| Said::Edits(self.clone()))
+        (self.bytes() <= MOST_EDIT_BYTES && self.len() <= MOST_EDITS).then(|| Said::Edits(self.clone()))
     }
 }
 
@@ -163,8 +163,12 @@ static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(()));
 /// Bytes of facts beyond which no answer is kept: more than a path, a host, a cookie and some fields have.
 const MOST_FACTS: usize = 1024;
 
-/// Bytes of edits beyond which no answer is kept.
-const MOST_EDITS: usize = 1024;
+/// Values among them, each of which has three numbers in the index, however short it is: a client can send many empty ones.
+const MOST_VALUES: usize = 64;
+
+/// Edits beyond which no answer is kept, and their bytes.
+const MOST_EDITS: usize = 16;
+const MOST_EDIT_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -235,9 +239,11 @@ mod tests {
         }
         assert_eq!(memo.seats.len(), 8);
         let large = facts(&[(0, &"x".repeat(MOST_FACTS + 1))]);
+        let many = facts(&[(0, ""); MOST_VALUES + 1]);
         let none = facts(&[(0, "x")]);
         for _ in 0..3 {
             assert!(matches!(memo.recall(1, &large, 8), Recalled::Unknown));
+            assert!(matches!(memo.recall(1, &many, 8), Recalled::Unknown));
             assert!(matches!(Memo::default().recall(1, &none, 0), Recalled::Unknown));
         }
     }
@@ -249,7 +255,7 @@ mod tests {
         let (outcome, _) = types::Outcome::again(&types::Outcome::Proceed.said(&edits).unwrap()).unwrap();
         assert!(matches!(outcome, types::Outcome::Proceed));
         assert!(types::Outcome::Route("b".to_owned()).said(&edits).is_none());
-        edits.set_header("x-large", &[b'x'; MOST_EDITS]).unwrap();
+        edits.set_header("x-large", &[b'x'; MOST_EDIT_BYTES]).unwrap();
         assert!(types::Outcome::Proceed.said(&edits).is_none());
     }
 }

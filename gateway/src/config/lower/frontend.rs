@@ -371,7 +371,8 @@ fn report_max_connections(scope: &Scope<'_>, own: Option<At<usize>>) {
     let (Some(own), Some(limit)) = (own, process.max_connections_at) else {
         return;
     };
-    if own.value >= process.max_connections {
+    // As many is a habit, and says what is meant should the process's grow.
+    if own.value > process.max_connections {
         let error = ConfigError::new(Code::Inert, "`max-connections` does nothing here");
         let error = error.label(
             own.span,

@@ -13,8 +13,8 @@ use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, Backend, CompileCache, Facility, Frontend, Log, LogFormat, LogTarget, Mode, NamedLog,
-    Plugin, PolicyPool, Process, RateLimit, SyslogServer,
+    AdminLevel, AdminSocket, Backend, CompileCache, Facility, Frontend, Grant, Log, LogFormat, LogTarget, Mode,
+    NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::suggest;
@@ -63,7 +63,8 @@ pub(super) struct Said {
 pub(super) struct Uses {
     /// Anything that is answered in a component, be it a plugin's or the gateway's own.
     pub(super) components: bool,
-    pub(super) rate_limits: bool,
+    /// Anything that has token buckets: rate limits, or a plugin that is granted them.
+    pub(super) buckets: bool,
     /// A frontend in HTTP mode.
     pub(super) requests: bool,
 }
@@ -79,7 +80,7 @@ impl Uses {
                 || !limits.is_empty()
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
-            rate_limits: !limits.is_empty(),
+            buckets: !limits.is_empty() || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
             requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
         }
     }
@@ -95,7 +96,7 @@ impl Said {
             (
                 self.rate_limit_table,
                 "rate-limit-table",
-                uses.rate_limits,
+                uses.buckets,
                 "there is no rate limit",
             ),
             (
