@@ -61,6 +61,18 @@ fn blocks(path: &str) -> Vec<String> {
 }
 
 #[test]
+fn the_table_of_limits_may_be_sized_for_plugins_alone() {
+    let text = |grant| {
+        format!(
+            "process {{ rate-limit-table entries=5000 }}\nplugin \"p\" \"p.wasm\" {{ grant {grant}; on-failure \"skip\" }}\n{}",
+            web_text("use-plugin \"p\"")
+        )
+    };
+    config(&text("\"buckets\""));
+    assert!(faults(&text("\"log\"")).contains("`rate-limit-table` does nothing"));
+}
+
+#[test]
 fn the_example_is_valid() {
     let config = load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config.kdl")))
         .unwrap()

@@ -1,6 +1,5 @@
 //! `gateway plugin build`: makes a component of a crate or of a module, and says what an operator has to know about it.
 
-use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,10 +63,7 @@ pub fn build(wanted: &Build) -> Result<()> {
         .with_context(|| format!("cannot read {}", module.display()))?;
     let not_a_plugin = || format!("{} is not a plugin", module.display());
     let component = component(bytes, wanted.world.as_ref()).with_context(not_a_plugin)?;
-    let out = match &wanted.out {
-        Some(out) => out.clone(),
-        None => default_out(&module)?,
-    };
+    let out = out(wanted.out.as_deref(), &module)?;
     let report = inspect::of(&out.display().to_string(), &component).with_context(not_a_plugin)?;
     fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
     print!("{}", built(&report, &out));
@@ -89,28 +85,60 @@ fn compile(folder: &Path, arguments: &[OsString]) -> Result<PathBuf> {
         .with_context(|| format!("cannot run {}", cargo.get_program().display()))?;
     ensure!(output.status.success(), "{} does not build", folder.display());
     let said = String::from_utf8_lossy(&output.stdout);
-    // Dependencies come first.
-    let module = said.lines().rev().find_map(module_of).map(|module| folder.join(module));
-    module.with_context(|| {
-        format!(
-            "{} makes no module: `crate-type = [\"cdylib\", \"rlib\"]` belongs into `[lib]` of its Cargo.toml",
-            folder.display()
-        )
-    })
+    let modules: Vec<Module> = said.lines().filter_map(Module::told_of).collect();
+    Ok(folder.join(one_of(modules, folder)?))
 }
 
-/// The module that a line of cargo's tells of.
-fn module_of(line: &str) -> Option<PathBuf> {
-    /// As far as it matters: the format is described in cargo's book under external tools.
-    #[derive(Deserialize)]
-    struct Message {
-        reason: String,
-        #[serde(default)]
-        filenames: Vec<PathBuf>,
+/// A module that cargo has made.
+#[derive(Debug, PartialEq, Eq)]
+struct Module {
+    file: PathBuf,
+    /// The `Cargo.toml` of its crate.
+    manifest: PathBuf,
+}
+
+impl Module {
+    /// The module that a line of cargo's tells of.
+    fn told_of(line: &str) -> Option<Self> {
+        /// As far as it matters: the format is described in cargo's book under external tools.
+        #[derive(Deserialize)]
+        struct Message {
+            reason: String,
+            #[serde(default)]
+            manifest_path: PathBuf,
+            #[serde(default)]
+            filenames: Vec<PathBuf>,
+        }
+        let message: Message = serde_json::from_str(line).ok()?;
+        let mut files = message.filenames.into_iter();
+        let file = files.find(|file| file.extension().is_some_and(|extension| extension == "wasm"))?;
+        (message.reason == "compiler-artifact").then_some(Self {
+            file,
+            manifest: message.manifest_path,
+        })
     }
-    let message: Message = serde_json::from_str(line).ok()?;
-    let mut files = message.filenames.into_iter();
-    (message.reason == "compiler-artifact").then(|| files.find(|file| file.extension().is_some_and(|e| e == "wasm")))?
+}
+
+/// The module of the crate in a folder. Dependencies may leave theirs, too.
+fn one_of(mut modules: Vec<Module>, folder: &Path) -> Result<PathBuf> {
+    let own = fs::canonicalize(folder.join("Cargo.toml")).ok();
+    let is_own = |module: &Module| own.is_some() && fs::canonicalize(&module.manifest).ok() == own;
+    if modules.iter().any(is_own) {
+        modules.retain(is_own);
+    }
+    let names: Vec<String> = modules.iter().map(|module| module.file.display().to_string()).collect();
+    match (modules.pop(), modules.is_empty()) {
+        (Some(module), true) => Ok(module.file),
+        (None, _) => bail!(
+            "{} makes no module: `crate-type = [\"cdylib\", \"rlib\"]` belongs into `[lib]` of its Cargo.toml",
+            folder.display()
+        ),
+        (Some(_), false) => bail!(
+            "{} makes more than one module ({}): name the folder of one crate",
+            folder.display(),
+            names.join(", ")
+        ),
+    }
 }
 
 /// What is said of a component that was built.
@@ -159,18 +187,19 @@ fn component(bytes: Vec<u8>, world: Option<&World>) -> Result<Vec<u8>> {
     ComponentEncoder::default().module(&module)?.validate(true).encode()
 }
 
-/// `geo.wasm` here, for `target/…/geo.wasm`.
-fn default_out(module: &Path) -> Result<PathBuf> {
-    let name = module.file_name().context("the module has no file name")?;
-    let out = env::current_dir().context("the current folder")?.join(name);
-    let same = fs::canonicalize(&out)
-        .ok()
-        .is_some_and(|out| fs::canonicalize(module).is_ok_and(|module| module == out));
+/// Where the component goes, which is never over its module: `geo.wasm` here, for `target/…/geo.wasm`, where nothing is said.
+fn out(wanted: Option<&Path>, module: &Path) -> Result<PathBuf> {
+    let out = match wanted {
+        Some(out) => out,
+        None => Path::new(module.file_name().context("the module has no file name")?),
+    };
+    let same = fs::canonicalize(out).is_ok_and(|out| fs::canonicalize(module).is_ok_and(|module| module == out));
     ensure!(
         !same,
-        "the component would replace the module: say where it goes with `-o`"
+        "the component would replace {}: say where it goes with `-o`",
+        module.display()
     );
-    Ok(PathBuf::from(name))
+    Ok(out.to_owned())
 }
 
 /// How a component begins: the magic number, and the version and layer that tell it from a module.
@@ -229,6 +258,9 @@ mod tests {
             ACL.wasm,
             "what is a component already stays as it is"
         );
+        wanted.out = Some(folder.path().join(".").join("acl.wasm"));
+        let error = build(&wanted).unwrap_err().to_string();
+        assert!(error.contains("would replace"), "{error}");
         wanted.source = folder.path().join("none.wasm");
         let error = build(&wanted).unwrap_err().to_string();
         assert!(error.contains("cannot read"), "{error}");
@@ -239,14 +271,38 @@ mod tests {
 
     #[test]
     fn a_module_is_found_in_what_cargo_says() {
-        let line = r#"{"reason":"compiler-artifact","filenames":["/t/liba.rlib","/t/a.wasm"],"fresh":false}"#;
-        assert_eq!(module_of(line), Some("/t/a.wasm".into()));
+        let line = r#"{"reason":"compiler-artifact","manifest_path":"/a/Cargo.toml","filenames":["/t/liba.rlib","/t/a.wasm"],"fresh":false}"#;
+        let module = Module {
+            file: "/t/a.wasm".into(),
+            manifest: "/a/Cargo.toml".into(),
+        };
+        assert_eq!(Module::told_of(line), Some(module));
         for other in [
             r#"{"reason":"compiler-artifact","filenames":["/t/liba.rlib"]}"#,
             r#"{"reason":"build-finished","success":true}"#,
             "warning: not JSON",
         ] {
-            assert_eq!(module_of(other), None, "{other}");
+            assert_eq!(Module::told_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn the_module_of_the_crate_that_was_named_is_taken_and_none_is_guessed() {
+        let here = tempfile::tempdir().unwrap();
+        let own = here.path().join("Cargo.toml");
+        fs::write(&own, "").unwrap();
+        let one = |modules: &[(&str, &Path)]| {
+            let modules = modules.iter().map(|(file, manifest)| Module {
+                file: file.into(),
+                manifest: manifest.into(),
+            });
+            one_of(modules.collect(), here.path()).map_err(|error| error.to_string())
+        };
+        let elsewhere = Path::new("/elsewhere/Cargo.toml");
+        assert_eq!(one(&[("a", &own), ("b", elsewhere)]), Ok("a".into()));
+        assert_eq!(one(&[("b", elsewhere)]), Ok("b".into()));
+        assert!(one(&[]).unwrap_err().contains("makes no module"));
+        let several = one(&[("b", elsewhere), ("c", elsewhere)]).unwrap_err();
+        assert!(several.contains("more than one module (b, c)"), "{several}");
     }
 }

@@ -10,6 +10,7 @@ use super::component::Component;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::granted::Granted;
+use super::hook::hook_bits;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
@@ -382,18 +383,6 @@ impl Hooks {
             .filter(|(has, _)| *has)
             .fold(0, |bits, (_, bit)| bits | bit)
     }
-}
-
-/// A bit for each hook, in the order of an exchange's phases.
-pub(super) mod hook_bits {
-    pub(in crate::policy) const PREDICATES: u8 = 1;
-    pub(in crate::policy) const LIMITER: u8 = 2;
-    pub(in crate::policy) const REQUEST_FILTER: u8 = 4;
-    pub(in crate::policy) const REQUEST_BODY: u8 = 8;
-    pub(in crate::policy) const RESPONSE_FILTER: u8 = 16;
-    pub(in crate::policy) const RESPONSE_BODY: u8 = 32;
-    pub(in crate::policy) const ACCESS_LOG: u8 = 64;
-    pub(in crate::policy) const CONNECTION_FILTER: u8 = 128;
 }
 
 impl std::fmt::Debug for Attachment {

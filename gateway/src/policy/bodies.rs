@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::attachment::{Attachment, hook_bits};
+use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::edits;
 use super::exchange::{Exchange, Reply};
 use super::failure::Failure;
+use super::hook::{ON_REQUEST_BODY, ON_REQUEST_PIECE, ON_RESPONSE_BODY, ON_RESPONSE_PIECE};
 use super::instance::Instance;
-use super::instances::{Hook, Instances, Subject};
-use super::state::Phase;
+use super::instances::Instances;
+use super::subject::Subject;
 
 /// How a body is to be filtered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,38 +181,6 @@ fn checked(outcome: types::PieceOutcome, may_reply: bool) -> Result<(Vec<u8>, Pi
     };
     Ok((outcome.state, verdict))
 }
-
-const ON_REQUEST_BODY: Hook = Hook {
-    name: "on-request-body",
-    bit: hook_bits::REQUEST_BODY,
-    own: hook_bits::REQUEST_BODY as u16,
-    phase: Phase::Request,
-    needs: |needs| &needs.request,
-};
-
-const ON_REQUEST_PIECE: Hook = Hook {
-    name: "on-request-piece",
-    bit: hook_bits::REQUEST_BODY,
-    own: 1 << 9,
-    phase: Phase::Piece,
-    needs: |_| &[],
-};
-
-const ON_RESPONSE_BODY: Hook = Hook {
-    name: "on-response-body",
-    bit: hook_bits::RESPONSE_BODY,
-    own: hook_bits::RESPONSE_BODY as u16,
-    phase: Phase::Response,
-    needs: |needs| &needs.response,
-};
-
-const ON_RESPONSE_PIECE: Hook = Hook {
-    name: "on-response-piece",
-    bit: hook_bits::RESPONSE_BODY,
-    own: 1 << 10,
-    phase: Phase::Piece,
-    needs: |_| &[],
-};
 
 /// Bytes that the host keeps for a component between two calls of one exchange; the contract says so. A parser's state, not
 /// the body.

@@ -7,15 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, Uri, request};
 
-use super::attachment::{Attachment, hook_bits};
+use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::bodies::{MAX_STATE, TOO_MUCH_STATE};
 use super::edits::{self, Edits};
 use super::exchange::{Exchange, Outcome};
 use super::failure::{Failure, short_name};
 use super::granted::Granted;
-use super::instances::{Hook, Instances, Subject};
-use super::state::Phase;
+use super::hook::ON_ANSWER;
+use super::instances::Instances;
+use super::subject::Subject;
 use crate::config::BackendId;
 
 /// A component's request to a backend.
@@ -208,11 +209,3 @@ fn field<'a>((name, value): (&'a http::HeaderName, &'a http::HeaderValue)) -> ty
 
 /// Calls of one component for one request, one after the other; the contract says so. Each is a wait of the client's.
 pub const MAX_CALLS: usize = 4;
-
-const ON_ANSWER: Hook = Hook {
-    name: "on-answer",
-    bit: hook_bits::REQUEST_FILTER,
-    own: 1 << 8,
-    phase: Phase::RequestFilter,
-    needs: |needs| &needs.request,
-};

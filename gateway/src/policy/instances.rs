@@ -6,24 +6,24 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use wasmtime::Store;
 
-use super::attachment::{Attachment, WorkerStats, hook_bits};
+use super::attachment::{Attachment, WorkerStats};
 use super::bindings::exports::gateway::policy::connection_filter;
 use super::bindings::gateway::policy::types;
-use super::bodies::KeptByBody;
 use super::calls;
 use super::edits::{self, Edits};
 use super::exchange::{ConnectionFacts, ConnectionVerdict, Exchange, LimitVerdict, Outcome, Reply};
 use super::failure::{Failure, FailureKind};
+use super::hook::{CHECK, EVALUATE, Hook, INSTANTIATE, ON_ANSWER, ON_CONNECT, ON_LOG, ON_REQUEST, ON_RESPONSE};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
 use super::kept::with_connection;
 use super::memo::{Recalled, Repeatable};
-use super::needs::{Attribute, Facts, Needs};
+use super::needs::Facts;
 use super::quarantine::Change;
 use super::scope;
 use super::slot::Slot;
 use super::state::{Phase, State};
-use super::tags::Tags;
+use super::subject::Subject;
 use super::ticker::Activity;
 use crate::config::Isolation;
 
@@ -237,7 +237,7 @@ impl Instances {
         if attachment.stands_aside(exchange) {
             return Ok(Outcome::Proceed);
         }
-        self.call_or_recall(
+        let outcome = self.call_or_recall(
             attachment,
             Subject::Exchange(exchange),
             ON_REQUEST,
@@ -265,7 +265,16 @@ impl Instances {
                 }
                 (_, Subject::Connection(_) | Subject::Body(_)) => Err("is about no request".to_owned()),
             },
-        )
+        )?;
+        // Nobody is asked for an answer that nobody would look at.
+        if matches!(outcome, Outcome::Call(_))
+            && attachment
+                .quarantine()
+                .is_some_and(|quarantine| quarantine.would_refuse(ON_ANSWER.place))
+        {
+            return Err(self.refuse(attachment, ON_ANSWER, FailureKind::Quarantined, QUARANTINED));
+        }
+        Ok(outcome)
     }
 
     /// Runs the response filter; its edits are in `exchange.response` when it succeeded. A reply takes the response's place.
@@ -441,7 +450,7 @@ impl Instances {
     #[inline]
     fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
         if let Some(quarantine) = attachment.quarantine()
-            && !quarantine.admits()
+            && !quarantine.admits(hook.place)
         {
             return Err(self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED));
         }
@@ -515,11 +524,7 @@ impl Instances {
                             subject.tag(tags, attachment);
                         }
                     }
-                    if let Some(quarantine) = attachment.quarantine()
-                        && quarantine.succeeded(hook.own) == Change::Ends
-                    {
-                        tracing::info!(plugin = attachment.label(), "works again: the quarantine has ended");
-                    }
+                    succeeded(attachment, hook);
                     self.put(attachment, instance, &mut subject, hook);
                     return Ok(answer);
                 }
@@ -597,6 +602,11 @@ impl Instances {
             let message = "failed too often; waits before it is set up again";
             return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Instantiate, message));
         }
+        if let Some(quarantine) = attachment.quarantine()
+            && !quarantine.admits(INSTANTIATE.place)
+        {
+            return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Quarantined, QUARANTINED));
+        }
         let mut made = self.make(attachment);
         if made
             .as_ref()
@@ -617,6 +627,7 @@ impl Instances {
         match made {
             Ok(instance) => {
                 slot.stats.count_instantiation();
+                succeeded(attachment, INSTANTIATE);
                 Ok(instance)
             }
             Err(failure) => {
@@ -732,142 +743,19 @@ impl std::fmt::Debug for Instances {
     }
 }
 
-/// What a hook is asked about.
-pub(super) enum Subject<'a> {
-    Exchange(&'a mut Box<Exchange>),
-    Connection(&'a mut Arc<ConnectionFacts>),
-    /// A piece of a body, which comes with the call.
-    Body(&'a mut KeptByBody),
-}
-
-impl Subject<'_> {
-    /// Into the store, or back out of it.
-    fn swap(&mut self, state: &mut State) {
-        match self {
-            Self::Exchange(exchange) => std::mem::swap(&mut state.exchange, exchange),
-            Self::Connection(connection) => std::mem::swap(&mut state.exchange.connection, connection),
-            Self::Body(_) => {}
-        }
-    }
-
-    /// Adds the tags that a call has set. What finds no room beside those of others is told of.
-    #[cold]
-    fn tag(&mut self, tags: Tags, attachment: &Attachment) {
-        if let Self::Exchange(exchange) = self
-            && let Some(left_out) = exchange.tags.get_or_insert_default().extend(tags)
-        {
-            attachment.warn_of(
-                &left_out,
-                "sets a tag that is left out: others have set as many as an exchange may have",
-            );
-        }
-    }
-
-    /// The instance that was kept for it.
-    #[inline]
-    fn kept(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
-        let exchange = match self {
-            Self::Exchange(exchange) => exchange,
-            Self::Connection(_) => return None,
-            Self::Body(body) => return body.instance.take(),
-        };
-        match attachment.isolation {
-            Isolation::Reuse { .. } => None,
-            Isolation::PerRequest { .. } => exchange.kept.take(attachment),
-            Isolation::PerConnection { .. } => {
-                with_connection(exchange.kept_by_connection.as_ref()?, |kept| kept.take(attachment))
-            }
-        }
-    }
-
-    fn find(&self, needs: &[Attribute], facts: &mut Facts) {
-        match self {
-            Self::Exchange(exchange) => facts.of_exchange(needs, exchange),
-            Self::Connection(connection) => facts.of_connection(needs, connection),
-            Self::Body(_) => facts.clear(),
-        }
+/// Notes that a hook works, which ends its quarantine.
+#[inline]
+fn succeeded(attachment: &Attachment, hook: Hook) {
+    if let Some(quarantine) = attachment.quarantine()
+        && quarantine.succeeded(hook.place) == Change::Ends
+    {
+        tracing::info!(
+            plugin = attachment.label(),
+            hook = hook.name,
+            "works again: the quarantine has ended"
+        );
     }
 }
-
-/// A hook, as calls need it.
-#[derive(Clone, Copy)]
-pub(super) struct Hook {
-    pub(super) name: &'static str,
-    /// Where it stands in an exchange: what goes on with what another one has begun has that one's.
-    pub(super) bit: u8,
-    /// A bit of its own, for what is remembered of its failures.
-    pub(super) own: u16,
-    pub(super) phase: Phase,
-    pub(super) needs: fn(&Needs) -> &[Attribute],
-}
-
-impl Hook {
-    #[cold]
-    fn failed(self, message: &str) -> Failure {
-        Failure {
-            kind: FailureKind::Instantiate,
-            hook: self.name,
-            message: message.to_owned(),
-        }
-    }
-}
-
-const EVALUATE: Hook = Hook {
-    name: "evaluate",
-    bit: hook_bits::PREDICATES,
-    own: hook_bits::PREDICATES as u16,
-    phase: Phase::Request,
-    needs: |needs| &needs.request,
-};
-
-/// Setting an instance up is no hook, but fails like one.
-const INSTANTIATE: Hook = Hook {
-    name: "instantiate",
-    bit: 0,
-    own: 0,
-    phase: Phase::Setup,
-    needs: |needs| &needs.request,
-};
-
-const CHECK: Hook = Hook {
-    name: "check",
-    bit: hook_bits::LIMITER,
-    own: hook_bits::LIMITER as u16,
-    phase: Phase::Request,
-    needs: |needs| &needs.request,
-};
-
-const ON_REQUEST: Hook = Hook {
-    name: "on-request",
-    bit: hook_bits::REQUEST_FILTER,
-    own: hook_bits::REQUEST_FILTER as u16,
-    phase: Phase::RequestFilter,
-    needs: |needs| &needs.request,
-};
-
-const ON_RESPONSE: Hook = Hook {
-    name: "on-response",
-    bit: hook_bits::RESPONSE_FILTER,
-    own: hook_bits::RESPONSE_FILTER as u16,
-    phase: Phase::ResponseFilter,
-    needs: |needs| &needs.response,
-};
-
-const ON_LOG: Hook = Hook {
-    name: "on-log",
-    bit: hook_bits::ACCESS_LOG,
-    own: hook_bits::ACCESS_LOG as u16,
-    phase: Phase::Log,
-    needs: |needs| &needs.log,
-};
-
-const ON_CONNECT: Hook = Hook {
-    name: "on-connect",
-    bit: hook_bits::CONNECTION_FILTER,
-    own: hook_bits::CONNECTION_FILTER as u16,
-    phase: Phase::Connection,
-    needs: |needs| &needs.connection,
-};
 
 /// Counts and logs a failure, whose message may be the guest's.
 #[cold]
@@ -876,7 +764,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     stats.count_failure(failure.kind);
     if let Some(quarantine) = attachment.quarantine()
         && failure.kind.is_the_components()
-        && let Change::Begins(wait) = quarantine.failed(hook.own)
+        && let Change::Begins(wait) = quarantine.failed(hook.place)
     {
         tracing::warn!(
             plugin = attachment.label(),

@@ -1,15 +1,17 @@
-//! Leaves a plugin alone that does nothing but fail, and tries it again now and then.
+//! Leaves a hook of a plugin alone that does nothing but fail, and tries it again now and then.
 //!
-//! After so many failures in a row no call is made for a while; then one call goes through to see (the half-open state of a
-//! circuit breaker). When that fails, too, the next while is twice as long, up to a bound. The first success ends it.
+//! After so many failures of a hook in a row it is not called for a while; then one call goes through to see (the half-open
+//! state of a circuit breaker). When that fails, too, the next while is twice as long, up to a bound. Its first success ends it.
+//! Other hooks of the same plugin go on: they say nothing of it, nor it of them. Setting instances up has a while of its own.
 //!
-//! Per use of a plugin, over all workers: nobody else's plugin is touched. While nothing fails it costs one read of a word
-//! that nobody writes.
+//! Per use of a plugin, over all workers: nobody else's plugin is touched. While nothing fails it costs two reads of words
+//! that nobody writes. A reload begins anew: it is how a plugin is mended.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::hook::HookPlace;
 use crate::config::QuarantineSettings;
 
 /// The state of one use of a plugin.
@@ -17,26 +19,24 @@ use crate::config::QuarantineSettings;
 pub(super) struct Quarantine {
     settings: QuarantineSettings,
     start: Instant,
-    /// What happens to it, one thing after the other. Calls that go well do not look here.
-    course: Mutex<Course>,
-    /// Copies of what stands in there, written with it locked, for those who only want to know whether there is anything.
-    failures: AtomicU32,
-    until: AtomicU64,
-    is_on: AtomicBool,
+    /// What happens to each hook, one thing after the other. Calls that go well do not look here.
+    courses: Mutex<[Course; HookPlace::COUNT]>,
+    /// The hooks that have failed since their last success, and those that are left alone: a bit each, written with the courses
+    /// locked, for those who only want to know whether there is anything.
+    failing: AtomicU16,
+    left_alone: AtomicU16,
     begun: AtomicU64,
 }
 
-/// How it is going.
-#[derive(Debug, Default)]
+/// How it is going with one hook.
+#[derive(Debug, Default, Clone, Copy)]
 struct Course {
     /// Failures since the last success.
     failures: u32,
-    /// The hooks that have failed since then, a bit each: the success of another one says nothing of them.
-    failed: u16,
     /// How often the while has been doubled.
     doublings: u32,
-    /// The end of the while, in nanoseconds from the start; 0 when there is none.
-    until: u64,
+    /// The end of the while, in nanoseconds from the start; none when it is called.
+    until: Option<u64>,
     /// A probe is under way.
     probing: bool,
 }
@@ -56,96 +56,90 @@ impl Quarantine {
         Self {
             settings,
             start: Instant::now(),
-            course: Mutex::default(),
-            failures: AtomicU32::new(0),
-            until: AtomicU64::new(0),
-            is_on: AtomicBool::new(false),
+            courses: Mutex::default(),
+            failing: AtomicU16::new(0),
+            left_alone: AtomicU16::new(0),
             begun: AtomicU64::new(0),
         }
     }
 
-    /// Whether a call may be made. After a while one caller is let through, as a probe; the others wait for what becomes of it.
+    /// Whether a hook may be called. After a while one caller is let through, as a probe; the others wait for what becomes of it.
     #[inline]
-    pub(super) fn admits(&self) -> bool {
-        self.until.load(Ordering::Relaxed) == 0 || self.probes(Instant::now())
+    pub(super) fn admits(&self, hook: HookPlace) -> bool {
+        self.left_alone.load(Ordering::Relaxed) & bit(hook) == 0 || self.probes(hook, Instant::now())
     }
 
     #[cold]
-    fn probes(&self, now: Instant) -> bool {
+    fn probes(&self, hook: HookPlace, now: Instant) -> bool {
         let now = self.at(now);
-        // Most of those that are refused wait for nobody.
-        if now < self.until.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut course = self.course();
-        if course.until == 0 {
+        let mut courses = self.courses();
+        let course = &mut courses[hook as usize];
+        let Some(until) = course.until else {
             return true;
-        }
-        if now < course.until {
+        };
+        if now < until {
             return false;
         }
         // A probe that never comes back (its exchange was abandoned) must not be the last one.
-        course.until = now.saturating_add(nanos(self.wait(&course)));
+        course.until = Some(now.saturating_add(nanos(self.wait(course))));
         course.probing = true;
-        self.show(&course);
         true
+    }
+
+    /// Whether a call of this hook would be refused now: for who wants to know before it is due, and is no probe.
+    pub(super) fn would_refuse(&self, hook: HookPlace) -> bool {
+        self.left_alone.load(Ordering::Relaxed) & bit(hook) != 0 && {
+            let now = self.at(Instant::now());
+            self.courses()[hook as usize].until.is_some_and(|until| now < until)
+        }
     }
 
     /// A call of this hook succeeded.
     #[inline]
-    pub(super) fn succeeded(&self, hook: u16) -> Change {
-        if self.failures.load(Ordering::Relaxed) == 0 {
+    pub(super) fn succeeded(&self, hook: HookPlace) -> Change {
+        if self.failing.load(Ordering::Relaxed) & bit(hook) == 0 {
             return Change::None;
         }
         self.recover(hook)
     }
 
     #[cold]
-    fn recover(&self, hook: u16) -> Change {
-        let mut course = self.course();
-        if course.failed != 0 && course.failed & hook == 0 {
-            // It says nothing of what failed. The one call that was let through was of another hook: the next is a probe, too, so
-            // that the exchange comes to the hook that failed.
-            if course.until != 0 && course.probing {
-                course.until = self.at(Instant::now()).max(1);
-                self.show(&course);
-            }
-            return Change::None;
-        }
-        let was_on = course.until != 0;
-        *course = Course::default();
-        self.show(&course);
-        match was_on {
-            true => Change::Ends,
-            false => Change::None,
+    fn recover(&self, hook: HookPlace) -> Change {
+        let mut courses = self.courses();
+        let course = std::mem::take(&mut courses[hook as usize]);
+        self.show(&courses);
+        match course.until {
+            Some(_) => Change::Ends,
+            None => Change::None,
         }
     }
 
-    /// A call of this hook failed; or, with no bit, a set-up.
+    /// A call of this hook failed.
     #[cold]
-    pub(super) fn failed(&self, hook: u16) -> Change {
+    pub(super) fn failed(&self, hook: HookPlace) -> Change {
         self.failed_at(hook, Instant::now())
     }
 
-    fn failed_at(&self, hook: u16, now: Instant) -> Change {
-        let mut course = self.course();
-        course.failed |= hook;
+    fn failed_at(&self, hook: HookPlace, now: Instant) -> Change {
+        let mut courses = self.courses();
+        let course = &mut courses[hook as usize];
         course.failures = course.failures.saturating_add(1);
-        let was_on = course.until != 0;
+        let was_on = course.until.is_some();
         // A call that began before the while did says nothing new.
         let begins = course.failures >= self.settings.failures && (!was_on || std::mem::take(&mut course.probing));
-        if !begins {
-            self.show(&course);
-            return Change::None;
+        let wait = self.wait(course);
+        if begins {
+            course.doublings = course.doublings.saturating_add(1);
+            course.until = Some(self.at(now).saturating_add(nanos(wait)));
         }
-        let wait = self.wait(&course);
-        course.doublings = course.doublings.saturating_add(1);
-        course.until = self.at(now).saturating_add(nanos(wait)).max(1);
-        self.show(&course);
-        if !was_on {
+        self.show(&courses);
+        if begins && !was_on {
             self.begun.fetch_add(1, Ordering::Relaxed);
         }
-        Change::Begins(wait)
+        match begins {
+            true => Change::Begins(wait),
+            false => Change::None,
+        }
     }
 
     /// The while that begins next.
@@ -157,23 +151,28 @@ impl Quarantine {
         wait.min(self.settings.to)
     }
 
-    fn course(&self) -> MutexGuard<'_, Course> {
-        self.course.lock().unwrap_or_else(PoisonError::into_inner)
+    fn courses(&self) -> MutexGuard<'_, [Course; HookPlace::COUNT]> {
+        self.courses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies what others look at, while it is locked.
-    fn show(&self, course: &Course) {
-        self.failures.store(course.failures, Ordering::Relaxed);
-        self.until.store(course.until, Ordering::Relaxed);
-        self.is_on.store(course.until != 0, Ordering::Relaxed);
+    /// Writes down what others look at, while it is locked.
+    fn show(&self, courses: &[Course; HookPlace::COUNT]) {
+        let bits = |is: fn(&Course) -> bool| {
+            let hooks = courses.iter().enumerate().filter(|(_, course)| is(course));
+            hooks.fold(0, |bits, (place, _)| bits | (1 << place))
+        };
+        self.failing
+            .store(bits(|course| course.failures > 0), Ordering::Relaxed);
+        self.left_alone
+            .store(bits(|course| course.until.is_some()), Ordering::Relaxed);
     }
 
-    /// Whether calls are refused now, but for probes.
+    /// Whether calls of any hook are refused now, but for probes.
     pub(super) fn is_on(&self) -> bool {
-        self.is_on.load(Ordering::Relaxed)
+        self.left_alone.load(Ordering::Relaxed) != 0
     }
 
-    /// How often it began.
+    /// How often it began for a hook.
     pub(super) fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
     }
@@ -181,6 +180,11 @@ impl Quarantine {
     fn at(&self, now: Instant) -> u64 {
         nanos(now.saturating_duration_since(self.start))
     }
+}
+
+fn bit(hook: HookPlace) -> u16 {
+    const { assert!(HookPlace::COUNT <= u16::BITS as usize) };
+    1 << hook as u16
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -192,6 +196,7 @@ const MOST_DOUBLINGS: u32 = 30;
 
 #[cfg(test)]
 mod tests {
+    use super::HookPlace::{Instantiate, OnRequest, OnResponse};
     use super::*;
 
     const SETTINGS: QuarantineSettings = QuarantineSettings {
@@ -209,82 +214,80 @@ mod tests {
     fn a_success_in_between_keeps_it_away() {
         let quarantine = Quarantine::new(SETTINGS);
         for _ in 0..10 {
-            assert_eq!(quarantine.failed(1), Change::None);
-            assert_eq!(quarantine.failed(1), Change::None);
-            assert_eq!(quarantine.succeeded(1), Change::None);
+            assert_eq!(quarantine.failed(OnRequest), Change::None);
+            assert_eq!(quarantine.failed(OnRequest), Change::None);
+            assert_eq!(quarantine.succeeded(OnRequest), Change::None);
         }
-        assert!(quarantine.admits() && !quarantine.is_on());
+        assert!(quarantine.admits(OnRequest) && !quarantine.is_on());
     }
 
     #[test]
     fn it_lets_one_probe_through_after_ever_longer_whiles_and_ends_with_the_first_success() {
         let quarantine = Quarantine::new(SETTINGS);
         let begins = |seconds| Change::Begins(Duration::from_secs(seconds));
-        for _ in 0..2 {
-            assert_eq!(quarantine.failed_at(1, at(&quarantine, 10)), Change::None);
-        }
-        assert_eq!(quarantine.failed_at(1, at(&quarantine, 10)), begins(1));
+        let failed = |seconds| quarantine.failed_at(OnRequest, at(&quarantine, seconds));
+        let probes = |seconds| quarantine.probes(OnRequest, at(&quarantine, seconds));
+        assert_eq!(
+            (failed(10), failed(10), failed(10)),
+            (Change::None, Change::None, begins(1))
+        );
         assert!(quarantine.is_on());
         // By the while that follows: 2 seconds, 4, and no more than 5.
         let mut now = 10;
         let mut wait = 1;
         for next in [2, 4, 5, 5] {
-            assert!(!quarantine.probes(at(&quarantine, now)));
+            assert!(!probes(now));
             now += wait;
-            assert!(quarantine.probes(at(&quarantine, now)));
-            assert!(!quarantine.probes(at(&quarantine, now)), "a second probe");
-            assert_eq!(quarantine.failed_at(1, at(&quarantine, now)), begins(next));
+            assert!(probes(now));
+            assert!(!probes(now), "a second probe");
+            assert_eq!(failed(now), begins(next));
             wait = next;
         }
-        assert!(quarantine.probes(at(&quarantine, now + 5)));
-        assert_eq!(quarantine.succeeded(1), Change::Ends);
-        assert!(quarantine.admits() && !quarantine.is_on());
+        assert!(probes(now + 5));
+        assert_eq!(quarantine.succeeded(OnRequest), Change::Ends);
+        assert!(quarantine.admits(OnRequest) && !quarantine.is_on());
         assert_eq!(quarantine.begun(), 1);
         // And begins with the shortest while again.
-        for _ in 0..2 {
-            assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), Change::None);
-        }
-        assert_eq!(quarantine.failed_at(1, at(&quarantine, 100)), begins(1));
+        assert_eq!(
+            (failed(100), failed(100), failed(100)),
+            (Change::None, Change::None, begins(1))
+        );
     }
 
     #[test]
-    fn a_probe_of_another_hook_lets_the_next_call_probe() {
-        let quarantine = Quarantine::new(QuarantineSettings {
-            from: Duration::ZERO,
-            ..SETTINGS
-        });
-        let (request, response) = (1, 2);
-        for _ in 0..3 {
-            quarantine.failed(response);
-        }
-        assert!(quarantine.is_on());
-        // The exchange begins with the hook that never failed, and comes to the other.
-        assert!(quarantine.admits());
-        assert_eq!(quarantine.succeeded(request), Change::None);
-        assert!(quarantine.is_on() && quarantine.admits());
-        assert_eq!(quarantine.succeeded(response), Change::Ends);
-        assert!(!quarantine.is_on() && quarantine.admits());
-    }
-
-    #[test]
-    fn the_success_of_one_hook_says_nothing_of_another() {
+    fn each_hook_and_the_set_up_have_a_course_of_their_own() {
         let quarantine = Quarantine::new(SETTINGS);
+        let failed = |hook| quarantine.failed_at(hook, at(&quarantine, 0));
+        // Successes and failures of others in between change nothing for it, nor does it for them.
         for _ in 0..2 {
-            assert_eq!(quarantine.failed(1), Change::None);
-            assert_eq!(quarantine.succeeded(2), Change::None);
+            assert_eq!(failed(OnResponse), Change::None);
+            assert_eq!(quarantine.succeeded(OnRequest), Change::None);
+            assert_eq!(failed(Instantiate), Change::None);
         }
-        assert_eq!(quarantine.failed(1), Change::Begins(SETTINGS.from));
+        assert_eq!(quarantine.succeeded(Instantiate), Change::None);
+        assert_eq!(failed(OnResponse), Change::Begins(SETTINGS.from));
+        assert_eq!(failed(Instantiate), Change::None);
+        let probes = |hook, seconds| quarantine.probes(hook, at(&quarantine, seconds));
+        assert!(!probes(OnResponse, 0) && probes(OnRequest, 0) && probes(Instantiate, 0));
+        // What works is called as often as one likes beside the one probe of what does not.
+        assert!(probes(OnRequest, 2) && probes(OnResponse, 2));
+        assert_eq!(quarantine.succeeded(OnRequest), Change::None);
+        assert!(probes(OnRequest, 2) && !probes(OnResponse, 2) && quarantine.is_on());
+        assert_eq!(quarantine.succeeded(OnResponse), Change::Ends);
+        assert!(!quarantine.is_on() && quarantine.admits(OnResponse));
     }
 
     #[test]
     fn a_probe_that_never_comes_back_is_followed_by_another() {
         let quarantine = Quarantine::new(SETTINGS);
         for _ in 0..3 {
-            quarantine.failed_at(1, at(&quarantine, 0));
+            quarantine.failed_at(OnRequest, at(&quarantine, 0));
         }
-        assert!(quarantine.probes(at(&quarantine, 1)));
-        assert!(!quarantine.probes(at(&quarantine, 2)));
-        assert!(quarantine.probes(at(&quarantine, 60)));
+        let probes = |seconds| quarantine.probes(OnRequest, at(&quarantine, seconds));
+        assert!(quarantine.would_refuse(OnRequest) && !quarantine.would_refuse(OnResponse));
+        assert!(probes(1));
+        assert!(!probes(2));
+        assert!(probes(60));
     }
 
     #[test]
@@ -296,15 +299,15 @@ mod tests {
         });
         for _ in 0..2_000 {
             std::thread::scope(|scope| {
-                scope.spawn(|| quarantine.failed(1));
-                scope.spawn(|| quarantine.succeeded(1));
-                quarantine.failed(1);
+                scope.spawn(|| quarantine.failed(OnRequest));
+                scope.spawn(|| quarantine.succeeded(OnRequest));
+                quarantine.failed(OnRequest);
             });
             // Refused with nothing to end it, or on and not refused: either would be for ever.
-            assert_eq!(quarantine.is_on(), !quarantine.admits());
-            assert_eq!(quarantine.is_on(), quarantine.failures.load(Ordering::Relaxed) > 0);
-            quarantine.succeeded(1);
-            assert!(quarantine.admits() && !quarantine.is_on());
+            assert_eq!(quarantine.is_on(), !quarantine.admits(OnRequest));
+            assert_eq!(quarantine.is_on(), quarantine.failing.load(Ordering::Relaxed) != 0);
+            quarantine.succeeded(OnRequest);
+            assert!(quarantine.admits(OnRequest) && !quarantine.is_on());
         }
     }
 }

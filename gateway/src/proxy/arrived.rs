@@ -71,9 +71,9 @@ impl Arrived {
         self.ends == LineEnds::Whole
     }
 
-    /// Whether it is known that more came behind the head than content of this length.
-    pub fn exceeds(self, length: u64) -> bool {
-        self.behind_head.is_some_and(|came| came > length)
+    /// How much is known to have come behind the head beyond content of this length.
+    pub fn beyond(self, length: u64) -> u64 {
+        self.behind_head.map_or(0, |came| came.saturating_sub(length))
     }
 }
 
@@ -120,16 +120,14 @@ mod tests {
     #[test]
     fn what_comes_behind_a_head_is_counted_where_its_end_is_known() {
         let counted = Arrived::begin(b"POST / HTTP/1.1\r\nA: b\r\n\r\nab").then(b'b', b"c");
-        assert!(counted.exceeds(2) && !counted.exceeds(3));
+        assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0));
         for unknown in [
             "POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab",
             "POST / HTTP/1.1\r\n",
             "GET / HTTP/1.1\r\n\r\nab",
         ] {
-            assert!(
-                !Arrived::begin(unknown.as_bytes()).then(b'\n', b"\r\nabc").exceeds(0),
-                "{unknown:?}"
-            );
+            let arrived = Arrived::begin(unknown.as_bytes()).then(b'\n', b"\r\nabc");
+            assert_eq!(arrived.beyond(0), 0, "{unknown:?}");
         }
     }
 }

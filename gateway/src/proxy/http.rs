@@ -206,7 +206,9 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
         // Behind content of a known length, often only what was left to read tells that a head had begun.
         (End::Silent, _) if turns.late() == Some(Late::KeepAlive) => {
-            match connection.into_parts().read_buf.is_empty() {
+            let unread = connection.into_parts().read_buf;
+            // Line ends in front of a head are skipped (RFC 9112, 2.2): old clients send one behind content.
+            match unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
                 true => End::Silent,
                 false => End::SlowHead,
             }

@@ -212,7 +212,12 @@ impl Turns {
         match self.ending.get() {
             Ending::Unknown => false,
             Ending::Line => !tail.ends_with(b"\n\n") && !tail.ends_with(b"\n\r\n"),
-            Ending::Length(length) => self.arrived.get().exceeds(length),
+            // A line end is no head.
+            Ending::Length(length) => match self.arrived.get().beyond(length) {
+                0 => false,
+                1 | 2 => !tail.ends_with(b"\n"),
+                _ => true,
+            },
         }
     }
 

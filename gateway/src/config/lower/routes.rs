@@ -65,16 +65,18 @@ pub(super) fn default_backend(scope: &Scope<'_>, setting: Setting, mut node: Nod
     backend
 }
 
-/// Reports what is never asked where to go, as the `last` rule, which comes first wherever it stands, has no condition. Beside one
-/// that answers everybody a `default-backend` is let be: it is a habit, and does no harm; beside a `deny` it is a mistake.
+/// Reports what is never asked where to go, as the `last` rule, which comes first wherever it stands, is a `deny` without a condition.
+/// Beside one that answers everybody, routes are let be: a page that is put up for a while stands above them and harms nothing.
 pub(super) fn report_unreached(
     ctx: &Context<'_>,
     routes: &[Option<Route>],
     default_backend: Option<SourceSpan>,
     (last, rule): (SourceSpan, &str),
 ) {
+    if rule != "deny" {
+        return;
+    }
     let routes = routes.iter().flatten().map(|route| ("use-backend", route.origin.span));
-    let default_backend = default_backend.filter(|_| rule == "deny");
     let default_backend = default_backend.map(|span| ("default-backend", span));
     for (name, span) in routes.chain(default_backend) {
         let error = ConfigError::new(Code::Inert, format!("this `{name}` is never reached"));

@@ -7,7 +7,7 @@ mod register;
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -32,8 +32,9 @@ pub struct BackendMetrics {
     in_flight: AtomicUsize,
     most_in_flight: Peak,
     servers_up: AtomicUsize,
-    /// Servers that may have new work.
-    taking_work: AtomicUsize,
+    /// Servers that may have new work. Locked from looking at a server until what it comes to is told, so that two changes at
+    /// once are told in the order in which they were.
+    taking_work: Mutex<usize>,
     queued: AtomicUsize,
     most_queued: Peak,
     rate: Rate,
@@ -154,7 +155,7 @@ impl BackendMetrics {
             in_flight: AtomicUsize::new(0),
             most_in_flight: Peak::default(),
             servers_up: AtomicUsize::new(0),
-            taking_work: AtomicUsize::new(0),
+            taking_work: Mutex::new(0),
             queued: AtomicUsize::new(0),
             most_queued: Peak::default(),
             rate: Rate::default(),
@@ -176,17 +177,26 @@ impl BackendMetrics {
         self.in_flight.load(Ordering::Relaxed)
     }
 
+    /// How many of its servers may have new work; whoever changes that has it locked until the change is told.
+    fn taking_work(&self) -> MutexGuard<'_, usize> {
+        self.taking_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One of its servers may have new work from now on, or may not.
-    fn server_turned(&self, takes_work: bool) {
+    fn server_turned(&self, taking_work: &mut usize, takes_work: bool) {
         let backend = &*self.name;
         if takes_work {
-            if self.taking_work.fetch_add(1, Ordering::Relaxed) == 0 && !self.changes.turned(true) {
+            *taking_work += 1;
+            if *taking_work == 1 && !self.changes.turned(true) {
                 tracing::info!(backend, "backend has a server again");
             }
-        } else if self.taking_work.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.changes.turned(false);
-            self.went_down.add(1);
-            tracing::error!(backend, "backend has no server left");
+        } else {
+            *taking_work = taking_work.saturating_sub(1);
+            if *taking_work == 0 {
+                self.changes.turned(false);
+                self.went_down.add(1);
+                tracing::error!(backend, "backend has no server left");
+            }
         }
     }
 
@@ -465,10 +475,12 @@ impl ServerMetrics {
 
     /// Something has changed about it: tells who waits for that, and of a backend that gains its first server or loses its last.
     fn changed(&self) {
+        let mut taking_work = self.backend.taking_work();
         let takes_work = self.share() > 0;
         if self.takes_work.swap(takes_work, Ordering::Relaxed) != takes_work {
-            self.backend.server_turned(takes_work);
+            self.backend.server_turned(&mut taking_work, takes_work);
         }
+        drop(taking_work);
         self.backend.changed.send_replace(());
     }
 
@@ -594,7 +606,8 @@ impl Drop for ServerMetrics {
         }
         if *self.takes_work.get_mut() {
             // With its backend, or with a reload that leaves it out.
-            self.backend.taking_work.fetch_sub(1, Ordering::Relaxed);
+            let mut taking_work = self.backend.taking_work();
+            *taking_work = taking_work.saturating_sub(1);
         }
     }
 }
