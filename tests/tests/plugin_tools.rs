@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use gateway_tests::guest;
 use serde_json::Value;
@@ -31,6 +31,87 @@ fn refusal(bytes: &[u8]) -> String {
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stdout.is_empty());
     String::from_utf8(output.stderr).unwrap()
+}
+
+/// `gateway plugin new` in this folder.
+fn new(folder: &Path, arguments: &[&str]) -> Output {
+    let mut command = gateway_tests::command();
+    command.current_dir(folder).args(["plugin", "new"]).args(arguments);
+    // As somebody who has no checkout: cargo, which runs the tests, would say where one is.
+    command.env_remove("CARGO_MANIFEST_DIR").output().unwrap()
+}
+
+fn sdk() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk")
+}
+
+#[test]
+fn a_new_project_is_a_crate_that_finds_the_sdk() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = new(folder.path(), &["geo-fence", "--sdk", sdk().to_str().unwrap()]);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let next = "    cd geo-fence\n    gateway plugin build\n    gateway run gateway.kdl\n    curl -i -X DELETE http://";
+    assert!(said.contains(next), "{said}");
+
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let project = folder.path().join("geo-fence");
+    cargo
+        .current_dir(&project)
+        .args(["metadata", "--no-deps", "--offline", "--format-version", "1"]);
+    let metadata = cargo.output().unwrap();
+    assert!(metadata.status.success(), "{metadata:?}");
+    let crates: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let package = &crates["packages"][0];
+    assert_eq!(package["name"], "geo-fence");
+    let dependencies = package["dependencies"].as_array().unwrap();
+    let found = dependencies
+        .iter()
+        .find(|one| one["name"] == "gateway-plugin-sdk")
+        .unwrap();
+    let found = project.join(found["path"].as_str().unwrap());
+    assert_eq!(found.canonicalize().unwrap(), sdk().canonicalize().unwrap());
+}
+
+#[test]
+fn a_new_project_in_a_checkout_needs_no_word_of_the_sdk() {
+    let checkout = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(sdk().canonicalize().unwrap(), checkout.path().join("plugin-sdk")).unwrap();
+    let output = new(checkout.path(), &["geo"]);
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[test]
+fn a_new_project_overwrites_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let readme = folder.path().join("README.md");
+    std::fs::write(&readme, "mine").unwrap();
+    let output = new(folder.path(), &["geo", ".", "--sdk", sdk().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains(". is not empty, and nothing in it is overwritten"),
+        "{said}"
+    );
+    assert_eq!(std::fs::read_to_string(&readme).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_new_project_with_a_name_that_is_none_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, why) in [
+        ("list", "a keyword of WIT"),
+        ("fn", "a keyword of Rust"),
+        ("Geo_Fence", "as \"api-key\""),
+        ("../geo", "as \"api-key\""),
+    ] {
+        let output = new(folder.path(), &[name, "--sdk", sdk().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(1), "{name}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(said.contains(why), "{name}: {said}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }
 
 #[test]

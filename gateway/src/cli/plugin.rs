@@ -7,15 +7,38 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use crate::plugin_tools::build::{self, Build};
+use crate::plugin_tools::new::{self, Hook, Language, New};
 use crate::plugin_tools::{World, inspect};
 
 /// A tool, and what it is to do.
 #[derive(Debug, Subcommand)]
 pub enum PluginCommand {
+    /// Write the project of a plugin, with a test, and a configuration that has it turn away a request.
+    New(NewArgs),
     /// Make a component of a crate or of a WebAssembly module, and say what it exports, imports and needs granted.
     Build(BuildArgs),
     /// Say what a component is: who it says it is, its hooks, what it imports, its memory, and whether this gateway takes it.
     Inspect(InspectArgs),
+}
+
+/// What `new` is told.
+#[derive(Debug, Args)]
+pub struct NewArgs {
+    /// The plugin's name, as api-key.
+    name: String,
+    /// Where the project goes, a folder that is new or empty; one of the plugin's name in the current folder unless said.
+    #[arg(value_name = "DIR")]
+    folder: Option<PathBuf>,
+    /// What it is written in.
+    #[arg(long = "lang", value_enum, default_value_t)]
+    language: Language,
+    /// What it is asked, by the contract's name of it.
+    #[arg(long, value_enum, default_value_t)]
+    hook: Hook,
+    /// For Rust: the SDK, the folder `plugin-sdk` of a checkout of the gateway. Found where the gateway runs out of a checkout,
+    /// or the current folder is in one.
+    #[arg(long, value_name = "PATH")]
+    sdk: Option<PathBuf>,
 }
 
 /// What `build` is told.
@@ -52,6 +75,7 @@ impl PluginCommand {
     /// Does what is wanted.
     pub fn run(self) -> ExitCode {
         match self {
+            Self::New(args) => new::run(&args.into()),
             Self::Build(args) => build::run(&args.into()),
             Self::Inspect(InspectArgs { file, json }) => {
                 let format = if json {
@@ -61,6 +85,18 @@ impl PluginCommand {
                 };
                 inspect::run(&file, format)
             }
+        }
+    }
+}
+
+impl From<NewArgs> for New {
+    fn from(args: NewArgs) -> Self {
+        Self {
+            name: args.name,
+            language: args.language,
+            hook: args.hook,
+            folder: args.folder,
+            sdk: args.sdk,
         }
     }
 }

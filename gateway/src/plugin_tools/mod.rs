@@ -3,6 +3,7 @@
 
 pub mod build;
 pub mod inspect;
+pub mod new;
 
 mod anatomy;
 mod toolchain;

@@ -14,6 +14,7 @@ mod http2;
 mod languages;
 mod mail;
 mod mariadb;
+mod new_plugin;
 mod postgres;
 mod proxy_protocol;
 mod redis;

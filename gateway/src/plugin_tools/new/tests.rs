@@ -1,0 +1,101 @@
+use clap::ValueEnum;
+
+use super::*;
+use crate::config;
+
+fn wanted(name: &str, folder: &Path) -> New {
+    New {
+        name: name.to_owned(),
+        language: Language::Rust,
+        hook: Hook::RequestFilter,
+        folder: Some(folder.to_owned()),
+        sdk: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk")),
+    }
+}
+
+/// Every project that can be written.
+fn all(folder: &Path) -> impl Iterator<Item = New> {
+    Hook::value_variants().iter().map(|hook| New {
+        hook: *hook,
+        ..wanted("geo-fence", &folder.join(hook.name()))
+    })
+}
+
+/// The files of a folder and those below it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(self::files(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files
+}
+
+#[test]
+fn every_project_has_its_name_in_the_place_of_the_templates() {
+    let folder = tempfile::tempdir().unwrap();
+    for project in all(folder.path()) {
+        new(&project).unwrap();
+        let written = files(project.folder.as_deref().unwrap());
+        assert!(written.len() > 4, "{written:?}");
+        for file in written {
+            let text = fs::read_to_string(&file).unwrap();
+            for left in ["my-plugin", "my_plugin", SDK] {
+                assert!(!text.contains(left), "{left} in {}", file.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_project_has_a_configuration_that_is_valid_and_says_what_to_try() {
+    let folder = tempfile::tempdir().unwrap();
+    for project in all(folder.path()) {
+        let next = new(&project).unwrap();
+        let folder = project.folder.as_deref().unwrap();
+        let text = fs::read_to_string(folder.join("gateway.kdl")).unwrap();
+        let parsed = config::parse("gateway.kdl", &text, folder);
+        parsed.unwrap_or_else(|errors| panic!("{project:?}: {errors:?}"));
+        assert!(next.contains("\n    gateway run gateway.kdl\n    curl "), "{next}");
+    }
+}
+
+#[test]
+fn every_hook_is_called_as_it_is_asked_for() {
+    for hook in Hook::value_variants() {
+        let value = hook.to_possible_value().unwrap();
+        assert_eq!(value.get_name(), hook.name());
+    }
+}
+
+#[test]
+fn nothing_is_overwritten() {
+    let folder = tempfile::tempdir().unwrap();
+    new(&wanted("geo", folder.path())).expect("an empty folder will do");
+    let manifest = folder.path().join("Cargo.toml");
+    fs::write(&manifest, "mine").unwrap();
+    let error = new(&wanted("geo", folder.path())).unwrap_err().to_string();
+    assert!(error.contains("is not empty"), "{error}");
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), "mine");
+
+    let error = new(&wanted("geo", &manifest)).unwrap_err().to_string();
+    assert!(error.contains("cannot write into"), "{error}");
+    let error = write(&manifest, "theirs").unwrap_err().to_string();
+    assert!(error.contains("cannot write"), "{error}");
+    assert_eq!(fs::read_to_string(&manifest).unwrap(), "mine");
+}
+
+#[test]
+fn where_something_is_wrong_no_folder_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("geo");
+    new(&wanted("Geo", &project)).unwrap_err();
+    let mut without_sdk = wanted("geo", &project);
+    without_sdk.sdk = Some(folder.path().to_owned());
+    new(&without_sdk).unwrap_err();
+    assert!(!project.exists());
+}

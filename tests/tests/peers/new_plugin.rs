@@ -1,0 +1,151 @@
+//! `gateway plugin new`, and everything that an author does then, down to a request that is turned away. Compilers are the
+//! peers here.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use gateway_tests::{Builder, Client, Gateway, delete, get};
+use tempfile::TempDir;
+
+/// A project that has been written and built.
+struct Project {
+    folder: TempDir,
+    /// Its component's file.
+    component: String,
+}
+
+impl Project {
+    /// Has a project written.
+    fn new(name: &str, flags: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = gateway_tests::command();
+        command.args(["plugin", "new", name]).arg(folder.path()).args(flags);
+        succeeds(&mut command);
+        Self {
+            folder,
+            component: format!("{}.wasm", name.replace('-', "_")),
+        }
+    }
+
+    /// One in Rust, built as its README says, with the versions of crates that are here.
+    fn in_rust(hook: &str) -> Self {
+        let sdk = root().join("plugin-sdk");
+        let name = format!("new-{hook}");
+        let project = Self::new(&name, &["--hook", hook, "--sdk", sdk.to_str().unwrap()]);
+        std::fs::copy(root().join("Cargo.lock"), project.path("Cargo.lock")).unwrap();
+        let mut build = gateway_tests::command();
+        build.args(["plugin", "build", "--", "--quiet", "--target-dir", &target_dir()]);
+        succeeds(build.current_dir(project.folder.path()));
+        project
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A gateway with the configuration that was written, on a free port.
+    fn gateway(&self) -> Builder {
+        let text = std::fs::read_to_string(self.path("gateway.kdl")).unwrap();
+        assert!(text.contains("\"127.0.0.1:8080\""), "{text}");
+        let component = std::fs::read(self.path(&self.component)).unwrap();
+        Gateway::kdl(&text.replace("127.0.0.1:8080", "127.0.0.1:0")).file(&self.component, component)
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Kept from one run to the next, and shared: what plugins depend on is compiled once.
+fn target_dir() -> String {
+    format!("{}/new-plugin", env!("CARGO_TARGET_TMPDIR"))
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{command:?}: {said}");
+}
+
+/// What a request filter's project promises, in whatever language.
+async fn turns_away_what_is_not_allowed(gateway: &Gateway, name: &str) {
+    let refused = gateway.ask("www", delete("/")).await;
+    assert_eq!(
+        (refused.status, refused.text()),
+        (403, format!("{name} says no\n").as_str())
+    );
+    let passed = gateway.ask("www", get("/")).await;
+    assert_eq!(passed.status, 200);
+    let seen = format!("header: x-checked-by: {name}\n");
+    assert!(passed.text().contains(&seen), "{}", passed.text());
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_request_filter_in_rust_turns_away_a_request() {
+    let project = Project::in_rust("request-filter");
+    // Its own tests, by its author's compiler.
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(project.folder.path())
+        .args(["test", "--quiet", "--target-dir", &target_dir()]);
+    succeeds(&mut cargo);
+    let gateway = project.gateway().start().await;
+    turns_away_what_is_not_allowed(&gateway, "new-request-filter").await;
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn new_predicates_in_rust_turn_away_a_request() {
+    let gateway = Project::in_rust("predicates").gateway().start().await;
+    assert_eq!(gateway.ask("www", delete("/")).await.status, 403);
+    assert_eq!(gateway.ask("www", get("/")).await.status, 200);
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_limiter_in_rust_turns_away_the_fourth_request() {
+    let gateway = Project::in_rust("limiter").gateway().start().await;
+    for expected in [200, 200, 200, 429] {
+        assert_eq!(gateway.ask("www", get("/")).await.status, expected);
+    }
+    let refused = gateway.ask("www", get("/")).await;
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"new-limiter\";q=3;w=60"));
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_response_filter_in_rust_keeps_in_what_a_server_says() {
+    let gateway = Project::in_rust("response-filter").gateway().start().await;
+    let hidden = gateway.ask("www", get("/status/500")).await;
+    assert_eq!(
+        (hidden.status, hidden.text()),
+        (500, "new-response-filter says no more\n")
+    );
+    let passed = gateway.ask("www", get("/")).await;
+    assert_eq!(passed.header("x-checked-by"), Some("new-response-filter"));
+    assert!(passed.text().contains("server: app-1"));
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_access_log_in_rust_tells_of_what_was_turned_away() {
+    let gateway = Project::in_rust("access-log").gateway().start().await;
+    assert_eq!(gateway.ask("www", get("/")).await.status, 200);
+    assert_eq!(gateway.ask("www", get("/private")).await.status, 403);
+    gateway.says("127.0.0.1 got 403 for GET /private").await;
+    assert!(!gateway.output().contains(" got 200 "));
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_connection_filter_in_rust_lets_in_who_is_known() {
+    let project = Project::in_rust("connection-filter");
+    let gateway = project.gateway().start().await;
+    let mut client = gateway.connect("www").await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
+    assert!(Client::is_turned_away(gateway.address("www"), [127, 0, 0, 2]).await);
+}
