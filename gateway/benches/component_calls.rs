@@ -65,6 +65,7 @@ fn attach_as(
     let grants = [Grant::Buckets, Grant::Log, Grant::Clock];
     let component = host.compile("bench", wasm, &grants).expect("a component");
     let spec = AttachmentSpec {
+        heavy: None,
         maps: Arc::default(),
         label: "bench".into(),
         namespace: "bench".to_owned(),

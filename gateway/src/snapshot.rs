@@ -22,7 +22,7 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
 use crate::listener::{Sources, Termination};
-use crate::policy::{Attachment, Exchange, Host};
+use crate::policy::{Attachment, Crew, Exchange, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
@@ -41,6 +41,10 @@ pub struct Snapshot {
     pub pages: Vec<Option<ErrorPages>>,
     /// The component host.
     pub policy: Arc<Host>,
+    /// The threads that call heavy plugins.
+    pub crew: Arc<Crew>,
+    /// How many of them it needs.
+    pub heavy_threads: usize,
     /// Every attachment there is, for warming.
     pub attachments: Vec<Arc<Attachment>>,
     /// The process's metrics.

@@ -11,6 +11,11 @@ fn with(kdl: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(kdl).with("@app", app.address())
 }
 
+/// This block of a plugin that workers call, and of one that is called beside them.
+fn both_ways(block: &str) -> [String; 2] {
+    [block.to_owned(), format!("{block}\nheavy")]
+}
+
 /// A plugin with this block in front of one server.
 fn in_front(block: &str, component: Vec<u8>, app: &HttpServer) -> Builder {
     let kdl = format!(
@@ -93,40 +98,44 @@ const DENY: &str = r#"on-failure "deny" status=507"#;
 
 #[tokio::test]
 async fn a_streamed_body_is_changed_on_its_way_and_goes_without_its_length() {
-    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
-    let filter = bodies((STREAMED, CAPITALS), (STREAMED, CAPITALS));
-    let gateway = in_front(DENY, filter, &app).start().await;
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+        let filter = bodies((STREAMED, CAPITALS), (STREAMED, CAPITALS));
+        let gateway = in_front(deny, filter, &app).start().await;
 
-    let answer = gateway.ask("web", post("/", "hello")).await;
+        let answer = gateway.ask("web", post("/", "hello")).await;
 
-    assert_eq!((answer.status, answer.text()), (200, "HELLO"));
-    assert_eq!(answer.header("content-length"), None);
-    let seen = app.last();
-    assert_eq!(seen.body, b"HELLO");
-    assert_eq!(seen.headers.get("content-length"), None);
-    // The connection goes on.
-    let mut client = gateway.connect("web").await;
-    for _ in 0..3 {
-        assert_eq!(client.ask(post("/", "again")).await.text(), "AGAIN");
+        assert_eq!((answer.status, answer.text()), (200, "HELLO"));
+        assert_eq!(answer.header("content-length"), None);
+        let seen = app.last();
+        assert_eq!(seen.body, b"HELLO");
+        assert_eq!(seen.headers.get("content-length"), None);
+        // The connection goes on.
+        let mut client = gateway.connect("web").await;
+        for _ in 0..3 {
+            assert_eq!(client.ask(post("/", "again")).await.text(), "AGAIN");
+        }
     }
 }
 
 #[tokio::test]
 async fn what_a_component_remembers_comes_back_with_the_next_piece() {
-    let app = HttpServer::answering("x").await;
-    let gateway = in_front(DENY, bodies((STREAMED, COUNT), (SKIP, "unreachable")), &app)
-        .start()
-        .await;
-    let mut client = gateway.connect("web").await;
-    client
-        .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
-        .await;
-    app_got_something(&app).await;
-    client.send("1\r\nb\r\n0\r\n\r\n").await;
-    assert_eq!(client.response().await.status, 200);
-    // Each instance sees one piece; two pieces and the end, in whatever portions they came.
-    let body = app.last().body;
-    assert!(body.starts_with(b"01"), "{body:?}");
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("x").await;
+        let gateway = in_front(deny, bodies((STREAMED, COUNT), (SKIP, "unreachable")), &app)
+            .start()
+            .await;
+        let mut client = gateway.connect("web").await;
+        client
+            .send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n")
+            .await;
+        app_got_something(&app).await;
+        client.send("1\r\nb\r\n0\r\n\r\n").await;
+        assert_eq!(client.response().await.status, 200);
+        // Each instance sees one piece; two pieces and the end, in whatever portions they came.
+        let body = app.last().body;
+        assert!(body.starts_with(b"01"), "{body:?}");
+    }
 }
 
 /// Gives the first piece time to be one of its own: what comes of the test does not depend on it.
@@ -136,20 +145,22 @@ async fn app_got_something(_: &HttpServer) {
 
 #[tokio::test]
 async fn a_buffered_body_is_seen_whole_and_gets_its_new_length() {
-    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
-    let filter = bodies((buffered(1000), COUNT), (buffered(1000), CAPITALS));
-    let gateway = in_front(DENY, filter, &app).start().await;
-    let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n";
-    let mut client = gateway.connect("web").await;
-    client.send(chunked).await;
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+        let filter = bodies((buffered(1000), COUNT), (buffered(1000), CAPITALS));
+        let gateway = in_front(deny, filter, &app).start().await;
+        let chunked = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n1\r\nb\r\n0\r\n\r\n";
+        let mut client = gateway.connect("web").await;
+        client.send(chunked).await;
 
-    let answer = client.response().await;
+        let answer = client.response().await;
 
-    assert_eq!((answer.text(), answer.header("content-length")), ("0", Some("1")));
-    assert_eq!(
-        (app.last().body, app.last().headers.get("content-length")),
-        (b"0".to_vec(), Some("1"))
-    );
+        assert_eq!((answer.text(), answer.header("content-length")), ("0", Some("1")));
+        assert_eq!(
+            (app.last().body, app.last().headers.get("content-length")),
+            (b"0".to_vec(), Some("1"))
+        );
+    }
 }
 
 #[tokio::test]
@@ -187,49 +198,55 @@ async fn the_operators_bound_on_what_is_held_is_the_smaller_one() {
 
 #[tokio::test]
 async fn while_its_head_is_held_a_body_may_be_answered_with_a_reply() {
-    let app = HttpServer::answering("secret").await;
-    let refused = (HELD, "(call $refuse)");
-    let unseen = (SKIP, "unreachable");
-    for (filter, requests) in [(bodies(refused, unseen), 0), (bodies(unseen, refused), 1)] {
-        let before = app.requests().len();
-        let gateway = in_front(DENY, filter, &app).start().await;
-        let answer = gateway.ask("web", post("/", "hello")).await;
-        assert_eq!((answer.status, answer.text()), (403, ""));
-        assert_eq!(app.requests().len() - before, requests);
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("secret").await;
+        let refused = (HELD, "(call $refuse)");
+        let unseen = (SKIP, "unreachable");
+        for (filter, requests) in [(bodies(refused, unseen), 0), (bodies(unseen, refused), 1)] {
+            let before = app.requests().len();
+            let gateway = in_front(deny, filter, &app).start().await;
+            let answer = gateway.ask("web", post("/", "hello")).await;
+            assert_eq!((answer.status, answer.text()), (403, ""));
+            assert_eq!(app.requests().len() - before, requests);
+        }
+        // Behind a head that has gone it fails the call.
+        let gateway = in_front(deny, bodies((STREAMED, "(call $refuse)"), unseen), &app)
+            .start()
+            .await;
+        assert_eq!(gateway.ask("web", post("/", "hello")).await.status, 507);
     }
-    // Behind a head that has gone it fails the call.
-    let gateway = in_front(DENY, bodies((STREAMED, "(call $refuse)"), unseen), &app)
-        .start()
-        .await;
-    assert_eq!(gateway.ask("web", post("/", "hello")).await.status, 507);
 }
 
 #[tokio::test]
 async fn a_response_that_is_stopped_is_not_taken_for_whole() {
-    let app = HttpServer::answering("hello").await;
-    for piece in ["(call $abort)", "unreachable", "(call $loop) (call $pass)"] {
-        let gateway = in_front(DENY, bodies((SKIP, "unreachable"), (STREAMED, piece)), &app)
-            .start()
-            .await;
-        let mut client = gateway.connect("web").await;
-        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        let text = String::from_utf8(client.until_end().await).unwrap();
-        // Its head may have gone or not: its end has not.
-        assert!(text.is_empty() || text.starts_with("HTTP/1.1 200"), "{text}");
-        assert!(!text.ends_with("0\r\n\r\n") && !text.contains("hello"), "{text}");
-        let lines = gateway.access_log(1).await;
-        assert_eq!(lines[0]["reason"], "plugin-stopped");
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("hello").await;
+        for piece in ["(call $abort)", "unreachable", "(call $loop) (call $pass)"] {
+            let gateway = in_front(deny, bodies((SKIP, "unreachable"), (STREAMED, piece)), &app)
+                .start()
+                .await;
+            let mut client = gateway.connect("web").await;
+            client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+            let text = String::from_utf8(client.until_end().await).unwrap();
+            // Its head may have gone or not: its end has not.
+            assert!(text.is_empty() || text.starts_with("HTTP/1.1 200"), "{text}");
+            assert!(!text.ends_with("0\r\n\r\n") && !text.contains("hello"), "{text}");
+            let lines = gateway.access_log(1).await;
+            assert_eq!(lines[0]["reason"], "plugin-stopped");
+        }
     }
 }
 
 #[tokio::test]
 async fn a_filter_that_fails_and_is_to_be_skipped_lets_the_rest_pass() {
-    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
-    for mode in [STREAMED, HELD, buffered(100)] {
-        let filter = bodies((mode, "unreachable"), (mode, "unreachable"));
-        let gateway = in_front(r#"on-failure "skip""#, filter, &app).start().await;
-        let answer = gateway.ask("web", post("/", "hello")).await;
-        assert_eq!((answer.status, answer.text()), (200, "hello"));
+    for block in &both_ways(r#"on-failure "skip""#) {
+        let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+        for mode in [STREAMED, HELD, buffered(100)] {
+            let filter = bodies((mode, "unreachable"), (mode, "unreachable"));
+            let gateway = in_front(block, filter, &app).start().await;
+            let answer = gateway.ask("web", post("/", "hello")).await;
+            assert_eq!((answer.status, answer.text()), (200, "hello"));
+        }
     }
 }
 
@@ -333,27 +350,25 @@ async fn a_component_that_fails_at_each_answer_is_put_in_quarantine() {
 
 #[tokio::test]
 async fn another_service_decides_on_a_request_before_it_goes_on() {
-    let app = HttpServer::answering("in").await;
-    let auth = HttpServer::start(|_| Answer::ok("yes")).await;
-    let gateway = with_auth(r#"call "auth""#, asking(JUDGE), &app, auth.address())
-        .start()
-        .await;
-    let mut client = gateway.connect("web").await;
-    for _ in 0..3 {
-        assert_eq!(client.ask(get("/")).await.text(), "in");
-    }
-    let asked = auth.requests();
-    assert_eq!((asked.len(), asked[0].target.as_str()), (3, "/check?user=7"));
-    assert!(asked[0].headers.has("host"));
-    // One connection serves all calls of the worker.
-    assert!(asked.iter().all(|request| request.connection == 0));
+    for block in &both_ways(r#"call "auth""#) {
+        let app = HttpServer::answering("in").await;
+        let auth = HttpServer::start(|_| Answer::ok("yes")).await;
+        let gateway = with_auth(block, asking(JUDGE), &app, auth.address()).start().await;
+        let mut client = gateway.connect("web").await;
+        for _ in 0..3 {
+            assert_eq!(client.ask(get("/")).await.text(), "in");
+        }
+        let asked = auth.requests();
+        assert_eq!((asked.len(), asked[0].target.as_str()), (3, "/check?user=7"));
+        assert!(asked[0].headers.has("host"));
+        // One connection serves all calls of the worker.
+        assert!(asked.iter().all(|request| request.connection == 0));
 
-    let auth = HttpServer::start(|_| Answer::status(401)).await;
-    let gateway = with_auth(r#"call "auth""#, asking(JUDGE), &app, auth.address())
-        .start()
-        .await;
-    assert_eq!(gateway.ask("web", get("/")).await.status, 403);
-    assert_eq!(app.requests().len(), 3);
+        let auth = HttpServer::start(|_| Answer::status(401)).await;
+        let gateway = with_auth(block, asking(JUDGE), &app, auth.address()).start().await;
+        assert_eq!(gateway.ask("web", get("/")).await.status, 403);
+        assert_eq!(app.requests().len(), 3);
+    }
 }
 
 #[tokio::test]
@@ -490,66 +505,71 @@ async fn a_route_that_was_not_granted_fails_the_call() {
 
 #[tokio::test]
 async fn a_component_answers_in_place_of_a_server() {
-    let app = HttpServer::answering("secret").await;
-    let exports = format!(
-        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32) (call $none))
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("secret").await;
+        let exports = format!(
+            r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32) (call $none))
         (func (export "gateway:policy/response-filter@0.1.0#on-response") {FACTS} (result i32)
             (call $reply (i32.const 451) (i32.const 3)))"#
-    );
-    let component = guest::component("header-rewrite", &exports);
-    let gateway = in_front(DENY, component, &app).start().await;
-    let mut client = gateway.connect("web").await;
-    for _ in 0..2 {
-        let answer = client.ask(get("/")).await;
-        assert_eq!((answer.status, answer.body.len()), (451, 3));
+        );
+        let component = guest::component("header-rewrite", &exports);
+        let gateway = in_front(deny, component, &app).start().await;
+        let mut client = gateway.connect("web").await;
+        for _ in 0..2 {
+            let answer = client.ask(get("/")).await;
+            assert_eq!((answer.status, answer.body.len()), (451, 3));
+        }
     }
 }
 
 #[tokio::test]
 async fn a_component_is_told_of_an_exchange_that_is_over() {
-    let app = HttpServer::answering("hello").await;
-    // Wants `path`, `status`, `bytes-sent`, `backend`, and writes them into the log as they are.
-    let needs =
-        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
-    let exports = format!(
-        r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
+    for block in &both_ways("on-failure \"skip\"\ngrant \"log\"") {
+        let app = HttpServer::answering("hello").await;
+        // Wants `path`, `status`, `bytes-sent`, `backend`, and writes them into the log as they are.
+        let needs =
+            r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
+        let exports = format!(
+            r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
         ;; end of imports
         (data (i32.const 640) "\a0\02\00\00\04\00\00\00\a4\02\00\00\06\00\00\00\aa\02\00\00\0a\00\00\00\b4\02\00\00\07\00\00\00")
         (data (i32.const 672) "pathstatusbytes-sentbackend")
         (func (export "gateway:policy/access-log@0.1.0#on-log") {FACTS}
             (call $write (i32.const 1) (local.get $bytes) (local.get $length)))"#
-    );
-    let component = guest::component_with_configure("logger", needs, &exports);
-    let block = "on-failure \"skip\"\ngrant \"log\"";
-    let gateway = in_front(block, component, &app).start().await;
-    assert_eq!(gateway.ask("web", get("/a")).await.text(), "hello");
-    gateway.says("/a2005app").await;
-    gateway
-        .raw("web", "GET /b HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n")
-        .await;
-    assert_eq!(gateway.ask("web", get("/c")).await.status, 200);
-    gateway.says("/c2005app").await;
-    gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+        );
+        let component = guest::component_with_configure("logger", needs, &exports);
+        let gateway = in_front(block, component, &app).start().await;
+        assert_eq!(gateway.ask("web", get("/a")).await.text(), "hello");
+        gateway.says("/a2005app").await;
+        gateway
+            .raw("web", "GET /b HTTP/1.1\r\nhost: a\r\ncontent-length: x\r\n\r\n")
+            .await;
+        assert_eq!(gateway.ask("web", get("/c")).await.status, 200);
+        gateway.says("/c2005app").await;
+        gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+    }
 }
 
 #[tokio::test]
 async fn what_a_component_tags_an_exchange_with_stands_in_its_line() {
-    let app = HttpServer::answering("hello").await;
-    let exports = format!(
-        r#"(import "gateway:policy/tags@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32)))
+    for deny in &both_ways(DENY) {
+        let app = HttpServer::answering("hello").await;
+        let exports = format!(
+            r#"(import "gateway:policy/tags@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32)))
         ;; end of imports
         (data (i32.const 2048) "guest.saw\"it")
         (func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32)
             (call $set (i32.const 2048) (i32.const 9) (i32.const 2057) (i32.const 3) (i32.const 3000))
             (call $none))
         (func (export "gateway:policy/response-filter@0.1.0#on-response") {FACTS} (result i32) (call $none))"#
-    );
-    let gateway = in_front(DENY, guest::component("header-rewrite", &exports), &app)
-        .start()
-        .await;
-    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
-    let lines = gateway.access_log(1).await;
-    assert_eq!(lines[0]["tags"]["guest.saw"], "\"it");
+        );
+        let gateway = in_front(deny, guest::component("header-rewrite", &exports), &app)
+            .start()
+            .await;
+        assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+        let lines = gateway.access_log(1).await;
+        assert_eq!(lines[0]["tags"]["guest.saw"], "\"it");
+    }
 }
 
 #[tokio::test]

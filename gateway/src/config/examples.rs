@@ -37,6 +37,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "isolation",
         r#"isolation "per-request" ready=8, isolation "per-connection" or isolation "reuse" max-requests=1000"#,
     ),
+    ("heavy", r#"heavy queue=64 wait="1s""#),
     ("quarantine", r#"quarantine failures=20 from="1s" to="1m""#),
     ("rate-limit-table", r#"rate-limit-table entries=1000000"#),
     ("drain-timeout", r#"drain-timeout "30s""#),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::bindings::exports::gateway::policy::{lifecycle, limiter};
 use super::budget::Budget;
 use super::component::Component;
+use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::granted::Granted;
@@ -19,7 +20,7 @@ use super::needs::{Attribute, NeedPhase, Needs};
 use super::quarantine::Quarantine;
 use super::scope::Scope;
 use super::state::{Identity, LogBudget};
-use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
+use crate::config::{Heavy, Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
 use crate::telemetry::metrics::{PluginSeries, PolicyCounts};
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
@@ -39,6 +40,7 @@ pub struct Attachment {
     pub(super) scope: Scope,
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
+    is_heavy: bool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -79,6 +81,8 @@ pub struct AttachmentSpec {
     pub budget: Arc<Budget>,
     /// When it is left alone; none for never.
     pub quarantine: Option<QuarantineSettings>,
+    /// Whether it runs beside the workers, and how many of its calls may wait for that.
+    pub heavy: Option<Heavy>,
     /// What it is attached as.
     pub place: AttachedAs,
     /// Where and how it takes part.
@@ -125,6 +129,8 @@ pub struct AttachmentStats {
     differences: AtomicU64,
     /// None for what is never left alone: the gateway's own.
     quarantine: Option<Quarantine>,
+    /// What waits of a heavy one.
+    waiting: Option<Waiting>,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
 }
 
@@ -206,6 +212,7 @@ impl Attachment {
             measures_cpu: spec.budget.measures_cpu(),
             budget: spec.budget,
             is_repeatable,
+            is_heavy: spec.heavy.is_some(),
             called: component.hooks().called(spec.place),
             predicates,
             policies,
@@ -218,6 +225,7 @@ impl Attachment {
                 workers: Mutex::default(),
                 differences: AtomicU64::new(0),
                 quarantine: spec.quarantine.map(Quarantine::new),
+                waiting: spec.heavy.map(Waiting::new),
             }),
         })
     }
@@ -236,6 +244,26 @@ impl Attachment {
     /// Whether it fails so much that it is left alone; none when it never is.
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
         self.stats.quarantine.as_ref()
+    }
+
+    /// Whether it is called by a [crew](super::Crew) and by no worker.
+    #[must_use]
+    #[inline]
+    pub fn is_heavy(&self) -> bool {
+        self.is_heavy
+    }
+
+    /// What waits of a heavy one.
+    pub(super) fn waiting(&self) -> Option<&Waiting> {
+        self.stats.waiting.as_ref()
+    }
+
+    /// Who waits for it in one line: its tenant, or itself.
+    pub(super) fn owner(&self) -> &Arc<str> {
+        match &self.scope.tenant {
+            Some(tenant) => &tenant.name,
+            None => &self.identity.label,
+        }
     }
 
     /// Whether it is left alone for now, since it has done nothing but fail.
@@ -478,6 +506,10 @@ impl PolicyCounts for AttachmentStats {
 
     fn is_quarantined(&self) -> bool {
         self.quarantine.as_ref().is_some_and(Quarantine::is_on)
+    }
+
+    fn waiting(&self) -> Option<usize> {
+        self.waiting.as_ref().map(Waiting::calls)
     }
 }
 

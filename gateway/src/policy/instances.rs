@@ -49,6 +49,8 @@ pub struct Instances {
     short: Vec<usize>,
     /// Notified when there is something to tend to.
     work: Arc<Notify>,
+    /// Whether these are a crew's: heavy plugins are called here, and no others.
+    of_crew: bool,
 }
 
 impl Instances {
@@ -63,6 +65,16 @@ impl Instances {
             spent: Vec::new(),
             short: Vec::new(),
             work: Arc::default(),
+            of_crew: false,
+        }
+    }
+
+    /// No instances yet, of a thread that calls heavy plugins.
+    #[must_use]
+    pub fn of_crew(host: &Arc<Host>) -> Self {
+        Self {
+            of_crew: true,
+            ..Self::new(host)
         }
     }
 
@@ -71,6 +83,9 @@ impl Instances {
     /// # Errors
     /// As a call would fail; the next call tries again.
     pub fn warm(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
+        if attachment.is_heavy() != self.of_crew {
+            return Ok(());
+        }
         let is_for_one = !matches!(attachment.isolation, Isolation::Reuse { .. });
         let slot = slot(&mut self.slots, attachment);
         if !slot.is_empty() || !slot.is_short() || (is_for_one && attachment.budget.is_tight()) {
@@ -105,7 +120,7 @@ impl Instances {
         let Some(attachment) = slot.attachment.upgrade() else {
             return true;
         };
-        let is_left_alone = attachment.is_quarantined();
+        let is_left_alone = attachment.is_quarantined() || attachment.is_heavy() != self.of_crew;
         if !slot.is_short() || is_left_alone || attachment.budget.is_tight() {
             return true;
         }
@@ -449,6 +464,9 @@ impl Instances {
     /// Whether a call may be made, and when it begins, where that counts.
     #[inline]
     fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
+        if attachment.is_heavy() && !self.of_crew {
+            return Err(self.refuse(attachment, hook, FailureKind::Quota, NO_THREAD));
+        }
         if let Some(quarantine) = attachment.quarantine()
             && !quarantine.admits(hook.place)
         {
@@ -802,6 +820,8 @@ fn unlike_the_first(message: String) -> Failure {
 /// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
 const MAX_FACT_BYTES: usize = 1024 * 1024;
 
+const NO_THREAD: &str = "is heavy, and no thread has had time for it: as many calls wait as `heavy queue=` says, or this one has as long as `wait=` says";
+
 const QUARANTINED: &str = "is in quarantine: it has failed too often";
 
 /// Used instances that may wait to be dropped. Each holds a place in the pool; a worker that has so many has no time to wait
@@ -848,6 +868,7 @@ mod tests {
             is_forgetful: true,
             budget: Budget::unlimited(),
             quarantine: None,
+            heavy: None,
             place: AttachedAs::Filter,
             scope: Scope::default(),
             state: StateLimits::DEFAULT,

@@ -23,6 +23,7 @@ mod client_certificate;
 mod client_hello;
 mod component;
 mod counters;
+mod crew;
 mod edits;
 mod exchange;
 mod failure;
@@ -65,6 +66,7 @@ pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
 pub use component::{Component, MAX_COMPONENT_BYTES};
+pub use crew::Crew;
 pub use exchange::{
     ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Preamble,
     Reply, TlsFacts,

@@ -77,6 +77,11 @@ impl Attachment {
         !self.scope.is_open() && !self.scope.admits(exchange)
     }
 
+    /// Whether this use has a part in an exchange.
+    pub fn takes_part(&self, exchange: &mut Exchange) -> bool {
+        !self.stands_aside(exchange)
+    }
+
     /// Whether this use has no part in a connection, which belongs to no host. All uses of one connection are asked with the same
     /// lot: of a canary and what it stands in for, exactly one has a part.
     pub fn stands_aside_of_connection(&self, lot: &mut Lot) -> bool {

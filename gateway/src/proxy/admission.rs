@@ -99,7 +99,7 @@ fn decide(
         Some(sources) => Some(sources.take(facts.client.ip()).ok_or(TurnedAway::TooMany)?),
         None => None,
     };
-    let within = policy::within(local, admission.limiter.iter(), exchange, |_, _| ());
+    let within = policy::within(local, admission.limiter.iter(), exchange);
     within.map_err(|error| match error {
         ProxyError::RateLimited { .. } => TurnedAway::RateLimited,
         _ => TurnedAway::PolicyFailure,

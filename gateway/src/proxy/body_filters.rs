@@ -17,11 +17,12 @@ use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
 use super::filtered::{BodyFilter, BodyFilters, Filter, Stopped};
+use super::heavy;
 use super::local::Local;
 use super::policy;
 use super::turns::Late;
 use super::upstream::Lease;
-use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Reply};
+use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Failure, Instances, Reply};
 use crate::snapshot::Frontend;
 
 /// Filters a request's body, or answers what is sent instead of asking a server. Plugins see it in their order, each what the
@@ -38,7 +39,7 @@ pub async fn of_request(
         .iter()
         .filter(|plugin| plugin.hooks().request_body_filter)
     {
-        let mode = local.instances().on_body(attachment, BodyOf::Request, exchange);
+        let mode = heavy::ask(local, attachment, exchange, ask_of(BodyOf::Request)).await?;
         let mode = match mode {
             Ok(mode) => mode,
             Err(failure) => {
@@ -87,7 +88,7 @@ pub async fn of_response(
         let head = std::mem::replace(response, Response::new(Content::None));
         let (head, content) = head.into_parts();
         exchange.response = Some(head);
-        let mode = local.instances().on_body(attachment, BodyOf::Response, exchange);
+        let mode = heavy::ask(local, attachment, exchange, ask_of(BodyOf::Response)).await?;
         let Some(head) = exchange.response.take() else {
             return Err(ProxyError::Policy { status: 500 });
         };
@@ -140,6 +141,13 @@ pub async fn of_response(
         say_length(response.headers_mut(), filters.left());
     }
     Ok(Ok(filters))
+}
+
+/// The hook that decides how a body is filtered.
+fn ask_of(
+    of: BodyOf,
+) -> impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<BodyMode, Failure> + Send + 'static {
+    move |instances, attachment, exchange| instances.on_body(attachment, of, exchange)
 }
 
 /// How a body goes by its filter.
@@ -199,7 +207,7 @@ impl Way {
             let trailers = match frame.map(Frame::into_data) {
                 Some(Ok(bytes)) => {
                     let Some(most) = most else {
-                        return Ok(BodyFilter::begun(self.filter, bytes)?);
+                        return Ok(BodyFilter::begun(self.filter, bytes).await?);
                     };
                     held += bytes.len() as u64;
                     pieces.push_back(bytes);
@@ -211,7 +219,7 @@ impl Way {
                 Some(Err(frame)) => frame.into_trailers().ok(),
                 None => None,
             };
-            return Ok(BodyFilter::whole(self.filter, pieces, trailers)?);
+            return Ok(BodyFilter::whole(self.filter, pieces, trailers).await?);
         }
     }
 }

@@ -5,7 +5,9 @@
 //! next is kept here, beside the instance that sees the whole body: where instances are used again, it may be another one.
 
 use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -14,9 +16,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::Frame;
 
+use super::heavy;
 use super::local::Local;
 use crate::config::OnFailure;
-use crate::policy::{Attachment, BodyOf, KeptByBody, Piece, PieceVerdict, Reply};
+use crate::policy::{Attachment, BodyOf, Failure, Instances, KeptByBody, Piece, PieceVerdict, Reply};
 
 /// What filters a body, in the order in which it passes.
 #[derive(Default)]
@@ -33,7 +36,26 @@ pub struct BodyFilter {
     has_ended: bool,
     /// How long it is in all, where that is known.
     left: Option<u64>,
+    /// What is being handed to the component.
+    handing: Option<Handing>,
 }
+
+/// Bytes on their way through a component.
+struct Handing {
+    /// What it has not been handed yet.
+    rest: Bytes,
+    is_last: bool,
+    /// At once.
+    most: usize,
+    /// The piece that a heavy one has, on a thread beside the worker.
+    away: Option<(Bytes, Away)>,
+}
+
+/// What becomes of a piece there; the instance comes back with it.
+type Away = Pin<Box<dyn Future<Output = Option<(KeptByBody, Handed)>>>>;
+
+/// What a component made of a piece, and what it wants to be told with the next.
+type Handed = Result<(Vec<u8>, PieceVerdict), Failure>;
 
 /// A component, and where it is in the body.
 pub struct Filter {
@@ -119,6 +141,66 @@ impl Filter {
             is_held,
         }
     }
+
+    /// Hands over the next piece, and waits for what becomes of it.
+    fn poll(&mut self, handing: &mut Handing, cx: &mut Context<'_>) -> Poll<(Bytes, Handed)> {
+        let (piece, mut away) = match handing.away.take() {
+            Some(away) => away,
+            None => {
+                let piece = handing.rest.split_to(handing.rest.len().min(handing.most));
+                let last = handing.is_last && handing.rest.is_empty();
+                if !self.attachment.is_heavy() {
+                    let handed = self.hand(&piece, last);
+                    return Poll::Ready((piece, handed));
+                }
+                let away = self.send_away(piece.clone(), last);
+                (piece, away)
+            }
+        };
+        let Poll::Ready(back) = away.as_mut().poll(cx) else {
+            handing.away = Some((piece, away));
+            return Poll::Pending;
+        };
+        let handed = match back {
+            Some((instance, handed)) => {
+                self.instance = instance;
+                handed
+            }
+            // The worker's own instances refuse it: that is the failure, logged and counted.
+            None => self.hand(&piece, handing.is_last && handing.rest.is_empty()),
+        };
+        Poll::Ready((piece, handed))
+    }
+
+    fn hand(&mut self, bytes: &[u8], last: bool) -> Handed {
+        let piece = Piece {
+            state: &self.state,
+            bytes,
+            last,
+            may_reply: self.is_held,
+        };
+        let mut instances = self.local.instances();
+        instances.on_piece(&self.attachment, self.of, &mut self.instance, piece)
+    }
+
+    /// Has it handed over beside the workers. None when it could not be.
+    fn send_away(&mut self, bytes: Bytes, last: bool) -> Away {
+        let (attachment, of, may_reply) = (self.attachment.clone(), self.of, self.is_held);
+        let state = self.state.clone();
+        let mut instance = std::mem::take(&mut self.instance);
+        let call = move |instances: Option<&mut Instances>| {
+            let piece = Piece {
+                state: &state,
+                bytes: &bytes,
+                last,
+                may_reply,
+            };
+            let handed = instances?.on_piece(&attachment, of, &mut instance, piece);
+            Some((instance, handed))
+        };
+        let (local, attachment) = (self.local.clone(), self.attachment.clone());
+        Box::pin(async move { heavy::wait(local.crew(), &attachment, call).await.ok().flatten() })
+    }
 }
 
 impl BodyFilter {
@@ -130,6 +212,7 @@ impl BodyFilter {
             trailers: None,
             has_ended: false,
             left: None,
+            handing: None,
         }
     }
 
@@ -141,18 +224,19 @@ impl BodyFilter {
             trailers: None,
             has_ended: false,
             left: length,
+            handing: None,
         }
     }
 
     /// A body that has come whole. Answers a reply when the component gives one.
-    pub fn whole(
+    pub async fn whole(
         filter: Filter,
         pieces: VecDeque<Bytes>,
         trailers: Option<HeaderMap>,
     ) -> Result<Result<Self, Reply>, Stopped> {
         let mut body = Self::streamed(filter);
         body.trailers = trailers;
-        Ok(match body.hand_over(joined(pieces), true, usize::MAX)? {
+        Ok(match body.hand_over(joined(pieces), true, usize::MAX).await? {
             Passed::On => {
                 body.left = Some(body.outgoing.iter().map(|bytes| bytes.len() as u64).sum());
                 Ok(body)
@@ -162,16 +246,16 @@ impl BodyFilter {
     }
 
     /// The first piece has come while the head is held. Answers a reply when the component gives one.
-    pub fn begun(filter: Filter, first: Bytes) -> Result<Result<Self, Reply>, Stopped> {
+    pub async fn begun(filter: Filter, first: Bytes) -> Result<Result<Self, Reply>, Stopped> {
         let mut body = Self::streamed(filter);
-        Ok(match body.hand_over(first, false, MAX_PIECE)? {
+        Ok(match body.hand_over(first, false, MAX_PIECE).await? {
             Passed::On => Ok(body),
             Passed::Reply(reply) => Err(reply),
         })
     }
 
     fn is_done(&self) -> bool {
-        self.has_ended && self.outgoing.is_empty() && self.trailers.is_none()
+        self.has_ended && self.handing.is_none() && self.outgoing.is_empty() && self.trailers.is_none()
     }
 
     fn poll<E: From<Stopped>>(
@@ -179,7 +263,7 @@ impl BodyFilter {
         cx: &mut Context<'_>,
         source: &mut dyn FnMut(&mut Context<'_>) -> Polled<E>,
     ) -> Polled<E> {
-        if self.outgoing.is_empty() && !self.has_ended {
+        if self.outgoing.is_empty() && self.handing.is_none() && !self.has_ended {
             let frame = match ready!(source(cx)).transpose() {
                 Ok(frame) => frame.map(Frame::into_data),
                 Err(error) => {
@@ -187,15 +271,17 @@ impl BodyFilter {
                     return Poll::Ready(Some(Err(error)));
                 }
             };
-            let handed = match frame {
-                Some(Ok(bytes)) => self.hand_over(bytes, false, MAX_PIECE),
+            match frame {
+                Some(Ok(bytes)) => self.begin(bytes, false, MAX_PIECE),
                 Some(Err(frame)) => {
                     self.trailers = frame.into_trailers().ok();
-                    self.hand_over(Bytes::new(), true, MAX_PIECE)
+                    self.begin(Bytes::new(), true, MAX_PIECE);
                 }
-                None => self.hand_over(Bytes::new(), true, MAX_PIECE),
-            };
-            if let Err(stopped) = handed {
+                None => self.begin(Bytes::new(), true, MAX_PIECE),
+            }
+        }
+        if self.handing.is_some() {
+            if let Err(stopped) = ready!(self.poll_handed(cx)) {
                 self.has_ended = true;
                 self.outgoing.clear();
                 return Poll::Ready(Some(Err(stopped.into())));
@@ -214,34 +300,53 @@ impl BodyFilter {
     }
 
     /// Hands bytes to the component, `most` at once, and takes what goes on.
-    fn hand_over(&mut self, bytes: Bytes, is_last: bool, most: usize) -> Result<Passed, Stopped> {
+    async fn hand_over(&mut self, bytes: Bytes, is_last: bool, most: usize) -> Result<Passed, Stopped> {
+        self.begin(bytes, is_last, most);
+        poll_fn(|cx| self.poll_handed(cx)).await
+    }
+
+    fn begin(&mut self, bytes: Bytes, is_last: bool, most: usize) {
         self.has_ended |= is_last;
-        let mut rest = bytes;
+        self.handing = Some(Handing {
+            rest: bytes,
+            is_last,
+            most,
+            away: None,
+        });
+    }
+
+    /// Waits until all that is being handed over has been.
+    fn poll_handed(&mut self, cx: &mut Context<'_>) -> Poll<Result<Passed, Stopped>> {
         loop {
+            let Some(handing) = &mut self.handing else {
+                return Poll::Ready(Ok(Passed::On));
+            };
             let Some(filter) = &mut self.filter else {
+                let rest = std::mem::take(&mut handing.rest);
+                self.handing = None;
                 self.send(rest);
-                return Ok(Passed::On);
+                return Poll::Ready(Ok(Passed::On));
             };
-            let piece = rest.split_to(rest.len().min(most));
-            let handed = Piece {
-                state: &filter.state,
-                bytes: &piece,
-                last: is_last && rest.is_empty(),
-                may_reply: filter.is_held,
-            };
-            let mut instances = filter.local.instances();
-            let answered = instances.on_piece(&filter.attachment, filter.of, &mut filter.instance, handed);
-            drop(instances);
+            let (piece, handed) = ready!(filter.poll(handing, cx));
             filter.is_held = false;
             let on_failure = filter.attachment.on_failure();
-            let verdict = answered.map(|(state, verdict)| {
+            let verdict = handed.map(|(state, verdict)| {
                 filter.state = state;
                 verdict
             });
+            if handing.rest.is_empty() {
+                self.handing = None;
+            }
             match verdict {
-                Ok(PieceVerdict::Reply(reply)) => return Ok(Passed::Reply(reply)),
+                Ok(PieceVerdict::Reply(reply)) => {
+                    self.handing = None;
+                    return Poll::Ready(Ok(Passed::Reply(reply)));
+                }
                 Ok(PieceVerdict::Replace(bytes)) => self.send(bytes.into()),
-                Ok(PieceVerdict::Abort) => return Err(Stopped { status: ABORTED }),
+                Ok(PieceVerdict::Abort) => {
+                    self.handing = None;
+                    return Poll::Ready(Err(Stopped { status: ABORTED }));
+                }
                 Ok(PieceVerdict::PassRest) => {
                     self.filter = None;
                     self.send(piece);
@@ -249,15 +354,15 @@ impl BodyFilter {
                 Ok(PieceVerdict::Pass) => self.send(piece),
                 // The host has logged and counted it.
                 Err(_) => match on_failure {
-                    OnFailure::Deny(status) => return Err(Stopped { status }),
+                    OnFailure::Deny(status) => {
+                        self.handing = None;
+                        return Poll::Ready(Err(Stopped { status }));
+                    }
                     OnFailure::Skip => {
                         self.filter = None;
                         self.send(piece);
                     }
                 },
-            }
-            if rest.is_empty() {
-                return Ok(Passed::On);
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::told::Untold;
 use crate::backend::{Backend, Balancer, Pool};
-use crate::policy::{Failure, Instances};
+use crate::policy::{Crew, Failure, Instances};
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::LineWriters;
 use crate::telemetry::metrics::Registry;
@@ -38,6 +38,7 @@ pub struct Lasting {
     newest: RefCell<Weak<Local>>,
     newest_generation: Cell<u64>,
     instances: RefCell<Instances>,
+    crew: Arc<Crew>,
     log: RefCell<LineWriters>,
     tracer: Option<Tracer>,
     /// Exchanges that components are to be told of.
@@ -65,6 +66,7 @@ impl Local {
             newest: RefCell::default(),
             newest_generation: Cell::new(0),
             instances: RefCell::new(Instances::new(&snapshot.policy)),
+            crew: snapshot.crew.clone(),
             log: RefCell::new(log),
             tracer,
             untold: Untold::default(),
@@ -86,6 +88,7 @@ impl Local {
     }
 
     fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>, generation: u64) -> Result<Rc<Self>, Failure> {
+        lasting.crew.ensure(snapshot.heavy_threads)?;
         for attachment in &snapshot.attachments {
             lasting.instances.borrow_mut().warm(attachment)?;
         }
@@ -144,6 +147,11 @@ impl Local {
     /// The worker's policy instances.
     pub fn instances(&self) -> RefMut<'_, Instances> {
         self.lasting.instances.borrow_mut()
+    }
+
+    /// The threads that call heavy plugins.
+    pub fn crew(&self) -> &Crew {
+        &self.lasting.crew
     }
 
     /// The worker's cursor over a backend's servers.
@@ -233,6 +241,11 @@ impl Lasting {
     /// The worker's policy instances.
     pub fn instances(&self) -> RefMut<'_, Instances> {
         self.instances.borrow_mut()
+    }
+
+    /// The threads that call heavy plugins.
+    pub fn crew(&self) -> &Arc<Crew> {
+        &self.crew
     }
 
     /// Counts a client connection of this worker until the guard is dropped.

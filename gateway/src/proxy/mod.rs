@@ -23,6 +23,7 @@ mod extended_connect;
 mod filtered;
 mod forwarding;
 mod headers;
+mod heavy;
 mod held;
 mod http2;
 mod informational;

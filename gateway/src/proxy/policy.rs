@@ -7,12 +7,13 @@ use std::sync::Arc;
 use super::calls;
 use super::client::Client;
 use super::error::ProxyError;
+use super::heavy;
 use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{
-    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, LimitVerdict, Lot, MAX_CALLS, Outcome,
-    Reply,
+    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, Instances, LimitVerdict, Lot, MAX_CALLS,
+    Outcome, Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
@@ -33,75 +34,86 @@ pub fn of_connection(facts: &Arc<ConnectionFacts>) -> Box<Exchange> {
     Exchange::new(http::Request::new(()).into_parts().0, facts.clone())
 }
 
-/// **acl**: the frontend's predicates.
-pub fn acls(local: &Rc<Local>, frontend: &Frontend, exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
-    answers(local, &frontend.acls, exchange)
+/// **acl**: the frontend's predicates, one call per component.
+pub async fn acls(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    exchange: &mut Box<Exchange>,
+) -> Result<AclAnswers, ProxyError> {
+    let mut answers = AclAnswers::default();
+    for call in &frontend.acls {
+        let bits = heavy::ask(local, &call.attachment, exchange, Instances::evaluate).await?;
+        answered(call, bits, &mut answers)?;
+    }
+    Ok(answers)
 }
 
-/// Predicates, one call per component.
+/// Predicates of the gateway's own component, which is never heavy.
 pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
     let mut answers = AclAnswers::default();
     for call in calls {
-        let bits = match local.instances().evaluate(&call.attachment, exchange) {
-            Ok(bits) => bits,
-            // Skipped: its predicates read false.
-            Err(failure) => {
-                failed(&call.attachment, &failure)?;
-                0
-            }
-        };
-        for (bit, acl) in &call.answers {
-            if bits >> bit & 1 == 1 {
-                answers.set(*acl);
-            }
-        }
+        let bits = local.instances().evaluate(&call.attachment, exchange);
+        answered(call, bits, &mut answers)?;
     }
     Ok(answers)
+}
+
+fn answered(call: &AclCall, bits: Result<u64, Failure>, answers: &mut AclAnswers) -> Result<(), ProxyError> {
+    let bits = match bits {
+        Ok(bits) => bits,
+        // Skipped: its predicates read false.
+        Err(failure) => return failed(&call.attachment, &failure),
+    };
+    for (bit, acl) in &call.answers {
+        if bits >> bit & 1 == 1 {
+            answers.set(*acl);
+        }
+    }
+    Ok(())
 }
 
 /// **limits**: the frontend's rate limits, then those of its plugins.
 ///
 /// What clients are to be told of them goes into `said`, where they are told.
-pub fn limits(
+pub async fn limits(
     local: &Rc<Local>,
     frontend: &Frontend,
     exchange: &mut Box<Exchange>,
     said: &mut Option<Box<LimitHeaders>>,
 ) -> Result<(), ProxyError> {
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
-    let limiters = frontend.limiter.iter().chain(plugins);
-    match frontend.config.rate_limit_headers {
-        false => within(local, limiters, exchange, |_, _| ()),
-        true => within(local, limiters, exchange, |attachment, verdict| {
+    let are_told = frontend.config.rate_limit_headers;
+    for attachment in frontend.limiter.iter().chain(plugins) {
+        let verdict = heavy::ask(local, attachment, exchange, Instances::check).await?;
+        if are_told && let Ok(Some(verdict)) = &verdict {
             said.get_or_insert_default().add(attachment.policies(), verdict);
-        }),
+        }
+        is_within(attachment, verdict)?;
     }
+    Ok(())
 }
 
-/// Whether the exchange is within these limits; each takes its token. Those of plugins are asked about requests only. `decided`
-/// is told of each verdict.
+/// Whether a connection is within these limits of the gateway's own; each takes its token.
 pub fn within<'a>(
     local: &Rc<Local>,
     limiters: impl Iterator<Item = &'a Arc<Attachment>>,
     exchange: &mut Box<Exchange>,
-    mut decided: impl FnMut(&Attachment, &LimitVerdict),
 ) -> Result<(), ProxyError> {
     for attachment in limiters {
         let verdict = local.instances().check(attachment, exchange);
-        if let Ok(Some(verdict)) = &verdict {
-            decided(attachment, verdict);
-        }
-        match verdict {
-            Ok(None | Some(LimitVerdict { allowed: true, .. })) => {}
-            Ok(Some(verdict)) => {
-                return Err(ProxyError::RateLimited {
-                    retry_after_ms: verdict.retry_after_ms,
-                });
-            }
-            Err(failure) => failed(attachment, &failure)?,
-        }
+        is_within(attachment, verdict)?;
     }
     Ok(())
+}
+
+fn is_within(attachment: &Attachment, verdict: Result<Option<LimitVerdict>, Failure>) -> Result<(), ProxyError> {
+    match verdict {
+        Ok(None | Some(LimitVerdict { allowed: true, .. })) => Ok(()),
+        Ok(Some(verdict)) => Err(ProxyError::RateLimited {
+            retry_after_ms: verdict.retry_after_ms,
+        }),
+        Err(failure) => failed(attachment, &failure),
+    }
 }
 
 /// **request rewrite**, first half: the plugins' filters in order. The last that routes decides where to.
@@ -113,10 +125,10 @@ pub async fn request_filters(
 ) -> Result<Answer, ProxyError> {
     let mut answer = Answer::Continue;
     for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter) {
-        let mut outcome = local.instances().on_request(attachment, exchange);
+        let mut outcome = heavy::ask(local, attachment, exchange, Instances::on_request).await?;
         if let Ok(Outcome::Call(call)) = outcome {
             // Boxed: few requests wait for a call.
-            outcome = Box::pin(called(local, client, attachment, exchange, call)).await;
+            outcome = Box::pin(called(local, client, attachment, exchange, call)).await?;
         }
         match outcome {
             // `called` lets none through.
@@ -139,15 +151,17 @@ async fn called(
     attachment: &Arc<Attachment>,
     exchange: &mut Box<Exchange>,
     mut call: Box<Call>,
-) -> Result<Outcome, Failure> {
+) -> Result<Result<Outcome, Failure>, ProxyError> {
     let mut calls_left = MAX_CALLS;
     loop {
         calls_left = calls_left.saturating_sub(1);
         let state = std::mem::take(&mut call.state);
         let answered = calls::make(local, client, attachment, *call).await;
-        let mut instances = local.instances();
-        match instances.on_answer(attachment, exchange, &answered, &state, calls_left)? {
-            Outcome::Call(next) => call = next,
+        let hook = move |instances: &mut Instances, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>| {
+            instances.on_answer(attachment, exchange, &answered, &state, calls_left)
+        };
+        match heavy::ask(local, attachment, exchange, hook).await? {
+            Ok(Outcome::Call(next)) => call = next,
             outcome => return Ok(outcome),
         }
     }
@@ -190,7 +204,7 @@ pub enum ConnectionAnswer {
 }
 
 /// **connection policy**: the plugins in order; the last that routes decides where to.
-pub fn connection_filters(
+pub async fn connection_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
     facts: &Arc<ConnectionFacts>,
@@ -205,7 +219,7 @@ pub fn connection_filters(
         if attachment.stands_aside_of_connection(&mut lot) {
             continue;
         }
-        match local.instances().on_connect(attachment, facts) {
+        match heavy::ask_about(local, attachment, facts).await? {
             Ok(ConnectionVerdict::Accept) => {}
             Ok(ConnectionVerdict::Refuse) => return Ok(ConnectionAnswer::Refuse),
             Ok(ConnectionVerdict::Route(backend)) => answer = ConnectionAnswer::Route(backend),
@@ -242,7 +256,7 @@ pub fn response_filters_of(frontend: &Frontend, backend: BackendId) -> ResponseF
 
 /// **response rewrite**: the plugins' filters in reverse order (the last to see the request is the first to see the
 /// response), then the operator's own edits. A reply takes the response's place, and nobody edits that.
-pub fn response_filters(
+pub async fn response_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
     backend: BackendId,
@@ -255,7 +269,7 @@ pub fn response_filters(
         .filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
-        match local.instances().on_response(attachment, exchange) {
+        match heavy::ask(local, attachment, exchange, Instances::on_response).await? {
             Ok(None) => {}
             Ok(Some(reply)) => return Ok(Some(reply)),
             Err(failure) => failed(attachment, &failure)?,

@@ -180,11 +180,11 @@ async fn decide(
         exchange.kept_by_connection = Some(client.connection.kept());
     }
     // acl, limits, rules, route
-    let answers = policy::acls(local, frontend, exchange)?;
+    let answers = policy::acls(local, frontend, exchange).await?;
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
-    policy::limits(local, frontend, exchange, &mut record.noted.limits)?;
+    policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
     if let Some(rule) = frontend.rule(&answers) {
         return answer_of(rule, exchange);
     }
@@ -290,7 +290,7 @@ async fn decide(
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
         exchange.server = Some(lease.server_name().clone());
-        if let Some(reply) = policy::response_filters(local, frontend, backend_id, exchange)? {
+        if let Some(reply) = policy::response_filters(local, frontend, backend_id, exchange).await? {
             return Ok(Served::Here(reply, PLUGIN_REPLY, None));
         }
         let Some(head) = exchange.response.take() else {

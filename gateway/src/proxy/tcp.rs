@@ -37,7 +37,7 @@ pub async fn serve(
     facts: Arc<ConnectionFacts>,
 ) -> Option<Relaying> {
     let mut record = Record::begin(&local, &frontend, facts);
-    let backend = match decide(&local, &frontend, &mut record) {
+    let backend = match decide(&local, &frontend, &mut record).await {
         Ok(backend) => backend,
         Err(stop) => {
             record.stopped(stop);
@@ -190,13 +190,15 @@ async fn gone(client: &TcpStream) -> Stop {
 }
 
 /// What policy makes of a connection: the backend, or why there is none.
-fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
+async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
     let facts = &record.facts.clone();
     let mut answers = AclAnswers::default();
     let mut exchange = None;
     if !frontend.acls.is_empty() {
         let exchange = exchange.insert(policy::of_connection(facts));
-        answers = policy::acls(local, frontend, exchange).map_err(|_| Stop::PolicyFailure)?;
+        answers = policy::acls(local, frontend, exchange)
+            .await
+            .map_err(|_| Stop::PolicyFailure)?;
     }
     if let Some(choice) = &frontend.config.log_choice
         && choice.when.as_ref().is_some_and(|when| !answers.hold(when))
@@ -207,7 +209,10 @@ fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result
     if let Some(line) = frontend.late_denies.iter().find_map(|rule| rule.stops(&answers)) {
         return Err(Stop::Denied { line });
     }
-    let routed = match policy::connection_filters(local, frontend, facts).map_err(|_| Stop::PolicyFailure)? {
+    let routed = match policy::connection_filters(local, frontend, facts)
+        .await
+        .map_err(|_| Stop::PolicyFailure)?
+    {
         ConnectionAnswer::Continue => None,
         ConnectionAnswer::Refuse => return Err(Stop::Refused),
         ConnectionAnswer::Route(backend) => Some(backend),

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::local::Lasting;
 use super::policy;
-use crate::policy::Exchange;
+use crate::policy::{Exchange, Instances};
 use crate::snapshot::Frontend;
 
 /// An exchange that components are told of when it is over.
@@ -60,14 +60,42 @@ pub async fn tell(lasting: Rc<Lasting>) {
             untold.came.notified().await;
             continue;
         };
-        for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
+        let told = || frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log);
+        for attachment in told().filter(|plugin| !plugin.is_heavy()) {
             let told = lasting.instances().on_log(attachment, &mut exchange);
             if let Err(failure) = told {
                 // Counted and logged; there is no exchange left that it could cost anything.
                 let _ = policy::failed(attachment, &failure);
             }
         }
+        if told().any(|plugin| plugin.is_heavy() && plugin.takes_part(&mut exchange)) {
+            // Others do not wait for them. No more are under way than may wait for a thread.
+            tokio::task::spawn_local(tell_heavy(lasting.clone(), exchange, frontend));
+        }
         tokio::task::yield_now().await;
+    }
+}
+
+/// Tells heavy components of an exchange that is over, one after the other.
+async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, frontend: Arc<Frontend>) {
+    let told = frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log);
+    for attachment in told.filter(|plugin| plugin.is_heavy()) {
+        if !attachment.takes_part(&mut exchange) {
+            continue;
+        }
+        let asked = attachment.clone();
+        let call = move |instances: Option<&mut Instances>| {
+            let told = instances.map(|instances| instances.on_log(&asked, &mut exchange));
+            (told, exchange)
+        };
+        let Some((told, back)) = lasting.crew().call(attachment, call).await else {
+            return;
+        };
+        exchange = back;
+        if told.is_none() {
+            // The worker's own instances refuse it: that is the failure, logged and counted.
+            let _ = lasting.instances().on_log(attachment, &mut exchange);
+        }
     }
 }
 

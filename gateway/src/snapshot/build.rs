@@ -24,8 +24,8 @@ use crate::config::{
 };
 use crate::policy::maps::Maps;
 use crate::policy::{
-    self, AttachedAs, Attachment, AttachmentSpec, Budget, Component, Granted, Host, HostSettings, PolicyError, Tenant,
-    first_party,
+    self, AttachedAs, Attachment, AttachmentSpec, Budget, Component, Crew, Granted, Host, HostSettings, PolicyError,
+    Tenant, first_party,
 };
 use crate::telemetry::metrics::Registry;
 pub(super) use components::Compiled;
@@ -47,6 +47,7 @@ pub(super) fn snapshot(
                 .map_err(|source| BuildErrors::new(BuildError::Host(source)))?
         }
     };
+    let crew = previous.map_or_else(|| Crew::new(&policy), |previous| previous.crew.clone());
     let mut errors = Vec::new();
     let maps = Arc::new(Builder::read_maps(&config.maps, &mut errors));
     let tenants: Vec<_> = config
@@ -120,12 +121,18 @@ pub(super) fn snapshot(
             Backend::new(backend, BackendId(id), places, tls, registry, before)
         })
         .collect();
+    let heavy_threads = match attachments.iter().any(|attachment| attachment.is_heavy()) {
+        true => config.process.policy.heavy_threads,
+        false => 0,
+    };
     Ok(Snapshot {
         frontends,
         backends,
         pages,
         registry: registry.clone(),
         policy,
+        crew,
+        heavy_threads,
         attachments,
         compiled,
     })
@@ -460,6 +467,7 @@ impl Builder<'_> {
                 is_forgetful: true,
                 budget: Budget::unlimited(),
                 quarantine: None,
+                heavy: None,
                 place: AttachedAs::Filter,
                 scope: policy::Scope::default(),
                 origin: None,
@@ -498,6 +506,7 @@ impl Builder<'_> {
             is_forgetful: false,
             budget: self.budgets[id.0].clone(),
             quarantine: Some(plugin.quarantine),
+            heavy: plugin.heavy,
             place,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),

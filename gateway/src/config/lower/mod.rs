@@ -24,6 +24,7 @@ mod edits;
 mod error_page;
 mod forwarding;
 mod frontend;
+mod heavy;
 mod hsts;
 mod http2;
 mod keep_alive;

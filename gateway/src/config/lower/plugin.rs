@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{Scope, elsewhere, section_name};
+use super::{Scope, elsewhere, heavy, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
@@ -72,6 +72,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         budget: BudgetLimits::default(),
         isolation: isolation_of(built_in),
         quarantine: DEFAULT_QUARANTINE,
+        heavy: None,
         max_body: None,
         route_to: Vec::new(),
         calls: Vec::new(),
@@ -113,6 +114,9 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         }
         if let Some(node) = block.one("quarantine") {
             quarantine(node, &mut plugin.quarantine);
+        }
+        if let Some(node) = block.one("heavy") {
+            plugin.heavy = Some(heavy::heavy(node));
         }
         if let Some(node) = block.one("on-failure") {
             says_on_failure = true;

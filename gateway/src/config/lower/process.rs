@@ -40,6 +40,7 @@ impl Default for Process {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
                 answers: DEFAULT_ANSWERS,
+                heavy_threads: DEFAULT_HEAVY_THREADS,
             },
             compile_cache: None,
             max_buckets: DEFAULT_MAX_BUCKETS,
@@ -53,6 +54,7 @@ impl Default for Process {
 #[derive(Default)]
 pub(super) struct Said {
     policy: Option<SourceSpan>,
+    heavy_threads: Option<SourceSpan>,
     compile_cache: Option<SourceSpan>,
     rate_limit_table: Option<SourceSpan>,
     tracing: Option<SourceSpan>,
@@ -63,6 +65,8 @@ pub(super) struct Said {
 pub(super) struct Uses {
     /// Anything that is answered in a component, be it a plugin's or the gateway's own.
     pub(super) components: bool,
+    /// A plugin that runs beside the workers.
+    pub(super) heavy: bool,
     /// Anything that has token buckets: rate limits, or a plugin that is granted them.
     pub(super) buckets: bool,
     /// A frontend in HTTP mode.
@@ -80,6 +84,7 @@ impl Uses {
                 || !limits.is_empty()
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
+            heavy: plugins.iter().any(|plugin| plugin.heavy.is_some()),
             buckets: !limits.is_empty() || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
             requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
         }
@@ -93,6 +98,12 @@ impl Said {
         for (said, name, is_used, why) in [
             (self.policy, "policy", uses.components, nothing_runs),
             (self.compile_cache, "compile-cache", uses.components, nothing_runs),
+            (
+                self.heavy_threads.filter(|_| uses.components),
+                "heavy-threads",
+                uses.heavy,
+                "no plugin is `heavy`",
+            ),
             (
                 self.rate_limit_table,
                 "rate-limit-table",
@@ -174,6 +185,13 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
         set(
             &mut process.policy.answers,
             answers.and_then(|value| usize::try_from(value).ok()),
+        );
+        let threads = node.property("heavy-threads");
+        said.heavy_threads = threads.map(|value| value.span());
+        let threads = threads.and_then(|value| value.integer(HEAVY_THREADS));
+        set(
+            &mut process.policy.heavy_threads,
+            threads.and_then(|value| usize::try_from(value).ok()),
         );
         node.finish();
     }
@@ -455,6 +473,10 @@ pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 /// With answers of a kilobyte, 64 KiB for each worker and place; with usual ones, a tenth of that. What comes often enough to be
 /// worth remembering has room among so many.
 const DEFAULT_ANSWERS: usize = 64;
+/// One takes no more of a machine than a worker does; whoever has heavy plugins to wait for knows how many CPUs are to spare.
+const DEFAULT_HEAVY_THREADS: usize = 1;
+/// More than any machine has CPUs only wait for each other.
+const HEAVY_THREADS: RangeInclusive<u64> = 1..=1_024;
 /// A component of some hundred kilobytes becomes about a megabyte of machine code: hundreds of them.
 const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
 const CACHE_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;

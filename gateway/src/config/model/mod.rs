@@ -63,8 +63,8 @@ pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
-    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, LogRate, Millicores, OnFailure, Plugin, PluginCall,
-    PluginLimits, QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
+    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, Isolation, LogRate, Millicores, OnFailure, Plugin,
+    PluginCall, PluginLimits, QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog, PolicyPool, Process,

@@ -29,6 +29,8 @@ pub struct Plugin {
     pub isolation: Isolation,
     /// `quarantine failures=20 from="1s" to="1m"`.
     pub quarantine: QuarantineSettings,
+    /// `heavy queue=64 wait="1s"`: it runs beside the workers.
+    pub heavy: Option<Heavy>,
     /// `limit body="64KiB"`: bytes of a body that are held for it.
     pub max_body: Option<u64>,
     /// `route-to "api"`: backends that it may route to beside those that its frontend uses.
@@ -241,6 +243,15 @@ impl Isolation {
         max_requests: None,
         max_age: None,
     };
+}
+
+/// How many calls of a plugin that runs beside the workers may wait for that, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heavy {
+    /// Calls that wait at once, of each use of the plugin.
+    pub queue: usize,
+    /// How long each may wait before it begins.
+    pub wait: Duration,
 }
 
 /// When a plugin is left alone that does nothing but fail, and for how long.

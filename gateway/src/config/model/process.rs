@@ -187,6 +187,8 @@ pub struct PolicyPool {
     pub memory: u64,
     /// Answers remembered of a component that can only say the same again, for each worker and place.
     pub answers: usize,
+    /// Threads that call heavy plugins, beside the workers.
+    pub heavy_threads: usize,
 }
 
 /// `compile-cache "/var/cache/gateway" size="256MiB"`.

@@ -3,6 +3,7 @@
 mod answers;
 mod canary;
 mod corpus;
+mod heavy;
 mod imports;
 mod isolation;
 mod kept;
@@ -61,6 +62,7 @@ fn spec(label: &str) -> AttachmentSpec {
         is_forgetful: false,
         budget: Budget::unlimited(),
         quarantine: None,
+        heavy: None,
         place: AttachedAs::Filter,
         scope: Scope::default(),
         state: StateLimits::DEFAULT,

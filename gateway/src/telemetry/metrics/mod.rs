@@ -264,6 +264,10 @@ mod tests {
             false
         }
 
+        fn waiting(&self) -> Option<usize> {
+            None
+        }
+
         fn failures(&self) -> Vec<(&'static str, u64)> {
             vec![("trap", 1), ("deadline", 0)]
         }

@@ -34,6 +34,9 @@ pub trait PolicyCounts: Debug + Send + Sync {
 
     /// Whether it is now.
     fn is_quarantined(&self) -> bool;
+
+    /// Calls that wait for a thread, of a heavy one.
+    fn waiting(&self) -> Option<usize>;
 }
 
 /// The counts under a label, which may be several: of a plugin that several frontends use, or that was there before a
@@ -137,6 +140,12 @@ impl PolicyMetrics {
         f64::from(u8::from(is_one))
     }
 
+    fn waiting(&self) -> f64 {
+        let counts = lock(&self.counts);
+        let waiting: usize = counts.live.iter().filter_map(|counts| counts.waiting()).sum();
+        u32::try_from(waiting).map_or(f64::INFINITY, f64::from)
+    }
+
     fn failures(&self) -> Vec<(&'static str, u64)> {
         let counts = lock(&self.counts);
         let mut sums = counts.gone.failures.clone();
@@ -188,6 +197,8 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     );
     let help = "1 while the component is in quarantine.";
     of.gauge("gateway_policy_quarantined", help, PolicyMetrics::quarantined);
+    let help = "Calls of a heavy plugin that wait for a thread.";
+    of.gauge("gateway_policy_waiting", help, PolicyMetrics::waiting);
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }

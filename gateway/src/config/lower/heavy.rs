@@ -1,0 +1,27 @@
+//! `heavy queue=64 wait="1s"`: a plugin whose calls would make a worker's other requests wait.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use crate::config::model::Heavy;
+use crate::config::reader::Node;
+
+/// It is heavy, whatever is wrong with what it says.
+pub(super) fn heavy(mut node: Node<'_>) -> Heavy {
+    let queue = node.property("queue").and_then(|value| value.integer(QUEUE));
+    let queue = queue.and_then(|queue| usize::try_from(queue).ok());
+    let wait = node.property("wait").and_then(|value| value.duration(WAIT));
+    node.finish();
+    Heavy {
+        queue: queue.unwrap_or(DEFAULT_QUEUE),
+        wait: wait.unwrap_or(DEFAULT_WAIT),
+    }
+}
+
+/// At ten milliseconds a call, what one thread does in the time that a call may wait, and less: who waits behind more waits for nothing.
+const DEFAULT_QUEUE: usize = 64;
+const QUEUE: RangeInclusive<u64> = 1..=100_000;
+/// A client waits meanwhile.
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+/// As for calls of backends.
+const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);

@@ -1,0 +1,145 @@
+//! Calls of heavy plugins: who has the threads when, and what is never lost.
+
+use std::sync::mpsc;
+
+use super::*;
+use crate::config::Heavy;
+
+/// Lets every request go on.
+const GUEST_OF_REQUESTS: Guest<'_> = Guest {
+    on_request: Some(ZEROES),
+    ..GUEST
+};
+
+fn heavy(host: &Arc<Host>, queue: usize, wait: Duration) -> Arc<Attachment> {
+    attach_with(host, &GUEST_OF_REQUESTS, |spec| {
+        spec.heavy = Some(Heavy { queue, wait })
+    })
+}
+
+/// Keeps a thread of the crew busy until the sender is dropped.
+fn hold(_: Option<&mut Instances>, held: &mpsc::Receiver<()>) {
+    assert!(held.recv().is_err());
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_call_is_made_by_a_thread_of_the_crew_and_by_no_worker() {
+    let host = host_of(4);
+    let attachment = heavy(&host, 1, LONG);
+    let crew = Crew::new(&host);
+    crew.ensure(1).unwrap();
+    let asked = Arc::clone(&attachment);
+    let call = move |instances: Option<&mut Instances>| {
+        let name = std::thread::current().name().map(str::to_owned);
+        (name, instances.unwrap().on_request(&asked, &mut exchange("/")).is_ok())
+    };
+    let made = crew.call(&attachment, call).await;
+    assert_eq!(made, Some((Some("policy".to_owned()), true)));
+    let refused = Instances::new(&host)
+        .on_request(&attachment, &mut exchange("/"))
+        .unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Quota);
+    assert_eq!(attachment.stats().calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_too_long_comes_back_as_it_went() {
+    let host = host_of(4);
+    // No thread will ever come.
+    let (crew, attachment) = (Crew::new(&host), heavy(&host, 2, Duration::from_secs(1)));
+    let what = "what it is about".to_owned();
+    let began = tokio::time::Instant::now();
+    let back = crew
+        .call(&attachment, move |instances| (instances.is_none(), what))
+        .await;
+    assert_eq!(back, Some((true, "what it is about".to_owned())));
+    assert_eq!(began.elapsed(), Duration::from_secs(1));
+    assert_eq!(attachment.waiting().unwrap().calls(), 0);
+}
+
+#[tokio::test]
+async fn no_more_wait_than_may_and_who_goes_makes_room() {
+    let host = host_of(4);
+    let (crew, attachment) = (Crew::new(&host), heavy(&host, 2, LONG));
+    let wait = || Box::pin(crew.call(&attachment, |instances| instances.is_some()));
+    let mut waiting = [wait(), wait()];
+    for call in &mut waiting {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    assert_eq!(attachment.waiting().unwrap().calls(), 2);
+    assert_eq!(wait().await, Some(false), "a third");
+    let [first, second] = waiting;
+    drop(first);
+    assert_eq!(attachment.waiting().unwrap().calls(), 1);
+    let mut third = wait();
+    assert!(futures_util::poll!(&mut third).is_pending());
+    crew.ensure(1).unwrap();
+    assert_eq!((second.await, third.await), (Some(true), Some(true)));
+    assert_eq!(attachment.waiting().unwrap().calls(), 0);
+}
+
+#[tokio::test]
+async fn what_is_given_up_makes_room_in_the_lane_as_well() {
+    let host = host_of(4);
+    let (crew, attachment) = (Crew::new(&host), heavy(&host, 1, LONG));
+    for _ in 0..10_000 {
+        let mut call = Box::pin(crew.call(&attachment, |_| ()));
+        assert!(futures_util::poll!(&mut call).is_pending());
+    }
+    assert!(crew.longest_lane() <= 256, "{}", crew.longest_lane());
+}
+
+#[tokio::test]
+async fn owners_have_the_threads_in_turn() {
+    let host = host_of(4);
+    let crew = Crew::new(&host);
+    let of = |label: &str| {
+        let label = label.to_owned();
+        attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
+            spec.label = label.as_str().into();
+            spec.heavy = Some(Heavy { queue: 10, wait: LONG });
+        })
+    };
+    let (loud, quiet) = (of("loud"), of("quiet"));
+    let (send, order) = mpsc::channel();
+    let call = |attachment, name: &'static str| {
+        let send = send.clone();
+        Box::pin(crew.call(attachment, move |_| send.send(name).unwrap()))
+    };
+    let mut calls: Vec<_> = (0..4).map(|_| call(&loud, "loud")).collect();
+    calls.push(call(&quiet, "quiet"));
+    calls.push(call(&quiet, "quiet"));
+    for call in &mut calls {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    crew.ensure(1).unwrap();
+    for call in calls {
+        call.await.unwrap();
+    }
+    let order: Vec<_> = order.try_iter().collect();
+    assert_eq!(order, ["loud", "quiet", "loud", "quiet", "loud", "loud"]);
+}
+
+#[tokio::test]
+async fn a_defect_costs_its_own_call_and_a_crew_that_is_gone_none_of_them_for_ever() {
+    let host = host_of(4);
+    let (crew, attachment) = (Crew::new(&host), heavy(&host, 4, LONG));
+    crew.ensure(1).unwrap();
+    let lost: Option<()> = crew.call(&attachment, |_| panic!("a defect")).await;
+    assert_eq!(lost, None);
+    assert_eq!(
+        crew.call(&attachment, |instances| instances.is_some()).await,
+        Some(true)
+    );
+    // What is under way when the crew goes is finished; what waits is not begun.
+    let (release, held) = mpsc::channel();
+    let mut under_way = Box::pin(crew.call(&attachment, move |instances| hold(instances, &held)));
+    assert!(futures_util::poll!(&mut under_way).is_pending());
+    while attachment.waiting().unwrap().calls() != 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(release);
+    assert_eq!(under_way.await, Some(()));
+}

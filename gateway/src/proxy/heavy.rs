@@ -1,0 +1,77 @@
+//! Hooks of heavy plugins: they are called by threads beside the workers, and what they are asked about goes there and comes
+//! back. Hooks of all others are called where the exchange is.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::error::ProxyError;
+use super::local::Local;
+use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Crew, Exchange, Failure, Instances};
+
+/// Calls a hook about an exchange.
+///
+/// # Errors
+/// The outer one: what the exchange was is gone, by a defect of ours.
+pub async fn ask<T: Send + 'static>(
+    local: &Rc<Local>,
+    attachment: &Arc<Attachment>,
+    exchange: &mut Box<Exchange>,
+    hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
+) -> Result<Result<T, Failure>, ProxyError> {
+    if attachment.is_heavy() && attachment.takes_part(exchange) {
+        // Boxed: few plugins are heavy.
+        return Box::pin(ask_elsewhere(local, attachment, exchange, hook)).await;
+    }
+    Ok(hook(&mut local.instances(), attachment, exchange))
+}
+
+async fn ask_elsewhere<T: Send + 'static>(
+    local: &Rc<Local>,
+    attachment: &Arc<Attachment>,
+    exchange: &mut Box<Exchange>,
+    hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
+) -> Result<Result<T, Failure>, ProxyError> {
+    let nothing = Exchange::new(http::Request::new(()).into_parts().0, exchange.connection.clone());
+    let mut away = std::mem::replace(exchange, nothing);
+    let asked = attachment.clone();
+    let call = move |instances: Option<&mut Instances>| {
+        let answered = instances.map(|instances| hook(instances, &asked, &mut away));
+        (answered, away, hook)
+    };
+    let (answered, back, hook) = wait(local.crew(), attachment, call).await?;
+    *exchange = back;
+    Ok(match answered {
+        Some(answered) => answered,
+        // The worker's own instances refuse it: that is the failure, logged and counted.
+        None => hook(&mut local.instances(), attachment, exchange),
+    })
+}
+
+/// Calls the hook about a connection.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_about(
+    local: &Rc<Local>,
+    attachment: &Arc<Attachment>,
+    facts: &Arc<ConnectionFacts>,
+) -> Result<Result<ConnectionVerdict, Failure>, ProxyError> {
+    if attachment.is_heavy() {
+        let (asked, facts) = (attachment.clone(), facts.clone());
+        let call = move |instances: Option<&mut Instances>| Some(instances?.on_connect(&asked, &facts));
+        if let Some(answered) = Box::pin(wait(local.crew(), attachment, call)).await? {
+            return Ok(answered);
+        }
+    }
+    Ok(local.instances().on_connect(attachment, facts))
+}
+
+/// Has a call made beside the workers.
+pub async fn wait<T: Send + 'static>(
+    crew: &Crew,
+    attachment: &Arc<Attachment>,
+    call: impl FnOnce(Option<&mut Instances>) -> T + Send + 'static,
+) -> Result<T, ProxyError> {
+    let lost = ProxyError::Policy { status: 500 };
+    crew.call(attachment, call).await.ok_or(lost)
+}
