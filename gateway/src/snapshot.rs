@@ -24,6 +24,7 @@ use crate::config::{self, AclId, BackendId, Config};
 use crate::listener::{Sources, Termination};
 use crate::policy::{Attachment, Crew, Exchange, Host};
 use crate::telemetry::metrics::{FrontendMetrics, Registry};
+pub use build::Alone;
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
 pub use hsts::Hsts;

@@ -268,3 +268,143 @@ fn a_folder_without_a_crate_is_not_built() {
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no Cargo.toml"));
 }
+
+/// Runs `gateway plugin test` on a shipped component.
+fn try_fixtures(name: &str, fixtures: &[&Path], flags: &[&str]) -> Output {
+    let mut command = gateway_tests::command();
+    command.args(["plugin", "test"]).arg(shipped(name));
+    command.args(fixtures).args(flags).output().unwrap()
+}
+
+#[test]
+fn every_component_of_the_shelf_does_what_its_fixtures_expect() {
+    let plugins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins");
+    let manifest = std::fs::read_to_string(plugins.join("dist/MANIFEST")).unwrap();
+    let names = manifest.lines().filter_map(|line| line.split(' ').next());
+    // The larger of two builds of one source has its fixtures.
+    let names: Vec<&str> = names
+        .filter(|name| shipped(name).is_file() && plugins.join(name).is_dir())
+        .collect();
+    assert!(names.len() >= 13, "{names:?}");
+    for name in names {
+        let folder = plugins.join(name).join("fixtures");
+        let output = try_fixtures(name, &[&folder], &[]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success(),
+            "{name}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(
+            said.ends_with(" passed\n") && !said.contains("FAILED"),
+            "{name}: {said}"
+        );
+    }
+}
+
+#[test]
+fn fixtures_that_are_not_met_are_told_to_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("f.kdl");
+    let fixture = r#"plugin { config { retry-after "10m"; allow "10.0.0.0/8" } }
+case "everybody" times=3 { request "GET" "/"; expect { reply 503 { header "retry-after" "60" } } }
+case "us" { connection client="10.0.0.1:1"; request "GET" "/"; expect { continue } }"#;
+    std::fs::write(&file, fixture).unwrap();
+    let output = try_fixtures("maintenance", &[&file], &["--json"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&said["passed"], &said["failed"]), (&1.into(), &1.into()), "{said}");
+    let [everybody, us] = said["fixtures"][0]["cases"].as_array().unwrap().as_slice() else {
+        panic!("{said}")
+    };
+    assert_eq!((&everybody["line"], &everybody["times"]), (&2.into(), &1.into()));
+    let differs = everybody["differences"][0].as_str().unwrap();
+    assert_eq!(differs, r#"the reply has retry-after: "600", and not "60""#);
+    assert_eq!(us["passed"], true);
+    assert!(
+        us["calls"].as_u64().unwrap() >= 1 && us["peak_memory"].as_u64().unwrap() >= 65_536,
+        "{us}"
+    );
+}
+
+#[test]
+fn what_is_wrong_with_fixtures_is_said_of_all_of_them_before_any_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "a.kdl",
+        "plugin { config { network \"not one\" } }\ncase \"x\" { request \"GET\" \"/\"; expect { continue } }",
+    );
+    write("b.kdl", "case \"x\" { request \"GET\"; expect { contineu } }");
+    let output = try_fixtures("ip-list", &[folder.path()], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stdout.is_empty());
+    let said = String::from_utf8(output.stderr).unwrap();
+    for part in ["`request` needs its target", "did you mean `continue`?", "b.kdl"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // What the component refuses is pointed at as in a configuration.
+    std::fs::remove_file(folder.path().join("b.kdl")).unwrap();
+    let output = try_fixtures("ip-list", &[folder.path()], &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("config::policy") && said.contains("a.kdl:1"), "{said}");
+    // And what it was not granted.
+    write("a.kdl", "case \"x\" { request \"GET\" \"/\"; expect { continue } }");
+    let output = try_fixtures("jwt-auth", &[folder.path()], &[]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("clock") && said.contains("grant"), "{said}");
+}
+
+#[test]
+fn a_case_is_measured_warm_and_fresh() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/rate-limit/fixtures/limits.kdl");
+    let bench = |flags: &[&str]| {
+        let mut command = gateway_tests::command();
+        command
+            .args(["plugin", "bench"])
+            .arg(shipped("rate-limit"))
+            .arg(&fixture);
+        command.args(["--calls", "20"]).args(flags).output().unwrap()
+    };
+    let output = bench(&["--json", "--case", "and not twice"]);
+    assert!(output.status.success(), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let [case] = said["cases"].as_array().unwrap().as_slice() else {
+        panic!("{said}")
+    };
+    let hooks = |way: &str| -> Vec<(String, u64)> {
+        let hooks = case[way].as_array().unwrap().iter();
+        hooks
+            .map(|hook| {
+                (
+                    hook["hook"].as_str().unwrap().to_owned(),
+                    hook["calls"].as_u64().unwrap(),
+                )
+            })
+            .collect()
+    };
+    assert_eq!(hooks("warm"), [("check".to_owned(), 20)]);
+    assert_eq!(
+        hooks("fresh"),
+        [("instantiate".to_owned(), 20), ("check".to_owned(), 20)]
+    );
+    let check = &case["warm"][0];
+    assert!(check["min_ns"].as_u64() <= check["median_ns"].as_u64(), "{said}");
+    assert!(check["median_ns"].as_u64() <= check["p99_ns"].as_u64(), "{said}");
+    assert_eq!(check["host_calls"]["buckets"], 2, "{said}");
+
+    let people = bench(&[]);
+    assert!(people.status.success(), "{people:?}");
+    let text = String::from_utf8(people.stdout).unwrap();
+    assert!(
+        text.contains("warm  check") && text.contains("host calls: buckets 2"),
+        "{text}"
+    );
+    let unknown = bench(&["--case", "no such"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        String::from_utf8(unknown.stderr)
+            .unwrap()
+            .contains("there is no case \"no such\"")
+    );
+}

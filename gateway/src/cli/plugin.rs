@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use crate::plugin_tools::bench::{self, Bench};
 use crate::plugin_tools::build::{self, Build};
 use crate::plugin_tools::new::{self, Hook, Language, New};
+use crate::plugin_tools::test::{self, Test};
 use crate::plugin_tools::{World, inspect};
 
 /// A tool, and what it is to do.
@@ -15,10 +18,36 @@ use crate::plugin_tools::{World, inspect};
 pub enum PluginCommand {
     /// Write the project of a plugin, with a test, and a configuration that has it turn away a request.
     New(NewArgs),
+    /// Ask what fixtures ask over and over, warm and with an instance for each time, and say how long that takes.
+    Bench(BenchArgs),
     /// Make a component of a crate or of a WebAssembly module, and say what it exports, imports and needs granted.
     Build(BuildArgs),
     /// Say what a component is: who it says it is, its hooks, what it imports, its memory, and whether this gateway takes it.
     Inspect(InspectArgs),
+    /// Ask a component what its fixtures ask, by the host that serves requests, and compare what it makes of that with what they
+    /// expect. Exits 0 when all is as it is expected, else 1.
+    Test(TestArgs),
+}
+
+/// What `bench` is told.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The component.
+    component: PathBuf,
+    /// A file of fixtures.
+    fixture: PathBuf,
+    /// Only the case that is called so.
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
+    /// How often each case is asked at most, in each way.
+    #[arg(long, value_name = "N", default_value_t = bench::DEFAULT_CALLS, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    calls: u32,
+    /// For how many seconds at most, likewise.
+    #[arg(long, value_name = "N", default_value_t = bench::DEFAULT_SECONDS, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// Say it as a JSON object.
+    #[arg(long)]
+    json: bool,
 }
 
 /// What `new` is told.
@@ -61,6 +90,19 @@ pub struct BuildArgs {
     cargo: Vec<OsString>,
 }
 
+/// What `test` is told.
+#[derive(Debug, Args)]
+pub struct TestArgs {
+    /// The component.
+    component: PathBuf,
+    /// Files of fixtures, or folders with such files.
+    #[arg(value_name = "FIXTURES", default_value = "fixtures")]
+    fixtures: Vec<PathBuf>,
+    /// Say it as a JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
 /// What `inspect` is told.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
@@ -77,14 +119,20 @@ impl PluginCommand {
         match self {
             Self::New(args) => new::run(&args.into()),
             Self::Build(args) => build::run(&args.into()),
-            Self::Inspect(InspectArgs { file, json }) => {
-                let format = if json {
-                    inspect::Format::Json
-                } else {
-                    inspect::Format::Text
-                };
-                inspect::run(&file, format)
-            }
+            Self::Bench(args) => bench::run(&Bench {
+                component: args.component,
+                fixture: args.fixture,
+                case: args.case,
+                calls: args.calls,
+                time: Duration::from_secs(args.seconds.into()),
+                format: format(args.json),
+            }),
+            Self::Inspect(InspectArgs { file, json }) => inspect::run(&file, format(json)),
+            Self::Test(args) => test::run(&Test {
+                component: args.component,
+                fixtures: args.fixtures,
+                format: format(args.json),
+            }),
         }
     }
 }
@@ -98,6 +146,13 @@ impl From<NewArgs> for New {
             folder: args.folder,
             sdk: args.sdk,
         }
+    }
+}
+
+fn format(json: bool) -> inspect::Format {
+    match json {
+        true => inspect::Format::Json,
+        false => inspect::Format::Text,
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod diagnostics;
 mod examples;
+pub mod fixture;
 mod health;
 mod json;
 mod lower;
@@ -20,6 +21,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
+pub use lower::alone::MOST_MEMORY as MOST_TOOL_MEMORY;
 #[cfg(test)]
 pub use lower::template_attributes;
 pub use lower::{

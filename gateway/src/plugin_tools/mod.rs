@@ -1,9 +1,11 @@
 //! `gateway plugin …`: what authors and operators of plugins are helped with. Components are compiled and run by the
 //! host that serves requests, so that a tool never says yes to what the gateway then refuses.
 
+pub mod bench;
 pub mod build;
 pub mod inspect;
 pub mod new;
+pub mod test;
 
 mod anatomy;
 mod toolchain;

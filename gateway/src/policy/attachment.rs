@@ -391,6 +391,12 @@ impl Attachment {
 }
 
 impl Hooks {
+    /// Whether there is one beside `predicates`, so that there is something to attach as a filter.
+    #[must_use]
+    pub fn any_filter(self) -> bool {
+        self.called(AttachedAs::Filter) != 0
+    }
+
     /// The bits of those that are called at such a place, in the order of an exchange's phases.
     fn called(self, place: AttachedAs) -> u8 {
         let filters = [

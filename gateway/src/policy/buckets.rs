@@ -18,7 +18,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+
+use super::clock::Clock;
 
 /// How a bucket fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +45,7 @@ pub(crate) struct Buckets {
     shards: Box<[Mutex<Shard>]>,
     capacity: usize,
     hashers: [RandomState; 2],
-    start: Instant,
+    clock: Clock,
 }
 
 /// The start of a bucket's key: hashers that have seen the namespace.
@@ -52,19 +53,19 @@ pub(crate) struct Buckets {
 pub(crate) struct Namespace([DefaultHasher; 2]);
 
 impl Buckets {
-    /// A table for at least `max` buckets; memory is taken as they come.
-    pub(crate) fn new(max: usize) -> Self {
+    /// A table for at least `max` buckets, which fill by a clock; memory is taken as they come.
+    pub(crate) fn new(max: usize, clock: Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             capacity: max.div_ceil(SHARDS).max(1),
             hashers: [RandomState::new(), RandomState::new()],
-            start: Instant::now(),
+            clock,
         }
     }
 
-    /// The moment that times are counted from.
-    pub(crate) const fn start(&self) -> Instant {
-        self.start
+    /// The clock that they fill by, which is the one that components are told the time by.
+    pub(crate) const fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// The place of somebody's buckets. The same name is the same place.
@@ -79,7 +80,7 @@ impl Buckets {
 
     /// Takes tokens from a bucket; one not seen before is full.
     pub(crate) fn take(&self, namespace: &Namespace, bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
-        let now = u128::from(u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX)) << FRACTION;
+        let now = u128::from(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX)) << FRACTION;
         self.take_in(now, namespace.id(), namespace.key(bucket, key), rate, tokens)
     }
 
@@ -307,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_new_bucket_gives_its_burst_then_one_per_interval() {
-        let table = Buckets::new(100);
+        let table = Buckets::new(100, Clock::machine());
         let rate = rate(10, 1000, 3);
         for left in [2, 1, 0] {
             let taken = table.take_at(0, 7, rate, 1);
@@ -325,7 +326,7 @@ mod tests {
 
     #[test]
     fn more_than_fits_is_never_allowed_and_takes_nothing() {
-        let table = Buckets::new(100);
+        let table = Buckets::new(100, Clock::machine());
         let taken = table.take_at(0, 7, rate(1, 1, 5), 6);
         assert_eq!(
             (taken.allowed, taken.remaining, taken.retry_after_ms),
@@ -336,14 +337,14 @@ mod tests {
 
     #[test]
     fn asking_for_nothing_tells_what_is_left_and_remembers_nothing() {
-        let table = Buckets::new(100);
+        let table = Buckets::new(100, Clock::machine());
         assert_eq!(table.take_at(0, 7, rate(1, 1, 5), 0).remaining, 5);
         assert_eq!(table.len(), 0);
     }
 
     #[test]
     fn names_do_not_run_into_each_other() {
-        let table = Buckets::new(100);
+        let table = Buckets::new(100, Clock::machine());
         let a = table.namespace("a");
         assert_ne!(a.key("b", b"c"), a.key("bc", b""));
         assert_ne!(a.key("b", b"c"), table.namespace("ab").key("", b"c"));
@@ -352,7 +353,7 @@ mod tests {
 
     #[test]
     fn the_table_keeps_its_bound_and_what_limits_somebody() {
-        let table = Buckets::new(SHARDS * 64);
+        let table = Buckets::new(SHARDS * 64, Clock::machine());
         let strict = rate(1, 3_600_000, 1);
         // The limited client, in the shard that the flood goes to.
         assert!(table.take_at(MS, 1, strict, 1).allowed);
@@ -365,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_strict_fast_limit_outlives_a_flood_of_slow_ones() {
-        let table = Buckets::new(SHARDS * 64);
+        let table = Buckets::new(SHARDS * 64, Clock::machine());
         // Exhausted, and full again long before any bucket of the flood.
         let strict = rate(1, 60_000, 1);
         assert!(table.take_at(0, 1, strict, 1).allowed);
@@ -379,7 +380,7 @@ mod tests {
 
     #[test]
     fn what_is_full_again_goes_before_what_is_not() {
-        let table = Buckets::new(SHARDS * 64);
+        let table = Buckets::new(SHARDS * 64, Clock::machine());
         let slow = rate(1, 3_600_000, 5);
         assert!(table.take_at(0, 1, slow, 4).allowed);
         for i in 2..20_000_u128 {
@@ -390,7 +391,7 @@ mod tests {
 
     #[test]
     fn a_namespace_that_floods_the_table_pays_for_it_itself() {
-        let table = Buckets::new(SHARDS * 64);
+        let table = Buckets::new(SHARDS * 64, Clock::machine());
         let (quiet, flood) = (1, 2);
         // A token left, so nothing but the share protects it; those of the flood all refuse.
         let mild = rate(1, 60_000, 2);
@@ -416,7 +417,7 @@ mod tests {
 
     #[test]
     fn workers_count_together() {
-        let table = Buckets::new(100);
+        let table = Buckets::new(100, Clock::machine());
         let allowed = AtomicU64::new(0);
         let namespace = table.namespace("n");
         std::thread::scope(|scope| {
@@ -438,7 +439,7 @@ mod tests {
             tokens in 1_u64..5000, period_ms in 1_u64..100_000, burst in 1_u64..5000,
             steps in proptest::collection::vec((0_u64..10_000, 1_u32..20), 1..200),
         ) {
-            let table = Buckets::new(100);
+            let table = Buckets::new(100, Clock::machine());
             let rate = rate(tokens, period_ms, burst);
             let (mut now, mut taken) = (0_u128, 0_u128);
             for (wait_us, n) in steps {

@@ -7,12 +7,17 @@ use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
 use super::attachment::{Attachment, AttachmentSpec};
-use super::bindings::Policy;
+use super::bindings::gateway::policy::{
+    buckets, clock, connection_info, counters, kv, log, metrics, random, request, request_edits, response,
+    response_edits, tags, types,
+};
 use super::buckets::{Buckets, Namespace};
 use super::cache::Cache;
+use super::clock::Clock;
 use super::component::Component;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
+use super::meter::Interface;
 use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
@@ -21,7 +26,7 @@ use crate::config::{CompileCache, Grant, PolicyPool, StateLimits};
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
     /// Made for the first component: a gateway without policy has neither its memory nor its thread.
-    machine: OnceLock<Machine>,
+    machine: OnceLock<Arc<Machine>>,
     buckets: Arc<Buckets>,
     slots: Arc<Slots>,
     namespaces: Namespaces,
@@ -67,7 +72,7 @@ impl Host {
     /// A host without components. The engine, its address space and its ticker come with the first one.
     #[must_use]
     pub fn new(settings: HostSettings) -> Arc<Self> {
-        Self::with(settings, None)
+        Self::with(settings, None, Clock::machine())
     }
 
     /// As [`new`](Self::new), with compiled components kept in a folder, where that is wanted.
@@ -75,16 +80,33 @@ impl Host {
     /// # Errors
     /// When others could have written there, or the folder cannot be used.
     pub fn with_cache(settings: HostSettings, cache: Option<&CompileCache>) -> Result<Arc<Self>, PolicyError> {
-        Ok(Self::with(settings, cache.map(Cache::open).transpose()?))
+        Ok(Self::with(
+            settings,
+            cache.map(Cache::open).transpose()?,
+            Clock::machine(),
+        ))
     }
 
-    fn with(settings: HostSettings, cache: Option<Cache>) -> Arc<Self> {
+    /// A host on the same engine, for what this one has compiled, with nothing kept of this one: no buckets, pairs or counters. It
+    /// tells components the time by this clock.
+    ///
+    /// # Errors
+    /// When the engine cannot be built.
+    pub fn beside(&self, clock: Clock) -> Result<Arc<Self>, PolicyError> {
+        let machine = Arc::clone(self.machine()?);
+        let host = Self::with(self.settings, None, clock);
+        // Nobody else has set it: the host is new.
+        let _ = host.machine.set(machine);
+        Ok(host)
+    }
+
+    fn with(settings: HostSettings, cache: Option<Cache>, clock: Clock) -> Arc<Self> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Arc::new(Self {
             machine: OnceLock::new(),
-            buckets: Arc::new(Buckets::new(settings.max_buckets)),
+            buckets: Arc::new(Buckets::new(settings.max_buckets, clock.clone())),
             slots: Arc::default(),
-            namespaces: Namespaces::default(),
+            namespaces: Namespaces::new(clock),
             no_connection: Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
                 client: nowhere,
@@ -156,17 +178,19 @@ impl Host {
     }
 
     /// Builds the engine, reserves the pool's address space and starts the epoch ticker, if that has not been done.
-    fn machine(&self) -> Result<&Machine, PolicyError> {
+    fn machine(&self) -> Result<&Arc<Machine>, PolicyError> {
         if let Some(machine) = self.machine.get() {
             return Ok(machine);
         }
         let failed = |e: wasmtime::Error| PolicyError::Engine(format!("{e:#}"));
         let engine = engine(self.settings).map_err(failed)?;
         let mut linker = Linker::new(&engine);
-        Policy::add_to_linker::<_, HasSelf<State>>(&mut linker, |state| state).map_err(failed)?;
+        link(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(|e| PolicyError::Engine(e.to_string()))?;
         // Only one thread compiles; if two did, one machine would be thrown away.
-        Ok(self.machine.get_or_init(|| Machine { engine, linker, ticker }))
+        Ok(self
+            .machine
+            .get_or_init(|| Arc::new(Machine { engine, linker, ticker })))
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -226,6 +250,32 @@ impl Drop for Slot {
             .free
             .push(self.index);
     }
+}
+
+/// Links everything that the contract has to import. Who asks for the state is known by what for: each call is counted.
+fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    macro_rules! interfaces {
+        ($($module:ident: $interface:ident,)*) => {$(
+            $module::add_to_linker::<_, HasSelf<State>>(linker, |state| state.called(Interface::$interface))?;
+        )*};
+    }
+    types::add_to_linker::<_, HasSelf<State>>(linker, |state| state)?;
+    interfaces! {
+        request: Request,
+        request_edits: RequestEdits,
+        response: Response,
+        response_edits: ResponseEdits,
+        connection_info: ConnectionInfo,
+        tags: Tags,
+        buckets: Buckets,
+        counters: Counters,
+        kv: Kv,
+        metrics: Metrics,
+        random: Random,
+        log: Log,
+        clock: Clock,
+    }
+    Ok(())
 }
 
 /// Builds the engine. With 4 GiB of address space for each memory the compiler leaves out every bounds check; where that

@@ -3,8 +3,6 @@
 
 mod shared;
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
-
 use http::HeaderMap;
 use wasmtime::Result;
 
@@ -200,12 +198,12 @@ impl log::Host for State {
 
 impl clock::Host for State {
     fn now_ms(&mut self) -> Result<u64> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = self.buckets.clock().since_1970();
         Ok(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
     }
 
     fn monotonic_ns(&mut self) -> Result<u64> {
-        let now = Instant::now().saturating_duration_since(self.buckets.start());
+        let now = self.buckets.clock().elapsed();
         Ok(u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
     }
 }

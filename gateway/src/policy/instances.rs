@@ -18,6 +18,7 @@ use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
 use super::kept::with_connection;
 use super::memo::{Recalled, Repeatable};
+use super::meter::{HostCalls, Measure, Measuring};
 use super::needs::Facts;
 use super::quarantine::Change;
 use super::scope;
@@ -51,6 +52,8 @@ pub struct Instances {
     work: Arc<Notify>,
     /// Whether these are a crew's: heavy plugins are called here, and no others.
     of_crew: bool,
+    /// What calls have cost, where somebody wants to know.
+    measures: Option<Vec<Measure>>,
 }
 
 impl Instances {
@@ -60,7 +63,8 @@ impl Instances {
         Self {
             host: Arc::clone(host),
             slots: Vec::new(),
-            facts: Facts::default(),
+            facts: Facts::by(host.buckets().clock().clone()),
+            measures: None,
             activity: None,
             spent: Vec::new(),
             short: Vec::new(),
@@ -160,6 +164,16 @@ impl Instances {
                 *slot = None;
             }
         }
+    }
+
+    /// From now on what calls cost is noted. For tools.
+    pub fn measure(&mut self) {
+        self.measures = Some(Vec::new());
+    }
+
+    /// What calls have cost since this was last asked; nothing unless it is [measured](Self::measure).
+    pub fn take_measures(&mut self) -> Vec<Measure> {
+        self.measures.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Lets an attachment's instances go; the next call makes another. For benches.
@@ -502,7 +516,11 @@ impl Instances {
             }
         };
         let Self {
-            slots, facts, activity, ..
+            slots,
+            facts,
+            activity,
+            measures,
+            ..
         } = self;
         let (Some(activity), Some(slot)) = (activity, slot_of(slots, attachment)) else {
             return Err(hook.failed("has no instance"));
@@ -520,11 +538,15 @@ impl Instances {
         let state = store.data_mut();
         state.begin(hook.phase, attachment.limits.cpu);
         subject.swap(state);
+        let measuring = measures.is_some().then(|| Measuring::start(state.host_calls));
         store.set_epoch_deadline(1);
         activity.begin();
         let answer = call(guests, store, facts.lowered());
         activity.end();
         let state = store.data_mut();
+        if let (Some(measures), Some(measuring)) = (measures, measuring) {
+            measures.push(measuring.end(hook.name, state));
+        }
         subject.swap(state);
         state.phase = Phase::Setup;
         if let Some(start) = start {
@@ -625,6 +647,7 @@ impl Instances {
         {
             return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Quarantined, QUARANTINED));
         }
+        let measuring = self.measures.is_some().then(|| Measuring::start(HostCalls::default()));
         let mut made = self.make(attachment);
         if made
             .as_ref()
@@ -645,6 +668,9 @@ impl Instances {
         match made {
             Ok(instance) => {
                 slot.stats.count_instantiation();
+                if let (Some(measures), Some(measuring)) = (&mut self.measures, measuring) {
+                    measures.push(measuring.end(Measure::SET_UP, instance.store.data()));
+                }
                 succeeded(attachment, INSTANTIATE);
                 Ok(instance)
             }

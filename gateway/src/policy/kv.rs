@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+
+use super::clock::Clock;
 
 /// What a plugin may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ pub(crate) enum KvError {
 pub(crate) struct Kv {
     shards: Box<[Mutex<Shard>]>,
     hasher: RandomState,
-    start: Instant,
+    clock: Clock,
     entries: AtomicU64,
     bytes: AtomicU64,
     max_entries: AtomicU64,
@@ -63,11 +64,11 @@ enum Ttl {
 }
 
 impl Kv {
-    pub(crate) fn new(bounds: KvBounds) -> Self {
+    pub(crate) fn new(bounds: KvBounds, clock: Clock) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
-            start: Instant::now(),
+            clock,
             entries: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             max_entries: AtomicU64::new(bounds.entries),
@@ -281,9 +282,9 @@ impl Kv {
         lock(&self.shards[position])
     }
 
-    /// Milliseconds since the store was made.
+    /// Milliseconds by the clock.
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -337,7 +338,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kv(entries: u64, bytes: u64) -> Kv {
-        Kv::new(KvBounds { entries, bytes })
+        Kv::new(KvBounds { entries, bytes }, Clock::machine())
     }
 
     fn get(kv: &Kv, now: u64, key: &str) -> Option<Vec<u8>> {

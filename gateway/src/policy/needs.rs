@@ -4,12 +4,14 @@
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, HeaderName, header};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
 use super::bindings::gateway::policy::types;
+use super::clock::Clock;
 use super::exchange::{ConnectionFacts, Exchange, Over};
 use super::maps::{Map, Maps};
 use super::tags;
@@ -391,7 +393,7 @@ impl Attribute {
                 };
                 facts.push(need, one.as_bytes());
             }
-            Self::LocalTime(zone) => facts.push_time(need, &Timestamp::now().to_zoned(zone.clone())),
+            Self::LocalTime(zone) => facts.push_now(need, zone),
             // `parse` lets no other one into the connection phase.
             _ => {}
         }
@@ -404,9 +406,19 @@ pub(crate) struct Facts {
     bytes: Vec<u8>,
     /// Three numbers a fact: its need, and where its value begins and ends.
     index: Vec<u32>,
+    /// What `local-time` goes by; none for the machine's own.
+    clock: Option<Clock>,
 }
 
 impl Facts {
+    /// None yet; times are told by this clock.
+    pub(crate) fn by(clock: Clock) -> Self {
+        Self {
+            clock: Some(clock),
+            ..Self::default()
+        }
+    }
+
     /// Finds the facts of an exchange.
     pub(crate) fn of_exchange(&mut self, needs: &[Attribute], exchange: &Exchange) {
         self.clear();
@@ -480,6 +492,19 @@ impl Facts {
 
     fn push_port(&mut self, need: u32, address: SocketAddr) {
         self.push(need, itoa::Buffer::new().format(address.port()).as_bytes());
+    }
+
+    /// The time now, in a zone.
+    fn push_now(&mut self, need: u32, zone: &TimeZone) {
+        let now = match &self.clock {
+            None => Timestamp::now(),
+            // A time beyond the year 9999 is none.
+            Some(clock) => match Timestamp::try_from(UNIX_EPOCH + clock.since_1970()) {
+                Ok(now) => now,
+                Err(_) => return,
+            },
+        };
+        self.push_time(need, &now.to_zoned(zone.clone()));
     }
 
     /// As `4 2026-01-01T01:00:00+01:00`: ISO 8601 with the day of the week in front, 1 for Monday.

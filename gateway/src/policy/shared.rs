@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use super::clock::Clock;
 use super::counters::Counters;
 use super::kv::{Kv, KvBounds};
 use super::metrics::PluginMetrics;
@@ -26,19 +27,28 @@ struct Metrics {
 }
 
 /// What every plugin shares, by namespace.
-#[derive(Default)]
-pub(super) struct Namespaces(Mutex<HashMap<String, Weak<Shared>>>);
+pub(super) struct Namespaces {
+    known: Mutex<HashMap<String, Weak<Shared>>>,
+    /// What pairs with a time to live go by.
+    clock: Clock,
+}
 
 impl Namespaces {
+    /// None yet.
+    pub(super) fn new(clock: Clock) -> Self {
+        let known = Mutex::default();
+        Self { known, clock }
+    }
+
     /// What is kept under a name. The same name is the same place, for as long as somebody holds it.
     pub(super) fn shared(&self, name: &str, limits: StateLimits) -> Arc<Shared> {
-        let mut known = lock(&self.0);
+        let mut known = lock(&self.known);
         if let Some(shared) = known.get(name).and_then(Weak::upgrade) {
             return shared;
         }
         known.retain(|_, shared| shared.strong_count() > 0);
         let shared = Arc::new(Shared {
-            kv: Kv::new(limits.kv()),
+            kv: Kv::new(limits.kv(), self.clock.clone()),
             counters: Counters::new(limits.counters),
             metrics: Mutex::default(),
         });
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn a_namespace_is_one_place_for_as_long_as_somebody_holds_it() {
-        let namespaces = Namespaces::default();
+        let namespaces = Namespaces::new(Clock::machine());
         let one = namespaces.shared("plugin/a", LIMITS);
         assert_eq!(one.kv.set(b"k", b"v", 0), Ok(()));
         let again = namespaces.shared("plugin/a", LIMITS);

@@ -11,6 +11,7 @@ use super::buckets::{Buckets, Namespace};
 use super::budget::Lease;
 use super::edits::Edits;
 use super::exchange::{ConnectionFacts, Exchange};
+use super::meter::{HostCalls, Interface};
 use super::metrics::PluginMetrics;
 use super::shared::Shared;
 use super::tags::Tags;
@@ -37,6 +38,8 @@ pub(crate) struct State {
     pub(crate) identity: Arc<Identity>,
     /// The process's token buckets.
     pub(crate) buckets: Arc<Buckets>,
+    /// Calls of the host's functions so far.
+    pub(crate) host_calls: HostCalls,
 }
 
 /// What runs in a store; decides what the imports may do.
@@ -90,6 +93,8 @@ pub(crate) struct LogBudget {
 #[derive(Debug)]
 pub(crate) struct Bounds {
     memory: usize,
+    /// Bytes of linear memory that it has.
+    has: usize,
     /// Its part of what its plugin and its tenant may use.
     lease: Lease,
     /// The guest wanted more memory than it may have, in the running call.
@@ -124,11 +129,19 @@ impl State {
             misuse: false,
             identity,
             buckets,
+            host_calls: HostCalls::default(),
         }
     }
 }
 
 impl State {
+    /// A function of this interface of the host is being called.
+    #[inline]
+    pub(crate) fn called(&mut self, interface: Interface) -> &mut Self {
+        self.host_calls.count(interface);
+        self
+    }
+
     /// A call begins: what an earlier one wanted and coped without says nothing about this one.
     pub(crate) fn begin(&mut self, phase: Phase, cpu: Duration) {
         self.phase = phase;
@@ -176,9 +189,15 @@ impl Bounds {
     pub(crate) fn new(memory: u64, lease: Lease) -> Self {
         Self {
             memory: usize::try_from(memory).unwrap_or(usize::MAX),
+            has: 0,
             lease,
             refused: false,
         }
+    }
+
+    /// Bytes of linear memory that the instance has.
+    pub(crate) fn memory(&self) -> u64 {
+        u64::try_from(self.has).unwrap_or(u64::MAX)
     }
 }
 
@@ -186,6 +205,9 @@ impl ResourceLimiter for Bounds {
     fn memory_growing(&mut self, now: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
         let fits = desired <= self.memory && maximum.is_none_or(|maximum| desired <= maximum);
         let allowed = fits && self.lease.grow(desired.saturating_sub(now));
+        if allowed {
+            self.has = self.has.saturating_add(desired.saturating_sub(now));
+        }
         self.refused |= !allowed;
         Ok(allowed)
     }
@@ -249,7 +271,8 @@ fn ticks(time: Duration) -> u64 {
         .max(1)
 }
 
-fn thread_cpu_time() -> Duration {
+/// CPU time that this thread has used.
+pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))

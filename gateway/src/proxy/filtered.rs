@@ -398,7 +398,7 @@ fn joined(mut pieces: VecDeque<Bytes>) -> Bytes {
 }
 
 /// Bytes that a component is handed at once of what is streamed. Copying them into the guest is work that no deadline bounds.
-const MAX_PIECE: usize = 64 * 1024;
+pub const MAX_PIECE: usize = 64 * 1024;
 
 /// What a request is answered with whose body a component has stopped: it was understood, and is not to be.
 const ABORTED: u16 = 403;

@@ -56,6 +56,7 @@ mod upload;
 mod upstream;
 
 pub use admission::admit;
+pub use filtered::MAX_PIECE as MAX_BODY_PIECE;
 pub use local::{ConnectionCount, Local};
 pub use monitor::is_well;
 pub use told::tell;

@@ -1,6 +1,7 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
 mod admission;
+mod alone;
 mod budgets;
 mod components;
 mod endings;
@@ -28,6 +29,7 @@ use crate::policy::{
     Tenant, first_party,
 };
 use crate::telemetry::metrics::Registry;
+pub use alone::Alone;
 pub(super) use components::Compiled;
 use components::sha256;
 use endings::Endings;
@@ -493,28 +495,18 @@ impl Builder<'_> {
     ) -> Option<Arc<Attachment>> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
-        let spec = AttachmentSpec {
-            maps: Arc::default(),
-            label: plugin.name.clone(),
-            namespace: format!("plugin/{}", plugin.name),
+        let use_of_it = UseOfPlugin {
             config: self.configs[id.0].clone(),
-            limits: plugin.limits,
-            state: plugin.state,
             granted,
-            on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
-            isolation: plugin.isolation,
-            is_forgetful: false,
             budget: self.budgets[id.0].clone(),
-            quarantine: Some(plugin.quarantine),
-            heavy: plugin.heavy,
             place,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
                 share,
                 is_shadow,
             },
-            origin: Some(plugin.origin.clone()),
         };
+        let spec = use_of_it.of(plugin);
         match self.policy.attach(&component, spec) {
             Ok(attachment) => {
                 if let Err(source) = granted::check(self.config, plugin, attachment.hooks()) {
@@ -540,6 +532,38 @@ impl Builder<'_> {
             .policy(attachment.label(), attachment.tenant(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
+    }
+}
+
+/// What a plugin's attachment has beside what its block says.
+struct UseOfPlugin {
+    config: String,
+    granted: Arc<Granted>,
+    budget: Arc<Budget>,
+    place: AttachedAs,
+    scope: policy::Scope,
+}
+
+impl UseOfPlugin {
+    fn of(self, plugin: &config::Plugin) -> AttachmentSpec {
+        AttachmentSpec {
+            maps: Arc::default(),
+            label: plugin.name.clone(),
+            namespace: format!("plugin/{}", plugin.name),
+            config: self.config,
+            limits: plugin.limits,
+            state: plugin.state,
+            granted: self.granted,
+            on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
+            isolation: plugin.isolation,
+            is_forgetful: false,
+            budget: self.budget,
+            quarantine: Some(plugin.quarantine),
+            heavy: plugin.heavy,
+            place: self.place,
+            scope: self.scope,
+            origin: Some(plugin.origin.clone()),
+        }
     }
 }
 

@@ -23,6 +23,16 @@ fn succeeds(command: &mut Command) {
     );
 }
 
+/// The component does what the example's fixtures expect.
+fn meets_its_fixtures(component: &Path, language: &str) {
+    succeeds(
+        gateway_tests::command()
+            .args(["plugin", "test"])
+            .arg(component)
+            .arg(example(language).join("fixtures")),
+    );
+}
+
 #[cfg_attr(not(feature = "peers"), ignore = "needs clang and lld: --features peers")]
 #[tokio::test]
 async fn a_plugin_in_c_takes_out_what_follows_people_around() {
@@ -45,6 +55,7 @@ async fn a_plugin_in_c_takes_out_what_follows_people_around() {
             .arg("-o")
             .arg(&component),
     );
+    meets_its_fixtures(&component, "c");
     let component = std::fs::read(component).unwrap();
     let app = HttpServer::answering("x").await;
     let kdl = r#"
@@ -94,6 +105,7 @@ async fn a_plugin_in_javascript_sends_visitors_to_the_page_in_their_language() {
             .arg(example("javascript").join("build.mjs"))
             .arg(&component),
     );
+    meets_its_fixtures(&component, "javascript");
     let app = HttpServer::answering("x").await;
     let gateway = Gateway::kdl(
         r#"
@@ -161,6 +173,7 @@ async fn a_plugin_in_python_tells_signed_links_from_others() {
             .args(["signed_links", "-o"])
             .arg(&component),
     );
+    meets_its_fixtures(&component, "python");
     let app = HttpServer::answering("x").await;
     let gateway = Gateway::kdl(
         r#"

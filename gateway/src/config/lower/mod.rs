@@ -8,6 +8,7 @@ mod access_log;
 mod acl;
 mod acls;
 mod admission;
+pub mod alone;
 mod backend;
 mod backend_rules;
 mod balance;

@@ -12,7 +12,8 @@ use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
     BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, LogRate,
-    Millicores, Mode, OnFailure, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, StateLimits, TenantId,
+    Millicores, Mode, OnFailure, Origin, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, StateLimits,
+    TenantId,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -49,20 +50,36 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         span: full.span,
     });
     let component = component(&mut node);
-    let built_in = match &component {
-        Some(At {
-            value: ComponentSource::BuiltIn(built_in),
-            ..
-        }) => Some(*built_in),
-        _ => None,
-    };
     let mut plugin = Plugin {
-        name: name.map_or("", |name| name.value).into(),
         tenant: owner.map(|owner| owner.id),
-        component: component.clone().unwrap_or(At {
-            value: ComponentSource::File(PathBuf::new()),
-            span: origin.span,
-        }),
+        ..bare(
+            name.map_or("", |name| name.value),
+            component.clone().unwrap_or(At {
+                value: ComponentSource::File(PathBuf::new()),
+                span: origin.span,
+            }),
+            origin,
+            scope,
+        )
+    };
+    let (well, says_on_failure) = block(scope, &mut node, &mut plugin);
+    node.finish();
+    if let Some(name) = name {
+        let known = Known {
+            on_failure: says_on_failure,
+        };
+        scope.plugins.add(scope.ctx, name, known);
+    }
+    (name.is_some() && component.is_some() && well).then_some(plugin)
+}
+
+/// A plugin of whose block nothing has been read.
+pub(super) fn bare(name: &str, component: At<ComponentSource>, origin: Origin, scope: &Scope<'_>) -> Plugin {
+    let built_in = built_in(&component.value);
+    Plugin {
+        name: name.into(),
+        tenant: None,
+        component,
         sha256: None,
         grants: built_in.map_or_else(Vec::new, |built_in| built_in.grants().to_vec()),
         limits: PluginLimits {
@@ -82,7 +99,12 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         config_files: Vec::new(),
         config_places: Places::of_scalar(origin.span),
         origin,
-    };
+    }
+}
+
+/// Reads what stands in its block. Answers whether that went well, and whether it says what happens when the plugin fails.
+pub(super) fn block(scope: &Scope<'_>, node: &mut Node<'_>, plugin: &mut Plugin) -> (bool, bool) {
+    let built_in = built_in(&plugin.component.value);
     let mut says_on_failure = false;
     let mut well = true;
     if let Some(mut block) = node.block() {
@@ -101,7 +123,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
             plugin.grants = grants(node);
         }
         if let Some(node) = block.one("limit") {
-            limits(scope, node, &mut plugin);
+            limits(scope, node, plugin);
         }
         if let Some(node) = block.one("route-to") {
             plugin.route_to = route_to(scope, node);
@@ -136,18 +158,18 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
             }
         }
         for node in block.many("config-file") {
-            well &= config_file(node, &mut plugin).is_some();
+            well &= config_file(node, plugin).is_some();
         }
         block.finish(elsewhere);
     }
-    node.finish();
-    if let Some(name) = name {
-        let known = Known {
-            on_failure: says_on_failure,
-        };
-        scope.plugins.add(scope.ctx, name, known);
+    (well, says_on_failure)
+}
+
+fn built_in(component: &ComponentSource) -> Option<BuiltIn> {
+    match component {
+        ComponentSource::BuiltIn(built_in) => Some(*built_in),
+        ComponentSource::File(_) => None,
     }
-    (name.is_some() && component.is_some() && well).then_some(plugin)
 }
 
 /// The file that is named, or `builtin="cors"` in its place.
@@ -578,7 +600,7 @@ pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_millis(10);
 /// What a plugin that parses and matches needs many times over; less when the process's pool has less.
 const DEFAULT_MEMORY: u64 = 16 << 20;
 /// The service is what is missing, not the client's right to it.
-const DEFAULT_FAILURE_STATUS: u16 = 503;
+pub(super) const DEFAULT_FAILURE_STATUS: u16 = 503;
 
 /// What a stranger's component has seen of one exchange is nobody else's business.
 const DEFAULT_ISOLATION: Isolation = Isolation::PerRequest {

@@ -29,6 +29,8 @@ pub(super) struct Context<'a> {
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
     traced: RefCell<Vec<SourceSpan>>,
+    /// How a node is written.
+    examples: fn(&str) -> Option<&'static str>,
 }
 
 /// A map that a variable is looked up in.
@@ -59,6 +61,20 @@ impl<'a> Context<'a> {
             notes: RefCell::default(),
             asked: RefCell::default(),
             traced: RefCell::default(),
+            examples: examples::of,
+        }
+    }
+
+    /// Of a text that has nodes of its own beside those of a configuration: how they are written.
+    pub(super) fn with_examples(
+        file: &str,
+        text: &str,
+        base_dir: &'a Path,
+        examples: fn(&str) -> Option<&'static str>,
+    ) -> Self {
+        Self {
+            examples,
+            ..Self::new(file, text, base_dir)
         }
     }
 
@@ -338,7 +354,8 @@ impl<'a> Node<'a> {
 
     /// What could be written instead.
     pub(super) fn example(&self) -> Option<String> {
-        examples::of(self.name()).map(|example| format!("write {example}"))
+        let example = (self.ctx.examples)(self.name());
+        example.map(|example| format!("write {example}"))
     }
 
     /// What the node is, for a sentence: its name, and the first argument where it says which.

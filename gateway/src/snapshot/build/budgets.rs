@@ -41,7 +41,7 @@ fn budgets(previous: Option<&Snapshot>) -> impl Iterator<Item = &Budget> {
 
 /// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, though its requests
 /// wait ever so long for a server.
-fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
+pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
     let share = (host.settings().instances / POOL_SHARE).max(1);
     BudgetLimits {
         instances: limits.instances.or(Some(share)),

@@ -41,14 +41,8 @@ impl Builder<'_> {
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
         let found = sha256(&wasm);
-        if let Some(expected) = plugin.sha256
-            && found != expected.value
-        {
-            return self.fail(BuildError::Digest {
-                plugin: at,
-                at: expected.span,
-                found,
-            });
+        if let Err(error) = check_digest(plugin, found) {
+            return self.fail(error);
         }
         match self.compile(&plugin.name, found, &wasm, &plugin.grants) {
             Ok(component) => Some(component),
@@ -58,26 +52,7 @@ impl Builder<'_> {
 
     /// A plugin's configuration: its `config` block, and the texts of its files in it.
     pub(super) fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
-        if plugin.config_files.is_empty() {
-            return Some(plugin.config.clone());
-        }
-        // It was written by this gateway, of a block: an object.
-        let mut config: serde_json::Map<String, serde_json::Value> =
-            serde_json::from_str(&plugin.config).unwrap_or_default();
-        for file in &plugin.config_files {
-            let text = match text_of(&file.path.value) {
-                Ok(text) => text,
-                Err(message) => {
-                    return self.fail(BuildError::ConfigFile {
-                        plugin: PluginAt::of(plugin),
-                        path: file.path.clone(),
-                        message,
-                    });
-                }
-            };
-            config.insert(file.key.value.clone(), text.into());
-        }
-        Some(serde_json::Value::Object(config).to_string())
+        config_of(plugin).map_or_else(|error| self.fail(error), Some)
     }
 
     /// A component, compiled at most once, and not at all when the configuration before had it.
@@ -100,6 +75,37 @@ impl Builder<'_> {
         };
         self.compiled.0.insert(source, component.clone());
         Ok(component)
+    }
+}
+
+/// A plugin's configuration, with the texts of its files in it.
+pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, BuildError> {
+    if plugin.config_files.is_empty() {
+        return Ok(plugin.config.clone());
+    }
+    // It was written by this gateway, of a block: an object.
+    let mut config: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&plugin.config).unwrap_or_default();
+    for file in &plugin.config_files {
+        let text = text_of(&file.path.value).map_err(|message| BuildError::ConfigFile {
+            plugin: PluginAt::of(plugin),
+            path: file.path.clone(),
+            message,
+        })?;
+        config.insert(file.key.value.clone(), text.into());
+    }
+    Ok(serde_json::Value::Object(config).to_string())
+}
+
+/// Refuses a component whose file is not the one that was meant.
+pub(super) fn check_digest(plugin: &config::Plugin, found: [u8; 32]) -> Result<(), BuildError> {
+    match plugin.sha256 {
+        Some(expected) if found != expected.value => Err(BuildError::Digest {
+            plugin: PluginAt::of(plugin),
+            at: expected.span,
+            found,
+        }),
+        _ => Ok(()),
     }
 }
 

@@ -21,7 +21,17 @@ pub(super) fn of(config: &Config, previous: Option<&Snapshot>) -> Vec<Arc<Grante
             None => InFlight::new(call.in_flight),
         }
     };
-    let granted = |plugin: &config::Plugin| Granted {
+    let granted = |plugin| to(plugin, named, |call| in_flight(plugin, call));
+    config.plugins.iter().map(|plugin| Arc::new(granted(plugin))).collect()
+}
+
+/// What one plugin was granted, where backends have these names and so many calls are under way.
+pub(super) fn to(
+    plugin: &config::Plugin,
+    named: impl Fn(BackendId) -> Arc<str>,
+    in_flight: impl Fn(&config::PluginCall) -> InFlight,
+) -> Granted {
+    Granted {
         routes: plugin.route_to.iter().map(|id| (named(*id), *id)).collect(),
         calls: plugin
             .calls
@@ -30,13 +40,12 @@ pub(super) fn of(config: &Config, previous: Option<&Snapshot>) -> Vec<Arc<Grante
                 name: named(call.backend),
                 backend: call.backend,
                 timeout: call.timeout,
-                in_flight: in_flight(plugin, call),
+                in_flight: in_flight(call),
                 max_body: call.max_body,
             })
             .collect(),
         max_body: plugin.max_body.unwrap_or(DEFAULT_MAX_BODY),
-    };
-    config.plugins.iter().map(|plugin| Arc::new(granted(plugin))).collect()
+    }
 }
 
 /// What a plugin was granted, and where its frontend leads without it: it may route there, too.
@@ -52,8 +61,22 @@ pub(super) fn with_routes(granted: &Granted, frontend: &config::Frontend, config
     granted
 }
 
-/// Whether a plugin has a use for what its block grants, and what it needs.
+/// Whether a plugin has a use for what its block grants, and what it needs, and can have it of these backends.
 pub(super) fn check(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> Result<(), PolicyError> {
+    check_use(plugin, hooks)?;
+    let backends = plugin.calls.iter().map(|call| &config.backends[call.backend.0]);
+    let over_http2 = |backend: &&config::Backend| backend.servers.iter().any(|server| server.http2);
+    match backends.into_iter().find(over_http2) {
+        Some(backend) => Err(PolicyError::CallOverHttp2 {
+            label: plugin.name.to_string(),
+            backend: backend.name.to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// Whether a plugin has a use for what its block grants, and what it needs.
+pub(super) fn check_use(plugin: &config::Plugin, hooks: Hooks) -> Result<(), PolicyError> {
     let label = || plugin.name.to_string();
     let inert = |node, missing| PolicyError::Inert {
         label: label(),
@@ -72,13 +95,5 @@ pub(super) fn check(config: &Config, plugin: &config::Plugin, hooks: Hooks) -> R
     if plugin.max_body.is_some() && !hooks.request_body_filter && !hooks.response_body_filter {
         return Err(inert("limit body=", "`request-body-filter` or `response-body-filter`"));
     }
-    let backends = plugin.calls.iter().map(|call| &config.backends[call.backend.0]);
-    let over_http2 = |backend: &&config::Backend| backend.servers.iter().any(|server| server.http2);
-    match backends.into_iter().find(over_http2) {
-        Some(backend) => Err(PolicyError::CallOverHttp2 {
-            label: label(),
-            backend: backend.name.to_string(),
-        }),
-        None => Ok(()),
-    }
+    Ok(())
 }
