@@ -600,3 +600,140 @@ async fn clients_are_told_of_the_limits_that_apply_to_them() {
         nothing.output
     );
 }
+
+/// A component comes, by `gateway plugin test`, to what fixtures expect: what the tests above have seen of the gateway.
+fn meets(component: &[u8], fixtures: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("mine.wasm"), component).unwrap();
+    std::fs::write(path("f.kdl"), fixtures).unwrap();
+    let mut command = gateway_tests::command();
+    let output = command
+        .args(["plugin", "test"])
+        .args([path("mine.wasm"), path("f.kdl")])
+        .output()
+        .unwrap();
+    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{said}");
+}
+
+#[test]
+fn fixtures_come_to_what_the_gateway_makes_of_bodies() {
+    let plugin = r#"plugin { on-failure "deny" status=507; limit body="1KiB" }"#;
+    let case = |body: &str, expect: &str| {
+        format!(
+            "{plugin}\ncase \"x\" {{ request \"POST\" \"/\" {{ {body} }}; response 200 {{ body \"hello\" }}; expect {{ {expect} }} }}"
+        )
+    };
+    meets(
+        &bodies((STREAMED, CAPITALS), (STREAMED, CAPITALS)),
+        &case(
+            r#"body "he" "llo""#,
+            r#"request { body "HELLO"; no-header "content-length" }; response { body "HELLO"; no-header "content-length" }"#,
+        ),
+    );
+    // One piece more than came, for the end.
+    meets(
+        &bodies((STREAMED, COUNT), (SKIP, "unreachable")),
+        &case(
+            r#"body "a" "b""#,
+            r#"request { body "012" }; response { body "hello"; header "content-length" "5" }"#,
+        ),
+    );
+    meets(
+        &bodies((buffered(1 << 20), COUNT), (SKIP, "unreachable")),
+        &case(
+            r#"body "a" "b""#,
+            r#"request { body "0"; header "content-length" "1" }"#,
+        ),
+    );
+    let long = format!("body {:?} {:?}", "x".repeat(600), "y".repeat(600));
+    meets(
+        &bodies((buffered(1 << 20), COUNT), (SKIP, "unreachable")),
+        &case(&long, "reply 413"),
+    );
+    meets(
+        &bodies((buffered_or_skip(1 << 20), COUNT), (SKIP, "unreachable")),
+        &case(&long, r#"request { header "content-length" "1200" }"#),
+    );
+    meets(
+        &bodies((SKIP, "unreachable"), (buffered(4), COUNT)),
+        &case(r#"body "a""#, "reply 502"),
+    );
+    meets(
+        &bodies((HELD, "(call $refuse)"), (SKIP, "unreachable")),
+        &case(r#"body "a""#, "reply 403"),
+    );
+    meets(
+        &bodies((STREAMED, "(call $abort)"), (SKIP, "unreachable")),
+        &case(r#"body "a""#, "abort"),
+    );
+    meets(
+        &bodies((STREAMED, "(call $pass_rest)"), (SKIP, "unreachable")),
+        &case(r#"body "a" "b""#, r#"request { body "ab" }"#),
+    );
+    // A reply when the head has gone is no reply.
+    meets(
+        &bodies((STREAMED, "(call $refuse)"), (SKIP, "unreachable")),
+        &case(r#"body "a""#, r#"reply 507; failure "trap" hook="on-request-piece""#),
+    );
+    let skips =
+        case(r#"body "a" "b""#, r#"request { body "ab" }; failure "trap""#).replace("\"deny\" status=507", "\"skip\"");
+    meets(&bodies((STREAMED, "unreachable"), (SKIP, "unreachable")), &skips);
+}
+
+#[test]
+fn fixtures_come_to_what_the_gateway_makes_of_calls_routes_and_failures() {
+    let auth = |answers: &str, expect: &str| {
+        format!(
+            "backend \"auth\"\nplugin {{ on-failure \"deny\" status=507; call \"auth\" max-body=\"1KiB\" }}\n\
+             case \"x\" {{ request \"GET\" \"/\"; {answers}; expect {{ {expect} }} }}"
+        )
+    };
+    let called = r#"call "auth" method="GET" target="/check?user=7""#;
+    meets(&asking(JUDGE), &auth("answer 200", &format!("continue; {called}")));
+    meets(&asking(JUDGE), &auth("answer 401 { body \"no\" }", "reply 403"));
+    for error in ["timeout", "busy", "unreachable"] {
+        meets(&asking(JUDGE), &auth(&format!("answer error=\"{error}\""), "reply 504"));
+    }
+    let long = format!("answer 200 {{ body {:?} }}", "x".repeat(1_025));
+    meets(&asking(JUDGE), &auth(&long, "reply 504"));
+    let all = ["answer 200"; 4].join("; ");
+    meets(
+        &asking("(call $ask)"),
+        &auth(&all, r#"reply 507; failure "trap" hook="on-answer""#),
+    );
+
+    let route = r#"(i32.store8 (i32.const 3000) (i32.const 2))
+        (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
+        (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)"#;
+    let case = |top: &str, expect: &str| {
+        format!("{top}\ncase \"x\" {{ request \"GET\" \"/\"; response 200; expect {{ {expect} }} }}")
+    };
+    let granted = "backend \"other\"\nplugin { route-to \"other\" }";
+    meets(&guest::filter(route, ""), &case(granted, "route \"other\""));
+    meets(&guest::filter(route, ""), &case("", r#"reply 503; failure "trap""#));
+    meets(
+        &guest::filter("(call $loop) unreachable", ""),
+        &case(
+            "plugin { limit cpu=\"5ms\"; on-failure \"skip\" }",
+            r#"continue; failure "deadline" hook="on-request""#,
+        ),
+    );
+    meets(
+        &guest::filter("(drop (memory.grow (i32.const 1000))) unreachable", ""),
+        &case(
+            "plugin { on-failure \"deny\" status=500 }",
+            r#"reply 500; failure "memory""#,
+        ),
+    );
+    meets(&guest::filter("(call $none)", ""), &case("", "response status=200"));
+    // In TCP mode a failure that denies closes the connection.
+    let connection =
+        r#"case "x" { connection client="192.0.2.7:1"; expect { refuse; failure "trap" hook="on-connect" } }"#;
+    meets(&guest::connection("unreachable"), connection);
+    meets(
+        &guest::connection("(call $none)"),
+        r#"case "x" { connection client="192.0.2.7:1"; expect { continue } }"#,
+    );
+}

@@ -82,7 +82,7 @@ pub(super) fn pass(
         BodyMode::Streamed | BodyMode::Held => way.stream(stand, pieces, failures),
     };
     match handed {
-        Err(end) => end,
+        Err(end) => *end,
         Ok(()) => Passed::On {
             length: match mode {
                 BodyMode::Buffered { .. } => Length::Known(way.out.len()),
@@ -107,7 +107,7 @@ struct Way<'a> {
 
 impl Way<'_> {
     /// Piece by piece, and the end by itself.
-    fn stream(&mut self, stand: &mut Stand, pieces: &[Bytes], failures: &mut Vec<Failure>) -> Result<(), Passed> {
+    fn stream(&mut self, stand: &mut Stand, pieces: &[Bytes], failures: &mut Vec<Failure>) -> Result<(), Box<Passed>> {
         for piece in pieces.iter().flat_map(|piece| piece.chunks(MAX_BODY_PIECE)) {
             self.hand_over(stand, piece, false, failures)?;
         }
@@ -120,7 +120,7 @@ impl Way<'_> {
         bytes: &[u8],
         last: bool,
         failures: &mut Vec<Failure>,
-    ) -> Result<(), Passed> {
+    ) -> Result<(), Box<Passed>> {
         if self.is_over {
             self.out.extend_from_slice(bytes);
             return Ok(());
@@ -145,15 +145,15 @@ impl Way<'_> {
                         self.is_over = true;
                         self.out.extend_from_slice(bytes);
                     }
-                    PieceVerdict::Reply(reply) => return Err(Passed::Reply(reply)),
-                    PieceVerdict::Abort => return Err(Passed::Aborted),
+                    PieceVerdict::Reply(reply) => return Err(Box::new(Passed::Reply(reply))),
+                    PieceVerdict::Abort => return Err(Box::new(Passed::Aborted)),
                 }
                 Ok(())
             }
             Err(failure) => {
                 failures.push(failure);
                 match self.attachment.on_failure() {
-                    OnFailure::Deny(status) => Err(Passed::Denied(status)),
+                    OnFailure::Deny(status) => Err(Box::new(Passed::Denied(status))),
                     OnFailure::Skip => {
                         self.is_over = true;
                         self.out.extend_from_slice(bytes);

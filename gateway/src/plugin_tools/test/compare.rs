@@ -180,10 +180,7 @@ impl Differences {
 
     fn calls(&mut self, expect: &Expect, course: &Course) {
         if course.unanswered {
-            let (backend, _) = course
-                .calls
-                .last()
-                .map_or(("", ()), |(backend, _)| (backend.as_str(), ()));
+            let backend = course.calls.last().map_or("", |(backend, _)| backend.as_str());
             self.say(format!(
                 "it calls {backend:?}, and the case has no `answer` left for that"
             ));

@@ -23,7 +23,7 @@ impl Alone {
     /// # Errors
     /// As a configuration with this plugin would not be taken.
     pub fn compile(host: &Arc<Host>, plugin: &config::Plugin, wasm: &[u8]) -> Result<Arc<Component>, BuildErrors> {
-        check_digest(plugin, sha256(wasm)).map_err(BuildErrors::new)?;
+        check_digest(plugin, sha256(wasm)).map_err(|error| BuildErrors::new(*error))?;
         host.compile(&plugin.name, wasm, &plugin.grants)
             .map_err(|source| of_plugin(plugin, source))
     }
@@ -47,7 +47,7 @@ impl Alone {
         plugin: &config::Plugin,
         backends: &[Arc<str>],
     ) -> Result<Self, BuildErrors> {
-        let config = config_of(plugin).map_err(BuildErrors::new)?;
+        let config = config_of(plugin).map_err(|error| BuildErrors::new(*error))?;
         let named = |id: BackendId| backends.get(id.0).cloned().unwrap_or_default();
         let granted = Arc::new(granted::to(plugin, named, |call| InFlight::new(call.in_flight)));
         let whose = format!("plugin {:?}", plugin.name);

@@ -42,7 +42,7 @@ impl Builder<'_> {
         };
         let found = sha256(&wasm);
         if let Err(error) = check_digest(plugin, found) {
-            return self.fail(error);
+            return self.fail(*error);
         }
         match self.compile(&plugin.name, found, &wasm, &plugin.grants) {
             Ok(component) => Some(component),
@@ -52,7 +52,7 @@ impl Builder<'_> {
 
     /// A plugin's configuration: its `config` block, and the texts of its files in it.
     pub(super) fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
-        config_of(plugin).map_or_else(|error| self.fail(error), Some)
+        config_of(plugin).map_or_else(|error| self.fail(*error), Some)
     }
 
     /// A component, compiled at most once, and not at all when the configuration before had it.
@@ -79,7 +79,7 @@ impl Builder<'_> {
 }
 
 /// A plugin's configuration, with the texts of its files in it.
-pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, BuildError> {
+pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, Box<BuildError>> {
     if plugin.config_files.is_empty() {
         return Ok(plugin.config.clone());
     }
@@ -87,10 +87,12 @@ pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, BuildError> {
     let mut config: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&plugin.config).unwrap_or_default();
     for file in &plugin.config_files {
-        let text = text_of(&file.path.value).map_err(|message| BuildError::ConfigFile {
-            plugin: PluginAt::of(plugin),
-            path: file.path.clone(),
-            message,
+        let text = text_of(&file.path.value).map_err(|message| {
+            Box::new(BuildError::ConfigFile {
+                plugin: PluginAt::of(plugin),
+                path: file.path.clone(),
+                message,
+            })
         })?;
         config.insert(file.key.value.clone(), text.into());
     }
@@ -98,13 +100,13 @@ pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, BuildError> {
 }
 
 /// Refuses a component whose file is not the one that was meant.
-pub(super) fn check_digest(plugin: &config::Plugin, found: [u8; 32]) -> Result<(), BuildError> {
+pub(super) fn check_digest(plugin: &config::Plugin, found: [u8; 32]) -> Result<(), Box<BuildError>> {
     match plugin.sha256 {
-        Some(expected) if found != expected.value => Err(BuildError::Digest {
+        Some(expected) if found != expected.value => Err(Box::new(BuildError::Digest {
             plugin: PluginAt::of(plugin),
             at: expected.span,
             found,
-        }),
+        })),
         _ => Ok(()),
     }
 }
