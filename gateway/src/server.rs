@@ -38,7 +38,7 @@ use identity::Identity;
 pub use identity::IdentityError;
 use notify::Notifier;
 use pid_file::PidFile;
-pub use reload::{ConfigSource, Refused};
+pub use reload::ConfigSource;
 use sockets::Sockets;
 
 /// A gateway that has started.

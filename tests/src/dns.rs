@@ -16,6 +16,8 @@ pub enum Dns {
     Ip(IpAddr, u32),
     /// A service: priority, weight, port and target.
     Srv(u16, u16, u16, &'static str, u32),
+    /// The name is another one's (CNAME), whose records are not in the answer.
+    Alias(&'static str),
     /// An address in a class that nobody asked for.
     Chaos(Ipv4Addr),
     /// An address of another name.
@@ -167,7 +169,7 @@ fn answer(table: &Mutex<Table>, question: &[u8]) -> Option<Vec<u8>> {
     let records: Vec<&Dns> = records
         .into_iter()
         .flatten()
-        .filter(|record| code == 0 && record.kind() == kind)
+        .filter(|record| code == 0 && (record.kind() == kind || matches!(record, Dns::Alias(_))))
         .collect();
     // Id, "response, recursion available", one question, so many answers.
     let mut answer = question[..2].to_vec();
@@ -219,6 +221,7 @@ impl Dns {
             Self::Ip(IpAddr::V4(_), _) | Self::Chaos(_) | Self::Of(..) => 1,
             Self::Ip(IpAddr::V6(_), _) => 28,
             Self::Srv(..) => 33,
+            Self::Alias(_) => 5,
         }
     }
 
@@ -234,6 +237,11 @@ impl Dns {
             Self::Ip(IpAddr::V4(ip), ttl) => (*ttl, ip.octets().to_vec()),
             Self::Ip(IpAddr::V6(ip), ttl) => (*ttl, Ipv6Addr::octets(ip).to_vec()),
             Self::Chaos(ip) | Self::Of(_, ip) => (1, ip.octets().to_vec()),
+            Self::Alias(target) => {
+                let mut data = Vec::new();
+                write_name(target, &mut data);
+                (1, data)
+            }
             Self::Srv(priority, weight, port, target, ttl) => {
                 let mut data = Vec::new();
                 data.extend([*priority, *weight, *port].into_iter().flat_map(u16::to_be_bytes));

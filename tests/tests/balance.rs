@@ -78,8 +78,10 @@ async fn leastconn_takes_the_least_busy() {
 #[tokio::test]
 async fn leastconn_counts_tcp_connections() {
     let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
+    // Over all workers, of which each sees some of the clients alone.
     let gateway = Gateway::kdl(
         r#"
+        process { workers 4; log "stdout" format="json" }
         frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
         backend "app" { mode "tcp"; balance "leastconn"; server "a" "@a"; server "b" "@b" }
     "#,

@@ -76,6 +76,32 @@ fn every_reason_of_a_refusal_is_in_the_reference() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// docs/haproxy.md: what HAProxy's words are called here is called so in the reference.
+#[test]
+fn names_that_are_compared_with_haproxys_are_there() {
+    let read = |name: &str| std::fs::read_to_string(root().join("docs").join(name)).unwrap();
+    let reference = ["reference/config.md", "reference/logs.md", "operations.md"]
+        .map(read)
+        .concat();
+    let text = read("haproxy.md").replace("\\|", " ");
+    let rows = text.lines().filter(|line| line.starts_with("| "));
+    let cells = rows.filter_map(|row| row.trim_matches('|').split('|').nth(1));
+    let mut words = BTreeSet::new();
+    for code in cells.flat_map(quoted) {
+        // Values in quotes are anybody's.
+        let said: String = code.split('"').step_by(2).collect::<Vec<_>>().join(" ");
+        let parts = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+        words.extend(
+            parts
+                .filter(|word| word.starts_with(|c: char| c.is_ascii_lowercase()))
+                .map(str::to_owned),
+        );
+    }
+    assert!(words.len() > 200, "{words:?}");
+    let missing: Vec<_> = words.iter().filter(|word| !reference.contains(word.as_str())).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// The rows by number: number, what, KDL, test.
 fn rows() -> BTreeMap<u32, Vec<String>> {
     let text = std::fs::read_to_string(root().join("docs/checklist.md")).unwrap();

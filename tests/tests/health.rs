@@ -248,6 +248,33 @@ async fn a_server_that_begins_down_gets_nothing_before_a_check_has_passed() {
 }
 
 #[tokio::test]
+async fn who_begins_down_has_not_gone_down() {
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { check "tcp" interval="100ms" initial="down"; server "a" "@a"; server "b" "@a" }
+    "#,
+    )
+    .with("@a", app.address())
+    .start()
+    .await;
+
+    gateway.says("backend begins without a server").await;
+    gateway.says("backend has its first server").await;
+    for server in ["a", "b"] {
+        gateway.metric_is("gateway_server_up", &[("server", server)], 1.0).await;
+        for (to, count) in [("up", 1.0), ("down", 0.0)] {
+            let labels = [("server", server), ("to", to)];
+            gateway
+                .metric_is("gateway_server_transitions_total", &labels, count)
+                .await;
+        }
+    }
+    assert!(!gateway.output().contains("no server left"), "{}", gateway.output());
+}
+
+#[tokio::test]
 async fn an_agent_says_what_its_server_can_bear() {
     let (a, b) = (HttpServer::answering("a").await, HttpServer::answering("b").await);
     let line = Arc::new(Mutex::new("100%\n"));

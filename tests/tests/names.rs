@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use gateway_tests::{Answer, Dns, DnsServer, Gateway, HttpServer, Server, eventually, get};
 
@@ -197,6 +197,142 @@ async fn a_template_has_a_server_for_each_address() {
         .metric_is("gateway_backend_servers_up", &[("backend", "app")], 1.0)
         .await;
     assert_eq!(three().await, "ccc");
+}
+
+#[tokio::test]
+async fn addresses_of_either_kind_are_used_and_the_preferred_ones_first() {
+    let dns = DnsServer::start().await;
+    let a = saying("4", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let b = Server::start_at(
+        SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        |mut wire, _| async move {
+            wire.send("6").await?;
+            wire.half_close().await
+        },
+    )
+    .await;
+    dns.points("both.test", &["127.0.0.1", "::1"]);
+    dns.points("six.test", &["::1"]);
+    dns.points("four.test", &["127.0.0.1"]);
+    let greetings = async |prefer: &str| {
+        let frontend = |name: &str| {
+            format!(
+                "frontend \"{name}\" {{ mode \"tcp\"; bind \"127.0.0.1:0\"; default-backend \"{name}\" }}\n\
+                 backend \"{name}\" {{ mode \"tcp\"; server-template \"s\" \"{name}.test:{port}\" count=2 }}\n"
+            )
+        };
+        let names = ["both", "six", "four"];
+        let sections: String = names.map(frontend).concat();
+        let gateway = Gateway::kdl(&format!(
+            "resolver {prefer} {{ nameserver \"{}\" }}\n{sections}",
+            dns.address()
+        ))
+        .start()
+        .await;
+        let mut all = String::new();
+        for name in names {
+            all.push_str(&String::from_utf8(gateway.connect(name).await.exactly(1).await).unwrap());
+        }
+        // Of a name that has both, those of one kind alone are servers.
+        gateway
+            .metric_is("gateway_backend_servers_up", &[("backend", "both")], 1.0)
+            .await;
+        all
+    };
+    assert_eq!(greetings("").await, "464");
+    assert_eq!(greetings("prefer=\"ipv6\"").await, "664");
+    drop(b);
+}
+
+#[tokio::test]
+async fn a_name_that_is_another_ones_is_followed_too() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let _b = saying("b", [127, 0, 0, 2], port).await;
+    dns.set("db.test", &[Dns::Alias("node.test")]);
+    dns.set(
+        "whole.test",
+        &[Dns::Alias("node.test"), Dns::Of("node.test", [127, 0, 0, 1].into())],
+    );
+    // Round and round.
+    dns.set("loop.test", &[Dns::Alias("loop.test")]);
+    dns.points("node.test", &["127.0.0.1"]);
+    dns.points("other.test", &["127.0.0.2"]);
+    let text = tcp(r#"server "db" "db.test:@port""#)
+        + r#"
+        frontend "whole" { mode "tcp"; bind "127.0.0.1:0"; default-backend "whole" }
+        backend "whole" { mode "tcp"; server "whole" "whole.test:@port" }
+        frontend "loop" { mode "tcp"; bind "127.0.0.1:0"; default-backend "loop" }
+        backend "loop" { mode "tcp"; server "loop" "loop.test:@port" }
+        "#;
+    let gateway = Gateway::kdl(&text)
+        .with("@dns", dns.address())
+        .with("@port", port)
+        .start()
+        .await;
+
+    assert_eq!(greeting(&gateway).await, "a");
+    assert_eq!(gateway.connect("whole").await.exactly(1).await, b"a");
+    assert_eq!(gateway.connect("loop").await.rest().await, b"");
+    dns.set("db.test", &[Dns::Alias("other.test")]);
+    eventually("new connections go where the alias leads", async || {
+        greeting(&gateway).await == "b"
+    })
+    .await;
+}
+
+/// Within the bounds that hold where nothing is said: answers are good for their own time.
+#[tokio::test]
+async fn a_name_is_asked_for_again_when_its_time_is_over_and_not_before() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let port = a.address().port();
+    let _b = saying("b", [127, 0, 0, 2], port).await;
+    dns.points("short.test", &["127.0.0.1"]);
+    dns.set("long.test", &[Dns::Ip([127, 0, 0, 1].into(), 3600)]);
+    let gateway = Gateway::kdl(
+        r#"
+        resolver { nameserver "@dns" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "short" }
+        frontend "long" { mode "tcp"; bind "127.0.0.1:0"; default-backend "long" }
+        backend "short" { mode "tcp"; server "s" "short.test:@port" }
+        backend "long" { mode "tcp"; server "s" "long.test:@port" }
+        "#,
+    )
+    .with("@dns", dns.address())
+    .with("@port", port)
+    .start()
+    .await;
+    assert_eq!(greeting(&gateway).await, "a");
+    let asked = dns.questions("long.test");
+    for ip in ["127.0.0.1", "127.0.0.2"] {
+        dns.points("short.test", &[ip]);
+        dns.set("long.test", &[Dns::Ip(ip.parse().unwrap(), 3600)]);
+    }
+    eventually("the short-lived name is followed", async || {
+        greeting(&gateway).await == "b"
+    })
+    .await;
+    assert_eq!(dns.questions("long.test"), asked, "its answer is good for an hour");
+    assert_eq!(gateway.connect("long").await.exactly(1).await, b"a");
+}
+
+/// Without a `resolver`, the machine's own files say where names lead.
+#[tokio::test]
+async fn the_hosts_file_is_looked_into_where_no_name_server_is_said() {
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; server "s" "localhost:@port" }
+        "#,
+    )
+    .with("@port", a.address().port())
+    .start()
+    .await;
+    assert_eq!(greeting(&gateway).await, "a");
 }
 
 #[tokio::test]

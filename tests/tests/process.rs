@@ -134,6 +134,7 @@ async fn lines_and_events_go_to_the_syslog_socket() {
     gateway.terminate();
     let event = inbox.with("draining").await;
     assert!(event.starts_with("<158>1 "), "{event}");
+    assert!(fields(&event)[7].starts_with("draining for up to "), "{event}");
     assert!(!gateway.output().contains("draining"), "events go to the log only");
 }
 
@@ -306,6 +307,11 @@ async fn root_is_given_up_for_good() {
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/root")).unwrap(), root.path());
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), root.path());
     assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), format!("{pid}\n"));
+
+    let process = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();
+    gateway.says("not there in the new root after `chroot`").await;
+    session(&gateway).await;
 
     gateway.terminate();
     assert_eq!(gateway.stopped().await.code, Some(0));

@@ -63,6 +63,7 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
         frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
         backend "app" { server "app-1" "127.0.0.1:1" }
     "#;
+    let other_log = other_process.replace("json", "text");
     let occupied = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let in_use = r#"
         frontend "web" { bind "@taken"; default-backend "app" }
@@ -72,7 +73,15 @@ async fn a_configuration_that_is_wrong_changes_nothing() {
     let cases = [
         ("frontend \"web\" { bnd \"127.0.0.1:0\" }", "did you mean `bind`?"),
         (missing_certificate, "none.pem"),
-        (other_process, "takes a restart"),
+        (
+            other_process,
+            "`workers` in `process` has changed, which takes a restart",
+        ),
+        (
+            &other_log,
+            "`workers`, `log` in `process` has changed, which takes a restart",
+        ),
+        (&other_log, "was not so at the start"),
         (&in_use, "another process listens there"),
     ];
     for (text, says) in cases {

@@ -207,6 +207,88 @@ async fn a_message_takes_hardly_longer_than_without_the_gateway() {
     assert!(added < Duration::from_millis(1), "{added:?} more at the median");
 }
 
+/// What is small goes out at once, though what went before has not been confirmed yet (Nagle): receivers confirm late, after 40 ms.
+#[tokio::test]
+async fn small_pieces_one_after_the_other_are_not_held_back() {
+    let app = Server::start(|mut wire, _| async move {
+        loop {
+            for _ in 0..2 {
+                wire.exactly(1).await?;
+            }
+            for _ in 0..2 {
+                wire.send("a").await?;
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("raw").await;
+    let (mut there, mut back) = (Vec::new(), Vec::new());
+    for _ in 0..50 {
+        client.send("q").await;
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let began = Instant::now();
+        client.send("q").await;
+        client.exactly(1).await;
+        there.push(began.elapsed());
+        let began = Instant::now();
+        client.exactly(1).await;
+        back.push(began.elapsed());
+    }
+    for mut times in [there, back] {
+        times.sort();
+        assert!(times[25] < Duration::from_millis(20), "{:?} at the median", times[25]);
+    }
+}
+
+#[tokio::test]
+async fn clients_and_servers_may_have_either_kind_of_address() {
+    let app = Server::start_at("[::1]:0".parse().unwrap(), |mut wire, _| async move {
+        let all = wire.rest().await?;
+        wire.send(all).await
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" {
+            mode "tcp"
+            bind "[::1]:0"
+            bind "127.0.0.1:0"
+            acl "six" { source "::1"; destination "::/0" }
+            use-backend "v1" if="six"
+            default-backend "v2"
+        }
+        backend "v1" { mode "tcp"; server "s" "@app" send-proxy="v1" }
+        backend "v2" { mode "tcp"; server "s" "@app" send-proxy="v2" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut said = Vec::new();
+    for address in gateway.addresses("raw") {
+        let mut client = Client::connect(*address).await;
+        client.send("hello").await;
+        client.half_close().await;
+        said.push((client.address(), *address, client.rest().await));
+    }
+    let (client, bind, header) = &said[0];
+    let expected = format!("PROXY TCP6 ::1 ::1 {} {}\r\nhello", client.port(), bind.port());
+    assert_eq!(String::from_utf8_lossy(header), expected);
+    let (client, bind, header) = &said[1];
+    let ends = [127, 0, 0, 1, 127, 0, 0, 1];
+    let ports = [client.port().to_be_bytes(), bind.port().to_be_bytes()].concat();
+    // PROXY, TCP over IPv4, twelve bytes.
+    let expected = [&b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c"[..], &ends, &ports, b"hello"].concat();
+    assert_eq!(header, &expected);
+    let lines = gateway.access_log(2).await;
+    let logged: Vec<_> = lines.iter().map(|line| (&line["client"], &line["backend"])).collect();
+    let [six, four] = [said[0].0, said[1].0].map(|client| client.to_string().into());
+    assert_eq!(logged, [(&six, &"v1".into()), (&four, &"v2".into())]);
+}
+
 async fn round_trip(client: &mut Client) -> Duration {
     let began = Instant::now();
     client.send("ping").await;

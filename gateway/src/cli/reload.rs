@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Failure, report};
 use crate::config::{self, Config, Loaded, Source};
-use crate::server::{ConfigSource, Refused};
+use crate::server::{ConfigSource, StartError};
 
 /// A configuration file that is read again at each reload.
 pub struct ConfigFile {
@@ -37,10 +37,10 @@ impl ConfigSource for ConfigFile {
         }
     }
 
-    fn refused(&mut self, why: Refused) {
+    fn refused(&mut self, why: StartError) {
         // Said in the log already, in one line. A fault of the text is worth its picture.
-        if let (Refused::Start(error), Some(source)) = (why, &self.source)
-            && let failure @ Failure::Config(_) = Failure::of_start(error, source)
+        if let Some(source) = &self.source
+            && let failure @ Failure::Config(_) = Failure::of_start(why, source)
         {
             report(Err(failure));
         }

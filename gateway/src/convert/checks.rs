@@ -4,7 +4,7 @@ use super::haproxy::Line;
 use super::options::{Options, default_server};
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::{tls, words};
+use super::{protocols, tls, words};
 
 /// The backend's check, from its servers' options and its rules. What differs from server to server cannot be carried over.
 pub(super) fn check(proxy: &mut Proxy<'_>) {
@@ -30,7 +30,11 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
     if let Some((line, options)) = servers.iter().find(|(_, options)| options.has("observe")) {
         observe(proxy, line, options);
     }
+    let protocol = protocols::option(section);
     let Some((line, options)) = servers.iter().find(|(_, options)| options.has("check")) else {
+        if let Some(option) = protocol {
+            proxy.leave_out(option, "no server says `check`");
+        }
         return;
     };
     for (other, its) in &servers {
@@ -73,9 +77,21 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         node = node.flag("as-traffic");
     }
     let check = proxy.say(line, node);
-    match http {
-        Some(http) => http_check(proxy, check, http),
-        None => tcp_check(proxy, check),
+    match (http, protocol) {
+        (Some(http), _) => http_check(proxy, check, http),
+        (None, Some(option)) => {
+            let (steps, note) = protocols::steps(option);
+            for step in steps {
+                proxy
+                    .conversion
+                    .outline
+                    .add(Some(check), step, option.number, &option.text);
+            }
+            if let Some(note) = note {
+                proxy.conversion.note(option.number, note);
+            }
+        }
+        (None, None) => tcp_check(proxy, check),
     }
     // With `ssl`, it is spoken to as traffic does.
     if options.has("check-ssl") && !options.has("ssl") {

@@ -58,6 +58,16 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
             "group" if section.lines.iter().any(|line| line.keyword() == "user") => continue,
             "chroot" => Node::new("chroot").arg(first),
             "pidfile" => Node::new("pid-file").arg(first),
+            "hard-stop-after" => Node::new("drain-timeout").arg(words::duration(first)),
+            "spread-checks" => {
+                conversion.note(line.number, "not needed: checks are spread over their interval, always");
+                continue;
+            }
+            "ulimit-n" | "fd-hard-limit" => {
+                let message = "not needed: the limit on open files is raised as far as `max-connections` takes";
+                conversion.note(line.number, message);
+                continue;
+            }
             "stats" if first == "socket" => {
                 let node = Node::new("admin").arg(line.word(2).unwrap_or_default());
                 for pair in line

@@ -11,6 +11,7 @@ mod maps;
 mod options;
 mod outline;
 mod persistence;
+mod protocols;
 mod proxies;
 mod rules;
 mod servers;
@@ -25,7 +26,7 @@ mod words;
 use std::path::Path;
 
 use crate::config;
-use outline::Outline;
+use outline::{Outline, TakenBack};
 use tables::Tables;
 
 /// A converted configuration.
@@ -90,13 +91,17 @@ impl Conversion {
             for error in errors.iter() {
                 let at = error.places().first().map(|label| errors.position(label.span).0);
                 let place = at.and_then(|at| Some((lines.get(at.line - 1).copied().flatten()?, at.column)));
-                match place {
-                    Some((place, column)) if self.outline.take_back(place, column, error.message()) => {
+                let taken = place.map(|(place, column)| {
+                    let taken = self.outline.take_back(place, column, error.message());
+                    (taken, self.outline.source(place.node))
+                });
+                match taken {
+                    Some((TakenBack::Said, line)) => {
                         progress = true;
-                        let line = self.outline.source(place.node);
                         self.note(line, format!("left out: {}", error.message()));
                     }
-                    _ => rest.push(error.message().to_owned()),
+                    Some((TakenBack::Bare, _)) => progress = true,
+                    Some((TakenBack::Nothing, _)) | None => rest.push(error.message().to_owned()),
                 }
             }
             if !progress {

@@ -36,6 +36,8 @@ struct Kept {
     has_block: bool,
     /// The node that is another one without this.
     part_of: Option<usize>,
+    /// Why the last of its parts was taken back.
+    taken_back: Option<String>,
     state: State,
 }
 
@@ -162,6 +164,7 @@ impl Outline {
             children: Vec::new(),
             has_block: false,
             part_of: None,
+            taken_back: None,
             state: State::Said,
         });
         match parent {
@@ -198,8 +201,8 @@ impl Outline {
     }
 
     /// Takes back what stands at a column of a node's line: a property or flag alone, or else the node, which becomes a
-    /// comment with what is in it. False when there is nothing left to take back.
-    pub(super) fn take_back(&mut self, place: Place, column: usize, reason: &str) -> bool {
+    /// comment with what is in it.
+    pub(super) fn take_back(&mut self, place: Place, column: usize, reason: &str) -> TakenBack {
         let mut whole = place.node;
         while let Some(parent) = self.nodes[whole].part_of {
             whole = parent;
@@ -207,13 +210,21 @@ impl Outline {
         let is_part = whole != place.node;
         let kept = &mut self.nodes[whole];
         if kept.state != State::Said {
-            return false;
+            return TakenBack::Nothing;
         }
         let column = column.checked_sub(1 + place.depth * INDENT.len()).filter(|_| !is_part);
-        if !column.is_some_and(|column| kept.node.remove_at(column)) {
-            kept.state = State::LeftOut(reason.to_owned());
+        if column.is_some_and(|column| kept.node.remove_at(column)) {
+            kept.taken_back = Some(reason.to_owned());
+            return TakenBack::Said;
         }
-        true
+        // What its parts were refused for is why it is bare, and has been told.
+        let bare = kept.taken_back.take().filter(|_| kept.node.parts.is_empty());
+        let is_told = bare.is_some();
+        kept.state = State::LeftOut(bare.unwrap_or_else(|| reason.to_owned()));
+        match is_told {
+            true => TakenBack::Bare,
+            false => TakenBack::Said,
+        }
     }
 
     /// The text, and for each of its lines the node that it belongs to.
@@ -245,6 +256,17 @@ impl Outline {
             State::Said => page.line(depth, &kept.node.text(), Some(id)),
         }
     }
+}
+
+/// What became of something that was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TakenBack {
+    /// There was nothing left to take back.
+    Nothing,
+    /// It was taken back, which is to be told.
+    Said,
+    /// It was a node of which everything else had been taken back before.
+    Bare,
 }
 
 /// A comment ends at the end of its line.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::{Conversion, checks, global, maps, persistence, servers, stats, tables, variables, words};
+use super::{Conversion, checks, global, maps, persistence, protocols, servers, stats, tables, variables, words};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
@@ -132,10 +132,9 @@ fn listen(conversion: &mut Conversion, section: &Section) {
             "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
             | "cookie" | "hash-type" | "http-response" | "stick" => true,
             "stick-table" => section.lines.iter().any(|line| line.keyword() == "stick"),
-            "option" | "no" => matches!(
-                word,
-                "httpchk" | "tcp-check" | "redispatch" | "allbackups" | "ssl-hello-chk"
-            ),
+            "option" | "no" => {
+                matches!(word, "httpchk" | "tcp-check" | "redispatch" | "allbackups") || protocols::is_option(word)
+            }
             "timeout" => matches!(word, "connect" | "server" | "queue" | "check" | "tunnel"),
             _ => false,
         }
@@ -204,7 +203,10 @@ impl<'a> Proxy<'a> {
     fn settings(&mut self) {
         for line in &self.section.lines {
             if !self.setting(line) {
-                self.leave_out(line, &format!("there is no counterpart of `{}` here", line.keyword()));
+                self.leave_out(
+                    line,
+                    &format!("there is no counterpart of `{}` here", words::subject(line)),
+                );
             }
         }
     }
@@ -256,7 +258,7 @@ impl<'a> Proxy<'a> {
         if !known {
             let reason = match line.keyword() {
                 "stats" => "the stats page has a bind of its own here: stats { bind \"127.0.0.1:8404\" }".to_owned(),
-                keyword => format!("there is no counterpart of `{keyword}`"),
+                _ => format!("there is no counterpart of `{}`", words::subject(line)),
             };
             self.leave_out(line, &reason);
         }
@@ -276,6 +278,14 @@ impl<'a> Proxy<'a> {
             // Said with the check, of which `defaults` have none.
             ("timeout", "check") | ("option", "httpchk" | "tcp-check") if self.section.kind == "defaults" => {
                 self.leave_out(line, "each backend's `check` says it here");
+                return true;
+            }
+            ("option", option) if protocols::is_option(option) => {
+                match self.section.kind.as_str() {
+                    // Read together with the check.
+                    "backend" | "listen" => {}
+                    _ => self.leave_out(line, "each backend's `check` says it here"),
+                }
                 return true;
             }
             ("timeout", "check") => return true,
@@ -311,7 +321,8 @@ impl<'a> Proxy<'a> {
             ("option", "httpchk" | "tcp-check") => return true,
             (
                 "option",
-                "splice-auto" | "splice-request" | "splice-response" | "http-keep-alive" | "tcp-smart-accept",
+                "splice-auto" | "splice-request" | "splice-response" | "http-keep-alive" | "tcp-smart-accept"
+                | "tcp-smart-connect" | "http-no-delay" | "abortonclose" | "log-health-checks" | "contstats",
             ) => {
                 self.conversion
                     .note(line.number, "not needed: it is how the gateway works");

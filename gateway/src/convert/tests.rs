@@ -102,6 +102,134 @@ fn a_tcp_proxy_is_carried_over() {
 }
 
 #[test]
+fn checks_of_protocols_are_said_as_their_steps() {
+    let steps = |option: &str| {
+        let text = format!(
+            "listen a
+    mode tcp
+    bind 127.0.0.1:25
+    {option}
+    server s 10.0.0.1:25 check
+"
+        );
+        let converted = converted(&text);
+        let lines = converted
+            .text
+            .lines()
+            .skip_while(|line| !line.contains("check \"tcp\""));
+        let lines = lines.skip(1).take_while(|line| line.trim() != "}").map(str::trim);
+        (lines.collect::<Vec<_>>().join("; "), converted.findings)
+    };
+    for (option, said) in [
+        ("option redis-check", r#"send "PING\r\n"; expect prefix="+PONG""#),
+        (
+            "option smtpchk EHLO mail.example",
+            r#"expect regex="(?m)^220 "; send "EHLO mail.example\r\n"; expect regex="(?m)^250 "; send "QUIT\r\n"; expect prefix="221""#,
+        ),
+        (
+            "option ldap-check",
+            r#"send hex="300c 020101 6007 020103 0400 8000"; expect prefix-hex="300c 020101 6107 0a0100""#,
+        ),
+        ("option mysql-check", r#"expect regex="^(?s:.{3})\\x00\\x0a""#),
+        (
+            "option pgsql-check user ab",
+            r#"send hex="00000011 00030000 757365720061620000"; expect prefix="R""#,
+        ),
+    ] {
+        assert_eq!(steps(option), (said.to_owned(), Vec::new()), "{option}");
+    }
+    let (said, findings) = steps("option mysql-check user haproxy");
+    assert!(said.starts_with("expect regex="), "{said}");
+    assert!(findings[0].message.contains("nobody logs in"), "{findings:?}");
+    let (said, findings) = steps("option ssl-hello-chk");
+    assert_eq!(said, r#"tls verify="none""#);
+    assert!(findings[0].message.contains("a whole handshake"), "{findings:?}");
+
+    // Where nobody is checked, or for all that follow, it is said that it is not there.
+    let converted = converted(
+        "defaults
+    mode tcp
+    option redis-check
+listen a
+    bind 127.0.0.1:25
+    option smtpchk
+    server s 10.0.0.1:25
+",
+    );
+    found(&converted, 3, "each backend's `check` says it here");
+    found(&converted, 6, "no server says `check`");
+}
+
+#[test]
+fn what_has_another_name_here_and_what_goes_without_saying_is_told_as_such() {
+    let converted = converted(
+        "global
+    hard-stop-after 45s
+    spread-checks 5
+    ulimit-n 100000
+defaults
+    mode tcp
+    option abortonclose
+    option log-health-checks
+    option nolinger
+    timeout client-fin 3s
+frontend f
+    bind 127.0.0.1:443
+    use_backend b if { req_ssl_sni -i db.example.net }
+backend b
+    server s 10.0.0.1:443
+",
+    );
+    assert!(converted.text.contains("drain-timeout \"45s\""), "{}", converted.text);
+    assert!(converted.text.contains("sni \"db.example.net\""), "{}", converted.text);
+    for line in [3, 4, 7, 8] {
+        found(&converted, line, "not needed: ");
+    }
+    found(&converted, 9, "no counterpart of `option nolinger`");
+    found(&converted, 10, "no counterpart of `timeout client-fin`");
+}
+
+/// HAProxy's operators say all three, often in `defaults` and again in a section.
+#[test]
+fn timeouts_beside_a_tunnels_are_kept_where_they_may_stand_and_told_of_once_elsewhere() {
+    let converted = converted(
+        "defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    timeout tunnel 1h
+frontend a
+    bind 127.0.0.1:5432
+    timeout client 1m
+    default_backend b
+backend b
+    timeout server 1m
+    timeout queue 3s
+    server s 10.0.0.1:5432 maxconn 10
+",
+    );
+    for said in [
+        "    timeout client=\"30s\"\n    timeout server=\"30s\"\n    timeout tunnel=\"1h\"\n",
+        "    // not converted: `timeout client=` does nothing beside `tunnel=`\n    //   timeout client 1m\n",
+        "    // not converted: `timeout server=` does nothing beside `tunnel=`\n    //   timeout server 1m\n",
+    ] {
+        assert!(converted.text.contains(said), "{said} in\n{}", converted.text);
+    }
+    found(
+        &converted,
+        9,
+        "left out: `timeout client=` does nothing beside `tunnel=`",
+    );
+    found(
+        &converted,
+        12,
+        "left out: `timeout server=` does nothing beside `tunnel=`",
+    );
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+}
+
+#[test]
 fn tls_is_carried_over() {
     let converted = converted(
         "frontend web

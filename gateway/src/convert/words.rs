@@ -1,5 +1,6 @@
 //! Small things that HAProxy writes in another way: times, sizes, addresses, acls and conditions.
 
+use super::haproxy::Line;
 use super::outline::Node;
 
 /// `5s`, `30000` (milliseconds), `1m`: as a duration of ours.
@@ -113,6 +114,14 @@ pub(super) fn terms(words: &[String]) -> Result<Vec<Term<'_>>, String> {
     Ok(terms)
 }
 
+/// What a line is about: its keyword, with the next word where that says which it is.
+pub(super) fn subject(line: &Line) -> String {
+    match (line.keyword(), line.word(1)) {
+        (keyword @ ("option" | "no" | "timeout" | "stats" | "rate-limit"), Some(word)) => format!("{keyword} {word}"),
+        (keyword, _) => keyword.to_owned(),
+    }
+}
+
 /// The node that asks what an acl's criterion asks: `path_beg /api/ /v1/`. Fails with the reason.
 pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let (fetch, rest) = words.split_first().ok_or("an acl without a criterion")?;
@@ -190,8 +199,8 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("hdr" | "fhdr", Some(header)) => text.named("header", &header.to_ascii_lowercase()),
         ("cook", Some(cookie)) => text.named("cookie", cookie),
         ("url_param" | "urlp", Some(parameter)) => text.named("query", parameter),
-        ("ssl_fc_sni" | "ssl_sni", None) if how == "str" => single(all("sni")),
-        ("ssl_fc_sni" | "ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "str" => single(all("sni")),
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
         ("ssl_c_s_dn", Some(part)) if part.eq_ignore_ascii_case("cn") => text.about("client-cert-cn"),
         ("ssl_c_s_dn", Some(",0,rfc2253")) => text.about("client-cert-subject"),
         ("ssl_c_i_dn", Some(",0,rfc2253")) => text.about("client-cert-issuer"),

@@ -6,12 +6,13 @@
 
 use std::sync::Arc;
 
+use miette::SourceSpan;
 use tracing::{error, info};
 
-use super::{Gateway, Running, Services, StartError, fit, places};
+use super::{Faults, Gateway, Running, Services, StartError, fit, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
-use crate::config::{AdminSocket, At, Config, Log, NamedLog, Process};
+use crate::config::{AdminSocket, At, Code, Config, ConfigError, Log, NamedLog, Process};
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerSocket;
 
@@ -21,18 +22,7 @@ pub trait ConfigSource {
     fn load(&mut self) -> Option<Config>;
 
     /// What was loaded last cannot run.
-    fn refused(&mut self, why: Refused);
-}
-
-/// Why a configuration that is valid was not taken up.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// It cannot run here.
-    #[error(transparent)]
-    Start(#[from] StartError),
-    /// It changes what is settled when the process starts.
-    #[error("`process` has changed in more than `max-connections` and `drain-timeout`: that takes a restart")]
-    Process,
+    fn refused(&mut self, why: StartError);
 }
 
 impl Gateway {
@@ -41,7 +31,14 @@ impl Gateway {
         let process = self.registry.process().clone();
         let Some(config) = source.load() else {
             process.reloaded(false);
-            error!("reload refused: the configuration is not valid; the one before stays");
+            match self.running.config.process.chroot {
+                None => error!("reload refused: the configuration is not valid; the one before stays"),
+                // Its path most likely leads nowhere now.
+                Some(_) => error!(
+                    "reload refused: the configuration is not valid, or not there in the new root after `chroot`; the one \
+                     before stays"
+                ),
+            }
             return;
         };
         match self.take_up(config).await {
@@ -62,10 +59,8 @@ impl Gateway {
         }
     }
 
-    async fn take_up(&mut self, mut config: Config) -> Result<(), Refused> {
-        if !is_same_process(&config.process, &self.running.config.process) {
-            return Err(Refused::Process);
-        }
+    async fn take_up(&mut self, mut config: Config) -> Result<(), StartError> {
+        settled(&config.process, &self.running.config.process)?;
         fit(&mut config, self.workers.len())?;
         // What an earlier refusal left to be given back may be needed now.
         self.forget().await;
@@ -141,44 +136,99 @@ impl Gateway {
     }
 }
 
-/// Whether two `process` blocks differ in nothing that is settled at the start.
-fn is_same_process(new: &Process, old: &Process) -> bool {
-    let settled = |process: &Process| Process {
-        max_connections: 0,
-        drain_timeout: std::time::Duration::ZERO,
-        max_connections_at: None,
-        user: process.user.clone().map(anywhere),
-        group: process.group.clone().map(anywhere),
-        chroot: process.chroot.clone().map(anywhere),
-        pid_file: process.pid_file.clone().map(anywhere),
-        log: Log {
-            // It may have moved to another line.
-            origin: None,
-            ..process.log.clone()
-        },
-        named_logs: process.named_logs.iter().cloned().map(elsewhere).collect(),
-        admin: process
-            .admin
-            .clone()
-            .map(|socket| AdminSocket { origin: None, ..socket }),
-        ..process.clone()
+/// Refuses what changes of `process` that is settled at the start.
+fn settled(new: &Process, old: &Process) -> Result<(), StartError> {
+    let changed = changed(new, old);
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut names: Vec<_> = changed.iter().map(|(name, _)| format!("`{name}`")).collect();
+    names.dedup();
+    let message = format!("{} in `process` has changed, which takes a restart", names.join(", "));
+    let error = ConfigError::new(Code::System, message);
+    let error = match changed.iter().find_map(|(_, at)| *at) {
+        Some(span) => error.label(span, "was not so at the start"),
+        None => error,
     };
-    settled(new) == settled(old)
+    let error = error.help(
+        "restart the gateway, or take this back: of `process` a reload takes up `max-connections` and `drain-timeout`",
+    );
+    Err(StartError::Faults(Faults(vec![error])))
 }
 
-/// A log without its place.
-fn elsewhere(named: NamedLog) -> NamedLog {
-    let log = Log {
+/// Nodes of `process` that say something else than they did, but those that a reload takes up; and where they stand, when that is
+/// known and there is something.
+fn changed(new: &Process, old: &Process) -> Vec<(&'static str, Option<SourceSpan>)> {
+    // Every field has to be thought of here: one that is new does not compile.
+    let Process {
+        workers,
+        max_connections: _,
+        max_connections_at: _,
+        user,
+        group,
+        chroot,
+        pid_file,
+        log,
+        named_logs,
+        tracing,
+        policy,
+        compile_cache,
+        max_buckets,
+        admin,
+        drain_timeout: _,
+    } = new;
+    let logs = |process: &Process| -> Vec<NamedLog> { process.named_logs.iter().cloned().map(elsewhere).collect() };
+    let socket = |process: &Process| {
+        let socket = process.admin.clone();
+        socket.map(|socket| AdminSocket { origin: None, ..socket })
+    };
+    let of_log = |log: &Log| log.origin.as_ref().map(|origin| origin.span);
+    let nodes = [
+        ("workers", *workers != old.workers, None),
+        ("user", !is_same(user, &old.user), span(user)),
+        ("group", !is_same(group, &old.group), span(group)),
+        ("chroot", !is_same(chroot, &old.chroot), span(chroot)),
+        ("pid-file", !is_same(pid_file, &old.pid_file), span(pid_file)),
+        ("log", nowhere(log) != nowhere(&old.log), of_log(log)),
+        (
+            "log",
+            logs(new) != logs(old),
+            named_logs.first().and_then(|named| of_log(&named.log)),
+        ),
+        ("tracing", *tracing != old.tracing, None),
+        ("policy", *policy != old.policy, None),
+        ("compile-cache", *compile_cache != old.compile_cache, None),
+        ("rate-limit-table", *max_buckets != old.max_buckets, None),
+        (
+            "admin",
+            socket(new) != socket(old),
+            admin.as_ref().and_then(|socket| Some(socket.origin.as_ref()?.span)),
+        ),
+    ];
+    let changed = nodes.into_iter().filter(|(_, changed, _)| *changed);
+    changed.map(|(name, _, at)| (name, at)).collect()
+}
+
+/// Whether two values are the same, wherever they stand.
+fn is_same<T: PartialEq>(new: &Option<At<T>>, old: &Option<At<T>>) -> bool {
+    new.as_ref().map(|new| &new.value) == old.as_ref().map(|old| &old.value)
+}
+
+fn span<T>(value: &Option<At<T>>) -> Option<SourceSpan> {
+    value.as_ref().map(|value| value.span)
+}
+
+/// A log without its place, which may have changed.
+fn nowhere(log: &Log) -> Log {
+    Log {
         origin: None,
-        ..named.log
-    };
-    NamedLog { log, ..named }
+        ..log.clone()
+    }
 }
 
-/// A value without its place, which may have changed.
-fn anywhere<T>(value: At<T>) -> At<T> {
-    At {
-        span: (0, 0).into(),
-        ..value
+fn elsewhere(named: NamedLog) -> NamedLog {
+    NamedLog {
+        log: nowhere(&named.log),
+        ..named
     }
 }

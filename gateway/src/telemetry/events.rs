@@ -31,7 +31,13 @@ pub fn start(log: &Log, sink: &LogSink) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(EventWriter(sink.queue()));
+    let is_syslog = matches!(log.target, LogTarget::Syslog { .. });
     let _ = match sink.format() {
+        // The message's header has the time and the severity.
+        LogFormat::Text if is_syslog => {
+            let builder = builder.with_target(false).with_ansi(false);
+            builder.with_level(false).without_time().try_init()
+        }
         LogFormat::Text => builder.with_target(false).with_ansi(is_terminal).try_init(),
         LogFormat::Json => builder.event_format(Json).try_init(),
     };

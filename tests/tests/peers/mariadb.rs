@@ -1,8 +1,10 @@
 //! MariaDB: a primary and its backup.
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use gateway_tests::Gateway;
@@ -48,11 +50,20 @@ async fn the_backup_serves_while_the_primary_is_away() {
         assert_eq!(server_id(address).await, "2");
     }
 
+    // New sessions go back to the primary, and one that the backup has stays there.
+    let mut session = Session::open(address);
+    let before = session.ask("select @@server_id, connection_id()");
+    assert_eq!(before.split('\t').next(), Some("2"), "{before}");
     let primary = stopped.start();
     up("primary", 1.0).await;
     for _ in 0..5 {
         assert_eq!(server_id(address).await, "1");
     }
+    assert_eq!(session.ask("select @@server_id, connection_id()"), before);
+    let labels = [("server", "replica")];
+    gateway.metric_is("gateway_server_in_flight", &labels, 1.0).await;
+    drop(session);
+    gateway.metric_is("gateway_server_in_flight", &labels, 0.0).await;
 
     // The greeting is the server's, and not the kernel's as the connection is.
     crate::down_while_frozen(&gateway, "primary", &primary.peer).await;
@@ -132,6 +143,45 @@ fn client(address: SocketAddr, user: &str, sql: &str) -> Command {
         ])
         .arg(address.port().to_string());
     command
+}
+
+/// A client that is asked one thing after the other on one connection, and does not make another one by itself.
+struct Session {
+    client: Child,
+    asked: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Session {
+    fn open(address: SocketAddr) -> Self {
+        let mut command = Command::new("mariadb");
+        command
+            .args(["--no-defaults", "--skip-reconnect", "-h", "127.0.0.1", "-u", "root"])
+            .args(["-N", "-B", "-n", "-P"])
+            .arg(address.port().to_string());
+        let mut client = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (tell, answers) = channel();
+        let lines = BufReader::new(client.stdout.take().unwrap()).lines();
+        std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        Self {
+            asked: client.stdin.take().unwrap(),
+            client,
+            answers,
+        }
+    }
+
+    /// The one row of the answer.
+    fn ask(&mut self, sql: &str) -> String {
+        writeln!(self.asked, "{sql};").unwrap();
+        self.answers.recv_timeout(Duration::from_secs(30)).unwrap()
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
 }
 
 struct Database {

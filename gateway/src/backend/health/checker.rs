@@ -38,8 +38,11 @@ impl Checker {
         } else {
             Health::new(&schedule)
         };
-        if health.is_up() != server.metrics.passes() {
-            server.metrics.went(health.is_up());
+        match (server.metrics.passes(), health.is_up()) {
+            (true, false) => server.metrics.begins_down(),
+            // It began down under another configuration, and no check has said anything yet.
+            (false, true) => server.metrics.went(true),
+            (true, true) | (false, false) => {}
         }
         Self {
             backend: Arc::clone(&backend.name),

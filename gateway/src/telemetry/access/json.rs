@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
-use super::parts::{clip, push_address, push_hex, push_number, version};
+use super::parts::{clip, push_address, push_hex, push_ip, push_number, version};
 use super::{Counts, HttpRecord, TcpRecord, Termination};
 use crate::telemetry::clock::Dates;
 use crate::telemetry::escape;
@@ -93,10 +93,21 @@ fn push_json_origin(
     out.extend_from_slice(b"{\"time\":\"");
     dates.push_iso(out, started);
     out.extend_from_slice(b"\",\"client\":\"");
-    push_address(out, client);
+    push_socket(out, client);
     out.extend_from_slice(b"\",\"destination\":\"");
-    push_address(out, destination);
+    push_socket(out, destination);
     out.push(b'"');
+}
+
+/// As programs read addresses: IPv6 in brackets, which the text's has not.
+fn push_socket(out: &mut Vec<u8>, address: SocketAddr) {
+    if address.is_ipv4() {
+        return push_address(out, address);
+    }
+    out.push(b'[');
+    push_ip(out, address.ip());
+    out.extend_from_slice(b"]:");
+    push_number(out, address.port());
 }
 
 fn push_json_names(out: &mut Vec<u8>, frontend: &str, tls: bool, backend: Option<&str>, server: Option<&str>) {

@@ -182,18 +182,29 @@ impl BackendMetrics {
         self.taking_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One of its servers may have new work from now on, or may not.
-    fn server_turned(&self, taking_work: &mut usize, takes_work: bool) {
+    /// One of its servers may have new work from now on, or may not. One that `begins` so has not been lost.
+    fn server_turned(&self, taking_work: &mut usize, takes_work: bool, begins: bool) {
         let backend = &*self.name;
         if takes_work {
             *taking_work += 1;
             if *taking_work == 1 && !self.changes.turned(true) {
-                tracing::info!(backend, "backend has a server again");
+                match self.went_down.get() {
+                    0 => tracing::info!(backend, "backend has its first server"),
+                    _ => tracing::info!(backend, "backend has a server again"),
+                }
             }
         } else {
             *taking_work = taking_work.saturating_sub(1);
-            if *taking_work == 0 {
-                self.changes.turned(false);
+            if *taking_work > 0 {
+                return;
+            }
+            self.changes.turned(false);
+            if begins {
+                tracing::info!(
+                    backend,
+                    "backend begins without a server: its checks have not passed yet"
+                );
+            } else {
                 self.went_down.add(1);
                 tracing::error!(backend, "backend has no server left");
             }
@@ -409,6 +420,12 @@ impl ServerMetrics {
         if up { &self.went_up } else { &self.went_down }.add(1);
     }
 
+    /// Before its first check it is taken for down: nothing has changed about it.
+    pub fn begins_down(&self) {
+        self.note_turned(self.state.set_up(false));
+        self.tell(true);
+    }
+
     /// Its agent says this now.
     pub fn set_agent(&self, agent: Agent) {
         let turned = self.state.set_agent(agent);
@@ -462,6 +479,11 @@ impl ServerMetrics {
 
     /// Counts a server that is up or down now and was not before, and tells of the change.
     pub(super) fn turned(&self, turned: bool) {
+        self.note_turned(turned);
+        self.changed();
+    }
+
+    fn note_turned(&self, turned: bool) {
         if turned {
             self.changes.turned(self.is_up());
         }
@@ -470,15 +492,18 @@ impl ServerMetrics {
         } else if turned {
             self.backend.servers_up.fetch_sub(1, Ordering::Relaxed);
         }
-        self.changed();
     }
 
     /// Something has changed about it: tells who waits for that, and of a backend that gains its first server or loses its last.
     fn changed(&self) {
+        self.tell(false);
+    }
+
+    fn tell(&self, begins: bool) {
         let mut taking_work = self.backend.taking_work();
         let takes_work = self.share() > 0;
         if self.takes_work.swap(takes_work, Ordering::Relaxed) != takes_work {
-            self.backend.server_turned(&mut taking_work, takes_work);
+            self.backend.server_turned(&mut taking_work, takes_work, begins);
         }
         drop(taking_work);
         self.backend.changed.send_replace(());

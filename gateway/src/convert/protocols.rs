@@ -1,0 +1,76 @@
+//! Checks that HAProxy has an option for, one for each protocol: said here as the steps that they come to.
+
+use super::haproxy::{Line, Section};
+use super::outline::Node;
+
+/// The option of a section that says which protocol its servers are checked in, beside `tcp-check` and `httpchk`.
+pub(super) fn option(section: &Section) -> Option<&Line> {
+    let mut lines = section.lines.iter();
+    lines.find(|line| line.keyword() == "option" && line.word(1).is_some_and(is_option))
+}
+
+/// Whether it is one of them.
+pub(super) fn is_option(word: &str) -> bool {
+    OPTIONS.contains(&word)
+}
+
+/// The steps of a check, and what is different about them, where that has to be known.
+pub(super) fn steps(option: &Line) -> (Vec<Node>, Option<&'static str>) {
+    let send = |text: &str| Node::new("send").arg(text);
+    let hex = |text: &str| Node::new("send").prop("hex", text);
+    let expect = |how: &str, text: &str| Node::new("expect").prop(how, text);
+    let user = option.words.iter().skip_while(|word| *word != "user").nth(1);
+    match option.word(1) {
+        Some("redis-check") => (vec![send("PING\r\n"), expect("prefix", "+PONG")], None),
+        Some("smtpchk") => {
+            let hello = match option.rest(2) {
+                [word, name, ..] => format!("{word} {name}\r\n"),
+                _ => "HELO localhost\r\n".to_owned(),
+            };
+            let steps = vec![
+                expect("regex", "(?m)^220 "),
+                send(&hello),
+                // The last line of an answer has a space there, and the others a hyphen.
+                expect("regex", "(?m)^250 "),
+                send("QUIT\r\n"),
+                expect("prefix", "221"),
+            ];
+            (steps, None)
+        }
+        Some("mysql-check") => {
+            let note = "the server's greeting is awaited, and nobody logs in";
+            let steps = vec![expect("regex", r"^(?s:.{3})\x00\x0a")];
+            (steps, user.is_some().then_some(note))
+        }
+        Some("pgsql-check") => {
+            let user = user.map_or("postgres", String::as_str);
+            // Length, version 3.0, parameters with a zero behind each of their words, and one behind all of them.
+            let parameters = [b"user\0", user.as_bytes(), b"\0\0"].concat();
+            let length = u32::try_from(parameters.len() + 8).unwrap_or(u32::MAX);
+            let digits: String = parameters.iter().map(|byte| format!("{byte:02x}")).collect();
+            let begin = format!("{length:08x} 00030000 {digits}");
+            // R asks for a password, or for nothing; E is an error.
+            (vec![hex(&begin), expect("prefix", "R")], None)
+        }
+        Some("ldap-check") => {
+            let steps = vec![
+                hex("300c 020101 6007 020103 0400 8000"),
+                expect("prefix-hex", "300c 020101 6107 0a0100"),
+            ];
+            (steps, None)
+        }
+        _ => {
+            let note = "a whole handshake of TLS 1.2 or 1.3 is made, whatever certificate the server shows";
+            (vec![Node::new("tls").prop("verify", "none")], Some(note))
+        }
+    }
+}
+
+const OPTIONS: [&str; 6] = [
+    "redis-check",
+    "smtpchk",
+    "mysql-check",
+    "pgsql-check",
+    "ldap-check",
+    "ssl-hello-chk",
+];
