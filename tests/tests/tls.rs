@@ -135,6 +135,12 @@ async fn nobody_is_verified_where_that_is_said() {
     let mut client = gateway.connect("raw").await;
     client.send("hello").await;
     assert_eq!(client.exactly(5).await, b"hello");
+    // Where there is no file, none is missing.
+    assert!(
+        !gateway.output().contains("files of certificates"),
+        "{}",
+        gateway.output()
+    );
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ struct News;
 impl Watcher {
     /// Starts watching; none when there is nothing to watch, or no thread for it.
     pub fn start(mut watched: Vec<Arc<dyn Watched>>) -> Option<Self> {
+        // TLS to a server may have no file at all.
+        watched.retain(|one| !one.paths().is_empty());
         let all = watched.len();
         watched.retain(|one| one.paths().iter().any(|path| Stamp::of(path).is_some()));
         if watched.len() < all {
