@@ -102,6 +102,18 @@ fn names_that_are_compared_with_haproxys_are_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// docs/systemd/gateway.service: what the gateway and the reference take to be there is there.
+#[test]
+fn the_unit_makes_the_folders_that_are_written_to() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).unwrap();
+    let (unit, reference) = (read("docs/systemd/gateway.service"), read("docs/reference/config.md"));
+    for (folder, directory) in [("/run/", "RuntimeDirectory"), ("/var/cache/", "CacheDirectory")] {
+        assert!(reference.contains(&format!("\"{folder}gateway")), "{folder}");
+        assert!(unit.contains(&format!("\n{directory}=gateway\n")), "{directory}");
+    }
+    assert!(read("gateway/src/cli/mod.rs").contains("\"/run/gateway/admin.sock\""));
+}
+
 /// The rows by number: number, what, KDL, test.
 fn rows() -> BTreeMap<u32, Vec<String>> {
     let text = std::fs::read_to_string(root().join("docs/checklist.md")).unwrap();

@@ -44,9 +44,36 @@ pub(super) fn servers(nodes: Vec<Node<'_>>, mode: Mode) -> Vec<ReadServer> {
     nodes.into_iter().flat_map(read).collect()
 }
 
+/// HAProxy's words for servers that are said in another place here, or not at all.
+fn haproxys(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "check" | "inter" | "fastinter" | "downinter" | "rise" | "fall" | "port" | "addr" => {
+            "a check is the backend's, for all of its servers: check \"tcp\" interval=\"3s\" rise=2 fall=3"
+        }
+        "agent-check" | "agent-port" | "agent-inter" => {
+            "an agent is the backend's, for all of its servers: agent-check port=9777 interval=\"5s\""
+        }
+        "observe" | "error-limit" | "on-error" => {
+            "that is the backend's: observe \"connect\" error-limit=10 on-error=\"mark-down\""
+        }
+        "maxconn" => "write max-connections=100",
+        "maxqueue" => "the queue is the backend's: max-queue 50",
+        "ssl" | "verify" | "ca-file" | "crt" | "sni" => {
+            "TLS is said in the server's block: { tls ca=\"ca.pem\" sni=\"db.example.net\" }"
+        }
+        "alpn" => "protocols stand in the server's block, beside `tls`: { tls; alpn \"h2\" }",
+        "send-proxy" => "write send-proxy=\"v1\"",
+        "send-proxy-v2" | "send-proxy-v2-ssl" => "write send-proxy=\"v2\"",
+        "resolvers" | "init-addr" => "names are followed by themselves; `resolver`, at the top, says who is asked",
+        "disabled" => "`gateway ctl disable server BACKEND/SERVER` takes a server out while the gateway runs",
+        _ => return None,
+    })
+}
+
 /// Reads a `server`, or all that a `server-template` makes.
 fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan>) -> Vec<ReadServer> {
     let span = node.span();
+    node.hints(haproxys);
     let is_template = node.name() == "server-template";
     let count = if is_template {
         let count = node.required_property("count").map(|value| value.integer(SLOTS));

@@ -145,6 +145,7 @@ pub(super) struct Node<'a> {
     cursor: usize,
     properties: Vec<&'static str>,
     flags: Vec<&'static str>,
+    elsewhere: fn(&str) -> Option<&'static str>,
     takes_more: bool,
     block_read: bool,
 }
@@ -158,6 +159,7 @@ impl<'a> Node<'a> {
             cursor: 0,
             properties: Vec::new(),
             flags: Vec::new(),
+            elsewhere: |_| None,
             takes_more: false,
             block_read: false,
         };
@@ -335,6 +337,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// Words that people may write here, as they know them from elsewhere, and what to do about them.
+    pub(super) fn hints(&mut self, elsewhere: fn(&str) -> Option<&'static str>) {
+        self.elsewhere = elsewhere;
+    }
+
     /// Reports what nobody asked for.
     pub(super) fn finish(self) {
         self.finish_entries();
@@ -369,10 +376,12 @@ impl<'a> Node<'a> {
             Some(key) if self.flags.contains(&key.value()) => return,
             Some(key) => {
                 let known: Vec<&str> = self.properties.clone();
-                let help = suggest::did_you_mean(key.value(), &known, || {
-                    suggest::list(&known)
-                        .map(|list| format!("it takes {list}"))
-                        .or_else(|| Some("leave it out".to_owned()))
+                let help = (self.elsewhere)(key.value()).map(str::to_owned).or_else(|| {
+                    suggest::did_you_mean(key.value(), &known, || {
+                        suggest::list(&known)
+                            .map(|list| format!("it takes {list}"))
+                            .or_else(|| Some("leave it out".to_owned()))
+                    })
                 });
                 let error = ConfigError::new(
                     Code::Unknown,
@@ -382,9 +391,11 @@ impl<'a> Node<'a> {
             }
             None => {
                 let word = entry.value().as_string().unwrap_or("");
-                let help = suggest::did_you_mean(word, &self.flags, || {
-                    let property = suggest::nearest(word, self.properties.iter().copied());
-                    property.map(|property| format!("did you mean `{property}=…`?"))
+                let help = (self.elsewhere)(word).map(str::to_owned).or_else(|| {
+                    suggest::did_you_mean(word, &self.flags, || {
+                        let property = suggest::nearest(word, self.properties.iter().copied());
+                        property.map(|property| format!("did you mean `{property}=…`?"))
+                    })
                 });
                 let help = help.or_else(|| suggest::list(&self.flags).map(|list| format!("it takes the flag {list}")));
                 let help = help
