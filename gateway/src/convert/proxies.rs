@@ -69,6 +69,8 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
     let mut settled: Vec<Section> = sections.to_vec();
     let is_proxy = |section: &Section| matches!(section.kind.as_str(), "frontend" | "backend" | "listen");
     let mut modes: HashMap<Option<String>, Option<String>> = HashMap::new();
+    // Their `default-server` has no place of its own here.
+    let mut servers: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     let mut latest: Option<String> = None;
     let mut is_first = true;
     for section in &mut settled {
@@ -91,6 +93,12 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
                 section.lines.insert(0, mode_line(section.line, mode));
             }
             modes.insert(section.name.clone(), own.or(inherited));
+            let mut lines: Vec<Line> = section.lines.clone();
+            lines.retain(|line| line.keyword() == "default-server");
+            if let Some(from) = &section.from {
+                lines.extend(servers.get(&Some(from.clone())).cloned().unwrap_or_default());
+            }
+            servers.insert(section.name.clone(), lines);
         } else if is_proxy(section) {
             is_first = false;
             if section.from.is_none() {
@@ -100,9 +108,25 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
             if !is_said {
                 section.lines.insert(0, mode_line(section.line, "tcp"));
             }
+            if section.kind != "frontend" {
+                // Behind the section's own, which go first.
+                let lines = servers.get(&section.from).cloned().unwrap_or_default();
+                section.lines.extend(lines);
+            }
         }
     }
     settled
+}
+
+/// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
+fn keep_alive(keyword: &str) -> Option<&'static str> {
+    let of = keyword.strip_prefix("cli").or_else(|| keyword.strip_prefix("srv"))?;
+    Some(match of {
+        "tcpka-idle" => "idle",
+        "tcpka-intvl" => "interval",
+        "tcpka-cnt" => "count",
+        _ => return None,
+    })
 }
 
 fn mode_line(number: usize, mode: &str) -> Line {
@@ -135,6 +159,7 @@ fn listen(conversion: &mut Conversion, section: &Section) {
             "option" | "no" => {
                 matches!(word, "httpchk" | "tcp-check" | "redispatch" | "allbackups") || protocols::is_option(word)
             }
+            keyword if keyword.starts_with("srvtcpka-") => true,
             "timeout" => matches!(word, "connect" | "server" | "queue" | "check" | "tunnel"),
             _ => false,
         }
@@ -328,6 +353,13 @@ impl<'a> Proxy<'a> {
                     .note(line.number, "not needed: it is how the gateway works");
                 return true;
             }
+            (keyword, _) if keep_alive(keyword).is_some() => return self.keep_alive(line),
+            // Said at the servers.
+            ("default-server", _) if self.section.kind == "defaults" => return true,
+            ("backlog", _) => {
+                self.leave_out(line, "each `bind` says it: backlog=1024");
+                return true;
+            }
             ("balance", way) => servers::balance(self.section, way, line),
             // Said with `balance`.
             ("hash-type", _) => return true,
@@ -365,6 +397,35 @@ impl<'a> Proxy<'a> {
             }
             _ => return false,
         };
+        self.say(line, node);
+        true
+    }
+
+    /// `clitcpka-idle` and the like, of which ours has all in one node.
+    fn keep_alive(&mut self, line: &Line) -> bool {
+        let all = self.section.lines.iter();
+        let all: Vec<&Line> = all.filter(|line| keep_alive(line.keyword()).is_some()).collect();
+        if all.first().is_none_or(|first| first.number != line.number) {
+            // The first one has said it.
+            return true;
+        }
+        let mut node = Node::new("tcp-keep-alive");
+        for property in ["idle", "interval", "count"] {
+            let mut said = all.iter().filter(|line| keep_alive(line.keyword()) == Some(property));
+            let Some(value) = said.next().and_then(|line| line.word(1)) else {
+                continue;
+            };
+            if let Some(other) = said.find(|line| line.word(1) != Some(value)) {
+                let message = "of two sides that differ, `defaults` here say the first for both";
+                self.conversion.note(other.number, message);
+            }
+            node = match value.parse() {
+                Ok(number) if property == "count" => node.number_prop(property, number),
+                // Seconds, other than everywhere else.
+                Ok(seconds) => node.prop(property, format!("{seconds}s")),
+                Err(_) => node.prop(property, value),
+            };
+        }
         self.say(line, node);
         true
     }

@@ -83,11 +83,7 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     }
     let address = words::addresses(address.unwrap_or_default());
     node = node.arg(address.first().map_or("", String::as_str));
-    for (haproxys, ours) in [
-        ("weight", "weight"),
-        ("maxconn", "max-connections"),
-        ("maxqueue", "max-queue"),
-    ] {
+    for (haproxys, ours) in [("weight", "weight"), ("maxconn", "max-connections")] {
         if let Some(number) = options.value(haproxys).and_then(|value| value.parse().ok()) {
             node = node.number_prop(ours, number);
         }
@@ -124,6 +120,7 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if http2 {
         node = node.flag("h2");
     }
+    queue(proxy, line, &options);
     let server = proxy.say(line, node);
     match options.has("ssl") {
         true => tls::of_server(proxy, server, (is_http, http2), &options, line),
@@ -160,6 +157,26 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
         options.others(&[&KNOWN_OPTIONS[..], &tls::SERVER_OPTIONS, &tls::SILENT, of_check].concat()),
         NO_COUNTERPART,
     );
+}
+
+/// `maxqueue`, which is the backend's here: the first that is said.
+fn queue(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
+    // HAProxy's 0 is no limit.
+    let most = |options: &Options<'_>| options.value("maxqueue")?.parse().ok().filter(|most: &u64| *most > 0);
+    let Some(number) = most(options) else { return };
+    let defaults = default_server(proxy.section);
+    let servers = proxy.section.lines.iter().filter(|line| line.keyword() == "server");
+    let mut said = servers.filter_map(|line| Some((line.number, most(&Options::of(line.rest(3)).over(&defaults))?)));
+    match said.next() {
+        Some((first, _)) if first == line.number => {
+            proxy.say(line, Node::new("max-queue").number(number));
+        }
+        Some((_, others)) if others != number => {
+            let message = "the queue is the backend's here: its length is taken from the first server";
+            proxy.conversion.note(line.number, message);
+        }
+        _ => {}
+    }
 }
 
 /// Says of options that they were left out.

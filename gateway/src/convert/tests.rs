@@ -161,6 +161,39 @@ listen a
 }
 
 #[test]
+fn what_defaults_say_of_servers_and_of_silence_is_carried_over() {
+    let converted = converted(
+        "defaults
+    mode tcp
+    default-server inter 2s rise 1 fall 4 maxconn 50 maxqueue 7
+    option tcpka
+    clitcpka-idle 1m
+    srvtcpka-idle 90
+    clitcpka-cnt 3
+    timeout server 1h
+listen a
+    bind 127.0.0.1:5432
+    backlog 100
+    srvtcpka-intvl 5
+    default-server fall 2
+    server s 10.0.0.1:5432 check
+    server t 10.0.0.2:5432 check maxqueue 9
+",
+    );
+    for said in [
+        "tcp-keep-alive idle=\"1m\" count=3",
+        "check \"tcp\" interval=\"2s\" rise=1 fall=2",
+        "    max-queue 7\n    server \"s\" \"10.0.0.1:5432\" max-connections=50\n    server \"t\" ",
+        "    tcp-keep-alive interval=\"5s\"",
+    ] {
+        assert!(converted.text.contains(said), "{said} in\n{}", converted.text);
+    }
+    found(&converted, 6, "of two sides that differ");
+    found(&converted, 11, "each `bind` says it");
+    found(&converted, 15, "the queue is the backend's here");
+}
+
+#[test]
 fn what_has_another_name_here_and_what_goes_without_saying_is_told_as_such() {
     let converted = converted(
         "global

@@ -22,6 +22,7 @@ mod stats;
 mod sticky;
 mod syn_flood;
 mod syslog;
+mod tcplog;
 mod termination;
 mod tls;
 mod websocket;
