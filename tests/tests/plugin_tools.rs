@@ -53,6 +53,8 @@ fn a_new_project_is_a_crate_that_finds_the_sdk() {
     let said = String::from_utf8(output.stdout).unwrap();
     let next = "    cd geo-fence\n    gateway plugin build\n    gateway run gateway.kdl\n    curl -i -X DELETE http://";
     assert!(said.contains(next), "{said}");
+    let guide = include_str!("../../docs/plugin-guide.md");
+    assert!(guide.contains(&said.replace("geo-fence", "api-key")), "{said}");
 
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let project = folder.path().join("geo-fence");

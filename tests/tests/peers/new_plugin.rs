@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use gateway_tests::{Builder, Client, Gateway, delete, get};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// A project that has been written and built.
@@ -48,7 +49,24 @@ impl Project {
         let text = std::fs::read_to_string(self.path("gateway.kdl")).unwrap();
         assert!(text.contains("\"127.0.0.1:8080\""), "{text}");
         let component = std::fs::read(self.path(&self.component)).unwrap();
-        Gateway::kdl(&text.replace("127.0.0.1:8080", "127.0.0.1:0")).file(&self.component, component)
+        let text = text.replace("127.0.0.1:8080", "127.0.0.1:0");
+        // An interpreter on a machine that is busy with other tests.
+        let text = text.replace("cpu=\"100ms\"", "cpu=\"1s\"");
+        Gateway::kdl(&text).file(&self.component, component)
+    }
+
+    /// What the plugin does not take is told at the start.
+    async fn refuses_other_configurations(&self) {
+        let text = std::fs::read_to_string(self.path("gateway.kdl")).unwrap();
+        let component = std::fs::read(self.path(&self.component)).unwrap();
+        for config in [r#"alow "GET""#, r#"allow """#, "allow 1"] {
+            let text = text.replace(r#"allow "GET" "HEAD""#, config);
+            assert!(text.contains(config));
+            let refused = Gateway::kdl(&text).file(&self.component, &component).refused().await;
+            assert_eq!(refused.code, Some(1), "{config}");
+            let by_the_plugin = refused.output.contains("plugin \"geo-fence\": ");
+            assert!(by_the_plugin, "{config}: {}", refused.output);
+        }
     }
 }
 
@@ -148,4 +166,71 @@ async fn a_new_connection_filter_in_rust_lets_in_who_is_known() {
     client.send("hello").await;
     assert_eq!(client.exactly(5).await, b"hello");
     assert!(Client::is_turned_away(gateway.address("www"), [127, 0, 0, 2]).await);
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs clang and lld: --features peers")]
+#[tokio::test]
+async fn a_new_plugin_in_c_turns_away_a_request() {
+    let project = Project::new("geo-fence", &["--lang", "c"]);
+    let warnings = Command::new("clang")
+        .args(["--target=wasm32", "-fsyntax-only", "-Wall", "-Wextra", "-Wpedantic"])
+        .arg(project.path("plugin.c"))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&warnings.stderr), "");
+    let gateway = gateway_tests::command();
+    succeeds(
+        Command::new("sh")
+            .arg(project.path("build.sh"))
+            .env("GATEWAY", gateway.get_program()),
+    );
+    let gateway = project.gateway().start().await;
+    turns_away_what_is_not_allowed(&gateway, "geo-fence").await;
+    // The memory of a call is given back: an instance that kept it would be over its limit.
+    let mut client = gateway.connect("www").await;
+    for _ in 0..1_000 {
+        assert_eq!(client.ask(get("/")).await.status, 200);
+    }
+    project.refuses_other_configurations().await;
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs node and componentize-js: --features peers")]
+#[tokio::test]
+async fn a_new_plugin_in_javascript_turns_away_a_request() {
+    let project = Project::new("geo-fence", &["--lang", "js"]);
+    // What npm would fetch, at the same versions, has been installed for the example.
+    let example = root().join("examples/plugins/javascript");
+    let wants = |file: PathBuf| -> Value {
+        let package: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        package["dependencies"].clone()
+    };
+    assert_eq!(wants(project.path("package.json")), wants(example.join("package.json")));
+    std::os::unix::fs::symlink(
+        example.join("node_modules").canonicalize().unwrap(),
+        project.path("node_modules"),
+    )
+    .unwrap();
+    succeeds(
+        Command::new("npm")
+            .args(["run", "build"])
+            .current_dir(project.folder.path()),
+    );
+    let gateway = project.gateway().start().await;
+    turns_away_what_is_not_allowed(&gateway, "geo-fence").await;
+    project.refuses_other_configurations().await;
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs componentize-py: --features peers")]
+#[tokio::test]
+async fn a_new_plugin_in_python_turns_away_a_request() {
+    let project = Project::new("geo-fence", &["--lang", "python"]);
+    // The maker that is here is the one that the project asks for.
+    let version = Command::new("componentize-py").arg("--version").output().unwrap();
+    let version = String::from_utf8(version.stdout).unwrap();
+    let wanted = std::fs::read_to_string(project.path("requirements.txt")).unwrap();
+    assert_eq!(version.trim().replace(' ', "=="), wanted.trim());
+    succeeds(Command::new("sh").arg(project.path("build.sh")));
+    let gateway = project.gateway().start().await;
+    turns_away_what_is_not_allowed(&gateway, "geo-fence").await;
+    project.refuses_other_configurations().await;
 }

@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use name::Name;
 use sdk::Sdk;
@@ -46,20 +46,27 @@ pub fn run(wanted: &New) -> ExitCode {
 /// Writes a project into a folder that is new or empty; answers what to do next.
 ///
 /// # Errors
-/// The name is none for a plugin; the SDK is not found; or the folder has something in it or cannot be written to. Only in the
+/// The name is none for a plugin; there is no such template; the SDK is not found; or the folder has something in it or cannot be written to. Only in the
 /// last case may anything have been written.
 pub fn new(wanted: &New) -> Result<String> {
     let name = Name::parse(&wanted.name)?;
-    let files = template::files(wanted.language, wanted.hook);
-    let sdk = Sdk::find(wanted.sdk.as_deref())?;
+    let files = template::files(wanted.language, wanted.hook)?;
+    let sdk = match (wanted.language, &wanted.sdk) {
+        (Language::Rust, path) => Some(Sdk::find(path.as_deref())?),
+        (_, None) => None,
+        (_, Some(_)) => bail!("the SDK is for plugins in Rust: leave `--sdk` out"),
+    };
     let folder = match &wanted.folder {
         Some(folder) => folder.clone(),
         None => PathBuf::from(name.as_str()),
     };
     make(&folder)?;
-    let sdk = sdk.seen_from(&folder)?;
+    let sdk = sdk.map(|sdk| sdk.seen_from(&folder)).transpose()?;
     for (path, text) in &files {
-        let text = name.put_into(text).replace(SDK, &sdk);
+        let mut text = name.put_into(text);
+        if let Some(sdk) = &sdk {
+            text = text.replace(SDK, sdk);
+        }
         write(&folder.join(path), &text)?;
     }
     Ok(next(wanted, &name, &folder))
@@ -95,19 +102,13 @@ fn write(file: &Path, text: &str) -> Result<()> {
 
 /// What an author does with what has been written.
 fn next(wanted: &New, name: &Name, folder: &Path) -> String {
-    let mut text = format!(
-        "{}: a plugin in {}, asked as {}\n\n    cd {}\n    {}\n    gateway run gateway.kdl\n",
-        name.as_str(),
-        wanted.language.title(),
-        wanted.hook.name(),
-        folder.display(),
-        wanted.language.build_line(),
-    );
-    for line in template::trials(wanted.language, wanted.hook) {
-        text.push_str("    ");
-        text.push_str(line);
-        text.push('\n');
-    }
+    let (name, language) = (name.as_str(), wanted.language.title());
+    let mut text = format!("{name}: a plugin in {language}, asked as {}\n\n", wanted.hook.name());
+    let mut command = |line: &str| text.extend(["    ", line, "\n"]);
+    command(&format!("cd {}", folder.display()));
+    wanted.language.build_lines().iter().for_each(|line| command(line));
+    command("gateway run gateway.kdl");
+    template::trials(wanted.language, wanted.hook).for_each(command);
     text
 }
 

@@ -1,6 +1,9 @@
 //! Which files a project is made of.
 
+use anyhow::{Result, bail};
 use clap::ValueEnum;
+
+use crate::plugin_tools::world::CONTRACT;
 
 /// What a plugin is written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -8,6 +11,13 @@ pub enum Language {
     /// Rust, with the SDK.
     #[default]
     Rust,
+    /// JavaScript, for componentize-js.
+    #[value(name = "js", alias = "javascript")]
+    JavaScript,
+    /// Python, for componentize-py.
+    Python,
+    /// C, for clang.
+    C,
 }
 
 /// What a plugin is asked, by the contract's name of it.
@@ -37,13 +47,19 @@ impl Language {
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Rust => "Rust",
+            Self::JavaScript => "JavaScript",
+            Self::Python => "Python",
+            Self::C => "C",
         }
     }
 
-    /// What makes the component.
-    pub(super) fn build_line(self) -> &'static str {
+    /// What makes the component, the first time.
+    pub(super) fn build_lines(self) -> &'static [&'static str] {
         match self {
-            Self::Rust => "gateway plugin build",
+            Self::Rust => &["gateway plugin build"],
+            Self::JavaScript => &["npm install", "npm run build"],
+            Self::Python => &["pip install -r requirements.txt", "sh build.sh"],
+            Self::C => &["sh build.sh"],
         }
     }
 }
@@ -63,7 +79,17 @@ impl Hook {
 }
 
 /// The files of a project: where they go, and what is in them before the plugin has a name.
-pub(super) fn files(language: Language, hook: Hook) -> Vec<(&'static str, &'static str)> {
+///
+/// # Errors
+/// There is no template for that hook in that language.
+pub(super) fn files(language: Language, hook: Hook) -> Result<Vec<(&'static str, &'static str)>> {
+    if language != Language::Rust && hook != Hook::RequestFilter {
+        bail!(
+            "there is no project in {} for the hook {}: that language has request-filter; Rust has every hook",
+            language.title(),
+            hook.name()
+        );
+    }
     let mut files = match language {
         Language::Rust => vec![
             ("Cargo.toml", include_str!("rust/manifest.toml")),
@@ -73,9 +99,34 @@ pub(super) fn files(language: Language, hook: Hook) -> Vec<(&'static str, &'stat
             ("README.md", include_str!("rust/README.md")),
             ("src/lib.rs", rust(hook)),
         ],
+        Language::JavaScript => vec![
+            ("package.json", include_str!("javascript/package.json")),
+            ("build.mjs", include_str!("javascript/build.mjs")),
+            (".gitignore", include_str!("javascript/gitignore")),
+            ("README.md", include_str!("javascript/README.md")),
+            ("plugin.js", include_str!("javascript/plugin.js")),
+        ],
+        Language::Python => vec![
+            ("requirements.txt", include_str!("python/requirements.txt")),
+            ("build.sh", include_str!("python/build.sh")),
+            (".gitignore", include_str!("python/gitignore")),
+            ("README.md", include_str!("python/README.md")),
+            ("app.py", include_str!("python/app.py")),
+        ],
+        Language::C => vec![
+            ("build.sh", include_str!("c/build.sh")),
+            (".gitignore", include_str!("c/gitignore")),
+            ("README.md", include_str!("c/README.md")),
+            ("plugin.c", include_str!("c/plugin.c")),
+        ],
     };
+    if language != Language::Rust {
+        // The SDK knows the contract; other makers of components are told.
+        files.push(("wit/world.wit", include_str!("world.wit")));
+        files.push(("wit/deps/policy/policy.wit", CONTRACT));
+    }
     files.push(("gateway.kdl", configuration(language, hook)));
-    files
+    Ok(files)
 }
 
 /// What a project's configuration tells its reader to try: the lines with a command, and what comes of it.
@@ -96,14 +147,15 @@ fn rust(hook: Hook) -> &'static str {
     }
 }
 
-/// A gateway with the plugin in front of an echo server.
+/// A gateway with the plugin in front of an echo server. One that brings an interpreter needs more room.
 fn configuration(language: Language, hook: Hook) -> &'static str {
     match (language, hook) {
-        (Language::Rust, Hook::Predicates) => include_str!("rust/predicates.kdl"),
-        (Language::Rust, Hook::Limiter) => include_str!("rust/limiter.kdl"),
-        (Language::Rust, Hook::RequestFilter) => include_str!("rust/request_filter.kdl"),
-        (Language::Rust, Hook::ResponseFilter) => include_str!("rust/response_filter.kdl"),
-        (Language::Rust, Hook::AccessLog) => include_str!("rust/access_log.kdl"),
-        (Language::Rust, Hook::ConnectionFilter) => include_str!("rust/connection_filter.kdl"),
+        (Language::JavaScript | Language::Python, _) => include_str!("interpreted/gateway.kdl"),
+        (_, Hook::Predicates) => include_str!("rust/predicates.kdl"),
+        (_, Hook::Limiter) => include_str!("rust/limiter.kdl"),
+        (_, Hook::RequestFilter) => include_str!("rust/request_filter.kdl"),
+        (_, Hook::ResponseFilter) => include_str!("rust/response_filter.kdl"),
+        (_, Hook::AccessLog) => include_str!("rust/access_log.kdl"),
+        (_, Hook::ConnectionFilter) => include_str!("rust/connection_filter.kdl"),
     }
 }

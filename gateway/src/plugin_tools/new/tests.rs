@@ -2,6 +2,8 @@ use clap::ValueEnum;
 
 use super::*;
 use crate::config;
+use crate::plugin_tools::World;
+use crate::plugin_tools::world::CONTRACT;
 
 fn wanted(name: &str, folder: &Path) -> New {
     New {
@@ -9,16 +11,25 @@ fn wanted(name: &str, folder: &Path) -> New {
         language: Language::Rust,
         hook: Hook::RequestFilter,
         folder: Some(folder.to_owned()),
-        sdk: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk")),
+        sdk: Some(sdk()),
     }
 }
 
 /// Every project that can be written.
 fn all(folder: &Path) -> impl Iterator<Item = New> {
-    Hook::value_variants().iter().map(|hook| New {
-        hook: *hook,
-        ..wanted("geo-fence", &folder.join(hook.name()))
+    let in_rust = Hook::value_variants().iter().map(|hook| (Language::Rust, *hook));
+    let others = Language::value_variants().iter().skip(1);
+    let others = others.map(|language| (*language, Hook::RequestFilter));
+    in_rust.chain(others).enumerate().map(|(number, (language, hook))| New {
+        language,
+        hook,
+        sdk: (language == Language::Rust).then(sdk),
+        ..wanted("geo-fence", &folder.join(number.to_string()))
     })
+}
+
+fn sdk() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugin-sdk")
 }
 
 /// The files of a folder and those below it.
@@ -62,6 +73,57 @@ fn every_project_has_a_configuration_that_is_valid_and_says_what_to_try() {
         parsed.unwrap_or_else(|errors| panic!("{project:?}: {errors:?}"));
         assert!(next.contains("\n    gateway run gateway.kdl\n    curl "), "{next}");
     }
+}
+
+#[test]
+fn a_world_has_the_plugins_name_and_is_one_of_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut worlds = 0;
+    for project in all(folder.path()).filter(|project| project.language != Language::Rust) {
+        new(&project).unwrap();
+        let wit = project.folder.unwrap().join("wit");
+        let world = World {
+            name: "geo-fence".to_owned(),
+            wit: Some(wit.join("world.wit")),
+        };
+        world.embed(&mut wat::parse_str("(module)").unwrap()).unwrap();
+        let contract = fs::read_to_string(wit.join("deps/policy/policy.wit")).unwrap();
+        assert_eq!(contract, CONTRACT);
+        worlds += 1;
+    }
+    assert_eq!(worlds, 3);
+}
+
+#[test]
+fn a_package_for_npm_is_json_with_the_plugins_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = New {
+        language: Language::JavaScript,
+        sdk: None,
+        ..wanted("geo-fence", folder.path())
+    };
+    new(&project).unwrap();
+    let text = fs::read_to_string(folder.path().join("package.json")).unwrap();
+    let package: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(package["name"], "geo-fence");
+}
+
+#[test]
+fn what_a_language_does_not_have_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_c = New {
+        language: Language::C,
+        ..wanted("geo", &folder.path().join("geo"))
+    };
+    let error = new(&in_c).unwrap_err().to_string();
+    assert!(error.contains("leave `--sdk` out"), "{error}");
+    let limiter = New {
+        hook: Hook::Limiter,
+        ..in_c
+    };
+    let error = new(&limiter).unwrap_err().to_string();
+    assert!(error.contains("no project in C for the hook limiter"), "{error}");
+    assert!(!folder.path().join("geo").exists());
 }
 
 #[test]
