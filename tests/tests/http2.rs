@@ -2,14 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway_tests::http2::{Http2Client, Http2Server, drain, http2_get, http2_post, read};
+use gateway_tests::http2::{Http2Client, Http2Server, block, drain, frame, http2_get, http2_post, read};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, within};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
 const PLAIN: &str = r#"
@@ -121,9 +125,9 @@ async fn tls_agrees_on_http_2_unless_told_otherwise() {
     for frontend in ["old", "off"] {
         let mut config = authority.client();
         config.alpn_protocols = vec![b"h2".to_vec()];
-        let stream = tokio::net::TcpStream::connect(gateway.address(frontend)).await.unwrap();
+        let stream = TcpStream::connect(gateway.address(frontend)).await.unwrap();
         let name = rustls::pki_types::ServerName::try_from("app.example").unwrap();
-        let refused = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config)).connect(name, stream);
+        let refused = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream);
         assert!(refused.await.is_err(), "{frontend}");
     }
 }
@@ -144,6 +148,98 @@ async fn plain_binds_do_not_listen_for_http_2_when_it_is_off() {
     client.send("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
     assert!(client.ends().await);
     assert_eq!(app.connections(), 0);
+}
+
+/// A connection below TLS, and all that has come over it.
+struct Tapped {
+    stream: TcpStream,
+    came: Arc<Mutex<Vec<u8>>>,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.came.lock().unwrap().extend_from_slice(&buf.filled()[before..]);
+        result
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// How many TLS records these bytes are (RFC 8446, section 5.1).
+fn records(mut bytes: &[u8]) -> usize {
+    let mut count = 0;
+    while let Some((header, rest)) = bytes.split_first_chunk::<5>() {
+        bytes = &rest[usize::from(u16::from_be_bytes([header[3], header[4]]))..];
+        count += 1;
+    }
+    count
+}
+
+#[tokio::test]
+async fn responses_that_are_ready_together_go_out_together() {
+    let authority = Authority::new();
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0" { tls cert="app.pem" }
+            return { file "page.txt" }
+        }
+    "#,
+    )
+    .file("app.pem", authority.issue(&["app.example"]).bundle())
+    // Longer than what the library copies of its own accord.
+    .file("page.txt", "x".repeat(1500))
+    .start()
+    .await;
+    let came = Arc::new(Mutex::new(Vec::new()));
+    let tapped = Tapped {
+        stream: TcpStream::connect(gateway.address("web")).await.unwrap(),
+        came: came.clone(),
+    };
+    let mut config = authority.client();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let name = rustls::pki_types::ServerName::try_from("app.example").unwrap();
+    let mut client = tokio_rustls::TlsConnector::from(Arc::new(config))
+        .connect(name, tapped)
+        .await
+        .unwrap();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/"),
+        (":authority", "app.example"),
+    ];
+    let mut asked = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(4, 0, 0, &[])].concat();
+    for stream in [1, 3, 5, 7, 9, 11, 13, 15] {
+        asked.extend(frame(1, 0x5, stream, &block(&fields)));
+    }
+    let before = came.lock().unwrap().len();
+    client.write_all(&asked).await.unwrap();
+    let mut plain = Vec::new();
+    let is_content = |plain: &[u8]| plain.iter().filter(|byte| **byte == b'x').count() >= 8 * 1500;
+    while !is_content(&plain) {
+        let read = within(PATIENCE, "eight responses", client.read_buf(&mut plain))
+            .await
+            .unwrap();
+        assert!(read > 0, "it ended");
+    }
+    // Eight responses of some 1,600 bytes, SETTINGS and their acknowledgement; tickets of TLS may come among them.
+    let records = records(&came.lock().unwrap()[before..]);
+    assert!(records <= 6, "{records}");
 }
 
 #[tokio::test]

@@ -1,10 +1,13 @@
 //! The stream of an HTTP/2 client as the library reads and writes it. Counts bytes and frames, and notes waits.
+//!
+//! The library flushes after each DATA frame of a kilobyte and more, which would make a write, and with TLS a record, of each
+//! response. Frames are held here instead until all that the connection's task has to say is said, or a record is full.
 
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,6 +25,8 @@ pub struct Watch {
     stalled: Cell<Option<Instant>>,
     /// Bytes of the connection preface that have not come.
     preface: Cell<usize>,
+    /// Frames that the library has written and the client has not been sent.
+    held: RefCell<Vec<u8>>,
 }
 
 impl Watch {
@@ -32,6 +37,7 @@ impl Watch {
             flood: Cell::new(None),
             stalled: Cell::new(None),
             preface: Cell::new(PREFACE.len()),
+            held: RefCell::default(),
         })
     }
 
@@ -55,6 +61,54 @@ impl Watch {
     pub fn opened(&self) -> Option<u64> {
         let frames = self.frames.borrow();
         (self.stalled.get().is_none() && frames.is_between_heads()).then(|| frames.opened())
+    }
+
+    /// Sends what is held. Whoever polls the library does this before he waits.
+    pub fn poll_send(&self, connection: &Connection, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut held = self.held.borrow_mut();
+        while !held.is_empty() {
+            let n = ready!(self.poll_write(connection, cx, &[io::IoSlice::new(&held)]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            held.drain(..n);
+        }
+        // TLS takes more than the socket does; only the flush tells that the client has not taken it.
+        let result = connection.poll_flush(cx);
+        if result.is_pending() || self.stalled.get().is_some() {
+            return self.wrote(connection, result);
+        }
+        result
+    }
+
+    /// Lets go of the room for what is held: nothing is under way.
+    pub fn rest(&self) {
+        let mut held = self.held.borrow_mut();
+        if held.is_empty() {
+            *held = Vec::new();
+        }
+    }
+
+    fn poll_write(
+        &self,
+        connection: &Connection,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = connection.poll_write(cx, bufs, false);
+        if let Poll::Ready(Ok(n)) = result {
+            self.frames.borrow_mut().wrote(n);
+        }
+        self.wrote(connection, result)
+    }
+
+    fn wrote<T>(&self, connection: &Connection, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.stalled.set(None);
+        } else if self.stalled.get().is_none() {
+            self.stalled.set(Some(connection.clock.now()));
+        }
+        result
     }
 
     /// Counts what has come; whether it may be looked at.
@@ -92,23 +146,6 @@ impl ClientIo {
             is_deaf: false,
         }
     }
-
-    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(n)) = result {
-            self.watch.frames.borrow_mut().wrote(n);
-        }
-        self.wrote(result)
-    }
-
-    fn wrote<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        let stalled = &self.watch.stalled;
-        if result.is_ready() {
-            stalled.set(None);
-        } else if stalled.get().is_none() {
-            stalled.set(Some(self.connection.clock.now()));
-        }
-        result
-    }
 }
 
 impl AsyncRead for ClientIo {
@@ -137,8 +174,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = self.connection.poll_write(cx, &[io::IoSlice::new(buf)], false);
-        self.sent(result)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -146,24 +182,33 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = self.connection.poll_write(cx, bufs, false);
-        self.sent(result)
+        let Self { connection, watch, .. } = &*self;
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if watch.held.borrow().len() + total > MOST_HELD {
+            ready!(watch.poll_send(connection, cx))?;
+        }
+        if total > MOST_HELD {
+            return watch.poll_write(connection, cx, bufs);
+        }
+        let mut held = watch.held.borrow_mut();
+        bufs.iter().for_each(|buf| held.extend_from_slice(buf));
+        Poll::Ready(Ok(total))
     }
 
     fn is_write_vectored(&self) -> bool {
         self.connection.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // TLS takes more than the socket does; only the flush tells that the client has not taken it.
-        let result = self.connection.poll_flush(cx);
-        if result.is_pending() || self.watch.stalled.get().is_some() {
-            return self.wrote(result);
-        }
-        result
+    /// Nothing: see [`Watch::poll_send`].
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.watch.poll_send(&self.connection, cx))?;
         self.connection.poll_shutdown(cx)
     }
 }
+
+/// A TLS record (RFC 8446, section 5.1): more at once would be no fewer of them. Longer frames are not held.
+const MOST_HELD: usize = 16 * 1024;

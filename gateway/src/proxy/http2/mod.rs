@@ -171,12 +171,24 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                 }
             }
             if now < deadline {
-                if timer_is_polled {
-                    return Poll::Pending;
+                if !timer_is_polled {
+                    continue;
                 }
-                continue;
+                let was_stalled = watch.stalled_since().is_some();
+                match watch.poll_send(connection, cx) {
+                    Poll::Ready(Ok(())) if streams.is_empty() => watch.rest(),
+                    Poll::Ready(Ok(())) => {}
+                    // The client went away.
+                    Poll::Ready(Err(_)) => return Poll::Ready(server.end.take().unwrap_or(End::Done)),
+                    // It is waited for from now on.
+                    Poll::Pending if !was_stalled => continue,
+                    Poll::Pending => {}
+                }
+                return Poll::Pending;
             }
             if let Some(end) = server.expire(now, streams.is_empty()) {
+                // What can go out yet does.
+                let _ = watch.poll_send(connection, cx);
                 return Poll::Ready(end);
             }
         }
