@@ -38,9 +38,17 @@ pub(super) fn steps(option: &Line) -> (Vec<Node>, Option<&'static str>) {
             (steps, None)
         }
         Some("mysql-check") => {
-            let note = "the server's greeting is awaited, and nobody logs in";
-            let steps = vec![expect("regex", r"^(?s:.{3})\x00\x0a")];
-            (steps, user.is_some().then_some(note))
+            let mut steps = vec![expect("regex", r"^(?s:.{3})\x00\x0a")];
+            let is_old = option.words.iter().any(|word| word == "pre-41");
+            let Some(user) = user.filter(|_| !is_old) else {
+                let note = "the server's greeting is awaited, and nobody logs in";
+                return (steps, is_old.then_some(note));
+            };
+            steps.push(hex(&mysql_login(user)));
+            // OK, where an error would be ff; and the end of the session.
+            steps.push(expect("regex", r"^(?s:.{3})\x02\x00"));
+            steps.push(hex("01000000 01"));
+            (steps, None)
         }
         Some("pgsql-check") => {
             let user = user.map_or("postgres", String::as_str);
@@ -64,6 +72,17 @@ pub(super) fn steps(option: &Line) -> (Vec<Node>, Option<&'static str>) {
             (vec![Node::new("tls").prop("verify", "none")], Some(note))
         }
     }
+}
+
+/// HandshakeResponse41 of MySQL's protocol: who logs in, without a password and for no database.
+fn mysql_login(user: &str) -> String {
+    // CLIENT_PROTOCOL_41 and CLIENT_SECURE_CONNECTION, packets of 16 MiB, UTF-8, 23 bytes for later.
+    let fixed = format!("00820000 00000001 21 {}", "00".repeat(23));
+    let user: String = user.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let length = 4 + 4 + 1 + 23 + user.len() / 2 + 2;
+    // Three bytes, the lowest first; a line of HAProxy's is never as long as the third would need.
+    let [low, high, ..] = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    format!("{low:02x}{high:02x}00 01 {fixed} {user}00 00")
 }
 
 const OPTIONS: [&str; 6] = [

@@ -138,8 +138,14 @@ fn checks_of_protocols_are_said_as_their_steps() {
     ] {
         assert_eq!(steps(option), (said.to_owned(), Vec::new()), "{option}");
     }
-    let (said, findings) = steps("option mysql-check user haproxy");
-    assert!(said.starts_with("expect regex="), "{said}");
+    let (said, findings) = steps("option mysql-check user check");
+    assert_eq!(
+        said,
+        r#"expect regex="^(?s:.{3})\\x00\\x0a"; send hex="270000 01 00820000 00000001 21 0000000000000000000000000000000000000000000000 636865636b00 00"; expect regex="^(?s:.{3})\\x02\\x00"; send hex="01000000 01""#
+    );
+    assert!(findings.is_empty(), "{findings:?}");
+    let (said, findings) = steps("option mysql-check user haproxy pre-41");
+    assert_eq!(said, r#"expect regex="^(?s:.{3})\\x00\\x0a""#);
     assert!(findings[0].message.contains("nobody logs in"), "{findings:?}");
     let (said, findings) = steps("option ssl-hello-chk");
     assert_eq!(said, r#"tls verify="none""#);

@@ -7,8 +7,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use gateway_tests::Gateway;
 use gateway_tests::peer::{Peer, Ran, free_address, run};
+use gateway_tests::{Gateway, eventually};
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -67,6 +67,67 @@ async fn the_backup_serves_while_the_primary_is_away() {
 
     // The greeting is the server's, and not the kernel's as the connection is.
     crate::down_while_frozen(&gateway, "primary", &primary.peer).await;
+}
+
+/// As docs/haproxy.md has it: what ends before somebody has logged in counts against the host.
+#[cfg_attr(not(feature = "peers"), ignore = "needs MariaDB: --features peers")]
+#[tokio::test]
+async fn a_check_that_logs_in_is_no_error_of_a_client() {
+    let database = Database::create(1).await;
+    let greeting = r##"expect regex=#"^(?s:.{3})\x00\x0a"#"##;
+    let login = |user: &str| {
+        format!(
+            r##"{greeting}
+            send hex="@length0000 01 00820000 00000001 21 0000000000000000000000000000000000000000000000 {user}00 00"
+            expect regex=#"^(?s:.{{3}})\x02\x00"#
+            send hex="01000000 01""##
+        )
+        .replace("@length", &format!("{:02x}", 34 + user.len() / 2))
+    };
+    let aborted = async || {
+        let sql =
+            "select variable_value from information_schema.global_status where variable_name = 'aborted_connects'";
+        query(database.address, sql).await.ok().trim().parse::<u64>().unwrap()
+    };
+    // check, and somebody whom the server does not know.
+    for (steps, up, is_counted) in [
+        (login("636865636b"), 1.0, false),
+        (login("6e6f626f6479"), 0.0, true),
+        (greeting.to_owned(), 1.0, true),
+    ] {
+        let before = aborted().await;
+        let gateway = Gateway::kdl(&format!(
+            r#"
+            frontend "sql" {{ mode "tcp"; bind "127.0.0.1:0"; default-backend "sql" }}
+            backend "sql" {{
+                mode "tcp"
+                check "tcp" interval="50ms" {{
+                    {steps}
+                }}
+                server "s" "@server"
+            }}
+        "#
+        ))
+        .with("@server", database.address)
+        .start()
+        .await;
+        eventually("some checks", async || {
+            let metrics = gateway.metrics().await;
+            let ended = ["passed", "failed"].map(|result| {
+                let labels = [("server", "s"), ("result", result)];
+                metrics.get("gateway_server_checks_total", &labels).unwrap_or(0.0)
+            });
+            ended[0] + ended[1] >= 5.0
+        })
+        .await;
+        gateway.metric_is("gateway_server_up", &[], up).await;
+        gateway.terminate();
+        gateway.stopped().await;
+        let grown = aborted().await - before;
+        // The last check may have been cut off where it was.
+        let is_as_expected = if is_counted { grown >= 4 } else { grown <= 1 };
+        assert!(is_as_expected, "{steps}: {grown} more");
+    }
 }
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs MariaDB: --features peers")]
@@ -233,7 +294,11 @@ impl Database {
 impl Stopped {
     fn start(self) -> Database {
         let accounts = self.directory.path().join("accounts.sql");
-        std::fs::write(&accounts, "create user if not exists 'told'@'127.0.0.9';\n").unwrap();
+        std::fs::write(
+            &accounts,
+            "create user if not exists 'told'@'127.0.0.9';\ncreate user if not exists 'check'@'%';\n",
+        )
+        .unwrap();
         let mut command = Command::new("mariadbd");
         command
             .args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"])
