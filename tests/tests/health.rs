@@ -228,6 +228,48 @@ async fn a_server_that_traffic_cannot_reach_is_ejected_until_checks_take_it_back
 }
 
 #[tokio::test]
+async fn a_server_that_connections_of_tcp_mode_cannot_reach_is_ejected_too() {
+    let (dead, guard) = refusing();
+    let app = Server::greeting("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            check "tcp" port=@side interval="60s" initial="fully-up"
+            observe "connect" error-limit=3 on-error="mark-down"
+            server "dead" "@dead"
+            server "app" "@app"
+        }
+    "#,
+    )
+    .with("@dead", dead)
+    .with("@app", app.address())
+    .with("@side", app.address().port())
+    .start()
+    .await;
+
+    for n in 0..6 {
+        assert_eq!(gateway.connect("raw").await.exactly(3).await, b"app", "connection {n}");
+    }
+    gateway.says("3 connections of clients in a row failed").await;
+    gateway.metric_is("gateway_server_up", &[("server", "dead")], 0.0).await;
+    for (name, count) in [("ejections", 1.0), ("connect_errors", 3.0), ("retries", 3.0)] {
+        let name = format!("gateway_server_{name}_total");
+        gateway.metric_is(&name, &[("server", "dead")], count).await;
+    }
+    // Nobody is sent there any more.
+    for _ in 0..4 {
+        assert_eq!(gateway.connect("raw").await.exactly(3).await, b"app");
+    }
+    gateway
+        .metric_is("gateway_server_connect_errors_total", &[("server", "dead")], 3.0)
+        .await;
+    drop(guard);
+}
+
+#[tokio::test]
 async fn a_server_that_begins_down_gets_nothing_before_a_check_has_passed() {
     let (address, guard) = refusing();
     let gateway = Gateway::kdl(

@@ -9,10 +9,14 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use gateway_tests::{Gateway, Server, eventually, peer::pause};
+use gateway_tests::{Builder, Gateway, Server, eventually, peer::pause};
 
 /// A gateway in TCP mode before this server, with this `process`.
 async fn gateway(process: &str, app: SocketAddr) -> Gateway {
+    configured(process, app).start().await
+}
+
+fn configured(process: &str, app: SocketAddr) -> Builder {
     let text = format!(
         r#"
         process {{ {process} }}
@@ -20,7 +24,7 @@ async fn gateway(process: &str, app: SocketAddr) -> Gateway {
         backend "app" {{ mode "tcp"; server "app-1" "@app" }}
     "#
     );
-    Gateway::kdl(&text).with("@app", app).start().await
+    Gateway::kdl(&text).with("@app", app)
 }
 
 /// A connection that is served and ends.
@@ -282,14 +286,15 @@ async fn root_is_given_up_for_good() {
     let outside = tempfile::tempdir().unwrap();
     let pid_file = outside.path().join("gateway.pid");
     let app = greeter().await;
-    let gateway = gateway(
-        &format!(
-            "workers 3; user \"nobody\" group=\"65534\"; chroot {:?}; pid-file {pid_file:?}; log \"stdout\" format=\"json\"",
-            root.path()
-        ),
-        app.address(),
-    )
-    .await;
+    let process = format!(
+        "workers 3; user \"nobody\" group=\"65534\"; chroot {:?}; pid-file {pid_file:?}; log \"stdout\" format=\"json\"",
+        root.path()
+    );
+    // It has groups to give up.
+    let gateway = configured(&process, app.address())
+        .through(&["setpriv", "--groups=1,2", "--"])
+        .start()
+        .await;
     session(&gateway).await;
 
     let pid = gateway.pid();
