@@ -156,7 +156,9 @@ impl Proxy {
         if let Some(key) = scenario.key() {
             key.write(directory.path());
         }
-        let log = || Stdio::from(File::create(directory.path().join("access.log")).unwrap());
+        // In a folder of its own, as everywhere: the gateway watches those that certificates are in.
+        std::fs::create_dir(directory.path().join("log")).unwrap();
+        let log = || Stdio::from(File::create(directory.path().join("log/access.log")).unwrap());
         let peer = match product {
             Product::Haproxy => Peer::haproxy(prefix, directory.path(), &text, log(), address),
             Product::Nginx => Peer::nginx(prefix, directory.path(), &text, address),
@@ -164,7 +166,7 @@ impl Proxy {
                 let config = directory.path().join("config.kdl");
                 std::fs::write(&config, text).unwrap();
                 let mut command = prefixed(prefix, &gateway.to_string_lossy());
-                let events = File::create(directory.path().join("events.log")).unwrap();
+                let events = File::create(directory.path().join("log/events.log")).unwrap();
                 command.arg("run").arg("-c").arg(config).stdout(log()).stderr(events);
                 Peer::start(&mut command, address)
             }
@@ -183,7 +185,7 @@ impl Proxy {
 
     /// Lines of its access log: proof that it was on.
     pub(crate) fn log_lines(&self) -> usize {
-        let path: PathBuf = self.directory.path().join("access.log");
+        let path: PathBuf = self.directory.path().join("log/access.log");
         let log = std::fs::read(path).unwrap_or_default();
         log.iter().filter(|&&byte| byte == b'\n').count()
     }

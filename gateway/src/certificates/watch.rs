@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tracing::warn;
 
@@ -111,8 +111,9 @@ impl Kernel {
     fn new(news: SyncSender<News>) -> Self {
         let tell = move |event: notify::Result<notify::Event>| {
             let is_news = event.is_ok_and(|event| match event.kind {
-                // Reading is none; having written is.
+                // Reading is none; having written is. A log in the folder is written all the time.
                 EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+                EventKind::Modify(ModifyKind::Data(_)) => false,
                 _ => true,
             });
             if is_news {
