@@ -323,14 +323,15 @@ fn wait() {
     thread::sleep(RETRY);
 }
 
-/// Bytes at which a worker hands its lines over: about a hundred lines a system call.
-const HAND_OVER: usize = 16 * 1024;
+/// Bytes at which a worker hands its lines over: some hundred lines a system call. Waking the thread that writes them costs both
+/// more than the call where they share a CPU; still more would fall out of the caches before it is written.
+const HAND_OVER: usize = 32 * 1024;
 
 /// Room for the line that crosses [`HAND_OVER`]; a longer one makes the buffer grow.
 const ROOM_FOR_LAST: usize = 2 * 1024;
 
 /// Buffers that wait for the thread at most: some 4 MiB of lines, a good second at full load.
-const QUEUE_LENGTH: usize = 256;
+const QUEUE_LENGTH: usize = 128;
 
 /// How long closing waits for the thread to write what it has.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
