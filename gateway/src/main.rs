@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use gateway::cli::{self, Command, ConfigFile, Failure};
 use gateway::config::{self, Loaded};
+use gateway::policy;
 use gateway::server::{self, Server, StartError};
 use gateway::telemetry;
 use gateway::telemetry::log::LogSinks;
@@ -15,12 +16,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     server::prefer_small_pages();
+    policy::compile_apart();
     match cli::parse() {
         Command::Run { config } => cli::report(run(&config)),
         Command::Check { config, format } => cli::check::run(&config, format),
         Command::Convert { file, out } => cli::convert::run(&file, out.as_deref()),
         Command::Ctl { socket, command } => cli::ctl::run(&socket, &command),
         Command::Plugin(command) => command.run(),
+        Command::Compile(request) => policy::compile_for_another(&request),
     }
 }
 

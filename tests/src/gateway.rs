@@ -43,6 +43,12 @@ impl Builder {
         self
     }
 
+    /// The same for a builder that is used several times.
+    pub fn beside(&self, name: &str, content: impl AsRef<[u8]>) -> &Self {
+        std::fs::write(self.directory.path().join(name), content).unwrap();
+        self
+    }
+
     /// The same for a file that only its owner may read.
     #[must_use]
     pub fn secret(self, name: &str, content: impl AsRef<[u8]>) -> Self {
@@ -295,15 +301,19 @@ impl Gateway {
     /// first configuration stay; those of `next` are not looked for.
     pub async fn reload(&self, next: &Builder) -> bool {
         let answers = || {
-            let lines = self.output.lines();
-            let of = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+            let of = |text: &str| self.output.count(|line| line.contains(text));
             (of("reloaded"), of("reload refused"))
         };
-        std::fs::write(&self.config, &next.text).unwrap();
         let before = answers();
-        self.signal(rustix::process::Signal::HUP);
+        self.begin_reload(next);
         eventually("the answer to a reload", async || answers() != before).await;
         answers().0 > before.0
+    }
+
+    /// The same without waiting for the answer.
+    pub fn begin_reload(&self, next: &Builder) {
+        std::fs::write(&self.config, &next.text).unwrap();
+        self.signal(rustix::process::Signal::HUP);
     }
 
     /// Where a frontend listens that was not there at the start.
@@ -445,6 +455,10 @@ impl Output {
 
     fn lines(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
+    }
+
+    fn count(&self, test: impl Fn(&str) -> bool) -> usize {
+        self.0.lock().unwrap().iter().filter(|line| test(line)).count()
     }
 
     fn says(&self, test: impl Fn(&str) -> bool) -> bool {

@@ -71,12 +71,37 @@ pub fn component(world: &str, exports: &str) -> Vec<u8> {
 /// The same with the body of `configure`: `(param $config i32) (param $length i32) (result i32)`; 256 is the address of an
 /// empty success.
 pub fn component_with_configure(world: &str, configure: &str, exports: &str) -> Vec<u8> {
-    let mut module = module_with_configure(configure, exports);
     let mut resolve = Resolve::default();
     let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
     let (package, _) = resolve.push_path(&wit).unwrap();
     let world = resolve.select_world(&[package], Some(world)).unwrap();
-    wit_component::embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8).unwrap();
+    encoded(module_with_configure(configure, exports), &resolve, world)
+}
+
+/// A component that exports `lifecycle` and these interfaces of the contract, and may import every one that the host has.
+pub fn exporting(interfaces: &[&str], configure: &str, exports: &str) -> Vec<u8> {
+    let mut resolve = Resolve::default();
+    let wit = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let (contract, _) = resolve.push_path(&wit).unwrap();
+    let all = resolve.packages[contract].worlds["policy"];
+    let mut text = String::from("package test:guest; world guest {\n");
+    for item in resolve.worlds[all].imports.keys() {
+        if let wit_parser::WorldKey::Interface(interface) = item
+            && let Some(name) = &resolve.interfaces[*interface].name
+        {
+            text += &format!("import gateway:policy/{name}@0.1.0;\n");
+        }
+    }
+    for name in ["lifecycle"].iter().chain(interfaces) {
+        text += &format!("export gateway:policy/{name}@0.1.0;\n");
+    }
+    let package = resolve.push_str("guest.wit", &(text + "}")).unwrap();
+    let world = resolve.select_world(&[package], Some("guest")).unwrap();
+    encoded(module_with_configure(configure, exports), &resolve, world)
+}
+
+fn encoded(mut module: Vec<u8>, resolve: &Resolve, world: wit_parser::WorldId) -> Vec<u8> {
+    wit_component::embed_component_metadata(&mut module, resolve, world, StringEncoding::UTF8).unwrap();
     ComponentEncoder::default()
         .module(&module)
         .unwrap()

@@ -24,6 +24,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails a test by panicking")]
 
+pub mod bomb;
 mod client;
 mod dns;
 mod gateway;

@@ -22,14 +22,15 @@ fn kdl(more: &str) -> Builder {
         r#"
         process { workers 2; @cache }
         plugin "swapped" "swapped.wasm" { on-failure "deny" status=503; @more }
-        frontend "web" { bind "127.0.0.1:0"; use-plugin "swapped"; default-backend "app" }
+        frontend "web" { bind "127.0.0.1:0"; access-log "off"; use-plugin "swapped"; default-backend "app" }
         backend "app" { server "s" "echo" }
     "#,
     )
     .with("@more", more)
 }
 
-/// Many more with this in the environment: `GATEWAY_SWAPS=10000`.
+/// Many more with this in the environment: `GATEWAY_SWAPS=10000`. Compiled code comes from the cache, so that a swap takes some
+/// hundredths of a second.
 fn swaps() -> usize {
     let swaps = std::env::var("GATEWAY_SWAPS").ok();
     swaps.and_then(|swaps| swaps.parse().ok()).unwrap_or(300)
@@ -37,7 +38,9 @@ fn swaps() -> usize {
 
 #[tokio::test]
 async fn many_swaps_drop_no_exchange_and_leave_memory_as_it_was() {
-    let builder = kdl("").with("@cache", "policy instances=64");
+    let folder = tempfile::tempdir().unwrap();
+    let cache = format!("compile-cache \"{}\"", folder.path().join("cache").display());
+    let builder = kdl("").with("@cache", format!("policy instances=64; {cache}"));
     let gateway = Arc::new(builder.file("swapped.wasm", answering(1)).start().await);
     let text = gateway.config();
     let over = Arc::new(AtomicBool::new(false));
@@ -59,13 +62,17 @@ async fn many_swaps_drop_no_exchange_and_leave_memory_as_it_was() {
     });
     let next = Gateway::verbatim(&text);
     let (rounds, mut settled) = (swaps(), 0);
+    let components: Vec<_> = (1..=50).map(answering).collect();
     for round in 1..=rounds {
-        gateway.write("swapped.wasm", answering(1 + round % 50));
+        gateway.write("swapped.wasm", &components[round % 50]);
         assert!(gateway.reload(&next).await, "{round}");
         let answer = gateway.ask("web", get("/")).await;
         assert_eq!((answer.status, answer.body.len()), (200, 1 + round % 50), "{round}");
         if round == rounds / 3 {
             settled = gateway.resident();
+        }
+        if round % (rounds / 10).max(1) == 0 {
+            println!("{round} swaps: {} KiB", gateway.resident() >> 10);
         }
     }
     over.store(true, Ordering::Relaxed);

@@ -9,10 +9,12 @@ mod reload;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::{Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
+use crate::config::{CompileLimits, Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
+use crate::policy::{COMPILE_COMMAND, CompileRequest};
 use crate::server::{Faults, OpenPort, RunError, StartError};
 pub use plugin::PluginCommand;
 pub use reload::ConfigFile;
@@ -48,6 +50,8 @@ pub enum Command {
     },
     /// Help an author or an operator of plugins.
     Plugin(PluginCommand),
+    /// Compile a component for another process of this program.
+    Compile(CompileRequest),
 }
 
 /// Reads the command line. Ends the process when it is wrong or asks for help.
@@ -63,6 +67,17 @@ pub fn parse() -> Command {
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
         Some(Verb::Plugin(command)) => Command::Plugin(command),
+        Some(Verb::Compile {
+            reservation,
+            cpu_seconds,
+            most_memory,
+        }) => Command::Compile(CompileRequest {
+            reservation,
+            limits: CompileLimits {
+                cpu: Duration::from_secs(cpu_seconds),
+                memory: most_memory,
+            },
+        }),
     }
 }
 
@@ -215,6 +230,13 @@ enum Verb {
     /// For authors of plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// What the gateway tells another process of itself.
+    #[command(name = COMPILE_COMMAND, hide = true)]
+    Compile {
+        reservation: u64,
+        cpu_seconds: u64,
+        most_memory: u64,
+    },
 }
 
 /// The configuration that a command is about, said with `-c` or without.

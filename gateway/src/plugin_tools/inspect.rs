@@ -99,7 +99,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         max_buckets: 1,
         answers: 0,
     });
-    let component = host.compile(file, bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
+    let component = host.compile_strangers(file, bytes, &ALL_GRANTS.map(|(grant, _)| grant))?;
     let limits = PluginLimits {
         cpu: DEFAULT_PLUGIN_CPU,
         memory,

@@ -11,6 +11,7 @@ use super::bindings::exports::gateway::policy::{
     response_body_filter, response_filter,
 };
 use super::cache::Cache;
+use super::compiler::CompileError;
 use super::failure::PolicyError;
 use super::state::State;
 use crate::config::Grant;
@@ -50,6 +51,7 @@ impl Component {
         wasm: &[u8],
         grants: &[Grant],
         cache: Option<&Cache>,
+        compile: impl FnOnce() -> Result<wasmtime::component::Component, CompileError>,
     ) -> Result<Self, PolicyError> {
         if wasm.len() > MAX_COMPONENT_BYTES {
             return Err(PolicyError::TooLarge {
@@ -58,9 +60,13 @@ impl Component {
                 limit: MAX_COMPONENT_BYTES,
             });
         }
-        let component = translate(engine, wasm, cache).map_err(|e| PolicyError::Invalid {
-            label: label.to_owned(),
-            message: format!("{e:#}"),
+        let component = translate(engine, wasm, cache, compile).map_err(|error| {
+            let label = label.to_owned();
+            match error {
+                CompileError::Refused(message) => PolicyError::Invalid { label, message },
+                CompileError::TooMuch(message) => PolicyError::CompileLimit { label, message },
+                CompileError::Broken(message) => PolicyError::Compiler { label, message },
+            }
         })?;
         check_imports(engine, &component, label, grants)?;
         let imports = |interface: &str| {
@@ -113,15 +119,20 @@ impl Component {
 }
 
 /// Makes machine code of a component, unless it lies in the cache.
-fn translate(engine: &Engine, wasm: &[u8], cache: Option<&Cache>) -> wasmtime::Result<wasmtime::component::Component> {
+fn translate(
+    engine: &Engine,
+    wasm: &[u8],
+    cache: Option<&Cache>,
+    compile: impl FnOnce() -> Result<wasmtime::component::Component, CompileError>,
+) -> Result<wasmtime::component::Component, CompileError> {
     let Some(cache) = cache else {
-        return wasmtime::component::Component::from_binary(engine, wasm);
+        return compile();
     };
     let digest = Sha256::digest(wasm).into();
     if let Some(component) = cache.load(engine, &digest) {
         return Ok(component);
     }
-    let component = wasmtime::component::Component::from_binary(engine, wasm)?;
+    let component = compile()?;
     cache.store(engine, &digest, &component);
     Ok(component)
 }

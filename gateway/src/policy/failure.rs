@@ -23,6 +23,22 @@ pub enum PolicyError {
         /// The bound.
         limit: usize,
     },
+    /// Compiling it takes more than that may take.
+    #[error("{label}: {message}")]
+    CompileLimit {
+        /// The plugin.
+        label: String,
+        /// More of what.
+        message: String,
+    },
+    /// The process that compiles could not do so.
+    #[error("{label}: {message}")]
+    Compiler {
+        /// The plugin.
+        label: String,
+        /// What became of it.
+        message: String,
+    },
     /// Not a component, or one that this engine does not take.
     #[error("{label}: not a usable WebAssembly component: {message}")]
     Invalid {

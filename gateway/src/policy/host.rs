@@ -14,6 +14,7 @@ use super::bindings::gateway::policy::{
 use super::buckets::{Buckets, Namespace};
 use super::cache::Cache;
 use super::clock::Clock;
+use super::compiler;
 use super::component::Component;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
@@ -21,7 +22,7 @@ use super::meter::Interface;
 use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
-use crate::config::{CompileCache, Grant, PolicyPool, StateLimits};
+use crate::config::{CompileCache, CompileLimits, Grant, PolicyPool, StateLimits};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
@@ -33,11 +34,14 @@ pub struct Host {
     no_connection: Arc<ConnectionFacts>,
     settings: HostSettings,
     cache: Option<Cache>,
+    compile: CompileLimits,
 }
 
 /// What components run on.
 struct Machine {
     engine: Engine,
+    /// Address space of each memory, in bytes.
+    reservation: u64,
     linker: Linker<State>,
     ticker: Ticker,
 }
@@ -72,19 +76,21 @@ impl Host {
     /// A host without components. The engine, its address space and its ticker come with the first one.
     #[must_use]
     pub fn new(settings: HostSettings) -> Arc<Self> {
-        Self::with(settings, None, Clock::machine())
+        Self::with(settings, None, CompileLimits::DEFAULT, Clock::machine())
     }
 
-    /// As [`new`](Self::new), with compiled components kept in a folder, where that is wanted.
+    /// As [`new`](Self::new), with compiled components kept in a folder, where that is wanted, and with bounds on what it may take
+    /// to compile one.
     ///
     /// # Errors
     /// When others could have written there, or the folder cannot be used.
-    pub fn with_cache(settings: HostSettings, cache: Option<&CompileCache>) -> Result<Arc<Self>, PolicyError> {
-        Ok(Self::with(
-            settings,
-            cache.map(Cache::open).transpose()?,
-            Clock::machine(),
-        ))
+    pub fn with_cache(
+        settings: HostSettings,
+        cache: Option<&CompileCache>,
+        compile: CompileLimits,
+    ) -> Result<Arc<Self>, PolicyError> {
+        let cache = cache.map(Cache::open).transpose()?;
+        Ok(Self::with(settings, cache, compile, Clock::machine()))
     }
 
     /// A host on the same engine, for what this one has compiled, with nothing kept of this one: no buckets, pairs or counters. It
@@ -94,13 +100,13 @@ impl Host {
     /// When the engine cannot be built.
     pub fn beside(&self, clock: Clock) -> Result<Arc<Self>, PolicyError> {
         let machine = Arc::clone(self.machine()?);
-        let host = Self::with(self.settings, None, clock);
+        let host = Self::with(self.settings, None, self.compile, clock);
         // Nobody else has set it: the host is new.
         let _ = host.machine.set(machine);
         Ok(host)
     }
 
-    fn with(settings: HostSettings, cache: Option<Cache>, clock: Clock) -> Arc<Self> {
+    fn with(settings: HostSettings, cache: Option<Cache>, compile: CompileLimits, clock: Clock) -> Arc<Self> {
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Arc::new(Self {
             machine: OnceLock::new(),
@@ -116,6 +122,7 @@ impl Host {
             }),
             settings,
             cache,
+            compile,
         })
     }
 
@@ -131,9 +138,29 @@ impl Host {
         wasm: &[u8],
         grants: &[Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        let machine = self.machine()?;
-        let cache = self.cache.as_ref();
-        Component::compile(&machine.engine, &machine.linker, label, wasm, grants, cache).map(Arc::new)
+        let Machine { engine, linker, .. } = &**self.machine()?;
+        let compile = || compiler::here(engine, wasm);
+        Component::compile(engine, linker, label, wasm, grants, self.cache.as_ref(), compile).map(Arc::new)
+    }
+
+    /// As [`compile`](Self::compile), of what a stranger has written: within limits of time and memory, by a process of its own.
+    ///
+    /// # Errors
+    /// Likewise, and [`PolicyError::CompileLimit`] when it takes more.
+    pub fn compile_strangers(
+        self: &Arc<Self>,
+        label: &str,
+        wasm: &[u8],
+        grants: &[Grant],
+    ) -> Result<Arc<Component>, PolicyError> {
+        let Machine {
+            engine,
+            reservation,
+            linker,
+            ..
+        } = &**self.machine()?;
+        let compile = || compiler::compile(engine, *reservation, self.compile, wasm);
+        Component::compile(engine, linker, label, wasm, grants, self.cache.as_ref(), compile).map(Arc::new)
     }
 
     /// Makes a component ready to serve under a configuration: instantiates it once, configures it, learns its predicates
@@ -183,14 +210,20 @@ impl Host {
             return Ok(machine);
         }
         let failed = |e: wasmtime::Error| PolicyError::Engine(format!("{e:#}"));
-        let engine = engine(self.settings).map_err(failed)?;
+        let (engine, reservation) = engine(self.settings).map_err(failed)?;
         let mut linker = Linker::new(&engine);
         link(&mut linker).map_err(failed)?;
         let ticker = Ticker::start(&engine).map_err(|e| PolicyError::Engine(e.to_string()))?;
         // Only one thread compiles; if two did, one machine would be thrown away.
-        Ok(self
-            .machine
-            .get_or_init(|| Arc::new(Machine { engine, linker, ticker })))
+        let machine = || {
+            Arc::new(Machine {
+                engine,
+                reservation,
+                linker,
+                ticker,
+            })
+        };
+        Ok(self.machine.get_or_init(machine))
     }
 
     pub(super) fn slot(&self) -> Slot {
@@ -280,14 +313,25 @@ fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 /// Builds the engine. With 4 GiB of address space for each memory the compiler leaves out every bounds check; where that
 /// cannot be had (a great many instances, a limit on address space) a memory gets what it may grow to.
-fn engine(settings: HostSettings) -> wasmtime::Result<Engine> {
+fn engine(settings: HostSettings) -> wasmtime::Result<(Engine, u64)> {
     const ALL_OF_32_BITS: u64 = 1 << 32;
     if u64::from(settings.instances).saturating_mul(ALL_OF_32_BITS) <= MAX_ADDRESS_SPACE
         && let Ok(engine) = engine_with(settings, ALL_OF_32_BITS)
     {
-        return Ok(engine);
+        return Ok((engine, ALL_OF_32_BITS));
     }
-    engine_with(settings, settings.memory)
+    Ok((engine_with(settings, settings.memory)?, settings.memory))
+}
+
+/// An engine whose code is the same as that of one with as much address space for each memory, and which nothing runs on.
+pub(super) fn compiling_engine(reservation: u64) -> wasmtime::Result<Engine> {
+    let settings = HostSettings {
+        instances: 1,
+        memory: reservation,
+        max_buckets: 0,
+        answers: 0,
+    };
+    engine_with(settings, reservation)
 }
 
 fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Result<Engine> {
@@ -301,6 +345,8 @@ fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Res
         )
         .total_memories(settings.instances)
         .total_tables(settings.instances.saturating_mul(TABLES_EACH))
+        // Guests run on the stacks of those who call them: there is no use for a thousand others, of 2 MiB each.
+        .total_stacks(1)
         .max_core_instances_per_component(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(MAX_MEMORIES).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))

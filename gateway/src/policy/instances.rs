@@ -23,7 +23,7 @@ use super::needs::Facts;
 use super::quarantine::Change;
 use super::scope;
 use super::slot::Slot;
-use super::state::{Phase, State};
+use super::state::{Phase, State, Work};
 use super::subject::Subject;
 use super::ticker::Activity;
 use crate::config::Isolation;
@@ -636,8 +636,9 @@ impl Instances {
     /// Makes an instance, unless too much time has been lost with that.
     #[cold]
     fn set_up(&mut self, attachment: &Arc<Attachment>) -> Result<Box<Instance>, Failure> {
-        let start = Instant::now();
         let debt = slot(&mut self.slots, attachment).paid_back;
+        let work = Work::begin(attachment.measures_cpu || debt.is_some());
+        let start = work.begun();
         if debt.is_some_and(|paid_back| paid_back > start + SET_UP_CREDIT) {
             let message = "failed too often; waits before it is set up again";
             return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Instantiate, message));
@@ -659,7 +660,7 @@ impl Instances {
             made = self.make(attachment);
         }
         let now = Instant::now();
-        let took = now.saturating_duration_since(start);
+        let took = work.done(now);
         let slot = slot(&mut self.slots, attachment);
         if attachment.measures_cpu {
             slot.stats.count_cpu(took);
@@ -675,7 +676,12 @@ impl Instances {
                 Ok(instance)
             }
             Err(failure) => {
-                slot.paid_back = Some(debt.unwrap_or(start).max(start) + took * SET_UP_SHARE);
+                let owed = took * SET_UP_SHARE;
+                slot.paid_back = Some(match debt {
+                    Some(debt) => debt.max(start) + owed,
+                    // The first may have been kept waiting: alone it keeps nobody from the next.
+                    None => start + owed.min(SET_UP_CREDIT),
+                });
                 Err(self.report(attachment, INSTANTIATE, failure))
             }
         }

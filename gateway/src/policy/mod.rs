@@ -22,6 +22,7 @@ mod calls;
 mod client_certificate;
 mod client_hello;
 mod clock;
+mod compiler;
 mod component;
 mod counters;
 mod crew;
@@ -68,6 +69,7 @@ pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
 pub use clock::Clock;
+pub use compiler::{COMMAND as COMPILE_COMMAND, CompileRequest, compile_apart, serve as compile_for_another};
 pub use component::{Component, MAX_COMPONENT_BYTES};
 pub use crew::Crew;
 pub use exchange::{

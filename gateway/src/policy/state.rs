@@ -160,8 +160,9 @@ impl CpuLimit {
     /// The CPU time of a call that took this long by the clock on the wall.
     pub(crate) fn used(&self, by_the_wall: Duration) -> Duration {
         match self.since {
-            // Less than a tick: the scheduler has hardly had a say.
-            None => by_the_wall,
+            // The guest has seen no tick go by. If one did, the thread was set aside, or the gateway worked for the guest: a
+            // guest that works looks up all the time.
+            None => by_the_wall.min(TICK),
             Some(since) => (thread_cpu_time().saturating_sub(since) + TICK).min(by_the_wall),
         }
     }
@@ -271,6 +272,36 @@ fn ticks(time: Duration) -> u64 {
         .max(1)
 }
 
+/// Work of this thread since some moment, by its own clock: what it had to wait for is nobody's to pay.
+pub(crate) struct Work {
+    begun: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Work {
+    /// It begins. Asking the thread's clock takes two calls of the system, so `is_exact` says whether that is worth it.
+    pub(crate) fn begin(is_exact: bool) -> Self {
+        Self {
+            begun: Instant::now(),
+            cpu: is_exact.then(thread_cpu_time),
+        }
+    }
+
+    /// When it began.
+    pub(crate) const fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// What it has come to by now; where the thread's clock was not asked, by the clock on the wall.
+    pub(crate) fn done(&self, now: Instant) -> Duration {
+        let by_the_wall = now.saturating_duration_since(self.begun);
+        match self.cpu {
+            Some(cpu) => thread_cpu_time().saturating_sub(cpu).min(by_the_wall),
+            None => by_the_wall,
+        }
+    }
+}
+
 /// CPU time that this thread has used.
 pub(super) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -293,6 +324,7 @@ pub(crate) const MAX_TABLES: usize = 4;
 pub(crate) const MAX_TABLE_ELEMENTS: usize = 20_000;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -330,5 +362,32 @@ mod tests {
         let start = thread_cpu_time();
         while thread_cpu_time() - start < Duration::from_millis(50) {}
         assert!(matches!(cpu.at_deadline(), UpdateDeadline::Interrupt));
+    }
+
+    #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "time that passes without being used is the point"
+    )]
+    fn who_was_set_aside_is_not_charged_for_it() {
+        let mut cpu = CpuLimit {
+            limit: Duration::ZERO,
+            since: None,
+        };
+        // In a call that saw no tick, in one that did, and while an instance was set up.
+        cpu.start(Duration::from_millis(50));
+        assert_eq!(cpu.used(Duration::from_micros(7)), Duration::from_micros(7));
+        assert_eq!(cpu.used(Duration::from_secs(1)), TICK);
+        cpu.at_deadline();
+        let work = Work::begin(true);
+        std::thread::sleep(Duration::from_millis(100));
+        assert!(cpu.used(Duration::from_millis(100)) < Duration::from_millis(50));
+        let now = Instant::now();
+        assert!(now - work.begun() >= Duration::from_millis(100));
+        assert!(work.done(now) < Duration::from_millis(50));
+        // What it has worked it pays.
+        while thread_cpu_time() - work.cpu.unwrap() < Duration::from_millis(60) {}
+        assert!(work.done(Instant::now()) >= Duration::from_millis(60));
+        assert!(cpu.used(Duration::from_secs(1)) >= Duration::from_millis(60));
     }
 }

@@ -31,7 +31,7 @@ use crate::policy::{
 use crate::telemetry::metrics::Registry;
 pub use alone::Alone;
 pub(super) use components::Compiled;
-use components::sha256;
+use components::{Made, sha256};
 use endings::Endings;
 
 /// What [`Snapshot::build`] does.
@@ -45,8 +45,12 @@ pub(super) fn snapshot(
         Some(previous) => previous.policy.clone(),
         None => {
             let settings = HostSettings::new(config.process.policy, config.process.max_buckets);
-            Host::with_cache(settings, config.process.compile_cache.as_ref())
-                .map_err(|source| BuildErrors::new(BuildError::Host(source)))?
+            Host::with_cache(
+                settings,
+                config.process.compile_cache.as_ref(),
+                config.process.policy.compile,
+            )
+            .map_err(|source| BuildErrors::new(BuildError::Host(source)))?
         }
     };
     let crew = previous.map_or_else(|| Crew::new(&policy), |previous| previous.crew.clone());
@@ -449,7 +453,7 @@ impl Builder<'_> {
         config: &impl Serialize,
         frontend: &config::Frontend,
     ) -> Option<Arc<Attachment>> {
-        let compiled = self.compile(own.name, sha256(own.wasm), own.wasm, own.grants);
+        let compiled = self.compile(Made::Ours, own.name, sha256(own.wasm), own.wasm, own.grants);
         let attached = compiled.and_then(|component| {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();

@@ -566,6 +566,14 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "ask for less with `policy instances=… memory=…` in `process`",
         ),
         PolicyError::TooLarge { .. } => ("this component", HELP_WITH_SIZE),
+        PolicyError::CompileLimit { .. } => (
+            "this component",
+            "if you trust it, allow more with `policy compile-cpu=… compile-memory=…` in `process`",
+        ),
+        PolicyError::Compiler { .. } => (
+            "this component",
+            "it is compiled by a process of its own: look at the limits on processes and memory that the gateway runs under",
+        ),
         PolicyError::Invalid { .. } => (
             "not a usable component",
             "make a component of a core module with `gateway plugin build MODULE.wasm`",

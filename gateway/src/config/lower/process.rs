@@ -13,8 +13,8 @@ use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, Backend, CompileCache, Facility, Frontend, Grant, Log, LogFormat, LogTarget, Mode,
-    NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer,
+    AdminLevel, AdminSocket, Backend, CompileCache, CompileLimits, Facility, Frontend, Grant, Log, LogFormat,
+    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::suggest;
@@ -41,6 +41,7 @@ impl Default for Process {
                 memory: DEFAULT_INSTANCE_MEMORY,
                 answers: DEFAULT_ANSWERS,
                 heavy_threads: DEFAULT_HEAVY_THREADS,
+                compile: CompileLimits::DEFAULT,
             },
             compile_cache: None,
             max_buckets: DEFAULT_MAX_BUCKETS,
@@ -192,6 +193,17 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
         set(
             &mut process.policy.heavy_threads,
             threads.and_then(|value| usize::try_from(value).ok()),
+        );
+        let compile = &mut process.policy.compile;
+        set(
+            &mut compile.cpu,
+            node.property("compile-cpu")
+                .and_then(|value| value.duration(COMPILE_CPU)),
+        );
+        set(
+            &mut compile.memory,
+            node.property("compile-memory")
+                .and_then(|value| value.size(COMPILE_MEMORY)),
         );
         node.finish();
     }
@@ -477,6 +489,10 @@ const DEFAULT_ANSWERS: usize = 64;
 const DEFAULT_HEAVY_THREADS: usize = 1;
 /// More than any machine has CPUs only wait for each other.
 const HEAVY_THREADS: RangeInclusive<u64> = 1..=1_024;
+/// The system counts whole seconds of it.
+const COMPILE_CPU: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+const COMPILE_MEMORY: RangeInclusive<u64> = 64 << 20..=1 << 40;
+
 /// A component of some hundred kilobytes becomes about a megabyte of machine code: hundreds of them.
 const DEFAULT_CACHE_SIZE: u64 = 256 << 20;
 const CACHE_SIZE: RangeInclusive<u64> = 1 << 20..=1 << 40;

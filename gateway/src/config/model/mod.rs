@@ -67,8 +67,8 @@ pub use plugin::{
     PluginCall, PluginLimits, QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
-    AdminLevel, AdminSocket, CompileCache, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog, PolicyPool, Process,
-    SyslogServer,
+    AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,
+    PolicyPool, Process, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};

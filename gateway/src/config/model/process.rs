@@ -189,6 +189,26 @@ pub struct PolicyPool {
     pub answers: usize,
     /// Threads that call heavy plugins, beside the workers.
     pub heavy_threads: usize,
+    /// What it may take to compile a component.
+    pub compile: CompileLimits,
+}
+
+/// `policy compile-cpu="1m" compile-memory="1GiB"`: what it may take to compile one component that is not of the gateway's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// CPU time, in whole seconds.
+    pub cpu: Duration,
+    /// Bytes.
+    pub memory: u64,
+}
+
+impl CompileLimits {
+    /// A component with an interpreter of JavaScript or Python in it, of 12 to 18 MB, takes some 15 s and 500 MiB: a slower
+    /// machine, and a bigger one, have room.
+    pub const DEFAULT: Self = Self {
+        cpu: Duration::from_secs(60),
+        memory: 1 << 30,
+    };
 }
 
 /// `compile-cache "/var/cache/gateway" size="256MiB"`.

@@ -1,6 +1,7 @@
 //! What guests may do to the host: hostile ones, broken ones and ordinary ones, as core WebAssembly text.
 
 mod answers;
+mod bombs;
 mod canary;
 mod corpus;
 mod heavy;
@@ -10,6 +11,7 @@ mod kept;
 mod limits;
 mod load;
 mod own;
+mod worst;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -22,6 +22,15 @@ struct Source {
     grants: Vec<config::Grant>,
 }
 
+/// Who made a component.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Made {
+    /// It is part of the gateway.
+    Ours,
+    /// Somebody else did: what compiling it takes is bounded.
+    Elsewhere,
+}
+
 impl Builder<'_> {
     /// Reads and compiles a plugin's component.
     pub(super) fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
@@ -30,7 +39,7 @@ impl Builder<'_> {
             ComponentSource::File(path) => path,
             ComponentSource::BuiltIn(built_in) => {
                 let wasm = first_party::shelf(*built_in);
-                return match self.compile(&plugin.name, sha256(wasm), wasm, &plugin.grants) {
+                return match self.compile(Made::Ours, &plugin.name, sha256(wasm), wasm, &plugin.grants) {
                     Ok(component) => Some(component),
                     Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
                 };
@@ -44,7 +53,7 @@ impl Builder<'_> {
         if let Err(error) = check_digest(plugin, found) {
             return self.fail(*error);
         }
-        match self.compile(&plugin.name, found, &wasm, &plugin.grants) {
+        match self.compile(Made::Elsewhere, &plugin.name, found, &wasm, &plugin.grants) {
             Ok(component) => Some(component),
             Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
         }
@@ -58,6 +67,7 @@ impl Builder<'_> {
     /// A component, compiled at most once, and not at all when the configuration before had it.
     pub(super) fn compile(
         &mut self,
+        made: Made,
         label: &str,
         sha256: [u8; 32],
         wasm: &[u8],
@@ -71,7 +81,10 @@ impl Builder<'_> {
         let known = [Some(&self.compiled), self.known].into_iter().flatten();
         let component = match known.filter_map(|known| known.0.get(&source)).next() {
             Some(component) => component.clone(),
-            None => self.policy.compile(label, wasm, grants)?,
+            None => match made {
+                Made::Ours => self.policy.compile(label, wasm, grants)?,
+                Made::Elsewhere => self.policy.compile_strangers(label, wasm, grants)?,
+            },
         };
         self.compiled.0.insert(source, component.clone());
         Ok(component)

@@ -1,0 +1,238 @@
+//! Compiling what strangers have written, in a process of its own.
+//!
+//! A few kilobytes of WebAssembly can be written so that they take minutes and gigabytes to compile: the compiler's work grows
+//! with the square of a function's blocks, of their parameters, of how deep they nest. Nobody knows all that there is of the kind,
+//! so nothing is counted beforehand: the system bounds what the compiler may use, and one that wants more ends alone. It has a
+//! lower priority than the gateway, so that traffic goes first.
+//!
+//! The other process is this program again, told to [`serve`]. It knows the engine's settings, reads the component and writes
+//! the machine code, which is as good as if it had been made here: whoever could make the compiler write something else could do
+//! so within the gateway, too.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use wasmtime::Engine;
+use wasmtime::component::Component;
+
+use super::component::MAX_COMPONENT_BYTES;
+use super::failure::one_line;
+use super::host::compiling_engine;
+use crate::config::CompileLimits;
+
+/// Why there is no machine code.
+#[derive(Debug)]
+pub(super) enum CompileError {
+    /// The engine does not take the component, and says why.
+    Refused(String),
+    /// It takes more time or memory than it may.
+    TooMuch(String),
+    /// The other process could not do its work.
+    Broken(String),
+}
+
+/// The word by which this program is told to [`serve`].
+pub const COMMAND: &str = "compile-component";
+
+/// What the other process is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompileRequest {
+    /// Address space of each memory, in bytes: the only setting of the engine that decides what its code looks like and is not the
+    /// same always.
+    pub reservation: u64,
+    /// What it may use.
+    pub limits: CompileLimits,
+}
+
+/// From now on components are compiled by another process of this program: `main` has said that it knows the [`COMMAND`].
+/// Without that, in a program that is not the gateway, they are compiled where they are asked for.
+pub fn compile_apart() {
+    APART.store(true, Ordering::Relaxed);
+}
+
+static APART: AtomicBool = AtomicBool::new(false);
+
+/// Machine code of a component, in a process of its own where there can be one.
+pub(super) fn compile(
+    engine: &Engine,
+    reservation: u64,
+    limits: CompileLimits,
+    wasm: &[u8],
+) -> Result<Component, CompileError> {
+    if !APART.load(Ordering::Relaxed) {
+        return here(engine, wasm);
+    }
+    let request = CompileRequest { reservation, limits };
+    let child = match request.command(PROGRAM).spawn() {
+        Ok(child) => child,
+        // Whoever has locked himself in has left the program outside.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            tracing::warn!("{PROGRAM} is not there: a component is compiled without limits on what that takes");
+            return here(engine, wasm);
+        }
+        Err(error) => return Err(CompileError::Broken(format!("the compiler does not start: {error}"))),
+    };
+    let code = request.ask(child, wasm)?;
+    // SAFETY: these are bytes that this very program has just written for this engine: the child runs what /proc/self/exe is, and
+    // nobody else holds the other end of its pipe. The engine checks that version and settings are its own.
+    #[allow(unsafe_code, reason = "machine code that this gateway compiled itself; see above")]
+    let component = unsafe { Component::deserialize(engine, &code) };
+    component.map_err(|error| CompileError::Refused(format!("{error:#}")))
+}
+
+/// The same in this process.
+pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Component, CompileError> {
+    Component::from_binary(engine, wasm).map_err(|error| CompileError::Refused(format!("{error:#}")))
+}
+
+impl CompileRequest {
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .arg(COMMAND)
+            .arg(self.reservation.to_string())
+            .arg(seconds(self.limits.cpu).to_string())
+            .arg(self.limits.memory.to_string())
+            .env_clear()
+            // Else the allocator asks for a gigabyte at once, which counts although nobody has used it.
+            .env("MIMALLOC_ARENA_EAGER_COMMIT", "0")
+            .env("RAYON_NUM_THREADS", threads().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Hands the component over and waits for the code.
+    fn ask(&self, mut child: Child, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
+        let said = hear(&mut child, wasm);
+        if said.is_err() {
+            // It may be waiting for somebody to read on.
+            let _ = child.kill();
+        }
+        let broken = |error: io::Error| CompileError::Broken(format!("the compiler is not heard: {error}"));
+        let ended = child.wait().map_err(broken)?;
+        let said = said.map_err(broken)?;
+        match ended.code() {
+            Some(0) => Ok(said),
+            Some(REFUSED) => Err(CompileError::Refused(one_line(&String::from_utf8_lossy(&said)))),
+            _ => Err(self.failed(ended)),
+        }
+    }
+
+    /// What became of a process that did not come to an answer.
+    fn failed(&self, ended: ExitStatus) -> CompileError {
+        let CompileLimits { cpu, memory } = self.limits;
+        match ended.signal() {
+            Some(signal) if signal == Signal::XCPU.as_raw() => {
+                CompileError::TooMuch(format!("compiling it takes more than {cpu:?} of CPU time"))
+            }
+            // An allocation that fails ends the process.
+            Some(signal) if signal == Signal::ABORT.as_raw() => {
+                CompileError::TooMuch(format!("compiling it takes more than {} MiB of memory", memory >> 20))
+            }
+            Some(signal) if signal == Signal::KILL.as_raw() => CompileError::TooMuch(
+                "compiling it was ended from outside: the machine may have run out of memory".to_owned(),
+            ),
+            _ => CompileError::Broken(format!("the compiler has ended: {ended}")),
+        }
+    }
+}
+
+/// Writes the component and reads what comes back, at the same time: the other side may give up before it has read everything.
+fn hear(child: &mut Child, wasm: &[u8]) -> io::Result<Vec<u8>> {
+    let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(io::Error::other("it has no pipes"));
+    };
+    thread::scope(|scope| {
+        thread::Builder::new()
+            .name("compile".to_owned())
+            .spawn_scoped(scope, move || {
+                // What it has not read it does not need: its answer says why.
+                let _ = stdin.write_all(wasm);
+            })?;
+        let mut said = Vec::new();
+        stdout.take(MAX_CODE).read_to_end(&mut said)?;
+        Ok(said)
+    })
+}
+
+/// What the other process does: reads a component on standard input and writes machine code, or why there is none.
+#[must_use]
+pub fn serve(request: &CompileRequest) -> ExitCode {
+    let (said, code) = match request.answer() {
+        Ok(code) => (code, ExitCode::SUCCESS),
+        Err(why) => (why.into_bytes(), ExitCode::from(u8::try_from(REFUSED).unwrap_or(1))),
+    };
+    match io::stdout().write_all(&said) {
+        Ok(()) => code,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+impl CompileRequest {
+    fn answer(&self) -> Result<Vec<u8>, String> {
+        let failed = |error: io::Error| error.to_string();
+        // Nobody waits for what a gateway that has ended wanted.
+        set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
+        // Traffic goes first, and where memory runs out, this does. Where that may not be said, it goes as it goes.
+        let _ = nice(NICE);
+        let _ = fs::write("/proc/self/oom_score_adj", "1000");
+        let engine = compiling_engine(self.reservation).map_err(|error| format!("{error:#}"))?;
+        let mut wasm = Vec::new();
+        let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
+        io::stdin().take(most).read_to_end(&mut wasm).map_err(failed)?;
+        let exactly = |most: u64| Rlimit {
+            current: Some(most),
+            maximum: Some(most),
+        };
+        let seconds = seconds(self.limits.cpu);
+        let limits = [
+            (Resource::Core, exactly(0)),
+            (Resource::Data, exactly(self.limits.memory)),
+            (
+                Resource::Cpu,
+                Rlimit {
+                    current: Some(seconds),
+                    // A second later there would be no word of why.
+                    maximum: Some(seconds + 1),
+                },
+            ),
+        ];
+        for (resource, limit) in limits {
+            setrlimit(resource, limit).map_err(|error| failed(error.into()))?;
+        }
+        engine.precompile_component(&wasm).map_err(|error| format!("{error:#}"))
+    }
+}
+
+/// Functions that are compiled at once: each has memory of its own, so that a machine of many processors would need more.
+fn threads() -> usize {
+    thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS)
+}
+
+/// The system counts in whole seconds.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
+}
+
+/// This program, even where a newer one lies in its place by now.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// How the other process says that what it wrote is no code but a reason.
+const REFUSED: i32 = 3;
+
+/// A big component is there in seconds with these.
+const MAX_THREADS: usize = 4;
+
+/// Steps that the other process stands behind.
+const NICE: i32 = 10;
+
+/// Bytes of machine code that are read; that of the largest component has a third of it.
+const MAX_CODE: u64 = 1 << 30;

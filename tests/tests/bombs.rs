@@ -1,0 +1,146 @@
+//! Components that are small to send and long to compile: they are compiled beside the traffic, and no longer than compiling may
+//! take.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use gateway_tests::bomb::Bomb;
+use gateway_tests::{Builder, Client, Gateway, get, guest};
+
+fn kdl(limits: &str) -> Builder {
+    Gateway::kdl(
+        r#"
+        process { workers 2; @cache policy @limits }
+        plugin "bomb" "bomb.wasm" { on-failure "deny" status=503 }
+        frontend "web" { bind "127.0.0.1:0"; access-log "off"; use-plugin "bomb"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .with("@limits", limits)
+}
+
+const LIMITS: &str = r#"compile-cpu="2s" compile-memory="256MiB""#;
+
+const TIME: &str = "compiling it takes more than 2s of CPU time";
+const MEMORY: &str = "compiling it takes more than 256 MiB of memory";
+/// Two seconds of CPU time at a low priority, on a machine that is busy with other tests.
+const MOST: Duration = Duration::from_secs(120);
+
+/// It was compiled, and is no policy.
+const COMPILED: &str = "exports no `lifecycle`";
+/// The engine has a limit of its own.
+const REFUSED: &str = "not a usable WebAssembly component";
+
+#[test]
+fn no_bomb_takes_longer_or_more_memory_than_it_may() {
+    let bombs: [(Bomb, &[&str]); 16] = [
+        (Bomb::Functions(10_000), &[COMPILED, TIME]),
+        (Bomb::Functions(1_000_000), &[TIME, MEMORY]),
+        (Bomb::Locals(1_000, 50_000), &[COMPILED, TIME]),
+        (Bomb::Locals(100_000, 50_000), &[TIME, MEMORY]),
+        (Bomb::Loops(1_000, 1_000), &[TIME, MEMORY]),
+        (Bomb::Results(100_000), &[TIME, MEMORY]),
+        (Bomb::Nested(10_000), &[COMPILED]),
+        (Bomb::Nested(100_000), &[TIME]),
+        (Bomb::Jumps(10_000, 1_000), &[COMPILED]),
+        (Bomb::Jumps(1_000_000, 1_000), &[REFUSED]),
+        (Bomb::Branches(50_000, 10_000), &[TIME, MEMORY]),
+        (Bomb::Calls(10_000, 1_000), &[TIME, MEMORY]),
+        (Bomb::Line(400_000), &[TIME, MEMORY]),
+        (Bomb::Doubled(40), &[TIME, MEMORY]),
+        (Bomb::Data(60 << 20), &[REFUSED, MEMORY]),
+        (Bomb::Elements(50_000_000), &[COMPILED, TIME, MEMORY]),
+    ];
+    let builder = kdl(LIMITS).with("@cache", "");
+    for (bomb, says) in bombs {
+        let builder = builder.beside("bomb.wasm", bomb.component());
+        let begun = Instant::now();
+        let checked = builder.check(&[]);
+        let took = begun.elapsed();
+        println!("{bomb:?}: {took:?}");
+        assert_eq!(checked.code, Some(1), "{bomb:?}: {checked:?}");
+        assert!(
+            says.iter().any(|says| checked.stdout.contains(says)),
+            "{bomb:?}: {checked:?}"
+        );
+        assert!(took < MOST, "{bomb:?}: {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn traffic_goes_on_while_a_bomb_is_compiled_and_what_ran_before_stays() {
+    let good = guest::filter("(call $reply (i32.const 200) (i32.const 7))", "");
+    let gateway = kdl(LIMITS).with("@cache", "").file("bomb.wasm", good).start().await;
+    let text = gateway.config();
+    let address = gateway.address("web");
+    let over = Arc::new(AtomicBool::new(false));
+    let asking = tokio::spawn({
+        let over = over.clone();
+        async move {
+            let mut client = Client::connect(address).await;
+            let (mut asked, mut longest) = (0, Duration::ZERO);
+            while !over.load(Ordering::Relaxed) {
+                let begun = Instant::now();
+                let answer = client.ask(get("/")).await;
+                assert_eq!((answer.status, answer.body.len()), (200, 7));
+                asked += 1;
+                longest = longest.max(begun.elapsed());
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            (asked, longest)
+        }
+    });
+    let before = gateway.resident();
+    for (bomb, says) in [
+        (Bomb::Loops(1_000, 1_000), MEMORY),
+        (Bomb::Nested(100_000), TIME),
+        (Bomb::Results(100_000), MEMORY),
+    ] {
+        gateway.write("bomb.wasm", bomb.component());
+        let refused = || gateway.output().matches("reload refused").count();
+        let (before, begun) = (refused(), Instant::now());
+        gateway.begin_reload(&Gateway::verbatim(&text));
+        // It stands behind everything else that this machine does.
+        while refused() == before {
+            assert!(begun.elapsed() < MOST, "{bomb:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gateway.says(says).await;
+        assert_eq!(gateway.ask("web", get("/")).await.body.len(), 7, "{bomb:?}");
+    }
+    let grown = gateway.resident().saturating_sub(before);
+    over.store(true, Ordering::Relaxed);
+    let (asked, longest) = asking.await.unwrap();
+    println!("{asked} requests, the slowest {longest:?}; {} KiB more", grown >> 10);
+    assert!(asked > 100, "{asked}");
+    assert!(longest < Duration::from_secs(2), "{longest:?}");
+    assert!(grown < 64 << 20, "{grown} bytes more");
+}
+
+#[tokio::test]
+async fn what_was_compiled_apart_serves_and_lies_in_the_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = format!("compile-cache \"{}\";", folder.path().join("cache").display());
+    for round in 0..2 {
+        let component = guest::filter("(call $reply (i32.const 200) (i32.const 9))", "");
+        let gateway = kdl("instances=70 memory=\"8MiB\"")
+            .with("@cache", &cache)
+            .file("bomb.wasm", component)
+            .start()
+            .await;
+        assert_eq!(gateway.ask("web", get("/")).await.body.len(), 9, "{round}");
+        assert!(!gateway.output().contains("compiled again"), "{}", gateway.output());
+    }
+    let files = std::fs::read_dir(folder.path().join("cache")).unwrap();
+    let code = files.filter(|file| {
+        file.as_ref()
+            .unwrap()
+            .path()
+            .extension()
+            .is_some_and(|end| end == "code")
+    });
+    assert_eq!(code.count(), 1);
+}

@@ -1,0 +1,484 @@
+//! The failure matrix: whatever can go wrong with a component, in each of its hooks, under each verdict. A cell says what the
+//! client got, what the server saw, what the log and the metrics say. docs/security-model.md has it as a table.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use gateway_tests::guest::{self, FACTS};
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, get, post};
+use serde_json::Value;
+
+/// A hook, as a component that has no other.
+struct Hook {
+    /// Its place in names of plugins and frontends.
+    name: &'static str,
+    /// The interface that it is exported by.
+    interface: &'static str,
+    /// What the log calls it.
+    called: &'static str,
+    /// The functions; `@facts` are its parameters and `@crime` is what it does before it answers.
+    functions: &'static str,
+    /// How much the server has seen when it has failed.
+    server_saw: ServerSaw,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ServerSaw {
+    Nothing,
+    TheRequest,
+    /// Everything is over: it costs nobody anything.
+    TheEnd,
+}
+
+const HOOKS: [Hook; 10] = [
+    Hook {
+        name: "acl",
+        interface: "predicates",
+        called: "evaluate",
+        // If it came to an answer, that would be 418.
+        functions: r#"(data (i32.const 64) "\48\00\00\00\01\00\00\00p")
+            (func (export "gateway:policy/predicates@0.1.0#names") (result i32)
+                (i32.store (i32.const 48) (i32.const 64)) (i32.store (i32.const 52) (i32.const 1)) (i32.const 48))
+            (func (export "gateway:policy/predicates@0.1.0#evaluate") @facts (result i64) @crime (i64.const 1))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
+        name: "limit",
+        interface: "limiter",
+        called: "check",
+        functions: r#"(func (export "gateway:policy/limiter@0.1.0#policies") (result i32) (call $none))
+            (func (export "gateway:policy/limiter@0.1.0#check") @facts (result i32) @crime (call $none))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
+        name: "request",
+        interface: "request-filter",
+        called: "on-request",
+        functions: r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") @facts (result i32)
+            @crime (call $none))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
+        name: "request-body",
+        interface: "request-body-filter",
+        called: "on-request-body",
+        functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32)
+                @crime (call $none))
+            (func (export "gateway:policy/request-body-filter@0.1.0#on-request-piece")
+                (param i32 i32 i32 i32 i32) (result i32) (i32.const 3100))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
+        name: "request-piece",
+        interface: "request-body-filter",
+        called: "on-request-piece",
+        functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32) @buffered)
+            (func (export "gateway:policy/request-body-filter@0.1.0#on-request-piece")
+                (param i32 i32 i32 i32 i32) (result i32) @crime (i32.const 3100))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
+        name: "response",
+        interface: "response-filter",
+        called: "on-response",
+        functions: r#"(func (export "gateway:policy/response-filter@0.1.0#on-response") @facts (result i32)
+            @crime (call $none))"#,
+        server_saw: ServerSaw::TheRequest,
+    },
+    Hook {
+        name: "response-body",
+        interface: "response-body-filter",
+        called: "on-response-body",
+        functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32)
+                @crime (call $none))
+            (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
+                (param i32 i32 i32 i32 i32) (result i32) (i32.const 3100))"#,
+        server_saw: ServerSaw::TheRequest,
+    },
+    Hook {
+        name: "response-piece",
+        interface: "response-body-filter",
+        called: "on-response-piece",
+        functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32) @buffered)
+            (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
+                (param i32 i32 i32 i32 i32) (result i32) @crime (i32.const 3100))"#,
+        server_saw: ServerSaw::TheRequest,
+    },
+    Hook {
+        name: "log",
+        interface: "access-log",
+        called: "on-log",
+        functions: r#"(func (export "gateway:policy/access-log@0.1.0#on-log") @facts @crime)"#,
+        server_saw: ServerSaw::TheEnd,
+    },
+    Hook {
+        name: "connect",
+        interface: "connection-filter",
+        called: "on-connect",
+        functions: r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect") @facts (result i32)
+            @crime (call $none))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+];
+
+/// Sees up to 1,000 bytes of a body whole: the mode at 3,000.
+const BUFFERED: &str =
+    "(i32.store8 (i32.const 3000) (i32.const 3)) (i64.store (i32.const 3008) (i64.const 1000)) (i32.const 3000)";
+
+/// Verdicts: how they are named here, how they are written, and the status that a client gets.
+const VERDICTS: [(&str, &str, Option<u16>); 3] = [
+    ("denied", r#""deny" status=507"#, Some(507)),
+    ("default", r#""deny""#, Some(503)),
+    ("skipped", r#""skip""#, None),
+];
+
+/// How a component fails: everything that its text says beside its hooks.
+#[derive(Clone, Copy, Default)]
+struct Crime<'a> {
+    imports: &'a str,
+    items: &'a str,
+    configure: Option<&'a str>,
+    in_hook: &'a str,
+}
+
+impl Hook {
+    fn component(&self, crime: Crime<'_>) -> Vec<u8> {
+        let functions = self.functions.replace("@facts", FACTS).replace("@crime", crime.in_hook);
+        let functions = functions.replace("@buffered", BUFFERED);
+        let Crime { imports, items, .. } = crime;
+        let text = format!("{imports} ;; end of imports\n{items} {functions}");
+        guest::exporting(&[self.interface], crime.configure.unwrap_or("(i32.const 256)"), &text)
+    }
+
+    fn is_tcp(&self) -> bool {
+        self.interface == "connection-filter"
+    }
+}
+
+/// A gateway with a frontend for each hook and verdict, named as their plugins: `request-denied`.
+struct Matrix {
+    app: HttpServer,
+    stalled: HttpServer,
+    tcp: HashMap<&'static str, Server>,
+    _cache: tempfile::TempDir,
+    text: String,
+}
+
+impl Matrix {
+    async fn new() -> Self {
+        let app = HttpServer::answering("app").await;
+        let stalled = HttpServer::start(|_| gateway_tests::Answer::nothing().then_stall()).await;
+        let cache = tempfile::tempdir().unwrap();
+        let mut text = format!(
+            r#"
+process {{ workers 2; log "stdout" format="json"; policy instances=8; compile-cache "{}" }}
+backend "app" {{ server "s" "{}" }}
+backend "stalled" {{ server "s" "{}" }}
+plugin "hog" "hog.wasm" {{ limit instances=8; isolation "per-request" ready=0; on-failure "deny" }}
+frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled" }}
+"#,
+            cache.path().join("cache").display(),
+            app.address(),
+            stalled.address()
+        );
+        let mut tcp = HashMap::new();
+        for (verdict, written, _) in VERDICTS {
+            let server = Server::greeting("hi").await;
+            writeln!(
+                text,
+                r#"backend "tcp-{verdict}" {{ mode "tcp"; server "s" "{}" }}"#,
+                server.address()
+            )
+            .unwrap();
+            tcp.insert(verdict, server);
+            for hook in &HOOKS {
+                let name = hook.name;
+                let used = match name {
+                    "acl" => format!(r#"acl "holds" {{ plugin "{name}-{verdict}" }}; deny status=418 if="holds""#),
+                    _ => format!(r#"use-plugin "{name}-{verdict}""#),
+                };
+                let to = match hook.is_tcp() {
+                    true => format!(r#"mode "tcp"; default-backend "tcp-{verdict}""#),
+                    false => r#"default-backend "app""#.to_owned(),
+                };
+                writeln!(
+                    text,
+                    r#"plugin "{name}-{verdict}" "{name}.wasm" {{ limit cpu="20ms" memory="1MiB"; grant "buckets" "clock"; isolation "per-request" ready=0; on-failure {written} }}
+frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
+                )
+                .unwrap();
+            }
+        }
+        Self {
+            app,
+            stalled,
+            tcp,
+            _cache: cache,
+            text,
+        }
+    }
+
+    /// The gateway's configuration, with components that fail in this way.
+    fn builder(&self, crime: Crime<'_>) -> Builder {
+        let builder = Gateway::kdl(&self.text).file("hog.wasm", guest::filter("(call $none)", ""));
+        HOOKS.iter().fold(builder, |builder, hook| {
+            builder.file(&format!("{}.wasm", hook.name), hook.component(crime))
+        })
+    }
+
+    /// Asks once for each hook and verdict, and looks at everything. `set_up` is what the log calls what failed, where it was not
+    /// the hook itself.
+    async fn every_cell(&self, gateway: &Gateway, kind: &str, set_up: Option<&str>) {
+        for hook in &HOOKS {
+            for (verdict, _, status) in VERDICTS {
+                let cell = format!("{}-{verdict}", hook.name);
+                match hook.is_tcp() {
+                    true => self.connection(gateway, &cell, verdict, status).await,
+                    false => self.exchange(gateway, hook, &cell, status).await,
+                }
+                self.is_told(gateway, &cell, kind, set_up.unwrap_or(hook.called)).await;
+            }
+        }
+    }
+
+    async fn exchange(&self, gateway: &Gateway, hook: &Hook, cell: &str, denied: Option<u16>) {
+        let path = format!("/{cell}");
+        let answer = gateway.ask(cell, post(&path, "hello")).await;
+        let denied = denied.filter(|_| hook.server_saw != ServerSaw::TheEnd);
+        assert_eq!(answer.status, denied.unwrap_or(200), "{cell}");
+        assert_eq!(answer.text() == "app", denied.is_none(), "{cell}: {}", answer.text());
+        let seen: Vec<_> = self
+            .app
+            .requests()
+            .into_iter()
+            .filter(|seen| seen.target == path)
+            .collect();
+        match denied.is_some() && hook.server_saw == ServerSaw::Nothing {
+            true => assert!(seen.is_empty(), "{cell}"),
+            false => {
+                assert_eq!(seen.len(), 1, "{cell}");
+                assert_eq!(seen[0].body, b"hello", "{cell}");
+            }
+        }
+        let of_cell = || {
+            let lines = gateway.access_lines();
+            lines.into_iter().find(|line| line["frontend"] == cell)
+        };
+        gateway_tests::eventually(&format!("an access line of {cell}"), async || of_cell().is_some()).await;
+        let line = of_cell().unwrap();
+        let reason = denied.map_or(Value::Null, |_| "policy-failure".into());
+        assert_eq!(line["reason"], reason, "{cell}: {line}");
+    }
+
+    async fn connection(&self, gateway: &Gateway, cell: &str, verdict: &str, denied: Option<u16>) {
+        let mut client = gateway.connect(cell).await;
+        match denied {
+            Some(_) => client.closed().await,
+            None => assert_eq!(client.exactly(2).await, b"hi", "{cell}"),
+        }
+        let connections = usize::from(denied.is_none());
+        assert_eq!(self.tcp[verdict].connections(), connections, "{cell}");
+    }
+
+    /// Whether log and metrics tell of one failure, and of which.
+    async fn is_told(&self, gateway: &Gateway, cell: &str, kind: &str, hook: &str) {
+        let name = "gateway_policy_failures_total";
+        gateway.metric_is(name, &[("policy", cell), ("kind", kind)], 1.0).await;
+        assert_eq!(
+            gateway.metrics().await.get(name, &[("policy", cell)]),
+            Some(1.0),
+            "{cell}"
+        );
+        let lines: Vec<Value> = gateway
+            .output()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|line: &Value| line["plugin"] == cell)
+            .collect();
+        let [line] = &lines[..] else {
+            panic!("{cell}: {lines:?}");
+        };
+        assert!(
+            line["level"] == "warn" && line["kind"] == kind && line["hook"] == hook,
+            "{cell}: {line}"
+        );
+        assert!(
+            line["message"].as_str().is_some_and(|message| !message.is_empty()),
+            "{line}"
+        );
+        let at = format!("config.kdl:{}", self.line_of(gateway, cell));
+        assert!(
+            line["at"].as_str().is_some_and(|said| said.ends_with(&at)),
+            "{at}: {line}"
+        );
+    }
+
+    /// The line of the configuration that a plugin stands in.
+    fn line_of(&self, gateway: &Gateway, plugin: &str) -> usize {
+        let begins = format!("plugin \"{plugin}\"");
+        let text = gateway.config();
+        text.lines().position(|line| line.starts_with(&begins)).unwrap() + 1
+    }
+}
+
+const TAKE: &str = r#"(import "gateway:policy/buckets@0.1.0" "take"
+    (func $take (param i32 i32 i32 i32 i64 i64 i64 i32 i32)))"#;
+
+#[tokio::test]
+async fn traps() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        in_hook: "(unreachable)",
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.every_cell(&gateway, "trap", None).await;
+}
+
+#[tokio::test]
+async fn deadlines() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        in_hook: "(call $loop)",
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.every_cell(&gateway, "deadline", None).await;
+}
+
+#[tokio::test]
+async fn memory() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        in_hook: "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then (unreachable)))",
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.every_cell(&gateway, "memory", None).await;
+}
+
+#[tokio::test]
+async fn host_calls() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        imports: TAKE,
+        // A rate of nothing.
+        in_hook: "(call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i64.const 0) (i64.const 0) (i64.const 0) (i32.const 1) (i32.const 3504))",
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.every_cell(&gateway, "host-call", None).await;
+}
+
+#[tokio::test]
+async fn configuring_again() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        imports: TAKE,
+        // The instance that the load makes gets the only token; later ones trap.
+        configure: Some(
+            "(call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i64.const 1) (i64.const 86400000) (i64.const 1) (i32.const 1) (i32.const 3504))
+            (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable)))
+            (i32.const 256)",
+        ),
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.every_cell(&gateway, "configure", Some("configure")).await;
+}
+
+#[tokio::test]
+async fn instantiating_again() {
+    let matrix = Matrix::new().await;
+    let gateway = matrix.builder(Crime::default()).start().await;
+    let next = Gateway::verbatim(&gateway.config());
+    // Instances that begin after some moment trap in their start function. It has to come after the load.
+    let mut margin = Duration::from_secs(4);
+    let moment = loop {
+        let moment = SystemTime::now() + margin;
+        let moment_ms = moment.duration_since(UNIX_EPOCH).unwrap().as_millis();
+        let items = format!(
+            "(func $start (if (i64.gt_u (call $now) (i64.const {moment_ms})) (then (unreachable)))) (start $start)"
+        );
+        let crime = Crime {
+            imports: r#"(import "gateway:policy/clock@0.1.0" "now-ms" (func $now (result i64)))"#,
+            items: &items,
+            ..Crime::default()
+        };
+        for hook in &HOOKS {
+            gateway.write(&format!("{}.wasm", hook.name), hook.component(crime));
+        }
+        if gateway.reload(&next).await {
+            break moment;
+        }
+        margin *= 2;
+        assert!(margin < Duration::from_secs(100), "it is never loaded");
+    };
+    while SystemTime::now() <= moment {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    matrix.every_cell(&gateway, "instantiate", Some("instantiate")).await;
+}
+
+#[tokio::test]
+async fn a_full_store() {
+    let matrix = Matrix::new().await;
+    let gateway = matrix.builder(Crime::default()).start().await;
+    // Eight requests whose answers never come hold all instances that there may be.
+    let mut waiting = Vec::new();
+    for n in 0..8 {
+        let mut client: Client = gateway.connect("hog").await;
+        client.send(format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+        waiting.push(client);
+    }
+    matrix.stalled.has_seen(8).await;
+    matrix.every_cell(&gateway, "store-full", Some("instantiate")).await;
+}
+
+#[tokio::test]
+async fn loads() {
+    let matrix = Matrix::new().await;
+    let cut = |hook: &Hook| {
+        let whole = hook.component(Crime::default());
+        whole[..whole.len() / 2].to_vec()
+    };
+    // At the start: each is told of, with its line, and nothing runs.
+    let mut builder = matrix.builder(Crime::default());
+    for hook in &HOOKS {
+        builder = builder.file(&format!("{}.wasm", hook.name), cut(hook));
+    }
+    let stopped = builder.refused().await;
+    assert_eq!(stopped.code, Some(1));
+    // At a reload: each is told of, and what ran goes on.
+    let gateway = matrix.builder(Crime::default()).start().await;
+    let next = Gateway::verbatim(&gateway.config());
+    for hook in &HOOKS {
+        gateway.write(&format!("{}.wasm", hook.name), cut(hook));
+    }
+    assert!(!gateway.reload(&next).await);
+    for hook in &HOOKS {
+        for (verdict, ..) in VERDICTS {
+            let cell = format!("{}-{verdict}", hook.name);
+            let at = format!("config.kdl:{}:", matrix.line_of(&gateway, &cell));
+            let named = format!("plugin \"{cell}\":");
+            let output = &stopped.output;
+            assert!(
+                output.contains(&at) && output.contains(&named),
+                "{cell} at {at}: {output}"
+            );
+            gateway.says(&at).await;
+            gateway.says(&named).await;
+            match hook.is_tcp() {
+                true => assert_eq!(gateway.connect(&cell).await.exactly(2).await, b"hi", "{cell}"),
+                // An acl that holds.
+                false if hook.name == "acl" => assert_eq!(gateway.ask(&cell, get("/")).await.status, 418),
+                false => assert_eq!(gateway.ask(&cell, get("/")).await.text(), "app", "{cell}"),
+            }
+        }
+    }
+}
