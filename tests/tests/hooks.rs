@@ -522,23 +522,27 @@ async fn a_component_answers_in_place_of_a_server() {
     }
 }
 
-#[tokio::test]
-async fn a_component_is_told_of_an_exchange_that_is_over() {
-    for block in &both_ways("on-failure \"skip\"\ngrant \"log\"") {
-        let app = HttpServer::answering("hello").await;
-        // Wants `path`, `status`, `bytes-sent`, `backend`, and writes them into the log as they are.
-        let needs =
-            r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
-        let exports = format!(
-            r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
+/// A component that wants `path`, `status`, `bytes-sent` and `backend` of exchanges that are over, and writes them into the log as they
+/// are.
+fn telling() -> Vec<u8> {
+    let needs =
+        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
+    let exports = format!(
+        r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
         ;; end of imports
         (data (i32.const 640) "\a0\02\00\00\04\00\00\00\a4\02\00\00\06\00\00\00\aa\02\00\00\0a\00\00\00\b4\02\00\00\07\00\00\00")
         (data (i32.const 672) "pathstatusbytes-sentbackend")
         (func (export "gateway:policy/access-log@0.1.0#on-log") {FACTS}
             (call $write (i32.const 1) (local.get $bytes) (local.get $length)))"#
-        );
-        let component = guest::component_with_configure("logger", needs, &exports);
-        let gateway = in_front(block, component, &app).start().await;
+    );
+    guest::component_with_configure("logger", needs, &exports)
+}
+
+#[tokio::test]
+async fn a_component_is_told_of_an_exchange_that_is_over() {
+    for block in &both_ways("on-failure \"skip\"\ngrant \"log\"") {
+        let app = HttpServer::answering("hello").await;
+        let gateway = in_front(block, telling(), &app).start().await;
         assert_eq!(gateway.ask("web", get("/a")).await.text(), "hello");
         gateway.says("/a2005app").await;
         gateway
@@ -736,4 +740,17 @@ fn fixtures_come_to_what_the_gateway_makes_of_calls_routes_and_failures() {
         &guest::connection("(call $none)"),
         r#"case "x" { connection client="192.0.2.7:1"; expect { continue } }"#,
     );
+}
+
+#[test]
+fn fixtures_see_what_a_component_is_told_of_an_exchange_that_is_over() {
+    let fixtures = r#"
+        plugin { on-failure "skip"; grant "log" }
+        case "all of it" {
+            request "GET" "/a"
+            response 404 { body "hello" }
+            log backend="app" bytes-sent=5
+            expect { logs "/a4045app"; logs-not "/b" }
+        }"#;
+    meets(&telling(), fixtures);
 }

@@ -185,6 +185,9 @@ impl log::Host for State {
             return Ok(());
         };
         let message = log_line(&message);
+        if let Some(written) = &mut self.written {
+            written.push(message.clone());
+        }
         let plugin = &*self.identity.label;
         match level {
             log::Level::Debug => tracing::debug!(target: "plugin", plugin, dropped, "{message}"),

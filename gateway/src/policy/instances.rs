@@ -538,7 +538,10 @@ impl Instances {
         let state = store.data_mut();
         state.begin(hook.phase, attachment.limits.cpu);
         subject.swap(state);
-        let measuring = measures.is_some().then(|| Measuring::start(state.host_calls));
+        let measuring = measures.is_some().then(|| {
+            state.written = Some(Vec::new());
+            Measuring::start(state.host_calls)
+        });
         store.set_epoch_deadline(1);
         activity.begin();
         let answer = call(guests, store, facts.lowered());
@@ -667,10 +670,10 @@ impl Instances {
             attachment.budget.charge(now, took);
         }
         match made {
-            Ok(instance) => {
+            Ok(mut instance) => {
                 slot.stats.count_instantiation();
                 if let (Some(measures), Some(measuring)) = (&mut self.measures, measuring) {
-                    measures.push(measuring.end(Measure::SET_UP, instance.store.data()));
+                    measures.push(measuring.end(Measure::SET_UP, instance.store.data_mut()));
                 }
                 succeeded(attachment, INSTANTIATE);
                 Ok(instance)

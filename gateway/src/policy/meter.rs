@@ -18,6 +18,8 @@ pub struct Measure {
     pub host_calls: HostCalls,
     /// Bytes of linear memory that the instance had at the end of the call. Memory never shrinks, so these are the most.
     pub memory: u64,
+    /// Lines that it has written into the log, as they stand there.
+    pub log: Vec<String>,
 }
 
 impl Measure {
@@ -88,7 +90,7 @@ impl Measuring {
     }
 
     /// It is over.
-    pub(super) fn end(self, hook: &'static str, state: &State) -> Measure {
+    pub(super) fn end(self, hook: &'static str, state: &mut State) -> Measure {
         // First: asking for CPU time is a call of the system, which is no part of what is measured.
         let wall = self.wall.elapsed();
         Measure {
@@ -97,6 +99,7 @@ impl Measuring {
             wall,
             host_calls: state.host_calls.since(&self.host_calls),
             memory: state.bounds.memory(),
+            log: state.written.take().unwrap_or_default(),
         }
     }
 }

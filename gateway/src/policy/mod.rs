@@ -56,7 +56,7 @@ mod values;
 
 #[cfg(test)]
 #[allow(clippy::expect_used)]
-mod guests;
+pub(crate) mod guests;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;

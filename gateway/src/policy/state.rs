@@ -40,6 +40,8 @@ pub(crate) struct State {
     pub(crate) buckets: Arc<Buckets>,
     /// Calls of the host's functions so far.
     pub(crate) host_calls: HostCalls,
+    /// Lines that the running call has written into the log, where somebody wants to know.
+    pub(crate) written: Option<Vec<String>>,
 }
 
 /// What runs in a store; decides what the imports may do.
@@ -130,6 +132,7 @@ impl State {
             identity,
             buckets,
             host_calls: HostCalls::default(),
+            written: None,
         }
     }
 }

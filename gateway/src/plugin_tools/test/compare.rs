@@ -6,6 +6,7 @@ use super::course::{Course, End};
 use super::stand::Stand;
 use crate::config::fixture::{Case, Expect, LimitSays, Message, RateLimit, Verdict};
 use crate::policy::{Attachment, LimitVerdict};
+use crate::telemetry::metrics::{Reading, Series};
 
 /// Everything that is not as it was expected, a line each; nothing when all is.
 pub(in crate::plugin_tools) fn differences(case: &Case, course: &Course, stand: &Stand) -> Vec<String> {
@@ -44,6 +45,8 @@ pub(in crate::plugin_tools) fn differences(case: &Case, course: &Course, stand: 
         }
     }
     found.tags(expect, course);
+    found.logs(expect, course);
+    found.metrics(expect, stand);
     found.0
 }
 
@@ -285,6 +288,62 @@ impl Differences {
         }
     }
 
+    fn logs(&mut self, expect: &Expect, course: &Course) {
+        let mut lines = course.measures.iter().flat_map(|measure| &measure.log);
+        for part in &expect.logs {
+            if !lines.clone().any(|line| line.contains(part)) {
+                self.say(format!("no line of the log has {}", quoted(part.as_bytes())));
+            }
+        }
+        for part in &expect.logs_not {
+            if let Some(line) = lines.find(|line| line.contains(part)) {
+                self.say(format!("the log has the line {}", quoted(line.as_bytes())));
+            }
+        }
+    }
+
+    fn metrics(&mut self, expect: &Expect, stand: &Stand) {
+        let attachment = stand.uses.filter.as_ref().or(stand.uses.predicates.as_ref());
+        for metric in &expect.metrics {
+            let (mut found, mut others) = (None, Vec::new());
+            if let Some(attachment) = attachment {
+                attachment.series().each(&mut |series| {
+                    if declared_name(&series) != metric.name {
+                        return;
+                    }
+                    let mut labels = metric.labels.iter();
+                    let is_it = series.labels.len() == metric.labels.len()
+                        && labels.all(|(label, value)| series.labels.contains(&(label.as_str(), value.as_str())));
+                    let value = match series.reading {
+                        Reading::Counter(count) | Reading::Histogram(_, count, _) => count as f64,
+                        Reading::Gauge(value) => value,
+                    };
+                    if is_it {
+                        found = Some(value);
+                    }
+                    others.push(
+                        series
+                            .labels
+                            .iter()
+                            .map(|(label, value)| format!("{label}={value:?}"))
+                            .collect::<Vec<_>>()
+                            .join(" "),
+                    );
+                });
+            }
+            let name = &metric.name;
+            match found {
+                Some(value) if value == metric.value => {}
+                Some(value) => self.say(format!("the metric {name:?} is {value}, and not {}", metric.value)),
+                None if others.is_empty() => self.say(format!("the plugin has no metric {name:?}")),
+                None => self.say(format!(
+                    "the metric {name:?} has other labels, as: {}",
+                    shown(&others[0])
+                )),
+            }
+        }
+    }
+
     fn tags(&mut self, expect: &Expect, course: &Course) {
         for (name, value) in &expect.tags {
             match course.tags.get(name) {
@@ -299,6 +358,17 @@ impl Differences {
             }
         }
     }
+}
+
+/// What the plugin calls a metric that the gateway shows as this series.
+fn declared_name<'a>(series: &Series<'a>) -> &'a str {
+    let name = series.name.strip_prefix("gateway_plugin_").unwrap_or(series.name);
+    let end = match series.kind {
+        "counter" => "_total",
+        "histogram" => "_distribution",
+        _ => "",
+    };
+    name.strip_suffix(end).unwrap_or(name)
 }
 
 /// What a case came to, as an `expect` would say it.

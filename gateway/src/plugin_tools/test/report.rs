@@ -47,6 +47,8 @@ pub(super) struct CaseReport {
     host_calls: BTreeMap<&'static str, u64>,
     /// Bytes of memory: the most that an instance had.
     peak_memory: u64,
+    /// Lines that it wrote into the log, at most [`MOST_LINES`].
+    log: Vec<String>,
 }
 
 impl Report {
@@ -109,6 +111,7 @@ impl CaseReport {
             max_cpu_ns: 0,
             host_calls: BTreeMap::new(),
             peak_memory: 0,
+            log: Vec::new(),
         }
     }
 
@@ -125,6 +128,8 @@ impl CaseReport {
                 *self.host_calls.entry(interface).or_default() += u64::from(count);
             }
             self.peak_memory = self.peak_memory.max(measure.memory);
+            let room = MOST_LINES.saturating_sub(self.log.len());
+            self.log.extend(measure.log.iter().take(room).cloned());
         }
     }
 
@@ -166,8 +171,15 @@ impl CaseReport {
         for difference in &self.differences {
             let _ = writeln!(text, "         {difference}");
         }
+        // Whoever looks for what went wrong wants to read them.
+        for line in self.log.iter().filter(|_| !self.passed) {
+            let _ = writeln!(text, "         log: {line}");
+        }
     }
 }
+
+/// Lines of a log that are shown of a case.
+const MOST_LINES: usize = 20;
 
 /// Nanoseconds as people read them.
 fn shown(ns: u64) -> String {

@@ -6,6 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::policy::FailureKind;
+use crate::policy::guests::{GUEST, Guest};
 
 #[test]
 fn kinds_of_failures_are_those_that_there_are() {
@@ -14,10 +15,14 @@ fn kinds_of_failures_are_those_that_there_are() {
 
 /// Runs fixtures of a shipped component. Answers whether all passed, and what is said.
 fn tried(component: &str, fixtures: &str) -> (bool, String) {
+    let component = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/dist/{component}.wasm"));
+    tried_of(component, fixtures)
+}
+
+fn tried_of(component: PathBuf, fixtures: &str) -> (bool, String) {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("f.kdl");
     fs::write(&file, fixtures).unwrap();
-    let component = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../plugins/dist/{component}.wasm"));
     let wanted = Test {
         component,
         fixtures: vec![file],
@@ -74,4 +79,35 @@ fn a_limit_fills_up_by_the_clock_of_the_file_and_every_file_begins_empty() {
         assert!(passed, "{text}");
         assert!(text.contains("host calls: buckets 2"), "{text}");
     }
+}
+
+#[test]
+fn metrics_are_what_a_plugin_has_made_of_them_by_then() {
+    let folder = TempDir::new().unwrap();
+    let component = folder.path().join("guest.wasm");
+    let guest = Guest {
+        imports: r#"(import "gateway:policy/metrics@0.1.0" "add" (func $add (param i32 i32 i64)))"#,
+        // One metric: a name of four letters, a help of one, a counter, no labels.
+        items: r#"(data (i32.const 312) "\00\10\00\00\01\00\00\00")
+            (data (i32.const 4096) "\68\10\00\00\04\00\00\00\6c\10\00\00\01\00\00\00") (data (i32.const 4200) "hits?")"#,
+        predicates: &["a"],
+        evaluate: Some("(call $add (i32.const 0) (i32.const 0) (i64.const 2)) (i64.const 1)"),
+        ..GUEST
+    };
+    fs::write(&component, guest.component()).unwrap();
+    let fixtures = r#"plugin { grant "metrics" }
+        case "two at a time" { request "GET" "/"; expect { holds "a"; metric "hits" 2 } }
+        case "and two more" { request "GET" "/"; expect { holds "a"; metric "hits" 4 } }"#;
+    let (passed, text) = tried_of(component.clone(), fixtures);
+    assert!(passed, "{text}");
+    let others = fixtures
+        .replace("\"hits\" 2", "\"hit\" 2")
+        .replace("\"hits\" 4", "\"hits\" 4 kind=\"x\"");
+    let (_, text) = tried_of(component.clone(), &others);
+    assert!(
+        text.contains("the plugin has no metric \"hit\"") && text.contains("has other labels"),
+        "{text}"
+    );
+    let (_, text) = tried_of(component, &fixtures.replace("\"hits\" 2", "\"hits\" 3"));
+    assert!(text.contains("the metric \"hits\" is 2, and not 3"), "{text}");
 }
