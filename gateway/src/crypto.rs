@@ -1,4 +1,6 @@
-//! The crypto provider of TLS: named here, and nowhere else. Why this one: docs/decisions/0004-crypto-provider.md.
+//! The crypto provider of TLS and of signatures: named here, and nowhere else. Why this one: docs/decisions/0004-crypto-provider.md.
+
+mod ed25519;
 
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use rustls::crypto::{CryptoProvider, SupportedKxGroup, aws_lc_rs};
 use rustls::server::ProducesTickets;
 use rustls::ticketer::TicketRotator;
 use rustls::{NamedGroup, SupportedCipherSuite, SupportedProtocolVersion};
+
+pub use ed25519::{KeyId, SIGNATURE, SigningKey, VerifyingKey, unhex};
 
 /// Algorithms, key exchanges and randomness, shared by all that speaks TLS.
 pub fn provider() -> Arc<CryptoProvider> {

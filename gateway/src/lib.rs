@@ -3,8 +3,9 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here, as `authority` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`; `convert` knows
-//! `config` alone, and `plugin_tools` only `config` and `policy`.
+//! nothing here, as `authority` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`;
+//! `signatures` stands on `crypto`, below `config`; `convert` knows `config` alone, and `plugin_tools` only `config`, `policy` and
+//! `signatures`.
 
 pub mod admin;
 pub mod authority;
@@ -22,6 +23,7 @@ pub mod proxy;
 pub mod proxy_protocol;
 pub mod regular_file;
 pub mod server;
+pub mod signatures;
 pub mod snapshot;
 pub mod socket;
 pub mod stream;

@@ -5,6 +5,8 @@ pub mod convert;
 pub mod ctl;
 
 mod plugin;
+mod plugin_lock;
+mod plugin_signatures;
 mod reload;
 
 use std::path::{Path, PathBuf};

@@ -27,6 +27,12 @@ pub enum PluginCommand {
     /// Ask a component what its fixtures ask, by the host that serves requests, and compare what it makes of that with what they
     /// expect. Exits 0 when all is as it is expected, else 1.
     Test(TestArgs),
+    /// Sign components with an Ed25519 key: what `trust` in a configuration asks for.
+    Sign(super::plugin_signatures::SignArgs),
+    /// Look whether components are signed by one of some keys. Exits 0 when all are, else 1.
+    Verify(super::plugin_signatures::VerifyArgs),
+    /// Write the digests of components into the configuration that names them, so that no other ones are taken.
+    Lock(super::plugin_lock::LockArgs),
 }
 
 /// What `bench` is told.
@@ -117,6 +123,9 @@ impl PluginCommand {
     /// Does what is wanted.
     pub fn run(self) -> ExitCode {
         match self {
+            Self::Sign(args) => args.run(),
+            Self::Verify(args) => args.run(),
+            Self::Lock(args) => args.run(),
             Self::New(args) => new::run(&args.into()),
             Self::Build(args) => build::run(&args.into()),
             Self::Bench(args) => bench::run(&Bench {

@@ -188,6 +188,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"allow "100/s" burst=200 in a rate limit, or allow "10.0.0.0/8" in stats"#,
     ),
     ("plugin", r#"plugin "geo" "geo.wasm" { on-failure "deny" status=503 }"#),
+    ("trust", r#"trust "ci" file="ci.pub""#),
     ("sha256", r#"sha256 with the 64 digits that `sha256sum FILE` prints"#),
     ("grant", r#"grant "log" "buckets""#),
     ("on-failure", r#"on-failure "deny" status=503, or on-failure "skip""#),

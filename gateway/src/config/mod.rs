@@ -10,6 +10,7 @@ mod health;
 mod json;
 mod lower;
 pub mod model;
+mod pins;
 mod places;
 mod reader;
 mod resolver;
@@ -28,6 +29,7 @@ pub use lower::{
     DEFAULT_INSTANCE_MEMORY, DEFAULT_MAX_CONNECTIONS, DEFAULT_PLUGIN_CPU, MAX_ACLS, MAX_CONNECTIONS, shifted,
 };
 pub use model::*;
+pub use pins::{Pin, PinError, write_digests};
 pub use suggest::one_of_names;
 
 /// A configuration, and the text that it was read from.
@@ -85,7 +87,7 @@ pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigEr
 }
 
 /// Bytes of a configuration. Generous: a hundred thousand servers take less than half of it.
-const MAX_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 16 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

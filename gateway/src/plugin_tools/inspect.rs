@@ -50,6 +50,9 @@ pub(super) struct Report {
     pub(super) size: usize,
     /// In hexadecimal.
     pub(super) sha256: String,
+    /// What lies beside the file; none of a component that is in no file yet.
+    #[serde(flatten)]
+    pub(super) signed: super::signed::Signed,
     /// The version of `gateway:policy` that it was built for.
     pub(super) contract: String,
     pub(super) hooks: Vec<&'static str>,
@@ -71,7 +74,9 @@ fn inspect(file: &Path) -> Result<Report> {
         io::ErrorKind::FileTooLarge => anyhow!("{name}: a component has at most {MAX_COMPONENT_BYTES} bytes"),
         _ => anyhow!("cannot read {name}: {error}"),
     })?;
-    of(&name.to_string(), &bytes)
+    let mut report = of(&name.to_string(), &bytes)?;
+    report.signed = super::signed::Signed::beside(file, &report.sha256);
+    Ok(report)
 }
 
 /// What a component is that is called `file`.
@@ -113,6 +118,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         version,
         about,
         size: bytes.len(),
+        signed: super::signed::Signed::default(),
         sha256: Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
         contract,
         hooks: hook_names(component.hooks()),
@@ -146,6 +152,7 @@ impl Report {
         line("about", &self.about);
         line("size", &format!("{} bytes", self.size));
         line("sha256", &self.sha256);
+        self.signed.lines().iter().for_each(|said| line("signed", said));
         line("contract", &format!("{}, which this gateway takes", self.contract));
         line("hooks", &self.hooks.join(", "));
         if self.imports.is_empty() {

@@ -4,10 +4,14 @@
 pub mod bench;
 pub mod build;
 pub mod inspect;
+pub mod lock;
 pub mod new;
+pub mod sign;
 pub mod test;
 
 mod anatomy;
+mod replace;
+mod signed;
 mod toolchain;
 mod world;
 

@@ -8,6 +8,7 @@ mod endings;
 mod granted;
 mod maps;
 mod tls;
+mod trust;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use alone::Alone;
 pub(super) use components::Compiled;
 use components::{Made, sha256};
 use endings::Endings;
+use trust::Trust;
 
 /// What [`Snapshot::build`] does.
 pub(super) fn snapshot(
@@ -66,8 +68,10 @@ pub(super) fn snapshot(
         .iter()
         .map(|plugin| budgets::plugin(plugin, &tenants, &policy, previous))
         .collect();
+    let trust = Trust::read(config, &mut errors);
     let mut builder = Builder {
         config,
+        trust,
         maps,
         policy: &policy,
         registry,
@@ -146,6 +150,8 @@ pub(super) fn snapshot(
 
 struct Builder<'a> {
     config: &'a Config,
+    /// Who has to have signed components.
+    trust: Trust,
     /// Those that could be read.
     maps: Arc<Maps>,
     policy: &'a Arc<Host>,

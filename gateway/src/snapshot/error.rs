@@ -17,6 +17,7 @@ use crate::config::{
 };
 use crate::policy::maps::MapError;
 use crate::policy::{FailureKind, Hooks, PolicyError};
+use crate::signatures::{KeyError, Unsigned};
 
 /// Everything that is in the way. Never empty.
 pub struct BuildErrors(Vec<BuildError>);
@@ -72,6 +73,26 @@ pub enum BuildError {
         at: SourceSpan,
         /// The digest it has.
         found: [u8; 32],
+    },
+    /// A component is signed by nobody who is trusted.
+    #[error("plugin {:?}: {} is not signed by a trusted key: {source}", plugin.name, plugin.component.value)]
+    Unsigned {
+        /// The plugin.
+        plugin: PluginAt,
+        /// The keys that are trusted.
+        tried: String,
+        /// Why.
+        source: Unsigned,
+    },
+    /// A key that is trusted cannot be used.
+    #[error("{source}")]
+    TrustedKey {
+        /// The node that names it.
+        origin: Origin,
+        /// Its file.
+        path: At<PathBuf>,
+        /// Why.
+        source: KeyError,
     },
     /// A file whose text goes into a component's configuration cannot be read, or has no text.
     #[error("plugin {:?}: {}: {message}", plugin.name, path.value.display())]
@@ -252,13 +273,14 @@ impl BuildError {
             Self::Host(_) => None,
             Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
-            Self::File { origin, .. } | Self::Rule { origin, .. } => Some(origin),
+            Self::File { origin, .. } | Self::Rule { origin, .. } | Self::TrustedKey { origin, .. } => Some(origin),
             Self::Map { map, .. } | Self::MappedBackend { map, .. } => Some(&map.origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
             | Self::Own { frontend: origin, .. } => Some(origin),
             Self::PluginFile { plugin, .. }
+            | Self::Unsigned { plugin, .. }
             | Self::ConfigFile { plugin, .. }
             | Self::Digest { plugin, .. }
             | Self::Plugin { plugin, .. } => Some(&plugin.origin),
@@ -275,6 +297,10 @@ impl BuildError {
                 ..
             } => Code::Io,
             Self::File { .. } | Self::Rule { .. } | Self::Map { .. } => Code::Value,
+            Self::TrustedKey { source, .. } => match source {
+                KeyError::Io { .. } => Code::Io,
+                KeyError::Unusable { .. } => Code::Value,
+            },
             Self::MappedBackend { .. } => Code::Reference,
             _ => Code::Policy,
         };
@@ -302,6 +328,16 @@ impl BuildError {
                 };
                 fault.label(plugin.component.span, label).help(help)
             }
+            Self::Unsigned { plugin, tried, .. } => fault
+                .label(plugin.component.span, "not signed by a trusted key")
+                .label(plugin.origin.span, "of this plugin")
+                .help(format!(
+                    "trusted here: {tried}. Whoever has one of these keys signs it: gateway plugin sign --key KEY {}",
+                    plugin.component.value
+                )),
+            Self::TrustedKey { path, .. } => fault
+                .label(path.span, "this key")
+                .help("the file has to be there and hold what `openssl pkey -in KEY -pubout` writes"),
             Self::ConfigFile { path, .. } => fault.label(path.span, "this file").help(HELP_WITH_FILES),
             Self::Digest { plugin, at, found } => fault
                 .label(*at, "not the digest of this file")

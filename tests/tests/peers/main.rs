@@ -18,6 +18,7 @@ mod new_plugin;
 mod postgres;
 mod proxy_protocol;
 mod redis;
+mod signatures;
 mod stats;
 mod sticky;
 mod syn_flood;

@@ -61,6 +61,7 @@ mod tls;
 mod tls_facts;
 mod tls_parameters;
 mod tracing;
+mod trust;
 mod tunnel;
 mod upgrades;
 mod used_plugins;
@@ -127,6 +128,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let maps = top.many("map");
     let acls = top.many("acl");
     let tenants = top.many("tenant");
+    let trust = top.many("trust");
     let backends = top.many("backend");
     let frontends = top.many("frontend");
     top.finish(elsewhere);
@@ -156,6 +158,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         binds: Binds::default(),
     };
     let (map_names, maps) = map::maps(ctx, maps);
+    let trust = trust::trust(trust);
     scope.acls = shared_acls::read(&scope, acls);
     // What is referred to comes before what refers to it.
     let rate_limits: Vec<_> = rate_limits
@@ -222,7 +225,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         let error = ConfigError::new(Code::Inert, "`resolver` does nothing: no server has a name");
         ctx.report(error.label(span, "nothing to resolve").help("leave it out"));
     }
-    Some(Config {
+    let config = Config {
         process: process?,
         resolver,
         frontends,
@@ -230,9 +233,12 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         plugins,
         maps: maps.into_iter().collect::<Option<_>>()?,
         tenants: tenants.into_iter().collect::<Option<_>>()?,
+        trust: trust?,
         rate_limits,
         stats: or_none(stats)?,
-    })
+    };
+    trust::report_inert(&scope, &config);
+    Some(config)
 }
 
 /// The name that a section's first argument gives it.
@@ -259,6 +265,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "this stands at the top of the file, not in another block"
         }
         "bind" => "`bind` stands in a `frontend`, or in `stats`",
+        "trust" => "`trust` stands at the top of the file, or in a `tenant`",
         "monitor" => "`monitor` stands in a `frontend` of HTTP mode, or in `stats`",
         "require" => "`require` stands in the block of `monitor`",
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",

@@ -49,6 +49,8 @@ pub(super) fn tenant(
             .ctx
             .report(error.help("write hosts \"www.acme.example\" \"*.acme.example\""));
     }
+    // Of the block alone: who writes files for it does not say whom to trust.
+    let trust = super::trust::trust(block.many("trust"));
     let hosts = hosts.map(|node| hosts_of(scope, node, id));
     let quota = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
     for node in block.many("plugin") {
@@ -58,8 +60,10 @@ pub(super) fn tenant(
     block.finish(elsewhere);
     let well = uses.iter().all(Option::is_some);
     scope.tenants.add(scope.ctx, name, Known { uses });
+    let trust = trust?;
     (hosts.is_some() && well).then(|| Tenant {
         name: name.value.into(),
+        trust,
         hosts: hosts.unwrap_or_default(),
         quota,
     })

@@ -26,6 +26,7 @@ mod stats;
 mod template;
 mod tls;
 mod tracing;
+mod trust;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,7 @@ pub use tls::{
     TicketKeys, TlsParameters, Verify,
 };
 pub use tracing::{Endpoint, Tracing};
+pub use trust::{KeySource, TrustList, TrustedKey};
 
 /// A whole configuration, valid in itself.
 #[derive(Debug, Clone)]
@@ -99,6 +101,8 @@ pub struct Config {
     pub maps: Vec<MapFile>,
     /// Tenants, in the order of the text.
     pub tenants: Vec<Tenant>,
+    /// `trust` at the top of the file: who has to have signed the components of all that have no such list of their own.
+    pub trust: Vec<TrustedKey>,
     /// Named rate limits, in the order of the text.
     pub rate_limits: Vec<RateLimit>,
     /// The listener for `/metrics`; none when it is not configured.
@@ -145,6 +149,16 @@ pub struct At<T> {
     pub value: T,
     /// Bytes of the text.
     pub span: SourceSpan,
+}
+
+impl At<&str> {
+    /// The same, kept longer than the text.
+    pub fn at_owned(&self) -> At<String> {
+        At {
+            value: self.value.to_owned(),
+            span: self.span,
+        }
+    }
 }
 
 /// What a frontend or backend speaks.

@@ -125,6 +125,8 @@ pub struct Tenant {
     pub name: Arc<str>,
     /// Host names and patterns, lower-case, that no other tenant has.
     pub hosts: Vec<String>,
+    /// `trust` in its block: who has to have signed the components of its plugins, in place of those at the top of the file.
+    pub trust: Vec<super::TrustedKey>,
     /// `quota plugin-cpu="1.5 cores" …`: what all its plugins may use together.
     pub quota: BudgetLimits,
 }

@@ -50,6 +50,7 @@ impl Builder<'_> {
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
         let found = sha256(&wasm);
+        self.is_trusted(plugin, path, &found)?;
         if let Err(error) = check_digest(plugin, found) {
             return self.fail(*error);
         }
