@@ -19,7 +19,11 @@ fn main() -> ExitCode {
     policy::compile_apart();
     match cli::parse() {
         Command::Run { config } => cli::report(run(&config)),
-        Command::Check { config, format } => cli::check::run(&config, format),
+        Command::Check {
+            config,
+            format,
+            explain,
+        } => cli::check::run(&config, format, explain),
         Command::Convert { file, out } => cli::convert::run(&file, out.as_deref()),
         Command::Ctl { socket, command } => cli::ctl::run(&socket, &command),
         Command::Plugin(command) => command.run(),

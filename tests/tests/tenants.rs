@@ -59,6 +59,36 @@ async fn a_tenants_plugin_sees_its_own_hosts_and_no_other() {
     }
 }
 
+/// One plugin, used in two places: what is said of one of them does not hold in the other.
+#[tokio::test]
+async fn a_limit_of_one_use_holds_there_and_nowhere_else() {
+    let grows = "(if (i32.eq (memory.grow (i32.const 32)) (i32.const -1)) (then (unreachable))) (call $none)";
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "grows" "grows.wasm" { on-failure "deny" status=503 }
+        frontend "wide" { bind "127.0.0.1:0"; use-plugin "grows"; default-backend "app" }
+        frontend "narrow" {
+            bind "127.0.0.1:0"
+            use-plugin "grows" { limit memory="1MiB" }
+            default-backend "app"
+        }
+        frontend "few" {
+            bind "127.0.0.1:0"
+            use-plugin "grows" { limit total-memory="1MiB" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("grows.wasm", guest::filter(grows, ""))
+    .start()
+    .await;
+    for (frontend, status) in [("wide", 200), ("narrow", 503), ("few", 503), ("wide", 200)] {
+        assert_eq!(gateway.ask(frontend, get("/")).await.status, status, "{frontend}");
+    }
+}
+
 #[tokio::test]
 async fn what_one_tenant_uses_up_is_not_the_others() {
     let memory = "(drop (memory.grow (i32.const 200))) (unreachable)";

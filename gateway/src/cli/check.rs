@@ -11,6 +11,8 @@ use crate::config::{self, ConfigErrors, Loaded};
 use crate::server;
 use crate::snapshot::Snapshot;
 
+mod explain;
+
 /// How findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
@@ -23,12 +25,20 @@ pub enum Format {
 
 /// Checks a configuration file, with the certificates and components that it names, and says how it went, on standard
 /// output. Exits with 0 when it could run, else with 1.
-pub fn run(path: &Path, format: Format) -> ExitCode {
+/// With `explain`, what is valid is followed by the limits of each use of a plugin.
+pub fn run(path: &Path, format: Format, explain: bool) -> ExitCode {
     let result = check(path);
+    let uses = match &result {
+        Ok(loaded) if explain => Some(explain::uses(loaded)),
+        _ => None,
+    };
     let errors = result.as_ref().err();
     let text = match (format, errors) {
-        (Format::Json, errors) => json(&path.display().to_string(), errors),
-        (Format::Text, None) => format!("{} is valid\n", path.display()),
+        (Format::Json, errors) => json(&path.display().to_string(), errors, uses),
+        (Format::Text, None) => {
+            let limits = uses.as_deref().map(explain::text).unwrap_or_default();
+            format!("{} is valid\n{limits}", path.display())
+        }
         (Format::Text, Some(errors)) => text(errors, style(&std::io::stdout())),
     };
     let written = std::io::stdout().write_all(text.as_bytes());
@@ -39,13 +49,15 @@ pub fn run(path: &Path, format: Format) -> ExitCode {
 }
 
 /// A file whose text is wrong is not tried: what follows from a slip would hide it.
-fn check(path: &Path) -> Result<(), ConfigErrors> {
-    let Loaded { config, source } = config::load(path)?;
-    let faults = server::check(&config);
+fn check(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let loaded = config::load(path)?;
+    let Loaded { config, source } = &loaded;
+    let faults = server::check(config);
     if !faults.is_empty() {
         return Err(source.errors(faults));
     }
-    Snapshot::check(&config).map_err(|errors| errors.locate(&source))
+    Snapshot::check(config).map_err(|errors| errors.locate(source))?;
+    Ok(loaded)
 }
 
 /// Writes the faults of a configuration to standard error, for people.
@@ -92,12 +104,13 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
 }
 
 /// The JSON object that `--format json` promises.
-pub fn json(file: &str, errors: Option<&ConfigErrors>) -> String {
+fn json(file: &str, errors: Option<&ConfigErrors>, uses: Option<Vec<explain::Use>>) -> String {
     let report = Report {
         ok: errors.is_none(),
         errors: errors
             .map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect())
             .unwrap_or_default(),
+        plugins: uses,
     };
     // Strings and numbers alone: nothing here can fail to be written.
     let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
@@ -109,6 +122,8 @@ pub fn json(file: &str, errors: Option<&ConfigErrors>) -> String {
 struct Report<'a> {
     ok: bool,
     errors: Vec<Fault<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plugins: Option<Vec<explain::Use>>,
 }
 
 #[derive(Serialize)]

@@ -35,6 +35,8 @@ pub enum Command {
         config: PathBuf,
         /// How findings are written.
         format: check::Format,
+        /// Whether the limits of plugins are shown.
+        explain: bool,
     },
     /// Make a configuration of HAProxy's.
     Convert {
@@ -62,9 +64,14 @@ pub fn parse() -> Command {
     match args.verb {
         None => Command::Run { config: args.config },
         Some(Verb::Run { subject }) => Command::Run { config: subject.path() },
-        Some(Verb::Check { subject, format }) => Command::Check {
+        Some(Verb::Check {
+            subject,
+            format,
+            explain,
+        }) => Command::Check {
             config: subject.path(),
             format,
+            explain,
         },
         Some(Verb::Convert { file, out }) => Command::Convert { file, out },
         Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
@@ -210,6 +217,9 @@ enum Verb {
         /// How findings are written.
         #[arg(long, value_enum, default_value_t = check::Format::Text)]
         format: check::Format,
+        /// Say for each use of a plugin which limits hold there, and who has set them.
+        #[arg(long)]
+        explain: bool,
     },
     /// Make a configuration of HAProxy's. What has no counterpart stays in it as a comment, and is reported on standard error.
     /// Exits 0 when the result is valid, else 1.

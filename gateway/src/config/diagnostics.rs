@@ -87,6 +87,11 @@ impl Source {
         }
     }
 
+    /// The line, from 1, that a span begins in.
+    pub fn line(&self, span: SourceSpan) -> usize {
+        LineIndex::new(&self.text).line(span.offset())
+    }
+
     /// What is wrong with this text, found after it was read. At least one fault.
     pub fn errors(&self, errors: Vec<ConfigError>) -> ConfigErrors {
         ConfigErrors::new(&self.name, &self.text, errors)

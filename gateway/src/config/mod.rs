@@ -4,6 +4,7 @@
 //! those, reading them through `reader`, which remembers what nobody asked for. All faults of a text are reported at once.
 
 mod diagnostics;
+mod effective;
 mod examples;
 pub mod fixture;
 mod health;
@@ -22,6 +23,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
+pub use effective::{EffectiveLimits, Level, Limit, pool_share};
 pub use lower::alone::MOST_MEMORY as MOST_TOOL_MEMORY;
 #[cfg(test)]
 pub use lower::template_attributes;

@@ -161,7 +161,7 @@ impl Budget {
     }
 
     /// This one and those around it.
-    fn row(&self) -> impl Iterator<Item = &Self> {
+    pub fn row(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |budget| budget.outer.as_deref())
     }
 }

@@ -63,6 +63,18 @@ impl Granted {
         granted.map(|(_, backend)| *backend)
     }
 
+    /// The same with another bound of bodies.
+    #[must_use]
+    pub fn holding(self: Arc<Self>, max_body: u64) -> Arc<Self> {
+        if self.max_body == max_body {
+            return self;
+        }
+        Arc::new(Self {
+            max_body,
+            ..Self::clone(&self)
+        })
+    }
+
     /// The backend of this name, if it may be called.
     #[must_use]
     pub fn call(&self, name: &str) -> Option<&CallGrant> {

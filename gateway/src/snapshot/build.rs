@@ -21,8 +21,8 @@ use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, Config, Isolation, Mode, OnFailure, PluginId, PluginLimits, Share,
-    UsedPlugin,
+    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, PluginId,
+    PluginLimits, Share, UsedPlugin,
 };
 use crate::policy::maps::Maps;
 use crate::policy::{
@@ -334,7 +334,7 @@ impl Builder<'_> {
             let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
                 let granted = self.granted[plugin.0].clone();
                 let call = self
-                    .attach_plugin(*plugin, AttachedAs::Predicates, (Share::default(), false), granted)
+                    .attach_plugin(*plugin, (AttachedAs::Predicates, &frontend.name), None, granted)
                     .map(|attachment| AclCall {
                         attachment,
                         answers: Vec::new(),
@@ -380,8 +380,8 @@ impl Builder<'_> {
     fn filter(&mut self, used: UsedPlugin, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
         let id = used.plugin;
         let granted = granted::with_routes(&self.granted[id.value.0], frontend, self.config);
-        let part = (used.share, used.is_shadow);
-        let attachment = self.attach_plugin(id.value, AttachedAs::Filter, part, Arc::new(granted))?;
+        let place = (AttachedAs::Filter, &*frontend.name);
+        let attachment = self.attach_plugin(id.value, place, Some(&used), granted.into())?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
             Mode::Http => {
@@ -499,16 +499,27 @@ impl Builder<'_> {
     fn attach_plugin(
         &mut self,
         id: PluginId,
-        place: AttachedAs,
-        (share, is_shadow): (Share, bool),
+        (place, frontend): (AttachedAs, &str),
+        used: Option<&UsedPlugin>,
         granted: Arc<Granted>,
     ) -> Option<Arc<Attachment>> {
         let component = self.plugins[id.0].clone()?;
         let plugin = &self.config.plugins[id.0];
+        let limits = EffectiveLimits::of(self.config, id, used);
+        let budget = &self.budgets[id.0];
+        let (share, is_shadow) = used.map_or((Share::default(), false), |used| (used.share, used.is_shadow));
         let use_of_it = UseOfPlugin {
             config: self.configs[id.0].clone(),
-            granted,
-            budget: self.budgets[id.0].clone(),
+            granted: granted.holding(limits.body.value),
+            budget: match used {
+                Some(used) => budgets::of_use(used, (&plugin.name, budget), frontend, self.previous),
+                None => budget.clone(),
+            },
+            limits: PluginLimits {
+                cpu: limits.cpu.value,
+                memory: limits.memory.value,
+            },
+            log: limits.log.map_or(plugin.state.log, |log| log.value),
             place,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
@@ -550,6 +561,8 @@ struct UseOfPlugin {
     config: String,
     granted: Arc<Granted>,
     budget: Arc<Budget>,
+    limits: PluginLimits,
+    log: config::LogRate,
     place: AttachedAs,
     scope: policy::Scope,
 }
@@ -561,8 +574,11 @@ impl UseOfPlugin {
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
             config: self.config,
-            limits: plugin.limits,
-            state: plugin.state,
+            limits: self.limits,
+            state: config::StateLimits {
+                log: self.log,
+                ..plugin.state
+            },
             granted: self.granted,
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
             isolation: plugin.isolation,

@@ -105,7 +105,7 @@ fn every_fault_but_of_the_file_points_somewhere() {
 fn json_says_where_from_one() {
     let source = "frontend \"wéb\" {\n    bind \"127.0.0.1:8080\"\n    default-backend \"ap\"\n}\nbackend \"app\" { server \"a\" \"echo\" }\n";
     let errors = config::parse("gateway.kdl", source, Path::new("")).unwrap_err();
-    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", Some(&errors))).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", Some(&errors), None)).unwrap();
     assert_eq!(report["ok"], false);
     let fault = &report["errors"][0];
     assert_eq!(fault["code"], "config::reference");
@@ -118,14 +118,14 @@ fn json_says_where_from_one() {
 
 #[test]
 fn json_of_a_valid_configuration_is_short() {
-    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", None)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", None, None)).unwrap();
     assert_eq!(report, serde_json::json!({"ok": true, "errors": []}));
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_a_fault_without_a_place() {
     let errors = config::load(Path::new("/nowhere/gateway.kdl")).unwrap_err();
-    let report: serde_json::Value = serde_json::from_str(&json("/nowhere/gateway.kdl", Some(&errors))).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("/nowhere/gateway.kdl", Some(&errors), None)).unwrap();
     assert_eq!(report["errors"][0]["code"], "config::io");
     assert_eq!(report["errors"][0]["line"], serde_json::Value::Null);
     assert!(text(&errors, Style::Plain).contains("cannot read /nowhere/gateway.kdl"));
@@ -138,7 +138,7 @@ fn a_file_that_is_not_utf8_says_where() {
     fs::write(&path, b"process\n// caf\xe9\n").unwrap();
     let errors = config::load(&path).unwrap_err();
     assert!(text(&errors, Style::Plain).contains("in line 2"), "{errors:?}");
-    assert_eq!(run(&path, Format::Json), ExitCode::FAILURE);
+    assert_eq!(run(&path, Format::Json, false), ExitCode::FAILURE);
 }
 
 #[test]
@@ -147,4 +147,64 @@ fn plain_text_has_no_escape_sequences() {
         assert!(!text(&faults_of(&path), Style::Plain).contains('\x1b'));
         assert!(text(&faults_of(&path), Style::Coloured).contains('\x1b'));
     }
+}
+
+/// Of each limit the smallest holds, and it is shown whose it is.
+#[test]
+fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
+    let text = r#"
+        process { policy instances=100 memory="32MiB" cpu="20ms" }
+        tenant "acme" {
+            hosts "acme.example"
+            limit cpu="8ms" memory="8MiB" body="32KiB"
+            quota plugin-cpu="1.5 cores" plugin-instances=20
+            plugin "geo" "geo.wasm" { grant "log" "kv"; limit cpu="6ms" kv="1MiB"; on-failure "deny" }
+            plugin "auth" "auth.wasm" { on-failure "deny" }
+            use-plugin "geo" { limit cpu="2ms" instances=4 log="1/s" cpu-share="0.5 cores" }
+            use-plugin "auth"
+        }
+        plugin "jwt" builtin="jwt-auth" { on-failure "deny"; config { issuer "a" } }
+        frontend "web" {
+            bind "127.0.0.1:80"
+            acl "known" { plugin "jwt" }
+            deny unless="known"
+            tenants "acme"
+            default-backend "app"
+        }
+        backend "app" { server "s" "127.0.0.1:81" }
+    "#;
+    let config = config::parse("config.kdl", text, Path::new("/etc/gateway")).unwrap();
+    let source = config::Source::new("config.kdl", text);
+    let uses = explain::uses(&Loaded { config, source });
+    let expected = r#"
+frontend "web", acl "jwt"
+  cpu           20ms         process
+  memory        16MiB        default
+  instances     50           process
+  body          64KiB        default
+
+frontend "web", use-plugin "acme/geo" (line 9)
+  cpu           2ms          use-plugin
+  cpu-share     0.5 cores    use-plugin
+  memory        8MiB         tenant
+  instances     4            use-plugin
+  body          32KiB        tenant
+  log           1/s          use-plugin
+  kv            1MiB         plugin
+  kv-entries    10000        default
+
+frontend "web", use-plugin "acme/auth" (line 10)
+  cpu           8ms          tenant
+  cpu-share     1.5 cores    tenant
+  memory        8MiB         tenant
+  instances     20           tenant
+  body          32KiB        tenant
+"#;
+    assert_eq!(explain::text(&uses), expected);
+    let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, Some(uses))).unwrap();
+    assert_eq!(
+        report["plugins"][1]["limits"][0],
+        serde_json::json!({ "limit": "cpu", "value": "2ms", "set_by": "use-plugin" })
+    );
+    assert_eq!(report["plugins"][1]["tenant"], "acme");
 }

@@ -56,11 +56,11 @@ pub fn plugin(
         names.push(name.into());
     }
     let origin = ctx.origin(component.span);
-    let mut plugin = lower::bare(name, component, origin, &scope);
+    let mut plugin = lower::bare(name, component, origin, &scope, None);
     plugin.on_failure = Some(OnFailure::Deny(lower::DEFAULT_FAILURE_STATUS));
     let mut well = true;
     if let Some(mut node) = node {
-        (well, _) = lower::block(&scope, &mut node, &mut plugin);
+        (well, _) = lower::block(&scope, &mut node, &mut plugin, None);
         node.finish();
     }
     scope

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
+use super::plugin_limits::{self, BODY, Limited};
 use super::{Scope, elsewhere, heavy, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
-    BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, LogRate,
-    Millicores, Mode, OnFailure, Origin, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, StateLimits,
-    TenantId,
+    BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, Mode, OnFailure,
+    Origin, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, StateLimits, TenantId,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -22,6 +22,8 @@ use crate::config::units;
 pub(super) struct Owner<'a> {
     pub(super) name: &'a str,
     pub(super) id: TenantId,
+    /// `limit cpu="5ms"` of the tenant's.
+    pub(super) limits: SaidLimits,
 }
 
 impl Owner<'_> {
@@ -35,6 +37,8 @@ impl Owner<'_> {
 pub(super) struct Known {
     /// Whether it says what happens when it fails.
     on_failure: bool,
+    /// What bounds every use of it.
+    pub(super) limited: Limited,
 }
 
 /// Reads a plugin of the operator's, or of a tenant's, and makes it known.
@@ -60,13 +64,15 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
             }),
             origin,
             scope,
+            owner,
         )
     };
-    let (well, says_on_failure) = block(scope, &mut node, &mut plugin);
+    let (well, says_on_failure) = block(scope, &mut node, &mut plugin, owner);
     node.finish();
     if let Some(name) = name {
         let known = Known {
             on_failure: says_on_failure,
+            limited: Limited::of(&plugin),
         };
         scope.plugins.add(scope.ctx, name, known);
     }
@@ -74,7 +80,13 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
 }
 
 /// A plugin of whose block nothing has been read.
-pub(super) fn bare(name: &str, component: At<ComponentSource>, origin: Origin, scope: &Scope<'_>) -> Plugin {
+pub(super) fn bare(
+    name: &str,
+    component: At<ComponentSource>,
+    origin: Origin,
+    scope: &Scope<'_>,
+    owner: Option<&Owner<'_>>,
+) -> Plugin {
     let built_in = built_in(&component.value);
     Plugin {
         name: name.into(),
@@ -83,14 +95,15 @@ pub(super) fn bare(name: &str, component: At<ComponentSource>, origin: Origin, s
         sha256: None,
         grants: built_in.map_or_else(Vec::new, |built_in| built_in.grants().to_vec()),
         limits: PluginLimits {
-            cpu: built_in.and_then(BuiltIn::cpu).unwrap_or(DEFAULT_PLUGIN_CPU),
-            memory: DEFAULT_MEMORY.min(scope.process.policy.memory),
+            cpu: plugin_limits::default_cpu(scope, owner, built_in),
+            memory: plugin_limits::default_memory(scope, owner),
         },
         budget: BudgetLimits::default(),
         isolation: isolation_of(built_in),
         quarantine: DEFAULT_QUARANTINE,
         heavy: None,
         max_body: None,
+        said: SaidLimits::default(),
         route_to: Vec::new(),
         calls: Vec::new(),
         state: StateLimits::DEFAULT,
@@ -103,7 +116,12 @@ pub(super) fn bare(name: &str, component: At<ComponentSource>, origin: Origin, s
 }
 
 /// Reads what stands in its block. Answers whether that went well, and whether it says what happens when the plugin fails.
-pub(super) fn block(scope: &Scope<'_>, node: &mut Node<'_>, plugin: &mut Plugin) -> (bool, bool) {
+pub(super) fn block(
+    scope: &Scope<'_>,
+    node: &mut Node<'_>,
+    plugin: &mut Plugin,
+    owner: Option<&Owner<'_>>,
+) -> (bool, bool) {
     let built_in = built_in(&plugin.component.value);
     let mut says_on_failure = false;
     let mut well = true;
@@ -123,7 +141,7 @@ pub(super) fn block(scope: &Scope<'_>, node: &mut Node<'_>, plugin: &mut Plugin)
             plugin.grants = grants(node);
         }
         if let Some(node) = block.one("limit") {
-            limits(scope, node, plugin);
+            plugin_limits::of_plugin(scope, node, owner, plugin);
         }
         if let Some(node) = block.one("route-to") {
             plugin.route_to = route_to(scope, node);
@@ -292,37 +310,6 @@ fn grants(mut node: Node<'_>) -> Vec<Grant> {
     grants.into_iter().map(|grant| grant.value).collect()
 }
 
-fn limits(scope: &Scope<'_>, mut node: Node<'_>, plugin: &mut Plugin) {
-    node.require_entries();
-    budget(scope, &mut node, &mut plugin.budget);
-    state_limits(&mut node, &plugin.grants, &mut plugin.state);
-    if let Some(value) = node.property("body") {
-        plugin.max_body = value.size(BODY);
-    }
-    let limits = &mut plugin.limits;
-    if let Some(cpu) = node.property("cpu").and_then(|value| value.duration(CPU)) {
-        limits.cpu = cpu;
-    }
-    if let Some(value) = node.property("memory")
-        && let Some(memory) = value.size(MEMORY)
-    {
-        let pool = scope.process.policy.memory;
-        if memory > pool {
-            let message = format!(
-                "an instance has at most {} of memory in this process",
-                units::show_size(pool)
-            );
-            let help = format!(
-                "ask for less here, or for more with `policy memory=` in `process`: {}",
-                units::show_size(memory)
-            );
-            value.fail::<()>(message, "more than that", help);
-        }
-        limits.memory = memory;
-    }
-    node.finish();
-}
-
 /// `route-to "api" "static"`. Whether a frontend of the right mode uses the plugin is looked at where it does.
 fn route_to(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<BackendId> {
     let mut backends: Vec<At<BackendId>> = Vec::new();
@@ -372,33 +359,6 @@ fn call(scope: &Scope<'_>, mut node: Node<'_>, calls: &mut Vec<PluginCall>) {
             max_body: max_body.flatten().unwrap_or(DEFAULT_MAX_BODY),
         });
     }
-}
-
-/// What all instances may use together.
-fn budget(scope: &Scope<'_>, node: &mut Node<'_>, budget: &mut BudgetLimits) {
-    if let Some(value) = node.property("instances") {
-        budget.instances = instances(scope, &value);
-    }
-    if let Some(value) = node.property("total-memory") {
-        budget.memory_in_all = value.size(TOTAL_MEMORY);
-    }
-    if let Some(value) = node.property("cpu-share") {
-        budget.cpu = value.cores().map(Millicores);
-    }
-}
-
-/// A number of instances, no more than the process has.
-pub(super) fn instances(scope: &Scope<'_>, value: &Value<'_>) -> Option<u32> {
-    let instances = u32::try_from(value.integer(INSTANCES)?).ok()?;
-    let pool = scope.process.policy.instances;
-    if instances > pool {
-        return value.fail(
-            format!("there are at most {pool} instances in this process"),
-            "more than that",
-            "ask for less here, or for more with `policy instances=` in `process`",
-        );
-    }
-    Some(instances)
 }
 
 /// `isolation "per-request" ready=8` or `isolation "reuse" max-requests=1000 max-age="10m"`, of a plugin that has so many
@@ -490,48 +450,6 @@ fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings) {
     node.finish();
 }
 
-/// What it may keep in the host; of what it was not granted nothing is kept.
-fn state_limits(node: &mut Node<'_>, grants: &[Grant], limits: &mut StateLimits) {
-    let mut said = |name: &'static str, grant: (Grant, &str)| {
-        let value = node.property(name)?;
-        if !grants.contains(&grant.0) {
-            let message = format!("`{name}` bounds what the plugin was not granted");
-            let error = ConfigError::new(Code::Inert, message).label(value.span(), "bounds nothing");
-            node.fail(error.help(format!("leave it out, or write grant \"{}\"", grant.1)));
-        }
-        Some(value)
-    };
-    if let Some(kv) = said("kv", (Grant::Kv, "kv")).and_then(|value| value.size(KV_BYTES)) {
-        limits.kv = kv;
-    }
-    if let Some(entries) = said("kv-entries", (Grant::Kv, "kv")).and_then(|value| value.integer(ENTRIES)) {
-        limits.kv_entries = entries;
-    }
-    if let Some(counters) = said("counters", (Grant::Counters, "counters")).and_then(|value| value.integer(ENTRIES)) {
-        limits.counters = counters;
-    }
-    if let Some(rate) = said("log", (Grant::Log, "log")).and_then(|value| log_rate(&value)) {
-        limits.log = rate;
-    }
-}
-
-/// As `10/s`; ten times as many at once.
-fn log_rate(value: &Value<'_>) -> Option<LogRate> {
-    let (lines, per) = match units::rate(value.text()?) {
-        Ok(rate) => rate,
-        Err(error) => return value.fail("the rate cannot be read", error.message, error.help),
-    };
-    if !LOG_LINES.contains(&lines) {
-        let message = format!("a rate of lines is from {} to {}", LOG_LINES.start(), LOG_LINES.end());
-        return value.fail(message, "out of range", units::RATE_HELP);
-    }
-    Some(LogRate {
-        lines,
-        per,
-        burst: lines.saturating_mul(LOG_BURST),
-    })
-}
-
 fn on_failure(mut node: Node<'_>) -> Option<OnFailure> {
     #[derive(Clone, Copy)]
     enum Kind {
@@ -584,21 +502,6 @@ const CALL_TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Durati
 /// Enough for some ten thousand a second at five milliseconds each, and not enough to be a flood.
 const DEFAULT_CALLS_IN_FLIGHT: u64 = 64;
 const CALLS_IN_FLIGHT: RangeInclusive<u64> = 1..=1_000_000;
-/// Bytes that are copied into an instance at once: what comes back out of it is bounded at two MiB.
-const BODY: RangeInclusive<u64> = 1 << 10..=1 << 20;
-/// From one pair to what is a database's business.
-const KV_BYTES: RangeInclusive<u64> = 1 << 10..=4 << 30;
-/// Pairs or counters, likewise.
-const ENTRIES: RangeInclusive<u64> = 1..=100_000_000;
-/// Lines of a log in the time that is said.
-const LOG_LINES: RangeInclusive<u64> = 1..=1_000_000;
-/// Seconds' worth of lines that may come at once.
-const LOG_BURST: u64 = 10;
-
-/// A call takes microseconds; this is for the one that meets a page fault or a busy machine.
-pub const DEFAULT_PLUGIN_CPU: Duration = Duration::from_millis(10);
-/// What a plugin that parses and matches needs many times over; less when the process's pool has less.
-const DEFAULT_MEMORY: u64 = 16 << 20;
 /// The service is what is missing, not the client's right to it.
 pub(super) const DEFAULT_FAILURE_STATUS: u16 = 503;
 
@@ -626,9 +529,3 @@ const DEFAULT_QUARANTINE: QuarantineSettings = QuarantineSettings {
 };
 const FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const QUARANTINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
-const INSTANCES: RangeInclusive<u64> = 1..=100_000;
-pub(super) const TOTAL_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
-
-/// The deadline is checked every millisecond; a worker that waits longer than ten seconds serves nobody.
-const CPU: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
-const MEMORY: RangeInclusive<u64> = 64 << 10..=4 << 30;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::names::declared_twice;
+use super::plugin_limits::{CPU, MAX_CPU};
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -42,6 +43,7 @@ impl Default for Process {
                 answers: DEFAULT_ANSWERS,
                 heavy_threads: DEFAULT_HEAVY_THREADS,
                 compile: CompileLimits::DEFAULT,
+                cpu: MAX_CPU,
             },
             compile_cache: None,
             max_buckets: DEFAULT_MAX_BUCKETS,
@@ -182,6 +184,8 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
             &mut process.policy.memory,
             node.property("memory").and_then(|value| value.size(INSTANCE_MEMORY)),
         );
+        let cpu = node.property("cpu").and_then(|value| value.duration(CPU));
+        set(&mut process.policy.cpu, cpu);
         let answers = node.property("answers").and_then(|value| value.integer(ANSWERS));
         set(
             &mut process.policy.answers,

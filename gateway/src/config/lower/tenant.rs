@@ -3,6 +3,7 @@
 use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
+use super::plugin_limits::{self, TOTAL_MEMORY};
 use super::used_plugins::used_plugins;
 use super::{Scope, acl, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -40,7 +41,12 @@ pub(super) fn tenant(
             return None;
         }
     };
-    let owner = Owner { name: name.value, id };
+    let limits = block.one("limit").map(|node| plugin_limits::of_tenant(scope, node));
+    let owner = Owner {
+        name: name.value,
+        id,
+        limits: limits.unwrap_or_default(),
+    };
     let hosts = block.one("hosts");
     if hosts.is_none() {
         let error = ConfigError::new(Code::Missing, "this tenant owns no host");
@@ -66,6 +72,7 @@ pub(super) fn tenant(
         trust,
         hosts: hosts.unwrap_or_default(),
         quota,
+        limits: owner.limits,
     })
 }
 
@@ -148,10 +155,10 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> BudgetLimits {
     let cpu = node.property("plugin-cpu").and_then(|value| value.cores());
     let memory = node
         .property("plugin-memory")
-        .and_then(|value| value.size(plugin::TOTAL_MEMORY));
+        .and_then(|value| value.size(TOTAL_MEMORY));
     let instances = node
         .property("plugin-instances")
-        .and_then(|value| plugin::instances(scope, &value));
+        .and_then(|value| plugin_limits::instances(scope, &value));
     node.finish();
     BudgetLimits {
         instances,

@@ -1,8 +1,8 @@
 //! `use-plugin "jwt-auth" canary="5%" instead-of="old-auth"`: plugins that see what passes, in order.
 
-use super::Scope;
 use super::frontend::report_too_many;
 use super::plugin::{self, Owner};
+use super::{Scope, elsewhere, plugin_limits};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{PluginId, Share, UsedPlugin};
 use crate::config::reader::{At, Node, Value, said_twice};
@@ -45,6 +45,16 @@ fn used_plugin(
         let error = error.label(instead_of.span(), "for which part of the requests?");
         node.fail(error.help("write canary=\"5%\" beside it, or replace the plugin"));
     }
+    let limited = plugin.and_then(|plugin| scope.plugins.get(plugin.value.0));
+    let limited = limited.map(|(known, _)| &known.limited);
+    let limit = node.block().map(|mut block| {
+        let limit = block
+            .one("limit")
+            .map(|node| plugin_limits::of_use(scope, node, limited));
+        block.finish(elsewhere);
+        limit.unwrap_or_default()
+    });
+    let (limits, budget) = limit.unwrap_or_default();
     node.finish();
     let plugin = plugin?;
     let first = before.iter().flatten().find(|first| first.plugin.value == plugin.value);
@@ -65,6 +75,8 @@ fn used_plugin(
         plugin,
         share,
         is_shadow,
+        limits,
+        budget,
     })
 }
 

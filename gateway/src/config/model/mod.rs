@@ -65,7 +65,7 @@ pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
     BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, Isolation, LogRate, Millicores, OnFailure, Plugin,
-    PluginCall, PluginLimits, QuarantineSettings, Share, StateLimits, Tenant, UsedPlugin,
+    PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::units;
+
 use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId};
 
 /// `plugin "geo" "geo.wasm" { … }`, `plugin "browsers" builtin="cors" { … }`: a component that is attached by its name.
@@ -33,6 +35,8 @@ pub struct Plugin {
     pub heavy: Option<Heavy>,
     /// `limit body="64KiB"`: bytes of a body that are held for it.
     pub max_body: Option<u64>,
+    /// What of these its block says itself.
+    pub said: SaidLimits,
     /// `route-to "api"`: backends that it may route to beside those that its frontend uses.
     pub route_to: Vec<BackendId>,
     /// `call "auth" timeout="1s"`: backends that it may call.
@@ -85,6 +89,10 @@ pub struct UsedPlugin {
     pub share: Share,
     /// `shadow`: it is asked and not obeyed.
     pub is_shadow: bool,
+    /// `limit cpu="5ms"`: less than the plugin has in all.
+    pub limits: SaidLimits,
+    /// `limit instances=4`: what the instances of this use may use together.
+    pub budget: BudgetLimits,
 }
 
 /// A part of all exchanges: those whose lot falls into a range.
@@ -129,6 +137,8 @@ pub struct Tenant {
     pub trust: Vec<super::TrustedKey>,
     /// `quota plugin-cpu="1.5 cores" …`: what all its plugins may use together.
     pub quota: BudgetLimits,
+    /// `limit cpu="5ms"`: what each of its plugins may have at most.
+    pub limits: SaidLimits,
 }
 
 /// An import that has to be granted.
@@ -202,6 +212,19 @@ pub struct PluginLimits {
     pub memory: u64,
 }
 
+/// Limits as one place says them: a plugin, a use of one, or a tenant for all of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SaidLimits {
+    /// CPU time of a call.
+    pub cpu: Option<Duration>,
+    /// Linear memory of an instance, in bytes.
+    pub memory: Option<u64>,
+    /// Bytes of a body that are held.
+    pub body: Option<u64>,
+    /// Log lines of one use.
+    pub log: Option<LogRate>,
+}
+
 /// What some instances may use together; what is none has no bound of its own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BudgetLimits {
@@ -265,6 +288,27 @@ pub struct QuarantineSettings {
     pub from: Duration,
     /// And twice as long after each probe that fails, up to this.
     pub to: Duration,
+}
+
+impl LogRate {
+    /// Whether it lets fewer lines through in the long run.
+    pub const fn is_less_than(&self, other: &Self) -> bool {
+        (self.lines as u128) * other.per.as_nanos() < (other.lines as u128) * self.per.as_nanos()
+    }
+}
+
+impl fmt::Display for LogRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let per = units::show_duration(self.per);
+        write!(
+            f,
+            "{}/{}",
+            self.lines,
+            per.strip_prefix('1')
+                .filter(|unit| !unit.starts_with(|c: char| c.is_ascii_digit()))
+                .unwrap_or(&per)
+        )
+    }
 }
 
 impl fmt::Display for Millicores {

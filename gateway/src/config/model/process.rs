@@ -189,6 +189,8 @@ pub struct PolicyPool {
     pub answers: usize,
     /// Threads that call heavy plugins, beside the workers.
     pub heavy_threads: usize,
+    /// CPU time of one call of a plugin at most; a plugin's own `limit cpu=` may only be smaller.
+    pub cpu: Duration,
     /// What it may take to compile a component.
     pub compile: CompileLimits,
 }

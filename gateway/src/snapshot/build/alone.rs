@@ -57,6 +57,8 @@ impl Alone {
                 config: config.clone(),
                 granted: Arc::clone(&granted),
                 budget: Arc::clone(&budget),
+                limits: plugin.limits,
+                log: plugin.state.log,
                 place,
                 scope: policy::Scope::default(),
             };

@@ -14,8 +14,7 @@ pub(super) fn plugin(
     previous: Option<&Snapshot>,
 ) -> Arc<Budget> {
     let whose = format!("plugin {:?}", plugin.name);
-    let mut budgets = budgets(previous);
-    let before = budgets.find(|budget| budget.whose() == whose);
+    let before = before(previous, &whose);
     let outer = plugin.tenant.map(|id| tenants[id.0].1.clone());
     Budget::after(before, &whose, bounded(plugin.budget, host), outer)
 }
@@ -23,9 +22,7 @@ pub(super) fn plugin(
 /// A tenant, and what its plugins may use together. Likewise.
 pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Snapshot>) -> (Arc<Tenant>, Arc<Budget>) {
     let whose = format!("tenant {:?}", tenant.name);
-    let mut budgets = budgets(previous).filter_map(Budget::outer);
-    let before = budgets.find(|budget| budget.whose() == whose).map(|budget| &**budget);
-    let budget = Budget::after(before, &whose, bounded(tenant.quota, host), None);
+    let budget = Budget::after(before(previous, &whose), &whose, bounded(tenant.quota, host), None);
     let tenant = Tenant {
         name: tenant.name.clone(),
         hosts: tenant.hosts.clone(),
@@ -33,22 +30,33 @@ pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Sna
     (Arc::new(tenant), budget)
 }
 
-/// Those of plugins, as they were.
-fn budgets(previous: Option<&Snapshot>) -> impl Iterator<Item = &Budget> {
+/// What the instances of one use of a plugin may use together, within what the plugin's may. Likewise.
+pub(super) fn of_use(
+    used: &config::UsedPlugin,
+    (plugin, budget): (&str, &Arc<Budget>),
+    frontend: &str,
+    previous: Option<&Snapshot>,
+) -> Arc<Budget> {
+    if used.budget == BudgetLimits::default() {
+        return Arc::clone(budget);
+    }
+    let whose = format!("the use of plugin {plugin:?} in frontend {frontend:?}");
+    Budget::after(before(previous, &whose), &whose, used.budget, Some(Arc::clone(budget)))
+}
+
+/// What somebody's instances might use together before.
+fn before<'a>(previous: Option<&'a Snapshot>, whose: &str) -> Option<&'a Budget> {
     let attached = previous.into_iter().flat_map(|previous| &previous.attachments);
-    attached.map(|attached| attached.budget())
+    let mut budgets = attached.flat_map(|attached| attached.budget().row());
+    budgets.find(|budget| budget.whose() == whose)
 }
 
 /// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, though its requests
 /// wait ever so long for a server.
 pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
-    let share = (host.settings().instances / POOL_SHARE).max(1);
+    let share = config::pool_share(host.settings().instances);
     BudgetLimits {
         instances: limits.instances.or(Some(share)),
         ..limits
     }
 }
-
-/// The part of the pool that one plugin or one tenant may have: a half. Less would refuse what a gateway with a single plugin
-/// could serve; where several are to be kept apart in the same trouble, quotas say how.
-const POOL_SHARE: u32 = 2;

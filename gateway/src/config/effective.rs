@@ -1,0 +1,231 @@
+//! What a use of a plugin may use in the end: of what the plugin, the use, its tenant and the process say, the smallest. The
+//! same is enforced and shown.
+
+use std::time::Duration;
+
+use super::lower::{DEFAULT_PLUGIN_CPU, DEFAULT_PLUGIN_MEMORY};
+use super::model::{
+    ComponentSource, Config, DEFAULT_MAX_BODY, Grant, LogRate, Millicores, Plugin, PluginId, StateLimits, UsedPlugin,
+};
+use super::units;
+
+/// A limit, and who set it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit<T> {
+    /// What holds.
+    pub value: T,
+    /// Whose word it is.
+    pub by: Level,
+}
+
+/// Who sets a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Nobody has said anything.
+    Default,
+    /// The plugin's block.
+    Plugin,
+    /// The `use-plugin`.
+    Use,
+    /// The plugin's tenant.
+    Tenant,
+    /// `process`.
+    Process,
+}
+
+/// All limits of one use of a plugin. What is none has no bound of its own.
+#[derive(Debug, Clone, Copy)]
+pub struct EffectiveLimits {
+    /// CPU time of a call.
+    pub cpu: Limit<Duration>,
+    /// CPU time in the long run.
+    pub cpu_share: Option<Limit<Millicores>>,
+    /// Linear memory of an instance, in bytes.
+    pub memory: Limit<u64>,
+    /// Linear memory of all instances.
+    pub total_memory: Option<Limit<u64>>,
+    /// Instances alive at once.
+    pub instances: Limit<u32>,
+    /// Bytes of a body that are held.
+    pub body: Limit<u64>,
+    /// Log lines; none where that was not granted.
+    pub log: Option<Limit<LogRate>>,
+    /// Bytes of key-value pairs, likewise.
+    pub kv: Option<Limit<u64>>,
+    /// Key-value pairs, likewise.
+    pub kv_entries: Option<Limit<u64>>,
+    /// Counters, likewise.
+    pub counters: Option<Limit<u64>>,
+}
+
+impl EffectiveLimits {
+    /// Those of a use of a plugin; of an acl's where there is no `use-plugin`.
+    pub fn of(config: &Config, plugin: PluginId, used: Option<&UsedPlugin>) -> Self {
+        let plugin = &config.plugins[plugin.0];
+        let tenant = plugin.tenant.map(|id| &config.tenants[id.0]);
+        let pool = config.process.policy;
+        let (said, used, limits) = (plugin.said, used.copied(), tenant.map(|tenant| tenant.limits));
+        let quota = tenant.map(|tenant| tenant.quota);
+        let of_use = used.map(|used| used.limits);
+        let budget = used.map(|used| used.budget);
+        let share = pool_share(pool.instances);
+        let instances = [
+            (plugin.budget.instances, Level::Plugin),
+            (budget.and_then(|budget| budget.instances), Level::Use),
+            (quota.and_then(|quota| quota.instances), Level::Tenant),
+            // Who has not said how many may have a part of what there is.
+            (
+                (plugin.budget.instances.is_none() || tenant.is_some_and(|tenant| tenant.quota.instances.is_none()))
+                    .then_some(share),
+                Level::Process,
+            ),
+        ];
+        Self {
+            cpu: Limit::own(said.cpu, default_cpu(plugin))
+                .or_less(of_use.and_then(|limits| limits.cpu), Level::Use)
+                .or_less(limits.and_then(|limits| limits.cpu), Level::Tenant)
+                .or_less(Some(pool.cpu), Level::Process),
+            cpu_share: smallest([
+                (plugin.budget.cpu, Level::Plugin),
+                (budget.and_then(|budget| budget.cpu), Level::Use),
+                (quota.and_then(|quota| quota.cpu), Level::Tenant),
+            ]),
+            memory: Limit::own(said.memory, DEFAULT_PLUGIN_MEMORY)
+                .or_less(of_use.and_then(|limits| limits.memory), Level::Use)
+                .or_less(limits.and_then(|limits| limits.memory), Level::Tenant)
+                .or_less(Some(pool.memory), Level::Process),
+            total_memory: smallest([
+                (plugin.budget.memory_in_all, Level::Plugin),
+                (budget.and_then(|budget| budget.memory_in_all), Level::Use),
+                (quota.and_then(|quota| quota.memory_in_all), Level::Tenant),
+            ]),
+            instances: smallest(instances).unwrap_or(Limit {
+                value: pool.instances,
+                by: Level::Process,
+            }),
+            body: Limit::own(said.body, DEFAULT_MAX_BODY)
+                .or_less(of_use.and_then(|limits| limits.body), Level::Use)
+                .or_less(limits.and_then(|limits| limits.body), Level::Tenant),
+            log: plugin.grants.contains(&Grant::Log).then(|| log(plugin, used.as_ref())),
+            kv: kept(plugin, Grant::Kv, plugin.state.kv, StateLimits::DEFAULT.kv),
+            kv_entries: kept(
+                plugin,
+                Grant::Kv,
+                plugin.state.kv_entries,
+                StateLimits::DEFAULT.kv_entries,
+            ),
+            counters: kept(
+                plugin,
+                Grant::Counters,
+                plugin.state.counters,
+                StateLimits::DEFAULT.counters,
+            ),
+        }
+    }
+
+    /// Each by its word, with what it is and who set it, for people.
+    pub fn rows(&self) -> Vec<(&'static str, String, Level)> {
+        let mut rows = vec![("cpu", units::show_duration(self.cpu.value), self.cpu.by)];
+        let mut add = |name, row: Option<(String, Level)>| rows.extend(row.map(|(value, by)| (name, value, by)));
+        let size = |limit: Limit<u64>| (units::show_size(limit.value), limit.by);
+        let count = |limit: Limit<u64>| (limit.value.to_string(), limit.by);
+        let cores = |limit: Limit<Millicores>| (format!("{} cores", limit.value), limit.by);
+        add("cpu-share", self.cpu_share.map(cores));
+        add("memory", Some(size(self.memory)));
+        add("total-memory", self.total_memory.map(size));
+        let instances = (self.instances.value.to_string(), self.instances.by);
+        add("instances", Some(instances));
+        add("body", Some(size(self.body)));
+        add("log", self.log.map(|limit| (limit.value.to_string(), limit.by)));
+        add("kv", self.kv.map(size));
+        add("kv-entries", self.kv_entries.map(count));
+        add("counters", self.counters.map(count));
+        rows
+    }
+}
+
+impl<T: PartialOrd> Limit<T> {
+    /// What the plugin says, or else what holds where it says nothing.
+    fn own(said: Option<T>, default: T) -> Self {
+        match said {
+            Some(value) => Self {
+                value,
+                by: Level::Plugin,
+            },
+            None => Self {
+                value: default,
+                by: Level::Default,
+            },
+        }
+    }
+
+    /// What somebody else says, where that is less.
+    fn or_less(self, other: Option<T>, by: Level) -> Self {
+        match other {
+            Some(value) if value < self.value => Self { value, by },
+            _ => self,
+        }
+    }
+}
+
+impl Level {
+    /// As it is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Plugin => "plugin",
+            Self::Use => "use-plugin",
+            Self::Tenant => "tenant",
+            Self::Process => "process",
+        }
+    }
+}
+
+/// Instances that one plugin or one tenant may have of a pool of so many: a half. Less would refuse what a gateway with a
+/// single plugin could serve; where several are to be kept apart in the same trouble, quotas say how.
+pub const fn pool_share(instances: u32) -> u32 {
+    match instances / 2 {
+        0 => 1,
+        half => half,
+    }
+}
+
+fn smallest<T: PartialOrd, const N: usize>(limits: [(Option<T>, Level); N]) -> Option<Limit<T>> {
+    limits
+        .into_iter()
+        .fold(None, |least: Option<Limit<T>>, (value, by)| match least {
+            Some(least) => Some(least.or_less(value, by)),
+            None => value.map(|value| Limit { value, by }),
+        })
+}
+
+/// What holds where a plugin says nothing of it, whatever its tenant and the process say.
+fn default_cpu(plugin: &Plugin) -> Duration {
+    match plugin.component.value {
+        ComponentSource::BuiltIn(built_in) => built_in.cpu().unwrap_or(DEFAULT_PLUGIN_CPU),
+        ComponentSource::File(_) => DEFAULT_PLUGIN_CPU,
+    }
+}
+
+fn log(plugin: &Plugin, used: Option<&UsedPlugin>) -> Limit<LogRate> {
+    let own = match plugin.said.log {
+        Some(value) => Limit {
+            value,
+            by: Level::Plugin,
+        },
+        None => Limit {
+            value: LogRate::DEFAULT,
+            by: Level::Default,
+        },
+    };
+    match used.and_then(|used| used.limits.log) {
+        Some(value) if value.is_less_than(&own.value) => Limit { value, by: Level::Use },
+        _ => own,
+    }
+}
+
+/// What the plugin may keep; nothing where it was not granted to.
+fn kept(plugin: &Plugin, grant: Grant, value: u64, default: u64) -> Option<Limit<u64>> {
+    let said = (value != default).then_some(value);
+    plugin.grants.contains(&grant).then(|| Limit::own(said, default))
+}
