@@ -51,6 +51,7 @@ fn log_line(criterion: &mut Criterion) {
                 target: b"/api/v1/things/1234?fields=name,size",
                 version: http::Version::HTTP_11,
             }),
+            tenant: None,
             reason: None,
             rule: None,
             request_id: None,

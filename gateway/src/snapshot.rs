@@ -22,8 +22,8 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
 use crate::listener::{Sources, Termination};
-use crate::policy::{Attachment, Crew, Exchange, Host};
-use crate::telemetry::metrics::{FrontendMetrics, Registry};
+use crate::policy::{Attachment, Crew, Exchange, Host, Tenant};
+use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantMetrics};
 pub use build::Alone;
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
@@ -100,6 +100,17 @@ pub struct Frontend {
     pub own_fields: Option<Arc<[HeaderName]>>,
     /// Its counters.
     pub metrics: Arc<FrontendMetrics>,
+    /// Whose hosts it serves.
+    pub tenants: Arc<[OfTenant]>,
+}
+
+/// A tenant whose hosts a frontend serves.
+#[derive(Debug)]
+pub struct OfTenant {
+    /// Who it is.
+    pub tenant: Arc<Tenant>,
+    /// What comes for it here.
+    pub metrics: Arc<TenantMetrics>,
 }
 
 /// Whose bodies components may filter.
@@ -271,7 +282,17 @@ impl Frontend {
             hsts: None,
             own_fields: None,
             metrics: self.metrics.clone(),
+            tenants: self.tenants.clone(),
         })
+    }
+
+    /// Whose host a request asks for, as it stands there.
+    pub fn tenant(&self, host: Option<&[u8]>) -> Option<&OfTenant> {
+        if self.tenants.is_empty() {
+            return None;
+        }
+        let host = host?;
+        self.tenants.iter().find(|of| of.tenant.owns_asked(host))
     }
 
     /// The first of its rules that holds.

@@ -89,6 +89,155 @@ async fn a_limit_of_one_use_holds_there_and_nowhere_else() {
     }
 }
 
+/// Keeps another pair for each request, writes a line, and answers 204, or 507 when there was no room for the pair.
+fn keeping() -> Vec<u8> {
+    let imports = r#"(import "gateway:policy/kv@0.1.0" "set" (func $set (param i32 i32 i32 i32 i64 i32)))
+        (import "gateway:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))
+        (import "gateway:policy/metrics@0.1.0" "add" (func $measure (param i32 i32 i64)))"#;
+    let facts = guest::FACTS;
+    guest::component(
+        "header-rewrite",
+        &format!(
+            r#"{imports} ;; end of imports
+            (global $n (mut i32) (i32.const 0))
+            ;; One counter, `hits`: the list of metrics behind what `describe` answers.
+            (data (i32.const 1336) "\00\0c\00\00\01\00\00\00")
+            (data (i32.const 3072) "\80\0c\00\00\04\00\00\00\80\0c\00\00\04\00\00\00")
+            (data (i32.const 3200) "hits")
+            (func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32)
+              (global.set $n (i32.add (global.get $n) (i32.const 1)))
+              (i32.store (i32.const 3300) (global.get $n))
+              (call $measure (i32.const 0) (i32.const 0) (i64.const 1))
+              (call $log (i32.const 2) (i32.const 3200) (i32.const 4))
+              (call $set (i32.const 3300) (i32.const 4) (i32.const 3300) (i32.const 4) (i64.const 0) (i32.const 3400))
+              (if (result i32) (i32.load8_u (i32.const 3400))
+                (then (call $reply (i32.const 507) (i32.const 0)))
+                (else (call $reply (i32.const 204) (i32.const 0)))))
+            (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#
+        ),
+    )
+}
+
+const KEEPING: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" {
+        hosts "acme.example"
+        quota kv-entries=3 log="1/h" metric-series=2
+        plugin "own" "keeping.wasm" { grant "kv" "log" "metrics"; isolation "reuse"; on-failure "deny" }
+        plugin "other" "keeping.wasm" { grant "kv" "log" "metrics"; isolation "reuse"; on-failure "deny" }
+        use-plugin "own"
+        use-plugin "other" canary="50%"
+    }
+    tenant "rival" {
+        hosts "rival.example"
+        plugin "own" "keeping.wasm" { grant "kv" "log" "metrics"; isolation "reuse"; on-failure "deny" }
+        use-plugin "own"
+    }
+    frontend "web" {
+        bind "127.0.0.1:0"
+        tenants "acme" "rival"
+        default-backend "app"
+    }
+    backend "app" { server "s" "echo" }
+"#;
+
+/// What fills a tenant's quota is refused with the error that the contract has for it, and counted; another tenant goes on.
+#[tokio::test]
+async fn what_a_tenant_keeps_and_writes_is_bounded_and_moves_nothing_of_anothers() {
+    let gateway = Gateway::kdl(KEEPING).file("keeping.wasm", keeping()).start().await;
+    for n in 1..=15 {
+        let full = gateway.ask("web", get("/").host("acme.example")).await.status;
+        assert_eq!(full, if n <= 3 { 204 } else { 507 }, "{n}");
+        assert_eq!(
+            gateway.ask("web", get("/").host("rival.example")).await.status,
+            204,
+            "{n}"
+        );
+    }
+    let metrics = gateway.metrics().await;
+    let refused = |tenant: &str, what| {
+        let plugin = format!("{tenant}/own");
+        let labels = [
+            ("plugin", &*plugin),
+            ("tenant", tenant),
+            ("what", what),
+            ("by", "tenant"),
+        ];
+        metrics.get("gateway_plugin_state_refusals_total", &labels)
+    };
+    assert_eq!(refused("acme", "kv"), Some(12.0));
+    // An hour's worth of lines may come at once ten times over.
+    assert_eq!(refused("acme", "log"), Some(5.0));
+    assert_eq!((refused("rival", "kv"), refused("rival", "log")), (None, None));
+    let written = |tenant: &str| {
+        let field = format!("\"tenant\":\"{tenant}\"");
+        let output = gateway.output();
+        let lines = output.lines().filter(|line| line.contains("\"message\":\"hits\""));
+        lines.filter(|line| line.contains(&field)).count()
+    };
+    gateway.access_log(30).await;
+    assert_eq!((written("acme"), written("rival")), (10, 15));
+}
+
+#[tokio::test]
+async fn metrics_beyond_a_tenants_quota_stop_the_load() {
+    let config = KEEPING.replace("metric-series=2", "metric-series=1");
+    let checked = Gateway::kdl(&config).file("keeping.wasm", keeping()).check(&[]);
+    assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+    assert!(
+        checked.stdout.contains("there are 2 of tenant \"acme\""),
+        "{}",
+        checked.stdout
+    );
+    assert!(checked.stdout.contains("`metric-series=1`"), "{}", checked.stdout);
+}
+
+/// Whose host it was stands in lines and metrics; hosts that nobody owns make no series.
+#[tokio::test]
+async fn requests_are_logged_and_counted_by_whose_hosts_they_are_for() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="text" }
+        tenant "acme" { hosts "acme.example" "*.acme.example" }
+        tenant "rival" { hosts "rival.example" }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme" "rival"; default-backend "app" }
+        frontend "own" {
+            bind "127.0.0.1:0"
+            tenants "rival"
+            log-format "whose=%{tenant} %{status}"
+            default-backend "app"
+        }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .start()
+    .await;
+    for host in ["acme.example", "www.ACME.example:80", "rival.example", "nobody.example"] {
+        assert_eq!(gateway.ask("web", get("/").host(host)).await.status, 200, "{host}");
+    }
+    for host in ["rival.example", "acme.example"] {
+        assert_eq!(gateway.ask("own", get("/").host(host)).await.status, 200, "{host}");
+    }
+    for (tenant, frontend, count) in [
+        ("acme", "web", Some(2.0)),
+        ("rival", "web", Some(1.0)),
+        ("rival", "own", Some(1.0)),
+        ("acme", "own", None),
+    ] {
+        let labels = [("tenant", tenant), ("frontend", frontend), ("code", "2xx")];
+        let metrics = gateway.metrics().await;
+        let counted = metrics.get("gateway_tenant_responses_total", &labels);
+        assert_eq!(counted, count, "{tenant} in {frontend}");
+    }
+    gateway.says("whose=rival 200").await;
+    gateway.says("whose=- 200").await;
+    gateway.says("HTTP/1.1\" tenant=acme").await;
+    let output = gateway.output();
+    let lines = output.lines().filter(|line| line.contains(" web app/s "));
+    let named: Vec<_> = lines.map(|line| line.split(" tenant=").nth(1)).collect();
+    assert_eq!(named, [Some("acme"), Some("acme"), Some("rival"), None]);
+}
+
 #[tokio::test]
 async fn what_one_tenant_uses_up_is_not_the_others() {
     let memory = "(drop (memory.grow (i32.const 200))) (unreachable)";

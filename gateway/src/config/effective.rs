@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::lower::{DEFAULT_PLUGIN_CPU, DEFAULT_PLUGIN_MEMORY};
 use super::model::{
-    ComponentSource, Config, DEFAULT_MAX_BODY, Grant, LogRate, Millicores, Plugin, PluginId, StateLimits, UsedPlugin,
+    ComponentSource, Config, DEFAULT_MAX_BODY, Grant, KeptQuota, LogRate, Millicores, Plugin, PluginId, StateLimits,
+    UsedPlugin,
 };
 use super::units;
 
@@ -68,6 +69,11 @@ impl EffectiveLimits {
         let quota = tenant.map(|tenant| tenant.quota);
         let of_use = used.map(|used| used.limits);
         let budget = used.map(|used| used.budget);
+        let kept = tenant.map(|tenant| tenant.kept).unwrap_or_default();
+        let within = |grant, value, default, of_tenant| {
+            let own = self::kept(plugin, grant, value, default);
+            own.map(|limit| limit.or_less(of_tenant, Level::Tenant))
+        };
         let share = pool_share(pool.instances);
         let instances = [
             (plugin.budget.instances, Level::Plugin),
@@ -106,19 +112,22 @@ impl EffectiveLimits {
             body: Limit::own(said.body, DEFAULT_MAX_BODY)
                 .or_less(of_use.and_then(|limits| limits.body), Level::Use)
                 .or_less(limits.and_then(|limits| limits.body), Level::Tenant),
-            log: plugin.grants.contains(&Grant::Log).then(|| log(plugin, used.as_ref())),
-            kv: kept(plugin, Grant::Kv, plugin.state.kv, StateLimits::DEFAULT.kv),
-            kv_entries: kept(
-                plugin,
+            log: plugin
+                .grants
+                .contains(&Grant::Log)
+                .then(|| log(plugin, used.as_ref(), kept)),
+            kv: within(Grant::Kv, plugin.state.kv, StateLimits::DEFAULT.kv, kept.kv),
+            kv_entries: within(
                 Grant::Kv,
                 plugin.state.kv_entries,
                 StateLimits::DEFAULT.kv_entries,
+                kept.kv_entries,
             ),
-            counters: kept(
-                plugin,
+            counters: within(
                 Grant::Counters,
                 plugin.state.counters,
                 StateLimits::DEFAULT.counters,
+                kept.counters,
             ),
         }
     }
@@ -207,8 +216,8 @@ fn default_cpu(plugin: &Plugin) -> Duration {
     }
 }
 
-fn log(plugin: &Plugin, used: Option<&UsedPlugin>) -> Limit<LogRate> {
-    let own = match plugin.said.log {
+fn log(plugin: &Plugin, used: Option<&UsedPlugin>, tenant: KeptQuota) -> Limit<LogRate> {
+    let mut limit = match plugin.said.log {
         Some(value) => Limit {
             value,
             by: Level::Plugin,
@@ -218,10 +227,13 @@ fn log(plugin: &Plugin, used: Option<&UsedPlugin>) -> Limit<LogRate> {
             by: Level::Default,
         },
     };
-    match used.and_then(|used| used.limits.log) {
-        Some(value) if value.is_less_than(&own.value) => Limit { value, by: Level::Use },
-        _ => own,
+    let of_use = used.and_then(|used| used.limits.log);
+    for (said, by) in [(of_use, Level::Use), (tenant.log, Level::Tenant)] {
+        if let Some(value) = said.filter(|said| said.is_less_than(&limit.value)) {
+            limit = Limit { value, by };
+        }
     }
+    limit
 }
 
 /// What the plugin may keep; nothing where it was not granted to.

@@ -157,10 +157,12 @@ impl Attachment {
             memory: spec.limits.memory.min(host.settings().memory),
             ..spec.limits
         };
+        let quota = spec.scope.tenant.as_ref().map(|tenant| &tenant.quota);
         let identity = Arc::new(Identity {
             label: spec.label,
             namespace: host.namespace(&spec.namespace),
-            shared: host.shared(&spec.namespace, spec.state),
+            shared: host.shared(&spec.namespace, spec.state, quota),
+            tenant: spec.scope.tenant.as_ref().map(|tenant| Arc::clone(&tenant.name)),
             metrics: OnceLock::new(),
             lines: LogBudget::new(spec.state.log),
             failures: LogBudget::new(LogRate::DEFAULT),
@@ -349,6 +351,9 @@ impl Attachment {
     /// nothing can keep that configuration from serving.
     pub fn adopt(&self) {
         self.identity.shared.adopt(self.state, &self.metrics);
+        if let Some(tenant) = &self.scope.tenant {
+            tenant.quota.bound(tenant.kept);
+        }
     }
 
     /// What an exchange gets when a call fails.
@@ -371,7 +376,14 @@ impl Attachment {
     pub(super) fn differs(&self, hook: &'static str, text: &str) {
         self.stats.differences.fetch_add(1, Ordering::Relaxed);
         if let Some(dropped) = self.identity.failures.take() {
-            tracing::info!(plugin = self.label(), hook, dropped, "shadow: {}", one_line(text));
+            tracing::info!(
+                plugin = self.label(),
+                tenant = self.tenant(),
+                hook,
+                dropped,
+                "shadow: {}",
+                one_line(text)
+            );
         }
     }
 
@@ -379,8 +391,14 @@ impl Attachment {
     pub fn warn_of(&self, named: &str, problem: &'static str) {
         if let Some(dropped) = self.identity.failures.take() {
             let named = short_name(named);
-            tracing::warn!(plugin = self.label(), %named, dropped, "{problem}");
+            tracing::warn!(plugin = self.label(), tenant = self.tenant(), %named, dropped, "{problem}");
         }
+    }
+
+    /// Numbers that are kept of the metrics it has declared: one for a counter or a gauge, several for a histogram.
+    #[must_use]
+    pub fn metric_series(&self) -> u64 {
+        self.metrics.cells()
     }
 
     /// Its counters.

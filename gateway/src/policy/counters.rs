@@ -6,14 +6,17 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::kv::MAX_KEY;
+use super::kv::{MAX_KEY, Refused};
+use super::quota::Quota;
 
 /// Why a counter was not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CounterError {
     Full,
+    /// The plugin had room; what its tenant may count in all is used up.
+    FullOfTenant,
     KeyTooLong,
 }
 
@@ -24,17 +27,22 @@ pub(crate) struct Counters {
     /// Of all shards together.
     count: AtomicU64,
     max: AtomicU64,
+    /// What its tenant may count, with all its plugins.
+    quota: Option<Arc<Quota>>,
+    refused: Refused,
 }
 
 type Shard = HashMap<Box<[u8]>, i64>;
 
 impl Counters {
-    pub(crate) fn new(max: u64) -> Self {
+    pub(crate) fn new(max: u64, quota: Option<Arc<Quota>>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
             count: AtomicU64::new(0),
             max: AtomicU64::new(max),
+            quota,
+            refused: Refused::default(),
         }
     }
 
@@ -65,6 +73,9 @@ impl Counters {
             if sum == 0 {
                 shard.remove(key);
                 self.count.fetch_sub(1, Ordering::Relaxed);
+                if let Some(quota) = &self.quota {
+                    quota.counters.give_back(1);
+                }
             }
             return Ok(sum);
         }
@@ -72,15 +83,36 @@ impl Counters {
             let max = self.max.load(Ordering::Relaxed);
             let fits = |count: u64| (count < max).then_some(count + 1);
             let taken = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
-            taken.map_err(|_| CounterError::Full)?;
+            if taken.is_err() {
+                self.refused.by_plugin.fetch_add(1, Ordering::Relaxed);
+                return Err(CounterError::Full);
+            }
+            if self.quota.as_ref().is_some_and(|quota| !quota.counters.take(1)) {
+                self.count.fetch_sub(1, Ordering::Relaxed);
+                self.refused.by_tenant.fetch_add(1, Ordering::Relaxed);
+                return Err(CounterError::FullOfTenant);
+            }
             shard.insert(key.into(), amount);
         }
         Ok(amount)
     }
 
+    /// New ones that found no room.
+    pub(crate) const fn refused(&self) -> &Refused {
+        &self.refused
+    }
+
     fn shard(&self, key: &[u8]) -> MutexGuard<'_, Shard> {
         let position = usize::try_from(self.hasher.hash_one(key) % SHARDS as u64).unwrap_or(0);
         self.shards[position].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Counters {
+    fn drop(&mut self) {
+        if let Some(quota) = &self.quota {
+            quota.counters.give_back(self.count());
+        }
     }
 }
 
@@ -94,7 +126,7 @@ mod tests {
 
     #[test]
     fn counters_add_up_and_stop_at_the_ends_of_their_type() {
-        let counters = Counters::new(10);
+        let counters = Counters::new(10, None);
         assert_eq!(counters.add(b"a", 2), Ok(2));
         assert_eq!(counters.add(b"a", -5), Ok(-3));
         assert_eq!(counters.get(b"a"), -3);
@@ -106,7 +138,7 @@ mod tests {
 
     #[test]
     fn what_is_nothing_again_makes_room() {
-        let counters = Counters::new(2);
+        let counters = Counters::new(2, None);
         counters.add(b"a", 1).unwrap();
         counters.add(b"b", 1).unwrap();
         assert_eq!(counters.add(b"c", 1), Err(CounterError::Full));
@@ -118,7 +150,7 @@ mod tests {
 
     #[test]
     fn workers_that_add_at_once_lose_nothing() {
-        let counters = Counters::new(10);
+        let counters = Counters::new(10, None);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

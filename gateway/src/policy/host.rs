@@ -19,10 +19,11 @@ use super::component::Component;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
 use super::meter::Interface;
+use super::quota::Quota;
 use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
-use crate::config::{CompileCache, CompileLimits, Grant, PolicyPool, StateLimits};
+use crate::config::{CompileCache, CompileLimits, Grant, KeptQuota, PolicyPool, StateLimits};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
@@ -191,8 +192,14 @@ impl Host {
     }
 
     /// What all uses of a plugin keep together.
-    pub(super) fn shared(&self, namespace: &str, limits: StateLimits) -> Arc<Shared> {
-        self.namespaces.shared(namespace, limits)
+    pub(super) fn shared(&self, namespace: &str, limits: StateLimits, quota: Option<&Arc<Quota>>) -> Arc<Shared> {
+        self.namespaces.shared(namespace, limits, quota)
+    }
+
+    /// What the plugins of a tenant may keep together, for as long as somebody holds it.
+    #[must_use]
+    pub fn quota(&self, tenant: &Arc<str>, limits: KeptQuota) -> Arc<Quota> {
+        self.namespaces.quota(tenant, limits)
     }
 
     /// What a store has for a connection between calls.

@@ -3,6 +3,8 @@
 
 mod shared;
 
+use std::sync::atomic::Ordering;
+
 use http::HeaderMap;
 use wasmtime::Result;
 
@@ -12,7 +14,7 @@ use super::bindings::gateway::policy::{
 use super::buckets::{Rate, Taken};
 use super::exchange::ConnectionFacts;
 use super::needs;
-use super::state::{Phase, State};
+use super::state::{Identity, Phase, State};
 
 impl types::Host for State {}
 
@@ -181,19 +183,29 @@ impl buckets::Host for State {
 
 impl log::Host for State {
     fn write(&mut self, level: log::Level, message: String) -> Result<()> {
-        let Some(dropped) = self.identity.lines.take() else {
+        let Identity {
+            lines, shared, tenant, ..
+        } = &*self.identity;
+        let Some(dropped) = lines.take() else {
+            shared.lines_refused.by_plugin.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         };
+        // The tenant's last: what a plugin may not write anyway takes nothing from the others.
+        if shared.quota.as_ref().is_some_and(|quota| !quota.takes_line()) {
+            lines.leave_out(dropped);
+            shared.lines_refused.by_tenant.fetch_add(1, Ordering::Relaxed);
+            return Ok(());
+        }
         let message = log_line(&message);
         if let Some(written) = &mut self.written {
             written.push(message.clone());
         }
-        let plugin = &*self.identity.label;
+        let (plugin, tenant) = (&*self.identity.label, tenant.as_deref());
         match level {
-            log::Level::Debug => tracing::debug!(target: "plugin", plugin, dropped, "{message}"),
-            log::Level::Info => tracing::info!(target: "plugin", plugin, dropped, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "plugin", plugin, dropped, "{message}"),
-            log::Level::Error => tracing::error!(target: "plugin", plugin, dropped, "{message}"),
+            log::Level::Debug => tracing::debug!(target: "plugin", plugin, tenant, dropped, "{message}"),
+            log::Level::Info => tracing::info!(target: "plugin", plugin, tenant, dropped, "{message}"),
+            log::Level::Warn => tracing::warn!(target: "plugin", plugin, tenant, dropped, "{message}"),
+            log::Level::Error => tracing::error!(target: "plugin", plugin, tenant, dropped, "{message}"),
         }
         Ok(())
     }

@@ -66,8 +66,9 @@ impl Host {
         };
         let identity = Arc::new(Identity {
             label: label.as_str().into(),
+            tenant: None,
             namespace: self.namespace(label),
-            shared: self.shared(label, StateLimits::DEFAULT),
+            shared: self.shared(label, StateLimits::DEFAULT, None),
             metrics: OnceLock::new(),
             lines: LogBudget::new(LogRate::DEFAULT),
             failures: LogBudget::new(LogRate::DEFAULT),

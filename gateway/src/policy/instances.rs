@@ -804,6 +804,7 @@ fn succeeded(attachment: &Attachment, hook: Hook) {
     {
         tracing::info!(
             plugin = attachment.label(),
+            tenant = attachment.tenant(),
             hook = hook.name,
             "works again: the quarantine has ended"
         );
@@ -821,6 +822,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     {
         tracing::warn!(
             plugin = attachment.label(),
+            tenant = attachment.tenant(),
             hook = failure.hook,
             kind = %failure.kind,
             at = attachment.origin().map(|origin| tracing::field::display(format!("{}:{}", origin.file, origin.line))),
@@ -831,14 +833,14 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     if failure.kind != FailureKind::Quarantined
         && let Some(dropped) = attachment.identity.failures.take()
     {
-        let plugin = attachment.label();
+        let (plugin, tenant) = (attachment.label(), attachment.tenant());
         let Failure { kind, hook, message } = &failure;
         match attachment.origin() {
             Some(origin) => {
                 let at = format_args!("{}:{}", origin.file, origin.line);
-                tracing::warn!(plugin, hook, %kind, %at, dropped, "{message}");
+                tracing::warn!(plugin, tenant, hook, %kind, %at, dropped, "{message}");
             }
-            None => tracing::warn!(plugin, hook, %kind, dropped, "{message}"),
+            None => tracing::warn!(plugin, tenant, hook, %kind, dropped, "{message}"),
         }
     }
     failure

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::clock::Clock;
+use super::quota::Quota;
 
 /// What a plugin may keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) struct KvBounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KvError {
     Full,
+    /// The plugin had room; what its tenant may keep in all is used up.
+    FullOfTenant,
     KeyTooLong,
     ValueTooLong,
     NotANumber,
@@ -38,6 +41,16 @@ pub(crate) struct Kv {
     bytes: AtomicU64,
     max_entries: AtomicU64,
     max_bytes: AtomicU64,
+    /// What its tenant may keep, with all its plugins.
+    quota: Option<Arc<Quota>>,
+    refused: Refused,
+}
+
+/// Writes that found no room.
+#[derive(Debug, Default)]
+pub(crate) struct Refused {
+    pub(crate) by_plugin: AtomicU64,
+    pub(crate) by_tenant: AtomicU64,
 }
 
 #[derive(Default)]
@@ -64,7 +77,7 @@ enum Ttl {
 }
 
 impl Kv {
-    pub(crate) fn new(bounds: KvBounds, clock: Clock) -> Self {
+    pub(crate) fn new(bounds: KvBounds, clock: Clock, quota: Option<Arc<Quota>>) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             hasher: RandomState::new(),
@@ -73,6 +86,8 @@ impl Kv {
             bytes: AtomicU64::new(0),
             max_entries: AtomicU64::new(bounds.entries),
             max_bytes: AtomicU64::new(bounds.bytes),
+            quota,
+            refused: Refused::default(),
         }
     }
 
@@ -170,16 +185,43 @@ impl Kv {
         ttl: Ttl,
         mut change: impl FnMut(Option<&[u8]>) -> Option<Result<Arc<[u8]>, KvError>>,
     ) -> Result<Option<()>, KvError> {
-        match self.try_write(now, key, ttl, &mut change) {
+        let result = match self.try_write(now, key, ttl, &mut change) {
             Err(KvError::Full) => {
-                for shard in &self.shards {
-                    let mut shard = lock(shard);
-                    self.expire(&mut shard, now, MOST_EXPIRED);
+                self.expire_all_at(now);
+                self.try_write(now, key, ttl, &mut change)
+            }
+            Err(KvError::FullOfTenant) => {
+                self.expire_all_at(now);
+                if let Some(quota) = &self.quota {
+                    quota.sweep();
                 }
                 self.try_write(now, key, ttl, &mut change)
             }
             result => result,
+        };
+        match result {
+            Err(KvError::Full) => self.refused.by_plugin.fetch_add(1, Ordering::Relaxed),
+            Err(KvError::FullOfTenant) => self.refused.by_tenant.fetch_add(1, Ordering::Relaxed),
+            _ => 0,
+        };
+        result
+    }
+
+    /// Forgets pairs whose time has come: of each shard, some.
+    pub(crate) fn expire_all(&self) {
+        self.expire_all_at(self.now());
+    }
+
+    fn expire_all_at(&self, now: u64) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            self.expire(&mut shard, now, MOST_EXPIRED);
         }
+    }
+
+    /// Writes that found no room.
+    pub(crate) const fn refused(&self) -> &Refused {
+        &self.refused
     }
 
     fn try_write(
@@ -246,10 +288,26 @@ impl Kv {
                 return Err(KvError::Full);
             }
         }
+        if let Some(quota) = &self.quota
+            && !take_of(quota, is_new, after.saturating_sub(before))
+        {
+            self.bytes.fetch_sub(after.saturating_sub(before), Ordering::Relaxed);
+            self.entries.fetch_sub(u64::from(is_new), Ordering::Relaxed);
+            return Err(KvError::FullOfTenant);
+        }
         if after < before {
-            self.bytes.fetch_sub(before - after, Ordering::Relaxed);
+            self.give_back(0, before - after);
         }
         Ok(())
+    }
+
+    fn give_back(&self, entries: u64, bytes: u64) {
+        self.entries.fetch_sub(entries, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(quota) = &self.quota {
+            quota.kv_entries.give_back(entries);
+            quota.kv_bytes.give_back(bytes);
+        }
     }
 
     fn drop_pair(&self, shard: &mut Shard, key: &[u8]) {
@@ -257,8 +315,7 @@ impl Kv {
             if let Some(deadline) = pair.deadline {
                 shard.deadlines.remove(&deadline);
             }
-            self.entries.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(cost(key, &pair.value), Ordering::Relaxed);
+            self.give_back(1, cost(key, &pair.value));
         }
     }
 
@@ -286,6 +343,24 @@ impl Kv {
     fn now(&self) -> u64 {
         u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+impl Drop for Kv {
+    fn drop(&mut self) {
+        self.give_back(self.entries(), self.bytes());
+    }
+}
+
+/// Room in a tenant's quota; if there is none, nothing is taken.
+fn take_of(quota: &Quota, is_new: bool, bytes: u64) -> bool {
+    if !quota.kv_entries.take(u64::from(is_new)) {
+        return false;
+    }
+    let has_room = bytes == 0 || quota.kv_bytes.take(bytes);
+    if !has_room {
+        quota.kv_entries.give_back(u64::from(is_new));
+    }
+    has_room
 }
 
 impl Pair {
@@ -338,7 +413,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn kv(entries: u64, bytes: u64) -> Kv {
-        Kv::new(KvBounds { entries, bytes }, Clock::machine())
+        Kv::new(KvBounds { entries, bytes }, Clock::machine(), None)
     }
 
     fn get(kv: &Kv, now: u64, key: &str) -> Option<Vec<u8>> {

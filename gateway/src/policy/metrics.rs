@@ -109,6 +109,11 @@ impl PluginMetrics {
         Ok(())
     }
 
+    /// Numbers that are kept of all of them.
+    pub(crate) fn cells(&self) -> u64 {
+        self.metrics.iter().map(|metric| metric.cells.len() as u64).sum()
+    }
+
     fn metric(&self, metric: u32) -> Result<&Metric, Undeclared> {
         let metric = usize::try_from(metric).map_err(|_| Undeclared)?;
         self.metrics.get(metric).ok_or(Undeclared)

@@ -8,7 +8,8 @@ use http::{HeaderMap, header, request, response};
 
 use super::attachment::Attachment;
 use super::exchange::Exchange;
-use crate::config::Share;
+use super::quota::Quota;
+use crate::config::{KeptQuota, Share};
 use crate::telemetry::choice::draw;
 
 /// Where and how a use of a plugin takes part. By default everywhere, and in earnest.
@@ -29,6 +30,10 @@ pub struct Tenant {
     pub name: Arc<str>,
     /// Names and patterns, lower-case; `*.` stands for one label or more.
     pub hosts: Vec<String>,
+    /// What its plugins may keep together, once its configuration is in force.
+    pub kept: KeptQuota,
+    /// What holds, over reloads.
+    pub quota: Arc<Quota>,
 }
 
 /// What of an exchange or a connection decides who takes part in it, once somebody has asked.
@@ -61,6 +66,11 @@ impl Scope {
 }
 
 impl Tenant {
+    /// Whether it owns the host that a request asks for, as it stands there.
+    pub fn owns_asked(&self, host: &[u8]) -> bool {
+        std::str::from_utf8(host).is_ok_and(|host| self.owns(&name_of(host)))
+    }
+
     /// Whether it owns a host, in lower case.
     pub fn owns(&self, host: &str) -> bool {
         self.hosts.iter().any(|owned| match owned.strip_prefix('*') {
@@ -139,6 +149,11 @@ fn host(headers: &HeaderMap) -> Box<str> {
         .get(header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
+    name_of(host)
+}
+
+/// A host without its port and a dot at the end, in lower case.
+fn name_of(host: &str) -> Box<str> {
     let name = match host.rfind(':') {
         Some(colon) if !host[colon..].contains(']') => &host[..colon],
         _ => host,
@@ -158,6 +173,8 @@ mod tests {
     #[test]
     fn hosts_are_compared_as_names() {
         let tenant = Tenant {
+            kept: KeptQuota::default(),
+            quota: Arc::new(Quota::new(KeptQuota::default())),
             name: "acme".into(),
             hosts: vec![
                 "acme.example".to_owned(),

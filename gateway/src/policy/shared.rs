@@ -2,13 +2,15 @@
 //! tenant's plugin and of nobody else's.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use super::clock::Clock;
 use super::counters::Counters;
-use super::kv::{Kv, KvBounds};
+use super::kv::{Kv, KvBounds, Refused};
 use super::metrics::PluginMetrics;
-use crate::config::StateLimits;
+use super::quota::Quota;
+use crate::config::{KeptQuota, StateLimits};
 use crate::telemetry::metrics::{PluginSeries, Series};
 
 /// What all uses of one plugin share.
@@ -16,6 +18,10 @@ pub(crate) struct Shared {
     pub(crate) kv: Kv,
     pub(crate) counters: Counters,
     metrics: Mutex<Metrics>,
+    /// Of its tenant, where it has one.
+    pub(super) quota: Option<Arc<Quota>>,
+    /// Log lines that were left out.
+    pub(super) lines_refused: Refused,
 }
 
 #[derive(Default)]
@@ -28,7 +34,9 @@ struct Metrics {
 
 /// What every plugin shares, by namespace.
 pub(super) struct Namespaces {
-    known: Mutex<HashMap<String, Weak<Shared>>>,
+    shared: Mutex<HashMap<String, Weak<Shared>>>,
+    /// By tenant.
+    quotas: Mutex<HashMap<Arc<str>, Weak<Quota>>>,
     /// What pairs with a time to live go by.
     clock: Clock,
 }
@@ -36,24 +44,44 @@ pub(super) struct Namespaces {
 impl Namespaces {
     /// None yet.
     pub(super) fn new(clock: Clock) -> Self {
-        let known = Mutex::default();
-        Self { known, clock }
+        Self {
+            shared: Mutex::default(),
+            quotas: Mutex::default(),
+            clock,
+        }
     }
 
     /// What is kept under a name. The same name is the same place, for as long as somebody holds it.
-    pub(super) fn shared(&self, name: &str, limits: StateLimits) -> Arc<Shared> {
-        let mut known = lock(&self.known);
+    pub(super) fn shared(&self, name: &str, limits: StateLimits, quota: Option<&Arc<Quota>>) -> Arc<Shared> {
+        let mut known = lock(&self.shared);
         if let Some(shared) = known.get(name).and_then(Weak::upgrade) {
             return shared;
         }
         known.retain(|_, shared| shared.strong_count() > 0);
         let shared = Arc::new(Shared {
-            kv: Kv::new(limits.kv(), self.clock.clone()),
-            counters: Counters::new(limits.counters),
+            kv: Kv::new(limits.kv(), self.clock.clone(), quota.cloned()),
+            counters: Counters::new(limits.counters, quota.cloned()),
             metrics: Mutex::default(),
+            quota: quota.cloned(),
+            lines_refused: Refused::default(),
         });
+        if let Some(quota) = quota {
+            quota.add(&shared);
+        }
         known.insert(name.to_owned(), Arc::downgrade(&shared));
         shared
+    }
+
+    /// What the plugins of a tenant may keep together. The same name is the same quota, for as long as somebody holds it.
+    pub(super) fn quota(&self, tenant: &Arc<str>, limits: KeptQuota) -> Arc<Quota> {
+        let mut known = lock(&self.quotas);
+        if let Some(quota) = known.get(tenant).and_then(Weak::upgrade) {
+            return quota;
+        }
+        known.retain(|_, quota| quota.strong_count() > 0);
+        let quota = Arc::new(Quota::new(limits));
+        known.insert(Arc::clone(tenant), Arc::downgrade(&quota));
+        quota
     }
 }
 
@@ -92,6 +120,19 @@ impl PluginSeries for Shared {
     fn kept(&self) -> [u64; 3] {
         [self.kv.entries(), self.kv.bytes(), self.counters.count()]
     }
+
+    fn refused(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let all = [
+            ("kv", self.kv.refused()),
+            ("counters", self.counters.refused()),
+            ("log", &self.lines_refused),
+        ];
+        let each = all.into_iter().flat_map(|(what, refused)| {
+            let by = [("plugin", &refused.by_plugin), ("tenant", &refused.by_tenant)];
+            by.map(|(by, count)| (what, by, count.load(Ordering::Relaxed)))
+        });
+        each.filter(|(.., count)| *count > 0).collect()
+    }
 }
 
 impl std::fmt::Debug for Shared {
@@ -129,12 +170,12 @@ mod tests {
     #[test]
     fn a_namespace_is_one_place_for_as_long_as_somebody_holds_it() {
         let namespaces = Namespaces::new(Clock::machine());
-        let one = namespaces.shared("plugin/a", LIMITS);
+        let one = namespaces.shared("plugin/a", LIMITS, None);
         assert_eq!(one.kv.set(b"k", b"v", 0), Ok(()));
-        let again = namespaces.shared("plugin/a", LIMITS);
+        let again = namespaces.shared("plugin/a", LIMITS, None);
         assert!(again.kv.get(b"k").is_some());
-        assert!(namespaces.shared("plugin/b", LIMITS).kv.get(b"k").is_none());
+        assert!(namespaces.shared("plugin/b", LIMITS, None).kv.get(b"k").is_none());
         drop((one, again));
-        assert!(namespaces.shared("plugin/a", LIMITS).kv.get(b"k").is_none());
+        assert!(namespaces.shared("plugin/a", LIMITS, None).kv.get(b"k").is_none());
     }
 }

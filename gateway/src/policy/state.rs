@@ -68,6 +68,8 @@ pub(crate) enum Phase {
 /// Whose an instance is: what its log lines and buckets are kept under.
 pub(crate) struct Identity {
     pub(crate) label: Arc<str>,
+    /// Whose plugin it is, if somebody's.
+    pub(crate) tenant: Option<Arc<str>>,
     pub(crate) namespace: Namespace,
     /// What it keeps beyond its instances.
     pub(crate) shared: Arc<Shared>,
@@ -265,6 +267,11 @@ impl LogBudget {
             return None;
         }
         Some(self.dropped.swap(0, Ordering::Relaxed))
+    }
+
+    /// The line that was taken is not written after all, and so many before it have not been told of.
+    pub(crate) fn leave_out(&self, dropped: u64) {
+        self.dropped.fetch_add(dropped.saturating_add(1), Ordering::Relaxed);
     }
 }
 

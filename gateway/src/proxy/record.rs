@@ -21,7 +21,7 @@ use super::turns::Late;
 use crate::backend::{Admitted, Backend};
 use crate::config::BackendId;
 use crate::policy::{Exchange, Over, Tags};
-use crate::snapshot::Frontend;
+use crate::snapshot::{Frontend, OfTenant};
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
 use crate::telemetry::line::Capturing;
@@ -444,6 +444,7 @@ impl Record {
                 target: target.as_bytes(),
                 version: self.version,
             }),
+            tenant: self.tenant().map(|of| &*of.tenant.name),
             reason: self.reason,
             rule: self.rule,
             request_id: self.noted.request_id.as_ref().map(HeaderValue::as_bytes),
@@ -466,6 +467,11 @@ impl Record {
 }
 
 impl Record {
+    /// Whose host was asked for, where it is somebody's.
+    fn tenant(&self) -> Option<&OfTenant> {
+        self.frontend.tenant(self.host.as_ref().map(HeaderValue::as_bytes))
+    }
+
     /// Counts the exchange, which is over, and writes its line. Answers how long it took.
     fn close(&mut self) -> Duration {
         if !self.complete {
@@ -488,6 +494,12 @@ impl Record {
         if let Some(upstream) = &self.upstream {
             upstream.bytes(self.sent, forwarded);
             upstream.ended(total, self.termination);
+        }
+        if let Some(of) = self.tenant() {
+            let passed = self.tunnel.as_deref();
+            let (there, back) = passed.map_or((0, 0), |passed| (passed.from_client, passed.from_server));
+            let status = self.status.map(|status| status.as_u16());
+            of.metrics.ended(status, forwarded + there, self.sent + back);
         }
         let log = self.frontend.config.access_log.enabled && !self.noted.is_unlogged;
         let severity = log.then(|| self.severity()).flatten();

@@ -212,6 +212,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
             ..Counts::default()
         },
         request: None,
+        tenant: None,
         reason: Some(reason),
         rule: None,
         request_id: None,

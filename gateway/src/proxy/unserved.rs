@@ -132,6 +132,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             cookies: None,
             counts,
             request: None,
+            tenant: None,
             reason: Some(ended.reason),
             rule: ended.rule,
             request_id: None,

@@ -10,6 +10,7 @@ mod maps;
 mod tls;
 mod trust;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,11 +19,11 @@ use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::routes::Route;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
+use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OfTenant, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, PluginId,
-    PluginLimits, Share, UsedPlugin,
+    PluginLimits, Share, TenantId, UsedPlugin,
 };
 use crate::policy::maps::Maps;
 use crate::policy::{
@@ -85,6 +86,7 @@ pub(super) fn snapshot(
         tenants,
         granted: granted::of(config, previous),
         attachments: Vec::new(),
+        series: BTreeMap::new(),
         errors,
     };
     for plugin in &config.plugins {
@@ -176,6 +178,8 @@ struct Builder<'a> {
     errors: Vec<BuildError>,
     /// By plugin: the backends that it may use.
     granted: Vec<Arc<Granted>>,
+    /// What plugins of tenants have declared to measure.
+    series: BTreeMap<PluginId, u64>,
 }
 
 #[derive(Serialize)]
@@ -258,8 +262,22 @@ impl Builder<'_> {
             hsts: frontend.hsts.map(Hsts::new),
             own_fields: frontend.own_fields(),
             metrics: self.registry.frontend(&frontend.name),
+            tenants: frontend
+                .tenants
+                .iter()
+                .map(|id| self.of_tenant(*id, frontend))
+                .collect(),
             config: Arc::new(frontend.clone()),
         })
+    }
+
+    /// A tenant in a frontend that serves its hosts.
+    fn of_tenant(&self, id: TenantId, frontend: &config::Frontend) -> OfTenant {
+        let tenant = self.tenants[id.0].0.clone();
+        OfTenant {
+            metrics: self.registry.tenant(&tenant.name, &frontend.name),
+            tenant,
+        }
     }
 
     /// The error pages of a section. Those that cannot be used are reported, once for all sections that take them.
@@ -519,7 +537,8 @@ impl Builder<'_> {
                 cpu: limits.cpu.value,
                 memory: limits.memory.value,
             },
-            log: limits.log.map_or(plugin.state.log, |log| log.value),
+            // Without its tenant's, which all plugins of the tenant share.
+            log: used.and_then(|used| used.limits.log).unwrap_or(plugin.state.log),
             place,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
@@ -536,6 +555,10 @@ impl Builder<'_> {
                 }
                 let tenant = plugin.tenant.map(|id| &self.tenants[id.0].0.name);
                 self.registry.plugin(&plugin.name, tenant, &attachment.series());
+                if let Err(source) = self.metric_series(id, attachment.metric_series()) {
+                    let plugin = PluginAt::of(&self.config.plugins[id.0]);
+                    return self.fail(BuildError::Plugin { plugin, source });
+                }
                 Some(self.keep(attachment))
             }
             Err(source) => {
@@ -545,6 +568,29 @@ impl Builder<'_> {
                 self.plugins[id.0] = None;
                 None
             }
+        }
+    }
+
+    /// Whether what a plugin declares fits into what its tenant's plugins may have together. All its uses share the same.
+    fn metric_series(&mut self, id: PluginId, series: u64) -> Result<(), PolicyError> {
+        let plugin = &self.config.plugins[id.0];
+        let Some(tenant) = plugin.tenant else { return Ok(()) };
+        if self.series.insert(id, series).is_some() {
+            return Ok(());
+        }
+        let tenant_of = |id: &PluginId| self.config.plugins[id.0].tenant;
+        let of_tenant = self.series.iter().filter(|(id, _)| tenant_of(id) == Some(tenant));
+        let all: u64 = of_tenant.map(|(_, series)| series).sum();
+        let tenant = &self.config.tenants[tenant.0];
+        match tenant.kept.metric_series {
+            Some(most) if all > most => Err(PolicyError::Metrics {
+                label: plugin.name.to_string(),
+                message: format!(
+                    "declares {series} series, and so there are {all} of tenant {:?}, whose quota is `metric-series={most}`",
+                    tenant.name
+                ),
+            }),
+            _ => Ok(()),
         }
     }
 

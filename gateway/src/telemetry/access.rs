@@ -55,6 +55,8 @@ pub struct HttpRecord<'a> {
     pub counts: Counts,
     /// What was asked; none when it could not be understood.
     pub request: Option<RequestLine<'a>>,
+    /// Whose host it was, where it is a tenant's.
+    pub tenant: Option<&'a str>,
     /// Why the gateway itself answered, as `denied`, `rate-limited`, `policy-failure` or `bad-request`.
     pub reason: Option<&'a str>,
     /// The line of the configuration with the `deny` that held.

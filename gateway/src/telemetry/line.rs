@@ -68,6 +68,7 @@ pub(super) struct Values<'a> {
     counts: Counts,
     request: Option<RequestLine<'a>>,
     request_id: Option<&'a [u8]>,
+    tenant: Option<&'a str>,
     reason: Option<&'a str>,
     rule: Option<usize>,
     captures: Option<Capturing<'a>>,
@@ -98,6 +99,7 @@ impl<'a> From<&HttpRecord<'a>> for Values<'a> {
             counts: record.counts,
             request: record.request,
             request_id: record.request_id,
+            tenant: record.tenant,
             reason: record.reason,
             rule: record.rule,
             captures: record.captures,
@@ -130,6 +132,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             counts: record.counts,
             request: None,
             request_id: None,
+            tenant: None,
             reason: record.reason,
             rule: record.rule,
             captures: None,
@@ -252,6 +255,7 @@ impl Values<'_> {
             LineField::Query => split.map(|split| &target[split + 1..]),
             LineField::Version => self.request.map(|request| access::version(request.version).as_bytes()),
             LineField::RequestId => self.request_id,
+            LineField::Tenant => self.tenant.map(str::as_bytes),
             LineField::Reason => self.reason.map(str::as_bytes),
             LineField::RequestCookie => self
                 .captures

@@ -106,9 +106,12 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let captured_at = captures.first().map(Node::span);
     let captures = log_format::captures(ctx, captures);
     let mut plugins = used_plugins(scope, block.many("use-plugin"), None);
+    let mut tenants = Vec::new();
     if let Some(node) = block.one("tenants") {
         http_only(&node, mode_at);
-        plugins.extend(tenant::plugins_of(scope, node));
+        let (named, used) = tenant::named(scope, node);
+        tenants = named;
+        plugins.extend(used);
     }
     let request = block.one("request").inspect(|node| http_only(node, mode_at));
     let request_edits = edits::request(request, &acls_of);
@@ -203,6 +206,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         );
     }
     Some(Frontend {
+        tenants,
         name: name?.value.into(),
         mode,
         binds: binds.into_iter().collect::<Option<_>>()?,

@@ -40,7 +40,7 @@ pub(super) fn of_plugin(scope: &Scope<'_>, mut node: Node<'_>, owner: Option<&Ow
     state_limits(&mut node, &plugin.grants, &mut plugin.state);
     let said = per_call(scope, &mut node, owner);
     plugin.said = SaidLimits {
-        log: node.property("log").map(|_| plugin.state.log),
+        log: node.hidden_property("log").map(|_| plugin.state.log),
         ..said
     };
     plugin.max_body = said.body;
@@ -109,7 +109,7 @@ fn report_wider(node: &mut Node<'_>, plugin: &Limited, said: SaidLimits, budget:
             wider(budget.cpu, plugin.budget.cpu, |cores| format!("{cores} cores")),
         ),
     ] {
-        if let (Some(most), Some(value)) = (most, node.property(key)) {
+        if let (Some(most), Some(value)) = (most, node.hidden_property(key)) {
             let error = ConfigError::new(
                 Code::Inert,
                 format!("this plugin has at most {most} wherever it is used"),

@@ -1,13 +1,15 @@
 //! `tenant "acme" { hosts "*.acme.example"; … }`: whoever owns hosts, and what their plugins may use.
 
+use std::ops::RangeInclusive;
+
 use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
-use super::plugin_limits::{self, TOTAL_MEMORY};
+use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
 use super::used_plugins::used_plugins;
 use super::{Scope, acl, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{BudgetLimits, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
+use crate::config::model::{BudgetLimits, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
 use crate::config::reader::{At, Node, said_twice};
 
 /// What frontends have to know of a tenant.
@@ -58,7 +60,7 @@ pub(super) fn tenant(
     // Of the block alone: who writes files for it does not say whom to trust.
     let trust = super::trust::trust(block.many("trust"));
     let hosts = hosts.map(|node| hosts_of(scope, node, id));
-    let quota = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
+    let (quota, kept) = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
     for node in block.many("plugin") {
         plugins.push(plugin::plugin(scope, node, Some(&owner)));
     }
@@ -72,12 +74,13 @@ pub(super) fn tenant(
         trust,
         hosts: hosts.unwrap_or_default(),
         quota,
+        kept,
         limits: owner.limits,
     })
 }
 
-/// `tenants "acme" "rival"` in a frontend: the uses of their plugins.
-pub(super) fn plugins_of(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<Option<UsedPlugin>> {
+/// `tenants "acme" "rival"` in a frontend: who they are, and the uses of their plugins.
+pub(super) fn named(scope: &Scope<'_>, mut node: Node<'_>) -> (Vec<TenantId>, Vec<Option<UsedPlugin>>) {
     let mut named: Vec<At<usize>> = Vec::new();
     let mut plugins = Vec::new();
     for value in node.some_arguments("a tenant's name") {
@@ -93,15 +96,11 @@ pub(super) fn plugins_of(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<Option<Us
         let Some((known, _)) = scope.tenants.get(position) else {
             continue;
         };
-        if known.uses.is_empty() {
-            let error = ConfigError::new(Code::Inert, "this tenant does nothing here");
-            let error = error.label(value.span(), "it uses no plugin");
-            node.fail(error.help("leave it out, or write `use-plugin` in the tenant's block"));
-        }
         plugins.extend(known.uses.iter().copied());
     }
     node.finish();
-    plugins
+    let tenants = named.into_iter().map(|tenant| TenantId(tenant.value));
+    (tenants.collect(), plugins)
 }
 
 fn hosts_of(scope: &mut Scope<'_>, mut node: Node<'_>, id: TenantId) -> Vec<String> {
@@ -149,8 +148,8 @@ fn overlap(one: &str, other: &str) -> bool {
     means(one, other) || means(other, one)
 }
 
-/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200`.
-fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> BudgetLimits {
+/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s"`.
+fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota) {
     node.require_entries();
     let cpu = node.property("plugin-cpu").and_then(|value| value.cores());
     let memory = node
@@ -159,13 +158,26 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> BudgetLimits {
     let instances = node
         .property("plugin-instances")
         .and_then(|value| plugin_limits::instances(scope, &value));
-    node.finish();
-    BudgetLimits {
+    let budget = BudgetLimits {
         instances,
         memory_in_all: memory,
         cpu: cpu.map(Millicores),
-    }
+    };
+    let kept = KeptQuota {
+        kv: node.property("kv").and_then(|value| value.size(KV_BYTES)),
+        kv_entries: node.property("kv-entries").and_then(|value| value.integer(ENTRIES)),
+        counters: node.property("counters").and_then(|value| value.integer(ENTRIES)),
+        log: node.property("log").and_then(|value| plugin_limits::log_rate(&value)),
+        metric_series: node
+            .property("metric-series")
+            .and_then(|value| value.integer(METRIC_SERIES)),
+    };
+    node.finish();
+    (budget, kept)
 }
+
+/// From one counter to what a scrape can still carry of one tenant.
+const METRIC_SERIES: RangeInclusive<u64> = 1..=1_000_000;
 
 #[cfg(test)]
 mod tests {

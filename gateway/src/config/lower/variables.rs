@@ -398,6 +398,7 @@ const VARIABLES: &[Known] = &[
         Meaning::Attribute("status"),
         LineField::Status,
     ),
+    of_line("tenant", LineField::Tenant),
     of_line("termination", LineField::Termination),
     attribute("time", "local-time:UTC", LineField::Time),
     of_line("timestamp", LineField::Timestamp),

@@ -131,6 +131,7 @@ pub enum LineField {
     RequestId,
     TraceId,
     SpanId,
+    Tenant,
     Reason,
     Rule,
     RequestCookie,
@@ -184,6 +185,7 @@ impl LineField {
                 | Self::Version
                 | Self::RequestLine
                 | Self::RequestId
+                | Self::Tenant
                 | Self::TraceId
                 | Self::SpanId
                 | Self::RequestCookie

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use super::{
     Acl, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
     Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, LogTo, Mode, Monitor, NormalizePath, Origin, RateLimitId,
-    RequestEdit, RequestId, ResponseEdit, Rule, Template, UsedPlugin,
+    RequestEdit, RequestId, ResponseEdit, Rule, Template, TenantId, UsedPlugin,
 };
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
@@ -83,6 +83,8 @@ pub struct Frontend {
     pub response_edits: Vec<Conditional<ResponseEdit>>,
     /// `use-plugin "jwt-auth"`, in order, then those of the `tenants` that it serves.
     pub plugins: Vec<UsedPlugin>,
+    /// `tenants "acme"`: whose hosts it serves, in order.
+    pub tenants: Vec<TenantId>,
     /// Where the frontend stands.
     pub origin: Origin,
 }

@@ -64,8 +64,8 @@ pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
-    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, Isolation, LogRate, Millicores, OnFailure, Plugin,
-    PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant, UsedPlugin,
+    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, Isolation, KeptQuota, LogRate, Millicores, OnFailure,
+    Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,
@@ -116,7 +116,7 @@ pub struct Config {
 pub struct BackendId(pub usize);
 
 /// Position of a plugin in [`Config::plugins`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PluginId(pub usize);
 
 /// Position of a tenant in [`Config::tenants`].

@@ -137,8 +137,25 @@ pub struct Tenant {
     pub trust: Vec<super::TrustedKey>,
     /// `quota plugin-cpu="1.5 cores" …`: what all its plugins may use together.
     pub quota: BudgetLimits,
+    /// `quota kv="16MiB" …`: what all its plugins may keep and write together.
+    pub kept: KeptQuota,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,
+}
+
+/// What all plugins of a tenant may keep in the host and write together; what is none has no bound of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KeptQuota {
+    /// Bytes of key-value pairs.
+    pub kv: Option<u64>,
+    /// Key-value pairs.
+    pub kv_entries: Option<u64>,
+    /// Counters that are not 0.
+    pub counters: Option<u64>,
+    /// Log lines.
+    pub log: Option<LogRate>,
+    /// Numbers that are kept of the metrics which they declare.
+    pub metric_series: Option<u64>,
 }
 
 /// An import that has to be granted.

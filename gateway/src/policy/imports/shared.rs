@@ -18,7 +18,7 @@ impl counters::Host for State {
             .counters
             .add(&key, amount)
             .map_err(|error| match error {
-                CounterError::Full => counters::CounterError::Full,
+                CounterError::Full | CounterError::FullOfTenant => counters::CounterError::Full,
                 CounterError::KeyTooLong => counters::CounterError::KeyTooLong,
             }))
     }
@@ -126,7 +126,7 @@ fn fill(bytes: &mut [u8]) -> Result<()> {
 
 fn kv_error(error: KvError) -> kv::KvError {
     match error {
-        KvError::Full => kv::KvError::Full,
+        KvError::Full | KvError::FullOfTenant => kv::KvError::Full,
         KvError::KeyTooLong => kv::KvError::KeyTooLong,
         KvError::ValueTooLong => kv::KvError::ValueTooLong,
         KvError::NotANumber => kv::KvError::NotANumber,

@@ -26,6 +26,8 @@ pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Sna
     let tenant = Tenant {
         name: tenant.name.clone(),
         hosts: tenant.hosts.clone(),
+        kept: tenant.kept,
+        quota: host.quota(&tenant.name, tenant.kept),
     };
     (Arc::new(tenant), budget)
 }

@@ -40,6 +40,10 @@ impl HttpRecord<'_> {
             push_key(out, "version");
             escape::json(out, version(request.version).as_bytes());
         }
+        if let Some(tenant) = self.tenant {
+            push_key(out, "tenant");
+            escape::json(out, tenant.as_bytes());
+        }
         if let Some(id) = self.request_id {
             push_key(out, "request_id");
             escape::json(out, id);

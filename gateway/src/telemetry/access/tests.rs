@@ -42,6 +42,7 @@ fn http() -> HttpRecord<'static> {
             target: b"/index.html?a=1",
             version: http::Version::HTTP_11,
         }),
+        tenant: None,
         reason: None,
         rule: None,
         request_id: None,
@@ -92,6 +93,17 @@ fn a_request_is_logged_in_haproxys_order() {
     let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
                     5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
     assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
+}
+
+#[test]
+fn whose_host_it_was_stands_behind_the_rest() {
+    let record = HttpRecord {
+        tenant: Some("acme"),
+        reason: Some("denied"),
+        ..http()
+    };
+    assert!(text(|out, dates| record.write_text(out, dates)).ends_with(" reason=denied tenant=acme"));
+    assert!(text(|out, dates| record.write_json(out, dates)).contains(r#","tenant":"acme""#));
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl HttpRecord<'_> {
         }
         out.push(b'"');
         push_reason(out, self.reason, self.rule);
+        if let Some(tenant) = self.tenant {
+            out.extend_from_slice(b" tenant=");
+            escape::hash_word(out, tenant.as_bytes());
+        }
         if let Some(id) = self.request_id {
             out.extend_from_slice(b" request_id=");
             escape::hash_word(out, id);

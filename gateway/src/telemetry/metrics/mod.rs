@@ -22,6 +22,7 @@ mod rounds;
 mod shard;
 mod state;
 mod stats;
+mod tenant;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +39,7 @@ pub use process::ProcessMetrics;
 pub use rounds::{Round, Rounds};
 pub use state::{Admin, Agent};
 pub use stats::{BackendStats, FrontendStats, ServerStats, Stats};
+pub use tenant::TenantMetrics;
 
 use exporter::Exporter;
 use plugin::Plugins;
@@ -54,6 +56,7 @@ pub struct Registry {
     policies: Mutex<Vec<Arc<PolicyMetrics>>>,
     certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
     logs: Mutex<Vec<Arc<LogCounts>>>,
+    tenants: Mutex<Vec<Arc<TenantMetrics>>>,
     plugins: Mutex<Plugins>,
     /// One publishes at a time.
     exporter: Mutex<Exporter>,
@@ -73,6 +76,7 @@ impl Registry {
             policies: Mutex::default(),
             certificates: Mutex::default(),
             logs: Mutex::default(),
+            tenants: Mutex::default(),
             plugins: Mutex::default(),
             exporter: Mutex::new(exporter),
         })
@@ -112,6 +116,13 @@ impl Registry {
         let new = || PolicyMetrics::new(label, tenant);
         self.find_or_add(&self.policies, |known| &*known.label == label, new, policy::register)
             .add(counts);
+    }
+
+    /// The handle of what comes for a tenant's hosts through a frontend.
+    pub fn tenant(&self, tenant: &str, frontend: &str) -> Arc<TenantMetrics> {
+        let is_same = |known: &TenantMetrics| (&*known.tenant, &*known.frontend) == (tenant, frontend);
+        let new = || TenantMetrics::new(tenant, frontend);
+        self.find_or_add(&self.tenants, is_same, new, tenant::register)
     }
 
     /// What is missing of the log of this name.
@@ -159,6 +170,7 @@ impl Registry {
     /// and another takes its place.
     pub fn prune(&self) {
         let mut forgotten = forget(&self.frontends) + forget(&self.servers) + forget(&self.certificates);
+        forgotten += forget(&self.tenants);
         // After their servers, which hold them.
         forgotten += forget(&self.backends);
         lock(&self.policies).retain(|policy| {
@@ -182,6 +194,9 @@ impl Registry {
         }
         for policy in lock(&self.policies).iter() {
             policy::register(&mut exporter, policy);
+        }
+        for tenant in lock(&self.tenants).iter() {
+            tenant::register(&mut exporter, tenant);
         }
         for log in lock(&self.logs).iter() {
             log::register(&mut exporter, log);

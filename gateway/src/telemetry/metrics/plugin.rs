@@ -12,6 +12,9 @@ pub trait PluginSeries: Debug + Send + Sync {
 
     /// Its key-value pairs, their bytes, and its counters.
     fn kept(&self) -> [u64; 3];
+
+    /// What found no room: what it was, whose bound it met (`plugin` or `tenant`), and how often; nothing that is 0.
+    fn refused(&self) -> Vec<(&'static str, &'static str, u64)>;
 }
 
 /// A series of a metric.
@@ -82,6 +85,16 @@ impl Plugins {
             let mut own = vec![("plugin", &*plugin.name)];
             own.extend(plugin.tenant.as_deref().map(|tenant| ("tenant", tenant)));
             series.each(&mut |series| show(&mut families, &own, &series));
+            for (what, by, count) in series.refused() {
+                let refused = Series {
+                    name: "gateway_plugin_state_refusals_total",
+                    help: REFUSED,
+                    kind: "counter",
+                    labels: &[("what", what), ("by", by)],
+                    reading: Reading::Counter(count),
+                };
+                show(&mut families, &own, &refused);
+            }
             for ((name, help), value) in KEPT.into_iter().zip(series.kept()) {
                 // What a plugin was not granted, or does not use, is no line.
                 if value > 0 {
@@ -167,6 +180,8 @@ fn escape(value: &str, text: &mut String, quotes: bool) {
     }
 }
 
+const REFUSED: &str = "What was refused as there was no room: pairs (kv), counters, log lines (log); by the bound of the plugin or of its tenant.";
+
 const KEPT: [(&str, &str); 3] = [
     (
         "gateway_plugin_state_kv_entries",
@@ -210,6 +225,10 @@ mod tests {
         fn kept(&self) -> [u64; 3] {
             [0, 300, 0]
         }
+
+        fn refused(&self) -> Vec<(&'static str, &'static str, u64)> {
+            vec![("kv", "tenant", 2)]
+        }
     }
 
     #[test]
@@ -230,6 +249,11 @@ gateway_plugin_hits_total{plugin="two",tenant="acme",of="a\"b\\"} 7
 # TYPE gateway_plugin_state_kv_bytes gauge
 gateway_plugin_state_kv_bytes{plugin="one"} 300
 gateway_plugin_state_kv_bytes{plugin="two",tenant="acme"} 300
+
+# HELP gateway_plugin_state_refusals_total What was refused as there was no room: pairs (kv), counters, log lines (log); by the bound of the plugin or of its tenant.
+# TYPE gateway_plugin_state_refusals_total counter
+gateway_plugin_state_refusals_total{plugin="one",what="kv",by="tenant"} 2
+gateway_plugin_state_refusals_total{plugin="two",tenant="acme",what="kv",by="tenant"} 2
 
 # HELP gateway_plugin_wait_distribution Waits.
 # TYPE gateway_plugin_wait_distribution histogram
