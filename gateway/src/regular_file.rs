@@ -4,13 +4,37 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
 /// Reads a file of at most so many bytes. A longer one is an error of the kind [`FileTooLarge`](io::ErrorKind::FileTooLarge).
 /// Pipes, sockets and devices are refused: opening or reading them might never end.
 pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     // Looked at before it is opened, as opening a pipe waits for who writes into it, and again afterwards, as another one may
     // have taken its place.
     refuse_other(&path.metadata()?)?;
-    let file = File::open(path)?;
+    read_open(File::open(path)?, most)
+}
+
+/// As [`read`], of a file in a folder, by its path from there. A path that leads out of the folder, by `..` or by a link, is
+/// refused, whoever changes links meanwhile: the system follows it step by step.
+pub fn read_beneath(folder: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
+    // A pipe is opened without waiting, and refused then.
+    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let file = rustix::fs::openat2(folder, path, flags, Mode::empty(), beneath).map_err(|errno| match errno {
+        Errno::XDEV => io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it leads out of the folder of its tenant",
+        ),
+        errno => errno.into(),
+    })?;
+    read_open(File::from(file), most)
+}
+
+fn read_open(file: File, most: usize) -> io::Result<Vec<u8>> {
     refuse_other(&file.metadata()?)?;
     let mut bytes = Vec::new();
     // One byte more than may be, to know that there is more.
@@ -58,6 +82,27 @@ mod tests {
                 "{other:?}"
             );
         }
+        for (name, content) in [("in/a", "12345"), ("out", "secret")] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let inside = folder.path().join("in");
+        for (link, to) in [("near", "a"), ("far", "../out"), ("up", ".."), ("root", "/")] {
+            std::os::unix::fs::symlink(to, inside.join(link)).unwrap();
+        }
+        for name in ["a", "near", "./a"] {
+            assert_eq!(read_beneath(&inside, Path::new(name), 5).unwrap(), b"12345", "{name}");
+        }
+        for name in ["far", "up/out", "../out", "root/etc/passwd", "/etc/passwd"] {
+            let error = read_beneath(&inside, Path::new(name), 1000).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied, "{name}: {error}");
+        }
+        assert!(read_beneath(&inside, Path::new("nothing"), 5).is_err());
+        assert_eq!(
+            read_beneath(folder.path(), Path::new("pipe"), 5).unwrap_err().kind(),
+            io::ErrorKind::InvalidInput
+        );
         let link = folder.path().join("link");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert_eq!(read(&link, 5).unwrap(), b"12345");

@@ -36,10 +36,10 @@ impl Builder {
         self
     }
 
-    /// Writes a file beside the configuration, which can name it without a folder.
+    /// Writes a file beside the configuration, or in a folder there that is made for it.
     #[must_use]
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
-        std::fs::write(self.directory.path().join(name), content).unwrap();
+        std::fs::write(self.place(name), content).unwrap();
         self
     }
 
@@ -49,7 +49,23 @@ impl Builder {
         self
     }
 
-    /// The same for a file that only its owner may read.
+    /// Makes a symbolic link beside the configuration.
+    #[must_use]
+    pub fn link(self, name: &str, to: &str) -> Self {
+        std::os::unix::fs::symlink(to, self.place(name)).unwrap();
+        self
+    }
+
+    /// Where a file beside the configuration, or in a folder there, belongs.
+    fn place(&self, name: &str) -> PathBuf {
+        let path = self.directory.path().join(name);
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).unwrap();
+        }
+        path
+    }
+
+    /// Writes a file that only its owner may read.
     #[must_use]
     pub fn secret(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         let path = self.directory.path().join(name);

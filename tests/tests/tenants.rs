@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Client, Gateway, get, guest};
+use gateway_tests::{Builder, Client, Gateway, get, guest};
 
 /// Answers every request with this status.
 fn answering(status: u16) -> Vec<u8> {
@@ -86,6 +86,94 @@ async fn a_limit_of_one_use_holds_there_and_nowhere_else() {
     .await;
     for (frontend, status) in [("wide", 200), ("narrow", 503), ("few", 503), ("wide", 200)] {
         assert_eq!(gateway.ask(frontend, get("/")).await.status, status, "{frontend}");
+    }
+}
+
+const INCLUDING: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" { hosts "acme.example"; grant "log"; include "tenants/acme/*.kdl" }
+    tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
+    frontend "web" {
+        bind "127.0.0.1:0"
+        tenants "acme" "rival"
+        default-backend "app"
+    }
+    backend "app" { server "s" "echo" }
+"#;
+
+const AUTH: &str = r#"
+    plugin "auth" "auth.wasm" { on-failure "deny" }
+    use-plugin "auth"
+"#;
+
+/// Two tenants whose files both have a plugin `auth`, and a component of that name beside them.
+fn including() -> Builder {
+    Gateway::kdl(INCLUDING)
+        .file("tenants/acme/auth.kdl", AUTH)
+        .file("tenants/acme/auth.wasm", answering(451))
+        .file("tenants/rival/auth.kdl", AUTH)
+        .file("tenants/rival/auth.wasm", answering(452))
+}
+
+#[tokio::test]
+async fn tenants_have_files_of_their_own_which_a_reload_reads_again() {
+    let gateway = including().start().await;
+    let status = async |host| gateway.ask("web", get("/").host(host)).await.status;
+    assert_eq!(
+        (status("acme.example").await, status("rival.example").await),
+        (451, 452)
+    );
+    let metrics = gateway.metrics().await;
+    for tenant in ["acme", "rival"] {
+        let labels = [("policy", &*format!("{tenant}/auth")), ("tenant", tenant)];
+        let calls = metrics.get("gateway_policy_calls_total", &labels);
+        assert_eq!(calls, Some(1.0), "{tenant}");
+    }
+    // What one of them writes wrong changes nothing for anybody.
+    gateway.write("tenants/acme/auth.kdl", format!("{AUTH}\nhosts \"rival.example\""));
+    assert!(!gateway.reload(&including()).await);
+    gateway.says("a tenant's file has no `hosts`").await;
+    gateway.says("tenants/acme/auth.kdl:5:1").await;
+    assert_eq!(
+        (status("acme.example").await, status("rival.example").await),
+        (451, 452)
+    );
+    gateway.write("tenants/acme/auth.kdl", AUTH);
+    gateway.write("tenants/acme/auth.wasm", answering(453));
+    assert!(gateway.reload(&including()).await);
+    assert_eq!(
+        (status("acme.example").await, status("rival.example").await),
+        (453, 452)
+    );
+}
+
+#[tokio::test]
+async fn what_a_tenants_file_names_does_not_lead_out_of_its_folder() {
+    let with = |says: &str| {
+        let text = AUTH.replace("on-failure", &format!("{says}; on-failure"));
+        including().file("tenants/acme/auth.kdl", text)
+    };
+    let checked = with("config-file \"text\" \"inside\"")
+        .file("tenants/acme/real", "text")
+        .link("tenants/acme/inside", "real")
+        .check(&[]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+    let link = with("config-file \"text\" \"outside\"").link("tenants/acme/outside", "../rival/auth.kdl");
+    let component = including()
+        .file("tenants/acme/auth.kdl", AUTH.replace("auth.wasm", "theirs.wasm"))
+        .link("tenants/acme/theirs.wasm", "../rival/auth.wasm");
+    for builder in [link, component] {
+        let checked = builder.check(&["--format", "json"]);
+        assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+        assert!(
+            checked.stdout.contains("it leads out of the folder"),
+            "{}",
+            checked.stdout
+        );
+        let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+        let file = report["errors"][0]["file"].as_str().unwrap();
+        assert!(file.ends_with("tenants/acme/auth.kdl"), "{file}");
+        assert_eq!(report["errors"][0]["line"], 2);
     }
 }
 

@@ -140,6 +140,9 @@ struct Fault<'a> {
 #[derive(Serialize)]
 struct Label<'a> {
     text: &'a str,
+    /// Where it is not the configuration's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
     #[serde(flatten)]
     place: Place,
 }
@@ -153,7 +156,7 @@ struct Place {
     end_column: Option<usize>,
 }
 
-fn fault<'a>(file: &'a str, errors: &ConfigErrors, error: &'a config::ConfigError) -> Fault<'a> {
+fn fault<'a>(file: &'a str, errors: &'a ConfigErrors, error: &'a config::ConfigError) -> Fault<'a> {
     let labels: Vec<Label<'a>> = error
         .places()
         .iter()
@@ -161,6 +164,7 @@ fn fault<'a>(file: &'a str, errors: &ConfigErrors, error: &'a config::ConfigErro
             let (start, end) = errors.position(label.span);
             Label {
                 text: &label.text,
+                file: Some(errors.file_of(label.span)).filter(|other| *other != errors.file()),
                 place: Place {
                     line: Some(start.line),
                     column: Some(start.column),
@@ -174,7 +178,7 @@ fn fault<'a>(file: &'a str, errors: &ConfigErrors, error: &'a config::ConfigErro
         code: error.kind().as_str(),
         message: error.message(),
         help: error.advice(),
-        file,
+        file: error.places().first().map_or(file, |label| errors.file_of(label.span)),
         place: labels.first().map(|label| label.place).unwrap_or_default(),
         labels,
     }

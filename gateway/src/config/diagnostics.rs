@@ -1,23 +1,32 @@
 //! What is wrong with a configuration: every fault at once, each with its place, a help line and a code that stays.
 
 use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 
 /// Everything that is wrong with one configuration. Never empty.
 ///
-/// As a [`Diagnostic`] its faults are the `related` ones, and the text they point into is its source code.
 pub struct ConfigErrors {
-    source: NamedSource<String>,
-    lines: LineIndex,
+    source: Source,
     errors: Vec<ConfigError>,
 }
 
-/// A configuration's text and what it is called: what faults point into.
+/// A configuration's files and what they are called: what faults point into. They stand one behind the other as if they were one
+/// text, so that a span says which file it is in: the configuration itself first, then what its tenants include.
 #[derive(Debug, Clone)]
-pub struct Source {
-    name: String,
-    text: String,
+pub struct Source(Vec<SourceFile>);
+
+#[derive(Debug, Clone)]
+struct SourceFile {
+    name: Arc<str>,
+    text: NamedSource<String>,
+    lines: LineIndex,
+    /// Where its first byte stands among all of them.
+    base: usize,
+    /// What it may not lead out of; none for the configuration itself.
+    folder: Option<Arc<Path>>,
 }
 
 /// One fault.
@@ -81,26 +90,52 @@ pub struct Position {
 impl Source {
     /// A text and what messages call it.
     pub fn new(name: &str, text: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            text: text.to_owned(),
-        }
+        Self(vec![SourceFile::new(name, text, 0, None)])
     }
 
-    /// The line, from 1, that a span begins in.
-    pub fn line(&self, span: SourceSpan) -> usize {
-        LineIndex::new(&self.text).line(span.offset())
+    /// Where the first byte of the next file would stand. No two files have a place in common, not even their ends.
+    pub(super) fn next_base(&self) -> usize {
+        self.0.last().map_or(0, |last| last.base + last.text.inner().len() + 1)
+    }
+
+    /// Adds a file that stands in a folder which it may not lead out of.
+    pub(super) fn add(&mut self, name: &str, text: &str, folder: &Arc<Path>) {
+        let base = self.next_base();
+        self.0.push(SourceFile::new(name, text, base, Some(Arc::clone(folder))));
+    }
+
+    /// The file and the line, from 1, that a span begins in.
+    pub fn place(&self, span: SourceSpan) -> (&Arc<str>, usize) {
+        let file = self.at(span.offset());
+        (&file.name, file.lines.line(span.offset() - file.base))
+    }
+
+    /// The folder that what is said at this place may not lead out of; none for what the operator says.
+    pub(super) fn folder(&self, span: SourceSpan) -> Option<&Arc<Path>> {
+        self.at(span.offset()).folder.as_ref()
+    }
+
+    /// The file that a byte stands in.
+    fn at(&self, offset: usize) -> &SourceFile {
+        let behind = self.0.partition_point(|file| file.base <= offset);
+        // The first begins at 0: there is always one.
+        &self.0[behind.saturating_sub(1)]
     }
 
     /// What is wrong with this text, found after it was read. At least one fault.
     pub fn errors(&self, errors: Vec<ConfigError>) -> ConfigErrors {
-        ConfigErrors::new(&self.name, &self.text, errors)
+        ConfigErrors::of(self.clone(), errors)
     }
 }
 
 impl ConfigErrors {
+    /// Of a single text.
+    pub(super) fn new(name: &str, text: &str, errors: Vec<ConfigError>) -> Self {
+        Self::of(Source::new(name, text), errors)
+    }
+
     /// `errors` in the order of the text; those beyond [`MAX_ERRORS`] are counted and dropped.
-    pub(super) fn new(name: &str, text: &str, mut errors: Vec<ConfigError>) -> Self {
+    pub(super) fn of(source: Source, mut errors: Vec<ConfigError>) -> Self {
         errors.sort_by_key(|error| error.labels.first().map_or(0, |label| label.span.offset()));
         let more = errors.len().saturating_sub(MAX_ERRORS);
         errors.truncate(MAX_ERRORS);
@@ -110,16 +145,17 @@ impl ConfigErrors {
                 format!("and {more} more; only the first {MAX_ERRORS} are shown"),
             ));
         }
-        Self {
-            source: NamedSource::new(name, text.to_owned()),
-            lines: LineIndex::new(text),
-            errors,
-        }
+        Self { source, errors }
     }
 
     /// The file as it was named.
     pub fn file(&self) -> &str {
-        self.source.name()
+        &self.source.at(0).name
+    }
+
+    /// The file that a span stands in, as it was named.
+    pub fn file_of(&self, span: SourceSpan) -> &str {
+        &self.source.at(span.offset()).name
     }
 
     /// The faults, in the order of the text.
@@ -127,14 +163,18 @@ impl ConfigErrors {
         self.errors.iter()
     }
 
-    /// Bytes of the text's longest line.
+    /// Bytes of the longest line of all files.
     pub fn longest_line(&self) -> usize {
-        self.source.inner().lines().map(str::len).max().unwrap_or(0)
+        let lines = self.source.0.iter().flat_map(|file| file.text.inner().lines());
+        lines.map(str::len).max().unwrap_or(0)
     }
 
     /// A fault together with the text that it points into, to be drawn on its own.
     pub fn located<'a>(&'a self, error: &'a ConfigError) -> impl Diagnostic + 'a {
         Located {
+            file: self
+                .source
+                .at(error.labels.first().map_or(0, |label| label.span.offset())),
             source: &self.source,
             error,
         }
@@ -142,9 +182,10 @@ impl ConfigErrors {
 
     /// Where a span begins and where it ends (the position after its last character).
     pub fn position(&self, span: SourceSpan) -> (Position, Position) {
-        let text = self.source.inner();
-        let end = span.offset().saturating_add(span.len());
-        (self.lines.position(text, span.offset()), self.lines.position(text, end))
+        let file = self.source.at(span.offset());
+        let start = span.offset() - file.base;
+        let position = |offset| file.lines.position(file.text.inner(), offset);
+        (position(start), position(start.saturating_add(span.len())))
     }
 }
 
@@ -165,6 +206,10 @@ impl fmt::Debug for ConfigErrors {
             f.write_str("\n  ")?;
             if let Some(label) = error.labels.first() {
                 let (start, _) = self.position(label.span);
+                let file = self.file_of(label.span);
+                if file != self.file() {
+                    write!(f, "{file}:")?;
+                }
                 write!(f, "{}:{}: ", start.line, start.column)?;
             }
             write!(f, "{error}")?;
@@ -174,16 +219,6 @@ impl fmt::Debug for ConfigErrors {
 }
 
 impl std::error::Error for ConfigErrors {}
-
-impl Diagnostic for ConfigErrors {
-    fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(&self.source)
-    }
-
-    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
-        Some(Box::new(self.errors.iter().map(|error| error as &dyn Diagnostic)))
-    }
-}
 
 impl ConfigError {
     /// A fault without a place yet.
@@ -200,6 +235,14 @@ impl ConfigError {
     pub fn label(mut self, span: SourceSpan, text: impl Into<String>) -> Self {
         let text = text.into();
         self.labels.push(Label { span, text });
+        self
+    }
+
+    /// The same, with its places so many bytes further on.
+    pub(super) fn shifted(mut self, by: usize) -> Self {
+        for label in &mut self.labels {
+            label.span = shifted(label.span, by);
+        }
         self
     }
 
@@ -244,32 +287,11 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-impl Diagnostic for ConfigError {
-    fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Some(Box::new(self.code))
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
-    }
-
-    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        if self.labels.is_empty() {
-            return None;
-        }
-        let labels = self.labels.iter().enumerate();
-        Some(Box::new(labels.map(|(i, label)| {
-            let text = (!label.text.is_empty()).then(|| label.text.clone());
-            match i {
-                0 => LabeledSpan::new_primary_with_span(text, label.span),
-                _ => LabeledSpan::new_with_span(text, label.span),
-            }
-        })))
-    }
-}
-
+/// A fault with the file that it points into. Miette draws places of one text: what a fault has to do with in another file
+/// stands in its help.
 struct Located<'a> {
-    source: &'a NamedSource<String>,
+    file: &'a SourceFile,
+    source: &'a Source,
     error: &'a ConfigError,
 }
 
@@ -289,19 +311,58 @@ impl std::error::Error for Located<'_> {}
 
 impl Diagnostic for Located<'_> {
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        self.error.code()
+        Some(Box::new(self.error.code))
     }
 
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        Diagnostic::help(self.error)
+        let mut help = self.error.help.clone();
+        for label in self.error.labels.iter().filter(|label| !self.is_here(label)) {
+            let (file, line) = self.source.place(label.span);
+            let elsewhere = format!("{}: {file}, line {line}", label.text);
+            help = Some(match help {
+                Some(help) => format!("{help} ({elsewhere})"),
+                None => elsewhere,
+            });
+        }
+        help.map(|help| Box::new(help) as Box<dyn fmt::Display>)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        self.error.labels()
+        if self.error.labels.is_empty() {
+            return None;
+        }
+        let labels = self.error.labels.iter().filter(move |label| self.is_here(label));
+        Some(Box::new(labels.enumerate().map(move |(i, label)| {
+            let text = (!label.text.is_empty()).then(|| label.text.clone());
+            let start = label.span.offset() - self.file.base;
+            let span = SourceSpan::new(start.into(), label.span.len());
+            match i {
+                0 => LabeledSpan::new_primary_with_span(text, span),
+                _ => LabeledSpan::new_with_span(text, span),
+            }
+        })))
     }
 
     fn source_code(&self) -> Option<&dyn miette::SourceCode> {
-        Some(self.source)
+        Some(&self.file.text)
+    }
+}
+
+impl Located<'_> {
+    fn is_here(&self, label: &Label) -> bool {
+        self.source.at(label.span.offset()).base == self.file.base
+    }
+}
+
+impl SourceFile {
+    fn new(name: &str, text: &str, base: usize, folder: Option<Arc<Path>>) -> Self {
+        Self {
+            name: name.into(),
+            text: NamedSource::new(name, text.to_owned()),
+            lines: LineIndex::new(text),
+            base,
+            folder,
+        }
     }
 }
 
@@ -349,7 +410,13 @@ impl fmt::Display for Code {
     }
 }
 
+/// A span, so many bytes further on.
+pub(super) fn shifted(span: SourceSpan, by: usize) -> SourceSpan {
+    SourceSpan::new((span.offset() + by).into(), span.len())
+}
+
 /// Where the lines of a text begin.
+#[derive(Debug, Clone)]
 pub(super) struct LineIndex(Vec<usize>);
 
 impl LineIndex {

@@ -8,6 +8,7 @@ mod effective;
 mod examples;
 pub mod fixture;
 mod health;
+mod include;
 mod json;
 mod lower;
 pub mod model;
@@ -69,23 +70,34 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         }
     };
     let base_dir = path.parent().unwrap_or(Path::new(""));
-    let config = parse(&name, &text, base_dir)?;
-    let source = Source::new(&name, &text);
-    Ok(Loaded { config, source })
+    with_included(&name, &text, base_dir)
 }
 
 /// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.
 pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
+    with_included(name, text, base_dir).map(|loaded| loaded.config)
+}
+
+fn with_included(name: &str, text: &str, base_dir: &Path) -> Result<Loaded, ConfigErrors> {
     if text.len() > MAX_BYTES {
         let message = format!("{name} is longer than {} MiB", MAX_BYTES >> 20);
         let error = ConfigError::new(Code::Io, message).help("move what it repeats into `defaults`");
         return Err(ConfigErrors::new(name, "", vec![error]));
     }
-    let result = match syntax::document(text) {
-        Ok(document) => lower::config(name, text, base_dir, &document),
-        Err(errors) => Err(errors),
+    let mut source = Source::new(name, text);
+    let document = match syntax::document(text) {
+        Ok(document) => document,
+        Err(errors) => return Err(source.errors(errors)),
     };
-    result.map_err(|errors| ConfigErrors::new(name, text, errors))
+    let (included, mut errors) = include::read(&mut source, &document, base_dir);
+    match lower::config(&source, base_dir, &document, &included) {
+        Ok(config) if errors.is_empty() => Ok(Loaded { config, source }),
+        Ok(_) => Err(source.errors(errors)),
+        Err(more) => {
+            errors.extend(more);
+            Err(source.errors(errors))
+        }
+    }
 }
 
 /// Bytes of a configuration. Generous: a hundred thousand servers take less than half of it.

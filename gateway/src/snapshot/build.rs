@@ -397,7 +397,10 @@ impl Builder<'_> {
     /// `use-plugin`: a component that has a say in what the frontend speaks.
     fn filter(&mut self, used: UsedPlugin, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
         let id = used.plugin;
-        let granted = granted::with_routes(&self.granted[id.value.0], frontend, self.config);
+        let granted = {
+            let plugin = &self.config.plugins[id.value.0];
+            granted::with_routes(&self.granted[id.value.0], plugin, frontend, self.config)
+        };
         let place = (AttachedAs::Filter, &*frontend.name);
         let attachment = self.attach_plugin(id.value, place, Some(&used), granted.into())?;
         let hooks = attachment.hooks();

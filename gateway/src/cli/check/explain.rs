@@ -16,9 +16,16 @@ pub(super) struct Use {
     /// `use-plugin` or `acl`.
     #[serde(rename = "as")]
     how: &'static str,
-    /// Where that stands; null for an acl, which may be one of several.
-    line: Option<usize>,
+    /// Where that stands; nowhere for an acl, which may be one of several.
+    #[serde(flatten)]
+    at: Option<Place>,
     limits: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    file: String,
+    line: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -43,14 +50,18 @@ pub(super) fn uses(loaded: &Loaded) -> Vec<Use> {
             }
         }
         for used in &frontend.plugins {
-            let line = source.line(used.plugin.span);
-            uses.push(of(config, &frontend.name, used.plugin.value, Some(used), Some(line)));
+            let (file, line) = source.place(used.plugin.span);
+            let at = Place {
+                file: file.to_string(),
+                line,
+            };
+            uses.push(of(config, &frontend.name, used.plugin.value, Some(used), Some(at)));
         }
     }
     uses
 }
 
-fn of(config: &Config, frontend: &str, id: PluginId, used: Option<&UsedPlugin>, line: Option<usize>) -> Use {
+fn of(config: &Config, frontend: &str, id: PluginId, used: Option<&UsedPlugin>, at: Option<Place>) -> Use {
     let plugin = &config.plugins[id.0];
     let rows = EffectiveLimits::of(config, id, used).rows();
     Use {
@@ -58,7 +69,7 @@ fn of(config: &Config, frontend: &str, id: PluginId, used: Option<&UsedPlugin>, 
         plugin: plugin.name.to_string(),
         tenant: plugin.tenant.map(|id| config.tenants[id.0].name.to_string()),
         how: if used.is_some() { "use-plugin" } else { "acl" },
-        line,
+        at,
         limits: rows
             .into_iter()
             .map(|(limit, value, by)| Row {
@@ -76,8 +87,8 @@ pub(super) fn text(uses: &[Use]) -> String {
     for used in uses {
         // Writing to a string does not fail.
         let _ = write!(text, "\nfrontend {:?}, {} {:?}", used.frontend, used.how, used.plugin);
-        if let Some(line) = used.line {
-            let _ = write!(text, " (line {line})");
+        if let Some(Place { file, line }) = &used.at {
+            let _ = write!(text, " ({file}:{line})");
         }
         text.push('\n');
         for Row { limit, value, set_by } in &used.limits {

@@ -183,7 +183,7 @@ frontend "web", acl "jwt"
   instances     50           process
   body          64KiB        default
 
-frontend "web", use-plugin "acme/geo" (line 9)
+frontend "web", use-plugin "acme/geo" (config.kdl:9)
   cpu           2ms          use-plugin
   cpu-share     0.5 cores    use-plugin
   memory        8MiB         tenant
@@ -193,7 +193,7 @@ frontend "web", use-plugin "acme/geo" (line 9)
   kv            1MiB         plugin
   kv-entries    10000        default
 
-frontend "web", use-plugin "acme/auth" (line 10)
+frontend "web", use-plugin "acme/auth" (config.kdl:10)
   cpu           8ms          tenant
   cpu-share     1.5 cores    tenant
   memory        8MiB         tenant

@@ -72,7 +72,8 @@ use std::path::Path;
 
 use kdl::KdlDocument;
 
-use super::diagnostics::{Code, ConfigError};
+use super::diagnostics::{Code, ConfigError, Source};
+use super::include::Inclusion;
 use super::model::{Backend, Config, Frontend, Mode, Plugin, Process, RateLimit, ServerAddress, TenantId};
 use super::reader::{Block, Context, Node};
 pub use backend_rules::shifted;
@@ -89,12 +90,12 @@ pub use variables::attributes as template_attributes;
 
 /// The configuration that the nodes of a text mean.
 pub(super) fn config(
-    name: &str,
-    text: &str,
+    source: &Source,
     base_dir: &Path,
     document: &KdlDocument,
+    included: &[Inclusion],
 ) -> Result<Config, Vec<ConfigError>> {
-    let ctx = Context::new(name, text, base_dir);
+    let ctx = Context::new(source, base_dir, included);
     let config = lower(&ctx, document);
     let errors = ctx.into_errors();
     match config {
@@ -278,7 +279,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }
-        "hosts" | "quota" => "this stands in a `tenant`",
+        "hosts" | "quota" | "include" | "backends" => "this stands in a `tenant`",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"

@@ -12,8 +12,8 @@ use super::{Scope, elsewhere, heavy, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
-    BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, Mode, OnFailure,
-    Origin, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, StateLimits, TenantId,
+    BackendId, BudgetLimits, BuiltIn, ComponentSource, ConfigFile, DEFAULT_MAX_BODY, Grant, Isolation, KeptQuota, Mode,
+    OnFailure, Origin, Places, Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, StateLimits, TenantId,
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 use crate::config::units;
@@ -24,9 +24,33 @@ pub(super) struct Owner<'a> {
     pub(super) id: TenantId,
     /// `limit cpu="5ms"` of the tenant's.
     pub(super) limits: SaidLimits,
+    /// `quota kv="16MiB"` of the tenant's.
+    pub(super) kept: KeptQuota,
+    /// `grant "log"` of the tenant's: what its plugins may be granted.
+    pub(super) grants: Option<Vec<Grant>>,
+    /// `backends "acme"` of the tenant's: where its plugins may lead, and what they may call.
+    pub(super) backends: Option<Vec<BackendId>>,
 }
 
+/// What there is of something for the plugins of the tenant of this name.
+type Of<'a, T> = Option<(&'a str, &'a [T])>;
+
 impl Owner<'_> {
+    /// What a plugin may be granted; none for anything. The tenant's own files have what the operator gives, and nothing else.
+    fn grants(&self, is_included: bool) -> Of<'_, Grant> {
+        let grants = self.grants.as_deref().or(is_included.then_some::<&[Grant]>(&[]))?;
+        Some((self.name, grants))
+    }
+
+    /// Where it may lead, likewise.
+    fn backends(&self, is_included: bool) -> Of<'_, BackendId> {
+        let backends = self
+            .backends
+            .as_deref()
+            .or(is_included.then_some::<&[BackendId]>(&[]))?;
+        Some((self.name, backends))
+    }
+
     /// What a plugin of a tenant's is called by everybody else.
     pub(super) fn full(&self, name: &str) -> String {
         format!("{}/{name}", self.name)
@@ -88,9 +112,13 @@ pub(super) fn bare(
     owner: Option<&Owner<'_>>,
 ) -> Plugin {
     let built_in = built_in(&component.value);
+    let folder = scope.ctx.folder(origin.span).cloned();
+    let may_reach = owner.and_then(|owner| owner.backends(folder.is_some()));
     Plugin {
         name: name.into(),
         tenant: None,
+        backends: may_reach.map(|(_, backends)| backends.to_vec()),
+        folder,
         component,
         sha256: None,
         grants: built_in.map_or_else(Vec::new, |built_in| built_in.grants().to_vec()),
@@ -123,6 +151,8 @@ pub(super) fn block(
     owner: Option<&Owner<'_>>,
 ) -> (bool, bool) {
     let built_in = built_in(&plugin.component.value);
+    let may_grant = owner.and_then(|owner| owner.grants(plugin.folder.is_some()));
+    let may_reach = owner.and_then(|owner| owner.backends(plugin.folder.is_some()));
     let mut says_on_failure = false;
     let mut well = true;
     if let Some(mut block) = node.block() {
@@ -138,16 +168,16 @@ pub(super) fn block(
             node.finish();
         }
         if let Some(node) = block.one("grant") {
-            plugin.grants = grants(node);
+            plugin.grants = grants(node, may_grant);
         }
         if let Some(node) = block.one("limit") {
             plugin_limits::of_plugin(scope, node, owner, plugin);
         }
         if let Some(node) = block.one("route-to") {
-            plugin.route_to = route_to(scope, node);
+            plugin.route_to = backends(scope, node, may_reach);
         }
         for node in block.many("call") {
-            call(scope, node, &mut plugin.calls);
+            call(scope, node, may_reach, &mut plugin.calls);
         }
         if let Some(node) = block.one("isolation") {
             plugin.isolation = isolation(node, plugin.budget.instances).unwrap_or(plugin.isolation);
@@ -197,7 +227,7 @@ fn component(node: &mut Node<'_>) -> Option<At<ComponentSource>> {
         return Some(value.at(ComponentSource::BuiltIn(built_in)));
     }
     let value = node.argument("the component's file")?;
-    Some(value.at(ComponentSource::File(value.context().path(value.text()?))))
+    Some(value.at(ComponentSource::File(value.file()?)))
 }
 
 /// What is part of the gateway remembers no more of a request than the gateway does: its instances serve as long as they work.
@@ -228,10 +258,7 @@ fn config_file(mut node: Node<'_>, plugin: &mut Plugin) -> Option<()> {
     let key = node.argument("what it is called in `config`");
     let path = node.argument("a file");
     let (key, path) = match (key, path) {
-        (Some(key), Some(path)) => (
-            key.at(key.text()?.to_owned()),
-            path.at(path.context().path(path.text()?)),
-        ),
+        (Some(key), Some(path)) => (key.at(key.text()?.to_owned()), path.at(path.file()?)),
         _ => {
             node.finish();
             return None;
@@ -297,10 +324,19 @@ fn digest(value: &Value<'_>) -> Option<[u8; 32]> {
     Some(digest)
 }
 
-fn grants(mut node: Node<'_>) -> Vec<Grant> {
+/// `grant "log" "kv"`, of a plugin or of a tenant for all of its own.
+pub(super) fn grants(mut node: Node<'_>, may: Of<'_, Grant>) -> Vec<Grant> {
     let mut grants: Vec<At<Grant>> = Vec::new();
     for value in node.some_arguments("an import to grant") {
         let Some(grant) = value.choice(GRANTS) else { continue };
+        if let Some((tenant, _)) = may.filter(|(_, may)| !may.contains(&grant)) {
+            let word = value.text().unwrap_or_default();
+            value.fail::<()>(
+                format!("tenant {tenant:?} may not grant `{word}`"),
+                "not for its plugins",
+                format!("leave it out, or let the operator write grant {word:?} in the `tenant` block"),
+            );
+        }
         match grants.iter().find(|first| first.value == grant) {
             Some(first) => node.fail(said_twice("this grant", first.span, value.span())),
             None => grants.push(value.at(grant)),
@@ -310,13 +346,14 @@ fn grants(mut node: Node<'_>) -> Vec<Grant> {
     grants.into_iter().map(|grant| grant.value).collect()
 }
 
-/// `route-to "api" "static"`. Whether a frontend of the right mode uses the plugin is looked at where it does.
-fn route_to(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<BackendId> {
+/// `route-to "api" "static"`, and `backends` of a tenant. Whether a frontend of the right mode uses the plugin is looked at where it does.
+pub(super) fn backends(scope: &Scope<'_>, mut node: Node<'_>, may: Of<'_, BackendId>) -> Vec<BackendId> {
     let mut backends: Vec<At<BackendId>> = Vec::new();
     for value in node.some_arguments("a backend's name") {
         let Some(backend) = scope.backends.refer(&value).map(BackendId) else {
             continue;
         };
+        report_strange(&value, backend, may);
         match backends.iter().find(|first| first.value == backend) {
             Some(first) => node.fail(said_twice("this backend", first.span, value.span())),
             None => backends.push(value.at(backend)),
@@ -326,8 +363,20 @@ fn route_to(scope: &Scope<'_>, mut node: Node<'_>) -> Vec<BackendId> {
     backends.into_iter().map(|backend| backend.value).collect()
 }
 
+/// Reports a backend that is not one of a tenant's.
+fn report_strange(value: &Value<'_>, backend: BackendId, may: Of<'_, BackendId>) {
+    if let Some((tenant, _)) = may.filter(|(_, may)| !may.contains(&backend)) {
+        let name = value.text().unwrap_or_default();
+        value.fail::<()>(
+            format!("tenant {tenant:?} has no backend {name:?}"),
+            "not one of its own",
+            format!("name one of its own, or let the operator write backends {name:?} in the `tenant` block"),
+        );
+    }
+}
+
 /// `call "auth" timeout="1s" in-flight=64 max-body="64KiB"`.
-fn call(scope: &Scope<'_>, mut node: Node<'_>, calls: &mut Vec<PluginCall>) {
+fn call(scope: &Scope<'_>, mut node: Node<'_>, may: Of<'_, BackendId>, calls: &mut Vec<PluginCall>) {
     let value = node.argument("a backend's name");
     let backend = value.and_then(|value| {
         let position = scope.backends.refer(&value)?;
@@ -338,6 +387,7 @@ fn call(scope: &Scope<'_>, mut node: Node<'_>, calls: &mut Vec<PluginCall>) {
             node.fail(error.help("name another backend, or give this one mode \"http\""));
         }
         let backend = BackendId(position);
+        report_strange(&value, backend, may);
         if calls.iter().any(|call| call.backend == backend) {
             let error = ConfigError::new(Code::Duplicate, "this backend is granted twice");
             node.fail(error.label(value.span(), "again").help("leave one out"));

@@ -38,7 +38,11 @@ pub(super) fn of_plugin(scope: &Scope<'_>, mut node: Node<'_>, owner: Option<&Ow
     node.require_entries();
     plugin.budget = budget(scope, &mut node);
     state_limits(&mut node, &plugin.grants, &mut plugin.state);
-    let said = per_call(scope, &mut node, owner);
+    if let Some(owner) = owner.filter(|_| plugin.folder.is_some()) {
+        state_within_quota(&mut node, owner, plugin.state);
+    }
+    let ceiling = owner.map(|owner| (owner.name, ceiling(owner, plugin)));
+    let said = per_call(scope, &mut node, ceiling);
     plugin.said = SaidLimits {
         log: node.hidden_property("log").map(|_| plugin.state.log),
         ..said
@@ -136,7 +140,7 @@ pub(super) fn default_memory(scope: &Scope<'_>, owner: Option<&Owner<'_>>) -> u6
 }
 
 /// What one call and one instance may use: no more than the process gives, and the tenant whose plugin it is.
-fn per_call(scope: &Scope<'_>, node: &mut Node<'_>, owner: Option<&Owner<'_>>) -> SaidLimits {
+fn per_call(scope: &Scope<'_>, node: &mut Node<'_>, ceiling: Ceiling<'_>) -> SaidLimits {
     let pool = scope.process.policy;
     let cpu = node.property("cpu").and_then(|value| {
         let cpu = value.duration(CPU)?;
@@ -146,7 +150,7 @@ fn per_call(scope: &Scope<'_>, node: &mut Node<'_>, owner: Option<&Owner<'_>>) -
             let help = "ask for less here, or for more with `policy cpu=` in `process`";
             value.fail::<()>(message, "more than that", help);
         }
-        within_tenant(&value, cpu, owner, |limits| limits.cpu, units::show_duration);
+        within_tenant(&value, cpu, ceiling, |limits| limits.cpu, units::show_duration);
         Some(cpu)
     });
     let memory = node.property("memory").and_then(|value| {
@@ -160,12 +164,12 @@ fn per_call(scope: &Scope<'_>, node: &mut Node<'_>, owner: Option<&Owner<'_>>) -
             );
             value.fail::<()>(message, "more than that", help);
         }
-        within_tenant(&value, memory, owner, |limits| limits.memory, units::show_size);
+        within_tenant(&value, memory, ceiling, |limits| limits.memory, units::show_size);
         Some(memory)
     });
     let body = node.property("body").and_then(|value| {
         let body = value.size(BODY)?;
-        within_tenant(&value, body, owner, |limits| limits.body, units::show_size);
+        within_tenant(&value, body, ceiling, |limits| limits.body, units::show_size);
         Some(body)
     });
     SaidLimits {
@@ -180,16 +184,58 @@ fn per_call(scope: &Scope<'_>, node: &mut Node<'_>, owner: Option<&Owner<'_>>) -
 fn within_tenant<T: PartialOrd + Copy>(
     value: &Value<'_>,
     said: T,
-    owner: Option<&Owner<'_>>,
+    ceiling: Ceiling<'_>,
     limit: impl Fn(SaidLimits) -> Option<T>,
     show: impl Fn(T) -> String,
 ) {
-    if let Some(owner) = owner
-        && let Some(most) = limit(owner.limits).filter(|most| said > *most)
+    if let Some((tenant, limits)) = ceiling
+        && let Some(most) = limit(limits).filter(|most| said > *most)
     {
-        let message = format!("a plugin of tenant {:?} has at most {}", owner.name, show(most));
-        let help = "ask for less here, or for more with `limit` in the `tenant` block";
-        value.fail::<()>(message, "more than that", help);
+        beyond(value, tenant, &show(most), "limit");
+    }
+}
+
+fn beyond(value: &Value<'_>, tenant: &str, most: &str, node: &str) {
+    let message = format!("a plugin of tenant {tenant:?} has at most {most}");
+    let help = format!("ask for less here, or for more with `{node}` in the `tenant` block");
+    value.fail::<()>(message, "more than that", help);
+}
+
+/// Whose plugin it is, and what it may have at most.
+type Ceiling<'a> = Option<(&'a str, SaidLimits)>;
+
+/// What a plugin of a tenant's may have: what the tenant gives. What a tenant's own file says of it goes no further than what holds
+/// where nothing is said, unless the operator gives more.
+fn ceiling(owner: &Owner<'_>, plugin: &Plugin) -> SaidLimits {
+    let given = owner.limits;
+    if plugin.folder.is_none() {
+        return given;
+    }
+    SaidLimits {
+        cpu: given.cpu.or(Some(plugin.limits.cpu)),
+        memory: given.memory.or(Some(plugin.limits.memory)),
+        body: given.body.or(Some(DEFAULT_MAX_BODY)),
+        log: None,
+    }
+}
+
+/// Reports what a tenant's own file wants to keep or write beyond the tenant's quota, or beyond what holds where neither says
+/// anything.
+fn state_within_quota(node: &mut Node<'_>, owner: &Owner<'_>, said: StateLimits) {
+    let (quota, default) = (owner.kept, StateLimits::DEFAULT);
+    let kv = quota.kv.unwrap_or(default.kv);
+    let entries = quota.kv_entries.unwrap_or(default.kv_entries);
+    let counters = quota.counters.unwrap_or(default.counters);
+    let log = quota.log.unwrap_or(default.log);
+    for (key, is_beyond, most) in [
+        ("kv", said.kv > kv, units::show_size(kv)),
+        ("kv-entries", said.kv_entries > entries, entries.to_string()),
+        ("counters", said.counters > counters, counters.to_string()),
+        ("log", log.is_less_than(&said.log), log.to_string()),
+    ] {
+        if let Some(value) = node.hidden_property(key).filter(|_| is_beyond) {
+            beyond(&value, owner.name, &most, "quota");
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
 use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
-use super::used_plugins::used_plugins;
+use super::used_plugins::{MAX_PLUGINS, used_plugins};
 use super::{Scope, acl, elsewhere, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{BudgetLimits, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
-use crate::config::reader::{At, Node, said_twice};
+use crate::config::reader::{At, Block, Node, said_twice};
 
 /// What frontends have to know of a tenant.
 pub(super) struct Known {
@@ -44,11 +44,6 @@ pub(super) fn tenant(
         }
     };
     let limits = block.one("limit").map(|node| plugin_limits::of_tenant(scope, node));
-    let owner = Owner {
-        name: name.value,
-        id,
-        limits: limits.unwrap_or_default(),
-    };
     let hosts = block.one("hosts");
     if hosts.is_none() {
         let error = ConfigError::new(Code::Missing, "this tenant owns no host");
@@ -61,11 +56,44 @@ pub(super) fn tenant(
     let trust = super::trust::trust(block.many("trust"));
     let hosts = hosts.map(|node| hosts_of(scope, node, id));
     let (quota, kept) = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
-    for node in block.many("plugin") {
+    let owner = Owner {
+        name: name.value,
+        id,
+        limits: limits.unwrap_or_default(),
+        kept,
+        grants: block.one("grant").map(|node| plugin::grants(node, None)),
+        backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
+    };
+    let own = (block.many("plugin"), block.many("use-plugin"));
+    let included: Vec<_> = block
+        .many("include")
+        .into_iter()
+        .map(|node| included(scope, node))
+        .collect();
+    block.finish(elsewhere);
+    let is_whole = included.iter().all(|(_, is_whole)| *is_whole);
+    let (mut declared, mut used) = own;
+    for (of_files, uses) in included.into_iter().flat_map(|(files, _)| files) {
+        declared.extend(of_files);
+        used.extend(uses);
+    }
+    if let Some(node) = declared.get(MAX_PLUGINS) {
+        let error = ConfigError::new(Code::Value, format!("a tenant has at most {MAX_PLUGINS} plugins"));
+        let error = error.label(node.span(), "one too many");
+        scope
+            .ctx
+            .report(error.help("have fewer: every request for the tenant's hosts meets them all"));
+    }
+    for node in declared.into_iter().take(MAX_PLUGINS) {
         plugins.push(plugin::plugin(scope, node, Some(&owner)));
     }
-    let uses = used_plugins(scope, block.many("use-plugin"), Some(&owner));
-    block.finish(elsewhere);
+    let uses = if is_whole {
+        used_plugins(scope, used, Some(&owner))
+    } else {
+        // What is missing may stand in a file that could not be read, which has been reported.
+        scope.plugins.miss();
+        vec![None]
+    };
     let well = uses.iter().all(Option::is_some);
     scope.tenants.add(scope.ctx, name, Known { uses });
     let trust = trust?;
@@ -77,6 +105,35 @@ pub(super) fn tenant(
         kept,
         limits: owner.limits,
     })
+}
+
+/// Plugins and their uses.
+type Said<'a> = (Vec<Node<'a>>, Vec<Node<'a>>);
+
+/// `include "tenants/acme/*.kdl"`: what its files say, in their order, and whether all of them could be read.
+fn included<'a>(scope: &Scope<'a>, mut node: Node<'a>) -> (Vec<Said<'a>>, bool) {
+    let at = node.span();
+    for value in node.some_arguments("a file, or files by a pattern") {
+        // The texts have been looked at when the files were read.
+        let _ = value.text();
+    }
+    node.finish();
+    let mut files = Vec::new();
+    let mut is_whole = true;
+    for inclusion in scope.ctx.included(at) {
+        is_whole &= inclusion.is_whole;
+        for document in &inclusion.documents {
+            let mut block = Block::new(scope.ctx, "a tenant's file".to_owned(), document);
+            files.push((block.many("plugin"), block.many("use-plugin")));
+            block.finish(|name| match name {
+                "include" => Some("a tenant's file includes nothing: let the operator include the other one, too"),
+                _ => Some(
+                    "a tenant's file says `plugin` and `use-plugin`; the rest is the operator's, in the `tenant` block",
+                ),
+            });
+        }
+    }
+    (files, is_whole)
 }
 
 /// `tenants "acme" "rival"` in a frontend: who they are, and the uses of their plugins.

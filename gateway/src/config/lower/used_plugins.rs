@@ -115,4 +115,4 @@ fn give_way(
 }
 
 /// Each is a call, or several, in every request.
-const MAX_PLUGINS: usize = 64;
+pub(super) const MAX_PLUGINS: usize = 64;

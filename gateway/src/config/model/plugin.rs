@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroU64;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +17,10 @@ pub struct Plugin {
     pub name: Arc<str>,
     /// Whose it is; none for the operator's own.
     pub tenant: Option<TenantId>,
+    /// Where a tenant's file says it: what it names stays in this folder.
+    pub folder: Option<Arc<Path>>,
+    /// The backends that it may be led to and call at most; none for no such bound.
+    pub backends: Option<Vec<BackendId>>,
     /// Its component, and where that is said.
     pub component: At<ComponentSource>,
     /// `sha256 "…"`: refused when the file has another digest.

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use kdl::{KdlDocument, KdlEntry, KdlNode};
 use miette::SourceSpan;
 
-use super::diagnostics::{Code, ConfigError, LineIndex, MAX_ERRORS};
+use super::diagnostics::{Code, ConfigError, MAX_ERRORS, Source};
+use super::include::Inclusion;
 pub(super) use super::model::At;
 use super::model::Origin;
 use super::{examples, suggest};
@@ -22,9 +23,9 @@ pub(super) use value::{Value, value_span};
 
 /// What all readers of one configuration share.
 pub(super) struct Context<'a> {
-    file: Arc<str>,
+    source: &'a Source,
     base_dir: &'a Path,
-    lines: LineIndex,
+    included: &'a [Inclusion],
     errors: RefCell<Vec<ConfigError>>,
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
@@ -52,11 +53,11 @@ pub(super) enum Note {
 }
 
 impl<'a> Context<'a> {
-    pub(super) fn new(file: &str, text: &str, base_dir: &'a Path) -> Self {
+    pub(super) fn new(source: &'a Source, base_dir: &'a Path, included: &'a [Inclusion]) -> Self {
         Self {
-            file: file.into(),
+            source,
             base_dir,
-            lines: LineIndex::new(text),
+            included,
             errors: RefCell::default(),
             notes: RefCell::default(),
             asked: RefCell::default(),
@@ -67,14 +68,13 @@ impl<'a> Context<'a> {
 
     /// Of a text that has nodes of its own beside those of a configuration: how they are written.
     pub(super) fn with_examples(
-        file: &str,
-        text: &str,
+        source: &'a Source,
         base_dir: &'a Path,
         examples: fn(&str) -> Option<&'static str>,
     ) -> Self {
         Self {
             examples,
-            ..Self::new(file, text, base_dir)
+            ..Self::new(source, base_dir, &[])
         }
     }
 
@@ -128,11 +128,22 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn origin(&self, span: SourceSpan) -> Origin {
+        let (file, line) = self.source.place(span);
         Origin {
-            file: Arc::clone(&self.file),
-            line: self.lines.line(span.offset()),
+            file: Arc::clone(file),
+            line,
             span,
         }
+    }
+
+    /// What an `include` at this place has brought.
+    pub(super) fn included(&self, at: SourceSpan) -> impl Iterator<Item = &'a Inclusion> {
+        self.included.iter().filter(move |inclusion| inclusion.at == at)
+    }
+
+    /// The folder that what is said at this place may not lead out of; none for what the operator says.
+    pub(super) fn folder(&self, at: SourceSpan) -> Option<&'a Arc<Path>> {
+        self.source.folder(at)
     }
 }
 

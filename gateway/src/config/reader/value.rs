@@ -1,6 +1,7 @@
 //! Values: texts, names, numbers, durations, sizes and words, each with its range and its faults.
 
 use std::ops::RangeInclusive;
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use kdl::{KdlEntry, KdlValue};
@@ -38,6 +39,24 @@ impl<'a> Value<'a> {
             }
             _ => self.span(),
         }
+    }
+
+    /// The file that the value names: one that the operator names starts at the folder of the configuration, one that a tenant
+    /// names stays in the tenant's folder.
+    pub(in crate::config) fn file(&self) -> Option<PathBuf> {
+        let text = self.text()?;
+        let Some(folder) = self.ctx.folder(self.span()) else {
+            return Some(self.ctx.path(text));
+        };
+        let mut parts = Path::new(text).components();
+        if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
+            return self.fail(
+                "a tenant's file names files in its own folder and below",
+                "leads out of it",
+                "write a path that begins beside this file, without `..`",
+            );
+        }
+        Some(folder.join(text))
     }
 
     pub(in crate::config) fn raw(&self) -> &'a KdlValue {

@@ -1,6 +1,7 @@
 //! Components: read, and compiled at most once.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -45,7 +46,7 @@ impl Builder<'_> {
                 };
             }
         };
-        let wasm = match regular_file::read(path, MAX_COMPONENT_BYTES) {
+        let wasm = match file_of(plugin, path, MAX_COMPONENT_BYTES) {
             Ok(wasm) => wasm,
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
@@ -100,14 +101,17 @@ pub(super) fn config_of(plugin: &config::Plugin) -> Result<String, Box<BuildErro
     // It was written by this gateway, of a block: an object.
     let mut config: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(&plugin.config).unwrap_or_default();
+    // Of what a tenant's file names, so much in all: the operator knows how many files he names.
+    let mut left = MAX_CONFIG_FILE;
     for file in &plugin.config_files {
-        let text = text_of(&file.path.value).map_err(|message| {
+        let text = text_of(plugin, &file.path.value, left).map_err(|message| {
             Box::new(BuildError::ConfigFile {
                 plugin: PluginAt::of(plugin),
                 path: file.path.clone(),
                 message,
             })
         })?;
+        left -= plugin.folder.as_ref().map_or(0, |_| text.len());
         config.insert(file.key.value.clone(), text.into());
     }
     Ok(serde_json::Value::Object(config).to_string())
@@ -125,8 +129,22 @@ pub(super) fn check_digest(plugin: &config::Plugin, found: [u8; 32]) -> Result<(
     }
 }
 
-fn text_of(path: &Path) -> Result<String, String> {
-    let bytes = regular_file::read(path, MAX_CONFIG_FILE).map_err(|error| error.to_string())?;
+/// A file that a plugin's block names.
+fn file_of(plugin: &config::Plugin, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+    let Some(folder) = &plugin.folder else {
+        return regular_file::read(path, most);
+    };
+    match path.strip_prefix(folder) {
+        Ok(path) => regular_file::read_beneath(folder, path, most),
+        Err(_) => Err(io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it is not in the folder of its tenant",
+        )),
+    }
+}
+
+fn text_of(plugin: &config::Plugin, path: &Path, most: usize) -> Result<String, String> {
+    let bytes = file_of(plugin, path, most).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 

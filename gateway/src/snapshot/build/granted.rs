@@ -48,11 +48,18 @@ pub(super) fn to(
     }
 }
 
-/// What a plugin was granted, and where its frontend leads without it: it may route there, too.
-pub(super) fn with_routes(granted: &Granted, frontend: &config::Frontend, config: &Config) -> Granted {
+/// What a plugin was granted, and where its frontend leads without it: it may route there, too, unless its tenant has backends of
+/// its own.
+pub(super) fn with_routes(
+    granted: &Granted,
+    plugin: &config::Plugin,
+    frontend: &config::Frontend,
+    config: &Config,
+) -> Granted {
     let mut granted = granted.clone();
+    let may = |id: &&BackendId| plugin.backends.as_ref().is_none_or(|may| may.contains(id));
     let routes = frontend.routes.iter().flat_map(|route| route.to.backends());
-    for id in routes.chain(&frontend.default_backend) {
+    for id in routes.chain(&frontend.default_backend).filter(may) {
         let name = &config.backends[id.0].name;
         if granted.route(name).is_none() {
             granted.routes.push((name.clone(), *id));
