@@ -10,6 +10,7 @@
 mod bodies;
 mod handshakes;
 mod load;
+mod neighbours;
 mod proxies;
 mod report;
 mod wires;
@@ -73,6 +74,14 @@ fn main() -> ExitCode {
     };
     let mut good = true;
     for &scenario in &arguments.scenarios {
+        if scenario == Scenario::Neighbours {
+            // It is about one gateway, not about three proxies.
+            if arguments.only.contains(&Product::Gateway) {
+                let time = Duration::from_secs(arguments.seconds);
+                good &= neighbours::run(&gateway, &Places::new(&arguments).proxy, arguments.rounds, time);
+            }
+            continue;
+        }
         let report = run(scenario, &arguments, &gateway);
         print!("{report}");
         good &= report.is_good();

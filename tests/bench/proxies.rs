@@ -46,15 +46,22 @@ pub(crate) enum Scenario {
     Bulk,
     /// TCP relay; ten thousand connections that are silent.
     Idle,
+    /// The gateway alone: what a tenant's plugin that does its worst costs another tenant.
+    Neighbours,
 }
 
 impl Scenario {
     /// What is counted.
     pub(crate) fn unit(self) -> &'static str {
         match self {
-            Self::H1 | Self::H1H2load | Self::H1Rate | Self::Policy | Self::PolicyAsked | Self::Tls | Self::H2 => {
-                "request"
-            }
+            Self::H1
+            | Self::H1H2load
+            | Self::H1Rate
+            | Self::Policy
+            | Self::PolicyAsked
+            | Self::Tls
+            | Self::H2
+            | Self::Neighbours => "request",
             Self::Tcp | Self::Latency => "message",
             Self::Conn | Self::H1Conn | Self::Idle => "connection",
             Self::Handshake | Self::HandshakeRsa => "handshake",
@@ -194,10 +201,11 @@ impl Proxy {
 fn template(product: Product, scenario: Scenario) -> &'static str {
     use Product::{Gateway, Haproxy, Nginx};
     use Scenario::{
-        Bulk, Conn, H1, H1Bulk, H1Conn, H1H2load, H1Rate, H2, Handshake, HandshakeRsa, Idle, Latency, Policy,
-        PolicyAsked, Tcp, Tls,
+        Bulk, Conn, H1, H1Bulk, H1Conn, H1H2load, H1Rate, H2, Handshake, HandshakeRsa, Idle, Latency, Neighbours,
+        Policy, PolicyAsked, Tcp, Tls,
     };
     match (product, scenario) {
+        (_, Neighbours) => include_str!("configs/neighbours.kdl"),
         (Haproxy, H1 | H1H2load | H1Rate | H1Conn) => include_str!("configs/h1.haproxy.cfg"),
         (Haproxy, H1Bulk) => include_str!("configs/h1-bulk.haproxy.cfg"),
         (Haproxy, Tls | H2 | Handshake | HandshakeRsa) => include_str!("configs/tls.haproxy.cfg"),
