@@ -423,3 +423,101 @@ async fn files_for_tls_to_a_server() {
         .file("k.pem", &key)
         .is_valid();
 }
+
+// ── schemas ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+fn with_schema(schema: &str) -> Vec<u8> {
+    let mut component = quiet();
+    gateway::policy::section::add_config_schema(&mut component, schema);
+    component
+}
+
+const SCHEMA: &str = r##"
+setting "country" "text" list required at-most=3 {
+    about "Who is turned away."
+    example #"country "KP""#
+    values "KP" "IR"
+}
+setting "wait" "duration" to="1h"
+setting "note" "text" max-bytes=4
+"##;
+
+#[tokio::test]
+async fn a_configuration_that_its_schema_does_not_allow_is_said_at_once_and_in_its_places() {
+    let plugin = |lines: &str| {
+        let sections = format!("plugin \"geo\" \"geo.wasm\" {{ on-failure \"deny\"\n{lines}\n}}");
+        Case::of("use-plugin \"geo\"", &sections).file("geo.wasm", with_schema(SCHEMA))
+    };
+    plugin("config { country \"KP\"; wait \"30s\" }").is_valid();
+
+    let faults = plugin("config {\ncuntry \"KP\"\nwait \"2h\"\n}\nconfig-file \"note\" \"note.txt\"")
+        .file("note.txt", "too long")
+        .faults()
+        .await;
+    let said: Vec<_> = faults
+        .iter()
+        .map(|fault| (&*fault.code, &*fault.message, &*fault.place))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            ("config::missing", "plugin \"geo\": `config` needs `country`", "config"),
+            ("config::unknown", "plugin \"geo\": `config` has no `cuntry`", "cuntry"),
+            ("config::value", "plugin \"geo\": `wait` has to be at most 1h", "\"2h\""),
+            (
+                "config::value",
+                "plugin \"geo\": `note` has to have at most 4 bytes",
+                "\"note.txt\""
+            ),
+        ]
+    );
+    assert_eq!(
+        faults[1].help,
+        "did you mean `country`?\n`country`: Who is turned away."
+    );
+    assert_eq!(faults[0].help, "write country \"KP\"\n`country`: Who is turned away.");
+}
+
+#[tokio::test]
+async fn what_else_is_wrong_with_a_component_is_said_beside_its_configuration() {
+    let whole = quiet();
+    let broken = &whole[..whole.len() / 2];
+    let sections = "plugin \"geo\" \"geo.wasm\" { on-failure \"deny\"; config { a 1 } }\n\
+                    plugin \"cut\" \"cut.wasm\" { on-failure \"deny\" }";
+    let faults = Case::of("use-plugin \"geo\"\nuse-plugin \"cut\"", sections)
+        .file("geo.wasm", with_schema("setting \"b\" \"text\""))
+        .file("cut.wasm", broken)
+        .faults()
+        .await;
+    let codes: Vec<_> = faults.iter().map(|fault| &*fault.code).collect();
+    assert_eq!(codes, ["config::unknown", "config::policy"], "{faults:?}");
+}
+
+#[tokio::test]
+async fn a_schema_that_cannot_be_used_stops_the_start_and_names_its_component() {
+    let sections = "plugin \"geo\" \"geo.wasm\" { on-failure \"deny\" }";
+    let long = format!("// {}\n", "x".repeat(64 << 10));
+    for (schema, why) in [
+        ("setting \"a\" \"txt\"", "1:13: a type has to be"),
+        ("setting \"a\" {", "this block is never closed"),
+        (&*long, "more than 65536 bytes"),
+    ] {
+        let case = Case::of("use-plugin \"geo\"", sections).file("geo.wasm", with_schema(schema));
+        let fault = case.fault_alone().await;
+        assert_eq!(
+            (&*fault.code, &*fault.place),
+            ("config::policy", "\"geo.wasm\""),
+            "{fault:?}"
+        );
+        assert!(fault.message.contains(why), "{fault:?}");
+        assert!(fault.help.contains("component's own fault"), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_component_without_a_schema_says_by_itself_what_it_does_not_take() {
+    let sections = "plugin \"geo\" \"geo.wasm\" { on-failure \"deny\"; config { whatever 1 } }";
+    Case::of("use-plugin \"geo\"", sections)
+        .file("geo.wasm", quiet())
+        .is_valid();
+}

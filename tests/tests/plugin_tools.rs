@@ -410,3 +410,143 @@ fn a_case_is_measured_warm_and_fresh() {
             .contains("there is no case \"no such\"")
     );
 }
+
+/// Builds a component of a shipped one that has no schema, with one.
+fn build_with_schema(folder: &Path, schema: &str) -> Output {
+    let file = folder.join("mine.kdl");
+    std::fs::write(&file, schema).unwrap();
+    let mut command = gateway_tests::command();
+    command
+        .args(["plugin", "build"])
+        .arg(shipped("rate-limit"))
+        .arg("--schema")
+        .arg(&file);
+    command.arg("-o").arg(folder.join("mine.wasm")).output().unwrap()
+}
+
+#[test]
+fn a_schema_is_built_in_and_shown_by_inspect() {
+    let folder = tempfile::tempdir().unwrap();
+    let schema = "setting \"mode\" \"text\" required {\n    about \"What it does.\"\n    values \"soft\" \"hard\"\n}\n";
+    let built = build_with_schema(folder.path(), schema);
+    assert!(built.status.success(), "{built:?}");
+    let out = folder.path().join("mine.wasm");
+    let said = String::from_utf8(inspect(&out, &[]).stdout).unwrap();
+    assert!(
+        said.contains("config:\n    mode: `soft` or `hard`; has to be said\n        What it does.\n"),
+        "{said}"
+    );
+    let said: Value = serde_json::from_slice(&inspect(&out, &["--json"]).stdout).unwrap();
+    let expected = serde_json::json!([{
+        "name": "mode", "about": "What it does.", "required": true, "secret": false,
+        "types": [{"type": "text", "values": ["soft", "hard"]}],
+    }]);
+    assert_eq!(said["config"]["settings"], expected);
+
+    let said: Value = serde_json::from_slice(&inspect(&shipped("rate-limit"), &["--json"]).stdout).unwrap();
+    assert_eq!(said["config"], Value::Null);
+    let said = String::from_utf8(inspect(&shipped("canary-route"), &[]).stdout).unwrap();
+    for line in [
+        "    percent: a number from 0 to 100; has to be said\n",
+        "        as in: percent 5\n",
+        "        One of `cookie`, `header` or `client-ip` has to be said, and no more.\n",
+    ] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+}
+
+#[test]
+fn a_schema_that_is_none_is_shown_with_its_places_and_nothing_is_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = build_with_schema(folder.path(), "setting \"mode\" \"txt\"\nseting \"b\" \"text\"\n");
+    assert_eq!(built.status.code(), Some(1), "{built:?}");
+    let said = String::from_utf8(built.stderr).unwrap();
+    assert!(
+        said.contains("mine.kdl:1:16") && said.contains("did you mean `text`?"),
+        "{said}"
+    );
+    assert!(
+        said.contains("mine.kdl:2:1") && said.contains("did you mean `setting`?"),
+        "{said}"
+    );
+    assert!(!folder.path().join("mine.wasm").exists());
+}
+
+#[test]
+fn a_component_has_one_schema() {
+    let folder = tempfile::tempdir().unwrap();
+    let built = build_with_schema(folder.path(), "setting \"mode\" \"text\"\n");
+    assert!(built.status.success(), "{built:?}");
+    let mut command = gateway_tests::command();
+    let again = command
+        .args(["plugin", "build"])
+        .arg(folder.path().join("mine.wasm"))
+        .arg("--schema")
+        .arg(folder.path().join("mine.kdl"))
+        .arg("-o")
+        .arg(folder.path().join("again.wasm"))
+        .output()
+        .unwrap();
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+    let said = String::from_utf8(again.stderr).unwrap();
+    assert!(said.contains("has a schema already"), "{said}");
+}
+
+#[test]
+fn a_component_with_a_schema_that_is_none_is_not_taken() {
+    let mut bytes = std::fs::read(shipped("acl")).unwrap();
+    gateway::policy::section::add_config_schema(&mut bytes, "setting \"a\"");
+    let said = refusal(&bytes);
+    assert!(
+        said.contains("the schema of its configuration cannot be used: 1:1: `setting` needs a type"),
+        "{said}"
+    );
+}
+
+#[test]
+fn fixtures_are_held_to_the_schema_as_configurations_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("wrong.kdl");
+    std::fs::write(
+        &file,
+        "plugin { grant \"clock\" \"random\"; config { keap; prefix 5 } }\ncase \"a\" { request \"GET\" \"/\"; expect { tag \"request-id\" \"x\" } }\n",
+    )
+    .unwrap();
+    let output = try_fixtures("request-id", &[&file], &[]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("did you mean `keep`?") && said.contains("`prefix` has to be a text"),
+        "{said}"
+    );
+}
+
+#[test]
+fn what_is_on_the_shelf_is_inspected_by_its_name() {
+    let inspect = |arguments: &[&str]| {
+        let mut command = gateway_tests::command();
+        command.args(["plugin", "inspect"]).args(arguments).output().unwrap()
+    };
+    let said = String::from_utf8(inspect(&["--builtin", "cors"]).stdout).unwrap();
+    assert!(said.starts_with("builtin=\"cors\": cors "), "{said}");
+    assert!(
+        said.contains("\nconfig:\n    origin: a text of at least 1 byte; one or several; has to be said\n"),
+        "{said}"
+    );
+    let file = shipped("cors");
+    let of_file: Value = serde_json::from_slice(&inspect(&[file.to_str().unwrap(), "--json"]).stdout).unwrap();
+    let of_shelf: Value = serde_json::from_slice(&inspect(&["--builtin", "cors", "--json"]).stdout).unwrap();
+    assert_eq!(
+        (&of_file["sha256"], &of_file["config"]),
+        (&of_shelf["sha256"], &of_shelf["config"])
+    );
+
+    let refused = inspect(&["--builtin", "corse"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        String::from_utf8(refused.stderr)
+            .unwrap()
+            .contains("did you mean `cors`?")
+    );
+    assert_eq!(inspect(&[]).status.code(), Some(2));
+}

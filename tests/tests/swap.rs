@@ -92,7 +92,10 @@ async fn the_last_good_component_stays_when_the_next_one_fails() {
         .start()
         .await;
     let next = Gateway::verbatim(&gateway.config());
+    let mut demanding = answering(9);
+    gateway::policy::section::add_config_schema(&mut demanding, "setting \"a\" \"text\" required");
     let bad = [
+        ("wants another configuration", demanding),
         ("no component", b"\0asm\x0d\0\x01\0".to_vec()),
         ("cut off", answering(9)[..200].to_vec()),
         ("another world", guest::connection("(call $none)")),

@@ -12,6 +12,8 @@ pub mod config;
 pub mod crypto;
 #[path = "../../src/proxy_protocol/mod.rs"]
 pub mod proxy_protocol;
+#[path = "../../src/regular_file.rs"]
+pub mod regular_file;
 
 #[path = "../../src/policy/client_hello.rs"]
 mod said;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::check;
+use crate::config::{BuiltIn, one_of_names};
+use crate::plugin_tools::World;
 use crate::plugin_tools::bench::{self, Bench};
 use crate::plugin_tools::build::{self, Build};
+use crate::plugin_tools::inspect::{self, Subject};
 use crate::plugin_tools::new::{self, Hook, Language, New};
 use crate::plugin_tools::test::{self, Test};
-use crate::plugin_tools::{World, inspect};
 
 /// A tool, and what it is to do.
 #[derive(Debug, Subcommand)]
@@ -91,6 +94,9 @@ pub struct BuildArgs {
     /// The file that the world is in.
     #[arg(long, value_name = "FILE", requires = "world")]
     wit: Option<PathBuf>,
+    /// The schema of its configuration; the crate's own config.schema.kdl unless said.
+    #[arg(long, value_name = "FILE")]
+    schema: Option<PathBuf>,
     /// Further arguments of `cargo build`, for a crate.
     #[arg(last = true, value_name = "CARGO")]
     cargo: Vec<OsString>,
@@ -113,7 +119,11 @@ pub struct TestArgs {
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// The component.
-    file: PathBuf,
+    #[arg(required_unless_present = "builtin")]
+    file: Option<PathBuf>,
+    /// One that is part of the gateway, in the place of a file.
+    #[arg(long, value_name = "NAME", value_parser = built_in, conflicts_with = "file")]
+    builtin: Option<BuiltIn>,
     /// Say it as a JSON object.
     #[arg(long)]
     json: bool,
@@ -127,7 +137,7 @@ impl PluginCommand {
             Self::Verify(args) => args.run(),
             Self::Lock(args) => args.run(),
             Self::New(args) => new::run(&args.into()),
-            Self::Build(args) => build::run(&args.into()),
+            Self::Build(args) => build::run(&args.into(), check::print),
             Self::Bench(args) => bench::run(&Bench {
                 component: args.component,
                 fixture: args.fixture,
@@ -136,7 +146,10 @@ impl PluginCommand {
                 time: Duration::from_secs(args.seconds.into()),
                 format: format(args.json),
             }),
-            Self::Inspect(InspectArgs { file, json }) => inspect::run(&file, format(json)),
+            Self::Inspect(InspectArgs { file, builtin, json }) => {
+                let subject = builtin.map_or_else(|| Subject::File(file.unwrap_or_default()), Subject::BuiltIn);
+                inspect::run(&subject, format(json))
+            }
             Self::Test(args) => test::run(&Test {
                 component: args.component,
                 fixtures: args.fixtures,
@@ -165,6 +178,20 @@ fn format(json: bool) -> inspect::Format {
     }
 }
 
+/// A component of the shelf, by its name.
+fn built_in(name: &str) -> Result<BuiltIn, String> {
+    let known = BuiltIn::ALL.iter().find(|(known, _)| *known == name);
+    let names = || {
+        BuiltIn::ALL
+            .iter()
+            .map(|(name, _)| (*name).to_owned())
+            .collect::<Vec<_>>()
+    };
+    known
+        .map(|(_, built_in)| *built_in)
+        .ok_or_else(|| one_of_names(name, &names()))
+}
+
 impl From<BuildArgs> for Build {
     fn from(args: BuildArgs) -> Self {
         let wit = args.wit;
@@ -172,6 +199,7 @@ impl From<BuildArgs> for Build {
             source: args.source,
             out: args.out,
             world: args.world.map(|name| World { name, wit }),
+            schema: args.schema,
             cargo: args.cargo,
         }
     }

@@ -163,6 +163,19 @@ impl ConfigErrors {
         self.errors.iter()
     }
 
+    /// The first of them, in one line.
+    pub fn first(&self) -> String {
+        let error = self.errors.first();
+        let place = error
+            .and_then(|error| error.labels.first())
+            .map(|label| self.position(label.span).0);
+        let message = error.map_or("", ConfigError::message);
+        match place {
+            Some(Position { line, column }) => format!("{line}:{column}: {message}"),
+            None => message.to_owned(),
+        }
+    }
+
     /// Bytes of the longest line of all files.
     pub fn longest_line(&self) -> usize {
         let lines = self.source.0.iter().flat_map(|file| file.text.inner().lines());
@@ -255,6 +268,12 @@ impl ConfigError {
     /// As [`help`](Self::help), when there is one.
     pub(super) fn maybe_help(mut self, help: Option<String>) -> Self {
         self.help = help.or(self.help);
+        self
+    }
+
+    /// The same fault, said in other words.
+    pub fn in_words(mut self, message: String) -> Self {
+        self.message = message;
         self
     }
 

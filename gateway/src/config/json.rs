@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 
 use super::diagnostics::{Code, ConfigError};
 use super::places::Places;
-use super::reader::{Context, clip, said_twice, value_span};
+use super::reader::{self, Context, clip, said_twice, value_span};
 
 /// The JSON of a block, and where each of its values was written. `span` is where the block's node is named.
 pub(super) fn object(ctx: &Context<'_>, document: &KdlDocument, span: SourceSpan) -> Option<(Value, Places)> {
@@ -51,6 +51,7 @@ fn members(ctx: &Context<'_>, document: &KdlDocument, object: &mut Object) -> bo
             well = false;
             continue;
         };
+        let places = places.named(node.name().span());
         if properties.contains(name) {
             let error = ConfigError::new(Code::Duplicate, format!("`{}` is a property and a node", clip(name)));
             let error = error.label(node.name().span(), "the property of the same name is meant too");
@@ -85,7 +86,7 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<(Value, Places)> {
     let mut properties = Object::default();
     let mut well = true;
     for (i, entry) in node.entries().iter().enumerate() {
-        let scalar = scalar(ctx, entry);
+        let scalar = scalar(ctx, entry.value(), entry.span());
         let Some(scalar) = scalar else {
             well = false;
             continue;
@@ -95,7 +96,7 @@ fn value(ctx: &Context<'_>, node: &KdlNode) -> Option<(Value, Places)> {
             arguments.push((scalar, places));
             continue;
         };
-        if !properties.insert(key.value(), scalar, places) {
+        if !properties.insert(key.value(), scalar, places.named(key.span())) {
             let mut earlier = node.entries()[..i].iter().filter_map(|entry| entry.name());
             if let Some(first) = earlier.find(|first| first.value() == key.value()) {
                 ctx.report(said_twice(
@@ -153,8 +154,13 @@ fn is_list(block: &KdlDocument) -> bool {
     !block.nodes().is_empty() && block.nodes().iter().all(|node| node.name().value() == "-")
 }
 
-fn scalar(ctx: &Context<'_>, entry: &kdl::KdlEntry) -> Option<Value> {
-    let number = match entry.value() {
+/// One value, without a name.
+pub(super) fn of(ctx: &Context<'_>, value: &reader::Value<'_>) -> Option<Value> {
+    scalar(ctx, value.raw(), value.span())
+}
+
+fn scalar(ctx: &Context<'_>, value: &KdlValue, span: SourceSpan) -> Option<Value> {
+    let number = match value {
         KdlValue::String(text) => return Some(Value::String(text.clone())),
         KdlValue::Bool(value) => return Some(Value::Bool(*value)),
         KdlValue::Null => return Some(Value::Null),
@@ -166,7 +172,7 @@ fn scalar(ctx: &Context<'_>, entry: &kdl::KdlEntry) -> Option<Value> {
     };
     if number.is_none() {
         let error = ConfigError::new(Code::Value, "this number cannot be said in JSON");
-        let error = error.label(entry.span(), "not a finite number that fits 64 bits");
+        let error = error.label(span, "not a finite number that fits 64 bits");
         ctx.report(error.help("write it as a text, in quotes"));
     }
     number.map(Value::Number)

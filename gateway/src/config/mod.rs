@@ -16,6 +16,7 @@ mod pins;
 mod places;
 mod reader;
 mod resolver;
+pub mod schema;
 mod suggest;
 mod syntax;
 mod units;

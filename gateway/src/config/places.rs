@@ -7,6 +7,8 @@ use miette::SourceSpan;
 /// The places of a JSON value and of the values in it; of the same shape as the value.
 #[derive(Debug, Clone)]
 pub struct Places {
+    /// Where its name was written; where the value was, when it has none of its own.
+    name: SourceSpan,
     span: SourceSpan,
     inside: Inside,
 }
@@ -43,23 +45,45 @@ impl Places {
     }
 
     pub(super) fn of_scalar(span: SourceSpan) -> Self {
-        let inside = Inside::Nothing;
-        Self { span, inside }
+        Self::new(span, Inside::Nothing)
     }
 
     pub(super) fn of_array(span: SourceSpan, elements: Vec<Self>) -> Self {
-        let inside = Inside::Elements(elements);
-        Self { span, inside }
+        Self::new(span, Inside::Elements(elements))
     }
 
     pub(super) fn of_object(span: SourceSpan, members: HashMap<String, Self>) -> Self {
-        let inside = Inside::Members(members);
-        Self { span, inside }
+        Self::new(span, Inside::Members(members))
+    }
+
+    fn new(span: SourceSpan, inside: Inside) -> Self {
+        let name = span;
+        Self { name, span, inside }
+    }
+
+    /// The same, of a value whose name was written there.
+    pub(super) fn named(self, name: SourceSpan) -> Self {
+        Self { name, ..self }
+    }
+
+    /// Of a text that is in a file.
+    pub(super) fn of_file(name: SourceSpan, path: SourceSpan) -> Self {
+        Self::of_scalar(path).named(name)
+    }
+
+    /// Adds a member to an object, or makes one of a value with nothing in it.
+    pub(super) fn insert(&mut self, name: &str, member: Self) {
+        if let Inside::Nothing = self.inside {
+            self.inside = Inside::Members(HashMap::new());
+        }
+        if let Inside::Members(members) = &mut self.inside {
+            members.insert(name.to_owned(), member);
+        }
     }
 
     /// The value becomes the first element of an array that stands where the value did.
     pub(super) fn begin_array(&mut self) {
-        let array = Self::of_array(self.span, Vec::new());
+        let array = Self::of_array(self.span, Vec::new()).named(self.name);
         let first = std::mem::replace(self, array);
         self.push(first);
     }
@@ -69,6 +93,27 @@ impl Places {
         if let Inside::Elements(elements) = &mut self.inside {
             elements.push(element);
         }
+    }
+
+    /// The places of an object's member.
+    pub(super) fn member(&self, name: &str) -> Option<&Self> {
+        match &self.inside {
+            Inside::Members(members) => members.get(name),
+            _ => None,
+        }
+    }
+
+    /// The places of an array's element.
+    pub(super) fn element(&self, index: usize) -> Option<&Self> {
+        match &self.inside {
+            Inside::Elements(elements) => elements.get(index),
+            _ => None,
+        }
+    }
+
+    /// Where the value's name was written.
+    pub(super) fn name(&self) -> SourceSpan {
+        self.name
     }
 
     /// Where the value was written.

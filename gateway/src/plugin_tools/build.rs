@@ -12,7 +12,9 @@ use wit_component::ComponentEncoder;
 use super::inspect::{self, Report};
 use super::toolchain::Toolchain;
 use super::world::World;
-use crate::policy::MAX_COMPONENT_BYTES;
+use crate::config::ConfigErrors;
+use crate::config::schema::{self, Schema};
+use crate::policy::{MAX_COMPONENT_BYTES, section};
 use crate::regular_file;
 
 /// What is to be built.
@@ -24,16 +26,21 @@ pub struct Build {
     pub out: Option<PathBuf>,
     /// What a module imports and exports that does not say so itself.
     pub world: Option<World>,
+    /// The schema of its configuration; a crate's own `config.schema.kdl` where that is none.
+    pub schema: Option<PathBuf>,
     /// Further arguments of `cargo build`, for a crate.
     pub cargo: Vec<OsString>,
 }
 
-/// Does it, and tells the user how it went.
-pub fn run(wanted: &Build) -> ExitCode {
+/// Does it, and tells the user how it went; what is wrong with a schema by way of `show`.
+pub fn run(wanted: &Build, show: impl FnOnce(&ConfigErrors)) -> ExitCode {
     match build(wanted) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("gateway: {error:#}");
+            match error.downcast_ref::<ConfigErrors>() {
+                Some(errors) => show(errors),
+                None => eprintln!("gateway: {error:#}"),
+            }
             ExitCode::FAILURE
         }
     }
@@ -62,7 +69,15 @@ pub fn build(wanted: &Build) -> Result<()> {
     let bytes = regular_file::read(&module, MAX_COMPONENT_BYTES)
         .with_context(|| format!("cannot read {}", module.display()))?;
     let not_a_plugin = || format!("{} is not a plugin", module.display());
-    let component = component(bytes, wanted.world.as_ref()).with_context(not_a_plugin)?;
+    let mut component = component(bytes, wanted.world.as_ref()).with_context(not_a_plugin)?;
+    let own = source.join(SCHEMA);
+    let schema = wanted
+        .schema
+        .as_deref()
+        .or_else(|| own.is_file().then_some(own.as_path()));
+    if let Some(schema) = schema {
+        add_schema(&mut component, schema)?;
+    }
     let out = out(wanted.out.as_deref(), &module)?;
     let report = inspect::of(&out.display().to_string(), &component).with_context(not_a_plugin)?;
     fs::write(&out, &component).with_context(|| format!("cannot write {}", out.display()))?;
@@ -168,6 +183,18 @@ fn built(report: &Report, file: &Path) -> String {
     )
 }
 
+/// Puts the schema in a file into a component.
+fn add_schema(component: &mut Vec<u8>, file: &Path) -> Result<()> {
+    let name = file.display();
+    let bytes = regular_file::read(file, schema::MAX_BYTES).with_context(|| format!("cannot read {name}"))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
+    Schema::parse(&name.to_string(), &text)?;
+    let has_one = section::config_schema(component).map_or(true, |schema| schema.is_some());
+    ensure!(!has_one, "the component has a schema already: leave `--schema` out");
+    section::add_config_schema(component, &text);
+    Ok(())
+}
+
 /// Makes a component of a module; one that is a component already stays as it is.
 fn component(bytes: Vec<u8>, world: Option<&World>) -> Result<Vec<u8>> {
     if bytes.starts_with(COMPONENT_MAGIC) {
@@ -201,6 +228,9 @@ fn out(wanted: Option<&Path>, module: &Path) -> Result<PathBuf> {
     );
     Ok(out.to_owned())
 }
+
+/// The file beside a crate's `Cargo.toml` that has the schema of its configuration.
+const SCHEMA: &str = "config.schema.kdl";
 
 /// How a component begins: the magic number, and the version and layer that tell it from a module.
 const COMPONENT_MAGIC: &[u8] = b"\0asm\x0d\0\x01\0";

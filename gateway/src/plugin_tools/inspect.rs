@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -10,8 +10,9 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::anatomy::{self, Memory};
-use crate::config::{DEFAULT_INSTANCE_MEMORY, DEFAULT_PLUGIN_CPU, Grant, PluginLimits};
-use crate::policy::{Description, Hooks, Host, HostSettings, Import, MAX_COMPONENT_BYTES};
+use crate::config::schema::Schema;
+use crate::config::{BuiltIn, DEFAULT_INSTANCE_MEMORY, DEFAULT_PLUGIN_CPU, Grant, PluginLimits};
+use crate::policy::{Description, Hooks, Host, HostSettings, Import, MAX_COMPONENT_BYTES, first_party, section};
 use crate::regular_file;
 
 /// How it is said.
@@ -23,10 +24,23 @@ pub enum Format {
     Json,
 }
 
+/// What is looked at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subject {
+    /// A file.
+    File(PathBuf),
+    /// A component that is part of the gateway.
+    BuiltIn(BuiltIn),
+}
+
 /// Inspects a component and writes what was found to standard output; an error to standard error. Exits with 0 when this
 /// gateway takes the component, else with 1.
-pub fn run(file: &Path, format: Format) -> ExitCode {
-    let said = inspect(file).and_then(|report| match format {
+pub fn run(subject: &Subject, format: Format) -> ExitCode {
+    let report = match subject {
+        Subject::File(file) => inspect(file),
+        Subject::BuiltIn(built_in) => of(&format!("builtin={:?}", built_in.name()), first_party::shelf(*built_in)),
+    };
+    let said = report.and_then(|report| match format {
         Format::Text => Ok(report.text()),
         Format::Json => Ok(serde_json::to_string_pretty(&report)? + "\n"),
     });
@@ -60,6 +74,8 @@ pub(super) struct Report {
     /// What an operator has to grant.
     pub(super) grants: Vec<&'static str>,
     pub(super) memories: Vec<Memory>,
+    /// What its configuration may be; none when it does not say.
+    pub(super) config: Option<Schema>,
 }
 
 #[derive(Debug, Serialize)]
@@ -91,6 +107,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
     if !contract.starts_with(CONTRACT) {
         bail!("{file}: built for the contract {contract}; this gateway has {CONTRACT}x");
     }
+    let config = config(bytes).with_context(|| format!("{file}: the schema of its configuration cannot be used"))?;
     // What it begins with does not count: an operator who wants it gives it that.
     let initial: u64 = anatomy
         .memories
@@ -129,7 +146,15 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
             .collect(),
         imports,
         memories: anatomy.memories,
+        config,
     })
+}
+
+/// The schema of a component's configuration.
+fn config(bytes: &[u8]) -> Result<Option<Schema>> {
+    let text = section::config_schema(bytes).map_err(|why| anyhow!(why))?;
+    let schema = text.map(|text| Schema::parse("its schema", text)).transpose();
+    schema.map_err(|errors| anyhow!(errors.first()))
 }
 
 impl From<Import> for Interface {
@@ -175,6 +200,14 @@ impl Report {
                 None => "no bound of its own".to_owned(),
             };
             line("memory", &format!("{} bytes at first, {most}", memory.minimum));
+        }
+        match &self.config {
+            None => line("config", "it does not say what that may be"),
+            Some(schema) if schema.names().next().is_none() => line("config", "nothing can be said in it"),
+            Some(schema) => {
+                text.push_str("config:\n");
+                text.push_str(&schema.documentation(4));
+            }
         }
         text
     }

@@ -47,6 +47,7 @@ mod needs;
 mod quarantine;
 mod quota;
 mod scope;
+pub mod section;
 mod shared;
 mod slot;
 mod state;

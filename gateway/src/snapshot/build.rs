@@ -7,6 +7,7 @@ mod components;
 mod endings;
 mod granted;
 mod maps;
+mod schemas;
 mod tls;
 mod trust;
 
@@ -92,7 +93,7 @@ pub(super) fn snapshot(
     for plugin in &config.plugins {
         let config = builder.config_of(plugin);
         // Without its configuration it could only be refused.
-        let component = config.as_ref().and_then(|_| builder.load(plugin));
+        let component = config.as_ref().and_then(|config| builder.load(plugin, config));
         builder.plugins.push(component);
         builder.configs.push(config.unwrap_or_default());
     }

@@ -104,6 +104,24 @@ pub enum BuildError {
         /// Why.
         message: String,
     },
+    /// What a component says of its configuration cannot be used.
+    #[error("plugin {:?}: the schema of its configuration cannot be used: {message}", plugin.name)]
+    Schema {
+        /// The plugin.
+        plugin: PluginAt,
+        /// Why.
+        message: String,
+    },
+    /// A plugin's configuration is not as its component's schema has it.
+    #[error("plugin {plugin:?}: {}", fault.message())]
+    Setting {
+        /// The plugin.
+        plugin: Arc<str>,
+        /// Where it stands.
+        origin: Origin,
+        /// What is wrong, and where.
+        fault: ConfigError,
+    },
     /// A component cannot be used, or not like this.
     #[error("plugin {:?}: {}", plugin.name, without_label(source, &plugin.name))]
     Plugin {
@@ -278,11 +296,13 @@ impl BuildError {
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
+            | Self::Setting { origin, .. }
             | Self::Own { frontend: origin, .. } => Some(origin),
             Self::PluginFile { plugin, .. }
             | Self::Unsigned { plugin, .. }
             | Self::ConfigFile { plugin, .. }
             | Self::Digest { plugin, .. }
+            | Self::Schema { plugin, .. }
             | Self::Plugin { plugin, .. } => Some(&plugin.origin),
         }
     }
@@ -343,6 +363,8 @@ impl BuildError {
                 .label(*at, "not the digest of this file")
                 .label(plugin.component.span, "the file")
                 .help(format!("if the file is the right one, write sha256 \"{}\"", hex(found))),
+            Self::Schema { plugin, .. } => fault.label(plugin.component.span, "this component").help(HELP_WITH_OWN),
+            Self::Setting { fault: setting, .. } => setting.clone().in_words(self.to_string()),
             Self::Plugin { plugin, source } => plugin_fault(fault, plugin, source),
             Self::Predicate { acl, name, known, .. } => {
                 let fault = match name {
@@ -578,7 +600,6 @@ fn page_fault(fault: ConfigError, place: SourceSpan, error: &PageError) -> Confi
 
 fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> ConfigError {
     let help = error.help();
-    let own = "this is the component's own fault: ask those who made it, or take another version";
     let (label, help) = match error {
         PolicyError::NotGranted { line, .. } => {
             let help = match line.strip_prefix("grant ") {
@@ -625,7 +646,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
         PolicyError::UnknownNeed { .. }
         | PolicyError::Predicates { .. }
         | PolicyError::Metrics { .. }
-        | PolicyError::LimitPolicies { .. } => ("this component", own),
+        | PolicyError::LimitPolicies { .. } => ("this component", HELP_WITH_OWN),
         // What the operator grants, and what the component has a use for, do not go together.
         PolicyError::OtherMode { .. }
         | PolicyError::CallOverHttp2 { .. }
@@ -635,7 +656,10 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
                 .label(plugin.origin.span, "in this plugin's block")
                 .help(help.unwrap_or_default());
         }
-        PolicyError::Failed { .. } => ("fails when it is made ready", limits_help(error).unwrap_or(own)),
+        PolicyError::Failed { .. } => (
+            "fails when it is made ready",
+            limits_help(error).unwrap_or(HELP_WITH_OWN),
+        ),
     };
     fault.label(plugin.component.span, label).help(help)
 }
@@ -678,6 +702,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+const HELP_WITH_OWN: &str = "this is the component's own fault: ask those who made it, or take another version";
 const HELP_WITH_SIZE: &str = "build it with optimisations and without debug information";
 const HELP_WITH_FILES: &str =
     "check that the file is there and may be read; relative paths start at the folder of the configuration file";

@@ -5,6 +5,7 @@
 
 pub mod guest;
 pub mod manifest;
+pub mod schema;
 pub mod source;
 
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use gateway_plugins_builder::guest::Toolchain;
 use gateway_plugins_builder::manifest::{self, Entry};
-use gateway_plugins_builder::{COMPONENTS, dist, source, workspace};
+use gateway_plugins_builder::{COMPONENTS, dist, schema, source, workspace};
 
 fn main() -> Result<()> {
     let workspace = workspace();
@@ -25,7 +25,8 @@ fn main() -> Result<()> {
     println!("building into {} with {}", out.display(), toolchain.describe());
     let mut entries = Vec::new();
     for component in &COMPONENTS {
-        let bytes = toolchain.build(&workspace, component, &target_dir)?;
+        let mut bytes = toolchain.build(&workspace, component, &target_dir)?;
+        schema::add(&workspace, component, &mut bytes)?;
         let file = manifest::file(&out, component.name);
         fs::write(&file, &bytes).with_context(|| format!("{}", file.display()))?;
         println!("{}: {} bytes", component.name, bytes.len());

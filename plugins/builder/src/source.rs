@@ -1,5 +1,5 @@
-//! A digest over everything that makes a component: its crate, the SDK, the contract, the build profile, how
-//! it is built, and the exact dependencies. It says nothing about the toolchain, so it is the same on every machine.
+//! A digest over everything that makes a component: its crate, the SDK, the contract, the build profile, the
+//! schema of its configuration, how it is built, and the exact dependencies. It says nothing about the toolchain, so it is the same on every machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 
-use crate::Component;
+use crate::{Component, schema};
 
 /// The digest of a component's source, in hexadecimal.
 ///
@@ -51,6 +51,10 @@ fn parts(workspace: &Path, component: &Component) -> Result<BTreeMap<String, Vec
     );
     let builder = read(&workspace.join("plugins/builder/src/guest.rs"))?;
     parts.insert("builder".to_owned(), builder.into_bytes());
+    if let Some(schema) = schema::read(workspace, component)? {
+        let how = read(&workspace.join("plugins/builder/src/schema.rs"))?;
+        parts.insert("schema".to_owned(), (how + &schema).into_bytes());
+    }
     parts.insert("features".to_owned(), component.features.as_bytes().to_vec());
     parts.insert(
         "wit".to_owned(),

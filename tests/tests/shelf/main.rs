@@ -12,6 +12,7 @@ mod cors;
 mod ip_list;
 mod jwt_auth;
 mod others;
+mod schemas;
 mod security_headers;
 
 use gateway_tests::{Builder, Gateway, HttpServer};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::Code;
+use crate::config::schema::Schema;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/invalid")
@@ -21,7 +22,11 @@ fn faults_of(path: &Path) -> ConfigErrors {
 }
 
 fn invalid_configurations() -> Vec<PathBuf> {
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder())
+    texts_in("../tests/invalid")
+}
+
+fn texts_in(folder: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .collect();
@@ -30,14 +35,56 @@ fn invalid_configurations() -> Vec<PathBuf> {
     paths
 }
 
-/// `NAME.kdl` gets exactly `NAME.stderr`. Run with `GATEWAY_BLESS=1` in the environment to write what is said now, and look
-/// at the difference before committing it.
 #[test]
 fn every_invalid_configuration_gets_its_diagnostics() {
+    each_gets_its_diagnostics(invalid_configurations(), faults_of);
+}
+
+/// A configuration that a plugin's schema does not allow: that of the plugin on the shelf that it names.
+#[test]
+fn every_configuration_that_a_schema_does_not_allow_gets_its_diagnostics() {
+    let faults = |path: &Path| {
+        let text = fs::read_to_string(path).unwrap();
+        let config = config::parse(&name_of(path), &text, Path::new("/etc/gateway")).unwrap();
+        let plugin = &config.plugins[0];
+        let config::ComponentSource::BuiltIn(built_in) = plugin.component.value else {
+            panic!("{} has no plugin of the shelf's", path.display());
+        };
+        let file = format!("../plugins/{}/config.schema.kdl", built_in.name());
+        let schema = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap();
+        let schema = Schema::parse("schema", &schema).unwrap();
+        let mut block: serde_json::Value = serde_json::from_str(&plugin.config).unwrap();
+        for file in &plugin.config_files {
+            block[&file.key.value] = "".into();
+        }
+        let faults = schema.check(&block, &plugin.config_places);
+        config::Source::new(&name_of(path), &text).errors(faults)
+    };
+    let paths = texts_in("../tests/invalid-plugins");
+    assert!(paths.len() >= 5);
+    each_gets_its_diagnostics(paths, faults);
+}
+
+#[test]
+fn every_schema_that_is_none_gets_its_diagnostics() {
+    let paths = texts_in("../tests/invalid-schemas");
+    assert!(paths.len() >= 3);
+    each_gets_its_diagnostics(paths, |path| {
+        Schema::parse(&name_of(path), &fs::read_to_string(path).unwrap()).unwrap_err()
+    });
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap().to_str().unwrap().to_owned()
+}
+
+/// `NAME.kdl` gets exactly `NAME.stderr`. Run with `GATEWAY_BLESS=1` in the environment to write what is said now, and look
+/// at the difference before committing it.
+fn each_gets_its_diagnostics(paths: Vec<PathBuf>, faults: impl Fn(&Path) -> ConfigErrors) {
     let bless = std::env::var_os("GATEWAY_BLESS").is_some();
     let mut different = Vec::new();
-    for path in invalid_configurations() {
-        let said = text(&faults_of(&path), Style::Plain);
+    for path in paths {
+        let said = text(&faults(&path), Style::Plain);
         let expected = path.with_extension("stderr");
         if bless {
             fs::write(&expected, &said).unwrap();

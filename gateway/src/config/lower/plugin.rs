@@ -273,6 +273,8 @@ fn config_file(mut node: Node<'_>, plugin: &mut Plugin) -> Option<()> {
         node.fail(said_twice(&format!("`{}`", key.value), first, key.span));
     }
     node.finish();
+    let places = Places::of_file(key.span, path.span);
+    plugin.config_places.insert(&key.value, places);
     plugin.config_files.push(ConfigFile { key, path });
     Some(())
 }

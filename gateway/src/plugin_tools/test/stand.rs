@@ -78,6 +78,7 @@ impl Workshop {
                 component
             }
         };
+        Alone::check(plugin, &self.wasm)?;
         let clock = Clock::standing_at(fixture.begins);
         let host = Alone::beside(&self.host, clock.clone())?;
         let uses = Alone::attach(&host, &component, plugin, &fixture.backends)?;

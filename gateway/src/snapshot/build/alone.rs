@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::components::{check_digest, config_of, sha256};
-use super::{UseOfPlugin, budgets, granted};
+use super::{UseOfPlugin, budgets, granted, schemas};
 use crate::config::{self, BackendId};
 use crate::policy::{self, AttachedAs, Attachment, Budget, Clock, Component, Host, InFlight, PolicyError};
 use crate::snapshot::{BuildError, BuildErrors, PluginAt};
@@ -26,6 +26,15 @@ impl Alone {
         check_digest(plugin, sha256(wasm)).map_err(|error| BuildErrors::new(*error))?;
         host.compile(&plugin.name, wasm, &plugin.grants)
             .map_err(|source| of_plugin(plugin, source))
+    }
+
+    /// Holds a plugin's configuration against the schema of its component, of which these are the bytes.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn check(plugin: &config::Plugin, wasm: &[u8]) -> Result<(), BuildErrors> {
+        let config = config_of(plugin).map_err(|error| BuildErrors::new(*error))?;
+        BuildErrors::or(Some(()), schemas::misfits(plugin, wasm, &config))
     }
 
     /// A host beside another one that keeps nothing of it, with a clock of its own.

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Builder;
+use super::{Builder, schemas};
 use crate::config::{self, ComponentSource};
 use crate::policy::{Component, MAX_COMPONENT_BYTES, PolicyError, first_party};
 use crate::regular_file;
@@ -33,17 +33,14 @@ pub(super) enum Made {
 }
 
 impl Builder<'_> {
-    /// Reads and compiles a plugin's component.
-    pub(super) fn load(&mut self, plugin: &config::Plugin) -> Option<Arc<Component>> {
+    /// Reads and compiles a plugin's component, and holds the configuration that it is to get against its schema.
+    pub(super) fn load(&mut self, plugin: &config::Plugin, config: &str) -> Option<Arc<Component>> {
         let at = PluginAt::of(plugin);
         let path = match &plugin.component.value {
             ComponentSource::File(path) => path,
             ComponentSource::BuiltIn(built_in) => {
                 let wasm = first_party::shelf(*built_in);
-                return match self.compile(Made::Ours, &plugin.name, sha256(wasm), wasm, &plugin.grants) {
-                    Ok(component) => Some(component),
-                    Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
-                };
+                return self.make(plugin, Made::Ours, sha256(wasm), wasm, config);
             }
         };
         let wasm = match file_of(plugin, path, MAX_COMPONENT_BYTES) {
@@ -55,9 +52,27 @@ impl Builder<'_> {
         if let Err(error) = check_digest(plugin, found) {
             return self.fail(*error);
         }
-        match self.compile(Made::Elsewhere, &plugin.name, found, &wasm, &plugin.grants) {
-            Ok(component) => Some(component),
-            Err(source) => self.fail(BuildError::Plugin { plugin: at, source }),
+        self.make(plugin, Made::Elsewhere, found, &wasm, config)
+    }
+
+    fn make(
+        &mut self,
+        plugin: &config::Plugin,
+        made: Made,
+        sha256: [u8; 32],
+        wasm: &[u8],
+        config: &str,
+    ) -> Option<Arc<Component>> {
+        // Both are tried, so that what is wrong with one hides nothing of the other.
+        let misfits = schemas::misfits(plugin, wasm, config);
+        let fits = misfits.is_empty();
+        self.errors.extend(misfits);
+        match self.compile(made, &plugin.name, sha256, wasm, &plugin.grants) {
+            Ok(component) => Some(component).filter(|_| fits),
+            Err(source) => self.fail(BuildError::Plugin {
+                plugin: PluginAt::of(plugin),
+                source,
+            }),
         }
     }
 
