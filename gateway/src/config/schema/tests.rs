@@ -244,8 +244,10 @@ fn the_references_example_is_a_schema_and_every_word_of_the_language_is_in_it() 
         assert!(text.contains(&format!("`\"{form}\"` (")), "{form}");
     }
     let guide = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/plugin-guide.md"));
+    let mut examples = guide.split("```kdl\n").skip(1);
+    let example = examples.find(|example| example.starts_with("setting ")).unwrap();
+    let example = example.split("```").next().unwrap();
     let (_, section) = guide.split_once("### A schema of the configuration").unwrap();
-    let example = section.split("```kdl\n").nth(1).unwrap().split("```").next().unwrap();
     let faults = check(&schema(example), "client nmae=\"ada\" key=\"s3cret\"");
     assert_eq!(faults.len(), 3);
     for fault in faults {

@@ -98,6 +98,7 @@ pub(super) fn files(language: Language, hook: Hook) -> Result<Vec<(&'static str,
             (".gitignore", include_str!("rust/gitignore")),
             ("README.md", include_str!("rust/README.md")),
             ("src/lib.rs", rust(hook)),
+            ("config.schema.kdl", schema(hook)),
         ],
         Language::JavaScript => vec![
             ("package.json", include_str!("javascript/package.json")),
@@ -144,6 +145,18 @@ fn rust(hook: Hook) -> &'static str {
         Hook::ResponseFilter => include_str!("rust/response_filter.rs"),
         Hook::AccessLog => include_str!("rust/access_log.rs"),
         Hook::ConnectionFilter => include_str!("rust/connection_filter.rs"),
+    }
+}
+
+/// What operators may write for a plugin in Rust.
+fn schema(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("rust/predicates.schema.kdl"),
+        Hook::Limiter => include_str!("rust/limiter.schema.kdl"),
+        Hook::RequestFilter => include_str!("rust/request_filter.schema.kdl"),
+        Hook::ResponseFilter => include_str!("rust/response_filter.schema.kdl"),
+        Hook::AccessLog => include_str!("rust/access_log.schema.kdl"),
+        Hook::ConnectionFilter => include_str!("rust/connection_filter.schema.kdl"),
     }
 }
 

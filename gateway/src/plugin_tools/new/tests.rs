@@ -2,6 +2,7 @@ use clap::ValueEnum;
 
 use super::*;
 use crate::config;
+use crate::config::schema::Schema;
 use crate::plugin_tools::World;
 use crate::plugin_tools::world::CONTRACT;
 
@@ -124,6 +125,27 @@ fn what_a_language_does_not_have_is_said() {
     let error = new(&limiter).unwrap_err().to_string();
     assert!(error.contains("no project in C for the hook limiter"), "{error}");
     assert!(!folder.path().join("geo").exists());
+}
+
+#[test]
+fn a_project_in_rust_has_a_schema_that_its_configuration_fits() {
+    for hook in Hook::value_variants() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = New {
+            hook: *hook,
+            ..wanted("geo-fence", &folder.path().join("project"))
+        };
+        new(&project).unwrap();
+        let read = |file: &str| fs::read_to_string(folder.path().join("project").join(file)).unwrap();
+        let schema = Schema::parse("config.schema.kdl", &read("config.schema.kdl")).unwrap();
+        let config = config::parse("gateway.kdl", &read("gateway.kdl"), folder.path()).unwrap();
+        let plugin = &config.plugins[0];
+        let block = serde_json::from_str(&plugin.config).unwrap();
+        assert!(schema.check(&block, &plugin.config_places).is_empty(), "{hook:?}");
+        // It asks for something.
+        let nothing = serde_json::json!({});
+        assert!(!schema.check(&nothing, &plugin.config_places).is_empty(), "{hook:?}");
+    }
 }
 
 #[test]
