@@ -44,8 +44,11 @@ impl Project {
         self.folder.path().join(name)
     }
 
-    /// A gateway with the configuration that was written, on a free port.
+    /// A gateway with the configuration that was written, on a free port; once the fixtures that were written have passed.
     fn gateway(&self) -> Builder {
+        let mut test = gateway_tests::command();
+        test.args(["plugin", "test", &self.component]);
+        succeeds(test.current_dir(self.folder.path()));
         let text = std::fs::read_to_string(self.path("gateway.kdl")).unwrap();
         assert!(text.contains("\"127.0.0.1:8080\""), "{text}");
         let component = std::fs::read(self.path(&self.component)).unwrap();

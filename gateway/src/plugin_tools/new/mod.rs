@@ -105,11 +105,21 @@ fn next(wanted: &New, name: &Name, folder: &Path) -> String {
     let (name, language) = (name.as_str(), wanted.language.title());
     let mut text = format!("{name}: a plugin in {language}, asked as {}\n\n", wanted.hook.name());
     let mut command = |line: &str| text.extend(["    ", line, "\n"]);
-    command(&format!("cd {}", folder.display()));
+    command(&format!("cd {}", quoted(folder)));
     wanted.language.build_lines().iter().for_each(|line| command(line));
     command("gateway run gateway.kdl");
     template::trials(wanted.language, wanted.hook).for_each(command);
     text
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
+    match text.chars().all(is_plain) {
+        true => text,
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
 }
 
 /// Where the SDK is, in templates.

@@ -127,6 +127,7 @@ pub(super) fn files(language: Language, hook: Hook) -> Result<Vec<(&'static str,
         files.push(("wit/deps/policy/policy.wit", CONTRACT));
     }
     files.push(("gateway.kdl", configuration(language, hook)));
+    files.push(("fixtures/cases.kdl", fixtures(language, hook)));
     Ok(files)
 }
 
@@ -170,5 +171,18 @@ fn configuration(language: Language, hook: Hook) -> &'static str {
         (_, Hook::ResponseFilter) => include_str!("rust/response_filter.kdl"),
         (_, Hook::AccessLog) => include_str!("rust/access_log.kdl"),
         (_, Hook::ConnectionFilter) => include_str!("rust/connection_filter.kdl"),
+    }
+}
+
+/// Cases for `gateway plugin test`, with what the plugin is to make of them.
+fn fixtures(language: Language, hook: Hook) -> &'static str {
+    match (language, hook) {
+        (Language::JavaScript | Language::Python, _) => include_str!("interpreted/fixtures.kdl"),
+        (_, Hook::Predicates) => include_str!("rust/fixtures/predicates.kdl"),
+        (_, Hook::Limiter) => include_str!("rust/fixtures/limiter.kdl"),
+        (_, Hook::RequestFilter) => include_str!("rust/fixtures/request_filter.kdl"),
+        (_, Hook::ResponseFilter) => include_str!("rust/fixtures/response_filter.kdl"),
+        (_, Hook::AccessLog) => include_str!("rust/fixtures/access_log.kdl"),
+        (_, Hook::ConnectionFilter) => include_str!("rust/fixtures/connection_filter.kdl"),
     }
 }

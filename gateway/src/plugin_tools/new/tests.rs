@@ -64,13 +64,16 @@ fn every_project_has_its_name_in_the_place_of_the_templates() {
 }
 
 #[test]
-fn every_project_has_a_configuration_that_is_valid_and_says_what_to_try() {
+fn every_project_has_a_configuration_and_fixtures_that_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     for project in all(folder.path()) {
         let next = new(&project).unwrap();
         let folder = project.folder.as_deref().unwrap();
         let text = fs::read_to_string(folder.join("gateway.kdl")).unwrap();
         let parsed = config::parse("gateway.kdl", &text, folder);
+        parsed.unwrap_or_else(|errors| panic!("{project:?}: {errors:?}"));
+        let fixtures = fs::read_to_string(folder.join("fixtures/cases.kdl")).unwrap();
+        let parsed = config::fixture::parse("cases.kdl", &fixtures, folder, Path::new("geo_fence.wasm"));
         parsed.unwrap_or_else(|errors| panic!("{project:?}: {errors:?}"));
         assert!(next.contains("\n    gateway run gateway.kdl\n    curl "), "{next}");
     }
@@ -182,4 +185,16 @@ fn where_something_is_wrong_no_folder_is_made() {
     without_sdk.sdk = Some(folder.path().to_owned());
     new(&without_sdk).unwrap_err();
     assert!(!project.exists());
+}
+
+#[test]
+fn the_way_into_the_folder_is_one_for_a_shell() {
+    for (path, expected) in [
+        ("geo", "geo"),
+        ("../a-b/c_d.e", "../a-b/c_d.e"),
+        ("my plugins/geo", "'my plugins/geo'"),
+        ("it's;rm", r"'it'\''s;rm'"),
+    ] {
+        assert_eq!(quoted(Path::new(path)), expected);
+    }
 }
