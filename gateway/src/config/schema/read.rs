@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use super::check;
 use super::{Form, List, MAX_BYTES, Range, Rule, Schema, Setting, Span, Text, Type};
-use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::diagnostics::{Code, ConfigError, Source};
 use crate::config::json;
 use crate::config::places::Places;
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
@@ -24,7 +24,8 @@ pub(super) fn schema(text: &str) -> Result<Schema, Vec<ConfigError>> {
         return Err(vec![error.help("say less in `about`")]);
     }
     let document = syntax::document(text)?;
-    let ctx = Context::new("", text, Path::new(""));
+    let source = Source::new("", text);
+    let ctx = Context::new(&source, Path::new(""), &[]);
     let reader = Reader {
         ctx: &ctx,
         settings: Cell::new(0),
