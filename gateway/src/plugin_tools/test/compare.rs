@@ -289,14 +289,14 @@ impl Differences {
     }
 
     fn logs(&mut self, expect: &Expect, course: &Course) {
-        let mut lines = course.measures.iter().flat_map(|measure| &measure.log);
+        let lines = course.measures.iter().flat_map(|measure| &measure.log);
         for part in &expect.logs {
             if !lines.clone().any(|line| line.contains(part)) {
                 self.say(format!("no line of the log has {}", quoted(part.as_bytes())));
             }
         }
         for part in &expect.logs_not {
-            if let Some(line) = lines.find(|line| line.contains(part)) {
+            if let Some(line) = lines.clone().find(|line| line.contains(part)) {
                 self.say(format!("the log has the line {}", quoted(line.as_bytes())));
             }
         }
