@@ -46,6 +46,33 @@ async fn names(gateway: &Gateway, count: usize) -> String {
 }
 
 #[tokio::test]
+async fn what_is_in_maintenance_is_not_checked() {
+    let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
+    let (_folder, socket) = folder();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; admin "@socket" level="operator" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; check "tcp" interval="50ms"; server "a" "@a"; server "b" "@b" }
+    "#,
+    )
+    .with("@socket", socket.display())
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+
+    eventually("both are checked", async || a.connections() > 2 && b.connections() > 2).await;
+    say(&socket, "disable server app/a").await;
+    let (before, others) = (a.connections(), b.connections());
+    eventually("the other is checked", async || b.connections() > others + 10).await;
+    // One may have been on its way.
+    assert!(a.connections() <= before + 1, "{} after {before}", a.connections());
+    say(&socket, "enable server app/a").await;
+    eventually("it is checked again", async || a.connections() > before + 3).await;
+}
+
+#[tokio::test]
 async fn a_backend_that_loses_its_last_server_is_told_of_whoever_took_it() {
     let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
     let (_folder, socket) = folder();

@@ -270,6 +270,45 @@ async fn a_server_that_connections_of_tcp_mode_cannot_reach_is_ejected_too() {
 }
 
 #[tokio::test]
+async fn a_connection_of_tcp_mode_that_stands_ends_the_row_of_those_that_failed() {
+    let mut app = Server::greeting("app").await;
+    let side = Server::greeting("side").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            retries 0
+            check "tcp" port=@side interval="60s" initial="fully-up"
+            observe "connect" error-limit=3 on-error="mark-down"
+            server "s" "@app"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@side", side.address().port())
+    .start()
+    .await;
+
+    let up = [("server", "s")];
+    for _ in 0..2 {
+        app.stop().await;
+        for _ in 0..2 {
+            assert!(gateway.connect("raw").await.ends().await);
+        }
+        app.resume().await;
+        assert_eq!(gateway.connect("raw").await.exactly(3).await, b"app");
+    }
+    gateway.metric_is("gateway_server_connect_errors_total", &up, 4.0).await;
+    gateway.metric_is("gateway_server_up", &up, 1.0).await;
+    app.stop().await;
+    for _ in 0..3 {
+        assert!(gateway.connect("raw").await.ends().await);
+    }
+    gateway.metric_is("gateway_server_up", &up, 0.0).await;
+}
+
+#[tokio::test]
 async fn a_server_that_begins_down_gets_nothing_before_a_check_has_passed() {
     let (address, guard) = refusing();
     let gateway = Gateway::kdl(

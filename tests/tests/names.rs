@@ -363,6 +363,23 @@ async fn services_say_port_and_weight() {
         all.push_str(&greeting(&gateway).await);
     }
     assert_eq!((all.matches('a').count(), all.matches('b').count()), (2, 6), "{all}");
+
+    dns.set(
+        "_db._tcp.app.test",
+        &[
+            Dns::Srv(20, 0, spare.address().port(), "node.test", 1),
+            Dns::Srv(10, 600, a.address().port(), "node.test", 1),
+            Dns::Srv(10, 0, b.address().port(), "node.test", 1),
+        ],
+    );
+    eventually("weights that change count", async || {
+        let mut all = String::new();
+        for _ in 0..8 {
+            all.push_str(&greeting(&gateway).await);
+        }
+        all.matches('a').count() == 6
+    })
+    .await;
 }
 
 #[tokio::test]

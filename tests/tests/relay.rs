@@ -300,6 +300,40 @@ async fn an_idle_tunnel_stays_and_its_bytes_are_counted_while_it_lives() {
 }
 
 #[tokio::test]
+async fn a_backends_own_tunnel_timeout_goes_before_what_others_say() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "short" { mode "tcp"; bind "127.0.0.1:0"; default-backend "short" }
+        frontend "long" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            timeout tunnel="300ms"
+            use-backend "other" { source "192.0.2.1" }
+            default-backend "long"
+        }
+        backend "short" { mode "tcp"; timeout tunnel="300ms"; server "s" "@app" }
+        backend "long" { mode "tcp"; timeout tunnel="1h"; server "s" "@app" }
+        backend "other" { mode "tcp"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut long = gateway.connect("long").await;
+    long.send("ping").await;
+    assert_eq!(long.exactly(4).await, b"ping");
+    let mut short = gateway.connect("short").await;
+    short.send("ping").await;
+    assert_eq!(short.exactly(4).await, b"ping");
+    // Long before `client=` and `server=`, which are twenty seconds.
+    assert!(short.ends().await);
+    tokio::time::sleep(Duration::from_millis(600)).await;
+    long.send("ping").await;
+    assert_eq!(long.exactly(4).await, b"ping");
+}
+
+#[tokio::test]
 async fn the_system_looks_after_silent_connections_when_told_so() {
     let kdl = |inherited: &str, client: &str, server: &str| {
         format!(
