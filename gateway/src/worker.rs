@@ -250,7 +250,7 @@ impl Serving {
                     self.accepting.drain(..).for_each(Accepting::stop);
                     self.local.drain();
                 }
-                if self.local.connections() == 0 || Instant::now() >= end {
+                if self.local.under_way() == 0 || Instant::now() >= end {
                     break;
                 }
             }

@@ -251,6 +251,38 @@ async fn a_filter_that_fails_and_is_to_be_skipped_lets_the_rest_pass() {
 }
 
 #[tokio::test]
+async fn a_response_whose_last_piece_is_still_looked_at_is_not_over() {
+    let app = HttpServer::answering("content").await;
+    // Half a second or more.
+    const SLOW_AT_LAST: &str = "(local $i i32)
+        (if (local.get $last) (then
+            (local.set $i (i32.const 600000000))
+            (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))
+        (call $pass)";
+    let kdl = r#"
+        process { log "stdout" format="json" }
+        plugin "mine" "mine.wasm" { heavy wait="60s"; limit cpu="10s"; on-failure "deny" status=507 }
+        frontend "web" { bind "127.0.0.1:0"; timeout http-keep-alive="50ms"; use-plugin "mine"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#;
+    let gateway = with(kdl, &app)
+        .file("mine.wasm", bodies((SKIP, "unreachable"), (STREAMED, SLOW_AT_LAST)))
+        .start()
+        .await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(get("/")).await.text(), "content");
+    }
+    assert!(
+        gateway
+            .access_log(2)
+            .await
+            .iter()
+            .all(|line| line["termination"] == "----")
+    );
+}
+
+#[tokio::test]
 async fn a_response_to_head_loses_a_length_that_would_not_be_right() {
     let app = HttpServer::start(|request| match request.method.as_str() {
         "HEAD" => Answer::head_only(5),

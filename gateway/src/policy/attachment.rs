@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::bindings::exports::gateway::policy::{lifecycle, limiter};
 use super::budget::Budget;
@@ -11,7 +11,7 @@ use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::granted::Granted;
-use super::hook::hook_bits;
+use super::hook::{HookPlace, hook_bits};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
@@ -246,6 +246,17 @@ impl Attachment {
     /// Whether it fails so much that it is left alone; none when it never is.
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
         self.stats.quarantine.as_ref()
+    }
+
+    /// Whether a call of this hook would be refused now, as it is left alone.
+    pub fn would_refuse(&self, hook: HookPlace) -> bool {
+        self.quarantine()
+            .is_some_and(|quarantine| quarantine.would_refuse(hook))
+    }
+
+    /// Whether it is worth waiting for a thread that calls this hook.
+    pub fn is_worth_waiting_for(&self, hook: HookPlace) -> bool {
+        !self.would_refuse(hook) && (!self.measures_cpu || self.budget.admit(Instant::now()).is_ok())
     }
 
     /// Whether it is called by a [crew](super::Crew) and by no worker.

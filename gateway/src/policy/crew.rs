@@ -3,8 +3,8 @@
 //!
 //! Each plugin's owner (a tenant, or the plugin itself where it is the operator's) has a lane, and the threads take one call of
 //! each lane in turn: who sends much waits behind itself. Calls that wait are bounded for each use of a plugin, in number
-//! and time; what is beyond that is not made. Threads begin with the first configuration that has a heavy plugin, and end with
-//! the last.
+//! and time; what is beyond that is not made. Threads begin with the first configuration that has a heavy plugin, and end when
+//! nothing is left that could call one.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -146,10 +146,17 @@ impl Crew {
     }
 }
 
-impl Drop for Crew {
-    fn drop(&mut self) {
+impl Crew {
+    /// Its threads end, each after what it is doing.
+    pub(super) fn end(&self) {
         self.shared.queue().is_over = true;
         self.shared.came.notify_all();
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -212,12 +219,13 @@ impl Shared {
                 return Next::End;
             }
             if let Some(mut lane) = queue.lanes.pop_front() {
-                let task = lane.calls.pop_front();
+                // What has been given up takes no turn.
+                let work = std::iter::from_fn(|| lane.calls.pop_front()).find_map(|task| task.take());
                 if !lane.calls.is_empty() {
                     queue.lanes.push_back(lane);
                 }
-                match task {
-                    Some(task) => return Next::Call(task),
+                match work {
+                    Some(work) => return Next::Call(work),
                     None => continue,
                 }
             }
@@ -246,7 +254,7 @@ impl Lane {
 }
 
 enum Next {
-    Call(Arc<Task>),
+    Call(Work),
     Tend,
     End,
 }
@@ -283,10 +291,10 @@ fn run(host: &Arc<Host>, shared: &Shared) {
         match shared.next() {
             Next::End => return,
             Next::Tend => {}
-            Next::Call(task) => {
-                if let Some(work) = task.take() {
-                    work(Some(&mut instances));
-                }
+            Next::Call(work) => {
+                work(Some(&mut instances));
+                // At once: another thread may need their place.
+                instances.drop_spent();
             }
         }
         if tended.elapsed() >= UPKEEP {

@@ -18,18 +18,30 @@ pub(super) struct Hook {
 
 /// One for each hook, and one for setting an instance up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HookPlace {
+pub enum HookPlace {
+    /// Setting an instance up.
     Instantiate,
+    /// `evaluate` of predicates.
     Evaluate,
+    /// `check` of a limiter.
     Check,
+    /// `on-request`.
     OnRequest,
+    /// `on-answer`.
     OnAnswer,
+    /// `on-request-body`.
     OnRequestBody,
+    /// `on-request-piece`.
     OnRequestPiece,
+    /// `on-response`.
     OnResponse,
+    /// `on-response-body`.
     OnResponseBody,
+    /// `on-response-piece`.
     OnResponsePiece,
+    /// `on-log`.
     OnLog,
+    /// `on-connect`.
     OnConnect,
 }
 

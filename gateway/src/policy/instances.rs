@@ -124,7 +124,7 @@ impl Instances {
         let Some(attachment) = slot.attachment.upgrade() else {
             return true;
         };
-        let is_left_alone = attachment.is_quarantined() || attachment.is_heavy() != self.of_crew;
+        let is_left_alone = attachment.would_refuse(INSTANTIATE.place) || attachment.is_heavy() != self.of_crew;
         if !slot.is_short() || is_left_alone || attachment.budget.is_tight() {
             return true;
         }
@@ -174,6 +174,11 @@ impl Instances {
     /// What calls have cost since this was last asked; nothing unless it is [measured](Self::measure).
     pub fn take_measures(&mut self) -> Vec<Measure> {
         self.measures.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Drops what is used up.
+    pub(super) fn drop_spent(&mut self) {
+        self.spent.clear();
     }
 
     /// Lets an attachment's instances go; the next call makes another. For benches.
@@ -296,11 +301,7 @@ impl Instances {
             },
         )?;
         // Nobody is asked for an answer that nobody would look at.
-        if matches!(outcome, Outcome::Call(_))
-            && attachment
-                .quarantine()
-                .is_some_and(|quarantine| quarantine.would_refuse(ON_ANSWER.place))
-        {
+        if matches!(outcome, Outcome::Call(_)) && attachment.would_refuse(ON_ANSWER.place) {
             return Err(self.refuse(attachment, ON_ANSWER, FailureKind::Quarantined, QUARANTINED));
         }
         Ok(outcome)
@@ -479,7 +480,7 @@ impl Instances {
     #[inline]
     fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
         if attachment.is_heavy() && !self.of_crew {
-            return Err(self.refuse(attachment, hook, FailureKind::Quota, NO_THREAD));
+            return Err(self.refuse_heavy(attachment, hook));
         }
         if let Some(quarantine) = attachment.quarantine()
             && !quarantine.admits(hook.place)
@@ -493,6 +494,18 @@ impl Instances {
             return Err(self.refuse(attachment, hook, FailureKind::Quota, &message));
         }
         Ok(start)
+    }
+
+    /// Why a heavy plugin was not called elsewhere.
+    #[cold]
+    fn refuse_heavy(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Failure {
+        if attachment.would_refuse(hook.place) {
+            return self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED);
+        }
+        match attachment.budget.admit(Instant::now()) {
+            Ok(()) => self.refuse(attachment, hook, FailureKind::Quota, NO_THREAD),
+            Err(message) => self.refuse(attachment, hook, FailureKind::Quota, &message),
+        }
     }
 
     /// The call itself, which has been admitted and whose facts have been found.

@@ -80,6 +80,7 @@ pub use exchange::{
 };
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use granted::{CallGrant, Granted, InFlight};
+pub use hook::HookPlace;
 pub use host::{Host, HostSettings};
 pub use inspect::{Description, Import};
 pub use instances::Instances;

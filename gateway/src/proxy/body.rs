@@ -298,6 +298,10 @@ impl Body for RequestBody {
             return self.poll_decoded(cx);
         };
         let frame = filters.poll(cx, &mut |cx| self.poll_decoded(cx));
+        if frame.is_ready() {
+            // The server has not waited for the time that a component took.
+            self.client.turns.server_progressed();
+        }
         self.filters = Some(filters);
         match frame {
             Poll::Ready(Some(Err(error @ BodyError::Stopped(_)))) => self.fail(error),
@@ -342,6 +346,8 @@ pub struct ResponseBody {
     /// The components that filter what the server sends.
     filters: Option<Box<BodyFilters>>,
     recoding: Option<Box<Recoding>>,
+    /// The server has sent all, and components may not have let all of it through yet.
+    is_owed: bool,
 }
 
 enum Source {
@@ -359,6 +365,7 @@ impl ResponseBody {
             record: Some(record),
             filters: None,
             recoding: None,
+            is_owed: false,
         };
         // All of it is here, and a response to HEAD is never asked for it.
         body.finish();
@@ -383,6 +390,7 @@ impl ResponseBody {
             filters,
             recoding,
             record: Some(record),
+            is_owed: false,
         };
         if has_ended {
             body.finish();
@@ -397,6 +405,7 @@ impl ResponseBody {
             record: None,
             filters: None,
             recoding: None,
+            is_owed: false,
         }
     }
 
@@ -407,8 +416,16 @@ impl ResponseBody {
         }
     }
 
-    /// The body has come whole.
+    /// The body has come whole, and goes on as it is.
     fn finish(&mut self) {
+        self.give_back();
+        if let Some(record) = &mut self.record {
+            record.complete();
+        }
+    }
+
+    /// The body has come whole from the server, which is not needed any more.
+    fn give_back(&mut self) {
         if let Source::Server(_, held) = &mut self.source
             && let Some(lease) = held.take()
         {
@@ -421,17 +438,23 @@ impl ResponseBody {
             }
             lease.give_back();
         }
-        if let Some(record) = &mut self.record {
-            record.complete();
-        }
     }
 
     /// The next piece as components have made it.
     fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let Some(mut filters) = self.filters.take() else {
-            return self.poll_source(cx);
+            let frame = self.poll_source(cx);
+            if std::mem::take(&mut self.is_owed) {
+                self.finish();
+            }
+            return frame;
         };
         let frame = filters.poll(cx, &mut |cx| self.poll_source(cx));
+        // Not before: a heavy one may still have the last piece.
+        if self.is_owed && filters.is_done() && !matches!(frame, Poll::Ready(Some(Err(_)))) {
+            self.is_owed = false;
+            self.finish();
+        }
         self.filters = Some(filters);
         if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut self.record)
             && Stopped::of(error).is_some()
@@ -468,14 +491,16 @@ impl ResponseBody {
             }
             Poll::Ready(None) => {
                 turns.server_moved();
-                self.finish();
+                self.give_back();
+                self.is_owed = true;
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Ok(frame))) => {
                 turns.server_moved();
                 // Behind trailers nothing comes, and hyper does not ask.
                 if frame.is_trailers() || incoming.is_end_stream() {
-                    self.finish();
+                    self.give_back();
+                    self.is_owed = true;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }

@@ -22,7 +22,7 @@ use super::local::Local;
 use super::policy;
 use super::turns::Late;
 use super::upstream::Lease;
-use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Failure, Instances, Reply};
+use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Failure, HookPlace, Instances, Reply};
 use crate::snapshot::Frontend;
 
 /// Filters a request's body, or answers what is sent instead of asking a server. Plugins see it in their order, each what the
@@ -39,7 +39,14 @@ pub async fn of_request(
         .iter()
         .filter(|plugin| plugin.hooks().request_body_filter)
     {
-        let mode = heavy::ask(local, attachment, exchange, ask_of(BodyOf::Request)).await?;
+        let mode = heavy::ask(
+            local,
+            attachment,
+            HookPlace::OnRequestBody,
+            exchange,
+            ask_of(BodyOf::Request),
+        )
+        .await?;
         let mode = match mode {
             Ok(mode) => mode,
             Err(failure) => {
@@ -88,7 +95,14 @@ pub async fn of_response(
         let head = std::mem::replace(response, Response::new(Content::None));
         let (head, content) = head.into_parts();
         exchange.response = Some(head);
-        let mode = heavy::ask(local, attachment, exchange, ask_of(BodyOf::Response)).await?;
+        let mode = heavy::ask(
+            local,
+            attachment,
+            HookPlace::OnResponseBody,
+            exchange,
+            ask_of(BodyOf::Response),
+        )
+        .await?;
         let Some(head) = exchange.response.take() else {
             return Err(ProxyError::Policy { status: 500 });
         };

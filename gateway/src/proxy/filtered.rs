@@ -19,7 +19,7 @@ use http_body::Frame;
 use super::heavy;
 use super::local::Local;
 use crate::config::OnFailure;
-use crate::policy::{Attachment, BodyOf, Failure, Instances, KeptByBody, Piece, PieceVerdict, Reply};
+use crate::policy::{Attachment, BodyOf, Failure, HookPlace, Instances, KeptByBody, Piece, PieceVerdict, Reply};
 
 /// What filters a body, in the order in which it passes.
 #[derive(Default)]
@@ -149,7 +149,11 @@ impl Filter {
             None => {
                 let piece = handing.rest.split_to(handing.rest.len().min(handing.most));
                 let last = handing.is_last && handing.rest.is_empty();
-                if !self.attachment.is_heavy() {
+                let place = match self.of {
+                    BodyOf::Request => HookPlace::OnRequestPiece,
+                    BodyOf::Response => HookPlace::OnResponsePiece,
+                };
+                if !self.attachment.is_heavy() || !self.attachment.is_worth_waiting_for(place) {
                     let handed = self.hand(&piece, last);
                     return Poll::Ready((piece, handed));
                 }

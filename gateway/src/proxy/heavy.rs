@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::error::ProxyError;
 use super::local::Local;
-use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Crew, Exchange, Failure, Instances};
+use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Crew, Exchange, Failure, HookPlace, Instances};
 
 /// Calls a hook about an exchange.
 ///
@@ -15,10 +15,11 @@ use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Crew, Exchan
 pub async fn ask<T: Send + 'static>(
     local: &Rc<Local>,
     attachment: &Arc<Attachment>,
+    place: HookPlace,
     exchange: &mut Box<Exchange>,
     hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Result<T, Failure>, ProxyError> {
-    if attachment.is_heavy() && attachment.takes_part(exchange) {
+    if attachment.is_heavy() && attachment.takes_part(exchange) && attachment.is_worth_waiting_for(place) {
         // Boxed: few plugins are heavy.
         return Box::pin(ask_elsewhere(local, attachment, exchange, hook)).await;
     }
@@ -56,7 +57,7 @@ pub async fn ask_about(
     attachment: &Arc<Attachment>,
     facts: &Arc<ConnectionFacts>,
 ) -> Result<Result<ConnectionVerdict, Failure>, ProxyError> {
-    if attachment.is_heavy() {
+    if attachment.is_heavy() && attachment.is_worth_waiting_for(HookPlace::OnConnect) {
         let (asked, facts) = (attachment.clone(), facts.clone());
         let call = move |instances: Option<&mut Instances>| Some(instances?.on_connect(&asked, &facts));
         if let Some(answered) = Box::pin(wait(local.crew(), attachment, call)).await? {

@@ -211,6 +211,11 @@ impl Local {
         self.lasting.is_draining()
     }
 
+    /// What is waited for when the worker is to end: client connections, and heavy components that are being told of exchanges.
+    pub fn under_way(&self) -> usize {
+        self.connections() + self.lasting.untold.under_way()
+    }
+
     /// Client connections of the worker, under whatever configuration they were accepted.
     pub fn connections(&self) -> usize {
         self.lasting.connections.get()

@@ -12,8 +12,8 @@ use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
 use crate::policy::{
-    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, Instances, LimitVerdict, Lot, MAX_CALLS,
-    Outcome, Reply,
+    Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, HookPlace, Instances, LimitVerdict, Lot,
+    MAX_CALLS, Outcome, Reply,
 };
 use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
 
@@ -42,7 +42,14 @@ pub async fn acls(
 ) -> Result<AclAnswers, ProxyError> {
     let mut answers = AclAnswers::default();
     for call in &frontend.acls {
-        let bits = heavy::ask(local, &call.attachment, exchange, Instances::evaluate).await?;
+        let bits = heavy::ask(
+            local,
+            &call.attachment,
+            HookPlace::Evaluate,
+            exchange,
+            Instances::evaluate,
+        )
+        .await?;
         answered(call, bits, &mut answers)?;
     }
     Ok(answers)
@@ -84,7 +91,7 @@ pub async fn limits(
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
     let are_told = frontend.config.rate_limit_headers;
     for attachment in frontend.limiter.iter().chain(plugins) {
-        let verdict = heavy::ask(local, attachment, exchange, Instances::check).await?;
+        let verdict = heavy::ask(local, attachment, HookPlace::Check, exchange, Instances::check).await?;
         if are_told && let Ok(Some(verdict)) = &verdict {
             said.get_or_insert_default().add(attachment.policies(), verdict);
         }
@@ -125,7 +132,7 @@ pub async fn request_filters(
 ) -> Result<Answer, ProxyError> {
     let mut answer = Answer::Continue;
     for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().request_filter) {
-        let mut outcome = heavy::ask(local, attachment, exchange, Instances::on_request).await?;
+        let mut outcome = heavy::ask(local, attachment, HookPlace::OnRequest, exchange, Instances::on_request).await?;
         if let Ok(Outcome::Call(call)) = outcome {
             // Boxed: few requests wait for a call.
             outcome = Box::pin(called(local, client, attachment, exchange, call)).await?;
@@ -160,7 +167,7 @@ async fn called(
         let hook = move |instances: &mut Instances, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>| {
             instances.on_answer(attachment, exchange, &answered, &state, calls_left)
         };
-        match heavy::ask(local, attachment, exchange, hook).await? {
+        match heavy::ask(local, attachment, HookPlace::OnAnswer, exchange, hook).await? {
             Ok(Outcome::Call(next)) => call = next,
             outcome => return Ok(outcome),
         }
@@ -269,7 +276,15 @@ pub async fn response_filters(
         .filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
-        match heavy::ask(local, attachment, exchange, Instances::on_response).await? {
+        match heavy::ask(
+            local,
+            attachment,
+            HookPlace::OnResponse,
+            exchange,
+            Instances::on_response,
+        )
+        .await?
+        {
             Ok(None) => {}
             Ok(Some(reply)) => return Ok(Some(reply)),
             Err(failure) => failed(attachment, &failure)?,

@@ -37,7 +37,13 @@ pub async fn serve(
     facts: Arc<ConnectionFacts>,
 ) -> Option<Relaying> {
     let mut record = Record::begin(&local, &frontend, facts);
-    let backend = match decide(&local, &frontend, &mut record).await {
+    let decided = tokio::select! {
+        biased;
+        decided = decide(&local, &frontend, &mut record) => decided,
+        // Only a heavy plugin makes anybody wait here.
+        stop = gone(client.tcp()) => Err(stop),
+    };
+    let backend = match decided {
         Ok(backend) => backend,
         Err(stop) => {
             record.stopped(stop);

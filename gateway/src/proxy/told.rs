@@ -27,6 +27,8 @@ pub struct Untold {
     waiting: RefCell<VecDeque<ToTell>>,
     came: Notify,
     left_out: Cell<u64>,
+    /// Held for each exchange that heavy components are being told of.
+    heavy: Rc<()>,
 }
 
 impl Untold {
@@ -39,6 +41,11 @@ impl Untold {
         }
         waiting.push_back(over);
         self.came.notify_one();
+    }
+
+    /// How many heavy components are being told of.
+    pub fn under_way(&self) -> usize {
+        Rc::strong_count(&self.heavy) - 1
     }
 
     /// How many were left out since this was last asked.
@@ -70,7 +77,12 @@ pub async fn tell(lasting: Rc<Lasting>) {
         }
         if told().any(|plugin| plugin.is_heavy() && plugin.takes_part(&mut exchange)) {
             // Others do not wait for them. No more are under way than may wait for a thread.
-            tokio::task::spawn_local(tell_heavy(lasting.clone(), exchange, frontend));
+            let untold = untold.heavy.clone();
+            let telling = tell_heavy(lasting.clone(), exchange, frontend);
+            tokio::task::spawn_local(async move {
+                telling.await;
+                drop(untold);
+            });
         }
         tokio::task::yield_now().await;
     }

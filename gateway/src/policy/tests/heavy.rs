@@ -17,11 +17,6 @@ fn heavy(host: &Arc<Host>, queue: usize, wait: Duration) -> Arc<Attachment> {
     })
 }
 
-/// Keeps a thread of the crew busy until the sender is dropped.
-fn hold(_: Option<&mut Instances>, held: &mpsc::Receiver<()>) {
-    assert!(held.recv().is_err());
-}
-
 const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::test]
@@ -123,7 +118,7 @@ async fn owners_have_the_threads_in_turn() {
 }
 
 #[tokio::test]
-async fn a_defect_costs_its_own_call_and_a_crew_that_is_gone_none_of_them_for_ever() {
+async fn a_defect_costs_its_own_call() {
     let host = host_of(4);
     let (crew, attachment) = (Crew::new(&host), heavy(&host, 4, LONG));
     crew.ensure(1).unwrap();
@@ -133,13 +128,60 @@ async fn a_defect_costs_its_own_call_and_a_crew_that_is_gone_none_of_them_for_ev
         crew.call(&attachment, |instances| instances.is_some()).await,
         Some(true)
     );
-    // What is under way when the crew goes is finished; what waits is not begun.
-    let (release, held) = mpsc::channel();
-    let mut under_way = Box::pin(crew.call(&attachment, move |instances| hold(instances, &held)));
-    assert!(futures_util::poll!(&mut under_way).is_pending());
-    while attachment.waiting().unwrap().calls() != 0 {
-        tokio::task::yield_now().await;
+}
+
+#[tokio::test]
+async fn what_was_given_up_takes_no_turn_from_its_owner() {
+    let host = host_of(4);
+    let crew = Crew::new(&host);
+    let of = |label: &'static str| {
+        attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
+            spec.label = label.into();
+            spec.heavy = Some(Heavy { queue: 100, wait: LONG });
+        })
+    };
+    let (leaving, busy) = (of("leaving"), of("busy"));
+    let (send, order) = mpsc::channel();
+    let call = |attachment, name: &'static str| {
+        let send = send.clone();
+        Box::pin(crew.call(attachment, move |_| send.send(name).unwrap()))
+    };
+    let mut given_up: Vec<_> = (0..10).map(|_| call(&leaving, "given up")).collect();
+    for call in &mut given_up {
+        assert!(futures_util::poll!(call).is_pending());
     }
+    drop(given_up);
+    let mut calls: Vec<_> = (0..5).map(|_| call(&busy, "busy")).collect();
+    calls.push(call(&leaving, "stayed"));
+    for call in &mut calls {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    crew.ensure(1).unwrap();
+    for call in calls {
+        call.await.unwrap();
+    }
+    let order: Vec<_> = order.try_iter().collect();
+    assert_eq!(order[0], "stayed", "{order:?}");
+}
+
+#[tokio::test]
+async fn a_crew_that_goes_finishes_what_is_under_way() {
+    let host = host_of(4);
+    let (crew, attachment) = (Crew::new(&host), heavy(&host, 4, LONG));
+    crew.ensure(1).unwrap();
+    let (release, held) = mpsc::channel();
+    let (began, has_begun) = mpsc::channel();
+    let mut under_way = Box::pin(crew.call(&attachment, move |_| {
+        began.send(()).unwrap();
+        held.recv().unwrap_err();
+        "done"
+    }));
+    assert!(futures_util::poll!(&mut under_way).is_pending());
+    has_begun.recv().unwrap();
+    crew.end();
     drop(release);
-    assert_eq!(under_way.await, Some(()));
+    assert_eq!(under_way.await, Some("done"));
+    // Nobody comes for the next.
+    let mut next = Box::pin(crew.call(&attachment, |instances| instances.is_some()));
+    assert!(futures_util::poll!(&mut next).is_pending());
 }

@@ -132,7 +132,7 @@ fn no_import_does_harm_whatever_it_is_given() {
     let attachment = attach_as(&host, "guest", &guest).unwrap();
     let mut instances = Instances::new(&host);
     let (mut went_well, mut failed) = (0, 0);
-    for import in 0..imports.len() {
+    for (import, Import { interface, name, .. }) in imports.iter().enumerate() {
         for worst in 0..WORST.len() * WORST.len() {
             for hook in 0..5 {
                 let mut exchange = answered("/kept?as=it-was");
@@ -147,7 +147,6 @@ fn no_import_does_harm_whatever_it_is_given() {
                     3 => instances.on_response(&attachment, &mut exchange).map(|_| ()),
                     _ => instances.on_log(&attachment, &mut exchange),
                 };
-                let Import { interface, name, .. } = &imports[import];
                 let what = format!("{interface} {name}, {worst}, hook {hook}");
                 match result {
                     Ok(()) => went_well += 1,
