@@ -49,7 +49,7 @@ async fn names(gateway: &Gateway, count: usize) -> String {
 async fn what_is_in_maintenance_is_not_checked() {
     let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
     let (_folder, socket) = folder();
-    let gateway = Gateway::kdl(
+    let _gateway = Gateway::kdl(
         r#"
         process { workers 1; admin "@socket" level="operator" }
         frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }

@@ -278,7 +278,7 @@ async fn a_response_whose_last_piece_is_still_looked_at_is_not_over() {
             .access_log(2)
             .await
             .iter()
-            .all(|line| line["termination"] == "----")
+            .all(|line| line["termination"] == "--")
     );
 }
 

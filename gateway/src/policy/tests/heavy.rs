@@ -169,7 +169,7 @@ async fn a_crew_that_goes_finishes_what_is_under_way() {
     let host = host_of(4);
     let (crew, attachment) = (Crew::new(&host), heavy(&host, 4, LONG));
     crew.ensure(1).unwrap();
-    let (release, held) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
     let (began, has_begun) = mpsc::channel();
     let mut under_way = Box::pin(crew.call(&attachment, move |_| {
         began.send(()).unwrap();
