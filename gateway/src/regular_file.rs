@@ -13,7 +13,8 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
     // Looked at before it is opened, as opening a pipe waits for who writes into it, and again afterwards, as another one may
     // have taken its place.
     refuse_other(&path.metadata()?)?;
-    read_open(File::open(path)?, most)
+    let file = rustix::fs::open(path, READ, Mode::empty())?;
+    read_open(File::from(file), most)
 }
 
 /// As [`read`], of a file in a folder, by its path from there. A path that leads out of the folder, by `..` or by a link, is
@@ -21,10 +22,8 @@ pub fn read(path: &Path, most: usize) -> io::Result<Vec<u8>> {
 pub fn read_beneath(folder: &Path, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(folder, flags | OFlags::DIRECTORY, Mode::empty())?;
-    // A pipe is opened without waiting, and refused then.
-    let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
     let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
-    let file = rustix::fs::openat2(folder, path, flags, Mode::empty(), beneath).map_err(|errno| match errno {
+    let file = rustix::fs::openat2(folder, path, READ, Mode::empty(), beneath).map_err(|errno| match errno {
         Errno::XDEV => io::Error::new(
             io::ErrorKind::PermissionDenied,
             "it leads out of the folder of its tenant",
@@ -47,6 +46,12 @@ fn read_open(file: File, most: usize) -> io::Result<Vec<u8>> {
         false => Ok(bytes),
     }
 }
+
+/// A pipe is opened without waiting, and refused then.
+const READ: OFlags = OFlags::RDONLY
+    .union(OFlags::CLOEXEC)
+    .union(OFlags::NONBLOCK)
+    .union(OFlags::NOCTTY);
 
 fn refuse_other(found: &std::fs::Metadata) -> io::Result<()> {
     match found.is_file() {

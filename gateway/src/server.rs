@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,8 @@ use sockets::Sockets;
 pub struct Server {
     control: Runtime,
     gateway: Gateway,
+    signals: Signals,
+    notifier: Notifier,
 }
 
 /// All of it but the runtime that its control side lives on.
@@ -55,7 +58,6 @@ struct Gateway {
     registry: Arc<Registry>,
     sockets: Sockets,
     admin: Option<AdminServer>,
-    notifier: Notifier,
     _pid_file: Option<PidFile>,
     running: Running,
 }
@@ -150,6 +152,8 @@ impl Server {
         let notifier = Notifier::from_env();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
+        // Before anybody is told that it is ready: a signal that came sooner would end it.
+        let signals = Signals::new()?;
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
         let (places, echo) = places(&config, &EchoServers::new(), None)?;
@@ -202,7 +206,6 @@ impl Server {
             registry: registry.clone(),
             sockets,
             admin,
-            notifier,
             _pid_file: pid_file,
             running: Running {
                 config: Arc::new(config),
@@ -211,7 +214,12 @@ impl Server {
                 services: Some(services),
             },
         };
-        Ok(Self { control, gateway })
+        Ok(Self {
+            control,
+            gateway,
+            signals,
+            notifier,
+        })
     }
 
     /// What the gateway runs by.
@@ -229,14 +237,18 @@ impl Server {
     ///
     /// At SIGHUP it takes the configuration from `source` again: all of it, or, when anything is wrong with it, nothing.
     pub fn run(self, source: &mut dyn ConfigSource) -> Result<(), RunError> {
-        let Self { control, mut gateway } = self;
+        let Self {
+            control,
+            mut gateway,
+            mut signals,
+            mut notifier,
+        } = self;
         let outcome = control.block_on(async {
-            let mut signals = Signals::new()?;
-            gateway.notifier.ready(SERVING);
-            gateway.serve(&mut signals, source).await?;
+            notifier.ready(SERVING);
+            gateway.serve(&mut signals, &mut notifier, source).await?;
             let drain_timeout = gateway.running.config.process.drain_timeout;
             info!("draining for up to {drain_timeout:?}; a second signal ends at once");
-            gateway.notifier.stopping();
+            notifier.stopping();
             gateway.sockets.close();
             for worker in &gateway.workers {
                 worker.drain(Instant::now() + drain_timeout).await;
@@ -244,6 +256,8 @@ impl Server {
             drained(&mut signals, &gateway.workers).await;
             Ok(())
         });
+        // A reload that was given up may still compile something: nobody waits for that.
+        control.shutdown_background();
         let Gateway {
             workers,
             log,
@@ -267,7 +281,12 @@ impl Server {
 
 impl Gateway {
     /// Waits for the signal to end, reloads when asked to, and looks after the workers meanwhile.
-    async fn serve(&mut self, signals: &mut Signals, source: &mut dyn ConfigSource) -> Result<(), RunError> {
+    async fn serve(
+        &mut self,
+        signals: &mut Signals,
+        notifier: &mut Notifier,
+        source: &mut dyn ConfigSource,
+    ) -> Result<(), RunError> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut prune = interval(PRUNE);
@@ -277,13 +296,27 @@ impl Gateway {
                 asked = signals.next() => match asked {
                     Asked::End => return Ok(()),
                     Asked::Reload => {
-                        self.notifier.reloading();
-                        tokio::select! {
-                            () = self.reload(source) => {}
-                            // What a reload has begun is of no interest to a gateway that ends.
-                            () = signals.end() => return Ok(()),
+                        notifier.reloading();
+                        loop {
+                            let pulses: Vec<_> = self.workers.iter().map(Worker::pulse).collect();
+                            let mut reload = pin!(self.reload(source));
+                            loop {
+                                tokio::select! {
+                                    () = &mut reload => break,
+                                    // What a reload has begun is of no interest to a gateway that ends.
+                                    () = signals.end() => return Ok(()),
+                                    // Compiling takes its time, and traffic goes on.
+                                    _ = look.tick() => notifier.watchdog(|| {
+                                        pulses.iter().filter(|pulse| !pulse.has_turned()).count() == 0
+                                    }),
+                                }
+                            }
+                            // The file may have changed since it was read.
+                            if !std::mem::take(&mut signals.again) {
+                                break;
+                            }
                         }
-                        self.notifier.ready(SERVING);
+                        notifier.ready(SERVING);
                     }
                 },
                 // What the last sessions of an earlier configuration have left.
@@ -294,8 +327,8 @@ impl Gateway {
                     }
                     // Every worker is asked, each time: what it has done counts once.
                     let workers = &self.workers;
-                    let beat = || workers.iter().filter(|worker| !worker.has_turned()).count() == 0;
-                    self.notifier.watchdog(beat);
+                    let beat = || workers.iter().filter(|worker| !worker.pulse().has_turned()).count() == 0;
+                    notifier.watchdog(beat);
                 }
             }
         }
@@ -329,6 +362,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// A reload was asked for while one was under way.
+    again: bool,
 }
 
 /// What a signal asks for.
@@ -343,6 +378,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            again: false,
         })
     }
 
@@ -355,7 +391,9 @@ impl Signals {
     }
 
     async fn end(&mut self) {
-        while let Asked::Reload = self.next().await {}
+        while let Asked::Reload = self.next().await {
+            self.again = true;
+        }
     }
 }
 

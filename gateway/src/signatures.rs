@@ -93,13 +93,19 @@ pub fn beside(component: &Path) -> PathBuf {
     path.into()
 }
 
-/// The position of a key that has signed the component of this file, whose bytes have this digest.
+/// The position of a key that has signed the component of this file, whose bytes have this digest. `read` reads the file that says
+/// so, of so many bytes at most.
 ///
 /// # Errors
 /// When none of them has; what stands in the way otherwise.
-pub fn signer(component: &Path, sha256: &[u8; 32], keys: &[VerifyingKey]) -> Result<usize, Unsigned> {
+pub fn signer(
+    component: &Path,
+    sha256: &[u8; 32],
+    keys: &[VerifyingKey],
+    read: impl FnOnce(&Path, usize) -> io::Result<Vec<u8>>,
+) -> Result<usize, Unsigned> {
     let path = beside(component);
-    match Signatures::read(component)? {
+    match Signatures::read_by(component, read)? {
         None => Err(Unsigned::Missing(path)),
         Some(signatures) => signatures.signer(sha256, keys).map_err(|why| why.of(path)),
     }
@@ -117,8 +123,15 @@ impl Signatures {
     /// # Errors
     /// When the file cannot be read, or holds something else.
     pub fn read(component: &Path) -> Result<Option<Self>, Unsigned> {
+        Self::read_by(component, regular_file::read)
+    }
+
+    fn read_by(
+        component: &Path,
+        read: impl FnOnce(&Path, usize) -> io::Result<Vec<u8>>,
+    ) -> Result<Option<Self>, Unsigned> {
         let path = beside(component);
-        let bytes = match regular_file::read(&path, MAX_BYTES) {
+        let bytes = match read(&path, MAX_BYTES) {
             Ok(bytes) => bytes,
             Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(Unsigned::Io { path, source }),

@@ -140,9 +140,9 @@ impl Worker {
         self.orders.send(order).await.map_err(|_| WorkerError::Gone)
     }
 
-    /// Whether the worker has turned to its upkeep since this was asked last: one that is stuck has not.
-    pub fn has_turned(&self) -> bool {
-        self.turned.swap(false, Ordering::Relaxed)
+    /// By which it is seen whether the worker lives.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.turned.clone())
     }
 
     /// Whether the worker has ended.
@@ -153,6 +153,16 @@ impl Worker {
     /// Waits for the worker to end. False when it ended by a panic.
     pub fn join(self) -> bool {
         self.thread.join().is_ok()
+    }
+}
+
+/// Shows whether a worker lives.
+pub struct Pulse(Arc<AtomicBool>);
+
+impl Pulse {
+    /// Whether the worker has turned to its upkeep since this was asked last: one that is stuck has not.
+    pub fn has_turned(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
     }
 }
 

@@ -211,12 +211,22 @@ fn or_here(folder: &Path) -> &Path {
 /// The files of a folder whose names a pattern means, in their order; those that begin with a dot it does not.
 fn matching(folder: &Path, pattern: &str) -> std::io::Result<BTreeSet<OsString>> {
     let mut names = BTreeSet::new();
-    for entry in folder.read_dir()?.take(MAX_ENTRIES) {
+    for (position, entry) in folder.read_dir()?.enumerate() {
+        if position >= MAX_ENTRIES {
+            return Err(std::io::Error::other(format!(
+                "more than {MAX_ENTRIES} files are in it"
+            )));
+        }
         let name = entry?.file_name();
         let bytes = name.as_encoded_bytes();
-        if !bytes.starts_with(b".") && means(pattern.as_bytes(), bytes) {
-            names.insert(name);
+        if bytes.starts_with(b".") || !means(pattern.as_bytes(), bytes) {
+            continue;
         }
+        // It will stand in messages and log lines.
+        if name.to_str().is_none_or(|name| name.chars().any(char::is_control)) {
+            return Err(std::io::Error::other(format!("the name {name:?} cannot be printed")));
+        }
+        names.insert(name);
     }
     Ok(names)
 }
@@ -355,6 +365,50 @@ use-plugin "auth"
             assert!(plugin.folder.as_ref().unwrap().ends_with(format!("tenants/{folder}")));
         }
         assert_eq!(loaded.config.frontends[0].plugins.len(), 2);
+    }
+
+    #[test]
+    fn a_tenants_files_put_off_no_limit_and_take_nothing_from_the_operators_plugins() {
+        let main = MAIN.replace(
+            "include \"tenants/acme/*.kdl\"",
+            "plugin \"guard\" \"guard.wasm\" { on-failure \"deny\" }; use-plugin \"guard\"; include \"tenants/acme/*.kdl\"",
+        );
+        let said = tried(&[
+            ("config.kdl", main.as_str()),
+            (
+                "tenants/acme/a.kdl",
+                r#"plugin "a" "a.wasm" {
+    heavy queue=65 wait="2s"
+    quarantine failures=21
+    call "acme" timeout="2s" in-flight=65 max-body="65KiB"
+    on-failure "skip"
+}
+use-plugin "a" canary="99%" instead-of="guard"
+plugin "b/c" "b.wasm" { on-failure "skip" }
+plugin "d" "d\n.wasm" { on-failure "skip" }
+"#,
+            ),
+        ])
+        .unwrap_err();
+        for words in [
+            "a.kdl:2:17: `queue` has to be from 1 to 64",
+            "a.kdl:2:25: `wait` has to be from 1ms to 1s",
+            "a.kdl:3:25: `failures` has to be from 1 to 20",
+            "a.kdl:4:25: `timeout` has to be from 1ms to 1s",
+            "a.kdl:4:40: `in-flight` has to be from 1 to 64",
+            "a.kdl:4:52: `max-body` has to be from 1KiB to 64KiB",
+            "a.kdl:7:40: a tenant's file takes no requests from its operator's plugins",
+            "a.kdl:8:8: the plugin's name has a slash in it",
+            "a.kdl:9:12: this path has a control character in it",
+        ] {
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_file_whose_name_cannot_be_printed_is_not_passed_over() {
+        let said = tried(&[("tenants/acme/a\nERROR.kdl", AUTH)]).unwrap_err();
+        assert!(said.contains(r#"the name "a\nERROR.kdl" cannot be printed"#), "{said}");
     }
 
     #[test]

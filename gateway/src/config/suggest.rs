@@ -31,7 +31,9 @@ pub(super) fn did_you_mean(
     candidates: &[&str],
     otherwise: impl FnOnce() -> Option<String>,
 ) -> Option<String> {
-    match nearest(word, candidates.iter().copied()) {
+    // What has no name is there all the same: it was declared, and something was wrong with that.
+    let named = candidates.iter().copied().filter(|name| !name.is_empty());
+    match nearest(word, named) {
         Some(candidate) => Some(format!("did you mean `{candidate}`?")),
         None => otherwise(),
     }

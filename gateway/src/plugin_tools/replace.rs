@@ -47,7 +47,7 @@ fn write(beside: &Path, path: &Path, content: &[u8]) -> io::Result<()> {
         if (own.uid(), own.gid()) != (before.uid(), before.gid()) {
             fchown(&file, Some(before.uid()), Some(before.gid()))?;
         }
-        file.set_permissions(Permissions::from_mode(before.mode() & 0o7777))?;
+        file.set_permissions(Permissions::from_mode(before.mode() & 0o777))?;
     }
     file.sync_all()
 }

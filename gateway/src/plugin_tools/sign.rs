@@ -67,7 +67,7 @@ impl Verify {
     fn verify(&self, component: &Path, keys: &[VerifyingKey]) -> Result<String> {
         let sha256 = digest(component)?;
         let not_signed = || format!("{} is not signed by {}", component.display(), names(&self.keys, keys));
-        let position = signatures::signer(component, &sha256, keys).with_context(not_signed)?;
+        let position = signatures::signer(component, &sha256, keys, regular_file::read).with_context(not_signed)?;
         Ok(format!(
             "{}: signed by {}\n",
             component.display(),

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, Signal, nice, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -158,8 +158,14 @@ fn hear(child: &mut Child, wasm: &[u8]) -> io::Result<Vec<u8>> {
                 let _ = stdin.write_all(wasm);
             })?;
         let mut said = Vec::new();
-        stdout.take(MAX_CODE).read_to_end(&mut said)?;
-        Ok(said)
+        stdout.take(MAX_CODE + 1).read_to_end(&mut said)?;
+        match said.len() as u64 > MAX_CODE {
+            true => Err(io::Error::other(format!(
+                "it makes more than {} MiB of code",
+                MAX_CODE >> 20
+            ))),
+            false => Ok(said),
+        }
     })
 }
 
@@ -188,20 +194,25 @@ impl CompileRequest {
         let mut wasm = Vec::new();
         let most = u64::try_from(MAX_COMPONENT_BYTES).unwrap_or(u64::MAX);
         io::stdin().take(most).read_to_end(&mut wasm).map_err(failed)?;
-        let exactly = |most: u64| Rlimit {
-            current: Some(most),
-            maximum: Some(most),
+        // Less than is asked for, where whoever started the gateway has let it have less.
+        let least = |resource: Resource, most: u64| getrlimit(resource).maximum.map_or(most, |least| most.min(least));
+        let exactly = |resource: Resource, most: u64| {
+            let most = least(resource, most);
+            Rlimit {
+                current: Some(most),
+                maximum: Some(most),
+            }
         };
         let seconds = seconds(self.limits.cpu);
         let limits = [
-            (Resource::Core, exactly(0)),
-            (Resource::Data, exactly(self.limits.memory)),
+            (Resource::Core, exactly(Resource::Core, 0)),
+            (Resource::Data, exactly(Resource::Data, self.limits.memory)),
             (
                 Resource::Cpu,
                 Rlimit {
-                    current: Some(seconds),
+                    current: Some(least(Resource::Cpu, seconds)),
                     // A second later there would be no word of why.
-                    maximum: Some(seconds + 1),
+                    maximum: Some(least(Resource::Cpu, seconds.saturating_add(1))),
                 },
             ),
         ];
@@ -234,5 +245,5 @@ const MAX_THREADS: usize = 4;
 /// Steps that the other process stands behind.
 const NICE: i32 = 10;
 
-/// Bytes of machine code that are read; that of the largest component has a third of it.
-const MAX_CODE: u64 = 1 << 30;
+/// Bytes of machine code that are taken: ten times what an interpreter of Python comes to. The gateway holds it twice for a moment.
+const MAX_CODE: u64 = 256 << 20;

@@ -40,7 +40,11 @@ pub enum KeyError {
 /// better made anew than used.
 pub fn read_signing_key(path: &Path) -> Result<SigningKey, KeyError> {
     let bytes = read(path)?;
-    let mode = fs::metadata(path).map_or(0, |found| found.permissions().mode()) & 0o777;
+    let found = fs::metadata(path).map_err(|source| KeyError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = found.permissions().mode() & 0o777;
     if mode & FORBIDDEN != 0 {
         let why = format!("others than its owner and group may use it (mode {mode:03o}): chmod 600, or make a new key");
         return Err(unusable(path, why));
@@ -123,7 +127,11 @@ pub fn write_new_key(path: &Path) -> Result<(SigningKey, PathBuf), KeyError> {
 fn write_new(path: &Path, mode: u32, label: &str, line: &str) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
     let text = format!("-----BEGIN {label}-----\n{line}\n-----END {label}-----\n");
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all())
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {

@@ -83,6 +83,7 @@ pub(super) fn snapshot(
         compiled: Compiled::default(),
         plugins: Vec::new(),
         configs: Vec::new(),
+        config_left: BTreeMap::new(),
         budgets,
         tenants,
         granted: granted::of(config, previous),
@@ -171,6 +172,8 @@ struct Builder<'a> {
     plugins: Vec<Option<Arc<Component>>>,
     /// By position: the configurations that plugins get.
     configs: Vec<String>,
+    /// Bytes that the configurations of a tenant's own plugins may have yet, by tenant.
+    config_left: BTreeMap<usize, usize>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
     /// By position: what the instances of a plugin may use together.

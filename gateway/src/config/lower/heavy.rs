@@ -6,11 +6,17 @@ use std::time::Duration;
 use crate::config::model::Heavy;
 use crate::config::reader::Node;
 
-/// It is heavy, whatever is wrong with what it says.
-pub(super) fn heavy(mut node: Node<'_>) -> Heavy {
-    let queue = node.property("queue").and_then(|value| value.integer(QUEUE));
+/// It is heavy, whatever is wrong with what it says. What a tenant's file says goes no further than the defaults.
+pub(super) fn heavy(mut node: Node<'_>, is_strangers: bool) -> Heavy {
+    let (most_calls, longest) = match is_strangers {
+        true => (DEFAULT_QUEUE as u64, DEFAULT_WAIT),
+        false => (*QUEUE.end(), *WAIT.end()),
+    };
+    let queue = node.property("queue");
+    let queue = queue.and_then(|value| value.integer(*QUEUE.start()..=most_calls));
     let queue = queue.and_then(|queue| usize::try_from(queue).ok());
-    let wait = node.property("wait").and_then(|value| value.duration(WAIT));
+    let wait = node.property("wait");
+    let wait = wait.and_then(|value| value.duration(*WAIT.start()..=longest));
     node.finish();
     Heavy {
         queue: queue.unwrap_or(DEFAULT_QUEUE),

@@ -250,6 +250,20 @@ fn section_name<'a>(node: &mut Node<'a>, what: &'static str) -> Option<super::re
     Some(value.at(name))
 }
 
+/// The same of a tenant or a plugin, whose names are joined by a slash in logs and wherever they are kept apart.
+fn plain_name<'a>(node: &mut Node<'a>, what: &'static str) -> Option<super::reader::At<&'a str>> {
+    let value = node.argument(what)?;
+    let name = value.name()?;
+    if name.contains('/') {
+        return value.fail(
+            format!("{} has a slash in it", value.title()),
+            "this would be somebody else's",
+            "a plugin of a tenant's is called \"tenant/plugin\" everywhere else: choose a name without one",
+        );
+    }
+    Some(value.at(name))
+}
+
 /// What is not there is none; what is there has to have been read.
 #[allow(clippy::option_option)]
 fn or_none<T>(read: Option<Option<T>>) -> Option<Option<T>> {

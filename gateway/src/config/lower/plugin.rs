@@ -8,7 +8,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::plugin_limits::{self, BODY, Limited};
-use super::{Scope, elsewhere, heavy, section_name};
+use super::{Scope, elsewhere, heavy, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::json;
 use crate::config::model::{
@@ -68,7 +68,7 @@ pub(super) struct Known {
 /// Reads a plugin of the operator's, or of a tenant's, and makes it known.
 pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<Plugin> {
     let origin = node.origin();
-    let own = section_name(&mut node, "the plugin's name");
+    let own = plain_name(&mut node, "the plugin's name");
     let full = own.map(|own| At {
         value: owner.map_or_else(|| own.value.to_owned(), |owner| owner.full(own.value)),
         span: own.span,
@@ -183,10 +183,12 @@ pub(super) fn block(
             plugin.isolation = isolation(node, plugin.budget.instances).unwrap_or(plugin.isolation);
         }
         if let Some(node) = block.one("quarantine") {
-            quarantine(node, &mut plugin.quarantine);
+            let is_strangers = scope.ctx.folder(node.span()).is_some();
+            quarantine(node, &mut plugin.quarantine, is_strangers);
         }
         if let Some(node) = block.one("heavy") {
-            plugin.heavy = Some(heavy::heavy(node));
+            let is_strangers = scope.ctx.folder(node.span()).is_some();
+            plugin.heavy = Some(heavy::heavy(node, is_strangers));
         }
         if let Some(node) = block.one("on-failure") {
             says_on_failure = true;
@@ -396,9 +398,18 @@ fn call(scope: &Scope<'_>, mut node: Node<'_>, may: Of<'_, BackendId>, calls: &m
         }
         Some(backend)
     });
-    let timeout = node.property("timeout").map(|value| value.duration(CALL_TIMEOUT));
-    let in_flight = node.property("in-flight").map(|value| value.integer(CALLS_IN_FLIGHT));
-    let max_body = node.property("max-body").map(|value| value.size(BODY));
+    // A tenant's file asks for no more than what holds where nothing is said.
+    let is_strangers = scope.ctx.folder(node.span()).is_some();
+    let (most_time, most_calls, most_bytes) = match is_strangers {
+        true => (DEFAULT_CALL_TIMEOUT, DEFAULT_CALLS_IN_FLIGHT, DEFAULT_MAX_BODY),
+        false => (*CALL_TIMEOUT.end(), *CALLS_IN_FLIGHT.end(), *BODY.end()),
+    };
+    let timeout = node.property("timeout");
+    let timeout = timeout.map(|value| value.duration(*CALL_TIMEOUT.start()..=most_time));
+    let in_flight = node.property("in-flight");
+    let in_flight = in_flight.map(|value| value.integer(*CALLS_IN_FLIGHT.start()..=most_calls));
+    let max_body = node.property("max-body");
+    let max_body = max_body.map(|value| value.size(*BODY.start()..=most_bytes));
     node.finish();
     if let Some(backend) = backend {
         let in_flight = in_flight.unwrap_or(Some(DEFAULT_CALLS_IN_FLIGHT));
@@ -478,9 +489,14 @@ fn isolation(mut node: Node<'_>, instances: Option<u32>) -> Option<Isolation> {
 }
 
 /// `quarantine failures=20 from="1s" to="1m"`.
-fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings) {
+fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings, is_strangers: bool) {
     node.require_entries();
-    if let Some(failures) = node.property("failures").and_then(|value| value.integer(FAILURES)) {
+    // Who could put it off would have switched it off.
+    let failures = match is_strangers {
+        true => 1..=u64::from(DEFAULT_QUARANTINE.failures),
+        false => FAILURES,
+    };
+    if let Some(failures) = node.property("failures").and_then(|value| value.integer(failures)) {
         settings.failures = u32::try_from(failures).unwrap_or(settings.failures);
     }
     if let Some(from) = node.property("from").and_then(|value| value.duration(QUARANTINE)) {

@@ -231,7 +231,11 @@ fn state_within_quota(node: &mut Node<'_>, owner: &Owner<'_>, said: StateLimits)
         ("kv", said.kv > kv, units::show_size(kv)),
         ("kv-entries", said.kv_entries > entries, entries.to_string()),
         ("counters", said.counters > counters, counters.to_string()),
-        ("log", log.is_less_than(&said.log), log.to_string()),
+        (
+            "log",
+            log.is_less_than(&said.log) || said.log.burst > log.burst,
+            log.to_string(),
+        ),
     ] {
         if let Some(value) = node.hidden_property(key).filter(|_| is_beyond) {
             beyond(&value, owner.name, &most, "quota");

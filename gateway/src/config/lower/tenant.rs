@@ -7,7 +7,7 @@ use miette::SourceSpan;
 use super::plugin::{self, Owner};
 use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
 use super::used_plugins::{MAX_PLUGINS, used_plugins};
-use super::{Scope, acl, elsewhere, section_name};
+use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{BudgetLimits, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
 use crate::config::reader::{At, Block, Node, said_twice};
@@ -29,7 +29,7 @@ pub(super) fn tenant(
     plugins: &mut Vec<Option<Plugin>>,
 ) -> Option<Tenant> {
     let span = node.span();
-    let name = section_name(&mut node, "the tenant's name");
+    let name = plain_name(&mut node, "the tenant's name");
     let block = node.required_block();
     node.finish();
     let (name, mut block) = match (name, block) {

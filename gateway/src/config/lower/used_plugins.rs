@@ -97,6 +97,19 @@ fn give_way(
         );
     };
     let At { span, .. } = other.plugin;
+    if scope.ctx.folder(instead_of.span()).is_some() && scope.ctx.folder(span).is_none() {
+        let error = ConfigError::new(
+            Code::Reference,
+            "a tenant's file takes no requests from its operator's plugins",
+        );
+        let error = error
+            .label(instead_of.span(), "in the place of this one")
+            .label(span, "which the operator has it meet");
+        scope
+            .ctx
+            .report(error.help("leave `canary=` and `instead-of=` out, or ask the operator to write them"));
+        return None;
+    }
     if !other.share.is_whole() || other.is_shadow {
         let error = ConfigError::new(Code::Conflict, "this plugin does not see all requests itself");
         let error = error

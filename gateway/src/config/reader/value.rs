@@ -48,6 +48,13 @@ impl<'a> Value<'a> {
         let Some(folder) = self.ctx.folder(self.span()) else {
             return Some(self.ctx.path(text));
         };
+        if text.chars().any(char::is_control) {
+            return self.fail(
+                "this path has a control character in it",
+                "this would break log lines",
+                "give the file a name that can be printed",
+            );
+        }
         let mut parts = Path::new(text).components();
         if !parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir)) {
             return self.fail(

@@ -293,6 +293,10 @@ impl<'a> Reader<'a> {
         let mut values: Vec<String> = Vec::new();
         for value in node.some_arguments("a text") {
             let Some(text) = short(&value) else { continue };
+            if values.len() > MAX_VALUES {
+                // Told of below.
+                continue;
+            }
             if values.iter().any(|before| before == text) {
                 let _ = value.fail::<()>("this text is said twice", "again", "leave one out");
             } else {
@@ -319,6 +323,10 @@ impl<'a> Reader<'a> {
         let values = node.some_arguments("a setting's name");
         for value in &values {
             let Some(name) = value.text() else { continue };
+            if self.ctx.is_crowded() {
+                // Looking for what was meant takes time, and nobody reads on.
+                continue;
+            }
             match settings.iter().find(|setting| setting.name == name) {
                 Some(setting) if setting.required => {
                     let help = "leave it out here, or let it not be `required`";

@@ -24,7 +24,7 @@ impl Alone {
     /// As a configuration with this plugin would not be taken.
     pub fn compile(host: &Arc<Host>, plugin: &config::Plugin, wasm: &[u8]) -> Result<Arc<Component>, BuildErrors> {
         check_digest(plugin, sha256(wasm)).map_err(|error| BuildErrors::new(*error))?;
-        host.compile(&plugin.name, wasm, &plugin.grants)
+        host.compile_strangers(&plugin.name, wasm, &plugin.grants)
             .map_err(|source| of_plugin(plugin, source))
     }
 

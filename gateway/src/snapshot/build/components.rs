@@ -78,7 +78,21 @@ impl Builder<'_> {
 
     /// A plugin's configuration: its `config` block, and the texts of its files in it.
     pub(super) fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
-        config_of(plugin).map_or_else(|error| self.fail(*error), Some)
+        let config = config_of(plugin).map_or_else(|error| self.fail(*error), Some)?;
+        let strangers = plugin.tenant.filter(|_| plugin.folder.is_some());
+        if let (Some(tenant), Some(file)) = (strangers, plugin.config_files.last()) {
+            let left = self.config_left.entry(tenant.0).or_insert(MAX_CONFIG_FILE);
+            let Some(rest) = left.checked_sub(config.len()) else {
+                let most = MAX_CONFIG_FILE >> 20;
+                return self.fail(BuildError::ConfigFile {
+                    plugin: PluginAt::of(plugin),
+                    path: file.path.clone(),
+                    message: format!("with it the configurations of this tenant's plugins have more than {most} MiB"),
+                });
+            };
+            *left = rest;
+        }
+        Some(config)
     }
 
     /// A component, compiled at most once, and not at all when the configuration before had it.
@@ -145,7 +159,7 @@ pub(super) fn check_digest(plugin: &config::Plugin, found: [u8; 32]) -> Result<(
 }
 
 /// A file that a plugin's block names.
-fn file_of(plugin: &config::Plugin, path: &Path, most: usize) -> io::Result<Vec<u8>> {
+pub(super) fn file_of(plugin: &config::Plugin, path: &Path, most: usize) -> io::Result<Vec<u8>> {
     let Some(folder) = &plugin.folder else {
         return regular_file::read(path, most);
     };

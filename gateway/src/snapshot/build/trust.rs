@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::Builder;
-use super::components::check_digest;
+use super::components::{check_digest, file_of};
 use crate::config::{self, Config, KeySource, TrustList, TrustedKey};
 use crate::crypto::VerifyingKey;
 use crate::signatures;
@@ -48,7 +48,7 @@ impl Builder<'_> {
             return Some(());
         }
         let keys: Vec<VerifyingKey> = named.iter().map(|(_, key)| *key).collect();
-        let Err(source) = signatures::signer(path, sha256, &keys) else {
+        let Err(source) = signatures::signer(path, sha256, &keys, |path, most| file_of(plugin, path, most)) else {
             return Some(());
         };
         // With another digest than the one that is said, both are to be mended.
