@@ -8,12 +8,14 @@ pub mod authority;
 pub mod client_hello;
 #[path = "../../src/config/mod.rs"]
 pub mod config;
-#[path = "../../src/crypto.rs"]
+#[path = "../../src/crypto/mod.rs"]
 pub mod crypto;
 #[path = "../../src/proxy_protocol/mod.rs"]
 pub mod proxy_protocol;
 #[path = "../../src/regular_file.rs"]
 pub mod regular_file;
+#[path = "../../src/signatures/mod.rs"]
+pub mod signatures;
 
 #[path = "../../src/policy/client_hello.rs"]
 mod said;
