@@ -77,8 +77,16 @@ const CASES: &[(&str, &str, Fate)] = &[
     ("CR for the last line", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\rGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", BrokenOff(400, "bad-body")),
     ("trailers as they should be", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", ""), ("/late", "", "")])),
     ("trailers behind a head with LF", "POST /a HTTP/1.1\r\nHost: a\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "")),
-    ("trailers behind content with LF", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\nbc\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "a\nbc")),
+    ("trailers behind content with LF", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\na\nbc\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", "a\nbc"), ("/late", "", "")])),
+    ("trailers behind content that looks like its end", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nd\r\n\r\n0\r\nX: y\r\n\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "\r\n0\r\nX: y\r\n\r\n")),
+    ("trailers of a GET", "GET /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", "a"), ("/late", "", "")])),
+    ("trailers of a DELETE", "DELETE /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", ""), ("/late", "", "")])),
+    ("LF LF behind trailers of a DELETE", "DELETE /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Last("/a", "", "")),
+    ("trailers of a method of one's own", "abc /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\nGET /late HTTP/1.1\r\nHost: a\r\n\r\n", Passed(&[("/a", "", ""), ("/late", "", "")])),
+    ("trailers of several requests", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\nDELETE /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nX: y\r\n\r\n", Passed(&[("/a", "", "a"), ("/b", "", "b")])),
+    ("LF LF behind the trailers of the second", "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\nX: y\r\n\r\nDELETE /b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nb\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Ended(&[("/a", "", "a")])),
     ("trailers behind another request", "GET /b HTTP/1.1\r\nHost: a\r\n\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Ended(&[("/b", "", ""), ("/a", "", "")])),
+    ("trailers as they should be behind another request", "GET /b HTTP/1.1\r\nHost: a\r\n\r\nPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n", Passed(&[("/b", "", ""), ("/a", "", "")])),
     ("trailers behind content of a known length", "POST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\nbPOST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\n\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n", Ended(&[("/b", "", "b"), ("/a", "", "")])),
 ];
 

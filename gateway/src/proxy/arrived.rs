@@ -1,59 +1,99 @@
-//! What can be told of what has come with a request of HTTP/1.1 without parsing it: whether LF stands without CR in it, and how
-//! much came behind its head.
+//! What can be told of what has come of requests of HTTP/1.1 beside what hyper tells: whether a line of trailers ended with LF
+//! alone, and how much came behind a head.
 //!
 //! hyper ends the trailers behind chunks where CR LF stands twice, and does not look at what stands behind two bare LF in them.
-//! Somebody in front who takes those for the end has passed on another request there. That cannot be where no bare LF has come at
-//! all. And hyper does not tell that a part of the next head has come with content of known length.
+//! Somebody in front who takes those for the end has passed on another request there. That cannot be where no bare LF stands in
+//! them. And hyper does not tell that a part of the next head has come with content of known length.
 //!
-//! Both are looked for in requests by POST, PUT and PATCH alone, and no further than to the first bare LF: what others have behind
-//! their heads is rare enough, and looking costs.
+//! So heads, chunks and trailers are followed as they come, and content by its length alone. Nothing hangs on it but whether a
+//! connection goes on and what time the next head has. The track is lost where a line ends with LF alone or a chunk with anything
+//! but CR LF, and behind content of known length, which may look like anything; it is taken up again with a read that begins with
+//! a head. Whoever asks meanwhile gets the safe answer.
+//!
+//! What comes behind a head, the head says, which is not read here. It need not be: the first line of a chunk is no first line of a
+//! head, nor the other way round, and hyper, which has read the head, refuses the one that does not fit.
 
-/// What has come since the read in which a request's head began; nothing is known of another's.
+/// What has come since the read in which a request's head began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Arrived {
-    ends: LineEnds,
-    /// Bytes behind the head, where that came in one read with CR LF behind each line.
+    next: Next,
+    /// Bytes behind the first head, where that came in one read.
     behind_head: Option<u64>,
 }
 
+/// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-enum LineEnds {
-    /// Not looked at.
+enum Next {
+    /// Nobody knows.
     #[default]
-    Unknown,
-    /// Every LF stood behind a CR.
-    Whole,
-    /// Some LF did not.
-    Bare,
+    Lost,
+    /// The size of a chunk, or the first byte of a head.
+    Start,
+    /// More of a head.
+    Head(Line),
+    /// More of the size of a chunk.
+    Size(u64),
+    /// The end of its line, behind white space.
+    Padding(u64),
+    /// The end of its line, behind anything.
+    Extension(u64),
+    /// The LF of its line.
+    SizeEnd(u64),
+    /// So many bytes of content.
+    Content(u64),
+    /// The CR behind a chunk.
+    ContentCr,
+    /// The LF behind it.
+    ContentLf,
+    /// More of the trailers.
+    Trailers(Line),
+}
+
+/// What has come of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Line {
+    Nothing,
+    /// CR, and nothing else.
+    Cr,
+    Some,
+    /// Something, and CR at its end.
+    SomeCr,
 }
 
 impl Arrived {
     /// These bytes have come, of which a request's head is a part, or more of one.
     pub fn begin(bytes: &[u8]) -> Self {
-        if bytes.first() != Some(&b'P') {
-            return Self::default();
+        if is_one_head(bytes) {
+            return Self {
+                next: Next::Start,
+                behind_head: Some(0),
+            };
         }
-        let head = bytes.windows(HEAD_END.len()).position(|four| four == HEAD_END);
-        let head = head.map(|at| at + HEAD_END.len());
-        let is_whole = head.is_some_and(|head| LineEnds::Whole.then(0, &bytes[..head]) == LineEnds::Whole);
-        Self {
-            ends: LineEnds::Whole.then(0, bytes),
-            behind_head: head.filter(|_| is_whole).map(|head| (bytes.len() - head) as u64),
+        match Line::Nothing.follow(bytes) {
+            Followed::Ended { behind } => Self {
+                next: Next::Start.follow(behind),
+                behind_head: Some(behind.len() as u64),
+            },
+            Followed::Within(line) => Self {
+                next: Next::Head(line),
+                behind_head: None,
+            },
+            Followed::Bare => Self::default(),
         }
     }
 
-    /// These bytes have come behind this one.
-    pub fn then(self, before: u8, bytes: &[u8]) -> Self {
+    /// These bytes have come behind.
+    pub fn then(self, bytes: &[u8]) -> Self {
         Self {
-            ends: self.ends.then(before, bytes),
+            next: self.next.follow(bytes),
             behind_head: self.behind_head.map(|came| came + bytes.len() as u64),
         }
     }
 
-    /// The request's content has a length, and may be long: lines are not looked at.
+    /// The request's content has a length, and may look like anything.
     pub fn without_lines(self) -> Self {
         Self {
-            ends: LineEnds::Unknown,
+            next: Next::Lost,
             ..self
         }
     }
@@ -66,9 +106,9 @@ impl Arrived {
         }
     }
 
-    /// Whether it is known that every LF stood behind a CR.
+    /// Whether it is known that every line of the trailers that have come ended with CR LF.
     pub fn has_whole_lines(self) -> bool {
-        self.ends == LineEnds::Whole
+        self.next != Next::Lost
     }
 
     /// How much is known to have come behind the head beyond content of this length.
@@ -77,56 +117,219 @@ impl Arrived {
     }
 }
 
-impl LineEnds {
-    fn then(self, mut before: u8, bytes: &[u8]) -> Self {
-        if self != Self::Whole {
-            return self;
+impl Next {
+    fn follow(mut self, mut bytes: &[u8]) -> Self {
+        loop {
+            // What is followed as a whole.
+            (self, bytes) = match self {
+                Self::Lost => return Self::Lost,
+                Self::Head(line) => match line.follow(bytes) {
+                    Followed::Ended { behind } => (Self::Start, behind),
+                    Followed::Within(line) => return Self::Head(line),
+                    Followed::Bare => return Self::Lost,
+                },
+                Self::Trailers(line) => match line.follow(bytes) {
+                    Followed::Ended { behind } => (Self::Start, behind),
+                    Followed::Within(line) => return Self::Trailers(line),
+                    Followed::Bare => return Self::Lost,
+                },
+                Self::Content(left) => match bytes.get(usize::try_from(left).unwrap_or(usize::MAX)..) {
+                    Some(behind) => (Self::ContentCr, behind),
+                    None => return Self::Content(left - bytes.len() as u64),
+                },
+                by_bytes => (by_bytes, bytes),
+            };
+            let Some((&byte, behind)) = bytes.split_first() else {
+                return self;
+            };
+            match self.step(byte) {
+                // The byte belongs to it.
+                head @ Self::Head(_) => self = head,
+                next => (self, bytes) = (next, behind),
+            }
         }
-        let mut is_bare = |byte: u8| std::mem::replace(&mut before, byte) != b'\r' && byte == b'\n';
-        match bytes.iter().any(|&byte| is_bare(byte)) {
-            true => Self::Bare,
-            false => Self::Whole,
+    }
+
+    /// What comes behind this byte of what is followed by bytes; the byte itself still, where a head begins with it.
+    ///
+    /// As hyper reads the lines of chunks (RFC 9112, section 7.1): it takes white space behind a size.
+    fn step(self, byte: u8) -> Self {
+        match (self, byte) {
+            (Self::Extension(size) | Self::Padding(size) | Self::Size(size), b'\r') => Self::SizeEnd(size),
+            (Self::Extension(_), b'\n') => Self::Lost,
+            (Self::Extension(size), _) => Self::Extension(size),
+            (Self::Padding(size) | Self::Size(size), b' ' | b'\t') => Self::Padding(size),
+            (Self::Padding(size) | Self::Size(size), b';') => Self::Extension(size),
+            (Self::SizeEnd(0), b'\n') => Self::Trailers(Line::Nothing),
+            (Self::SizeEnd(size), b'\n') => Self::Content(size),
+            (Self::ContentCr, b'\r') => Self::ContentLf,
+            (Self::ContentLf, b'\n') => Self::Start,
+            (Self::Start | Self::Size(_), digit) => {
+                let before = if let Self::Size(size) = self { size } else { 0 };
+                match hex(digit).and_then(|digit| before.checked_mul(16)?.checked_add(digit)) {
+                    Some(size) => Self::Size(size),
+                    None => self.as_head(),
+                }
+            }
+            (Self::Padding(_), _) => self.as_head(),
+            _ => Self::Lost,
+        }
+    }
+
+    /// It is a head, of whose first line only what a size may look like has come before.
+    fn as_head(self) -> Self {
+        match self {
+            Self::Start => Self::Head(Line::Nothing),
+            _ => Self::Head(Line::Some),
         }
     }
 }
 
-/// What a head ends with.
-const HEAD_END: &[u8] = b"\r\n\r\n";
+enum Followed<'a> {
+    /// An empty line has ended it.
+    Ended { behind: &'a [u8] },
+    /// It goes on, with this of a line.
+    Within(Line),
+    /// A line ended with LF alone.
+    Bare,
+}
+
+impl Line {
+    /// Follows lines up to an empty one.
+    fn follow(mut self, mut bytes: &[u8]) -> Followed<'_> {
+        while let Some(at) = bytes.iter().position(|&byte| byte == b'\n') {
+            let behind = &bytes[at + 1..];
+            match self.then(&bytes[..at]) {
+                Self::Cr => return Followed::Ended { behind },
+                Self::SomeCr => (self, bytes) = (Self::Nothing, behind),
+                Self::Nothing | Self::Some => return Followed::Bare,
+            }
+        }
+        Followed::Within(self.then(bytes))
+    }
+
+    /// These have come of it, too, and are not LF.
+    fn then(self, bytes: &[u8]) -> Self {
+        match (self, bytes) {
+            (_, []) => self,
+            (Self::Nothing, b"\r") => Self::Cr,
+            (_, [.., b'\r']) => Self::SomeCr,
+            _ => Self::Some,
+        }
+    }
+}
+
+/// Whether this is one head, whole, with CR LF behind each line and nothing behind it, as nearly every read is. Without branches
+/// in between, so that it is done for many bytes at once.
+fn is_one_head(bytes: &[u8]) -> bool {
+    let Some(lines) = bytes.strip_suffix(b"\r\n") else {
+        return false;
+    };
+    let is_bare = |(&before, &byte): (&u8, &u8)| (byte == b'\n') & (before != b'\r');
+    let is_empty = |(&end, &byte): (&u8, &u8)| (end == b'\n') & (byte == b'\n');
+    let any = |any, found| any | found;
+    let ends = lines.ends_with(b"\r\n") && lines.first() != Some(&b'\n');
+    let bare = lines
+        .iter()
+        .zip(lines.get(1..).unwrap_or_default())
+        .map(is_bare)
+        .fold(false, any);
+    // An LF two behind another has CR before it, or is bare.
+    let empty = lines
+        .iter()
+        .zip(lines.get(2..).unwrap_or_default())
+        .map(is_empty)
+        .fold(false, any);
+    ends && !bare && !empty && !lines.starts_with(b"\r\n")
+}
+
+fn hex(digit: u8) -> Option<u64> {
+    char::from(digit).to_digit(16).map(u64::from)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_bare_line_feed_is_found_wherever_a_read_ends() {
-        for (text, whole) in [
-            ("POST / HTTP/1.1\r\n\r\n1\r\na\r\n0\r\nA: b\r\n\r\n", true),
-            ("POST / HTTP/1.1\r\n\r\n1\r\na\r\n0\r\nA: b\n\r\n", false),
-            ("POST / HTTP/1.1\r\n\r\n0\r\n\nGET / HTTP/1.1\r\n\r\n", false),
-            ("POST / HTTP/1.1\n\n", false),
-            ("P\r\r\n", true),
-            ("P\r\n\n", false),
-            ("P\n", false),
-        ] {
-            for at in 1..text.len() {
-                let (first, second) = text.as_bytes().split_at(at);
-                let arrived = Arrived::begin(first).then(first[at - 1], second);
-                assert_eq!(arrived.has_whole_lines(), whole, "{text:?} in two at {at}");
+    /// What comes next behind this, however it was cut in pieces.
+    fn next(text: &str) -> Next {
+        let bytes = text.as_bytes();
+        let whole = Arrived::begin(bytes).next;
+        for first in 1..bytes.len() {
+            for second in first..bytes.len() {
+                let pieces = Arrived::begin(&bytes[..first])
+                    .then(&bytes[first..second])
+                    .then(&bytes[second..]);
+                assert_eq!(pieces.next, whole, "{text:?} cut at {first} and {second}");
             }
         }
-        assert!(!Arrived::begin(b"GET / HTTP/1.1\r\n").has_whole_lines());
+        whole
+    }
+
+    #[test]
+    fn requests_are_followed_as_long_as_their_lines_end_with_cr_lf() {
+        const HEAD: &str = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
+        for (behind, expected) in [
+            ("", Next::Start),
+            ("\r\n", Next::Start),
+            ("GET / HTTP/1.1\r\n\r\n", Next::Start),
+            // Names that could be sizes, were it not for what follows them.
+            ("A / HTTP/1.1\r\n\r\n", Next::Start),
+            ("DEAD / HTTP/1.1\r\n\r\n", Next::Start),
+            ("DELETE / HTTP/1.1\r\n\r\n", Next::Start),
+            ("FFFFFFFFFFFFFFFFF / HTTP/1.1\r\n\r\n", Next::Start),
+            ("DELETE /", Next::Head(Line::Some)),
+            ("0\r\n\r\n", Next::Start),
+            ("1\r\na\r\n0\r\nA: b\r\n\r\n", Next::Start),
+            ("1;x=\"y\"\r\na\r\n0 ; x\r\nA: b\r\nC: d\r\n\r\n", Next::Start),
+            ("4\r\n\n\n\r\n\r\n00\r\nA: b\r\n\r\n", Next::Start),
+            ("a\r\n0\r\n\r\nGET /\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n", Next::Start),
+            ("1\r\na\r\n0\r\nA: b\r\n", Next::Trailers(Line::Nothing)),
+            ("Fa\r\nab", Next::Content(0xF8)),
+            // Lines that end otherwise.
+            ("0\r\nA: b\n\r\n", Next::Lost),
+            ("0\r\n\nGET / HTTP/1.1\r\n\r\n", Next::Lost),
+            ("0\r\nA: b\n\nGET / HTTP/1.1\r\n\r\n", Next::Lost),
+            ("0\r\nA: b\r\n\r\nGET / HTTP/1.1\n\r\n", Next::Lost),
+            ("0\n\r\n", Next::Lost),
+            ("1\na\r\n0\r\n\r\n", Next::Lost),
+            ("1;\n\r\na\r\n0\r\n\r\n", Next::Lost),
+            ("1\r\na\n0\r\n\r\n", Next::Lost),
+            ("1\r\nab\r\n0\r\n\r\n", Next::Lost),
+            ("1\ra\r\n0\r\n\r\n", Next::Lost),
+        ] {
+            assert_eq!(next(&format!("{HEAD}{behind}")), expected, "{behind:?}");
+        }
+        for bare in [
+            "GET / HTTP/1.1\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\n\r\n",
+            "GET / HTTP/1.1\r\nA: b\r\n\n",
+            "\nGET / HTTP/1.1\r\n\r\n",
+        ] {
+            assert_eq!(next(bare), Next::Lost, "{bare:?}");
+        }
+        assert_eq!(next("\r\nGET / HTTP/1.1\r\n\r\n"), Next::Start);
+        assert_eq!(next("\r\n\r\nGET / HTTP/1.1\r\n\r\n"), Next::Start);
+    }
+
+    #[test]
+    fn what_is_lost_stays_so_until_the_next_read_that_begins_with_a_head() {
+        let lost = Arrived::begin(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n").without_lines();
+        assert!(!lost.has_whole_lines());
+        assert!(!lost.then(b"GET / HTTP/1.1\r\n\r\n").has_whole_lines());
+        assert!(Arrived::begin(b"GET / HTTP/1.1\r\n\r\n").has_whole_lines());
     }
 
     #[test]
     fn what_comes_behind_a_head_is_counted_where_its_end_is_known() {
-        let counted = Arrived::begin(b"POST / HTTP/1.1\r\nA: b\r\n\r\nab").then(b'b', b"c");
-        assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0));
-        for unknown in [
-            "POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab",
-            "POST / HTTP/1.1\r\n",
-            "GET / HTTP/1.1\r\n\r\nab",
-        ] {
-            let arrived = Arrived::begin(unknown.as_bytes()).then(b'\n', b"\r\nabc");
+        for head in ["POST / HTTP/1.1\r\nA: b\r\n\r\n", "DELETE / HTTP/1.1\r\n\r\n"] {
+            let counted = Arrived::begin(format!("{head}ab").as_bytes()).then(b"c");
+            assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0), "{head:?}");
+            let counted = Arrived::begin(head.as_bytes()).then(b"abc");
+            assert_eq!(counted.beyond(1), 2, "{head:?}");
+        }
+        for unknown in ["POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab", "POST / HTTP/1.1\r\n"] {
+            let arrived = Arrived::begin(unknown.as_bytes()).then(b"\r\nabc");
             assert_eq!(arrived.beyond(0), 0, "{unknown:?}");
         }
     }

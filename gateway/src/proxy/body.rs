@@ -173,7 +173,7 @@ impl RequestBody {
 
     /// Looks at what stands behind the content. Of HTTP/1.1, hyper ends it where CR LF stands twice, and ignores in it what
     /// stands behind two bare LF. Somebody in front who takes those for its end has passed on another request there, and waits
-    /// for its answer: so that none is taken for it, the connection ends with this one, unless it is known that no bare LF came.
+    /// for its answer: so that none is taken for it, the connection ends with this one, unless it is known that none was bare.
     fn look_at(&self, trailers: &mut HeaderMap) {
         if let Some(own) = &self.own_fields {
             headers::strip_own(trailers, own);

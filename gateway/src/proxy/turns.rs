@@ -157,7 +157,6 @@ impl Turns {
     /// Bytes came from the client.
     pub fn bytes_arrived(&self, bytes: &[u8]) {
         let mut tail = self.tail.get();
-        let before = tail[TAIL - 1];
         match bytes.last_chunk::<TAIL>() {
             Some(last) => tail = *last,
             None => {
@@ -176,11 +175,11 @@ impl Turns {
                 self.first_byte.set(Some(self.now()));
                 self.arrived.set(Arrived::begin(bytes));
             }
-            _ => self.arrived.set(self.arrived.get().then(before, bytes)),
+            _ => self.arrived.set(self.arrived.get().then(bytes)),
         }
     }
 
-    /// Whether all that has come since the read in which the request's head began is known to have no LF without CR.
+    /// Whether the trailers that have come are known to have no LF without CR.
     pub fn has_whole_lines(&self) -> bool {
         self.arrived.get().has_whole_lines()
     }
