@@ -14,8 +14,8 @@ use gateway::config::{
 };
 use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
 use gateway::policy::{
-    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Exchange, Host, HostSettings, Instances, Scope,
-    TlsFacts,
+    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Ends, Exchange, Host, HostSettings, Instances,
+    Scope, TlsFacts,
 };
 
 /// As in the binary.
@@ -117,8 +117,10 @@ fn exchange() -> Box<Exchange> {
         request.body(()).expect("a request").into_parts().0,
         Arc::new(ConnectionFacts {
             accepted: tokio::time::Instant::now(),
-            client: "203.0.113.9:40112".parse().expect("an address"),
-            local: "192.0.2.1:443".parse().expect("an address"),
+            ends: Ends::new(
+                "203.0.113.9:40112".parse().expect("an address"),
+                "192.0.2.1:443".parse().expect("an address"),
+            ),
             tls: Some(Box::new(TlsFacts {
                 version: "TLSv1.3",
                 cipher: "TLS_AES_256_GCM_SHA384",

@@ -23,7 +23,7 @@ use super::termination::Termination;
 use super::{hello, tls};
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
-use crate::policy::{ConnectionFacts, Introduced, Preamble};
+use crate::policy::{ConnectionFacts, Ends, Introduced, Preamble};
 use crate::proxy_protocol::Header;
 use crate::stream::Stream;
 use crate::telemetry::metrics::FrontendMetrics;
@@ -154,8 +154,7 @@ where
         };
         let facts = ConnectionFacts {
             accepted,
-            client: peer,
-            local,
+            ends: Ends::new(peer, local),
             tls: None,
             preamble: None,
         };
@@ -338,7 +337,7 @@ impl Begin {
                         Stream::Tls(Box::new(stream.into()))
                     }
                     Err(error) => {
-                        faults.note(facts.client, &error);
+                        faults.note(facts.client(), &error);
                         return Err(Unserved::Gone);
                     }
                 }
@@ -362,19 +361,18 @@ async fn introduced(
     stream: &mut TcpStream,
     accept: &AcceptProxy,
 ) -> Result<ConnectionFacts, Unserved> {
-    let peer = facts.client;
+    let peer = facts.client();
     let header = introduction::read(stream, accept.timeout).await.map_err(|fault| {
         Unserved::Unintroduced(Unintroduced {
             peer,
-            local: facts.local,
+            local: facts.local(),
             since: facts.accepted,
             fault,
         })
     })?;
-    let (client, local) = ends(&header).unwrap_or((peer, facts.local));
+    let (client, local) = ends(&header).unwrap_or((peer, facts.local()));
     Ok(ConnectionFacts {
-        client,
-        local,
+        ends: Ends::new(client, local),
         preamble: Some(Box::new(Preamble {
             hello: None,
             proxy: Some(Introduced { peer, header }),

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::calls::{Call, Route};
 use super::client_certificate::ClientCertificate;
 use super::client_hello::ClientHello;
+use super::ends::Ends;
 use super::kept::{Kept, KeptByConnection};
 use super::scope::Lot;
 use super::tags::Tags;
@@ -90,10 +91,8 @@ impl Exchange {
 pub struct ConnectionFacts {
     /// When it was accepted.
     pub accepted: Instant,
-    /// The client: the original one when a PROXY header named it, else the peer.
-    pub client: SocketAddr,
-    /// The address that the client connected to, likewise.
-    pub local: SocketAddr,
+    /// Its two addresses.
+    pub ends: Ends,
     /// TLS facts; none on a plain connection, and none where TLS passes through.
     pub tls: Option<Box<TlsFacts>>,
     /// What was read of it before its protocol began, where there was something to read.
@@ -119,6 +118,16 @@ pub struct Introduced {
 }
 
 impl ConnectionFacts {
+    /// The client: the original one when a PROXY header named it, else the peer.
+    pub fn client(&self) -> SocketAddr {
+        self.ends.client()
+    }
+
+    /// The address that the client connected to, likewise.
+    pub fn local(&self) -> SocketAddr {
+        self.ends.local()
+    }
+
     /// Whether a balancer in front speaks for itself, as in its health checks.
     pub fn is_from_balancer(&self) -> bool {
         matches!(self.header(), Some(Header::Local))
@@ -126,7 +135,8 @@ impl ConnectionFacts {
 
     /// The other end of the TCP connection itself.
     pub fn peer(&self) -> SocketAddr {
-        self.introduced().map_or(self.client, |introduced| introduced.peer)
+        self.introduced()
+            .map_or_else(|| self.client(), |introduced| introduced.peer)
     }
 
     /// What a client said whose TLS passes through, where it was looked at.

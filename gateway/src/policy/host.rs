@@ -16,6 +16,7 @@ use super::cache::Cache;
 use super::clock::Clock;
 use super::compiler;
 use super::component::Component;
+use super::ends::Ends;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
 use super::meter::Interface;
@@ -116,8 +117,7 @@ impl Host {
             namespaces: Namespaces::new(clock),
             no_connection: Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
-                client: nowhere,
-                local: nowhere,
+                ends: Ends::new(nowhere, nowhere),
                 tls: None,
                 preamble: None,
             }),

@@ -136,11 +136,11 @@ impl response_edits::Host for State {
 
 impl connection_info::Host for State {
     fn client(&mut self) -> Result<connection_info::Endpoint> {
-        Ok(endpoint(self.connection()?.client))
+        Ok(endpoint(self.connection()?.client()))
     }
 
     fn local(&mut self) -> Result<connection_info::Endpoint> {
-        Ok(endpoint(self.connection()?.local))
+        Ok(endpoint(self.connection()?.local()))
     }
 
     fn peer(&mut self) -> Result<connection_info::Endpoint> {

@@ -891,7 +891,7 @@ mod tests {
     use super::*;
     use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-    use crate::policy::{AttachedAs, AttachmentSpec, Budget, HostSettings, Scope};
+    use crate::policy::{AttachedAs, AttachmentSpec, Budget, Ends, HostSettings, Scope};
 
     fn host() -> Arc<Host> {
         Host::new(HostSettings {
@@ -937,8 +937,7 @@ mod tests {
             request.body(()).unwrap().into_parts().0,
             Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
-                client: "192.0.2.7:4711".parse().unwrap(),
-                local: "192.0.2.1:80".parse().unwrap(),
+                ends: Ends::new("192.0.2.7:4711".parse().unwrap(), "192.0.2.1:80".parse().unwrap()),
                 tls: None,
                 preamble: None,
             }),

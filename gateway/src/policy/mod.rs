@@ -27,6 +27,7 @@ mod component;
 mod counters;
 mod crew;
 mod edits;
+mod ends;
 mod exchange;
 mod failure;
 pub mod first_party;
@@ -74,6 +75,7 @@ pub use clock::Clock;
 pub use compiler::{COMMAND as COMPILE_COMMAND, CompileRequest, compile_apart, serve as compile_for_another};
 pub use component::{Component, MAX_COMPONENT_BYTES};
 pub use crew::Crew;
+pub use ends::Ends;
 pub use exchange::{
     ConnectionFacts, ConnectionVerdict, Exchange, Introduced, LimitPolicy, LimitVerdict, Outcome, Over, Preamble,
     Reply, TlsFacts,

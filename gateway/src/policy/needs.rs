@@ -335,10 +335,10 @@ impl Attribute {
     fn find_in_connection(&self, need: u32, connection: &ConnectionFacts, facts: &mut Facts) {
         let tls = connection.tls.as_ref();
         match self {
-            Self::ClientIp => facts.push_ip(need, connection.client),
-            Self::ClientPort => facts.push_port(need, connection.client),
-            Self::LocalIp => facts.push_ip(need, connection.local),
-            Self::LocalPort => facts.push_port(need, connection.local),
+            Self::ClientIp => facts.push_ip(need, connection.client()),
+            Self::ClientPort => facts.push_port(need, connection.client()),
+            Self::LocalIp => facts.push_ip(need, connection.local()),
+            Self::LocalPort => facts.push_port(need, connection.local()),
             Self::TlsVersion => {
                 if let Some(tls) = tls {
                     facts.push(need, tls.version.as_bytes());
@@ -657,7 +657,7 @@ const KEPT_BYTES: usize = 64 * 1024;
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::policy::{ClientHello, Preamble, TlsFacts};
+    use crate::policy::{ClientHello, Ends, Preamble, TlsFacts};
     use proptest::prelude::*;
 
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
@@ -675,8 +675,10 @@ mod tests {
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {
                 accepted: tokio::time::Instant::now(),
-                client: "[::ffff:192.0.2.7]:4711".parse().unwrap(),
-                local: "[2001:db8::1]:443".parse().unwrap(),
+                ends: Ends::new(
+                    "[::ffff:192.0.2.7]:4711".parse().unwrap(),
+                    "[2001:db8::1]:443".parse().unwrap(),
+                ),
                 tls: Some(Box::new(TlsFacts {
                     version: "TLSv1.3",
                     cipher: "TLS_AES_256_GCM_SHA384",

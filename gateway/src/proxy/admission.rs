@@ -39,8 +39,8 @@ pub fn admit(
             TurnedAway::TooMany | TurnedAway::PolicyFailure => frontend.metrics.error(turned_away.reason()),
         }
         let ended = Unserved {
-            client: facts.client,
-            local: facts.local,
+            client: facts.client(),
+            local: facts.local(),
             since: facts.accepted,
             cause: Cause::Proxy,
             reason: turned_away.reason(),
@@ -96,7 +96,7 @@ fn decide(
     }
     // Before the rate: who has too many uses up nobody's tokens.
     let seat = match &admission.sources {
-        Some(sources) => Some(sources.take(facts.client.ip()).ok_or(TurnedAway::TooMany)?),
+        Some(sources) => Some(sources.take(facts.client().ip()).ok_or(TurnedAway::TooMany)?),
         None => None,
     };
     let within = policy::within(local, admission.limiter.iter(), exchange);

@@ -51,7 +51,7 @@ async fn ask(
 ) -> Answered {
     let (mut head, body) = request.into_parts();
     let has_host = head.headers.contains_key(header::HOST);
-    let key = sticky::pick_key(backend, client.facts.client.ip(), &head, None);
+    let key = sticky::pick_key(backend, client.facts.client().ip(), &head, None);
     let mut attempts = Attempts::new(backend, key);
     let mut fresh_only = false;
     loop {

@@ -9,7 +9,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::client::Connection;
 use crate::config::{ClientIpFrom, Forwarded, ForwardedBy, Forwarding};
-use crate::policy::ConnectionFacts;
+use crate::policy::{ConnectionFacts, Ends};
 use crate::telemetry::access::push_ip;
 
 /// What servers are told of a connection's client: made once, when it is first told.
@@ -31,7 +31,7 @@ pub fn receive(
     headers: &mut HeaderMap,
 ) -> Option<Arc<ConnectionFacts>> {
     let trusted = forwarding.trusted.as_ref()?;
-    let peer = connection.facts.client;
+    let peer = connection.facts.client();
     if !trusted.contains(peer.ip()) {
         let said: Vec<HeaderName> = headers
             .keys()
@@ -46,11 +46,11 @@ pub fn receive(
     let from = trusted.client_ip.as_ref()?;
     let client = named(from, headers, peer, |address| trusted.contains(address))?;
     let mut last = connection.told.named.borrow_mut();
-    if let Some(last) = last.as_ref().filter(|last| last.client == client) {
+    if let Some(last) = last.as_ref().filter(|last| last.client() == client) {
         return Some(last.clone());
     }
     let mut facts = ConnectionFacts::clone(&connection.facts);
-    facts.client = client;
+    facts.ends = Ends::new(client, facts.local());
     let facts = Arc::new(facts);
     *last = Some(facts.clone());
     Some(facts)
@@ -71,7 +71,7 @@ pub fn announce(
     headers: &mut HeaderMap,
 ) {
     let facts = &*connection.facts;
-    let peer = facts.client.ip();
+    let peer = facts.client().ip();
     let believed = forwarding.trusts(peer);
     if let Some(forwarded_for) = &forwarding.forwarded_for
         && !forwarded_for.excepts(peer)
@@ -105,7 +105,7 @@ pub fn announce(
     });
     set(asked.host, X_FORWARDED_HOST, &|| host.cloned());
     set(asked.port, X_FORWARDED_PORT, &|| {
-        let port = || HeaderValue::from(facts.local.port());
+        let port = || HeaderValue::from(facts.local().port());
         Some(connection.told.port.get_or_init(port).clone())
     });
     set(asked.real_ip, X_REAL_IP, &|| {
@@ -134,10 +134,10 @@ impl Told {
             element.push_str(value);
         };
         if forwarded.client {
-            push("for=", &node(facts.client.ip()));
+            push("for=", &node(facts.client().ip()));
         }
         match &forwarded.by {
-            Some(ForwardedBy::Address) => push("by=", &node(facts.local.ip())),
+            Some(ForwardedBy::Address) => push("by=", &node(facts.local().ip())),
             Some(ForwardedBy::Obfuscated(name)) => push("by=", name),
             None => {}
         }

@@ -14,7 +14,7 @@ pub fn introduction(facts: &ConnectionFacts) -> Header {
     };
     let addresses = match said.map(|said| &said.addresses) {
         Some(unix @ Addresses::Unix { .. }) => unix.clone(),
-        _ => Addresses::tcp(facts.client, facts.local),
+        _ => Addresses::tcp(facts.client(), facts.local()),
     };
     let mut tlvs = facts.tls.as_deref().map_or_else(Vec::new, of_tls);
     let passed_on = said.into_iter().flat_map(|said| &said.tlvs).filter(|tlv| {
@@ -57,13 +57,12 @@ const LONGEST_NAME: usize = 256;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
-    use crate::policy::{ClientCertificate, Introduced, Preamble};
+    use crate::policy::{ClientCertificate, Ends, Introduced, Preamble};
 
     fn facts(tls: Option<TlsFacts>, proxy: Option<Header>) -> ConnectionFacts {
         ConnectionFacts {
             accepted: tokio::time::Instant::now(),
-            client: "192.0.2.1:4711".parse().unwrap(),
-            local: "198.51.100.7:443".parse().unwrap(),
+            ends: Ends::new("192.0.2.1:4711".parse().unwrap(), "198.51.100.7:443".parse().unwrap()),
             tls: tls.map(Box::new),
             preamble: proxy.map(|header| {
                 let peer = "10.0.0.1:1".parse().unwrap();

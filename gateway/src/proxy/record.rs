@@ -139,7 +139,7 @@ impl Record {
 
     /// The client, or whom a trusted proxy named in its place.
     pub fn client_address(&self) -> SocketAddr {
-        self.noted.client.unwrap_or(self.client.facts.client)
+        self.noted.client.unwrap_or(self.client.facts.client())
     }
 
     /// A backend has been chosen.
@@ -411,7 +411,7 @@ impl Record {
         let passed = self.tunnel.as_deref();
         HttpRecord {
             client: self.client_address(),
-            destination: self.client.facts.local,
+            destination: self.client.facts.local(),
             started: SystemTime::now() - total,
             frontend: self.frontend.name(),
             tls: self.client.facts.tls.is_some(),

@@ -189,8 +189,8 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
         return;
     }
     local.log().http(&HttpRecord {
-        client: client.facts.client,
-        destination: client.facts.local,
+        client: client.facts.client(),
+        destination: client.facts.local(),
         started: SystemTime::now() - total,
         frontend: frontend.name(),
         tls: client.facts.tls.is_some(),

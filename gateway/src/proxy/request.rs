@@ -354,10 +354,10 @@ fn identify(
 ) -> Arc<ConnectionFacts> {
     let forwarding = frontend.config.forwarding.as_deref();
     if let Some(config) = &frontend.config.request_id {
-        let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client.ip()));
+        let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client().ip()));
         record.noted.request_id = Some(request_id::assign(config, from_trusted, headers));
     }
-    let is_strangers = forwarding.is_some_and(|forwarding| forwarding.doubts(client.facts.client.ip()));
+    let is_strangers = forwarding.is_some_and(|forwarding| forwarding.doubts(client.facts.client().ip()));
     record.begin_trace(headers, is_strangers);
     if let Some(captures) = &frontend.config.captures {
         record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.target())));
@@ -365,7 +365,7 @@ fn identify(
     let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
     match named {
         Some(facts) => {
-            record.noted.client = Some(facts.client);
+            record.noted.client = Some(facts.client());
             facts
         }
         None => client.facts.clone(),

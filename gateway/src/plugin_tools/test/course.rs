@@ -14,7 +14,7 @@ use crate::config::OnFailure;
 use crate::config::fixture::{self, Case, NoAnswer};
 use crate::policy::{
     Answer, Answered, Attachment, BodyOf, Call, CallError, ClientCertificate, ClientHello, ConnectionFacts,
-    ConnectionVerdict, Exchange, Failure, LimitVerdict, MAX_CALLS, Measure, Outcome, Over, Preamble, Reply, Tags,
+    ConnectionVerdict, Ends, Exchange, Failure, LimitVerdict, MAX_CALLS, Measure, Outcome, Over, Preamble, Reply, Tags,
     TlsFacts,
 };
 use crate::regular_file;
@@ -418,8 +418,7 @@ fn connection(said: &fixture::Connection) -> Result<ConnectionFacts> {
     });
     Ok(ConnectionFacts {
         accepted: tokio::time::Instant::now(),
-        client: said.client,
-        local: said.local,
+        ends: Ends::new(said.client, said.local),
         tls,
         preamble: hello.map(|hello| {
             Box::new(Preamble {

@@ -136,8 +136,7 @@ fn replied(outcome: Result<Outcome, Failure>) -> Reply {
 fn connection() -> Arc<ConnectionFacts> {
     Arc::new(ConnectionFacts {
         accepted: tokio::time::Instant::now(),
-        client: "192.0.2.7:4711".parse().unwrap(),
-        local: "192.0.2.1:80".parse().unwrap(),
+        ends: Ends::new("192.0.2.7:4711".parse().unwrap(), "192.0.2.1:80".parse().unwrap()),
         tls: None,
         preamble: None,
     })
