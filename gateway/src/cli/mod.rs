@@ -9,6 +9,8 @@ mod plugin_lock;
 mod plugin_signatures;
 mod reload;
 
+use std::env;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -60,34 +62,19 @@ pub enum Command {
 
 /// Reads the command line. Ends the process when it is wrong or asks for help.
 pub fn parse() -> Command {
-    let args = Args::parse();
-    match args.verb {
-        None => Command::Run { config: args.config },
-        Some(Verb::Run { subject }) => Command::Run { config: subject.path() },
-        Some(Verb::Check {
-            subject,
-            format,
-            explain,
-        }) => Command::Check {
-            config: subject.path(),
-            format,
-            explain,
-        },
-        Some(Verb::Convert { file, out }) => Command::Convert { file, out },
-        Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
-        Some(Verb::Plugin(command)) => Command::Plugin(command),
-        Some(Verb::Compile {
-            reservation,
-            cpu_seconds,
-            most_memory,
-        }) => Command::Compile(CompileRequest {
-            reservation,
-            limits: CompileLimits {
-                cpu: Duration::from_secs(cpu_seconds),
-                memory: most_memory,
-            },
-        }),
+    match plain_run(env::args_os().skip(1)) {
+        Some(config) => Command::Run { config },
+        None => Args::parse().command(),
     }
+}
+
+/// The file of `run -c FILE`, by which services are started, read without the parser of all that can be said: to build that takes most
+/// of a megabyte of program and tables, which would stay in memory for as long as the service runs.
+fn plain_run(mut words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
+    let (verb, flag, file) = (words.next()?, words.next()?, words.next()?);
+    let is_run = verb == "run" && (flag == "-c" || flag == "--config") && words.next().is_none();
+    let is_file = !file.is_empty() && !file.as_encoded_bytes().starts_with(b"-");
+    (is_run && is_file).then(|| file.into())
 }
 
 /// Why a command failed.
@@ -202,6 +189,38 @@ struct Args {
     config: PathBuf,
 }
 
+impl Args {
+    fn command(self) -> Command {
+        match self.verb {
+            None => Command::Run { config: self.config },
+            Some(Verb::Run { subject }) => Command::Run { config: subject.path() },
+            Some(Verb::Check {
+                subject,
+                format,
+                explain,
+            }) => Command::Check {
+                config: subject.path(),
+                format,
+                explain,
+            },
+            Some(Verb::Convert { file, out }) => Command::Convert { file, out },
+            Some(Verb::Ctl { socket, command }) => Command::Ctl { socket, command },
+            Some(Verb::Plugin(command)) => Command::Plugin(command),
+            Some(Verb::Compile {
+                reservation,
+                cpu_seconds,
+                most_memory,
+            }) => Command::Compile(CompileRequest {
+                reservation,
+                limits: CompileLimits {
+                    cpu: Duration::from_secs(cpu_seconds),
+                    memory: most_memory,
+                },
+            }),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run the gateway; what `gateway` alone does too.
@@ -273,3 +292,43 @@ const DEFAULT_CONFIG: &str = "config.kdl";
 
 /// Where `gateway ctl` looks for the admin socket when it is told nothing: where a service's runtime files are.
 const DEFAULT_SOCKET: &str = "/run/gateway/admin.sock";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn plainly(line: &str) -> Option<PathBuf> {
+        plain_run(line.split(' ').map(OsString::from))
+    }
+
+    #[test]
+    fn what_is_read_without_the_parser_is_what_the_parser_reads() {
+        for line in ["run -c a.kdl", "run --config /etc/gateway/config.kdl", "run -c run"] {
+            let args = Args::try_parse_from(["gateway"].into_iter().chain(line.split(' '))).unwrap();
+            let Command::Run { config } = args.command() else {
+                panic!("{line} does not run")
+            };
+            assert_eq!(plainly(line), Some(config), "{line}");
+        }
+    }
+
+    #[test]
+    fn all_else_is_left_to_the_parser() {
+        for line in [
+            "",
+            "run",
+            "run -c",
+            "run -c ",
+            "run -c -h",
+            "run -c --",
+            "run -h a.kdl",
+            "run a.kdl",
+            "run -c a.kdl -h",
+            "check -c a.kdl",
+            "-c a.kdl",
+        ] {
+            assert_eq!(plainly(line), None, "{line}");
+        }
+    }
+}
