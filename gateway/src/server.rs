@@ -297,12 +297,12 @@ impl Gateway {
                     Asked::End => return Ok(()),
                     Asked::Reload => {
                         notifier.reloading();
-                        loop {
+                        let taken_up = loop {
                             let pulses: Vec<_> = self.workers.iter().map(Worker::pulse).collect();
                             let mut reload = pin!(self.reload(source));
-                            loop {
+                            let taken_up = loop {
                                 tokio::select! {
-                                    () = &mut reload => break,
+                                    taken_up = &mut reload => break taken_up,
                                     // What a reload has begun is of no interest to a gateway that ends.
                                     () = signals.end() => return Ok(()),
                                     // Compiling takes its time, and traffic goes on.
@@ -310,13 +310,13 @@ impl Gateway {
                                         pulses.iter().filter(|pulse| !pulse.has_turned()).count() == 0
                                     }),
                                 }
-                            }
+                            };
                             // The file may have changed since it was read.
                             if !std::mem::take(&mut signals.again) {
-                                break;
+                                break taken_up;
                             }
-                        }
-                        notifier.ready(SERVING);
+                        };
+                        notifier.ready(if taken_up { SERVING } else { SERVING_STILL });
                     }
                 },
                 // What the last sessions of an earlier configuration have left.
@@ -473,6 +473,10 @@ fn fit(config: &mut Config, workers: usize) -> Result<(), StartError> {
 
 /// What the service manager shows.
 const SERVING: &str = "serving";
+
+/// The same after a reload that came to nothing. `systemctl reload` is over before the gateway has tried, and can only say that a
+/// signal was sent.
+const SERVING_STILL: &str = "serving what it did; the last reload was refused: see the log";
 
 /// How often the control side looks after the workers.
 const LOOK: Duration = Duration::from_millis(50);

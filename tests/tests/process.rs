@@ -493,6 +493,24 @@ async fn the_service_manager_hears_of_each_step() {
 }
 
 #[tokio::test]
+async fn the_service_manager_shows_whether_the_last_reload_was_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let inbox = Inbox::unix(&path);
+    let with_workers = |n: usize| Gateway::kdl(&format!("process {{ workers {n}; log \"stdout\" }}{WEB}"));
+    let gateway = with_workers(1).env("NOTIFY_SOCKET", path.display()).start().await;
+    assert_eq!(inbox.with("READY=1").await, "READY=1\nSTATUS=serving");
+    // Valid, and yet nothing that a reload can change: `gateway check` has nothing against it.
+    assert!(!gateway.reload(&with_workers(2)).await);
+    assert_eq!(
+        inbox.with("READY=1").await,
+        "READY=1\nSTATUS=serving what it did; the last reload was refused: see the log"
+    );
+    assert!(gateway.reload(&with_workers(1)).await);
+    assert_eq!(inbox.with("READY=1").await, "READY=1\nSTATUS=serving");
+}
+
+#[tokio::test]
 async fn a_socket_that_was_handed_over_is_served_by_all_workers() {
     use std::os::fd::AsRawFd;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -26,8 +26,8 @@ pub trait ConfigSource {
 }
 
 impl Gateway {
-    /// Takes up what `source` has now, or tells it why not.
-    pub(super) async fn reload(&mut self, source: &mut dyn ConfigSource) {
+    /// Takes up what `source` has now, or tells it why not. Whether it was taken up.
+    pub(super) async fn reload(&mut self, source: &mut dyn ConfigSource) -> bool {
         let process = self.registry.process().clone();
         let Some(config) = source.load() else {
             process.reloaded(false);
@@ -39,11 +39,13 @@ impl Gateway {
                      before stays"
                 ),
             }
-            return;
+            return false;
         };
-        match self.take_up(config).await {
+        let taken_up = self.take_up(config).await;
+        let is_taken_up = taken_up.is_ok();
+        process.reloaded(is_taken_up);
+        match taken_up {
             Ok(()) => {
-                process.reloaded(true);
                 let snapshot = &self.running.snapshot;
                 info!(
                     frontends = snapshot.frontends.len(),
@@ -52,11 +54,11 @@ impl Gateway {
                 );
             }
             Err(why) => {
-                process.reloaded(false);
                 error!("reload refused: {why}; the configuration before stays");
                 source.refused(why);
             }
         }
+        is_taken_up
     }
 
     async fn take_up(&mut self, mut config: Config) -> Result<(), StartError> {
