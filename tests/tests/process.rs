@@ -511,6 +511,21 @@ async fn the_service_manager_shows_whether_the_last_reload_was_refused() {
 }
 
 #[tokio::test]
+async fn a_system_that_runs_nothing_compiled_is_named_and_no_component_blamed() {
+    let config = r#"
+        frontend "web" { bind "127.0.0.1:0"; acl "inner" { path-prefix "/inner" }; deny if="inner"; default-backend "app" }
+        backend "app" { server "app-1" "echo" }
+    "#;
+    // PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN: what `MemoryDenyWriteExecute=yes` comes to in newer versions of systemd.
+    let prctl = if cfg!(target_arch = "x86_64") { 157 } else { 167 };
+    let deny = format!("syscall({prctl}, 65, 1, 0, 0, 0) == 0 or die $!; exec @ARGV");
+    let refused = Gateway::kdl(config).through(&["perl", "-e", &deny]).refused().await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.output.contains("MemoryDenyWriteExecute"), "{}", refused.output);
+    assert!(!refused.output.contains("defect"), "{}", refused.output);
+}
+
+#[tokio::test]
 async fn a_socket_that_was_handed_over_is_served_by_all_workers() {
     use std::os::fd::AsRawFd;
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

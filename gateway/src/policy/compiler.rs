@@ -31,6 +31,8 @@ use crate::config::CompileLimits;
 pub(super) enum CompileError {
     /// The engine does not take the component, and says why.
     Refused(String),
+    /// It was compiled, and the system does not let that be run.
+    NotExecutable(String),
     /// It takes more time or memory than it may.
     TooMuch(String),
     /// The other process could not do its work.
@@ -83,12 +85,21 @@ pub(super) fn compile(
     // nobody else holds the other end of its pipe. The engine checks that version and settings are its own.
     #[allow(unsafe_code, reason = "machine code that this gateway compiled itself; see above")]
     let component = unsafe { Component::deserialize(engine, &code) };
-    component.map_err(|error| CompileError::Refused(format!("{error:#}")))
+    component.map_err(|error| refused(&error))
 }
 
 /// The same in this process.
 pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Component, CompileError> {
-    Component::from_binary(engine, wasm).map_err(|error| CompileError::Refused(format!("{error:#}")))
+    Component::from_binary(engine, wasm).map_err(|error| refused(&error))
+}
+
+/// Whose fault it is. The engine has words for it, and nothing else.
+fn refused(error: &wasmtime::Error) -> CompileError {
+    let said = format!("{error:#}");
+    match said.contains("make memory executable") {
+        true => CompileError::NotExecutable(said),
+        false => CompileError::Refused(said),
+    }
 }
 
 impl CompileRequest {

@@ -64,6 +64,7 @@ impl Component {
             let label = label.to_owned();
             match error {
                 CompileError::Refused(message) => PolicyError::Invalid { label, message },
+                CompileError::NotExecutable(message) => PolicyError::NotExecutable(message),
                 CompileError::TooMuch(message) => PolicyError::CompileLimit { label, message },
                 CompileError::Broken(message) => PolicyError::Compiler { label, message },
             }

@@ -10,6 +10,9 @@ pub enum PolicyError {
     /// The engine could not be built.
     #[error("the component engine could not be started: {0}")]
     Engine(String),
+    /// The system lets no memory be made executable, and so nothing run that was compiled.
+    #[error("what components are compiled to cannot be run here: {0}")]
+    NotExecutable(String),
     /// The folder of compiled components is not to be trusted, or cannot be used.
     #[error("the cache of compiled components: {0}")]
     Cache(#[from] CacheError),

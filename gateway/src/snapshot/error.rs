@@ -233,7 +233,7 @@ impl BuildErrors {
     pub(super) fn or<T>(built: Option<T>, mut errors: Vec<BuildError>) -> Result<T, Self> {
         let engine = |error: &mut BuildError| match error {
             BuildError::Plugin { source, .. } | BuildError::Own { source, .. } => {
-                matches!(source, PolicyError::Engine(_))
+                matches!(source, PolicyError::Engine(_) | PolicyError::NotExecutable(_))
             }
             _ => false,
         };
@@ -329,6 +329,7 @@ impl BuildError {
             Self::Host(PolicyError::Cache(_)) => {
                 fault.help("give it a folder of its own, which belongs to whom the gateway runs as, with mode 700")
             }
+            Self::Host(PolicyError::NotExecutable(_)) => fault.help(HELP_WITH_EXECUTABLE),
             Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
             Self::Admin { origin, source, .. } => match origin {
                 Some(origin) => fault.label(origin.span, source.label()).help(source.help()),
@@ -622,6 +623,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "needed here",
             "ask for less with `policy instances=… memory=…` in `process`",
         ),
+        PolicyError::NotExecutable(_) => ("needed here", HELP_WITH_EXECUTABLE),
         PolicyError::TooLarge { .. } => ("this component", HELP_WITH_SIZE),
         PolicyError::CompileLimit { .. } => (
             "this component",
@@ -704,6 +706,8 @@ fn hex(bytes: &[u8]) -> String {
 
 const HELP_WITH_OWN: &str = "this is the component's own fault: ask those who made it, or take another version";
 const HELP_WITH_SIZE: &str = "build it with optimisations and without debug information";
+const HELP_WITH_EXECUTABLE: &str = "components are compiled to machine code: let the gateway make memory executable, which \
+     `MemoryDenyWriteExecute=yes` in a systemd unit forbids";
 const HELP_WITH_FILES: &str =
     "check that the file is there and may be read; relative paths start at the folder of the configuration file";
 const HELP_WITH_PEM: &str = "the file has to be PEM: text between -----BEGIN … ----- and -----END … -----";

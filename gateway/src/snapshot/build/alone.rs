@@ -90,7 +90,7 @@ impl Alone {
 fn of_plugin(plugin: &config::Plugin, source: PolicyError) -> BuildErrors {
     BuildErrors::new(match source {
         // Without an engine no component is to be had: that is nobody's fault here.
-        engine @ PolicyError::Engine(_) => BuildError::Host(engine),
+        engine @ (PolicyError::Engine(_) | PolicyError::NotExecutable(_)) => BuildError::Host(engine),
         source => BuildError::Plugin {
             plugin: PluginAt::of(plugin),
             source,
