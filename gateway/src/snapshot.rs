@@ -22,7 +22,7 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config};
 use crate::listener::{Sources, Termination};
-use crate::policy::{Attachment, Crew, Exchange, Host, Tenant};
+use crate::policy::{self, Attachment, Crew, Exchange, Host, Tenant};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantMetrics};
 pub use build::Alone;
 pub use error::{BuildError, BuildErrors, PluginAt};
@@ -239,15 +239,21 @@ impl Snapshot {
     }
 
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as
-    /// [`build`](Self::build) does, and lets go of them.
+    /// [`build`](Self::build) does, and lets go of them. Root may ask on behalf of the user that the gateway runs as: then it
+    /// compiles anew, and leaves the folder alone that compiled components are kept in.
     pub fn check(config: &Config) -> Result<(), BuildErrors> {
+        let mut config = config.clone();
+        config
+            .process
+            .compile_cache
+            .take_if(|cache| policy::cache_is_of_another(cache));
         let nowhere = Place::Fixed(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
         let places: Vec<_> = config
             .backends
             .iter()
             .map(|backend| vec![nowhere.clone(); backend.servers.len()])
             .collect();
-        Self::build(config, places, &Registry::new(), None).map(drop)
+        Self::build(&config, places, &Registry::new(), None).map(drop)
     }
 }
 

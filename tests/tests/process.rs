@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -396,6 +397,35 @@ async fn who_and_where_to_is_looked_up_by_check_and_start() {
         assert_eq!(refused.code, Some(1), "{process}");
         assert!(refused.output.contains(said), "{process}: {}", refused.output);
     }
+}
+
+#[tokio::test]
+async fn root_may_check_what_another_user_will_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let cache = folder.path().join("cache");
+    std::fs::DirBuilder::new().mode(0o700).create(&cache).unwrap();
+    std::os::unix::fs::chown(&cache, Some(65534), Some(65534)).unwrap();
+    let config = format!(
+        r#"
+        process {{ compile-cache {cache:?} }}
+        frontend "web" {{ bind "127.0.0.1:0"; acl "inner" {{ path-prefix "/inner" }}; deny if="inner"; default-backend "app" }}
+        backend "app" {{ server "app-1" "echo" }}
+    "#
+    );
+    let checked = Gateway::kdl(&config).check(&[]);
+    assert_eq!(checked.code, Some(0), "{}", checked.stdout);
+    assert_eq!(
+        std::fs::read_dir(&cache).unwrap().count(),
+        0,
+        "something was left there"
+    );
+    // To run what lies there is another matter.
+    let refused = Gateway::kdl(&config).refused().await;
+    assert!(
+        refused.output.contains("it belongs to user 65534"),
+        "{}",
+        refused.output
+    );
 }
 
 #[tokio::test]

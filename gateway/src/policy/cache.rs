@@ -51,6 +51,13 @@ pub enum CacheError {
     },
 }
 
+/// Whether root looks at a folder that is another user's. Root does not run what lies there, and whom the gateway will run as is
+/// somebody else: a service manager may have made the folder for him.
+#[must_use]
+pub fn is_of_another(settings: &CompileCache) -> bool {
+    geteuid().is_root() && fs::symlink_metadata(&settings.folder).is_ok_and(|found| found.uid() != 0)
+}
+
 impl Cache {
     /// Takes a folder into use; makes it when it is not there, and its key with it.
     pub(super) fn open(settings: &CompileCache) -> Result<Self, CacheError> {

@@ -67,7 +67,7 @@ mod tests;
 pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Hooks};
 pub use bodies::{BodyMode, BodyOf, KeptByBody, Piece, PieceVerdict};
 pub use budget::Budget;
-pub use cache::CacheError;
+pub use cache::{CacheError, is_of_another as cache_is_of_another};
 pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
