@@ -68,8 +68,8 @@ pub fn parse() -> Command {
     }
 }
 
-/// The file of `run -c FILE`, by which services are started, read without the parser of all that can be said: to build that takes most
-/// of a megabyte of program and tables, which would stay in memory for as long as the service runs.
+/// The file of `run -c FILE`, by which services are started, read without the parser of all that can be said: to build that takes a
+/// megabyte and more of program and tables, which would stay in memory for as long as the service runs.
 fn plain_run(mut words: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     let (verb, flag, file) = (words.next()?, words.next()?, words.next()?);
     let is_run = verb == "run" && (flag == "-c" || flag == "--config") && words.next().is_none();
