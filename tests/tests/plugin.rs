@@ -85,6 +85,144 @@ async fn a_components_predicates_are_chosen_by_name() {
     assert_eq!(gateway.ask("web", get("/third")).await.text(), "one");
 }
 
+/// A plugin with predicates of these paths, by the name and the path of each.
+fn asking_paths(name: &str, predicates: &[(&str, &str)]) -> String {
+    let one = |(name, path): &(&str, &str)| {
+        format!("- name=\"{name}\" {{ when {{ path {{ exact {{ - \"{path}\" }} }} }} }}\n")
+    };
+    let all: String = predicates.iter().map(one).collect();
+    format!(
+        "plugin \"{name}\" \"asking.wasm\" {{ on-failure \"deny\" status=503; config {{ predicates {{\n{all}}} }} }}"
+    )
+}
+
+#[tokio::test]
+async fn acls_at_the_top_and_of_backends_ask_plugins() {
+    let app = HttpServer::answering("app").await;
+    let plugin = asking_paths(
+        "mine",
+        &[("first", "/first"), ("second", "/second"), ("third", "/third")],
+    );
+    let gateway = with(
+        &format!(
+            r#"
+        acl "first" {{ plugin "mine" }}
+        acl "second" {{ plugin "mine" predicate="second" }}
+        frontend "one" {{
+            bind "127.0.0.1:0"
+            acl "get" {{ method "GET" }}
+            deny status=410 if="get and first"
+            default-backend "app"
+        }}
+        frontend "two" {{
+            bind "127.0.0.1:0"
+            acl "third" {{ plugin "mine" predicate="third" }}
+            request {{ set-header "X-First" "no" unless="first" }}
+            deny status=451 if="third"
+            default-backend "app"
+        }}
+        backend "app" {{
+            acl "third" {{ plugin "mine" predicate="third" }}
+            deny status=405 if="second"
+            deny status=406 if="third"
+            server "app-1" "@app"
+        }}
+        {plugin}
+    "#
+        ),
+        &app,
+    )
+    .file("asking.wasm", shipped("acl"))
+    .start()
+    .await;
+    for (frontend, path, status) in [
+        ("one", "/first", 410),
+        ("one", "/second", 405),
+        ("one", "/third", 406),
+        ("one", "/fourth", 200),
+        ("two", "/first", 200),
+        ("two", "/second", 405),
+        ("two", "/third", 451),
+        ("two", "/fourth", 200),
+    ] {
+        assert_eq!(
+            gateway.ask(frontend, get(path)).await.status,
+            status,
+            "{frontend} {path}"
+        );
+    }
+    let told: Vec<_> = app
+        .requests()
+        .iter()
+        .map(|request| {
+            (
+                request.target.clone(),
+                request.headers.get("x-first").map(str::to_owned),
+            )
+        })
+        .collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(target, first)| (&**target, first.as_deref()))
+        .collect();
+    assert_eq!(told, [("/fourth", None), ("/first", None), ("/fourth", Some("no"))]);
+}
+
+#[tokio::test]
+async fn what_an_acl_at_the_top_asks_of_a_tenants_plugin_is_about_the_tenants_hosts() {
+    let plugin = asking_paths("own", &[("listed", "/listed")]);
+    let gateway = Gateway::kdl(&format!(
+        r#"
+        tenant "acme" {{ hosts "acme.example"; {plugin} }}
+        tenant "rival" {{ hosts "rival.example" }}
+        acl "listed" {{ plugin "acme/own" predicate="listed" }}
+        frontend "web" {{
+            bind "127.0.0.1:0"
+            tenants "acme" "rival"
+            deny status=410 if="listed"
+            default-backend "app"
+        }}
+        backend "app" {{ server "s" "echo" }}
+    "#
+    ))
+    .file("asking.wasm", shipped("acl"))
+    .start()
+    .await;
+    for (host, path, status) in [
+        ("acme.example", "/listed", 410),
+        ("acme.example", "/other", 200),
+        ("rival.example", "/listed", 200),
+        ("other.example", "/listed", 200),
+    ] {
+        let answer = gateway.ask("web", get(path).host(host)).await;
+        assert_eq!(answer.status, status, "{host}{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_predicate_that_is_not_there_is_told_once_however_many_ask_for_it() {
+    let app = HttpServer::answering("app").await;
+    let plugin = asking_paths("mine", &[("first", "/first")]);
+    let checked = with(
+        &format!(
+            r#"
+        acl "wrong" {{ plugin "mine" predicate="fist" }}
+        frontend "one" {{ bind "127.0.0.1:0"; deny if="wrong"; default-backend "app" }}
+        frontend "two" {{ bind "127.0.0.1:0"; deny if="wrong"; default-backend "app" }}
+        backend "app" {{ deny if="wrong"; server "app-1" "@app" }}
+        {plugin}
+    "#
+        ),
+        &app,
+    )
+    .file("asking.wasm", shipped("acl"))
+    .check(&[]);
+    assert_eq!(checked.code, Some(1));
+    let said = [checked.stdout, checked.stderr].concat();
+    assert_eq!(said.matches("has no predicate \"fist\"").count(), 1, "{said}");
+    assert!(said.contains("unknown predicate"), "{said}");
+}
+
 #[tokio::test]
 async fn a_component_counts_in_the_hosts_buckets_when_that_is_granted() {
     let kdl = r#"

@@ -387,7 +387,9 @@ impl Builder<'_> {
             Some(name) => names.iter().position(|known| *known == name.value),
         };
         let bit = bit.and_then(|bit| u32::try_from(bit).ok());
-        if bit.is_none() {
+        // Of an acl at the top of the file, every frontend that asks it finds the same.
+        let is_told = |error: &BuildError| matches!(error, BuildError::Predicate { acl: told, .. } if told.span == acl.origin.span);
+        if bit.is_none() && !self.errors.iter().any(is_told) {
             self.errors.push(BuildError::Predicate {
                 acl: acl.origin.clone(),
                 plugin: self.config.plugins[plugin.0].name.clone(),

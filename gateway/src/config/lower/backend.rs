@@ -19,10 +19,10 @@ use super::{
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, Backend, Backups, Balance, Check, CheckOpening, Mode, Pool, QueueLimits, Redispatch, Retries, Reuse,
-    Server, ServerTimeouts, ServerTls, SessionEnd, Spread, Verify,
+    AdminLevel, Backend, Backups, Balance, Check, CheckOpening, Mode, Origin, Pool, QueueLimits, Redispatch, Retries,
+    Reuse, Server, ServerTimeouts, ServerTls, SessionEnd, Spread, Verify,
 };
-use crate::config::reader::{At, Context, Node};
+use crate::config::reader::{At, Block, Context, Node};
 
 /// What others have to know of a backend.
 pub(super) struct Known {
@@ -38,8 +38,22 @@ pub(super) struct Known {
     pub(super) keep_alive: Option<SourceSpan>,
 }
 
-/// Reads a backend and makes it known.
-pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backend> {
+/// A backend that is known, and of whose block the settings have been read.
+pub(super) struct Begun<'a> {
+    origin: Origin,
+    span: SourceSpan,
+    name: Option<At<&'a str>>,
+    inherited: Settings,
+    own: Settings,
+    block: Option<Block<'a>>,
+    /// Its position among the known.
+    known: Option<usize>,
+    /// Where one of its settings asks for the number of a request.
+    request_id: Option<SourceSpan>,
+}
+
+/// Makes a backend known.
+pub(super) fn begin<'a>(scope: &mut Scope<'a>, mut node: Node<'a>) -> Begun<'a> {
     let ctx = scope.ctx;
     let origin = node.origin();
     let span = node.span();
@@ -54,6 +68,7 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     let own = own.unwrap_or_default();
     let mode_at = own.mode.or(inherited.mode);
     let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
+    let known = scope.backends.len();
     if let Some(name) = name {
         let mode_span = mode_at.map(|mode| mode.span);
         let known = Known {
@@ -65,6 +80,33 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
         };
         scope.backends.add(ctx, name, known);
     }
+    Begun {
+        origin,
+        span,
+        name,
+        inherited,
+        own,
+        block,
+        known: name.map(|_| known),
+        request_id: template::take_request_id(ctx),
+    }
+}
+
+/// Reads the rest of a backend.
+pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
+    let ctx = scope.ctx;
+    let Begun {
+        origin,
+        span,
+        name,
+        inherited,
+        own,
+        block,
+        known,
+        request_id,
+    } = begun;
+    let mode_at = own.mode.or(inherited.mode);
+    let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
     let mut block = block?;
 
     let nodes = block.any(&["server", "server-template"]);
@@ -167,7 +209,9 @@ pub(super) fn backend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Backe
     edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
     let acls = acls.finish();
     block.finish(elsewhere);
-    if let (Some(asked), Some((known, _))) = (template::take_request_id(ctx), scope.backends.last()) {
+    if let Some(asked) = request_id.or(template::take_request_id(ctx))
+        && let Some((known, _)) = known.and_then(|position| scope.backends.get(position))
+    {
         known.request_id.set(Some(asked));
     }
 

@@ -161,15 +161,15 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     };
     let (map_names, maps) = map::maps(ctx, maps);
     let trust = trust::trust(trust);
-    scope.acls = shared_acls::read(&scope, acls);
-    // What is referred to comes before what refers to it.
+    // What is referred to comes before what refers to it. Plugins name backends, whose acls and conditions ask plugins: backends
+    // are known before they are read whole.
     let rate_limits: Vec<_> = rate_limits
         .into_iter()
         .map(|node| rate_limit::rate_limit(&mut scope, node))
         .collect();
     let backends: Vec<_> = backends
         .into_iter()
-        .map(|node| backend::backend(&mut scope, node))
+        .map(|node| backend::begin(&mut scope, node))
         .collect();
     let mut plugins: Vec<_> = plugins
         .into_iter()
@@ -179,6 +179,11 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .into_iter()
         .enumerate()
         .map(|(position, node)| tenant::tenant(&mut scope, node, TenantId(position), &mut plugins))
+        .collect();
+    scope.acls = shared_acls::read(&scope, acls);
+    let backends: Vec<_> = backends
+        .into_iter()
+        .map(|begun| backend::backend(&scope, begun))
         .collect();
     let frontends: Vec<_> = frontends
         .into_iter()

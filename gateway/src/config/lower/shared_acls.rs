@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use miette::SourceSpan;
 
+use super::Scope;
 use super::acl::{self, Setting};
 use super::names::Names;
-use super::{Scope, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode};
 use crate::config::reader::{Context, Node};
@@ -26,19 +26,7 @@ pub(super) fn read(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> SharedAcls {
         client_ca: true,
     };
     let mut names = Names::new("acl");
-    for mut node in nodes {
-        if node.block_says("plugin") {
-            let error = ConfigError::new(Code::Conflict, "an acl at the top of the file cannot ask a plugin");
-            let error = error.label(node.span(), "asks one");
-            scope
-                .ctx
-                .report(error.help("declare it in the frontends that ask it: each calls the plugin for itself"));
-            match section_name(&mut node, "the acl's name") {
-                Some(name) => names.add(scope.ctx, name, None),
-                None => names.skip(node.span(), None),
-            }
-            continue;
-        }
+    for node in nodes {
         let read = acl::acl(scope, setting, node);
         match read.name {
             Some(name) => names.add(scope.ctx, name, read.acl),
