@@ -66,6 +66,35 @@ async fn a_request_by_prior_knowledge_reaches_an_http_1_server_as_one_of_its_own
     assert_eq!(line["bytes_sent"], 5);
 }
 
+/// Many servers send the end of a stream in a frame of its own. A client over HTTP/1.1 has the answer by then.
+#[tokio::test]
+async fn an_answer_is_whole_by_its_length_before_its_stream_ends() {
+    let ended = Arc::<Mutex<Vec<bool>>>::default();
+    let noted = Arc::clone(&ended);
+    let app = Http2Server::start(move |mut exchange| {
+        let noted = Arc::clone(&noted);
+        async move {
+            let head = Response::builder().header("content-length", 5).body(()).unwrap();
+            let mut stream = exchange.respond.send_response(head, false)?;
+            stream.send_data(Bytes::from_static(b"hello"), false)?;
+            let reset = std::future::poll_fn(|cx| stream.poll_reset(cx));
+            let is_reset = tokio::time::timeout(Duration::from_millis(100), reset).await.is_ok();
+            noted.lock().unwrap().push(is_reset);
+            stream.send_data(Bytes::new(), true)
+        }
+    })
+    .await;
+    let gateway = one_worker_before_http2(&app).await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..2 {
+        assert_eq!(client.ask(get("/")).await.text(), "hello");
+    }
+    let lines = gateway.access_log(2).await;
+    assert!(lines.iter().all(|line| line["termination"] == "--"), "{lines:?}");
+    eventually("the server is done", async || ended.lock().unwrap().len() == 2).await;
+    assert_eq!(*ended.lock().unwrap(), [false, false]);
+}
+
 #[tokio::test]
 async fn a_preface_may_come_in_pieces_and_http_1_is_served_beside_it() {
     let app = HttpServer::answering("hello").await;

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{RecvStream, SendStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
@@ -49,6 +49,8 @@ struct State {
     settled: Rc<Notify>,
     /// The connection's task.
     task: RefCell<Option<Waker>>,
+    /// Streams of exchanges that are over, whose end the server has not sent yet.
+    ending: RefCell<Vec<(RecvStream, Instant)>>,
 }
 
 impl Multiplexed {
@@ -70,6 +72,7 @@ impl Multiplexed {
             is_settled: Cell::new(false),
             settled: Rc::default(),
             task: RefCell::default(),
+            ending: RefCell::default(),
         });
         let io = Watched {
             stream,
@@ -157,6 +160,17 @@ impl Multiplexed {
         self.state.wake();
     }
 
+    /// Waits for the end of a stream all of whose content has come by its length: servers often send it by itself. To let go of the
+    /// stream before would reset it, and servers count resets.
+    pub fn await_end(&self, stream: RecvStream) {
+        let mut ending = self.state.ending.borrow_mut();
+        if ending.len() < MOST_ENDING {
+            ending.push((stream, Instant::now()));
+            drop(ending);
+            self.state.wake();
+        }
+    }
+
     /// Takes a place on the connection, for as long as what is answered is held.
     pub fn enter(self: &Rc<Self>) -> Place {
         self.state.active.set(self.state.active.get() + 1);
@@ -223,6 +237,19 @@ impl Drop for Place {
 }
 
 impl State {
+    /// Lets go of streams that have ended, or should have.
+    fn let_ended_go(&self, cx: &mut Context<'_>) {
+        self.ending.borrow_mut().retain_mut(|(stream, since)| {
+            // Empty frames may come before the end; anything else would be too much.
+            while let Poll::Ready(came) = stream.poll_data(cx) {
+                if !came.is_some_and(|came| came.is_ok_and(|bytes| bytes.is_empty())) {
+                    return false;
+                }
+            }
+            since.elapsed() < MOST_WAIT
+        });
+    }
+
     fn close(&self) {
         self.closing.set(true);
         self.settled.notify_waiters();
@@ -253,6 +280,7 @@ impl Future for Driver {
         let Some(connection) = &mut this.connection else {
             return Poll::Ready(());
         };
+        this.state.let_ended_go(cx);
         let is_over = this.state.closing.get() && this.state.active.get() == 0;
         // The library says goodbye when it is polled after the last handle is gone; a server that takes nothing any more is
         // not waited for.
@@ -264,6 +292,7 @@ impl Future for Driver {
             return Poll::Pending;
         }
         this.state.close();
+        this.state.ending.take();
         this.connection = None;
         Poll::Ready(())
     }
@@ -317,3 +346,9 @@ const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams of a connection that wait for nothing but their end; more are reset.
+const MOST_ENDING: usize = 100;
+
+/// How long one may, looked at whenever the connection moves.
+const MOST_WAIT: Duration = Duration::from_secs(5);

@@ -1,11 +1,10 @@
-//! Bodies on their way through: bounded, timed and counted, never buffered whole.
+//! Requests' bodies on their way to servers: bounded, timed and counted, never buffered whole.
 
 use std::cell::Cell;
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, StatusCode};
@@ -17,13 +16,8 @@ use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
 use super::filtered::{BodyFilter, BodyFilters, Stopped};
 use super::headers;
-use super::held::Held;
 use super::kept::Keeping;
-use super::recoding::Recoding;
-use super::record::Record;
-use super::turns::Late;
-use super::upstream::Lease;
-use crate::telemetry::access::Cause;
+use crate::config::RequestLimits;
 
 /// A request's body on its way from the client to a server.
 pub struct RequestBody {
@@ -34,6 +28,8 @@ pub struct RequestBody {
     client: Rc<Client>,
     /// Bytes that may still come.
     allowance: u64,
+    /// Bytes that are read of it when nobody takes it any more.
+    most_unread: u64,
     /// The client waits to be told that its body will be read.
     is_awaited: bool,
     /// What takes it out of its coding.
@@ -94,6 +90,7 @@ impl RequestBody {
             incoming: None,
             client: client.clone(),
             allowance: 0,
+            most_unread: 0,
             is_awaited: false,
             decompressor: None,
             own_fields: None,
@@ -102,12 +99,12 @@ impl RequestBody {
         }
     }
 
-    /// A client's body, with a bound on its length. A body that says its length, and says too much, is refused by the
+    /// A client's body, with bounds on its length. A body that says its length, and says too much, is refused by the
     /// caller before. Behind it stand none of the frontend's own fields.
     pub fn new(
         incoming: Content,
         client: &Rc<Client>,
-        max: Option<u64>,
+        limits: &RequestLimits,
         own_fields: Option<&Arc<[HeaderName]>>,
     ) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
@@ -116,7 +113,8 @@ impl RequestBody {
             unsent: None,
             incoming,
             client: client.clone(),
-            allowance: max.unwrap_or(u64::MAX),
+            allowance: limits.body.unwrap_or(u64::MAX),
+            most_unread: limits.unread,
             is_awaited: false,
             decompressor: None,
             filters: None,
@@ -157,6 +155,7 @@ impl RequestBody {
             keeping,
             is_filtered: self.filters.is_some(),
             allowance: self.allowance,
+            most_unread: self.most_unread,
             is_awaited: self.is_awaited,
             decoding: self
                 .decompressor
@@ -219,6 +218,47 @@ impl RequestBody {
         }
     }
 
+    /// Whose it is.
+    pub fn client(&self) -> &Rc<Client> {
+        &self.client
+    }
+
+    /// Bytes that are read of it when nobody takes it any more.
+    pub fn most_unread(&self) -> u64 {
+        self.most_unread
+    }
+
+    /// How much the client sends of it yet; none when nobody knows.
+    pub fn unread_length(&self) -> Option<u64> {
+        self.incoming
+            .as_ref()
+            .map_or(Some(0), |incoming| incoming.size_hint().exact())
+    }
+
+    /// Takes a piece for nobody, as the client sends it. Answers its length; none when there is nothing more.
+    pub fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        let Some(incoming) = &mut self.incoming else {
+            return Poll::Ready(None);
+        };
+        let frame = Pin::new(incoming).poll_frame(cx);
+        match &frame {
+            Poll::Pending => self.client.turns.await_client(),
+            Poll::Ready(_) => self.client.turns.client_moved(),
+        }
+        match ready!(frame) {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    self.look_at(trailers);
+                }
+                Poll::Ready(Some(frame.data_ref().map_or(0, Bytes::len) as u64))
+            }
+            Some(Err(_)) | None => {
+                self.incoming = None;
+                Poll::Ready(None)
+            }
+        }
+    }
+
     /// The next piece out of its coding, if that is asked for.
     fn poll_decoded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(mut decompressor) = self.decompressor.take() else {
@@ -246,6 +286,7 @@ pub struct KeptBody {
     /// It is not kept.
     is_filtered: bool,
     allowance: u64,
+    most_unread: u64,
     is_awaited: bool,
     /// What is kept is in its coding: each attempt decodes it anew.
     decoding: Option<Decoding>,
@@ -269,6 +310,7 @@ impl KeptBody {
         Some(RequestBody {
             incoming: Some(Content::Kept(Box::new(keeping.again()?))),
             allowance: self.allowance,
+            most_unread: self.most_unread,
             is_awaited: self.is_awaited,
             own_fields: self.own_fields.clone(),
             decompressor: self
@@ -334,235 +376,5 @@ impl Body for RequestBody {
         };
         let unsent = self.unsent.as_ref().map_or(0, |unsent| unsent.len() as u64);
         exact.map_or(SizeHint::default(), |exact| SizeHint::with_exact(exact + unsent))
-    }
-}
-
-/// A response's body on its way to the client. Owns the exchange's record: when the body ends or is given up, the exchange
-/// is over and is logged.
-pub struct ResponseBody {
-    source: Source,
-    /// None when the exchange goes on without it, as a tunnel.
-    record: Option<Record>,
-    /// The components that filter what the server sends.
-    filters: Option<Box<BodyFilters>>,
-    recoding: Option<Box<Recoding>>,
-    /// The server has sent all, and components may not have let all of it through yet.
-    is_owed: bool,
-}
-
-enum Source {
-    /// Made here.
-    Full(Option<Bytes>),
-    /// From a server; the lease is given back when the body has come whole.
-    Server(Content, Held),
-}
-
-impl ResponseBody {
-    /// A body made here.
-    pub fn full(bytes: Bytes, record: Record) -> Self {
-        let mut body = Self {
-            source: Source::Full((!bytes.is_empty()).then_some(bytes)),
-            record: Some(record),
-            filters: None,
-            recoding: None,
-            is_owed: false,
-        };
-        // All of it is here, and a response to HEAD is never asked for it.
-        body.finish();
-        body
-    }
-
-    /// A server's body.
-    pub fn server(incoming: Content, mut lease: Lease, mut record: Record) -> Self {
-        let has_ended = incoming.is_end_stream();
-        let recoding = record.noted.recoding.take();
-        let filters = record.noted.filters.take();
-        if recoding.is_some() || filters.is_some() {
-            lease.copy();
-        }
-        let client = record.client();
-        let held = match lease.has_upload() && !client.is_stream() {
-            true => client.uploading.share(lease),
-            false => Held::Alone(lease),
-        };
-        let mut body = Self {
-            source: Source::Server(incoming, held),
-            filters,
-            recoding,
-            record: Some(record),
-            is_owed: false,
-        };
-        if has_ended {
-            body.finish();
-        }
-        body
-    }
-
-    /// No body, of a response that does not end its exchange.
-    pub fn none() -> Self {
-        Self {
-            source: Source::Full(None),
-            record: None,
-            filters: None,
-            recoding: None,
-            is_owed: false,
-        }
-    }
-
-    /// Moves what is left of the request along while nobody can take more of the response.
-    pub fn poll_request(self: Pin<&mut Self>, cx: &mut Context<'_>) {
-        if let Source::Server(_, held) = &mut self.get_mut().source {
-            held.with(|lease| lease.poll_request(cx));
-        }
-    }
-
-    /// The body has come whole, and goes on as it is.
-    fn finish(&mut self) {
-        self.give_back();
-        if let Some(record) = &mut self.record {
-            record.complete();
-        }
-    }
-
-    /// The body has come whole from the server, which is not needed any more.
-    fn give_back(&mut self) {
-        if let Source::Server(_, held) = &mut self.source
-            && let Some(lease) = held.take()
-        {
-            if lease.has_upload()
-                && let Some(record) = &self.record
-                && !record.client().is_stream()
-            {
-                // The client may not have read the answer yet, and a close with content unread would take it away.
-                record.client().connection.linger();
-            }
-            lease.give_back();
-        }
-    }
-
-    /// The next piece as components have made it.
-    fn poll_filtered(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(mut filters) = self.filters.take() else {
-            let frame = self.poll_source(cx);
-            if std::mem::take(&mut self.is_owed) {
-                self.finish();
-            }
-            return frame;
-        };
-        let frame = filters.poll(cx, &mut |cx| self.poll_source(cx));
-        // Not before: a heavy one may still have the last piece.
-        if self.is_owed && filters.is_done() && !matches!(frame, Poll::Ready(Some(Err(_)))) {
-            self.is_owed = false;
-            self.finish();
-        }
-        self.filters = Some(filters);
-        if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut self.record)
-            && Stopped::of(error).is_some()
-        {
-            record.end_early(Cause::Proxy, "plugin-stopped");
-        }
-        frame
-    }
-
-    /// The next piece as its source has it.
-    fn poll_source(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Some(record) = &mut self.record else {
-            return Poll::Ready(None);
-        };
-        let (incoming, held) = match &mut self.source {
-            Source::Full(bytes) => {
-                return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes))));
-            }
-            Source::Server(incoming, held) => (incoming, held),
-        };
-        let turns = &record.client().turns;
-        if turns.late() == Some(Late::Server) {
-            record.end_early(Cause::ServerTimeout, "server-timeout");
-            return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the server stalled"))));
-        }
-        let polled = held.with(|lease| match lease.poll_ended(cx) {
-            Poll::Ready(why) => Poll::Ready(Some(Err(io::Error::other(ProxyError::from(why))))),
-            Poll::Pending => lease.poll_body(incoming, cx),
-        });
-        match polled.unwrap_or(Poll::Ready(None)) {
-            Poll::Pending => {
-                turns.await_server();
-                Poll::Pending
-            }
-            Poll::Ready(None) => {
-                turns.server_moved();
-                self.give_back();
-                self.is_owed = true;
-                Poll::Ready(None)
-            }
-            Poll::Ready(Some(Ok(frame))) => {
-                turns.server_moved();
-                // Behind trailers nothing comes, and hyper does not ask.
-                if frame.is_trailers() || incoming.is_end_stream() {
-                    self.give_back();
-                    self.is_owed = true;
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Poll::Ready(Some(Err(error))) => {
-                match ProxyError::within(&error) {
-                    Some(known) => record.end_early(known.termination().cause, known.reason()),
-                    None => record.end_early(Cause::ServerAborted, "server-broke-off"),
-                }
-                Poll::Ready(Some(Err(error)))
-            }
-        }
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = self.get_mut();
-        let frame = match this.recoding.take() {
-            None => this.poll_filtered(cx),
-            Some(mut recoding) => {
-                let frame = recoding.poll(cx, |cx| this.poll_filtered(cx));
-                this.recoding = Some(recoding);
-                if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut this.record)
-                    && let Some(fault) = Fault::of(error)
-                {
-                    record.end_early(Cause::Proxy, fault.reason());
-                }
-                frame
-            }
-        };
-        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&frame, &mut this.record) {
-            record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        if let Some(recoding) = &self.recoding {
-            return recoding.is_done();
-        }
-        if let Some(filters) = &self.filters {
-            return filters.is_done();
-        }
-        match &self.source {
-            Source::Full(bytes) => bytes.is_none(),
-            Source::Server(incoming, _) => incoming.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.recoding.is_some() {
-            return SizeHint::default();
-        }
-        if let Some(filters) = &self.filters {
-            return filters.left().map_or(SizeHint::default(), SizeHint::with_exact);
-        }
-        match &self.source {
-            Source::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
-            Source::Server(incoming, _) => incoming.size_hint(),
-        }
     }
 }

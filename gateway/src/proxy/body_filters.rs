@@ -18,10 +18,10 @@ use super::content::Content;
 use super::error::ProxyError;
 use super::filtered::{BodyFilter, BodyFilters, Filter, Stopped};
 use super::heavy;
+use super::lease::Lease;
 use super::local::Local;
 use super::policy;
 use super::turns::Late;
-use super::upstream::Lease;
 use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Failure, HookPlace, Instances, Reply};
 use crate::snapshot::Frontend;
 

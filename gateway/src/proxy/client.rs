@@ -88,6 +88,8 @@ pub struct Connection {
     speech: Cell<Speech>,
     /// hyper has ended the connection by itself, and the client has not been told.
     is_held_open: Cell<bool>,
+    /// A request has come that is not served: it ends when what came before it has been answered.
+    is_cut: Cell<bool>,
 }
 
 impl Client {
@@ -190,6 +192,7 @@ impl Connection {
             counted: Cell::new((0, 0)),
             speech: Cell::new(Speech::Silent),
             is_held_open: Cell::new(false),
+            is_cut: Cell::new(false),
         })
     }
 
@@ -291,6 +294,16 @@ impl Connection {
     /// Whether it has to end after what is under way on it.
     pub fn has_to_close(&self) -> bool {
         self.closes.get()
+    }
+
+    /// What has come now is not served.
+    pub fn cut(&self) {
+        self.is_cut.set(true);
+    }
+
+    /// Whether it ends now: what has come is not served, and what came before it has its answer.
+    pub fn is_cut(&self) -> bool {
+        self.is_cut.get() && self.is_silent()
     }
 
     /// Writes this before the response of the exchange under way, as soon as everything before it has been written.

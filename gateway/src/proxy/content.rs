@@ -72,6 +72,8 @@ impl Http2Content {
                     self.left = self.left.map(|left| left.saturating_sub(bytes.len() as u64));
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
+                // All of it has come, and only its end is not told.
+                Some(Err(_)) if self.left == Some(0) => return Poll::Ready(None),
                 // Whatever the reason: content that was broken off is not to pass for whole.
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => self.data_ended = true,
@@ -79,6 +81,13 @@ impl Http2Content {
         }
         let trailers = ready!(self.stream.poll_trailers(cx))?;
         Poll::Ready(trailers.map(|trailers| Ok(Frame::trailers(trailers))))
+    }
+}
+
+impl Content {
+    /// Whether all of it has come by its length, though the end of its stream has perhaps not.
+    pub fn is_whole_by_length(&self) -> bool {
+        matches!(self, Self::Http2(content) if content.left == Some(0))
     }
 }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http_body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -118,11 +117,11 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         // A head may be as long as its limit, and the buffer has to hold it; hyper wants 8 KiB at least.
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        client.connection.answer_begins();
-        client.turns.request_ends(request.body().size_hint().exact());
         let (local, frontend) = seat.current(&client.connection);
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
+    // Behind the connection, which may leave something of its last exchange.
+    let _rest = Left(client);
     let mut connection = builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service);
     let mut drained = pin!(worker.drained());
     let mut draining = drained
@@ -166,6 +165,13 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             }
             if client.connection.has_preface() {
                 return Poll::Ready(End::Preface);
+            }
+            if client.connection.is_cut() {
+                client.connection.end();
+                return Poll::Ready(End::Done);
+            }
+            if client.uploading.is_new() {
+                continue;
             }
             loop {
                 let waits = turns.deadline().into_iter().chain(client.connection.private.deadline());
@@ -215,6 +221,15 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         }
         (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&connection.into_parts().read_buf, &limits)),
         (ended, _) => ended,
+    }
+}
+
+/// Ends what is left of an exchange with its connection, which holds it.
+struct Left<'a>(&'a Client);
+
+impl Drop for Left<'_> {
+    fn drop(&mut self) {
+        self.0.uploading.give_up();
     }
 }
 

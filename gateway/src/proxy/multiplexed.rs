@@ -21,11 +21,12 @@ use super::content::{Content, Http2Content};
 use super::error::ProxyError;
 use super::extended_connect;
 use super::informational;
+use super::lease::{Link, OnStream};
 use super::local::Local;
 use super::record::Record;
 use super::turns::Late;
 use super::upload::Upload;
-use super::upstream::{Link, OnStream, Sent, is_repeatable, open};
+use super::upstream::{Sent, is_repeatable, open};
 use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one

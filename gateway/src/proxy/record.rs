@@ -46,6 +46,8 @@ pub struct Record {
     reason: Option<&'static str>,
     rule: Option<usize>,
     complete: bool,
+    /// Its connection knows that all of the answer has been handed over.
+    is_answer_made: bool,
     /// What became of the cookies that keep the client at its server.
     pub cookies: Option<CookieFlags>,
     /// Its place in a backend that takes on so many only.
@@ -120,6 +122,7 @@ impl Record {
             reason: None,
             rule: None,
             complete: false,
+            is_answer_made: false,
             tunnel: None,
             noted: Noted::default(),
             cookies: None,
@@ -290,7 +293,29 @@ impl Record {
         self.sent += n as u64;
     }
 
-    /// The response has come whole.
+    /// Whether it has come to its end.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Whether the client speaks HTTP/1.0.
+    pub fn is_of_old_client(&self) -> bool {
+        self.version == Version::HTTP_10
+    }
+
+    /// The server has been let go, and the exchange goes on without it.
+    pub fn server_is_done(&mut self) {
+        self._admitted = None;
+    }
+
+    /// All of the answer has been handed over, and the exchange may go on.
+    pub fn answer_is_made(&mut self) {
+        if !std::mem::replace(&mut self.is_answer_made, true) {
+            self.client.connection.answer_is_made();
+        }
+    }
+
+    /// The response has come whole, and so has the request, or it is not awaited.
     pub fn complete(&mut self) {
         self.complete = true;
         self.client.turns.end_exchange();
@@ -482,7 +507,7 @@ impl Record {
             // Whatever becomes of the connection, it is not in this exchange any more.
             self.client.turns.end_exchange();
         }
-        self.client.connection.answer_is_made();
+        self.answer_is_made();
         let total = Instant::now().saturating_duration_since(self.started);
         let metrics = &self.frontend.metrics;
         // A tunnel's life is no response time.

@@ -253,6 +253,7 @@ mod tests {
             headers: 10,
             uri: 8,
             body: None,
+            unread: 0,
         };
         for (head, said, meant) in [
             ("GET /123456789 HTTP/1.1\r\n", Refusal::TooLarge, Refusal::UriTooLong),

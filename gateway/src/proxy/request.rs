@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 
-use super::body::{RequestBody, ResponseBody};
+use super::body::RequestBody;
 use super::body_filters;
 use super::captures;
 use super::client::Client;
@@ -20,6 +20,7 @@ use super::error::ProxyError;
 use super::forwarding;
 use super::headers::{self, Present};
 use super::http2;
+use super::lease::Lease;
 use super::local::Local;
 use super::monitor;
 use super::policy::{self, Answer, ResponseFilters};
@@ -28,11 +29,12 @@ use super::record::Record;
 use super::relay::RelaySettings;
 use super::request_id;
 use super::resend;
+use super::response_body::ResponseBody;
 use super::sticky::{self, Sticky};
 use super::strict;
 use super::trace::Trace;
 use super::upgrade::{self, Asked, Switch, Tunnel};
-use super::{path, rules, upstream};
+use super::{path, rules};
 use crate::policy::{ConnectionFacts, Exchange, Reply};
 use crate::snapshot::Frontend;
 use crate::snapshot::rules::{Action, Rule};
@@ -46,6 +48,9 @@ pub async fn serve(
     switch: &Switch,
     request: Request<Content>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    if !client.is_stream() {
+        await_turn(&client, request.body().size_hint().exact()).await;
+    }
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
     let present = Present::of(request.headers());
@@ -100,6 +105,10 @@ pub async fn serve(
                 .map(|bytes: Bytes| ResponseBody::full(bytes, record))
         }
     };
+    if !client.is_stream() {
+        // By what stands behind its content.
+        closes |= client.connection.has_to_close();
+    }
     if closes && client.is_stream() {
         client.connection.close_soon();
     } else if closes {
@@ -130,10 +139,25 @@ pub async fn serve(
     Ok(response)
 }
 
+/// A request of HTTP/1.1 has come, and hyper with it: perhaps before all of the one before it has gone to a server that has answered
+/// already. Nothing is served behind a request that ends its connection.
+async fn await_turn(client: &Client, length: Option<u64>) {
+    if !client.uploading.has_none_behind() {
+        // Boxed: hardly any request waits for that.
+        Box::pin(client.uploading.is_over()).await;
+    }
+    if client.connection.has_to_close() {
+        client.connection.cut();
+        std::future::pending::<()>().await;
+    }
+    client.connection.answer_begins();
+    client.turns.request_ends(length);
+}
+
 /// Where a response comes from.
 enum Served {
     /// From a server.
-    Server(Response<Content>, upstream::Lease),
+    Server(Response<Content>, Lease),
     /// From a component or a rule: why, and the rule's line.
     Here(Reply, &'static str, Option<usize>),
 }
@@ -416,7 +440,7 @@ fn sanitize(
         // The gateway takes them, too, and passes them on.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    let mut body = RequestBody::new(incoming, client, limits.body, frontend.own_fields.as_ref());
+    let mut body = RequestBody::new(incoming, client, limits, frontend.own_fields.as_ref());
     // With HTTP/1.1, hyper promises the client that its body will be read.
     if present.has(Present::EXPECT) && head.headers.remove(header::EXPECT).is_some() && client.is_stream() {
         body.will_be_promised();

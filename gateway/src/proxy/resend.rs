@@ -11,9 +11,10 @@ use super::body::RequestBody;
 use super::client::Client;
 use super::content::Content;
 use super::error::ProxyError;
+use super::lease::Lease;
 use super::local::Local;
 use super::record::Record;
-use super::upstream::{self, Lease, is_repeatable};
+use super::upstream::{self, is_repeatable};
 use crate::backend::{Admitted, Backend, PickKey, Resending};
 use crate::config::{RetryOn, Reuse};
 

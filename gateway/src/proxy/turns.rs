@@ -205,6 +205,12 @@ impl Turns {
         }
     }
 
+    /// What comes of the request under way is not awaited any more: where it ends, nobody will know.
+    pub fn request_is_left(&self) {
+        self.ending.set(Ending::Unknown);
+        self.arrived.set(self.arrived.get().without_lines());
+    }
+
     /// Whether a part of the next head is known to have come together with the request before it.
     fn has_begun_next(&self) -> bool {
         let tail = self.tail.get();
@@ -288,6 +294,11 @@ impl Turns {
     /// The server has moved.
     pub fn server_moved(&self) {
         self.server.set(None);
+    }
+
+    /// How long a client is listened to whose request has been answered and is not taken any more.
+    pub fn unread_timeout(&self) -> Duration {
+        self.timeouts.unread
     }
 
     /// Who was late in this exchange, if anybody.

@@ -7,17 +7,21 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http_body::Body;
 
-use super::body::RequestBody;
+use super::body::{BodyError, RequestBody};
 
 /// A request's body that goes into a stream. Polled by the exchange until it is over: before the response's head comes and
 /// while its content does, so that both sides may send at once.
 pub struct Upload {
-    /// None when all of it has gone, or nobody takes it any more.
+    /// None when all of it has gone, or it broke off.
     body: Option<RequestBody>,
     stream: SendStream<Bytes>,
     /// What has come and not gone out.
     chunk: Bytes,
     has_begun: bool,
+    /// The server takes no more of it. Whether it has said so as it should (RFC 9113, section 8.1).
+    left: Option<bool>,
+    /// Why it broke off.
+    broken: Option<BodyError>,
 }
 
 impl Upload {
@@ -29,6 +33,8 @@ impl Upload {
             stream,
             chunk: Bytes::new(),
             has_begun: false,
+            left: None,
+            broken: None,
         }
     }
 
@@ -42,6 +48,25 @@ impl Upload {
         self.body.is_none()
     }
 
+    /// Why it broke off, once.
+    pub fn take_broken(&mut self) -> Option<BodyError> {
+        self.broken.take()
+    }
+
+    /// The server gets no more of it: what it has not taken, and whether it has said that it takes no more.
+    pub fn leave(&mut self) -> Option<(RequestBody, bool)> {
+        if self.left.is_none() && self.body.is_some() {
+            self.stream.send_reset(Reason::CANCEL);
+            self.left = Some(false);
+        }
+        self.take_left()
+    }
+
+    /// What the server has not taken and will not take, once; and whether it has said so as it should.
+    pub fn take_left(&mut self) -> Option<(RequestBody, bool)> {
+        Some((self.body.take_if(|_| self.left.is_some())?, self.left?))
+    }
+
     /// The stream, for what follows the body.
     pub fn into_stream(self) -> SendStream<Bytes> {
         self.stream
@@ -49,7 +74,15 @@ impl Upload {
 
     /// Moves it along as far as it goes now. What goes wrong ends the stream, and the response says so.
     pub fn poll(&mut self, cx: &mut Context<'_>) {
+        if self.left.is_some() {
+            return;
+        }
         let Some(body) = &mut self.body else { return };
+        // Also so that this task hears of it.
+        if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
+            self.left = Some(reset.is_ok_and(|reason| reason == Reason::NO_ERROR));
+            return;
+        }
         loop {
             if !self.chunk.is_empty() {
                 let room = self.stream.capacity();
@@ -58,7 +91,10 @@ impl Upload {
                         Poll::Ready(Some(Ok(_))) => continue,
                         Poll::Pending => return,
                         // The server takes no more of it, and perhaps answers all the same.
-                        Poll::Ready(_) => break,
+                        Poll::Ready(_) => {
+                            self.left = Some(false);
+                            return;
+                        }
                     }
                 }
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
@@ -86,8 +122,9 @@ impl Upload {
                         }
                     }
                 }
-                Poll::Ready(Some(Err(_))) => {
+                Poll::Ready(Some(Err(error))) => {
                     self.has_begun = true;
+                    self.broken = Some(error);
                     self.stream.send_reset(Reason::CANCEL);
                     break;
                 }

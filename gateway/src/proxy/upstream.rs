@@ -1,18 +1,15 @@
 //! One exchange with a server: choosing it, reaching it, sending the request, waiting for the head of its response.
 
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::ext::Protocol;
 use http::{HeaderValue, Method, Response, StatusCode, header};
-use http_body::{Body, Frame};
+use http_body::Body;
 use rustls_pki_types::ServerName;
 
 use super::asked_name;
@@ -21,213 +18,19 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::{Content, Leased};
 use super::error::ProxyError;
-use super::extended_connect;
-use super::headers;
-use super::http2::tunnel::StreamIo;
 use super::informational;
 use super::introduction::introduction;
+use super::lease::{Lease, Link};
 use super::local::Local;
 use super::multiplexed;
 use super::record::Record;
 use super::spliced::Spliced;
 use super::strict;
 use super::turns::Late;
-use super::upgrade::ServerEnd;
-use super::upload::Upload;
 use crate::backend::http1::{self, HeadError, ReceiveError, SendError};
-use crate::backend::{Backend, ConnectError, Ended, Session, StreamPlace, Take, Upstream, Wishes};
+use crate::backend::{Backend, ConnectError, Session, Take, Upstream, Wishes};
 use crate::config::Reuse;
 use crate::stream::Stream;
-
-/// A connection to a server, or a stream of one, held for one exchange.
-pub struct Lease {
-    link: Link,
-    local: Rc<Local>,
-    /// The one client that the connection may be used for; none when it is anybody's.
-    owner: Option<Rc<Client>>,
-    backend: Arc<Backend>,
-    server: usize,
-    /// Counts the exchange on the server until it is over.
-    session: Session,
-    /// Why the request's content broke off behind the response's head, until the response ends with it.
-    broken: Option<ProxyError>,
-}
-
-/// How the exchange reaches the server.
-pub(super) enum Link {
-    /// By a connection that it has to itself until it is over, and moves.
-    Http1 {
-        upstream: Box<Upstream>,
-        /// What of the request has not gone; none when all of it has.
-        upload: Option<Box<RequestBody>>,
-        /// The kernel moves the body.
-        spliced: Option<Box<Spliced>>,
-    },
-    /// By a stream, whose connection moves by itself; what of the request's body has not gone yet, the exchange moves.
-    Http2(Box<OnStream>),
-}
-
-/// A stream of a connection to a server. Boxed: connections of HTTP/1 have no room for it to keep.
-pub(super) struct OnStream {
-    pub(super) place: StreamPlace,
-    pub(super) upload: Upload,
-    /// The protocol that the request asks to go on in, where it does.
-    pub(super) asked: Option<Protocol>,
-}
-
-impl Link {
-    /// Makes the answer to an extended CONNECT the one that an upgrade gets.
-    fn switch(&self, response: &mut Response<Content>, head: &http::request::Parts) {
-        if let Self::Http2(stream) = self
-            && let Some(protocol) = &stream.asked
-        {
-            extended_connect::switch(response, head, protocol);
-        }
-    }
-}
-
-impl Lease {
-    /// Moves the response's body along.
-    pub fn poll_body(
-        &mut self,
-        incoming: &mut Content,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let Content::Leased(leased) = incoming else {
-            if let Poll::Ready(frame) = Pin::new(&mut *incoming).poll_frame(cx) {
-                return Poll::Ready(frame);
-            }
-            self.poll_request(cx);
-            return Poll::Pending;
-        };
-        let Link::Http1 { upstream, spliced, .. } = &mut self.link else {
-            return Poll::Ready(Some(Err(io::ErrorKind::Unsupported.into())));
-        };
-        let connection = &mut upstream.connection;
-        let polled = match spliced {
-            None => connection.poll_content(cx),
-            Some(spliced) => {
-                let polled = spliced.poll(cx, connection);
-                let moved = spliced.take_spliced();
-                if moved > 0 {
-                    self.local.registry().process().spliced(moved);
-                }
-                polled
-            }
-        };
-        if polled.is_pending() {
-            self.poll_request(cx);
-            return match self.broken.take() {
-                Some(error) => Poll::Ready(Some(Err(io::Error::other(error)))),
-                None => Poll::Pending,
-            };
-        }
-        leased.left = connection.left();
-        leased.has_ended = connection.has_received();
-        polled.map_ok(|mut frame| {
-            if let Some(trailers) = frame.trailers_mut() {
-                headers::strip_trailers(trailers);
-            }
-            frame
-        })
-    }
-
-    /// Moves what is left of the request along. When its content breaks off, so does the response.
-    pub fn poll_request(&mut self, cx: &mut Context<'_>) {
-        match &mut self.link {
-            Link::Http1 { upstream, upload, .. } => {
-                let Some(body) = upload else { return };
-                let Poll::Ready(sent) = upstream.connection.poll_send(cx, &mut **body) else {
-                    return;
-                };
-                *upload = None;
-                self.broken = match sent {
-                    // A server that takes no more of the request has answered it all the same.
-                    Ok(()) | Err(SendError::Io(_)) => None,
-                    Err(SendError::Content(error)) => Some(error.into()),
-                    Err(SendError::Length) => Some(ProxyError::BadBody),
-                };
-                if self.broken.is_some() {
-                    cx.waker().wake_by_ref();
-                }
-            }
-            Link::Http2(stream) => stream.upload.poll(cx),
-        }
-    }
-
-    /// The body is wanted in this process.
-    pub fn copy(&mut self) {
-        if let Link::Http1 { spliced, .. } = &mut self.link {
-            *spliced = None;
-        }
-    }
-
-    /// The server's position in its backend.
-    pub fn server(&self) -> usize {
-        self.server
-    }
-
-    /// The name of the server that it leads to.
-    pub fn server_name(&self) -> &Arc<str> {
-        &self.backend.servers[self.server].name
-    }
-
-    /// Ready when the exchange has to end, because its server went down or an operator said so.
-    pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
-        self.session.poll_ended(cx)
-    }
-
-    /// The server has gone over to another protocol: its end of the tunnel, what was read of it behind the head, and the
-    /// place that is held at the server. `incoming` is the response's content. None when no tunnel was asked for, and
-    /// when the rest of the request would stand in the way.
-    pub fn into_tunnel(self, incoming: Content) -> Option<(ServerEnd, Bytes, Session)> {
-        match (self.link, incoming) {
-            (Link::Http1 { upstream, .. }, _) if !upstream.connection.has_sent() => None,
-            (Link::Http1 { upstream, .. }, _) => {
-                let (stream, early) = upstream.connection.into_parts();
-                Some((ServerEnd::Connection(stream), early, self.session))
-            }
-            (Link::Http2(stream), Content::Http2(content)) => {
-                let OnStream { place, upload, asked } = *stream;
-                asked?;
-                let io = StreamIo::new(content, upload.into_stream());
-                Some((ServerEnd::Stream(Box::new(io), place), Bytes::new(), self.session))
-            }
-            (Link::Http2(_), _) => None,
-        }
-    }
-
-    /// Whether the client has content yet that the server has answered without waiting for.
-    pub fn has_upload(&self) -> bool {
-        match &self.link {
-            Link::Http1 { upload, .. } => upload.is_some(),
-            Link::Http2(stream) => !stream.upload.is_over(),
-        }
-    }
-
-    /// The backend that the server is of.
-    pub fn backend(&self) -> &Backend {
-        &self.backend
-    }
-
-    /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
-    pub fn give_back(self) {
-        let Link::Http1 { mut upstream, .. } = self.link else {
-            return;
-        };
-        if self.backend.server_close || !upstream.connection.is_idle() {
-            return;
-        }
-        upstream.connection.rest();
-        match self.owner {
-            Some(client) => client.connection.private.put(&self.backend, self.server, upstream),
-            None => {
-                let now = tokio::time::Instant::now();
-                self.local.pool(&self.backend).put(self.server, upstream, now);
-            }
-        }
-    }
-}
 
 /// Sends a request to a server of the backend and waits for the head of its response.
 ///
@@ -306,16 +109,7 @@ pub async fn send(
                     let (status, has_content) = (response.status(), !response.body().is_end_stream());
                     strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
                     link.switch(&mut response, head);
-                    let lease = Lease {
-                        link,
-                        local: local.clone(),
-                        owner: None,
-                        backend: backend.clone(),
-                        server,
-                        session,
-                        broken: None,
-                    };
-                    return Ok((response, lease));
+                    return Ok((response, Lease::new(link, local, backend, server, session)));
                 }
                 Err(Sent::Failed(error)) => return Err(error),
                 Err(Sent::Nothing(_)) if replays < MAX_REPLAYS => {}
@@ -360,7 +154,7 @@ pub async fn send(
         client.turns.await_server_for(backend.timeouts.server);
         upstream.connection.begin(head, body);
         match exchange(&mut upstream.connection, &mut session, client, &failure, body).await {
-            Ok((response, has_sent)) => {
+            Ok((response, sending)) => {
                 client.turns.server_moved();
                 let connection = &upstream.connection;
                 let leased = Leased {
@@ -368,19 +162,20 @@ pub async fn send(
                     has_ended: connection.has_received(),
                 };
                 let spliced = Spliced::of(connection, client).map(Box::new);
-                let lease = Lease {
-                    link: Link::Http1 {
-                        upstream,
-                        upload: (!has_sent).then(|| Box::new(std::mem::replace(body, RequestBody::empty(client)))),
-                        spliced,
-                    },
-                    local: local.clone(),
-                    owner: is_private.then(|| client.clone()),
-                    backend: backend.clone(),
-                    server,
-                    session,
-                    broken: None,
+                let upload =
+                    (sending != Sending::Done).then(|| Box::new(std::mem::replace(body, RequestBody::empty(client))));
+                let link = Link::Http1 {
+                    upstream,
+                    upload,
+                    spliced,
                 };
+                let mut lease = Lease::new(link, local, backend, server, session);
+                if is_private {
+                    lease.own(client);
+                }
+                if sending == Sending::Refused {
+                    lease.leave();
+                }
                 return Ok((Response::from_parts(response, Content::Leased(leased)), lease));
             }
             Err(Sent::Failed(error)) => return Err(error),
@@ -408,28 +203,40 @@ pub(super) enum Sent {
     Failed(ProxyError),
 }
 
-/// Sends what has been begun and waits for the head of the response. Answers whether all of the request has gone, too.
+/// How far a request has gone when its response begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    /// A part of it.
+    Going,
+    /// All of it.
+    Done,
+    /// The server takes no more than it has.
+    Refused,
+}
+
+/// Sends what has been begun and waits for the head of the response. Answers how far the request has gone, too.
 async fn exchange(
     connection: &mut http1::Connection,
     session: &mut Session,
     client: &Rc<Client>,
     failure: &BodyFailure,
     body: &mut RequestBody,
-) -> Result<(http::response::Parts, bool), Sent> {
-    let mut has_sent = false;
+) -> Result<(http::response::Parts, Sending), Sent> {
+    let mut sending = Sending::Going;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {
             return Poll::Ready(Err(Sent::Failed(why.into())));
         }
-        if !has_sent {
+        if sending == Sending::Going {
             match connection.poll_send(cx, body) {
                 Poll::Pending => {}
                 // What lies on a connection that took nothing is no answer.
                 Poll::Ready(Err(SendError::Io(_))) if !connection.has_begun() => {
                     return Poll::Ready(Err(connection.unsent().map_or(Sent::Broken, Sent::Nothing)));
                 }
+                Poll::Ready(Ok(())) => sending = Sending::Done,
                 // A server that takes no more of the request may have answered it.
-                Poll::Ready(Ok(()) | Err(SendError::Io(_))) => has_sent = true,
+                Poll::Ready(Err(SendError::Io(_))) => sending = Sending::Refused,
                 Poll::Ready(Err(SendError::Content(error))) => return Poll::Ready(Err(Sent::Failed(error.into()))),
                 Poll::Ready(Err(SendError::Length)) => return Poll::Ready(Err(Sent::Failed(ProxyError::BadBody))),
             }
@@ -462,7 +269,7 @@ async fn exchange(
     match (result, failure.get()) {
         (Err(_), Some(failed)) => Err(Sent::Failed(failed.into())),
         (Err(error), None) => Err(error),
-        (Ok(head), _) => Ok((head, has_sent)),
+        (Ok(head), _) => Ok((head, sending)),
     }
 }
 

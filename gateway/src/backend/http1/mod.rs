@@ -472,6 +472,23 @@ impl Connection {
         pin!(unconstrained(look)).poll(&mut cx).is_pending()
     }
 
+    /// Whether the server keeps it, by what it has said with its response.
+    pub fn persists(&self) -> bool {
+        self.persists
+    }
+
+    /// Ready when the server has ended it behind a response that has come whole, or says there what nobody has asked for. What is
+    /// left of the request is not wanted then.
+    pub fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.early.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut byte = [0];
+        Pin::new(&mut self.stream)
+            .poll_read(cx, &mut ReadBuf::new(&mut byte))
+            .map(drop)
+    }
+
     /// Lets go of what was read and written.
     pub fn rest(&mut self) {
         self.early = Bytes::new();

@@ -398,6 +398,10 @@ fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
         http_request: http_request.map_or(DEFAULT_HTTP_REQUEST_TIMEOUT, |timeout| timeout.value),
         http_keep_alive: http_keep_alive.map_or(DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT, |timeout| timeout.value),
         tunnel: tunnel.map(|timeout| timeout.value),
+        unread: own
+            .unread
+            .or(inherited.unread)
+            .map_or(DEFAULT_UNREAD_TIMEOUT, |timeout| timeout.value),
         handshake: handshake.map_or(DEFAULT_HANDSHAKE_TIMEOUT, |timeout| timeout.value),
         client_hello: handshake.map_or(DEFAULT_CLIENT_HELLO_TIMEOUT, |timeout| timeout.value),
     }
@@ -424,6 +428,10 @@ fn request_limits(scope: &Scope<'_>, own: &RequestLimitSettings, inherited: &Req
             .map_or(DEFAULT_HEADERS, |value| value.value),
         uri: uri.map_or(DEFAULT_URI.min(effective_head), |value| value.value),
         body: own.body.or(inherited.body).map(|value| value.value),
+        unread: own
+            .unread
+            .or(inherited.unread)
+            .map_or(DEFAULT_UNREAD, |value| value.value),
     }
 }
 
@@ -442,6 +450,10 @@ const DEFAULT_CLIENT_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_HTTP_REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Long enough for the next click on a page that has just loaded.
 const DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A connection is worth some seconds of what nobody reads: then another one comes cheaper.
+const DEFAULT_UNREAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Likewise: what a client sends in a few seconds.
+const DEFAULT_UNREAD: u64 = 16 << 20;
 /// A handshake takes two round trips and some signing; a client that needs longer than this holds a slot for nothing.
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// A client of TLS says hello at once: time for two lost packets. A client that waits for its server to speak first waits as

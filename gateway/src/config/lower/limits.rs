@@ -17,6 +17,7 @@ pub(super) struct RequestLimitSettings {
     pub(super) headers: Option<At<usize>>,
     pub(super) uri: Option<At<usize>>,
     pub(super) body: Option<At<u64>>,
+    pub(super) unread: Option<At<u64>>,
 }
 
 /// `pool`, each on its own.
@@ -52,6 +53,9 @@ impl RequestLimitSettings {
             body: node
                 .property("body")
                 .and_then(|value| Some(value.at(value.size(BODY_RANGE)?))),
+            unread: node
+                .property("unread")
+                .and_then(|value| Some(value.at(value.size(UNREAD_RANGE)?))),
         };
         node.finish();
         this
@@ -122,6 +126,8 @@ const HEAD_RANGE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 const HEADERS_RANGE: RangeInclusive<u64> = 1..=1_000;
 const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;
 const BODY_RANGE: RangeInclusive<u64> = 1..=1 << 50;
+/// Of the least, the connection ends at once.
+const UNREAD_RANGE: RangeInclusive<u64> = 1..=1 << 50;
 /// Per server and worker: more would outlive every server's own bound.
 const MAX_IDLE: RangeInclusive<u64> = 1..=100_000;
 const RETRIES: RangeInclusive<u64> = 0..=MAX_RETRIES as u64;

@@ -187,6 +187,8 @@ pub struct ClientTimeouts {
     pub tunnel: Option<Duration>,
     /// `http-keep-alive`: how long a connection may wait for its next request.
     pub http_keep_alive: Duration,
+    /// `unread`: how long a client is listened to whose request has been answered and is not taken any more.
+    pub unread: Duration,
     /// `handshake`: how long TLS that is terminated here may take to come about.
     pub handshake: Duration,
     /// `handshake` as well: how long the ClientHello of TLS that passes through is waited for, where it is asked about.
@@ -213,6 +215,8 @@ pub struct RequestLimits {
     pub uri: usize,
     /// Bytes of a request's body: 413 beyond it. None means no limit.
     pub body: Option<u64>,
+    /// Bytes that are read of a request that has been answered, when nobody takes them: the connection ends beyond it.
+    pub unread: u64,
 }
 
 /// `upgrades "websocket"`.

@@ -15,11 +15,12 @@ use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 
 use super::tunnel;
-use crate::proxy::body::ResponseBody;
 use crate::proxy::client::Client;
 use crate::proxy::content::Content;
 use crate::proxy::local::Local;
 use crate::proxy::request;
+use crate::proxy::response_body::ResponseBody;
+use crate::proxy::rest::Rest;
 use crate::proxy::turns::Late;
 use crate::proxy::upgrade::Switch;
 use crate::snapshot::Frontend;
@@ -117,19 +118,33 @@ async fn send(client: &Rc<Client>, response: Response<ResponseBody>, is_head: bo
     {
         head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     }
-    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
+    let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), ends) else {
         respond.send_reset(Reason::INTERNAL_ERROR);
         return;
     };
-    if ends {
-        return;
+    if !ends {
+        let mut out = Out {
+            client,
+            stream,
+            chunk: Bytes::new(),
+        };
+        poll_fn(|cx| out.poll(cx, Pin::new(&mut body))).await;
+        stream = out.stream;
     }
-    let mut out = Out {
-        client,
-        stream,
-        chunk: Bytes::new(),
-    };
-    poll_fn(|cx| out.poll(cx, Pin::new(&mut body))).await;
+    if let Some(rest) = body.into_rest() {
+        // Boxed: most streams never come to this.
+        Box::pin(take_rest(client, rest, stream)).await;
+    }
+}
+
+/// Takes what the client sends yet. When nobody does any more, the stream is let go: the library tells the client to stop, and that
+/// nothing is wrong (RFC 9113, section 8.1).
+async fn take_rest(client: &Client, mut rest: Rest, mut stream: SendStream<Bytes>) {
+    poll_fn(|cx| {
+        let has_gone = stream.poll_reset(cx).is_ready() || client.turns.late() == Some(Late::Client);
+        if has_gone { Poll::Ready(()) } else { rest.poll(cx) }
+    })
+    .await;
 }
 
 /// A response's content on its way out: no more of it than the client's windows have room for.
