@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gateway::config::{
-    BudgetLimits, Grant, Isolation, Millicores, OnFailure, PluginLimits, QuarantineSettings, StateLimits,
+    BudgetLimits, Grant, Heavy, Isolation, Millicores, OnFailure, PluginLimits, QuarantineSettings, StateLimits,
 };
 use gateway::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
 use gateway::policy::{
-    AttachedAs, Attachment, AttachmentSpec, Budget, ConnectionFacts, Ends, Exchange, Host, HostSettings, Instances,
-    Scope, TlsFacts,
+    AttachedAs, Attachment, AttachmentSpec, Budget, Callers, ConnectionFacts, Ends, Exchange, Host, HostSettings,
+    Instances, Scope, TlsFacts,
 };
 
 /// As in the binary.
@@ -65,7 +65,10 @@ fn attach_as(
     let grants = [Grant::Buckets, Grant::Log, Grant::Clock];
     let component = host.compile("bench", wasm, &grants).expect("a component");
     let spec = AttachmentSpec {
-        heavy: None,
+        callers: Callers::Either {
+            slow: Duration::from_micros(250),
+            heavy: Heavy::DEFAULT,
+        },
         maps: Arc::default(),
         label: "bench".into(),
         namespace: "bench".to_owned(),

@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub pages: Vec<Option<ErrorPages>>,
     /// The component host.
     pub policy: Arc<Host>,
-    /// The threads that call heavy plugins.
+    /// The threads that call heavy and slow plugins.
     pub crew: Arc<Crew>,
     /// How many of them it needs.
     pub heavy_threads: usize,

@@ -1,4 +1,4 @@
-//! Plugins that are heavy by nature and run beside the workers: what they do to others, and what others do to them.
+//! Plugins that are heavy by nature, or were found to be slow, and run beside the workers: what they do to others, and what others do to them.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -252,4 +252,72 @@ async fn a_heavy_plugin_decides_on_connections_beside_the_worker() {
     let lines = gateway.access_log(2).await;
     let order: Vec<_> = lines.iter().map(|line| line["frontend"].as_str().unwrap()).collect();
     assert_eq!(order, ["neighbour", "slow"]);
+}
+
+#[tokio::test]
+async fn a_plugin_that_was_slow_holds_up_its_worker_once_and_never_again() {
+    let app = HttpServer::answering("app").await;
+    let facts = guest::FACTS;
+    let works = WORKS.replace("(call $none)", "");
+    let told = format!(r#"(func (export "gateway:policy/access-log@0.1.0#on-log") {facts} {works})"#);
+    let kdl = |settings| {
+        let kdl = format!(
+            r#"
+            process {{ workers 1; log "stdout" format="json"; policy {settings} }}
+            plugin "filter" "filter.wasm" {{ limit cpu="10s"; on-failure "deny" status=503 }}
+            plugin "told" "told.wasm" {{ limit cpu="10s"; on-failure "deny" status=503 }}
+            frontend "filter" {{ bind "127.0.0.1:0"; use-plugin "filter"; default-backend "app" }}
+            frontend "told" {{ bind "127.0.0.1:0"; use-plugin "told"; default-backend "app" }}
+            frontend "neighbour" {{ bind "127.0.0.1:0"; default-backend "app" }}
+            backend "app" {{ server "s" "@app" }}
+        "#
+        );
+        Gateway::kdl(&kdl)
+            .with("@app", app.address())
+            .file("filter.wasm", guest::filter(WORKS, ""))
+            .file("told.wasm", guest::component("logger", &told))
+    };
+    let gateway = kdl(r#"heavy-threads=2 slow-call="1ms""#).start().await;
+    let metric = async |name, plugin, is| gateway.metric_is(name, &[("policy", plugin)], is).await;
+    let slow = |plugin, is| metric("gateway_policy_slow", plugin, is);
+    slow("filter", 0.0).await;
+    assert_eq!(gateway.ask("filter", get("/first")).await.status, 200);
+    assert_eq!(gateway.ask("told", get("/first")).await.status, 200);
+    slow("filter", 1.0).await;
+    slow("told", 1.0).await;
+    gateway.says("slow: a call took").await;
+    let calls = |plugin, count| metric("gateway_policy_calls_total", plugin, count);
+    // Of one and its response.
+    calls("filter", 2.0).await;
+    let (again, ()) = tokio::join!(gateway.ask("filter", get("/again")), async {
+        calls("filter", 3.0).await;
+        for _ in 0..5 {
+            assert_eq!(gateway.ask("neighbour", get("/quick")).await.status, 200);
+        }
+    });
+    assert_eq!(again.status, 200);
+    let lines = gateway.access_log(8).await;
+    let last: Vec<_> = lines[2..]
+        .iter()
+        .map(|line| line["frontend"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        last,
+        [
+            "neighbour",
+            "neighbour",
+            "neighbour",
+            "neighbour",
+            "neighbour",
+            "filter"
+        ]
+    );
+    // Each exchange is told of once.
+    assert_eq!(gateway.ask("told", get("/again")).await.status, 200);
+    calls("told", 2.0).await;
+
+    // A new configuration tries it out anew; here no call is slow.
+    assert!(gateway.reload(&kdl(r#"slow-call="10s""#)).await, "{}", gateway.output());
+    assert_eq!(gateway.ask("filter", get("/third")).await.status, 200);
+    slow("filter", 0.0).await;
 }

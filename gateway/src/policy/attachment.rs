@@ -11,12 +11,13 @@ use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
 use super::granted::Granted;
-use super::hook::{HookPlace, hook_bits};
+use super::hook::{Hook, HookPlace, hook_bits};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
 use super::metrics::PluginMetrics;
 use super::needs::{Attribute, NeedPhase, Needs};
+use super::pace::{Move, Pace, Took};
 use super::quarantine::Quarantine;
 use super::scope::Scope;
 use super::state::{Identity, LogBudget};
@@ -40,7 +41,7 @@ pub struct Attachment {
     pub(super) scope: Scope,
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
-    is_heavy: bool,
+    pub(super) pace: Arc<Pace>,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -81,14 +82,30 @@ pub struct AttachmentSpec {
     pub budget: Arc<Budget>,
     /// When it is left alone; none for never.
     pub quarantine: Option<QuarantineSettings>,
-    /// Whether it runs beside the workers, and how many of its calls may wait for that.
-    pub heavy: Option<Heavy>,
+    /// Who makes its calls.
+    pub callers: Callers,
     /// What it is attached as.
     pub place: AttachedAs,
     /// Where and how it takes part.
     pub scope: Scope,
     /// Where it stands in the configuration.
     pub origin: Option<Origin>,
+}
+
+/// Who makes the calls of an attachment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Callers {
+    /// The workers, however long calls take: those of the gateway's own components.
+    Workers,
+    /// The [crew](super::Crew): it is heavy by nature.
+    Crew(Heavy),
+    /// The workers, as long as calls take no more CPU time than `slow`; the crew once they do.
+    Either {
+        /// CPU time of a call that is still quick.
+        slow: Duration,
+        /// How many calls may wait for the crew.
+        heavy: Heavy,
+    },
 }
 
 /// What a component is attached as: which of its hooks are called.
@@ -129,8 +146,9 @@ pub struct AttachmentStats {
     differences: AtomicU64,
     /// None for what is never left alone: the gateway's own.
     quarantine: Option<Quarantine>,
-    /// What waits of a heavy one.
+    /// What waits for the crew, of one whose calls it makes or may make.
     waiting: Option<Waiting>,
+    pace: Arc<Pace>,
     workers: Mutex<Vec<Arc<WorkerStats>>>,
 }
 
@@ -201,6 +219,13 @@ impl Attachment {
         })?;
         // What a shadow would have done is told each time.
         let is_repeatable = spec.is_forgetful && !component.asks_the_host && !spec.scope.is_shadow;
+        let (pace, waiting) = match spec.callers {
+            Callers::Workers => (Pace::of_workers(), None),
+            Callers::Crew(heavy) => (Pace::of_crew(), Some(heavy)),
+            Callers::Either { slow, heavy } => (Pace::by_calls(slow), Some(heavy)),
+        };
+        let pace = Arc::new(pace);
+        let is_strangers = spec.scope.tenant.is_some();
         Ok(Self {
             component: Arc::clone(component),
             identity,
@@ -211,10 +236,11 @@ impl Attachment {
             slot: host.slot(),
             scope: spec.scope,
             isolation: spec.isolation,
-            measures_cpu: spec.budget.measures_cpu(),
+            // Ticks tell of most slow calls; a stranger may know how to keep from being seen by them.
+            measures_cpu: spec.budget.measures_cpu() || is_strangers,
             budget: spec.budget,
             is_repeatable,
-            is_heavy: spec.heavy.is_some(),
+            pace: Arc::clone(&pace),
             called: component.hooks().called(spec.place),
             predicates,
             policies,
@@ -227,7 +253,8 @@ impl Attachment {
                 workers: Mutex::default(),
                 differences: AtomicU64::new(0),
                 quarantine: spec.quarantine.map(Quarantine::new),
-                waiting: spec.heavy.map(Waiting::new),
+                waiting: waiting.map(Waiting::new),
+                pace,
             }),
         })
     }
@@ -259,14 +286,51 @@ impl Attachment {
         !self.would_refuse(hook) && (!self.measures_cpu || self.budget.admit(Instant::now()).is_ok())
     }
 
-    /// Whether it is called by a [crew](super::Crew) and by no worker.
+    /// Whether it is called by a [crew](super::Crew) and by no worker. Of one that either may call this changes at any time:
+    /// who asks goes by the answer for the whole of a call.
     #[must_use]
     #[inline]
     pub fn is_heavy(&self) -> bool {
-        self.is_heavy
+        self.pace.is_beside()
     }
 
-    /// What waits of a heavy one.
+    /// A call took so long. Says so when that changes who makes the next.
+    #[inline]
+    pub(super) fn keep_pace(&self, hook: Hook, took: Took) {
+        match self.pace.called(took) {
+            Move::Stays => {}
+            moved => self.tell_of_move(hook, took, moved),
+        }
+    }
+
+    #[cold]
+    fn tell_of_move(&self, hook: Hook, took: Took, moved: Move) {
+        let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
+        let at = self.origin.as_ref();
+        let at = at.map(|origin| tracing::field::display(format!("{}:{}", origin.file, origin.line)));
+        match moved {
+            Move::Stays => {}
+            Move::Beside => {
+                let took = took.at_least;
+                tracing::warn!(
+                    plugin,
+                    tenant,
+                    hook,
+                    at,
+                    "slow: a call took {took:?} of CPU time; it is called beside the workers now"
+                );
+            }
+            Move::Back => tracing::info!(plugin, tenant, hook, at, "quick again: the workers call it"),
+        }
+    }
+
+    /// Whether a crew may have to call it.
+    #[must_use]
+    pub fn may_be_heavy(&self) -> bool {
+        self.waiting().is_some()
+    }
+
+    /// What waits for the crew.
     pub(super) fn waiting(&self) -> Option<&Waiting> {
         self.stats.waiting.as_ref()
     }
@@ -541,6 +605,10 @@ impl PolicyCounts for AttachmentStats {
 
     fn is_quarantined(&self) -> bool {
         self.quarantine.as_ref().is_some_and(Quarantine::is_on)
+    }
+
+    fn is_slow(&self) -> bool {
+        self.pace.is_slow()
     }
 
     fn waiting(&self) -> Option<usize> {

@@ -1,5 +1,5 @@
-//! Threads beside the workers, on which the calls of heavy plugins run: those whose work would make a worker's other requests
-//! wait.
+//! Threads beside the workers, on which the calls of heavy and slow plugins run: those whose work would make a worker's other
+//! requests wait.
 //!
 //! Each plugin's owner (a tenant, or the plugin itself where it is the operator's) has a lane, and the threads take one call of
 //! each lane in turn: who sends much waits behind itself. Calls that wait are bounded for each use of a plugin, in number
@@ -31,7 +31,7 @@ pub struct Crew {
 /// A call as a thread of the crew makes it; without instances where it is not made, so that it can give back what it holds.
 type Work = Box<dyn FnOnce(Option<&mut Instances>) + Send>;
 
-/// What a use of a heavy plugin has waiting.
+/// What a use of a plugin has waiting.
 #[derive(Debug)]
 pub(super) struct Waiting {
     pub(super) settings: Heavy,
@@ -90,6 +90,7 @@ impl Crew {
             let (host, shared) = (Arc::clone(&self.host), Arc::clone(&self.shared));
             let thread = thread::Builder::new().name("policy".to_owned());
             let started = thread.spawn(move || {
+                stand_back();
                 // What a defect of ours breaks is the one call.
                 while catch_unwind(AssertUnwindSafe(|| run(&host, &shared))).is_err() {
                     tracing::error!("a thread of heavy plugins has failed, and begins anew");
@@ -283,6 +284,14 @@ impl Drop for Waited {
     }
 }
 
+/// Workers go first where there are fewer CPUs than threads that want one: their requests are many, and short.
+fn stand_back() {
+    // Of this thread alone: Linux keeps it of each.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::warn!(%error, "a thread of heavy plugins runs at the priority of the workers");
+    }
+}
+
 /// A thread of the crew.
 fn run(host: &Arc<Host>, shared: &Shared) {
     let mut instances = Instances::of_crew(host);
@@ -305,6 +314,9 @@ fn run(host: &Arc<Host>, shared: &Shared) {
         while shared.is_idle() && instances.tend() {}
     }
 }
+
+/// A tenth of a worker's part of a CPU that both want; all of one that nobody else wants.
+const NICE: i32 = 10;
 
 /// How often a thread looks after its instances, and at least looks whether it is to end.
 const UPKEEP: Duration = Duration::from_secs(1);

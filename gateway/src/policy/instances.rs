@@ -20,10 +20,11 @@ use super::kept::with_connection;
 use super::memo::{Recalled, Repeatable};
 use super::meter::{HostCalls, Measure, Measuring};
 use super::needs::Facts;
+use super::pace::Took;
 use super::quarantine::Change;
 use super::scope;
 use super::slot::Slot;
-use super::state::{Phase, State, Work};
+use super::state::{Phase, State, Work, thread_cpu_time};
 use super::subject::Subject;
 use super::ticker::Activity;
 use crate::config::Isolation;
@@ -50,8 +51,10 @@ pub struct Instances {
     short: Vec<usize>,
     /// Notified when there is something to tend to.
     work: Arc<Notify>,
-    /// Whether these are a crew's: heavy plugins are called here, and no others.
+    /// Whether these are a crew's: what is made ahead here is for heavy plugins, and for no others.
     of_crew: bool,
+    /// Whether calls are refused now, as no thread of the crew has had time for them.
+    refuses_heavy: bool,
     /// What calls have cost, where somebody wants to know.
     measures: Option<Vec<Measure>>,
 }
@@ -70,6 +73,7 @@ impl Instances {
             short: Vec::new(),
             work: Arc::default(),
             of_crew: false,
+            refuses_heavy: false,
         }
     }
 
@@ -101,6 +105,14 @@ impl Instances {
             list(&mut self.short, slot, attachment);
         }
         Ok(())
+    }
+
+    /// What comes of a call that a crew should have made and has not: a failure that says why, which is logged and counted.
+    pub fn refusing<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        self.refuses_heavy = true;
+        let refused = call(self);
+        self.refuses_heavy = false;
+        refused
     }
 
     /// Told when there is something to [tend](Self::tend) to.
@@ -145,6 +157,12 @@ impl Instances {
         let now = Instant::now();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(slot) = slot else { continue };
+            let is_elsewhere = |attachment: Arc<Attachment>| attachment.is_heavy() != self.of_crew;
+            if slot.attachment.upgrade().is_some_and(is_elsewhere) {
+                // Whoever makes its calls now has instances of his own.
+                slot.put_aside(&mut self.spent);
+                continue;
+            }
             slot.upkeep(now, &mut self.spent);
             if slot.is_short() && !slot.is_listed {
                 slot.is_listed = true;
@@ -479,7 +497,7 @@ impl Instances {
     /// Whether a call may be made, and when it begins, where that counts.
     #[inline]
     fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
-        if attachment.is_heavy() && !self.of_crew {
+        if self.refuses_heavy {
             return Err(self.refuse_heavy(attachment, hook));
         }
         if let Some(quarantine) = attachment.quarantine()
@@ -556,6 +574,7 @@ impl Instances {
             Measuring::start(state.host_calls)
         });
         store.set_epoch_deadline(1);
+        let watched = attachment.pace.is_watched().then(thread_cpu_time);
         activity.begin();
         let answer = call(guests, store, facts.lowered());
         activity.end();
@@ -565,12 +584,18 @@ impl Instances {
         }
         subject.swap(state);
         state.phase = Phase::Setup;
+        // Of those whose calls are not timed, what no tick has met counts for nothing.
+        let mut took = Took::exactly(state.cpu.at_least());
         if let Some(start) = start {
             let now = Instant::now();
-            let used = state.cpu.used(now.saturating_duration_since(start));
-            slot.stats.count_cpu(used);
-            attachment.budget.charge(now, used);
+            took.at_most = state.cpu.used(now.saturating_duration_since(start));
+            slot.stats.count_cpu(took.at_most);
+            attachment.budget.charge(now, took.at_most);
         }
+        if let Some(since) = watched {
+            took = Took::exactly(thread_cpu_time().saturating_sub(since));
+        }
+        attachment.keep_pace(hook, took);
         let failure = match answer {
             Some(Ok(answer)) => match finish(answer, &mut state.edits, &mut subject) {
                 Ok(answer) => {
@@ -677,6 +702,9 @@ impl Instances {
         }
         let now = Instant::now();
         let took = work.done(now);
+        if attachment.measures_cpu {
+            attachment.keep_pace(INSTANTIATE, Took::exactly(took));
+        }
         let slot = slot(&mut self.slots, attachment);
         if attachment.measures_cpu {
             slot.stats.count_cpu(took);
@@ -870,7 +898,7 @@ fn unlike_the_first(message: String) -> Failure {
 /// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
 const MAX_FACT_BYTES: usize = 1024 * 1024;
 
-const NO_THREAD: &str = "is heavy, and no thread has had time for it: as many calls wait as `heavy queue=` says, or this one has as long as `wait=` says";
+const NO_THREAD: &str = "is heavy or slow, and no thread has had time for it: as many calls wait as `heavy queue=` says, or this one has as long as `wait=` says";
 
 const QUARANTINED: &str = "is in quarantine: it has failed too often";
 
@@ -891,7 +919,7 @@ mod tests {
     use super::*;
     use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-    use crate::policy::{AttachedAs, AttachmentSpec, Budget, Ends, HostSettings, Scope};
+    use crate::policy::{AttachedAs, AttachmentSpec, Budget, Callers, Ends, HostSettings, Scope};
 
     fn host() -> Arc<Host> {
         Host::new(HostSettings {
@@ -918,7 +946,7 @@ mod tests {
             is_forgetful: true,
             budget: Budget::unlimited(),
             quarantine: None,
-            heavy: None,
+            callers: Callers::Workers,
             place: AttachedAs::Filter,
             scope: Scope::default(),
             state: StateLimits::DEFAULT,

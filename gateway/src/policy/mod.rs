@@ -45,6 +45,7 @@ mod memo;
 mod meter;
 mod metrics;
 mod needs;
+mod pace;
 mod quarantine;
 mod quota;
 mod scope;
@@ -64,7 +65,7 @@ pub(crate) mod guests;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Hooks};
+pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Callers, Hooks};
 pub use bodies::{BodyMode, BodyOf, KeptByBody, Piece, PieceVerdict};
 pub use budget::Budget;
 pub use cache::{CacheError, is_of_another as cache_is_of_another};

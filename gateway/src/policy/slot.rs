@@ -89,6 +89,14 @@ impl Slot {
         self.ready.is_empty()
     }
 
+    /// All instances go to `spent`; more are made for the next call.
+    #[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
+    pub(super) fn put_aside(&mut self, spent: &mut Vec<Box<Instance>>) {
+        spent.append(&mut self.ready);
+        self.calm = 0;
+        self.fewest = 0;
+    }
+
     pub(super) fn clear(&mut self) {
         self.ready.clear();
         self.paid_back = None;

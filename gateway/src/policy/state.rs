@@ -172,6 +172,12 @@ impl CpuLimit {
         }
     }
 
+    /// CPU time that a call has surely taken: what came after the first tick that it saw.
+    pub(crate) fn at_least(&self) -> Duration {
+        self.since
+            .map_or(Duration::ZERO, |since| thread_cpu_time().saturating_sub(since))
+    }
+
     /// A tick went by while the guest ran: may it go on, and until which tick?
     pub(crate) fn at_deadline(&mut self) -> UpdateDeadline {
         let now = thread_cpu_time();
@@ -395,9 +401,11 @@ mod tests {
         let now = Instant::now();
         assert!(now - work.begun() >= Duration::from_millis(100));
         assert!(work.done(now) < Duration::from_millis(50));
+        assert!(cpu.at_least() < Duration::from_millis(50));
         // What it has worked it pays.
         while thread_cpu_time() - work.cpu.unwrap() < Duration::from_millis(60) {}
         assert!(work.done(Instant::now()) >= Duration::from_millis(60));
         assert!(cpu.used(Duration::from_secs(1)) >= Duration::from_millis(60));
+        assert!(cpu.at_least() >= Duration::from_millis(60));
     }
 }

@@ -153,8 +153,12 @@ impl Filter {
                     BodyOf::Request => HookPlace::OnRequestPiece,
                     BodyOf::Response => HookPlace::OnResponsePiece,
                 };
-                if !self.attachment.is_heavy() || !self.attachment.is_worth_waiting_for(place) {
-                    let handed = self.hand(&piece, last);
+                if !self.attachment.is_heavy() {
+                    let handed = self.hand(&piece, last, Instances::on_piece);
+                    return Poll::Ready((piece, handed));
+                }
+                if !self.attachment.is_worth_waiting_for(place) {
+                    let handed = self.refuse(&piece, last);
                     return Poll::Ready((piece, handed));
                 }
                 let away = self.send_away(piece.clone(), last);
@@ -170,13 +174,24 @@ impl Filter {
                 self.instance = instance;
                 handed
             }
-            // The worker's own instances refuse it: that is the failure, logged and counted.
-            None => self.hand(&piece, handing.is_last && handing.rest.is_empty()),
+            None => self.refuse(&piece, handing.is_last && handing.rest.is_empty()),
         };
         Poll::Ready((piece, handed))
     }
 
-    fn hand(&mut self, bytes: &[u8], last: bool) -> Handed {
+    /// Nobody had time for it. That is the failure, logged and counted.
+    fn refuse(&mut self, bytes: &[u8], last: bool) -> Handed {
+        self.hand(bytes, last, |instances, attachment, of, instance, piece| {
+            instances.refusing(|instances| instances.on_piece(attachment, of, instance, piece))
+        })
+    }
+
+    fn hand(
+        &mut self,
+        bytes: &[u8],
+        last: bool,
+        on_piece: impl FnOnce(&mut Instances, &Arc<Attachment>, BodyOf, &mut KeptByBody, Piece<'_>) -> Handed,
+    ) -> Handed {
         let piece = Piece {
             state: &self.state,
             bytes,
@@ -184,7 +199,7 @@ impl Filter {
             may_reply: self.is_held,
         };
         let mut instances = self.local.instances();
-        instances.on_piece(&self.attachment, self.of, &mut self.instance, piece)
+        on_piece(&mut instances, &self.attachment, self.of, &mut self.instance, piece)
     }
 
     /// Has it handed over beside the workers. None when it could not be.

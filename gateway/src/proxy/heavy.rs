@@ -1,5 +1,5 @@
-//! Hooks of heavy plugins: they are called by threads beside the workers, and what they are asked about goes there and comes
-//! back. Hooks of all others are called where the exchange is.
+//! Hooks of heavy and slow plugins: they are called by threads beside the workers, and what they are asked about goes there
+//! and comes back. Hooks of all others are called where the exchange is.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ pub async fn ask<T: Send + 'static>(
     exchange: &mut Box<Exchange>,
     hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Result<T, Failure>, ProxyError> {
-    if attachment.is_heavy() && attachment.takes_part(exchange) && attachment.is_worth_waiting_for(place) {
+    if attachment.is_heavy() && attachment.takes_part(exchange) {
         // Boxed: few plugins are heavy.
-        return Box::pin(ask_elsewhere(local, attachment, exchange, hook)).await;
+        return Box::pin(ask_elsewhere(local, attachment, place, exchange, hook)).await;
     }
     Ok(hook(&mut local.instances(), attachment, exchange))
 }
@@ -29,9 +29,15 @@ pub async fn ask<T: Send + 'static>(
 async fn ask_elsewhere<T: Send + 'static>(
     local: &Rc<Local>,
     attachment: &Arc<Attachment>,
+    place: HookPlace,
     exchange: &mut Box<Exchange>,
     hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Result<T, Failure>, ProxyError> {
+    if !attachment.is_worth_waiting_for(place) {
+        return Ok(local
+            .instances()
+            .refusing(|instances| hook(instances, attachment, exchange)));
+    }
     let nothing = Exchange::new(http::Request::new(()).into_parts().0, exchange.connection.clone());
     let mut away = std::mem::replace(exchange, nothing);
     let asked = attachment.clone();
@@ -43,8 +49,9 @@ async fn ask_elsewhere<T: Send + 'static>(
     *exchange = back;
     Ok(match answered {
         Some(answered) => answered,
-        // The worker's own instances refuse it: that is the failure, logged and counted.
-        None => hook(&mut local.instances(), attachment, exchange),
+        None => local
+            .instances()
+            .refusing(|instances| hook(instances, attachment, exchange)),
     })
 }
 
@@ -57,14 +64,20 @@ pub async fn ask_about(
     attachment: &Arc<Attachment>,
     facts: &Arc<ConnectionFacts>,
 ) -> Result<Result<ConnectionVerdict, Failure>, ProxyError> {
-    if attachment.is_heavy() && attachment.is_worth_waiting_for(HookPlace::OnConnect) {
+    if !attachment.is_heavy() {
+        return Ok(local.instances().on_connect(attachment, facts));
+    }
+    if attachment.is_worth_waiting_for(HookPlace::OnConnect) {
         let (asked, facts) = (attachment.clone(), facts.clone());
         let call = move |instances: Option<&mut Instances>| Some(instances?.on_connect(&asked, &facts));
         if let Some(answered) = Box::pin(wait(local.crew(), attachment, call)).await? {
             return Ok(answered);
         }
     }
-    Ok(local.instances().on_connect(attachment, facts))
+    let refused = local
+        .instances()
+        .refusing(|instances| instances.on_connect(attachment, facts));
+    Ok(refused)
 }
 
 /// Has a call made beside the workers.

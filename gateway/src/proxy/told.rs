@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::local::Lasting;
 use super::policy;
-use crate::policy::{Exchange, Instances};
+use crate::policy::{Attachment, Exchange, HookPlace, Instances};
 use crate::snapshot::Frontend;
 
 /// An exchange that components are told of when it is over.
@@ -67,18 +67,27 @@ pub async fn tell(lasting: Rc<Lasting>) {
             untold.came.notified().await;
             continue;
         };
-        let told = || frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log);
-        for attachment in told().filter(|plugin| !plugin.is_heavy()) {
-            let told = lasting.instances().on_log(attachment, &mut exchange);
+        let mut heavy = Vec::new();
+        for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
+            let is_heavy = attachment.is_heavy() && attachment.takes_part(&mut exchange);
+            if is_heavy && attachment.is_worth_waiting_for(HookPlace::OnLog) {
+                heavy.push(attachment.clone());
+                continue;
+            }
+            let mut tell = |instances: &mut Instances| instances.on_log(attachment, &mut exchange);
+            let told = match is_heavy {
+                true => lasting.instances().refusing(tell),
+                false => tell(&mut lasting.instances()),
+            };
             if let Err(failure) = told {
                 // Counted and logged; there is no exchange left that it could cost anything.
                 let _ = policy::failed(attachment, &failure);
             }
         }
-        if told().any(|plugin| plugin.is_heavy() && plugin.takes_part(&mut exchange)) {
+        if !heavy.is_empty() {
             // Others do not wait for them. No more are under way than may wait for a thread.
             let untold = untold.heavy.clone();
-            let telling = tell_heavy(lasting.clone(), exchange, frontend);
+            let telling = tell_heavy(lasting.clone(), exchange, heavy);
             tokio::task::spawn_local(async move {
                 telling.await;
                 drop(untold);
@@ -89,12 +98,8 @@ pub async fn tell(lasting: Rc<Lasting>) {
 }
 
 /// Tells heavy components of an exchange that is over, one after the other.
-async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, frontend: Arc<Frontend>) {
-    let told = frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log);
-    for attachment in told.filter(|plugin| plugin.is_heavy()) {
-        if !attachment.takes_part(&mut exchange) {
-            continue;
-        }
+async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, heavy: Vec<Arc<Attachment>>) {
+    for attachment in &heavy {
         let asked = attachment.clone();
         let call = move |instances: Option<&mut Instances>| {
             let told = instances.map(|instances| instances.on_log(&asked, &mut exchange));
@@ -105,8 +110,10 @@ async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, frontend:
         };
         exchange = back;
         if told.is_none() {
-            // The worker's own instances refuse it: that is the failure, logged and counted.
-            let _ = lasting.instances().on_log(attachment, &mut exchange);
+            // That is the failure, logged and counted.
+            let _ = lasting
+                .instances()
+                .refusing(|instances| instances.on_log(attachment, &mut exchange));
         }
     }
 }

@@ -28,8 +28,8 @@ use crate::config::{
 };
 use crate::policy::maps::Maps;
 use crate::policy::{
-    self, AttachedAs, Attachment, AttachmentSpec, Budget, Component, Crew, Granted, Host, HostSettings, PolicyError,
-    Tenant, first_party,
+    self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Component, Crew, Granted, Host, HostSettings,
+    PolicyError, Tenant, first_party,
 };
 use crate::telemetry::metrics::Registry;
 pub use alone::Alone;
@@ -135,7 +135,7 @@ pub(super) fn snapshot(
             Backend::new(backend, BackendId(id), places, tls, registry, before)
         })
         .collect();
-    let heavy_threads = match attachments.iter().any(|attachment| attachment.is_heavy()) {
+    let heavy_threads = match attachments.iter().any(|attachment| attachment.may_be_heavy()) {
         true => config.process.policy.heavy_threads,
         false => 0,
     };
@@ -506,7 +506,7 @@ impl Builder<'_> {
                 is_forgetful: true,
                 budget: Budget::unlimited(),
                 quarantine: None,
-                heavy: None,
+                callers: Callers::Workers,
                 place: AttachedAs::Filter,
                 scope: policy::Scope::default(),
                 origin: None,
@@ -548,6 +548,13 @@ impl Builder<'_> {
             },
             // Without its tenant's, which all plugins of the tenant share.
             log: used.and_then(|used| used.limits.log).unwrap_or(plugin.state.log),
+            callers: match plugin.heavy {
+                Some(heavy) => Callers::Crew(heavy),
+                None => Callers::Either {
+                    slow: self.config.process.policy.slow_call,
+                    heavy: config::Heavy::DEFAULT,
+                },
+            },
             place,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
@@ -618,6 +625,7 @@ struct UseOfPlugin {
     budget: Arc<Budget>,
     limits: PluginLimits,
     log: config::LogRate,
+    callers: Callers,
     place: AttachedAs,
     scope: policy::Scope,
 }
@@ -640,7 +648,7 @@ impl UseOfPlugin {
             is_forgetful: false,
             budget: self.budget,
             quarantine: Some(plugin.quarantine),
-            heavy: plugin.heavy,
+            callers: self.callers,
             place: self.place,
             scope: self.scope,
             origin: Some(plugin.origin.clone()),

@@ -9,7 +9,7 @@ use crate::config::reader::Node;
 /// It is heavy, whatever is wrong with what it says. What a tenant's file says goes no further than the defaults.
 pub(super) fn heavy(mut node: Node<'_>, is_strangers: bool) -> Heavy {
     let (most_calls, longest) = match is_strangers {
-        true => (DEFAULT_QUEUE as u64, DEFAULT_WAIT),
+        true => (Heavy::DEFAULT.queue as u64, Heavy::DEFAULT.wait),
         false => (*QUEUE.end(), *WAIT.end()),
     };
     let queue = node.property("queue");
@@ -19,15 +19,11 @@ pub(super) fn heavy(mut node: Node<'_>, is_strangers: bool) -> Heavy {
     let wait = wait.and_then(|value| value.duration(*WAIT.start()..=longest));
     node.finish();
     Heavy {
-        queue: queue.unwrap_or(DEFAULT_QUEUE),
-        wait: wait.unwrap_or(DEFAULT_WAIT),
+        queue: queue.unwrap_or(Heavy::DEFAULT.queue),
+        wait: wait.unwrap_or(Heavy::DEFAULT.wait),
     }
 }
 
-/// At ten milliseconds a call, what one thread does in the time that a call may wait, and less: who waits behind more waits for nothing.
-const DEFAULT_QUEUE: usize = 64;
 const QUEUE: RangeInclusive<u64> = 1..=100_000;
-/// A client waits meanwhile.
-const DEFAULT_WAIT: Duration = Duration::from_secs(1);
 /// As for calls of backends.
 const WAIT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);

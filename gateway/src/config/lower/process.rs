@@ -42,6 +42,7 @@ impl Default for Process {
                 memory: DEFAULT_INSTANCE_MEMORY,
                 answers: DEFAULT_ANSWERS,
                 heavy_threads: DEFAULT_HEAVY_THREADS,
+                slow_call: DEFAULT_SLOW_CALL,
                 compile: CompileLimits::DEFAULT,
                 cpu: MAX_CPU,
             },
@@ -57,7 +58,8 @@ impl Default for Process {
 #[derive(Default)]
 pub(super) struct Said {
     policy: Option<SourceSpan>,
-    heavy_threads: Option<SourceSpan>,
+    /// `heavy-threads=` and `slow-call=`.
+    beside: [Option<SourceSpan>; 2],
     compile_cache: Option<SourceSpan>,
     rate_limit_table: Option<SourceSpan>,
     tracing: Option<SourceSpan>,
@@ -68,8 +70,8 @@ pub(super) struct Said {
 pub(super) struct Uses {
     /// Anything that is answered in a component, be it a plugin's or the gateway's own.
     pub(super) components: bool,
-    /// A plugin that runs beside the workers.
-    pub(super) heavy: bool,
+    /// A plugin, which may come to run beside the workers.
+    pub(super) plugins: bool,
     /// Anything that has token buckets: rate limits, or a plugin that is granted them.
     pub(super) buckets: bool,
     /// A frontend in HTTP mode.
@@ -87,7 +89,7 @@ impl Uses {
                 || !limits.is_empty()
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
-            heavy: plugins.iter().any(|plugin| plugin.heavy.is_some()),
+            plugins: !plugins.is_empty(),
             buckets: !limits.is_empty() || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
             requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
         }
@@ -98,15 +100,13 @@ impl Said {
     /// Reports settings for what the configuration does not have.
     pub(super) fn report_unused(&self, ctx: &Context<'_>, uses: Uses) {
         let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
+        let no_plugin = "there is no plugin, and the gateway's own components are called by the workers";
+        let [heavy_threads, slow_call] = self.beside.map(|said| said.filter(|_| uses.components));
         for (said, name, is_used, why) in [
             (self.policy, "policy", uses.components, nothing_runs),
             (self.compile_cache, "compile-cache", uses.components, nothing_runs),
-            (
-                self.heavy_threads.filter(|_| uses.components),
-                "heavy-threads",
-                uses.heavy,
-                "no plugin is `heavy`",
-            ),
+            (heavy_threads, "heavy-threads", uses.plugins, no_plugin),
+            (slow_call, "slow-call", uses.plugins, no_plugin),
             (
                 self.rate_limit_table,
                 "rate-limit-table",
@@ -192,7 +192,12 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
             answers.and_then(|value| usize::try_from(value).ok()),
         );
         let threads = node.property("heavy-threads");
-        said.heavy_threads = threads.map(|value| value.span());
+        let slow_call = node.property("slow-call");
+        said.beside = [&threads, &slow_call].map(|value| value.as_ref().map(|value| value.span()));
+        set(
+            &mut process.policy.slow_call,
+            slow_call.and_then(|value| value.duration(SLOW_CALL)),
+        );
         let threads = threads.and_then(|value| value.integer(HEAVY_THREADS));
         set(
             &mut process.policy.heavy_threads,
@@ -491,6 +496,11 @@ pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 const DEFAULT_ANSWERS: usize = 64;
 /// One takes no more of a machine than a worker does; whoever has heavy plugins to wait for knows how many CPUs are to spare.
 const DEFAULT_HEAVY_THREADS: usize = 1;
+/// A hundred times what a call of a usual plugin takes, a fraction of what anybody notices, and what neighbours wait for
+/// now and then.
+const DEFAULT_SLOW_CALL: Duration = Duration::from_micros(250);
+/// The shortest is what it takes to hand a call over; none may take longer than the longest.
+const SLOW_CALL: RangeInclusive<Duration> = Duration::from_micros(20)..=MAX_CPU;
 /// More than any machine has CPUs only wait for each other.
 const HEAVY_THREADS: RangeInclusive<u64> = 1..=1_024;
 /// The system counts whole seconds of it.

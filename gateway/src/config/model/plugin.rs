@@ -291,13 +291,22 @@ impl Isolation {
     };
 }
 
-/// How many calls of a plugin that runs beside the workers may wait for that, and for how long.
+/// How many calls of a plugin may wait for being made beside the workers, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heavy {
     /// Calls that wait at once, of each use of the plugin.
     pub queue: usize,
     /// How long each may wait before it begins.
     pub wait: Duration,
+}
+
+impl Heavy {
+    /// At ten milliseconds a call, one thread makes more calls in that time than wait here: who waits behind more would wait
+    /// for nothing. A client waits meanwhile.
+    pub const DEFAULT: Self = Self {
+        queue: 64,
+        wait: Duration::from_secs(1),
+    };
 }
 
 /// When a plugin is left alone that does nothing but fail, and for how long.

@@ -187,8 +187,10 @@ pub struct PolicyPool {
     pub memory: u64,
     /// Answers remembered of a component that can only say the same again, for each worker and place.
     pub answers: usize,
-    /// Threads that call heavy plugins, beside the workers.
+    /// Threads that call heavy and slow plugins, beside the workers.
     pub heavy_threads: usize,
+    /// CPU time that a call of a plugin may take before its later ones are made beside the workers.
+    pub slow_call: Duration,
     /// CPU time of one call of a plugin at most; a plugin's own `limit cpu=` may only be smaller.
     pub cpu: Duration,
     /// What it may take to compile a component.

@@ -1,9 +1,9 @@
-//! Calls of heavy plugins: who has the threads when, and what is never lost.
+//! Calls of heavy and slow plugins: who has the threads when, and what is never lost.
 
 use std::sync::mpsc;
 
 use super::*;
-use crate::config::Heavy;
+use crate::config::{BudgetLimits, Heavy, Millicores};
 
 /// Lets every request go on.
 const GUEST_OF_REQUESTS: Guest<'_> = Guest {
@@ -13,7 +13,7 @@ const GUEST_OF_REQUESTS: Guest<'_> = Guest {
 
 fn heavy(host: &Arc<Host>, queue: usize, wait: Duration) -> Arc<Attachment> {
     attach_with(host, &GUEST_OF_REQUESTS, |spec| {
-        spec.heavy = Some(Heavy { queue, wait })
+        spec.callers = Callers::Crew(Heavy { queue, wait })
     })
 }
 
@@ -33,7 +33,7 @@ async fn a_call_is_made_by_a_thread_of_the_crew_and_by_no_worker() {
     let made = crew.call(&attachment, call).await;
     assert_eq!(made, Some((Some("policy".to_owned()), true)));
     let refused = Instances::new(&host)
-        .on_request(&attachment, &mut exchange("/"))
+        .refusing(|instances| instances.on_request(&attachment, &mut exchange("/")))
         .unwrap_err();
     assert_eq!(refused.kind, FailureKind::Quota);
     assert_eq!(attachment.stats().calls(), 1);
@@ -94,7 +94,7 @@ async fn owners_have_the_threads_in_turn() {
         let label = label.to_owned();
         attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
             spec.label = label.as_str().into();
-            spec.heavy = Some(Heavy { queue: 10, wait: LONG });
+            spec.callers = Callers::Crew(Heavy { queue: 10, wait: LONG });
         })
     };
     let (loud, quiet) = (of("loud"), of("quiet"));
@@ -137,7 +137,7 @@ async fn what_was_given_up_takes_no_turn_from_its_owner() {
     let of = |label: &'static str| {
         attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
             spec.label = label.into();
-            spec.heavy = Some(Heavy { queue: 100, wait: LONG });
+            spec.callers = Callers::Crew(Heavy { queue: 100, wait: LONG });
         })
     };
     let (leaving, busy) = (of("leaving"), of("busy"));
@@ -184,4 +184,75 @@ async fn a_crew_that_goes_finishes_what_is_under_way() {
     // Nobody comes for the next.
     let mut next = Box::pin(crew.call(&attachment, |instances| instances.is_some()));
     assert!(futures_util::poll!(&mut next).is_pending());
+}
+
+/// Called by the workers as long as calls take less than a millisecond.
+fn either(host: &Arc<Host>, on_request: &str, budget: BudgetLimits) -> Arc<Attachment> {
+    let guest = Guest {
+        on_request: Some(on_request),
+        ..GUEST
+    };
+    attach_with(host, &guest, |spec| {
+        let heavy = Heavy { queue: 4, wait: LONG };
+        spec.callers = Callers::Either {
+            slow: Duration::from_millis(1),
+            heavy,
+        };
+        spec.limits.cpu = Duration::from_secs(10);
+        spec.budget = Budget::new("guest", budget, None);
+    })
+}
+
+/// Some ten milliseconds of looping.
+const SOME_TIME: &str = "(local $i i32) (local.set $i (i32.const 30000000))
+    (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (i32.const 0)";
+
+#[tokio::test]
+async fn who_was_slow_once_is_called_beside_the_workers() {
+    let host = host_of(4);
+    let attachment = either(&host, SOME_TIME, BudgetLimits::default());
+    let mut of_worker = Instances::new(&host);
+    assert!(!attachment.is_heavy() && attachment.may_be_heavy());
+    assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    assert!(attachment.is_heavy());
+    // It is as one that is heavy by nature from now on.
+    let crew = Crew::new(&host);
+    crew.ensure(1).unwrap();
+    let asked = Arc::clone(&attachment);
+    let call =
+        move |instances: Option<&mut Instances>| instances.unwrap().on_request(&asked, &mut exchange("/")).is_ok();
+    assert_eq!(crew.call(&attachment, call).await, Some(true));
+    let refused = of_worker.refusing(|instances| instances.on_request(&attachment, &mut exchange("/")));
+    assert_eq!(refused.unwrap_err().kind, FailureKind::Quota);
+    // A call that was under way on a worker meanwhile is not lost.
+    assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+}
+
+#[test]
+fn work_that_no_tick_sees_is_found_out_too() {
+    let host = host_of(4);
+    // No loop and no function of its own, in which it would look up.
+    let fill = "(memory.fill (i32.const 8192) (i32.const 0) (i32.const 900000))".repeat(200);
+    let fill = format!("(drop (memory.grow (i32.const 15))) {fill} (i32.const 0)");
+    let measured = BudgetLimits {
+        cpu: Some(Millicores(1_000_000)),
+        ..BudgetLimits::default()
+    };
+    let attachment = either(&host, &fill, measured);
+    let mut of_worker = Instances::new(&host);
+    for _ in 0..3 {
+        assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    }
+    assert!(attachment.is_heavy());
+}
+
+#[test]
+fn who_is_quick_stays_with_the_workers() {
+    let host = host_of(4);
+    let attachment = either(&host, ZEROES, BudgetLimits::default());
+    let mut of_worker = Instances::new(&host);
+    for _ in 0..10_000 {
+        assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    }
+    assert!(!attachment.is_heavy());
 }

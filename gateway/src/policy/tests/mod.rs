@@ -64,7 +64,7 @@ fn spec(label: &str) -> AttachmentSpec {
         is_forgetful: false,
         budget: Budget::unlimited(),
         quarantine: None,
-        heavy: None,
+        callers: Callers::Workers,
         place: AttachedAs::Filter,
         scope: Scope::default(),
         state: StateLimits::DEFAULT,

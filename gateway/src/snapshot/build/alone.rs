@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::components::{check_digest, config_of, sha256};
 use super::{UseOfPlugin, budgets, granted, schemas};
 use crate::config::{self, BackendId};
-use crate::policy::{self, AttachedAs, Attachment, Budget, Clock, Component, Host, InFlight, PolicyError};
+use crate::policy::{self, AttachedAs, Attachment, Budget, Callers, Clock, Component, Host, InFlight, PolicyError};
 use crate::snapshot::{BuildError, BuildErrors, PluginAt};
 
 /// The uses of a plugin, as an acl and `use-plugin` would have them.
@@ -68,6 +68,11 @@ impl Alone {
                 budget: Arc::clone(&budget),
                 limits: plugin.limits,
                 log: plugin.state.log,
+                callers: match plugin.heavy {
+                    Some(heavy) => Callers::Crew(heavy),
+                    // There are no others who would wait for it.
+                    None => Callers::Workers,
+                },
                 place,
                 scope: policy::Scope::default(),
             };

@@ -279,6 +279,10 @@ mod tests {
             false
         }
 
+        fn is_slow(&self) -> bool {
+            false
+        }
+
         fn waiting(&self) -> Option<usize> {
             None
         }

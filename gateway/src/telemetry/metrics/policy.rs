@@ -35,7 +35,10 @@ pub trait PolicyCounts: Debug + Send + Sync {
     /// Whether it is now.
     fn is_quarantined(&self) -> bool;
 
-    /// Calls that wait for a thread, of a heavy one.
+    /// Whether it is called beside the workers, as its calls have been slow.
+    fn is_slow(&self) -> bool;
+
+    /// Calls that wait for a thread beside the workers.
     fn waiting(&self) -> Option<usize>;
 }
 
@@ -140,6 +143,11 @@ impl PolicyMetrics {
         f64::from(u8::from(is_one))
     }
 
+    fn slow(&self) -> f64 {
+        let is_one = lock(&self.counts).live.iter().any(|counts| counts.is_slow());
+        f64::from(u8::from(is_one))
+    }
+
     fn waiting(&self) -> f64 {
         let counts = lock(&self.counts);
         let waiting: usize = counts.live.iter().filter_map(|counts| counts.waiting()).sum();
@@ -197,7 +205,9 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     );
     let help = "1 while the component is in quarantine.";
     of.gauge("gateway_policy_quarantined", help, PolicyMetrics::quarantined);
-    let help = "Calls of a heavy plugin that wait for a thread.";
+    let help = "1 while the component is called beside the workers, as its calls have been slow.";
+    of.gauge("gateway_policy_slow", help, PolicyMetrics::slow);
+    let help = "Calls of a heavy or slow plugin that wait for a thread.";
     of.gauge("gateway_policy_waiting", help, PolicyMetrics::waiting);
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
