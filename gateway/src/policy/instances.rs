@@ -538,7 +538,12 @@ impl Instances {
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
     ) -> Result<T, Failure> {
         let mut instance = match self.take(attachment, &mut subject) {
-            Some(instance) => instance,
+            Some(instance) => {
+                if slot_of(&mut self.slots, attachment).is_none() || self.activity.is_none() {
+                    self.receive(attachment, hook)?;
+                }
+                instance
+            }
             None => {
                 let instance = self.set_up(attachment)?;
                 // That has been charged already.
@@ -731,6 +736,30 @@ impl Instances {
         }
     }
 
+    /// The first instance of an attachment that comes to these was made by others: the worker whose exchange it goes with, or the
+    /// crew.
+    #[cold]
+    fn receive(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<(), Failure> {
+        slot(&mut self.slots, attachment);
+        if let Err(failure) = self.begin_activity() {
+            return Err(self.refuse(attachment, hook, failure.kind, &failure.message));
+        }
+        Ok(())
+    }
+
+    /// From now on the ticker sees calls that are made here.
+    fn begin_activity(&mut self) -> Result<&mut Activity, Failure> {
+        match &mut self.activity {
+            Some(activity) => Ok(activity),
+            none => {
+                // Whoever has an attachment has a machine: it was compiled on it.
+                let activity = self.host.activity();
+                let activity = activity.map_err(|error| unlike_the_first(error.to_string()))?;
+                Ok(none.insert(activity))
+            }
+        }
+    }
+
     fn make(&mut self, attachment: &Attachment) -> Result<Box<Instance>, Failure> {
         let Attachment {
             component,
@@ -744,18 +773,16 @@ impl Instances {
             SetUpError::Mistyped(message) => unlike_the_first(message),
             SetUpError::Refused(refused) => unlike_the_first(format!("refuses its configuration: {}", refused.message)),
         };
-        let activity = match &mut self.activity {
-            Some(activity) => activity,
-            none => {
-                // Whoever has an attachment has a machine: it was compiled on it.
-                let activity = self
-                    .host
-                    .activity()
-                    .map_err(|error| unlike_the_first(error.to_string()))?;
-                none.insert(activity)
-            }
+        self.begin_activity()?;
+        let Self {
+            host,
+            activity: Some(activity),
+            ..
+        } = self
+        else {
+            return Err(unlike_the_first("has nobody to tick for it".to_owned()));
         };
-        let made = Instance::new(&self.host, component, identity, *limits, budget, activity);
+        let made = Instance::new(host, component, identity, *limits, budget, activity);
         let mut instance = made.map_err(not_set_up)?;
         let needs = instance
             .configure(&attachment.config, *limits, activity)

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use super::{Faults, Gateway, Running, Services, StartError, fit, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
-use crate::config::{AdminSocket, At, Code, Config, ConfigError, Log, NamedLog, Process};
+use crate::config::{AdminSocket, At, Code, CompileLimits, Config, ConfigError, Log, NamedLog, PolicyPool, Process};
 use crate::snapshot::Snapshot;
 use crate::worker::WorkerSocket;
 
@@ -153,7 +153,7 @@ fn settled(new: &Process, old: &Process) -> Result<(), StartError> {
         None => error,
     };
     let error = error.help(
-        "restart the gateway, or take this back: of `process` a reload takes up `max-connections` and `drain-timeout`",
+        "restart the gateway, or take this back: of `process` a reload takes up `max-connections`, `drain-timeout` and, of `policy`, `cpu`, `heavy-threads` and `slow-call`",
     );
     Err(StartError::Faults(Faults(vec![error])))
 }
@@ -198,7 +198,7 @@ fn changed(new: &Process, old: &Process) -> Vec<(&'static str, Option<SourceSpan
             named_logs.first().and_then(|named| of_log(&named.log)),
         ),
         ("tracing", *tracing != old.tracing, None),
-        ("policy", *policy != old.policy, None),
+        ("policy", pool(policy) != pool(&old.policy), None),
         ("compile-cache", *compile_cache != old.compile_cache, None),
         ("rate-limit-table", *max_buckets != old.max_buckets, None),
         (
@@ -209,6 +209,20 @@ fn changed(new: &Process, old: &Process) -> Vec<(&'static str, Option<SourceSpan
     ];
     let changed = nodes.into_iter().filter(|(_, changed, _)| *changed);
     changed.map(|(name, _, at)| (name, at)).collect()
+}
+
+/// What of `policy` is settled when the component host is made.
+fn pool(policy: &PolicyPool) -> (u32, u64, usize, CompileLimits) {
+    let PolicyPool {
+        instances,
+        memory,
+        answers,
+        heavy_threads: _,
+        slow_call: _,
+        cpu: _,
+        compile,
+    } = *policy;
+    (instances, memory, answers, compile)
 }
 
 /// Whether two values are the same, wherever they stand.

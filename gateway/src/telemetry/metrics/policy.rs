@@ -182,7 +182,7 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         PolicyMetrics::instantiations,
     );
     let help =
-        "CPU time of the component's calls and instances, where a `cpu-share` or a tenant's quota has it measured.";
+        "CPU time of the component's calls and instances, where it is measured: of a tenant's, and with a `cpu-share`.";
     of.counter(
         "gateway_policy_cpu_microseconds_total",
         help,
