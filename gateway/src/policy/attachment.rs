@@ -1,7 +1,6 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::bindings::exports::gateway::policy::{lifecycle, limiter};
@@ -9,7 +8,7 @@ use super::budget::Budget;
 use super::component::Component;
 use super::crew::Waiting;
 use super::exchange::LimitPolicy;
-use super::failure::{Failure, FailureKind, PolicyError, one_line, short_name};
+use super::failure::{Failure, PolicyError, one_line, short_name};
 use super::granted::Granted;
 use super::hook::{Hook, HookPlace, hook_bits};
 use super::host::{Host, Slot};
@@ -21,8 +20,9 @@ use super::pace::{Move, Pace, Took};
 use super::quarantine::Quarantine;
 use super::scope::Scope;
 use super::state::{Identity, LogBudget};
+use super::stats::AttachmentStats;
 use crate::config::{Heavy, Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
-use crate::telemetry::metrics::{PluginSeries, PolicyCounts};
+use crate::telemetry::metrics::PluginSeries;
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
 pub struct Attachment {
@@ -140,30 +140,6 @@ pub struct Hooks {
     pub connection_filter: bool,
 }
 
-/// Counters of an attachment, over all workers. Each worker counts on a line of its own; reading adds them up.
-pub struct AttachmentStats {
-    /// Calls of a shadow that would have changed something.
-    differences: AtomicU64,
-    /// None for what is never left alone: the gateway's own.
-    quarantine: Option<Quarantine>,
-    /// What waits for the crew, of one whose calls it makes or may make.
-    waiting: Option<Waiting>,
-    pace: Arc<Pace>,
-    workers: Mutex<Vec<Arc<WorkerStats>>>,
-}
-
-/// One worker's counters of an attachment.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub(super) struct WorkerStats {
-    calls: AtomicU64,
-    repeats: AtomicU64,
-    instantiations: AtomicU64,
-    failures: [AtomicU64; FailureKind::ALL.len()],
-    /// Nanoseconds of CPU time, where they are measured.
-    cpu: AtomicU64,
-}
-
 impl Attachment {
     pub(super) fn new(host: &Host, component: &Arc<Component>, spec: AttachmentSpec) -> Result<Self, PolicyError> {
         let label = spec.label.to_string();
@@ -249,13 +225,11 @@ impl Attachment {
             granted: spec.granted,
             on_failure: spec.on_failure,
             origin: spec.origin,
-            stats: Arc::new(AttachmentStats {
-                workers: Mutex::default(),
-                differences: AtomicU64::new(0),
-                quarantine: spec.quarantine.map(Quarantine::new),
-                waiting: waiting.map(Waiting::new),
+            stats: Arc::new(AttachmentStats::new(
+                spec.quarantine.map(Quarantine::new),
+                waiting.map(Waiting::new),
                 pace,
-            }),
+            )),
         })
     }
 
@@ -272,7 +246,7 @@ impl Attachment {
 
     /// Whether it fails so much that it is left alone; none when it never is.
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
-        self.stats.quarantine.as_ref()
+        self.stats.quarantine()
     }
 
     /// Whether a call of this hook would be refused now, as it is left alone.
@@ -332,7 +306,7 @@ impl Attachment {
 
     /// What waits for the crew.
     pub(super) fn waiting(&self) -> Option<&Waiting> {
-        self.stats.waiting.as_ref()
+        self.stats.waiting()
     }
 
     /// Who waits for it in one line: its tenant, or itself.
@@ -449,7 +423,7 @@ impl Attachment {
     /// Logs and counts what a shadow would have done otherwise.
     #[cold]
     pub(super) fn differs(&self, hook: &'static str, text: &str) {
-        self.stats.differences.fetch_add(1, Ordering::Relaxed);
+        self.stats.count_difference();
         if let Some(dropped) = self.identity.failures.take() {
             tracing::info!(
                 plugin = self.label(),
@@ -518,134 +492,6 @@ impl std::fmt::Debug for Attachment {
             .field("label", &self.identity.label)
             .field("component", &self.component)
             .finish_non_exhaustive()
-    }
-}
-
-impl AttachmentStats {
-    /// Hook calls, failed ones included.
-    #[must_use]
-    pub fn calls(&self) -> u64 {
-        self.sum(|worker| &worker.calls)
-    }
-
-    /// Of the calls, those whose answer was known.
-    #[must_use]
-    pub fn repeats(&self) -> u64 {
-        self.sum(|worker| &worker.repeats)
-    }
-
-    /// Instances made.
-    #[must_use]
-    pub fn instantiations(&self) -> u64 {
-        self.sum(|worker| &worker.instantiations)
-    }
-
-    /// Calls that failed in this way.
-    #[must_use]
-    pub fn failures(&self, kind: FailureKind) -> u64 {
-        self.sum(|worker| &worker.failures[kind.index()])
-    }
-
-    /// CPU time of calls and of setting instances up; nothing where it is not measured.
-    #[must_use]
-    pub fn cpu(&self) -> Duration {
-        Duration::from_nanos(self.sum(|worker| &worker.cpu))
-    }
-
-    /// One more worker counts.
-    pub(super) fn worker(&self) -> Arc<WorkerStats> {
-        let worker = Arc::<WorkerStats>::default();
-        self.workers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(Arc::clone(&worker));
-        worker
-    }
-
-    fn sum(&self, counter: impl Fn(&WorkerStats) -> &AtomicU64) -> u64 {
-        let workers = self.workers.lock().unwrap_or_else(PoisonError::into_inner);
-        workers
-            .iter()
-            .map(|worker| counter(worker).load(Ordering::Relaxed))
-            .sum()
-    }
-}
-
-impl PolicyCounts for AttachmentStats {
-    fn calls(&self) -> u64 {
-        self.calls()
-    }
-
-    fn repeats(&self) -> u64 {
-        self.repeats()
-    }
-
-    fn instantiations(&self) -> u64 {
-        self.instantiations()
-    }
-
-    fn failures(&self) -> Vec<(&'static str, u64)> {
-        FailureKind::ALL
-            .iter()
-            .map(|&kind| (kind.label(), self.failures(kind)))
-            .collect()
-    }
-
-    fn cpu(&self) -> Duration {
-        self.cpu()
-    }
-
-    fn shadow_differences(&self) -> u64 {
-        self.differences.load(Ordering::Relaxed)
-    }
-
-    fn quarantines(&self) -> u64 {
-        self.quarantine.as_ref().map_or(0, Quarantine::begun)
-    }
-
-    fn is_quarantined(&self) -> bool {
-        self.quarantine.as_ref().is_some_and(Quarantine::is_on)
-    }
-
-    fn is_slow(&self) -> bool {
-        self.pace.is_slow()
-    }
-
-    fn waiting(&self) -> Option<usize> {
-        self.waiting.as_ref().map(Waiting::calls)
-    }
-}
-
-impl std::fmt::Debug for AttachmentStats {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AttachmentStats")
-            .field("calls", &self.calls())
-            .finish_non_exhaustive()
-    }
-}
-
-impl WorkerStats {
-    /// The one writer adds with a load and a store: no locked instruction.
-    pub(super) fn count_call(&self) {
-        add(&self.calls);
-    }
-
-    pub(super) fn count_repeat(&self) {
-        add(&self.repeats);
-    }
-
-    pub(super) fn count_instantiation(&self) {
-        add(&self.instantiations);
-    }
-
-    pub(super) fn count_cpu(&self, used: Duration) {
-        let used = u64::try_from(used.as_nanos()).unwrap_or(u64::MAX);
-        self.cpu
-            .store(self.cpu.load(Ordering::Relaxed).wrapping_add(used), Ordering::Relaxed);
-    }
-
-    pub(super) fn count_failure(&self, kind: FailureKind) {
-        add(&self.failures[kind.index()]);
     }
 }
 
@@ -723,10 +569,6 @@ fn check_policies(policies: Vec<limiter::Policy>) -> Result<Vec<LimitPolicy>, St
         }
     };
     policies.into_iter().map(check).collect()
-}
-
-fn add(counter: &AtomicU64) {
-    counter.store(counter.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
 }
 
 /// Predicates of a component: bits of the answer.

@@ -12,6 +12,7 @@
 //!    and needs;
 //! 4. [`Instances`], one per worker: warm instances of each attachment, as its isolation has them, and the calls.
 
+mod asks;
 mod attachment;
 mod bindings;
 mod bodies;
@@ -53,6 +54,7 @@ pub mod section;
 mod shared;
 mod slot;
 mod state;
+mod stats;
 mod subject;
 mod tags;
 mod ticker;
@@ -65,7 +67,7 @@ pub(crate) mod guests;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use attachment::{AttachedAs, Attachment, AttachmentSpec, AttachmentStats, Callers, Hooks};
+pub use attachment::{AttachedAs, Attachment, AttachmentSpec, Callers, Hooks};
 pub use bodies::{BodyMode, BodyOf, KeptByBody, Piece, PieceVerdict};
 pub use budget::Budget;
 pub use cache::{CacheError, is_of_another as cache_is_of_another};
@@ -92,5 +94,6 @@ pub use meter::{HostCalls, Measure};
 pub(crate) use needs::{percent_decode, query_params};
 pub use quota::Quota;
 pub use scope::{Lot, Scope, Tenant};
+pub use stats::AttachmentStats;
 pub use tags::Tags;
 pub use values::Values;

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use super::attachment::{Attachment, WorkerStats};
+use super::attachment::Attachment;
 use super::instance::Instance;
 use super::memo::Memo;
+use super::stats::WorkerStats;
 use crate::config::Isolation;
 
 /// A worker's instances of one attachment that are in no call and kept for nobody.
