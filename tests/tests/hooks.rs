@@ -639,6 +639,18 @@ async fn clients_are_told_of_the_limits_that_apply_to_them() {
 
 /// A component comes, by `gateway plugin test`, to what fixtures expect: what the tests above have seen of the gateway.
 fn meets(component: &[u8], fixtures: &str) {
+    let (is_met, said) = tried(component, fixtures);
+    assert!(is_met, "{said}");
+}
+
+/// What is said of a component that does not.
+fn told(component: &[u8], fixtures: &str) -> String {
+    let (is_met, said) = tried(component, fixtures);
+    assert!(!is_met, "{said}");
+    said
+}
+
+fn tried(component: &[u8], fixtures: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     std::fs::write(path("mine.wasm"), component).unwrap();
@@ -650,7 +662,7 @@ fn meets(component: &[u8], fixtures: &str) {
         .output()
         .unwrap();
     let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(output.status.success(), "{said}");
+    (output.status.success(), said)
 }
 
 #[test]
@@ -716,6 +728,56 @@ fn fixtures_come_to_what_the_gateway_makes_of_bodies() {
     let skips =
         case(r#"body "a" "b""#, r#"request { body "ab" }; failure "trap""#).replace("\"deny\" status=507", "\"skip\"");
     meets(&bodies((STREAMED, "unreachable"), (SKIP, "unreachable")), &skips);
+}
+
+#[tokio::test]
+async fn fixtures_ask_about_the_bodies_that_the_gateway_asks_about_and_break_off_where_it_does() {
+    let plugin = "plugin { on-failure \"deny\" status=507 }";
+    let case = |request: &str, response: &str, expect: &str| {
+        format!("{plugin}\ncase \"x\" {{ request {request}; response {response}; expect {{ {expect} }} }}")
+    };
+    // Nobody is asked about a body that is not there.
+    let unasked = bodies((STREAMED, "unreachable"), (STREAMED, "unreachable"));
+    for (request, response) in [
+        (r#""GET" "/""#, "204"),
+        (r#""POST" "/" { body "" }"#, r#"200 { body "" }"#),
+    ] {
+        let said = told(&unasked, &case(request, response, "continue"));
+        assert!(said.contains("nothing of the plugin was called"), "{said}");
+    }
+    let app = HttpServer::start(|_| Answer::ok("hello")).await;
+    let unasked = bodies((STREAMED, "unreachable"), (SKIP, "unreachable"));
+    let gateway = in_front(DENY, unasked, &app).start().await;
+    assert_eq!(gateway.ask("web", post("/", "")).await.status, 200);
+    // About the answer to a HEAD somebody is asked, and shown nothing.
+    let headless = r#"response { no-header "content-length"; body "hello" }"#;
+    let filter = bodies((SKIP, "unreachable"), (STREAMED, "unreachable"));
+    meets(&filter, &case(r#""HEAD" "/""#, r#"200 { body "hello" }"#, headless));
+    let gateway = in_front(DENY, filter, &app).start().await;
+    let answer = gateway.ask("web", head("/")).await;
+    assert_eq!((answer.status, answer.header("content-length")), (200, None));
+
+    // Who fails when the response's head has gone on has nobody to tell a status: the response breaks off.
+    let late = "(if (local.get $known) (then unreachable)) (i32.store (i32.const 3104) (i32.const 1)) (call $pass)";
+    for (mode, first, then) in [
+        (STREAMED, "abort", "abort"),
+        (HELD, "reply 507", "abort"),
+        (buffered(1_000), "reply 507", "response { body \"ab\" }"),
+    ] {
+        let failure = |expect: &str| match expect.contains("body") {
+            true => expect.to_owned(),
+            false => format!("{expect}; failure \"trap\" hook=\"on-response-piece\""),
+        };
+        let body = r#"200 { body "a" "b" }"#;
+        let at_once = bodies((SKIP, "unreachable"), (mode, "unreachable"));
+        meets(&at_once, &case(r#""GET" "/""#, body, &failure(first)));
+        let later = bodies((SKIP, "unreachable"), (mode, late));
+        meets(&later, &case(r#""GET" "/""#, body, &failure(then)));
+    }
+    // A request's head that has gone on is nobody's answer.
+    let later = bodies((STREAMED, late), (SKIP, "unreachable"));
+    let expect = r#"reply 507; failure "trap" hook="on-request-piece""#;
+    meets(&later, &case(r#""POST" "/" { body "a" "b" }"#, "200", expect));
 }
 
 #[test]

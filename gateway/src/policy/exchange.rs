@@ -13,6 +13,7 @@ use super::client_certificate::ClientCertificate;
 use super::client_hello::ClientHello;
 use super::ends::Ends;
 use super::kept::{Kept, KeptByConnection};
+use super::phases::AskingPhase;
 use super::scope::Lot;
 use super::tags::Tags;
 use crate::config::{BackendId, TlsValue};
@@ -49,6 +50,9 @@ pub struct Exchange {
     pub tags: Option<Box<Tags>>,
     /// What is known of it now that it is over; there for `access-log` only.
     pub over: Option<Box<Over>>,
+    /// How far it has come, where that is looked at.
+    #[cfg(debug_assertions)]
+    pub(super) phase: AskingPhase,
 }
 
 /// What is known of an exchange when it is over.
@@ -82,7 +86,26 @@ impl Exchange {
             kept_by_connection: None,
             tags: None,
             over: None,
+            #[cfg(debug_assertions)]
+            phase: AskingPhase::Acl,
         })
+    }
+
+    /// Components are about to be asked in this phase. One that is earlier than where the exchange has come to is a defect of
+    /// ours, which builds for tests end with; others do not look.
+    #[inline]
+    pub fn enters(&mut self, phase: AskingPhase) {
+        #[cfg(debug_assertions)]
+        {
+            assert!(
+                self.phase <= phase,
+                "an exchange goes back from {:?} to {phase:?}",
+                self.phase
+            );
+            self.phase = phase;
+        }
+        #[cfg(not(debug_assertions))]
+        let _ = phase;
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::failure::{Failure, FailureKind};
 use super::needs::{Attribute, Needs};
+use super::phases::AskingPhase;
 use super::state::Phase;
 
 /// A hook, as calls need it.
@@ -48,6 +49,38 @@ pub enum HookPlace {
 impl HookPlace {
     /// How many there are.
     pub(super) const COUNT: usize = Self::OnConnect as usize + 1;
+
+    /// All of them.
+    #[cfg(test)]
+    pub(super) const ALL: [Self; Self::COUNT] = [
+        Self::Instantiate,
+        Self::Evaluate,
+        Self::Check,
+        Self::OnRequest,
+        Self::OnAnswer,
+        Self::OnRequestBody,
+        Self::OnRequestPiece,
+        Self::OnResponse,
+        Self::OnResponseBody,
+        Self::OnResponsePiece,
+        Self::OnLog,
+        Self::OnConnect,
+    ];
+
+    /// The phase in which the hook is called; none of setting an instance up, which any of them may begin with.
+    pub fn phase(self) -> Option<AskingPhase> {
+        Some(match self {
+            Self::Instantiate => return None,
+            Self::Evaluate => AskingPhase::Acl,
+            Self::Check => AskingPhase::Limits,
+            Self::OnRequest | Self::OnAnswer => AskingPhase::RequestRewrite,
+            Self::OnRequestBody | Self::OnRequestPiece => AskingPhase::RequestBody,
+            Self::OnResponse => AskingPhase::ResponseRewrite,
+            Self::OnResponseBody | Self::OnResponsePiece => AskingPhase::ResponseBody,
+            Self::OnLog => AskingPhase::Log,
+            Self::OnConnect => AskingPhase::ConnectionPolicy,
+        })
+    }
 }
 
 impl Hook {

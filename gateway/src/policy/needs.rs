@@ -671,6 +671,8 @@ mod tests {
             kept_by_connection: None,
             tags: None,
             over: None,
+            #[cfg(debug_assertions)]
+            phase: crate::policy::AskingPhase::Acl,
             request: request.body(()).unwrap().into_parts().0,
             response: response.map(|r| r.body(()).unwrap().into_parts().0),
             connection: Arc::new(ConnectionFacts {

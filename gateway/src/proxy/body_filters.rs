@@ -84,9 +84,9 @@ pub async fn of_response(
     response: &mut Response<Content>,
 ) -> Result<Result<BodyFilters, Reply>, ProxyError> {
     let mut filters = BodyFilters::default();
-    let is_head = exchange.request.method == Method::HEAD;
-    let is_bodiless = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_bodiless || (response.body().is_end_stream() && !is_head) {
+    let method = &exchange.request.method;
+    let is_head = method == Method::HEAD;
+    if !has_filtered_body(method, response.status(), response.body().is_end_stream()) {
         return Ok(Ok(filters));
     }
     let plugins = frontend.plugins.iter().rev();
@@ -157,6 +157,12 @@ pub async fn of_response(
     Ok(Ok(filters))
 }
 
+/// Whether components are asked about a response's body: one that is there or, in answer to HEAD, would be (RFC 9110, 6.4.1).
+pub fn has_filtered_body(method: &Method, status: StatusCode, is_empty: bool) -> bool {
+    let is_bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !is_bodiless && (!is_empty || method == Method::HEAD)
+}
+
 /// The hook that decides how a body is filtered.
 fn ask_of(
     of: BodyOf,
@@ -209,7 +215,7 @@ impl Way {
         let too_long = |pieces| match (or_skip, self.of) {
             (true, _) => Ok(Ok(BodyFilter::unseen(pieces, length))),
             (false, BodyOf::Request) => Err(ProxyError::BodyTooLarge),
-            (false, BodyOf::Response) => Err(ProxyError::InvalidResponse("response-body-too-large")),
+            (false, BodyOf::Response) => Err(ProxyError::InvalidResponse(RESPONSE_TOO_LARGE)),
         };
         if most.is_some_and(|most| length.is_some_and(|length| length > most)) {
             // Known beforehand: nothing is waited for.
@@ -245,6 +251,9 @@ fn say_length(headers: &mut HeaderMap, length: Option<u64>) {
         None => headers.remove(header::CONTENT_LENGTH),
     };
 }
+
+/// What log lines say of a response whose body is longer than a component takes.
+pub const RESPONSE_TOO_LARGE: &str = "response-body-too-large";
 
 impl From<Stopped> for ProxyError {
     fn from(stopped: Stopped) -> Self {

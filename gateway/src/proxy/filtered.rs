@@ -420,4 +420,4 @@ fn joined(mut pieces: VecDeque<Bytes>) -> Bytes {
 pub const MAX_PIECE: usize = 64 * 1024;
 
 /// What a request is answered with whose body a component has stopped: it was understood, and is not to be.
-const ABORTED: u16 = 403;
+pub const ABORTED: u16 = 403;

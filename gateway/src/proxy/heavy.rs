@@ -19,6 +19,9 @@ pub async fn ask<T: Send + 'static>(
     exchange: &mut Box<Exchange>,
     hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<Result<T, Failure>, ProxyError> {
+    if let Some(phase) = place.phase() {
+        exchange.enters(phase);
+    }
     if attachment.is_heavy() && attachment.takes_part(exchange) {
         // Boxed: few plugins are heavy.
         return Box::pin(ask_elsewhere(local, attachment, place, exchange, hook)).await;

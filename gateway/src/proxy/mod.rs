@@ -60,8 +60,12 @@ mod upload;
 mod upstream;
 
 pub use admission::admit;
-pub use filtered::MAX_PIECE as MAX_BODY_PIECE;
+pub use body_filters::{RESPONSE_TOO_LARGE, has_filtered_body};
+pub use error::ProxyError;
+pub use filtered::{ABORTED as STATUS_OF_ABORTED, MAX_PIECE as MAX_BODY_PIECE};
 pub use local::{ConnectionCount, Local};
 pub use monitor::is_well;
+pub use request::PLUGIN_REPLY;
+pub use response_body::PLUGIN_STOPPED;
 pub use told::tell;
 pub use unserved::unintroduced;

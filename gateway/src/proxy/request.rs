@@ -469,4 +469,4 @@ fn outgoing(exchange: &mut Exchange, keep: bool) -> http::request::Parts {
 }
 
 /// What log lines say of a response that a component gave.
-const PLUGIN_REPLY: &str = "plugin-reply";
+pub const PLUGIN_REPLY: &str = "plugin-reply";

@@ -187,7 +187,7 @@ impl ResponseBody {
         if let (Poll::Ready(Some(Err(error))), Some(record)) = (&frame, &mut self.record)
             && Stopped::of(error).is_some()
         {
-            record.end_early(Cause::Proxy, "plugin-stopped");
+            record.end_early(Cause::Proxy, PLUGIN_STOPPED);
         }
         frame
     }
@@ -315,3 +315,6 @@ impl Body for ResponseBody {
         }
     }
 }
+
+/// What log lines say of a response whose body a component has stopped on its way.
+pub const PLUGIN_STOPPED: &str = "plugin-stopped";

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::local::Lasting;
 use super::policy;
-use crate::policy::{Attachment, Exchange, HookPlace, Instances};
+use crate::policy::{AskingPhase, Attachment, Exchange, HookPlace, Instances};
 use crate::snapshot::Frontend;
 
 /// An exchange that components are told of when it is over.
@@ -67,6 +67,7 @@ pub async fn tell(lasting: Rc<Lasting>) {
             untold.came.notified().await;
             continue;
         };
+        exchange.enters(AskingPhase::Log);
         let mut heavy = Vec::new();
         for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
             let is_heavy = attachment.is_heavy() && attachment.takes_part(&mut exchange);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::stand::Stand;
 use crate::config::OnFailure;
 use crate::policy::{Attachment, BodyMode, BodyOf, Exchange, Failure, KeptByBody, Piece, PieceVerdict, Reply};
-use crate::proxy::MAX_BODY_PIECE;
+use crate::proxy::{MAX_BODY_PIECE, STATUS_OF_ABORTED};
 
 /// What becomes of a body.
 pub(super) enum Passed {
@@ -21,9 +21,9 @@ pub(super) enum Passed {
     Reply(Reply),
     /// It is longer than the component takes.
     TooLong,
-    /// The component broke the exchange off.
-    Aborted,
-    /// It failed, and that denies.
+    /// The component broke the exchange off. Who has not been answered yet gets this status.
+    Aborted(Option<u16>),
+    /// It failed, and that denies, with this status.
     Denied(u16),
 }
 
@@ -60,12 +60,14 @@ pub(super) fn pass(
             };
         }
     };
+    let is_held = !matches!(mode, BodyMode::Streamed);
     let mut way = Way {
         attachment,
         of,
         kept: KeptByBody::default(),
         state: Vec::new(),
-        may_reply: !matches!(mode, BodyMode::Streamed),
+        may_reply: is_held,
+        is_held,
         is_over: false,
         out: Vec::new(),
     };
@@ -100,6 +102,8 @@ struct Way<'a> {
     kept: KeptByBody,
     state: Vec<u8>,
     may_reply: bool,
+    /// Its head has not gone on.
+    is_held: bool,
     /// What is left passes unseen.
     is_over: bool,
     out: Vec<u8>,
@@ -108,8 +112,13 @@ struct Way<'a> {
 impl Way<'_> {
     /// Piece by piece, and the end by itself.
     fn stream(&mut self, stand: &mut Stand, pieces: &[Bytes], failures: &mut Vec<Failure>) -> Result<(), Box<Passed>> {
-        for piece in pieces.iter().flat_map(|piece| piece.chunks(MAX_BODY_PIECE)) {
-            self.hand_over(stand, piece, false, failures)?;
+        // What came empty, nobody has seen come.
+        for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+            for part in piece.chunks(MAX_BODY_PIECE) {
+                self.hand_over(stand, part, false, failures)?;
+            }
+            // All of the first has been answered.
+            self.is_held = false;
         }
         self.hand_over(stand, &[], true, failures)
     }
@@ -146,14 +155,18 @@ impl Way<'_> {
                         self.out.extend_from_slice(bytes);
                     }
                     PieceVerdict::Reply(reply) => return Err(Box::new(Passed::Reply(reply))),
-                    PieceVerdict::Abort => return Err(Box::new(Passed::Aborted)),
+                    PieceVerdict::Abort => {
+                        let status = self.may_still_be_answered().then_some(STATUS_OF_ABORTED);
+                        return Err(Box::new(Passed::Aborted(status)));
+                    }
                 }
                 Ok(())
             }
             Err(failure) => {
                 failures.push(failure);
                 match self.attachment.on_failure() {
-                    OnFailure::Deny(status) => Err(Box::new(Passed::Denied(status))),
+                    OnFailure::Deny(status) if self.may_still_be_answered() => Err(Box::new(Passed::Denied(status))),
+                    OnFailure::Deny(_) => Err(Box::new(Passed::Aborted(None))),
                     OnFailure::Skip => {
                         self.is_over = true;
                         self.out.extend_from_slice(bytes);
@@ -162,5 +175,10 @@ impl Way<'_> {
                 }
             }
         }
+    }
+
+    /// Whether the client has not been sent a head by now: a response's own goes ahead of what streams.
+    fn may_still_be_answered(&self) -> bool {
+        self.of == BodyOf::Request || self.is_held
     }
 }

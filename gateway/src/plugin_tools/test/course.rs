@@ -1,23 +1,23 @@
-//! The course of a case: the phases of an exchange in the order of the data plane, with this one plugin in all of them.
+//! The course of a case: through the phases in which components are asked, in their order, with this one plugin in all of
+//! them.
 
+use std::ops::ControlFlow::{self, Break, Continue};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, anyhow};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header, request, response};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 
 use super::bodies::{self, Length, Passed};
+use super::facts;
 use super::stand::Stand;
 use crate::config::OnFailure;
 use crate::config::fixture::{self, Case, NoAnswer};
 use crate::policy::{
-    Answer, Answered, Attachment, BodyOf, Call, CallError, ClientCertificate, ClientHello, ConnectionFacts,
-    ConnectionVerdict, Ends, Exchange, Failure, LimitVerdict, MAX_CALLS, Measure, Outcome, Over, Preamble, Reply, Tags,
-    TlsFacts,
+    Answer, Answered, AskingPhase, Attachment, BodyMode, BodyOf, Call, CallError, ConnectionFacts, ConnectionVerdict,
+    Exchange, Failure, Hooks, LimitVerdict, MAX_CALLS, Measure, Outcome, Over, Reply, Tags,
 };
-use crate::regular_file;
+use crate::proxy::{PLUGIN_REPLY, PLUGIN_STOPPED, ProxyError, RESPONSE_TOO_LARGE, has_filtered_body};
 
 /// What a case came to.
 pub(in crate::plugin_tools) struct Course {
@@ -67,147 +67,185 @@ impl Course {
     /// Leads a case through its hooks.
     ///
     /// # Errors
-    /// When a file that it names cannot be read.
+    /// When a file that it names cannot be read, or it is one that no plugin could meet.
     pub(in crate::plugin_tools) fn of(stand: &mut Stand, case: &Case) -> Result<Self> {
-        let facts = Arc::new(connection(&case.connection)?);
-        let mut course = Self {
-            end: End::Continue,
-            holds: None,
-            limit: None,
-            calls: Vec::new(),
-            answers_left: 0,
-            unanswered: false,
-            request: None,
-            response: None,
-            tags: Tags::default(),
-            failures: Vec::new(),
-            measures: Vec::new(),
+        let facts = Arc::new(facts::of_connection(&case.connection)?);
+        let mut walk = Walk::begin(stand, case, facts)?;
+        let phases: &[AskingPhase] = match case.request {
+            Some(_) => &AskingPhase::OF_REQUESTS,
+            None => &AskingPhase::OF_CONNECTIONS,
         };
-        match &case.request {
-            Some(request) => course.exchange(stand, case, request, &facts),
-            None => course.connection(stand, &facts),
+        let mut is_over = false;
+        for phase in phases {
+            // What is over is told of, and nothing else comes of it.
+            if !is_over || *phase == AskingPhase::Log {
+                is_over |= walk.comes_to(*phase).is_break();
+            }
         }
-        course.measures = stand.measures();
-        Ok(course)
+        Ok(walk.end())
+    }
+}
+
+/// A case on its way.
+struct Walk<'a> {
+    stand: &'a mut Stand,
+    case: &'a Case,
+    facts: Arc<ConnectionFacts>,
+    exchange: Box<Exchange>,
+    request_body: Vec<Bytes>,
+    response_body: Vec<Bytes>,
+    /// What the client was sent where the course has no reply, and why the exchange ended: for who is told of it.
+    status: Option<StatusCode>,
+    reason: Option<&'static str>,
+    course: Course,
+}
+
+impl<'a> Walk<'a> {
+    fn begin(stand: &'a mut Stand, case: &'a Case, facts: Arc<ConnectionFacts>) -> Result<Self> {
+        let head = match &case.request {
+            Some(request) => request.head.clone(),
+            None => Request::new(()).into_parts().0,
+        };
+        let mut exchange = Exchange::new(head, Arc::clone(&facts));
+        let mut request_body = Vec::new();
+        if let Some(request) = &case.request {
+            exchange.request_id.clone_from(&request.id);
+            let mut tags = Tags::default();
+            for (name, value) in &request.tags {
+                let set = tags.set(name, value.as_bytes());
+                set.map_err(|why| anyhow!("the request has a tag that no plugin could have set: {why}"))?;
+            }
+            exchange.tags = (!tags.as_slice().is_empty()).then(|| Box::new(tags));
+            request_body.clone_from(&request.body);
+        }
+        Ok(Self {
+            stand,
+            case,
+            facts,
+            exchange,
+            request_body,
+            response_body: Vec::new(),
+            status: None,
+            reason: None,
+            course: Course {
+                end: End::Continue,
+                holds: None,
+                limit: None,
+                calls: Vec::new(),
+                answers_left: case.answers.len(),
+                unanswered: false,
+                request: None,
+                response: None,
+                tags: Tags::default(),
+                failures: Vec::new(),
+                measures: Vec::new(),
+            },
+        })
     }
 
-    fn connection(&mut self, stand: &mut Stand, facts: &Arc<ConnectionFacts>) {
-        let mut exchange = Exchange::new(Request::new(()).into_parts().0, Arc::clone(facts));
-        if !self.predicates(stand, &mut exchange, true) {
-            return;
-        }
-        let Some(attachment) = stand.uses.filter.clone() else {
-            return;
-        };
-        if !attachment.hooks().connection_filter {
-            return;
-        }
-        match stand.instances.on_connect(&attachment, facts) {
-            Ok(ConnectionVerdict::Accept) => {}
-            Ok(ConnectionVerdict::Refuse) => self.end = End::Refused,
-            Ok(ConnectionVerdict::Route(backend)) => self.end = End::Route(name_of(stand, backend.0)),
-            Err(failure) => {
-                self.goes_on(&attachment, failure, true);
+    fn comes_to(&mut self, phase: AskingPhase) -> ControlFlow<()> {
+        self.exchange.enters(phase);
+        match phase {
+            AskingPhase::Acl => self.acl(),
+            AskingPhase::ConnectionPolicy => self.connection_policy(),
+            AskingPhase::Limits => self.limits(),
+            AskingPhase::RequestRewrite => self.request_rewrite(),
+            AskingPhase::RequestBody => {
+                self.request_body()?;
+                self.server()
+            }
+            AskingPhase::ResponseRewrite => self.response_rewrite(),
+            AskingPhase::ResponseBody => {
+                self.response_body()?;
+                self.client();
+                Continue(())
+            }
+            AskingPhase::Log => {
+                self.log();
+                Continue(())
             }
         }
     }
 
-    fn exchange(&mut self, stand: &mut Stand, case: &Case, request: &fixture::Request, facts: &Arc<ConnectionFacts>) {
-        let mut exchange = Exchange::new(request.head.clone(), Arc::clone(facts));
-        exchange.request_id.clone_from(&request.id);
-        let mut tags = Tags::default();
-        for (name, value) in &request.tags {
-            // One that may not be called so is none, which the plugin would not find either.
-            let _ = tags.set(name, value.as_bytes());
+    fn end(mut self) -> Course {
+        self.course.measures = self.stand.measures();
+        if let Some(tags) = self.exchange.tags {
+            self.course.tags = *tags;
         }
-        exchange.tags = (!tags.as_slice().is_empty()).then(|| Box::new(tags));
-        self.answers_left = case.answers.len();
-
-        let goes_on = self.on_the_way_there(stand, case, request, &mut exchange);
-        if goes_on && let Some(response) = &case.response {
-            self.on_the_way_back(stand, response, &mut exchange);
-        }
-        self.log(stand, case, &mut exchange);
-        if let Some(tags) = exchange.tags {
-            self.tags = *tags;
-        }
+        self.course
     }
 
-    /// To the server. Answers whether it gets there.
-    fn on_the_way_there(
-        &mut self,
-        stand: &mut Stand,
-        case: &Case,
-        request: &fixture::Request,
-        exchange: &mut Box<Exchange>,
-    ) -> bool {
-        if !self.predicates(stand, exchange, false) {
-            return false;
-        }
-        let mut body = request.body.clone();
-        if let Some(attachment) = stand.uses.filter.clone() {
-            let hooks = attachment.hooks();
-            if (hooks.limiter && !self.limit(stand, &attachment, exchange))
-                || (hooks.request_filter && !self.request_filter(stand, case, &attachment, exchange))
-            {
-                return false;
-            }
-            if hooks.request_body_filter {
-                let passed = bodies::pass(stand, &attachment, BodyOf::Request, exchange, &body, &mut self.failures);
-                let Some((filtered, length)) = self.passed(passed, StatusCode::PAYLOAD_TOO_LARGE) else {
-                    return false;
-                };
-                body = vec![filtered.into()];
-                say_length(&mut exchange.request.headers, &length);
-            }
-        }
-        self.request = Some((exchange.request.clone(), body.concat()));
-        true
+    /// The plugin, where it has this hook of a filter.
+    fn filter(&self, has: impl Fn(Hooks) -> bool) -> Option<Arc<Attachment>> {
+        self.stand.uses.filter.clone().filter(|plugin| has(plugin.hooks()))
     }
 
-    /// **acl**. Answers whether the exchange goes on.
-    fn predicates(&mut self, stand: &mut Stand, exchange: &mut Box<Exchange>, is_connection: bool) -> bool {
-        let Some(attachment) = stand.uses.predicates.clone() else {
-            return true;
+    fn acl(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.stand.uses.predicates.clone() else {
+            return Continue(());
         };
-        match stand.instances.evaluate(&attachment, exchange) {
+        match self.stand.instances.evaluate(&attachment, &mut self.exchange) {
             Ok(bits) => {
                 let names = attachment.predicates().iter().enumerate();
                 let holds = names.filter(|(bit, _)| bits >> bit & 1 == 1);
-                self.holds = Some(holds.map(|(_, name)| name.clone()).collect());
-                true
+                self.course.holds = Some(holds.map(|(_, name)| name.clone()).collect());
+                Continue(())
             }
             Err(failure) => {
-                self.holds = Some(Vec::new());
-                self.goes_on(&attachment, failure, is_connection)
+                self.course.holds = Some(Vec::new());
+                self.failed(&attachment, failure)
             }
         }
     }
 
-    /// **limits**.
-    fn limit(&mut self, stand: &mut Stand, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>) -> bool {
-        match stand.instances.check(attachment, exchange) {
-            Ok(verdict) => {
-                let is_refused = verdict.as_ref().is_some_and(|verdict| !verdict.allowed);
-                self.limit = Some(verdict);
-                if is_refused {
-                    self.end = End::Limited;
-                }
-                !is_refused
+    fn connection_policy(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.connection_filter) else {
+            return Continue(());
+        };
+        match self.stand.instances.on_connect(&attachment, &self.facts) {
+            Ok(ConnectionVerdict::Accept) => Continue(()),
+            Ok(ConnectionVerdict::Refuse) => {
+                self.course.end = End::Refused;
+                Break(())
             }
-            Err(failure) => self.goes_on(attachment, failure, false),
+            Ok(ConnectionVerdict::Route(backend)) => {
+                self.course.end = End::Route(name_of(self.stand, backend.0));
+                Continue(())
+            }
+            Err(failure) => self.failed(&attachment, failure),
         }
     }
 
-    /// **request rewrite**.
-    fn request_filter(
-        &mut self,
-        stand: &mut Stand,
-        case: &Case,
-        attachment: &Arc<Attachment>,
-        exchange: &mut Box<Exchange>,
-    ) -> bool {
-        let mut outcome = stand.instances.on_request(attachment, exchange);
+    fn limits(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.limiter) else {
+            return Continue(());
+        };
+        let verdict = match self.stand.instances.check(&attachment, &mut self.exchange) {
+            Ok(verdict) => verdict,
+            Err(failure) => return self.failed(&attachment, failure),
+        };
+        self.course.limit = Some(verdict);
+        match verdict {
+            Some(LimitVerdict {
+                allowed: false,
+                retry_after_ms,
+                ..
+            }) => {
+                let error = ProxyError::RateLimited { retry_after_ms };
+                self.course.end = End::Limited;
+                self.status = Some(error.status());
+                self.reason = Some(error.reason());
+                Break(())
+            }
+            _ => Continue(()),
+        }
+    }
+
+    fn request_rewrite(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.request_filter) else {
+            return Continue(());
+        };
+        let mut outcome = self.stand.instances.on_request(&attachment, &mut self.exchange);
         let mut calls_left = MAX_CALLS;
         while let Ok(Outcome::Call(call)) = outcome {
             calls_left = calls_left.saturating_sub(1);
@@ -217,36 +255,32 @@ impl Course {
                 state,
                 ..
             } = *call;
-            let answered = self.answer(case, attachment, &backend);
-            self.calls.push((backend, request));
-            outcome = stand
-                .instances
-                .on_answer(attachment, exchange, &answered, &state, calls_left);
+            let answered = self.answer(&attachment, &backend);
+            self.course.calls.push((backend, request));
+            let instances = &mut self.stand.instances;
+            outcome = instances.on_answer(&attachment, &mut self.exchange, &answered, &state, calls_left);
         }
         match outcome {
             // The loop lets no call through.
-            Ok(Outcome::Proceed | Outcome::Call(_)) => true,
-            Ok(Outcome::Reply(reply)) => {
-                self.reply(reply);
-                false
-            }
+            Ok(Outcome::Proceed | Outcome::Call(_)) => Continue(()),
+            Ok(Outcome::Reply(reply)) => self.reply(reply),
             Ok(Outcome::Route(route)) => {
-                self.end = End::Route(name_of(stand, route.backend.0));
-                route.edit(&mut exchange.request);
-                true
+                self.course.end = End::Route(name_of(self.stand, route.backend.0));
+                route.edit(&mut self.exchange.request);
+                Continue(())
             }
-            Err(failure) => self.goes_on(attachment, failure, false),
+            Err(failure) => self.failed(&attachment, failure),
         }
     }
 
     /// What a call is answered with.
-    fn answer(&mut self, case: &Case, attachment: &Attachment, backend: &str) -> Answered {
-        let next = case.answers.len() - self.answers_left;
-        let Some(answer) = case.answers.get(next) else {
-            self.unanswered = true;
+    fn answer(&mut self, attachment: &Attachment, backend: &str) -> Answered {
+        let answers = &self.case.answers;
+        let Some(answer) = answers.get(answers.len() - self.course.answers_left) else {
+            self.course.unanswered = true;
             return Err(CallError::Unreachable);
         };
-        self.answers_left -= 1;
+        self.course.answers_left -= 1;
         let most = attachment.granted().call(backend).map_or(0, |grant| grant.max_body);
         match answer {
             fixture::Answer::Error(NoAnswer::Timeout) => Err(CallError::Timeout),
@@ -263,120 +297,188 @@ impl Course {
         }
     }
 
-    /// **response rewrite**, and the response's body.
-    fn on_the_way_back(&mut self, stand: &mut Stand, response: &fixture::Response, exchange: &mut Box<Exchange>) {
-        exchange.server.clone_from(&response.server);
-        exchange.response = Some(response.head.clone());
-        let mut body = response.body.clone();
-        let is_head = exchange.request.method == Method::HEAD;
-        if let Some(attachment) = stand.uses.filter.clone() {
-            let hooks = attachment.hooks();
-            if hooks.response_filter {
-                match stand.instances.on_response(&attachment, exchange) {
-                    Ok(None) => {}
-                    Ok(Some(reply)) => return self.reply(reply),
-                    Err(failure) => {
-                        if !self.goes_on(&attachment, failure, false) {
-                            return;
-                        }
-                    }
-                }
-            }
-            // A response to HEAD has no body that could be filtered.
-            if hooks.response_body_filter && !is_head && !body.is_empty() {
-                let passed = bodies::pass(
-                    stand,
-                    &attachment,
-                    BodyOf::Response,
-                    exchange,
-                    &body,
-                    &mut self.failures,
-                );
-                let Some((filtered, length)) = self.passed(passed, StatusCode::BAD_GATEWAY) else {
-                    return;
-                };
-                body = vec![filtered.into()];
-                if let Some(head) = &mut exchange.response {
-                    say_length(&mut head.headers, &length);
-                }
-            }
+    fn request_body(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.request_body_filter) else {
+            return Continue(());
+        };
+        if is_empty(&self.request_body) {
+            return Continue(());
         }
-        self.response = exchange.response.clone().map(|head| (head, body.concat()));
+        let length = match self.pass(&attachment, BodyOf::Request) {
+            Passed::On { body, length } => {
+                self.request_body = vec![body.into()];
+                length
+            }
+            passed => return self.stopped(passed, &ProxyError::BodyTooLarge),
+        };
+        say_length(&mut self.exchange.request.headers, &length);
+        Continue(())
     }
 
-    /// **log**.
-    fn log(&mut self, stand: &mut Stand, case: &Case, exchange: &mut Box<Exchange>) {
-        let Some(attachment) = stand.uses.filter.clone() else {
-            return;
+    /// The request has got there, and is answered where the case has an answer.
+    fn server(&mut self) -> ControlFlow<()> {
+        self.course.request = Some((self.exchange.request.clone(), self.request_body.concat()));
+        let Some(response) = &self.case.response else {
+            return Break(());
         };
-        if !attachment.hooks().access_log {
-            return;
+        self.exchange.server.clone_from(&response.server);
+        self.exchange.response = Some(response.head.clone());
+        self.response_body.clone_from(&response.body);
+        Continue(())
+    }
+
+    fn response_rewrite(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.response_filter) else {
+            return Continue(());
+        };
+        match self.stand.instances.on_response(&attachment, &mut self.exchange) {
+            Ok(None) => Continue(()),
+            Ok(Some(reply)) => self.reply(reply),
+            Err(failure) => self.failed(&attachment, failure),
         }
-        let status = match &self.end {
-            End::Reply { status, .. } => Some(*status),
-            End::Limited => Some(StatusCode::TOO_MANY_REQUESTS),
-            _ => self.response.as_ref().map(|(head, _)| head.status),
+    }
+
+    fn response_body(&mut self) -> ControlFlow<()> {
+        let Some(attachment) = self.filter(|hooks| hooks.response_body_filter) else {
+            return Continue(());
         };
-        let routed = match &self.end {
+        let status = self.exchange.response.as_ref().map(|head| head.status);
+        let is_asked_about = |status| {
+            let is_empty = is_empty(&self.response_body);
+            has_filtered_body(&self.exchange.request.method, status, is_empty)
+        };
+        if !status.is_some_and(is_asked_about) {
+            return Continue(());
+        }
+        let length = match self.exchange.request.method {
+            Method::HEAD => match self
+                .stand
+                .instances
+                .on_body(&attachment, BodyOf::Response, &mut self.exchange)
+            {
+                Ok(BodyMode::Skip) => Length::AsBefore,
+                // What a GET would have been answered has another length, or none that is known.
+                Ok(_) => Length::Unknown,
+                Err(failure) => {
+                    self.failed(&attachment, failure)?;
+                    Length::AsBefore
+                }
+            },
+            _ => match self.pass(&attachment, BodyOf::Response) {
+                Passed::On { body, length } => {
+                    self.response_body = vec![body.into()];
+                    length
+                }
+                passed => return self.stopped(passed, &ProxyError::InvalidResponse(RESPONSE_TOO_LARGE)),
+            },
+        };
+        if let Some(head) = &mut self.exchange.response {
+            say_length(&mut head.headers, &length);
+        }
+        Continue(())
+    }
+
+    fn pass(&mut self, attachment: &Arc<Attachment>, of: BodyOf) -> Passed {
+        let pieces = match of {
+            BodyOf::Request => &self.request_body,
+            BodyOf::Response => &self.response_body,
+        };
+        let failures = &mut self.course.failures;
+        bodies::pass(self.stand, attachment, of, &mut self.exchange, pieces, failures)
+    }
+
+    /// The response has come to the client. (What is sent to HEAD has no content.)
+    fn client(&mut self) {
+        let head = self.exchange.response.clone();
+        self.status = head.as_ref().map(|head| head.status);
+        self.course.response = head.map(|head| (head, self.response_body.concat()));
+    }
+
+    fn log(&mut self) {
+        let Some(attachment) = self.filter(|hooks| hooks.access_log) else {
+            return;
+        };
+        let status = match &self.course.end {
+            End::Reply { status, .. } => Some(*status),
+            _ => self.status,
+        };
+        let routed = match &self.course.end {
             End::Route(name) => Some(name.as_str().into()),
             _ => None,
         };
-        exchange.over = Some(Box::new(Over {
+        self.exchange.over = Some(Box::new(Over {
             status: status.map(|status| status.as_u16()),
-            backend: case.log.backend.clone().or(routed),
-            duration: case.log.duration,
-            bytes_sent: case.log.bytes_sent,
-            reason: None,
+            backend: self.case.log.backend.clone().or(routed),
+            duration: self.case.log.duration,
+            bytes_sent: self.case.log.bytes_sent,
+            reason: self.reason,
         }));
-        if let Err(failure) = stand.instances.on_log(&attachment, exchange) {
+        if let Err(failure) = self.stand.instances.on_log(&attachment, &mut self.exchange) {
             // Nobody waits for it: whatever `on-failure` says, the exchange is over.
-            self.failures.push(failure);
+            self.course.failures.push(failure);
         }
     }
 
-    /// What is left of a body that has passed its filter; none where the exchange ends.
-    fn passed(&mut self, passed: Passed, too_long: StatusCode) -> Option<(Vec<u8>, Length)> {
+    /// A body that does not go on.
+    fn stopped(&mut self, passed: Passed, too_long: &ProxyError) -> ControlFlow<()> {
         match passed {
-            Passed::On { body, length } => return Some((body, length)),
-            Passed::Reply(reply) => self.reply(reply),
-            Passed::TooLong => self.status(too_long),
-            Passed::Aborted => self.end = End::Aborted,
-            Passed::Denied(status) => self.status(StatusCode::from_u16(status).unwrap_or_default()),
+            Passed::On { .. } => return Continue(()),
+            Passed::Reply(reply) => return self.reply(reply),
+            Passed::TooLong => self.answers(too_long),
+            Passed::Denied(status) => self.answers(&ProxyError::Policy { status }),
+            Passed::Aborted(Some(status)) => {
+                self.answers(&ProxyError::Policy { status });
+                self.course.end = End::Aborted;
+                self.status = StatusCode::from_u16(status).ok();
+            }
+            Passed::Aborted(None) => {
+                self.course.end = End::Aborted;
+                // That much of it has been sent.
+                self.status = self.exchange.response.as_ref().map(|head| head.status);
+                self.reason = Some(PLUGIN_STOPPED);
+            }
         }
-        None
+        Break(())
     }
 
-    fn reply(&mut self, reply: Reply) {
-        self.end = End::Reply {
+    fn reply(&mut self, reply: Reply) -> ControlFlow<()> {
+        self.reason = Some(PLUGIN_REPLY);
+        self.course.end = End::Reply {
             status: reply.status,
             headers: reply.headers,
             body: reply.body,
         };
+        Break(())
     }
 
     /// What the gateway says itself.
-    fn status(&mut self, status: StatusCode) {
-        self.end = End::Reply {
-            status,
+    fn answers(&mut self, error: &ProxyError) {
+        self.reason = Some(error.reason());
+        self.course.end = End::Reply {
+            status: error.status(),
             headers: HeaderMap::new(),
             body: Bytes::new(),
         };
     }
 
-    /// What a failure leads to. Answers whether the exchange goes on.
-    fn goes_on(&mut self, attachment: &Attachment, failure: Failure, is_connection: bool) -> bool {
-        self.failures.push(failure);
+    /// What a failure leads to.
+    fn failed(&mut self, attachment: &Attachment, failure: Failure) -> ControlFlow<()> {
+        self.course.failures.push(failure);
         match attachment.on_failure() {
-            OnFailure::Skip => return true,
-            OnFailure::Deny(_) if is_connection => self.end = End::Refused,
-            OnFailure::Deny(status) => self.status(StatusCode::from_u16(status).unwrap_or_default()),
+            OnFailure::Skip => return Continue(()),
+            OnFailure::Deny(_) if self.case.request.is_none() => self.course.end = End::Refused,
+            OnFailure::Deny(status) => self.answers(&ProxyError::Policy { status }),
         }
-        false
+        Break(())
     }
 }
 
 fn name_of(stand: &Stand, backend: usize) -> String {
     stand.backends.get(backend).map_or("", |name| name).to_owned()
+}
+
+fn is_empty(body: &[Bytes]) -> bool {
+    body.iter().all(Bytes::is_empty)
 }
 
 fn say_length(headers: &mut HeaderMap, length: &Length) {
@@ -390,44 +492,3 @@ fn say_length(headers: &mut HeaderMap, length: &Length) {
         }
     }
 }
-
-fn connection(said: &fixture::Connection) -> Result<ConnectionFacts> {
-    let tls = match &said.tls {
-        None => None,
-        Some(tls) => Some(Box::new(TlsFacts {
-            version: tls.version,
-            cipher: tls.cipher,
-            sni: tls.sni.clone(),
-            alpn: tls.alpn.as_ref().map(|alpn| alpn.clone().into_bytes()),
-            client_certificate: match &tls.certificate {
-                None => None,
-                Some(path) => {
-                    let shown = path.value.display();
-                    let pem = regular_file::read(&path.value, MAX_CERTIFICATE)
-                        .with_context(|| format!("cannot read {shown}"))?;
-                    let certificate = CertificateDer::from_pem_slice(&pem)
-                        .map_err(|error| anyhow::anyhow!("{shown} holds no certificate: {error}"))?;
-                    Some(ClientCertificate::new(certificate.to_vec()))
-                }
-            },
-        })),
-    };
-    let hello = said.hello.as_ref().map(|hello| ClientHello {
-        sni: hello.sni.clone(),
-        alpn: hello.alpn.iter().map(|name| name.clone().into_bytes()).collect(),
-    });
-    Ok(ConnectionFacts {
-        accepted: tokio::time::Instant::now(),
-        ends: Ends::new(said.client, said.local),
-        tls,
-        preamble: hello.map(|hello| {
-            Box::new(Preamble {
-                hello: Some(hello),
-                proxy: None,
-            })
-        }),
-    })
-}
-
-/// Bytes of a client's certificate in PEM: many times what one has.
-const MAX_CERTIFICATE: usize = 1 << 20;

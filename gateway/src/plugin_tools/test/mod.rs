@@ -1,12 +1,12 @@
 //! `gateway plugin test`: asks a component what its fixtures ask, by the host that serves requests, and compares what it makes of
 //! that with what they expect.
 //!
-//! [`stand`] attaches the plugin as a file of fixtures says, [`course`] leads a case through its hooks in the order of an
-//! exchange, [`compare`] says what is not as it was expected, [`report`] says how it all went.
+//! [`stand`] attaches the plugin as a file of fixtures says, [`course`] leads a case through the phases of an exchange, [`compare`] says what is not as it was expected, [`report`] says how it all went.
 
 mod bodies;
 pub(super) mod compare;
 mod course;
+mod facts;
 mod files;
 mod report;
 pub(super) mod stand;
