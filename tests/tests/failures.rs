@@ -5,18 +5,21 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_tests::guest::{self, FACTS};
 use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, get, post};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 /// A hook, as a component that has no other.
 struct Hook {
     /// Its place in names of plugins and frontends.
     name: &'static str,
-    /// The interface that it is exported by.
-    interface: &'static str,
+    /// The interfaces that it is exported by.
+    interfaces: &'static [&'static str],
     /// What the log calls it.
     called: &'static str,
     /// The functions; `@facts` are its parameters and `@crime` is what it does before it answers.
@@ -33,10 +36,10 @@ enum ServerSaw {
     TheEnd,
 }
 
-const HOOKS: [Hook; 10] = [
+const HOOKS: [Hook; 11] = [
     Hook {
         name: "acl",
-        interface: "predicates",
+        interfaces: &["predicates"],
         called: "evaluate",
         // If it came to an answer, that would be 418.
         functions: r#"(data (i32.const 64) "\48\00\00\00\01\00\00\00p")
@@ -47,7 +50,7 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "limit",
-        interface: "limiter",
+        interfaces: &["limiter"],
         called: "check",
         functions: r#"(func (export "gateway:policy/limiter@0.1.0#policies") (result i32) (call $none))
             (func (export "gateway:policy/limiter@0.1.0#check") @facts (result i32) @crime (call $none))"#,
@@ -55,15 +58,31 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "request",
-        interface: "request-filter",
+        interfaces: &["request-filter"],
         called: "on-request",
         functions: r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") @facts (result i32)
             @crime (call $none))"#,
         server_saw: ServerSaw::Nothing,
     },
     Hook {
+        name: ANSWER,
+        interfaces: &["request-filter", "call-answered"],
+        called: "on-answer",
+        // It calls `auth`, which answers.
+        functions: r#"(data (i32.const 2048) "authGET/")
+            (func (export "gateway:policy/request-filter@0.1.0#on-request") @facts (result i32)
+                (i32.store8 (i32.const 3000) (i32.const 3))
+                (i32.store (i32.const 3004) (i32.const 2048)) (i32.store (i32.const 3008) (i32.const 4))
+                (i32.store (i32.const 3012) (i32.const 2052)) (i32.store (i32.const 3016) (i32.const 3))
+                (i32.store (i32.const 3020) (i32.const 2055)) (i32.store (i32.const 3024) (i32.const 1))
+                (i32.const 3000))
+            (func (export "gateway:policy/call-answered@0.1.0#on-answer")
+                @facts (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32) @crime (call $none))"#,
+        server_saw: ServerSaw::Nothing,
+    },
+    Hook {
         name: "request-body",
-        interface: "request-body-filter",
+        interfaces: &["request-body-filter"],
         called: "on-request-body",
         functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32)
                 @crime (call $none))
@@ -73,7 +92,7 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "request-piece",
-        interface: "request-body-filter",
+        interfaces: &["request-body-filter"],
         called: "on-request-piece",
         functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32) @buffered)
             (func (export "gateway:policy/request-body-filter@0.1.0#on-request-piece")
@@ -82,7 +101,7 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "response",
-        interface: "response-filter",
+        interfaces: &["response-filter"],
         called: "on-response",
         functions: r#"(func (export "gateway:policy/response-filter@0.1.0#on-response") @facts (result i32)
             @crime (call $none))"#,
@@ -90,7 +109,7 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "response-body",
-        interface: "response-body-filter",
+        interfaces: &["response-body-filter"],
         called: "on-response-body",
         functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32)
                 @crime (call $none))
@@ -100,7 +119,7 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "response-piece",
-        interface: "response-body-filter",
+        interfaces: &["response-body-filter"],
         called: "on-response-piece",
         functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32) @buffered)
             (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
@@ -109,20 +128,23 @@ const HOOKS: [Hook; 10] = [
     },
     Hook {
         name: "log",
-        interface: "access-log",
+        interfaces: &["access-log"],
         called: "on-log",
         functions: r#"(func (export "gateway:policy/access-log@0.1.0#on-log") @facts @crime)"#,
         server_saw: ServerSaw::TheEnd,
     },
     Hook {
         name: "connect",
-        interface: "connection-filter",
+        interfaces: &["connection-filter"],
         called: "on-connect",
         functions: r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect") @facts (result i32)
             @crime (call $none))"#,
         server_saw: ServerSaw::Nothing,
     },
 ];
+
+/// The hook that gets the answers to calls, which another one makes.
+const ANSWER: &str = "answer";
 
 /// Sees up to 1,000 bytes of a body whole: the mode at 3,000.
 const BUFFERED: &str =
@@ -150,11 +172,11 @@ impl Hook {
         let functions = functions.replace("@buffered", BUFFERED);
         let Crime { imports, items, .. } = crime;
         let text = format!("{imports} ;; end of imports\n{items} {functions}");
-        guest::exporting(&[self.interface], crime.configure.unwrap_or("(i32.const 256)"), &text)
+        guest::exporting(self.interfaces, crime.configure.unwrap_or("(i32.const 256)"), &text)
     }
 
     fn is_tcp(&self) -> bool {
-        self.interface == "connection-filter"
+        self.interfaces == ["connection-filter"]
     }
 }
 
@@ -162,6 +184,7 @@ impl Hook {
 struct Matrix {
     app: HttpServer,
     stalled: HttpServer,
+    auth: HttpServer,
     tcp: HashMap<&'static str, Server>,
     _cache: tempfile::TempDir,
     text: String,
@@ -169,6 +192,13 @@ struct Matrix {
 
 impl Matrix {
     async fn new() -> Self {
+        let auth = HttpServer::answering("yes").await;
+        let address = auth.address();
+        Self::asking(auth, address).await
+    }
+
+    /// One whose calls are answered elsewhere than by `auth`.
+    async fn asking(auth: HttpServer, answers: std::net::SocketAddr) -> Self {
         let app = HttpServer::answering("app").await;
         let stalled = HttpServer::start(|_| gateway_tests::Answer::nothing().then_stall()).await;
         let cache = tempfile::tempdir().unwrap();
@@ -177,6 +207,7 @@ impl Matrix {
 process {{ workers 2; log "stdout" format="json"; policy instances=8; compile-cache "{}" }}
 backend "app" {{ server "s" "{}" }}
 backend "stalled" {{ server "s" "{}" }}
+backend "auth" {{ server "s" "{answers}" }}
 plugin "hog" "hog.wasm" {{ limit instances=8; isolation "per-request" ready=0; on-failure "deny" }}
 frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled" }}
 "#,
@@ -200,13 +231,14 @@ frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled
                     "acl" => format!(r#"acl "holds" {{ plugin "{name}-{verdict}" }}; deny status=418 if="holds""#),
                     _ => format!(r#"use-plugin "{name}-{verdict}""#),
                 };
+                let call = if name == ANSWER { r#"call "auth";"# } else { "" };
                 let to = match hook.is_tcp() {
                     true => format!(r#"mode "tcp"; default-backend "tcp-{verdict}""#),
                     false => r#"default-backend "app""#.to_owned(),
                 };
                 writeln!(
                     text,
-                    r#"plugin "{name}-{verdict}" "{name}.wasm" {{ limit cpu="20ms" memory="1MiB"; grant "buckets" "clock"; isolation "per-request" ready=0; on-failure {written} }}
+                    r#"plugin "{name}-{verdict}" "{name}.wasm" {{ limit cpu="20ms" memory="1MiB"; grant "buckets" "clock"; isolation "per-request" ready=0; {call} on-failure {written} }}
 frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
                 )
                 .unwrap();
@@ -215,6 +247,7 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
         Self {
             app,
             stalled,
+            auth,
             tcp,
             _cache: cache,
             text,
@@ -229,18 +262,38 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
         })
     }
 
+    /// Eight requests whose answers never come hold all instances that there may be: until `stalled` has seen so many in all.
+    async fn fill(&self, gateway: &Gateway, seen: usize) -> Vec<Client> {
+        let mut waiting = Vec::new();
+        for n in 0..8 {
+            let mut client: Client = gateway.connect("hog").await;
+            client.send(format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
+            waiting.push(client);
+        }
+        self.stalled.has_seen(seen).await;
+        waiting
+    }
+
     /// Asks once for each hook and verdict, and looks at everything. `set_up` is what the log calls what failed, where it was not
     /// the hook itself.
     async fn every_cell(&self, gateway: &Gateway, kind: &str, set_up: Option<&str>) {
         for hook in &HOOKS {
-            for (verdict, _, status) in VERDICTS {
-                let cell = format!("{}-{verdict}", hook.name);
-                match hook.is_tcp() {
-                    true => self.connection(gateway, &cell, verdict, status).await,
-                    false => self.exchange(gateway, hook, &cell, status).await,
-                }
-                self.is_told(gateway, &cell, kind, set_up.unwrap_or(hook.called)).await;
+            self.cells(hook, gateway, kind, set_up).await;
+        }
+        // Where the hook itself fails, each of its cells has come to the answer.
+        let answered = if set_up.is_none() { VERDICTS.len() } else { 0 };
+        assert_eq!(self.auth.requests().len(), answered);
+    }
+
+    /// The row of one hook.
+    async fn cells(&self, hook: &Hook, gateway: &Gateway, kind: &str, set_up: Option<&str>) {
+        for (verdict, _, status) in VERDICTS {
+            let cell = format!("{}-{verdict}", hook.name);
+            match hook.is_tcp() {
+                true => self.connection(gateway, &cell, verdict, status).await,
+                false => self.exchange(gateway, hook, &cell, status).await,
             }
+            self.is_told(gateway, &cell, kind, set_up.unwrap_or(hook.called)).await;
         }
     }
 
@@ -428,18 +481,92 @@ async fn instantiating_again() {
     matrix.every_cell(&gateway, "instantiate", Some("instantiate")).await;
 }
 
+/// Who makes a call and who gets its answer are two instances where nothing else keeps the first: the second may be the one
+/// that cannot be had.
+fn answer() -> &'static Hook {
+    HOOKS.iter().find(|hook| hook.name == ANSWER).unwrap()
+}
+
+#[tokio::test]
+async fn configuring_again_for_an_answer() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        imports: TAKE,
+        // The instance that the load makes and the one that makes the call get a token each; later ones trap.
+        configure: Some(
+            "(call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i64.const 1) (i64.const 86400000) (i64.const 2) (i32.const 1) (i32.const 3504))
+            (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable)))
+            (i32.const 256)",
+        ),
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix.cells(answer(), &gateway, "configure", Some("configure")).await;
+    assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
+}
+
+#[tokio::test]
+async fn instantiating_again_for_an_answer() {
+    let matrix = Matrix::new().await;
+    let crime = Crime {
+        imports: TAKE,
+        // Likewise, by their start function.
+        items: "(func $start
+            (call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+                (i64.const 1) (i64.const 86400000) (i64.const 2) (i32.const 1) (i32.const 3504))
+            (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable))))
+            (start $start)",
+        ..Crime::default()
+    };
+    let gateway = matrix.builder(crime).start().await;
+    matrix
+        .cells(answer(), &gateway, "instantiate", Some("instantiate"))
+        .await;
+    assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_when_the_answer_comes() {
+    // It answers when it is told to.
+    let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let slow = {
+        let (asked, answers) = (asked.clone(), answers.clone());
+        Server::start(move |mut wire, _| {
+            let (asked, answers) = (asked.clone(), answers.clone());
+            async move {
+                while wire.head().await?.is_some() {
+                    asked.fetch_add(1, Ordering::SeqCst);
+                    answers.acquire().await.map_err(std::io::Error::other)?.forget();
+                    wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
+                }
+                Ok(())
+            }
+        })
+        .await
+    };
+    let matrix = Matrix::asking(HttpServer::answering("nobody").await, slow.address()).await;
+    for (n, (verdict, _, status)) in VERDICTS.into_iter().enumerate() {
+        let gateway = matrix.builder(Crime::default()).start().await;
+        let cell = format!("{ANSWER}-{verdict}");
+        let mut client = gateway.connect(&cell).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        gateway_tests::eventually("the call is made", async || asked.load(Ordering::SeqCst) == n + 1).await;
+        // The instance that has made the call is gone. Others hold all that there may be when the answer comes.
+        let _waiting = matrix.fill(&gateway, 8 * (n + 1)).await;
+        answers.add_permits(1);
+        assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
+        matrix.is_told(&gateway, &cell, "store-full", "instantiate").await;
+    }
+    // Only what is skipped comes there.
+    assert_eq!(matrix.app.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn a_full_store() {
     let matrix = Matrix::new().await;
     let gateway = matrix.builder(Crime::default()).start().await;
-    // Eight requests whose answers never come hold all instances that there may be.
-    let mut waiting = Vec::new();
-    for n in 0..8 {
-        let mut client: Client = gateway.connect("hog").await;
-        client.send(format!("GET /{n} HTTP/1.1\r\nhost: a\r\n\r\n")).await;
-        waiting.push(client);
-    }
-    matrix.stalled.has_seen(8).await;
+    let _waiting = matrix.fill(&gateway, 8).await;
     matrix.every_cell(&gateway, "store-full", Some("instantiate")).await;
 }
 
