@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use gateway_tests::{Builder, Client, Gateway, delete, get};
+use gateway_tests::{Builder, Client, Gateway, delete, get, post};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -46,13 +46,23 @@ impl Project {
 
     /// A gateway with the configuration that was written, on a free port; once the fixtures that were written have passed.
     fn gateway(&self) -> Builder {
+        self.gateway_with("", "", str::to_owned)
+    }
+
+    /// The same with another edit, and one address in the place of another.
+    fn gateway_with(&self, address: &str, by: &str, edit: impl Fn(&str) -> String) -> Builder {
         let mut test = gateway_tests::command();
         test.args(["plugin", "test", &self.component]);
         succeeds(test.current_dir(self.folder.path()));
         let text = std::fs::read_to_string(self.path("gateway.kdl")).unwrap();
         assert!(text.contains("\"127.0.0.1:8080\""), "{text}");
         let component = std::fs::read(self.path(&self.component)).unwrap();
-        let text = text.replace("127.0.0.1:8080", "127.0.0.1:0");
+        let text = edit(&text).replace("127.0.0.1:8080", "127.0.0.1:0");
+        let text = if address.is_empty() {
+            text
+        } else {
+            text.replace(address, by)
+        };
         // An interpreter on a machine that is busy with other tests.
         let text = text.replace("cpu=\"100ms\"", "cpu=\"1s\"");
         Gateway::kdl(&text).file(&self.component, component)
@@ -148,6 +158,60 @@ async fn a_new_response_filter_in_rust_keeps_in_what_a_server_says() {
     let passed = gateway.ask("www", get("/")).await;
     assert_eq!(passed.header("x-checked-by"), Some("new-response-filter"));
     assert!(passed.text().contains("server: app-1"));
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_request_body_filter_in_rust_turns_away_what_is_not_wanted() {
+    let gateway = Project::in_rust("request-body-filter").gateway().start().await;
+    let refused = gateway.ask("www", post("/", "hello <script>")).await;
+    assert_eq!(
+        (refused.status, refused.text()),
+        (403, "new-request-body-filter does not take this\n")
+    );
+    let passed = gateway.ask("www", post("/", "hello")).await;
+    assert!(passed.text().contains("body: 5 bytes\n"), "{}", passed.text());
+    assert_eq!(gateway.ask("www", post("/", vec![b'x'; 65_537])).await.status, 413);
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_response_body_filter_in_rust_puts_another_text_in_place_of_one() {
+    let gateway = Project::in_rust("response-body-filter").gateway().start().await;
+    let answer = gateway.ask("www", get("/?app-1")).await;
+    assert!(
+        answer
+            .text()
+            .starts_with("server: somewhere\nrequest: GET /?somewhere "),
+        "{}",
+        answer.text()
+    );
+}
+
+#[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]
+#[tokio::test]
+async fn a_new_plugin_in_rust_lets_another_service_decide() {
+    let project = Project::in_rust("call-answered");
+    // The service of the project's own configuration, on a port that is free, and in front of it the same again.
+    let service = project.gateway_with("127.0.0.1:8081", "127.0.0.1:0", |text| {
+        text.replace(
+            "server \"auth-1\" \"127.0.0.1:8081\"",
+            "server \"auth-1\" \"127.0.0.1:1\"",
+        )
+    });
+    let service = service.start().await;
+    let address = service.address("auth").to_string();
+    let gateway = project.gateway_with("127.0.0.1:8081", &address, |text| {
+        text.replace("bind \"127.0.0.1:8081\"", "bind \"127.0.0.1:0\"")
+    });
+    let gateway = gateway.start().await;
+    assert_eq!(gateway.ask("www", get("/")).await.status, 401);
+    let with = |token: &str| get("/").header("authorization", token).header("x-user", "root");
+    let refused = gateway.ask("www", with("Bearer guess")).await;
+    assert_eq!((refused.status, refused.text()), (403, "new-call-answered says no\n"));
+    let passed = gateway.ask("www", with("Bearer s3cret")).await;
+    assert!(passed.text().contains("header: x-user: ada\n"), "{}", passed.text());
+    assert!(!passed.text().contains("root"), "{}", passed.text());
 }
 
 #[cfg_attr(not(feature = "peers"), ignore = "needs a compiler for wasm32: --features peers")]

@@ -102,19 +102,23 @@ fn write(file: &Path, text: &str) -> Result<()> {
 
 /// What an author does with what has been written.
 fn next(wanted: &New, name: &Name, folder: &Path) -> String {
-    let (name, language) = (name.as_str(), wanted.language.title());
-    let mut text = format!("{name}: a plugin in {language}, asked as {}\n\n", wanted.hook.name());
+    let (title, language) = (name.as_str(), wanted.language.title());
+    let mut text = format!("{title}: a plugin in {language}, asked as {}\n\n", wanted.hook.name());
     let mut command = |line: &str| text.extend(["    ", line, "\n"]);
     command(&format!("cd {}", quoted(folder)));
     wanted.language.build_lines().iter().for_each(|line| command(line));
-    command("gateway run gateway.kdl");
+    command(&format!("gateway plugin test {}.wasm", name.as_crate()));
+    command("gateway run gateway.kdl                      # and in another terminal:");
     template::trials(wanted.language, wanted.hook).for_each(command);
     text
 }
 
-/// A path as a shell takes it.
+/// A path as a shell takes it, and `cd` no option.
 fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
+    let text = match path.as_os_str().as_encoded_bytes().first() {
+        Some(b'-') => format!("./{}", path.display()),
+        _ => path.display().to_string(),
+    };
     let is_plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '_' | '-');
     match text.chars().all(is_plain) {
         true => text,

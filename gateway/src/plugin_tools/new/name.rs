@@ -41,10 +41,15 @@ impl Name {
         &self.0
     }
 
+    /// What its crate's library is called, and its component's file.
+    pub(super) fn as_crate(&self) -> String {
+        self.0.replace('-', "_")
+    }
+
     /// A template's text with this name in the places of the template's own.
     pub(super) fn put_into(&self, text: &str) -> String {
         text.replace("my-plugin", &self.0)
-            .replace("my_plugin", &self.0.replace('-', "_"))
+            .replace("my_plugin", &self.as_crate())
     }
 }
 

@@ -15,23 +15,36 @@ impl Sdk {
     /// somebody works in.
     ///
     /// # Errors
-    /// There is none; the text says how to name one.
+    /// There is none, and the text says how to name one; or its path has characters that cannot stand in a `Cargo.toml`.
     pub(super) fn find(named: Option<&Path>) -> Result<Self> {
         if let Some(named) = named {
-            let found = Self::in_folder(named);
-            return found.with_context(|| {
+            let found = Self::in_folder(named).with_context(|| {
                 format!(
                     "{} is not the SDK: it is the folder `plugin-sdk` of a checkout of the gateway",
                     named.display()
                 )
-            });
+            })?;
+            return found.checked();
         }
         let program = env::current_exe().ok();
         // Where `cargo run` has found it, whatever folder it has built it in.
         let package = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
         let places = [program, package, env::current_dir().ok()];
         Self::around(places.iter().flatten().map(PathBuf::as_path))
-            .context("where is the SDK? Say `--sdk PATH`: it is the folder `plugin-sdk` of a checkout of the gateway")
+            .context("where is the SDK? Say `--sdk PATH`: it is the folder `plugin-sdk` of a checkout of the gateway")?
+            .checked()
+    }
+
+    /// The same, if its path can be written down: so that nothing has been made when it cannot.
+    fn checked(self) -> Result<Self> {
+        let Some(text) = self.0.to_str() else {
+            bail!("the SDK's path is not UTF-8: {}", self.0.display());
+        };
+        ensure!(
+            !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')),
+            "the SDK's path cannot stand in a Cargo.toml: {text:?}"
+        );
+        Ok(self)
     }
 
     /// The first that is in a folder above one of these places.
@@ -54,20 +67,14 @@ impl Sdk {
     /// that both can be moved together, or be somebody else's.
     ///
     /// # Errors
-    /// The folder is not there, or the path has characters that cannot stand there.
+    /// The folder is not there.
     pub(super) fn seen_from(&self, folder: &Path) -> Result<String> {
         let folder = folder
             .canonicalize()
             .with_context(|| format!("cannot find {}", folder.display()))?;
         let path = relative(&self.0, &folder).unwrap_or_else(|| self.0.clone());
-        let Some(text) = path.to_str() else {
-            bail!("the SDK's path is not UTF-8: {}", path.display());
-        };
-        ensure!(
-            !text.contains(|c: char| c.is_control() || matches!(c, '"' | '\\')),
-            "the SDK's path cannot stand in a Cargo.toml: {text:?}"
-        );
-        Ok(text.to_owned())
+        // It has been checked, and the way there has no parts of its own but `..`.
+        Ok(path.display().to_string())
     }
 }
 
@@ -147,8 +154,10 @@ mod tests {
     #[test]
     fn a_path_that_would_end_its_own_quotes_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let sdk = Sdk(folder.path().join("a\"b"));
-        let error = sdk.seen_from(folder.path()).unwrap_err().to_string();
+        let odd = folder.path().join("a\"b/plugin-sdk");
+        fs::create_dir_all(&odd).unwrap();
+        fs::write(odd.join("Cargo.toml"), "name = \"gateway-plugin-sdk\"\n").unwrap();
+        let error = Sdk::find(Some(&odd)).unwrap_err().to_string();
         assert!(error.contains("cannot stand in a Cargo.toml"), "{error}");
     }
 }

@@ -32,8 +32,15 @@ pub enum Hook {
     /// What becomes of a request.
     #[default]
     RequestFilter,
+    /// What becomes of a request that another service is asked about.
+    #[value(alias = "authorization")]
+    CallAnswered,
+    /// What becomes of a request's body.
+    RequestBodyFilter,
     /// What becomes of a server's response.
     ResponseFilter,
+    /// What becomes of its body.
+    ResponseBodyFilter,
     /// Nothing: it is told of exchanges that are over.
     #[value(alias = "log")]
     AccessLog,
@@ -58,7 +65,13 @@ impl Language {
         match self {
             Self::Rust => &["gateway plugin build"],
             Self::JavaScript => &["npm install", "npm run build"],
-            Self::Python => &["pip install -r requirements.txt", "sh build.sh"],
+            // A system's own Python takes no packages from elsewhere (PEP 668).
+            Self::Python => &[
+                "python3 -m venv .venv",
+                ". .venv/bin/activate",
+                "pip install -r requirements.txt",
+                "sh build.sh",
+            ],
             Self::C => &["sh build.sh"],
         }
     }
@@ -71,7 +84,10 @@ impl Hook {
             Self::Predicates => "predicates",
             Self::Limiter => "limiter",
             Self::RequestFilter => "request-filter",
+            Self::CallAnswered => "call-answered",
+            Self::RequestBodyFilter => "request-body-filter",
             Self::ResponseFilter => "response-filter",
+            Self::ResponseBodyFilter => "response-body-filter",
             Self::AccessLog => "access-log",
             Self::ConnectionFilter => "connection-filter",
         }
@@ -143,7 +159,10 @@ fn rust(hook: Hook) -> &'static str {
         Hook::Predicates => include_str!("rust/predicates.rs"),
         Hook::Limiter => include_str!("rust/limiter.rs"),
         Hook::RequestFilter => include_str!("rust/request_filter.rs"),
+        Hook::CallAnswered => include_str!("rust/call_answered.rs"),
+        Hook::RequestBodyFilter => include_str!("rust/request_body_filter.rs"),
         Hook::ResponseFilter => include_str!("rust/response_filter.rs"),
+        Hook::ResponseBodyFilter => include_str!("rust/response_body_filter.rs"),
         Hook::AccessLog => include_str!("rust/access_log.rs"),
         Hook::ConnectionFilter => include_str!("rust/connection_filter.rs"),
     }
@@ -155,7 +174,10 @@ fn schema(hook: Hook) -> &'static str {
         Hook::Predicates => include_str!("rust/predicates.schema.kdl"),
         Hook::Limiter => include_str!("rust/limiter.schema.kdl"),
         Hook::RequestFilter => include_str!("rust/request_filter.schema.kdl"),
+        Hook::CallAnswered => include_str!("rust/call_answered.schema.kdl"),
+        Hook::RequestBodyFilter => include_str!("rust/request_body_filter.schema.kdl"),
         Hook::ResponseFilter => include_str!("rust/response_filter.schema.kdl"),
+        Hook::ResponseBodyFilter => include_str!("rust/response_body_filter.schema.kdl"),
         Hook::AccessLog => include_str!("rust/access_log.schema.kdl"),
         Hook::ConnectionFilter => include_str!("rust/connection_filter.schema.kdl"),
     }
@@ -168,7 +190,10 @@ fn configuration(language: Language, hook: Hook) -> &'static str {
         (_, Hook::Predicates) => include_str!("rust/predicates.kdl"),
         (_, Hook::Limiter) => include_str!("rust/limiter.kdl"),
         (_, Hook::RequestFilter) => include_str!("rust/request_filter.kdl"),
+        (_, Hook::CallAnswered) => include_str!("rust/call_answered.kdl"),
+        (_, Hook::RequestBodyFilter) => include_str!("rust/request_body_filter.kdl"),
         (_, Hook::ResponseFilter) => include_str!("rust/response_filter.kdl"),
+        (_, Hook::ResponseBodyFilter) => include_str!("rust/response_body_filter.kdl"),
         (_, Hook::AccessLog) => include_str!("rust/access_log.kdl"),
         (_, Hook::ConnectionFilter) => include_str!("rust/connection_filter.kdl"),
     }
@@ -181,7 +206,10 @@ fn fixtures(language: Language, hook: Hook) -> &'static str {
         (_, Hook::Predicates) => include_str!("rust/fixtures/predicates.kdl"),
         (_, Hook::Limiter) => include_str!("rust/fixtures/limiter.kdl"),
         (_, Hook::RequestFilter) => include_str!("rust/fixtures/request_filter.kdl"),
+        (_, Hook::CallAnswered) => include_str!("rust/fixtures/call_answered.kdl"),
+        (_, Hook::RequestBodyFilter) => include_str!("rust/fixtures/request_body_filter.kdl"),
         (_, Hook::ResponseFilter) => include_str!("rust/fixtures/response_filter.kdl"),
+        (_, Hook::ResponseBodyFilter) => include_str!("rust/fixtures/response_body_filter.kdl"),
         (_, Hook::AccessLog) => include_str!("rust/fixtures/access_log.kdl"),
         (_, Hook::ConnectionFilter) => include_str!("rust/fixtures/connection_filter.kdl"),
     }
