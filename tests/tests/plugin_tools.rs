@@ -51,10 +51,11 @@ fn a_new_project_is_a_crate_that_finds_the_sdk() {
     let output = new(folder.path(), &["geo-fence", "--sdk", sdk().to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8(output.stdout).unwrap();
-    let next = "    cd geo-fence\n    gateway plugin build\n    gateway run gateway.kdl\n    curl -i -X DELETE http://";
+    let next = "    cd geo-fence\n    gateway plugin build\n    gateway plugin test geo_fence.wasm\n    gateway run gateway.kdl ";
     assert!(said.contains(next), "{said}");
     let guide = include_str!("../../docs/plugin-guide.md");
-    assert!(guide.contains(&said.replace("geo-fence", "api-key")), "{said}");
+    let as_there = said.replace("geo-fence", "api-key").replace("geo_fence", "api_key");
+    assert!(guide.contains(&as_there), "{said}");
 
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     let project = folder.path().join("geo-fence");
@@ -358,6 +359,33 @@ fn what_is_wrong_with_fixtures_is_said_of_all_of_them_before_any_is_asked() {
 }
 
 #[test]
+fn what_is_no_component_is_said_once_and_is_no_fixtures_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let case = "case \"x\" { request \"GET\" \"/\"; expect { continue } }";
+    for name in ["a.kdl", "b.kdl"] {
+        std::fs::write(path(name), case).unwrap();
+    }
+    std::fs::write(path("text.wasm"), "hello").unwrap();
+    std::fs::write(path("module.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    for (component, why) in [
+        ("text.wasm", "not WebAssembly"),
+        ("module.wasm", "gateway plugin build"),
+        ("nothing.wasm", "No such file"),
+    ] {
+        let mut command = gateway_tests::command();
+        let arguments = [path(component), folder.path().to_owned()];
+        let output = command.args(["plugin", "test"]).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            said.matches(why).count() == 1 && !said.contains(".kdl"),
+            "{component}: {said}"
+        );
+    }
+}
+
+#[test]
 fn a_case_is_measured_warm_and_fresh() {
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("../plugins/rate-limit/fixtures/limits.kdl");
     let bench = |flags: &[&str]| {
@@ -402,6 +430,12 @@ fn a_case_is_measured_warm_and_fresh() {
         text.contains("warm  check") && text.contains("host calls: buckets 2"),
         "{text}"
     );
+    let mut command = gateway_tests::command();
+    command.args(["plugin", "bench"]).arg(shipped("rate-limit"));
+    let of_folder = command.arg(fixture.parent().unwrap()).output().unwrap();
+    assert_eq!(of_folder.status.code(), Some(1));
+    let said = String::from_utf8(of_folder.stderr).unwrap();
+    assert!(said.contains("fixtures is a folder: name one of its files"), "{said}");
     let unknown = bench(&["--case", "no such"]);
     assert_eq!(unknown.status.code(), Some(1));
     assert!(

@@ -45,7 +45,7 @@ pub struct BenchArgs {
     component: PathBuf,
     /// A file of fixtures.
     fixture: PathBuf,
-    /// Only the case that is called so.
+    /// Only the cases that are called so.
     #[arg(long, value_name = "NAME")]
     case: Option<String>,
     /// How often each case is asked at most, in each way.

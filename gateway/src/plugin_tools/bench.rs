@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use serde::Serialize;
 
 use super::inspect::Format;
@@ -25,7 +25,7 @@ pub struct Bench {
     pub component: PathBuf,
     /// A file of fixtures.
     pub fixture: PathBuf,
-    /// One case of it; none for all.
+    /// The cases of it that are called so; none for all.
     pub case: Option<String>,
     /// How often each is asked at most, in each way.
     pub calls: u32,
@@ -97,6 +97,10 @@ enum Way {
 
 fn bench(wanted: &Bench) -> Result<Report, TestError> {
     let mut workshop = Workshop::open(&wanted.component)?;
+    if wanted.fixture.is_dir() {
+        let shown = wanted.fixture.display();
+        return Err(anyhow!("{shown} is a folder: name one of its files, whose cases are measured").into());
+    }
     let (fixture, source) =
         fixture::load(&wanted.fixture, &wanted.component).map_err(|errors| TestError::Fixtures(vec![errors]))?;
     let chosen = chosen(&fixture, wanted)?;
@@ -154,12 +158,13 @@ fn chosen(fixture: &Fixture, wanted: &Bench) -> anyhow::Result<Vec<usize>> {
         );
         return Ok(all);
     };
-    let found = names.iter().position(|name| name == case).and_then(|at| all.get(at));
-    let found = found.ok_or_else(|| {
+    let named = all.iter().zip(&names).filter(|(_, name)| *name == case);
+    let found: Vec<usize> = named.map(|(at, _)| *at).collect();
+    if found.is_empty() {
         let some: Vec<String> = names.iter().take(MOST_NAMES).map(|name| format!("{name:?}")).collect();
-        anyhow!("there is no case {case:?}; there are {}", some.join(", "))
-    })?;
-    Ok(vec![*found])
+        bail!("there is no case {case:?}; there are {}", some.join(", "));
+    }
+    Ok(found)
 }
 
 /// Asks a case once, which has to come to what is expected: a plugin that does something else is not worth measuring.

@@ -20,6 +20,7 @@ pub(in crate::plugin_tools) fn differences(case: &Case, course: &Course, stand: 
         };
         found.say(format!("nothing of the plugin was called: it has no hook for {what}"));
     }
+    found.hooks(expect, stand);
     found.failures(expect, course);
     if let Some(verdict) = &expect.verdict {
         found.verdict(verdict, &course.end);
@@ -55,6 +56,24 @@ struct Differences(Vec<String>);
 impl Differences {
     fn say(&mut self, difference: String) {
         self.0.push(difference);
+    }
+
+    /// What is expected of a message that no hook of the plugin's could change says nothing of the plugin: it cannot fail.
+    fn hooks(&mut self, expect: &Expect, stand: &Stand) {
+        let filter = stand.uses.filter.as_ref();
+        let hooks = filter.map(|attachment| attachment.hooks()).unwrap_or_default();
+        let sees_requests = hooks.request_filter || hooks.request_body_filter;
+        let sees_responses = hooks.response_filter || hooks.response_body_filter;
+        for (what, is_expected, is_seen) in [
+            ("request", expect.request.is_some(), sees_requests),
+            ("response", expect.response.is_some(), sees_responses),
+        ] {
+            if is_expected && !is_seen {
+                self.say(format!(
+                    "what is expected of the {what} cannot fail: the plugin has neither `{what}-filter` nor `{what}-body-filter`"
+                ));
+            }
+        }
     }
 
     fn failures(&mut self, expect: &Expect, course: &Course) {

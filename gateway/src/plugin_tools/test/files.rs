@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The files, in the order of their names within a folder. A folder's own folders are not looked into.
+/// The files, in the order of their names within a folder. A folder's own folders are not looked into, nor are files whose
+/// names begin with a dot: editors keep such beside those that are open.
 pub(super) fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for path in named {
@@ -17,7 +18,10 @@ pub(super) fn find(named: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let mut inside = Vec::new();
         for entry in fs::read_dir(path).with_context(|| format!("cannot read {shown}"))? {
             let file = entry.with_context(|| format!("cannot read {shown}"))?.path();
-            if file.extension().is_some_and(|extension| extension == "kdl") {
+            let is_hidden = file
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+            if !is_hidden && file.extension().is_some_and(|extension| extension == "kdl") {
                 inside.push(file);
             }
             ensure!(
@@ -56,7 +60,7 @@ mod tests {
                 .to_string()
                 .contains("has no fixtures")
         );
-        for name in ["b.kdl", "a.kdl", "notes.txt"] {
+        for name in ["b.kdl", "a.kdl", "notes.txt", ".a.kdl", ".kdl"] {
             fs::write(path(name), "").unwrap();
         }
         let found = find(&[path("notes.txt"), folder.path().to_owned()]).unwrap();

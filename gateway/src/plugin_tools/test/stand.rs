@@ -9,6 +9,7 @@ use anyhow::anyhow;
 
 use crate::config::fixture::Fixture;
 use crate::config::{Grant, MOST_TOOL_MEMORY, Plugin, Process};
+use crate::plugin_tools::anatomy;
 use crate::policy::{Clock, Component, Host, HostSettings, Instances, MAX_COMPONENT_BYTES, Measure};
 use crate::regular_file;
 use crate::snapshot::{Alone, BuildErrors};
@@ -34,13 +35,14 @@ impl Workshop {
     /// Reads a component.
     ///
     /// # Errors
-    /// When it cannot be read.
+    /// When it cannot be read, or is no component: that is no file of fixtures' fault.
     pub(in crate::plugin_tools) fn open(component: &Path) -> anyhow::Result<Self> {
         let name = component.display();
         let wasm = regular_file::read(component, MAX_COMPONENT_BYTES).map_err(|error| match error.kind() {
             io::ErrorKind::FileTooLarge => anyhow!("{name}: a component has at most {MAX_COMPONENT_BYTES} bytes"),
             _ => anyhow!("cannot read {name}: {error}"),
         })?;
+        anatomy::look(&wasm).map_err(|why| anyhow!("{name}: {why}"))?;
         let process = Process::default();
         let host = Host::new(HostSettings {
             memory: MOST_TOOL_MEMORY,

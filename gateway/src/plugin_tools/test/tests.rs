@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::policy::FailureKind;
-use crate::policy::guests::{GUEST, Guest};
+use crate::policy::guests::{GUEST, Guest, ZEROES};
 
 #[test]
 fn kinds_of_failures_are_those_that_there_are() {
@@ -79,6 +79,82 @@ fn a_limit_fills_up_by_the_clock_of_the_file_and_every_file_begins_empty() {
         assert!(passed, "{text}");
         assert!(text.contains("host calls: buckets 2"), "{text}");
     }
+}
+
+/// Runs fixtures of a guest.
+fn tried_guest(guest: Guest<'_>, fixtures: &str) -> (bool, String) {
+    let folder = TempDir::new().unwrap();
+    let component = folder.path().join("guest.wasm");
+    fs::write(&component, guest.component()).unwrap();
+    tried_of(component, fixtures)
+}
+
+#[test]
+fn who_is_told_of_an_exchange_learns_why_it_ended_as_the_data_plane_says_it() {
+    let tells = Guest {
+        imports: r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))"#,
+        // A body that streams.
+        items: r#"(data (i32.const 128) "\01")"#,
+        log_needs: &["reason", "status"],
+        on_log: Some("(call $write (i32.const 1) (local.get 2) (local.get 3))"),
+        ..GUEST
+    };
+    let case = |expect: &str| {
+        format!(
+            "plugin {{ grant \"log\" }}\ncase \"x\" {{ request \"GET\" \"/\"; response 201 {{ body \"a\" }}; expect {{ {expect} }} }}"
+        )
+    };
+    let fails = Guest {
+        on_request: Some("(unreachable)"),
+        ..tells
+    };
+    let (passed, text) = tried_guest(fails, &case("reply 503; failure \"trap\"; logs \"policy-failure503\""));
+    assert!(passed, "{text}");
+    let stops = Guest {
+        response_body: Some(("(i32.const 128)", "(unreachable)")),
+        ..tells
+    };
+    let (passed, text) = tried_guest(stops, &case("abort; failure \"trap\"; logs \"plugin-stopped201\""));
+    assert!(passed, "{text}");
+    let (passed, text) = tried_guest(tells, &case("continue; logs \"201\"; logs-not \"plugin\""));
+    assert!(passed, "{text}");
+}
+
+#[test]
+fn what_is_expected_where_the_plugin_has_no_say_cannot_fail_and_is_said() {
+    let case = "case \"x\" { request \"GET\" \"/\"; response 200; expect { holds \"a\"; request { no-header \"x\" }; response status=200 } }";
+    let asked = Guest {
+        predicates: &["a"],
+        evaluate: Some("(i64.const 1)"),
+        ..GUEST
+    };
+    let (passed, text) = tried_guest(asked, case);
+    assert!(!passed);
+    for part in [
+        "the request cannot fail",
+        "neither `response-filter` nor `response-body-filter`",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let filters = Guest {
+        on_request: Some(ZEROES),
+        on_response: Some(ZEROES),
+        ..asked
+    };
+    let (passed, text) = tried_guest(filters, case);
+    assert!(passed, "{text}");
+}
+
+#[test]
+fn a_tag_that_nobody_could_have_set_is_said() {
+    let asked = Guest {
+        predicates: &["a"],
+        evaluate: Some("(i64.const 1)"),
+        ..GUEST
+    };
+    let case = "case \"x\" { request \"GET\" \"/\" { tag \"a b\" \"c\" }; expect { holds \"a\" } }";
+    let (passed, text) = tried_guest(asked, case);
+    assert!(!passed && text.contains("`a b` is not a tag's name"), "{text}");
 }
 
 #[test]
