@@ -389,9 +389,10 @@ fn bodies_are_handed_over_as_they_are_wanted() {
     let host = Host::new();
     let scanner = host.configure::<Scanner>("{}").expect("a good configuration");
     let filtered = |path: &str, pieces: &[&[u8]]| scanner.on_request_body(&Request::post(path), pieces);
+    // The last of what streams is empty, as the gateway hands it over.
     assert_eq!(
         filtered("/", &[b"a", b"bc", b"def"]),
-        Ok(FilteredBody::Bytes(b"123".to_vec()))
+        Ok(FilteredBody::Bytes(b"1230".to_vec()))
     );
     assert_eq!(
         filtered("/whole", &[b"a", b"bc"]),

@@ -145,8 +145,9 @@ impl<P: Plugin> Tested<P> {
             BodyMode::BufferedOrSkip { max } if whole.len() as u64 > max => return Ok(FilteredBody::Bytes(whole)),
             BodyMode::Buffered { max } if whole.len() as u64 > max => return Ok(FilteredBody::Aborted),
             BodyMode::Buffered { .. } | BodyMode::BufferedOrSkip { .. } => (vec![whole.as_slice()], true),
-            BodyMode::Streamed => (pieces.to_vec(), false),
-            BodyMode::Held => (pieces.to_vec(), true),
+            // The end comes by itself: who has handed over a piece does not know yet that nothing follows.
+            BodyMode::Streamed => (with_end(pieces), false),
+            BodyMode::Held => (with_end(pieces), true),
         };
         let (mut sent, mut state, mut unseen) = (Vec::new(), Vec::new(), false);
         for (position, bytes) in pieces.iter().enumerate() {
@@ -320,6 +321,12 @@ impl<P: ConnectionFilter> Tested<P> {
             self.plugin.on_connect(&ConnectionView::new(Facts::new(&facts)))
         })
     }
+}
+
+/// The pieces that hold something, and an empty one for the end.
+fn with_end<'a>(pieces: &[&'a [u8]]) -> Vec<&'a [u8]> {
+    let pieces = pieces.iter().copied().filter(|piece| !piece.is_empty());
+    pieces.chain([&[] as &[u8]]).collect()
 }
 
 /// The plugin itself need not be `Debug` for a test to expect an error in its place.
