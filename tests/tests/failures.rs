@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use gateway_tests::guest::{self, FACTS};
-use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, get, post};
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, Wire, get, post};
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
@@ -447,14 +447,12 @@ async fn configuring_again() {
     matrix.every_cell(&gateway, "configure", Some("configure")).await;
 }
 
-#[tokio::test]
-async fn instantiating_again() {
-    let matrix = Matrix::new().await;
-    let gateway = matrix.builder(Crime::default()).start().await;
+/// Loads components whose instances trap in their start function when they begin after some moment, and does something before
+/// that. Answers when it is.
+async fn before_a_moment<T>(gateway: &Gateway, hooks: &[&Hook], then: impl AsyncFn() -> T) -> (SystemTime, T) {
     let next = Gateway::verbatim(&gateway.config());
-    // Instances that begin after some moment trap in their start function. It has to come after the load.
     let mut margin = Duration::from_secs(4);
-    let moment = loop {
+    loop {
         let moment = SystemTime::now() + margin;
         let moment_ms = moment.duration_since(UNIX_EPOCH).unwrap().as_millis();
         let items = format!(
@@ -465,19 +463,32 @@ async fn instantiating_again() {
             items: &items,
             ..Crime::default()
         };
-        for hook in &HOOKS {
+        for hook in hooks {
             gateway.write(&format!("{}.wasm", hook.name), hook.component(crime));
         }
-        if gateway.reload(&next).await {
-            break moment;
+        // It has to come after the load, with time for the rest.
+        if gateway.reload(&next).await && SystemTime::now() + Duration::from_secs(2) < moment {
+            return (moment, then().await);
         }
         margin *= 2;
         assert!(margin < Duration::from_secs(100), "it is never loaded");
-    };
-    // Guests count in whole milliseconds.
+    }
+}
+
+/// Guests count in whole milliseconds.
+async fn wait_for(moment: SystemTime) {
     while SystemTime::now() <= moment + Duration::from_millis(2) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+#[tokio::test]
+async fn instantiating_again() {
+    let matrix = Matrix::new().await;
+    let gateway = matrix.builder(Crime::default()).start().await;
+    let hooks: Vec<&Hook> = HOOKS.iter().collect();
+    let (moment, ()) = before_a_moment(&gateway, &hooks, async || ()).await;
+    wait_for(moment).await;
     matrix.every_cell(&gateway, "instantiate", Some("instantiate")).await;
 }
 
@@ -506,34 +517,19 @@ async fn configuring_again_for_an_answer() {
     assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
 }
 
-#[tokio::test]
-async fn instantiating_again_for_an_answer() {
-    let matrix = Matrix::new().await;
-    let crime = Crime {
-        imports: TAKE,
-        // Likewise, by their start function.
-        items: "(func $start
-            (call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-                (i64.const 1) (i64.const 86400000) (i64.const 2) (i32.const 1) (i32.const 3504))
-            (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable))))
-            (start $start)",
-        ..Crime::default()
-    };
-    let gateway = matrix.builder(crime).start().await;
-    matrix
-        .cells(answer(), &gateway, "instantiate", Some("instantiate"))
-        .await;
-    assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
+/// A service that answers calls when it is told to, and who tells it.
+struct SlowService {
+    server: Server,
+    asked: Arc<AtomicUsize>,
+    answers: Arc<Semaphore>,
 }
 
-#[tokio::test]
-async fn a_store_that_is_full_when_the_answer_comes() {
-    // It answers when it is told to.
-    let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
-    let slow = {
-        let (asked, answers) = (asked.clone(), answers.clone());
-        Server::start(move |mut wire, _| {
-            let (asked, answers) = (asked.clone(), answers.clone());
+impl SlowService {
+    async fn start() -> Self {
+        let (asked, answers) = (Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+        let (counts, waits) = (asked.clone(), answers.clone());
+        let script = move |mut wire: Wire, _| {
+            let (asked, answers) = (counts.clone(), waits.clone());
             async move {
                 while wire.head().await?.is_some() {
                     asked.fetch_add(1, Ordering::SeqCst);
@@ -542,19 +538,55 @@ async fn a_store_that_is_full_when_the_answer_comes() {
                 }
                 Ok(())
             }
-        })
-        .await
-    };
-    let matrix = Matrix::asking(HttpServer::answering("nobody").await, slow.address()).await;
+        };
+        let server = Server::start(script).await;
+        Self { server, asked, answers }
+    }
+
+    /// Waits for a call of a request to this cell, and answers who waits for its response.
+    async fn called_for(&self, gateway: &Gateway, cell: &str) -> Client {
+        let before = self.asked.load(Ordering::SeqCst);
+        let mut client = gateway.connect(cell).await;
+        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
+        gateway_tests::eventually("the call is made", async || self.asked.load(Ordering::SeqCst) > before).await;
+        client
+    }
+}
+
+#[tokio::test]
+async fn instantiating_again_for_an_answer() {
+    let service = SlowService::start().await;
+    let matrix = Matrix::asking(HttpServer::answering("nobody").await, service.server.address()).await;
+    let gateway = matrix.builder(Crime::default()).start().await;
+    let cells = VERDICTS.map(|(verdict, ..)| format!("{ANSWER}-{verdict}"));
+    // Those that made the calls began before the moment.
+    let (moment, waiting) = before_a_moment(&gateway, &[answer()], async || {
+        let mut waiting = Vec::new();
+        for cell in &cells {
+            waiting.push(service.called_for(&gateway, cell).await);
+        }
+        waiting
+    })
+    .await;
+    wait_for(moment).await;
+    service.answers.add_permits(VERDICTS.len());
+    for ((mut client, cell), (_, _, status)) in waiting.into_iter().zip(&cells).zip(VERDICTS) {
+        assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
+        matrix.is_told(&gateway, cell, "instantiate", "instantiate").await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_is_full_when_the_answer_comes() {
+    let service = SlowService::start().await;
+    let matrix = Matrix::asking(HttpServer::answering("nobody").await, service.server.address()).await;
     for (n, (verdict, _, status)) in VERDICTS.into_iter().enumerate() {
         let gateway = matrix.builder(Crime::default()).start().await;
         let cell = format!("{ANSWER}-{verdict}");
-        let mut client = gateway.connect(&cell).await;
-        client.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
-        gateway_tests::eventually("the call is made", async || asked.load(Ordering::SeqCst) == n + 1).await;
+        let mut client = service.called_for(&gateway, &cell).await;
         // The instance that has made the call is gone. Others hold all that there may be when the answer comes.
         let _waiting = matrix.fill(&gateway, 8 * (n + 1)).await;
-        answers.add_permits(1);
+        service.answers.add_permits(1);
         assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
         matrix.is_told(&gateway, &cell, "store-full", "instantiate").await;
     }
