@@ -531,12 +531,18 @@ impl SlowService {
         let script = move |mut wire: Wire, _| {
             let (asked, answers) = (counts.clone(), waits.clone());
             async move {
-                while wire.head().await?.is_some() {
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        match wire.some().await? {
+                            end if end.is_empty() => return Ok(()),
+                            more => head.extend_from_slice(&more),
+                        }
+                    }
                     asked.fetch_add(1, Ordering::SeqCst);
                     answers.acquire().await.map_err(std::io::Error::other)?.forget();
                     wire.send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await?;
                 }
-                Ok(())
             }
         };
         let server = Server::start(script).await;
