@@ -231,7 +231,11 @@ frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled
                     "acl" => format!(r#"acl "holds" {{ plugin "{name}-{verdict}" }}; deny status=418 if="holds""#),
                     _ => format!(r#"use-plugin "{name}-{verdict}""#),
                 };
-                let call = if name == ANSWER { r#"call "auth";"# } else { "" };
+                let call = if name == ANSWER {
+                    r#"call "auth" timeout="60s";"#
+                } else {
+                    ""
+                };
                 let to = match hook.is_tcp() {
                     true => format!(r#"mode "tcp"; default-backend "tcp-{verdict}""#),
                     false => r#"default-backend "app""#.to_owned(),
