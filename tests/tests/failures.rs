@@ -349,14 +349,16 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
             Some(1.0),
             "{cell}"
         );
-        let lines: Vec<Value> = gateway
-            .output()
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .filter(|line: &Value| line["plugin"] == cell)
+        let lines = || -> Vec<Value> {
+            let output = gateway.output();
+            let lines = output.lines().filter_map(|line| serde_json::from_str(line).ok());
+            let lines = lines.filter(|line: &Value| line["plugin"] == cell);
             // That it ran long is said as well, and is no failure.
-            .filter(|line| !line["message"].as_str().is_some_and(|said| said.starts_with("slow: ")))
-            .collect();
+            let is_slow = |line: &Value| line["message"].as_str().is_some_and(|said| said.starts_with("slow: "));
+            lines.filter(|line| !is_slow(line)).collect()
+        };
+        gateway_tests::eventually(&format!("a line about {cell}"), async || !lines().is_empty()).await;
+        let lines = lines();
         let [line] = &lines[..] else {
             panic!("{cell}: {lines:?}");
         };
