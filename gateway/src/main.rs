@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use gateway::cli::{self, Command, ConfigFile, Failure};
-use gateway::config::{self, Loaded};
 use gateway::policy;
 use gateway::server::{self, Server, StartError};
 use gateway::telemetry;
@@ -33,14 +32,15 @@ fn main() -> ExitCode {
 
 #[allow(clippy::result_large_err, reason = "made once, at the end")]
 fn run(path: &Path) -> Result<(), Failure> {
-    let Loaded { config, source } = config::load(path)?;
+    let mut file = ConfigFile::new(path);
+    let config = file.read()?;
     let registry = Registry::new();
     let log = LogSinks::start(&config.process, &registry)
-        .map_err(|(log, error)| Failure::of_start(StartError::log(&log, &error), &source))?;
+        .map_err(|(log, error)| file.failure(StartError::log(&log, &error)))?;
     telemetry::events::start(&config.process.log, log.own());
-    let server = Server::start(config, &registry, log).map_err(|error| Failure::of_start(error, &source))?;
+    let server = Server::start(config, &registry, log, &mut file).map_err(|error| file.failure(error))?;
     cli::announce(path, server.config(), &server.ports());
     // Reloads when it is told to; returns when it was told to end and has drained.
-    server.run(&mut ConfigFile::new(path))?;
+    server.run(&mut file)?;
     Ok(())
 }

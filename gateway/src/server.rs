@@ -1,6 +1,7 @@
 //! The process as a whole: opens the sockets, starts the workers, keeps the control side running (checks, echo servers,
 //! metrics, signals), takes up a changed configuration when asked to, drains at the end.
 
+mod aside;
 mod descriptors;
 mod faults;
 mod identity;
@@ -28,7 +29,7 @@ use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
 use crate::certificates::Watcher;
 use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
-use crate::snapshot::{BuildErrors, Snapshot};
+use crate::snapshot::{BuildErrors, Compiled, Snapshot};
 use crate::telemetry::log::LogSinks;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::TraceSink;
@@ -142,13 +143,17 @@ pub enum RunError {
 }
 
 impl Server {
-    /// Opens everything and starts serving. Nothing has been accepted if this fails.
-    pub fn start(mut config: Config, registry: &Arc<Registry>, log: LogSinks) -> Result<Self, StartError> {
+    /// Opens everything and starts serving what `source` has loaded as `config`. Nothing has been accepted if this fails.
+    pub fn start(
+        mut config: Config,
+        registry: &Arc<Registry>,
+        log: LogSinks,
+        source: &mut dyn ConfigSource,
+    ) -> Result<Self, StartError> {
         let workers = worker_count(&config);
         let identity = Identity::of(&config.process).map_err(|errors| StartError::Faults(Faults(errors)))?;
         let refused = |error| StartError::Faults(Faults(vec![error]));
         identity.is_possible(&config.process).map_err(refused)?;
-        fit(&mut config, workers)?;
         let notifier = Notifier::from_env();
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
@@ -156,8 +161,16 @@ impl Server {
         let signals = Signals::new()?;
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
-        let (places, echo) = places(&config, &EchoServers::new(), None)?;
-        let snapshot = Arc::new(Snapshot::build(&config, places, registry, None)?);
+        let mut spare = Compiled::default();
+        let (snapshot, echo) = loop {
+            fit(&mut config, workers)?;
+            let (places, echo) = places(&config, &EchoServers::new(), None)?;
+            match Snapshot::build(&config, places, registry, None, &mut spare) {
+                Ok(snapshot) => break (Arc::new(snapshot), echo),
+                Err(errors) => config = source.without(&errors).ok_or(errors)?,
+            }
+        };
+        drop(spare);
         let mut sockets = Sockets::new(workers, &config, registry);
         let opened = sockets.open(&config).map_err(StartError::Faults)?;
         for address in sockets.inherited().left() {
@@ -198,6 +211,8 @@ impl Server {
             })?);
         }
         sockets.keep(opened, &config, &snapshot.backends);
+        source.taken_up();
+        aside::tell(&config);
         drop(guard);
         let gateway = Gateway {
             workers: started,

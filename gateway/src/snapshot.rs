@@ -20,11 +20,11 @@ use http::{HeaderName, StatusCode};
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
-use crate::config::{self, AclId, BackendId, Config};
+use crate::config::{self, AclId, BackendId, Config, InForce};
 use crate::listener::{Sources, Termination};
 use crate::policy::{self, Attachment, Crew, Exchange, Host, Tenant};
-use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantMetrics};
-pub use build::Alone;
+use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics, TenantMetrics};
+pub use build::{Alone, Compiled};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
 pub use hsts::Hsts;
@@ -51,7 +51,11 @@ pub struct Snapshot {
     /// The process's metrics.
     pub registry: Arc<Registry>,
     /// What was compiled for it, so that a successor need not compile it again.
-    compiled: build::Compiled,
+    compiled: Compiled,
+    /// What was made of the files of tenants' own plugins, for a successor that has to go on with it.
+    made: build::MadeOfFiles,
+    /// Of the tenants that include files: which of these hold.
+    tenant_files: Vec<(Arc<TenantFilesMetrics>, InForce, Vec<config::TenantFault>)>,
 }
 
 /// A frontend, ready to serve.
@@ -102,6 +106,8 @@ pub struct Frontend {
     pub metrics: Arc<FrontendMetrics>,
     /// Whose hosts it serves.
     pub tenants: Arc<[OfTenant]>,
+    /// Whether some of these are not served for now.
+    pub has_closed_tenants: bool,
 }
 
 /// A tenant whose hosts a frontend serves.
@@ -111,6 +117,8 @@ pub struct OfTenant {
     pub tenant: Arc<Tenant>,
     /// What comes for it here.
     pub metrics: Arc<TenantMetrics>,
+    /// Whether its hosts are not served: nobody knows what its plugins would have said.
+    pub is_closed: bool,
 }
 
 /// Whose bodies components may filter.
@@ -182,20 +190,24 @@ pub struct AclAnswers([u64; config::MAX_ACLS / 64]);
 impl Snapshot {
     /// Builds what `config` says. `places` has, by backend and server, where each server is. `previous` is what
     /// ran before: its component host with the token buckets goes on, and the components that are the same are not compiled
-    /// again. Fails with everything that is in the way.
+    /// again; nor are those of `spare`, which gets what was compiled in vain. Fails with everything that is in the way.
     pub fn build(
         config: &Config,
         places: Vec<Vec<Place>>,
         registry: &Arc<Registry>,
         previous: Option<&Self>,
+        spare: &mut Compiled,
     ) -> Result<Self, BuildErrors> {
-        build::snapshot(config, places, registry, previous)
+        build::snapshot(config, places, registry, previous, spare)
     }
 
     /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.
     pub fn adopt(&self) {
         self.backends.iter().for_each(|backend| backend.adopt());
         self.attachments.iter().for_each(|attachment| attachment.adopt());
+        for (metrics, in_force, faults) in &self.tenant_files {
+            metrics.set(*in_force, faults);
+        }
     }
 
     /// All that is made of files which may change while it serves.
@@ -253,7 +265,7 @@ impl Snapshot {
             .iter()
             .map(|backend| vec![nowhere.clone(); backend.servers.len()])
             .collect();
-        Self::build(&config, places, &Registry::new(), None).map(drop)
+        Self::build(&config, places, &Registry::new(), None, &mut Compiled::default()).map(drop)
     }
 }
 
@@ -289,6 +301,7 @@ impl Frontend {
             own_fields: None,
             metrics: self.metrics.clone(),
             tenants: self.tenants.clone(),
+            has_closed_tenants: self.has_closed_tenants,
         })
     }
 

@@ -91,7 +91,7 @@ async fn a_limit_of_one_use_holds_there_and_nowhere_else() {
 
 const INCLUDING: &str = r#"
     process { workers 1; log "stdout" format="json" }
-    tenant "acme" { hosts "acme.example"; grant "log"; include "tenants/acme/*.kdl" }
+    tenant "acme" { hosts "acme.example"; grant "log"; include "tenants/acme/*.kdl" on-error="refuse" }
     tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
     frontend "web" {
         bind "127.0.0.1:0"
@@ -129,7 +129,7 @@ async fn tenants_have_files_of_their_own_which_a_reload_reads_again() {
         let calls = metrics.get("gateway_policy_calls_total", &labels);
         assert_eq!(calls, Some(1.0), "{tenant}");
     }
-    // What one of them writes wrong changes nothing for anybody.
+    // What one of them writes wrong changes nothing for anybody: it is to refuse all.
     gateway.write("tenants/acme/auth.kdl", format!("{AUTH}\nhosts \"rival.example\""));
     assert!(!gateway.reload(&including()).await);
     gateway.says("a tenant's file has no `hosts`").await;

@@ -88,6 +88,7 @@ impl Steering {
             ["show", "info"] => Ok(self.info()),
             ["show", "backend"] => Ok(self.backends()),
             ["show", "servers"] => Ok(self.servers(None)),
+            ["show", "tenants"] => Ok(self.tenants()),
             ["show", "servers", name] => self.backend(name).map(|backend| self.servers(Some(&backend))),
             ["get", "weight", name] => {
                 let (_, server) = self.server(name)?;
@@ -218,6 +219,18 @@ impl Steering {
         text
     }
 
+    fn tenants(&self) -> String {
+        let mut text = "# tenant files fault\n".to_owned();
+        let mut all = self.registry.all_tenant_files();
+        all.sort_by(|one, other| one.tenant().cmp(other.tenant()));
+        for files in all {
+            let fault = Some(files.fault()).filter(|fault| !fault.is_empty());
+            let (word, fault) = (files.in_force().word(), fault.unwrap_or_else(|| "-".to_owned()));
+            let _ = writeln!(text, "{} {word} {fault}", files.tenant());
+        }
+        text
+    }
+
     fn servers(&self, only: Option<&Arc<Backend>>) -> String {
         let mut text =
             "# backend server address health state weight initial in_flight max queue agent effective\n".to_owned();
@@ -303,6 +316,7 @@ quit                                        end the connection
 show info                                   the process
 show backend                                backends
 show servers [BACKEND]                      servers: health, state, weight, load, agent
+show tenants                                which of their files hold, and why not those that lie there
 get weight BACKEND/SERVER                   its weight, and the configured one
 set weight BACKEND/SERVER N|N%              level operator
 set server BACKEND/SERVER weight N|N%       the same

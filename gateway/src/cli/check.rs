@@ -51,7 +51,7 @@ pub fn run(path: &Path, format: Format, explain: bool) -> ExitCode {
 /// A file whose text is wrong is not tried: what follows from a slip would hide it.
 fn check(path: &Path) -> Result<Loaded, ConfigErrors> {
     let loaded = config::load(path)?;
-    let Loaded { config, source } = &loaded;
+    let Loaded { config, source, .. } = &loaded;
     let faults = server::check(config);
     if !faults.is_empty() {
         return Err(source.errors(faults));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 
 /// Everything that is wrong with one configuration. Never empty.
-///
+#[derive(Clone)]
 pub struct ConfigErrors {
     source: Source,
     errors: Vec<ConfigError>,
@@ -25,8 +25,17 @@ struct SourceFile {
     lines: LineIndex,
     /// Where its first byte stands among all of them.
     base: usize,
-    /// What it may not lead out of; none for the configuration itself.
-    folder: Option<Arc<Path>>,
+    /// Whose it is; none for the configuration itself.
+    owner: Option<Owner>,
+}
+
+/// Of a tenant's file.
+#[derive(Debug, Clone)]
+struct Owner {
+    /// The tenant, by its number in the configuration.
+    tenant: usize,
+    /// What the file may not lead out of.
+    folder: Arc<Path>,
 }
 
 /// One fault.
@@ -98,10 +107,12 @@ impl Source {
         self.0.last().map_or(0, |last| last.base + last.text.inner().len() + 1)
     }
 
-    /// Adds a file that stands in a folder which it may not lead out of.
-    pub(super) fn add(&mut self, name: &str, text: &str, folder: &Arc<Path>) {
+    /// Adds a file of this tenant's, which stands in a folder that it may not lead out of.
+    pub(super) fn add(&mut self, name: &str, text: &str, tenant: usize, folder: &Arc<Path>) {
         let base = self.next_base();
-        self.0.push(SourceFile::new(name, text, base, Some(Arc::clone(folder))));
+        let folder = Arc::clone(folder);
+        let owner = Owner { tenant, folder };
+        self.0.push(SourceFile::new(name, text, base, Some(owner)));
     }
 
     /// The file and the line, from 1, that a span begins in.
@@ -112,7 +123,26 @@ impl Source {
 
     /// The folder that what is said at this place may not lead out of; none for what the operator says.
     pub(super) fn folder(&self, span: SourceSpan) -> Option<&Arc<Path>> {
-        self.at(span.offset()).folder.as_ref()
+        self.at(span.offset()).owner.as_ref().map(|owner| &owner.folder)
+    }
+
+    /// The tenant, by its number, in whose files a fault is, or has to do with something. None where all is the operator's.
+    pub(super) fn tenant(&self, error: &ConfigError) -> Option<usize> {
+        let mut owners = error
+            .places()
+            .iter()
+            .filter_map(|label| self.at(label.span.offset()).owner.as_ref());
+        owners.next().map(|owner| owner.tenant)
+    }
+
+    /// Where a fault is: the file, and the position in it.
+    pub(super) fn whereabouts(&self, error: &ConfigError) -> (Arc<str>, Option<Position>) {
+        let Some(label) = error.places().first() else {
+            return (Arc::clone(&self.at(0).name), None);
+        };
+        let file = self.at(label.span.offset());
+        let position = file.lines.position(file.text.inner(), label.span.offset() - file.base);
+        (Arc::clone(&file.name), Some(position))
     }
 
     /// The file that a byte stands in.
@@ -374,13 +404,13 @@ impl Located<'_> {
 }
 
 impl SourceFile {
-    fn new(name: &str, text: &str, base: usize, folder: Option<Arc<Path>>) -> Self {
+    fn new(name: &str, text: &str, base: usize, owner: Option<Owner>) -> Self {
         Self {
             name: name.into(),
             text: NamedSource::new(name, text.to_owned()),
             lines: LineIndex::new(text),
             base,
-            folder,
+            owner,
         }
     }
 }

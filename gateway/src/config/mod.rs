@@ -15,6 +15,7 @@ pub mod model;
 mod pins;
 mod places;
 mod reader;
+mod reading;
 mod resolver;
 pub mod schema;
 mod suggest;
@@ -34,6 +35,7 @@ pub use lower::{
 };
 pub use model::*;
 pub use pins::{Pin, PinError, write_digests};
+pub use reading::{LastGood, Reading};
 pub use suggest::one_of_names;
 
 /// A configuration, and the text that it was read from.
@@ -43,15 +45,27 @@ pub struct Loaded {
     pub config: Config,
     /// The text, for faults that are found only when the configuration is to run.
     pub source: Source,
+    /// What is wrong with files of tenants that were set aside.
+    pub aside: Vec<ConfigErrors>,
 }
 
 /// Reads and checks a configuration file. Relative paths in it start at its folder. The files that it names are not looked
-/// into.
+/// into, but for those that tenants include: what is wrong in one of these is a fault like any other.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    let name = path.display().to_string();
+    Reading::of_file(path, &LastGood::default())?.refusing().lower()
+}
+
+/// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.
+pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
+    let reading = Reading::of_text(name, text.to_owned(), base_dir, &LastGood::default())?;
+    reading.refusing().lower().map(|loaded| loaded.config)
+}
+
+/// The text of a configuration file.
+fn text_of(path: &Path, name: &str) -> Result<String, ConfigErrors> {
     let fail = |message: String, help: &str| {
         let error = ConfigError::new(Code::Io, message).help(help);
-        ConfigErrors::new(&name, "", vec![error])
+        ConfigErrors::new(name, "", vec![error])
     };
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path);
@@ -61,44 +75,12 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         let help = "name another file with `-c FILE`, or check that this one is there and may be read";
         return Err(fail(format!("cannot read {name}: {error}"), help));
     }
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let at = error.utf8_error().valid_up_to();
-            let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
-            let message = format!("{name} is not UTF-8: byte {at}, in line {line}, begins no character");
-            return Err(fail(message, "save the file as UTF-8"));
-        }
-    };
-    let base_dir = path.parent().unwrap_or(Path::new(""));
-    with_included(&name, &text, base_dir)
-}
-
-/// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.
-pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
-    with_included(name, text, base_dir).map(|loaded| loaded.config)
-}
-
-fn with_included(name: &str, text: &str, base_dir: &Path) -> Result<Loaded, ConfigErrors> {
-    if text.len() > MAX_BYTES {
-        let message = format!("{name} is longer than {} MiB", MAX_BYTES >> 20);
-        let error = ConfigError::new(Code::Io, message).help("move what it repeats into `defaults`");
-        return Err(ConfigErrors::new(name, "", vec![error]));
-    }
-    let mut source = Source::new(name, text);
-    let document = match syntax::document(text) {
-        Ok(document) => document,
-        Err(errors) => return Err(source.errors(errors)),
-    };
-    let (included, mut errors) = include::read(&mut source, &document, base_dir);
-    match lower::config(&source, base_dir, &document, &included) {
-        Ok(config) if errors.is_empty() => Ok(Loaded { config, source }),
-        Ok(_) => Err(source.errors(errors)),
-        Err(more) => {
-            errors.extend(more);
-            Err(source.errors(errors))
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
+        let message = format!("{name} is not UTF-8: byte {at}, in line {line}, begins no character");
+        fail(message, "save the file as UTF-8")
+    })
 }
 
 /// Bytes of a configuration. Generous: a hundred thousand servers take less than half of it.

@@ -101,6 +101,9 @@ pub enum ProxyError {
     /// An operator ended the exchange.
     #[error("ended by an operator")]
     ShutDown,
+    /// The host is a tenant's whose files are at fault, and there is nothing to go on with.
+    #[error("the tenant's files are at fault")]
+    TenantClosed,
     /// A policy component failed and its failure policy is to deny.
     #[error("a policy failed")]
     Policy {
@@ -144,6 +147,7 @@ impl ProxyError {
             Self::RateLimited { .. } => 429,
             Self::NoRoute => 404,
             Self::DecompressBusy
+            | Self::TenantClosed
             | Self::NoServer
             | Self::QueueFull
             | Self::QueueTimeout
@@ -190,6 +194,7 @@ impl ProxyError {
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
             Self::ShutDown => "shut-down",
+            Self::TenantClosed => "tenant-closed",
             Self::Policy { .. } => "policy-failure",
         }
     }
@@ -206,6 +211,7 @@ impl ProxyError {
             | Self::Denied { .. }
             | Self::RateLimited { .. }
             | Self::NoRoute
+            | Self::TenantClosed
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::DecompressBusy => (Cause::Resource, Phase::Request),
             Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),

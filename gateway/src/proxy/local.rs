@@ -90,7 +90,11 @@ impl Local {
     fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>, generation: u64) -> Result<Rc<Self>, Failure> {
         lasting.crew.ensure(snapshot.heavy_threads)?;
         for attachment in &snapshot.attachments {
-            lasting.instances.borrow_mut().warm(attachment)?;
+            let warmed = lasting.instances.borrow_mut().warm(attachment);
+            // What came up once and does not again is a failure for those who need it: for a tenant's requests, not for all.
+            if attachment.tenant().is_none() {
+                warmed?;
+            }
         }
         let balancers = snapshot
             .backends

@@ -179,6 +179,11 @@ async fn exchange(
         return Ok(Served::Here(reply, "monitor", None));
     }
     let facts = identify(frontend, client, record, &mut head.headers);
+    // By the same field as those ask whose plugins would have a say.
+    let host = || head.headers.get(header::HOST).map(HeaderValue::as_bytes);
+    if frontend.has_closed_tenants && frontend.tenant(host()).is_some_and(|of| of.is_closed) {
+        return Err(ProxyError::TenantClosed);
+    }
 
     let mut exchange = Exchange::new(head, facts);
     exchange.request_id.clone_from(&record.noted.request_id);

@@ -7,19 +7,26 @@
 use std::sync::Arc;
 
 use miette::SourceSpan;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
-use super::{Faults, Gateway, Running, Services, StartError, fit, places};
+use super::{Faults, Gateway, Running, Services, StartError, aside, fit, places};
 use crate::backend::Place;
 use crate::backend::resolve::Names;
 use crate::config::{AdminSocket, At, Code, CompileLimits, Config, ConfigError, Log, NamedLog, PolicyPool, Process};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{BuildErrors, Compiled, Snapshot};
 use crate::worker::WorkerSocket;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
 pub trait ConfigSource {
     /// Reads it again. None when that fails; then whoever has to know has been told.
     fn load(&mut self) -> Option<Config>;
+
+    /// What was loaded last, without the files of the tenants that are to blame for these errors. None where these errors are not theirs
+    /// alone.
+    fn without(&mut self, errors: &BuildErrors) -> Option<Config>;
+
+    /// What was loaded last is in force.
+    fn taken_up(&mut self);
 
     /// What was loaded last cannot run.
     fn refused(&mut self, why: StartError);
@@ -41,17 +48,21 @@ impl Gateway {
             }
             return false;
         };
-        let taken_up = self.take_up(config).await;
+        let taken_up = self.take_up(config, source).await;
         let is_taken_up = taken_up.is_ok();
         process.reloaded(is_taken_up);
         match taken_up {
             Ok(()) => {
+                source.taken_up();
                 let snapshot = &self.running.snapshot;
-                info!(
-                    frontends = snapshot.frontends.len(),
-                    backends = snapshot.backends.len(),
-                    "reloaded"
-                );
+                let (frontends, backends) = (snapshot.frontends.len(), snapshot.backends.len());
+                match aside::tell(&self.running.config) {
+                    0 => info!(frontends, backends, "reloaded"),
+                    tenants => warn!(
+                        frontends,
+                        backends, tenants, "reloaded, but for the files of some tenants"
+                    ),
+                }
             }
             Err(why) => {
                 error!("reload refused: {why}; the configuration before stays");
@@ -61,15 +72,21 @@ impl Gateway {
         is_taken_up
     }
 
-    async fn take_up(&mut self, mut config: Config) -> Result<(), StartError> {
+    async fn take_up(&mut self, mut config: Config, source: &mut dyn ConfigSource) -> Result<(), StartError> {
         settled(&config.process, &self.running.config.process)?;
-        fit(&mut config, self.workers.len())?;
         // What an earlier refusal left to be given back may be needed now.
         self.forget().await;
-        let config = Arc::new(config);
-        let running = Some(&*self.running.snapshot);
-        let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
-        let snapshot = self.build(&config, places).await?;
+        let mut spare = Compiled::default();
+        let (config, snapshot, echo) = loop {
+            fit(&mut config, self.workers.len())?;
+            let running = Some(&*self.running.snapshot);
+            let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
+            let tried = Arc::new(config);
+            match self.build(&tried, places, &mut spare).await? {
+                Ok(snapshot) => break (tried, snapshot, echo),
+                Err(errors) => config = source.without(&errors).ok_or(errors)?,
+            }
+        };
         let opened = self.sockets.open(&config).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
         self.prepare(&snapshot, sockets).await?;
@@ -125,13 +142,24 @@ impl Gateway {
     }
 
     /// Builds a snapshot on a thread of its own: components take their time to compile, and checks and signals go on.
-    async fn build(&self, config: &Arc<Config>, places: Vec<Vec<Place>>) -> Result<Arc<Snapshot>, StartError> {
+    async fn build(
+        &self,
+        config: &Arc<Config>,
+        places: Vec<Vec<Place>>,
+        spare: &mut Compiled,
+    ) -> Result<Result<Arc<Snapshot>, BuildErrors>, StartError> {
         let (config, registry) = (config.clone(), self.registry.clone());
         let previous = self.running.snapshot.clone();
-        let built =
-            tokio::task::spawn_blocking(move || Snapshot::build(&config, places, &registry, Some(&previous))).await;
-        match built {
-            Ok(built) => Ok(Arc::new(built?)),
+        let mut known = std::mem::take(spare);
+        let built = tokio::task::spawn_blocking(move || {
+            let built = Snapshot::build(&config, places, &registry, Some(&previous), &mut known);
+            (built, known)
+        });
+        match built.await {
+            Ok((built, known)) => {
+                *spare = known;
+                Ok(built.map(Arc::new))
+            }
             // A panic while building, which is a defect: what serves goes on.
             Err(error) => Err(StartError::Io(std::io::Error::other(error))),
         }

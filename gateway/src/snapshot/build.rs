@@ -6,6 +6,7 @@ mod budgets;
 mod components;
 mod endings;
 mod granted;
+mod made;
 mod maps;
 mod schemas;
 mod tls;
@@ -23,7 +24,7 @@ use super::rules::{self, Rule, RuleError};
 use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OfTenant, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, PluginId,
+    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, InForce, Isolation, Mode, OnFailure, PluginId,
     PluginLimits, Share, TenantId, UsedPlugin,
 };
 use crate::policy::maps::Maps;
@@ -33,9 +34,10 @@ use crate::policy::{
 };
 use crate::telemetry::metrics::Registry;
 pub use alone::Alone;
-pub(super) use components::Compiled;
+pub use components::Compiled;
 use components::{Made, sha256};
 use endings::Endings;
+pub(super) use made::MadeOfFiles;
 use trust::Trust;
 
 /// What [`Snapshot::build`] does.
@@ -44,6 +46,7 @@ pub(super) fn snapshot(
     places: Vec<Vec<Place>>,
     registry: &Arc<Registry>,
     previous: Option<&Snapshot>,
+    spare: &mut Compiled,
 ) -> Result<Snapshot, BuildErrors> {
     let policy = match previous {
         Some(previous) => previous.policy.clone(),
@@ -78,9 +81,14 @@ pub(super) fn snapshot(
         policy: &policy,
         registry,
         previous,
-        known: previous.map(|previous| &previous.compiled),
+        known: previous
+            .map(|previous| &previous.compiled)
+            .into_iter()
+            .chain([&*spare])
+            .collect(),
         before: previous.map_or(&[], |previous| &previous.frontends),
         compiled: Compiled::default(),
+        made: MadeOfFiles::default(),
         plugins: Vec::new(),
         configs: Vec::new(),
         config_left: BTreeMap::new(),
@@ -92,9 +100,7 @@ pub(super) fn snapshot(
         errors,
     };
     for plugin in &config.plugins {
-        let config = builder.config_of(plugin);
-        // Without its configuration it could only be refused.
-        let component = config.as_ref().and_then(|config| builder.load(plugin, config));
+        let (component, config) = builder.plugin(plugin);
         builder.plugins.push(component);
         builder.configs.push(config.unwrap_or_default());
     }
@@ -117,11 +123,19 @@ pub(super) fn snapshot(
     let Builder {
         attachments,
         compiled,
+        made,
         errors,
         ..
     } = builder;
     // A part that is missing has left an error.
-    let frontends = BuildErrors::or(frontends.into_iter().map(|part| part.map(Arc::new)).collect(), errors)?;
+    let frontends = BuildErrors::or(frontends.into_iter().map(|part| part.map(Arc::new)).collect(), errors);
+    let frontends = match frontends {
+        Ok(frontends) => frontends,
+        Err(errors) => {
+            spare.add(compiled);
+            return Err(errors);
+        }
+    };
     let backends = config
         .backends
         .iter()
@@ -139,7 +153,11 @@ pub(super) fn snapshot(
         true => config.process.policy.heavy_threads,
         false => 0,
     };
+    let with_files = config.tenants.iter().filter(|tenant| tenant.has_files);
+    let tenant_files = with_files.map(|of| (registry.tenant_files(&of.name), of.in_force, of.faults.clone()));
     Ok(Snapshot {
+        tenant_files: tenant_files.collect(),
+        made,
         frontends,
         backends,
         pages,
@@ -162,12 +180,14 @@ struct Builder<'a> {
     registry: &'a Arc<Registry>,
     /// What ran before.
     previous: Option<&'a Snapshot>,
-    /// What the configuration before had compiled.
-    known: Option<&'a Compiled>,
+    /// What the configuration before had compiled, and an earlier attempt at this one.
+    known: Vec<&'a Compiled>,
     /// The frontends before.
     before: &'a [Arc<Frontend>],
     /// What this one uses.
     compiled: Compiled,
+    /// What was made of the files of tenants' own plugins.
+    made: MadeOfFiles,
     /// By position in the configuration; none where it cannot be used, of which an error has been reported.
     plugins: Vec<Option<Arc<Component>>>,
     /// By position: the configurations that plugins get.
@@ -271,6 +291,7 @@ impl Builder<'_> {
                 .iter()
                 .map(|id| self.of_tenant(*id, frontend))
                 .collect(),
+            has_closed_tenants: frontend.tenants.iter().any(|id| self.is_closed(*id)),
             config: Arc::new(frontend.clone()),
         })
     }
@@ -281,7 +302,12 @@ impl Builder<'_> {
         OfTenant {
             metrics: self.registry.tenant(&tenant.name, &frontend.name),
             tenant,
+            is_closed: self.is_closed(id),
         }
+    }
+
+    fn is_closed(&self, tenant: TenantId) -> bool {
+        self.config.tenants[tenant.0].in_force == InForce::Nothing
     }
 
     /// The error pages of a section. Those that cannot be used are reported, once for all sections that take them.
@@ -571,7 +597,7 @@ impl Builder<'_> {
                 }
                 let tenant = plugin.tenant.map(|id| &self.tenants[id.0].0.name);
                 self.registry.plugin(&plugin.name, tenant, &attachment.series());
-                if let Err(source) = self.metric_series(id, attachment.metric_series()) {
+                if let Err((id, source)) = self.metric_series(id, attachment.metric_series()) {
                     let plugin = PluginAt::of(&self.config.plugins[id.0]);
                     return self.fail(BuildError::Plugin { plugin, source });
                 }
@@ -588,24 +614,31 @@ impl Builder<'_> {
     }
 
     /// Whether what a plugin declares fits into what its tenant's plugins may have together. All its uses share the same.
-    fn metric_series(&mut self, id: PluginId, series: u64) -> Result<(), PolicyError> {
+    /// Answers whose are too many, otherwise: where files of the tenant's have some, those.
+    fn metric_series(&mut self, id: PluginId, series: u64) -> Result<(), (PluginId, PolicyError)> {
         let plugin = &self.config.plugins[id.0];
         let Some(tenant) = plugin.tenant else { return Ok(()) };
         if self.series.insert(id, series).is_some() {
             return Ok(());
         }
         let tenant_of = |id: &PluginId| self.config.plugins[id.0].tenant;
-        let of_tenant = self.series.iter().filter(|(id, _)| tenant_of(id) == Some(tenant));
-        let all: u64 = of_tenant.map(|(_, series)| series).sum();
+        let of_tenant = || self.series.iter().filter(|(id, _)| tenant_of(id) == Some(tenant));
+        let all: u64 = of_tenant().map(|(_, series)| series).sum();
         let tenant = &self.config.tenants[tenant.0];
         match tenant.kept.metric_series {
-            Some(most) if all > most => Err(PolicyError::Metrics {
-                label: plugin.name.to_string(),
-                message: format!(
-                    "declares {series} series, and so there are {all} of tenant {:?}, whose quota is `metric-series={most}`",
-                    tenant.name
-                ),
-            }),
+            Some(most) if all > most => {
+                let is_strangers = |id: &PluginId| self.config.plugins[id.0].folder.is_some();
+                let strangers = of_tenant().rfind(|(id, _)| is_strangers(id));
+                let (id, series) = strangers.map_or((id, series), |(id, series)| (*id, *series));
+                let error = PolicyError::Metrics {
+                    label: self.config.plugins[id.0].name.to_string(),
+                    message: format!(
+                        "declares {series} series, and so there are {all} of tenant {:?}, whose quota is `metric-series={most}`",
+                        tenant.name
+                    ),
+                };
+                Err((id, error))
+            }
             _ => Ok(()),
         }
     }

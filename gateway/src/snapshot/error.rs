@@ -256,7 +256,12 @@ impl BuildErrors {
 
     /// The same as faults of the text that the configuration was read from.
     pub fn locate(&self, source: &Source) -> ConfigErrors {
-        source.errors(self.0.iter().map(BuildError::fault).collect())
+        source.errors(self.faults())
+    }
+
+    /// The same, each by itself.
+    pub fn faults(&self) -> Vec<ConfigError> {
+        self.0.iter().map(BuildError::fault).collect()
     }
 }
 

@@ -37,7 +37,7 @@ struct Row {
 
 /// All uses of plugins, by frontend: those of acls, then those that see what passes, in their order.
 pub(super) fn uses(loaded: &Loaded) -> Vec<Use> {
-    let Loaded { config, source } = loaded;
+    let Loaded { config, source, .. } = loaded;
     let mut uses = Vec::new();
     for frontend in &config.frontends {
         let mut asked: Vec<PluginId> = Vec::new();

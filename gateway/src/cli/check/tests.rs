@@ -222,7 +222,8 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
     "#;
     let config = config::parse("config.kdl", text, Path::new("/etc/gateway")).unwrap();
     let source = config::Source::new("config.kdl", text);
-    let uses = explain::uses(&Loaded { config, source });
+    let aside = Vec::new();
+    let uses = explain::uses(&Loaded { config, source, aside });
     let expected = r#"
 frontend "web", acl "jwt"
   cpu           20ms         process

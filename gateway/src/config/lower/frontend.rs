@@ -21,7 +21,7 @@ use super::{
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, RateLimitId, RequestLimits, Route, RouteTo,
+    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, RateLimitId, RequestLimits, Route, RouteTo, TenantId,
 };
 use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
@@ -194,7 +194,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .for_each(|asked| template::report_numberless(ctx, asked, span));
     }
     let (limits, connection_limits) = limits?;
-    if let Some(span) = rate_limit_headers.filter(|_| limits.is_empty() && plugins.is_empty()) {
+    let has_files = |id: &TenantId| scope.tenants.get(id.0).is_some_and(|(known, _)| known.has_files);
+    let may_limit = !plugins.is_empty() || tenants.iter().any(has_files);
+    if let Some(span) = rate_limit_headers.filter(|_| limits.is_empty() && !may_limit) {
         let error = ConfigError::new(
             Code::Inert,
             "`rate-limit-headers` does nothing: no request is limited here",

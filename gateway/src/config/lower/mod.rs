@@ -225,7 +225,11 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let plugins: Vec<Plugin> = plugins.into_iter().collect::<Option<_>>()?;
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
-    process_says.report_unused(ctx, process::Uses::of(&frontends, &backends, &plugins, &rate_limits));
+    let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
+    process_says.report_unused(
+        ctx,
+        process::Uses::of(&frontends, &backends, &plugins, &rate_limits, has_files),
+    );
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
     if let Some(span) = resolver_span.filter(|_| !has_names) {

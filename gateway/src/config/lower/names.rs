@@ -94,6 +94,13 @@ impl<T> Names<T> {
         self.index.get(name).copied()
     }
 
+    /// A name, if something has it, is used from now on.
+    pub(super) fn use_it(&self, name: &str) {
+        if let Some(position) = self.index.get(name) {
+            self.list[*position].used.set(true);
+        }
+    }
+
     /// All names that could be read, with their places.
     pub(super) fn each(&self) -> impl Iterator<Item = (&str, SourceSpan)> {
         let named = self.list.iter().filter(|entry| !entry.name.value.is_empty());

@@ -79,18 +79,28 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    pub(super) fn of(frontends: &[Frontend], backends: &[Backend], plugins: &[Plugin], limits: &[RateLimit]) -> Self {
+    /// What a configuration has; files of tenants may have anything that plugins have.
+    pub(super) fn of(
+        frontends: &[Frontend],
+        backends: &[Backend],
+        plugins: &[Plugin],
+        limits: &[RateLimit],
+        has_files: bool,
+    ) -> Self {
         let decides = |frontend: &Frontend| {
             !frontend.acls.is_empty() || !frontend.request_edits.is_empty() || !frontend.response_edits.is_empty()
         };
         let edits = |backend: &Backend| !backend.request_edits.is_empty() || !backend.response_edits.is_empty();
         Self {
-            components: !plugins.is_empty()
+            components: has_files
+                || !plugins.is_empty()
                 || !limits.is_empty()
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
-            plugins: !plugins.is_empty(),
-            buckets: !limits.is_empty() || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
+            plugins: has_files || !plugins.is_empty(),
+            buckets: has_files
+                || !limits.is_empty()
+                || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
             requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
         }
     }

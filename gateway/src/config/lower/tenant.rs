@@ -9,12 +9,14 @@ use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
 use super::used_plugins::{MAX_PLUGINS, used_plugins};
 use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{BudgetLimits, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
+use crate::config::model::{BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
 use crate::config::reader::{At, Block, Node, said_twice};
 
 /// What frontends have to know of a tenant.
 pub(super) struct Known {
     uses: Vec<Option<UsedPlugin>>,
+    /// Whether it includes files: what has a use only by these has one, whatever stands in them now.
+    pub(super) has_files: bool,
 }
 
 /// Hosts that have an owner.
@@ -35,7 +37,10 @@ pub(super) fn tenant(
     let (name, mut block) = match (name, block) {
         (Some(name), Some(block)) => (name, block),
         (name, _) => {
-            let known = Known { uses: Vec::new() };
+            let known = Known {
+                uses: Vec::new(),
+                has_files: true,
+            };
             match name {
                 Some(name) => scope.tenants.add(scope.ctx, name, known),
                 None => scope.tenants.skip(span, known),
@@ -65,14 +70,23 @@ pub(super) fn tenant(
         backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
     };
     let own = (block.many("plugin"), block.many("use-plugin"));
-    let included: Vec<_> = block
-        .many("include")
+    let includes = block.many("include");
+    let has_files = !includes.is_empty();
+    let mut on_error = None;
+    let included: Vec<_> = includes
         .into_iter()
-        .map(|node| included(scope, node))
+        .map(|node| included(scope, node, &mut on_error))
         .collect();
     block.finish(elsewhere);
     let is_whole = included.iter().all(|(_, is_whole)| *is_whole);
     let (mut declared, mut used) = own;
+    let own_names: Vec<String> = match has_files {
+        true => declared
+            .iter()
+            .filter_map(|node| Some(owner.full(node.first_text()?)))
+            .collect(),
+        false => Vec::new(),
+    };
     for (of_files, uses) in included.into_iter().flat_map(|(files, _)| files) {
         declared.extend(of_files);
         used.extend(uses);
@@ -87,6 +101,8 @@ pub(super) fn tenant(
     for node in declared.into_iter().take(MAX_PLUGINS) {
         plugins.push(plugin::plugin(scope, node, Some(&owner)));
     }
+    // Files may use what stands in the block, today or tomorrow.
+    own_names.iter().for_each(|name| scope.plugins.use_it(name));
     let uses = if is_whole {
         used_plugins(scope, used, Some(&owner))
     } else {
@@ -95,7 +111,7 @@ pub(super) fn tenant(
         vec![None]
     };
     let well = uses.iter().all(Option::is_some);
-    scope.tenants.add(scope.ctx, name, Known { uses });
+    scope.tenants.add(scope.ctx, name, Known { uses, has_files });
     let trust = trust?;
     (hosts.is_some() && well).then(|| Tenant {
         name: name.value.into(),
@@ -104,15 +120,37 @@ pub(super) fn tenant(
         quota,
         kept,
         limits: owner.limits,
+        has_files,
+        in_force: InForce::default(),
+        faults: Vec::new(),
     })
 }
 
 /// Plugins and their uses.
 type Said<'a> = (Vec<Node<'a>>, Vec<Node<'a>>);
 
-/// `include "tenants/acme/*.kdl"`: what its files say, in their order, and whether all of them could be read.
-fn included<'a>(scope: &Scope<'a>, mut node: Node<'a>) -> (Vec<Said<'a>>, bool) {
+/// `include "tenants/acme/*.kdl" on-error="keep"`: what its files say, in their order, and whether all of them could be read. What
+/// becomes of faults in them has been seen to by whoever has read them.
+fn included<'a>(
+    scope: &Scope<'a>,
+    mut node: Node<'a>,
+    on_error: &mut Option<At<&'static str>>,
+) -> (Vec<Said<'a>>, bool) {
     let at = node.span();
+    if let Some(value) = node.property("on-error")
+        && let Some(word) = value.choice(ON_ERROR)
+    {
+        match on_error {
+            Some(first) if first.value != word => {
+                let error = ConfigError::new(Code::Conflict, "the files of a tenant are taken together");
+                let error = error
+                    .label(value.span(), "not as it is said before")
+                    .label(first.span, "said here");
+                node.fail(error.help("say the same at each `include` of a tenant, or say it once"));
+            }
+            _ => *on_error = Some(value.at(word)),
+        }
+    }
     for value in node.some_arguments("a file, or files by a pattern") {
         // The texts have been looked at when the files were read.
         let _ = value.text();
@@ -232,6 +270,10 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota) {
     node.finish();
     (budget, kept)
 }
+
+/// What becomes of the rest when files of a tenant are at fault. Whoever includes files lets somebody else write them: unless he says
+/// otherwise, nobody but that tenant feels what is wrong with them.
+const ON_ERROR: &[(&str, &str)] = &[("keep", "keep"), ("refuse", "refuse")];
 
 /// From one counter to what a scrape can still carry of one tenant.
 const METRIC_SERIES: RangeInclusive<u64> = 1..=1_000_000;

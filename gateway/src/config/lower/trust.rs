@@ -92,12 +92,20 @@ pub(super) fn report_inert(scope: &Scope<'_>, config: &Config) {
             .filter(|plugin| matches!(plugin.component.value, ComponentSource::File(_)));
         files.any(|plugin| config.trust_list(plugin) == list)
     };
+    // What stands in tenants' files today need not stand there tomorrow.
+    let may_come = |list: TrustList| match list {
+        TrustList::Top => config
+            .tenants
+            .iter()
+            .any(|tenant| tenant.has_files && tenant.trust.is_empty()),
+        TrustList::Tenant(tenant) => config.tenants[tenant].has_files,
+    };
     let tenants = (0..config.tenants.len()).map(TrustList::Tenant);
     for list in std::iter::once(TrustList::Top).chain(tenants) {
         let Some(first) = config.trusted(list).first() else {
             continue;
         };
-        if is_under(list) {
+        if is_under(list) || may_come(list) {
             continue;
         }
         let (label, help) = match list {

@@ -64,8 +64,9 @@ pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
 pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, UriPart};
 pub use plugin::{
-    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, Isolation, KeptQuota, LogRate, Millicores, OnFailure,
-    Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant, UsedPlugin,
+    BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, InForce, Isolation, KeptQuota, LogRate, Millicores,
+    OnFailure, Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant,
+    TenantFault, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,

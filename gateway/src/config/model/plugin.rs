@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::diagnostics::Position;
 use crate::config::units;
 
 use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId};
@@ -145,6 +146,56 @@ pub struct Tenant {
     pub kept: KeptQuota,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,
+    /// Whether it includes files.
+    pub has_files: bool,
+    /// Which of these hold.
+    pub in_force: InForce,
+    /// Why not those that lie there.
+    pub faults: Vec<TenantFault>,
+}
+
+/// Which files of a tenant hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum InForce {
+    /// Those that lie there.
+    #[default]
+    Current,
+    /// Those of the configuration before: with these there is something wrong.
+    Before,
+    /// None: there were none before, or the operator does not allow them any more. The tenant's hosts are not served.
+    Nothing,
+}
+
+/// What is wrong with a tenant's file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantFault {
+    /// The file.
+    pub file: Arc<str>,
+    /// Where in it; nowhere when it cannot be read.
+    pub position: Option<Position>,
+    /// What.
+    pub message: String,
+}
+
+impl TenantFault {
+    /// `auth.kdl:3:1`, as far as it is known.
+    pub fn place(&self) -> String {
+        match self.position {
+            Some(Position { line, column }) => format!("{}:{line}:{column}", self.file),
+            None => self.file.to_string(),
+        }
+    }
+}
+
+impl InForce {
+    /// One word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Current => "current",
+            Self::Before => "before",
+            Self::Nothing => "closed",
+        }
+    }
 }
 
 /// What all plugins of a tenant may keep in the host and write together; what is none has no bound of its own.

@@ -219,6 +219,11 @@ impl<'a> Node<'a> {
         Some(Value::new(self.ctx, entry, what))
     }
 
+    /// The text of its first argument, which goes on waiting to be read.
+    pub(super) fn first_text(&self) -> Option<&'a str> {
+        self.node.get(0)?.as_string()
+    }
+
     /// All arguments that are left.
     pub(super) fn arguments(&mut self, what: &'static str) -> Vec<Value<'a>> {
         self.takes_more = true;

@@ -13,7 +13,14 @@ use crate::snapshot::{BuildError, PluginAt};
 
 /// Components by what was compiled.
 #[derive(Default)]
-pub(in crate::snapshot) struct Compiled(HashMap<Source, Arc<Component>>);
+pub struct Compiled(HashMap<Source, Arc<Component>>);
+
+impl Compiled {
+    /// Adds those of others.
+    pub(super) fn add(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+}
 
 /// What makes two compiled components the same.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -33,6 +40,22 @@ pub(super) enum Made {
 }
 
 impl Builder<'_> {
+    /// A plugin's component and the configuration that it is to get.
+    pub(super) fn plugin(&mut self, plugin: &config::Plugin) -> (Option<Arc<Component>>, Option<String>) {
+        if self.goes_on_as_before(plugin) {
+            return self.as_before(plugin);
+        }
+        let config = self.config_of(plugin);
+        // Without its configuration it could only be refused.
+        let component = config.as_ref().and_then(|config| self.load(plugin, config));
+        if plugin.folder.is_some()
+            && let (Some(_), Some(config)) = (&component, &config)
+        {
+            self.made.of(plugin).config.clone_from(config);
+        }
+        (component, config)
+    }
+
     /// Reads and compiles a plugin's component, and holds the configuration that it is to get against its schema.
     pub(super) fn load(&mut self, plugin: &config::Plugin, config: &str) -> Option<Arc<Component>> {
         let at = PluginAt::of(plugin);
@@ -48,7 +71,10 @@ impl Builder<'_> {
             Err(source) => return self.fail(BuildError::PluginFile { plugin: at, source }),
         };
         let found = sha256(&wasm);
-        self.is_trusted(plugin, path, &found)?;
+        if plugin.folder.is_some() {
+            self.made.of(plugin).sha256 = Some(found);
+        }
+        self.is_trusted(plugin, path, &found, |path, most| file_of(plugin, path, most))?;
         if let Err(error) = check_digest(plugin, found) {
             return self.fail(*error);
         }
@@ -77,7 +103,7 @@ impl Builder<'_> {
     }
 
     /// A plugin's configuration: its `config` block, and the texts of its files in it.
-    pub(super) fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
+    fn config_of(&mut self, plugin: &config::Plugin) -> Option<String> {
         let config = config_of(plugin).map_or_else(|error| self.fail(*error), Some)?;
         let strangers = plugin.tenant.filter(|_| plugin.folder.is_some());
         if let (Some(tenant), Some(file)) = (strangers, plugin.config_files.last()) {
@@ -104,21 +130,40 @@ impl Builder<'_> {
         wasm: &[u8],
         grants: &[config::Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        let source = Source {
+        if let Some(component) = self.compiled(label, sha256, grants) {
+            return Ok(component);
+        }
+        let component = match made {
+            Made::Ours => self.policy.compile(label, wasm, grants)?,
+            Made::Elsewhere => self.policy.compile_strangers(label, wasm, grants)?,
+        };
+        let source = Source::new(label, sha256, grants);
+        self.compiled.0.insert(source, component.clone());
+        Ok(component)
+    }
+
+    /// One that has been compiled.
+    pub(super) fn compiled(
+        &mut self,
+        label: &str,
+        sha256: [u8; 32],
+        grants: &[config::Grant],
+    ) -> Option<Arc<Component>> {
+        let source = Source::new(label, sha256, grants);
+        let mut known = std::iter::once(&self.compiled).chain(self.known.iter().copied());
+        let component = known.find_map(|known| known.0.get(&source))?.clone();
+        self.compiled.0.insert(source, component.clone());
+        Some(component)
+    }
+}
+
+impl Source {
+    fn new(label: &str, sha256: [u8; 32], grants: &[config::Grant]) -> Self {
+        Self {
             label: label.into(),
             sha256,
             grants: grants.to_vec(),
-        };
-        let known = [Some(&self.compiled), self.known].into_iter().flatten();
-        let component = match known.filter_map(|known| known.0.get(&source)).next() {
-            Some(component) => component.clone(),
-            None => match made {
-                Made::Ours => self.policy.compile(label, wasm, grants)?,
-                Made::Elsewhere => self.policy.compile_strangers(label, wasm, grants)?,
-            },
-        };
-        self.compiled.0.insert(source, component.clone());
-        Ok(component)
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! Whether components are signed by whom the configuration trusts.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::Builder;
-use super::components::{check_digest, file_of};
+use super::components::check_digest;
 use crate::config::{self, Config, KeySource, TrustList, TrustedKey};
 use crate::crypto::VerifyingKey;
 use crate::signatures;
@@ -42,13 +43,29 @@ impl Trust {
 impl Builder<'_> {
     /// Whether a plugin's component may be used, whose bytes have this digest: always, where nobody has to have signed it. The
     /// digest is of the bytes that are compiled, so that nothing can come between.
-    pub(super) fn is_trusted(&mut self, plugin: &config::Plugin, path: &Path, sha256: &[u8; 32]) -> Option<()> {
+    /// `read` reads the file of signatures.
+    pub(super) fn is_trusted(
+        &mut self,
+        plugin: &config::Plugin,
+        path: &Path,
+        sha256: &[u8; 32],
+        read: impl FnOnce(&Path, usize) -> io::Result<Vec<u8>>,
+    ) -> Option<()> {
         let named = self.trust.keys(self.config.trust_list(plugin)).as_ref()?;
         if named.is_empty() {
             return Some(());
         }
         let keys: Vec<VerifyingKey> = named.iter().map(|(_, key)| *key).collect();
-        let Err(source) = signatures::signer(path, sha256, &keys, |path, most| file_of(plugin, path, most)) else {
+        let mut signed = None;
+        let read = |path: &Path, most| {
+            let bytes = read(path, most)?;
+            signed = Some(bytes.clone());
+            Ok(bytes)
+        };
+        let Err(source) = signatures::signer(path, sha256, &keys, read) else {
+            if plugin.folder.is_some() {
+                self.made.of(plugin).signatures = signed;
+            }
             return Some(());
         };
         // With another digest than the one that is said, both are to be mended.

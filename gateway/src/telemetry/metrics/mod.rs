@@ -39,7 +39,7 @@ pub use process::ProcessMetrics;
 pub use rounds::{Round, Rounds};
 pub use state::{Admin, Agent};
 pub use stats::{BackendStats, FrontendStats, ServerStats, Stats};
-pub use tenant::TenantMetrics;
+pub use tenant::{TenantFilesMetrics, TenantMetrics};
 
 use exporter::Exporter;
 use plugin::Plugins;
@@ -57,6 +57,7 @@ pub struct Registry {
     certificates: Mutex<Vec<Arc<CertificateMetrics>>>,
     logs: Mutex<Vec<Arc<LogCounts>>>,
     tenants: Mutex<Vec<Arc<TenantMetrics>>>,
+    tenant_files: Mutex<Vec<Arc<TenantFilesMetrics>>>,
     plugins: Mutex<Plugins>,
     /// One publishes at a time.
     exporter: Mutex<Exporter>,
@@ -77,6 +78,7 @@ impl Registry {
             certificates: Mutex::default(),
             logs: Mutex::default(),
             tenants: Mutex::default(),
+            tenant_files: Mutex::default(),
             plugins: Mutex::default(),
             exporter: Mutex::new(exporter),
         })
@@ -125,6 +127,18 @@ impl Registry {
         self.find_or_add(&self.tenants, is_same, new, tenant::register)
     }
 
+    /// The handle of which files of a tenant hold.
+    pub fn tenant_files(&self, tenant: &str) -> Arc<TenantFilesMetrics> {
+        let is_same = |known: &TenantFilesMetrics| &*known.tenant == tenant;
+        let new = || TenantFilesMetrics::new(tenant);
+        self.find_or_add(&self.tenant_files, is_same, new, tenant::register_files)
+    }
+
+    /// Those of all tenants that include files, in no order.
+    pub fn all_tenant_files(&self) -> Vec<Arc<TenantFilesMetrics>> {
+        lock(&self.tenant_files).clone()
+    }
+
     /// What is missing of the log of this name.
     pub fn log(&self, name: &str) -> Arc<LogCounts> {
         let is_same = |known: &LogCounts| known.name.as_deref() == Some(name);
@@ -170,7 +184,7 @@ impl Registry {
     /// and another takes its place.
     pub fn prune(&self) {
         let mut forgotten = forget(&self.frontends) + forget(&self.servers) + forget(&self.certificates);
-        forgotten += forget(&self.tenants);
+        forgotten += forget(&self.tenants) + forget(&self.tenant_files);
         // After their servers, which hold them.
         forgotten += forget(&self.backends);
         lock(&self.policies).retain(|policy| {
@@ -197,6 +211,9 @@ impl Registry {
         }
         for tenant in lock(&self.tenants).iter() {
             tenant::register(&mut exporter, tenant);
+        }
+        for files in lock(&self.tenant_files).iter() {
+            tenant::register_files(&mut exporter, files);
         }
         for log in lock(&self.logs).iter() {
             log::register(&mut exporter, log);
