@@ -144,3 +144,86 @@ async fn what_was_compiled_apart_serves_and_lies_in_the_cache() {
     });
     assert_eq!(code.count(), 1);
 }
+
+const TENANTS: &str = r#"
+    process { workers 2; log "stdout" format="json"; policy compile-cpu="2s" compile-memory="256MiB" }
+    tenant "acme" { hosts "acme.example"; @quota include "tenants/acme/*.kdl" }
+    tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
+    frontend "web" { bind "127.0.0.1:0"; tenants "acme" "rival"; default-backend "app" }
+    backend "app" { server "s" "echo" }
+"#;
+
+/// Plugins with these names, and the components of these names.
+fn plugins(named: impl Iterator<Item = (String, String)>) -> String {
+    let line =
+        |(name, file)| format!("plugin \"{name}\" \"{file}\" {{ on-failure \"deny\" }}\nuse-plugin \"{name}\"\n");
+    named.map(line).collect()
+}
+
+fn answering(status: u16) -> Vec<u8> {
+    guest::filter(&format!("(call $reply (i32.const {status}) (i32.const 0))"), "")
+}
+
+/// Two tenants; one of them has so many bombs, each another one.
+fn with_bombs(count: usize) -> Builder {
+    let bombs = plugins((0..count).map(|n| (format!("b{n}"), format!("{n}.wasm"))));
+    let builder = Gateway::kdl(TENANTS)
+        .with("@quota", "")
+        .file("tenants/acme/a.kdl", bombs);
+    let builder = (0..count).fold(builder, |builder, n| {
+        builder.file(&format!("tenants/acme/{n}.wasm"), Bomb::Nested(100_000 + n).component())
+    });
+    let own = plugins([("own".to_owned(), "own.wasm".to_owned())].into_iter());
+    builder
+        .file("tenants/rival/a.kdl", own)
+        .file("tenants/rival/own.wasm", answering(551))
+}
+
+#[tokio::test]
+async fn many_bombs_of_one_tenant_hold_a_load_no_longer_than_one() {
+    let checked = with_bombs(50).check(&[]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    let said = |words| checked.stdout.matches(words).count();
+    assert_eq!(
+        (
+            said(TIME),
+            said("that the tenant's files may take to compile are used up")
+        ),
+        (1, 49),
+        "{checked:?}"
+    );
+    let gateway = with_bombs(50).start().await;
+    for (host, status) in [("acme.example", 503), ("rival.example", 551)] {
+        assert_eq!(gateway.ask("web", get("/").host(host)).await.status, status, "{host}");
+    }
+    gateway.write("tenants/rival/own.wasm", answering(552));
+    assert!(gateway.reload(&with_bombs(0)).await);
+    assert_eq!(gateway.ask("web", get("/").host("rival.example")).await.status, 552);
+}
+
+#[test]
+fn a_tenants_quota_bounds_what_its_files_take_to_compile() {
+    let bomb = plugins([("b".to_owned(), "b.wasm".to_owned())].into_iter());
+    let checked = Gateway::kdl(TENANTS)
+        .with("@quota", "quota compile-cpu=\"1s\";")
+        .file("tenants/acme/a.kdl", bomb)
+        .file("tenants/acme/b.wasm", Bomb::Nested(100_000).component())
+        .file("tenants/rival/a.kdl", "")
+        .check(&[]);
+    let says = "the 1s of CPU time that the tenant's files may take to compile are used up";
+    assert!(checked.stdout.contains(says), "{checked:?}");
+}
+
+/// Were it tried again, the second would find nothing left to take.
+#[test]
+fn what_has_been_tried_under_one_name_is_not_tried_under_another() {
+    let names = (0..3).map(|n| (format!("b{n}"), "b.wasm".to_owned()));
+    let checked = Gateway::kdl(TENANTS)
+        .with("@quota", "")
+        .file("tenants/acme/a.kdl", plugins(names))
+        .file("tenants/acme/b.wasm", Bomb::Nested(100_000).component())
+        .file("tenants/rival/a.kdl", "")
+        .check(&[]);
+    assert_eq!(checked.stdout.matches(TIME).count(), 3, "{checked:?}");
+    assert!(!checked.stdout.contains("used up"), "{checked:?}");
+}

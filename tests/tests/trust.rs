@@ -427,6 +427,46 @@ fn a_tenants_own_keys_hold_in_place_of_those_at_the_top() {
     }
 }
 
+/// What a tenant was served by before its files were at fault is held to who is trusted now, by the signatures that it had then.
+#[tokio::test]
+async fn what_goes_on_as_before_is_signed_by_whom_is_trusted_now() {
+    let desk = Desk::new();
+    let (old, new) = (desk.key("old.pem"), desk.key("new.pem"));
+    let component = answering(451);
+    let builder = |trusted: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1 }
+            tenant "acme" { hosts "acme.example"; trust "ci" key="@trusted"; include "acme/*.kdl" }
+            frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+            backend "app" { server "s" "echo" }
+        "#,
+        )
+        .with("@trusted", trusted)
+        .file(
+            "acme/geo.kdl",
+            "plugin \"geo\" \"geo.wasm\" { on-failure \"deny\" }\nuse-plugin \"geo\"",
+        )
+        .file("acme/geo.wasm", &component)
+        .file("acme/geo.wasm.sig", desk.signature(&["old.pem"], &component))
+    };
+    let gateway = builder(&old).start().await;
+    let status = async || gateway.ask("web", get("/").host("acme.example")).await.status;
+    assert_eq!(status().await, 451);
+    // Neither the component nor its signature can be read again.
+    gateway.write("acme/geo.wasm", answering(452));
+    gateway.write("acme/geo.wasm.sig", "nothing");
+    assert!(gateway.reload(&builder(&old)).await);
+    gateway.says("is not signed by a trusted key").await;
+    assert_eq!(status().await, 451);
+    assert!(gateway.reload(&builder(&new)).await);
+    assert_eq!(status().await, 503, "its key is withdrawn");
+    gateway.write("acme/geo.wasm", &component);
+    gateway.write("acme/geo.wasm.sig", desk.signature(&["new.pem"], &component));
+    assert!(gateway.reload(&builder(&new)).await);
+    assert_eq!(status().await, 451);
+}
+
 // ── lock ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 fn config_of(desk: &Desk) -> PathBuf {

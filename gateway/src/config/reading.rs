@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use kdl::KdlDocument;
 
-use super::diagnostics::{Code, ConfigError, ConfigErrors, Source};
+use super::diagnostics::{Code, ConfigError, ConfigErrors, MAX_ERRORS, Source};
 use super::include::{self, TenantFile, TenantFiles};
 use super::model::{Config, InForce, TenantFault};
 use super::{Loaded, MAX_BYTES, lower, syntax};
@@ -210,7 +210,7 @@ impl Including {
             position,
             message: error.message().to_owned(),
         };
-        if !self.faults.contains(&fault) {
+        if self.faults.len() < MAX_ERRORS && !self.faults.contains(&fault) {
             self.faults.push(fault);
         }
     }
@@ -295,6 +295,18 @@ use-plugin "guard"
                 .place()
                 .contains("tenants/acme/auth.kdl:1:")
         );
+    }
+
+    #[test]
+    fn who_has_very_many_faults_hides_nobody_elses() {
+        let folder = Folder::new();
+        folder.write("tenants/acme/auth.kdl", &"x;".repeat(20_000));
+        folder.write("tenants/rival/auth.kdl", "y");
+        let (loaded, _) = folder.read(&LastGood::default());
+        let loaded = loaded.unwrap();
+        assert_eq!(in_force(&loaded), [InForce::Nothing, InForce::Nothing]);
+        assert_eq!(loaded.aside.len(), 1, "both at once");
+        assert_eq!(loaded.config.tenants[0].faults.len(), MAX_ERRORS);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! A few kilobytes of WebAssembly can be written so that they take minutes and gigabytes to compile: the compiler's work grows
 //! with the square of a function's blocks, of their parameters, of how deep they nest. Nobody knows all that there is of the kind,
 //! so nothing is counted beforehand: the system bounds what the compiler may use, and one that wants more ends alone. It has a
-//! lower priority than the gateway, so that traffic goes first.
+//! lower priority than the gateway, so that traffic goes first. Where it gets so little of a processor that its CPU time would never be
+//! used up, the clock on the wall ends it.
 //!
 //! The other process is this program again, told to [`serve`]. It knows the engine's settings, reads the component and writes
 //! the machine code, which is as good as if it had been made here: whoever could make the compiler write something else could do
@@ -14,10 +15,12 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
@@ -27,8 +30,12 @@ use super::host::compiling_engine;
 use crate::config::CompileLimits;
 
 /// Why there is no machine code.
-#[derive(Debug)]
-pub(super) enum CompileError {
+#[derive(Debug, Clone)]
+pub enum CompileError {
+    /// The engine could not be built.
+    Engine(String),
+    /// So many bytes are more than are taken.
+    TooLarge(usize),
     /// The engine does not take the component, and says why.
     Refused(String),
     /// It was compiled, and the system does not let that be run.
@@ -60,15 +67,19 @@ pub fn compile_apart() {
 
 static APART: AtomicBool = AtomicBool::new(false);
 
-/// Machine code of a component, in a process of its own where there can be one.
+/// Machine code of a component, in a process of its own where there can be one; and the CPU time that it took.
 pub(super) fn compile(
     engine: &Engine,
     reservation: u64,
     limits: CompileLimits,
     wasm: &[u8],
-) -> Result<Component, CompileError> {
+) -> (Result<Component, CompileError>, Duration) {
+    let without_limits = || {
+        let begun = Instant::now();
+        (here(engine, wasm), begun.elapsed())
+    };
     if !APART.load(Ordering::Relaxed) {
-        return here(engine, wasm);
+        return without_limits();
     }
     let request = CompileRequest { reservation, limits };
     let child = match request.command(PROGRAM).spawn() {
@@ -76,15 +87,24 @@ pub(super) fn compile(
         // Whoever has locked himself in has left the program outside.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             tracing::warn!("{PROGRAM} is not there: a component is compiled without limits on what that takes");
-            return here(engine, wasm);
+            return without_limits();
         }
-        Err(error) => return Err(CompileError::Broken(format!("the compiler does not start: {error}"))),
+        Err(error) => {
+            let broken = CompileError::Broken(format!("the compiler does not start: {error}"));
+            return (Err(broken), Duration::ZERO);
+        }
     };
-    let code = request.ask(child, wasm)?;
+    match request.ask(child, wasm) {
+        Ok((code, took)) => (loaded(engine, &code), took),
+        Err((error, took)) => (Err(error), took),
+    }
+}
+
+fn loaded(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
     // SAFETY: these are bytes that this very program has just written for this engine: the child runs what /proc/self/exe is, and
     // nobody else holds the other end of its pipe. The engine checks that version and settings are its own.
     #[allow(unsafe_code, reason = "machine code that this gateway compiled itself; see above")]
-    let component = unsafe { Component::deserialize(engine, &code) };
+    let component = unsafe { Component::deserialize(engine, code) };
     component.map_err(|error| refused(&error))
 }
 
@@ -120,20 +140,33 @@ impl CompileRequest {
         command
     }
 
-    /// Hands the component over and waits for the code.
-    fn ask(&self, mut child: Child, wasm: &[u8]) -> Result<Vec<u8>, CompileError> {
-        let said = hear(&mut child, wasm);
+    /// Hands the component over and waits for the code; and how much CPU time there was to it. One that did not come to an answer is
+    /// taken to have used all that it might.
+    fn ask(&self, mut child: Child, wasm: &[u8]) -> Result<(Vec<u8>, Duration), (CompileError, Duration)> {
+        let all = self.limits.cpu;
+        let within = all.saturating_mul(PATIENCE).max(LEAST_PATIENCE);
+        let said = hear(&mut child, wasm, within);
         if said.is_err() {
             // It may be waiting for somebody to read on.
             let _ = child.kill();
         }
         let broken = |error: io::Error| CompileError::Broken(format!("the compiler is not heard: {error}"));
-        let ended = child.wait().map_err(broken)?;
-        let said = said.map_err(broken)?;
+        let ended = child.wait().map_err(|error| (broken(error), all))?;
+        let mut said = said.map_err(|unheard| {
+            let error = match unheard {
+                Unheard::Broken(error) => broken(error),
+                Unheard::Late => CompileError::TooMuch(format!("compiling it takes longer than {within:?}")),
+            };
+            (error, all)
+        })?;
+        let took = said.split_off(said.len().saturating_sub(size_of::<u64>()));
+        let took = took
+            .try_into()
+            .map_or(all, |took| Duration::from_micros(u64::from_le_bytes(took)));
         match ended.code() {
-            Some(0) => Ok(said),
-            Some(REFUSED) => Err(CompileError::Refused(one_line(&String::from_utf8_lossy(&said)))),
-            _ => Err(self.failed(ended)),
+            Some(0) => Ok((said, took)),
+            Some(REFUSED) => Err((CompileError::Refused(one_line(&String::from_utf8_lossy(&said))), took)),
+            _ => Err((self.failed(ended), all)),
         }
     }
 
@@ -156,38 +189,68 @@ impl CompileRequest {
     }
 }
 
-/// Writes the component and reads what comes back, at the same time: the other side may give up before it has read everything.
-fn hear(child: &mut Child, wasm: &[u8]) -> io::Result<Vec<u8>> {
+/// Why nothing is heard of the other process.
+#[derive(Debug)]
+enum Unheard {
+    Broken(io::Error),
+    /// It takes too long.
+    Late,
+}
+
+impl From<io::Error> for Unheard {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+/// Writes the component and reads what comes back, at the same time: the other side may give up before it has read everything. One that
+/// takes longer than it may is ended.
+fn hear(child: &mut Child, wasm: &[u8], within: Duration) -> Result<Vec<u8>, Unheard> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(io::Error::other("it has no pipes"));
+        return Err(io::Error::other("it has no pipes").into());
     };
+    let thread = || thread::Builder::new().name("compile".to_owned());
+    let (done, is_done) = mpsc::channel();
     thread::scope(|scope| {
-        thread::Builder::new()
-            .name("compile".to_owned())
-            .spawn_scoped(scope, move || {
-                // What it has not read it does not need: its answer says why.
-                let _ = stdin.write_all(wasm);
-            })?;
-        let mut said = Vec::new();
-        stdout.take(MAX_CODE + 1).read_to_end(&mut said)?;
+        thread().spawn_scoped(scope, move || {
+            // What it has not read it does not need: its answer says why.
+            let _ = stdin.write_all(wasm);
+        })?;
+        let reading = thread().spawn_scoped(scope, move || {
+            let mut said = Vec::new();
+            let read = stdout.take(MAX_CODE + 1).read_to_end(&mut said);
+            // Nobody waits any more where it was late.
+            let _ = done.send(read.map(|_| said));
+        });
+        let said = match reading {
+            Ok(_) => is_done.recv_timeout(within).map_err(|_| Unheard::Late),
+            Err(error) => Err(error.into()),
+        };
+        if said.is_err() {
+            // Its pipes close, and nobody here waits for what comes through them.
+            let _ = child.kill();
+        }
+        let said = said??;
         match said.len() as u64 > MAX_CODE {
-            true => Err(io::Error::other(format!(
-                "it makes more than {} MiB of code",
-                MAX_CODE >> 20
-            ))),
+            true => Err(io::Error::other(format!("it makes more than {} MiB of code", MAX_CODE >> 20)).into()),
             false => Ok(said),
         }
     })
 }
 
-/// What the other process does: reads a component on standard input and writes machine code, or why there is none.
+/// What the other process does: reads a component on standard input and writes machine code, or why there is none; and, in the last eight
+/// bytes, the microseconds of CPU time that it took.
 #[must_use]
 pub fn serve(request: &CompileRequest) -> ExitCode {
     let (said, code) = match request.answer() {
         Ok(code) => (code, ExitCode::SUCCESS),
         Err(why) => (why.into_bytes(), ExitCode::from(u8::try_from(REFUSED).unwrap_or(1))),
     };
-    match io::stdout().write_all(&said) {
+    let took = clock_gettime(ClockId::ProcessCPUTime);
+    let took = Duration::try_from(took).unwrap_or_default().as_micros();
+    let took = u64::try_from(took).unwrap_or(u64::MAX).to_le_bytes();
+    let mut stdout = io::stdout();
+    match stdout.write_all(&said).and_then(|()| stdout.write_all(&took)) {
         Ok(()) => code,
         Err(_) => ExitCode::FAILURE,
     }
@@ -253,8 +316,64 @@ const REFUSED: i32 = 3;
 /// A big component is there in seconds with these.
 const MAX_THREADS: usize = 4;
 
+/// By the clock, compiling may take so many times what it may take of CPU time: traffic goes first, and a reload does not wait for ever.
+const PATIENCE: u32 = 10;
+/// Or as long as this: a machine that is busy for a moment is no reason to refuse anything.
+const LEAST_PATIENCE: Duration = Duration::from_secs(60);
+
 /// Steps that the other process stands behind.
 const NICE: i32 = 10;
 
 /// Bytes of machine code that are taken: ten times what an interpreter of Python comes to. The gateway holds it twice for a moment.
 const MAX_CODE: u64 = 256 << 20;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Another process, with pipes.
+    fn process(script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap()
+    }
+
+    #[test]
+    fn who_does_not_come_to_an_end_is_ended() {
+        // More than a pipe holds: it is not read, either.
+        let wasm = vec![0; 1 << 20];
+        let mut child = process("exec sleep 3600");
+        let said = hear(&mut child, &wasm, Duration::from_millis(50));
+        assert!(matches!(said, Err(Unheard::Late)), "{said:?}");
+        assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        let mut child = process("exec cat");
+        assert_eq!(hear(&mut child, &wasm, Duration::from_secs(3600)).unwrap(), wasm);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn what_it_took_stands_behind_what_was_said() {
+        let request = CompileRequest {
+            reservation: 0,
+            limits: CompileLimits {
+                cpu: Duration::from_secs(7),
+                memory: 0,
+            },
+        };
+        let (said, took) = request.ask(process(r"printf 'code\100\342\1\0\0\0\0\0'"), b"").unwrap();
+        assert_eq!((&*said, took), (&b"code"[..], Duration::from_micros(123_456)));
+        let script = r"printf 'why\1\0\0\0\0\0\0\0'; exit 3";
+        let (error, took) = request.ask(process(script), b"").unwrap_err();
+        assert!(
+            matches!(&error, CompileError::Refused(why) if why == "why"),
+            "{error:?}"
+        );
+        assert_eq!(took, Duration::from_micros(1));
+        // Who says nothing may have used all of it.
+        for script in ["kill -XCPU $$", "kill -KILL $$", "exit 1"] {
+            let (_, took) = request.ask(process(script), b"").unwrap_err();
+            assert_eq!(took, Duration::from_secs(7), "{script}");
+        }
+    }
+}

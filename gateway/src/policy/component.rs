@@ -1,6 +1,5 @@
 //! A compiled component: its imports checked against the grants, its hooks found, linked ahead of any instance.
 
-use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{InstancePre, Linker};
@@ -15,6 +14,10 @@ use super::compiler::CompileError;
 use super::failure::PolicyError;
 use super::state::State;
 use crate::config::Grant;
+
+/// Machine code of a component. Nobody has looked yet whether it is one of policy, and what it imports.
+#[derive(Clone)]
+pub struct Code(wasmtime::component::Component);
 
 /// A compiled component, ready to be attached any number of times.
 pub struct Component {
@@ -43,33 +46,63 @@ pub(super) struct Exports {
     pub(super) connection_filter: Option<connection_filter::GuestIndices>,
 }
 
+impl Code {
+    /// Makes machine code of a component with this digest, unless it lies in the cache.
+    ///
+    /// The cache gets it before anybody has looked at its imports. It is kept by its digest and is not run by lying there: whatever
+    /// loads it looks at what it imports, by the grants of that moment, as at new code. A component that wants a grant is not compiled
+    /// again when it has got it. One that is none of policy takes room for nothing, which a component with a byte changed would do as well:
+    /// what bounds that is the cache's size, and the time that a tenant's files may take to compile.
+    pub(super) fn of(
+        engine: &Engine,
+        wasm: &[u8],
+        sha256: &[u8; 32],
+        cache: Option<&Cache>,
+        compile: impl FnOnce() -> Result<wasmtime::component::Component, CompileError>,
+    ) -> Result<Self, CompileError> {
+        if wasm.len() > MAX_COMPONENT_BYTES {
+            return Err(CompileError::TooLarge(wasm.len()));
+        }
+        if let Some(component) = cache.and_then(|cache| cache.load(engine, sha256)) {
+            return Ok(Self(component));
+        }
+        let component = compile()?;
+        if let Some(cache) = cache {
+            cache.store(engine, sha256, &component);
+        }
+        Ok(Self(component))
+    }
+}
+
+impl CompileError {
+    /// The same of the plugin of this name.
+    #[must_use]
+    pub fn of(self, label: &str) -> PolicyError {
+        let label = label.to_owned();
+        match self {
+            Self::Engine(message) => PolicyError::Engine(message),
+            Self::TooLarge(size) => PolicyError::TooLarge {
+                label,
+                size,
+                limit: MAX_COMPONENT_BYTES,
+            },
+            Self::Refused(message) => PolicyError::Invalid { label, message },
+            Self::NotExecutable(message) => PolicyError::NotExecutable(message),
+            Self::TooMuch(message) => PolicyError::CompileLimit { label, message },
+            Self::Broken(message) => PolicyError::Compiler { label, message },
+        }
+    }
+}
+
 impl Component {
-    pub(super) fn compile(
+    pub(super) fn new(
         engine: &Engine,
         linker: &Linker<State>,
         label: &str,
-        wasm: &[u8],
+        Code(component): &Code,
         grants: &[Grant],
-        cache: Option<&Cache>,
-        compile: impl FnOnce() -> Result<wasmtime::component::Component, CompileError>,
     ) -> Result<Self, PolicyError> {
-        if wasm.len() > MAX_COMPONENT_BYTES {
-            return Err(PolicyError::TooLarge {
-                label: label.to_owned(),
-                size: wasm.len(),
-                limit: MAX_COMPONENT_BYTES,
-            });
-        }
-        let component = translate(engine, wasm, cache, compile).map_err(|error| {
-            let label = label.to_owned();
-            match error {
-                CompileError::Refused(message) => PolicyError::Invalid { label, message },
-                CompileError::NotExecutable(message) => PolicyError::NotExecutable(message),
-                CompileError::TooMuch(message) => PolicyError::CompileLimit { label, message },
-                CompileError::Broken(message) => PolicyError::Compiler { label, message },
-            }
-        })?;
-        check_imports(engine, &component, label, grants)?;
+        check_imports(engine, component, label, grants)?;
         let imports = |interface: &str| {
             let prefix = format!("{PACKAGE}{interface}@");
             let ty = component.component_type();
@@ -85,9 +118,9 @@ impl Component {
             message,
         };
         let pre = linker
-            .instantiate_pre(&component)
+            .instantiate_pre(component)
             .map_err(|e| mistyped(format!("{e:#}")))?;
-        let exports = Exports::find(&component, &pre, label)?;
+        let exports = Exports::find(component, &pre, label)?;
         // Done here, so that no request pays for building the memory image.
         component
             .initialize_copy_on_write_image()
@@ -119,23 +152,10 @@ impl Component {
     }
 }
 
-/// Makes machine code of a component, unless it lies in the cache.
-fn translate(
-    engine: &Engine,
-    wasm: &[u8],
-    cache: Option<&Cache>,
-    compile: impl FnOnce() -> Result<wasmtime::component::Component, CompileError>,
-) -> Result<wasmtime::component::Component, CompileError> {
-    let Some(cache) = cache else {
-        return compile();
-    };
-    let digest = Sha256::digest(wasm).into();
-    if let Some(component) = cache.load(engine, &digest) {
-        return Ok(component);
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Code")
     }
-    let component = compile()?;
-    cache.store(engine, &digest, &component);
-    Ok(component)
 }
 
 impl std::fmt::Debug for Component {

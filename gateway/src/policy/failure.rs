@@ -34,6 +34,14 @@ pub enum PolicyError {
         /// More of what.
         message: String,
     },
+    /// Its tenant's files have taken what they may take to compile.
+    #[error("{label}: the {most:?} of CPU time that the tenant's files may take to compile are used up")]
+    CompileQuota {
+        /// The plugin.
+        label: String,
+        /// How much that is.
+        most: std::time::Duration,
+    },
     /// The process that compiles could not do so.
     #[error("{label}: {message}")]
     Compiler {

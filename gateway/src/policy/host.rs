@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::{HasSelf, Linker};
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
@@ -14,8 +16,8 @@ use super::bindings::gateway::policy::{
 use super::buckets::{Buckets, Namespace};
 use super::cache::Cache;
 use super::clock::Clock;
-use super::compiler;
-use super::component::Component;
+use super::compiler::{self, CompileError};
+use super::component::{Code, Component};
 use super::ends::Ends;
 use super::exchange::ConnectionFacts;
 use super::failure::PolicyError;
@@ -139,9 +141,8 @@ impl Host {
         wasm: &[u8],
         grants: &[Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        let Machine { engine, linker, .. } = &**self.machine()?;
-        let compile = || compiler::here(engine, wasm);
-        Component::compile(engine, linker, label, wasm, grants, self.cache.as_ref(), compile).map(Arc::new)
+        let code = self.code(wasm, &Sha256::digest(wasm).into());
+        self.component(label, &code.map_err(|error| error.of(label))?, grants)
     }
 
     /// As [`compile`](Self::compile), of what a stranger has written: within limits of time and memory, by a process of its own.
@@ -154,14 +155,70 @@ impl Host {
         wasm: &[u8],
         grants: &[Grant],
     ) -> Result<Arc<Component>, PolicyError> {
-        let Machine {
-            engine,
-            reservation,
-            linker,
-            ..
-        } = &**self.machine()?;
-        let compile = || compiler::compile(engine, *reservation, self.compile, wasm);
-        Component::compile(engine, linker, label, wasm, grants, self.cache.as_ref(), compile).map(Arc::new)
+        let (code, _) = self.code_of_strangers(wasm, &Sha256::digest(wasm).into(), self.compile.cpu);
+        self.component(label, &code.map_err(|error| error.of(label))?, grants)
+    }
+
+    /// Machine code of a component with this digest, made in this process.
+    ///
+    /// # Errors
+    /// When there is none to be had.
+    pub fn code(&self, wasm: &[u8], sha256: &[u8; 32]) -> Result<Code, CompileError> {
+        let Machine { engine, .. } = &**self.machine_to_compile()?;
+        Code::of(engine, wasm, sha256, self.cache.as_ref(), || {
+            compiler::here(engine, wasm)
+        })
+    }
+
+    /// As [`code`](Self::code), of what a stranger has written: within limits of time and memory, by a process of its own. It takes no more CPU
+    /// time than `most`, either; with it comes how much it took.
+    ///
+    /// # Errors
+    /// Likewise, and when it takes more.
+    pub fn code_of_strangers(
+        &self,
+        wasm: &[u8],
+        sha256: &[u8; 32],
+        most: Duration,
+    ) -> (Result<Code, CompileError>, Duration) {
+        let machine = match self.machine_to_compile() {
+            Ok(machine) => machine,
+            Err(error) => return (Err(error), Duration::ZERO),
+        };
+        let limits = CompileLimits {
+            cpu: self.compile.cpu.min(most),
+            ..self.compile
+        };
+        let mut all = Duration::ZERO;
+        let compile = || {
+            let (made, took) = compiler::compile(&machine.engine, machine.reservation, limits, wasm);
+            all = took;
+            made
+        };
+        let code = Code::of(&machine.engine, wasm, sha256, self.cache.as_ref(), compile);
+        (code, all)
+    }
+
+    /// Checks a component's imports against the contract and the grants, finds its hooks and links it ahead.
+    ///
+    /// # Errors
+    /// When it is no policy component, or imports what it may not: the error names what.
+    pub fn component(&self, label: &str, code: &Code, grants: &[Grant]) -> Result<Arc<Component>, PolicyError> {
+        let Machine { engine, linker, .. } = &**self.machine()?;
+        Component::new(engine, linker, label, code, grants).map(Arc::new)
+    }
+
+    fn machine_to_compile(&self) -> Result<&Arc<Machine>, CompileError> {
+        self.machine().map_err(|error| match error {
+            PolicyError::Engine(message) => CompileError::Engine(message),
+            other => CompileError::Engine(other.to_string()),
+        })
+    }
+
+    /// What compiling one component of a stranger's may take.
+    #[must_use]
+    pub const fn compile_limits(&self) -> CompileLimits {
+        self.compile
     }
 
     /// Makes a component ready to serve under a configuration: instantiates it once, configures it, learns its predicates

@@ -76,8 +76,10 @@ pub use calls::{Answer, Answered, Call, CallError, MAX_CALLS, Route};
 pub use client_certificate::ClientCertificate;
 pub use client_hello::ClientHello;
 pub use clock::Clock;
-pub use compiler::{COMMAND as COMPILE_COMMAND, CompileRequest, compile_apart, serve as compile_for_another};
-pub use component::{Component, MAX_COMPONENT_BYTES};
+pub use compiler::{
+    COMMAND as COMPILE_COMMAND, CompileError, CompileRequest, compile_apart, serve as compile_for_another,
+};
+pub use component::{Code, Component, MAX_COMPONENT_BYTES};
 pub use crew::Crew;
 pub use ends::Ends;
 pub use exchange::{

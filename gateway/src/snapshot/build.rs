@@ -14,6 +14,7 @@ mod trust;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -92,6 +93,7 @@ pub(super) fn snapshot(
         plugins: Vec::new(),
         configs: Vec::new(),
         config_left: BTreeMap::new(),
+        compile_left: BTreeMap::new(),
         budgets,
         tenants,
         granted: granted::of(config, previous),
@@ -194,6 +196,8 @@ struct Builder<'a> {
     configs: Vec<String>,
     /// Bytes that the configurations of a tenant's own plugins may have yet, by tenant.
     config_left: BTreeMap<usize, usize>,
+    /// CPU time that compiling what a tenant's files name may take yet, by tenant.
+    compile_left: BTreeMap<usize, Duration>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
     /// By position: what the instances of a plugin may use together.

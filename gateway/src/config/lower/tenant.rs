@@ -1,6 +1,7 @@
 //! `tenant "acme" { hosts "*.acme.example"; … }`: whoever owns hosts, and what their plugins may use.
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use miette::SourceSpan;
 
@@ -60,7 +61,7 @@ pub(super) fn tenant(
     // Of the block alone: who writes files for it does not say whom to trust.
     let trust = super::trust::trust(block.many("trust"));
     let hosts = hosts.map(|node| hosts_of(scope, node, id));
-    let (quota, kept) = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
+    let (quota, kept, compile) = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
     let owner = Owner {
         name: name.value,
         id,
@@ -119,6 +120,7 @@ pub(super) fn tenant(
         hosts: hosts.unwrap_or_default(),
         quota,
         kept,
+        compile,
         limits: owner.limits,
         has_files,
         in_force: InForce::default(),
@@ -243,8 +245,8 @@ fn overlap(one: &str, other: &str) -> bool {
     means(one, other) || means(other, one)
 }
 
-/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s"`.
-fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota) {
+/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s" compile-cpu="5m"`.
+fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota, Option<Duration>) {
     node.require_entries();
     let cpu = node.property("plugin-cpu").and_then(|value| value.cores());
     let memory = node
@@ -267,14 +269,19 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota) {
             .property("metric-series")
             .and_then(|value| value.integer(METRIC_SERIES)),
     };
+    let compile = node
+        .property("compile-cpu")
+        .and_then(|value| value.duration(COMPILE_CPU));
     node.finish();
-    (budget, kept)
+    (budget, kept, compile)
 }
 
 /// What becomes of the rest when files of a tenant are at fault. Whoever includes files lets somebody else write them: unless he says
 /// otherwise, nobody but that tenant feels what is wrong with them.
 const ON_ERROR: &[(&str, &str)] = &[("keep", "keep"), ("refuse", "refuse")];
 
+/// From what the smallest component takes to more than anybody waits for.
+const COMPILE_CPU: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
 /// From one counter to what a scrape can still carry of one tenant.
 const METRIC_SERIES: RangeInclusive<u64> = 1..=1_000_000;
 

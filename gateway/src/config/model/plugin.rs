@@ -144,6 +144,8 @@ pub struct Tenant {
     pub quota: BudgetLimits,
     /// `quota kv="16MiB" …`: what all its plugins may keep and write together.
     pub kept: KeptQuota,
+    /// `quota compile-cpu="5m"`: CPU time that compiling what its files name may take in one load.
+    pub compile: Option<Duration>,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,
     /// Whether it includes files.

@@ -27,6 +27,8 @@ pub(super) struct Context<'a> {
     base_dir: &'a Path,
     included: &'a [Inclusion],
     errors: RefCell<Vec<ConfigError>>,
+    /// How many of these are of each tenant's files; the operator's under none.
+    kept: RefCell<HashMap<Option<usize>, usize>>,
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
     traced: RefCell<Vec<SourceSpan>>,
@@ -59,6 +61,7 @@ impl<'a> Context<'a> {
             base_dir,
             included,
             errors: RefCell::default(),
+            kept: RefCell::default(),
             notes: RefCell::default(),
             asked: RefCell::default(),
             traced: RefCell::default(),
@@ -107,9 +110,11 @@ impl<'a> Context<'a> {
     }
 
     pub(super) fn report(&self, error: ConfigError) {
-        let mut errors = self.errors.borrow_mut();
-        if errors.len() < MAX_KEPT {
-            errors.push(error);
+        let mut kept = self.kept.borrow_mut();
+        let kept = kept.entry(self.source.tenant(&error)).or_default();
+        if *kept < MAX_KEPT {
+            *kept += 1;
+            self.errors.borrow_mut().push(error);
         }
     }
 
@@ -531,7 +536,8 @@ pub(super) fn clip(text: &str) -> String {
     shown
 }
 
-/// Faults kept of one configuration: more than are shown, since those are the first of the text and not the first found.
+/// Faults kept of what the operator has written, and of each tenant's files: more than are shown, since those are the first of the text and
+/// not the first found. Nobody's many hide those of others.
 const MAX_KEPT: usize = 10_000;
 /// Characters of a text in a message.
 const LONGEST_SHOWN: usize = 60;

@@ -1,29 +1,35 @@
-//! Components: read, and compiled at most once.
+//! Components: read, and compiled at most once, whoever uses them.
 
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Builder, schemas};
-use crate::config::{self, ComponentSource};
-use crate::policy::{Component, MAX_COMPONENT_BYTES, PolicyError, first_party};
+use crate::config::{self, ComponentSource, TenantId};
+use crate::policy::{Code, CompileError, Component, MAX_COMPONENT_BYTES, PolicyError, first_party};
 use crate::regular_file;
 use crate::snapshot::{BuildError, PluginAt};
 
-/// Components by what was compiled.
-#[derive(Default)]
-pub struct Compiled(HashMap<Source, Arc<Component>>);
+/// What was compiled.
+#[derive(Debug, Default)]
+pub struct Compiled {
+    components: HashMap<Source, Arc<Component>>,
+    /// By the digests of what it was made of; or why there is none.
+    code: HashMap<[u8; 32], Result<Code, CompileError>>,
+}
 
 impl Compiled {
-    /// Adds those of others.
+    /// Adds what others have compiled.
     pub(super) fn add(&mut self, others: Self) {
-        self.0.extend(others.0);
+        self.components.extend(others.components);
+        self.code.extend(others.code);
     }
 }
 
 /// What makes two compiled components the same.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Source {
     label: Arc<str>,
     sha256: [u8; 32],
@@ -37,6 +43,8 @@ pub(super) enum Made {
     Ours,
     /// Somebody else did: what compiling it takes is bounded.
     Elsewhere,
+    /// Somebody else, and a file of this tenant's names it: what compiling all such takes is bounded, too.
+    For(TenantId),
 }
 
 impl Builder<'_> {
@@ -78,7 +86,11 @@ impl Builder<'_> {
         if let Err(error) = check_digest(plugin, found) {
             return self.fail(*error);
         }
-        self.make(plugin, Made::Elsewhere, found, &wasm, config)
+        let made = match plugin.tenant.filter(|_| plugin.folder.is_some()) {
+            Some(tenant) => Made::For(tenant),
+            None => Made::Elsewhere,
+        };
+        self.make(plugin, made, found, &wasm, config)
     }
 
     fn make(
@@ -121,7 +133,7 @@ impl Builder<'_> {
         Some(config)
     }
 
-    /// A component, compiled at most once, and not at all when the configuration before had it.
+    /// A component. Its code is made at most once, whatever it is called and granted, and not at all when the configuration before had it.
     pub(super) fn compile(
         &mut self,
         made: Made,
@@ -133,13 +145,58 @@ impl Builder<'_> {
         if let Some(component) = self.compiled(label, sha256, grants) {
             return Ok(component);
         }
-        let component = match made {
-            Made::Ours => self.policy.compile(label, wasm, grants)?,
-            Made::Elsewhere => self.policy.compile_strangers(label, wasm, grants)?,
-        };
+        let code = self.code(made, label, sha256, wasm)?;
+        let component = self.policy.component(label, &code, grants)?;
         let source = Source::new(label, sha256, grants);
-        self.compiled.0.insert(source, component.clone());
+        self.compiled.components.insert(source, component.clone());
         Ok(component)
+    }
+
+    fn code(&mut self, made: Made, label: &str, sha256: [u8; 32], wasm: &[u8]) -> Result<Code, PolicyError> {
+        let mut known = std::iter::once(&self.compiled).chain(self.known.iter().copied());
+        let code = match known.find_map(|known| known.code.get(&sha256)) {
+            Some(code) => code.clone(),
+            None => match made {
+                Made::Ours => self.policy.code(wasm, &sha256),
+                Made::Elsewhere => self.policy.code_of_strangers(wasm, &sha256, Duration::MAX).0,
+                Made::For(tenant) => self.code_for(tenant, label, sha256, wasm)?,
+            },
+        };
+        self.compiled.code.insert(sha256, code.clone());
+        code.map_err(|error| error.of(label))
+    }
+
+    /// As long as the tenant's files may take any longer. One that takes too much leaves nothing for the rest of them: a load waits for as
+    /// long as one component may take, and not for each of a tenant's many.
+    fn code_for(
+        &mut self,
+        tenant: TenantId,
+        label: &str,
+        sha256: [u8; 32],
+        wasm: &[u8],
+    ) -> Result<Result<Code, CompileError>, PolicyError> {
+        let one = self.policy.compile_limits().cpu;
+        let all = self.config.tenants[tenant.0].compile;
+        let all = all.unwrap_or_else(|| one.saturating_mul(COMPONENTS_IN_FULL));
+        let left = self.compile_left.entry(tenant.0).or_insert(all);
+        let used_up = || PolicyError::CompileQuota {
+            label: label.to_owned(),
+            most: all,
+        };
+        let most = *left;
+        if most.is_zero() {
+            return Err(used_up());
+        }
+        let (code, took) = self.policy.code_of_strangers(wasm, &sha256, most);
+        match &code {
+            Err(CompileError::TooMuch(_)) => *left = Duration::ZERO,
+            _ => *left = left.saturating_sub(took),
+        }
+        match code {
+            // For somebody else it may not be too much.
+            Err(CompileError::TooMuch(_)) if most < one => Err(used_up()),
+            code => Ok(code),
+        }
     }
 
     /// One that has been compiled.
@@ -151,8 +208,12 @@ impl Builder<'_> {
     ) -> Option<Arc<Component>> {
         let source = Source::new(label, sha256, grants);
         let mut known = std::iter::once(&self.compiled).chain(self.known.iter().copied());
-        let component = known.find_map(|known| known.0.get(&source))?.clone();
-        self.compiled.0.insert(source, component.clone());
+        let component = known.find_map(|known| known.components.get(&source))?.clone();
+        let mut known = std::iter::once(&self.compiled).chain(self.known.iter().copied());
+        // For others that have the same file.
+        let code = known.find_map(|known| known.code.get(&sha256)).cloned();
+        self.compiled.code.extend(code.map(|code| (sha256, code)));
+        self.compiled.components.insert(source, component.clone());
         Some(component)
     }
 }
@@ -221,6 +282,10 @@ fn text_of(plugin: &config::Plugin, path: &Path, most: usize) -> Result<String, 
     let bytes = file_of(plugin, path, most).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
+
+/// Unless a tenant's quota says otherwise, its files may take as much to compile as so many components that take all that one may. One with
+/// an interpreter in it takes a quarter of that.
+const COMPONENTS_IN_FULL: u32 = 5;
 
 /// Bytes. Five times a list of a hundred thousand networks; an instance has to hold it while it reads it.
 const MAX_CONFIG_FILE: usize = 16 << 20;
