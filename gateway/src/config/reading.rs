@@ -234,12 +234,12 @@ tenant "acme" {
     include "tenants/acme/*.kdl"
 }
 tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
-frontend "web" { bind "127.0.0.1:80"; rate-limit-headers; tenants "acme" "rival"; default-backend "app" }
-backend "app" { server "s" "127.0.0.1:81" }
+frontend "web" { bind "127.0.0.1:80"; timeout tunnel="1h"; rate-limit-headers; tenants "acme" "rival"; default-backend "app" }
+backend "app" { timeout tunnel="2h"; server "s" "127.0.0.1:81" }
 backend "acme" { server "s" "127.0.0.1:82" }
 "#;
     const AUTH: &str = r#"
-plugin "auth" "auth.wasm" { grant "log" "buckets"; heavy; on-failure "deny" }
+plugin "auth" "auth.wasm" { grant "log" "buckets"; heavy; route-to "acme"; on-failure "deny" }
 use-plugin "auth"
 use-plugin "guard"
 "#;

@@ -10,7 +10,9 @@ use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
 use super::used_plugins::{MAX_PLUGINS, used_plugins};
 use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin};
+use crate::config::model::{
+    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin,
+};
 use crate::config::reader::{At, Block, Node, said_twice};
 
 /// What frontends have to know of a tenant.
@@ -18,6 +20,8 @@ pub(super) struct Known {
     uses: Vec<Option<UsedPlugin>>,
     /// Whether it includes files: what has a use only by these has one, whatever stands in them now.
     pub(super) has_files: bool,
+    /// The backends that plugins of these files may lead to at most.
+    pub(super) reached_by_files: Vec<BackendId>,
 }
 
 /// Hosts that have an owner.
@@ -41,6 +45,7 @@ pub(super) fn tenant(
             let known = Known {
                 uses: Vec::new(),
                 has_files: true,
+                reached_by_files: Vec::new(),
             };
             match name {
                 Some(name) => scope.tenants.add(scope.ctx, name, known),
@@ -112,7 +117,13 @@ pub(super) fn tenant(
         vec![None]
     };
     let well = uses.iter().all(Option::is_some);
-    scope.tenants.add(scope.ctx, name, Known { uses, has_files });
+    let reached = owner.backends.clone().filter(|_| has_files);
+    let known = Known {
+        uses,
+        has_files,
+        reached_by_files: reached.unwrap_or_default(),
+    };
+    scope.tenants.add(scope.ctx, name, known);
     let trust = trust?;
     (hosts.is_some() && well).then(|| Tenant {
         name: name.value.into(),
