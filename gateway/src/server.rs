@@ -167,6 +167,7 @@ impl Server {
             let (places, echo) = places(&config, &EchoServers::new(), None)?;
             match Snapshot::build(&config, places, registry, None, &mut spare) {
                 Ok(snapshot) => break (Arc::new(snapshot), echo),
+                Err(errors) if errors.is_want() => return Err(errors.into()),
                 Err(errors) => config = source.without(&errors).ok_or(errors)?,
             }
         };

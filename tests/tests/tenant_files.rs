@@ -241,3 +241,39 @@ async fn who_breaks_his_files_keeps_nothing_that_the_operator_has_taken_away() {
         assert_eq!(stale(&gateway).await, (Some(1.0), Some(1.0)), "{what}");
     }
 }
+
+#[tokio::test]
+async fn an_operators_plugin_that_a_tenants_file_leaves_too_little_is_the_tenants_fault() {
+    let kdl = |limit: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1; log "stdout" format="json" }
+            tenant "acme" {
+                hosts "acme.example"
+                plugin "guard" "guard.wasm" { limit memory="1MiB"; on-failure "deny" }
+                include "tenants/acme/*.kdl"
+            }
+            tenant "rival" { hosts "rival.example"; plugin "own" "own.wasm" { on-failure "deny" }; use-plugin "own" }
+            frontend "web" { bind "127.0.0.1:0"; tenants "acme" "rival"; default-backend "app" }
+            backend "app" { server "s" "echo" }
+        "#,
+        )
+        // It has 128 KiB from the beginning.
+        .file("guard.wasm", answering(451))
+        .file("own.wasm", answering(551))
+        .file(
+            "tenants/acme/use.kdl",
+            format!("use-plugin \"guard\" {{ limit memory=\"{limit}\" }}"),
+        )
+    };
+    let gateway = kdl("512KiB").start().await;
+    assert_eq!(statuses(&gateway).await, (451, 551));
+    gateway.write("tenants/acme/use.kdl", r#"use-plugin "guard" { limit memory="64KiB" }"#);
+    assert!(gateway.reload(&kdl("64KiB")).await, "{}", gateway.output());
+    gateway.says("tenants/acme/use.kdl:1:").await;
+    assert_eq!(statuses(&gateway).await, (451, 551));
+    assert_eq!(stale(&gateway).await, (Some(1.0), Some(0.0)));
+    // At a start there is nothing to go on with.
+    let gateway = kdl("64KiB").start().await;
+    assert_eq!(statuses(&gateway).await, (503, 551));
+}

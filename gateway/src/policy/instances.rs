@@ -96,7 +96,7 @@ impl Instances {
         if !slot.is_empty() || !slot.is_short() || (is_for_one && attachment.budget.is_tight()) {
             return Ok(());
         }
-        let instance = self.set_up(attachment)?;
+        let instance = self.set_up(attachment, true)?;
         if let Some(slot) = slot_of(&mut self.slots, attachment) {
             slot.put(instance);
             list(&mut self.short, slot, attachment);
@@ -138,7 +138,7 @@ impl Instances {
             return true;
         }
         // One that cannot be made is reported; the next call tries again.
-        if let Ok(instance) = self.set_up(&attachment)
+        if let Ok(instance) = self.set_up(&attachment, false)
             && let Some(slot) = slot_of(&mut self.slots, &attachment)
         {
             slot.add(instance);
@@ -311,7 +311,7 @@ impl Instances {
                 instance
             }
             None => {
-                let instance = self.set_up(attachment)?;
+                let instance = self.set_up(attachment, false)?;
                 // That has been charged already.
                 start = attachment.measures_cpu.then(Instant::now);
                 instance
@@ -357,14 +357,21 @@ impl Instances {
         state.phase = Phase::Setup;
         // Of those whose calls are not timed, what no tick has met counts for nothing.
         let mut took = Took::exactly(state.cpu.at_least());
-        if let Some(start) = start {
-            let now = Instant::now();
-            took.at_most = state.cpu.used(now.saturating_duration_since(start));
-            slot.stats.count_cpu(took.at_most);
-            attachment.budget.charge(now, took.at_most);
-        }
         if let Some(since) = watched {
             took = Took::exactly(thread_cpu_time().saturating_sub(since));
+        }
+        if let Some(start) = start {
+            let now = Instant::now();
+            let by_the_wall = now.saturating_duration_since(start);
+            let used = match watched {
+                Some(_) => took.at_most,
+                None => state.cpu.used(by_the_wall),
+            };
+            if watched.is_none() {
+                took.at_most = by_the_wall;
+            }
+            slot.stats.count_cpu(used);
+            attachment.budget.charge(now, used);
         }
         attachment.keep_pace(hook, took);
         let failure = match answer {
@@ -445,9 +452,9 @@ impl Instances {
         }
     }
 
-    /// Makes an instance, unless too much time has been lost with that.
+    /// Makes an instance, unless too much time has been lost with that. The first, before anything is served, holds up nobody.
     #[cold]
-    fn set_up(&mut self, attachment: &Arc<Attachment>) -> Result<Box<Instance>, Failure> {
+    fn set_up(&mut self, attachment: &Arc<Attachment>, is_first: bool) -> Result<Box<Instance>, Failure> {
         let debt = slot(&mut self.slots, attachment).paid_back;
         let work = Work::begin(attachment.measures_cpu || debt.is_some());
         let start = work.begun();
@@ -473,7 +480,8 @@ impl Instances {
         }
         let now = Instant::now();
         let took = work.done(now);
-        if attachment.measures_cpu {
+        // Instances that serve many requests are made seldom: that is no reason to have their calls made elsewhere.
+        if attachment.measures_cpu && !is_first && !matches!(attachment.isolation, Isolation::Reuse { .. }) {
             attachment.keep_pace(INSTANTIATE, Took::exactly(took));
         }
         let slot = slot(&mut self.slots, attachment);

@@ -42,6 +42,8 @@ pub(super) enum Move {
 struct History {
     /// Calls that are measured yet while [`WATCHED`].
     watched: u32,
+    /// How many were to be when it last came to that, and when.
+    suspected: (u32, Option<Instant>),
     /// When a call was last slow.
     slow_at: Option<Instant>,
     /// How long calls have to be quick before the workers make them again.
@@ -69,6 +71,7 @@ impl Pace {
     fn new(slow: Option<Duration>, state: u8) -> Self {
         let history = History {
             watched: 0,
+            suspected: (0, None),
             slow_at: None,
             stay: FIRST_STAY,
             back_at: None,
@@ -124,7 +127,7 @@ impl Pace {
         let was_quick = took.at_most <= slow;
         match state {
             ON_WORKERS if !was_quick => {
-                history.watched = MEASURED;
+                history.suspect(now);
                 self.set(WATCHED);
             }
             WATCHED if was_quick => {
@@ -172,6 +175,18 @@ impl History {
         self.slow_at = Some(now);
     }
 
+    /// A call may have been slow: the next are measured, the more the sooner it comes to that again. Who is slow once in so many
+    /// calls, and knows how many are measured, does not get away with it for long.
+    fn suspect(&mut self, now: Instant) {
+        let (calls, when) = self.suspected;
+        let is_soon = when.is_some_and(|when| now.saturating_duration_since(when) < LONGEST_STAY);
+        self.watched = match is_soon {
+            true => (2 * calls).min(MOST_MEASURED),
+            false => MEASURED,
+        };
+        self.suspected = (self.watched, Some(now));
+    }
+
     fn has_been_quick(&self, now: Instant) -> bool {
         self.slow_at
             .is_none_or(|slow_at| now.saturating_duration_since(slow_at) >= self.stay)
@@ -187,6 +202,8 @@ const BESIDE: u8 = 2;
 
 /// Enough to find out who spends his time where no tick sees him, and soon over for who was only set aside.
 const MEASURED: u32 = 16;
+/// Measuring each call of a worker that has nothing else to do costs it some thousandths.
+const MOST_MEASURED: u32 = 1 << 20;
 
 /// A plugin that is slow once in a while makes others wait once in a while: with calls of ten milliseconds a thousandth of
 /// the time at first, and a sixty-thousandth once it has come to that again and again.
@@ -223,10 +240,17 @@ mod tests {
         assert_eq!(pace.called(PERHAPS), Move::Stays);
         assert!(pace.is_watched() && !pace.is_beside());
         for _ in 0..MEASURED {
-            assert!(pace.is_watched());
-            assert_eq!(pace.called(Took::exactly(SHORT)), Move::Stays);
+            pace.called(Took::exactly(SHORT));
         }
-        assert!(!pace.is_watched() && !pace.is_beside());
+        // The next time that comes to that soon, twice as many are measured.
+        for measured in [2 * MEASURED, 4 * MEASURED] {
+            pace.called(PERHAPS);
+            for _ in 0..measured {
+                assert!(pace.is_watched());
+                assert_eq!(pace.called(Took::exactly(SHORT)), Move::Stays);
+            }
+            assert!(!pace.is_watched() && !pace.is_beside());
+        }
         pace.called(PERHAPS);
         assert_eq!(pace.called(Took::exactly(LONG)), Move::Beside);
     }

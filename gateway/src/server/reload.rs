@@ -84,6 +84,7 @@ impl Gateway {
             let tried = Arc::new(config);
             match self.build(&tried, places, &mut spare).await? {
                 Ok(snapshot) => break (tried, snapshot, echo),
+                Err(errors) if errors.is_want() => return Err(errors.into()),
                 Err(errors) => config = source.without(&errors).ok_or(errors)?,
             }
         };

@@ -608,10 +608,14 @@ impl Builder<'_> {
                 Some(self.keep(attachment))
             }
             Err(source) => {
-                let plugin = PluginAt::of(plugin);
+                let has_limits = |used: &&UsedPlugin| (used.limits, used.budget) != Default::default();
+                let used = used.filter(has_limits);
+                let plugin = PluginAt::used(plugin, used);
                 self.errors.push(BuildError::Plugin { plugin, source });
-                // Its other uses would fail in the same way: once is enough.
-                self.plugins[id.0] = None;
+                if used.is_none() {
+                    // Its other uses would fail in the same way: once is enough.
+                    self.plugins[id.0] = None;
+                }
                 None
             }
         }

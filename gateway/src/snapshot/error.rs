@@ -212,6 +212,8 @@ pub struct PluginAt {
     component: At<ComponentSource>,
     grants: Vec<Grant>,
     config: Places,
+    /// Where the use is said that it fails in; none where it would fail in every one.
+    used: Option<SourceSpan>,
 }
 
 impl BuildErrors {
@@ -227,6 +229,21 @@ impl BuildErrors {
             origin: socket.origin.clone(),
             source,
         })
+    }
+
+    /// Whether this is for want of what all share, so that no part of the configuration is to blame: the same one may be taken
+    /// a moment later.
+    pub fn is_want(&self) -> bool {
+        let is_want = |error: &BuildError| match error {
+            BuildError::Host(_) => true,
+            BuildError::Plugin { source, .. } | BuildError::Own { source, .. } => match source {
+                PolicyError::Failed { failure, .. } => failure.kind == FailureKind::StoreFull,
+                PolicyError::Engine(_) | PolicyError::Compiler { .. } => true,
+                _ => false,
+            },
+            _ => false,
+        };
+        self.0.iter().any(is_want)
     }
 
     /// What was built, unless there are errors.
@@ -434,6 +451,15 @@ impl PluginAt {
             component: plugin.component.clone(),
             grants: plugin.grants.clone(),
             config: plugin.config_places.clone(),
+            used: None,
+        }
+    }
+
+    /// Of this plugin, in one use of it: a tenant's file may use an operator's plugin, and be what is at fault.
+    pub(super) fn used(plugin: &config::Plugin, used: Option<&config::UsedPlugin>) -> Self {
+        Self {
+            used: used.map(|used| used.plugin.span),
+            ..Self::of(plugin)
         }
     }
 }
@@ -672,7 +698,13 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             limits_help(error).unwrap_or(HELP_WITH_OWN),
         ),
     };
-    fault.label(plugin.component.span, label).help(help)
+    // Before the plugin: a fault is where its first label is.
+    let fault = match plugin.used {
+        Some(used) => fault.label(used, "as it is limited here"),
+        None => fault,
+    };
+    let fault = fault.label(plugin.component.span, label);
+    fault.help(help)
 }
 
 /// What to do about a component that fails by a limit.
