@@ -331,6 +331,39 @@ async fn a_begun_head_is_told_at_the_end_of_the_wait_where_only_that_shows_it() 
 }
 
 #[tokio::test]
+async fn line_ends_in_front_of_a_head_begin_none() {
+    let app = HttpServer::answering("hello").await;
+    let kdl = kdl(
+        r#"timeout http-request="300ms" http-keep-alive="900ms""#,
+        r#"balance "roundrobin""#,
+    );
+    let gateway = Gateway::kdl(&kdl).with("@app", app.address()).start().await;
+    const POST: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+    for (first, behind) in [("\r\n", POST), ("\r\n\r\n", POST), (POST, "\r\n"), (POST, "\n")] {
+        for apart in [false, true] {
+            let mut client = gateway.connect("web").await;
+            client.send(POST).await;
+            assert_eq!(client.response().await.text(), "hello");
+            client.send(first).await;
+            if first == POST {
+                assert_eq!(client.response().await.text(), "hello");
+            }
+            if apart {
+                // So that it is read by itself.
+                tokio::time::sleep(LIMIT / 3).await;
+            }
+            client.send(behind).await;
+            if first != POST {
+                assert_eq!(client.response().await.text(), "hello");
+            }
+            // Nothing is said at the end.
+            client.closed().await;
+        }
+    }
+    assert!(gateway.access_log(16).await.iter().all(|line| line["status"] == 200));
+}
+
+#[tokio::test]
 async fn a_client_that_does_not_read_is_not_told_of_the_head_that_it_began() {
     // More than the sockets' buffers hold.
     let app = HttpServer::start(|_| Answer::head_only(64 << 20).then_stream(64 << 20)).await;

@@ -61,12 +61,22 @@ enum Line {
 }
 
 impl Arrived {
-    /// These bytes have come, of which a request's head is a part, or more of one.
-    pub fn begin(bytes: &[u8]) -> Self {
+    /// These bytes have come, of which a request's head is a part, or more of one. Line ends in front of it are skipped (RFC 9112,
+    /// section 2.2).
+    pub fn begin(mut bytes: &[u8]) -> Self {
+        while let Some(behind) = bytes.strip_prefix(b"\r\n") {
+            bytes = behind;
+        }
         if is_one_head(bytes) {
             return Self {
                 next: Next::Start,
                 behind_head: Some(0),
+            };
+        }
+        if bytes.is_empty() {
+            return Self {
+                next: Next::Start,
+                behind_head: None,
             };
         }
         match Line::Nothing.follow(bytes) {
@@ -322,13 +332,23 @@ mod tests {
 
     #[test]
     fn what_comes_behind_a_head_is_counted_where_its_end_is_known() {
-        for head in ["POST / HTTP/1.1\r\nA: b\r\n\r\n", "DELETE / HTTP/1.1\r\n\r\n"] {
+        for head in [
+            "POST / HTTP/1.1\r\nA: b\r\n\r\n",
+            "DELETE / HTTP/1.1\r\n\r\n",
+            "\r\nPOST / HTTP/1.1\r\n\r\n",
+            "\r\n\r\nPOST / HTTP/1.1\r\nA: b\r\n\r\n",
+        ] {
             let counted = Arrived::begin(format!("{head}ab").as_bytes()).then(b"c");
             assert_eq!((counted.beyond(1), counted.beyond(3)), (2, 0), "{head:?}");
             let counted = Arrived::begin(head.as_bytes()).then(b"abc");
             assert_eq!(counted.beyond(1), 2, "{head:?}");
         }
-        for unknown in ["POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab", "POST / HTTP/1.1\r\n"] {
+        for unknown in [
+            "POST / HTTP/1.1\r\nA: b\r\n\nPOST /\r\n\r\nab",
+            "POST / HTTP/1.1\r\n",
+            "\r\n",
+            "\r\n\r",
+        ] {
             let arrived = Arrived::begin(unknown.as_bytes()).then(b"\r\nabc");
             assert_eq!(arrived.beyond(0), 0, "{unknown:?}");
         }

@@ -166,6 +166,8 @@ impl Turns {
         }
         self.tail.set(tail);
         match self.phase.get() {
+            Phase::Idle(_) if is_line_ends(bytes) => {}
+            Phase::Head(_) if self.first_byte.get().is_none() && is_line_ends(bytes) => {}
             Phase::Idle(_) => {
                 self.phase.set(Phase::Head(self.now()));
                 self.first_byte.set(Some(self.now()));
@@ -340,6 +342,11 @@ impl Turns {
         self.server.set(None);
         Some(late)
     }
+}
+
+/// Whether this is skipped in front of a head (RFC 9112, section 2.2) and begins none: old clients send a line end behind content.
+pub fn is_line_ends(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'))
 }
 
 /// Bytes of the end of an empty line, whatever ends lines.
