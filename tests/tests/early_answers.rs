@@ -295,6 +295,24 @@ async fn nothing_is_served_behind_trailers_that_may_have_been_read_otherwise() {
     assert_eq!(ended(&gateway.access_log(1).await[0]), ("--", None));
 }
 
+/// A client whose content is not read owes none of it: it is idle, and has the time of one that is.
+#[tokio::test]
+async fn a_client_is_not_late_with_what_nobody_takes() {
+    let app = Early::start(Then::ClosesAsSaid).await;
+    let limits = "timeout client=\"300ms\" http-keep-alive=\"20s\"; request-limits unread=\"64KiB\"; default-backend";
+    let kdl = PLAIN.replace("default-backend", limits);
+    let gateway = Gateway::kdl(&kdl).with("@app", app.server.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    let rest = 12 << 20;
+    let framing = format!("Content-Length: {}", BEGUN + rest);
+    begin(&mut client, &framing, &"b".repeat(BEGUN)).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let sent = client.try_send("r".repeat(rest)).await;
+    assert!(sent.is_ok(), "{sent:?}");
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!(ended(&line), ("PD", Some("unread-content")));
+}
+
 /// A server of HTTP/2 that answers a POST at once.
 async fn early_streams(reset: Option<Reason>) -> (Http2Server, Arc<Mutex<Vec<usize>>>) {
     let whole = Arc::<Mutex<Vec<_>>>::default();

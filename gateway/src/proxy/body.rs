@@ -274,6 +274,7 @@ impl RequestBody {
 
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.incoming = None;
+        self.client.turns.client_moved();
         self.failure.0.set(Some(error));
         Poll::Ready(Some(Err(error)))
     }

@@ -261,6 +261,8 @@ impl Lease {
             is_said,
             is_too_much: false,
         });
+        // What the client has to send yet it does not owe this server.
+        body.client().turns.client_moved();
         if !body.client().is_stream() {
             match Unread::new(body) {
                 Ok(unread) => self.unread = Some(Box::new(unread)),

@@ -125,6 +125,7 @@ impl ResponseBody {
         if has_upload == Some(true) && record.is_of_old_client() {
             // Its end may be what tells the client that it has all of the answer.
             held.take();
+            record.client().turns.client_moved();
             record.client().connection.linger();
         }
         if has_upload != Some(false) {

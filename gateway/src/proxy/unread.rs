@@ -63,6 +63,8 @@ impl Unread {
     /// for as long as it may be idle.
     fn too_much(body: &RequestBody) -> Ending {
         let client = body.client();
+        // It owes nothing of it any more.
+        client.turns.client_moved();
         client.turns.request_is_left();
         client.connection.close_soon();
         client.connection.linger();

@@ -172,9 +172,9 @@ impl Out<'_> {
                         Poll::Ready(_) => return Poll::Ready(()),
                         Poll::Pending if turns.late() == Some(Late::Client) => return self.give_up(Reason::CANCEL),
                         Poll::Pending => {
-                            turns.await_client();
-                            // The client may be sending all the same.
+                            // The client may be sending all the same, which is no taking.
                             body.as_mut().poll_request(cx);
+                            turns.await_client();
                             return Poll::Pending;
                         }
                     }
