@@ -295,6 +295,86 @@ async fn nothing_is_served_behind_trailers_that_may_have_been_read_otherwise() {
     assert_eq!(ended(&gateway.access_log(1).await[0]), ("--", None));
 }
 
+/// hyper may have done with a connection before the last of an upload has gone to its server.
+#[tokio::test]
+async fn an_upload_goes_on_whole_though_its_connection_ends_with_it() {
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum End {
+        AsAsked,
+        HalfClose,
+        Drain,
+        DrainAsAsked,
+        BadHead,
+    }
+    for end in [
+        End::AsAsked,
+        End::HalfClose,
+        End::Drain,
+        End::DrainAsAsked,
+        End::BadHead,
+    ] {
+        let app = Early::start(Then::ReadsOn).await;
+        let gateway = Gateway::kdl(PLAIN).with("@app", app.server.address()).start().await;
+        let mut client = gateway.connect("web").await;
+        let asks = matches!(end, End::AsAsked | End::DrainAsAsked);
+        let close = if asks { "Connection: close\r\n" } else { "" };
+        let framing = format!("{close}Content-Length: {}", BEGUN + REST);
+        begin(&mut client, &framing, &"b".repeat(BEGUN)).await;
+        if matches!(end, End::Drain | End::DrainAsAsked) {
+            gateway.terminate();
+            gateway.says("draining").await;
+        }
+        let bad = if end == End::BadHead {
+            "GET / HTTP/1.1\r\nBad Name: x\r\n\r\n"
+        } else {
+            ""
+        };
+        client.send(format!("{}{bad}", "r".repeat(REST))).await;
+        if end == End::HalfClose {
+            client.half_close().await;
+        }
+        let refused = client.try_response().await.map(|answer| answer.status);
+        assert_eq!(refused, (end == End::BadHead).then_some(400), "{end:?}");
+        let lines = gateway.access_log(1).await;
+        assert_eq!(ended(&lines[0]), ("--", None), "{end:?}: {}", lines[0]);
+        eventually("the server has read all", async || !app.whole().is_empty()).await;
+        assert_eq!(app.whole(), [("/upload".to_owned(), BEGUN + REST)], "{end:?}");
+    }
+}
+
+/// Nothing of what is sent is answered with a reset, which may take the answer away (RFC 9112, section 9.6).
+#[tokio::test]
+async fn what_nobody_takes_does_not_reset_its_connection() {
+    let limited = PLAIN.replace("default-backend", "request-limits body=\"64KiB\"; default-backend");
+    // More than the sockets on the way hold.
+    let rest = "r".repeat(12 << 20);
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n";
+    for (what, kdl, behind, expected) in [
+        (
+            "more than a body may have",
+            &*limited,
+            format!("{:x}\r\n{rest}\r\n", rest.len()),
+            ("PD", Some("body-too-large")),
+        ),
+        (
+            "requests that are not served",
+            PLAIN,
+            // The first belongs to the trailers.
+            format!("0\r\nX: y\n\n{hidden}{hidden}{rest}"),
+            ("--", None),
+        ),
+    ] {
+        let app = Early::start(Then::ReadsOn).await;
+        let gateway = Gateway::kdl(kdl).with("@app", app.server.address()).start().await;
+        let mut client = gateway.connect("web").await;
+        begin_in_chunks(&mut client).await;
+        let sent = client.try_send(behind).await;
+        assert!(sent.is_ok(), "{what}: {sent:?}");
+        client.closed().await;
+        assert_eq!(ended(&gateway.access_log(1).await[0]), expected, "{what}");
+    }
+}
+
 /// A client whose content is not read owes none of it: it is idle, and has the time of one that is.
 #[tokio::test]
 async fn a_client_is_not_late_with_what_nobody_takes() {

@@ -237,6 +237,11 @@ impl Connection {
         self.lingers.set(true);
     }
 
+    /// Whether the client is lingered for.
+    pub fn lingers(&self) -> bool {
+        self.lingers.get()
+    }
+
     /// Throws away what the client still sends, until it ends.
     fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut thrown = [MaybeUninit::uninit(); DISCARD];

@@ -7,12 +7,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use tokio::time::sleep_until;
 
 use super::lease::Lease;
 use super::rest::Rest;
+use super::turns::{Late, Turns};
 
 /// A lease, until the exchange is over.
 pub(super) enum Held {
@@ -116,6 +120,32 @@ impl Uploading {
     /// Waits for the end of the exchange before.
     pub(super) async fn is_over(&self) {
         poll_fn(|cx| self.poll_behind(cx)).await;
+    }
+
+    /// Waits for the end of the exchange before while nothing more comes of the client, or until somebody is late.
+    pub(super) async fn finish(&self, turns: &Turns) {
+        let mut timer = pin!(sleep_until(turns.now()));
+        poll_fn(|cx| {
+            loop {
+                let now = turns.tick();
+                if self.poll_behind(cx).is_ready() {
+                    return Poll::Ready(());
+                }
+                match turns.expire(now) {
+                    None => {}
+                    // What is left of the exchange sees it.
+                    Some(Late::Server) => continue,
+                    Some(_) => return Poll::Ready(()),
+                }
+                // Nobody is awaited who has no time.
+                let Some(deadline) = turns.deadline() else {
+                    return Poll::Pending;
+                };
+                timer.as_mut().reset(deadline);
+                ready!(timer.as_mut().poll(cx));
+            }
+        })
+        .await;
     }
 
     /// Whether there is nothing to wait for.

@@ -20,7 +20,7 @@ use super::http2::{self, Flood};
 use super::local::Local;
 use super::refused::{self, Refusal};
 use super::request;
-use super::turns::{Late, Phase};
+use super::turns::{self, Late, Phase};
 use super::upgrade::{Switch, Tunnel};
 use crate::config::Mode;
 use crate::policy::ConnectionFacts;
@@ -51,6 +51,8 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
     match ended {
         End::Done if switch.is_left_open() => connection.end(),
         End::Done | End::Silent | End::Preface => {}
+        // Boxed, as below.
+        End::Cut => Box::pin(connection.last_word(&[], refused::LAST_WORD)).await,
         End::Switched(tunnel, early) => {
             // A tunnel may outlive its configuration.
             drop((local, frontend));
@@ -88,6 +90,8 @@ async fn go_on(connection: &Connection, tunnel: Tunnel, early: Bytes) {
 pub(super) enum End {
     /// Closed in order, or in the middle of an exchange that has logged so itself.
     Done,
+    /// What the client sends yet is not served, and it may not have read yet what was written.
+    Cut,
     /// It goes on as something else, beginning with these bytes of the client.
     Switched(Box<Tunnel>, Bytes),
     /// Nothing came in time, and nothing was owed.
@@ -134,41 +138,31 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let mut armed = turns.deadline().unwrap_or_else(|| turns.now() + FAR);
     let mut timer = pin!(sleep_until(armed));
     let mut timer_is_polled = false;
-    let ended = poll_fn(|cx| {
+    let over = poll_fn(|cx| {
         let mut now = turns.tick();
         // Registers this task once; afterwards a flag tells.
         if !watches_drain {
             watches_drain = true;
             draining |= drained.as_mut().poll(cx).is_ready();
         }
-        if (draining || worker.is_draining() || client.connection.has_to_close())
-            && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
-        {
-            Pin::new(&mut connection).graceful_shutdown();
-        }
         loop {
             // Before the response: what it then waits for is the client's turn, whatever the client has just sent.
             client.uploading.poll(cx);
+            if (draining || worker.is_draining() || client.connection.has_to_close())
+                && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
+                // hyper would read no more of what the client sends yet.
+                && client.uploading.has_none_behind()
+            {
+                Pin::new(&mut connection).graceful_shutdown();
+            }
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
-                return Poll::Ready(match result {
-                    // What was read together with the request before it has not passed through `Head`.
-                    Err(error) if matches!(turns.phase(), Phase::Head(_) | Phase::Idle(_)) => {
-                        Refusal::of(&error).map_or(End::Done, End::BadHead)
-                    }
-                    // With what it could not write, whatever it was to become has gone.
-                    Err(_) => {
-                        drop(switch.take());
-                        End::Done
-                    }
-                    Ok(()) => End::Done,
-                });
+                return Poll::Ready(Over::Library(result));
             }
             if client.connection.has_preface() {
-                return Poll::Ready(End::Preface);
+                return Poll::Ready(Over::Here(End::Preface));
             }
             if client.connection.is_cut() {
-                client.connection.end();
-                return Poll::Ready(End::Done);
+                return Poll::Ready(Over::Here(End::Cut));
             }
             if client.uploading.is_new() {
                 continue;
@@ -202,25 +196,56 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                 (_, None) => {}
                 // The exchange sees that it is late when it is polled again, and answers.
                 (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server)) => {}
-                (_, Some(Late::Head)) if client.connection.has_spoken() => return Poll::Ready(End::SlowHead),
-                _ => return Poll::Ready(End::Silent),
+                (_, Some(Late::Head)) if client.connection.has_spoken() => {
+                    return Poll::Ready(Over::Here(End::SlowHead));
+                }
+                _ => return Poll::Ready(Over::Here(End::Silent)),
             }
         }
     })
     .await;
+    // With it goes its end of the content under way, which tells then whether all of that has come.
+    let unread = connection.into_parts().read_buf;
+    let ended = match over {
+        Over::Library(result) => ended(client, switch, result).await,
+        Over::Here(end) => end,
+    };
     match (ended, switch.take()) {
-        (End::Done, Some(tunnel)) => End::Switched(tunnel, connection.into_parts().read_buf),
+        (End::Done, Some(tunnel)) => End::Switched(tunnel, unread),
         // Behind content of a known length, often only what was left to read tells that a head had begun.
-        (End::Silent, _) if turns.late() == Some(Late::KeepAlive) => {
-            let unread = connection.into_parts().read_buf;
-            // Line ends in front of a head are skipped (RFC 9112, 2.2): old clients send one behind content.
-            match unread.iter().all(|byte| matches!(byte, b'\r' | b'\n')) {
-                true => End::Silent,
-                false => End::SlowHead,
-            }
-        }
-        (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&connection.into_parts().read_buf, &limits)),
+        (End::Silent, _) if turns.late() == Some(Late::KeepAlive) && !turns::is_line_ends(&unread) => End::SlowHead,
+        (End::BadHead(refusal), _) => End::BadHead(refusal.of_head(&unread, &limits)),
         (ended, _) => ended,
+    }
+}
+
+/// Who has ended the work on a connection.
+enum Over {
+    /// hyper, by itself.
+    Library(hyper::Result<()>),
+    Here(End),
+}
+
+/// What it means that hyper has ended, when what the client had sent by then has gone on to a server that has answered already.
+async fn ended(client: &Client, switch: &Switch, result: hyper::Result<()>) -> End {
+    let turns = &client.turns;
+    let has_rest = !client.uploading.has_none_behind();
+    if has_rest {
+        // Boxed: hardly any connection ends so.
+        Box::pin(client.uploading.finish(turns)).await;
+    }
+    match result {
+        // What was read together with the request before it has not passed through `Head`.
+        Err(error) if matches!(turns.phase(), Phase::Head(_) | Phase::Idle(_)) => {
+            Refusal::of(&error).map_or(End::Done, End::BadHead)
+        }
+        // With what it could not write, whatever it was to become has gone.
+        Err(_) => {
+            drop(switch.take());
+            End::Done
+        }
+        Ok(()) if has_rest && client.connection.lingers() => End::Cut,
+        Ok(()) => End::Done,
     }
 }
 

@@ -240,7 +240,7 @@ const KNOWN: [(&str, Refusal); 5] = [
 ];
 
 /// How long a client is given to take its last response and to end, while what it still sends is thrown away: some round trips.
-const LAST_WORD: Duration = Duration::from_secs(1);
+pub(super) const LAST_WORD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

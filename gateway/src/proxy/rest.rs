@@ -96,6 +96,7 @@ impl Rest {
                     // What comes behind it belongs to nothing.
                     client.turns.request_is_left();
                     client.connection.close_soon();
+                    client.connection.linger();
                 }
             }
             Poll::Ready(Relayed::Left) => {
