@@ -204,10 +204,12 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         }
     })
     .await;
-    // With it goes its end of the content under way, which tells then whether all of that has come.
+    let phase = turns.phase();
+    // With it goes its end of the content under way, which tells then whether all of that has come; and an exchange that it was in
+    // the middle of, which logs so itself.
     let unread = connection.into_parts().read_buf;
     let ended = match over {
-        Over::Library(result) => ended(client, switch, result).await,
+        Over::Library(result) => ended(client, switch, phase, result).await,
         Over::Here(end) => end,
     };
     match (ended, switch.take()) {
@@ -226,17 +228,19 @@ enum Over {
     Here(End),
 }
 
-/// What it means that hyper has ended, when what the client had sent by then has gone on to a server that has answered already.
-async fn ended(client: &Client, switch: &Switch, result: hyper::Result<()>) -> End {
+/// What it means that hyper has ended in this phase, when what the client had sent by then has gone on to a server that has answered
+/// already.
+async fn ended(client: &Client, switch: &Switch, mut phase: Phase, result: hyper::Result<()>) -> End {
     let turns = &client.turns;
     let has_rest = !client.uploading.has_none_behind();
     if has_rest {
         // Boxed: hardly any connection ends so.
         Box::pin(client.uploading.finish(turns)).await;
+        phase = turns.phase();
     }
     match result {
         // What was read together with the request before it has not passed through `Head`.
-        Err(error) if matches!(turns.phase(), Phase::Head(_) | Phase::Idle(_)) => {
+        Err(error) if matches!(phase, Phase::Head(_) | Phase::Idle(_)) => {
             Refusal::of(&error).map_or(End::Done, End::BadHead)
         }
         // With what it could not write, whatever it was to become has gone.
