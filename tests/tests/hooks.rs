@@ -512,6 +512,45 @@ async fn a_component_routes_to_backends_that_it_was_granted_and_to_no_other() {
     assert_eq!(gateway.ask("web", get("/")).await.text(), "other");
 }
 
+/// Regression: its rules were passed over, and the conditions of its edits asked the frontend's acls in the place of its own.
+#[tokio::test]
+async fn a_backend_that_only_a_plugin_leads_to_decides_as_if_its_frontend_led_there() {
+    let (app, other) = (HttpServer::answering("app").await, HttpServer::answering("other").await);
+    let route = r#"(i32.store8 (i32.const 3000) (i32.const 2))
+        (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
+        (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)"#;
+    let kdl = r#"
+        plugin "mine" "mine.wasm" { on-failure "deny"; route-to "other" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "any" { path-prefix "/" }
+            request { set-header "x-front" "yes" if="any" }
+            use-plugin "mine"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+        backend "other" {
+            acl "marked" { path "/marked" }
+            acl "plain" { path "/plain" }
+            deny status=451 unless="marked or plain"
+            request { set-header "x-marked" "yes" if="marked" }
+            server "s" "@other"
+        }
+    "#;
+    let gateway = with(kdl, &app)
+        .with("@other", other.address())
+        .file("mine.wasm", guest::filter(route, ""))
+        .start()
+        .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 451);
+    for (path, marked) in [("/marked", Some("yes")), ("/plain", None)] {
+        assert_eq!(gateway.ask("web", get(path)).await.text(), "other", "{path}");
+        let seen = other.last();
+        assert_eq!(seen.headers.get("x-marked"), marked, "{path}");
+        assert_eq!(seen.headers.get("x-front"), Some("yes"), "{path}");
+    }
+}
+
 #[tokio::test]
 async fn a_route_that_was_not_granted_fails_the_call() {
     let (app, other) = (HttpServer::answering("app").await, HttpServer::answering("other").await);

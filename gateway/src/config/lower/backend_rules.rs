@@ -1,6 +1,8 @@
 //! Acls, rules and conditions of edits in backends. A request meets them behind those of its frontend; they are asked together with
 //! the frontend's acls, in one call, so each frontend knows those of the backends that it leads to.
 
+use miette::SourceSpan;
+
 use super::acl::{self, ReadAcl, Setting};
 use super::acls::Acls;
 use super::edits::MAX_CONDITIONS;
@@ -8,7 +10,7 @@ use super::names::Names;
 use super::settings::http_only;
 use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend};
+use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend, Plugin};
 use crate::config::reader::{At, Block, Context};
 
 /// The acls of a backend, as they were read.
@@ -52,16 +54,38 @@ impl<'s, 'n> BackendAcls<'s, 'n> {
     }
 }
 
+/// The backends that a frontend may lead to: by itself, and behind these by its plugins, each with where that is said.
+pub(super) fn reached(frontend: &Frontend, plugins: &[Plugin]) -> Vec<(BackendId, Option<SourceSpan>)> {
+    let routes = frontend.routes.iter();
+    let routes = routes.flat_map(|route| route.to.backends().iter().copied());
+    let own = routes.chain(frontend.default_backend).map(|id| (id, None));
+    let used = frontend.plugins.iter();
+    let used = used.filter_map(|used| plugins.get(used.plugin.value.0));
+    let by_plugins = used.flat_map(|plugin| plugin.route_to.iter().map(|id| (*id, Some(plugin.origin.span))));
+    let mut all: Vec<_> = own.collect();
+    all.sort_by_key(|(id, _)| id.0);
+    all.dedup_by_key(|(id, _)| *id);
+    for (id, by) in by_plugins {
+        if !all.iter().any(|(known, _)| *known == id) {
+            all.push((id, by));
+        }
+    }
+    all
+}
+
 /// Makes known to a frontend what the backends that it leads to ask and decide.
-pub(super) fn join(ctx: &Context<'_>, frontend: &mut Frontend, backends: &[Backend]) {
-    let leads_to = frontend
-        .routes
-        .iter()
-        .flat_map(|route| route.to.backends().iter().copied());
-    let mut ids: Vec<BackendId> = leads_to.chain(frontend.default_backend).collect();
-    ids.sort_by_key(|id| id.0);
-    ids.dedup();
-    for id in ids {
+pub(super) fn join(
+    ctx: &Context<'_>,
+    frontend: &mut Frontend,
+    backends: &[Backend],
+    reached: &[(BackendId, Option<SourceSpan>)],
+) {
+    // Whoever has it lead to one too many is to blame.
+    let blame = |error: ConfigError, by: Option<SourceSpan>| match by {
+        Some(by) => error.label(by, "because of this"),
+        None => error,
+    };
+    for (id, by) in reached.iter().copied() {
         let Some(backend) = backends.get(id.0) else { continue };
         if backend.acls.is_empty() && backend.rules.is_empty() {
             continue;
@@ -77,21 +101,23 @@ pub(super) fn join(ctx: &Context<'_>, frontend: &mut Frontend, backends: &[Backe
         for rule in &mut rules {
             rule.when = rule.when.as_ref().map(|when| shifted(when, first));
         }
-        report_too_many_conditions(ctx, frontend, backend, first);
+        if let Some(error) = too_many_conditions(frontend, backend, first) {
+            ctx.report(blame(error, by));
+        }
         frontend.of_backends.push(OfBackend {
             backend: id,
             first_acl: first,
             rules,
         });
-    }
-    if frontend.acls.len() > MAX_ACLS {
-        let message = format!("a frontend and the backends that it leads to have at most {MAX_ACLS} acls together");
-        let error = ConfigError::new(Code::Value, message);
-        let error = error.label(
-            frontend.origin.span,
-            format!("has {} with those of its backends", frontend.acls.len()),
-        );
-        ctx.report(error.help("join some of them with `any { … }`, or ask in the frontend what several backends ask"));
+        if frontend.acls.len() > MAX_ACLS {
+            let message = format!("a frontend and the backends that it leads to have at most {MAX_ACLS} acls together");
+            let error = ConfigError::new(Code::Value, message);
+            let label = format!("has {} with those of its backends", frontend.acls.len());
+            let error = error.label(frontend.origin.span, label);
+            let help = "join some of them with `any { … }`, or ask in the frontend what several backends ask";
+            ctx.report(blame(error, by).help(help));
+            return;
+        }
     }
 }
 
@@ -107,7 +133,7 @@ pub fn shifted(condition: &Condition, by: usize) -> Condition {
 }
 
 /// Which conditions of edits hold is told in the bits of one number, for frontend and backend together.
-fn report_too_many_conditions(ctx: &Context<'_>, frontend: &Frontend, backend: &Backend, first: usize) {
+fn too_many_conditions(frontend: &Frontend, backend: &Backend, first: usize) -> Option<ConfigError> {
     let own = frontend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
     let own = own.chain(frontend.response_edits.iter().filter_map(|edit| edit.when.as_ref()));
     let theirs = backend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
@@ -118,17 +144,17 @@ fn report_too_many_conditions(ctx: &Context<'_>, frontend: &Frontend, backend: &
             different.push(condition);
         }
     }
-    if different.len() > MAX_CONDITIONS {
-        let message = format!(
-            "the edits of a frontend and a backend have at most {MAX_CONDITIONS} different conditions together"
-        );
-        let error = ConfigError::new(Code::Value, message);
-        let error = error
-            .label(
-                backend.origin.span,
-                format!("{} with those of the frontend", different.len()),
-            )
-            .label(frontend.origin.span, "which leads here");
-        ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
+    if different.len() <= MAX_CONDITIONS {
+        return None;
     }
+    let message =
+        format!("the edits of a frontend and a backend have at most {MAX_CONDITIONS} different conditions together");
+    let error = ConfigError::new(Code::Value, message);
+    let error = error
+        .label(
+            backend.origin.span,
+            format!("{} with those of the frontend", different.len()),
+        )
+        .label(frontend.origin.span, "which leads here");
+    Some(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"))
 }

@@ -219,10 +219,11 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         .chain(of_stats)
         .for_each(|monitor| monitor::report_impossible(ctx, monitor, &backends));
     let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
-    frontends
-        .iter_mut()
-        .for_each(|frontend| backend_rules::join(ctx, frontend, &backends));
     let plugins: Vec<Plugin> = plugins.into_iter().collect::<Option<_>>()?;
+    for frontend in &mut frontends {
+        let reached = backend_rules::reached(frontend, &plugins);
+        backend_rules::join(ctx, frontend, &backends, &reached);
+    }
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
     let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
