@@ -54,6 +54,7 @@ fn log_line(criterion: &mut Criterion) {
             tenant: None,
             reason: None,
             rule: None,
+            rule_file: None,
             request_id: None,
             captures: None,
             tags: &[],

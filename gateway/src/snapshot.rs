@@ -11,6 +11,7 @@ pub mod pages;
 mod rewrites;
 mod routes;
 pub mod rules;
+mod tenants;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -22,8 +23,8 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config, InForce};
 use crate::listener::{Sources, Termination};
-use crate::policy::{self, Attachment, Crew, Exchange, Host, Tenant};
-use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics, TenantMetrics};
+use crate::policy::{self, Attachment, Crew, Exchange, Host};
+use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
 pub use build::{Alone, Compiled};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
@@ -31,6 +32,7 @@ pub use hsts::Hsts;
 use pages::{ErrorPages, Page};
 use routes::Route;
 use rules::Rule;
+pub use tenants::{OfTenant, TenantRules};
 
 /// Everything that the workers need, as one value.
 pub struct Snapshot {
@@ -106,19 +108,8 @@ pub struct Frontend {
     pub metrics: Arc<FrontendMetrics>,
     /// Whose hosts it serves.
     pub tenants: Arc<[OfTenant]>,
-    /// Whether some of these are not served for now.
-    pub has_closed_tenants: bool,
-}
-
-/// A tenant whose hosts a frontend serves.
-#[derive(Debug)]
-pub struct OfTenant {
-    /// Who it is.
-    pub tenant: Arc<Tenant>,
-    /// What comes for it here.
-    pub metrics: Arc<TenantMetrics>,
-    /// Whether its hosts are not served: nobody knows what its plugins would have said.
-    pub is_closed: bool,
+    /// Whether it matters to requests whose host they ask for: some tenants decide something, have plugins, or are not served for now.
+    pub asks_tenants: bool,
 }
 
 /// Whose bodies components may filter.
@@ -176,10 +167,7 @@ pub struct Rewrites {
 impl Rewrites {
     /// Which of its conditions hold, a bit each.
     pub fn conditions(&self, answers: &AclAnswers) -> u64 {
-        let numbered = self.conditions.iter().enumerate();
-        numbered.fold(0, |bits, (number, condition)| {
-            bits | u64::from(answers.hold(condition)) << number
-        })
+        answers.holding(&self.conditions)
     }
 }
 
@@ -300,8 +288,11 @@ impl Frontend {
             hsts: None,
             own_fields: None,
             metrics: self.metrics.clone(),
-            tenants: self.tenants.clone(),
-            has_closed_tenants: self.has_closed_tenants,
+            tenants: match self.asks_tenants {
+                true => self.tenants.iter().map(OfTenant::without_rules).collect(),
+                false => self.tenants.clone(),
+            },
+            asks_tenants: false,
         })
     }
 
@@ -310,8 +301,12 @@ impl Frontend {
         if self.tenants.is_empty() {
             return None;
         }
-        let host = host?;
-        self.tenants.iter().find(|of| of.tenant.owns_asked(host))
+        self.tenant_of(&policy::asked_host(host?)?)
+    }
+
+    /// Whose host it is, as [`policy::asked_host`] has it.
+    pub fn tenant_of(&self, host: &str) -> Option<&OfTenant> {
+        self.tenants.iter().find(|of| of.tenant.owns(host))
     }
 
     /// The first of its rules that holds.
@@ -325,9 +320,17 @@ impl Frontend {
         rules.iter().find(|rule| rule.holds(answers))
     }
 
-    /// Where a request or connection goes: the first rule that holds and leads somewhere, else the default.
-    pub fn route(&self, answers: &AclAnswers, exchange: &Exchange) -> Option<BackendId> {
-        let routed = self.routes.iter().find_map(|route| route.leads(answers, exchange));
+    /// Where a request or connection goes: the first rule that holds and leads somewhere, the frontend's before those of the tenant
+    /// whose host was asked for; else the default.
+    pub fn route(
+        &self,
+        answers: &AclAnswers,
+        exchange: &Exchange,
+        tenant: Option<&(&TenantRules, AclAnswers)>,
+    ) -> Option<BackendId> {
+        let first = |routes: &[Route], answers| routes.iter().find_map(|route| route.leads(answers, exchange));
+        let tenants = || tenant.and_then(|(rules, answers)| first(&rules.routes, answers));
+        let routed = first(&self.routes, answers).or_else(tenants);
         routed.or(self.config.default_backend)
     }
 
@@ -367,6 +370,14 @@ impl AclAnswers {
     /// Whether an acl holds.
     pub fn get(&self, acl: AclId) -> bool {
         self.0.get(acl.0 / 64).is_some_and(|word| word >> (acl.0 % 64) & 1 == 1)
+    }
+
+    /// Which of so many conditions hold, a bit each: of 64 at most.
+    pub fn holding(&self, conditions: &[config::Condition]) -> u64 {
+        let numbered = conditions.iter().enumerate();
+        numbered.fold(0, |bits, (number, condition)| {
+            bits | u64::from(self.hold(condition)) << number
+        })
     }
 
     /// Whether a condition holds.

@@ -59,6 +59,29 @@ async fn a_tenants_plugin_sees_its_own_hosts_and_no_other() {
     }
 }
 
+/// Regression: whose host it is was looked up in the request's head, which is the server's by the time that a response comes.
+#[tokio::test]
+async fn a_tenants_plugin_that_sees_nothing_but_responses_sees_those_of_its_hosts() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "headers" builtin="security-headers" { limit cpu="1s"; on-failure "deny" }
+            use-plugin "headers"
+        }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .start()
+    .await;
+    for (host, said) in [("acme.example", Some("nosniff")), ("other.example", None)] {
+        let answer = gateway.ask("web", get("/").host(host)).await;
+        assert_eq!(answer.header("x-content-type-options"), said, "{host}");
+    }
+}
+
 /// One plugin, used in two places: what is said of one of them does not hold in the other.
 #[tokio::test]
 async fn a_limit_of_one_use_holds_there_and_nowhere_else() {

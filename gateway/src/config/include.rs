@@ -597,6 +597,30 @@ include "more.kdl"
         ] {
             assert!(said.contains(words), "{words}:\n{said}");
         }
+        let said = tried(&[(
+            "tenants/acme/a.kdl",
+            r#"
+acl "mine" { path "/" }
+deny if="mine and theirs"
+return { file "page.html" }
+redirect location="/%{host|map:hosts}" if="mine"
+use-backend "app" if="mine"
+limit "per-ip"
+request { set-path "/"; set-header "X-Pool" "%{backend}" }
+"#,
+        )])
+        .unwrap_err();
+        for words in [
+            "tenants/acme/a.kdl:3:19: there is no acl \"theirs\"",
+            "tenants/acme/a.kdl:4:10: a tenant's file sends no other file",
+            "tenants/acme/a.kdl:5:28: a tenant's file looks nothing up in maps",
+            "tenants/acme/a.kdl:6:13: tenant \"acme\" has no backend \"app\"",
+            "tenants/acme/a.kdl:7:1: a tenant's file has no `limit`",
+            "tenants/acme/a.kdl:8:11: `request` has no `set-path`",
+            "tenants/acme/a.kdl:8:48: a tenant's edits are the same whichever backend a request goes to",
+        ] {
+            assert!(said.contains(words), "{words}:\n{said}");
+        }
         let said = tried(&[("tenants/acme/a.kdl", "use-plugin \"rival/auth\"")]).unwrap_err();
         assert!(said.contains("there is no plugin \"acme/rival/auth\""), "{said}");
     }

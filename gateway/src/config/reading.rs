@@ -231,6 +231,8 @@ tenant "acme" {
     grant "log" "buckets"
     backends "acme"
     plugin "guard" "guard.wasm" { on-failure "deny" }
+    acl "office" { source "10.0.0.0/8" }
+    deny { path "/block" }
     include "tenants/acme/*.kdl"
 }
 tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
@@ -240,8 +242,10 @@ backend "acme" { server "s" "127.0.0.1:82" }
 "#;
     const AUTH: &str = r#"
 plugin "auth" "auth.wasm" { grant "log" "buckets"; heavy; route-to "acme"; on-failure "deny" }
-use-plugin "auth"
+use-plugin "auth" if="office"
 use-plugin "guard"
+deny if="office" { path-prefix "/private/" }
+return if="office" { body "%{trace-id} %{request-id}" }
 "#;
 
     struct Folder(tempfile::TempDir);

@@ -34,6 +34,9 @@ pub struct Exchange {
     pub connection: Arc<ConnectionFacts>,
     /// Which of the conditions that the operator's edits have hold, a bit each.
     pub conditions: u64,
+    /// Which of the conditions hold under which the plugins of its host's tenant take part, a bit each; none before the tenant's acls
+    /// have been asked.
+    pub uses: u64,
     /// The number that the request has been given, where it has one.
     pub request_id: Option<HeaderValue>,
     /// The trace that it belongs to and the span of it in there, where traces are made.
@@ -78,6 +81,7 @@ impl Exchange {
             response: None,
             connection,
             conditions: 0,
+            uses: 0,
             request_id: None,
             trace: None,
             server: None,
@@ -89,6 +93,11 @@ impl Exchange {
             #[cfg(debug_assertions)]
             phase: AskingPhase::Acl,
         })
+    }
+
+    /// Notes the host that decides who takes part, which may be gone from the head by the time that somebody asks.
+    pub fn is_for(&mut self, host: Option<Box<str>>) {
+        self.lot.host = host;
     }
 
     /// Components are about to be asked in this phase. One that is earlier than where the exchange has come to is a defect of

@@ -1,6 +1,9 @@
 //! The first-party components: shipped inside the binary, run like anybody's.
 
-use crate::config::{AclTest, BuiltIn, Config, Grant, Match, Named, Replace, ReplaceFrom, Text};
+use crate::config::{
+    Acl, AclTest, BuiltIn, Conditional, Config, Grant, Match, Named, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
+    Text,
+};
 
 /// A component that ships with the gateway.
 #[derive(Debug, Clone, Copy)]
@@ -13,10 +16,15 @@ pub struct FirstParty {
     pub grants: &'static [Grant],
 }
 
-/// The component that answers this configuration's predicates.
+/// The component that answers the predicates of this configuration's frontends.
 #[must_use]
 pub fn acl(config: &Config) -> &'static FirstParty {
-    let mut acls = config.frontends.iter().flat_map(|frontend| &frontend.acls);
+    acl_of(config.frontends.iter().flat_map(|frontend| &frontend.acls))
+}
+
+/// The component that answers these.
+#[must_use]
+pub fn acl_of<'a>(mut acls: impl Iterator<Item = &'a Acl>) -> &'static FirstParty {
     let patterns = acls.any(|acl| match &acl.test {
         AclTest::Match(when) => match_has_pattern(when),
         AclTest::Plugin { .. } => false,
@@ -24,18 +32,22 @@ pub fn acl(config: &Config) -> &'static FirstParty {
     if patterns { &ACL_REGEX } else { &ACL }
 }
 
-/// The component that makes this configuration's edits.
+/// The component that makes the edits of this configuration's frontends and backends.
 #[must_use]
 pub fn header_rewrite(config: &Config) -> &'static FirstParty {
-    let frontends = config
-        .frontends
-        .iter()
-        .map(|frontend| (&frontend.request_edits, &frontend.response_edits));
-    let backends = config
-        .backends
-        .iter()
-        .map(|backend| (&backend.request_edits, &backend.response_edits));
-    let patterns = frontends.chain(backends).any(|(request, response)| {
+    let frontends = config.frontends.iter();
+    let frontends = frontends.map(|frontend| (&*frontend.request_edits, &*frontend.response_edits));
+    let backends = config.backends.iter();
+    let backends = backends.map(|backend| (&*backend.request_edits, &*backend.response_edits));
+    header_rewrite_of(frontends.chain(backends))
+}
+
+/// The component that makes these, of requests and of responses.
+#[must_use]
+pub fn header_rewrite_of<'a>(
+    mut edits: impl Iterator<Item = (&'a [Conditional<RequestEdit>], &'a [Conditional<ResponseEdit>])>,
+) -> &'static FirstParty {
+    let patterns = edits.any(|(request, response)| {
         request.iter().any(|edit| has_pattern(edit.edit.replace()))
             || response.iter().any(|edit| has_pattern(edit.edit.replace()))
     });

@@ -97,7 +97,7 @@ pub use meter::{HostCalls, Measure};
 pub(crate) use needs::{percent_decode, query_params};
 pub use phases::AskingPhase;
 pub use quota::Quota;
-pub use scope::{Lot, Scope, Tenant};
+pub use scope::{Lot, Scope, Tenant, asked_host};
 pub use stats::AttachmentStats;
 pub use tags::Tags;
 pub use values::Values;

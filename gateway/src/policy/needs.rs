@@ -663,6 +663,7 @@ mod tests {
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
         Exchange {
             conditions: 0b10,
+            uses: 0,
             request_id: Some(http::HeaderValue::from_static("0193a1b2")),
             trace: Some(([0xab; 16], [0x0c; 8])),
             server: Some("app-1".into()),

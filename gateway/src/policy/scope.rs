@@ -21,6 +21,8 @@ pub struct Scope {
     pub share: Share,
     /// It is asked, and what it would have changed is logged and counted.
     pub is_shadow: bool,
+    /// Only where this one of its tenant's conditions holds: a bit of [`Exchange::uses`].
+    pub when: Option<u8>,
 }
 
 /// Somebody who owns hosts.
@@ -42,7 +44,7 @@ pub struct Lot {
     /// From 0 to [`Share::WHOLE`], at random.
     drawn: Option<u16>,
     /// As the client asked for it: what a component makes of it later changes nobody's part.
-    host: Option<Box<str>>,
+    pub(super) host: Option<Box<str>>,
 }
 
 impl Scope {
@@ -54,24 +56,22 @@ impl Scope {
 
     #[cold]
     fn admits(&self, exchange: &mut Exchange) -> bool {
-        let Exchange { request, lot, .. } = exchange;
+        let Exchange { request, lot, uses, .. } = exchange;
         if let Some(tenant) = &self.tenant {
             let host = lot.host.get_or_insert_with(|| host(&request.headers));
             if !tenant.owns(host) {
                 return false;
             }
         }
+        if self.when.is_some_and(|bit| *uses >> bit & 1 == 0) {
+            return false;
+        }
         self.share.is_whole() || self.share.has(*lot.drawn.get_or_insert_with(drawn))
     }
 }
 
 impl Tenant {
-    /// Whether it owns the host that a request asks for, as it stands there.
-    pub fn owns_asked(&self, host: &[u8]) -> bool {
-        std::str::from_utf8(host).is_ok_and(|host| self.owns(&name_of(host)))
-    }
-
-    /// Whether it owns a host, in lower case.
+    /// Whether it owns a host, as [`asked_host`] has it.
     pub fn owns(&self, host: &str) -> bool {
         self.hosts.iter().any(|owned| match owned.strip_prefix('*') {
             Some(end) => host.len() > end.len() && host.ends_with(end),
@@ -150,6 +150,11 @@ fn host(headers: &HeaderMap) -> Box<str> {
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
     name_of(host)
+}
+
+/// The name in the host that a request asks for, as it stands there: in lower case, without port and final dot.
+pub fn asked_host(host: &[u8]) -> Option<Box<str>> {
+    std::str::from_utf8(host).ok().map(name_of)
 }
 
 /// A host without its port and a dot at the end, in lower case.

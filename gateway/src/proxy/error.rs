@@ -9,6 +9,7 @@ use http::{HeaderMap, Response, StatusCode};
 use super::decompression::Fault;
 use crate::backend::{Ended, QueueError};
 use crate::snapshot::pages::Page;
+use crate::snapshot::rules::RuleAt;
 use crate::telemetry::access::{Cause, Phase, Termination};
 
 /// Why the gateway answers in the server's place.
@@ -42,12 +43,12 @@ pub enum ProxyError {
     #[error("too many bodies are being decoded")]
     DecompressBusy,
     /// A `deny` rule held.
-    #[error("denied by the rule in line {line}")]
+    #[error("denied by the rule in line {}", at.line)]
     Denied {
         /// What the rule says, 400 to 599.
         status: u16,
-        /// The rule's line in the configuration.
-        line: usize,
+        /// Where the rule stands.
+        at: RuleAt,
     },
     /// A rate limit was reached.
     #[error("rate limited")]
@@ -282,7 +283,10 @@ mod tests {
 
     #[test]
     fn every_error_has_an_error_status() {
-        let denied = ProxyError::Denied { status: 451, line: 1 };
+        let denied = ProxyError::Denied {
+            status: 451,
+            at: RuleAt { line: 1, file: None },
+        };
         assert_eq!(denied.status(), 451);
         for error in [
             ProxyError::BadRequest("x"),

@@ -15,7 +15,7 @@ use crate::policy::{
     Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, HookPlace, Instances, LimitVerdict, Lot,
     MAX_CALLS, Outcome, Reply,
 };
-use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites};
+use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites, TenantRules};
 
 /// What a phase that may answer a request came to.
 #[derive(Debug)]
@@ -34,14 +34,14 @@ pub fn of_connection(facts: &Arc<ConnectionFacts>) -> Box<Exchange> {
     Exchange::new(http::Request::new(()).into_parts().0, facts.clone())
 }
 
-/// **acl**: the frontend's predicates, one call per component.
+/// **acl**: the predicates of a frontend or of a tenant, one call per component.
 pub async fn acls(
     local: &Rc<Local>,
-    frontend: &Frontend,
+    calls: &[AclCall],
     exchange: &mut Box<Exchange>,
 ) -> Result<AclAnswers, ProxyError> {
     let mut answers = AclAnswers::default();
-    for call in &frontend.acls {
+    for call in calls {
         let bits = heavy::ask(
             local,
             &call.attachment,
@@ -52,6 +52,17 @@ pub async fn acls(
         .await?;
         answered(call, bits, &mut answers)?;
     }
+    Ok(answers)
+}
+
+/// The same of the tenant whose host was asked for, which say also which of its plugins take part.
+pub async fn acls_of_tenant(
+    local: &Rc<Local>,
+    tenant: &TenantRules,
+    exchange: &mut Box<Exchange>,
+) -> Result<AclAnswers, ProxyError> {
+    let answers = acls(local, &tenant.acls, exchange).await?;
+    exchange.uses = answers.holding(&tenant.uses);
     Ok(answers)
 }
 
@@ -174,6 +185,48 @@ async fn called(
     }
 }
 
+/// **request rewrite**, between the two: the edits of the tenant whose host was asked for.
+pub async fn request_edits_of_tenant(
+    local: &Rc<Local>,
+    rewrites: &Rewrites,
+    answers: &AclAnswers,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Reply>, ProxyError> {
+    exchange.conditions = rewrites.conditions(answers);
+    let attachment = &rewrites.attachment;
+    match heavy::ask(local, attachment, HookPlace::OnRequest, exchange, Instances::on_request).await? {
+        Ok(Outcome::Reply(reply)) => Ok(Some(reply)),
+        // The gateway's own component neither routes nor calls.
+        Ok(Outcome::Proceed | Outcome::Route(_) | Outcome::Call(_)) => Ok(None),
+        Err(failure) => failed(attachment, &failure).map(|()| None),
+    }
+}
+
+/// **response rewrite**, before all others: the edits of the tenant whose host was asked for.
+pub async fn response_edits_of_tenant(
+    local: &Rc<Local>,
+    rewrites: &Rewrites,
+    answers: &AclAnswers,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Reply>, ProxyError> {
+    // The operator's own edits come behind, with conditions of their own.
+    let operators = std::mem::replace(&mut exchange.conditions, rewrites.conditions(answers));
+    let attachment = &rewrites.attachment;
+    let asked = heavy::ask(
+        local,
+        attachment,
+        HookPlace::OnResponse,
+        exchange,
+        Instances::on_response,
+    )
+    .await?;
+    exchange.conditions = operators;
+    match asked {
+        Ok(reply) => Ok(reply),
+        Err(failure) => failed(attachment, &failure).map(|()| None),
+    }
+}
+
 /// **request rewrite**, second half: the operator's own edits on the way to this backend, which have the last word.
 pub fn own_request_edits(
     local: &Rc<Local>,
@@ -248,11 +301,11 @@ pub enum ResponseFilters {
 }
 
 /// What a response on its way from this backend will meet.
-pub fn response_filters_of(frontend: &Frontend, backend: BackendId) -> ResponseFilters {
+pub fn response_filters_of(frontend: &Frontend, backend: BackendId, of_tenant: Option<&Rewrites>) -> ResponseFilters {
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     plugins
-        .chain(own.map(|rewrites| &rewrites.attachment))
+        .chain(own.into_iter().chain(of_tenant).map(|rewrites| &rewrites.attachment))
         .map(|attachment| match attachment.response_filter_reads_request() {
             true => ResponseFilters::ReadRequest,
             false => ResponseFilters::Plain,

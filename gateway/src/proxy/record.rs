@@ -21,6 +21,7 @@ use super::turns::Late;
 use crate::backend::{Admitted, Backend};
 use crate::config::BackendId;
 use crate::policy::{Exchange, Over, Tags};
+use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{Frontend, OfTenant};
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
@@ -44,7 +45,7 @@ pub struct Record {
     sent: u64,
     termination: Termination,
     reason: Option<&'static str>,
-    rule: Option<usize>,
+    rule: Option<RuleAt>,
     complete: bool,
     /// Its connection knows that all of the answer has been handed over.
     is_answer_made: bool,
@@ -242,8 +243,8 @@ impl Record {
         self._admitted = Some(admitted);
     }
 
-    /// Something has answered in a server's place: a component, or the rule in this line.
-    pub fn answered_here(&mut self, status: StatusCode, reason: &'static str, rule: Option<usize>) {
+    /// Something has answered in a server's place: a component, or the rule that stands there.
+    pub fn answered_here(&mut self, status: StatusCode, reason: &'static str, rule: Option<RuleAt>) {
         self.status = Some(status);
         self.termination = Termination {
             cause: Cause::Local,
@@ -264,8 +265,8 @@ impl Record {
         self.termination = error.termination();
         self.reason = Some(error.reason());
         match error {
-            ProxyError::Denied { line, .. } => {
-                self.rule = Some(*line);
+            ProxyError::Denied { at, .. } => {
+                self.rule = Some(at.clone());
                 self.frontend.metrics.denied();
             }
             ProxyError::RateLimited { .. } => self.frontend.metrics.rate_limited(),
@@ -471,7 +472,8 @@ impl Record {
             }),
             tenant: self.tenant().map(|of| &*of.tenant.name),
             reason: self.reason,
-            rule: self.rule,
+            rule: self.rule.as_ref().map(|rule| rule.line),
+            rule_file: self.rule.as_ref().and_then(|rule| rule.file.as_deref()),
             request_id: self.noted.request_id.as_ref().map(HeaderValue::as_bytes),
             captures: self.frontend.config.captures.as_deref().and_then(|of| {
                 let kept = self.noted.kept.as_deref()?;

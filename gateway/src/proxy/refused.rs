@@ -215,6 +215,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
         tenant: None,
         reason: Some(reason),
         rule: None,
+        rule_file: None,
         request_id: None,
         captures: None,
         tags: &[],

@@ -35,9 +35,9 @@ use super::strict;
 use super::trace::Trace;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules};
-use crate::policy::{ConnectionFacts, Exchange, Reply};
-use crate::snapshot::Frontend;
-use crate::snapshot::rules::{Action, Rule};
+use crate::policy::{ConnectionFacts, Exchange, Reply, asked_host};
+use crate::snapshot::rules::{Action, Rule, RuleAt};
+use crate::snapshot::{Frontend, TenantRules};
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
 /// is to become.
@@ -158,8 +158,8 @@ async fn await_turn(client: &Client, length: Option<u64>) {
 enum Served {
     /// From a server.
     Server(Response<Content>, Lease),
-    /// From a component or a rule: why, and the rule's line.
-    Here(Reply, &'static str, Option<usize>),
+    /// From a component or a rule: why, and where the rule stands.
+    Here(Reply, &'static str, Option<RuleAt>),
 }
 
 async fn exchange(
@@ -180,18 +180,34 @@ async fn exchange(
     }
     let facts = identify(frontend, client, record, &mut head.headers);
     // By the same field as those ask whose plugins would have a say.
-    let host = || head.headers.get(header::HOST).map(HeaderValue::as_bytes);
-    if frontend.has_closed_tenants && frontend.tenant(host()).is_some_and(|of| of.is_closed) {
+    let host = match frontend.asks_tenants {
+        true => head.headers.get(header::HOST),
+        false => None,
+    };
+    let host = host.and_then(|host| asked_host(host.as_bytes()));
+    let tenant = host.as_deref().and_then(|host| frontend.tenant_of(host));
+    if tenant.is_some_and(|of| of.is_closed) {
         return Err(ProxyError::TenantClosed);
     }
+    let tenant = tenant.and_then(|of| of.rules.as_ref());
 
     let mut exchange = Exchange::new(head, facts);
+    exchange.is_for(host);
     exchange.request_id.clone_from(&record.noted.request_id);
     exchange.trace = record.noted.trace.as_deref().map(Trace::ids);
     if !frontend.keeps_exchanges {
-        return decide(local, frontend, client, record, &mut exchange, (body, asked)).await;
+        return decide(local, frontend, tenant, client, record, &mut exchange, (body, asked)).await;
     }
-    let served = Box::pin(decide(local, frontend, client, record, &mut exchange, (body, asked))).await;
+    let served = Box::pin(decide(
+        local,
+        frontend,
+        tenant,
+        client,
+        record,
+        &mut exchange,
+        (body, asked),
+    ))
+    .await;
     record.noted.exchange = Some(exchange);
     served
 }
@@ -200,6 +216,7 @@ async fn exchange(
 async fn decide(
     local: &Rc<Local>,
     frontend: &Arc<Frontend>,
+    tenant: Option<&TenantRules>,
     client: &Rc<Client>,
     record: &mut Record,
     exchange: &mut Box<Exchange>,
@@ -209,15 +226,23 @@ async fn decide(
         exchange.kept_by_connection = Some(client.connection.kept());
     }
     // acl, limits, rules, route
-    let answers = policy::acls(local, frontend, exchange).await?;
+    let answers = policy::acls(local, &frontend.acls, exchange).await?;
+    let tenant = match tenant {
+        // Boxed: not every frontend has tenants that decide something.
+        Some(tenant) => Some((tenant, Box::pin(policy::acls_of_tenant(local, tenant, exchange)).await?)),
+        None => None,
+    };
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
-    if let Some(rule) = frontend.rule(&answers) {
+    let tenants = || tenant.as_ref().and_then(|(tenant, answers)| tenant.rule(answers));
+    if let Some(rule) = frontend.rule(&answers).or_else(tenants) {
         return answer_of(rule, exchange);
     }
-    let mut backend_id = frontend.route(&answers, exchange).ok_or(ProxyError::NoRoute)?;
+    let mut backend_id = frontend
+        .route(&answers, exchange, tenant.as_ref())
+        .ok_or(ProxyError::NoRoute)?;
     record.routed(&local.snapshot.backends[backend_id.0]);
 
     // request rewrite
@@ -234,6 +259,12 @@ async fn decide(
     let backend = &local.snapshot.backends[backend_id.0];
     if let Some(rule) = frontend.rule_of(backend_id, &answers) {
         return answer_of(rule, exchange);
+    }
+    if let Some((tenant, answers)) = &tenant
+        && let Some(rewrites) = tenant.rewrites.as_ref().filter(|rewrites| rewrites.request)
+        && let Some(reply) = Box::pin(policy::request_edits_of_tenant(local, rewrites, answers, exchange)).await?
+    {
+        return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
@@ -255,7 +286,11 @@ async fn decide(
     }
 
     // server
-    let filters = policy::response_filters_of(frontend, backend_id);
+    let of_tenant = tenant.as_ref().and_then(|(tenant, answers)| {
+        let rewrites = tenant.rewrites.as_ref().filter(|rewrites| rewrites.response)?;
+        Some((rewrites, answers))
+    });
+    let filters = policy::response_filters_of(frontend, backend_id, of_tenant.map(|(rewrites, _)| rewrites));
     let decompress = match frontend.config.decompress.as_deref() {
         Some(decompress) => {
             let streams = local.decompressions();
@@ -319,6 +354,11 @@ async fn decide(
         let (head, incoming) = response.into_parts();
         exchange.response = Some(head);
         exchange.server = Some(lease.server_name().clone());
+        if let Some((rewrites, answers)) = of_tenant
+            && let Some(reply) = Box::pin(policy::response_edits_of_tenant(local, rewrites, answers, exchange)).await?
+        {
+            return Ok(Served::Here(reply, PLUGIN_REPLY, None));
+        }
         if let Some(reply) = policy::response_filters(local, frontend, backend_id, exchange).await? {
             return Ok(Served::Here(reply, PLUGIN_REPLY, None));
         }
@@ -362,15 +402,18 @@ async fn decide(
 
 /// What a rule answers a request with.
 fn answer_of(rule: &Rule, exchange: &Exchange) -> Result<Served, ProxyError> {
-    let line = rule.origin.line;
+    let at = || rule.at.clone();
     match &rule.action {
-        Action::Deny(status) => Err(ProxyError::Denied { status: *status, line }),
+        Action::Deny(status) => Err(ProxyError::Denied {
+            status: *status,
+            at: at(),
+        }),
         Action::Redirect(redirect) => Ok(Served::Here(
             rules::redirect(redirect, exchange)?,
             "redirect",
-            Some(line),
+            Some(at()),
         )),
-        Action::Return(answer) => Ok(Served::Here(rules::answer(answer, exchange)?, "return", Some(line))),
+        Action::Return(answer) => Ok(Served::Here(rules::answer(answer, exchange)?, "return", Some(at()))),
     }
 }
 

@@ -202,7 +202,7 @@ async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> 
     let mut exchange = None;
     if !frontend.acls.is_empty() {
         let exchange = exchange.insert(policy::of_connection(facts));
-        answers = policy::acls(local, frontend, exchange)
+        answers = policy::acls(local, &frontend.acls, exchange)
             .await
             .map_err(|_| Stop::PolicyFailure)?;
     }
@@ -227,7 +227,7 @@ async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> 
         true => frontend.config.default_backend,
         false => {
             let exchange = exchange.unwrap_or_else(|| policy::of_connection(facts));
-            frontend.route(&answers, &exchange)
+            frontend.route(&answers, &exchange, None)
         }
     };
     let backend = routed.or_else(route).ok_or(Stop::NoRoute)?;

@@ -135,6 +135,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
             tenant: None,
             reason: Some(ended.reason),
             rule: ended.rule,
+            rule_file: None,
             request_id: None,
             tags: &[],
             captures: None,

@@ -9,6 +9,7 @@ mod granted;
 mod made;
 mod maps;
 mod schemas;
+mod tenants;
 mod tls;
 mod trust;
 
@@ -22,10 +23,10 @@ use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::routes::Route;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OfTenant, PluginAt, Rewrites, Snapshot};
+use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, InForce, Isolation, Mode, OnFailure, PluginId,
+    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, Origin, PluginId,
     PluginLimits, Share, TenantId, UsedPlugin,
 };
 use crate::policy::maps::Maps;
@@ -237,7 +238,7 @@ impl Builder<'_> {
             .map(|(position, bind)| self.tls(frontend, position, bind))
             .collect::<Vec<_>>();
         let endings = Endings::of(frontend);
-        let acls = self.acls(frontend, |acl| endings.asks_late(frontend, acl));
+        let acls = self.acls(Section::of(frontend), |acl| endings.asks_late(frontend, acl));
         let limiter = self.limiter(frontend, &frontend.limits);
         let admission = self.admission(frontend, &endings.early);
         let plugins = frontend
@@ -253,10 +254,18 @@ impl Builder<'_> {
         let of_backends: Vec<_> = deciding
             .map(|of| Some((of.backend, self.rules(frontend, &of.rules)?)))
             .collect();
-        let routes = self.routes(frontend);
+        let routes = self.routes(frontend, &frontend.routes);
+        let tenants: Vec<_> = frontend
+            .tenants
+            .iter()
+            .map(|id| self.of_tenant(*id, frontend))
+            .collect();
         let (acls, limiter, admission) = (acls?, limiter?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
-        let attached = || acls.iter().map(|call| &call.attachment).chain(&plugins);
+        let tenants = tenants.into_iter().collect::<Option<Arc<[_]>>>()?;
+        let of_tenants = tenants.iter().filter_map(|of| of.rules.as_ref());
+        let calls = || acls.iter().chain(of_tenants.clone().flat_map(|rules| &rules.acls));
+        let attached = || calls().map(|call| &call.attachment).chain(&plugins);
         let tells_plugins = plugins.iter().any(|plugin| plugin.hooks().access_log);
         let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
         let filters_bodies = FiltersBodies {
@@ -290,28 +299,11 @@ impl Builder<'_> {
             hsts: frontend.hsts.map(Hsts::new),
             own_fields: frontend.own_fields(),
             metrics: self.registry.frontend(&frontend.name),
-            tenants: frontend
-                .tenants
-                .iter()
-                .map(|id| self.of_tenant(*id, frontend))
-                .collect(),
-            has_closed_tenants: frontend.tenants.iter().any(|id| self.is_closed(*id)),
+            asks_tenants: tenants.iter().any(|of| of.is_closed || of.rules.is_some())
+                || plugins.iter().any(|plugin| plugin.tenant().is_some()),
+            tenants,
             config: Arc::new(frontend.clone()),
         })
-    }
-
-    /// A tenant in a frontend that serves its hosts.
-    fn of_tenant(&self, id: TenantId, frontend: &config::Frontend) -> OfTenant {
-        let tenant = self.tenants[id.0].0.clone();
-        OfTenant {
-            metrics: self.registry.tenant(&tenant.name, &frontend.name),
-            tenant,
-            is_closed: self.is_closed(id),
-        }
-    }
-
-    fn is_closed(&self, tenant: TenantId) -> bool {
-        self.config.tenants[tenant.0].in_force == InForce::Nothing
     }
 
     /// The error pages of a section. Those that cannot be used are reported, once for all sections that take them.
@@ -332,7 +324,7 @@ impl Builder<'_> {
     fn rules(&mut self, frontend: &config::Frontend, rules: &[config::Rule]) -> Option<Vec<Rule>> {
         let rules: Vec<_> = rules
             .iter()
-            .map(|rule| match rules::rule(rule, &frontend.name, &self.maps) {
+            .map(|rule| match rules::rule(rule, frontend, &self.maps) {
                 Ok(rule) => Some(rule),
                 Err(RuleError::File(path, source)) => self.fail(BuildError::File {
                     origin: rule.origin.clone(),
@@ -352,9 +344,13 @@ impl Builder<'_> {
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
     /// one for each third-party plugin.
-    fn acls(&mut self, frontend: &config::Frontend, is_asked: impl Fn(usize) -> bool) -> Option<Vec<AclCall>> {
+    fn acls(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Option<Vec<AclCall>> {
         let mut calls = Vec::new();
-        let own: Vec<_> = frontend
+        let component = match section.tenant {
+            None => first_party::acl(self.config),
+            Some(_) => first_party::acl_of(section.acls.iter()),
+        };
+        let own: Vec<_> = section
             .acls
             .iter()
             .enumerate()
@@ -368,25 +364,25 @@ impl Builder<'_> {
             let config = AclConfig {
                 predicates: chunk.iter().map(|(_, name, when)| NamedMatch { name, when }).collect(),
             };
-            let attachment = self.attach_own(first_party::acl(self.config), &frontend.name, &config, frontend);
+            let attachment = self.attach_own(component, &section.frontend.name, &config, section);
             let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
             calls.push(attachment.map(|attachment| AclCall { attachment, answers }));
         }
-        calls.extend(self.predicates(frontend, is_asked));
+        calls.extend(self.predicates(section, is_asked));
         calls.into_iter().collect()
     }
 
     /// One call for each plugin that acls ask, however many of its predicates they ask for.
-    fn predicates(&mut self, frontend: &config::Frontend, is_asked: impl Fn(usize) -> bool) -> Vec<Option<AclCall>> {
+    fn predicates(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Vec<Option<AclCall>> {
         let mut calls: Vec<(PluginId, Option<AclCall>)> = Vec::new();
-        for (i, acl) in frontend.acls.iter().enumerate().filter(|(i, _)| is_asked(*i)) {
+        for (i, acl) in section.acls.iter().enumerate().filter(|(i, _)| is_asked(*i)) {
             let AclTest::Plugin { plugin, predicate } = &acl.test else {
                 continue;
             };
             let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
                 let granted = self.granted[plugin.0].clone();
                 let call = self
-                    .attach_plugin(*plugin, (AttachedAs::Predicates, &frontend.name), None, granted)
+                    .attach_plugin(*plugin, (AttachedAs::Predicates, &section.frontend.name), None, granted)
                     .map(|attachment| AclCall {
                         attachment,
                         answers: Vec::new(),
@@ -479,10 +475,12 @@ impl Builder<'_> {
     fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
         let config = self.config;
         let reachable = |id: BackendId| {
+            let by_tenant = |of: &TenantId| config.tenants[of.0].rules.backends().any(|(to, _)| to == id);
             let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
             frontend.default_backend == Some(id)
                 || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
                 || frontend.plugins.iter().any(by_plugin)
+                || frontend.tenants.iter().any(by_tenant)
         };
         let mut rewrites = Vec::with_capacity(config.backends.len());
         for (i, backend) in config.backends.iter().enumerate() {
@@ -497,7 +495,7 @@ impl Builder<'_> {
                 return None;
             }
             let component = first_party::header_rewrite(config);
-            let attachment = self.attach_own(component, &frontend.name, &edits, frontend)?;
+            let attachment = self.attach_own(component, &frontend.name, &edits, Section::of(frontend))?;
             rewrites.push(Some(Rewrites {
                 attachment,
                 request,
@@ -514,13 +512,14 @@ impl Builder<'_> {
         own: &'static first_party::FirstParty,
         namespace: &str,
         config: &impl Serialize,
-        frontend: &config::Frontend,
+        section: Section<'_>,
     ) -> Option<Arc<Attachment>> {
+        let frontend = section.frontend;
         let compiled = self.compile(Made::Ours, own.name, sha256(own.wasm), own.wasm, own.grants);
         let attached = compiled.and_then(|component| {
             // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
             let config = serde_json::to_string(config).unwrap_or_default();
-            let spec = AttachmentSpec {
+            let mut spec = AttachmentSpec {
                 maps: Arc::clone(&self.maps),
                 label: format!("{} {}", own.name, frontend.name).into(),
                 namespace: format!("{}/{namespace}", own.name),
@@ -541,13 +540,17 @@ impl Builder<'_> {
                 scope: policy::Scope::default(),
                 origin: None,
             };
+            if let Some((id, of)) = section.tenant {
+                self.give_to(id, &mut spec);
+                spec.origin = of.last.clone();
+            }
             self.policy.attach(&component, spec)
         });
         match attached {
             Ok(attachment) => Some(self.keep(attachment)),
             Err(source) => {
-                let frontend = frontend.origin.clone();
-                self.errors.push(BuildError::Own { frontend, source });
+                let origin = section.origin().clone();
+                self.errors.push(BuildError::Own { origin, source });
                 None
             }
         }
@@ -590,6 +593,7 @@ impl Builder<'_> {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
                 share,
                 is_shadow,
+                when: used.and_then(|used| used.when),
             },
         };
         let spec = use_of_it.of(plugin);
@@ -656,6 +660,38 @@ impl Builder<'_> {
             .policy(attachment.label(), attachment.tenant(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
+    }
+}
+
+/// What acls and edits are made ready for: a frontend, or what a tenant decides in it.
+#[derive(Clone, Copy)]
+struct Section<'a> {
+    frontend: &'a config::Frontend,
+    tenant: Option<(TenantId, &'a config::TenantRules)>,
+    acls: &'a [Acl],
+}
+
+impl<'a> Section<'a> {
+    fn of(frontend: &'a config::Frontend) -> Self {
+        Self {
+            frontend,
+            tenant: None,
+            acls: &frontend.acls,
+        }
+    }
+
+    fn of_tenant(id: TenantId, rules: &'a config::TenantRules, frontend: &'a config::Frontend) -> Self {
+        Self {
+            frontend,
+            tenant: Some((id, rules)),
+            acls: &rules.acls,
+        }
+    }
+
+    /// Whose fault it is that something of it does not come up.
+    fn origin(&self) -> &'a Origin {
+        let last = self.tenant.and_then(|(_, rules)| rules.last.as_ref());
+        last.unwrap_or(&self.frontend.origin)
     }
 }
 

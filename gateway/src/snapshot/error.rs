@@ -197,8 +197,8 @@ pub enum BuildError {
     /// A component of the gateway's own does not start.
     #[error("the gateway's own component {source}")]
     Own {
-        /// The frontend that needs it.
-        frontend: Origin,
+        /// The frontend that needs it, or what a tenant says.
+        origin: Origin,
         /// Why.
         source: PolicyError,
     },
@@ -319,7 +319,7 @@ impl BuildError {
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
             | Self::Setting { origin, .. }
-            | Self::Own { frontend: origin, .. } => Some(origin),
+            | Self::Own { origin, .. } => Some(origin),
             Self::PluginFile { plugin, .. }
             | Self::Unsigned { plugin, .. }
             | Self::ConfigFile { plugin, .. }
@@ -426,9 +426,9 @@ impl BuildError {
             Self::Rule { origin, .. } => fault
                 .label(origin.span, "this rule")
                 .help("this is a defect of the gateway: please report it"),
-            Self::Own { frontend, source } => {
+            Self::Own { origin, source } => {
                 let help = limits_help(source).unwrap_or("this is a defect of the gateway: please report it");
-                fault.label(frontend.span, "needed here").help(help)
+                fault.label(origin.span, "needed here").help(help)
             }
         }
     }

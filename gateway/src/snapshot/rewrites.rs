@@ -53,6 +53,25 @@ impl RewriteConfig {
     }
 }
 
+impl RewriteConfig {
+    /// Of the edits of a tenant's in a frontend.
+    pub(super) fn of_tenant(of: &config::TenantRules, frontend: &config::Frontend) -> Self {
+        let mut conditions = Vec::new();
+        // They name no backend.
+        let request = of.request_edits.iter();
+        let request = request.map(|edit| Written::new(edit, edit.edit.named(&frontend.name, ""), 0, &mut conditions));
+        let request = request.collect();
+        let response = of.response_edits.iter();
+        let response = response.map(|edit| Written::new(edit, edit.edit.named(&frontend.name, ""), 0, &mut conditions));
+        let response = response.collect();
+        Self {
+            request,
+            response,
+            conditions,
+        }
+    }
+}
+
 impl<E> Written<E> {
     /// `first` is where the acls begin that its condition is about.
     fn new(of: &Conditional<E>, edit: E, first: usize, conditions: &mut Vec<Condition>) -> Self {

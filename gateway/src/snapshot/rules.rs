@@ -1,6 +1,7 @@
 //! A frontend's rules, ready to be gone through: what can be settled before a request comes has been.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use gateway_plugin_template::Place;
@@ -9,7 +10,7 @@ use http::{StatusCode, header};
 
 use super::AclAnswers;
 use super::pages::{self, PageError};
-use crate::config::{self, At, Condition, Origin, Scheme};
+use crate::config::{self, At, Condition, Scheme};
 use crate::policy::Values;
 use crate::policy::maps::Maps;
 
@@ -21,7 +22,16 @@ pub struct Rule {
     /// When; none means always.
     pub when: Option<Condition>,
     /// Where it stands.
-    pub origin: Origin,
+    pub at: RuleAt,
+}
+
+/// Where a rule stands, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleAt {
+    /// The line.
+    pub line: usize,
+    /// The file, where it is a tenant's.
+    pub file: Option<Arc<str>>,
 }
 
 impl Rule {
@@ -112,16 +122,20 @@ pub(super) enum RuleError {
 }
 
 /// Makes a rule ready.
-pub(super) fn rule(rule: &config::Rule, frontend: &str, maps: &Maps) -> Result<Rule, RuleError> {
+pub(super) fn rule(rule: &config::Rule, frontend: &config::Frontend, maps: &Maps) -> Result<Rule, RuleError> {
+    let name = &frontend.name;
     let action = match &rule.action {
         config::Action::Deny(status) => Action::Deny(*status),
-        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, frontend, maps)?),
-        config::Action::Return(answer) => Action::Return(self::answer(answer, frontend, maps)?),
+        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, name, maps)?),
+        config::Action::Return(answer) => Action::Return(self::answer(answer, name, maps)?),
     };
     Ok(Rule {
         action,
         when: rule.when.clone(),
-        origin: rule.origin.clone(),
+        at: RuleAt {
+            line: rule.origin.line,
+            file: (rule.origin.file != frontend.origin.file).then(|| rule.origin.file.clone()),
+        },
     })
 }
 

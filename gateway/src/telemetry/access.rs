@@ -61,6 +61,8 @@ pub struct HttpRecord<'a> {
     pub reason: Option<&'a str>,
     /// The line of the configuration with the `deny` that held.
     pub rule: Option<usize>,
+    /// The file with that line, where it is a tenant's.
+    pub rule_file: Option<&'a str>,
     /// The number that `request-id` gave it.
     pub request_id: Option<&'a [u8]>,
     /// What was captured of it.

@@ -41,7 +41,8 @@ pub(super) fn uses(loaded: &Loaded) -> Vec<Use> {
     let mut uses = Vec::new();
     for frontend in &config.frontends {
         let mut asked: Vec<PluginId> = Vec::new();
-        for acl in &frontend.acls {
+        let of_tenants = frontend.tenants.iter().flat_map(|id| &config.tenants[id.0].rules.acls);
+        for acl in frontend.acls.iter().chain(of_tenants) {
             if let AclTest::Plugin { plugin, .. } = &acl.test
                 && !asked.contains(plugin)
             {

@@ -5,6 +5,7 @@
 use ipnet::IpNet;
 use miette::SourceSpan;
 
+use super::plugin::Owner;
 use super::{Scope, condition, edits, elsewhere, measure, plugin, section_name, time, tls_facts};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
@@ -14,7 +15,7 @@ use crate::config::suggest;
 /// What an acl's predicates need to make sense.
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
-    /// `frontend` or `backend`.
+    /// `frontend`, `backend` or `tenant`.
     pub(super) section: &'static str,
     /// The frontend's mode, and where it is said.
     pub(super) mode: Mode,
@@ -32,14 +33,19 @@ pub(super) struct ReadAcl<'a> {
     pub(super) acl: Option<Acl>,
 }
 
-/// Reads a frontend's acl.
-pub(super) fn acl<'a>(scope: &Scope<'_>, setting: Setting, mut node: Node<'a>) -> ReadAcl<'a> {
+/// Reads an acl of a section, or of this tenant's.
+pub(super) fn acl<'a>(
+    scope: &Scope<'_>,
+    setting: Setting,
+    mut node: Node<'a>,
+    owner: Option<&Owner<'_>>,
+) -> ReadAcl<'a> {
     let origin = node.origin();
     let span = node.span();
     let name = section_name(&mut node, "the acl's name").filter(|name| check_name(&node, name));
     let block = node.required_block();
     node.finish();
-    let test = block.and_then(|block| test(scope, setting, block));
+    let test = block.and_then(|block| test(scope, setting, block, owner));
     let acl = || {
         Some(Acl {
             name: name?.value.into(),
@@ -60,14 +66,14 @@ fn check_name(node: &Node<'_>, name: &At<&str>) -> bool {
     well
 }
 
-fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>) -> Option<AclTest> {
+fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
     let plugins = block.many("plugin");
     if plugins.is_empty() {
         return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all)));
     }
     let test = plugins
         .into_iter()
-        .map(|node| by_plugin(scope, setting, node))
+        .map(|node| by_plugin(scope, setting, node, owner))
         .next_back()
         .flatten();
     let mut alone = true;
@@ -81,14 +87,14 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>) -> Option<Acl
     test.filter(|_| alone)
 }
 
-fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>) -> Option<AclTest> {
+fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
     http_only(&node, setting);
     let value = node.argument("the plugin's name");
     let predicate = node
         .property("predicate")
         .map(|value| Some(value.at(value.text()?.to_owned())));
     node.finish();
-    let plugin = PluginId(plugin::refer(scope, &value?, None)?);
+    let plugin = PluginId(plugin::refer(scope, &value?, owner)?);
     let predicate = super::or_none(predicate)?;
     Some(AclTest::Plugin { plugin, predicate })
 }

@@ -206,7 +206,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let request_edits = edits::request(request, &acls.names);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
     let response_edits = edits::response(response, &acls.names);
-    edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
+    edits::report_too_many_conditions(ctx, ("backend", span), &request_edits, &response_edits);
     let acls = acls.finish();
     block.finish(elsewhere);
     if let Some(asked) = request_id.or(template::take_request_id(ctx))

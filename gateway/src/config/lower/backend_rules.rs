@@ -10,7 +10,7 @@ use super::names::Names;
 use super::settings::http_only;
 use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend, Plugin};
+use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend, Plugin, Tenant};
 use crate::config::reader::{At, Block, Context};
 
 /// The acls of a backend, as they were read.
@@ -34,7 +34,7 @@ impl<'s, 'n> BackendAcls<'s, 'n> {
         let mut read = Vec::new();
         for node in block.many("acl") {
             http_only(&node, mode);
-            let acl = acl::acl(scope, setting, node);
+            let acl = acl::acl(scope, setting, node, None);
             match acl.name {
                 Some(name) => names.add(scope.ctx, name, ()),
                 // Keeps the positions of the names those of the acls.
@@ -54,18 +54,25 @@ impl<'s, 'n> BackendAcls<'s, 'n> {
     }
 }
 
-/// The backends that a frontend may lead to: by itself, and behind these by its plugins, each with where that is said.
-pub(super) fn reached(frontend: &Frontend, plugins: &[Plugin]) -> Vec<(BackendId, Option<SourceSpan>)> {
+/// The backends that a frontend may lead to: by itself, and behind these by its plugins and tenants, each with where that is said.
+pub(super) fn reached(
+    frontend: &Frontend,
+    plugins: &[Plugin],
+    tenants: &[Option<Tenant>],
+) -> Vec<(BackendId, Option<SourceSpan>)> {
     let routes = frontend.routes.iter();
     let routes = routes.flat_map(|route| route.to.backends().iter().copied());
     let own = routes.chain(frontend.default_backend).map(|id| (id, None));
     let used = frontend.plugins.iter();
     let used = used.filter_map(|used| plugins.get(used.plugin.value.0));
     let by_plugins = used.flat_map(|plugin| plugin.route_to.iter().map(|id| (*id, Some(plugin.origin.span))));
+    let named = frontend.tenants.iter().filter_map(|id| tenants.get(id.0)?.as_ref());
+    let by_tenants = named.flat_map(|tenant| tenant.rules.backends());
+    let by_tenants = by_tenants.map(|(id, origin)| (id, Some(origin.span)));
     let mut all: Vec<_> = own.collect();
     all.sort_by_key(|(id, _)| id.0);
     all.dedup_by_key(|(id, _)| *id);
-    for (id, by) in by_plugins {
+    for (id, by) in by_plugins.chain(by_tenants) {
         if !all.iter().any(|(known, _)| *known == id) {
             all.push((id, by));
         }

@@ -16,7 +16,11 @@ use crate::config::reader::{Context, Node, Value, clip};
 
 /// Reads a section's `request { … }`.
 pub(super) fn request(node: Option<Node<'_>>, acls: &Acls<'_>) -> Vec<Conditional<RequestEdit>> {
-    read(node, acls, REQUEST_EDITS, |node, touched| match node.name() {
+    let names = match node.as_ref().is_some_and(|node| node.ctx.is_in_tenant()) {
+        true => HEADER_EDITS,
+        false => REQUEST_EDITS,
+    };
+    read(node, acls, names, |node, touched| match node.name() {
         "set-path" => target::set_path(node).map(RequestEdit::SetPath),
         "rewrite-path" => target::rewrite_path(node).map(RequestEdit::RewritePath),
         "add-prefix" => target::add_prefix(node).map(RequestEdit::AddPrefix),
@@ -66,6 +70,9 @@ fn read<E>(
         }
     }
     block.finish(|name| match name {
+        name if ctx.is_in_tenant() && names == HEADER_EDITS && REQUEST_EDITS.contains(&name) => {
+            Some("a tenant edits headers of requests: what the operator's rules go by is the operator's to change")
+        }
         name if REQUEST_EDITS.contains(&name) => Some("this edits requests: it stands in `request { … }`"),
         name if RESPONSE_EDITS.contains(&name) => Some("this edits responses: it stands in `response { … }`"),
         name => elsewhere(name),
@@ -78,7 +85,7 @@ fn read<E>(
 /// Which conditions hold is told to the component in the bits of a number.
 pub(super) fn report_too_many_conditions(
     ctx: &Context<'_>,
-    span: SourceSpan,
+    (section, span): (&str, SourceSpan),
     request: &[Conditional<RequestEdit>],
     response: &[Conditional<ResponseEdit>],
 ) {
@@ -91,7 +98,7 @@ pub(super) fn report_too_many_conditions(
         }
     }
     if different.len() > MAX_CONDITIONS {
-        let message = format!("the edits of a frontend have at most {MAX_CONDITIONS} different conditions");
+        let message = format!("the edits of a {section} have at most {MAX_CONDITIONS} different conditions");
         let error = ConfigError::new(Code::Value, message);
         let error = error.label(span, format!("has {}", different.len()));
         ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
@@ -148,6 +155,13 @@ pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
             message,
             "longer than that",
             "split it into several, or match a prefix first",
+        );
+    }
+    if let Some(most) = value.context().one_too_many_regexes() {
+        return value.fail(
+            format!("this tenant has at most {most} regular expressions"),
+            "one too many",
+            "compare with whole values or their beginnings, or let the operator allow more with `quota patterns=`, of which each takes ten",
         );
     }
     match RegexBuilder::new(text)
@@ -461,6 +475,8 @@ const REQUEST_EDITS: &[&str] = &[
     "delete-query-param",
     "set-host",
 ];
+/// What a tenant may edit of a request.
+const HEADER_EDITS: &[&str] = &["set-header", "add-header", "delete-header", "replace-header"];
 /// What can be edited of a response, and how.
 const RESPONSE_EDITS: &[&str] = &[
     "set-header",

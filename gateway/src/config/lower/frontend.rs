@@ -76,7 +76,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let mut names = Names::new("acl");
     let mut acls = Vec::new();
     for node in block.many("acl") {
-        let read = acl::acl(scope, setting, node);
+        let read = acl::acl(scope, setting, node, None);
         match read.name {
             Some(name) => names.add(ctx, name, ()),
             // Keeps the positions of the names those of the acls.
@@ -106,7 +106,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let captured_at = captures.first().map(Node::span);
     let captures = log_format::captures(ctx, captures);
     let mut plugins = used_plugins(scope, block.many("use-plugin"), None);
-    let mut tenants = Vec::new();
+    let mut tenants: Vec<TenantId> = Vec::new();
     if let Some(node) = block.one("tenants") {
         http_only(&node, mode_at);
         let (named, used) = tenant::named(scope, node);
@@ -117,7 +117,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let request_edits = edits::request(request, &acls_of);
     let response = block.one("response").inspect(|node| http_only(node, mode_at));
     let response_edits = edits::response(response, &acls_of);
-    edits::report_too_many_conditions(ctx, span, &request_edits, &response_edits);
+    edits::report_too_many_conditions(ctx, ("frontend", span), &request_edits, &response_edits);
     let hsts = block.one("hsts").map(|node| {
         http_only(&node, mode_at);
         hsts::hsts(node, says_tls)
@@ -187,7 +187,8 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .flat_map(|route| route.to.backends().iter().copied());
         let backends = leads_to.chain(default_backend.flatten());
         let theirs = backends.filter_map(|id| scope.backends.get(id.0)?.0.request_id.get());
-        let mut asked: Vec<_> = asked.into_iter().chain(theirs).collect();
+        let of_tenants = tenants.iter().filter_map(|id| scope.tenants.get(id.0)?.0.request_id);
+        let mut asked: Vec<_> = asked.into_iter().chain(theirs).chain(of_tenants).collect();
         asked.dedup();
         asked
             .into_iter()

@@ -56,6 +56,7 @@ mod stats;
 mod target;
 mod template;
 mod tenant;
+mod tenant_rules;
 mod time;
 mod timeouts;
 mod tls;
@@ -193,8 +194,10 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
 
     map::settle(ctx, &map_names, &ctx.take_asked());
     if scope.process.tracing.is_none() {
+        // What a tenant's file asks for is there where the operator has it so, and empty elsewhere.
         ctx.take_traced()
             .into_iter()
+            .filter(|span| ctx.folder(*span).is_none())
             .for_each(|span| tracing::report_untraced(ctx, span));
     }
     let named = frontends.iter().flatten().filter_map(Frontend::log_targets);
@@ -221,15 +224,14 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
     let plugins: Vec<Plugin> = plugins.into_iter().collect::<Option<_>>()?;
     for frontend in &mut frontends {
-        let reached = backend_rules::reached(frontend, &plugins);
+        let reached = backend_rules::reached(frontend, &plugins, &tenants);
         backend_rules::join(ctx, frontend, &backends, &reached);
     }
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
-    let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
     process_says.report_unused(
         ctx,
-        process::Uses::of(&frontends, &backends, &plugins, &rate_limits, has_files),
+        process::Uses::of(&frontends, &backends, &plugins, &rate_limits, &tenants),
     );
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
@@ -296,10 +298,11 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "require" => "`require` stands in the block of `monitor`",
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
-        "acl" => "`acl` stands at the top of the file, for all to use, or in a `frontend` or a `backend`",
-        "deny" | "redirect" | "return" => "this stands in a `frontend` or a `backend`",
-        "use-backend" | "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for"
-        | "request-limits" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
+        "acl" => "`acl` stands at the top of the file, for all to use, or in a `frontend`, a `backend` or a `tenant`",
+        "deny" | "redirect" | "return" => "this stands in a `frontend`, a `backend` or a `tenant`",
+        "use-backend" => "this stands in a `frontend` or a `tenant`",
+        "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for" | "request-limits"
+        | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }
@@ -311,9 +314,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "this stands in a `backend`"
         }
         "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",
-        "request" | "response" | "timeout" | "mode" | "tcp-keep-alive" | "error-page" => {
-            "this stands in a `frontend` or a `backend`"
-        }
+        "timeout" | "mode" | "tcp-keep-alive" | "error-page" => "this stands in a `frontend` or a `backend`",
+        "request" | "response" => "this stands in a `frontend`, a `backend` or a `tenant`",
         "sha256" | "grant" | "on-failure" | "isolation" | "quarantine" | "route-to" | "call" => {
             "this stands in a `plugin`"
         }

@@ -43,7 +43,7 @@ impl Owner<'_> {
     }
 
     /// Where it may lead, likewise.
-    fn backends(&self, is_included: bool) -> Of<'_, BackendId> {
+    pub(super) fn backends(&self, is_included: bool) -> Of<'_, BackendId> {
         let backends = self
             .backends
             .as_deref()
@@ -128,7 +128,7 @@ pub(super) fn bare(
         },
         budget: BudgetLimits::default(),
         isolation: isolation_of(built_in),
-        quarantine: DEFAULT_QUARANTINE,
+        quarantine: QuarantineSettings::DEFAULT,
         heavy: None,
         max_body: None,
         said: SaidLimits::default(),
@@ -368,7 +368,7 @@ pub(super) fn backends(scope: &Scope<'_>, mut node: Node<'_>, may: Of<'_, Backen
 }
 
 /// Reports a backend that is not one of a tenant's.
-fn report_strange(value: &Value<'_>, backend: BackendId, may: Of<'_, BackendId>) {
+pub(super) fn report_strange(value: &Value<'_>, backend: BackendId, may: Of<'_, BackendId>) {
     if let Some((tenant, _)) = may.filter(|(_, may)| !may.contains(&backend)) {
         let name = value.text().unwrap_or_default();
         value.fail::<()>(
@@ -493,7 +493,7 @@ fn quarantine(mut node: Node<'_>, settings: &mut QuarantineSettings, is_stranger
     node.require_entries();
     // Who could put it off would have switched it off.
     let failures = match is_strangers {
-        true => 1..=u64::from(DEFAULT_QUARANTINE.failures),
+        true => 1..=u64::from(QuarantineSettings::DEFAULT.failures),
         false => FAILURES,
     };
     if let Some(failures) = node.property("failures").and_then(|value| value.integer(failures)) {
@@ -588,12 +588,5 @@ const MAX_REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
 const DEFAULT_MAX_AGE: Duration = Duration::from_secs(600);
 const MAX_AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(30 * 86_400);
 
-/// Twenty failures with no success among them are no accident, and were bearable. From a second, for the plugin whose trouble
-/// is short; to a minute, for whoever has mended his does not want to wait.
-const DEFAULT_QUARANTINE: QuarantineSettings = QuarantineSettings {
-    failures: 20,
-    from: Duration::from_secs(1),
-    to: Duration::from_secs(60),
-};
 const FAILURES: RangeInclusive<u64> = 1..=1_000_000_000;
 const QUARANTINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);

@@ -15,7 +15,7 @@ use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, AdminSocket, Backend, CompileCache, CompileLimits, Facility, Frontend, Grant, Log, LogFormat,
-    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer,
+    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer, Tenant,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::suggest;
@@ -79,25 +79,27 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    /// What a configuration has; files of tenants may have anything that plugins have.
+    /// What a configuration has; files of tenants may have anything that plugins have, and what a tenant decides is asked as plugins are.
     pub(super) fn of(
         frontends: &[Frontend],
         backends: &[Backend],
         plugins: &[Plugin],
         limits: &[RateLimit],
-        has_files: bool,
+        tenants: &[Option<Tenant>],
     ) -> Self {
+        let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
+        let asks_for_tenants = has_files || tenants.iter().flatten().any(|tenant| tenant.rules.is_any());
         let decides = |frontend: &Frontend| {
             !frontend.acls.is_empty() || !frontend.request_edits.is_empty() || !frontend.response_edits.is_empty()
         };
         let edits = |backend: &Backend| !backend.request_edits.is_empty() || !backend.response_edits.is_empty();
         Self {
-            components: has_files
+            components: asks_for_tenants
                 || !plugins.is_empty()
                 || !limits.is_empty()
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
-            plugins: has_files || !plugins.is_empty(),
+            plugins: asks_for_tenants || !plugins.is_empty(),
             buckets: has_files
                 || !limits.is_empty()
                 || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),

@@ -131,7 +131,7 @@ fn named(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<Route
 }
 
 /// The backend that a value names, which has to be of the frontend's mode.
-fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<BackendId> {
+pub(super) fn backend(scope: &Scope<'_>, setting: Setting, value: &Value<'_>) -> Option<BackendId> {
     let position = scope.backends.refer(value)?;
     let (known, declared) = scope.backends.get(position)?;
     if known.mode != setting.mode {

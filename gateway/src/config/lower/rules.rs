@@ -167,6 +167,14 @@ fn response_content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content
     let value = node.argument(if is_file { "the file's path" } else { "the content" });
     let content_type = node.property("content-type").map(|value| content_type(&value));
     node.finish();
+    if is_file && scope.ctx.folder(span).is_some() {
+        let error = ConfigError::new(Code::Unknown, "a tenant's file sends no other file");
+        let error = error.label(span, "what is sent stands in the tenant's own text");
+        scope
+            .ctx
+            .report(error.help("write the content itself, as body \"…\" content-type=\"text/html\""));
+        return None;
+    }
     let content = if is_file {
         let path = value?.text()?;
         let known = media_type(Path::new(path));

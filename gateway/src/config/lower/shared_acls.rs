@@ -27,7 +27,7 @@ pub(super) fn read(scope: &Scope<'_>, nodes: Vec<Node<'_>>) -> SharedAcls {
     };
     let mut names = Names::new("acl");
     for node in nodes {
-        let read = acl::acl(scope, setting, node);
+        let read = acl::acl(scope, setting, node, None);
         match read.name {
             Some(name) => names.add(scope.ctx, name, read.acl),
             None => names.skip(read.span, None),

@@ -37,6 +37,17 @@ fn fact(value: &Value<'_>, variable: &Variable<'_>) -> Option<TemplatePart> {
             .report(error.help(format!("write what the map {map:?} has for it")));
         return None;
     }
+    if meaning == Meaning::Backend && value.context().is_in_tenant() {
+        let error = ConfigError::new(
+            Code::Value,
+            "a tenant's edits are the same whichever backend a request goes to",
+        );
+        let error = error.label(variable.span, "does not stand for anything here");
+        value
+            .context()
+            .report(error.help("leave it out, or let the operator write the edit"));
+        return None;
+    }
     Some(match meaning {
         Meaning::Frontend => TemplatePart::Frontend,
         Meaning::Backend => TemplatePart::Backend,
@@ -59,8 +70,12 @@ fn fact(value: &Value<'_>, variable: &Variable<'_>) -> Option<TemplatePart> {
 
 /// Where the number of a request is asked for in a section whose texts have just been read.
 pub(super) fn take_request_id(ctx: &Context<'_>) -> Option<SourceSpan> {
-    let notes = ctx.take_notes();
-    notes.iter().map(|Note::RequestId(span)| *span).next()
+    take_request_ids(ctx).next()
+}
+
+/// All places where it is.
+pub(super) fn take_request_ids(ctx: &Context<'_>) -> impl Iterator<Item = SourceSpan> {
+    ctx.take_notes().into_iter().map(|Note::RequestId(span)| span)
 }
 
 /// Reports a text with the number of a request where requests get none: `asked` has where, `span` the frontend.

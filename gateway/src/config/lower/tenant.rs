@@ -1,4 +1,5 @@
-//! `tenant "acme" { hosts "*.acme.example"; … }`: whoever owns hosts, and what their plugins may use.
+//! `tenant "acme" { hosts "*.acme.example"; … }`: whoever owns hosts, and what their plugins may use. What it decides is read by
+//! `tenant_rules`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -7,11 +8,12 @@ use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
 use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
-use super::used_plugins::{MAX_PLUGINS, used_plugins};
+use super::tenant_rules::{self, Read, RuleQuota, Said};
+use super::used_plugins::MAX_PLUGINS;
 use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, UsedPlugin,
+    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, TenantRules, UsedPlugin,
 };
 use crate::config::reader::{At, Block, Node, said_twice};
 
@@ -20,8 +22,19 @@ pub(super) struct Known {
     uses: Vec<Option<UsedPlugin>>,
     /// Whether it includes files: what has a use only by these has one, whatever stands in them now.
     pub(super) has_files: bool,
-    /// The backends that plugins of these files may lead to at most.
-    pub(super) reached_by_files: Vec<BackendId>,
+    /// The backends that its rules lead to, and that its files may lead to at most.
+    pub(super) reached: Vec<BackendId>,
+    /// Where its block asks for the number of a request.
+    pub(super) request_id: Option<SourceSpan>,
+}
+
+/// `quota …`
+#[derive(Default)]
+struct Quota {
+    budget: BudgetLimits,
+    kept: KeptQuota,
+    compile: Option<Duration>,
+    rules: RuleQuota,
 }
 
 /// Hosts that have an owner.
@@ -45,7 +58,8 @@ pub(super) fn tenant(
             let known = Known {
                 uses: Vec::new(),
                 has_files: true,
-                reached_by_files: Vec::new(),
+                reached: Vec::new(),
+                request_id: None,
             };
             match name {
                 Some(name) => scope.tenants.add(scope.ctx, name, known),
@@ -66,26 +80,28 @@ pub(super) fn tenant(
     // Of the block alone: who writes files for it does not say whom to trust.
     let trust = super::trust::trust(block.many("trust"));
     let hosts = hosts.map(|node| hosts_of(scope, node, id));
-    let (quota, kept, compile) = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
+    let quota = block.one("quota").map(|node| quota(scope, node)).unwrap_or_default();
     let owner = Owner {
         name: name.value,
         id,
         limits: limits.unwrap_or_default(),
-        kept,
+        kept: quota.kept,
         grants: block.one("grant").map(|node| plugin::grants(node, None)),
         backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
     };
-    let own = (block.many("plugin"), block.many("use-plugin"));
+    let mut own = Said::of(&mut block);
     let includes = block.many("include");
     let has_files = !includes.is_empty();
     let mut on_error = None;
-    let included: Vec<_> = includes
-        .into_iter()
-        .map(|node| included(scope, node, &mut on_error))
-        .collect();
+    let mut is_whole = true;
+    let mut of_files = Said::default();
+    for node in includes {
+        let (said, all) = included(scope, node, &mut on_error);
+        of_files.add(said);
+        is_whole &= all;
+    }
     block.finish(elsewhere);
-    let is_whole = included.iter().all(|(_, is_whole)| *is_whole);
-    let (mut declared, mut used) = own;
+    let mut declared = std::mem::take(&mut own.plugins);
     let own_names: Vec<String> = match has_files {
         true => declared
             .iter()
@@ -93,10 +109,7 @@ pub(super) fn tenant(
             .collect(),
         false => Vec::new(),
     };
-    for (of_files, uses) in included.into_iter().flat_map(|(files, _)| files) {
-        declared.extend(of_files);
-        used.extend(uses);
-    }
+    declared.append(&mut of_files.plugins);
     if let Some(node) = declared.get(MAX_PLUGINS) {
         let error = ConfigError::new(Code::Value, format!("a tenant has at most {MAX_PLUGINS} plugins"));
         let error = error.label(node.span(), "one too many");
@@ -109,29 +122,40 @@ pub(super) fn tenant(
     }
     // Files may use what stands in the block, today or tomorrow.
     own_names.iter().for_each(|name| scope.plugins.use_it(name));
-    let uses = if is_whole {
-        used_plugins(scope, used, Some(&owner))
+    let Read {
+        uses,
+        rules,
+        request_id,
+    } = if is_whole {
+        tenant_rules::read(scope, &owner, (own, of_files), has_files, quota.rules)
     } else {
         // What is missing may stand in a file that could not be read, which has been reported.
         scope.plugins.miss();
-        vec![None]
+        Read {
+            uses: vec![None],
+            rules: None,
+            request_id: None,
+        }
     };
     let well = uses.iter().all(Option::is_some);
-    let reached = owner.backends.clone().filter(|_| has_files);
+    let mut reached = owner.backends.clone().filter(|_| has_files).unwrap_or_default();
+    reached.extend(rules.iter().flat_map(TenantRules::backends).map(|(id, _)| id));
     let known = Known {
         uses,
         has_files,
-        reached_by_files: reached.unwrap_or_default(),
+        reached,
+        request_id,
     };
     scope.tenants.add(scope.ctx, name, known);
-    let trust = trust?;
+    let (trust, rules) = (trust?, rules?);
     (hosts.is_some() && well).then(|| Tenant {
         name: name.value.into(),
         trust,
         hosts: hosts.unwrap_or_default(),
-        quota,
-        kept,
-        compile,
+        quota: quota.budget,
+        kept: quota.kept,
+        compile: quota.compile,
+        rules,
         limits: owner.limits,
         has_files,
         in_force: InForce::default(),
@@ -139,16 +163,9 @@ pub(super) fn tenant(
     })
 }
 
-/// Plugins and their uses.
-type Said<'a> = (Vec<Node<'a>>, Vec<Node<'a>>);
-
 /// `include "tenants/acme/*.kdl" on-error="keep"`: what its files say, in their order, and whether all of them could be read. What
 /// becomes of faults in them has been seen to by whoever has read them.
-fn included<'a>(
-    scope: &Scope<'a>,
-    mut node: Node<'a>,
-    on_error: &mut Option<At<&'static str>>,
-) -> (Vec<Said<'a>>, bool) {
+fn included<'a>(scope: &Scope<'a>, mut node: Node<'a>, on_error: &mut Option<At<&'static str>>) -> (Said<'a>, bool) {
     let at = node.span();
     if let Some(value) = node.property("on-error")
         && let Some(word) = value.choice(ON_ERROR)
@@ -169,22 +186,27 @@ fn included<'a>(
         let _ = value.text();
     }
     node.finish();
-    let mut files = Vec::new();
+    let mut said = Said::default();
     let mut is_whole = true;
     for inclusion in scope.ctx.included(at) {
         is_whole &= inclusion.is_whole;
         for document in &inclusion.documents {
             let mut block = Block::new(scope.ctx, "a tenant's file".to_owned(), document);
-            files.push((block.many("plugin"), block.many("use-plugin")));
-            block.finish(|name| match name {
-                "include" => Some("a tenant's file includes nothing: let the operator include the other one, too"),
-                _ => Some(
-                    "a tenant's file says `plugin` and `use-plugin`; the rest is the operator's, in the `tenant` block",
-                ),
-            });
+            said.add(Said::of(&mut block));
+            block.finish(|name| Some(not_in_files(name)));
         }
     }
-    (files, is_whole)
+    (said, is_whole)
+}
+
+/// Why a tenant's file does not say this.
+fn not_in_files(name: &str) -> &'static str {
+    match name {
+        "include" => "a tenant's file includes nothing: let the operator include the other one, too",
+        _ => {
+            "a tenant's file says `plugin`, `use-plugin`, `acl`, `deny`, `redirect`, `return`, `use-backend`, `request` and `response`; the rest is the operator's"
+        }
+    }
 }
 
 /// `tenants "acme" "rival"` in a frontend: who they are, and the uses of their plugins.
@@ -256,8 +278,8 @@ fn overlap(one: &str, other: &str) -> bool {
     means(one, other) || means(other, one)
 }
 
-/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s" compile-cpu="5m"`.
-fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota, Option<Duration>) {
+/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s" compile-cpu="5m" acls=64`.
+fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     node.require_entries();
     let cpu = node.property("plugin-cpu").and_then(|value| value.cores());
     let memory = node
@@ -283,8 +305,14 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> (BudgetLimits, KeptQuota, Opt
     let compile = node
         .property("compile-cpu")
         .and_then(|value| value.duration(COMPILE_CPU));
+    let rules = RuleQuota::read(&mut node);
     node.finish();
-    (budget, kept, compile)
+    Quota {
+        budget,
+        kept,
+        compile,
+        rules,
+    }
 }
 
 /// What becomes of the rest when files of a tenant are at fault. Whoever includes files lets somebody else write them: unless he says

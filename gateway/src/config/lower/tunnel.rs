@@ -122,18 +122,18 @@ fn tunnel(frontend: &Frontend, backend: &Backend) -> Option<Duration> {
     backend.timeouts.tunnel.or(frontend.timeouts.tunnel)
 }
 
-/// All backends that a frontend may lead to, by itself, by its plugins, or by what files of its tenants may say.
+/// All backends that a frontend may lead to, by itself, by its plugins, or by what its tenants say and their files may say.
 fn leads_to(scope: &Scope<'_>, frontend: &Frontend, plugins: &[Plugin]) -> Vec<BackendId> {
     let routes = frontend.routes.iter().flat_map(|route| route.to.backends());
     let used = frontend.plugins.iter();
     let granted = used.filter_map(|used| plugins.get(used.plugin.value.0));
     let granted = granted.flat_map(|plugin| &plugin.route_to);
     let tenants = frontend.tenants.iter().filter_map(|id| scope.tenants.get(id.0));
-    let by_files = tenants.flat_map(|(known, _)| &known.reached_by_files);
+    let by_tenants = tenants.flat_map(|(known, _)| &known.reached);
     let fits = |id: &&BackendId| {
         let backend = scope.backends.get(id.0);
         backend.is_some_and(|(known, _)| known.mode == frontend.mode)
     };
-    let all = routes.chain(granted).chain(by_files.filter(fits));
+    let all = routes.chain(granted).chain(by_tenants.filter(fits));
     all.copied().chain(frontend.default_backend).collect()
 }

@@ -1,22 +1,62 @@
 //! `use-plugin "jwt-auth" canary="5%" instead-of="old-auth"`: plugins that see what passes, in order.
 
+use std::cell::RefCell;
+
+use super::acls::Acls;
+use super::condition::{self, When};
 use super::frontend::report_too_many;
 use super::plugin::{self, Owner};
 use super::{Scope, elsewhere, plugin_limits};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{PluginId, Share, UsedPlugin};
+use crate::config::model::{Condition, PluginId, Share, UsedPlugin};
 use crate::config::reader::{At, Node, Value, said_twice};
+
+/// Whose uses are read, where they are a tenant's.
+pub(super) struct OfTenant<'a> {
+    owner: &'a Owner<'a>,
+    acls: &'a Acls<'a>,
+    /// What they depend on.
+    conditions: RefCell<Vec<Condition>>,
+}
+
+impl<'a> OfTenant<'a> {
+    /// Of a tenant with these acls.
+    pub(super) fn new(owner: &'a Owner<'a>, acls: &'a Acls<'a>) -> Self {
+        let conditions = RefCell::default();
+        Self {
+            owner,
+            acls,
+            conditions,
+        }
+    }
+
+    /// What its uses depend on, by the numbers that they have.
+    pub(super) fn into_conditions(self) -> Vec<Condition> {
+        self.conditions.into_inner()
+    }
+
+    /// The number of a condition.
+    fn number(&self, condition: Condition) -> Option<u8> {
+        let mut known = self.conditions.borrow_mut();
+        let position = known.iter().position(|known| *known == condition);
+        let position = position.unwrap_or_else(|| {
+            known.push(condition);
+            known.len() - 1
+        });
+        u8::try_from(position).ok()
+    }
+}
 
 /// Reads the uses of plugins in one place: a frontend, or a tenant.
 pub(super) fn used_plugins(
     scope: &Scope<'_>,
     nodes: Vec<Node<'_>>,
-    owner: Option<&Owner<'_>>,
+    tenant: Option<&OfTenant<'_>>,
 ) -> Vec<Option<UsedPlugin>> {
     let mut used: Vec<Option<UsedPlugin>> = Vec::with_capacity(nodes.len());
     report_too_many(scope, &nodes, "use-plugin", MAX_PLUGINS);
     for node in nodes.into_iter().take(MAX_PLUGINS) {
-        let plugin = used_plugin(scope, node, &mut used, owner);
+        let plugin = used_plugin(scope, node, &mut used, tenant);
         used.push(plugin);
     }
     used
@@ -26,8 +66,15 @@ fn used_plugin(
     scope: &Scope<'_>,
     mut node: Node<'_>,
     before: &mut [Option<UsedPlugin>],
-    owner: Option<&Owner<'_>>,
+    tenant: Option<&OfTenant<'_>>,
 ) -> Option<UsedPlugin> {
+    let owner = tenant.map(|tenant| tenant.owner);
+    node.hints(|word| match word {
+        "if" | "unless" => {
+            Some("a frontend's plugin sees all that comes there; a `tenant` has its own used under conditions")
+        }
+        _ => None,
+    });
     let value = node.argument("the plugin's name");
     let plugin = value.and_then(|value| Some(value.at(PluginId(plugin::refer(scope, &value, owner)?))));
     let canary = node.property("canary");
@@ -55,6 +102,18 @@ fn used_plugin(
         limit.unwrap_or_default()
     });
     let (limits, budget) = limit.unwrap_or_default();
+    let conditional = tenant.and_then(|_| node.hidden_property("if").or_else(|| node.hidden_property("unless")));
+    let when = tenant.map_or(When::Always, |tenant| condition::when(&mut node, tenant.acls));
+    if let (Some(when), Some(instead_of)) = (conditional, &instead_of) {
+        let error = ConfigError::new(
+            Code::Conflict,
+            "a canary stands in for another plugin wherever that takes part",
+        );
+        let error = error
+            .label(when.span(), "does not depend on this")
+            .label(instead_of.span(), "in the place of this one");
+        node.fail(error.help("leave the condition to the plugin that it stands in for"));
+    }
     node.finish();
     let plugin = plugin?;
     let first = before.iter().flatten().find(|first| first.plugin.value == plugin.value);
@@ -67,8 +126,13 @@ fn used_plugin(
         Some(part) => Share { from: 0, to: part? },
         None => Share::default(),
     };
+    let mut when = match (when, tenant) {
+        (When::If(Some(condition)), Some(tenant)) => tenant.number(condition),
+        (When::If(None), _) => return None,
+        _ => None,
+    };
     if let (Some(instead_of), false) = (instead_of, share.is_whole()) {
-        give_way(scope, &instead_of, before, share, owner)?;
+        when = give_way(scope, &instead_of, before, share, owner)?;
     }
     let is_shadow = is_shadow.is_some();
     Some(UsedPlugin {
@@ -77,17 +141,19 @@ fn used_plugin(
         is_shadow,
         limits,
         budget,
+        when,
     })
 }
 
-/// Leaves to a canary its share of what another plugin sees.
+/// Leaves to a canary its share of what another plugin sees. Answers on which condition that is.
+#[allow(clippy::option_option)]
 fn give_way(
     scope: &Scope<'_>,
     instead_of: &Value<'_>,
     before: &mut [Option<UsedPlugin>],
     share: Share,
     owner: Option<&Owner<'_>>,
-) -> Option<()> {
+) -> Option<Option<u8>> {
     let other = plugin::refer(scope, instead_of, owner)?;
     let Some(other) = before.iter_mut().flatten().find(|used| used.plugin.value.0 == other) else {
         return instead_of.fail(
@@ -124,8 +190,8 @@ fn give_way(
         from: share.to,
         to: Share::WHOLE,
     };
-    Some(())
+    Some(other.when)
 }
 
-/// Each is a call, or several, in every request.
+/// Each is a call, or several, in every request; and the conditions of a tenant's are the bits of a number.
 pub(super) const MAX_PLUGINS: usize = 64;

@@ -231,6 +231,13 @@ fn map<'a>(value: &Value<'_>, start: usize, lookup: &'a str, known: &Known, when
             "write the variable without its map",
         );
     }
+    if value.context().folder(value.span()).is_some() {
+        return fail(
+            "a tenant's file looks nothing up in maps",
+            "the maps are the operator's",
+            "tell the cases apart with acls, or let the operator write this in the `tenant` block",
+        );
+    }
     let asked = Asked {
         map: name.to_owned(),
         span: value.part(start + "map:".len(), name.len()),

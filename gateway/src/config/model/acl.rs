@@ -97,6 +97,31 @@ impl Match {
         }
     }
 
+    /// How much a request may have to be compared with: values, of which a regular expression is worth several.
+    pub fn comparisons(&self) -> usize {
+        let named = |value: &Option<Text>| value.as_ref().map_or(1, Text::comparisons);
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().map(Self::comparisons).sum(),
+            Self::Not(part) => part.comparisons(),
+            Self::Path(text) => text.comparisons(),
+            Self::Header(Named { value, .. })
+            | Self::Cookie(Named { value, .. })
+            | Self::Query(Named { value, .. }) => named(value),
+            Self::Fact(fact) => named(&fact.value),
+            Self::HostRegex(list) => list.len() * REGEX_COMPARISONS,
+            Self::Host(list)
+            | Self::Method(list)
+            | Self::Sni(list)
+            | Self::HttpVersion(list)
+            | Self::Upgrade(list)
+            | Self::Alpn(list) => list.len(),
+            Self::Source(networks) | Self::Destination(networks) => networks.len(),
+            Self::Port(ranges) | Self::SourcePort(ranges) => ranges.len(),
+            Self::Time(time) => 1 + time.ranges.len(),
+            Self::Tls | Self::UriLength(_) | Self::HeaderCount(_) | Self::HeaderLength(_) => 1,
+        }
+    }
+
     /// Whether it asks for what a ClientHello says.
     pub fn reads_client_hello(&self) -> bool {
         match self {
@@ -156,6 +181,15 @@ pub struct Measured {
 }
 
 impl Condition {
+    /// How many acls it names, each as often as it does.
+    pub fn terms(&self) -> usize {
+        match self {
+            Self::Acl(_) => 1,
+            Self::Not(part) => part.terms(),
+            Self::And(parts) | Self::Or(parts) => parts.iter().map(Self::terms).sum(),
+        }
+    }
+
     /// Whether the acl at this position is part of it.
     pub fn names(&self, acl: usize) -> bool {
         match self {
@@ -202,6 +236,18 @@ pub enum Text {
     /// One of these matches somewhere. Syntax of the `regex` crate, on bytes; linear in time.
     Regex(Vec<String>),
 }
+
+impl Text {
+    fn comparisons(&self) -> usize {
+        match self {
+            Self::Exact(list) | Self::Prefix(list) | Self::Suffix(list) | Self::Contains(list) => list.len(),
+            Self::Regex(list) => list.len() * REGEX_COMPARISONS,
+        }
+    }
+}
+
+/// How many texts a regular expression is worth: what comparing with it takes, and the milliseconds in which it is compiled.
+pub const REGEX_COMPARISONS: usize = 10;
 
 /// `if="old and not beta"`: an expression over the frontend's acls.
 #[derive(Debug, Clone, PartialEq, Eq)]

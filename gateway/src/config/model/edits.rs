@@ -193,6 +193,14 @@ pub struct Replace {
 }
 
 impl Replace {
+    /// With how much a value is compared; see [`Match::comparisons`](super::Match::comparisons).
+    pub fn comparisons(&self) -> usize {
+        match self.from {
+            ReplaceFrom::Prefix(_) => 1,
+            ReplaceFrom::Regex(_) => super::REGEX_COMPARISONS,
+        }
+    }
+
     fn named(&self, named: impl Fn(&Template) -> Template) -> Self {
         Self {
             from: self.from.clone(),

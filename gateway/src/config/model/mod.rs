@@ -40,7 +40,9 @@ pub use super::health::{
 pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
 pub use access_log::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, LogChoice, TlsValue};
-pub use acl::{Acl, AclTest, Condition, FactMatch, Match, Measured, Named, Text, TimeMatch, TlsFact};
+pub use acl::{
+    Acl, AclTest, Condition, FactMatch, Match, Measured, Named, REGEX_COMPARISONS, Text, TimeMatch, TlsFact,
+};
 pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, ResponseLimits, Retries, ServerTimeouts,
     Spread,
@@ -75,7 +77,7 @@ pub use process::{
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
 pub use rules::{
-    Action, Content, ErrorPage, EscapedSlashes, NormalizePath, Redirect, RedirectTo, Return, Rule, Scheme,
+    Action, Content, ErrorPage, EscapedSlashes, NormalizePath, Redirect, RedirectTo, Return, Rule, Scheme, TenantRules,
 };
 pub use server::{Server, ServerAddress, SessionEnd};
 pub use stats::{Login, Monitor, Need, Stats};

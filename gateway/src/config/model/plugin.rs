@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::diagnostics::Position;
 use crate::config::units;
 
-use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId};
+use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId, TenantRules};
 
 /// `plugin "geo" "geo.wasm" { … }`, `plugin "browsers" builtin="cors" { … }`: a component that is attached by its name.
 #[derive(Debug, Clone)]
@@ -98,6 +98,8 @@ pub struct UsedPlugin {
     pub limits: SaidLimits,
     /// `limit instances=4`: what the instances of this use may use together.
     pub budget: BudgetLimits,
+    /// `if="admin"`: the condition at this position of its tenant's [`TenantRules::uses`](super::TenantRules::uses).
+    pub when: Option<u8>,
 }
 
 /// A part of all exchanges: those whose lot falls into a range.
@@ -146,6 +148,8 @@ pub struct Tenant {
     pub kept: KeptQuota,
     /// `quota compile-cpu="5m"`: CPU time that compiling what its files name may take in one load.
     pub compile: Option<Duration>,
+    /// What it decides of requests for its hosts.
+    pub rules: TenantRules,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,
     /// Whether it includes files.
@@ -371,6 +375,16 @@ pub struct QuarantineSettings {
     pub from: Duration,
     /// And twice as long after each probe that fails, up to this.
     pub to: Duration,
+}
+
+impl QuarantineSettings {
+    /// Twenty failures with no success among them are no accident, and were bearable. From a second, for the plugin whose trouble
+    /// is short; to a minute, for whoever has mended his does not want to wait.
+    pub const DEFAULT: Self = Self {
+        failures: 20,
+        from: Duration::from_secs(1),
+        to: Duration::from_secs(60),
+    };
 }
 
 impl LogRate {

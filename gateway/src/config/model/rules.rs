@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use gateway_plugin_template::Place;
 
-use super::{At, Condition, Origin, Template};
+use super::{Acl, At, BackendId, Condition, Conditional, Origin, RequestEdit, ResponseEdit, Route, Template};
 
 /// `deny`, `redirect` or `return`. The rules of a frontend are gone through in the order of the text, and the first that
 /// holds ends the request.
@@ -16,6 +16,58 @@ pub struct Rule {
     pub when: Option<Condition>,
     /// Where it stands, for the log lines of what it ends.
     pub origin: Origin,
+}
+
+/// What a tenant decides of requests for its hosts, behind what the operator has decided in the frontend.
+#[derive(Debug, Clone, Default)]
+pub struct TenantRules {
+    /// Its acls, those without a name behind the others.
+    pub acls: Vec<Acl>,
+    /// `deny`, `redirect` and `return`, in order.
+    pub rules: Vec<Rule>,
+    /// `if=` and `unless=` of its uses of plugins, which name them by their positions; at most 64.
+    pub uses: Vec<Condition>,
+    /// `use-backend`, in order: where requests go that the frontend's own leave to its `default-backend`.
+    pub routes: Vec<Route>,
+    /// `request { … }`, in order: edits of headers.
+    pub request_edits: Vec<Conditional<RequestEdit>>,
+    /// `response { … }`, in order.
+    pub response_edits: Vec<Conditional<ResponseEdit>>,
+    /// Where the last of all that stands, for faults of it as a whole; none where there is nothing.
+    pub last: Option<Origin>,
+}
+
+impl TenantRules {
+    /// Whether something is decided.
+    pub fn is_any(&self) -> bool {
+        !self.rules.is_empty() || !self.uses.is_empty() || !self.routes.is_empty() || self.edits_any()
+    }
+
+    /// Whether something is edited.
+    pub fn edits_any(&self) -> bool {
+        !self.request_edits.is_empty() || !self.response_edits.is_empty()
+    }
+
+    /// The backends that it leads to, and where that is said.
+    pub fn backends(&self) -> impl Iterator<Item = (BackendId, &Origin)> {
+        let routes = self.routes.iter();
+        routes.flat_map(|route| route.to.backends().iter().map(|id| (*id, &route.origin)))
+    }
+
+    /// All that decisions depend on.
+    pub fn conditions(&self) -> impl Iterator<Item = &Condition> {
+        let of_rules = self.rules.iter().filter_map(|rule| rule.when.as_ref());
+        let of_routes = self.routes.iter().filter_map(|route| route.when.as_ref());
+        let of_requests = self.request_edits.iter().filter_map(|edit| edit.when.as_ref());
+        let of_responses = self.response_edits.iter().filter_map(|edit| edit.when.as_ref());
+        let of_edits = of_requests.chain(of_responses);
+        of_rules.chain(&self.uses).chain(of_routes).chain(of_edits)
+    }
+
+    /// Whether something that is decided asks for the acl at this position.
+    pub fn asks(&self, acl: usize) -> bool {
+        self.conditions().any(|when| when.names(acl))
+    }
 }
 
 /// What a rule does.

@@ -6,7 +6,7 @@
 
 mod value;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(super) struct Context<'a> {
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
     traced: RefCell<Vec<SourceSpan>>,
+    /// While a tenant's rules are read: how many regular expressions may yet be said, and how many there may be in all.
+    regexes: Cell<Option<(usize, usize)>>,
     /// How a node is written.
     examples: fn(&str) -> Option<&'static str>,
 }
@@ -65,6 +67,7 @@ impl<'a> Context<'a> {
             notes: RefCell::default(),
             asked: RefCell::default(),
             traced: RefCell::default(),
+            regexes: Cell::new(None),
             examples: examples::of,
         }
     }
@@ -93,6 +96,28 @@ impl<'a> Context<'a> {
     /// Where texts have asked for that.
     pub(super) fn take_traced(&self) -> Vec<SourceSpan> {
         self.traced.take()
+    }
+
+    /// From now on a tenant's rules are read, who may have so many regular expressions.
+    pub(super) fn begin_tenant(&self, regexes: usize) {
+        self.regexes.set(Some((regexes, regexes)));
+    }
+
+    /// Now they have been read.
+    pub(super) fn end_tenant(&self) {
+        self.regexes.set(None);
+    }
+
+    /// Whether they are being read.
+    pub(super) fn is_in_tenant(&self) -> bool {
+        self.regexes.get().is_some()
+    }
+
+    /// Another regular expression is going to be compiled. How many there may be at most where it is one too many.
+    pub(super) fn one_too_many_regexes(&self) -> Option<usize> {
+        let (left, most) = self.regexes.get()?;
+        self.regexes.set(Some((left.saturating_sub(1), most)));
+        (left == 0).then_some(most)
     }
 
     pub(super) fn ask(&self, asked: Asked) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Builder;
 use super::endings::needs_more;
+use super::{Builder, Section};
 use crate::config;
 use crate::listener::Sources;
 use crate::policy::{Attachment, first_party};
@@ -30,7 +30,7 @@ impl Builder<'_> {
             let logs = log_when.as_ref().is_some_and(|when| when.names(acl));
             logs || rejects.iter().any(|rule| rule.names(acl))
         };
-        let acls = self.acls(frontend, asks);
+        let acls = self.acls(Section::of(frontend), asks);
         let limiter = self.limiter(frontend, &frontend.connection_limits);
         let sources = frontend.per_source.map(|limit| {
             let before = self.before.iter().find(|before| *before.name() == frontend.name);
@@ -61,7 +61,7 @@ impl Builder<'_> {
             limits: limits.iter().map(|id| &self.config.rate_limits[id.0]).collect(),
         };
         // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
-        self.attach_own(&first_party::RATE_LIMIT, "", &config, frontend)
+        self.attach_own(&first_party::RATE_LIMIT, "", &config, Section::of(frontend))
             .map(Some)
     }
 }

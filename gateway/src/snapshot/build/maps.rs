@@ -47,10 +47,10 @@ impl Builder<'_> {
         }
     }
 
-    /// Where a frontend's requests and connections go.
-    pub(super) fn routes(&mut self, frontend: &config::Frontend) -> Option<Vec<Route>> {
-        let mut routes = Vec::with_capacity(frontend.routes.len());
-        for route in &frontend.routes {
+    /// Where requests and connections go, by what is said in a frontend or of one of its tenants.
+    pub(super) fn routes(&mut self, frontend: &config::Frontend, said: &[config::Route]) -> Option<Vec<Route>> {
+        let mut routes = Vec::with_capacity(said.len());
+        for route in said {
             match Route::new(route, &frontend.name, &self.config.backends, &self.maps) {
                 Ok(made) => {
                     for nameless in made.nameless(route, &frontend.name, &self.maps) {

@@ -30,6 +30,10 @@ impl HttpRecord<'_> {
             escape::json(out, &cookies.letters());
         }
         push_json_reason(out, self.reason, self.rule);
+        if let Some(file) = self.rule_file {
+            push_key(out, "rule_file");
+            push_json_text(out, Some(file.as_bytes()));
+        }
         if let Some(request) = &self.request {
             push_key(out, "method");
             escape::json(out, request.method.as_bytes());

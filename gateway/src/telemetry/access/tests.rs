@@ -45,6 +45,7 @@ fn http() -> HttpRecord<'static> {
         tenant: None,
         reason: None,
         rule: None,
+        rule_file: None,
         request_id: None,
         captures: None,
         tags: &[],

@@ -53,6 +53,10 @@ impl HttpRecord<'_> {
         }
         out.push(b'"');
         push_reason(out, self.reason, self.rule);
+        if let Some(file) = self.rule_file {
+            out.extend_from_slice(b" rule_file=");
+            escape::hash_word(out, file.as_bytes());
+        }
         if let Some(tenant) = self.tenant {
             out.extend_from_slice(b" tenant=");
             escape::hash_word(out, tenant.as_bytes());

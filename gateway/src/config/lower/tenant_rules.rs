@@ -1,0 +1,298 @@
+//! What a tenant decides of requests for its hosts: acls of its own, and the rules that ask them, in its block and in its files. Nobody
+//! else's conditions know these acls, and these know nobody else's.
+
+use std::ops::RangeInclusive;
+
+use miette::SourceSpan;
+
+use super::acl::{self, Setting};
+use super::acls::Acls;
+use super::condition::{self, When};
+use super::names::Names;
+use super::plugin::{self, Owner};
+use super::used_plugins::{self, used_plugins};
+use super::{MAX_ACLS, Scope, edits, routes, rules, template};
+use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::model::{
+    Acl, AclTest, Condition, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo, TenantRules, UsedPlugin,
+};
+use crate::config::reader::{Block, Node};
+
+/// What stands in the block of a tenant, or in its files, in order.
+#[derive(Default)]
+pub(super) struct Said<'a> {
+    pub(super) plugins: Vec<Node<'a>>,
+    uses: Vec<Node<'a>>,
+    acls: Vec<Node<'a>>,
+    rules: Vec<Node<'a>>,
+    routes: Vec<Node<'a>>,
+    requests: Vec<Node<'a>>,
+    responses: Vec<Node<'a>>,
+}
+
+/// `quota acls=64 rules=100 patterns=1000`.
+#[derive(Clone, Copy)]
+pub(super) struct RuleQuota {
+    acls: usize,
+    rules: usize,
+    patterns: usize,
+}
+
+/// What was read.
+pub(super) struct Read {
+    pub(super) uses: Vec<Option<UsedPlugin>>,
+    /// None where something of it could not be read.
+    pub(super) rules: Option<TenantRules>,
+    /// Where the block, not the files, asks for the number of a request.
+    pub(super) request_id: Option<SourceSpan>,
+}
+
+impl<'a> Said<'a> {
+    pub(super) fn of(block: &mut Block<'a>) -> Self {
+        Self {
+            plugins: block.many("plugin"),
+            uses: block.many("use-plugin"),
+            acls: block.many("acl"),
+            rules: block.any(&["deny", "redirect", "return"]),
+            routes: block.many("use-backend"),
+            requests: block.one("request").into_iter().collect(),
+            responses: block.one("response").into_iter().collect(),
+        }
+    }
+
+    /// This, and behind it that.
+    pub(super) fn add(&mut self, other: Self) {
+        self.plugins.extend(other.plugins);
+        self.uses.extend(other.uses);
+        self.acls.extend(other.acls);
+        self.rules.extend(other.rules);
+        self.routes.extend(other.routes);
+        self.requests.extend(other.requests);
+        self.responses.extend(other.responses);
+    }
+
+    /// Where the last of it stands.
+    fn last(&self) -> Option<SourceSpan> {
+        let decides = self.uses.iter().chain(&self.acls).chain(&self.rules);
+        let nodes = decides.chain(&self.routes).chain(&self.requests).chain(&self.responses);
+        nodes.map(Node::span).max_by_key(SourceSpan::offset)
+    }
+}
+
+impl RuleQuota {
+    /// What a `quota` says of it.
+    pub(super) fn read(node: &mut Node<'_>) -> Self {
+        let mut number = |key, range: RangeInclusive<u64>, default| {
+            let said = node.property(key).and_then(|value| value.integer(range));
+            said.and_then(|said| usize::try_from(said).ok()).unwrap_or(default)
+        };
+        Self {
+            acls: number("acls", 0..=MAX_ACLS as u64, DEFAULT_ACLS),
+            rules: number("rules", RULES, DEFAULT_RULES),
+            patterns: number("patterns", PATTERNS, DEFAULT_PATTERNS),
+        }
+    }
+}
+
+impl Default for RuleQuota {
+    fn default() -> Self {
+        Self {
+            acls: DEFAULT_ACLS,
+            rules: DEFAULT_RULES,
+            patterns: DEFAULT_PATTERNS,
+        }
+    }
+}
+
+/// Reads what a tenant decides: what stands in its block, then what stands in its files, where there are such.
+pub(super) fn read(
+    scope: &Scope<'_>,
+    owner: &Owner<'_>,
+    (block, files): (Said<'_>, Said<'_>),
+    has_files: bool,
+    quota: RuleQuota,
+) -> Read {
+    let ctx = scope.ctx;
+    ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS);
+    // The files stand behind the configuration, whatever the order of what is read of them.
+    let last = [&block, &files]
+        .into_iter()
+        .filter_map(Said::last)
+        .max_by_key(SourceSpan::offset);
+    let in_block = block.acls.len();
+    let nodes: Vec<_> = block.acls.into_iter().chain(files.acls).collect();
+    report_more(scope, nodes.get(quota.acls), ("acls", quota.acls), "acls");
+    let mut names = Names::new("acl");
+    let mut read = Vec::with_capacity(nodes.len());
+    for (position, node) in nodes.into_iter().take(quota.acls).enumerate() {
+        let acl = acl::acl(scope, SETTING, node, Some(owner));
+        match acl.name {
+            Some(name) => {
+                names.add(ctx, name, ());
+                // Files may ask what stands in the block, today or tomorrow.
+                if has_files && position < in_block {
+                    names.use_it(name.value);
+                }
+            }
+            // Keeps the positions of the names those of the acls.
+            None => names.skip(acl.span, ()),
+        }
+        read.push(acl.acl);
+    }
+    let acls = Acls::new(scope, names, SETTING);
+    report_more(
+        scope,
+        block.rules.iter().chain(&files.rules).nth(quota.rules),
+        ("rules", quota.rules),
+        "rules",
+    );
+    // Each by itself: what the operator writes before them makes no fault of what the files say.
+    let of_block = rules::rules(scope, &acls, block.rules).rules;
+    let of_files = rules::rules(scope, &acls, files.rules).rules;
+    let routes = [block.routes, files.routes].map(|nodes| routes(scope, owner, &acls, nodes));
+    let tenant = used_plugins::OfTenant::new(owner, &acls);
+    let uses = block.uses.into_iter().chain(files.uses).collect();
+    let uses = used_plugins(scope, uses, Some(&tenant));
+    let conditions = tenant.into_conditions();
+    let requests = block.requests.into_iter().chain(files.requests);
+    let request_edits: Vec<_> = requests.flat_map(|node| edits::request(Some(node), &acls)).collect();
+    let responses = block.responses.into_iter().chain(files.responses);
+    let response_edits: Vec<_> = responses.flat_map(|node| edits::response(Some(node), &acls)).collect();
+    if let Some(last) = last {
+        edits::report_too_many_conditions(ctx, ("tenant", last), &request_edits, &response_edits);
+    }
+    let implied = acls.finish(usize::MAX).into_iter().map(Some);
+    ctx.end_tenant();
+    let request_id = template::take_request_ids(ctx).find(|at| ctx.folder(*at).is_none());
+    let rules = || {
+        let (mut rules, of_files) = (of_block?, of_files?);
+        rules.extend(of_files);
+        let routes = routes.into_iter().flatten().collect::<Option<_>>()?;
+        let rules = TenantRules {
+            acls: read.into_iter().chain(implied).collect::<Option<_>>()?,
+            rules,
+            routes,
+            uses: conditions,
+            request_edits,
+            response_edits,
+            last: last.map(|span| ctx.origin(span)),
+        };
+        report_too_much(scope, &rules, quota);
+        Some(rules)
+    };
+    Read {
+        uses,
+        rules: rules(),
+        request_id,
+    }
+}
+
+/// `use-backend "acme-api" if="api"`: to backends that the operator has given the tenant, in order.
+fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
+    let mut routes = Vec::with_capacity(nodes.len());
+    let mut last: Option<SourceSpan> = None;
+    for mut node in nodes {
+        if let Some(last) = last {
+            let error = ConfigError::new(Code::Inert, "this `use-backend` is never reached");
+            let error = error
+                .label(node.span(), "comes after")
+                .label(last, "this one has no condition: it takes all");
+            node.fail(error.help("give the earlier one a condition, or leave this one out"));
+        }
+        let (origin, span) = (node.origin(), node.span());
+        let to = node.argument("the backend's name").and_then(|value| {
+            let backend = routes::backend(scope, SETTING, &value)?;
+            plugin::report_strange(&value, backend, owner.backends(scope.ctx.folder(span).is_some()));
+            Some(RouteTo::Backend(backend))
+        });
+        let when = match condition::when_with_block(&mut node, acls) {
+            When::If(when) => when.map(Some),
+            When::Always => {
+                last = Some(span);
+                Some(None)
+            }
+        };
+        node.finish();
+        let route = || {
+            Some(Route {
+                to: to?,
+                when: when?,
+                origin,
+            })
+        };
+        routes.push(route());
+    }
+    routes
+}
+
+fn report_more(scope: &Scope<'_>, over: Option<&Node<'_>>, (key, most): (&str, usize), what: &str) {
+    if let Some(node) = over {
+        let error = ConfigError::new(Code::Value, format!("this tenant has at most {most} {what}"));
+        let error = error.label(node.span(), "one too many");
+        scope.ctx.report(error.help(format!(
+            "have fewer, or let the operator allow more with `quota {key}=` in the `tenant` block"
+        )));
+    }
+}
+
+/// What can be counted only when all has been read. Where files say something it is theirs: what stands in the block alone is counted
+/// when there are none.
+fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
+    let of_acls = rules.acls.iter().map(|acl| match &acl.test {
+        AclTest::Match(test) => test.comparisons(),
+        AclTest::Plugin { .. } => 1,
+    });
+    let of_requests = rules.request_edits.iter().filter_map(|edit| edit.edit.replace());
+    let of_responses = rules.response_edits.iter().filter_map(|edit| edit.edit.replace());
+    let of_edits = of_requests.chain(of_responses).map(Replace::comparisons);
+    let terms = rules.conditions().map(Condition::terms);
+    let patterns = of_acls.chain(of_edits).chain(terms).sum();
+    let last = |acl: &Acl| acl.origin.span.offset();
+    let of_acl = rules.acls.iter().max_by_key(|acl| last(acl)).map(|acl| &acl.origin);
+    let report = |at: Option<&Origin>, key: &str, most: usize, has: usize, label: String| {
+        if let (true, Some(at)) = (has > most, at) {
+            let message = format!("this tenant decides by more than its `quota {key}={most}`");
+            let error = ConfigError::new(Code::Value, message).label(at.span, label);
+            scope.ctx.report(error.help(format!(
+                "have fewer, or let the operator allow more with `quota {key}=` in the `tenant` block"
+            )));
+        }
+    };
+    let acls = rules.acls.len();
+    report(
+        of_acl,
+        "acls",
+        quota.acls,
+        acls,
+        format!("there are {acls} with this one, those counted that have no name"),
+    );
+    let all = rules.rules.len() + rules.routes.len() + rules.request_edits.len() + rules.response_edits.len();
+    let label = format!("there are {all} with this one, `use-backend` and edits counted");
+    report(rules.last.as_ref(), "rules", quota.rules, all, label);
+    report(
+        rules.last.as_ref(),
+        "patterns",
+        quota.patterns,
+        patterns,
+        format!("they have {patterns} values and names in all; a regular expression counts as {REGEX_COMPARISONS}"),
+    );
+}
+
+/// Which frontends name the tenant, and what their binds speak, is not known yet.
+const SETTING: Setting = Setting {
+    section: "tenant",
+    mode: Mode::Http,
+    mode_span: None,
+    tls: true,
+    client_ca: true,
+};
+
+/// As many as one call of the `acl` component answers.
+const DEFAULT_ACLS: usize = 64;
+/// More than people write by hand, and gone through in a microsecond.
+const DEFAULT_RULES: usize = 100;
+const RULES: RangeInclusive<u64> = 0..=10_000;
+/// The paths of a large site, or a hundred regular expressions: comparing a request with all of them takes some tens of microseconds, and
+/// compiling these some tenths of a second of each load.
+const DEFAULT_PATTERNS: usize = 1_000;
+const PATTERNS: RangeInclusive<u64> = 0..=100_000;

@@ -1,0 +1,463 @@
+//! What tenants decide of requests for their own hosts: acls and rules of their own, behind the operator's, in their block or in their
+//! files.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::{Builder, Gateway, get, guest};
+
+const CONFIG: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    acl "admin" { path-prefix "/operator" }
+    tenant "acme" { hosts "acme.example" "*.acme.example"; @acme include "tenants/acme/*.kdl" }
+    tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
+    tenant "quiet" { hosts "quiet.example"; include "tenants/quiet/*.kdl" }
+    frontend "web" {
+        bind "127.0.0.1:0"
+        tenants "acme" "rival" "quiet"
+        deny status=410 if="admin"
+        redirect location="/from/frontend" { path "/both" }
+        default-backend "app"
+    }
+    backend "app" { server "s" "echo" }
+"#;
+
+const ACME: &str = r#"
+    acl "admin" { path-prefix "/admin" }
+    acl "staff" { header "x-staff" }
+    deny status=451 if="admin and not staff"
+    redirect location="https://new.acme.example/" if="old"
+    acl "old" { path-prefix "/old" }
+    return status=418 if="pot" { header "X-Of" "%{host}"; body "a pot" }
+    acl "pot" { path "/pot" }
+    return status=299 if="pot" { body "too late" }
+    deny status=452 { path "/both" "/operator/x" "/inline" }
+"#;
+
+const RIVAL: &str = r#"
+    acl "admin" { path-prefix "/secret" }
+    deny status=453 if="admin"
+"#;
+
+/// Three tenants with files; `acme` is what the first one's says.
+fn three(acme: &str) -> Builder {
+    Gateway::kdl(CONFIG)
+        .with("@acme", "")
+        .file("tenants/acme/rules.kdl", acme)
+        .file("tenants/rival/rules.kdl", RIVAL)
+        .file("tenants/quiet/nothing.kdl", "")
+}
+
+async fn status(gateway: &Gateway, host: &str, path: &str) -> u16 {
+    gateway.ask("web", get(path).host(host)).await.status
+}
+
+#[tokio::test]
+async fn tenants_decide_for_their_own_hosts_and_behind_the_operator() {
+    let gateway = three(ACME).start().await;
+    for (host, path, expected) in [
+        ("acme.example", "/admin/1", 451),
+        ("WWW.Acme.Example:8080", "/admin/1", 451),
+        ("rival.example", "/admin/1", 200),
+        ("other.example", "/admin/1", 200),
+        ("rival.example", "/secret", 453),
+        ("acme.example", "/secret", 200),
+        ("quiet.example", "/secret", 200),
+        ("acme.example", "/inline", 452),
+        ("acme.example", "/pot", 418),
+        // Neither the acl that has the same name nor a rule that would answer keeps the operator's from holding first.
+        ("acme.example", "/operator/x", 410),
+        ("rival.example", "/operator/x", 410),
+        ("acme.example", "/both", 302),
+    ] {
+        assert_eq!(status(&gateway, host, path).await, expected, "{host}{path}");
+    }
+    let asked = |path: &str| get(path).host("acme.example");
+    let let_in = gateway.ask("web", asked("/admin/1").header("x-staff", "1")).await;
+    assert_eq!(let_in.status, 200);
+    let moved = gateway.ask("web", asked("/old/1")).await;
+    assert_eq!(
+        (moved.status, moved.header("location")),
+        (302, Some("https://new.acme.example/"))
+    );
+    let both = gateway.ask("web", asked("/both")).await;
+    assert_eq!(both.header("location"), Some("/from/frontend"));
+    let pot = gateway.ask("web", asked("/pot")).await;
+    assert_eq!((pot.header("x-of"), pot.text()), (Some("acme.example"), "a pot"));
+}
+
+#[tokio::test]
+async fn what_a_tenant_refuses_is_logged_with_its_name_and_file_and_costs_a_call_where_it_is_its_host() {
+    let gateway = three(ACME).start().await;
+    for (host, path) in [
+        ("acme.example", "/admin/1"),
+        ("acme.example", "/pot"),
+        ("acme.example", "/operator/x"),
+        ("rival.example", "/secret"),
+        ("quiet.example", "/"),
+        ("other.example", "/"),
+    ] {
+        status(&gateway, host, path).await;
+    }
+    let config = gateway.config();
+    let of_frontend = config
+        .lines()
+        .zip(1..)
+        .find(|(line, _)| line.contains("status=410"))
+        .unwrap()
+        .1;
+    let lines = gateway.access_log(6).await;
+    for (line, (tenant, reason, rule, file)) in lines.iter().zip([
+        (Some("acme"), Some("denied"), Some(4), Some("tenants/acme/rules.kdl")),
+        (Some("acme"), Some("return"), Some(7), Some("tenants/acme/rules.kdl")),
+        (Some("acme"), Some("denied"), Some(of_frontend), None),
+        (Some("rival"), Some("denied"), Some(3), Some("tenants/rival/rules.kdl")),
+        (Some("quiet"), None, None, None),
+        (None, None, None, None),
+    ]) {
+        assert_eq!(line["tenant"].as_str(), tenant, "{line}");
+        assert_eq!(line["reason"].as_str(), reason, "{line}");
+        assert_eq!(line["rule"].as_u64(), rule, "{line}");
+        let said = line["rule_file"].as_str();
+        assert_eq!(said.is_some(), file.is_some(), "{line}");
+        assert!(said.unwrap_or_default().ends_with(file.unwrap_or_default()), "{line}");
+    }
+    let metrics = gateway.metrics().await;
+    let calls = |tenant: &str| {
+        let policy = format!("acl web of {tenant}");
+        let labels = [("policy", policy.as_str()), ("tenant", tenant)];
+        metrics.get("gateway_policy_calls_total", &labels)
+    };
+    assert_eq!(
+        (calls("acme"), calls("rival"), calls("quiet")),
+        (Some(3.0), Some(1.0), None)
+    );
+    let refused = [("tenant", "acme"), ("frontend", "web"), ("code", "4xx")];
+    assert_eq!(metrics.get("gateway_tenant_responses_total", &refused), Some(3.0));
+}
+
+#[tokio::test]
+async fn files_ask_the_acls_of_their_tenants_block_and_come_behind_its_rules() {
+    let block = r#"acl "office" { source "127.0.0.0/8" }; deny status=460 { path "/first" };"#;
+    let gateway = Gateway::kdl(CONFIG)
+        .with("@acme", block)
+        .file(
+            "tenants/acme/rules.kdl",
+            "deny status=461 if=\"office\" { path \"/first\" \"/second\" }",
+        )
+        .file("tenants/rival/rules.kdl", RIVAL)
+        .file("tenants/quiet/nothing.kdl", "")
+        .start()
+        .await;
+    assert_eq!(status(&gateway, "acme.example", "/first").await, 460);
+    assert_eq!(status(&gateway, "acme.example", "/second").await, 461);
+    // What nobody asks any more stays where it is, as somebody may again.
+    gateway.write("tenants/acme/rules.kdl", "");
+    let same = Gateway::kdl(CONFIG).with("@acme", block);
+    assert!(gateway.reload(&same).await);
+    assert_eq!(status(&gateway, "acme.example", "/second").await, 200);
+}
+
+/// Answers every request with this status.
+fn answering(status: u16) -> Vec<u8> {
+    guest::filter(&format!("(call $reply (i32.const {status}) (i32.const 0))"), "")
+}
+
+#[tokio::test]
+async fn a_tenants_plugins_answer_its_acls_and_are_used_under_conditions() {
+    let acme = r#"
+        plugin "says" "says.wasm" { on-failure "deny" }
+        plugin "auth" "auth.wasm" { on-failure "deny" }
+        plugin "old" "old.wasm" { on-failure "deny" }
+        acl "said" { plugin "says" }
+        acl "admin" { path-prefix "/admin" }
+        deny status=455 if="said" { path "/ask" }
+        use-plugin "auth" if="admin"
+        use-plugin "old" unless="admin or other"
+        acl "other" { path "/other" "/ask" }
+    "#;
+    let gateway = three(acme)
+        .file("tenants/acme/says.wasm", guest::predicates("(i64.const 1)"))
+        .file("tenants/acme/auth.wasm", answering(456))
+        .file("tenants/acme/old.wasm", answering(457))
+        .start()
+        .await;
+    for (host, path, expected) in [
+        ("acme.example", "/ask", 455),
+        ("acme.example", "/admin", 456),
+        ("acme.example", "/", 457),
+        ("acme.example", "/other", 200),
+        ("rival.example", "/admin", 200),
+        ("rival.example", "/ask", 200),
+        ("other.example", "/", 200),
+    ] {
+        assert_eq!(status(&gateway, host, path).await, expected, "{host}{path}");
+    }
+    let explained = three(acme)
+        .file("tenants/acme/says.wasm", guest::predicates("(i64.const 1)"))
+        .file("tenants/acme/auth.wasm", answering(456))
+        .file("tenants/acme/old.wasm", answering(457))
+        .check(&["--explain"])
+        .stdout;
+    assert!(explained.contains("frontend \"web\", acl \"acme/says\""), "{explained}");
+}
+
+#[tokio::test]
+async fn a_tenants_edits_are_made_for_its_hosts_and_the_operators_have_the_last_word() {
+    let config = r#"
+        process { workers 1 }
+        tenant "acme" { hosts "acme.example"; include "tenants/acme/*.kdl" }
+        tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
+        tenant "third" { hosts "third.example"; response { set-header "X-Third" "yes" } }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme" "rival" "third"
+            acl "never" { path "/never" }
+            acl "now" { path-prefix "/" }
+            request { delete-header "X-Internal"; set-header "X-Never" "operator" if="never" }
+            response { set-header "X-Last" "operator" if="now"; set-header "X-Hidden" "operator" if="never" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "echo" }
+    "#;
+    let acme = r#"
+        acl "beta" { query "beta" "1" }
+        request {
+            set-header "X-Who" "acme at %{host}"
+            set-header "X-Internal" "forged"
+            add-header "X-Beta" "yes" if="beta"
+            replace-header "X-Old" regex="^a+" to="b"
+        }
+        response {
+            set-header "X-Last" "acme"
+            set-header "X-Beta" "yes" if="beta"
+            delete-header "X-Beta" unless="beta"
+        }
+    "#;
+    let gateway = Gateway::kdl(config)
+        .file("tenants/acme/edits.kdl", acme)
+        .file("tenants/rival/edits.kdl", "request { set-header \"X-Who\" \"rival\" }")
+        .start()
+        .await;
+    let ask = async |host: &str, path: &str| {
+        let request = get(path)
+            .host(host)
+            .header("X-Internal", "client")
+            .header("X-Old", "aaac");
+        gateway.ask("web", request).await
+    };
+    let acme = ask("acme.example", "/?beta=1").await;
+    let seen = acme.text().to_ascii_lowercase();
+    for line in ["x-who: acme at acme.example", "x-beta: yes", "x-old: bc"] {
+        assert!(seen.contains(line), "{line}: {seen}");
+    }
+    assert!(!seen.contains("x-internal") && !seen.contains("x-never"), "{seen}");
+    assert_eq!(
+        (acme.header("x-last"), acme.header("x-beta"), acme.header("x-hidden")),
+        (Some("operator"), Some("yes"), None)
+    );
+    let plain = ask("acme.example", "/").await;
+    assert!(
+        !plain.text().to_ascii_lowercase().contains("x-beta"),
+        "{}",
+        plain.text()
+    );
+    assert_eq!(plain.header("x-beta"), None);
+    let rival = ask("rival.example", "/?beta=1").await;
+    let seen = rival.text().to_ascii_lowercase();
+    assert!(seen.contains("x-who: rival") && seen.contains("x-old: aaac"), "{seen}");
+    assert_eq!(
+        (rival.header("x-last"), rival.header("x-beta")),
+        (Some("operator"), None)
+    );
+    // Nothing of the request has been asked for when its response comes.
+    assert_eq!(ask("third.example", "/").await.header("x-third"), Some("yes"));
+    let other = ask("other.example", "/").await;
+    assert_eq!(other.header("x-third"), None);
+    assert!(!other.text().to_ascii_lowercase().contains("x-who"), "{}", other.text());
+}
+
+#[tokio::test]
+async fn a_tenant_leads_to_its_own_backends_where_the_operator_leads_nowhere_else() {
+    let config = r#"
+        process { workers 1 }
+        tenant "acme" { hosts "acme.example"; backends "own" "guarded"; include "tenants/acme/*.kdl" }
+        tenant "rival" { hosts "rival.example"; use-backend "own" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme" "rival"
+            acl "first" { path "/first" }
+            use-backend "special" if="first"
+            default-backend "app"
+        }
+        backend "app" { response { set-header "X-Backend" "app" }; server "s" "echo" }
+        backend "special" { response { set-header "X-Backend" "special" }; server "s" "echo" }
+        backend "own" { response { set-header "X-Backend" "own" }; server "s" "echo" }
+        backend "guarded" {
+            acl "open" { path "/guarded/open" }
+            deny status=403 unless="open"
+            response { set-header "X-Backend" "guarded" if="open" }
+            server "s" "echo"
+        }
+    "#;
+    let acme = r#"
+        acl "mine" { path "/first" "/mine" }
+        use-backend "own" if="mine"
+        use-backend "guarded" { path-prefix "/guarded/" }
+    "#;
+    let gateway = Gateway::kdl(config).file("tenants/acme/routes.kdl", acme).start().await;
+    for (host, path, status, backend) in [
+        ("acme.example", "/mine", 200, Some("own")),
+        ("acme.example", "/first", 200, Some("special")),
+        ("acme.example", "/", 200, Some("app")),
+        // What the backend decides it decides whoever leads there.
+        ("acme.example", "/guarded/open", 200, Some("guarded")),
+        ("acme.example", "/guarded/shut", 403, None),
+        ("rival.example", "/", 200, Some("own")),
+        ("rival.example", "/first", 200, Some("special")),
+        ("other.example", "/mine", 200, Some("app")),
+        ("other.example", "/guarded/shut", 200, Some("app")),
+    ] {
+        let answer = gateway.ask("web", get(path).host(host)).await;
+        assert_eq!(
+            (answer.status, answer.header("x-backend")),
+            (status, backend),
+            "{host}{path}"
+        );
+    }
+}
+
+/// A component that fails is the tenant's trouble: what could not be asked lets nobody in.
+#[tokio::test]
+async fn an_acl_of_a_tenants_that_cannot_be_asked_refuses_its_requests_and_no_others() {
+    let acme = r#"
+        plugin "says" "says.wasm" { on-failure "deny" status=507 }
+        acl "said" { plugin "says" }
+        deny status=455 unless="said"
+    "#;
+    let gateway = three(acme)
+        .file("tenants/acme/says.wasm", guest::predicates("unreachable"))
+        .start()
+        .await;
+    assert_eq!(status(&gateway, "acme.example", "/").await, 507);
+    assert_eq!(status(&gateway, "rival.example", "/").await, 200);
+    assert_eq!(status(&gateway, "rival.example", "/secret").await, 453);
+}
+
+#[tokio::test]
+async fn rules_that_are_at_fault_leave_those_before_in_place_and_everybody_elses_go_live() {
+    let gateway = three(ACME).start().await;
+    let heavy: String = (0..95).map(|i| format!(" \"{i}[a-z]{{1000}}\"")).collect();
+    let heavy = format!("deny {{ path-regex{heavy} }}");
+    let faults = [
+        (
+            "too much for the component",
+            heavy.as_str(),
+            "the gateway's own component acl web of acme",
+        ),
+        ("no acl of this name", "deny if=\"nobody\"", "there is no acl"),
+        (
+            "another's acl",
+            "acl \"mine\" { path \"/\" }\ndeny if=\"secret and mine\"",
+            "there is no acl \"secret\"",
+        ),
+        (
+            "not a tenant's",
+            "default-backend \"app\"",
+            "a tenant's file has no `default-backend`",
+        ),
+        (
+            "too large when it is made ready",
+            "deny { path-regex \"(a|b){9000}\" }",
+            "too large when compiled",
+        ),
+    ];
+    for (n, (what, broken, says)) in (0u16..).zip(faults) {
+        let next = 460 + n;
+        gateway.write("tenants/acme/rules.kdl", broken);
+        gateway.write("tenants/rival/rules.kdl", RIVAL.replace("453", &next.to_string()));
+        assert!(gateway.reload(&three_as_they_are()).await, "{what}");
+        assert_eq!(status(&gateway, "acme.example", "/admin").await, 451, "{what}");
+        assert_eq!(status(&gateway, "rival.example", "/secret").await, next, "{what}");
+        gateway.says(says).await;
+    }
+    gateway.write("tenants/acme/rules.kdl", "deny status=470 { path \"/admin\" }");
+    assert!(gateway.reload(&three_as_they_are()).await);
+    assert_eq!(status(&gateway, "acme.example", "/admin").await, 470);
+    // With nothing to go on with, its hosts alone are closed.
+    let gateway = three("deny if=\"nobody\"").start().await;
+    assert_eq!(status(&gateway, "acme.example", "/").await, 503);
+    assert_eq!(status(&gateway, "rival.example", "/secret").await, 453);
+}
+
+/// The configuration alone: files stay as they lie there.
+fn three_as_they_are() -> Builder {
+    Gateway::kdl(CONFIG).with("@acme", "")
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_rules_than_its_quota() {
+    let acls = |n: usize| -> String {
+        let acls = (0..n).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}\ndeny if=\"a{i}\"\n"));
+        acls.collect()
+    };
+    for (quota, text, words) in [
+        ("", acls(65), "rules.kdl:129:1 this tenant has at most 64 acls"),
+        ("quota acls=2;", acls(3), "rules.kdl:5:1 this tenant has at most 2 acls"),
+        (
+            "quota rules=2;",
+            acls(3),
+            "rules.kdl:6:1 this tenant has at most 2 rules",
+        ),
+        (
+            "quota acls=2;",
+            "acl \"a\" { path \"/\" }\ndeny if=\"a\" { path \"/1\" }\ndeny if=\"a\" { path \"/2\" }".to_owned(),
+            "rules.kdl:3:1 this tenant decides by more than its `quota acls=2`",
+        ),
+        (
+            "quota patterns=5;",
+            "acl \"a\" { path \"/\" \"/1\" \"/2\" \"/3\" \"/4\" }\ndeny if=\"a\"".to_owned(),
+            "rules.kdl:2:1 this tenant decides by more than its `quota patterns=5`",
+        ),
+        (
+            "quota patterns=25;",
+            "deny { path-regex \"a\" \"b\" \"c\" }".to_owned(),
+            "rules.kdl:1:27 this tenant has at most 2 regular expressions",
+        ),
+        (
+            "quota rules=2;",
+            "deny { path \"/1\" }\nrequest { delete-header \"a\"; delete-header \"b\" }".to_owned(),
+            "rules.kdl:2:1 this tenant decides by more than its `quota rules=2`",
+        ),
+    ] {
+        let checked = Gateway::kdl(CONFIG)
+            .with("@acme", quota)
+            .file("tenants/acme/rules.kdl", &text)
+            .file("tenants/rival/rules.kdl", RIVAL)
+            .file("tenants/quiet/nothing.kdl", "")
+            .check(&["--format", "json"]);
+        let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+        let first = &report["errors"][0];
+        let file = first["file"].as_str().unwrap_or_default();
+        let said = format!(
+            "{}:{}:{} {}",
+            file.rsplit('/').next().unwrap_or_default(),
+            first["line"],
+            first["column"],
+            first["message"].as_str().unwrap_or_default()
+        );
+        assert_eq!(said, words, "{}", checked.stdout);
+        let help = first["help"].as_str().unwrap_or_default();
+        assert!(help.contains("let the operator allow more with `quota "), "{help}");
+    }
+    let more = Gateway::kdl(CONFIG)
+        .with("@acme", "quota acls=65;")
+        .file("tenants/acme/rules.kdl", acls(65))
+        .file("tenants/rival/rules.kdl", RIVAL)
+        .file("tenants/quiet/nothing.kdl", "")
+        .start()
+        .await;
+    // Answered by two calls.
+    assert_eq!(status(&more, "acme.example", "/0").await, 403);
+    assert_eq!(status(&more, "acme.example", "/64").await, 403);
+    assert_eq!(status(&more, "acme.example", "/65").await, 200);
+}
