@@ -7,6 +7,7 @@
 //! `signatures` stands on `crypto`, below `config`; `convert` knows `config` alone, and `plugin_tools` only `config`, `policy` and
 //! `signatures`.
 
+pub mod accepted;
 pub mod admin;
 pub mod authority;
 pub mod backend;

@@ -10,13 +10,13 @@ use std::sync::mpsc as std_mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use crate::accepted::Accepted;
 use crate::config::Mode;
-use crate::listener::{self, Admit, Gate, Limits, Opening, Port, Unintroduced};
+use crate::listener::{self, Acceptor, Admit, Gate, Limits, Opening, Port, Unintroduced};
 use crate::policy::Failure;
 use crate::proxy::{self, Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
@@ -306,10 +306,16 @@ fn doors(local: &Rc<Local>, sockets: Vec<WorkerSocket>) -> Result<Vec<Door>, Wor
         .into_iter()
         .map(|socket| {
             let frontend = local.snapshot.frontends[socket.frontend].clone();
+            let accept_proxy = frontend.config.binds[socket.bind].accept_proxy.clone();
+            let opening = opening(&frontend, socket.bind);
             let port = Port {
-                socket: TcpListener::from_std(socket.socket)?,
-                accept_proxy: frontend.config.binds[socket.bind].accept_proxy.clone().map(Arc::new),
-                opening: opening(&frontend, socket.bind),
+                socket: match (frontend.config.mode, &opening, &accept_proxy) {
+                    (Mode::Http, Opening::Plain, None) => Acceptor::fresh(socket.socket)?,
+                    // They are waited for in any case, before the first byte or during it all.
+                    _ => Acceptor::watching(socket.socket)?,
+                },
+                accept_proxy: accept_proxy.map(Arc::new),
+                opening,
                 keep_alive: frontend.config.keep_alive,
                 limits: Rc::new(socket.limits),
                 admit: admit(local, &frontend),
@@ -356,14 +362,17 @@ fn accept_at(local: &Rc<Local>, doors: Vec<Door>) -> Vec<Accepting> {
         let task = match frontend.config.mode {
             Mode::Http => {
                 // Boxed once, instead of moved whole from hand to hand.
-                let serve = move |stream, facts| {
-                    let serving = http::serve(local.clone(), frontend.clone(), stream, facts);
+                let serve = move |connection, facts| {
+                    let serving = http::serve(local.clone(), frontend.clone(), connection, facts);
                     std::future::ready(Some(Box::pin(serving)))
                 };
                 tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
             Mode::Tcp => {
-                let serve = move |stream, facts| tcp::serve(local.clone(), frontend.clone(), stream, facts);
+                let serve = move |connection: Accepted, facts| {
+                    let (local, frontend) = (local.clone(), frontend.clone());
+                    async move { tcp::serve(local, frontend, connection.into_stream().ok()?, facts).await }
+                };
                 tokio::task::spawn_local(listener::accept(port, serve, refuse, count))
             }
         };

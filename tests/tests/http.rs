@@ -3,9 +3,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use gateway_tests::{Answer, Gateway, HttpServer, Server, get, head, method, post, put, refusing, within};
+use gateway_tests::{Answer, Gateway, HttpServer, Server, eventually, get, head, method, post, put, refusing, within};
+use tokio::sync::Notify;
 
 /// One frontend, one backend with one server.
 const PLAIN: &str = r#"
@@ -752,6 +754,42 @@ async fn a_client_that_gives_up_frees_its_server() {
         .metric_is("gateway_server_in_flight", &[("server", "app-1")], 0.0)
         .await;
     assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_client_that_has_ended_before_the_answer_gets_none_whenever_that_comes() {
+    // Quick, slow, and not at all.
+    for pause in [Some(Duration::ZERO), Some(Duration::from_millis(30)), None] {
+        let has_ended = Arc::new(Notify::new());
+        let app = {
+            let has_ended = has_ended.clone();
+            Server::start(move |mut wire, _| {
+                let has_ended = has_ended.clone();
+                async move {
+                    wire.some().await?;
+                    has_ended.notified().await;
+                    if let Some(pause) = pause {
+                        tokio::time::sleep(pause).await;
+                        wire.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await?;
+                    }
+                    wire.rest().await.map(drop)
+                }
+            })
+            .await
+        };
+        let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+
+        let mut client = gateway.connect("web").await;
+        client.send(get("/").bytes()).await;
+        eventually("the request is there", async || {
+            app.connections() == 1 && !app.seen(0).is_empty()
+        })
+        .await;
+        client.half_close().await;
+        has_ended.notify_one();
+
+        client.closed().await;
+    }
 }
 
 #[tokio::test]

@@ -11,16 +11,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
-use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
+use super::acceptor::Acceptor;
 use super::introduction::{self, Unintroduced};
 use super::sources::SourceSeat;
 use super::termination::Termination;
 use super::{hello, tls};
+use crate::accepted::Accepted;
 use crate::config::{self, AcceptProxy};
 use crate::keep_alive;
 use crate::policy::{ConnectionFacts, Ends, Introduced, Preamble};
@@ -41,7 +42,7 @@ pub struct Limits {
 /// A bind, as one worker serves it.
 pub struct Port {
     /// The worker's socket.
-    pub socket: TcpListener,
+    pub socket: Acceptor,
     /// Whether connections begin with a PROXY header.
     pub accept_proxy: Option<Arc<AcceptProxy>>,
     /// What comes before the protocol.
@@ -114,7 +115,7 @@ impl Drop for Places {
 /// they once needed.
 pub async fn accept<S, P, F, R, C, G>(port: Port, serve: S, refuse: R, count: C)
 where
-    S: Fn(Stream, Arc<ConnectionFacts>) -> P + 'static,
+    S: Fn(Accepted, Arc<ConnectionFacts>) -> P + 'static,
     P: Future<Output = Option<F>> + 'static,
     F: Future<Output = ()> + 'static,
     R: Fn(&Unintroduced) + 'static,
@@ -128,15 +129,15 @@ where
     });
     // Connections have the options of the socket that they were accepted from: one call here instead of one for each.
     // What is written goes out as it was written; waiting for more (Nagle) only adds delay.
-    let _ = SockRef::from(&port.socket).set_tcp_nodelay(true);
-    keep_alive::set(SockRef::from(&port.socket), port.keep_alive);
+    let _ = port.socket.options().set_tcp_nodelay(true);
+    keep_alive::set(port.socket.options(), port.keep_alive);
     let bound = port
         .socket
         .local_addr()
         .ok()
         .filter(|bound| !bound.ip().is_unspecified());
     while !port.gate.closed.get() {
-        let (stream, peer) = match port.socket.accept().await {
+        let (connection, peer) = match port.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 pause_if_exhausted(&error).await;
@@ -147,7 +148,7 @@ where
         let local = match bound {
             Some(bound) => bound,
             // Which of the machine's addresses it was only the connection knows; without one it is gone.
-            None => match stream.local_addr() {
+            None => match connection.local_addr() {
                 Ok(local) => local,
                 Err(_) => continue,
             },
@@ -168,7 +169,7 @@ where
             match admit(&Arc::new(facts.clone())) {
                 Ok(has) => seat = has.map(Box::new),
                 Err(Refused) => {
-                    turn_away(&stream);
+                    turn_away(&connection);
                     continue;
                 }
             }
@@ -193,9 +194,9 @@ where
         };
         // Boxed, and made out here: the task has no room for it, neither for what it is made of.
         let begun = Box::pin(async move {
-            match begin.prepare(stream).await {
+            match begin.prepare(connection).await {
                 Ok(prepared) => {
-                    let serving = (handlers.0)(prepared.stream, Arc::new(prepared.facts));
+                    let serving = (handlers.0)(prepared.connection, Arc::new(prepared.facts));
                     // They hold the configuration that the connection was accepted under, and it may outlive that.
                     drop(handlers);
                     Some((serving.await?, prepared.seat))
@@ -258,8 +259,10 @@ where
 }
 
 /// Closes with a reset: who is refused leaves nothing behind here, not even a socket that waits for stray packets.
-fn turn_away(stream: &TcpStream) {
-    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+fn turn_away(connection: &Accepted) {
+    if let Some(socket) = connection.options() {
+        let _ = socket.set_linger(Some(Duration::ZERO));
+    }
 }
 
 impl Limits {
@@ -298,7 +301,7 @@ struct Begin {
 
 /// A connection whose protocol begins.
 struct Prepared {
-    stream: Stream,
+    connection: Accepted,
     facts: ConnectionFacts,
     /// Its place among those of its source, if those are counted.
     seat: Option<Box<SourceSeat>>,
@@ -306,7 +309,7 @@ struct Prepared {
 
 impl Begin {
     /// What comes before the protocol.
-    async fn prepare(self, mut stream: TcpStream) -> Result<Prepared, Unserved> {
+    async fn prepare(self, mut connection: Accepted) -> Result<Prepared, Unserved> {
         let Self {
             mut facts,
             accept_proxy,
@@ -316,25 +319,27 @@ impl Begin {
             faults,
         } = self;
         if let Some(accept) = accept_proxy {
-            facts = introduced(facts, &mut stream, &accept).await?;
+            let tcp = connection.tcp().map_err(|_| Unserved::Gone)?;
+            facts = introduced(facts, tcp, &accept).await?;
         }
         if let Some(admit) = admit {
             match admit(&Arc::new(facts.clone())) {
                 Ok(has) => seat = has.map(Box::new),
                 Err(Refused) => {
-                    turn_away(&stream);
+                    turn_away(&connection);
                     return Err(Unserved::Gone);
                 }
             }
         }
-        let stream = match opening {
-            Opening::Plain => Stream::Plain(stream),
+        let connection = match opening {
+            Opening::Plain => connection,
             // Boxed: connections without TLS have no room for it.
             Opening::Tls(termination, limit) => {
-                match Box::pin(tls::accept(termination.config(), stream, limit)).await {
+                let tcp = connection.into_tcp().map_err(|_| Unserved::Gone)?;
+                match Box::pin(tls::accept(termination.config(), tcp, limit)).await {
                     Ok(stream) => {
                         facts.tls = Some(Box::new(tls::facts(&stream)));
-                        Stream::Tls(Box::new(stream.into()))
+                        Stream::Tls(Box::new(stream.into())).into()
                     }
                     Err(error) => {
                         faults.note(facts.client(), &error);
@@ -343,15 +348,20 @@ impl Begin {
                 }
             }
             Opening::ClientHello(limit) => {
-                let looked = hello::peek(stream, limit).await;
-                let (stream, hello) = looked.map_err(|_| Unserved::Gone)?;
+                let tcp = connection.into_tcp().map_err(|_| Unserved::Gone)?;
+                let looked = hello::peek(tcp, limit).await;
+                let (tcp, hello) = looked.map_err(|_| Unserved::Gone)?;
                 if hello.is_some() {
                     facts.preamble.get_or_insert_default().hello = hello;
                 }
-                Stream::Plain(stream)
+                Stream::Plain(tcp).into()
             }
         };
-        Ok(Prepared { stream, facts, seat })
+        Ok(Prepared {
+            connection,
+            facts,
+            seat,
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 //! protocol.
 
 mod accept;
+mod acceptor;
 mod bind;
 pub mod client_hello;
 mod clients;
@@ -14,6 +15,7 @@ mod tickets;
 mod tls;
 
 pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, accept};
+pub use acceptor::Acceptor;
 pub use bind::{BindError, Listening, Others, bind};
 pub use inherited::Inherited;
 pub use introduction::{Fault, Unintroduced};

@@ -23,6 +23,7 @@ use super::private::Private;
 use super::relay::Pipe;
 use super::spliced::Moving;
 use super::turns::{Clock, Phase, Turns};
+use crate::accepted::Accepted;
 use crate::config::ClientTimeouts;
 use crate::policy::{ConnectionFacts, KeptByConnection};
 use crate::stream::Stream;
@@ -51,7 +52,11 @@ pub struct Client {
 /// A client's connection.
 #[derive(Debug)]
 pub struct Connection {
-    stream: RefCell<Stream>,
+    stream: RefCell<Accepted>,
+    /// Whoever reads sees to it that he comes back when there was nothing.
+    looks: Cell<bool>,
+    /// The last request has content.
+    has_content: Cell<bool>,
     /// What policy may know about it.
     pub facts: Arc<ConnectionFacts>,
     /// What servers are told of it.
@@ -169,9 +174,11 @@ impl Client {
 
 impl Connection {
     /// Takes over a connection.
-    pub fn new(stream: Stream, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
+    pub fn new(accepted: Accepted, facts: Arc<ConnectionFacts>, timeouts: ClientTimeouts) -> Rc<Self> {
         Rc::new(Self {
-            stream: RefCell::new(stream),
+            stream: RefCell::new(accepted),
+            looks: Cell::new(false),
+            has_content: Cell::new(false),
             facts,
             told: Told::default(),
             private: Private::default(),
@@ -264,8 +271,40 @@ impl Connection {
     }
 
     /// The connection itself, for whoever has it after HTTP. Until then hyper reads and writes it, through [`ClientIo`].
-    pub fn stream(&self) -> RefMut<'_, Stream> {
-        self.stream.borrow_mut()
+    pub fn stream(&self) -> io::Result<RefMut<'_, Stream>> {
+        let mut stream = self.stream.borrow_mut();
+        stream.stream()?;
+        RefMut::filter_map(stream, |stream| stream.stream().ok()).map_err(|_| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Whether the runtime does not watch it.
+    pub fn is_fresh(&self) -> bool {
+        self.stream.borrow().is_fresh()
+    }
+
+    /// A turn of its task begins.
+    pub fn turn(&self) {
+        self.stream.borrow_mut().turn();
+    }
+
+    /// Whoever reads from now on [looks](Accepted::poll_look), or does not.
+    pub fn look(&self, looks: bool) {
+        self.looks.set(looks);
+    }
+
+    /// Has it watched, for whoever has looked.
+    pub fn watch(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.stream.borrow_mut().watch(cx)
+    }
+
+    /// A request has come, with content or without.
+    pub fn request_comes(&self, has_content: bool) {
+        self.has_content.set(has_content);
+    }
+
+    /// Whether the last request has content.
+    pub fn has_content(&self) -> bool {
+        self.has_content.get()
     }
 
     /// Bytes read from and written to the client since this was last asked: what is to be counted now. The last bytes of a
@@ -357,7 +396,11 @@ impl Connection {
     /// Reads, and counts what came.
     pub fn poll_read(&self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let result = Pin::new(&mut *self.stream.borrow_mut()).poll_read(cx, buf);
+        let mut stream = self.stream.borrow_mut();
+        let result = match self.looks.get() {
+            true => stream.poll_look(cx, buf),
+            false => Pin::new(&mut *stream).poll_read(cx, buf),
+        };
         let n = buf.filled().len() - before;
         self.read.set(self.read.get() + n as u64);
         result
@@ -385,7 +428,7 @@ impl Connection {
 
     /// Whether the kernel can move bytes to the client: nothing is between them and the socket.
     pub fn is_plain(&self) -> bool {
-        !self.stream.borrow().is_tls()
+        self.stream.borrow().is_plain()
     }
 
     /// Ready when nothing is in a pipe to the client.
@@ -404,8 +447,9 @@ impl Connection {
         if !made.is_empty() {
             return self.poll_write(cx, made, last);
         }
-        let stream = self.stream.borrow();
-        let result = self.moving.poll_drain(cx, &stream, placeholder);
+        let mut stream = self.stream.borrow_mut();
+        stream.watch(cx)?;
+        let result = self.moving.poll_drain(cx, stream.stream()?, placeholder);
         if let Poll::Ready(Ok(n)) = &result {
             self.written.set(self.written.get() + *n as u64);
         }
@@ -425,11 +469,11 @@ impl Connection {
     /// Ends what is written. Where the client is lingered for, ready once it has ended, too: it counts as idle meanwhile, and
     /// has no longer than an idle connection.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx))?;
-        if self.lingers.get() {
-            ready!(self.poll_discard(cx))?;
+        if !self.lingers.get() {
+            return Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx);
         }
-        Poll::Ready(Ok(()))
+        ready!(self.stream.borrow_mut().poll_end(cx))?;
+        self.poll_discard(cx)
     }
 
     /// Reads while it is not known yet what the client speaks. What may be the connection preface is kept back; once it has

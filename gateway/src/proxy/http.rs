@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http_body::Body;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -18,19 +19,20 @@ use super::client::{Client, ClientIo, Connection};
 use super::content::Content;
 use super::http2::{self, Flood};
 use super::local::Local;
+use super::newcomer::Newcomer;
 use super::refused::{self, Refusal};
 use super::request;
 use super::turns::{self, Late, Phase};
 use super::upgrade::{Switch, Tunnel};
+use crate::accepted::Accepted;
 use crate::config::Mode;
 use crate::policy::ConnectionFacts;
 use crate::snapshot::Frontend;
-use crate::stream::Stream;
 
 /// Serves a connection until it ends.
-pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, facts: Arc<ConnectionFacts>) {
+pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted, facts: Arc<ConnectionFacts>) {
     let agreed = facts.tls.as_ref().map(|tls| tls.alpn.as_deref() == Some(b"h2"));
-    let connection = Connection::new(stream, facts, frontend.config.timeouts);
+    let connection = Connection::new(accepted, facts, frontend.config.timeouts);
     let is_http2 = agreed == Some(true);
     if agreed.is_none() && frontend.config.http2.enabled {
         connection.listen_for_preface();
@@ -83,7 +85,9 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, stream: Stream, fa
     reason = "nobody else reads or writes the stream any more"
 )]
 async fn go_on(connection: &Connection, tunnel: Tunnel, early: Bytes) {
-    tunnel.run(&mut *connection.stream(), early).await;
+    if let Ok(mut stream) = connection.stream() {
+        tunnel.run(&mut *stream, early).await;
+    }
 }
 
 /// How a connection ended.
@@ -122,17 +126,16 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         .max_buf_size((limits.head + READ_AHEAD).max(MIN_BUFFER));
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         let (local, frontend) = seat.current(&client.connection);
+        client.connection.request_comes(!request.body().is_end_stream());
         request::serve(local, frontend, client.clone(), switch, request.map(Content::Http1))
     });
     // Behind the connection, which may leave something of its last exchange.
     let _rest = Left(client);
     let mut connection = builder.serve_connection(TokioIo::new(ClientIo(client.clone())), service);
     let mut drained = pin!(worker.drained());
-    let mut draining = drained
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(std::task::Waker::noop()))
-        .is_ready();
     let mut watches_drain = false;
+    let mut newcomer = Newcomer::default();
+    client.connection.look(true);
 
     let turns = &client.turns;
     let mut armed = turns.deadline().unwrap_or_else(|| turns.now() + FAR);
@@ -140,15 +143,11 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let mut timer_is_polled = false;
     let over = poll_fn(|cx| {
         let mut now = turns.tick();
-        // Registers this task once; afterwards a flag tells.
-        if !watches_drain {
-            watches_drain = true;
-            draining |= drained.as_mut().poll(cx).is_ready();
-        }
-        loop {
+        client.connection.turn();
+        'polled: loop {
             // Before the response: what it then waits for is the client's turn, whatever the client has just sent.
             client.uploading.poll(cx);
-            if (draining || worker.is_draining() || client.connection.has_to_close())
+            if (worker.is_draining() || client.connection.has_to_close())
                 && (!matches!(turns.phase(), Phase::Head(_)) || !client.connection.has_spoken())
                 // hyper would read no more of what the client sends yet.
                 && client.uploading.has_none_behind()
@@ -167,9 +166,23 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             if client.uploading.is_new() {
                 continue;
             }
+            let looks_again = match client.connection.is_fresh() {
+                true => newcomer.looks_again(turns.phase(), client.connection.has_content(), now),
+                false => None,
+            };
+            if looks_again.is_none() {
+                // What cannot be watched has ended.
+                if client.connection.watch(cx).is_err() {
+                    continue;
+                }
+                // Registers this task once; afterwards a flag tells.
+                if !std::mem::replace(&mut watches_drain, true) && drained.as_mut().poll(cx).is_ready() {
+                    continue;
+                }
+            }
             loop {
                 let waits = turns.deadline().into_iter().chain(client.connection.private.deadline());
-                let deadline = waits.min().unwrap_or(now + FAR);
+                let deadline = waits.chain(looks_again).min().unwrap_or(now + FAR);
                 if deadline < armed || now >= armed {
                     armed = deadline;
                     timer.as_mut().reset(armed);
@@ -183,6 +196,9 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                         client.connection.private.sweep(now);
                         if turns.deadline().is_some_and(|deadline| now >= deadline) {
                             break;
+                        }
+                        if looks_again.is_some_and(|time| now >= time) {
+                            continue 'polled;
                         }
                         continue;
                     }
@@ -204,6 +220,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
         }
     })
     .await;
+    client.connection.look(false);
     let phase = turns.phase();
     // With it goes its end of the content under way, which tells then whether all of that has come; and an exchange that it was in
     // the middle of, which logs so itself.

@@ -34,6 +34,7 @@ mod limit_headers;
 mod local;
 mod monitor;
 mod multiplexed;
+mod newcomer;
 mod noted;
 mod path;
 mod policy;

@@ -37,6 +37,10 @@ use stream::Lane;
 /// Serves a connection until it ends. `said` is what has been read of it: the connection preface and what came with it, or
 /// nothing.
 pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
+    // It will be waited for.
+    if connection.stream().is_err() {
+        return End::Done;
+    }
     let (worker, frontend) = {
         let seat = seat.0.borrow();
         (seat.0.lasting(), seat.1.clone())
