@@ -19,7 +19,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, nice, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, set_parent_process_death_signal, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::Engine;
 use wasmtime::component::Component;
@@ -27,6 +27,7 @@ use wasmtime::component::Component;
 use super::component::MAX_COMPONENT_BYTES;
 use super::failure::one_line;
 use super::host::compiling_engine;
+use super::priority::stand_back;
 use crate::config::CompileLimits;
 
 /// Why there is no machine code.
@@ -262,7 +263,7 @@ impl CompileRequest {
         // Nobody waits for what a gateway that has ended wanted.
         set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()))?;
         // Traffic goes first, and where memory runs out, this does. Where that may not be said, it goes as it goes.
-        let _ = nice(NICE);
+        let _ = stand_back();
         let _ = fs::write("/proc/self/oom_score_adj", "1000");
         let engine = compiling_engine(self.reservation).map_err(|error| format!("{error:#}"))?;
         let mut wasm = Vec::new();
@@ -320,9 +321,6 @@ const MAX_THREADS: usize = 4;
 const PATIENCE: u32 = 10;
 /// Or as long as this: a machine that is busy for a moment is no reason to refuse anything.
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
-
-/// Steps that the other process stands behind.
-const NICE: i32 = 10;
 
 /// Bytes of machine code that are taken: ten times what an interpreter of Python comes to. The gateway holds it twice for a moment.
 const MAX_CODE: u64 = 256 << 20;

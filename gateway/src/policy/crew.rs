@@ -20,6 +20,7 @@ use super::failure::{Failure, FailureKind};
 use super::hook::INSTANTIATE;
 use super::host::Host;
 use super::instances::Instances;
+use super::priority::stand_back;
 use crate::config::Heavy;
 
 /// The threads, and what waits for them.
@@ -90,7 +91,10 @@ impl Crew {
             let (host, shared) = (Arc::clone(&self.host), Arc::clone(&self.shared));
             let thread = thread::Builder::new().name("policy".to_owned());
             let started = thread.spawn(move || {
-                stand_back();
+                // Their requests are many, and short.
+                if let Err(error) = stand_back() {
+                    tracing::warn!(%error, "a thread of heavy plugins runs at the priority of the workers");
+                }
                 // What a defect of ours breaks is the one call.
                 while catch_unwind(AssertUnwindSafe(|| run(&host, &shared))).is_err() {
                     tracing::error!("a thread of heavy plugins has failed, and begins anew");
@@ -284,14 +288,6 @@ impl Drop for Waited {
     }
 }
 
-/// Workers go first where there are fewer CPUs than threads that want one: their requests are many, and short.
-fn stand_back() {
-    // Of this thread alone: Linux keeps it of each.
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::warn!(%error, "a thread of heavy plugins runs at the priority of the workers");
-    }
-}
-
 /// A thread of the crew.
 fn run(host: &Arc<Host>, shared: &Shared) {
     let mut instances = Instances::of_crew(host);
@@ -314,9 +310,6 @@ fn run(host: &Arc<Host>, shared: &Shared) {
         while shared.is_idle() && instances.tend() {}
     }
 }
-
-/// A tenth of a worker's part of a CPU that both want; all of one that nobody else wants.
-const NICE: i32 = 10;
 
 /// How often a thread looks after its instances, and at least looks whether it is to end.
 const UPKEEP: Duration = Duration::from_secs(1);

@@ -48,6 +48,7 @@ mod metrics;
 mod needs;
 mod pace;
 mod phases;
+mod priority;
 mod quarantine;
 mod quota;
 mod scope;
