@@ -7,14 +7,13 @@
 //! their part all the same, in larger pieces. Older kernels take the niceness and overlook the rest.
 
 use std::io;
-use std::mem;
 
 /// The calling thread stands back from now on, and so do the threads that it starts.
 ///
 /// # Errors
 /// When the system does not allow it; the thread's priority is as it was then.
 pub(super) fn stand_back() -> io::Result<()> {
-    let size = mem::size_of::<libc::sched_attr>();
+    let size = size_of::<libc::sched_attr>();
     let attributes = libc::sched_attr {
         size: u32::try_from(size).map_err(io::Error::other)?,
         sched_policy: u32::try_from(libc::SCHED_OTHER).map_err(io::Error::other)?,

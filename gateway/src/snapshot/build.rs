@@ -277,6 +277,8 @@ impl Builder<'_> {
             && (attached().any(|attachment| attachment.reads_client_hello())
                 || routes.iter().any(Route::reads_client_hello));
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
+        let asks_tenants = tenants.iter().any(|of| of.is_closed || of.rules.is_some())
+            || plugins.iter().any(|plugin| plugin.tenant().is_some());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
@@ -299,8 +301,7 @@ impl Builder<'_> {
             hsts: frontend.hsts.map(Hsts::new),
             own_fields: frontend.own_fields(),
             metrics: self.registry.frontend(&frontend.name),
-            asks_tenants: tenants.iter().any(|of| of.is_closed || of.rules.is_some())
-                || plugins.iter().any(|plugin| plugin.tenant().is_some()),
+            asks_tenants,
             tenants,
             config: Arc::new(frontend.clone()),
         })
