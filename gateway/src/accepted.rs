@@ -10,6 +10,7 @@ use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpStream as StdStream};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll};
 
 use rustix::io::Errno;
@@ -19,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::stream::Stream;
+use crate::telemetry::pace::Pace;
 
 /// A client's connection.
 #[derive(Debug)]
@@ -117,7 +119,12 @@ impl Accepted {
         if self.is_fresh()
             && let State::Fresh(fresh) = std::mem::replace(&mut self.0, State::Closed)
         {
-            self.0 = State::Watched(Stream::Plain(TcpStream::from_std(StdStream::from(fresh.socket))?));
+            let watched = TcpStream::from_std(StdStream::from(fresh.socket)).inspect_err(|error| {
+                if let Some(left_out) = UNWATCHED.take() {
+                    tracing::warn!(%error, left_out, "a connection ends, as the system watches no more of them");
+                }
+            });
+            self.0 = State::Watched(Stream::Plain(watched?));
         }
         match &mut self.0 {
             State::Watched(stream) => Ok(stream),
@@ -301,6 +308,9 @@ impl AsyncWrite for Accepted {
         }
     }
 }
+
+/// Lines about connections that could not be watched.
+static UNWATCHED: LazyLock<Pace> = LazyLock::new(Pace::default);
 
 /// Bytes read at once, on the stack: as many as the first read of a head has room for.
 const ROOM: usize = 8 * 1024;

@@ -470,7 +470,12 @@ impl Connection {
     /// has no longer than an idle connection.
     pub fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.lingers.get() {
-            return Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx);
+            let mut stream = self.stream.borrow_mut();
+            return match self.has_content.get() {
+                // Some clients have a line end follow content: it may come at any moment, and to close over it is to reset.
+                true => stream.poll_end(cx),
+                false => Pin::new(&mut *stream).poll_shutdown(cx),
+            };
         }
         ready!(self.stream.borrow_mut().poll_end(cx))?;
         self.poll_discard(cx)

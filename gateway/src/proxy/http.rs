@@ -189,7 +189,8 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                     timer_is_polled = false;
                 }
                 if !timer_is_polled {
-                    timer_is_polled = true;
+                    // A turn that has used up what it may do registers no timer; another one follows at once.
+                    timer_is_polled = tokio::task::coop::has_budget_remaining();
                     if timer.as_mut().poll(cx).is_ready() {
                         now = turns.tick().max(armed);
                         timer_is_polled = false;
