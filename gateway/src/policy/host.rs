@@ -408,12 +408,19 @@ fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Res
                 .saturating_mul(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX)),
         )
         .total_memories(settings.instances)
-        .total_tables(settings.instances.saturating_mul(TABLES_EACH))
+        // As many as there can be, too, or instances with many tables would leave none for others. These are address space: a
+        // twenty-thousandth of what a memory has of that.
+        .total_tables(
+            settings
+                .instances
+                .saturating_mul(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX)),
+        )
         // Guests run on the stacks of those who call them: there is no use for a thousand others, of 2 MiB each.
         .total_stacks(1)
         .max_core_instances_per_component(u32::try_from(MAX_CORE_INSTANCES).unwrap_or(u32::MAX))
         .max_memories_per_component(u32::try_from(MAX_MEMORIES).unwrap_or(u32::MAX))
         .max_tables_per_component(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
+        .max_tables_per_module(u32::try_from(MAX_TABLES).unwrap_or(u32::MAX))
         .table_elements(MAX_TABLE_ELEMENTS)
         .max_memory_size(usize::try_from(settings.memory).unwrap_or(usize::MAX))
         .linear_memory_keep_resident(KEEP_RESIDENT)
@@ -440,9 +447,6 @@ fn engine_with(settings: HostSettings, memory_reservation: u64) -> wasmtime::Res
         .concurrency_support(false);
     Engine::new(&config)
 }
-
-/// Tables in the pool for each component instance: wit-component makes two of one module.
-const TABLES_EACH: u32 = 2;
 
 /// Bytes of a memory or table that stay in place for the next instance, written over instead of given back to the system
 /// and faulted in again: what a small Rust guest has, several times over. Measured in

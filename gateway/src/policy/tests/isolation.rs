@@ -89,6 +89,31 @@ fn an_instance_never_sees_what_another_left_behind() {
 }
 
 #[test]
+fn whose_instances_have_many_tables_takes_no_places_of_others() {
+    let host = host_of(4);
+    let guest = Guest {
+        items: "(table 16 funcref) (table 16 funcref) (table 16 funcref) (table 16 funcref)",
+        on_request: Some(ZEROES),
+        on_response: Some(ZEROES),
+        ..GUEST
+    };
+    let attach = || {
+        attach_with(&host, &guest, |spec| {
+            spec.isolation = Isolation::PerRequest { ready: 0 };
+        })
+    };
+    let (greedy, other) = (attach(), attach());
+    let mut instances = Instances::new(&host);
+    // Half of the places each, as the process gives them; held until the response.
+    let mut held: Vec<_> = (0..4).map(|_| exchange("/")).collect();
+    for (number, exchange) in held.iter_mut().enumerate() {
+        let attachment = if number < 2 { &greedy } else { &other };
+        let outcome = instances.on_request(attachment, exchange);
+        assert!(matches!(outcome, Ok(Outcome::Proceed)), "{number}: {outcome:?}");
+    }
+}
+
+#[test]
 fn setting_up_again_and_again_does_not_take_a_workers_time() {
     // The first instance, at load, gets the only token; later ones are refused their configuration.
     let host = host_of(4);
