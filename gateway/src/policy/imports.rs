@@ -13,6 +13,7 @@ use super::bindings::gateway::policy::{
 };
 use super::buckets::{Rate, Taken};
 use super::exchange::ConnectionFacts;
+use super::instance::HOSTCALL_BYTES;
 use super::needs;
 use super::state::{Identity, Phase, State};
 
@@ -42,17 +43,19 @@ impl request::Host for State {
     }
 
     fn header(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
-        Ok(values(&self.request()?.headers, &name))
+        let copied = values(&self.request()?.headers, &[name]);
+        self.copies(copied).map(only)
     }
 
     fn get_many(&mut self, names: Vec<String>) -> Result<Vec<Vec<Vec<u8>>>> {
         self.bounded(names.len())?;
-        let headers = &self.request()?.headers;
-        Ok(names.iter().map(|name| values(headers, name)).collect())
+        let copied = values(&self.request()?.headers, &names);
+        self.copies(copied)
     }
 
     fn headers(&mut self) -> Result<Vec<types::FieldResult>> {
-        Ok(fields(&self.request()?.headers))
+        let copied = fields(&self.request()?.headers);
+        self.copies(copied)
     }
 }
 
@@ -62,17 +65,19 @@ impl response::Host for State {
     }
 
     fn header(&mut self, name: String) -> Result<Vec<Vec<u8>>> {
-        Ok(values(&self.response()?.headers, &name))
+        let copied = values(&self.response()?.headers, &[name]);
+        self.copies(copied).map(only)
     }
 
     fn get_many(&mut self, names: Vec<String>) -> Result<Vec<Vec<Vec<u8>>>> {
         self.bounded(names.len())?;
-        let headers = &self.response()?.headers;
-        Ok(names.iter().map(|name| values(headers, name)).collect())
+        let copied = values(&self.response()?.headers, &names);
+        self.copies(copied)
     }
 
     fn headers(&mut self) -> Result<Vec<types::FieldResult>> {
-        Ok(fields(&self.response()?.headers))
+        let copied = fields(&self.response()?.headers);
+        self.copies(copied)
     }
 }
 
@@ -275,24 +280,65 @@ impl State {
         }
     }
 
+    /// What was copied for the guest; nothing if that was too much.
+    fn copies<T>(&mut self, copied: Result<T, TooMuch>) -> Result<T> {
+        copied.map_err(|TooMuch| self.misused("wants more copied than one call may have the gateway copy"))
+    }
+
     fn misused(&mut self, how: &'static str) -> wasmtime::Error {
         self.misuse = true;
         wasmtime::Error::msg(how)
     }
 }
 
-fn values(headers: &HeaderMap, name: &str) -> Vec<Vec<u8>> {
-    headers
-        .get_all(name)
-        .iter()
-        .map(|value| value.as_bytes().to_vec())
-        .collect()
+/// More than one call may have the gateway copy.
+struct TooMuch;
+
+/// What one call may still have the gateway copy.
+struct Copies(usize);
+
+impl Copies {
+    fn new() -> Self {
+        Self(HOSTCALL_BYTES)
+    }
+
+    /// Of this text, with its place in a list.
+    fn of(&mut self, bytes: &[u8]) -> Result<Vec<u8>, TooMuch> {
+        self.takes(bytes.len() + EACH)?;
+        Ok(bytes.to_vec())
+    }
+
+    fn takes(&mut self, bytes: usize) -> Result<(), TooMuch> {
+        self.0 = self.0.checked_sub(bytes).ok_or(TooMuch)?;
+        Ok(())
+    }
 }
 
-fn fields(headers: &HeaderMap) -> Vec<types::FieldResult> {
-    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| types::FieldResult {
-        name: name.as_str().to_owned(),
-        value: value.as_bytes().to_vec(),
+/// All values of each of these fields.
+fn values(headers: &HeaderMap, names: &[String]) -> Result<Vec<Vec<Vec<u8>>>, TooMuch> {
+    let mut copies = Copies::new();
+    let mut all = Vec::with_capacity(names.len());
+    for name in names {
+        copies.takes(EACH)?;
+        let values = headers.get_all(name).iter().map(|value| copies.of(value.as_bytes()));
+        all.push(values.collect::<Result<_, _>>()?);
+    }
+    Ok(all)
+}
+
+/// The values of the one name that was asked for.
+fn only(mut values: Vec<Vec<Vec<u8>>>) -> Vec<Vec<u8>> {
+    values.pop().unwrap_or_default()
+}
+
+fn fields(headers: &HeaderMap) -> Result<Vec<types::FieldResult>, TooMuch> {
+    let mut copies = Copies::new();
+    let field = |(name, value): (&http::HeaderName, &http::HeaderValue)| -> Result<_, TooMuch> {
+        copies.takes(name.as_str().len() + EACH)?;
+        Ok(types::FieldResult {
+            name: name.as_str().to_owned(),
+            value: copies.of(value.as_bytes())?,
+        })
     };
     headers.iter().map(field).collect()
 }
@@ -327,6 +373,9 @@ fn log_line(message: &str) -> String {
 
 /// Bytes of a log line, before escaping; the contract says so.
 const MAX_LOG_LINE: usize = 1024;
+
+/// Bytes that each text in a list takes beside its own.
+const EACH: usize = size_of::<Vec<u8>>();
 
 /// Names asked for in one `get-many`: more than a request may have header fields by default.
 const MAX_NAMES: usize = 256;

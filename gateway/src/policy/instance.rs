@@ -256,5 +256,5 @@ fn is_hostcall_fuel(error: &wasmtime::Error) -> bool {
 /// expressions takes longer to compile than any request may take.
 const SETUP_CPU: Duration = Duration::from_millis(250);
 
-/// Bytes that one call from or to a guest may make the host copy out of it: a reply with the largest body, and room.
-const HOSTCALL_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes that one call from or to a guest may make the host copy out of it, or for it: a reply with the largest body, and room.
+pub(super) const HOSTCALL_BYTES: usize = 2 * 1024 * 1024;

@@ -217,3 +217,41 @@ fn an_attribute_as_big_as_a_head_may_be_is_handed_over_and_a_bigger_one_is_not()
     let failure = instances.on_request(&attachment, &mut exchange).unwrap_err();
     assert_eq!(failure.kind, FailureKind::HostCall);
 }
+
+/// However often a name stands in one call, what the gateway copies for it is bounded: nothing interrupts that.
+#[test]
+fn one_name_asked_for_again_and_again_is_not_copied_without_end() {
+    let host = host_of(2);
+    for (interface, names, copied) in [
+        ("request", 100, true),
+        ("request", 256, false),
+        ("response", 256, false),
+    ] {
+        let imports =
+            format!(r#"(import "gateway:policy/{interface}@0.1.0" "get-many" (func $many (param i32 i32 i32)))"#);
+        // The same eight bytes again and again: where the name is, and how long.
+        let body = format!(
+            "(local $i i32)
+             (loop
+               (i64.store (i32.add (i32.const 4096) (i32.shl (local.get $i) (i32.const 3))) (i64.const 0x500002000))
+               (br_if 0 (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const {names}))))
+             (call $many (i32.const 4096) (i32.const {names}) (i32.const 8448))
+             {ZEROES}"
+        );
+        let guest = Guest {
+            imports: &imports,
+            items: r#"(data (i32.const 8192) "x-big")"#,
+            on_response: Some(&body),
+            ..GUEST
+        };
+        let attachment = attach(&host, &guest);
+        let mut exchange = answered("/");
+        let big = http::HeaderValue::from_str(&"x".repeat(16_000)).unwrap();
+        exchange.request.headers.insert("x-big", big.clone());
+        exchange.response.as_mut().unwrap().headers.insert("x-big", big);
+        let result = Instances::new(&host).on_response(&attachment, &mut exchange);
+        let kind = result.map(drop).map_err(|failure| failure.kind);
+        let expected = if copied { Ok(()) } else { Err(FailureKind::HostCall) };
+        assert_eq!(kind, expected, "{interface} {names}");
+    }
+}
