@@ -61,6 +61,13 @@ impl PluginMetrics {
                 let name: String = metric.name.chars().take(MAX_NAME).collect();
                 format!("declares the metric `{}`, which {why}", name.escape_debug())
             })?);
+            let cells: usize = metrics.iter().map(|metric: &Metric| metric.cells.len()).sum();
+            if cells > MAX_CELLS {
+                return Err(format!(
+                    "declares metrics that come to {cells} numbers and more: one for each series, and for each bucket of a histogram's; \
+                     at most {MAX_CELLS} are taken"
+                ));
+            }
         }
         Ok(Self { metrics })
     }
@@ -78,7 +85,9 @@ impl PluginMetrics {
         let (Kind::Counter, series) = (&metric.kind, metric.series(series)?) else {
             return Err(Undeclared);
         };
-        metric.cells[series].fetch_add(amount, Ordering::Relaxed);
+        // It only grows, however much a guest adds: one that is full stays so.
+        let add = |count: u64| Some(count.saturating_add(amount));
+        let _ = metric.cells[series].fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         Ok(())
     }
 
@@ -154,6 +163,12 @@ impl Metric {
                 Kind::Histogram(bounds.as_slice().into())
             }
         };
+        if declared.labels.len() > MAX_LABELS {
+            return Err(format!(
+                "has {} labels; at most {MAX_LABELS} are taken",
+                declared.labels.len()
+            ));
+        }
         let mut labels: Vec<Label> = Vec::new();
         let mut series = 1_usize;
         for label in &declared.labels {
@@ -286,6 +301,13 @@ const MAX_VALUES: usize = 64;
 const MAX_BOUNDS: usize = 32;
 const MAX_NAME: usize = 64;
 
+/// Labels of one metric: each stands in every line of it.
+const MAX_LABELS: usize = 8;
+
+/// Numbers of all metrics of a plugin, which are lines of a scrape: as many as 32 counters of 256 series have, so that it is
+/// histograms alone that have to be fewer. They make a scrape of a megabyte or two, and of nine at the very worst.
+const MAX_CELLS: usize = MAX_METRICS * MAX_SERIES;
+
 /// What the gateway or the text format puts behind a name; a metric that brings it along could be taken for another.
 const TAKEN_ENDINGS: [&str; 5] = ["_total", "_distribution", "_bucket", "_sum", "_count"];
 
@@ -340,6 +362,46 @@ mod tests {
     }
 
     #[test]
+    fn a_counter_never_goes_back_however_much_is_added() {
+        let metrics = PluginMetrics::new(&[metric("hits", lifecycle::MetricKind::Counter, &[])]).unwrap();
+        for amount in [7, u64::MAX, 1] {
+            metrics.add(0, 0, amount).unwrap();
+        }
+        let mut shown = Vec::new();
+        metrics
+            .families()
+            .next()
+            .unwrap()
+            .show(&mut |series| shown.push(series.reading));
+        assert_eq!(shown, [Reading::Counter(u64::MAX)]);
+    }
+
+    #[test]
+    fn all_metrics_of_a_plugin_make_no_scrape_of_megabytes() {
+        let values: Vec<String> = (0..16).map(|i| i.to_string()).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let all = |kind: &lifecycle::MetricKind| {
+            let named = |i| {
+                metric(
+                    &format!("m{i}"),
+                    kind.clone(),
+                    &[("a", &values[..]), ("b", &values[..])],
+                )
+            };
+            (0..32).map(named).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            PluginMetrics::new(&all(&lifecycle::MetricKind::Counter))
+                .unwrap()
+                .cells(),
+            8192
+        );
+        let bounds = (0..32).map(f64::from).collect();
+        let error = PluginMetrics::new(&all(&lifecycle::MetricKind::Histogram(bounds))).unwrap_err();
+        assert!(error.contains("at most 8192"), "{error}");
+    }
+
+    #[test]
     fn histograms_count_by_their_bounds_and_leave_out_what_is_no_number() {
         let kind = lifecycle::MetricKind::Histogram(vec![1.0, 10.0]);
         let metrics = PluginMetrics::new(&[metric("size", kind, &[])]).unwrap();
@@ -369,6 +431,7 @@ mod tests {
             (metric("state_kv_bytes", counter(), &[]), "`state_`"),
             (metric("hits", counter(), &[("plugin", &["a"])]), "taken"),
             (metric("hits", counter(), &[("a", &["a"]), ("a", &["b"])]), "taken"),
+            (metric("hits", counter(), &[("a", &["a"][..]); 9]), "at most 8"),
             (metric("hits", counter(), &[("a", &[])]), "1 to 64"),
             (metric("hits", counter(), &[("a", &["x", "x"])]), "different"),
             (metric("hits", counter(), &[("a", &many)]), "1 to 64"),
