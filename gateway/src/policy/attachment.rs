@@ -420,11 +420,23 @@ impl Attachment {
         self.origin.as_ref()
     }
 
+    /// Whether a line about it may be written now, and how many were left out before. It is one of its tenant's lines, too: who
+    /// fails all the time writes no more than who talks all the time.
+    pub(super) fn takes_failure_line(&self) -> Option<u64> {
+        let Identity { failures, shared, .. } = &*self.identity;
+        let dropped = failures.take()?;
+        if shared.takes_line_of_tenant() {
+            return Some(dropped);
+        }
+        failures.leave_out(dropped);
+        None
+    }
+
     /// Logs and counts what a shadow would have done otherwise.
     #[cold]
     pub(super) fn differs(&self, hook: &'static str, text: &str) {
         self.stats.count_difference();
-        if let Some(dropped) = self.identity.failures.take() {
+        if let Some(dropped) = self.takes_failure_line() {
             tracing::info!(
                 plugin = self.label(),
                 tenant = self.tenant(),
@@ -438,7 +450,7 @@ impl Attachment {
 
     /// Logs that the component named something that is not there, as often as its failures are logged.
     pub fn warn_of(&self, named: &str, problem: &'static str) {
-        if let Some(dropped) = self.identity.failures.take() {
+        if let Some(dropped) = self.takes_failure_line() {
             let named = short_name(named);
             tracing::warn!(plugin = self.label(), tenant = self.tenant(), %named, dropped, "{problem}");
         }

@@ -196,9 +196,8 @@ impl log::Host for State {
             return Ok(());
         };
         // The tenant's last: what a plugin may not write anyway takes nothing from the others.
-        if shared.quota.as_ref().is_some_and(|quota| !quota.takes_line()) {
+        if !shared.takes_line_of_tenant() {
             lines.leave_out(dropped);
-            shared.lines_refused.by_tenant.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
         let message = log_line(&message);

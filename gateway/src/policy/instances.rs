@@ -673,7 +673,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     }
     // That a quarantine has begun is said once.
     if failure.kind != FailureKind::Quarantined
-        && let Some(dropped) = attachment.identity.failures.take()
+        && let Some(dropped) = attachment.takes_failure_line()
     {
         let (plugin, tenant) = (attachment.label(), attachment.tenant());
         let Failure { kind, hook, message } = &failure;

@@ -100,6 +100,15 @@ impl Shared {
         new
     }
 
+    /// Whether its tenant may write a line now, if it has one. What may not be written is counted.
+    pub(super) fn takes_line_of_tenant(&self) -> bool {
+        let takes = self.quota.as_ref().is_none_or(|quota| quota.takes_line());
+        if !takes {
+            self.lines_refused.by_tenant.fetch_add(1, Ordering::Relaxed);
+        }
+        takes
+    }
+
     /// From now on these bounds hold and these metrics are shown.
     pub(super) fn adopt(&self, limits: StateLimits, metrics: &Arc<PluginMetrics>) {
         self.kv.bound(limits.kv());
