@@ -230,7 +230,7 @@ fn keeping() -> Vec<u8> {
 }
 
 const KEEPING: &str = r#"
-    process { workers 1; log "stdout" format="json" }
+    process { workers 1; log "stdout" format="json"; policy slow-call="10s" }
     tenant "acme" {
         hosts "acme.example"
         quota kv-entries=3 log="1/h" metric-series=2
@@ -288,6 +288,121 @@ async fn what_a_tenant_keeps_and_writes_is_bounded_and_moves_nothing_of_anothers
     };
     gateway.access_log(30).await;
     assert_eq!((written("acme"), written("rival")), (10, 15));
+}
+
+/// Sets the same tag as the operator's plugin does, and as many long ones as a call may.
+#[tokio::test]
+async fn a_tenants_tags_are_under_its_name_and_short() {
+    let tagging = |tags: &[(&str, usize)]| {
+        let sets: String = tags
+            .iter()
+            .map(|(name, length)| {
+                let at = 3100 + usize::from(name.as_bytes()[0]);
+                format!(
+                    "(i32.store8 (i32.const {at}) (i32.const {byte}))
+                     (call $tag (i32.const {at}) (i32.const 1) (i32.const 2048) (i32.const {length}) (i32.const 2600))",
+                    byte = name.as_bytes()[0]
+                )
+            })
+            .collect();
+        let facts = guest::FACTS;
+        guest::component(
+            "header-rewrite",
+            &format!(
+                r#"(import "gateway:policy/tags@0.1.0" "set" (func $tag (param i32 i32 i32 i32 i32))) ;; end of imports
+                (data (i32.const 2048) "{value}")
+                (func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32) {sets} (call $none))
+                (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#,
+                value = "v".repeat(256)
+            ),
+        )
+    };
+    let long: Vec<_> = ["u", "b", "c", "d", "e", "f"].map(|name| (name, 256)).to_vec();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        plugin "operators" "operators.wasm" { on-failure "deny" }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "tags" "theirs.wasm" { on-failure "deny" }
+            use-plugin "tags"
+        }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "operators"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("operators.wasm", tagging(&[("u", 1)]))
+    .file("theirs.wasm", tagging(&long))
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/").host("acme.example")).await.status, 200);
+    let lines = gateway.access_log(1).await;
+    let tags = lines[0]["tags"].as_object().unwrap();
+    let mut lengths: Vec<_> = tags
+        .iter()
+        .map(|(name, value)| (&**name, value.as_str().unwrap().len()))
+        .collect();
+    lengths.sort_unstable();
+    assert_eq!(lengths, [("acme/b", 256), ("acme/c", 256), ("acme/u", 256), ("u", 1)]);
+    let labels = [
+        ("plugin", "acme/tags"),
+        ("tenant", "acme"),
+        ("what", "tags"),
+        ("by", "tenant"),
+    ];
+    let refused = gateway
+        .metrics()
+        .await
+        .get("gateway_plugin_state_refusals_total", &labels);
+    assert_eq!(refused, Some(3.0));
+}
+
+/// Who fails all the time fills the log no more than who talks all the time.
+#[tokio::test]
+async fn lines_about_a_tenants_failures_are_of_its_quota() {
+    let facts = guest::FACTS;
+    let failing = guest::component(
+        "header-rewrite",
+        &format!(
+            r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32) (unreachable))
+            (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#
+        ),
+    );
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        tenant "acme" {
+            hosts "acme.example"
+            quota log="1/h"
+            plugin "one" "failing.wasm" { on-failure "deny" status=507; quarantine failures=1000 }
+            use-plugin "one"
+        }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("failing.wasm", failing)
+    .start()
+    .await;
+    for _ in 0..30 {
+        assert_eq!(gateway.ask("web", get("/").host("acme.example")).await.status, 507);
+    }
+    gateway.access_log(30).await;
+    let output = gateway.output();
+    let told = output.lines().filter(|line| line.contains("\"kind\":\"trap\"")).count();
+    // An hour's worth of lines may come at once ten times over.
+    assert_eq!(told, 10, "{output}");
+    let labels = [
+        ("plugin", "acme/one"),
+        ("tenant", "acme"),
+        ("what", "log"),
+        ("by", "tenant"),
+    ];
+    let refused = gateway
+        .metrics()
+        .await
+        .get("gateway_plugin_state_refusals_total", &labels);
+    assert_eq!(refused, Some(20.0));
 }
 
 #[tokio::test]

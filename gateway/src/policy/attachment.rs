@@ -1,5 +1,6 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -186,7 +187,8 @@ impl Attachment {
             label: label.clone(),
             message,
         })?;
-        let needs = Needs::parse(&description.needs, &configured, &spec.maps).map_err(|(need, why)| {
+        let tenant = identity.tenant.as_ref();
+        let needs = Needs::parse(&description.needs, &configured, &spec.maps, tenant).map_err(|(need, why)| {
             PolicyError::UnknownNeed {
                 label: label.clone(),
                 need: one_line(&need),
@@ -448,6 +450,20 @@ impl Attachment {
         }
     }
 
+    /// Counts and logs that tags of it found no room beside those of others.
+    pub(super) fn leaves_out_tags(&self, count: u64, first: &str) {
+        let refused = &self.identity.shared.tags_refused;
+        let by = match self.tenant() {
+            Some(_) => &refused.by_tenant,
+            None => &refused.by_plugin,
+        };
+        by.fetch_add(count, Ordering::Relaxed);
+        self.warn_of(
+            first,
+            "sets a tag that is left out: an exchange has as many as it may have",
+        );
+    }
+
     /// Logs that the component named something that is not there, as often as its failures are logged.
     pub fn warn_of(&self, named: &str, problem: &'static str) {
         if let Some(dropped) = self.takes_failure_line() {
@@ -513,6 +529,7 @@ impl Needs {
         described: &lifecycle::Needs,
         configured: &lifecycle::Needs,
         maps: &Maps,
+        tenant: Option<&Arc<str>>,
     ) -> Result<Self, (String, &'static str)> {
         let parse = |phase, first: &[String], second: &[String]| {
             if first.len() + second.len() > MAX_NEEDS {
@@ -523,7 +540,11 @@ impl Needs {
             }
             let names = first.iter().chain(second);
             names
-                .map(|name| Attribute::parse_with(name, phase, maps).map_err(|why| (name.clone(), why)))
+                .map(|name| {
+                    let attribute = Attribute::parse_with(name, phase, maps);
+                    let attribute = attribute.and_then(|attribute| attribute.asked_by(tenant));
+                    attribute.map_err(|why| (name.clone(), why))
+                })
                 .collect()
         };
         Ok(Self {

@@ -74,7 +74,8 @@ pub(crate) enum Attribute {
     Server,
     Status,
     ResponseHeader(HeaderName),
-    Tag(Box<str>),
+    /// A tag, as the plugins of this tenant see it.
+    Tag(Box<str>, Option<Arc<str>>),
     Backend,
     Duration,
     BytesSent,
@@ -118,8 +119,8 @@ impl Attribute {
             Some(("response-header", name)) => Self::ResponseHeader(field_name(name)?),
             Some(("cookie", name)) => Self::Cookie(name.as_bytes().into()),
             Some(("local-time", zone)) => Self::LocalTime(TimeZone::get(zone).map_err(|_| NO_ZONE)?),
-            Some(("tag", name)) if tags::is_name(name) => Self::Tag(name.into()),
-            Some(("tag", _)) => return Err("is not named as a tag may be"),
+            Some(("tag", name)) if tags::may_be_asked(name) => Self::Tag(name.into(), None),
+            Some(("tag", _)) => return Err(NO_TAG),
             Some(("query-param", name)) => Self::QueryParam(name.as_bytes().into()),
             Some(("condition", number)) => {
                 let number = number.parse().ok().filter(|number| *number < u64::BITS);
@@ -182,6 +183,25 @@ impl Attribute {
         })
     }
 
+    /// As it is asked for by a plugin of this tenant's, or of nobody's. The error says what is wrong with it.
+    pub(crate) fn asked_by(self, tenant: Option<&Arc<str>>) -> Result<Self, &'static str> {
+        match (self, tenant) {
+            // Another tenant's, or its own by a name that only others need.
+            (Self::Tag(name, _), Some(_)) if !tags::is_name(&name) => Err(NO_TAG),
+            (Self::Tag(name, _), tenant) => Ok(Self::Tag(name, tenant.cloned())),
+            (other, _) => Ok(other),
+        }
+    }
+
+    /// Its name, if it tells the time.
+    pub(crate) fn time(&self) -> Option<String> {
+        match self {
+            Self::Mapped(_, of) => of.time(),
+            Self::LocalTime(zone) => Some(format!("local-time:{}", zone.iana_name().unwrap_or_default())),
+            _ => None,
+        }
+    }
+
     /// Whether it is read from a ClientHello where TLS passes through.
     pub(crate) fn is_of_hello(&self) -> bool {
         match self {
@@ -202,7 +222,7 @@ impl Attribute {
                     | Self::ResponseHeader(_)
                     | Self::Server
                     | Self::Condition(_)
-                    | Self::Tag(_)
+                    | Self::Tag(..)
                     | Self::Backend
                     | Self::Duration
                     | Self::BytesSent
@@ -290,8 +310,9 @@ impl Attribute {
                 (None, Some(response)) => facts.push(need, response.status.as_str().as_bytes()),
                 (None, None) => {}
             },
-            Self::Tag(name) => {
-                if let Some(value) = exchange.tags.as_ref().and_then(|tags| tags.get(name)) {
+            Self::Tag(name, tenant) => {
+                let tags = exchange.tags.as_ref();
+                if let Some(value) = tags.and_then(|tags| tags.seen_by(tenant.as_deref(), name)) {
                     facts.push(need, value);
                 }
             }
@@ -648,6 +669,7 @@ fn field_name(name: &str) -> Result<HeaderName, &'static str> {
 }
 
 const UNKNOWN: &str = "the gateway does not know";
+const NO_TAG: &str = "is not named as a tag may be";
 const NO_ZONE: &str = "names no time zone of the IANA's database";
 
 /// Facts of ordinary requests fit; more is given back after the call.

@@ -22,6 +22,8 @@ pub(crate) struct Shared {
     pub(super) quota: Option<Arc<Quota>>,
     /// Log lines that were left out.
     pub(super) lines_refused: Refused,
+    /// Tags that were left out.
+    pub(super) tags_refused: Refused,
 }
 
 #[derive(Default)]
@@ -64,6 +66,7 @@ impl Namespaces {
             metrics: Mutex::default(),
             quota: quota.cloned(),
             lines_refused: Refused::default(),
+            tags_refused: Refused::default(),
         });
         if let Some(quota) = quota {
             quota.add(&shared);
@@ -135,6 +138,7 @@ impl PluginSeries for Shared {
             ("kv", self.kv.refused()),
             ("counters", self.counters.refused()),
             ("log", &self.lines_refused),
+            ("tags", &self.tags_refused),
         ];
         let each = all.into_iter().flat_map(|(what, refused)| {
             let by = [("plugin", &refused.by_plugin), ("tenant", &refused.by_tenant)];

@@ -34,12 +34,9 @@ impl Subject<'_> {
     #[cold]
     pub(super) fn tag(&mut self, tags: Tags, attachment: &Attachment) {
         if let Self::Exchange(exchange) = self
-            && let Some(left_out) = exchange.tags.get_or_insert_default().extend(tags)
+            && let Some((count, left_out)) = exchange.tags.get_or_insert_default().extend(tags, attachment.tenant())
         {
-            attachment.warn_of(
-                &left_out,
-                "sets a tag that is left out: others have set as many as an exchange may have",
-            );
+            attachment.leaves_out_tags(count, &left_out);
         }
     }
 

@@ -1,4 +1,7 @@
 //! Tags: short texts that go with an exchange from where a component sets them to its end.
+//!
+//! Those of a tenant's plugins stand under its name, as `acme/user`: they neither replace nor crowd out anybody else's, whatever
+//! they are called. Its own plugins ask for them without that.
 
 /// The tags of an exchange, in the order in which they were first set. Few: looked through, not looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +14,14 @@ impl Tags {
         self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
     }
 
+    /// The value of a tag as a plugin sees it: of a tenant's own, else of the operator's.
+    pub(crate) fn seen_by(&self, tenant: Option<&str>, name: &str) -> Option<&[u8]> {
+        let Some(tenant) = tenant else { return self.get(name) };
+        let own = self.iter().find(|(known, _)| own_name(known, tenant) == Some(name));
+        own.map(|(_, value)| value)
+            .or_else(|| (!name.contains(BETWEEN)).then(|| self.get(name)).flatten())
+    }
+
     /// All of them: name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
@@ -20,13 +31,21 @@ impl Tags {
         self.0.is_empty()
     }
 
-    /// Sets others beside these, as far as there is room. Answers the first that found none.
-    pub(crate) fn extend(&mut self, others: Self) -> Option<Box<str>> {
-        let mut left_out = None;
+    /// Sets others beside these, as far as there is room: those of a plugin of this tenant's, or of the operator's. Answers how many
+    /// found none, and the first of them.
+    pub(crate) fn extend(&mut self, others: Self, tenant: Option<&str>) -> Option<(u64, Box<str>)> {
+        let mut left_out: Option<(u64, Box<str>)> = None;
         for (name, value) in others.0 {
             // Each was checked when the call set it: all that can be wrong is that it is one too many with those of others.
-            if self.set(&name, &value).is_err() {
-                left_out.get_or_insert(name);
+            let set = match tenant {
+                None => self.put(&name, &value, |known| !known.contains(BETWEEN), u64::MAX),
+                Some(tenant) => {
+                    let full = [tenant, "/", &*name].concat();
+                    self.put(&full, &value, |known| own_name(known, tenant).is_some(), TENANTS_BYTES)
+                }
+            };
+            if set.is_err() {
+                left_out.get_or_insert((0, name)).0 += 1;
             }
         }
         left_out
@@ -49,16 +68,38 @@ impl Tags {
         if value.len() > MAX_VALUE {
             return Err(format!("a tag's value has at most {MAX_VALUE} bytes"));
         }
-        if let Some((_, known)) = self.0.iter_mut().find(|(known, _)| **known == *name) {
-            *known = value.into();
-            return Ok(());
+        self.put(name, value, |_| true, u64::MAX)
+            .map_err(|NoRoom| format!("an exchange has at most {MAX_TAGS} tags"))
+    }
+
+    /// Sets a tag, in place of the one of this name, if those that count with it have room for that, in number and bytes.
+    fn put(&mut self, name: &str, value: &[u8], counts: impl Fn(&str) -> bool, bytes: u64) -> Result<(), NoRoom> {
+        let others = || self.iter().filter(|(known, _)| *known != name && counts(known));
+        let sizes = others().map(|(name, value)| (name.len() + value.len()) as u64);
+        let size = (name.len() + value.len()) as u64;
+        if others().count() >= MAX_TAGS || sizes.sum::<u64>() + size > bytes {
+            return Err(NoRoom);
         }
-        if self.0.len() >= MAX_TAGS {
-            return Err(format!("an exchange has at most {MAX_TAGS} tags"));
+        match self.0.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, known)) => *known = value.into(),
+            None => self.0.push((name.into(), value.into())),
         }
-        self.0.push((name.into(), value.into()));
         Ok(())
     }
+}
+
+/// There are as many as there may be.
+struct NoRoom;
+
+/// What a tenant calls one of its tags that is called so in all; none when it is not its.
+fn own_name<'a>(known: &'a str, tenant: &str) -> Option<&'a str> {
+    known.strip_prefix(tenant)?.strip_prefix(BETWEEN)
+}
+
+/// Whether a tag may be asked for by this name: a plugin's own, or a tenant's with its name in front.
+pub(crate) fn may_be_asked(name: &str) -> bool {
+    let (tenant, name) = name.rsplit_once(BETWEEN).unwrap_or(("-", name));
+    !tenant.is_empty() && is_name(name)
 }
 
 /// Whether a tag may be called so.
@@ -67,10 +108,18 @@ pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.len() <= MAX_NAME && name.bytes().all(allowed)
 }
 
-/// Tags of one exchange; the contract says these bounds. They are held for every exchange under way, and stand in its log line.
+/// Between a tenant's name and that of a tag of its: no name that a plugin gives has it.
+const BETWEEN: char = '/';
+
+/// Tags of one exchange, of the operator's plugins and of a tenant's each; the contract says these bounds. They are held for every
+/// exchange under way, and stand in its log line.
 const MAX_TAGS: usize = 16;
 const MAX_NAME: usize = 64;
 const MAX_VALUE: usize = 256;
+
+/// Bytes of a tenant's tags in one exchange, with all names: they stand in a line that no `quota log=` bounds, which is to be of
+/// the size that lines have.
+const TENANTS_BYTES: u64 = 1024;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -94,9 +143,53 @@ mod tests {
         for name in ["t1", "one-too-many", "two-too-many"] {
             others.set(name, b"z").unwrap();
         }
-        assert_eq!(tags.extend(others).as_deref(), Some("one-too-many"));
+        assert_eq!(tags.extend(others, None), Some((2, "one-too-many".into())));
         assert_eq!((tags.get("t1"), tags.iter().count()), (Some(&b"z"[..]), MAX_TAGS));
         tags.set("t1", &[0; 257]).unwrap_err();
         tags.set("t1", &[0xff; 256]).unwrap();
+    }
+
+    #[test]
+    fn a_tenants_tags_replace_nobody_elses_and_take_no_room_of_others() {
+        let set = |names: &[&str], value: &[u8]| {
+            let mut tags = Tags::default();
+            names.iter().for_each(|name| tags.set(name, value).unwrap());
+            tags
+        };
+        let mut tags = set(&["user", "role"], b"operator");
+        let many: Vec<String> = (0..15).map(|i| format!("t{i}")).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).chain(["user"]).collect();
+        assert_eq!(tags.extend(set(&many, b"acme"), Some("acme")), None);
+        assert_eq!(tags.extend(set(&["user"], b"rival"), Some("rival")), None);
+        let seen = |tenant, name| tags.seen_by(tenant, name).map(<[u8]>::to_vec);
+        for (tenant, name, value) in [
+            (None, "user", Some("operator")),
+            (None, "acme/user", Some("acme")),
+            (None, "t0", None),
+            (Some("acme"), "user", Some("acme")),
+            (Some("acme"), "role", Some("operator")),
+            (Some("acme"), "rival/user", None),
+            (Some("acme"), "acme/user", None),
+            (Some("rival"), "user", Some("rival")),
+            (Some("acm"), "e/user", None),
+        ] {
+            assert_eq!(seen(tenant, name), value.map(Into::into), "{tenant:?} {name}");
+        }
+        // The operator's are not fewer for them, nor are the tenant's long.
+        assert_eq!(tags.extend(set(&many[..14], b"operator"), None), None);
+        let left_out = tags.extend(set(&["t0", "t1", "t2", "t3", "t4"], &[b'x'; 256]), Some("acme"));
+        assert_eq!(left_out, Some((2, "t3".into())));
+        let bytes = tags.iter().filter(|(name, _)| name.starts_with("acme/"));
+        assert!(bytes.map(|(name, value)| name.len() + value.len()).sum::<usize>() <= 1024);
+    }
+
+    #[test]
+    fn tags_are_asked_for_by_their_own_names_or_with_their_tenants() {
+        for name in ["user", "acme/user", "a b/user"] {
+            assert!(may_be_asked(name), "{name}");
+        }
+        for name in ["", "/user", "acme/", "acme/us er"] {
+            assert!(!may_be_asked(name), "{name}");
+        }
     }
 }

@@ -92,12 +92,9 @@ impl tags::Host for State {
     }
 
     fn get(&mut self, name: String) -> Result<Option<Vec<u8>>> {
-        Ok(self
-            .exchange
-            .tags
-            .as_ref()
-            .and_then(|tags| tags.get(&name))
-            .map(<[u8]>::to_vec))
+        let tags = self.exchange.tags.as_ref();
+        let value = tags.and_then(|tags| tags.seen_by(self.identity.tenant.as_deref(), &name));
+        Ok(value.map(<[u8]>::to_vec))
     }
 }
 
