@@ -104,7 +104,7 @@ impl<Phase> List<Phase> {
     }
 
     /// The local time in a zone of the IANA's database, as `Europe/Berlin`, when the call began: `4 2026-01-01T01:00:00+01:00`.
-    /// The first digit is the day of the week, 1 for Monday.
+    /// The first digit is the day of the week, 1 for Monday. The operator has to grant it: `grant "clock"`.
     pub fn local_time(&mut self, zone: &str) -> Need<Phase> {
         self.need(&format!("local-time:{zone}"))
     }

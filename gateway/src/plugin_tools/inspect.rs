@@ -126,7 +126,12 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         cpu: DEFAULT_PLUGIN_CPU,
         memory,
     };
-    let Description { name, version, about } = host.describe(&component, limits)?;
+    let Description {
+        name,
+        version,
+        about,
+        wants_time,
+    } = host.describe(&component, limits)?;
     let imports: Vec<Interface> = component.imports().into_iter().map(Interface::from).collect();
     let is_imported = |name: &str| imports.iter().any(|import| import.interface == name);
     Ok(Report {
@@ -142,7 +147,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         grants: ALL_GRANTS
             .iter()
             .map(|(_, name)| *name)
-            .filter(|name| is_imported(name))
+            .filter(|name| is_imported(name) || (wants_time && *name == "clock"))
             .collect(),
         imports,
         memories: anatomy.memories,

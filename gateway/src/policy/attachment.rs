@@ -195,6 +195,15 @@ impl Attachment {
                 why,
             }
         })?;
+        if let Some(need) = needs.time()
+            && !component.may_tell_time
+        {
+            return Err(PolicyError::NeedNotGranted {
+                label,
+                need,
+                line: r#"grant "clock""#,
+            });
+        }
         // What a shadow would have done is told each time.
         let is_repeatable = spec.is_forgetful && !component.asks_the_host && !spec.scope.is_shadow;
         let (pace, waiting) = match spec.callers {
@@ -553,6 +562,12 @@ impl Needs {
             log: parse(NeedPhase::Log, &described.log, &configured.log)?,
             connection: parse(NeedPhase::Connection, &described.connection, &configured.connection)?,
         })
+    }
+
+    /// The first that tells the time, which has to be granted wherever it is asked for.
+    fn time(&self) -> Option<String> {
+        let phases = [&self.request, &self.response, &self.log, &self.connection];
+        phases.into_iter().flatten().find_map(Attribute::time)
     }
 }
 

@@ -28,6 +28,8 @@ pub struct Component {
     pub(super) imports_request: bool,
     /// Whether it may tag exchanges.
     pub(super) imports_tags: bool,
+    /// Whether it was granted to know the time.
+    pub(super) may_tell_time: bool,
     /// Whether it learns something from the host beside the facts that it is called with.
     pub(super) asks_the_host: bool,
 }
@@ -131,6 +133,7 @@ impl Component {
             exports,
             imports_request,
             imports_tags,
+            may_tell_time: grants.contains(&Grant::Clock),
             asks_the_host,
         })
     }

@@ -76,6 +76,16 @@ pub enum PolicyError {
         /// The line to add to the plugin's block.
         line: &'static str,
     },
+    /// It asks for an attribute that it was not granted.
+    #[error("{label}: needs `{need}`, which it was not granted")]
+    NeedNotGranted {
+        /// The plugin.
+        label: String,
+        /// The attribute.
+        need: String,
+        /// The line to add to the plugin's block.
+        line: &'static str,
+    },
     /// An import or export has another type than the contract says.
     #[error("{label}: {message}")]
     Mistyped {
@@ -185,7 +195,9 @@ impl PolicyError {
     #[must_use]
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::NotGranted { line, .. } => Some(format!("add `{line}` to the plugin's block")),
+            Self::NotGranted { line, .. } | Self::NeedNotGranted { line, .. } => {
+                Some(format!("add `{line}` to the plugin's block"))
+            }
             Self::OtherMode { .. } => Some("take it out of `route-to`, or give both the same `mode`".to_owned()),
             Self::CallOverHttp2 { .. } => Some("call a backend whose servers have no `http2`".to_owned()),
             Self::Inert { .. } => Some("leave it out, or take a component that uses it".to_owned()),

@@ -77,35 +77,35 @@ macro_rules! built {
 pub const ACL: FirstParty = FirstParty {
     name: "acl",
     wasm: built!("acl.wasm"),
-    grants: &[],
+    grants: &[Grant::Clock],
 };
 
 /// Answers the predicates of `acl`.
 pub const ACL_REGEX: FirstParty = FirstParty {
     name: "acl",
     wasm: built!("acl-regex.wasm"),
-    grants: &[],
+    grants: &[Grant::Clock],
 };
 
 /// Makes the edits of `request { … }` and `response { … }` where none of them has a pattern.
 pub const HEADER_REWRITE: FirstParty = FirstParty {
     name: "header-rewrite",
     wasm: built!("header-rewrite.wasm"),
-    grants: &[],
+    grants: &[Grant::Clock],
 };
 
 /// Makes the edits of `request { … }` and `response { … }`.
 pub const HEADER_REWRITE_REGEX: FirstParty = FirstParty {
     name: "header-rewrite",
     wasm: built!("header-rewrite-regex.wasm"),
-    grants: &[],
+    grants: &[Grant::Clock],
 };
 
 /// Classifies requests for `rate-limit`.
 pub const RATE_LIMIT: FirstParty = FirstParty {
     name: "rate-limit",
     wasm: built!("rate-limit.wasm"),
-    grants: &[Grant::Buckets],
+    grants: &[Grant::Buckets, Grant::Clock],
 };
 
 /// A component of the shelf. Compiled only when a configuration names it.

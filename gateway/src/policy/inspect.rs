@@ -21,6 +21,8 @@ pub struct Description {
     pub version: String,
     /// What it does.
     pub about: String,
+    /// Whether it wants to be told the time with its calls, whatever its configuration says.
+    pub wants_time: bool,
 }
 
 /// An interface of the host that a component uses.
@@ -81,6 +83,12 @@ impl Host {
             name: one_line(&said.name),
             version: one_line(&said.version),
             about: one_line(&said.about),
+            wants_time: {
+                let needs = &said.needs;
+                let phases = [&needs.request, &needs.response, &needs.log, &needs.connection];
+                let mut needs = phases.into_iter().flatten();
+                needs.any(|need| need.starts_with("local-time:"))
+            },
         })
     }
 }

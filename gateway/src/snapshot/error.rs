@@ -633,7 +633,7 @@ fn page_fault(fault: ConfigError, place: SourceSpan, error: &PageError) -> Confi
 fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> ConfigError {
     let help = error.help();
     let (label, help) = match error {
-        PolicyError::NotGranted { line, .. } => {
+        PolicyError::NotGranted { line, .. } | PolicyError::NeedNotGranted { line, .. } => {
             let help = match line.strip_prefix("grant ") {
                 // A second `grant` would be said twice.
                 Some(word) if !plugin.grants.is_empty() => format!("add `{word}` to its `grant`"),

@@ -18,6 +18,32 @@ fn an_import_that_was_not_granted_is_named_with_the_line_that_grants_it() {
 }
 
 #[test]
+fn the_time_has_to_be_granted_whichever_way_it_is_asked_for() {
+    let needs: &[&str] = &["local-time:Europe/Berlin"];
+    let request = Guest {
+        request_needs: needs,
+        evaluate: Some("(i64.const 0)"),
+        ..GUEST
+    };
+    let connection = Guest {
+        connection_needs: needs,
+        on_connect: Some(ZEROES),
+        ..GUEST
+    };
+    for guest in [request, connection] {
+        let host = host_of(1);
+        let attach = |grants: &[Grant]| {
+            let component = host.compile("guest", &guest.component(), grants)?;
+            host.attach(&component, spec("guest")).map(drop)
+        };
+        let error = attach(&[Grant::Log]).unwrap_err();
+        assert!(error.to_string().contains("`local-time:Europe/Berlin`"), "{error}");
+        assert_eq!(error.help().unwrap(), r#"add `grant "clock"` to the plugin's block"#);
+        attach(&[Grant::Clock]).unwrap();
+    }
+}
+
+#[test]
 fn an_import_that_the_gateway_does_not_have_is_named() {
     let contract = format!("{CONTRACT} interface unheard-of {{ f: func(); }}");
     let guest = Guest {
