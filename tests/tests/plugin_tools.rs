@@ -127,6 +127,7 @@ fn a_component_is_inspected_for_programs() {
     assert_eq!(said["name"], "rate-limit");
     assert_eq!(said["size"], std::fs::metadata(&file).unwrap().len());
     assert_eq!(said["grants"], serde_json::json!(["buckets"]));
+    assert_eq!(said["pure"], false, "it counts in the gateway");
     let imports = said["imports"].as_array().unwrap();
     let buckets = imports.iter().find(|import| import["interface"] == "buckets").unwrap();
     assert!(!buckets["functions"].as_array().unwrap().is_empty(), "{said}");
@@ -148,6 +149,7 @@ fn a_component_is_inspected_for_people() {
         "request-filter, response-filter",
         "request-edits (",
         "contract: 0.1.",
+        "pure:     yes",
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }

@@ -71,6 +71,8 @@ pub(super) struct Report {
     pub(super) contract: String,
     pub(super) hooks: Vec<&'static str>,
     pub(super) imports: Vec<Interface>,
+    /// Whether its answers can follow from nothing but what it is called with and what its instance was called with before.
+    pub(super) pure: bool,
     /// What an operator has to grant.
     pub(super) grants: Vec<&'static str>,
     pub(super) memories: Vec<Memory>,
@@ -149,6 +151,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
             .map(|(_, name)| *name)
             .filter(|name| is_imported(name) || (wants_time && *name == "clock"))
             .collect(),
+        pure: component.is_pure(),
         imports,
         memories: anatomy.memories,
         config,
@@ -195,6 +198,13 @@ impl Report {
             };
             line("imports", &format!("{} ({functions})", import.interface));
         }
+        line(
+            "pure",
+            match self.pure {
+                true => "yes: it learns nothing beside what it is called with, and leaves nothing behind",
+                false => "no: by what it imports it learns more than it is called with, or leaves something behind",
+            },
+        );
         if !self.grants.is_empty() {
             let grants: Vec<String> = self.grants.iter().map(|grant| format!("{grant:?}")).collect();
             line("needs", &format!("grant {}", grants.join(" ")));

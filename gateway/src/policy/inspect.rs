@@ -35,6 +35,13 @@ pub struct Import {
 }
 
 impl Component {
+    /// Whether all that its answers can follow from is what it is called with and what its instance remembers, and answers are all
+    /// that it leaves behind: it imports nothing that tells it anything, or takes anything but edits.
+    #[must_use]
+    pub const fn is_pure(&self) -> bool {
+        !self.asks_the_host
+    }
+
     /// The interfaces that it imports, and which of their functions.
     #[must_use]
     pub fn imports(&self) -> Vec<Import> {
