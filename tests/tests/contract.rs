@@ -7,6 +7,8 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
+
 /// An interface or a world.
 struct Block {
     /// `interface` or `world`.
@@ -149,6 +151,32 @@ fn the_contract_is_a_compatible_extension_of_what_was_published() {
         assert!(old.contains(&format!("package gateway:policy@{version};")), "{version}");
         assert_eq!(breaks(old, &live), Vec::<String>::new(), "since {version}");
     }
+}
+
+/// What has been published, by its SHA-256: comparing the live contract with a file that can be edited along with it would find
+/// nothing.
+const PUBLISHED: [(&str, &str); 1] = [(
+    "0.1.0",
+    "088ba5b3bfb03456e351b79a6a90fd6ad299e3a51273851c8352f0729e34d53b",
+)];
+
+#[test]
+fn what_was_published_is_as_it_was() {
+    let (_, contracts) = contracts();
+    let digest = |wit: &str| {
+        let digest = Sha256::digest(wit);
+        digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+    };
+    let found: BTreeMap<_, _> = contracts
+        .iter()
+        .map(|(version, wit)| (&**version, digest(wit)))
+        .collect();
+    let published = PUBLISHED.map(|(version, digest)| (version, digest.to_owned()));
+    assert_eq!(
+        found,
+        BTreeMap::from(published),
+        "a new version's digest is added to PUBLISHED, and none is ever changed"
+    );
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Components that were built against published versions of the contract are taken for ever: `tests/corpus/VERSION/*.wasm`.
 //!
-//! A component is added with each new part of the contract and never changed. Those named below are made of text when they are
+//! A component is added with each new part of the contract, with its digest here, and never changed. Those named below are made of text when they are
 //! not there yet and `GATEWAY_BLESS=1` is in the environment; the others were built by `plugins/build`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use super::*;
 
@@ -88,6 +91,46 @@ const EVERY_IMPORT: &str = r#"
     (import "gateway:policy/random@0.1.0" "get-bytes" (func (param i32 i32)))
 "#;
 
+/// What lies there, by its SHA-256: a component that was made anew from today's source would prove nothing of yesterday's contract.
+const DIGESTS: [(&str, &str); 9] = [
+    (
+        "0.1.0/access-log.wasm",
+        "af707d1454fc9bde82fe3f443b483b37e61b069132a3d6f461f08ba96d003b22",
+    ),
+    (
+        "0.1.0/acl.wasm",
+        "815a98968f724a81267c135d82bd30e9fa9ced464c3ccce65a073a980a225745",
+    ),
+    (
+        "0.1.0/authorization.wasm",
+        "c9de3f61ee33db8413f3705c3f0187e10001d9744ab6a9e71e0979e9c86a633a",
+    ),
+    (
+        "0.1.0/body-filter.wasm",
+        "2a71d607566f2cc54d62a8b094c2d3065b92db7d1877b2439db31f7761c42c0a",
+    ),
+    (
+        "0.1.0/connection.wasm",
+        "0bb8a462db35d73d52363d9ddf4b88dd9c7f02eb03e5fb106dc7a5447116d48e",
+    ),
+    (
+        "0.1.0/header-rewrite.wasm",
+        "d3fdaa7b7d0b6eaedbb6ef96a08bf799ee3f53f2c69243a95291f7294b090495",
+    ),
+    (
+        "0.1.0/limiter.wasm",
+        "190774341225ff6276d1c18a835f4c0b542877bfa9eec2278f5b3a2fc966026a",
+    ),
+    (
+        "0.1.0/predicates.wasm",
+        "76fe4fc04e2a0af3c49e692d7114020adad1b11524ff76d043c33d69aa19e092",
+    ),
+    (
+        "0.1.0/rate-limit.wasm",
+        "065693d455fabc523ec74112954a06ba3426c0770542868aca16b72b721b6102",
+    ),
+];
+
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/corpus")
 }
@@ -105,15 +148,24 @@ fn components_of_every_published_version_are_taken() {
     for (name, _) in MADE {
         assert!(corpus().join(format!("0.1.0/{name}.wasm")).exists(), "{name}");
     }
-    let mut taken = 0;
+    let mut taken = BTreeMap::new();
     for version in std::fs::read_dir(corpus()).unwrap() {
         for file in std::fs::read_dir(version.unwrap().path()).unwrap() {
             let file = file.unwrap().path();
             call_every_hook(&file);
-            taken += 1;
+            let digest = Sha256::digest(std::fs::read(&file).unwrap());
+            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = file.strip_prefix(corpus()).unwrap();
+            taken.insert(name.to_str().unwrap().to_owned(), digest);
         }
     }
-    assert!(taken >= MADE.len() + 3, "{taken}");
+    let published: BTreeMap<_, _> = DIGESTS
+        .map(|(name, digest)| (name.to_owned(), digest.to_owned()))
+        .into();
+    assert_eq!(
+        taken, published,
+        "none is ever changed; a new one's digest is added to DIGESTS"
+    );
 }
 
 /// Loads a component and calls what it exports.
