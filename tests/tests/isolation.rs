@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{Client, Gateway, HttpServer, get, guest};
+use gateway_tests::{Client, Gateway, HttpServer, eventually, get, guest};
 
 /// Answers requests with how many of them this instance has seen: 401, 402, … It traps on paths that begin with `/b`.
 fn counting() -> Vec<u8> {
@@ -60,6 +60,45 @@ async fn a_connection_keeps_its_instance_and_shares_it_with_no_other() {
     assert_eq!(statuses(&mut one, 3).await, [401, 402, 403]);
     assert_eq!(statuses(&mut two, 2).await, [401, 402]);
     assert_eq!(statuses(&mut one, 1).await, [404]);
+}
+
+#[tokio::test]
+async fn connections_on_which_nothing_comes_keep_nobody_out() {
+    let gateway = run(r#"isolation "per-connection" ready=0; limit instances=2"#).await;
+    let mut idle = Vec::new();
+    for number in 0..6 {
+        let mut client = gateway.connect("web").await;
+        assert_eq!(statuses(&mut client, 2).await, [401, 402], "{number}");
+        idle.push(client);
+    }
+    // The last two still have theirs.
+    assert_eq!(statuses(&mut idle[5], 1).await, [403]);
+    assert_eq!(statuses(&mut idle[4], 1).await, [403]);
+    assert_eq!(statuses(&mut idle[0], 1).await, [401]);
+}
+
+/// Each has asked under another configuration, and asks for nothing more: four of them would have all places.
+#[tokio::test]
+async fn connections_on_which_nothing_comes_keep_no_instances_of_configurations_that_are_gone() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; policy instances=4 }
+        plugin "counting" "counting.wasm" { on-failure "deny" status=503; isolation "per-connection" ready=0; limit instances=1 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "counting"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("counting.wasm", counting())
+    .start()
+    .await;
+    let next = Gateway::verbatim(&gateway.config());
+    let mut idle = Vec::new();
+    for round in 0..6 {
+        let mut client = gateway.connect("web").await;
+        assert_eq!(statuses(&mut client, 2).await, [401, 402], "{round}");
+        idle.push(client);
+        eventually("a reload has room", async || gateway.reload(&next).await).await;
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,8 @@ pub struct Attachment {
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
     pub(super) pace: Arc<Pace>,
+    /// Another configuration serves what comes.
+    is_retired: AtomicBool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -228,6 +230,7 @@ impl Attachment {
             budget: spec.budget,
             is_repeatable,
             pace: Arc::clone(&pace),
+            is_retired: AtomicBool::new(false),
             called: component.hooks().called(spec.place),
             predicates,
             policies,
@@ -414,6 +417,16 @@ impl Attachment {
         if let Some(tenant) = &self.scope.tenant {
             tenant.quota.bound(tenant.kept);
         }
+    }
+
+    /// Another configuration serves what comes from now on: what lies ready here, or rests with connections on which nothing comes,
+    /// is let go of.
+    pub fn retire(&self) {
+        self.is_retired.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_retired(&self) -> bool {
+        self.is_retired.load(Ordering::Relaxed)
     }
 
     /// What an exchange gets when a call fails.

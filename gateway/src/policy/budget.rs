@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::resting::Resting;
 use crate::config::{BudgetLimits, Millicores};
 
 /// What some instances share.
@@ -21,6 +22,8 @@ pub struct Budget {
     /// Goes on when a reload brings another budget for the same plugin or tenant. Instances do not: those of the old
     /// configuration live until its last exchange has ended, and those of the new one have to be made before.
     cpu: Arc<CpuTime>,
+    /// Instances that connections keep.
+    pub(super) resting: Resting,
     /// The next one that has a say.
     outer: Option<Arc<Self>>,
 }
@@ -56,6 +59,7 @@ impl Budget {
             limits,
             instances: AtomicU32::new(0),
             memory: AtomicU64::new(0),
+            resting: Resting::default(),
             cpu: before.map_or_else(|| Arc::new(CpuTime::new()), |before| Arc::clone(&before.cpu)),
             outer,
         })

@@ -13,6 +13,7 @@ use super::budget::Budget;
 use super::component::{Component, Exports};
 use super::failure::{Failure, FailureKind, PolicyError, one_line};
 use super::host::Host;
+use super::resting::Place;
 use super::state::{Bounds, Identity, Phase, State};
 use super::ticker::Activity;
 use crate::config::PluginLimits;
@@ -25,6 +26,8 @@ pub(super) struct Instance {
     pub(super) requests: u64,
     /// When the first did, where that matters.
     pub(super) first_used: Option<Instant>,
+    /// Where it rests, once a connection keeps it.
+    pub(super) place: Option<Arc<Place>>,
 }
 
 /// What an instance exports, type-checked.
@@ -111,6 +114,7 @@ impl Instance {
             guests,
             requests: 0,
             first_used: None,
+            place: None,
         }))
     }
 

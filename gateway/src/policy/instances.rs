@@ -154,8 +154,16 @@ impl Instances {
         let now = Instant::now();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             let Some(slot) = slot else { continue };
-            let is_elsewhere = |attachment: Arc<Attachment>| attachment.is_heavy() != self.of_crew;
-            if slot.attachment.upgrade().is_some_and(is_elsewhere) {
+            let Some(attachment) = slot.attachment.upgrade() else {
+                continue;
+            };
+            if attachment.is_retired() && !matches!(attachment.isolation, Isolation::Reuse { .. }) {
+                // Connections on which nothing comes keep their configuration alive, and with it all that lies ready for them.
+                slot.put_aside(&mut self.spent);
+                attachment.budget.resting.take_all(MAX_SPENT, &mut self.spent);
+                continue;
+            }
+            if attachment.is_heavy() != self.of_crew {
                 // Whoever makes its calls now has instances of his own.
                 slot.put_aside(&mut self.spent);
                 continue;
@@ -439,6 +447,7 @@ impl Instances {
             }
             (Isolation::PerConnection { .. }, Subject::Exchange(exchange)) if exchange.kept_by_connection.is_some() => {
                 if let Some(kept) = &exchange.kept_by_connection {
+                    attachment.budget.resting.note(&mut instance, kept);
                     with_connection(kept, |kept| kept.put(attachment, instance));
                 }
             }
@@ -468,14 +477,23 @@ impl Instances {
             return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Quarantined, QUARANTINED));
         }
         let measuring = self.measures.is_some().then(|| Measuring::start(HostCalls::default()));
+        let is_full =
+            |made: &Result<_, Failure>| matches!(made, Err(failure) if failure.kind == FailureKind::StoreFull);
         let mut made = self.make(attachment);
-        if made
-            .as_ref()
-            .is_err_and(|failure| failure.kind == FailureKind::StoreFull)
-        {
+        if is_full(&made) {
             // What nobody will use again makes room.
             self.spent.clear();
             self.sweep();
+            made = self.make(attachment);
+        }
+        // And so does whoever asks for nothing: only that its client stays connected is no reason to have no place for others, or no
+        // memory.
+        if made
+            .as_ref()
+            .is_err_and(|failure| matches!(failure.kind, FailureKind::StoreFull | FailureKind::Memory))
+            && let Some(resting) = attachment.budget.resting.take_oldest()
+        {
+            drop(resting);
             made = self.make(attachment);
         }
         let now = Instant::now();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use super::attachment::Attachment;
 use super::instance::Instance;
+use super::resting::Place;
 
 /// The instances of one exchange or connection, one per use of a plugin. They go with it.
 #[derive(Default)]
@@ -26,6 +27,13 @@ impl Kept {
             .0
             .iter()
             .position(|kept| std::ptr::eq(kept.attachment.as_ptr(), Arc::as_ptr(attachment)))?;
+        Some(self.0.swap_remove(position).instance)
+    }
+
+    /// The instance that has this place, if it is not in use.
+    pub(super) fn take_from(&mut self, place: &Arc<Place>) -> Option<Box<Instance>> {
+        let has_it = |kept: &KeptInstance| kept.instance.place.as_ref().is_some_and(|of| Arc::ptr_eq(of, place));
+        let position = self.0.iter().position(has_it)?;
         Some(self.0.swap_remove(position).instance)
     }
 

@@ -51,6 +51,7 @@ mod phases;
 mod priority;
 mod quarantine;
 mod quota;
+mod resting;
 mod scope;
 pub mod section;
 mod shared;

@@ -120,6 +120,10 @@ impl Local {
         for pool in &self.pools {
             pool.borrow_mut().close();
         }
+        self.snapshot
+            .attachments
+            .iter()
+            .for_each(|attachment| attachment.retire());
         *self.lasting.newest.borrow_mut() = Rc::downgrade(next);
         self.lasting.newest_generation.set(next.generation);
     }

@@ -365,6 +365,56 @@ fn limits_of(instances: u32) -> crate::config::BudgetLimits {
 }
 
 #[test]
+fn who_stays_connected_and_asks_for_nothing_keeps_no_place_from_others() {
+    let host = host_of(8);
+    let budget = Budget::new("plugin \"one\"", limits_of(2), None);
+    let attachment = attach_with(&host, &COUNTING, |spec| {
+        spec.isolation = Isolation::PerConnection { ready: 0 };
+        spec.place = AttachedAs::Predicates;
+        spec.budget = budget.clone();
+    });
+    let mut instances = Instances::new(&host);
+    let [one, two, three, four] = [(); 4].map(|()| KeptByConnection::default());
+    let mut ask = |connection: &KeptByConnection| {
+        let mut exchange = exchange("/a");
+        exchange.kept_by_connection = Some(connection.clone());
+        let said = instances
+            .evaluate(&attachment, &mut exchange)
+            .map_err(|failure| failure.kind);
+        (said, exchange)
+    };
+    assert_eq!(ask(&one).0, Ok(1));
+    assert_eq!(ask(&two).0, Ok(1));
+    assert_eq!(ask(&one).0, Ok(2));
+    assert_eq!(
+        ask(&three).0,
+        Ok(1),
+        "it has the place of the second, which was used before the first"
+    );
+    assert_eq!(ask(&one).0, Ok(3));
+    let (said, under_way) = ask(&two);
+    assert_eq!(said, Ok(1), "its memory is gone");
+    let (said, also_under_way) = ask(&one);
+    assert_eq!(said, Ok(4));
+    // Who has an exchange under way is not idle.
+    assert_eq!(ask(&four).0, Err(FailureKind::StoreFull));
+    drop(under_way);
+    assert_eq!(ask(&four).0, Ok(1));
+    assert_eq!(ask(&one).0, Ok(5));
+    assert_eq!(budget.instances(), 2);
+
+    // Another configuration serves now; these connections still have this one, until something comes on them.
+    attachment.retire();
+    instances.upkeep();
+    while instances.tend() {}
+    assert_eq!(budget.instances(), 1, "the exchange that is under way");
+    drop(also_under_way);
+    instances.upkeep();
+    while instances.tend() {}
+    assert_eq!(budget.instances(), 0);
+}
+
+#[test]
 fn a_plugin_has_no_more_instances_than_it_may_and_its_neighbour_does_not_notice() {
     let host = host_of(16);
     let attach = |instances| {
