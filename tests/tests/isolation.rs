@@ -253,3 +253,50 @@ async fn a_plugin_that_has_used_up_its_cpu_time_is_not_called_and_requests_get_t
         .metric_is("gateway_policy_failures_total", &labels, refused as f64)
         .await;
 }
+
+/// Takes another mebibyte with each request, and answers 507 when it gets none.
+fn greedy() -> Vec<u8> {
+    guest::component(
+        "header-rewrite",
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request")
+            (param i32 i32 i32 i32) (result i32)
+            (call $reply
+              (select (i32.const 507) (i32.const 204) (i32.eq (memory.grow (i32.const 16)) (i32.const -1)))
+              (i32.const 0)))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))"#,
+    )
+}
+
+#[tokio::test]
+async fn all_plugins_together_have_no_more_memory_than_the_process_gives_and_one_has_half() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; policy memory="8MiB" total-memory="16MiB" }
+        plugin "a" "greedy.wasm" { on-failure "deny" status=503; isolation "per-connection" ready=0 }
+        plugin "b" "greedy.wasm" { on-failure "deny" status=503; isolation "per-connection" ready=0 }
+        plugin "c" "greedy.wasm" { on-failure "deny" status=503; isolation "per-connection" ready=0 }
+        frontend "a" { bind "127.0.0.1:0"; use-plugin "a"; default-backend "app" }
+        frontend "b" { bind "127.0.0.1:0"; use-plugin "b"; default-backend "app" }
+        frontend "c" { bind "127.0.0.1:0"; use-plugin "c"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("greedy.wasm", greedy())
+    .start()
+    .await;
+    let mut held = Vec::new();
+    for (frontend, mebibytes) in [("a", 7), ("b", 7), ("c", 2)] {
+        let mut taken = 0;
+        for _ in 0..3 {
+            let mut client = gateway.connect(frontend).await;
+            let said = statuses(&mut client, 4).await;
+            assert!(said.iter().all(|status| [204, 507].contains(status)), "{said:?}");
+            taken += said.iter().filter(|status| **status == 204).count();
+            held.push(client);
+        }
+        // What the instances began with is a part of it. The third of the last finds nothing left and gets what the first has, which
+        // is idle.
+        assert_eq!(taken, mebibytes, "{frontend}");
+    }
+    drop(held);
+}

@@ -75,6 +75,23 @@ impl EffectiveLimits {
             own.map(|limit| limit.or_less(of_tenant, Level::Tenant))
         };
         let share = pool_share(pool.instances);
+        let memory = [
+            (plugin.budget.memory_in_all, Level::Plugin),
+            (budget.and_then(|budget| budget.memory_in_all), Level::Use),
+            (quota.and_then(|quota| quota.memory_in_all), Level::Tenant),
+            // Likewise, and nobody has more than there is.
+            (
+                Some(
+                    match plugin.budget.memory_in_all.is_none()
+                        || tenant.is_some_and(|tenant| tenant.quota.memory_in_all.is_none())
+                    {
+                        true => memory_share(pool.total_memory),
+                        false => pool.total_memory,
+                    },
+                ),
+                Level::Process,
+            ),
+        ];
         let instances = [
             (plugin.budget.instances, Level::Plugin),
             (budget.and_then(|budget| budget.instances), Level::Use),
@@ -100,11 +117,7 @@ impl EffectiveLimits {
                 .or_less(of_use.and_then(|limits| limits.memory), Level::Use)
                 .or_less(limits.and_then(|limits| limits.memory), Level::Tenant)
                 .or_less(Some(pool.memory), Level::Process),
-            total_memory: smallest([
-                (plugin.budget.memory_in_all, Level::Plugin),
-                (budget.and_then(|budget| budget.memory_in_all), Level::Use),
-                (quota.and_then(|quota| quota.memory_in_all), Level::Tenant),
-            ]),
+            total_memory: smallest(memory),
             instances: smallest(instances).unwrap_or(Limit {
                 value: pool.instances,
                 by: Level::Process,
@@ -197,6 +210,11 @@ pub const fn pool_share(instances: u32) -> u32 {
         0 => 1,
         half => half,
     }
+}
+
+/// Linear memory that the instances of one plugin or one tenant may have of so much: likewise.
+pub const fn memory_share(total: u64) -> u64 {
+    total / 2
 }
 
 fn smallest<T: PartialOrd, const N: usize>(limits: [(Option<T>, Level); N]) -> Option<Limit<T>> {

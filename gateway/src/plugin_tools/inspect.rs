@@ -120,6 +120,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
     let host = Host::new(HostSettings {
         instances: 1,
         memory,
+        total_memory: u64::MAX,
         max_buckets: 1,
         answers: 0,
     });

@@ -261,6 +261,7 @@ mod tests {
         Host::new(HostSettings {
             instances: 16,
             memory: 16 << 20,
+            total_memory: u64::MAX,
             max_buckets: 1000,
             answers: 64,
         })

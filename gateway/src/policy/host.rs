@@ -14,6 +14,7 @@ use super::bindings::gateway::policy::{
     response_edits, tags, types,
 };
 use super::buckets::{Buckets, Namespace};
+use super::budget::Budget;
 use super::cache::Cache;
 use super::clock::Clock;
 use super::compiler::{self, CompileError};
@@ -26,13 +27,15 @@ use super::quota::Quota;
 use super::shared::{Namespaces, Shared};
 use super::state::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES, State};
 use super::ticker::{Activity, Ticker};
-use crate::config::{CompileCache, CompileLimits, Grant, KeptQuota, PolicyPool, StateLimits};
+use crate::config::{BudgetLimits, CompileCache, CompileLimits, Grant, KeptQuota, PolicyPool, StateLimits};
 
 /// The engine, its pool of instances, the epoch ticker and the token buckets.
 pub struct Host {
     /// Made for the first component: a gateway without policy has neither its memory nor its thread.
     machine: OnceLock<Arc<Machine>>,
     buckets: Arc<Buckets>,
+    /// What all plugins have together, over reloads.
+    budget: Arc<Budget>,
     slots: Arc<Slots>,
     namespaces: Namespaces,
     no_connection: Arc<ConnectionFacts>,
@@ -57,6 +60,8 @@ pub struct HostSettings {
     pub instances: u32,
     /// Linear memory an instance may have at most, in bytes.
     pub memory: u64,
+    /// Linear memory that all instances of plugins may have together, in bytes.
+    pub total_memory: u64,
     /// Token buckets remembered at most.
     pub max_buckets: usize,
     /// Answers remembered at most, of a worker and an attachment.
@@ -70,6 +75,7 @@ impl HostSettings {
         Self {
             instances: pool.instances,
             memory: pool.memory,
+            total_memory: pool.total_memory,
             max_buckets,
             answers: pool.answers,
         }
@@ -111,10 +117,15 @@ impl Host {
     }
 
     fn with(settings: HostSettings, cache: Option<Cache>, compile: CompileLimits, clock: Clock) -> Arc<Self> {
+        let limits = BudgetLimits {
+            memory_in_all: Some(settings.total_memory),
+            ..BudgetLimits::default()
+        };
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
         Arc::new(Self {
             machine: OnceLock::new(),
             buckets: Arc::new(Buckets::new(settings.max_buckets, clock.clone())),
+            budget: Budget::new("the process", limits, None),
             slots: Arc::default(),
             namespaces: Namespaces::new(clock),
             no_connection: Arc::new(ConnectionFacts {
@@ -238,6 +249,12 @@ impl Host {
     #[must_use]
     pub const fn settings(&self) -> HostSettings {
         self.settings
+    }
+
+    /// What all plugins of all configurations may use together.
+    #[must_use]
+    pub const fn budget(&self) -> &Arc<Budget> {
+        &self.budget
     }
 
     pub(super) fn buckets(&self) -> Arc<Buckets> {
@@ -392,6 +409,7 @@ pub(super) fn compiling_engine(reservation: u64) -> wasmtime::Result<Engine> {
     let settings = HostSettings {
         instances: 1,
         memory: reservation,
+        total_memory: reservation,
         max_buckets: 0,
         answers: 0,
     };

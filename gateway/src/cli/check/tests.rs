@@ -228,6 +228,7 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
 frontend "web", acl "jwt"
   cpu           20ms         process
   memory        16MiB        default
+  total-memory  1GiB         process
   instances     50           process
   body          64KiB        default
 
@@ -235,6 +236,7 @@ frontend "web", use-plugin "acme/geo" (config.kdl:9)
   cpu           2ms          use-plugin
   cpu-share     0.5 cores    use-plugin
   memory        8MiB         tenant
+  total-memory  1GiB         process
   instances     4            use-plugin
   body          32KiB        tenant
   log           1/s          use-plugin
@@ -245,6 +247,7 @@ frontend "web", use-plugin "acme/auth" (config.kdl:10)
   cpu           8ms          tenant
   cpu-share     1.5 cores    tenant
   memory        8MiB         tenant
+  total-memory  1GiB         process
   instances     20           tenant
   body          32KiB        tenant
 "#;

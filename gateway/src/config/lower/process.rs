@@ -9,7 +9,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::names::declared_twice;
-use super::plugin_limits::{CPU, MAX_CPU};
+use super::plugin_limits::{CPU, MAX_CPU, TOTAL_MEMORY};
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -18,7 +18,7 @@ use crate::config::model::{
     LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer, Tenant,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
-use crate::config::suggest;
+use crate::config::{suggest, units};
 
 impl Default for Process {
     fn default() -> Self {
@@ -40,6 +40,7 @@ impl Default for Process {
             policy: PolicyPool {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
+                total_memory: DEFAULT_TOTAL_MEMORY,
                 answers: DEFAULT_ANSWERS,
                 heavy_threads: DEFAULT_HEAVY_THREADS,
                 slow_call: DEFAULT_SLOW_CALL,
@@ -59,7 +60,7 @@ impl Default for Process {
 pub(super) struct Said {
     policy: Option<SourceSpan>,
     /// `heavy-threads=` and `slow-call=`.
-    beside: [Option<SourceSpan>; 2],
+    beside: [Option<SourceSpan>; 3],
     compile_cache: Option<SourceSpan>,
     rate_limit_table: Option<SourceSpan>,
     tracing: Option<SourceSpan>,
@@ -113,12 +114,13 @@ impl Said {
     pub(super) fn report_unused(&self, ctx: &Context<'_>, uses: Uses) {
         let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
         let no_plugin = "there is no plugin, and the gateway's own components are called by the workers";
-        let [heavy_threads, slow_call] = self.beside.map(|said| said.filter(|_| uses.components));
+        let [heavy_threads, slow_call, total_memory] = self.beside.map(|said| said.filter(|_| uses.components));
         for (said, name, is_used, why) in [
             (self.policy, "policy", uses.components, nothing_runs),
             (self.compile_cache, "compile-cache", uses.components, nothing_runs),
             (heavy_threads, "heavy-threads", uses.plugins, no_plugin),
             (slow_call, "slow-call", uses.plugins, no_plugin),
+            (total_memory, "total-memory", uses.plugins, no_plugin),
             (
                 self.rate_limit_table,
                 "rate-limit-table",
@@ -205,11 +207,31 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
         );
         let threads = node.property("heavy-threads");
         let slow_call = node.property("slow-call");
-        said.beside = [&threads, &slow_call].map(|value| value.as_ref().map(|value| value.span()));
+        let total_memory = node.property("total-memory");
+        said.beside = [&threads, &slow_call, &total_memory].map(|value| value.as_ref().map(|value| value.span()));
         set(
             &mut process.policy.slow_call,
             slow_call.and_then(|value| value.duration(SLOW_CALL)),
         );
+        let least = process.policy.memory.saturating_mul(2);
+        process.policy.total_memory = match total_memory {
+            None => DEFAULT_TOTAL_MEMORY.max(least),
+            Some(value) => match value.size(TOTAL_MEMORY) {
+                Some(bytes) if bytes < least => {
+                    value.fail::<()>(
+                        "`total-memory` is less than two instances may have",
+                        "no plugin could have what `memory=` gives one",
+                        format!(
+                            "a plugin may have half of it: write {} or more",
+                            units::show_size(least)
+                        ),
+                    );
+                    bytes
+                }
+                Some(bytes) => bytes,
+                None => DEFAULT_TOTAL_MEMORY,
+            },
+        };
         let threads = threads.and_then(|value| value.integer(HEAVY_THREADS));
         set(
             &mut process.policy.heavy_threads,
@@ -507,6 +529,10 @@ pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 /// worth remembering has room among so many.
 const DEFAULT_ANSWERS: usize = 64;
 /// One takes no more of a machine than a worker does; whoever has heavy plugins to wait for knows how many CPUs are to spare.
+/// As many instances of small plugins (1.1 MiB) as a plugin may have by `instances=`, for two of them, or 128 that have all of their
+/// 16 MiB: more than any configuration that we know has at once, and what a machine with some gigabytes can spare.
+const DEFAULT_TOTAL_MEMORY: u64 = 2 << 30;
+
 const DEFAULT_HEAVY_THREADS: usize = 1;
 /// A hundred times what a call of a usual plugin takes, a fraction of what anybody notices, and what neighbours wait for
 /// now and then.

@@ -185,6 +185,8 @@ pub struct PolicyPool {
     pub instances: u32,
     /// Linear memory an instance may have at most, in bytes; a plugin's own `limit memory=` may only be smaller.
     pub memory: u64,
+    /// Linear memory that all instances of plugins may have together, in bytes; those of one plugin or tenant may have half of it.
+    pub total_memory: u64,
     /// Answers remembered of a component that can only say the same again, for each worker and place.
     pub answers: usize,
     /// Threads that call heavy and slow plugins, beside the workers.

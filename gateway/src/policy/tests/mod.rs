@@ -44,6 +44,7 @@ fn host_of(instances: u32) -> Arc<Host> {
     Host::new(HostSettings {
         instances,
         memory: 16 << 20,
+        total_memory: u64::MAX,
         max_buckets: 1000,
         answers: 0,
     })

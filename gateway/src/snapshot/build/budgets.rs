@@ -15,14 +15,15 @@ pub(super) fn plugin(
 ) -> Arc<Budget> {
     let whose = format!("plugin {:?}", plugin.name);
     let before = before(previous, &whose);
-    let outer = plugin.tenant.map(|id| tenants[id.0].1.clone());
-    Budget::after(before, &whose, bounded(plugin.budget, host), outer)
+    let outer = plugin.tenant.map_or_else(|| host.budget(), |id| &tenants[id.0].1);
+    Budget::after(before, &whose, bounded(plugin.budget, host), Some(Arc::clone(outer)))
 }
 
 /// A tenant, and what its plugins may use together. Likewise.
 pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Snapshot>) -> (Arc<Tenant>, Arc<Budget>) {
     let whose = format!("tenant {:?}", tenant.name);
-    let budget = Budget::after(before(previous, &whose), &whose, bounded(tenant.quota, host), None);
+    let process = Some(Arc::clone(host.budget()));
+    let budget = Budget::after(before(previous, &whose), &whose, bounded(tenant.quota, host), process);
     let tenant = Tenant {
         name: tenant.name.clone(),
         hosts: tenant.hosts.clone(),
@@ -53,12 +54,15 @@ fn before<'a>(previous: Option<&'a Snapshot>, whose: &str) -> Option<&'a Budget>
     budgets.find(|budget| budget.whose() == whose)
 }
 
-/// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, though its requests
-/// wait ever so long for a server.
+/// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, or has all memory that
+/// there is for them, though its requests wait ever so long for a server.
 pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
     let share = config::pool_share(host.settings().instances);
     BudgetLimits {
         instances: limits.instances.or(Some(share)),
+        memory_in_all: limits
+            .memory_in_all
+            .or(Some(config::memory_share(host.settings().total_memory))),
         ..limits
     }
 }
