@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_tests::http2::{Http2Client, Http2Frames, block, frame};
-use gateway_tests::{Answer, Gateway, HttpServer, Server, eventually};
+use gateway_tests::http2::{Http2Client, Http2Frames, block, drain, frame, http2_get};
+use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, Wire, eventually, within};
 
 const PLAIN: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
@@ -431,6 +431,76 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     .await;
 }
 
+/// A server has much on its way when a download is cancelled. What comes of that later is nobody's fault, and the connection is
+/// everybody's.
+#[tokio::test]
+async fn cancelled_downloads_end_no_connection_to_a_server() {
+    const CANCELLED: usize = 90;
+    let app = Server::start(|wire, _| async move { with_much_on_its_way(wire, CANCELLED).await }).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let honest = Http2Client::connect(gateway.address("web")).await;
+    let (response, _) = honest.open(http2_get("/long").map(drop), true).await;
+    let mut content = within(PATIENCE, "its head", response).await.unwrap().into_body();
+
+    let mut other = Http2Frames::connect(gateway.address("web")).await;
+    for n in 0..CANCELLED as u32 {
+        other.request(2 * n + 1, &GET).await;
+        other.find(|frame| frame.kind == 0 && frame.stream == 2 * n + 1).await;
+    }
+    let reset = |n: u32| frame(3, 0, 2 * n + 1, &8u32.to_be_bytes());
+    other
+        .send((0..CANCELLED as u32).flat_map(reset).collect::<Vec<_>>())
+        .await;
+
+    // Sent behind all that was on its way.
+    let end = within(PATIENCE, "the end of the download", drain(&mut content)).await;
+    assert_eq!(end.unwrap(), b"xy");
+    let frames = frames_of(&app.seen(0)[PREFACE..]);
+    assert!(frames.iter().all(|(kind, _)| *kind != 7), "told to go away");
+    let resets = frames.iter().filter(|(kind, _)| *kind == 3).count();
+    assert_eq!(resets, CANCELLED, "what comes late is stepped over");
+    assert_eq!(app.connections(), 1);
+}
+
+/// Answers each request with a byte. When so many streams have been reset, sends what had been on its way on them, and ends the first.
+async fn with_much_on_its_way(mut wire: Wire, cancelled: usize) -> std::io::Result<()> {
+    wire.exactly(PREFACE).await?;
+    wire.send(frame(4, 0, 0, b"")).await?;
+    let (mut first, mut reset) = (None, Vec::new());
+    loop {
+        let head = wire.exactly(9).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        wire.exactly(length).await?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match head[3] {
+            4 if head[4] & 1 == 0 => wire.send(frame(4, 1, 0, b"")).await?,
+            1 => {
+                first.get_or_insert(stream);
+                // `:status: 200`.
+                let answer = [frame(1, 4, stream, &[0x88]), frame(0, 0, stream, b"x")];
+                wire.send(answer.concat()).await?;
+            }
+            3 => reset.push(stream),
+            _ => {}
+        }
+        if reset.len() == cancelled {
+            for stream in reset.drain(..) {
+                wire.send(frame(0, 0, stream, b"x").repeat(100)).await?;
+            }
+            wire.send(frame(0, 1, first.unwrap_or_default(), b"y")).await?;
+        }
+    }
+}
+
 #[tokio::test]
 async fn heads_without_end_are_cut_short() {
     let app = HttpServer::answering("hello").await;
@@ -588,7 +658,6 @@ async fn limits_are_announced_to_clients_and_servers_as_they_were_set() {
     assert_eq!(opened.payload, (200_000 - 65_535_u32).to_be_bytes());
 
     client.request(1, &GET).await;
-    const PREFACE: usize = 24;
     let mut frames = Vec::new();
     eventually("the server is told", async || {
         let seen = match app.connections() {
@@ -605,6 +674,9 @@ async fn limits_are_announced_to_clients_and_servers_as_they_were_set() {
     assert_eq!((table, window, frame_size), (Some(2048), Some(90_000), Some(65_536)));
     assert_eq!(payload(8), (300_000 - 65_535_u32).to_be_bytes());
 }
+
+/// Bytes of the connection preface.
+const PREFACE: usize = 24;
 
 /// The parameters in the payload of a SETTINGS frame (RFC 9113, section 6.5.1).
 fn settings_of(payload: &[u8]) -> HashMap<u16, u32> {

@@ -87,6 +87,14 @@ impl Multiplexed {
             .header_table_size(settings.header_table)
             .max_header_list_size(u32::try_from(most_head).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER)
+            // The connection is everybody's: what the library counts over its whole life, and ends it for, one client could
+            // bring about who cancels downloads. What comes on a stream that it has forgotten counts as an error of the server's,
+            // and what it ignores on one that it knows counts as content that nobody has taken. No server gains by either: a
+            // frame that is too late costs it as much as us, and what it may have us hold, the windows say.
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(usize::MAX)
+            .max_concurrent_reset_streams(REMEMBERED)
+            .reset_stream_duration(MEMORY)
             .handshake::<_, Bytes>(io)
             .await?;
         let driver = Driver {
@@ -346,6 +354,14 @@ const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that were reset and are remembered, each with half a kilobyte: what is still on its way on them is stepped over. To a stream
+/// that is forgotten each late frame is answered with another reset, and servers count resets.
+const REMEMBERED: usize = 1000;
+
+/// How long they are: as long as a slow network needs for what was on its way, and not so long that more of them than are remembered
+/// come together, with less than two hundred a second.
+const MEMORY: Duration = Duration::from_secs(5);
 
 /// Streams of a connection that wait for nothing but their end; more are reset.
 const MOST_ENDING: usize = 100;
