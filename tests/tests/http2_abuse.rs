@@ -431,6 +431,69 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
     .await;
 }
 
+/// Who is at fault has its streams reset, and costs as much as one who resets them. Both count in ten seconds, and together.
+#[tokio::test]
+async fn faults_count_as_resets_do() {
+    let app = HttpServer::answering("hello").await;
+    let (gateway, honest) = narrow(&app).await;
+    let mut faulty = GET.to_vec();
+    faulty.push(("content-length", "5"));
+    let reset = |stream: u32| frame(3, 0, stream, &8u32.to_be_bytes());
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    for n in 0..30 {
+        client.request(4 * n + 1, &faulty).await;
+        let answer = client.find(|frame| matches!(frame.kind, 3 | 7)).await;
+        assert_eq!((answer.kind, answer.code()), (3, Some(PROTOCOL_ERROR)), "{n}");
+        if n == 20 {
+            break;
+        }
+        let open = frame(1, 4, 4 * n + 3, &block(&GET));
+        client.send([open, reset(4 * n + 3)].concat()).await;
+    }
+    // Forty-one of fifty by now; and nine more.
+    for n in 50..59 {
+        client.request(4 * n + 1, &faulty).await;
+        assert_eq!(client.find(|frame| matches!(frame.kind, 3 | 7)).await.kind, 3, "{n}");
+    }
+    client.request(4 * 60 + 1, &faulty).await;
+    let end = client.find(|frame| frame.kind == 7).await;
+    assert_eq!(end.code(), Some(ENHANCE_YOUR_CALM));
+    let labels = [("frontend", "web"), ("reason", "http2-resets")];
+    gateway.metric_is("gateway_frontend_errors_total", &labels, 1.0).await;
+    assert_eq!(honest.get("/").await.text(), "hello");
+}
+
+/// A request that was refused was one: the connection waits for the next as any other, and is not taken for one that said nothing.
+#[tokio::test]
+async fn who_was_refused_has_asked() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            timeout http-request="1s" http-keep-alive="200ms"
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &but(":path", None)).await;
+    client.find(|frame| frame.kind == 3).await;
+    assert!(client.ends().await);
+    assert_eq!(
+        Http2Client::connect(gateway.address("web")).await.get("/").await.status,
+        200
+    );
+    let lines = gateway.access_log(2).await;
+    assert_eq!(lines[0]["reason"], "http2-stream");
+    assert_eq!(lines[1]["status"], 200, "no line of its own: {lines:?}");
+}
+
 /// A server has much on its way when a download is cancelled. What comes of that later is nobody's fault, and the connection is
 /// everybody's.
 #[tokio::test]

@@ -32,13 +32,15 @@ pub struct Frames {
     since: Instant,
     resets: u32,
     controls: u32,
+    /// Streams that were reset for a fault of the client's, over the connection's life.
+    faults: usize,
     limits: FrameLimits,
 }
 
 /// How many frames a client may send within [`PERIOD`].
 #[derive(Debug, Clone, Copy)]
 pub struct FrameLimits {
-    /// RST_STREAM.
+    /// RST_STREAM, and streams that are reset for what the client does wrong.
     pub resets: u32,
     /// SETTINGS and PING, and answers to them; PRIORITY; DATA without content; WINDOW_UPDATE that is not due; and frames of
     /// unknown types.
@@ -52,6 +54,14 @@ pub enum Flood {
     Resets,
     /// Frames that carry nothing of a request.
     Controls,
+}
+
+impl FrameLimits {
+    /// How many streams the library may reset for what a client does wrong until it ends the connection. It counts over the connection's
+    /// life; for as long as the client takes nothing of what it is sent, it holds on to each of them, with half a kilobyte.
+    pub fn most_faults(self) -> usize {
+        self.resets as usize * PERIODS
+    }
 }
 
 impl Frames {
@@ -70,6 +80,7 @@ impl Frames {
             since: now,
             resets: 0,
             controls: 0,
+            faults: 0,
             limits,
         }
     }
@@ -115,6 +126,17 @@ impl Frames {
         self.due = self.due.saturating_add(bytes).min(MOST_DUE);
     }
 
+    /// Counts streams that were reset for what the client has done wrong on them: it could have reset them as well.
+    pub fn at_fault(&mut self, streams: u32, now: Instant) -> Result<(), Flood> {
+        self.faults += streams as usize;
+        self.reset(streams, now)
+    }
+
+    /// Whether the client is to come anew, before the library takes what it did in its whole life for a flood.
+    pub fn is_worn_out(&self) -> bool {
+        self.faults >= self.limits.most_faults() / 2
+    }
+
     /// How many streams the client has opened, so far.
     pub fn opened(&self) -> u64 {
         self.opened
@@ -152,13 +174,15 @@ impl Frames {
                 self.due -= UPDATE;
                 Ok(())
             }
-            RST_STREAM => {
-                self.turn(now);
-                self.resets += 1;
-                (self.resets <= self.limits.resets).then_some(()).ok_or(Flood::Resets)
-            }
+            RST_STREAM => self.reset(1, now),
             _ => self.control(now),
         }
+    }
+
+    fn reset(&mut self, streams: u32, now: Instant) -> Result<(), Flood> {
+        self.turn(now);
+        self.resets = self.resets.saturating_add(streams);
+        (self.resets <= self.limits.resets).then_some(()).ok_or(Flood::Resets)
     }
 
     /// Trailers come on a stream that is open already.
@@ -192,6 +216,9 @@ impl Frames {
 /// What limits are counted over: long enough that a burst of a browser is none, short enough that what a flood costs before
 /// it is seen is nothing.
 pub const PERIOD: Duration = Duration::from_secs(10);
+
+/// A connection may live that is at fault all the time, and as often as it may, for so many periods; half of them at least.
+const PERIODS: usize = 10;
 
 const HEADER: usize = 9;
 /// Where in it the type stands.
@@ -266,6 +293,24 @@ mod tests {
         let resets = [frame(RST_STREAM, 0, 4), frame(RST_STREAM, 0, 4)].concat();
         assert_eq!(frames.read(&resets, now), Ok(()));
         assert_eq!(frames.read(&resets, now + PERIOD), Ok(()));
+    }
+
+    #[test]
+    fn faults_count_as_resets_do_and_by_the_period() {
+        let mut frames = few();
+        let now = Instant::now();
+        assert_eq!(frames.at_fault(1, now), Ok(()));
+        assert_eq!(frames.read(&frame(RST_STREAM, 0, 4), now), Ok(()));
+        assert_eq!(frames.at_fault(1, now), Err(Flood::Resets));
+        let (mut frames, mut now) = (few(), now);
+        for _ in 0..5 {
+            assert!(!frames.is_worn_out());
+            now += PERIOD;
+            assert_eq!(frames.at_fault(2, now), Ok(()));
+        }
+        // Long before the library has had enough.
+        assert!(frames.is_worn_out());
+        assert_eq!(frames.limits.most_faults(), 20);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::faults::Faults;
 use super::frames::{Flood, FrameLimits, Frames};
 use crate::proxy::client::{Connection, PREFACE};
 
@@ -20,6 +21,7 @@ use crate::proxy::client::{Connection, PREFACE};
 #[derive(Debug)]
 pub struct Watch {
     frames: RefCell<Frames>,
+    faults: RefCell<Faults>,
     flood: Cell<Option<Flood>>,
     /// Since when the client has not taken what was written.
     stalled: Cell<Option<Instant>>,
@@ -34,6 +36,7 @@ impl Watch {
     pub fn new(limits: FrameLimits, now: Instant) -> Rc<Self> {
         Rc::new(Self {
             frames: RefCell::new(Frames::new(limits, now)),
+            faults: RefCell::default(),
             flood: Cell::new(None),
             stalled: Cell::new(None),
             preface: Cell::new(PREFACE.len()),
@@ -44,6 +47,11 @@ impl Watch {
     /// What the client has too many of, the first time that this is asked.
     pub fn take_flood(&self) -> Option<Flood> {
         self.flood.take()
+    }
+
+    /// Whether the client is to come anew: it has been at fault too often for one connection, and never too often at once.
+    pub fn is_worn_out(&self) -> bool {
+        self.frames.borrow().is_worn_out()
     }
 
     /// Since when the client has not taken what was written.
@@ -111,6 +119,22 @@ impl Watch {
         result
     }
 
+    /// Looks at what the library has written, so many bytes of it.
+    fn look_at(&self, bufs: &[io::IoSlice<'_>], mut bytes: usize, now: Instant) {
+        let mut faults = self.faults.borrow_mut();
+        let mut count = 0;
+        for buf in bufs {
+            let part = bytes.min(buf.len());
+            count += faults.in_frames(&buf[..part]);
+            bytes -= part;
+        }
+        if count > 0
+            && let Err(flood) = self.frames.borrow_mut().at_fault(count, now)
+        {
+            self.flood.set(Some(flood));
+        }
+    }
+
     /// Counts what has come; whether it may be looked at.
     fn read(&self, bytes: &[u8], now: Instant) -> bool {
         let preface = self.preface.get().min(bytes.len());
@@ -150,6 +174,7 @@ impl ClientIo {
 
 impl AsyncRead for ClientIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.is_deaf |= self.watch.flood.get().is_some();
         if self.is_deaf {
             return Poll::Pending;
         }
@@ -187,9 +212,13 @@ impl AsyncWrite for ClientIo {
         if watch.held.borrow().len() + total > MOST_HELD {
             ready!(watch.poll_send(connection, cx))?;
         }
+        let now = connection.clock.now();
         if total > MOST_HELD {
-            return watch.poll_write(connection, cx, bufs);
+            let n = ready!(watch.poll_write(connection, cx, bufs))?;
+            watch.look_at(bufs, n, now);
+            return Poll::Ready(Ok(n));
         }
+        watch.look_at(bufs, total, now);
         let mut held = watch.held.borrow_mut();
         bufs.iter().for_each(|buf| held.extend_from_slice(buf));
         Poll::Ready(Ok(total))

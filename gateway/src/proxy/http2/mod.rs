@@ -4,6 +4,7 @@
 //! are futures in a set that polls those that were woken; their waits end by the connection's timer, which looks at all of
 //! them as often as the shortest of their times says, and not whenever one of them begins or ends to wait.
 
+mod faults;
 mod frames;
 pub mod head;
 mod io;
@@ -49,16 +50,13 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
     let limits = frontend.config.request_limits;
     let timeouts = frontend.config.timeouts;
     let now = connection.clock.tick();
-    let watch = Watch::new(
-        FrameLimits {
-            resets: settings.max_resets,
-            controls: settings.max_control_frames,
-        },
-        now,
-    );
+    let frames = FrameLimits {
+        resets: settings.max_resets,
+        controls: settings.max_control_frames,
+    };
+    let watch = Watch::new(frames, now);
     // As the size counts (RFC 9113, section 6.5.2): each field costs 32 bytes more than it has.
     let head_list = limits.head + limits.headers * FIELD_OVERHEAD;
-    let resets = settings.max_resets as usize;
     let mut builder = Builder::new();
     if frontend.config.upgrades.allow("websocket") {
         builder.enable_connect_protocol();
@@ -74,7 +72,9 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         // Streams that were reset before they were looked at, and those that the library resets for what a client does
         // wrong: both are work that a client can make with nothing in return.
         .max_pending_accept_reset_streams(settings.bounds.max_streams as usize)
-        .max_local_error_reset_streams(Some(resets))
+        .max_local_error_reset_streams(Some(frames.most_faults()))
+        // What comes on a stream that it has forgotten counts as a fault; what was on its way when it was reset is none.
+        .max_concurrent_reset_streams(settings.bounds.max_streams as usize)
         .handshake(ClientIo::new(connection, &watch, said));
     drop(frontend);
     let mut streams = pin!(FuturesUnordered::new());
@@ -145,12 +145,18 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                     Poll::Pending => break,
                 }
             }
-            for _ in 0..server.refused() {
+            let refused = server.refused();
+            if refused > 0 {
+                // It has asked, though for nothing that could be given.
+                server.has_served = true;
+                server.idle_since = now;
+            }
+            for _ in 0..refused {
                 let (local, frontend) = seat.current(connection);
                 let client = Client::on_stream(connection, frontend.config.timeouts);
                 refused::note(&local, &frontend, &client, Refusal::Stream);
             }
-            if connection.has_to_close() {
+            if connection.has_to_close() || watch.is_worn_out() {
                 server.drain();
             }
             if let Some(flood) = watch.take_flood() {
