@@ -29,4 +29,5 @@ pub mod snapshot;
 pub mod socket;
 pub mod stream;
 pub mod telemetry;
+pub mod twins;
 pub mod worker;

@@ -74,6 +74,37 @@ async fn servers_are_told_in_each_of_the_usual_fields() {
     }
 }
 
+/// Servers behind CGI cannot tell `X_Real_IP` from `X-Real-IP`, and would take the client's word for the gateway's.
+#[tokio::test]
+async fn a_client_says_nothing_beside_the_gateways_own_fields_by_an_underscore() {
+    let (gateway, app) = gateway(
+        r#"forwarded-for if-none; request-id
+            forwarded-headers "x-forwarded-proto" "x-forwarded-host" "x-forwarded-port" "x-real-ip""#,
+    )
+    .await;
+    let own = [
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-real-ip",
+        "x-request-id",
+    ];
+    let mut lies = get("/").host("shop.example").header("X_Other", "mine");
+    for name in own {
+        lies = lies.header(&name.replace('-', "_"), "evil");
+        lies = lies.header(&name.replacen('-', "_", 1), "evil");
+    }
+    gateway.ask("web", lies).await;
+    let seen = app.last();
+    for name in own {
+        assert!(seen.headers.has(name), "{name}");
+    }
+    let raw = String::from_utf8_lossy(&seen.raw);
+    assert!(!raw.contains("evil"), "{raw}");
+    assert_eq!(seen.headers.get("x_other"), Some("mine"));
+}
+
 #[tokio::test]
 async fn what_others_than_trusted_proxies_say_of_the_client_is_dropped() {
     let (gateway, app) = gateway(r#"trusted-proxies "127.0.0.2"; forwarded-for; forwarded"#).await;

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, respons
 
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
+use crate::twins;
 
 /// The edits of one call.
 #[derive(Debug, Clone, Default)]
@@ -108,7 +109,7 @@ impl Edits {
                 && has_twins
             {
                 // What a server would take for the field that is decided here goes, too.
-                remove_twins(&mut request.headers, name);
+                twins::remove(&mut request.headers, name);
             }
             match edit {
                 Edit::Path(new) => path = Some(new),
@@ -161,19 +162,6 @@ impl Edit {
             }
             Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
         }
-    }
-}
-
-/// Removes what servers may take for a field of this name: CGI and what came after it cannot tell `_` and `-` apart.
-fn remove_twins(headers: &mut HeaderMap, name: &HeaderName) {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let reads_as = |other: &&HeaderName| {
-        let (one, other) = (name.as_str(), other.as_str());
-        one.len() == other.len() && one != other && one.bytes().map(plain).eq(other.bytes().map(plain))
-    };
-    let twins: Vec<HeaderName> = headers.keys().filter(reads_as).cloned().collect();
-    for twin in twins {
-        headers.remove(twin);
     }
 }
 

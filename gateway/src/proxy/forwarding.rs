@@ -11,6 +11,7 @@ use super::client::Connection;
 use crate::config::{ClientIpFrom, Forwarded, ForwardedBy, Forwarding};
 use crate::policy::{ConnectionFacts, Ends};
 use crate::telemetry::access::push_ip;
+use crate::twins::{self, reads_as, same};
 
 /// What servers are told of a connection's client: made once, when it is first told.
 #[derive(Debug, Default)]
@@ -62,7 +63,8 @@ pub fn asked_host(forwarding: &Forwarding, headers: &HeaderMap) -> Option<Header
     headers.get(header::HOST).filter(|_| is_told).cloned()
 }
 
-/// Writes into a request that goes to a server who its client is, and which `host` it asked for.
+/// Writes into a request that goes to a server who its client is, and which `host` it asked for. What servers may take for one of
+/// these fields does not go along with it, whoever has sent it.
 pub fn announce(
     forwarding: &Forwarding,
     connection: &Connection,
@@ -75,10 +77,12 @@ pub fn announce(
     let believed = forwarding.trusts(peer);
     if let Some(forwarded_for) = &forwarding.forwarded_for
         && !forwarded_for.excepts(peer)
-        && !(forwarded_for.if_none && headers.contains_key(&forwarded_for.header))
     {
-        let value = connection.told.client.get_or_init(|| address(peer));
-        headers.append(&forwarded_for.header, value.clone());
+        twins::remove(headers, &forwarded_for.header);
+        if !(forwarded_for.if_none && headers.contains_key(&forwarded_for.header)) {
+            let value = connection.told.client.get_or_init(|| address(peer));
+            headers.append(&forwarded_for.header, value.clone());
+        }
     }
     if let Some(forwarded) = &forwarding.forwarded {
         let element = connection.told.element(forwarded, facts);
@@ -91,9 +95,12 @@ pub fn announce(
         }
     }
     let mut set = |asked: bool, name: HeaderName, value: &dyn Fn() -> Option<HeaderValue>| {
+        if !asked {
+            return;
+        }
+        twins::remove(headers, &name);
         // What a trusted proxy said, it said of the client; from here it could only be said of the proxy.
-        if asked
-            && !(believed && headers.contains_key(&name))
+        if !(believed && headers.contains_key(&name))
             && let Some(value) = value()
         {
             headers.insert(name, value);
@@ -300,16 +307,6 @@ pub fn is_of_proxies(name: &HeaderName) -> bool {
             .is_some_and(|start| same(start, prefix))
     };
     starts("x-forwarded-") || name == header::FORWARDED || reads_as(name, &X_REAL_IP)
-}
-
-/// Whether servers may take one name for the other: CGI and what came after it have no way to tell `_` and `-` apart.
-pub fn reads_as(name: &HeaderName, other: &HeaderName) -> bool {
-    same(name.as_str(), other.as_str())
-}
-
-fn same(one: &str, other: &str) -> bool {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
 }
 
 fn scheme(facts: &ConnectionFacts) -> &'static str {

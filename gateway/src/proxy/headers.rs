@@ -3,8 +3,9 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::error::ProxyError;
-use super::forwarding::{is_of_proxies, reads_as};
+use super::forwarding::is_of_proxies;
 use crate::authority::is_authority;
+use crate::twins::reads_as;
 
 /// Which of the fields that frame a message, or belong to one connection, a head has. Found in one look at its names: most heads
 /// have one or none of them, and searching for each costs more than everything else that is done about them.

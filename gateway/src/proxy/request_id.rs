@@ -4,9 +4,12 @@ use http::header::{HeaderMap, HeaderValue};
 use uuid::Uuid;
 
 use crate::config::{IncomingId, RequestId, UuidVersion};
+use crate::twins;
 
-/// Gives a request its number: the one that it came with where that is kept, else a new one.
+/// Gives a request its number: the one that it came with where that is kept, else a new one. No other field stays by which a server
+/// could take another number for it.
 pub fn assign(config: &RequestId, from_trusted: bool, headers: &mut HeaderMap) -> HeaderValue {
+    twins::remove(headers, &config.header);
     let keeps = match config.incoming {
         IncomingId::Never => false,
         IncomingId::Trusted => from_trusted,
