@@ -207,6 +207,33 @@ async fn two_gateways_carry_a_websocket_between_them_over_http_2() {
     assert_eq!(seen.headers.get("sec-websocket-protocol"), Some("talk"));
 }
 
+/// It is an upgrade to servers and rules, but it has not come over HTTP/1.1.
+#[tokio::test]
+async fn a_websocket_of_http_2_is_of_its_version_for_rules_and_edits() {
+    let app = HttpServer::start(|_| Answer::switching("websocket").then_stall()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            deny status=403 { http-version "2"; path "/shut" }
+            request { set-header "X-Version" "%{http-version}" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let (response, _stream) = client.open(over_http2("/shut"), false).await;
+    assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 403);
+    let (response, _stream) = client.open(over_http2("/open"), false).await;
+    assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 200);
+    let seen = app.last();
+    assert_eq!((&*seen.target, seen.headers.get("x-version")), ("/open", Some("2")));
+}
+
 #[tokio::test]
 async fn a_tunnel_ends_with_its_server_and_idles_no_longer_than_it_may() {
     let chat = taking().await;

@@ -25,6 +25,8 @@ pub struct Asked(HeaderValue);
 impl Asked {
     /// What a request asks for. To be called before its hop-by-hop fields are removed; [`put`] writes them anew.
     ///
+    /// Over HTTP/2 a head has the fields of an upgrade when it was an extended CONNECT, and never otherwise (RFC 9113, section 8.2.2).
+    ///
     /// None means that the request is served as if it did not ask, which every recipient may do: when HTTP/1.0 asks, when
     /// `Connection` does not say so too, when a body comes with it (where it ends, the other protocol would begin, and the two
     /// ends would have to agree on that), and when no protocol is left that may be asked for.
@@ -34,7 +36,7 @@ impl Asked {
         }
         // Of the upgrade to h2c, which is never forwarded (RFC 9113, section 3.1).
         head.headers.remove(HTTP2_SETTINGS);
-        if head.version != Version::HTTP_11 || has_body || !is_nominated(&head.headers) {
+        if head.version < Version::HTTP_11 || has_body || !is_nominated(&head.headers) {
             return None;
         }
         list(&head.headers, |protocol| allowed.allow(protocol)).map(Self)
@@ -252,6 +254,8 @@ mod tests {
         );
         let old = asked(Version::HTTP_10, &[YES, ("upgrade", "websocket")], &Upgrades::Any);
         assert_eq!(old, None, "HTTP/1.0");
+        let translated = asked(Version::HTTP_2, &[YES, ("upgrade", "websocket")], &Upgrades::Any);
+        assert_eq!(translated.as_deref(), Some("websocket"), "of an extended CONNECT");
     }
 
     #[test]

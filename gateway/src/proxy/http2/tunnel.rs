@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, Response, StatusCode, Version, request};
+use http::{Method, Response, StatusCode, request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -33,7 +33,8 @@ pub fn take_content(request: &mut http::Request<Content>) -> Option<Http2Content
     }
 }
 
-/// Makes the head of an extended CONNECT that of an upgrade (RFC 8441, section 5). Whether it was one.
+/// Makes the head of an extended CONNECT that of an upgrade (RFC 8441, section 5), as rules and servers know it; only its version
+/// stays what it was. Whether it was one.
 pub fn translate(head: &mut request::Parts) -> Result<bool, ProxyError> {
     let Some(protocol) = head.extensions.remove::<h2::ext::Protocol>() else {
         return Ok(false);
@@ -41,7 +42,6 @@ pub fn translate(head: &mut request::Parts) -> Result<bool, ProxyError> {
     let name = HeaderValue::try_from(protocol.as_str()).map_err(|_| ProxyError::BadRequest("connect-method"))?;
     let is_websocket = protocol.as_str().eq_ignore_ascii_case("websocket");
     head.method = Method::GET;
-    head.version = Version::HTTP_11;
     upgrade::put(&mut head.headers, name);
     if is_websocket {
         // The client has sent none, and does not see what is made of it: a key only has to be another each time.
