@@ -24,11 +24,14 @@ enum Fate {
     BrokenOff(u16, &'static str),
     /// It is passed on with this target and content, and nothing else with it.
     Passed(&'static str, &'static str),
+    /// It is passed on likewise, and the connection ends with its response: nothing behind it is served, for somebody in front may have
+    /// taken it to be of another length (RFC 9112, section 6.1).
+    Last(&'static str, &'static str),
 }
 
-use Fate::{BrokenOff, Passed, Refused};
+use Fate::{BrokenOff, Last, Passed, Refused};
 
-/// Behind every request that is refused stands another one, which must not be served.
+/// Behind every request that is refused, or the last, stands another one, which must not be served.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n";
 
 #[rustfmt::skip]
@@ -49,8 +52,8 @@ const REQUESTS: &[(&str, &str, Fate)] = &[
     ("zeros before it", "POST /zeros HTTP/1.1\r\nHost: a\r\nContent-Length: 0004\r\n\r\nfour", Passed("/zeros", "four")),
     ("beyond the limit", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1025\r\n\r\n", Refused(413, "body-too-large")),
     // Codings.
-    ("chunked and a length", "POST /both HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Passed("/both", "")),
-    ("a length and chunked", "POST /both HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n4\r\nfour\r\n0\r\n\r\n", Passed("/both", "four")),
+    ("chunked and a length", "POST /both HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", Last("/both", "")),
+    ("a length and chunked", "POST /both HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 60\r\n\r\n4\r\nfour\r\n0\r\n\r\n", Last("/both", "four")),
     ("tab before it", "POST /tab HTTP/1.1\r\nHost: a\r\nTransfer-Encoding:\tchunked\r\n\r\n0\r\n\r\n", Passed("/tab", "")),
     ("space behind it", "POST /space HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked \t\r\n\r\n0\r\n\r\n", Passed("/space", "")),
     ("xchunked", "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", Refused(400, "bad-transfer-encoding")),
@@ -193,7 +196,7 @@ async fn requests_are_understood_in_one_way_or_refused() {
                 (status, &*reason) == (*expected, *why) && !is_seen && line["status"] == *expected
             }
             BrokenOff(expected, why) => (status, &*reason) == (*expected, *why) && whole.is_empty(),
-            Passed(target, body) => {
+            Passed(target, body) | Last(target, body) => {
                 let fits = |request: &gateway_tests::Request| {
                     let lengths: Vec<_> = request.headers.all("content-length").collect();
                     let codings: Vec<_> = request.headers.all("transfer-encoding").collect();

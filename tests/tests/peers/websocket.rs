@@ -138,7 +138,10 @@ async fn a_browser_opens_a_websocket() {
     let node = free_address();
     let _server = node_server(node, &directory);
     let bundle = authority.issue("ws.example").bundle;
-    for (alpn, version) in [(r#""http/1.1""#, "http/1.1"), (r#""h2" "http/1.1""#, "h2")] {
+    for (alpn, version, spoken) in [
+        (r#""http/1.1""#, "http/1.1", "HTTP/1.1"),
+        (r#""h2" "http/1.1""#, "h2", "HTTP/2.0"),
+    ] {
         let app = HttpServer::start(|request| match &*request.target {
             "/" => Answer::ok(PAGE).header("Content-Type", "text/html"),
             _ => Answer::ok(""),
@@ -182,7 +185,7 @@ async fn a_browser_opens_a_websocket() {
             let lines = gateway.access_lines();
             lines
                 .iter()
-                .any(|line| line["backend"] == "chat" && line["termination"] == "--")
+                .any(|line| line["backend"] == "chat" && line["termination"] == "--" && line["version"] == spoken)
         })
         .await;
     }
