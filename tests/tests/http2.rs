@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Client, Http2Server, block, drain, frame, http2_get, http2_post, read};
 use gateway_tests::tls::Authority;
-use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, within};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, put, within};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -729,6 +729,50 @@ async fn goaway_after(mut wire: gateway_tests::Wire, mut left: u32) -> std::io::
                     return wire.rest().await.map(drop);
                 }
                 wire.send(&answer).await?;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_loses_no_request_that_may_be_repeated_whole() {
+    // It closes when the second request of a connection has come: whether that was carried out, nobody knows.
+    let app = gateway_tests::Server::start(|wire, _| async move { closing_after(wire, 1).await }).await;
+    let text = format!("process {{ workers 1 }}\n{TO_HTTP2}");
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.status, 200);
+    for (body, connections) in [
+        ("".to_owned(), 2),
+        ("all of it".to_owned(), 3),
+        ("x".repeat(16 << 10), 4),
+    ] {
+        assert_eq!(client.ask(put("/", body)).await.status, 200);
+        assert_eq!(app.connections(), connections);
+    }
+    assert_eq!(client.ask(put("/", "x".repeat((16 << 10) + 1))).await.status, 502);
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+    assert_eq!(gateway.ask("web", post("/", "100")).await.status, 502);
+    assert_eq!(app.connections(), 5, "nothing of these is sent twice");
+}
+
+/// Answers so many requests with 200 when they have come whole, and closes when the next has.
+async fn closing_after(mut wire: gateway_tests::Wire, mut left: u32) -> std::io::Result<()> {
+    wire.exactly(24).await?;
+    wire.send(frame(4, 0, 0, b"")).await?;
+    loop {
+        let head = wire.exactly(9).await?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        wire.exactly(length).await?;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        match (head[3], head[4] & 1) {
+            (4, 0) => wire.send(frame(4, 1, 0, b"")).await?,
+            (0 | 1, 1) if left == 0 => return Ok(()),
+            (0 | 1, 1) => {
+                left -= 1;
+                // `:status: 200`, and the stream's end.
+                wire.send(frame(1, 5, stream, &[0x88])).await?;
             }
             _ => {}
         }

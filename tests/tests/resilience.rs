@@ -2,11 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, eventually, get, post, put, refusing};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, eventually, get, method, post, put, refusing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// One worker in front of the servers `a` and `b`, with these nodes in the backend.
@@ -161,6 +162,49 @@ async fn an_answer_that_comes_before_the_body_has_is_no_loss_of_it() {
     assert_eq!(client.response().await.status, 200);
     assert_eq!(good.last().body, b"abcdef");
     assert_eq!(hasty.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_body_is_no_reason_for_a_closed_idle_connection_to_show() {
+    // It closes when the second request of a connection has come: whether that was carried out, nobody knows.
+    let used = Mutex::new(HashSet::new());
+    let app = HttpServer::start(move |request| match used.lock().unwrap().insert(request.connection) {
+        true => Answer::ok(&request.body),
+        false => Answer::nothing().then_close(),
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    assert_eq!(client.ask(get("/")).await.status, 200);
+    let kept = "x".repeat(16 << 10);
+    for (name, content) in [("PUT", "all of it"), ("PUT", &*kept), ("DELETE", "which")] {
+        let before = app.requests().len();
+        let answer = client.ask(method(name, "/").body(content)).await;
+        assert_eq!((answer.status, answer.text()), (200, content), "{name}");
+        let came = app.requests().split_off(before);
+        assert_eq!(came.len(), 2, "{name}");
+        assert!(came.iter().all(|request| request.body == content.as_bytes()), "{name}");
+    }
+    let chunked = "PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
+    client.send(chunked).await;
+    assert_eq!(client.response().await.text(), "abcde");
+    // What is longer than `retry-buffer` is not kept, and what is not idempotent is not sent twice.
+    for request in [put("/", format!("{kept}x")), post("/", "100")] {
+        let before = app.requests().len();
+        let mut client = gateway.connect("web").await;
+        assert_eq!(client.ask(request).await.status, 502);
+        assert_eq!(app.requests().len(), before + 1);
+        assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+    }
 }
 
 #[tokio::test]

@@ -165,6 +165,13 @@ impl RequestBody {
         }
     }
 
+    /// Keeps what passes of a body that could be sent again whole, for as long as it is not known to be longer than this; none when it
+    /// could not, or when there is nothing to keep.
+    pub fn keep_if_short(&mut self, most: usize) -> Option<KeptBody> {
+        let may_fit = !self.is_end_stream() && self.size_hint().lower() <= most as u64;
+        (may_fit && self.filters.is_none()).then(|| self.keep(most))
+    }
+
     /// Where the body will say what went wrong with it.
     pub fn failure(&self) -> BodyFailure {
         self.failure.clone()
@@ -300,8 +307,21 @@ impl KeptBody {
         !self.is_filtered && self.keeping.as_ref().is_none_or(Keeping::is_complete)
     }
 
+    /// Brings the body back to its beginning, when the attempt that had it is over. Whether it could be had.
+    pub fn rewind(&self, client: &Rc<Client>, body: &mut RequestBody) -> bool {
+        // Nothing but the attempt had it.
+        *body = RequestBody::empty(client);
+        match self.again(client) {
+            Some(again) => {
+                *body = again;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The body from its beginning, when the attempt before is over; none when it cannot be had.
-    pub fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
+    fn again(&self, client: &Rc<Client>) -> Option<RequestBody> {
         if self.is_filtered {
             return None;
         }

@@ -109,18 +109,23 @@ impl Drop for Opening<'_> {
 /// Sends a request and waits for the head of its response.
 ///
 /// What the server says that it has not looked at, by refusing the stream (RFC 9113, section 8.7) or by a GOAWAY that leaves
-/// the stream out, may be sent again whatever it is, as long as nothing of its body was taken.
+/// the stream out, may be sent again whatever it is, as long as nothing of its body was taken. What was under way on a connection that
+/// had served others, and broke, may be if it is idempotent; what was taken of its body has been kept then.
 pub async fn exchange(
     place: StreamPlace,
     client: &Rc<Client>,
     head: &http::request::Parts,
     body: &mut RequestBody,
-    tls: bool,
-    most_informational: usize,
+    backend: &Backend,
+    server: usize,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
     let (ends, failure) = (body.is_end_stream(), body.failure());
-    let mut sent = outgoing(head.clone(), tls);
+    let may_be_broken = place.is_reused() && is_repeatable(&head.method);
+    let kept = (may_be_broken && !ends).then(|| body.keep_if_short(backend.retries.buffer));
+    let kept = kept.flatten().map(Box::new);
+    let most_informational = backend.response_limits.informational;
+    let mut sent = outgoing(head.clone(), backend.servers[server].has_tls());
     let asked = extended_connect::asked(head);
     if let Some(protocol) = &asked {
         extended_connect::wait_for_leave(&place, client, session).await?;
@@ -190,14 +195,14 @@ pub async fn exchange(
     if error.is_go_away() || error.is_io() {
         place.connection().retire();
     }
-    let may_repeat = is_refused || (error.is_io() && place.is_reused() && ends && is_repeatable(&head.method));
+    let may_repeat = is_refused || (error.is_io() && may_be_broken);
     match upload.untouched() {
         _ if !may_repeat => Err(Sent::Failed(ProxyError::EmptyResponse)),
         Some(untouched) => {
             *body = untouched;
             Err(Sent::Nothing(Bytes::new()))
         }
-        None if ends => Err(Sent::Nothing(Bytes::new())),
+        None if ends || kept.as_ref().is_some_and(|kept| kept.rewind(client, body)) => Err(Sent::Nothing(Bytes::new())),
         None => Err(Sent::Failed(ProxyError::EmptyResponse)),
     }
 }

@@ -76,11 +76,9 @@ async fn send_again(
         }
         // Ends the attempt, which gives back what it has not read of the body.
         let failed = result.err();
-        // Nothing but the attempt had it.
-        *body = RequestBody::empty(client);
-        *body = kept
-            .again(client)
-            .ok_or_else(|| failed.unwrap_or(ProxyError::BadResponse))?;
+        if !kept.rewind(client, body) {
+            return Err(failed.unwrap_or(ProxyError::BadResponse));
+        }
         record.discarded(status);
         record.retried();
         let pause = attempts.answered_badly();

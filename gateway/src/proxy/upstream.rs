@@ -36,7 +36,7 @@ use crate::stream::Stream;
 ///
 /// Connecting is tried as often as `retries` says. A request that was sent on a kept connection which the server had
 /// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
-/// only if it may be repeated (RFC 9110, section 9.2.2: idempotent, and without a body here).
+/// only if it may be repeated (RFC 9110, section 9.2.2: it is idempotent, and what was taken of its body has been kept).
 ///
 /// What few requests wait for is boxed: each request would be moved about with room for it.
 pub async fn send(
@@ -48,9 +48,9 @@ pub async fn send(
     head: &mut http::request::Parts,
     body: &mut RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
-    let failure = body.failure();
     let has_host = head.headers.contains_key(header::HOST);
-    let may_repeat = is_repeatable(&head.method) && body.is_end_stream();
+    let may_repeat = is_repeatable(&head.method);
+    let has_body = !body.is_end_stream();
     let mut failure_to_connect = None;
     let mut fresh_only = false;
     let mut replays = 0;
@@ -99,9 +99,7 @@ pub async fn send(
             };
             record.sending();
             client.turns.await_server_for(backend.timeouts.server);
-            let tls = backend.servers[server].has_tls();
-            let most = backend.response_limits.informational;
-            let sent = multiplexed::exchange(place, client, head, body, tls, most, &mut session);
+            let sent = multiplexed::exchange(place, client, head, body, backend, server, &mut session);
             let sent = Box::pin(sent).await;
             client.turns.server_moved();
             match sent {
@@ -152,6 +150,10 @@ pub async fn send(
         let reused = upstream.served > 0;
         record.sending();
         client.turns.await_server_for(backend.timeouts.server);
+        // Few requests have a body that may be sent twice.
+        let kept = (reused && may_repeat && has_body).then(|| body.keep_if_short(backend.retries.buffer));
+        let kept = kept.flatten().map(Box::new);
+        let failure = body.failure();
         upstream.connection.begin(head, body);
         match exchange(&mut upstream.connection, &mut session, client, &failure, body).await {
             Ok((response, sending)) => {
@@ -180,7 +182,8 @@ pub async fn send(
             }
             Err(Sent::Failed(error)) => return Err(error),
             Err(Sent::Nothing(unsent)) if reused => body.put_back(unsent),
-            Err(Sent::Broken) if reused && may_repeat => {}
+            Err(Sent::Broken) if reused && may_repeat && !has_body => {}
+            Err(Sent::Broken) if kept.as_ref().is_some_and(|kept| kept.rewind(client, body)) => {}
             Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
         }
         client.turns.server_moved();

@@ -178,7 +178,8 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let retries = retries(&own, &inherited);
     let retries_at = own.retries.count.or(inherited.retries.count).map(|at| at.span);
     let resend = own.resend.or(&inherited.resend);
-    own.resend.report(ctx, &resend, &retries, retries_at);
+    let closes = own.server_close.or(inherited.server_close).filter(|close| close.value);
+    own.resend.report(ctx, &resend, &retries, retries_at, closes.is_none());
     let cookie = block.one("cookie");
     persistence::report_cookies(ctx, cookie.as_ref().map(Node::span), &servers);
     let cookie = cookie.map(|node| persistence::cookie(node, mode_at));
@@ -215,8 +216,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
         known.request_id.set(Some(asked));
     }
 
-    let close = own.server_close.or(inherited.server_close).filter(|close| close.value);
-    if let (Some(close), Some(pool)) = (close, own.pool.span()) {
+    if let (Some(close), Some(pool)) = (closes, own.pool.span()) {
         let error = ConfigError::new(Code::Inert, "`pool` does nothing with `server-close`");
         let error = error
             .label(pool, "no connection is kept")
@@ -247,7 +247,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
             (None, _) => None,
         },
         agent: or_none(agent)?,
-        server_close: close.is_some(),
+        server_close: closes.is_some(),
         early_hints: own
             .early_hints
             .or(inherited.early_hints)

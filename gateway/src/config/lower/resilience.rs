@@ -28,10 +28,19 @@ impl ResendSettings {
         }
     }
 
-    /// Reports what is said here of sending again where nothing is.
-    pub(super) fn report(&self, ctx: &Context<'_>, all: &Self, retries: &Retries, retries_at: Option<SourceSpan>) {
+    /// Reports what is said here of sending again where nothing is. Where connections are kept, bodies are, too, in case that one of these
+    /// turns out to be closed.
+    pub(super) fn report(
+        &self,
+        ctx: &Context<'_>,
+        all: &Self,
+        retries: &Retries,
+        retries_at: Option<SourceSpan>,
+        keeps_connections: bool,
+    ) {
         let sends_again = all.on.is_some_and(|on| on.value.sends_again());
-        let buffer = self.buffer.map(|at| ("retry-buffer", at.span));
+        let buffer = self.buffer.filter(|_| !keeps_connections);
+        let buffer = buffer.map(|at| ("retry-buffer", at.span));
         let budget = self.budget.map(|at| ("retry-budget", at.span));
         for (what, span) in [buffer, budget].into_iter().flatten().filter(|_| !sends_again) {
             let error = ConfigError::new(Code::Inert, format!("`{what}` does nothing: no request is sent again"));
