@@ -5,7 +5,8 @@
 
 use std::time::{Duration, Instant};
 
-use gateway_tests::{Answer, Gateway, HttpServer, Server, blackhole, get};
+use gateway_tests::http2::{Http2Client, http2_post, read};
+use gateway_tests::{Answer, Gateway, HttpServer, Server, blackhole, get, post};
 
 const LIMIT: Duration = Duration::from_millis(300);
 
@@ -146,6 +147,46 @@ async fn client_inside_its_content() {
     assert_eq!(client.response().await.status, 408);
     took(start);
     assert_eq!(app.requests().len(), 0);
+}
+
+/// Who sends a little again and again is never silent for long.
+#[tokio::test]
+async fn request_body_is_for_the_whole_content() {
+    let app = HttpServer::start(|request| Answer::ok(&request.body)).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; timeout client="1m" request-body="300ms"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    // It begins with each request, and ends with its content.
+    assert_eq!(client.ask(post("/", "in time")).await.text(), "in time");
+    tokio::time::sleep(LIMIT * 2).await;
+    assert_eq!(client.ask(get("/")).await.status, 200);
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+        .await;
+    let start = Instant::now();
+    assert_eq!(client.response().await.status, 408);
+    took(start);
+
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let (response, mut content) = client.open(http2_post("/", "").map(drop), false).await;
+    content.send_data("half".into(), false).unwrap();
+    assert_eq!(read(response).await.unwrap().status, 408);
+    assert_eq!(app.requests().len(), 2);
+    for line in gateway.access_log(4).await.split_off(2) {
+        assert_eq!(
+            (&line["reason"], &line["termination"]),
+            (&"slow-body".into(), &"cD".into()),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]

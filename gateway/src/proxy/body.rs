@@ -62,6 +62,9 @@ pub enum BodyError {
     /// The client broke off, or its framing is malformed.
     #[error("the request body broke off")]
     Broken,
+    /// It did not come whole in time.
+    #[error("the request body took too long")]
+    Late,
     /// It cannot be decoded.
     #[error(transparent)]
     Coding(#[from] Fault),
@@ -75,6 +78,7 @@ impl From<BodyError> for ProxyError {
         match error {
             BodyError::TooLarge => Self::BodyTooLarge,
             BodyError::Broken => Self::BadBody,
+            BodyError::Late => Self::SlowBody,
             BodyError::Coding(Fault::Malformed) => Self::BadCoding,
             BodyError::Coding(Fault::TooLarge) => Self::DecodedTooLarge,
             BodyError::Stopped(stopped) => stopped.into(),
@@ -108,6 +112,9 @@ impl RequestBody {
         own_fields: Option<&Arc<[HeaderName]>>,
     ) -> Self {
         let incoming = (!incoming.is_end_stream()).then_some(incoming);
+        if incoming.is_some() {
+            client.turns.body_begins();
+        }
         Self {
             own_fields: incoming.as_ref().and(own_fields).cloned(),
             unsent: None,
@@ -194,6 +201,9 @@ impl RequestBody {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
+        if self.client.turns.is_body_late() {
+            return self.fail(BodyError::Late);
+        }
         match Pin::new(incoming).poll_frame(cx) {
             Poll::Pending => {
                 self.client.turns.await_client();
@@ -201,6 +211,7 @@ impl RequestBody {
             }
             Poll::Ready(None) => {
                 self.client.turns.client_moved();
+                self.client.turns.body_ends();
                 self.incoming = None;
                 Poll::Ready(None)
             }
@@ -213,6 +224,9 @@ impl RequestBody {
                 match self.allowance.checked_sub(length) {
                     Some(left) => {
                         self.allowance = left;
+                        if self.incoming.as_ref().is_some_and(Body::is_end_stream) {
+                            self.client.turns.body_ends();
+                        }
                         // A server that is asked for more has taken what it had.
                         self.client.turns.server_progressed();
                         self.client.add_forwarded(length);
@@ -282,6 +296,7 @@ impl RequestBody {
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.incoming = None;
         self.client.turns.client_moved();
+        self.client.turns.body_ends();
         self.failure.0.set(Some(error));
         Poll::Ready(Some(Err(error)))
     }

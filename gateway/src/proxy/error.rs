@@ -30,6 +30,9 @@ pub enum ProxyError {
     /// The client stopped sending its body for longer than `timeout client=`.
     #[error("the client took too long")]
     ClientTimeout,
+    /// The client has not sent its body whole within `timeout request-body=`.
+    #[error("the request body took too long")]
+    SlowBody,
     /// The client's body broke off or was malformed.
     #[error("the request body broke off")]
     BadBody,
@@ -144,7 +147,7 @@ impl ProxyError {
             Self::UriTooLong => 414,
             Self::HeadTooLarge => 431,
             Self::BodyTooLarge | Self::DecodedTooLarge => 413,
-            Self::ClientTimeout => 408,
+            Self::ClientTimeout | Self::SlowBody => 408,
             Self::RateLimited { .. } => 429,
             Self::NoRoute => 404,
             Self::DecompressBusy
@@ -176,6 +179,7 @@ impl ProxyError {
             Self::HeadTooLarge => "head-too-large",
             Self::BodyTooLarge => "body-too-large",
             Self::ClientTimeout => "client-timeout",
+            Self::SlowBody => "slow-body",
             Self::BadBody => "bad-body",
             Self::BadCoding => Fault::Malformed.reason(),
             Self::DecodedTooLarge => Fault::TooLarge.reason(),
@@ -215,7 +219,7 @@ impl ProxyError {
             | Self::TenantClosed
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::DecompressBusy => (Cause::Resource, Phase::Request),
-            Self::ClientTimeout => (Cause::ClientTimeout, Phase::Data),
+            Self::ClientTimeout | Self::SlowBody => (Cause::ClientTimeout, Phase::Data),
             Self::BadBody => (Cause::ClientAborted, Phase::Data),
             Self::QueueFull | Self::Overloaded => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),

@@ -212,7 +212,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             match (turns.phase(), turns.expire(now)) {
                 (_, None) => {}
                 // The exchange sees that it is late when it is polled again, and answers.
-                (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server)) => {}
+                (Phase::Exchange, Some(_)) | (Phase::Response, Some(Late::Server | Late::Body)) => {}
                 (_, Some(Late::Head)) if client.connection.has_spoken() => {
                     return Poll::Ready(Over::Here(End::SlowHead));
                 }

@@ -68,6 +68,9 @@ pub struct Turns {
     server: Cell<Option<Instant>>,
     server_timeout: Cell<Duration>,
     late: Cell<Option<Late>>,
+    /// By when the content under way has to have come whole, and that it has not.
+    body_by: Cell<Option<Instant>>,
+    is_body_late: Cell<bool>,
     /// The last bytes that came, of a connection whose requests follow each other.
     tail: Cell<[u8; TAIL]>,
     /// How the request under way ends.
@@ -98,6 +101,8 @@ pub enum Late {
     Head,
     /// The client did not send its body, or did not take its response.
     Client,
+    /// The client sent of its body, but not all of it in time. It is told so, when the body is asked for more.
+    Body,
     /// The server did not answer, or stalled.
     Server,
 }
@@ -125,6 +130,8 @@ impl Turns {
             server: Cell::new(None),
             server_timeout: Cell::new(timeouts.client),
             late: Cell::new(None),
+            body_by: Cell::new(None),
+            is_body_late: Cell::new(false),
             tail: Cell::new([0; TAIL]),
             ending: Cell::new(Ending::Unknown),
             arrived: Cell::default(),
@@ -192,6 +199,7 @@ impl Turns {
         self.client.set(None);
         self.server.set(None);
         self.late.set(None);
+        self.body_by.set(None);
         // None when it was read together with the request before it.
         self.first_byte.take().unwrap_or(self.now())
     }
@@ -247,6 +255,26 @@ impl Turns {
             self.phase.set(Phase::Idle(now));
         }
         self.server.set(None);
+        self.body_by.set(None);
+    }
+
+    /// Content is awaited from now on.
+    pub fn body_begins(&self) {
+        self.is_body_late.set(false);
+        if let Some(limit) = self.timeouts.request_body {
+            self.clock.gave(limit);
+            self.body_by.set(Some(self.now() + limit));
+        }
+    }
+
+    /// All of it has come that will.
+    pub fn body_ends(&self) {
+        self.body_by.set(None);
+    }
+
+    /// Whether it had its time, and has not come whole.
+    pub fn is_body_late(&self) -> bool {
+        self.is_body_late.get()
     }
 
     /// It is the client's turn, if it was not already.
@@ -317,19 +345,28 @@ impl Turns {
     pub fn deadline(&self) -> Option<Instant> {
         // While the client has to move, the server cannot be late, and a connection that still has response bytes to
         // take is not idle, even when the next head has begun to come.
-        match (self.phase.get(), self.client.get(), self.server.get()) {
+        let wait = match (self.phase.get(), self.client.get(), self.server.get()) {
             (_, Some(since), _) => Some(since + self.timeouts.client),
             (Phase::Head(since), ..) => Some(since + self.timeouts.http_request),
             (Phase::Idle(since), ..) => Some(since + self.timeouts.http_keep_alive),
             (Phase::Exchange | Phase::Response, None, Some(since)) => Some(since + self.server_timeout.get()),
             (Phase::Exchange | Phase::Response, None, None) => None,
+        };
+        match self.body_by.get() {
+            Some(by) => Some(wait.map_or(by, |wait| wait.min(by))),
+            None => wait,
         }
     }
 
     /// Notes who is late by now, if anybody.
     pub fn expire(&self, now: Instant) -> Option<Late> {
+        let is_body_late = self.body_by.get().is_some_and(|by| now >= by);
+        if is_body_late {
+            self.body_by.set(None);
+            self.is_body_late.set(true);
+        }
         if self.deadline().is_none_or(|deadline| now < deadline) {
-            return None;
+            return is_body_late.then_some(Late::Body);
         }
         let late = match (self.phase.get(), self.client.get()) {
             (_, Some(_)) => Late::Client,

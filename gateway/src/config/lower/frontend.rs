@@ -393,6 +393,7 @@ fn report_max_connections(scope: &Scope<'_>, own: Option<At<usize>>) {
 fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
     let client = own.client.or(inherited.client);
     let http_request = own.http_request.or(inherited.http_request);
+    let request_body = own.request_body.or(inherited.request_body);
     let http_keep_alive = own.http_keep_alive.or(inherited.http_keep_alive);
     let tunnel = own.tunnel.or(inherited.tunnel);
     let handshake = own.handshake.or(inherited.handshake);
@@ -400,6 +401,8 @@ fn timeouts(own: &Timeouts, inherited: &Timeouts) -> ClientTimeouts {
         client: client.map_or(DEFAULT_CLIENT_TIMEOUT, |timeout| timeout.value),
         http_request: http_request.map_or(DEFAULT_HTTP_REQUEST_TIMEOUT, |timeout| timeout.value),
         http_keep_alive: http_keep_alive.map_or(DEFAULT_HTTP_KEEP_ALIVE_TIMEOUT, |timeout| timeout.value),
+        // An upload may take hours, and who knows better says so.
+        request_body: request_body.map(|timeout| timeout.value),
         tunnel: tunnel.map(|timeout| timeout.value),
         unread: own
             .unread

@@ -12,6 +12,7 @@ use crate::config::reader::{At, Node, said_twice};
 pub(super) struct Timeouts {
     pub(super) client: Option<At<Duration>>,
     pub(super) http_request: Option<At<Duration>>,
+    pub(super) request_body: Option<At<Duration>>,
     pub(super) http_keep_alive: Option<At<Duration>>,
     pub(super) unread: Option<At<Duration>>,
     pub(super) handshake: Option<At<Duration>>,
@@ -42,6 +43,7 @@ impl Timeouts {
                 let slot = match *key {
                     "client" => &mut all.client,
                     "http-request" => &mut all.http_request,
+                    "request-body" => &mut all.request_body,
                     "http-keep-alive" => &mut all.http_keep_alive,
                     "unread" => &mut all.unread,
                     "handshake" => &mut all.handshake,
@@ -85,6 +87,7 @@ fn refuse_other_side(node: &mut Node<'_>, place: Place) {
 const TIMEOUTS: &[(&str, Place, bool)] = &[
     ("client", Place::Frontend, false),
     ("http-request", Place::Frontend, true),
+    ("request-body", Place::Frontend, true),
     ("http-keep-alive", Place::Frontend, true),
     ("unread", Place::Frontend, true),
     ("handshake", Place::Frontend, false),

@@ -183,6 +183,8 @@ pub struct ClientTimeouts {
     pub client: Duration,
     /// `http-request`: from the first byte of a request's head to its last.
     pub http_request: Duration,
+    /// `request-body`: from a request's head to the end of its content; none when only silence is bounded.
+    pub request_body: Option<Duration>,
     /// `tunnel`: how long a relay may be idle, in place of `client` and `server`; a backend's own goes first.
     pub tunnel: Option<Duration>,
     /// `http-keep-alive`: how long a connection may wait for its next request.

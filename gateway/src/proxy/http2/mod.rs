@@ -391,7 +391,7 @@ impl Lanes {
     fn sweep(&self, now: Instant, mut next: Instant) -> Instant {
         self.each(|lane| {
             let turns = &lane.client.turns;
-            if let Some(Late::Client | Late::Server) = turns.expire(now) {
+            if let Some(Late::Client | Late::Server | Late::Body) = turns.expire(now) {
                 lane.wake();
             } else if let Some(deadline) = turns.deadline().filter(|deadline| *deadline > now) {
                 next = next.min(deadline);
