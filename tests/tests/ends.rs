@@ -56,6 +56,50 @@ async fn a_client_that_never_ends_its_refused_upload_is_not_waited_for_long() {
     .await;
 }
 
+/// What stands behind a request is not read while that is served, and who does not read is not told of an end. Half an end is one, too.
+#[tokio::test]
+async fn a_client_that_leaves_is_noticed_whatever_it_has_sent_behind_its_request() {
+    let app = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; timeout client="1h"; default-backend "app" }
+        backend "app" { timeout server="1h"; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let requests = [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nfour",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n0\r\n\r\n",
+    ];
+    let mut asked = 0;
+    for request in requests {
+        for behind in ["", "X", "\r\n", requests[0]] {
+            for leave in ["closes", "resets", "closes its half"] {
+                let mut client = gateway.connect("web").await;
+                client.send(format!("{request}{behind}")).await;
+                asked += 1;
+                app.has_seen(asked).await;
+                match leave {
+                    "closes" => drop(client),
+                    "resets" => client.reset(),
+                    _ => {
+                        client.half_close().await;
+                        assert!(client.ends().await, "{request:?} {behind:?}");
+                    }
+                }
+                let line = gateway.access_log(asked).await.remove(asked - 1);
+                assert_eq!(line["termination"], "CH", "{request:?} {behind:?} {leave}");
+            }
+        }
+    }
+    let labels = [("server", "app-1")];
+    gateway.metric_is("gateway_server_in_flight", &labels, 0.0).await;
+}
+
 #[tokio::test]
 async fn the_last_response_arrives_whole_in_every_way_to_be_last() {
     let large = "x".repeat(3 << 20);

@@ -85,6 +85,8 @@ pub struct Connection {
     early: RefCell<Vec<u8>>,
     early_written: Cell<usize>,
     has_early: Cell<bool>,
+    /// Somebody waits for what the client sends, and would be told of its end.
+    is_heard: Cell<bool>,
     /// What of a response's body the kernel is moving.
     moving: Moving,
     /// What [`Connection::take_traffic`] has answered so far.
@@ -195,6 +197,7 @@ impl Connection {
             early: RefCell::default(),
             early_written: Cell::new(0),
             has_early: Cell::new(false),
+            is_heard: Cell::new(false),
             moving: Moving::default(),
             counted: Cell::new((0, 0)),
             speech: Cell::new(Speech::Silent),
@@ -348,6 +351,11 @@ impl Connection {
     /// Whether it ends now: what has come is not served, and what came before it has its answer.
     pub fn is_cut(&self) -> bool {
         self.is_cut.get() && self.is_silent()
+    }
+
+    /// Whether anybody has waited, since this was last asked, for what the client sends.
+    pub fn was_heard(&self) -> bool {
+        self.is_heard.replace(false)
     }
 
     /// Writes this before the response of the exchange under way, as soon as everything before it has been written.
@@ -563,6 +571,7 @@ impl AsyncRead for ClientIo {
         if buf.filled().len() > before {
             self.0.turns.bytes_arrived(&buf.filled()[before..]);
         }
+        connection.is_heard.set(result.is_pending());
         result
     }
 }

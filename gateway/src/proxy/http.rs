@@ -17,6 +17,7 @@ use tokio::time::sleep_until;
 
 use super::client::{Client, ClientIo, Connection};
 use super::content::Content;
+use super::hangup::Hangup;
 use super::http2::{self, Flood};
 use super::local::Local;
 use super::newcomer::Newcomer;
@@ -135,6 +136,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
     let mut drained = pin!(worker.drained());
     let mut watches_drain = false;
     let mut newcomer = Newcomer::default();
+    let mut hangup = Hangup::default();
     client.connection.look(true);
 
     let turns = &client.turns;
@@ -157,6 +159,7 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
             if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
                 return Poll::Ready(Over::Library(result));
             }
+            let is_heard = client.connection.was_heard();
             if client.connection.has_preface() {
                 return Poll::Ready(Over::Here(End::Preface));
             }
@@ -178,6 +181,15 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                 // Registers this task once; afterwards a flag tells.
                 if !std::mem::replace(&mut watches_drain, true) && drained.as_mut().poll(cx).is_ready() {
                     continue;
+                }
+                if !is_heard
+                    && turns.has_whole_request()
+                    && let Ok(stream) = client.connection.stream()
+                    && hangup.poll(cx, stream.tcp()).is_ready()
+                {
+                    // What the connection was to become, nobody is there for.
+                    drop(switch.take());
+                    return Poll::Ready(Over::Here(End::Done));
                 }
             }
             loop {

@@ -22,6 +22,7 @@ mod error;
 mod extended_connect;
 mod filtered;
 mod forwarding;
+mod hangup;
 mod headers;
 mod heavy;
 mod held;

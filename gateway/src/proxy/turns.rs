@@ -71,6 +71,8 @@ pub struct Turns {
     /// By when the content under way has to have come whole, and that it has not.
     body_by: Cell<Option<Instant>>,
     is_body_late: Cell<bool>,
+    /// All of the request under way has come.
+    is_whole: Cell<bool>,
     /// The last bytes that came, of a connection whose requests follow each other.
     tail: Cell<[u8; TAIL]>,
     /// How the request under way ends.
@@ -132,6 +134,7 @@ impl Turns {
             late: Cell::new(None),
             body_by: Cell::new(None),
             is_body_late: Cell::new(false),
+            is_whole: Cell::new(false),
             tail: Cell::new([0; TAIL]),
             ending: Cell::new(Ending::Unknown),
             arrived: Cell::default(),
@@ -206,6 +209,7 @@ impl Turns {
 
     /// The request that has just begun has content of this length, or, where that is none or 0, ends with an empty line.
     pub fn request_ends(&self, length: Option<u64>) {
+        self.is_whole.set(length == Some(0));
         match length {
             None | Some(0) => self.ending.set(Ending::Line),
             Some(length) => {
@@ -270,6 +274,12 @@ impl Turns {
     /// All of it has come that will.
     pub fn body_ends(&self) {
         self.body_by.set(None);
+        self.is_whole.set(true);
+    }
+
+    /// Whether a request is being served all of which has come: nothing is awaited of its client but that it stays.
+    pub fn has_whole_request(&self) -> bool {
+        self.is_whole.get() && matches!(self.phase.get(), Phase::Exchange | Phase::Response)
     }
 
     /// Whether it had its time, and has not come whole.
