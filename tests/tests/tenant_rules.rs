@@ -40,8 +40,12 @@ const RIVAL: &str = r#"
 
 /// Three tenants with files; `acme` is what the first one's says.
 fn three(acme: &str) -> Builder {
-    Gateway::kdl(CONFIG)
-        .with("@acme", "")
+    with_block("", acme)
+}
+
+/// The same; `block` stands in the first one's block.
+fn with_block(block: &str, acme: &str) -> Builder {
+    three_as_they_are(block)
         .file("tenants/acme/rules.kdl", acme)
         .file("tenants/rival/rules.kdl", RIVAL)
         .file("tenants/quiet/nothing.kdl", "")
@@ -138,22 +142,13 @@ async fn what_a_tenant_refuses_is_logged_with_its_name_and_file_and_costs_a_call
 #[tokio::test]
 async fn files_ask_the_acls_of_their_tenants_block_and_come_behind_its_rules() {
     let block = r#"acl "office" { source "127.0.0.0/8" }; deny status=460 { path "/first" };"#;
-    let gateway = Gateway::kdl(CONFIG)
-        .with("@acme", block)
-        .file(
-            "tenants/acme/rules.kdl",
-            "deny status=461 if=\"office\" { path \"/first\" \"/second\" }",
-        )
-        .file("tenants/rival/rules.kdl", RIVAL)
-        .file("tenants/quiet/nothing.kdl", "")
-        .start()
-        .await;
+    let asks = "deny status=461 if=\"office\" { path \"/first\" \"/second\" }";
+    let gateway = with_block(block, asks).start().await;
     assert_eq!(status(&gateway, "acme.example", "/first").await, 460);
     assert_eq!(status(&gateway, "acme.example", "/second").await, 461);
     // What nobody asks any more stays where it is, as somebody may again.
     gateway.write("tenants/acme/rules.kdl", "");
-    let same = Gateway::kdl(CONFIG).with("@acme", block);
-    assert!(gateway.reload(&same).await);
+    assert!(gateway.reload(&three_as_they_are(block)).await);
     assert_eq!(status(&gateway, "acme.example", "/second").await, 200);
 }
 
@@ -345,8 +340,9 @@ async fn an_acl_of_a_tenants_that_cannot_be_asked_refuses_its_requests_and_no_ot
 
 #[tokio::test]
 async fn rules_that_are_at_fault_leave_those_before_in_place_and_everybody_elses_go_live() {
-    let gateway = three(ACME).start().await;
-    let heavy: String = (0..95).map(|i| format!(" \"{i}[a-z]{{1000}}\"")).collect();
+    let quota = "quota patterns=10000;";
+    let gateway = with_block(quota, ACME).start().await;
+    let heavy: String = (0..300).map(|i| format!(" \"{i}[a-z]{{3000}}\"")).collect();
     let heavy = format!("deny {{ path-regex{heavy} }}");
     let faults = [
         (
@@ -375,13 +371,13 @@ async fn rules_that_are_at_fault_leave_those_before_in_place_and_everybody_elses
         let next = 460 + n;
         gateway.write("tenants/acme/rules.kdl", broken);
         gateway.write("tenants/rival/rules.kdl", RIVAL.replace("453", &next.to_string()));
-        assert!(gateway.reload(&three_as_they_are()).await, "{what}");
+        assert!(gateway.reload(&three_as_they_are(quota)).await, "{what}");
         assert_eq!(status(&gateway, "acme.example", "/admin").await, 451, "{what}");
         assert_eq!(status(&gateway, "rival.example", "/secret").await, next, "{what}");
         gateway.says(says).await;
     }
     gateway.write("tenants/acme/rules.kdl", "deny status=470 { path \"/admin\" }");
-    assert!(gateway.reload(&three_as_they_are()).await);
+    assert!(gateway.reload(&three_as_they_are(quota)).await);
     assert_eq!(status(&gateway, "acme.example", "/admin").await, 470);
     // With nothing to go on with, its hosts alone are closed.
     let gateway = three("deny if=\"nobody\"").start().await;
@@ -390,8 +386,8 @@ async fn rules_that_are_at_fault_leave_those_before_in_place_and_everybody_elses
 }
 
 /// The configuration alone: files stay as they lie there.
-fn three_as_they_are() -> Builder {
-    Gateway::kdl(CONFIG).with("@acme", "")
+fn three_as_they_are(acme_block: &str) -> Builder {
+    Gateway::kdl(CONFIG).with("@acme", acme_block)
 }
 
 #[tokio::test]
@@ -429,12 +425,7 @@ async fn a_tenant_has_no_more_rules_than_its_quota() {
             "rules.kdl:2:1 this tenant decides by more than its `quota rules=2`",
         ),
     ] {
-        let checked = Gateway::kdl(CONFIG)
-            .with("@acme", quota)
-            .file("tenants/acme/rules.kdl", &text)
-            .file("tenants/rival/rules.kdl", RIVAL)
-            .file("tenants/quiet/nothing.kdl", "")
-            .check(&["--format", "json"]);
+        let checked = with_block(quota, &text).check(&["--format", "json"]);
         let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
         let first = &report["errors"][0];
         let file = first["file"].as_str().unwrap_or_default();
@@ -449,13 +440,7 @@ async fn a_tenant_has_no_more_rules_than_its_quota() {
         let help = first["help"].as_str().unwrap_or_default();
         assert!(help.contains("let the operator allow more with `quota "), "{help}");
     }
-    let more = Gateway::kdl(CONFIG)
-        .with("@acme", "quota acls=65;")
-        .file("tenants/acme/rules.kdl", acls(65))
-        .file("tenants/rival/rules.kdl", RIVAL)
-        .file("tenants/quiet/nothing.kdl", "")
-        .start()
-        .await;
+    let more = with_block("quota acls=65;", &acls(65)).start().await;
     // Answered by two calls.
     assert_eq!(status(&more, "acme.example", "/0").await, 403);
     assert_eq!(status(&more, "acme.example", "/64").await, 403);

@@ -427,7 +427,7 @@ impl BuildError {
                 .label(origin.span, "this rule")
                 .help("this is a defect of the gateway: please report it"),
             Self::Own { origin, source } => {
-                let help = limits_help(source).unwrap_or("this is a defect of the gateway: please report it");
+                let help = own_limits_help(source).unwrap_or("this is a defect of the gateway: please report it");
                 fault.label(origin.span, "needed here").help(help)
             }
         }
@@ -717,6 +717,19 @@ fn limits_help(error: &PolicyError) -> Option<&'static str> {
         FailureKind::Memory => Some("give it more memory with `limit memory=`"),
         FailureKind::StoreFull => Some("allow more instances with `policy instances=` in `process`"),
         _ => None,
+    }
+}
+
+/// The same of one of the gateway's own, which takes as much as it is told to compare with.
+fn own_limits_help(error: &PolicyError) -> Option<&'static str> {
+    match error {
+        PolicyError::Failed { failure, .. } if failure.kind == FailureKind::Memory => Some(
+            "have fewer or smaller regular expressions, or give components more memory with `policy memory=` in `process`",
+        ),
+        PolicyError::Failed { failure, .. } if failure.kind == FailureKind::Deadline => {
+            Some("have fewer or smaller regular expressions")
+        }
+        error => limits_help(error),
     }
 }
 
