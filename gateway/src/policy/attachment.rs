@@ -323,14 +323,6 @@ impl Attachment {
         self.stats.waiting()
     }
 
-    /// Who waits for it in one line: its tenant, or itself.
-    pub(super) fn owner(&self) -> &Arc<str> {
-        match &self.scope.tenant {
-            Some(tenant) => &tenant.name,
-            None => &self.identity.label,
-        }
-    }
-
     /// Whether it is left alone for now, since it has done nothing but fail.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {

@@ -20,6 +20,7 @@ use super::failure::{Failure, FailureKind};
 use super::hook::INSTANTIATE;
 use super::host::Host;
 use super::instances::Instances;
+use super::owner::Owner;
 use super::priority::stand_back;
 use crate::config::Heavy;
 
@@ -54,7 +55,7 @@ struct Queue {
 }
 
 struct Lane {
-    owner: Arc<str>,
+    owner: Owner,
     calls: VecDeque<Arc<Task>>,
     /// When there are so many, those that nobody waits for any more make room.
     sweep_at: usize,
@@ -201,13 +202,13 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, owner: &Arc<str>, task: &Arc<Task>) {
+    fn push(&self, owner: Owner, task: &Arc<Task>) {
         let mut queue = self.queue();
         let task = Arc::clone(task);
-        match queue.lanes.iter_mut().find(|lane| lane.owner == *owner) {
+        match queue.lanes.iter_mut().find(|lane| lane.owner == owner) {
             Some(lane) => lane.push(task),
             None => queue.lanes.push_back(Lane {
-                owner: Arc::clone(owner),
+                owner,
                 calls: VecDeque::from([task]),
                 sweep_at: SWEEP_AT,
             }),

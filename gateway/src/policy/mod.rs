@@ -46,6 +46,7 @@ mod memo;
 mod meter;
 mod metrics;
 mod needs;
+mod owner;
 mod pace;
 mod phases;
 mod priority;

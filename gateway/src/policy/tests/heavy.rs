@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use super::*;
-use crate::config::{BudgetLimits, Heavy, Millicores};
+use crate::config::{BudgetLimits, Heavy, KeptQuota, Millicores};
 
 /// Lets every request go on.
 const GUEST_OF_REQUESTS: Guest<'_> = Guest {
@@ -115,6 +115,40 @@ async fn owners_have_the_threads_in_turn() {
     }
     let order: Vec<_> = order.try_iter().collect();
     assert_eq!(order, ["loud", "quiet", "loud", "quiet", "loud", "loud"]);
+}
+
+#[tokio::test]
+async fn a_plugin_of_the_operators_and_a_tenant_of_its_name_have_a_lane_each() {
+    let host = host_of(4);
+    let crew = Crew::new(&host);
+    let of = |tenant: Option<&str>| {
+        attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
+            spec.label = tenant.map_or("acme", |_| "acme/guard").into();
+            spec.scope.tenant = tenant.map(|name| {
+                let (name, kept) = (name.into(), KeptQuota::default());
+                let (hosts, quota) = (Vec::new(), host.quota(&name, kept));
+                Arc::new(Tenant { name, hosts, kept, quota })
+            });
+            spec.callers = Callers::Crew(Heavy { queue: 10, wait: LONG });
+        })
+    };
+    let (plugin, tenants) = (of(None), of(Some("acme")));
+    let (send, order) = mpsc::channel();
+    let call = |attachment, name: &'static str| {
+        let send = send.clone();
+        Box::pin(crew.call(attachment, move |_| send.send(name).unwrap()))
+    };
+    let mut calls: Vec<_> = (0..4).map(|_| call(&plugin, "plugin")).collect();
+    calls.push(call(&tenants, "tenant"));
+    for call in &mut calls {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    crew.ensure(1).unwrap();
+    for call in calls {
+        call.await.unwrap();
+    }
+    let order: Vec<_> = order.try_iter().collect();
+    assert_eq!(order[..2], ["plugin", "tenant"], "{order:?}");
 }
 
 #[tokio::test]

@@ -113,10 +113,12 @@ impl Registry {
         self.find_or_add(&self.servers, is_same, new, backend::register_server)
     }
 
-    /// Adds the counts of a component at one place, of which tenant, where it has one. Those of one label are added up.
+    /// Adds the counts of a component at one place, of which tenant, where it has one. Those of one label are added up, of each
+    /// tenant and of the operator on their own: `acl a/b` may be the frontend `a/b`'s acls, or the plugin `b` of the tenant `acl a`.
     pub fn policy(&self, label: &str, tenant: Option<&str>, counts: Arc<dyn PolicyCounts>) {
+        let is_same = |known: &PolicyMetrics| (&*known.label, known.tenant.as_deref()) == (label, tenant);
         let new = || PolicyMetrics::new(label, tenant);
-        self.find_or_add(&self.policies, |known| &*known.label == label, new, policy::register)
+        self.find_or_add(&self.policies, is_same, new, policy::register)
             .add(counts);
     }
 
@@ -361,6 +363,20 @@ mod tests {
         let _busy = InFlight::begin(&first);
         assert_eq!((first.in_flight(), second.in_flight()), (1, 0));
         assert_eq!((a.in_flight(), b.in_flight()), (1, 0));
+    }
+
+    #[test]
+    fn what_a_tenants_plugin_does_is_not_counted_as_the_operators_of_that_label() {
+        let registry = Registry::new();
+        registry.policy("acl a/b", None, Arc::new(Trapped));
+        registry.policy("acl a/b", Some("acl a"), Arc::new(Trapped));
+        let text = registry.render();
+        for line in [
+            "gateway_policy_calls_total{policy=\"acl a/b\"} 5\n",
+            "gateway_policy_calls_total{policy=\"acl a/b\",tenant=\"acl a\"} 5\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub trait PolicyCounts: Debug + Send + Sync {
 #[derive(Debug)]
 pub(super) struct PolicyMetrics {
     pub(super) label: Arc<str>,
-    tenant: Option<Arc<str>>,
+    pub(super) tenant: Option<Arc<str>>,
     counts: Mutex<Counts>,
 }
 
