@@ -1,12 +1,11 @@
 //! Threads beside the workers, on which the calls of heavy and slow plugins run: those whose work would make a worker's other
 //! requests wait.
 //!
-//! Each plugin's owner (a tenant, or the plugin itself where it is the operator's) has a lane, and the threads take one call of
-//! each lane in turn: who sends much waits behind itself. Calls that wait are bounded for each use of a plugin, in number
-//! and time; what is beyond that is not made. Threads begin with the first configuration that has a heavy plugin, and end when
-//! nothing is left that could call one.
+//! Each plugin's owner (a tenant, or the plugin itself where it is the operator's) has a lane, and lanes share the threads' CPU
+//! time (`lanes.rs`): whoever sends much, or what takes long, waits behind himself. Calls that wait are bounded for each use of a
+//! plugin, in number and time; what is beyond that is not made. Threads begin with the first configuration that has a heavy
+//! plugin, and end when nothing is left that could call one.
 
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,8 +19,9 @@ use super::failure::{Failure, FailureKind};
 use super::hook::INSTANTIATE;
 use super::host::Host;
 use super::instances::Instances;
-use super::owner::Owner;
+use super::lanes::{Lanes, Turn};
 use super::priority::stand_back;
+use super::state::thread_cpu_time;
 use crate::config::Heavy;
 
 /// The threads, and what waits for them.
@@ -47,18 +47,10 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    /// Those that have something, in the order of their turns.
-    lanes: VecDeque<Lane>,
+    lanes: Lanes<Arc<Task>>,
     threads: usize,
     /// Nobody will have anything called any more.
     is_over: bool,
-}
-
-struct Lane {
-    owner: Owner,
-    calls: VecDeque<Arc<Task>>,
-    /// When there are so many, those that nobody waits for any more make room.
-    sweep_at: usize,
 }
 
 /// A call that waits, or has been taken.
@@ -132,7 +124,7 @@ impl Crew {
             attachment: Arc::clone(attachment),
             work: Mutex::new(Some(Box::new(work))),
         }));
-        self.shared.push(attachment.owner(), &task.0);
+        self.shared.push(&task.0);
         if let Ok(answer) = tokio::time::timeout(waiting.settings.wait, &mut answer).await {
             return answer.ok();
         }
@@ -147,8 +139,7 @@ impl Crew {
 impl Crew {
     /// How many calls the longest lane holds, those included that have been given up.
     pub(super) fn longest_lane(&self) -> usize {
-        let queue = self.shared.queue();
-        queue.lanes.iter().map(|lane| lane.calls.len()).max().unwrap_or(0)
+        self.shared.queue().lanes.longest()
     }
 }
 
@@ -202,17 +193,10 @@ impl Shared {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, owner: Owner, task: &Arc<Task>) {
+    fn push(&self, task: &Arc<Task>) {
+        let owner = task.attachment.owner();
         let mut queue = self.queue();
-        let task = Arc::clone(task);
-        match queue.lanes.iter_mut().find(|lane| lane.owner == owner) {
-            Some(lane) => lane.push(task),
-            None => queue.lanes.push_back(Lane {
-                owner,
-                calls: VecDeque::from([task]),
-                sweep_at: SWEEP_AT,
-            }),
-        }
+        queue.lanes.push(owner, Arc::clone(task), |task| task.work().is_some());
         drop(queue);
         self.came.notify_one();
     }
@@ -224,16 +208,8 @@ impl Shared {
             if queue.is_over {
                 return Next::End;
             }
-            if let Some(mut lane) = queue.lanes.pop_front() {
-                // What has been given up takes no turn.
-                let work = std::iter::from_fn(|| lane.calls.pop_front()).find_map(|task| task.take());
-                if !lane.calls.is_empty() {
-                    queue.lanes.push_back(lane);
-                }
-                match work {
-                    Some(work) => return Next::Call(work),
-                    None => continue,
-                }
+            if let Some((turn, work)) = queue.lanes.take(|task| task.take()) {
+                return Next::Call(turn, work);
             }
             let waited = self.came.wait_timeout(queue, UPKEEP);
             let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -249,18 +225,8 @@ impl Shared {
     }
 }
 
-impl Lane {
-    fn push(&mut self, task: Arc<Task>) {
-        if self.calls.len() >= self.sweep_at {
-            self.calls.retain(|task| task.work().is_some());
-            self.sweep_at = SWEEP_AT.max(2 * self.calls.len());
-        }
-        self.calls.push_back(task);
-    }
-}
-
 enum Next {
-    Call(Work),
+    Call(Turn, Work),
     Tend,
     End,
 }
@@ -289,6 +255,30 @@ impl Drop for Waited {
     }
 }
 
+/// A turn that a thread has. Its lane is charged with what it takes, however it ends.
+struct Charged<'a> {
+    shared: &'a Shared,
+    turn: Turn,
+    since: Duration,
+}
+
+impl<'a> Charged<'a> {
+    fn begin(shared: &'a Shared, turn: Turn) -> Self {
+        Self {
+            shared,
+            turn,
+            since: thread_cpu_time(),
+        }
+    }
+}
+
+impl Drop for Charged<'_> {
+    fn drop(&mut self) {
+        let took = thread_cpu_time().saturating_sub(self.since);
+        self.shared.queue().lanes.end(&self.turn, took);
+    }
+}
+
 /// A thread of the crew.
 fn run(host: &Arc<Host>, shared: &Shared) {
     let mut instances = Instances::of_crew(host);
@@ -297,7 +287,8 @@ fn run(host: &Arc<Host>, shared: &Shared) {
         match shared.next() {
             Next::End => return,
             Next::Tend => {}
-            Next::Call(work) => {
+            Next::Call(turn, work) => {
+                let _charged = Charged::begin(shared, turn);
                 work(Some(&mut instances));
                 // At once: another thread may need their place.
                 instances.drop_spent();
@@ -314,6 +305,3 @@ fn run(host: &Arc<Host>, shared: &Shared) {
 
 /// How often a thread looks after its instances, and at least looks whether it is to end.
 const UPKEEP: Duration = Duration::from_secs(1);
-
-/// Fewer are not worth looking at.
-const SWEEP_AT: usize = 64;

@@ -41,6 +41,7 @@ mod instance;
 mod instances;
 mod kept;
 mod kv;
+mod lanes;
 pub mod maps;
 mod memo;
 mod meter;

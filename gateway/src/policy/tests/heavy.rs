@@ -4,6 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::config::{BudgetLimits, Heavy, KeptQuota, Millicores};
+use crate::policy::state::thread_cpu_time;
 
 /// Lets every request go on.
 const GUEST_OF_REQUESTS: Guest<'_> = Guest {
@@ -86,35 +87,53 @@ async fn what_is_given_up_makes_room_in_the_lane_as_well() {
     assert!(crew.longest_lane() <= 256, "{}", crew.longest_lane());
 }
 
-#[tokio::test]
-async fn owners_have_the_threads_in_turn() {
+/// In which order the calls of two owners are made that wait when the thread comes: those of `loud` were there first. Each
+/// takes so much CPU time.
+async fn order_of(loud: (usize, Duration), quiet: (usize, Duration)) -> Vec<&'static str> {
     let host = host_of(4);
     let crew = Crew::new(&host);
-    let of = |label: &str| {
-        let label = label.to_owned();
-        attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
-            spec.label = label.as_str().into();
-            spec.callers = Callers::Crew(Heavy { queue: 10, wait: LONG });
-        })
-    };
-    let (loud, quiet) = (of("loud"), of("quiet"));
     let (send, order) = mpsc::channel();
-    let call = |attachment, name: &'static str| {
-        let send = send.clone();
-        Box::pin(crew.call(attachment, move |_| send.send(name).unwrap()))
-    };
-    let mut calls: Vec<_> = (0..4).map(|_| call(&loud, "loud")).collect();
-    calls.push(call(&quiet, "quiet"));
-    calls.push(call(&quiet, "quiet"));
-    for call in &mut calls {
-        assert!(futures_util::poll!(call).is_pending());
+    let mut calls = Vec::new();
+    for (label, (count, takes)) in [("loud", loud), ("quiet", quiet)] {
+        let attachment = attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
+            spec.label = label.into();
+            spec.callers = Callers::Crew(Heavy { queue: 100, wait: LONG });
+        });
+        for _ in 0..count {
+            let (send, crew, attachment) = (send.clone(), Arc::clone(&crew), Arc::clone(&attachment));
+            let mut call = Box::pin(async move {
+                let call = move |_: Option<&mut Instances>| {
+                    send.send(label).unwrap();
+                    let since = thread_cpu_time();
+                    while thread_cpu_time() - since < takes {}
+                };
+                crew.call(&attachment, call).await
+            });
+            assert!(futures_util::poll!(&mut call).is_pending());
+            calls.push(call);
+        }
     }
     crew.ensure(1).unwrap();
     for call in calls {
         call.await.unwrap();
     }
-    let order: Vec<_> = order.try_iter().collect();
-    assert_eq!(order, ["loud", "quiet", "loud", "quiet", "loud", "loud"]);
+    order.try_iter().collect()
+}
+
+#[tokio::test]
+async fn owners_have_the_threads_in_turn() {
+    let takes = Duration::from_millis(5);
+    let order = order_of((6, takes), (2, takes)).await;
+    assert_eq!(order[..2], ["loud", "quiet"], "{order:?}");
+    // Which of two is next that have had as good as the same is open.
+    assert_eq!(order[4..], ["loud"; 4], "{order:?}");
+}
+
+#[tokio::test]
+async fn who_has_calls_made_that_take_long_has_no_more_time_than_who_has_short_ones() {
+    let order = order_of((3, Duration::from_millis(50)), (20, Duration::ZERO)).await;
+    assert_eq!(order[0], "loud", "{order:?}");
+    assert_eq!(order[1..21], ["quiet"; 20], "{order:?}");
 }
 
 #[tokio::test]
@@ -127,7 +146,12 @@ async fn a_plugin_of_the_operators_and_a_tenant_of_its_name_have_a_lane_each() {
             spec.scope.tenant = tenant.map(|name| {
                 let (name, kept) = (name.into(), KeptQuota::default());
                 let (hosts, quota) = (Vec::new(), host.quota(&name, kept));
-                Arc::new(Tenant { name, hosts, kept, quota })
+                Arc::new(Tenant {
+                    name,
+                    hosts,
+                    kept,
+                    quota,
+                })
             });
             spec.callers = Callers::Crew(Heavy { queue: 10, wait: LONG });
         })
