@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::compiler::MAX_CODE;
 use crate::config::CompileCache;
 use crate::crypto::{MAC_KEY, MAC_TAG, MacKey};
 
@@ -332,8 +333,8 @@ const KEY_BESIDE: &str = ".key";
 /// After so long nobody is writing a file any more: it takes a second, and minutes on the worst of disks.
 const ABANDONED: Duration = Duration::from_secs(600);
 
-/// Bytes of one file: the machine code of the largest component that is taken, several times over.
-const MAX_FILE: u64 = 1 << 30;
+/// Bytes of one file: the most machine code that is taken, and what stands in front of it.
+const MAX_FILE: u64 = MAX_CODE + (MAGIC.len() + MAC_TAG) as u64;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

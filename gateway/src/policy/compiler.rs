@@ -43,6 +43,8 @@ pub enum CompileError {
     NotExecutable(String),
     /// It takes more time or memory than it may.
     TooMuch(String),
+    /// It comes to more machine code than so many bytes, which is more than is taken.
+    TooMuchCode(u64),
     /// The other process could not do its work.
     Broken(String),
 }
@@ -95,7 +97,7 @@ pub(super) fn compile(
             return (Err(broken), Duration::ZERO);
         }
     };
-    match request.ask(child, wasm) {
+    match request.ask(child, wasm, MAX_CODE) {
         Ok((code, took)) => (loaded(engine, &code), took),
         Err((error, took)) => (Err(error), took),
     }
@@ -141,12 +143,12 @@ impl CompileRequest {
         command
     }
 
-    /// Hands the component over and waits for the code; and how much CPU time there was to it. One that did not come to an answer is
-    /// taken to have used all that it might.
-    fn ask(&self, mut child: Child, wasm: &[u8]) -> Result<(Vec<u8>, Duration), (CompileError, Duration)> {
+    /// Hands the component over and waits for the code, of which so many bytes are taken; and how much CPU time there was to it. One
+    /// that did not come to an answer is taken to have used all that it might.
+    fn ask(&self, mut child: Child, wasm: &[u8], most: u64) -> Result<(Vec<u8>, Duration), (CompileError, Duration)> {
         let all = self.limits.cpu;
         let within = all.saturating_mul(PATIENCE).max(LEAST_PATIENCE);
-        let said = hear(&mut child, wasm, within);
+        let said = hear(&mut child, wasm, within, most + TOOK as u64);
         if said.is_err() {
             // It may be waiting for somebody to read on.
             let _ = child.kill();
@@ -157,10 +159,11 @@ impl CompileRequest {
             let error = match unheard {
                 Unheard::Broken(error) => broken(error),
                 Unheard::Late => CompileError::TooMuch(format!("compiling it takes longer than {within:?}")),
+                Unheard::TooMuch => CompileError::TooMuchCode(most),
             };
             (error, all)
         })?;
-        let took = said.split_off(said.len().saturating_sub(size_of::<u64>()));
+        let took = said.split_off(said.len().saturating_sub(TOOK));
         let took = took
             .try_into()
             .map_or(all, |took| Duration::from_micros(u64::from_le_bytes(took)));
@@ -196,6 +199,8 @@ enum Unheard {
     Broken(io::Error),
     /// It takes too long.
     Late,
+    /// It says more than is heard.
+    TooMuch,
 }
 
 impl From<io::Error> for Unheard {
@@ -205,8 +210,8 @@ impl From<io::Error> for Unheard {
 }
 
 /// Writes the component and reads what comes back, at the same time: the other side may give up before it has read everything. One that
-/// takes longer than it may is ended.
-fn hear(child: &mut Child, wasm: &[u8], within: Duration) -> Result<Vec<u8>, Unheard> {
+/// takes longer than it may, or says more than `most` bytes, is ended.
+fn hear(child: &mut Child, wasm: &[u8], within: Duration, most: u64) -> Result<Vec<u8>, Unheard> {
     let (Some(mut stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(io::Error::other("it has no pipes").into());
     };
@@ -219,7 +224,7 @@ fn hear(child: &mut Child, wasm: &[u8], within: Duration) -> Result<Vec<u8>, Unh
         })?;
         let reading = thread().spawn_scoped(scope, move || {
             let mut said = Vec::new();
-            let read = stdout.take(MAX_CODE + 1).read_to_end(&mut said);
+            let read = stdout.take(most + 1).read_to_end(&mut said);
             // Nobody waits any more where it was late.
             let _ = done.send(read.map(|_| said));
         });
@@ -232,8 +237,8 @@ fn hear(child: &mut Child, wasm: &[u8], within: Duration) -> Result<Vec<u8>, Unh
             let _ = child.kill();
         }
         let said = said??;
-        match said.len() as u64 > MAX_CODE {
-            true => Err(io::Error::other(format!("it makes more than {} MiB of code", MAX_CODE >> 20)).into()),
+        match said.len() as u64 > most {
+            true => Err(Unheard::TooMuch),
             false => Ok(said),
         }
     })
@@ -323,12 +328,23 @@ const PATIENCE: u32 = 10;
 const LEAST_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Bytes of machine code that are taken: ten times what an interpreter of Python comes to. The gateway holds it twice for a moment.
-const MAX_CODE: u64 = 256 << 20;
+pub(super) const MAX_CODE: u64 = 256 << 20;
+
+/// Bytes behind it that say how long it took.
+const TOOK: usize = size_of::<u64>();
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    const REQUEST: CompileRequest = CompileRequest {
+        reservation: 0,
+        limits: CompileLimits {
+            cpu: Duration::from_secs(7),
+            memory: 0,
+        },
+    };
 
     /// Another process, with pipes.
     fn process(script: &str) -> Child {
@@ -342,27 +358,24 @@ mod tests {
         // More than a pipe holds: it is not read, either.
         let wasm = vec![0; 1 << 20];
         let mut child = process("exec sleep 3600");
-        let said = hear(&mut child, &wasm, Duration::from_millis(50));
+        let said = hear(&mut child, &wasm, Duration::from_millis(50), 1 << 20);
         assert!(matches!(said, Err(Unheard::Late)), "{said:?}");
         assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
         let mut child = process("exec cat");
-        assert_eq!(hear(&mut child, &wasm, Duration::from_secs(3600)).unwrap(), wasm);
+        assert_eq!(
+            hear(&mut child, &wasm, Duration::from_secs(3600), 1 << 20).unwrap(),
+            wasm
+        );
         child.wait().unwrap();
     }
 
     #[test]
     fn what_it_took_stands_behind_what_was_said() {
-        let request = CompileRequest {
-            reservation: 0,
-            limits: CompileLimits {
-                cpu: Duration::from_secs(7),
-                memory: 0,
-            },
-        };
-        let (said, took) = request.ask(process(r"printf 'code\100\342\1\0\0\0\0\0'"), b"").unwrap();
+        let ask = |script: &str| REQUEST.ask(process(script), b"", 1000);
+        let (said, took) = ask(r"printf 'code\100\342\1\0\0\0\0\0'").unwrap();
         assert_eq!((&*said, took), (&b"code"[..], Duration::from_micros(123_456)));
         let script = r"printf 'why\1\0\0\0\0\0\0\0'; exit 3";
-        let (error, took) = request.ask(process(script), b"").unwrap_err();
+        let (error, took) = ask(script).unwrap_err();
         assert!(
             matches!(&error, CompileError::Refused(why) if why == "why"),
             "{error:?}"
@@ -370,8 +383,26 @@ mod tests {
         assert_eq!(took, Duration::from_micros(1));
         // Who says nothing may have used all of it.
         for script in ["kill -XCPU $$", "kill -KILL $$", "exit 1"] {
-            let (_, took) = request.ask(process(script), b"").unwrap_err();
+            let (_, took) = ask(script).unwrap_err();
             assert_eq!(took, Duration::from_secs(7), "{script}");
         }
+    }
+
+    #[test]
+    fn more_machine_code_than_is_taken_is_the_components_fault_and_not_the_compilers() {
+        // What it took stands behind it, and counts for none of it.
+        let ask = |script: &str| REQUEST.ask(process(script), b"", 1000);
+        let (code, _) = ask("head -c 1008 /dev/zero").unwrap();
+        assert_eq!(code.len(), 1000);
+        for script in ["head -c 1009 /dev/zero", "exec cat /dev/zero"] {
+            let (error, took) = ask(script).unwrap_err();
+            assert!(matches!(error, CompileError::TooMuchCode(1000)), "{error:?}");
+            assert_eq!(took, REQUEST.limits.cpu);
+        }
+        let error = CompileError::TooMuchCode(MAX_CODE).of("big").to_string();
+        assert_eq!(
+            error,
+            "big: compiled, it has more than the 256 MiB of machine code that are taken"
+        );
     }
 }

@@ -91,6 +91,7 @@ impl CompileError {
             Self::Refused(message) => PolicyError::Invalid { label, message },
             Self::NotExecutable(message) => PolicyError::NotExecutable(message),
             Self::TooMuch(message) => PolicyError::CompileLimit { label, message },
+            Self::TooMuchCode(limit) => PolicyError::CodeLimit { label, limit },
             Self::Broken(message) => PolicyError::Compiler { label, message },
         }
     }

@@ -34,6 +34,14 @@ pub enum PolicyError {
         /// More of what.
         message: String,
     },
+    /// Compiled, it is too large.
+    #[error("{label}: compiled, it has more than the {} MiB of machine code that are taken", limit >> 20)]
+    CodeLimit {
+        /// The plugin.
+        label: String,
+        /// The bound in bytes.
+        limit: u64,
+    },
     /// Its tenant's files have taken what they may take to compile.
     #[error("{label}: the {most:?} of CPU time that the tenant's files may take to compile are used up")]
     CompileQuota {

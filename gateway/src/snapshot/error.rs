@@ -660,6 +660,10 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "this component",
             "if you trust it, allow more with `policy compile-cpu=… compile-memory=…` in `process`",
         ),
+        PolicyError::CodeLimit { .. } => (
+            "this component",
+            "no component is as large by nature: build it with optimisation, and leave out what it does not use",
+        ),
         PolicyError::CompileQuota { .. } => (
             "this component",
             "have fewer or smaller components, mend the one that took too much, or let the operator allow more with `quota compile-cpu=`",
