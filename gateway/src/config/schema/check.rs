@@ -194,7 +194,12 @@ impl Schema {
     }
 
     fn unknown(&self, title: &str, name: &str, span: SourceSpan) -> ConfigError {
-        let fault = ConfigError::new(Code::Unknown, format!("`{title}` has no `{}`", clip(name)));
+        let message = match self.is_secret {
+            false => format!("`{title}` has no `{}`", clip(name)),
+            // What was meant as a value may stand where a name should.
+            true => format!("`{title}` has no setting of this name"),
+        };
+        let fault = ConfigError::new(Code::Unknown, message);
         let fault = fault.label(span, "unknown here");
         let names = || self.settings.iter().map(|setting| setting.name.as_str());
         let help = match suggest::nearest(name, names()).and_then(|name| self.named(name)) {

@@ -26,6 +26,9 @@ pub struct Schema {
     settings: Vec<Setting>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     rules: Vec<Rule>,
+    /// It is of a block whose values are not shown: nor are names that it does not have.
+    #[serde(skip)]
+    is_secret: bool,
 }
 
 /// One setting.
@@ -43,7 +46,7 @@ struct Setting {
     #[serde(skip_serializing_if = "Option::is_none")]
     list: Option<List>,
     required: bool,
-    /// Its values are not shown.
+    /// Its values are not shown. So it is for all settings within a secret one.
     secret: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     default: Option<Value>,

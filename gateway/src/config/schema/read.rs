@@ -31,7 +31,7 @@ pub(super) fn schema(text: &str) -> Result<Schema, Vec<ConfigError>> {
         settings: Cell::new(0),
     };
     let block = Block::new(&ctx, "a schema".to_owned(), &document);
-    let schema = reader.block(block, 0, |_| None);
+    let schema = reader.block(block, 0, false, |_| None);
     match ctx.into_errors() {
         errors if errors.is_empty() => Ok(schema),
         errors => Err(errors),
@@ -45,8 +45,14 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// What stands in a block: settings, and what holds for several of them.
-    fn block(&self, mut block: Block<'a>, depth: usize, elsewhere: impl Fn(&str) -> Option<&'static str>) -> Schema {
+    /// What stands in a block: settings, and what holds for several of them. What stands in a secret is secret.
+    fn block(
+        &self,
+        mut block: Block<'a>,
+        depth: usize,
+        is_secret: bool,
+        elsewhere: impl Fn(&str) -> Option<&'static str>,
+    ) -> Schema {
         let mut settings: Vec<At<Setting>> = Vec::new();
         for node in block.many("setting") {
             self.settings.set(self.settings.get() + 1);
@@ -55,7 +61,7 @@ impl<'a> Reader<'a> {
                 self.ctx.report(error.label(node.span(), "one too many"));
                 break;
             }
-            let Some(setting) = self.setting(node, depth) else {
+            let Some(setting) = self.setting(node, depth, is_secret) else {
                 continue;
             };
             let mut before = settings.iter();
@@ -74,15 +80,19 @@ impl<'a> Reader<'a> {
             rules.extend(self.names(node, &settings).map(Rule::AtLeastOne));
         }
         block.finish(elsewhere);
-        Schema { settings, rules }
+        Schema {
+            settings,
+            rules,
+            is_secret,
+        }
     }
 
-    fn setting(&self, mut node: Node<'a>, depth: usize) -> Option<At<Setting>> {
+    fn setting(&self, mut node: Node<'a>, depth: usize, is_within_secret: bool) -> Option<At<Setting>> {
         let span = node.span();
         let name = node.argument("the setting's name").and_then(|value| name(&value));
         let list = node.flag("list");
         let required = node.flag("required").is_some();
-        let secret = node.flag("secret").is_some();
+        let secret = node.flag("secret").is_some() || is_within_secret;
         let any_case = node.flag("any-case");
         let types: Vec<(SourceSpan, &str)> = node
             .some_arguments("a type")
@@ -108,7 +118,7 @@ impl<'a> Reader<'a> {
             said.values = block.one("values").map(|node| self.values(node));
             let has_settings = block_has_settings(&types);
             let inside = match depth < MAX_DEPTH {
-                true => self.block(block, depth + 1, |name| elsewhere(name, has_settings)),
+                true => self.block(block, depth + 1, secret, |name| elsewhere(name, has_settings)),
                 false => {
                     let error =
                         ConfigError::new(Code::Value, format!("settings are nested more than {MAX_DEPTH} deep"));

@@ -180,17 +180,30 @@ fn a_text_from_a_file_is_held_against_the_schema_and_its_faults_point_at_the_fil
 #[test]
 fn what_is_secret_is_in_no_message() {
     let schema = schema(
-        "setting \"a\" \"duration\" secret; setting \"b\" \"text\" secret { values \"x\" }; setting \"c\" \"integer\" secret",
+        "setting \"a\" \"duration\" secret; setting \"b\" \"text\" secret { values \"x\" }; setting \"c\" \"integer\" secret
+         setting \"d\" \"block\" list secret { setting \"e\" \"duration\"; setting \"f\" \"block\" { setting \"g\" \"duration\" } }",
     );
-    let plugin = plugin("config { a 12345; b \"12345\"; c \"12345\" }");
+    let plugin = plugin(
+        "config { a 12345; b \"12345\"; c \"12345\"; d e=12345; d { e 12345; f g=12345; \"12345\" }; d { f { \"12345\" } } }",
+    );
     let config = serde_json::from_str(&plugin.config).unwrap();
     let faults = schema.check(&config, &plugin.config_places);
-    assert_eq!(faults.len(), 3);
+    assert_eq!(faults.len(), 8);
     for fault in faults {
         let labels: Vec<&str> = fault.places().iter().map(|label| label.text.as_str()).collect();
         let said = format!("{fault} {labels:?} {:?}", fault.advice());
         assert!(!said.contains("12345"), "{said}");
     }
+}
+
+#[test]
+fn what_stands_in_a_secret_is_shown_as_one() {
+    let schema = schema("setting \"a\" \"block\" secret { setting \"b\" \"text\" }; setting \"c\" \"text\"");
+    let expected = "a: a block; secret\n    b: a text; secret\nc: a text\n";
+    assert_eq!(schema.documentation(0), expected);
+    let json = serde_json::to_value(&schema).unwrap();
+    assert_eq!(json["settings"][0]["types"][0]["settings"][0]["secret"], true);
+    assert_eq!(json["settings"][1]["secret"], false);
 }
 
 #[test]
