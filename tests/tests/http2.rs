@@ -95,6 +95,27 @@ async fn an_answer_is_whole_by_its_length_before_its_stream_ends() {
     assert_eq!(*ended.lock().unwrap(), [false, false]);
 }
 
+/// They count against what the server takes at once; and a request that waited for that behind them would wait for ever.
+#[tokio::test]
+async fn streams_whose_end_never_comes_take_no_place_from_requests() {
+    let settings = |builder: &mut h2::server::Builder| {
+        builder.max_concurrent_streams(2);
+    };
+    let app = Http2Server::start_with(settings, None, |mut exchange| async move {
+        let head = Response::builder().header("content-length", 5).body(()).unwrap();
+        let mut stream = exchange.respond.send_response(head, false)?;
+        stream.send_data(Bytes::from_static(b"hello"), false)?;
+        std::future::poll_fn(|cx| stream.poll_reset(cx)).await.map(|_| ())
+    })
+    .await;
+    let gateway = one_worker_before_http2(&app).await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..6 {
+        assert_eq!(client.ask(get("/")).await.text(), "hello");
+    }
+    assert_eq!(app.connections(), 1);
+}
+
 #[tokio::test]
 async fn a_preface_may_come_in_pieces_and_http_1_is_served_beside_it() {
     let app = HttpServer::answering("hello").await;

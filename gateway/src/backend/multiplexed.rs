@@ -15,7 +15,7 @@ use h2::{RecvStream, SendStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config;
 use crate::stream::Stream;
@@ -49,7 +49,8 @@ struct State {
     settled: Rc<Notify>,
     /// The connection's task.
     task: RefCell<Option<Waker>>,
-    /// Streams of exchanges that are over, whose end the server has not sent yet.
+    /// Streams of exchanges that are over, whose end the server has not sent yet, and since when they wait for it: the longest first.
+    /// Until then they count for the server as any other.
     ending: RefCell<Vec<(RecvStream, Instant)>>,
 }
 
@@ -100,6 +101,7 @@ impl Multiplexed {
         let driver = Driver {
             connection: Some(connection),
             state: state.clone(),
+            late: None,
         };
         tokio::task::spawn_local(driver);
         Ok(Rc::new(Self {
@@ -182,10 +184,24 @@ impl Multiplexed {
     /// Takes a place on the connection, for as long as what is answered is held.
     pub fn enter(self: &Rc<Self>) -> Place {
         self.state.active.set(self.state.active.get() + 1);
+        self.make_room();
         Place {
             reads: self.state.reads.get(),
             connection: self.clone(),
         }
+    }
+
+    /// Streams that wait for nothing but their end give way to those that are wanted: behind as many as the server takes, these would
+    /// wait for ends that may never come.
+    fn make_room(&self) {
+        let mut ending = self.state.ending.borrow_mut();
+        if ending.is_empty() {
+            return;
+        }
+        let most = self.most.min(self.sender.current_max_send_streams());
+        let room = most.saturating_sub(self.state.active.get());
+        let too_many = ending.len().saturating_sub(room);
+        ending.drain(..too_many);
     }
 }
 
@@ -245,9 +261,10 @@ impl Drop for Place {
 }
 
 impl State {
-    /// Lets go of streams that have ended, or should have.
-    fn let_ended_go(&self, cx: &mut Context<'_>) {
-        self.ending.borrow_mut().retain_mut(|(stream, since)| {
+    /// Lets go of streams that have ended, or should have. Answers when the next should have.
+    fn let_ended_go(&self, cx: &mut Context<'_>) -> Option<Instant> {
+        let mut ending = self.ending.borrow_mut();
+        ending.retain_mut(|(stream, since)| {
             // Empty frames may come before the end; anything else would be too much.
             while let Poll::Ready(came) = stream.poll_data(cx) {
                 if !came.is_some_and(|came| came.is_ok_and(|bytes| bytes.is_empty())) {
@@ -256,6 +273,7 @@ impl State {
             }
             since.elapsed() < MOST_WAIT
         });
+        ending.first().map(|(_, since)| *since + MOST_WAIT)
     }
 
     fn close(&self) {
@@ -274,6 +292,21 @@ impl State {
 struct Driver {
     connection: Option<h2::client::Connection<Watched, Bytes>>,
     state: Rc<State>,
+    /// When a stream is let go whose end has not come, if nothing else moves the connection until then. It goes on when the end has come,
+    /// for the next.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+impl Driver {
+    fn let_ended_go(&mut self, cx: &mut Context<'_>) {
+        while let Some(next) = self.state.let_ended_go(cx) {
+            let late = self.late.get_or_insert_with(|| Box::pin(sleep_until(next)));
+            if late.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            late.as_mut().reset(next);
+        }
+    }
 }
 
 impl Future for Driver {
@@ -285,10 +318,10 @@ impl Future for Driver {
             *self.state.task.borrow_mut() = Some(cx.waker().clone());
         }
         let this = &mut *self;
+        this.let_ended_go(cx);
         let Some(connection) = &mut this.connection else {
             return Poll::Ready(());
         };
-        this.state.let_ended_go(cx);
         let is_over = this.state.closing.get() && this.state.active.get() == 0;
         // The library says goodbye when it is polled after the last handle is gone; a server that takes nothing any more is
         // not waited for.
@@ -366,5 +399,93 @@ const MEMORY: Duration = Duration::from_secs(5);
 /// Streams of a connection that wait for nothing but their end; more are reset.
 const MOST_ENDING: usize = 100;
 
-/// How long one may, looked at whenever the connection moves.
+/// How long one may.
 const MOST_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use std::future::poll_fn;
+
+    use h2::Reason;
+    use http::Response;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::mpsc;
+    use tokio::task::{LocalSet, spawn_local};
+
+    /// A server that takes so many streams at once, and answers without ever ending one; and what its streams end with.
+    async fn endless(streams: u32) -> (TcpStream, mpsc::UnboundedReceiver<Reason>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (ended, ends) = mpsc::unbounded_channel();
+        spawn_local(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut builder = h2::server::Builder::new();
+            builder.max_concurrent_streams(streams);
+            let mut connection = builder.handshake::<_, Bytes>(stream).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let ended = ended.clone();
+                spawn_local(async move {
+                    let mut stream = respond.send_response(Response::new(()), false).unwrap();
+                    stream.send_data(Bytes::from_static(b"all"), false).unwrap();
+                    let reason = poll_fn(|cx| stream.poll_reset(cx)).await;
+                    let _ = ended.send(reason.unwrap());
+                });
+            }
+        });
+        (stream, ends)
+    }
+
+    async fn connected(stream: TcpStream) -> Rc<Multiplexed> {
+        let settings = config::Http2::SERVERS;
+        let connection = Multiplexed::start(Stream::Plain(stream), &settings, 1 << 14, None).await;
+        let connection = connection.unwrap();
+        connection.settled().await;
+        connection
+    }
+
+    /// Asks for something and has all of it by its length.
+    async fn ask(connection: &Rc<Multiplexed>) {
+        let place = connection.enter();
+        let head = Request::get("http://app/").body(()).unwrap();
+        let (response, _) = place.send(head, true).unwrap();
+        let mut content = response.await.unwrap().into_body();
+        assert_eq!(content.data().await.unwrap().unwrap(), "all");
+        connection.await_end(content);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_end_that_never_comes_is_not_waited_for_though_nothing_else_happens() {
+        let test = async {
+            let (stream, mut ends) = endless(10).await;
+            let connection = connected(stream).await;
+            ask(&connection).await;
+            let begun = Instant::now();
+            assert_eq!(ends.recv().await, Some(Reason::CANCEL));
+            assert_eq!(begun.elapsed().as_secs(), MOST_WAIT.as_secs());
+            // The timer goes on for the next.
+            ask(&connection).await;
+            assert_eq!(ends.recv().await, Some(Reason::CANCEL));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_an_end_takes_no_place_from_who_asks() {
+        let test = async {
+            let (stream, mut ends) = endless(2).await;
+            let connection = connected(stream).await;
+            for _ in 0..6 {
+                assert!(connection.has_room());
+                ask(&connection).await;
+            }
+            // Those before the last two.
+            for _ in 0..4 {
+                assert_eq!(ends.recv().await, Some(Reason::CANCEL));
+            }
+            assert_eq!(connection.state.ending.borrow().len(), 2);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
