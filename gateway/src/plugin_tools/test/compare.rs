@@ -287,13 +287,9 @@ impl Differences {
             self.say(format!("{what} has {}, and should have none", field(name, headers)));
         }
         if let Some(expected) = &expected.body
-            && expected.as_bytes() != body
+            && expected != body
         {
-            self.say(format!(
-                "{what} has the body {}, and not {}",
-                quoted(body),
-                quoted(expected.as_bytes())
-            ));
+            self.say(format!("{what} has {}", unlike(body, expected)));
         }
         for part in &expected.body_contains {
             let is_there = part.len() <= body.len() && body.windows(part.len()).any(|window| window == part.as_bytes());
@@ -422,6 +418,27 @@ fn quoted(bytes: &[u8]) -> String {
     format!("{:?}{more}", String::from_utf8_lossy(cut))
 }
 
+/// A body, and the one that it should be. Of what is no text, or would not be shown whole, where they differ.
+pub(super) fn unlike(found: &[u8], expected: &[u8]) -> String {
+    let is_shown = |bytes: &[u8]| bytes.len() <= MOST_SHOWN && std::str::from_utf8(bytes).is_ok();
+    if is_shown(found) && is_shown(expected) {
+        return format!("the body {}, and not {}", quoted(found), quoted(expected));
+    }
+    let same = found.iter().zip(expected).take_while(|(one, other)| one == other);
+    let at = same.count();
+    let from_there = |bytes: &[u8]| match bytes[at..].iter().take(MOST_IN_HEX).collect::<Vec<_>>() {
+        rest if rest.is_empty() => "nothing".to_owned(),
+        rest => rest.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    format!(
+        "a body of {} bytes, and not the one of {}: behind {at} bytes comes {}, and not {}",
+        found.len(),
+        expected.len(),
+        from_there(found),
+        from_there(expected)
+    )
+}
+
 /// A failure's message, which may be the guest's.
 fn shown(text: &str) -> String {
     let line: String = text.chars().take(MOST_SHOWN).collect();
@@ -433,3 +450,6 @@ fn shown(text: &str) -> String {
 
 /// Bytes of a value that are shown of it: enough to tell two apart.
 const MOST_SHOWN: usize = 400;
+
+/// Bytes that are shown in hexadecimal.
+const MOST_IN_HEX: usize = 16;

@@ -187,3 +187,20 @@ fn metrics_are_what_a_plugin_has_made_of_them_by_then() {
     let (_, text) = tried_of(component, &fixtures.replace("\"hits\" 2", "\"hits\" 3"));
     assert!(text.contains("the metric \"hits\" is 2, and not 3"), "{text}");
 }
+
+#[test]
+fn bodies_that_are_no_text_are_told_apart_where_they_differ() {
+    use super::compare::unlike;
+    assert_eq!(unlike(b"one", b"two"), r#"the body "one", and not "two""#);
+    let (long, mut other) = (vec![b'x'; 1 << 20], vec![b'x'; 1 << 20]);
+    other[1 << 19] = 0xff;
+    other.truncate((1 << 19) + 1);
+    assert_eq!(
+        unlike(&long, &other),
+        "a body of 1048576 bytes, and not the one of 524289: behind 524288 bytes comes 78787878787878787878787878787878, and not ff"
+    );
+    assert_eq!(
+        unlike(b"\xff", b""),
+        "a body of 1 bytes, and not the one of 0: behind 0 bytes comes ff, and not nothing"
+    );
+}
