@@ -2,6 +2,7 @@
 //! metrics, signals), takes up a changed configuration when asked to, drains at the end.
 
 mod aside;
+mod attempt;
 mod descriptors;
 mod faults;
 mod identity;
@@ -29,12 +30,13 @@ use crate::backend::resolve::{Names, Whereabouts};
 use crate::backend::{Keepers, Place, echo};
 use crate::certificates::Watcher;
 use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
-use crate::snapshot::{BuildErrors, Compiled, Snapshot};
+use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSinks;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::TraceSink;
 use crate::worker::{Worker, WorkerError, WorkerParts};
 
+use attempt::Built;
 pub use faults::check;
 use identity::Identity;
 pub use identity::IdentityError;
@@ -109,6 +111,9 @@ pub enum StartError {
     /// The system refused something else.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// It was told to end before it served.
+    #[error("told to end before it served")]
+    Ended,
 }
 
 /// What this machine refuses, as faults of the configuration's text.
@@ -145,7 +150,7 @@ pub enum RunError {
 impl Server {
     /// Opens everything and starts serving what `source` has loaded as `config`. Nothing has been accepted if this fails.
     pub fn start(
-        mut config: Config,
+        config: Config,
         registry: &Arc<Registry>,
         log: LogSinks,
         source: &mut dyn ConfigSource,
@@ -158,20 +163,22 @@ impl Server {
         let control = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let guard = control.enter();
         // Before anybody is told that it is ready: a signal that came sooner would end it.
-        let signals = Signals::new()?;
+        let mut signals = Signals::new()?;
 
         // Sockets last: a client that connects to one waits for its answer, and what else can fail has not by then.
-        let mut spare = Compiled::default();
-        let (snapshot, echo) = loop {
-            fit(&mut config, workers)?;
-            let (places, echo) = places(&config, &EchoServers::new(), None)?;
-            match Snapshot::build(&config, places, registry, None, &mut spare) {
-                Ok(snapshot) => break (Arc::new(snapshot), echo),
-                Err(errors) if errors.is_want() => return Err(errors.into()),
-                Err(errors) => config = source.without(&errors).ok_or(errors)?,
+        let built = control.block_on(async {
+            tokio::select! {
+                built = attempt::build(config, workers, registry, None, source) => Some(built),
+                () = signals.end_at_once() => None,
             }
+        });
+        let Some(built) = built else {
+            drop(guard);
+            // What is compiled yet is of no interest, and nobody waits for it.
+            control.shutdown_background();
+            return Err(StartError::Ended);
         };
-        drop(spare);
+        let Built { config, snapshot, echo } = built?;
         let mut sockets = Sockets::new(workers, &config, registry);
         let opened = sockets.open(&config).map_err(StartError::Faults)?;
         for address in sockets.inherited().left() {
@@ -224,7 +231,7 @@ impl Server {
             admin,
             _pid_file: pid_file,
             running: Running {
-                config: Arc::new(config),
+                config,
                 snapshot,
                 echo,
                 services: Some(services),
@@ -403,6 +410,14 @@ impl Signals {
             _ = self.terminate.recv() => Asked::End,
             _ = self.interrupt.recv() => Asked::End,
             _ = self.hangup.recv() => Asked::Reload,
+        }
+    }
+
+    /// As [`end`](Self::end), and leaves what else is asked for to be asked for later.
+    async fn end_at_once(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
     }
 

@@ -108,6 +108,11 @@ impl Builder {
         gateway
     }
 
+    /// Starts the gateway and waits for nothing.
+    pub fn begin(self) -> Gateway {
+        self.launch()
+    }
+
     /// Runs a gateway that is expected to refuse this configuration.
     pub async fn refused(self) -> Stopped {
         self.launch().stopped().await

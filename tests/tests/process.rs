@@ -10,7 +10,8 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use gateway_tests::{Builder, Gateway, Server, eventually, peer::pause};
+use gateway_tests::bomb::Bomb;
+use gateway_tests::{Builder, Gateway, Server, eventually, guest, peer::pause, process};
 
 /// A gateway in TCP mode before this server, with this `process`.
 async fn gateway(process: &str, app: SocketAddr) -> Gateway {
@@ -538,6 +539,77 @@ async fn the_service_manager_shows_whether_the_last_reload_was_refused() {
     );
     assert!(gateway.reload(&with_workers(1)).await);
     assert_eq!(inbox.with("READY=1").await, "READY=1\nSTATUS=serving");
+}
+
+/// A plugin whose component may take long to compile, and more memory than it will.
+const COMPILES: &str = r#"
+    process { workers 1; log "stdout"; policy compile-cpu="1h" compile-memory="64GiB" }
+    plugin "p" "p.wasm" { on-failure "deny" }
+    frontend "web" { bind "127.0.0.1:0"; use-plugin "p"; default-backend "app" }
+    backend "app" { server "s" "echo" }
+"#;
+
+/// Takes minutes.
+fn bomb() -> Vec<u8> {
+    Bomb::Nested(400_000).component()
+}
+
+/// The process that compiles for this one, once there is one.
+async fn compiler(gateway: &Gateway) -> u32 {
+    let mut found = None;
+    eventually("it compiles", async || {
+        found = process::tree(gateway.pid()).get(1).copied();
+        found.is_some()
+    })
+    .await;
+    found.unwrap()
+}
+
+async fn is_gone(pid: u32) {
+    let path = format!("/proc/{pid}");
+    eventually("the compiler is gone", async || !Path::new(&path).exists()).await;
+}
+
+#[tokio::test]
+async fn a_start_that_is_told_to_end_does_not_wait_for_what_it_compiles() {
+    let gateway = Gateway::kdl(COMPILES).file("p.wasm", bomb()).begin();
+    let compiler = compiler(&gateway).await;
+    gateway.terminate();
+    let stopped = gateway.stopped().await;
+    assert_eq!(stopped.code, Some(0), "{}", stopped.output);
+    assert!(
+        stopped.output.contains("told to end before it served"),
+        "{}",
+        stopped.output
+    );
+    is_gone(compiler).await;
+}
+
+#[tokio::test]
+async fn the_service_manager_hears_that_the_gateway_lives_through_a_long_reload() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let inbox = Inbox::unix(&path);
+    let good = guest::filter("(call $none)", "");
+    let gateway = Gateway::kdl(COMPILES)
+        .file("p.wasm", good)
+        .env("NOTIFY_SOCKET", path.display())
+        .env("WATCHDOG_USEC", 200_000)
+        .start()
+        .await;
+    inbox.with("READY=1").await;
+    gateway.write("p.wasm", bomb());
+    gateway.begin_reload(&Gateway::verbatim(&gateway.config()));
+    inbox.with("RELOADING=1").await;
+    let compiler = compiler(&gateway).await;
+    for _ in 0..5 {
+        inbox.with("WATCHDOG=1").await;
+    }
+    assert!(process::tree(gateway.pid()).contains(&compiler), "it compiles yet");
+    gateway.terminate();
+    inbox.with("STOPPING=1").await;
+    assert_eq!(gateway.stopped().await.code, Some(0));
+    is_gone(compiler).await;
 }
 
 #[tokio::test]

@@ -109,6 +109,11 @@ pub fn report(result: Result<(), Failure>) -> ExitCode {
     };
     match failure {
         Failure::Config(errors) => check::print(&errors),
+        // As asked.
+        Failure::Start(ended @ StartError::Ended) => {
+            eprintln!("gateway: {ended}");
+            return ExitCode::SUCCESS;
+        }
         other => eprintln!("gateway: {other}"),
     }
     ExitCode::FAILURE

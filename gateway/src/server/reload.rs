@@ -9,11 +9,11 @@ use std::sync::Arc;
 use miette::SourceSpan;
 use tracing::{error, info, warn};
 
-use super::{Faults, Gateway, Running, Services, StartError, aside, fit, places};
-use crate::backend::Place;
+use super::attempt::{self, Built};
+use super::{Faults, Gateway, Running, Services, StartError, aside};
 use crate::backend::resolve::Names;
 use crate::config::{AdminSocket, At, Code, CompileLimits, Config, ConfigError, Log, NamedLog, PolicyPool, Process};
-use crate::snapshot::{BuildErrors, Compiled, Snapshot};
+use crate::snapshot::{BuildErrors, Snapshot};
 use crate::worker::WorkerSocket;
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
@@ -72,22 +72,12 @@ impl Gateway {
         is_taken_up
     }
 
-    async fn take_up(&mut self, mut config: Config, source: &mut dyn ConfigSource) -> Result<(), StartError> {
+    async fn take_up(&mut self, config: Config, source: &mut dyn ConfigSource) -> Result<(), StartError> {
         settled(&config.process, &self.running.config.process)?;
         // What an earlier refusal left to be given back may be needed now.
         self.forget().await;
-        let mut spare = Compiled::default();
-        let (config, snapshot, echo) = loop {
-            fit(&mut config, self.workers.len())?;
-            let running = Some(&*self.running.snapshot);
-            let (places, echo) = places(&config, &self.running.echo, running).map_err(StartError::Io)?;
-            let tried = Arc::new(config);
-            match self.build(&tried, places, &mut spare).await? {
-                Ok(snapshot) => break (tried, snapshot, echo),
-                Err(errors) if errors.is_want() => return Err(errors.into()),
-                Err(errors) => config = source.without(&errors).ok_or(errors)?,
-            }
-        };
+        let Built { config, snapshot, echo } =
+            attempt::build(config, self.workers.len(), &self.registry, Some(&self.running), source).await?;
         let opened = self.sockets.open(&config).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
         self.prepare(&snapshot, sockets).await?;
@@ -139,30 +129,6 @@ impl Gateway {
     async fn forget(&self) {
         for worker in &self.workers {
             worker.forget().await;
-        }
-    }
-
-    /// Builds a snapshot on a thread of its own: components take their time to compile, and checks and signals go on.
-    async fn build(
-        &self,
-        config: &Arc<Config>,
-        places: Vec<Vec<Place>>,
-        spare: &mut Compiled,
-    ) -> Result<Result<Arc<Snapshot>, BuildErrors>, StartError> {
-        let (config, registry) = (config.clone(), self.registry.clone());
-        let previous = self.running.snapshot.clone();
-        let mut known = std::mem::take(spare);
-        let built = tokio::task::spawn_blocking(move || {
-            let built = Snapshot::build(&config, places, &registry, Some(&previous), &mut known);
-            (built, known)
-        });
-        match built.await {
-            Ok((built, known)) => {
-                *spare = known;
-                Ok(built.map(Arc::new))
-            }
-            // A panic while building, which is a defect: what serves goes on.
-            Err(error) => Err(StartError::Io(std::io::Error::other(error))),
         }
     }
 }
