@@ -314,3 +314,39 @@ fn who_is_quick_stays_with_the_workers() {
     }
     assert!(!attachment.is_heavy());
 }
+
+#[test]
+fn who_takes_long_to_be_set_up_for_one_request_is_called_beside_the_workers() {
+    let configure = SOME_TIME.replace("(i32.const 0)", GUEST.configure);
+    let guest = Guest {
+        configure: &configure,
+        ..GUEST_OF_REQUESTS
+    };
+    let set_up = |isolation| {
+        let host = host_of(4);
+        let attachment = attach_with(&host, &guest, |spec| {
+            let heavy = Heavy { queue: 4, wait: LONG };
+            spec.callers = Callers::Either {
+                slow: Duration::from_millis(1),
+                heavy,
+            };
+            spec.isolation = isolation;
+            let measured = BudgetLimits {
+                cpu: Some(Millicores(1_000_000)),
+                ..BudgetLimits::default()
+            };
+            spec.budget = Budget::new("guest", measured, None);
+        });
+        let mut of_worker = Instances::new(&host);
+        of_worker.warm(&attachment).unwrap();
+        let was_heavy = attachment.is_heavy();
+        // The first finds an instance, and the second has one made for it.
+        for _ in 0..2 {
+            assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+        }
+        (was_heavy, attachment.is_heavy())
+    };
+    assert_eq!(set_up(Isolation::PerRequest { ready: 1 }), (false, true));
+    // One that serves many is made seldom.
+    assert_eq!(set_up(Isolation::FOREVER), (false, false));
+}
