@@ -229,6 +229,7 @@ fn keeping() -> Vec<u8> {
     )
 }
 
+/// Nobody is found slow, however busy the machine is: what an instance counts would begin anew beside the worker.
 const KEEPING: &str = r#"
     process { workers 1; log "stdout" format="json"; policy slow-call="10s" }
     tenant "acme" {
