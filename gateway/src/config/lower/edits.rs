@@ -56,6 +56,7 @@ fn read<E>(
     let Some(mut block) = block else { return Vec::new() };
     let mut edits = Vec::new();
     let mut touched = Vec::new();
+    let mut well = 0;
     for mut node in block.any(names) {
         let before = touched.len();
         let edit = edit(&mut node, &mut touched);
@@ -66,7 +67,11 @@ fn read<E>(
         }
         node.finish();
         if let (Some(edit), Some(when)) = (edit, when) {
-            edits.push(Conditional { edit, when });
+            well += 1;
+            // Those beyond are reported: nobody goes through them any more.
+            if well <= MAX_EDITS {
+                edits.push(Conditional { edit, when });
+            }
         }
     }
     block.finish(|name| match name {
@@ -78,7 +83,7 @@ fn read<E>(
         name => elsewhere(name),
     });
     report_overridden(ctx, &touched);
-    report_too_many(ctx, span, edits.len());
+    report_too_many(ctx, span, well);
     edits
 }
 
@@ -96,11 +101,14 @@ pub(super) fn report_too_many_conditions(
         if !different.contains(&condition) {
             different.push(condition);
         }
+        // Each is compared with all before it: not with more than there may be.
+        if different.len() > MAX_CONDITIONS {
+            break;
+        }
     }
     if different.len() > MAX_CONDITIONS {
         let message = format!("the edits of a {section} have at most {MAX_CONDITIONS} different conditions");
-        let error = ConfigError::new(Code::Value, message);
-        let error = error.label(span, format!("has {}", different.len()));
+        let error = ConfigError::new(Code::Value, message).label(span, "has more");
         ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
     }
 }
@@ -518,3 +526,5 @@ const REGEX_NESTING: u32 = 32;
 pub(super) const MAX_CONDITIONS: usize = 64;
 /// Edits of one block. Those of a frontend and a backend are made in one call, in which the host takes 128.
 const MAX_EDITS: usize = 60;
+/// Edits of all blocks of one kind that are made in one call.
+pub(super) const MAX_EDITS_TOGETHER: usize = 2 * MAX_EDITS;

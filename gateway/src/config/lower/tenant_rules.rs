@@ -14,7 +14,8 @@ use super::used_plugins::{self, used_plugins};
 use super::{MAX_ACLS, Scope, edits, routes, rules, template};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Acl, AclTest, Condition, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo, TenantRules, UsedPlugin,
+    Acl, AclTest, Condition, Conditional, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo, TenantRules,
+    UsedPlugin,
 };
 use crate::config::reader::{Block, Node};
 
@@ -155,9 +156,9 @@ pub(super) fn read(
     let uses = used_plugins(scope, uses, Some(&tenant));
     let conditions = tenant.into_conditions();
     let requests = block.requests.into_iter().chain(files.requests);
-    let request_edits: Vec<_> = requests.flat_map(|node| edits::request(Some(node), &acls)).collect();
+    let request_edits = edits_of(scope, requests, |node| edits::request(Some(node), &acls));
     let responses = block.responses.into_iter().chain(files.responses);
-    let response_edits: Vec<_> = responses.flat_map(|node| edits::response(Some(node), &acls)).collect();
+    let response_edits = edits_of(scope, responses, |node| edits::response(Some(node), &acls));
     if let Some(last) = last {
         edits::report_too_many_conditions(ctx, ("tenant", last), &request_edits, &response_edits);
     }
@@ -223,6 +224,30 @@ fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node
         routes.push(route());
     }
     routes
+}
+
+/// The edits of all these blocks. They are made in one call, which takes no more of them than a frontend and a backend have together: a
+/// call that asked for more would fail, each time.
+fn edits_of<'a, E>(
+    scope: &Scope<'_>,
+    blocks: impl Iterator<Item = Node<'a>>,
+    mut read: impl FnMut(Node<'a>) -> Vec<Conditional<E>>,
+) -> Vec<Conditional<E>> {
+    let most = edits::MAX_EDITS_TOGETHER;
+    let mut all = Vec::new();
+    for node in blocks {
+        let (span, name, before) = (node.span(), node.name(), all.len());
+        all.extend(read(node));
+        if all.len() > most && before <= most {
+            let message = format!("this tenant has at most {most} edits in all its `{name}`");
+            let error = ConfigError::new(Code::Value, message);
+            let error = error.label(span, format!("{} with these", all.len()));
+            scope.ctx.report(error.help("have fewer, or let a plugin make them"));
+        }
+        // Those beyond have been reported: nobody goes through them any more.
+        all.truncate(most + 1);
+    }
+    all
 }
 
 fn report_more(scope: &Scope<'_>, over: Option<&Node<'_>>, (key, most): (&str, usize), what: &str) {
