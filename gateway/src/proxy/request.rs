@@ -229,15 +229,23 @@ async fn decide(
     let answers = policy::acls(local, &frontend.acls, exchange).await?;
     let tenant = match tenant {
         // Boxed: not every frontend has tenants that decide something.
-        Some(tenant) => Some((tenant, Box::pin(policy::acls_of_tenant(local, tenant, exchange)).await?)),
+        Some(tenant) => Some((tenant, Box::pin(policy::acls_of_tenant(local, tenant, exchange)).await)),
         None => None,
     };
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
-    let tenants = || tenant.as_ref().and_then(|(tenant, answers)| tenant.rule(answers));
-    if let Some(rule) = frontend.rule(&answers).or_else(tenants) {
+    if let Some(rule) = frontend.rule(&answers) {
+        return answer_of(rule, exchange);
+    }
+    let tenant = match tenant {
+        // What could not be asked fails behind all that the operator has decided.
+        Some((tenant, answers)) => Some((tenant, answers?)),
+        None => None,
+    };
+    let rule = tenant.as_ref().and_then(|(tenant, answers)| tenant.rule(answers));
+    if let Some(rule) = rule {
         return answer_of(rule, exchange);
     }
     let mut backend_id = frontend
