@@ -55,14 +55,22 @@ impl<'s, 'n> BackendAcls<'s, 'n> {
 }
 
 /// The backends that a frontend may lead to: by itself, and behind these by its plugins and tenants, each with where that is said.
+///
+/// To those that the files of its tenants may name it always leads, whatever these say: how many acls there are together is for the
+/// operator to know, and no tenant's route is one too many for another's.
 pub(super) fn reached(
+    scope: &Scope<'_>,
     frontend: &Frontend,
     plugins: &[Plugin],
     tenants: &[Option<Tenant>],
 ) -> Vec<(BackendId, Option<SourceSpan>)> {
     let routes = frontend.routes.iter();
     let routes = routes.flat_map(|route| route.to.backends().iter().copied());
-    let own = routes.chain(frontend.default_backend).map(|id| (id, None));
+    let known = frontend.tenants.iter().filter_map(|id| scope.tenants.get(id.0));
+    let with_files = known.filter(|(known, _)| known.has_files);
+    let by_files = with_files.flat_map(|(known, _)| known.reached.iter().copied());
+    let own = routes.chain(frontend.default_backend).chain(by_files);
+    let own = own.map(|id| (id, None));
     let used = frontend.plugins.iter();
     let used = used.filter_map(|used| plugins.get(used.plugin.value.0));
     let by_plugins = used.flat_map(|plugin| plugin.route_to.iter().map(|id| (*id, Some(plugin.origin.span))));

@@ -185,10 +185,13 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .iter()
             .flatten()
             .flat_map(|route| route.to.backends().iter().copied());
-        let backends = leads_to.chain(default_backend.flatten());
+        let named = tenants.iter().filter_map(|id| scope.tenants.get(id.0));
+        let by_tenants = named.flat_map(|(known, _)| known.reached.iter().copied());
+        let backends = leads_to.chain(default_backend.flatten()).chain(by_tenants);
         let theirs = backends.filter_map(|id| scope.backends.get(id.0)?.0.request_id.get());
         let of_tenants = tenants.iter().filter_map(|id| scope.tenants.get(id.0)?.0.request_id);
         let mut asked: Vec<_> = asked.into_iter().chain(theirs).chain(of_tenants).collect();
+        asked.sort_by_key(SourceSpan::offset);
         asked.dedup();
         asked
             .into_iter()

@@ -224,7 +224,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let mut frontends: Vec<Frontend> = frontends.into_iter().collect::<Option<_>>()?;
     let plugins: Vec<Plugin> = plugins.into_iter().collect::<Option<_>>()?;
     for frontend in &mut frontends {
-        let reached = backend_rules::reached(frontend, &plugins, &tenants);
+        let reached = backend_rules::reached(&scope, frontend, &plugins, &tenants);
         backend_rules::join(ctx, frontend, &backends, &reached);
     }
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
