@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{Builder, Gateway, get, guest};
+use gateway_tests::{Builder, Gateway, HttpServer, get, guest};
 
 const CONFIG: &str = r#"
     process { workers 1; log "stdout" format="json" }
@@ -445,4 +445,254 @@ async fn a_tenant_has_no_more_rules_than_its_quota() {
     assert_eq!(status(&more, "acme.example", "/0").await, 403);
     assert_eq!(status(&more, "acme.example", "/64").await, 403);
     assert_eq!(status(&more, "acme.example", "/65").await, 200);
+}
+
+/// Servers believe these fields, and take what stands there for the word of a proxy that is trusted.
+#[tokio::test]
+async fn what_a_tenant_or_a_plugin_writes_is_not_taken_for_a_trusted_proxys_word() {
+    let app = HttpServer::answering("").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        plugin "host" builtin="request-id" { limit cpu="1s"; on-failure "deny"; config { header "x-forwarded-host"; respond #false } }
+        tenant "acme" { hosts "acme.example"; limit cpu="1s"; include "tenants/acme/*.kdl" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme"
+            trusted-proxies "127.0.0.0/8"
+            forwarded-for header="X-Client" if-none
+            forwarded-headers "x-forwarded-host" "x-real-ip"
+            request-id header="X-Number" incoming="never" response
+            use-plugin "host"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file(
+        "tenants/acme/rules.kdl",
+        r#"
+        acl "removes" { path "/removes" }
+        plugin "ip" builtin="request-id" { limit cpu="1s"; on-failure "deny"; config { header "x-real-ip"; respond #false } }
+        use-plugin "ip"
+        request {
+            set-header "X-Client" "forged" unless="removes"
+            set-header "X_Client" "forged" unless="removes"
+            set-header "X-Number" "forged" unless="removes"
+            set-header "X-Own" "mine"
+            delete-header "X-Client" if="removes"
+            delete-header "X-Number" if="removes"
+        }
+    "#,
+    )
+    .start()
+    .await;
+    for (path, said) in [("/", None), ("/removes", Some("203.0.113.9"))] {
+        let mut request = get(path).host("acme.example").header("X-Number", "a client's");
+        if let Some(said) = said {
+            request = request
+                .header("X-Client", said)
+                .header("X-Forwarded-Host", "shop.example");
+        }
+        let answer = gateway.ask("web", request).await;
+        let headers = app.last().headers;
+        let seen = |name: &str| headers.all(name).collect::<Vec<_>>().join(", ");
+        assert_eq!(seen("x-own"), "mine");
+        assert_eq!(seen("x-client"), said.unwrap_or("127.0.0.1"));
+        assert_eq!(seen("x_client"), "");
+        assert_eq!(
+            seen("x-forwarded-host"),
+            said.map_or("acme.example", |_| "shop.example")
+        );
+        assert_eq!(seen("x-real-ip"), "127.0.0.1");
+        assert_eq!(Some(seen("x-number").as_str()), answer.header("x-number"));
+        assert_eq!(seen("x-number").len(), 36);
+    }
+    let lines = gateway.access_log(2).await;
+    let last = app.last().headers;
+    assert_eq!(
+        lines[1]["request_id"].as_str(),
+        last.all("x-number").next(),
+        "{}",
+        lines[1]
+    );
+}
+
+#[tokio::test]
+async fn what_the_operator_decides_holds_where_a_tenants_acls_cannot_be_asked() {
+    let config = r#"
+        process { workers 1; log "stdout" format="json" }
+        rate-limit "few" { key "header" "x-user"; allow "1/d" }
+        tenant "acme" { hosts "acme.example"; include "tenants/acme/*.kdl" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme"
+            acl "quiet" { path "/quiet" }
+            access-log unless="quiet"
+            limit "few"
+            deny status=410 { path "/operator" }
+            default-backend "app"
+        }
+        backend "app" { server "s" "echo" }
+    "#;
+    let acme = r#"
+        plugin "says" "says.wasm" { on-failure "deny" status=507 }
+        acl "said" { plugin "says" }
+        deny status=455 if="said"
+    "#;
+    let gateway = Gateway::kdl(config)
+        .file("tenants/acme/rules.kdl", acme)
+        .file("tenants/acme/says.wasm", guest::predicates("unreachable"))
+        .start()
+        .await;
+    let asked = async |path: &str, user: &str| {
+        let request = get(path).host("acme.example").header("X-User", user);
+        gateway.ask("web", request).await.status
+    };
+    assert_eq!(asked("/operator", "1").await, 410);
+    assert_eq!(asked("/quiet", "2").await, 507);
+    assert_eq!(asked("/", "3").await, 507);
+    // It has taken its token, too.
+    assert_eq!(asked("/", "3").await, 429);
+    let lines = gateway.access_log(3).await;
+    let paths: Vec<_> = lines
+        .iter()
+        .map(|line| line["target"].as_str().unwrap_or_default())
+        .collect();
+    assert_eq!(paths, ["/operator", "/", "/"], "{lines:?}");
+}
+
+#[tokio::test]
+async fn edits_in_all_blocks_of_a_tenants_are_no_more_than_one_call_makes() {
+    let edits = |file: usize, n: usize| -> String {
+        let edits = (0..n).map(|i| format!("delete-header \"X-{file}-{i}\"\n"));
+        format!("request {{\n{}}}\n", edits.collect::<String>())
+    };
+    let with = |last: &str| {
+        Gateway::kdl(CONFIG)
+            .with("@acme", "quota rules=1000;")
+            .file("tenants/acme/1.kdl", edits(1, 60))
+            .file("tenants/acme/2.kdl", edits(2, 60))
+            .file("tenants/acme/3.kdl", last)
+            .file("tenants/rival/rules.kdl", RIVAL)
+            .file("tenants/quiet/nothing.kdl", "")
+    };
+    let report: serde_json::Value =
+        serde_json::from_str(&with(&edits(3, 1)).check(&["--format", "json"]).stdout).unwrap();
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{report}");
+    assert_eq!(
+        errors[0]["message"],
+        "this tenant has at most 120 edits in all its `request`"
+    );
+    assert!(
+        errors[0]["file"].as_str().unwrap_or_default().ends_with("acme/3.kdl"),
+        "{report}"
+    );
+    let gateway = with("").start().await;
+    let request = get("/").host("acme.example").header("X-1-0", "1").header("X-2-59", "1");
+    let answer = gateway.ask("web", request.header("X-3-0", "1")).await;
+    let seen = answer.text().to_ascii_lowercase();
+    assert!(answer.status == 200 && seen.contains("x-3-0"), "{seen}");
+    assert!(!seen.contains("x-1-0") && !seen.contains("x-2-59"), "{seen}");
+}
+
+#[test]
+fn a_tenant_does_not_name_the_fields_that_tell_of_clients_or_of_tls() {
+    let fine = r#"
+        return status=418 if="pot" { header "X-Forwarded-Host" "fine" }
+        acl "pot" { path "/pot" }
+        request { set-header "Strict-Transport-Security" "fine" }
+        response { set-header "X-Real-IP" "fine" }
+    "#;
+    let check = |text: &str| {
+        let checked = three(text).check(&["--format", "json"]);
+        let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+        let errors = report["errors"].as_array().unwrap().clone();
+        let messages = errors
+            .iter()
+            .map(|error| error["message"].as_str().unwrap_or_default().to_owned());
+        messages.collect::<Vec<_>>()
+    };
+    assert!(check(fine).is_empty());
+    for (text, name) in [
+        (
+            "request { set-header \"X-Forwarded-Proto\" \"https\" }",
+            "x-forwarded-proto",
+        ),
+        ("request { delete-header \"x_real_ip\" }", "x_real_ip"),
+        ("request { add-header \"Forwarded\" \"for=10.0.0.1\" }", "forwarded"),
+        (
+            "response { delete-header \"Strict-Transport-Security\" }",
+            "strict-transport-security",
+        ),
+        (
+            "return status=418 { header \"Strict-Transport-Security\" \"max-age=0\" }",
+            "strict-transport-security",
+        ),
+    ] {
+        let said = check(text);
+        assert_eq!(said.len(), 1, "{text}: {said:?}");
+        assert!(
+            said[0].starts_with("a tenant does not ") && said[0].contains(name),
+            "{said:?}"
+        );
+    }
+}
+
+/// Each condition is compared with those before it: a text that says thousands of them is refused without that.
+#[test]
+fn a_block_with_a_great_many_conditions_is_refused_and_not_compared_with_itself() {
+    let acls: String = (0..64).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}\n")).collect();
+    let pairs = (0..64).flat_map(|one| (one + 1..64).map(move |other| (one, other)));
+    let edits: String = pairs
+        .map(|(one, other)| format!("add-header \"a\" \"1\" if=\"a{one} and a{other}\"\n"))
+        .collect();
+    let checked = Gateway::kdl(CONFIG)
+        .with("@acme", "quota patterns=100000 rules=10000;")
+        .file("tenants/acme/rules.kdl", format!("{acls}request {{\n{edits}}}\n"))
+        .file("tenants/rival/rules.kdl", RIVAL)
+        .file("tenants/quiet/nothing.kdl", "")
+        .check(&["--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{report}");
+    assert_eq!(errors[0]["message"], "a block has at most 60 edits");
+}
+
+/// What two tenants may lead to is one frontend's acls: too many of them are found when the operator writes it, not when a tenant does.
+#[test]
+fn how_many_acls_a_frontend_has_is_the_operators_whatever_files_of_tenants_lead_to() {
+    let backend = |name: &str, n: usize| {
+        let acls = (0..n).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}; deny if=\"a{i}\"\n"));
+        let acls: String = acls.collect();
+        format!("backend \"{name}\" {{\n{acls}server \"s\" \"echo\" }}\n")
+    };
+    let check = |large: usize, rival: &str| {
+        let config = format!(
+            r#"
+            tenant "acme" {{ hosts "acme.example"; backends "big"; include "tenants/acme/*.kdl" }}
+            tenant "rival" {{ hosts "rival.example"; backends "large"; include "tenants/rival/*.kdl" }}
+            frontend "web" {{ bind "127.0.0.1:0"; tenants "acme" "rival"; default-backend "app" }}
+            backend "app" {{ server "s" "echo" }}
+            {}{}"#,
+            backend("big", 200),
+            backend("large", large)
+        );
+        let checked = Gateway::kdl(&config)
+            .file("tenants/acme/routes.kdl", "use-backend \"big\"")
+            .file("tenants/rival/routes.kdl", rival)
+            .check(&["--format", "json"]);
+        let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+        report["errors"].as_array().unwrap().clone()
+    };
+    for rival in ["", "use-backend \"large\""] {
+        let errors = check(100, rival);
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let message = errors[0]["message"].as_str().unwrap_or_default();
+        assert!(message.contains("at most 256 acls together"), "{errors:?}");
+        assert!(!errors[0].to_string().contains("routes.kdl"), "{errors:?}");
+        assert!(check(56, rival).is_empty());
+    }
 }

@@ -299,6 +299,20 @@ fn is_of_client(name: &HeaderName, forwarding: &Forwarding) -> bool {
     is_of_proxies(name) || forwarding.named_fields().any(|own| reads_as(name, own))
 }
 
+/// Whether it is a field that [`announce`] writes, or in which trusted proxies say who the client is.
+pub fn is_told_in(forwarding: &Forwarding, name: &HeaderName) -> bool {
+    let asked = forwarding.headers;
+    let usual = [
+        (forwarding.forwarded.is_some(), header::FORWARDED),
+        (asked.proto, X_FORWARDED_PROTO),
+        (asked.host, X_FORWARDED_HOST),
+        (asked.port, X_FORWARDED_PORT),
+        (asked.real_ip, X_REAL_IP),
+    ];
+    let mut usual = usual.iter().filter(|(is_told, _)| *is_told);
+    usual.any(|(_, own)| reads_as(name, own)) || forwarding.named_fields().any(|own| reads_as(name, own))
+}
+
 /// Whether a field is one of those by which proxies commonly say who the client is.
 pub fn is_of_proxies(name: &HeaderName) -> bool {
     let starts = |prefix: &str| {

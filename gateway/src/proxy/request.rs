@@ -23,6 +23,7 @@ use super::http2;
 use super::lease::Lease;
 use super::local::Local;
 use super::monitor;
+use super::own_fields::OwnFields;
 use super::policy::{self, Answer, ResponseFilters};
 use super::recoding::Wanted;
 use super::record::Record;
@@ -192,7 +193,8 @@ async fn exchange(
     let tenant = tenant.and_then(|of| of.rules.as_ref());
 
     let mut exchange = Exchange::new(head, facts);
-    exchange.is_for(host);
+    // Without a host it is nobody's, and stays that whatever host is set on its way.
+    exchange.is_for(host.or_else(|| frontend.asks_tenants.then(Box::default)));
     exchange.request_id.clone_from(&record.noted.request_id);
     exchange.trace = record.noted.trace.as_deref().map(Trace::ids);
     if !frontend.keeps_exchanges {
@@ -256,6 +258,15 @@ async fn decide(
     // request rewrite
     let forwarding = frontend.config.forwarding.as_deref();
     let asked_host = forwarding.and_then(|told| forwarding::asked_host(told, &exchange.request.headers));
+    let edits = tenant.as_ref().and_then(|(tenant, answers)| {
+        let rewrites = tenant.rewrites.as_ref().filter(|rewrites| rewrites.request)?;
+        Some((rewrites, answers))
+    });
+    let is_edited = edits.is_some() || frontend.plugins.iter().any(|plugin| plugin.hooks().request_filter);
+    let own_fields = match is_edited {
+        true => OwnFields::keep(&frontend.config, &exchange.request.headers),
+        false => None,
+    };
     match policy::request_filters(local, frontend, client, exchange).await? {
         Answer::Continue => {}
         Answer::Route(other) => {
@@ -268,11 +279,13 @@ async fn decide(
     if let Some(rule) = frontend.rule_of(backend_id, &answers) {
         return answer_of(rule, exchange);
     }
-    if let Some((tenant, answers)) = &tenant
-        && let Some(rewrites) = tenant.rewrites.as_ref().filter(|rewrites| rewrites.request)
+    if let Some((rewrites, answers)) = edits
         && let Some(reply) = Box::pin(policy::request_edits_of_tenant(local, rewrites, answers, exchange)).await?
     {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
+    }
+    if let Some(own_fields) = own_fields {
+        own_fields.put_back(&mut exchange.request.headers);
     }
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));

@@ -5,7 +5,7 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::acls::Acls;
 use super::template::{When, template};
-use super::{condition, elsewhere, target};
+use super::{condition, elsewhere, reserved, target};
 use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -242,7 +242,11 @@ struct Touched {
 fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> Option<HeaderEdit> {
     let kind = node.name();
     let value = node.argument("the header's name");
-    let name = value.and_then(|value| editable_header(&value));
+    let name = value.and_then(|value| {
+        let name = editable_header(&value)?;
+        reserved::of_tenant(&value, &name, phase)?;
+        Some(name)
+    });
     let edit = match kind {
         "set-header" | "add-header" => {
             let value = node

@@ -42,6 +42,7 @@ mod plugin_limits;
 mod process;
 mod rate_limit;
 mod redirect;
+mod reserved;
 mod resilience;
 mod resolver;
 mod response_limits;

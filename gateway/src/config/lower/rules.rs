@@ -8,7 +8,7 @@ use super::acls::Acls;
 use super::condition::{self, When};
 use super::template;
 use super::variables::{self, When as Phase};
-use super::{Scope, content, edits, redirect};
+use super::{Scope, content, edits, redirect, reserved};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
@@ -137,6 +137,7 @@ fn header(mut node: Node<'_>) -> Option<Header> {
     let name = node.argument("the header's name");
     let name = name.and_then(|value| {
         let name = edits::editable_header(&value)?;
+        reserved::of_tenant(&value, &name, Phase::Rule)?;
         if name == "content-type" {
             return value.fail(
                 "the type of the content is said with it",
