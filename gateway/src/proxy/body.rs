@@ -175,7 +175,8 @@ impl RequestBody {
     /// Keeps what passes of a body that could be sent again whole, for as long as it is not known to be longer than this; none when it
     /// could not, or when there is nothing to keep.
     pub fn keep_if_short(&mut self, most: usize) -> Option<KeptBody> {
-        let may_fit = !self.is_end_stream() && self.size_hint().lower() <= most as u64;
+        // What has been given back comes before what would be kept.
+        let may_fit = self.unsent.is_none() && !self.is_end_stream() && self.size_hint().lower() <= most as u64;
         (may_fit && self.filters.is_none()).then(|| self.keep(most))
     }
 
@@ -201,6 +202,7 @@ impl RequestBody {
         let Some(incoming) = &mut self.incoming else {
             return Poll::Ready(None);
         };
+        self.client.turns.body_is_asked_for();
         if self.client.turns.is_body_late() {
             return self.fail(BodyError::Late);
         }
@@ -296,7 +298,7 @@ impl RequestBody {
     fn fail(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.incoming = None;
         self.client.turns.client_moved();
-        self.client.turns.body_ends();
+        self.client.turns.body_is_left();
         self.failure.0.set(Some(error));
         Poll::Ready(Some(Err(error)))
     }

@@ -7,22 +7,54 @@ use std::io;
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-/// The watch for a client that leaves. Most connections never need one.
+/// The watch for a client that leaves. Most connections never need one. There are few at once, as each takes a descriptor that others
+/// may need: beyond that, and where the system gives none, it is noticed later, by timeouts.
 #[derive(Default)]
-pub(super) struct Hangup(Option<Pin<Box<dyn Future<Output = ()>>>>);
+pub(super) struct Hangup(Option<Watch>);
+
+struct Watch {
+    left: Pin<Box<dyn Future<Output = ()>>>,
+    _place: Place,
+}
+
+/// One of those that may be watched at once.
+struct Place;
 
 impl Hangup {
     /// Ready when the client has closed its connection or its half of it, or has reset it; not to be asked again then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, stream: &TcpStream) -> Poll<()> {
-        let watch = self
-            .0
-            .get_or_insert_with(|| Box::pin(left(stream.as_fd().try_clone_to_owned())));
-        watch.as_mut().poll(cx)
+        if self.0.is_none()
+            && let Some(place) = Place::take()
+        {
+            self.0 = Some(Watch {
+                left: Box::pin(left(stream.as_fd().try_clone_to_owned())),
+                _place: place,
+            });
+        }
+        match &mut self.0 {
+            Some(watch) => watch.left.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl Place {
+    fn take() -> Option<Self> {
+        let has_room = |taken| (taken < MOST).then_some(taken + 1);
+        let taken = TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, has_room);
+        taken.is_ok().then_some(Self)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -37,6 +69,11 @@ async fn left(socket: io::Result<OwnedFd>) {
         Err(_) => pending().await,
     }
 }
+
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Half of the descriptors that are there for whatever comes up.
+const MOST: usize = 64;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -64,5 +101,8 @@ mod tests {
         }
         client.shutdown().await.unwrap();
         poll_fn(|cx| hangup.poll(cx, &stream)).await;
+        assert_eq!(TAKEN.load(Ordering::Relaxed), 1);
+        drop(hangup);
+        assert_eq!(TAKEN.load(Ordering::Relaxed), 0);
     }
 }

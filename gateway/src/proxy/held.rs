@@ -134,7 +134,7 @@ impl Uploading {
                 match turns.expire(now) {
                     None => {}
                     // What is left of the exchange sees it.
-                    Some(Late::Server) => continue,
+                    Some(Late::Server | Late::Body) => continue,
                     Some(_) => return Poll::Ready(()),
                 }
                 // Nobody is awaited who has no time.

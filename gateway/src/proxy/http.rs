@@ -182,8 +182,9 @@ async fn run(seat: &Seat, client: &Rc<Client>, switch: &Switch) -> End {
                 if !std::mem::replace(&mut watches_drain, true) && drained.as_mut().poll(cx).is_ready() {
                     continue;
                 }
-                if !is_heard
-                    && turns.has_whole_request()
+                if !turns.has_whole_request() {
+                    hangup = Hangup::default();
+                } else if !is_heard
                     && let Ok(stream) = client.connection.stream()
                     && hangup.poll(cx, stream.tcp()).is_ready()
                 {

@@ -263,6 +263,7 @@ impl Lease {
         });
         // What the client has to send yet it does not owe this server.
         body.client().turns.client_moved();
+        body.client().turns.body_is_left();
         if !body.client().is_stream() {
             match Unread::new(body) {
                 Ok(unread) => self.unread = Some(Box::new(unread)),

@@ -68,7 +68,8 @@ pub struct Turns {
     server: Cell<Option<Instant>>,
     server_timeout: Cell<Duration>,
     late: Cell<Option<Late>>,
-    /// By when the content under way has to have come whole, and that it has not.
+    /// Content is to come that nobody has asked for yet; by when it has to have come whole, once somebody has; and that it has not.
+    is_body_due: Cell<bool>,
     body_by: Cell<Option<Instant>>,
     is_body_late: Cell<bool>,
     /// All of the request under way has come.
@@ -132,6 +133,7 @@ impl Turns {
             server: Cell::new(None),
             server_timeout: Cell::new(timeouts.client),
             late: Cell::new(None),
+            is_body_due: Cell::new(false),
             body_by: Cell::new(None),
             is_body_late: Cell::new(false),
             is_whole: Cell::new(false),
@@ -202,7 +204,7 @@ impl Turns {
         self.client.set(None);
         self.server.set(None);
         self.late.set(None);
-        self.body_by.set(None);
+        self.body_is_left();
         // None when it was read together with the request before it.
         self.first_byte.take().unwrap_or(self.now())
     }
@@ -259,13 +261,20 @@ impl Turns {
             self.phase.set(Phase::Idle(now));
         }
         self.server.set(None);
-        self.body_by.set(None);
+        self.body_is_left();
     }
 
-    /// Content is awaited from now on.
+    /// Content is to come.
     pub fn body_begins(&self) {
         self.is_body_late.set(false);
-        if let Some(limit) = self.timeouts.request_body {
+        self.is_body_due.set(self.timeouts.request_body.is_some());
+    }
+
+    /// Somebody takes it. From the first time on it has its time: that a request waits for a server is not the client's doing.
+    pub fn body_is_asked_for(&self) {
+        if self.is_body_due.replace(false)
+            && let Some(limit) = self.timeouts.request_body
+        {
             self.clock.gave(limit);
             self.body_by.set(Some(self.now() + limit));
         }
@@ -273,8 +282,14 @@ impl Turns {
 
     /// All of it has come that will.
     pub fn body_ends(&self) {
-        self.body_by.set(None);
+        self.body_is_left();
         self.is_whole.set(true);
+    }
+
+    /// What has not come of it is not awaited any more.
+    pub fn body_is_left(&self) {
+        self.is_body_due.set(false);
+        self.body_by.set(None);
     }
 
     /// Whether a request is being served all of which has come: nothing is awaited of its client but that it stays.

@@ -217,8 +217,9 @@ impl Frames {
 /// it is seen is nothing.
 pub const PERIOD: Duration = Duration::from_secs(10);
 
-/// A connection may live that is at fault all the time, and as often as it may, for so many periods; half of them at least.
-const PERIODS: usize = 10;
+/// A connection may live that is at fault all the time, and as often as it may, for so many periods; half of them at least. More
+/// would be more that is begun at servers for a client that reads nothing of how it ends.
+const PERIODS: usize = 2;
 
 const HEADER: usize = 9;
 /// Where in it the type stands.

@@ -303,7 +303,7 @@ impl Server<'_> {
         if let State::Open(protocol) = &mut self.state {
             protocol.abrupt_shutdown(reason);
         }
-        self.farewell = Some(now + FAREWELL);
+        self.farewell.get_or_insert(now + FAREWELL);
     }
 
     fn deadline(&mut self, is_idle: bool, now: Instant) -> Instant {
@@ -393,7 +393,8 @@ impl Lanes {
             let turns = &lane.client.turns;
             if let Some(Late::Client | Late::Server | Late::Body) = turns.expire(now) {
                 lane.wake();
-            } else if let Some(deadline) = turns.deadline().filter(|deadline| *deadline > now) {
+            }
+            if let Some(deadline) = turns.deadline().filter(|deadline| *deadline > now) {
                 next = next.min(deadline);
             }
         });
