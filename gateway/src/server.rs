@@ -155,7 +155,7 @@ impl Server {
         log: LogSinks,
         source: &mut dyn ConfigSource,
     ) -> Result<Self, StartError> {
-        let workers = worker_count(&config);
+        let workers = config.process.worker_threads();
         let identity = Identity::of(&config.process).map_err(|errors| StartError::Faults(Faults(errors)))?;
         let refused = |error| StartError::Faults(Faults(vec![error]));
         identity.is_possible(&config.process).map_err(refused)?;
@@ -438,13 +438,6 @@ async fn drained(signals: &mut Signals, workers: &[Worker]) {
                 return;
             },
         }
-    }
-}
-
-fn worker_count(config: &Config) -> usize {
-    match config.process.workers {
-        Some(workers) => workers.get(),
-        None => std::thread::available_parallelism().map_or(1, usize::from),
     }
 }
 

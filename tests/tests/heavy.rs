@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use gateway_tests::guest;
-use gateway_tests::{Gateway, HttpServer, get};
+use gateway_tests::{Gateway, HttpServer, RequestText, get};
 
 /// Works for a good while (half a second or more) and lets the request go on.
 const WORKS: &str = "(local $i i32) (local.set $i (i32.const 600000000))
@@ -193,6 +193,49 @@ async fn who_leaves_while_his_call_waits_has_it_not_made() {
     gateway
         .metric_is("gateway_policy_calls_total", &[("policy", "heavy")], 4.0)
         .await;
+}
+
+/// So many at once, each on a connection of its own: what they are answered.
+async fn statuses(gateway: &Gateway, frontend: &str, requests: usize, request: RequestText) -> Vec<u16> {
+    let mut asking = Vec::new();
+    for _ in 0..requests {
+        let (mut client, request) = (gateway.connect(frontend).await, request.clone());
+        asking.push(tokio::spawn(async move { client.ask(request).await.status }));
+    }
+    let mut statuses = Vec::new();
+    for asking in asking {
+        statuses.push(asking.await.unwrap());
+    }
+    statuses
+}
+
+/// More than may wait for a thread, and some for longer than they may.
+#[tokio::test]
+async fn an_operators_slow_plugin_answers_all_who_ask() {
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; policy slow-call="1ms" }
+        plugin "slow" "slow.wasm" { limit cpu="10s"; on-failure "deny" status=503 }
+        plugin "slower" "slower.wasm" { limit cpu="10s"; on-failure "deny" status=503 }
+        frontend "many" { bind "127.0.0.1:0"; use-plugin "slow"; default-backend "app" }
+        frontend "long" { bind "127.0.0.1:0"; use-plugin "slower"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("slow.wasm", guest::filter(&WORKS.replace("600000000", "30000000"), ""))
+    .file("slower.wasm", guest::filter(WORKS, ""))
+    .start()
+    .await;
+    for (frontend, plugin, requests) in [("many", "slow", 100), ("long", "slower", 6)] {
+        assert_eq!(gateway.ask(frontend, get("/")).await.status, 200);
+        gateway
+            .metric_is("gateway_policy_slow", &[("policy", plugin)], 1.0)
+            .await;
+        let all = statuses(&gateway, frontend, requests, get("/")).await;
+        assert_eq!(all, vec![200; requests], "{frontend}");
+    }
 }
 
 #[tokio::test]

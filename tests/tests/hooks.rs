@@ -769,6 +769,44 @@ fn fixtures_come_to_what_the_gateway_makes_of_bodies() {
     meets(&bodies((STREAMED, "unreachable"), (SKIP, "unreachable")), &skips);
 }
 
+/// Of an operator's slow plugin, the worker hands over what no thread has time for: to the instance that has seen the rest.
+#[tokio::test]
+async fn pieces_that_no_thread_has_time_for_go_to_the_instance_that_has_seen_those_before() {
+    // Some milliseconds for each; and what an instance has seen is what came before.
+    let counts = "(local $i i32) (local.set $i (i32.const 15000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))
+        (if (i32.ne (i32.load (i32.const 3400)) (local.get $known)) (then (unreachable)))
+        (i32.store (i32.const 3400) (i32.add (local.get $known) (i32.const 1)))
+        (i32.store (i32.const 3104) (i32.add (local.get $known) (i32.const 1)))
+        (call $pass)";
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; policy slow-call="1ms" }
+        plugin "slow" "slow.wasm" { limit cpu="10s"; on-failure "deny" status=507 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "slow"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("slow.wasm", bodies((STREAMED, counts), (SKIP, "unreachable")))
+    .start()
+    .await;
+    let upload = || post("/", vec![b'a'; 200_000]);
+    assert_eq!(gateway.ask("web", upload()).await.status, 200);
+    gateway
+        .metric_is("gateway_policy_slow", &[("policy", "slow")], 1.0)
+        .await;
+    let mut asking = Vec::new();
+    for _ in 0..90 {
+        let (mut client, upload) = (gateway.connect("web").await, upload());
+        asking.push(tokio::spawn(async move { client.ask(upload).await.status }));
+    }
+    for asking in asking {
+        assert_eq!(asking.await.unwrap(), 200);
+    }
+}
+
 #[tokio::test]
 async fn fixtures_ask_about_the_bodies_that_the_gateway_asks_about_and_break_off_where_it_does() {
     let plugin = "plugin { on-failure \"deny\" status=507 }";

@@ -43,6 +43,8 @@ pub struct Attachment {
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
     pub(super) pace: Arc<Pace>,
+    /// Whether a worker makes the call that no thread of the crew has time for, instead of refusing it.
+    pub(super) is_never_refused: bool,
     /// Another configuration serves what comes.
     is_retired: AtomicBool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
@@ -98,7 +100,7 @@ pub struct AttachmentSpec {
 /// Who makes the calls of an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Callers {
-    /// The workers, however long calls take: those of the gateway's own components.
+    /// The workers, however long calls take: those of the gateway's own components, whose cost is known.
     Workers,
     /// The [crew](super::Crew): it is heavy by nature.
     Crew(Heavy),
@@ -215,6 +217,7 @@ impl Attachment {
         };
         let pace = Arc::new(pace);
         let is_strangers = spec.scope.tenant.is_some();
+        let may_be_either = matches!(spec.callers, Callers::Either { .. });
         Ok(Self {
             component: Arc::clone(component),
             identity,
@@ -230,6 +233,9 @@ impl Attachment {
             budget: spec.budget,
             is_repeatable,
             pace: Arc::clone(&pace),
+            // Who is slow is not told beforehand: the operator's own requests are slow then, as they would be without a crew. A
+            // stranger's would take the workers from everybody.
+            is_never_refused: may_be_either && !is_strangers,
             is_retired: AtomicBool::new(false),
             called: component.hooks().called(spec.place),
             predicates,

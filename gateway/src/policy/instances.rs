@@ -50,8 +50,8 @@ pub struct Instances {
     work: Arc<Notify>,
     /// Whether these are a crew's: what is made ahead here is for heavy plugins, and for no others.
     of_crew: bool,
-    /// Whether calls are refused now, as no thread of the crew has had time for them.
-    refuses_heavy: bool,
+    /// Whether calls are asked for now that no thread of the crew has had time for.
+    instead_of_crew: bool,
     /// What calls have cost, where somebody wants to know.
     measures: Option<Vec<Measure>>,
 }
@@ -70,7 +70,7 @@ impl Instances {
             short: Vec::new(),
             work: Arc::default(),
             of_crew: false,
-            refuses_heavy: false,
+            instead_of_crew: false,
         }
     }
 
@@ -88,7 +88,7 @@ impl Instances {
     /// # Errors
     /// As a call would fail; the next call tries again.
     pub fn warm(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
-        if attachment.is_heavy() != self.of_crew {
+        if !is_called_by(self.of_crew, attachment) {
             return Ok(());
         }
         let is_for_one = !matches!(attachment.isolation, Isolation::Reuse { .. });
@@ -104,12 +104,13 @@ impl Instances {
         Ok(())
     }
 
-    /// What comes of a call that a crew should have made and has not: a failure that says why, which is logged and counted.
-    pub fn refusing<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
-        self.refuses_heavy = true;
-        let refused = call(self);
-        self.refuses_heavy = false;
-        refused
+    /// What comes of a call that a crew should have made and has not. Whoever is the operator's and is slow without being declared
+    /// heavy is called here; for all others it is a failure that says why, which is logged and counted.
+    pub fn instead_of_crew<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
+        self.instead_of_crew = true;
+        let answer = call(self);
+        self.instead_of_crew = false;
+        answer
     }
 
     /// Told when there is something to [tend](Self::tend) to.
@@ -133,7 +134,7 @@ impl Instances {
         let Some(attachment) = slot.attachment.upgrade() else {
             return true;
         };
-        let is_left_alone = attachment.would_refuse(INSTANTIATE.place) || attachment.is_heavy() != self.of_crew;
+        let is_left_alone = attachment.would_refuse(INSTANTIATE.place) || !is_called_by(self.of_crew, &attachment);
         if !slot.is_short() || is_left_alone || attachment.budget.is_tight() {
             return true;
         }
@@ -163,7 +164,7 @@ impl Instances {
                 attachment.budget.resting.take_all(MAX_SPENT, &mut self.spent);
                 continue;
             }
-            if attachment.is_heavy() != self.of_crew {
+            if !is_called_by(self.of_crew, &attachment) {
                 // Whoever makes its calls now has instances of his own.
                 slot.put_aside(&mut self.spent);
                 continue;
@@ -271,7 +272,7 @@ impl Instances {
     /// Whether a call may be made, and when it begins, where that counts.
     #[inline]
     fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
-        if self.refuses_heavy {
+        if self.instead_of_crew && !attachment.is_never_refused {
             return Err(self.refuse_heavy(attachment, hook));
         }
         if let Some(quarantine) = attachment.quarantine()
@@ -607,6 +608,14 @@ impl Instances {
     fn report(&mut self, attachment: &Arc<Attachment>, hook: Hook, failure: Failure) -> Failure {
         let stats = &slot(&mut self.slots, attachment).stats;
         report(attachment, stats, hook, failure)
+    }
+}
+
+/// Whether the crew, or else a worker, calls an attachment, as far as that is known ahead of its calls.
+fn is_called_by(crew: bool, attachment: &Attachment) -> bool {
+    match crew {
+        true => attachment.is_heavy(),
+        false => !attachment.is_heavy() || attachment.is_never_refused,
     }
 }
 

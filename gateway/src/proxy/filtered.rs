@@ -51,8 +51,8 @@ struct Handing {
     away: Option<(Bytes, Away)>,
 }
 
-/// What becomes of a piece there; the instance comes back with it.
-type Away = Pin<Box<dyn Future<Output = Option<(KeptByBody, Handed)>>>>;
+/// What becomes of a piece there, if anything; the instance comes back in any case, unless it was lost.
+type Away = Pin<Box<dyn Future<Output = Option<(KeptByBody, Option<Handed>)>>>>;
 
 /// What a component made of a piece, and what it wants to be told with the next.
 type Handed = Result<(Vec<u8>, PieceVerdict), Failure>;
@@ -158,7 +158,7 @@ impl Filter {
                     return Poll::Ready((piece, handed));
                 }
                 if !self.attachment.is_worth_waiting_for(place) {
-                    let handed = self.refuse(&piece, last);
+                    let handed = self.hand_instead(&piece, last);
                     return Poll::Ready((piece, handed));
                 }
                 let away = self.send_away(piece.clone(), last);
@@ -169,20 +169,19 @@ impl Filter {
             handing.away = Some((piece, away));
             return Poll::Pending;
         };
-        let handed = match back {
-            Some((instance, handed)) => {
-                self.instance = instance;
-                handed
-            }
-            None => self.refuse(&piece, handing.is_last && handing.rest.is_empty()),
-        };
+        let handed = back.and_then(|(instance, handed)| {
+            self.instance = instance;
+            handed
+        });
+        let is_last = handing.is_last && handing.rest.is_empty();
+        let handed = handed.unwrap_or_else(|| self.hand_instead(&piece, is_last));
         Poll::Ready((piece, handed))
     }
 
-    /// Nobody had time for it. That is the failure, logged and counted.
-    fn refuse(&mut self, bytes: &[u8], last: bool) -> Handed {
+    /// Nobody beside the workers had time for it.
+    fn hand_instead(&mut self, bytes: &[u8], last: bool) -> Handed {
         self.hand(bytes, last, |instances, attachment, of, instance, piece| {
-            instances.refusing(|instances| instances.on_piece(attachment, of, instance, piece))
+            instances.instead_of_crew(|instances| instances.on_piece(attachment, of, instance, piece))
         })
     }
 
@@ -214,11 +213,11 @@ impl Filter {
                 last,
                 may_reply,
             };
-            let handed = instances?.on_piece(&attachment, of, &mut instance, piece);
-            Some((instance, handed))
+            let handed = instances.map(|instances| instances.on_piece(&attachment, of, &mut instance, piece));
+            (instance, handed)
         };
         let (local, attachment) = (self.local.clone(), self.attachment.clone());
-        Box::pin(async move { heavy::wait(local.crew(), &attachment, call).await.ok().flatten() })
+        Box::pin(async move { heavy::wait(local.crew(), &attachment, call).await.ok() })
     }
 }
 

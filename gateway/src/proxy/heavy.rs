@@ -1,5 +1,6 @@
 //! Hooks of heavy and slow plugins: they are called by threads beside the workers, and what they are asked about goes there
-//! and comes back. Hooks of all others are called where the exchange is.
+//! and comes back. Hooks of all others are called where the exchange is, and so are those of the operator's slow plugins that no
+//! thread has had time for.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ async fn ask_elsewhere<T: Send + 'static>(
     if !attachment.is_worth_waiting_for(place) {
         return Ok(local
             .instances()
-            .refusing(|instances| hook(instances, attachment, exchange)));
+            .instead_of_crew(|instances| hook(instances, attachment, exchange)));
     }
     let nothing = Exchange::new(http::Request::new(()).into_parts().0, exchange.connection.clone());
     let mut away = std::mem::replace(exchange, nothing);
@@ -54,7 +55,7 @@ async fn ask_elsewhere<T: Send + 'static>(
         Some(answered) => answered,
         None => local
             .instances()
-            .refusing(|instances| hook(instances, attachment, exchange)),
+            .instead_of_crew(|instances| hook(instances, attachment, exchange)),
     })
 }
 
@@ -77,10 +78,9 @@ pub async fn ask_about(
             return Ok(answered);
         }
     }
-    let refused = local
+    Ok(local
         .instances()
-        .refusing(|instances| instances.on_connect(attachment, facts));
-    Ok(refused)
+        .instead_of_crew(|instances| instances.on_connect(attachment, facts)))
 }
 
 /// Has a call made beside the workers.

@@ -77,7 +77,7 @@ pub async fn tell(lasting: Rc<Lasting>) {
             }
             let mut tell = |instances: &mut Instances| instances.on_log(attachment, &mut exchange);
             let told = match is_heavy {
-                true => lasting.instances().refusing(tell),
+                true => lasting.instances().instead_of_crew(tell),
                 false => tell(&mut lasting.instances()),
             };
             if let Err(failure) = told {
@@ -114,7 +114,7 @@ async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, heavy: Ve
             // That is the failure, logged and counted.
             let _ = lasting
                 .instances()
-                .refusing(|instances| instances.on_log(attachment, &mut exchange));
+                .instead_of_crew(|instances| instances.on_log(attachment, &mut exchange));
         }
     }
 }

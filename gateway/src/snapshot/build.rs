@@ -153,7 +153,7 @@ pub(super) fn snapshot(
         })
         .collect();
     let heavy_threads = match attachments.iter().any(|attachment| attachment.may_be_heavy()) {
-        true => config.process.policy.heavy_threads,
+        true => config.process.heavy_threads(),
         false => 0,
     };
     let with_files = config.tenants.iter().filter(|tenant| tenant.has_files);
@@ -584,6 +584,7 @@ impl Builder<'_> {
             log: used.and_then(|used| used.limits.log).unwrap_or(plugin.state.log),
             callers: match plugin.heavy {
                 Some(heavy) => Callers::Crew(heavy),
+                None if plugin.stays_with_workers() => Callers::Workers,
                 None => Callers::Either {
                     slow: self.config.process.policy.slow_call,
                     heavy: config::Heavy::DEFAULT,

@@ -120,6 +120,29 @@ async fn tokens_of_each_algorithm_let_in_and_say_who_it_is() {
     }
 }
 
+/// A check takes a millisecond or more, and of a component of the shelf that is known beforehand.
+#[tokio::test]
+async fn all_are_answered_however_many_ask_at_once() {
+    let app = HttpServer::answering("x").await;
+    let keys = Keys::new();
+    let gateway = shelf(PLUGIN, &app).file("jwks.json", keys.set()).start().await;
+    let request = with(&keys.token("ES256", &claims(600)));
+    assert_eq!(gateway.ask("web", request.clone()).await.status, 200);
+    let mut asking = Vec::new();
+    for _ in 0..200 {
+        let (mut client, request) = (gateway.connect("web").await, request.clone());
+        asking.push(tokio::spawn(async move { client.ask(request).await.status }));
+    }
+    for asking in asking {
+        assert_eq!(asking.await.unwrap(), 200);
+    }
+    let slow = gateway
+        .metrics()
+        .await
+        .get("gateway_policy_slow", &[("policy", "shelf")]);
+    assert_eq!(slow, Some(0.0));
+}
+
 #[tokio::test]
 async fn what_is_not_for_now_or_not_signed_is_refused() {
     let app = HttpServer::answering("x").await;

@@ -42,7 +42,7 @@ impl Default for Process {
                 memory: DEFAULT_INSTANCE_MEMORY,
                 total_memory: DEFAULT_TOTAL_MEMORY,
                 answers: DEFAULT_ANSWERS,
-                heavy_threads: DEFAULT_HEAVY_THREADS,
+                heavy_threads: None,
                 slow_call: DEFAULT_SLOW_CALL,
                 compile: CompileLimits::DEFAULT,
                 cpu: MAX_CPU,
@@ -71,8 +71,10 @@ pub(super) struct Said {
 pub(super) struct Uses {
     /// Anything that is answered in a component, be it a plugin's or the gateway's own.
     pub(super) components: bool,
-    /// A plugin, which may come to run beside the workers.
+    /// A plugin.
     pub(super) plugins: bool,
+    /// One that may come to run beside the workers.
+    pub(super) plugins_beside: bool,
     /// Anything that has token buckets: rate limits, or a plugin that is granted them.
     pub(super) buckets: bool,
     /// A frontend in HTTP mode.
@@ -101,6 +103,7 @@ impl Uses {
                 || frontends.iter().any(decides)
                 || backends.iter().any(edits),
             plugins: asks_for_tenants || !plugins.is_empty(),
+            plugins_beside: asks_for_tenants || plugins.iter().any(|plugin| !plugin.stays_with_workers()),
             buckets: has_files
                 || !limits.is_empty()
                 || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
@@ -113,13 +116,14 @@ impl Said {
     /// Reports settings for what the configuration does not have.
     pub(super) fn report_unused(&self, ctx: &Context<'_>, uses: Uses) {
         let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
-        let no_plugin = "there is no plugin, and the gateway's own components are called by the workers";
+        let no_plugin = "there is no plugin";
+        let none_beside = "there is no plugin but of the gateway's own components, which the workers call";
         let [heavy_threads, slow_call, total_memory] = self.beside.map(|said| said.filter(|_| uses.components));
         for (said, name, is_used, why) in [
             (self.policy, "policy", uses.components, nothing_runs),
             (self.compile_cache, "compile-cache", uses.components, nothing_runs),
-            (heavy_threads, "heavy-threads", uses.plugins, no_plugin),
-            (slow_call, "slow-call", uses.plugins, no_plugin),
+            (heavy_threads, "heavy-threads", uses.plugins_beside, none_beside),
+            (slow_call, "slow-call", uses.plugins_beside, none_beside),
             (total_memory, "total-memory", uses.plugins, no_plugin),
             (
                 self.rate_limit_table,
@@ -233,10 +237,7 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
             },
         };
         let threads = threads.and_then(|value| value.integer(HEAVY_THREADS));
-        set(
-            &mut process.policy.heavy_threads,
-            threads.and_then(|value| usize::try_from(value).ok()),
-        );
+        process.policy.heavy_threads = threads.and_then(|value| usize::try_from(value).ok());
         let compile = &mut process.policy.compile;
         set(
             &mut compile.cpu,
@@ -528,12 +529,9 @@ pub const DEFAULT_INSTANCE_MEMORY: u64 = 16 << 20;
 /// With answers of a kilobyte, 64 KiB for each worker and place; with usual ones, a tenth of that. What comes often enough to be
 /// worth remembering has room among so many.
 const DEFAULT_ANSWERS: usize = 64;
-/// One takes no more of a machine than a worker does; whoever has heavy plugins to wait for knows how many CPUs are to spare.
 /// As many instances of small plugins (1.1 MiB) as a plugin may have by `instances=`, for two of them, or 128 that have all of their
 /// 16 MiB: more than any configuration that we know has at once, and what a machine with some gigabytes can spare.
 const DEFAULT_TOTAL_MEMORY: u64 = 2 << 30;
-
-const DEFAULT_HEAVY_THREADS: usize = 1;
 /// A hundred times what a call of a usual plugin takes, a fraction of what anybody notices, and what neighbours wait for
 /// now and then.
 const DEFAULT_SLOW_CALL: Duration = Duration::from_micros(250);

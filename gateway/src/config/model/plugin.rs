@@ -60,6 +60,16 @@ pub struct Plugin {
     pub origin: Origin,
 }
 
+impl Plugin {
+    /// Whether the workers call it however long that takes, as it is a component of the gateway's own and known how long that is. Of
+    /// what a tenant's file makes of one, nobody knows.
+    #[must_use]
+    pub const fn stays_with_workers(&self) -> bool {
+        let is_built_in = matches!(self.component.value, ComponentSource::BuiltIn(_));
+        is_built_in && self.heavy.is_none() && self.folder.is_none()
+    }
+}
+
 /// `config-file "network" "blocked.txt"`: what is too long for `config`, or is written by somebody else.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {

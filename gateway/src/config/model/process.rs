@@ -46,6 +46,28 @@ pub struct Process {
     pub drain_timeout: Duration,
 }
 
+impl Process {
+    /// How many workers there are.
+    #[must_use]
+    pub fn worker_threads(&self) -> usize {
+        match self.workers {
+            Some(workers) => workers.get(),
+            None => std::thread::available_parallelism().map_or(1, usize::from),
+        }
+    }
+
+    /// How many threads call heavy and slow plugins.
+    #[must_use]
+    pub fn heavy_threads(&self) -> usize {
+        let said = self.policy.heavy_threads;
+        said.unwrap_or_else(|| self.worker_threads().min(MOST_HEAVY_THREADS))
+    }
+}
+
+/// Unless more are said. They stand behind the workers and take nothing that these want, so that there are as many: who is found to
+/// be slow loses no CPU by it. But each has instances of its own, and so many have the work of most machines.
+const MOST_HEAVY_THREADS: usize = 16;
+
 /// `log "udp://10.0.0.9:514" name="audit"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedLog {
@@ -189,8 +211,8 @@ pub struct PolicyPool {
     pub total_memory: u64,
     /// Answers remembered of a component that can only say the same again, for each worker and place.
     pub answers: usize,
-    /// Threads that call heavy and slow plugins, beside the workers.
-    pub heavy_threads: usize,
+    /// Threads that call heavy and slow plugins, beside the workers; as many as there are workers when nothing is said.
+    pub heavy_threads: Option<usize>,
     /// CPU time that a call of a plugin may take before its later ones are made beside the workers.
     pub slow_call: Duration,
     /// CPU time of one call of a plugin at most; a plugin's own `limit cpu=` may only be smaller.

@@ -34,7 +34,7 @@ async fn a_call_is_made_by_a_thread_of_the_crew_and_by_no_worker() {
     let made = crew.call(&attachment, call).await;
     assert_eq!(made, Some((Some("policy".to_owned()), true)));
     let refused = Instances::new(&host)
-        .refusing(|instances| instances.on_request(&attachment, &mut exchange("/")))
+        .instead_of_crew(|instances| instances.on_request(&attachment, &mut exchange("/")))
         .unwrap_err();
     assert_eq!(refused.kind, FailureKind::Quota);
     assert_eq!(attachment.stats().calls(), 1);
@@ -280,10 +280,64 @@ async fn who_was_slow_once_is_called_beside_the_workers() {
     let call =
         move |instances: Option<&mut Instances>| instances.unwrap().on_request(&asked, &mut exchange("/")).is_ok();
     assert_eq!(crew.call(&attachment, call).await, Some(true));
-    let refused = of_worker.refusing(|instances| instances.on_request(&attachment, &mut exchange("/")));
-    assert_eq!(refused.unwrap_err().kind, FailureKind::Quota);
     // A call that was under way on a worker meanwhile is not lost.
     assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+}
+
+/// Of a tenant that owns the host that exchanges of these tests are for.
+fn of_a_tenant(host: &Host) -> Scope {
+    let name: Arc<str> = "acme".into();
+    let tenant = Tenant {
+        hosts: vec!["example.net".to_owned()],
+        kept: KeptQuota::default(),
+        quota: host.quota(&name, KeptQuota::default()),
+        name,
+    };
+    Scope {
+        tenant: Some(Arc::new(tenant)),
+        ..Scope::default()
+    }
+}
+
+/// Nobody knows beforehand that a plugin will be slow, nor that more of its calls come than the crew has time for.
+#[test]
+fn what_no_thread_has_time_for_the_worker_calls_where_it_is_the_operators_and_slow() {
+    let host = host_of(8);
+    let guest = Guest {
+        on_request: Some(SOME_TIME),
+        ..GUEST
+    };
+    let (slow, wait) = (Duration::from_millis(1), LONG);
+    let settings = Heavy { queue: 4, wait };
+    let either = Callers::Either { slow, heavy: settings };
+    let attach = |callers, scope| {
+        attach_with(&host, &guest, |spec| {
+            spec.callers = callers;
+            spec.scope = scope;
+            spec.limits.cpu = Duration::from_secs(10);
+        })
+    };
+    let mut of_worker = Instances::new(&host);
+    let mut ask = |attachment: &Arc<Attachment>| {
+        let call = |instances: &mut Instances| instances.on_request(attachment, &mut exchange("/"));
+        of_worker.instead_of_crew(call).err().map(|failure| failure.kind)
+    };
+    for (attachment, failure) in [
+        (attach(either, Scope::default()), None),
+        (attach(either, of_a_tenant(&host)), Some(FailureKind::Quota)),
+        (
+            attach(Callers::Crew(settings), Scope::default()),
+            Some(FailureKind::Quota),
+        ),
+    ] {
+        assert!(
+            Instances::new(&host)
+                .on_request(&attachment, &mut exchange("/"))
+                .is_ok()
+        );
+        assert!(attachment.is_heavy());
+        assert_eq!(ask(&attachment), failure);
+    }
 }
 
 #[test]
@@ -313,40 +367,4 @@ fn who_is_quick_stays_with_the_workers() {
         assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
     }
     assert!(!attachment.is_heavy());
-}
-
-#[test]
-fn who_takes_long_to_be_set_up_for_one_request_is_called_beside_the_workers() {
-    let configure = SOME_TIME.replace("(i32.const 0)", GUEST.configure);
-    let guest = Guest {
-        configure: &configure,
-        ..GUEST_OF_REQUESTS
-    };
-    let set_up = |isolation| {
-        let host = host_of(4);
-        let attachment = attach_with(&host, &guest, |spec| {
-            let heavy = Heavy { queue: 4, wait: LONG };
-            spec.callers = Callers::Either {
-                slow: Duration::from_millis(1),
-                heavy,
-            };
-            spec.isolation = isolation;
-            let measured = BudgetLimits {
-                cpu: Some(Millicores(1_000_000)),
-                ..BudgetLimits::default()
-            };
-            spec.budget = Budget::new("guest", measured, None);
-        });
-        let mut of_worker = Instances::new(&host);
-        of_worker.warm(&attachment).unwrap();
-        let was_heavy = attachment.is_heavy();
-        // The first finds an instance, and the second has one made for it.
-        for _ in 0..2 {
-            assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
-        }
-        (was_heavy, attachment.is_heavy())
-    };
-    assert_eq!(set_up(Isolation::PerRequest { ready: 1 }), (false, true));
-    // One that serves many is made seldom.
-    assert_eq!(set_up(Isolation::FOREVER), (false, false));
 }
