@@ -209,10 +209,13 @@ impl Server {
             None => None,
         };
         let mut started = Vec::new();
-        for (index, sockets) in sockets.distribute(&config, &opened)?.into_iter().enumerate() {
+        let warm = snapshot.warm(workers).map_err(WorkerError::Policy)?;
+        let sockets_of_workers = sockets.distribute(&config, &opened)?;
+        for (index, (sockets, warm)) in sockets_of_workers.into_iter().zip(warm).enumerate() {
             started.push(Worker::start(WorkerParts {
                 index,
                 snapshot: snapshot.clone(),
+                warm,
                 sockets,
                 log: log.writers(),
                 tracer: traces.as_ref().map(TraceSink::tracer),

@@ -23,7 +23,7 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config, InForce};
 use crate::listener::{Sources, Termination};
-use crate::policy::{self, Attachment, Crew, Exchange, Host};
+use crate::policy::{self, Attachment, Crew, Exchange, Failure, Host, Warm};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
 pub use build::{Alone, Compiled};
 pub use error::{BuildError, BuildErrors, PluginAt};
@@ -187,6 +187,14 @@ impl Snapshot {
         spare: &mut Compiled,
     ) -> Result<Self, BuildErrors> {
         build::snapshot(config, places, registry, previous, spare)
+    }
+
+    /// Makes instances for so many workers to begin with. Runs guest code: not for a worker thread.
+    ///
+    /// # Errors
+    /// When one of the operator's cannot be made: what came up once may find no room a second time.
+    pub fn warm(&self, workers: usize) -> Result<Vec<Warm>, Failure> {
+        Warm::for_workers(workers, &self.policy, &self.attachments, std::collections::BTreeMap::new())
     }
 
     /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.

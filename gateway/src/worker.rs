@@ -17,7 +17,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::accepted::Accepted;
 use crate::config::Mode;
 use crate::listener::{self, Acceptor, Admit, Gate, Limits, Opening, Port, Unintroduced};
-use crate::policy::Failure;
+use crate::policy::{Failure, Warm};
 use crate::proxy::{self, Local, http, tcp, unintroduced};
 use crate::snapshot::{Frontend, Snapshot};
 use crate::telemetry::log::LineWriters;
@@ -29,6 +29,8 @@ pub struct WorkerParts {
     pub index: usize,
     /// What it serves.
     pub snapshot: Arc<Snapshot>,
+    /// Policy instances to begin with.
+    pub warm: Warm,
     /// Its sockets.
     pub sockets: Vec<WorkerSocket>,
     /// Its way to the log.
@@ -54,6 +56,7 @@ enum Order {
     /// Make ready to serve this on these sockets, and say whether it can be done. Nothing changes yet.
     Prepare(
         Arc<Snapshot>,
+        Warm,
         Vec<WorkerSocket>,
         oneshot::Sender<Result<(), WorkerError>>,
     ),
@@ -107,9 +110,14 @@ impl Worker {
     }
 
     /// Makes the worker ready to serve another configuration on these sockets. It goes on with the one it has.
-    pub async fn prepare(&self, snapshot: Arc<Snapshot>, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
+    pub async fn prepare(
+        &self,
+        snapshot: Arc<Snapshot>,
+        warm: Warm,
+        sockets: Vec<WorkerSocket>,
+    ) -> Result<(), WorkerError> {
         let (done, is_done) = oneshot::channel();
-        self.order(Order::Prepare(snapshot, sockets, done)).await?;
+        self.order(Order::Prepare(snapshot, warm, sockets, done)).await?;
         is_done.await.map_err(|_| WorkerError::Gone)?
     }
 
@@ -214,7 +222,7 @@ struct Accepting {
 
 impl Serving {
     fn start(parts: WorkerParts) -> Result<Self, WorkerError> {
-        let local = Local::new(parts.snapshot, parts.index, parts.log, parts.tracer)?;
+        let local = Local::new(parts.snapshot, parts.warm, parts.index, parts.log, parts.tracer)?;
         let doors = doors(&local, parts.sockets)?;
         let lasting = local.lasting();
         tokio::task::spawn_local(async move { lasting.tend_to_instances().await });
@@ -238,8 +246,8 @@ impl Serving {
                     turned.store(true, Ordering::Relaxed);
                 }
                 order = orders.recv(), if deadline.is_none() => match order {
-                    Some(Order::Prepare(snapshot, sockets, done)) => {
-                        let _ = done.send(self.prepare(snapshot, sockets));
+                    Some(Order::Prepare(snapshot, warm, sockets, done)) => {
+                        let _ = done.send(self.prepare(snapshot, warm, sockets));
                     }
                     Some(Order::Forget(done)) => {
                         self.prepared = None;
@@ -268,11 +276,11 @@ impl Serving {
         self.local.log().flush();
     }
 
-    fn prepare(&mut self, snapshot: Arc<Snapshot>, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
+    fn prepare(&mut self, snapshot: Arc<Snapshot>, warm: Warm, sockets: Vec<WorkerSocket>) -> Result<(), WorkerError> {
         // What is not used any more gives its instances back first.
         self.prepared = None;
         self.local.forget_unused();
-        let local = self.local.prepare(snapshot)?;
+        let local = self.local.prepare(snapshot, warm)?;
         let doors = doors(&local, sockets)?;
         self.prepared = Some((local, doors));
         Ok(())

@@ -238,6 +238,107 @@ async fn an_operators_slow_plugin_answers_all_who_ask() {
     }
 }
 
+/// Sets up for a good while (half a second or more), and works for no time.
+fn slow_to_set_up() -> Vec<u8> {
+    let configure = WORKS.replace("(call $none)", "(i32.const 256)");
+    let facts = guest::FACTS;
+    let exports = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32) (call $none))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#
+    );
+    guest::component_with_configure("header-rewrite", &configure, &exports)
+}
+
+/// A tenant that has each of its requests seen by an instance of its own.
+#[tokio::test]
+async fn setting_up_a_neighbours_instances_again_and_again_holds_up_no_worker() {
+    let app = HttpServer::answering("app").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        tenant "slow" {
+            hosts "slow.example"
+            plugin "own" "own.wasm" { isolation "reuse" max-requests=1; limit cpu="10s"; on-failure "deny" status=503 }
+            use-plugin "own"
+        }
+        frontend "web" { bind "127.0.0.1:0"; tenants "slow"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("own.wasm", slow_to_set_up())
+    .start()
+    .await;
+    let slow = || gateway.ask("web", get("/slow").host("slow.example"));
+    let mut neighbour = gateway.connect("web").await;
+    // There is one instance to begin with.
+    assert_eq!(slow().await.status, 200);
+    let made = async || {
+        let labels = [("policy", "slow/own")];
+        gateway.metrics().await.get("gateway_policy_instances_total", &labels)
+    };
+    for _ in 0..2 {
+        let before = made().await;
+        let (answer, served) = tokio::join!(slow(), async {
+            let mut served = 0;
+            // Not one more is there yet: it is being made.
+            while made().await == before {
+                assert_eq!(neighbour.ask(get("/quick").host("other.example")).await.status, 200);
+                served += 1;
+            }
+            served
+        });
+        assert_eq!(answer.status, 200);
+        assert!(served > 5, "{served}");
+    }
+    gateway
+        .metric_is("gateway_policy_slow", &[("policy", "slow/own")], 1.0)
+        .await;
+    gateway.says("slow: setting an instance up took").await;
+}
+
+#[tokio::test]
+async fn workers_serve_while_the_components_of_the_next_configuration_are_set_up() {
+    let app = HttpServer::answering("app").await;
+    let kdl = |plugins: usize| {
+        let of = |n| format!("plugin \"p{n}\" \"slow.wasm\" {{ limit cpu=\"10s\"; on-failure \"deny\" }}");
+        let plugins: Vec<String> = (0..plugins).map(of).collect();
+        let uses: String = (0..plugins.len()).map(|n| format!("use-plugin \"p{n}\"; ")).collect();
+        let kdl = format!(
+            r#"
+            process {{ workers 1 }}
+            {}
+            frontend "web" {{ bind "127.0.0.1:0"; default-backend "app" }}
+            frontend "slow" {{ bind "127.0.0.1:0"; {}default-backend "app" }}
+            backend "app" {{ server "s" "@app" }}
+        "#,
+            plugins.join("\n"),
+            uses
+        );
+        Gateway::kdl(&kdl)
+            .with("@app", app.address())
+            .file("slow.wasm", slow_to_set_up())
+    };
+    let gateway = kdl(0).start().await;
+    let mut client = gateway.connect("web").await;
+    let next = kdl(3);
+    let (taken_up, seen) = tokio::join!(gateway.reload(&next), async {
+        let mut seen = Vec::new();
+        loop {
+            let made = gateway.metrics().await.get("gateway_policy_instances_total", &[]);
+            assert_eq!(client.ask(get("/")).await.status, 200);
+            seen.push(made.unwrap_or(0.0));
+            if made >= Some(3.0) {
+                break seen;
+            }
+        }
+    });
+    assert!(taken_up, "{}", gateway.output());
+    // The worker answered while the first was there, and the last was not.
+    assert!(seen.contains(&1.0) && seen.contains(&2.0), "{seen:?}");
+    assert_eq!(gateway.ask("slow", get("/")).await.status, 200);
+}
+
 #[tokio::test]
 async fn a_reload_brings_the_first_heavy_plugin_and_takes_the_last_away() {
     let app = HttpServer::answering("app").await;

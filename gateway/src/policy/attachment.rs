@@ -11,7 +11,7 @@ use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, PolicyError, one_line, short_name};
 use super::granted::Granted;
-use super::hook::{Hook, HookPlace, hook_bits};
+use super::hook::{Hook, HookPlace, INSTANTIATE, hook_bits};
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
@@ -43,10 +43,12 @@ pub struct Attachment {
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
     pub(super) pace: Arc<Pace>,
-    /// Whether a worker makes the call that no thread of the crew has time for, instead of refusing it.
-    pub(super) is_never_refused: bool,
     /// Another configuration serves what comes.
     is_retired: AtomicBool,
+    /// The same of setting its instances up.
+    pub(super) set_up_pace: Arc<Pace>,
+    /// Whether a worker makes the call that no thread of the crew has time for, instead of refusing it.
+    pub(super) is_never_refused: bool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -104,7 +106,7 @@ pub enum Callers {
     Workers,
     /// The [crew](super::Crew): it is heavy by nature.
     Crew(Heavy),
-    /// The workers, as long as calls take no more CPU time than `slow`; the crew once they do.
+    /// The workers, as long as calls take no more CPU time than `slow`; the crew once they do. So with setting instances up.
     Either {
         /// CPU time of a call that is still quick.
         slow: Duration,
@@ -210,12 +212,12 @@ impl Attachment {
         }
         // What a shadow would have done is told each time.
         let is_repeatable = spec.is_forgetful && !component.asks_the_host && !spec.scope.is_shadow;
-        let (pace, waiting) = match spec.callers {
-            Callers::Workers => (Pace::of_workers(), None),
-            Callers::Crew(heavy) => (Pace::of_crew(), Some(heavy)),
-            Callers::Either { slow, heavy } => (Pace::by_calls(slow), Some(heavy)),
+        let (pace, set_up_pace, waiting) = match spec.callers {
+            Callers::Workers => (Pace::of_workers(), Pace::of_workers(), None),
+            Callers::Crew(heavy) => (Pace::of_crew(), Pace::of_workers(), Some(heavy)),
+            Callers::Either { slow, heavy } => (Pace::by_calls(slow), Pace::by_calls(slow), Some(heavy)),
         };
-        let pace = Arc::new(pace);
+        let (pace, set_up_pace) = (Arc::new(pace), Arc::new(set_up_pace));
         let is_strangers = spec.scope.tenant.is_some();
         let may_be_either = matches!(spec.callers, Callers::Either { .. });
         Ok(Self {
@@ -233,10 +235,11 @@ impl Attachment {
             budget: spec.budget,
             is_repeatable,
             pace: Arc::clone(&pace),
+            is_retired: AtomicBool::new(false),
+            set_up_pace: Arc::clone(&set_up_pace),
             // Who is slow is not told beforehand: the operator's own requests are slow then, as they would be without a crew. A
             // stranger's would take the workers from everybody.
             is_never_refused: may_be_either && !is_strangers,
-            is_retired: AtomicBool::new(false),
             called: component.hooks().called(spec.place),
             predicates,
             policies,
@@ -248,7 +251,7 @@ impl Attachment {
             stats: Arc::new(AttachmentStats::new(
                 spec.quarantine.map(Quarantine::new),
                 waiting.map(Waiting::new),
-                pace,
+                [pace, set_up_pace],
             )),
         })
     }
@@ -288,34 +291,60 @@ impl Attachment {
         self.pace.is_beside()
     }
 
+    /// Whether setting its instances up has been slow, so that the crew makes them for the workers.
+    #[must_use]
+    #[inline]
+    pub fn is_set_up_beside(&self) -> bool {
+        self.set_up_pace.is_beside()
+    }
+
+    /// Setting an instance up took so long. Says so when that changes who sets up the next.
+    pub(super) fn keep_set_up_pace(&self, took: Duration) {
+        match self.set_up_pace.called(Took::exactly(took)) {
+            Move::Stays => {}
+            Move::Beside => self.tell_slow(
+                INSTANTIATE,
+                took,
+                "setting an instance up",
+                "that is done beside the workers now",
+            ),
+            Move::Back => self.tell_quick(INSTANTIATE, "the workers set its instances up"),
+        }
+    }
+
+    /// Nobody knows how long setting its instances up takes: the crew is to find out.
+    pub(super) fn have_set_up_beside(&self) {
+        self.set_up_pace.called(Took::exactly(Duration::MAX));
+    }
+
     /// A call took so long. Says so when that changes who makes the next.
     #[inline]
     pub(super) fn keep_pace(&self, hook: Hook, took: Took) {
         match self.pace.called(took) {
             Move::Stays => {}
-            moved => self.tell_of_move(hook, took, moved),
+            Move::Beside => self.tell_slow(hook, took.at_least, "a call", "it is called beside the workers now"),
+            Move::Back => self.tell_quick(hook, "the workers call it"),
         }
     }
 
     #[cold]
-    fn tell_of_move(&self, hook: Hook, took: Took, moved: Move) {
+    fn tell_slow(&self, hook: Hook, took: Duration, what: &str, so: &str) {
         let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
-        let at = self.origin.as_ref();
-        let at = at.map(|origin| tracing::field::display(format!("{}:{}", origin.file, origin.line)));
-        match moved {
-            Move::Stays => {}
-            Move::Beside => {
-                let took = took.at_least;
-                tracing::warn!(
-                    plugin,
-                    tenant,
-                    hook,
-                    at,
-                    "slow: a call took {took:?} of CPU time; it is called beside the workers now"
-                );
-            }
-            Move::Back => tracing::info!(plugin, tenant, hook, at, "quick again: the workers call it"),
-        }
+        let at = self.at();
+        tracing::warn!(plugin, tenant, hook, at, "slow: {what} took {took:?} of CPU time; {so}");
+    }
+
+    #[cold]
+    fn tell_quick(&self, hook: Hook, so: &str) {
+        let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
+        let at = self.at();
+        tracing::info!(plugin, tenant, hook, at, "quick again: {so}");
+    }
+
+    /// Where it stands, for a line of the log.
+    fn at(&self) -> Option<tracing::field::DisplayValue<String>> {
+        let at = |origin: &Origin| format!("{}:{}", origin.file, origin.line);
+        self.origin.as_ref().map(at).map(tracing::field::display)
     }
 
     /// Whether a crew may have to call it.

@@ -75,6 +75,14 @@ pub struct KeptByBody {
     pub(super) is_last: bool,
 }
 
+impl KeptByBody {
+    /// Whether there is one.
+    #[must_use]
+    pub const fn is_there(&self) -> bool {
+        self.instance.is_some()
+    }
+}
+
 impl Instances {
     /// Asks how a body is to be filtered.
     ///

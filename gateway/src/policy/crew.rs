@@ -20,6 +20,7 @@ use super::hook::INSTANTIATE;
 use super::host::Host;
 use super::instances::Instances;
 use super::lanes::{Lanes, Turn};
+use super::made_beside::Awaited;
 use super::priority::stand_back;
 use super::state::thread_cpu_time;
 use crate::config::Heavy;
@@ -132,6 +133,25 @@ impl Crew {
             work(None);
         }
         answer.await.ok()
+    }
+}
+
+impl Crew {
+    /// Has a thread of the crew make an instance for a worker, in its turn. Where as many calls wait as may, none is made.
+    pub(super) fn make(&self, attachment: &Arc<Attachment>, awaited: Awaited) {
+        if !attachment.waiting().is_some_and(Waiting::enter) {
+            return;
+        }
+        let asked = Arc::clone(attachment);
+        let work = move |instances: Option<&mut Instances>| {
+            let mut awaited = awaited;
+            awaited.instance = instances.and_then(|instances| instances.make_for_another(&asked));
+        };
+        let task = Arc::new(Task {
+            attachment: Arc::clone(attachment),
+            work: Mutex::new(Some(Box::new(work))),
+        });
+        self.shared.push(&task);
     }
 }
 

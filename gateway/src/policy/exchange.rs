@@ -8,15 +8,16 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, request, response};
 use tokio::time::Instant;
 
+use super::attachment::Attachment;
 use super::calls::{Call, Route};
 use super::client_certificate::ClientCertificate;
 use super::client_hello::ClientHello;
 use super::ends::Ends;
-use super::kept::{Kept, KeptByConnection};
+use super::kept::{Kept, KeptByConnection, with_connection};
 use super::phases::AskingPhase;
 use super::scope::Lot;
 use super::tags::Tags;
-use crate::config::{BackendId, TlsValue};
+use crate::config::{BackendId, Isolation, TlsValue};
 use crate::proxy_protocol::Header;
 use crate::telemetry::line::Connected;
 use crate::telemetry::trace::{SpanId, TraceId};
@@ -74,6 +75,18 @@ pub struct Over {
 }
 
 impl Exchange {
+    /// Whether an instance of this attachment is kept for it, or for its connection.
+    pub fn keeps(&self, attachment: &Attachment) -> bool {
+        match attachment.isolation {
+            Isolation::Reuse { .. } => false,
+            Isolation::PerRequest { .. } => self.kept.has(attachment),
+            Isolation::PerConnection { .. } => {
+                let kept = self.kept_by_connection.as_ref();
+                kept.is_some_and(|kept| with_connection(kept, |kept| kept.has(attachment)))
+            }
+        }
+    }
+
     /// Of a request that has just come.
     pub fn new(request: request::Parts, connection: Arc<ConnectionFacts>) -> Box<Self> {
         Box::new(Self {

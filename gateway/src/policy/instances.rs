@@ -8,12 +8,14 @@ use wasmtime::Store;
 
 use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
+use super::crew::Crew;
 use super::edits::Edits;
 use super::failure::{Failure, FailureKind};
 use super::hook::{Hook, INSTANTIATE};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
 use super::kept::with_connection;
+use super::made_beside::{Awaited, Inbox, Made};
 use super::memo::{Recalled, Repeatable};
 use super::meter::{HostCalls, Measure, Measuring};
 use super::needs::Facts;
@@ -24,6 +26,7 @@ use super::state::{Phase, State, Work, thread_cpu_time};
 use super::stats::WorkerStats;
 use super::subject::Subject;
 use super::ticker::Activity;
+use super::warm::Warm;
 use crate::config::Isolation;
 
 /// One worker's instances of all attachments. Calls are synchronous and bounded by the attachment's limits.
@@ -50,6 +53,8 @@ pub struct Instances {
     work: Arc<Notify>,
     /// Whether these are a crew's: what is made ahead here is for heavy plugins, and for no others.
     of_crew: bool,
+    /// Who makes instances for these where that is slow, and what they make. None where nobody does.
+    makers: Option<(Arc<Crew>, Arc<Inbox>)>,
     /// Whether calls are asked for now that no thread of the crew has had time for.
     instead_of_crew: bool,
     /// What calls have cost, where somebody wants to know.
@@ -70,7 +75,19 @@ impl Instances {
             short: Vec::new(),
             work: Arc::default(),
             of_crew: false,
+            makers: None,
             instead_of_crew: false,
+        }
+    }
+
+    /// No instances yet, of a worker: the crew makes those for it that it is slow to set up.
+    #[must_use]
+    pub fn of_worker(host: &Arc<Host>, crew: &Arc<Crew>) -> Self {
+        let worker = Self::new(host);
+        let inbox = Inbox::new(&worker.work);
+        Self {
+            makers: Some((Arc::clone(crew), inbox)),
+            ..worker
         }
     }
 
@@ -88,20 +105,49 @@ impl Instances {
     /// # Errors
     /// As a call would fail; the next call tries again.
     pub fn warm(&mut self, attachment: &Arc<Attachment>) -> Result<(), Failure> {
+        if let Some(instance) = self.warmed(attachment)? {
+            self.receive_ready(attachment, instance);
+        }
+        Ok(())
+    }
+
+    /// An instance ahead of need; none when there is one, or none may be made ahead.
+    pub(super) fn warmed(&mut self, attachment: &Arc<Attachment>) -> Result<Option<Box<Instance>>, Failure> {
         if !is_called_by(self.of_crew, attachment) {
-            return Ok(());
+            return Ok(None);
         }
         let is_for_one = !matches!(attachment.isolation, Isolation::Reuse { .. });
         let slot = slot(&mut self.slots, attachment);
         if !slot.is_empty() || !slot.is_short() || (is_for_one && attachment.budget.is_tight()) {
-            return Ok(());
+            return Ok(None);
         }
-        let instance = self.set_up(attachment, true)?;
-        if let Some(slot) = slot_of(&mut self.slots, attachment) {
-            slot.put(instance);
-            list(&mut self.short, slot, attachment);
+        self.set_up(attachment, true).map(Some)
+    }
+
+    /// Takes in what was made ahead for these.
+    pub fn take_in(&mut self, warm: Warm) {
+        for (attachment, instance) in warm.0 {
+            self.receive_ready(&attachment, instance);
         }
-        Ok(())
+    }
+
+    fn receive_ready(&mut self, attachment: &Arc<Attachment>, instance: Box<Instance>) {
+        let slot = slot(&mut self.slots, attachment);
+        slot.put(instance);
+        list(&mut self.short, slot, attachment);
+    }
+
+    /// Whether there is an instance for the next call. If not, and those of this attachment are made elsewhere, more of them are from
+    /// now on.
+    pub fn has_ready(&mut self, attachment: &Arc<Attachment>) -> bool {
+        let slot = slot(&mut self.slots, attachment);
+        if !slot.is_empty() {
+            return true;
+        }
+        slot.grow();
+        list(&mut self.short, slot, attachment);
+        self.work.notify_one();
+        false
     }
 
     /// What comes of a call that a crew should have made and has not. Whoever is the operator's and is slow without being declared
@@ -126,6 +172,10 @@ impl Instances {
             drop(instance);
             return true;
         }
+        if let Some(made) = self.makers.as_ref().and_then(|(_, inbox)| inbox.take()) {
+            self.accept(made);
+            return true;
+        }
         let Some(index) = self.short.pop() else { return false };
         let Some(Some(slot)) = self.slots.get_mut(index) else {
             return true;
@@ -134,8 +184,17 @@ impl Instances {
         let Some(attachment) = slot.attachment.upgrade() else {
             return true;
         };
-        let is_left_alone = attachment.would_refuse(INSTANTIATE.place) || !is_called_by(self.of_crew, &attachment);
-        if !slot.is_short() || is_left_alone || attachment.budget.is_tight() {
+        let is_wanted = slot.is_short() && !attachment.would_refuse(INSTANTIATE.place);
+        if !is_wanted || !is_called_by(self.of_crew, &attachment) || attachment.budget.is_tight() {
+            return true;
+        }
+        if attachment.is_set_up_beside()
+            && let Some((crew, inbox)) = &self.makers
+            && let Some(slot) = slot_of(&mut self.slots, &attachment)
+        {
+            slot.coming += 1;
+            crew.make(&attachment, Awaited::of(&attachment, inbox));
+            list(&mut self.short, slot, &attachment);
             return true;
         }
         // One that cannot be made is reported; the next call tries again.
@@ -188,6 +247,12 @@ impl Instances {
                 *slot = None;
             }
         }
+    }
+
+    /// Gives back what nobody will use again, to make room.
+    pub fn give_back(&mut self) {
+        self.spent.clear();
+        self.sweep();
     }
 
     /// From now on what calls cost is noted. For tools.
@@ -462,11 +527,29 @@ impl Instances {
         }
     }
 
-    /// Makes an instance, unless too much time has been lost with that. The first, before anything is served, holds up nobody.
+    /// An instance for somebody else. One that cannot be made is reported.
+    pub(super) fn make_for_another(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
+        self.set_up(attachment, false).ok()
+    }
+
+    /// What was to be made elsewhere is here, or has not been made: then the next upkeep has it tried again.
+    fn accept(&mut self, made: Made) {
+        let Some(attachment) = made.attachment.upgrade() else {
+            return;
+        };
+        if let Some(slot) = slot_of(&mut self.slots, &attachment) {
+            slot.coming = slot.coming.saturating_sub(1);
+            made.instance.into_iter().for_each(|instance| slot.add(instance));
+        }
+    }
+
+    /// Makes an instance, unless too much time has been lost with that. The first, before anything is served, is timed whoever's it
+    /// is.
     #[cold]
     fn set_up(&mut self, attachment: &Arc<Attachment>, is_first: bool) -> Result<Box<Instance>, Failure> {
         let debt = slot(&mut self.slots, attachment).paid_back;
-        let work = Work::begin(attachment.measures_cpu || debt.is_some());
+        let is_paced = attachment.measures_cpu || is_first || attachment.set_up_pace.is_watched();
+        let work = Work::begin(is_paced || debt.is_some());
         let start = work.begun();
         if debt.is_some_and(|paid_back| paid_back > start + SET_UP_CREDIT) {
             let message = "failed too often; waits before it is set up again";
@@ -483,8 +566,7 @@ impl Instances {
         let mut made = self.make(attachment);
         if is_full(&made) {
             // What nobody will use again makes room.
-            self.spent.clear();
-            self.sweep();
+            self.give_back();
             made = self.make(attachment);
         }
         // And so does whoever asks for nothing: only that its client stays connected is no reason to have no place for others, or no
@@ -499,9 +581,8 @@ impl Instances {
         }
         let now = Instant::now();
         let took = work.done(now);
-        // Instances that serve many requests are made seldom: that is no reason to have their calls made elsewhere.
-        if attachment.measures_cpu && !is_first && !matches!(attachment.isolation, Isolation::Reuse { .. }) {
-            attachment.keep_pace(INSTANTIATE, Took::exactly(took));
+        if is_paced {
+            attachment.keep_set_up_pace(took);
         }
         let slot = slot(&mut self.slots, attachment);
         if attachment.measures_cpu {

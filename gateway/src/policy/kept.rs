@@ -37,6 +37,12 @@ impl Kept {
         Some(self.0.swap_remove(position).instance)
     }
 
+    /// Whether one is kept here of an attachment.
+    pub(super) fn has(&self, attachment: &Attachment) -> bool {
+        let is_of = |kept: &KeptInstance| std::ptr::eq(kept.attachment.as_ptr(), attachment);
+        self.0.iter().any(is_of)
+    }
+
     /// Keeps an instance. Those of attachments that are gone, since the configuration was replaced, are given back.
     pub(super) fn put(&mut self, attachment: &Arc<Attachment>, instance: Box<Instance>) {
         self.0.retain(|kept| kept.attachment.strong_count() > 0);

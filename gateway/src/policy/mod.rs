@@ -42,6 +42,7 @@ mod instances;
 mod kept;
 mod kv;
 mod lanes;
+mod made_beside;
 pub mod maps;
 mod memo;
 mod meter;
@@ -64,6 +65,7 @@ mod subject;
 mod tags;
 mod ticker;
 mod values;
+mod warm;
 
 #[cfg(test)]
 #[allow(clippy::expect_used)]
@@ -105,3 +107,4 @@ pub use scope::{Lot, Scope, Tenant, asked_host};
 pub use stats::AttachmentStats;
 pub use tags::Tags;
 pub use values::Values;
+pub use warm::Warm;

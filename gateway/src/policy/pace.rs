@@ -1,5 +1,6 @@
 //! Whether a plugin's calls are quick enough for the workers, where everybody's requests wait behind them, or are made beside
-//! them, by the [crew](super::Crew).
+//! them, by the [crew](super::Crew). Setting instances up has a pace of its own: one that is slow with it and quick otherwise is
+//! called by the workers, with instances that the crew has made.
 //!
 //! Workers call every plugin at first. A call that is found to take more CPU time than a quick one may (`policy slow-call=`)
 //! has all later calls of that use made by the crew, until they have been quick for a while. Finding it out costs quick
@@ -11,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Where the calls of one use of a plugin are made, and why.
+/// Where the calls of one use of a plugin are made, or its instances, and why.
 #[derive(Debug)]
 pub(super) struct Pace {
     /// CPU time of a call that is still quick; none where the calls' place is settled.

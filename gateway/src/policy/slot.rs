@@ -22,6 +22,8 @@ pub(super) struct Slot {
     pub(super) is_listed: bool,
     /// The last is used first. With reuse that is the one in use; any before it has never been called.
     ready: Vec<Box<Instance>>,
+    /// Those that are being made elsewhere.
+    pub(super) coming: usize,
     target: usize,
     most: usize,
     max_age: Option<Duration>,
@@ -49,6 +51,7 @@ impl Slot {
             memo: Memo::default(),
             is_listed: false,
             ready: Vec::new(),
+            coming: 0,
             target,
             most,
             max_age,
@@ -62,11 +65,15 @@ impl Slot {
     pub(super) fn take(&mut self) -> Option<Box<Instance>> {
         let taken = self.ready.pop();
         if taken.is_none() {
-            // Somebody has to wait for an instance: have more of them next time.
-            self.target = (self.target * 2).clamp(self.target, self.most);
+            self.grow();
         }
         self.fewest = self.fewest.min(self.ready.len());
         taken
+    }
+
+    /// Somebody has to wait for an instance: have more of them next time.
+    pub(super) fn grow(&mut self) {
+        self.target = (self.target * 2).clamp(self.target, self.most);
     }
 
     /// One is there for the next call.
@@ -83,7 +90,7 @@ impl Slot {
     /// Whether there are fewer than are worth having.
     #[inline]
     pub(super) fn is_short(&self) -> bool {
-        self.ready.len() < self.target
+        self.ready.len() + self.coming < self.target
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -18,7 +18,8 @@ pub struct AttachmentStats {
     quarantine: Option<Quarantine>,
     /// What waits for the crew, of one whose calls it makes or may make.
     waiting: Option<Waiting>,
-    pace: Arc<Pace>,
+    /// Of its calls, and of setting its instances up.
+    paces: [Arc<Pace>; 2],
     workers: Mutex<Vec<Arc<WorkerStats>>>,
 }
 
@@ -36,12 +37,12 @@ pub(super) struct WorkerStats {
 
 impl AttachmentStats {
     /// Nothing has been counted.
-    pub(super) fn new(quarantine: Option<Quarantine>, waiting: Option<Waiting>, pace: Arc<Pace>) -> Self {
+    pub(super) fn new(quarantine: Option<Quarantine>, waiting: Option<Waiting>, paces: [Arc<Pace>; 2]) -> Self {
         Self {
             differences: AtomicU64::new(0),
             quarantine,
             waiting,
-            pace,
+            paces,
             workers: Mutex::default(),
         }
     }
@@ -144,7 +145,7 @@ impl PolicyCounts for AttachmentStats {
     }
 
     fn is_slow(&self) -> bool {
-        self.pace.is_slow()
+        self.paces.iter().any(|pace| pace.is_slow())
     }
 
     fn waiting(&self) -> Option<usize> {

@@ -153,7 +153,8 @@ impl Filter {
                     BodyOf::Request => HookPlace::OnRequestPiece,
                     BodyOf::Response => HookPlace::OnResponsePiece,
                 };
-                if !self.attachment.is_heavy() {
+                let has_one = || self.instance.is_there() || self.local.instances().has_ready(&self.attachment);
+                if !heavy::is_beside(&self.attachment, has_one) {
                     let handed = self.hand(&piece, last, Instances::on_piece);
                     return Poll::Ready((piece, handed));
                 }

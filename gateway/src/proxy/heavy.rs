@@ -23,11 +23,27 @@ pub async fn ask<T: Send + 'static>(
     if let Some(phase) = place.phase() {
         exchange.enters(phase);
     }
-    if attachment.is_heavy() && attachment.takes_part(exchange) {
+    if may_be_beside(attachment)
+        && attachment.takes_part(exchange)
+        && is_beside(attachment, || {
+            exchange.keeps(attachment) || local.instances().has_ready(attachment)
+        })
+    {
         // Boxed: few plugins are heavy.
         return Box::pin(ask_elsewhere(local, attachment, place, exchange, hook)).await;
     }
     Ok(hook(&mut local.instances(), attachment, exchange))
+}
+
+/// Whether a call of it may have to be made beside the workers.
+#[inline]
+pub fn may_be_beside(attachment: &Attachment) -> bool {
+    attachment.is_heavy() || attachment.is_set_up_beside()
+}
+
+/// Whether it has: calls are heavy or slow, or the worker has no instance and would be slow to make one.
+pub fn is_beside(attachment: &Attachment, has_one: impl FnOnce() -> bool) -> bool {
+    attachment.is_heavy() || (attachment.is_set_up_beside() && !has_one())
 }
 
 async fn ask_elsewhere<T: Send + 'static>(
@@ -68,7 +84,7 @@ pub async fn ask_about(
     attachment: &Arc<Attachment>,
     facts: &Arc<ConnectionFacts>,
 ) -> Result<Result<ConnectionVerdict, Failure>, ProxyError> {
-    if !attachment.is_heavy() {
+    if !is_beside(attachment, || local.instances().has_ready(attachment)) {
         return Ok(local.instances().on_connect(attachment, facts));
     }
     if attachment.is_worth_waiting_for(HookPlace::OnConnect) {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::told::Untold;
 use crate::backend::{Backend, Balancer, Pool};
-use crate::policy::{Crew, Failure, Instances};
+use crate::policy::{Crew, Failure, Instances, Warm};
 use crate::snapshot::Snapshot;
 use crate::telemetry::log::LineWriters;
 use crate::telemetry::metrics::Registry;
@@ -53,9 +53,10 @@ pub struct Lasting {
 }
 
 impl Local {
-    /// The state of worker number `worker`, with its policy instances warm.
+    /// The state of worker number `worker`, with policy instances that are warm.
     pub fn new(
         snapshot: Arc<Snapshot>,
+        warm: Warm,
         worker: usize,
         log: LineWriters,
         tracer: Option<Tracer>,
@@ -65,7 +66,7 @@ impl Local {
             registry: snapshot.registry.clone(),
             newest: RefCell::default(),
             newest_generation: Cell::new(0),
-            instances: RefCell::new(Instances::new(&snapshot.policy)),
+            instances: RefCell::new(Instances::of_worker(&snapshot.policy, &snapshot.crew)),
             crew: snapshot.crew.clone(),
             log: RefCell::new(log),
             tracer,
@@ -76,26 +77,21 @@ impl Local {
             compressions: Rc::default(),
             decompressions: Rc::default(),
         };
-        let local = Self::of(snapshot, Rc::new(lasting), 0)?;
+        let local = Self::of(snapshot, warm, Rc::new(lasting), 0)?;
         *local.lasting.newest.borrow_mut() = Rc::downgrade(&local);
         Ok(local)
     }
 
     /// The same worker's state under another configuration, which has to have the same policy host. It serves nothing
     /// until it [succeeds](Self::hand_over) this one.
-    pub fn prepare(&self, snapshot: Arc<Snapshot>) -> Result<Rc<Self>, Failure> {
-        Self::of(snapshot, self.lasting.clone(), self.generation + 1)
+    pub fn prepare(&self, snapshot: Arc<Snapshot>, warm: Warm) -> Result<Rc<Self>, Failure> {
+        Self::of(snapshot, warm, self.lasting.clone(), self.generation + 1)
     }
 
-    fn of(snapshot: Arc<Snapshot>, lasting: Rc<Lasting>, generation: u64) -> Result<Rc<Self>, Failure> {
+    /// What is warm has been made elsewhere: nobody's component is set up here while requests wait.
+    fn of(snapshot: Arc<Snapshot>, warm: Warm, lasting: Rc<Lasting>, generation: u64) -> Result<Rc<Self>, Failure> {
         lasting.crew.ensure(snapshot.heavy_threads)?;
-        for attachment in &snapshot.attachments {
-            let warmed = lasting.instances.borrow_mut().warm(attachment);
-            // What came up once and does not again is a failure for those who need it: for a tenant's requests, not for all.
-            if attachment.tenant().is_none() {
-                warmed?;
-            }
-        }
+        lasting.instances.borrow_mut().take_in(warm);
         let balancers = snapshot
             .backends
             .iter()
@@ -130,7 +126,7 @@ impl Local {
 
     /// Gives back the policy instances of configurations that are gone.
     pub fn forget_unused(&self) {
-        self.lasting.instances.borrow_mut().sweep();
+        self.lasting.instances.borrow_mut().give_back();
     }
 
     /// Whether another configuration serves what comes.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::local::Lasting;
-use super::policy;
+use super::{heavy, policy};
 use crate::policy::{AskingPhase, Attachment, Exchange, HookPlace, Instances};
 use crate::snapshot::Frontend;
 
@@ -68,11 +68,15 @@ pub async fn tell(lasting: Rc<Lasting>) {
             continue;
         };
         exchange.enters(AskingPhase::Log);
-        let mut heavy = Vec::new();
+        let mut elsewhere = Vec::new();
         for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
-            let is_heavy = attachment.is_heavy() && attachment.takes_part(&mut exchange);
+            let is_heavy = heavy::may_be_beside(attachment)
+                && attachment.takes_part(&mut exchange)
+                && heavy::is_beside(attachment, || {
+                    exchange.keeps(attachment) || lasting.instances().has_ready(attachment)
+                });
             if is_heavy && attachment.is_worth_waiting_for(HookPlace::OnLog) {
-                heavy.push(attachment.clone());
+                elsewhere.push(attachment.clone());
                 continue;
             }
             let mut tell = |instances: &mut Instances| instances.on_log(attachment, &mut exchange);
@@ -85,10 +89,10 @@ pub async fn tell(lasting: Rc<Lasting>) {
                 let _ = policy::failed(attachment, &failure);
             }
         }
-        if !heavy.is_empty() {
+        if !elsewhere.is_empty() {
             // Others do not wait for them. No more are under way than may wait for a thread.
             let untold = untold.heavy.clone();
-            let telling = tell_heavy(lasting.clone(), exchange, heavy);
+            let telling = tell_elsewhere(lasting.clone(), exchange, elsewhere);
             tokio::task::spawn_local(async move {
                 telling.await;
                 drop(untold);
@@ -99,7 +103,7 @@ pub async fn tell(lasting: Rc<Lasting>) {
 }
 
 /// Tells heavy components of an exchange that is over, one after the other.
-async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, heavy: Vec<Arc<Attachment>>) {
+async fn tell_elsewhere(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, heavy: Vec<Arc<Attachment>>) {
     for attachment in &heavy {
         let asked = attachment.clone();
         let call = move |instances: Option<&mut Instances>| {
@@ -111,7 +115,7 @@ async fn tell_heavy(lasting: Rc<Lasting>, mut exchange: Box<Exchange>, heavy: Ve
         };
         exchange = back;
         if told.is_none() {
-            // That is the failure, logged and counted.
+            // A failure is logged and counted.
             let _ = lasting
                 .instances()
                 .instead_of_crew(|instances| instances.on_log(attachment, &mut exchange));

@@ -13,8 +13,9 @@ use super::attempt::{self, Built};
 use super::{Faults, Gateway, Running, Services, StartError, aside};
 use crate::backend::resolve::Names;
 use crate::config::{AdminSocket, At, Code, CompileLimits, Config, ConfigError, Log, NamedLog, PolicyPool, Process};
+use crate::policy::Warm;
 use crate::snapshot::{BuildErrors, Snapshot};
-use crate::worker::WorkerSocket;
+use crate::worker::{WorkerError, WorkerSocket};
 
 /// Where a configuration comes from when the gateway is told to reload, and who hears why it was refused.
 pub trait ConfigSource {
@@ -80,7 +81,8 @@ impl Gateway {
             attempt::build(config, self.workers.len(), &self.registry, Some(&self.running), source).await?;
         let opened = self.sockets.open(&config).map_err(StartError::Faults)?;
         let sockets = self.sockets.distribute(&config, &opened).map_err(StartError::Io)?;
-        self.prepare(&snapshot, sockets).await?;
+        let warm = self.warm(&snapshot).await?;
+        self.prepare(&snapshot, warm, sockets).await?;
 
         // Nothing can fail from here on. Names that are new have their addresses before anything is sent to them; the checks of
         // before end before what is adopted, lest they take it back.
@@ -116,9 +118,14 @@ impl Gateway {
     }
 
     /// Makes every worker ready, or none.
-    async fn prepare(&self, snapshot: &Arc<Snapshot>, sockets: Vec<Vec<WorkerSocket>>) -> Result<(), StartError> {
-        for (worker, sockets) in self.workers.iter().zip(sockets) {
-            if let Err(error) = worker.prepare(snapshot.clone(), sockets).await {
+    async fn prepare(
+        &self,
+        snapshot: &Arc<Snapshot>,
+        warm: Vec<Warm>,
+        sockets: Vec<Vec<WorkerSocket>>,
+    ) -> Result<(), StartError> {
+        for ((worker, warm), sockets) in self.workers.iter().zip(warm).zip(sockets) {
+            if let Err(error) = worker.prepare(snapshot.clone(), warm, sockets).await {
                 self.forget().await;
                 return Err(error.into());
             }
@@ -129,6 +136,18 @@ impl Gateway {
     async fn forget(&self) {
         for worker in &self.workers {
             worker.forget().await;
+        }
+    }
+
+    /// Makes what the workers begin with, likewise on a thread of its own.
+    async fn warm(&self, snapshot: &Arc<Snapshot>) -> Result<Vec<Warm>, StartError> {
+        // What is not used any more gives its instances back first.
+        self.forget().await;
+        let (snapshot, workers) = (snapshot.clone(), self.workers.len());
+        match tokio::task::spawn_blocking(move || snapshot.warm(workers)).await {
+            Ok(warm) => Ok(warm.map_err(WorkerError::Policy)?),
+            // A panic, which is a defect: what serves goes on.
+            Err(error) => Err(StartError::Io(std::io::Error::other(error))),
         }
     }
 }

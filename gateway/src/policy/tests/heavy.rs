@@ -1,5 +1,7 @@
 //! Calls of heavy and slow plugins: who has the threads when, and what is never lost.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 use std::sync::mpsc;
 
 use super::*;
@@ -338,6 +340,83 @@ fn what_no_thread_has_time_for_the_worker_calls_where_it_is_the_operators_and_sl
         assert!(attachment.is_heavy());
         assert_eq!(ask(&attachment), failure);
     }
+}
+
+/// Takes some ten milliseconds to set up, and none for a call.
+const SLOW_TO_SET_UP: Guest<'_> = Guest {
+    configure: "(local $i i32) (local.set $i (i32.const 30000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (i32.const 512)",
+    on_request: Some(ZEROES),
+    ..GUEST
+};
+
+fn slow_to_set_up(host: &Arc<Host>, scope: Scope) -> Arc<Attachment> {
+    attach_with(host, &SLOW_TO_SET_UP, |spec| {
+        let heavy = Heavy { queue: 4, wait: LONG };
+        let slow = Duration::from_millis(1);
+        spec.callers = Callers::Either { slow, heavy };
+        spec.scope = scope;
+        // For one request each.
+        spec.isolation = Isolation::Reuse {
+            max_requests: NonZeroU64::new(1),
+            max_age: None,
+        };
+    })
+}
+
+#[tokio::test]
+async fn who_is_slow_to_set_up_is_set_up_beside_the_workers_and_called_by_them() {
+    let host = host_of(8);
+    let attachment = slow_to_set_up(&host, of_a_tenant(&host));
+    let made = || attachment.stats().instantiations();
+    let crew = Crew::new(&host);
+    let mut worker = Instances::of_worker(&host, &crew);
+    let mut warm = Warm::for_workers(1, &host, &[Arc::clone(&attachment)], BTreeMap::new()).unwrap();
+    worker.take_in(warm.pop().unwrap());
+    assert!(attachment.is_set_up_beside());
+    // The one that was made ahead. There is no thread yet that could make another, and the worker makes none.
+    assert!(worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    while worker.tend() {}
+    assert!(!worker.has_ready(&attachment));
+    assert_eq!(made(), 1);
+    crew.ensure(1).unwrap();
+    // One for the next call, and its successor.
+    let work = worker.work();
+    while made() < 3 || !worker.has_ready(&attachment) {
+        work.notified().await;
+        while worker.tend() {}
+    }
+    assert!(worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    assert_eq!(made(), 3);
+    assert!(!attachment.is_heavy());
+}
+
+#[test]
+fn setting_up_on_demand_is_found_to_be_slow_whatever_the_isolation() {
+    let host = host_of(8);
+    let attachment = slow_to_set_up(&host, of_a_tenant(&host));
+    assert!(!attachment.is_set_up_beside());
+    let mut of_worker = Instances::new(&host);
+    assert!(of_worker.on_request(&attachment, &mut exchange("/")).is_ok());
+    assert!(attachment.is_set_up_beside());
+}
+
+#[test]
+fn what_a_tenant_has_no_time_left_for_is_not_made_ahead_and_not_by_a_worker() {
+    let host = host_of(8);
+    let (strangers, own) = (
+        slow_to_set_up(&host, of_a_tenant(&host)),
+        slow_to_set_up(&host, Scope::default()),
+    );
+    let attachments = [Arc::clone(&strangers), Arc::clone(&own)];
+    let warm = |left| Warm::for_workers(2, &host, &attachments, BTreeMap::from([("acme".into(), left)]));
+    // It is used up by the first.
+    drop(warm(Duration::from_nanos(1)).unwrap());
+    assert_eq!(
+        (strangers.stats().instantiations(), own.stats().instantiations()),
+        (1, 2)
+    );
+    assert!(strangers.is_set_up_beside());
 }
 
 #[test]
