@@ -13,8 +13,10 @@ mod routes;
 pub mod rules;
 mod tenants;
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub heavy_threads: usize,
     /// Every attachment there is, for warming.
     pub attachments: Vec<Arc<Attachment>>,
+    /// By tenant that has files: CPU time that setting up its plugins may take yet, for warming.
+    set_up_left: BTreeMap<Arc<str>, Duration>,
     /// The process's metrics.
     pub registry: Arc<Registry>,
     /// What was compiled for it, so that a successor need not compile it again.
@@ -194,7 +198,7 @@ impl Snapshot {
     /// # Errors
     /// When one of the operator's cannot be made: what came up once may find no room a second time.
     pub fn warm(&self, workers: usize) -> Result<Vec<Warm>, Failure> {
-        Warm::for_workers(workers, &self.policy, &self.attachments, std::collections::BTreeMap::new())
+        Warm::for_workers(workers, &self.policy, &self.attachments, self.set_up_left.clone())
     }
 
     /// From now on what configurations share is as this one says. To be called once, when nothing can keep it from serving.

@@ -214,6 +214,44 @@ fn a_tenants_quota_bounds_what_its_files_take_to_compile() {
     assert!(checked.stdout.contains(says), "{checked:?}");
 }
 
+/// A start and a reload wait for that, too.
+#[tokio::test]
+async fn a_tenants_quota_bounds_what_its_plugins_take_to_set_up() {
+    // Some half a second each.
+    let works = "(local $i i32) (local.set $i (i32.const 600000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (i32.const 256)";
+    let facts = guest::FACTS;
+    let exports = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32) (call $none))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") {facts} (result i32) (call $none))"#
+    );
+    let slow = guest::component_with_configure("header-rewrite", works, &exports);
+    let names = (0..20).map(|n| (format!("s{n}"), "slow.wasm".to_owned()));
+    let limits = "{ limit cpu=\"10s\"; on-failure \"deny\" }";
+    let builder = Gateway::kdl(TENANTS)
+        .with("@quota", "quota compile-cpu=\"2s\";")
+        .file(
+            "tenants/acme/a.kdl",
+            plugins(names).replace("{ on-failure \"deny\" }", limits),
+        )
+        .file("tenants/acme/slow.wasm", slow)
+        .file(
+            "tenants/rival/a.kdl",
+            plugins([("own".to_owned(), "own.wasm".to_owned())].into_iter()),
+        )
+        .file("tenants/rival/own.wasm", answering(551));
+    let checked = builder.check(&[]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    let says = "the 2s of CPU time that the tenant's files may take to compile and to set up are used up";
+    let used_up = checked.stdout.matches(says).count();
+    // The first has been set up, the last not even been tried.
+    assert!((1..20).contains(&used_up), "{checked:?}");
+    let gateway = builder.start().await;
+    for (host, status) in [("acme.example", 503), ("rival.example", 551)] {
+        assert_eq!(gateway.ask("web", get("/").host(host)).await.status, status, "{host}");
+    }
+}
+
 /// Were it tried again, the second would find nothing left to take.
 #[test]
 fn what_has_been_tried_under_one_name_is_not_tried_under_another() {

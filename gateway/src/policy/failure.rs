@@ -50,6 +50,14 @@ pub enum PolicyError {
         /// How much that is.
         most: std::time::Duration,
     },
+    /// They have taken what they may take to be set up, too.
+    #[error("{label}: the {most:?} of CPU time that the tenant's files may take to compile and to set up are used up")]
+    SetUpQuota {
+        /// The plugin.
+        label: String,
+        /// How much that is.
+        most: std::time::Duration,
+    },
     /// The process that compiles could not do so.
     #[error("{label}: {message}")]
     Compiler {

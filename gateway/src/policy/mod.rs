@@ -104,6 +104,7 @@ pub(crate) use needs::{percent_decode, query_params};
 pub use phases::AskingPhase;
 pub use quota::Quota;
 pub use scope::{Lot, Scope, Tenant, asked_host};
+pub(crate) use state::Work;
 pub use stats::AttachmentStats;
 pub use tags::Tags;
 pub use values::Values;

@@ -127,6 +127,7 @@ pub(super) fn snapshot(
         attachments,
         compiled,
         made,
+        compile_left,
         errors,
         ..
     } = builder;
@@ -169,6 +170,10 @@ pub(super) fn snapshot(
         crew,
         heavy_threads,
         attachments,
+        set_up_left: compile_left
+            .into_iter()
+            .map(|(tenant, left)| (config.tenants[tenant].name.clone(), left))
+            .collect(),
         compiled,
     })
 }
@@ -197,7 +202,7 @@ struct Builder<'a> {
     configs: Vec<String>,
     /// Bytes that the configurations of a tenant's own plugins may have yet, by tenant.
     config_left: BTreeMap<usize, usize>,
-    /// CPU time that compiling what a tenant's files name may take yet, by tenant.
+    /// CPU time that compiling and setting up what a tenant's files name may take yet, by tenant.
     compile_left: BTreeMap<usize, Duration>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
@@ -599,7 +604,7 @@ impl Builder<'_> {
             },
         };
         let spec = use_of_it.of(plugin);
-        match self.policy.attach(&component, spec) {
+        match self.set_up(plugin, &component, spec) {
             Ok(attachment) => {
                 if let Err(source) = granted::check(self.config, plugin, attachment.hooks()) {
                     let plugin = PluginAt::of(plugin);
@@ -614,11 +619,12 @@ impl Builder<'_> {
                 Some(self.keep(attachment))
             }
             Err(source) => {
+                let is_used_up = matches!(source, PolicyError::SetUpQuota { .. });
                 let has_limits = |used: &&UsedPlugin| (used.limits, used.budget) != Default::default();
                 let used = used.filter(has_limits);
                 let plugin = PluginAt::used(plugin, used);
                 self.errors.push(BuildError::Plugin { plugin, source });
-                if used.is_none() {
+                if used.is_none() || is_used_up {
                     // Its other uses would fail in the same way: once is enough.
                     self.plugins[id.0] = None;
                 }

@@ -668,6 +668,10 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
             "this component",
             "have fewer or smaller components, mend the one that took too much, or let the operator allow more with `quota compile-cpu=`",
         ),
+        PolicyError::SetUpQuota { .. } => (
+            "this component",
+            "have fewer plugins or uses of them, have them do less in `configure`, or let the operator allow more with `quota compile-cpu=`",
+        ),
         PolicyError::Compiler { .. } => (
             "this component",
             "it is compiled by a process of its own: look at the limits on processes and memory that the gateway runs under",

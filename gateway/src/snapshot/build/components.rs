@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Builder, schemas};
 use crate::config::{self, ComponentSource, TenantId};
-use crate::policy::{Code, CompileError, Component, MAX_COMPONENT_BYTES, PolicyError, first_party};
+use crate::policy::{
+    Attachment, AttachmentSpec, Code, CompileError, Component, MAX_COMPONENT_BYTES, PolicyError, Work, first_party,
+};
 use crate::regular_file;
 use crate::snapshot::{BuildError, PluginAt};
 
@@ -176,9 +178,7 @@ impl Builder<'_> {
         wasm: &[u8],
     ) -> Result<Result<Code, CompileError>, PolicyError> {
         let one = self.policy.compile_limits().cpu;
-        let all = self.config.tenants[tenant.0].compile;
-        let all = all.unwrap_or_else(|| one.saturating_mul(COMPONENTS_IN_FULL));
-        let left = self.compile_left.entry(tenant.0).or_insert(all);
+        let (all, left) = self.left_of(tenant);
         let used_up = || PolicyError::CompileQuota {
             label: label.to_owned(),
             most: all,
@@ -188,6 +188,7 @@ impl Builder<'_> {
             return Err(used_up());
         }
         let (code, took) = self.policy.code_of_strangers(wasm, &sha256, most);
+        let (_, left) = self.left_of(tenant);
         match &code {
             Err(CompileError::TooMuch(_)) => *left = Duration::ZERO,
             _ => *left = left.saturating_sub(took),
@@ -197,6 +198,35 @@ impl Builder<'_> {
             Err(CompileError::TooMuch(_)) if most < one => Err(used_up()),
             code => Ok(code),
         }
+    }
+
+    /// CPU time that a tenant's files may take in one load, and what is left of it.
+    fn left_of(&mut self, tenant: TenantId) -> (Duration, &mut Duration) {
+        let most = self.config.tenants[tenant.0].compile;
+        let most = most.unwrap_or_else(|| self.policy.compile_limits().cpu.saturating_mul(COMPONENTS_IN_FULL));
+        (most, self.compile_left.entry(tenant.0).or_insert(most))
+    }
+
+    /// Makes a component ready to serve. What that takes counts where a tenant's file has it: a load waits for it, too.
+    pub(super) fn set_up(
+        &mut self,
+        plugin: &config::Plugin,
+        component: &Arc<Component>,
+        spec: AttachmentSpec,
+    ) -> Result<Arc<Attachment>, PolicyError> {
+        let Some(tenant) = plugin.tenant.filter(|_| plugin.folder.is_some()) else {
+            return self.policy.attach(component, spec);
+        };
+        let (most, left) = self.left_of(tenant);
+        if left.is_zero() {
+            let label = plugin.name.to_string();
+            return Err(PolicyError::SetUpQuota { label, most });
+        }
+        let work = Work::begin(true);
+        let attached = self.policy.attach(component, spec);
+        let (_, left) = self.left_of(tenant);
+        *left = left.saturating_sub(work.done(Instant::now()));
+        attached
     }
 
     /// One that has been compiled.
@@ -283,7 +313,7 @@ fn text_of(plugin: &config::Plugin, path: &Path, most: usize) -> Result<String, 
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
 
-/// Unless a tenant's quota says otherwise, its files may take as much to compile as so many components that take all that one may. One with
+/// Unless a tenant's quota says otherwise, its files may take as much to compile and set up as so many components that take all that one may. One with
 /// an interpreter in it takes a quarter of that.
 const COMPONENTS_IN_FULL: u32 = 5;
 
