@@ -209,7 +209,23 @@ impl Server {
             None => None,
         };
         let mut started = Vec::new();
-        let warm = snapshot.warm(workers).map_err(WorkerError::Policy)?;
+        // Beside this thread, whose checks and names go on meanwhile.
+        let warming = {
+            let snapshot = snapshot.clone();
+            tokio::task::spawn_blocking(move || snapshot.warm(workers))
+        };
+        let warmed = control.block_on(async {
+            tokio::select! {
+                warmed = warming => Some(warmed),
+                () = signals.end_at_once() => None,
+            }
+        });
+        let Some(warmed) = warmed else {
+            drop(guard);
+            control.shutdown_background();
+            return Err(StartError::Ended);
+        };
+        let warm = warmed.map_err(std::io::Error::other)?.map_err(WorkerError::Policy)?;
         let sockets_of_workers = sockets.distribute(&config, &opened)?;
         for (index, (sockets, warm)) in sockets_of_workers.into_iter().zip(warm).enumerate() {
             started.push(Worker::start(WorkerParts {

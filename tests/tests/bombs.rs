@@ -229,7 +229,7 @@ async fn a_tenants_quota_bounds_what_its_plugins_take_to_set_up() {
     let names = (0..20).map(|n| (format!("s{n}"), "slow.wasm".to_owned()));
     let limits = "{ limit cpu=\"10s\"; on-failure \"deny\" }";
     let builder = Gateway::kdl(TENANTS)
-        .with("@quota", "quota compile-cpu=\"2s\";")
+        .with("@quota", "limit cpu=\"10s\"; quota compile-cpu=\"2s\";")
         .file(
             "tenants/acme/a.kdl",
             plugins(names).replace("{ on-failure \"deny\" }", limits),

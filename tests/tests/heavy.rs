@@ -238,9 +238,11 @@ async fn an_operators_slow_plugin_answers_all_who_ask() {
     }
 }
 
-/// Sets up for a good while (half a second or more), and works for no time.
+/// Sets up for a good while (a tenth of a second or more), and works for no time.
 fn slow_to_set_up() -> Vec<u8> {
-    let configure = WORKS.replace("(call $none)", "(i32.const 256)");
+    let configure = WORKS
+        .replace("(call $none)", "(i32.const 256)")
+        .replace("600000000", "150000000");
     let facts = guest::FACTS;
     let exports = format!(
         r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32) (call $none))
@@ -289,7 +291,7 @@ async fn setting_up_a_neighbours_instances_again_and_again_holds_up_no_worker() 
             served
         });
         assert_eq!(answer.status, 200);
-        assert!(served > 5, "{served}");
+        assert!(served > 1, "{served}");
     }
     gateway
         .metric_is("gateway_policy_slow", &[("policy", "slow/own")], 1.0)

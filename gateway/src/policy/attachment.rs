@@ -215,7 +215,10 @@ impl Attachment {
         let (pace, set_up_pace, waiting) = match spec.callers {
             Callers::Workers => (Pace::of_workers(), Pace::of_workers(), None),
             Callers::Crew(heavy) => (Pace::of_crew(), Pace::of_workers(), Some(heavy)),
-            Callers::Either { slow, heavy } => (Pace::by_calls(slow), Pace::by_calls(slow), Some(heavy)),
+            Callers::Either { slow, heavy } => {
+                let slow_to_set_up = slow.saturating_mul(SET_UP_IN_CALLS);
+                (Pace::by_calls(slow), Pace::by_calls(slow_to_set_up), Some(heavy))
+            }
         };
         let (pace, set_up_pace) = (Arc::new(pace), Arc::new(set_up_pace));
         let is_strangers = spec.scope.tenant.is_some();
@@ -668,3 +671,6 @@ const MAX_POLICY_NAME: usize = 64;
 
 /// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
 const MAX_NEEDS: usize = 256;
+
+/// A set-up may take as long as so many calls before it is slow: it touches memory for the first time, and there are fewer of them.
+const SET_UP_IN_CALLS: u32 = 4;

@@ -24,6 +24,8 @@ pub struct Budget {
     cpu: Arc<CpuTime>,
     /// Instances that connections keep.
     pub(super) resting: Resting,
+    /// What all plugins share: whoever finds it used up is not to blame.
+    is_of_process: bool,
     /// The next one that has a say.
     outer: Option<Arc<Self>>,
 }
@@ -33,6 +35,8 @@ pub struct Budget {
 pub(super) struct Lease {
     budget: Arc<Budget>,
     memory: u64,
+    /// Memory was refused for want of what all share.
+    lacks_shared: bool,
 }
 
 /// CPU time as it comes back: a token bucket whose tokens are nanoseconds.
@@ -54,15 +58,28 @@ impl Budget {
     /// too.
     #[must_use]
     pub fn after(before: Option<&Self>, whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
+        Arc::new(Self::made(before, whose, limits, outer))
+    }
+
+    /// What all plugins share. It outlives configurations.
+    pub(super) fn of_process(limits: BudgetLimits) -> Arc<Self> {
         Arc::new(Self {
+            is_of_process: true,
+            ..Self::made(None, "the process", limits, None)
+        })
+    }
+
+    fn made(before: Option<&Self>, whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Self {
+        Self {
             whose: whose.into(),
             limits,
             instances: AtomicU32::new(0),
             memory: AtomicU64::new(0),
             resting: Resting::default(),
             cpu: before.map_or_else(|| Arc::new(CpuTime::new()), |before| Arc::clone(&before.cpu)),
+            is_of_process: false,
             outer,
-        })
+        }
     }
 
     /// Whose it is: `plugin "geo"` or `tenant "acme"`.
@@ -136,20 +153,21 @@ impl Budget {
         Ok(Lease {
             budget: Arc::clone(self),
             memory: 0,
+            lacks_shared: false,
         })
     }
 
-    /// Room for this much more memory; if there is none, nothing is taken.
-    fn take_memory(&self, more: u64) -> bool {
+    /// Room for this much more memory; if there is none, whose is used up, and nothing is taken.
+    fn take_memory(&self, more: u64) -> Result<(), &Self> {
         for (taken, budget) in self.row().enumerate() {
             if let Some(limit) = budget.limits.memory_in_all
                 && !take_bytes(&budget.memory, more, limit)
             {
                 self.row().take(taken).for_each(|budget| budget.give_back_memory(more));
-                return false;
+                return Err(budget);
             }
         }
-        true
+        Ok(())
     }
 
     fn give_back_instance(&self) {
@@ -174,11 +192,17 @@ impl Lease {
     /// The instance's memory grows; false when it may not.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
-        if !self.budget.take_memory(more) {
+        if let Err(used_up) = self.budget.take_memory(more) {
+            self.lacks_shared = used_up.is_of_process;
             return false;
         }
         self.memory += more;
         true
+    }
+
+    /// Whether the last growth that was refused would have been granted if others had left enough.
+    pub(super) fn lacks_shared(&self) -> bool {
+        self.lacks_shared
     }
 }
 

@@ -137,9 +137,10 @@ impl Crew {
 }
 
 impl Crew {
-    /// Has a thread of the crew make an instance for a worker, in its turn. Where as many calls wait as may, none is made.
+    /// Has a thread of the crew make an instance for a worker, in its turn. Where half as many wait as may, none is made: calls go
+    /// before what is made ahead of them.
     pub(super) fn make(&self, attachment: &Arc<Attachment>, awaited: Awaited) {
-        if !attachment.waiting().is_some_and(Waiting::enter) {
+        if !attachment.waiting().is_some_and(Waiting::enter_ahead) {
             return;
         }
         let asked = Arc::clone(attachment);
@@ -201,7 +202,16 @@ impl Waiting {
 
     /// Takes a place, if there is one.
     fn enter(&self) -> bool {
-        let is_free = |calls| (calls < self.settings.queue).then_some(calls + 1);
+        self.enter_within(self.settings.queue)
+    }
+
+    /// Takes one for what nobody waits for.
+    fn enter_ahead(&self) -> bool {
+        self.enter_within(self.settings.queue.div_ceil(2))
+    }
+
+    fn enter_within(&self, most: usize) -> bool {
+        let is_free = |calls| (calls < most).then_some(calls + 1);
         self.calls
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_free)
             .is_ok()

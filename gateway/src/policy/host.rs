@@ -125,7 +125,7 @@ impl Host {
         Arc::new(Self {
             machine: OnceLock::new(),
             buckets: Arc::new(Buckets::new(settings.max_buckets, clock.clone())),
-            budget: Budget::new("the process", limits, None),
+            budget: Budget::of_process(limits),
             slots: Arc::default(),
             namespaces: Namespaces::new(clock),
             no_connection: Arc::new(ConnectionFacts {

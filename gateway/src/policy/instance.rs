@@ -220,6 +220,8 @@ pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: Failure
         FailureKind::StoreFull
     } else if state.misuse || is_hostcall_fuel(error) {
         FailureKind::HostCall
+    } else if state.bounds.refused && state.bounds.lacks_shared() {
+        FailureKind::StoreFull
     } else if state.bounds.refused {
         FailureKind::Memory
     } else {

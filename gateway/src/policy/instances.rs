@@ -192,9 +192,11 @@ impl Instances {
             && let Some((crew, inbox)) = &self.makers
             && let Some(slot) = slot_of(&mut self.slots, &attachment)
         {
-            slot.coming += 1;
-            crew.make(&attachment, Awaited::of(&attachment, inbox));
-            list(&mut self.short, slot, &attachment);
+            // All at once: what finds no place in the queue is asked for again by the next call or upkeep, and not before.
+            while slot.is_short() {
+                slot.coming += 1;
+                crew.make(&attachment, Awaited::of(&attachment, inbox));
+            }
             return true;
         }
         // One that cannot be made is reported; the next call tries again.
@@ -527,8 +529,12 @@ impl Instances {
         }
     }
 
-    /// An instance for somebody else. One that cannot be made is reported.
+    /// An instance for somebody else, if it is still worth having ahead of need. One that cannot be made is reported.
     pub(super) fn make_for_another(&mut self, attachment: &Arc<Attachment>) -> Option<Box<Instance>> {
+        let is_wanted = !attachment.is_retired() && !attachment.would_refuse(INSTANTIATE.place);
+        if !is_wanted || attachment.budget.is_tight() {
+            return None;
+        }
         self.set_up(attachment, false).ok()
     }
 

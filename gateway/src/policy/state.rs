@@ -207,6 +207,11 @@ impl Bounds {
         }
     }
 
+    /// Whether memory was refused as others have used up what all share.
+    pub(crate) fn lacks_shared(&self) -> bool {
+        self.lease.lacks_shared()
+    }
+
     /// Bytes of linear memory that the instance has.
     pub(crate) fn memory(&self) -> u64 {
         u64::try_from(self.has).unwrap_or(u64::MAX)
