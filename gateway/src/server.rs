@@ -225,7 +225,7 @@ impl Server {
             control.shutdown_background();
             return Err(StartError::Ended);
         };
-        let warm = warmed.map_err(std::io::Error::other)?.map_err(WorkerError::Policy)?;
+        let warm = warmed.map_err(io::Error::other)?.map_err(WorkerError::Policy)?;
         let sockets_of_workers = sockets.distribute(&config, &opened)?;
         for (index, (sockets, warm)) in sockets_of_workers.into_iter().zip(warm).enumerate() {
             started.push(Worker::start(WorkerParts {
