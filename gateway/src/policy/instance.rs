@@ -214,13 +214,15 @@ impl Exports {
 /// What a failed call was, by what is known of it; `otherwise` when it was the guest's own trap.
 pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: FailureKind, hook: &'static str) -> Failure {
     let trap = error.downcast_ref::<Trap>();
+    // What a guest does in a call when it gets no more memory is its own affair.
+    let is_set_up = matches!(otherwise, FailureKind::Instantiate | FailureKind::Configure);
     let kind = if trap == Some(&Trap::Interrupt) {
         FailureKind::Deadline
     } else if error.is::<PoolConcurrencyLimitError>() {
         FailureKind::StoreFull
     } else if state.misuse || is_hostcall_fuel(error) {
         FailureKind::HostCall
-    } else if state.bounds.refused && state.bounds.lacks_shared() {
+    } else if state.bounds.lacks_shared && is_set_up {
         FailureKind::StoreFull
     } else if state.bounds.refused {
         FailureKind::Memory

@@ -103,6 +103,8 @@ pub(crate) struct Bounds {
     lease: Lease,
     /// The guest wanted more memory than it may have, in the running call.
     pub(crate) refused: bool,
+    /// And would have got it if others had left enough of what all share.
+    pub(crate) lacks_shared: bool,
 }
 
 /// The CPU time of one call, measured on the thread's own clock: a worker that the scheduler set aside loses nothing.
@@ -151,6 +153,7 @@ impl State {
     pub(crate) fn begin(&mut self, phase: Phase, cpu: Duration) {
         self.phase = phase;
         self.bounds.refused = false;
+        self.bounds.lacks_shared = false;
         self.cpu.start(cpu);
     }
 }
@@ -204,12 +207,8 @@ impl Bounds {
             has: 0,
             lease,
             refused: false,
+            lacks_shared: false,
         }
-    }
-
-    /// Whether memory was refused as others have used up what all share.
-    pub(crate) fn lacks_shared(&self) -> bool {
-        self.lease.lacks_shared()
     }
 
     /// Bytes of linear memory that the instance has.
@@ -226,6 +225,7 @@ impl ResourceLimiter for Bounds {
             self.has = self.has.saturating_add(desired.saturating_sub(now));
         }
         self.refused |= !allowed;
+        self.lacks_shared = fits && !allowed && self.lease.lacks_shared();
         Ok(allowed)
     }
 

@@ -295,15 +295,17 @@ fn is_token(byte: u8) -> bool {
 }
 
 /// Whether a field says something of the client that only a proxy can know.
-fn is_of_client(name: &HeaderName, forwarding: &Forwarding) -> bool {
+pub fn is_of_client(name: &HeaderName, forwarding: &Forwarding) -> bool {
     is_of_proxies(name) || forwarding.named_fields().any(|own| reads_as(name, own))
 }
 
 /// Whether it is a field that [`announce`] writes, or in which trusted proxies say who the client is.
 pub fn is_told_in(forwarding: &Forwarding, name: &HeaderName) -> bool {
     let asked = forwarding.headers;
+    let trusted = forwarding.trusted.as_ref();
+    let names_client = trusted.is_some_and(|trusted| trusted.client_ip == Some(ClientIpFrom::Forwarded));
     let usual = [
-        (forwarding.forwarded.is_some(), header::FORWARDED),
+        (forwarding.forwarded.is_some() || names_client, header::FORWARDED),
         (asked.proto, X_FORWARDED_PROTO),
         (asked.host, X_FORWARDED_HOST),
         (asked.port, X_FORWARDED_PORT),

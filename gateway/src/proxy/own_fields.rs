@@ -11,15 +11,20 @@ use crate::twins::reads_as;
 #[derive(Debug)]
 pub struct OwnFields<'a> {
     forwarding: Option<&'a Forwarding>,
+    /// Strangers have a say: of what servers may take for a trusted proxy's word they write nothing, told of by the gateway or not.
+    is_strict: bool,
     number: Option<&'a HeaderName>,
     kept: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl<'a> OwnFields<'a> {
-    /// As they stand there now; none where the frontend has no such fields.
-    pub fn keep(frontend: &'a Frontend, headers: &HeaderMap) -> Option<Self> {
+    /// As they stand there now; none where the frontend has no such fields. `for_strangers` says that tenants are among those who
+    /// have a say.
+    pub fn keep(frontend: &'a Frontend, headers: &HeaderMap, for_strangers: bool) -> Option<Self> {
+        let forwarding = frontend.forwarding.as_deref();
         let mut own = Self {
-            forwarding: frontend.forwarding.as_deref(),
+            forwarding,
+            is_strict: for_strangers && forwarding.is_some_and(|told| told.trusted.is_some()),
             number: frontend.request_id.as_ref().map(|id| &id.header),
             kept: Vec::new(),
         };
@@ -32,7 +37,7 @@ impl<'a> OwnFields<'a> {
     }
 
     /// Puts them back as they were: what was written there in the meantime would be taken for a proxy's word.
-    pub fn put_back(self, headers: &mut HeaderMap) {
+    pub fn put_back(&self, headers: &mut HeaderMap) {
         let stand = headers.iter().filter(|(name, _)| self.has(name));
         if stand.eq(self.kept.iter().map(|(name, value)| (name, value))) {
             return;
@@ -42,14 +47,18 @@ impl<'a> OwnFields<'a> {
         for name in written {
             headers.remove(name);
         }
-        for (name, value) in self.kept {
-            headers.append(name, value);
+        for (name, value) in &self.kept {
+            // There is room: as many stood there before. Otherwise servers are told less.
+            let _ = headers.try_append(name, value.clone());
         }
     }
 
     fn has(&self, name: &HeaderName) -> bool {
         self.number.is_some_and(|number| reads_as(name, number))
-            || self.forwarding.is_some_and(|told| forwarding::is_told_in(told, name))
+            || self.forwarding.is_some_and(|told| match self.is_strict {
+                true => forwarding::is_of_client(name, told),
+                false => forwarding::is_told_in(told, name),
+            })
     }
 }
 
@@ -90,6 +99,7 @@ mod tests {
         ]);
         let own = |kept: Vec<(HeaderName, HeaderValue)>| OwnFields {
             forwarding: Some(&told),
+            is_strict: false,
             number: Some(&number),
             kept,
         };
@@ -103,7 +113,14 @@ mod tests {
             ("x-forwarded-proto", "not told"),
             ("x-other", "b"),
         ]);
-        own(kept).put_back(&mut after);
+        let mut of_strangers = after.clone();
+        own(kept.clone()).put_back(&mut after);
+        let strict = OwnFields {
+            is_strict: true,
+            ..own(kept)
+        };
+        strict.put_back(&mut of_strangers);
+        assert!(of_strangers.remove("x-forwarded-proto").is_none());
         let expected = of(&[
             ("x-client", "1"),
             ("x-client", "2"),
@@ -113,5 +130,7 @@ mod tests {
             ("x-other", "b"),
         ]);
         assert_eq!(after, expected);
+        after.remove("x-forwarded-proto");
+        assert_eq!(of_strangers, after);
     }
 }

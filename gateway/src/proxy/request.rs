@@ -264,7 +264,10 @@ async fn decide(
     });
     let is_edited = edits.is_some() || frontend.plugins.iter().any(|plugin| plugin.hooks().request_filter);
     let own_fields = match is_edited {
-        true => OwnFields::keep(&frontend.config, &exchange.request.headers),
+        true => {
+            let has_tenants = frontend.asks_tenants;
+            OwnFields::keep(&frontend.config, &exchange.request.headers, has_tenants)
+        }
         false => None,
     };
     match policy::request_filters(local, frontend, client, exchange).await? {
@@ -276,6 +279,10 @@ async fn decide(
         Answer::Reply(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
     }
     let backend = &local.snapshot.backends[backend_id.0];
+    // Before the operator's own rules look at them, and once more behind a tenant's edits.
+    if let Some(own_fields) = &own_fields {
+        own_fields.put_back(&mut exchange.request.headers);
+    }
     if let Some(rule) = frontend.rule_of(backend_id, &answers) {
         return answer_of(rule, exchange);
     }
@@ -284,7 +291,9 @@ async fn decide(
     {
         return Ok(Served::Here(reply, PLUGIN_REPLY, None));
     }
-    if let Some(own_fields) = own_fields {
+    if edits.is_some()
+        && let Some(own_fields) = &own_fields
+    {
         own_fields.put_back(&mut exchange.request.headers);
     }
     if let Some(reply) = policy::own_request_edits(local, frontend, backend_id, &answers, exchange)? {
