@@ -115,7 +115,7 @@ impl Builder {
 
     /// Runs a gateway that is expected to refuse this configuration.
     pub async fn refused(self) -> Stopped {
-        self.launch().stopped().await
+        self.launch().stopped_within(REFUSAL_LIMIT).await
     }
 
     /// Runs `gateway check` on the configuration.
@@ -350,13 +350,17 @@ impl Gateway {
     }
 
     /// Waits for the process to end by itself.
-    pub async fn stopped(mut self) -> Stopped {
-        let end = Instant::now() + STOP_LIMIT;
+    pub async fn stopped(self) -> Stopped {
+        self.stopped_within(STOP_LIMIT).await
+    }
+
+    async fn stopped_within(mut self, limit: Duration) -> Stopped {
+        let end = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            assert!(Instant::now() < end, "the gateway still runs after {STOP_LIMIT:?}");
+            assert!(Instant::now() < end, "the gateway still runs after {limit:?}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         for reader in self.readers.drain(..) {
@@ -503,5 +507,8 @@ const PRELUDE: [(&str, &str); 3] = [
 /// A debug build compiles its components at the start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// A drain waits for what is under way, and a tool that compiles an interpreter of JavaScript takes half a minute of a busy machine.
-const STOP_LIMIT: Duration = Duration::from_secs(120);
+/// A drain waits for what is under way.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is refused may have been compiled before: an interpreter of JavaScript takes half a minute of a busy machine.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(120);
