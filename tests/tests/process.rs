@@ -145,6 +145,28 @@ async fn lines_and_events_go_to_the_syslog_socket() {
 }
 
 #[tokio::test]
+async fn lines_go_to_the_syslog_socket_as_programs_commonly_write_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let inbox = Inbox::unix(&path);
+    let app = greeter().await;
+    let log = format!("unix://{}", path.display());
+    let gateway = gateway(
+        &format!("workers 1; log \"{log}\" facility=\"local3\" syslog=\"rfc3164\""),
+        app.address(),
+    )
+    .await;
+    session(&gateway).await;
+
+    let line = inbox.with(" raw app/app-1 ").await;
+    // `<158>Feb  6 12:14:14 gateway[4711]: 127.0.0.1:5 …`: no name of the host, as syslog(3) has none.
+    let (date, message) = line.split_at("<158>Feb  6 12:14:14 ".len());
+    assert!(date.starts_with("<158>") && date.ends_with(' '), "{line}");
+    let origin = format!("gateway[{}]: 127.0.0.1:", gateway.pid());
+    assert!(message.starts_with(&origin), "{line}");
+}
+
+#[tokio::test]
 async fn events_have_their_severity() {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let target = socket.local_addr().unwrap();

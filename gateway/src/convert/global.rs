@@ -21,24 +21,13 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 leave_out(conversion, block, line, reason);
                 continue;
             }
-            "log" => {
-                for word in line.rest(2).iter().skip(1) {
-                    conversion.note(
-                        line.number,
-                        format!("`{word}` of the log was left out: it has no counterpart"),
-                    );
+            "log" => match log(conversion, line) {
+                Some(node) => node,
+                None => {
+                    leave_out(conversion, block, line, "lines cannot be sent there");
+                    continue;
                 }
-                let target = match first {
-                    "stdout" | "stderr" => Node::new("log").arg(first),
-                    path if path.starts_with('/') => Node::new("log").arg(path),
-                    host => Node::new("log").arg(format!("udp://{}", with_port(host, 514))),
-                };
-                let facility = line.word(2);
-                match facility {
-                    Some(facility) if !matches!(first, "stdout" | "stderr") => target.prop("facility", facility),
-                    _ => target,
-                }
-            }
+            },
             "maxconn" => match first.parse() {
                 Ok(number) => Node::new("max-connections").number(number),
                 Err(_) => Node::new("max-connections").arg(first),
@@ -98,6 +87,12 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 conversion.note(line.number, message);
                 continue;
             }
+            "log-send-hostname" if first.is_empty() => {
+                let message =
+                    "not needed: messages have the name of the host, but those of RFC 3164 to a socket of this machine";
+                conversion.note(line.number, message);
+                continue;
+            }
             // Said in the lines that it is for.
             keyword if ssl_defaults::is_for_others(keyword) => continue,
             keyword => {
@@ -111,6 +106,58 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
             }
         };
         conversion.outline.add(Some(block), node, line.number, &line.text);
+    }
+}
+
+/// `log TARGET [len N] [format F] [sample S] FACILITY [LEVEL [LEVEL]]`.
+fn log(conversion: &mut Conversion, line: &Line) -> Option<Node> {
+    let target = log_target(line.word(1)?)?;
+    let is_stream = matches!(&*target, "stdout" | "stderr");
+    let mut node = Node::new("log").arg(target);
+    let mut left_out = |what: &str| {
+        let message = format!("`{what}` of the log was left out: it has no counterpart");
+        conversion.note(line.number, message);
+    };
+    let mut format = "local";
+    let mut words = line.rest(2).iter().map(String::as_str).peekable();
+    while let Some(option) = words.next_if(|word| matches!(*word, "len" | "format" | "sample" | "profile")) {
+        let value = words.next().unwrap_or_default();
+        match option {
+            "format" => format = value,
+            _ => left_out(&format!("{option} {value}")),
+        }
+    }
+    match (format, is_stream) {
+        ("rfc5424", false) => node = node.prop("syslog", "rfc5424"),
+        // The first is HAProxy's own choice: the other without the name of the host, which a server elsewhere finds out.
+        ("local" | "rfc3164", false) => node = node.prop("syslog", "rfc3164"),
+        // What is said of nothing, or what we write there.
+        ("local" | "raw", true) => {}
+        _ => left_out(&format!("format {format}")),
+    }
+    if let Some(facility) = words.next()
+        && !is_stream
+    {
+        node = node.prop("facility", facility);
+    }
+    words.for_each(left_out);
+    Some(node)
+}
+
+/// Where lines go, as we write it. Not every way of HAProxy's is one of ours.
+fn log_target(text: &str) -> Option<String> {
+    let (way, place) = match text.split_once('@') {
+        Some((way, place)) => (way, place),
+        None if text.starts_with('/') => ("unix", text),
+        None if matches!(text, "stdout" | "stderr") => return Some(text.to_owned()),
+        None => ("udp", text),
+    };
+    match way {
+        "unix" | "uxdg" if place == "/dev/log" => Some(place.to_owned()),
+        "unix" | "uxdg" => Some(format!("unix://{place}")),
+        "udp" | "udp4" | "udp6" | "ipv4" | "ipv6" => Some(format!("udp://{}", with_port(place, 514))),
+        "tcp" | "tcp4" | "tcp6" => Some(format!("tcp://{}", with_port(place, 514))),
+        _ => None,
     }
 }
 
@@ -168,10 +215,12 @@ pub(super) fn resolver(conversion: &mut Conversion, section: &Section) {
     }
 }
 
+/// `10.0.0.9`, `10.0.0.9:514`, `::1:514` or `::1:`, in which the last colon is always the port's.
 fn with_port(host: &str, port: u16) -> String {
-    if host.contains(':') {
-        host.to_owned()
-    } else {
-        format!("{host}:{port}")
+    let address: String = words::addresses(host).into_iter().next().unwrap_or_default();
+    match address.strip_suffix(':') {
+        Some(host) => format!("{host}:{port}"),
+        None if address.contains(':') => address,
+        None => format!("{address}:{port}"),
     }
 }

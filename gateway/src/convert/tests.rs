@@ -1239,6 +1239,52 @@ backend app
 }
 
 #[test]
+fn the_log_keeps_its_way_and_its_form() {
+    for (line, said, notes) in [
+        (
+            "/dev/log local0",
+            Some(r#"log "/dev/log" syslog="rfc3164" facility="local0""#),
+            0,
+        ),
+        (
+            "/dev/log len 4096 format rfc5424 local1 notice err",
+            Some(r#"log "/dev/log" syslog="rfc5424" facility="local1""#),
+            3,
+        ),
+        (
+            "/var/lib/haproxy/dev/log format rfc3164 daemon",
+            Some(r#"log "unix:///var/lib/haproxy/dev/log" syslog="rfc3164" facility="daemon""#),
+            0,
+        ),
+        (
+            "10.0.0.9 local0",
+            Some(r#"log "udp://10.0.0.9:514" syslog="rfc3164" facility="local0""#),
+            0,
+        ),
+        (
+            "::1:5514 format iso local0",
+            Some(r#"log "udp://[::1]:5514" facility="local0""#),
+            1,
+        ),
+        (
+            "tcp@10.0.0.9:601 format rfc5424 local0",
+            Some(r#"log "tcp://10.0.0.9:601" syslog="rfc5424" facility="local0""#),
+            0,
+        ),
+        ("stdout format raw local0", Some(r#"log "stdout""#), 0),
+        ("ring@errors local0", None, 1),
+    ] {
+        let text = format!("global\n    log {line}\nlisten a\n    mode tcp\n    bind :25\n    server s 10.0.0.1:25\n");
+        let converted = converted(&text);
+        let mut lines = converted.text.lines().map(str::trim);
+        let node = lines.find(|line| line.starts_with("log "));
+        assert_eq!(node, said, "{line} in\n{}", converted.text);
+        assert!(converted.is_valid, "{converted:#?}");
+        assert_eq!(converted.findings.len(), notes, "{line}: {:?}", converted.findings);
+    }
+}
+
+#[test]
 fn what_global_says_of_tls_is_said_where_it_holds() {
     let converted = haproxy(
         "global

@@ -2,6 +2,8 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use time::OffsetDateTime;
 
 /// The dates of the second that was asked for last.
@@ -79,12 +81,75 @@ impl Dates {
     }
 }
 
+/// The date of the second that was asked for last, as RFC 3164, section 4.1.2, has it: in the time of the place, without
+/// its year and without its zone.
+#[derive(Debug)]
+pub(super) struct LocalDates {
+    zone: TimeZone,
+    second: Option<u64>,
+    /// `Feb  6 12:14:14`
+    text: Vec<u8>,
+}
+
+impl LocalDates {
+    /// In the machine's time zone: what `TZ` says, else `/etc/localtime`, which a `chroot` would hide later; else UTC.
+    pub(super) fn of_the_machine() -> Self {
+        Self::of(TimeZone::system())
+    }
+
+    fn of(zone: TimeZone) -> Self {
+        Self {
+            zone,
+            second: None,
+            text: Vec::with_capacity(16),
+        }
+    }
+
+    /// Appends `Feb  6 12:14:14`.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, time: SystemTime) {
+        let second = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        if self.second != Some(second) {
+            self.second = Some(second);
+            self.write(second);
+        }
+        out.extend_from_slice(&self.text);
+    }
+
+    fn write(&mut self, second: u64) {
+        let time = i64::try_from(second)
+            .ok()
+            .and_then(|second| Timestamp::from_second(second).ok());
+        let date = self.zone.to_datetime(time.unwrap_or(Timestamp::UNIX_EPOCH));
+        let name = MONTHS[usize::from(date.month().unsigned_abs().wrapping_sub(1)) % MONTHS.len()];
+        let day = date.day().unsigned_abs();
+
+        self.text.clear();
+        self.text.extend_from_slice(name.as_bytes());
+        self.text.push(b' ');
+        match day {
+            0..10 => {
+                self.text.push(b' ');
+                push_digits(&mut self.text, day.into(), 1);
+            }
+            _ => push_digits(&mut self.text, day.into(), 2),
+        }
+        self.text.push(b' ');
+        let clock = [date.hour(), date.minute(), date.second()];
+        push_clock(&mut self.text, clock.map(i8::unsigned_abs));
+    }
+}
+
 fn push_time(out: &mut Vec<u8>, date: OffsetDateTime) {
-    push_digits(out, date.hour().into(), 2);
+    push_clock(out, [date.hour(), date.minute(), date.second()]);
+}
+
+/// `12:14:14`
+fn push_clock(out: &mut Vec<u8>, [hour, minute, second]: [u8; 3]) {
+    push_digits(out, hour.into(), 2);
     out.push(b':');
-    push_digits(out, date.minute().into(), 2);
+    push_digits(out, minute.into(), 2);
     out.push(b':');
-    push_digits(out, date.second().into(), 2);
+    push_digits(out, second.into(), 2);
 }
 
 fn push_millis(out: &mut Vec<u8>, millis: u32) {
@@ -126,6 +191,22 @@ mod tests {
         let (text, iso) = both(&mut Dates::default(), time);
         assert_eq!(text, "06/Feb/2009:12:14:14.655");
         assert_eq!(iso, "2009-02-06T12:14:14.655Z");
+    }
+
+    #[test]
+    fn local_dates_follow_their_zone_and_its_summer() {
+        let mut dates = LocalDates::of(TimeZone::get("Europe/Berlin").unwrap());
+        let mut at = |second| {
+            let mut out = Vec::new();
+            dates.push(&mut out, UNIX_EPOCH + Duration::from_secs(second));
+            String::from_utf8(out).unwrap()
+        };
+        // 2009-02-06 12:14:14 in UTC, and half a year later.
+        assert_eq!(at(1_233_922_454), "Feb  6 13:14:14");
+        assert_eq!(at(1_233_922_454 + 181 * 86_400), "Aug  6 14:14:14");
+        assert_eq!(at(1_233_922_454 + 195 * 86_400), "Aug 20 14:14:14");
+        // A clock beyond all calendars does not panic.
+        assert_eq!(at(1 << 60), "Jan  1 01:00:00");
     }
 
     #[test]

@@ -56,10 +56,58 @@ async fn rsyslog_understands_every_line_over_every_transport() {
     }
 }
 
+#[cfg_attr(not(feature = "peers"), ignore = "needs rsyslog: --features peers")]
+#[tokio::test]
+async fn rsyslog_takes_messages_of_rfc_3164_without_being_told() {
+    let rsyslog = Rsyslog::start();
+    let app = Server::echo().await;
+    // As `/dev/log` is read: with the parser for what syslog(3) writes.
+    let socket = format!("unix://{}", rsyslog.common_socket().display());
+    for target in [
+        format!("udp://{}", rsyslog.udp),
+        format!("tcp://{}", rsyslog.tcp),
+        socket,
+    ] {
+        let gateway = Gateway::kdl(
+            r#"
+            process { workers 1; log "@target" format="json" facility="local3" syslog="rfc3164" }
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { mode "tcp"; server "app-1" "@app" }
+        "#,
+        )
+        .with("@target", &target)
+        .with("@app", app.address())
+        .start()
+        .await;
+        let mut client = gateway.connect("raw").await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        let address = client.address().to_string();
+        drop(client);
+
+        let name = rustix::system::uname();
+        let name = name.nodename().to_str().unwrap();
+        let pid = gateway.pid().to_string();
+        eventually(&format!("the line by {target}"), async || {
+            rsyslog.lines().iter().any(|line| {
+                line.head == "local3.info 0 gateway"
+                    && line.tag == format!("gateway[{pid}]:")
+                    && line.process == pid
+                    && line.host.eq_ignore_ascii_case(name)
+                    && line.message["client"] == address
+            })
+        })
+        .await;
+    }
+}
+
 /// What rsyslog made of a message.
 struct Line {
     /// Facility and severity, version, application.
     head: String,
+    host: String,
+    /// Of RFC 3164.
+    tag: String,
     process: String,
     message: Value,
 }
@@ -80,11 +128,12 @@ impl Rsyslog {
             "global(workDirectory=\"{path}\" maxMessageSize=\"64k\" parser.escapeControlCharactersOnReceive=\"off\")\n\
              module(load=\"imudp\")\nmodule(load=\"imtcp\")\nmodule(load=\"imuxsock\" SysSock.Use=\"off\")\n\
              template(name=\"t\" type=\"string\" string=\"%syslogfacility-text%.%syslogseverity-text% \
-             %protocol-version% %app-name%|%procid%|%msg%\\n\")\n\
+             %protocol-version% %app-name%|%hostname%|%syslogtag%|%procid%|%msg%\\n\")\n\
              ruleset(name=\"r\") {{ action(type=\"omfile\" file=\"{path}/received\" template=\"t\") }}\n\
              input(type=\"imudp\" address=\"127.0.0.1\" port=\"{}\" ruleset=\"r\")\n\
              input(type=\"imtcp\" address=\"127.0.0.1\" port=\"{}\" ruleset=\"r\")\n\
-             input(type=\"imuxsock\" Socket=\"{path}/socket\" useSpecialParser=\"off\" parseHostname=\"on\" ruleset=\"r\")\n",
+             input(type=\"imuxsock\" Socket=\"{path}/socket\" useSpecialParser=\"off\" parseHostname=\"on\" ruleset=\"r\")\n\
+             input(type=\"imuxsock\" Socket=\"{path}/common\" ruleset=\"r\")\n",
             udp.port(),
             tcp.port(),
         );
@@ -109,12 +158,19 @@ impl Rsyslog {
         self.directory.path().join("socket")
     }
 
+    /// One that is read as `/dev/log` is.
+    fn common_socket(&self) -> PathBuf {
+        self.directory.path().join("common")
+    }
+
     fn lines(&self) -> Vec<Line> {
         let text = std::fs::read_to_string(self.directory.path().join("received")).unwrap_or_default();
         let parsed = text.lines().filter_map(|line| {
-            let mut parts = line.splitn(3, '|');
+            let mut parts = line.splitn(5, '|');
             Some(Line {
                 head: parts.next()?.to_owned(),
+                host: parts.next()?.to_owned(),
+                tag: parts.next()?.to_owned(),
                 process: parts.next()?.to_owned(),
                 message: serde_json::from_str(parts.next()?.trim()).ok()?,
             })

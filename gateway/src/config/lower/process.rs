@@ -15,7 +15,7 @@ use super::{elsewhere, logs, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, AdminSocket, Backend, CompileCache, CompileLimits, Facility, Frontend, Grant, Log, LogFormat,
-    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogServer, Tenant,
+    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogHeader, SyslogServer, Tenant,
 };
 use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::{suggest, units};
@@ -402,7 +402,7 @@ fn read_logs(process: &mut Process, nodes: Vec<Node<'_>>) {
     }
 }
 
-/// `log "/dev/log" facility="local0" format="json"`.
+/// `log "/dev/log" facility="local0" syslog="rfc3164" format="json"`.
 fn log(log: &mut Log, mut node: Node<'_>) {
     log.origin = Some(node.origin());
     let target = node.argument("where log lines go").and_then(|value| log_target(&value));
@@ -410,15 +410,27 @@ fn log(log: &mut Log, mut node: Node<'_>) {
     set(&mut log.target, target);
     let format = node.property("format").and_then(|value| value.choice(LOG_FORMATS));
     set(&mut log.format, format);
-    if let Some(value) = node.property("facility") {
-        let chosen = value.choice(FACILITIES);
-        match &mut log.target {
-            LogTarget::Syslog { facility, .. } => set(facility, chosen),
-            // What a wrong target was to be is not known.
-            _ if !is_known => {}
-            _ => {
-                let error = ConfigError::new(Code::Inert, "`facility` does nothing here");
-                let error = error.label(value.span(), "lines go to no syslog server");
+    let chosen_facility = node.property("facility");
+    let chosen_header = node.property("syslog");
+    let said = [
+        ("facility", chosen_facility.as_ref()),
+        ("syslog", chosen_header.as_ref()),
+    ];
+    let said = said.map(|(name, value)| (name, value.map(|value| value.span())));
+    let chosen_facility = chosen_facility.and_then(|value| value.choice(FACILITIES));
+    let chosen_header = chosen_header.and_then(|value| value.choice(SYSLOG_HEADERS));
+    match &mut log.target {
+        LogTarget::Syslog { facility, header, .. } => {
+            set(facility, chosen_facility);
+            set(header, chosen_header);
+        }
+        // What a wrong target was to be is not known.
+        _ if !is_known => {}
+        _ => {
+            for (name, span) in said {
+                let Some(span) = span else { continue };
+                let error = ConfigError::new(Code::Inert, format!("`{name}` does nothing here"));
+                let error = error.label(span, "lines go to no syslog server");
                 node.fail(error.help("leave it out, or log to \"/dev/log\", \"udp://…\" or \"tcp://…\""));
             }
         }
@@ -456,6 +468,7 @@ fn syslog(server: SyslogServer) -> LogTarget {
     LogTarget::Syslog {
         server,
         facility: DEFAULT_FACILITY,
+        header: DEFAULT_HEADER,
     }
 }
 
@@ -515,6 +528,12 @@ const FACILITIES: &[(&str, Facility)] = &[
 
 /// What HAProxy's documentation and its packages use.
 const DEFAULT_FACILITY: Facility = Facility::Local0;
+
+const SYSLOG_HEADERS: &[(&str, SyslogHeader)] =
+    &[("rfc5424", SyslogHeader::Rfc5424), ("rfc3164", SyslogHeader::Rfc3164)];
+
+/// The same wherever lines go, and the one that has milliseconds, a time zone and a host name always.
+const DEFAULT_HEADER: SyslogHeader = SyslogHeader::Rfc5424;
 
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 

@@ -72,7 +72,7 @@ pub use plugin::{
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,
-    PolicyPool, Process, SyslogServer,
+    PolicyPool, Process, SyslogHeader, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};

@@ -130,13 +130,25 @@ pub enum LogTarget {
     Stderr,
     /// A file, appended to.
     File(PathBuf),
-    /// A syslog server (RFC 5424).
+    /// A syslog server.
     Syslog {
         /// Where it is.
         server: SyslogServer,
         /// What lines are filed under.
         facility: Facility,
+        /// `syslog="rfc3164"`: what stands before each line.
+        header: SyslogHeader,
     },
+}
+
+/// How a syslog message begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyslogHeader {
+    /// `<134>1 2026-02-06T12:14:14.655Z host gateway 4711 - - `.
+    Rfc5424,
+    /// `<134>Feb  6 12:14:14 host gateway[4711]: `, and without the host where the server is on this machine, as syslog(3)
+    /// writes it: that is what journald and rsyslog read there.
+    Rfc3164,
 }
 
 /// Where a syslog server is.

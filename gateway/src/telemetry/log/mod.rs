@@ -112,7 +112,11 @@ impl LogSink {
                 let file = OpenOptions::new().append(true).create(true).open(path)?;
                 stream(file.into(), path.to_str())
             }
-            LogTarget::Syslog { server, facility } => Box::new(Syslog::new(server, *facility, closing.clone())),
+            LogTarget::Syslog {
+                server,
+                facility,
+                header,
+            } => Box::new(Syslog::new(server, *facility, *header, closing.clone())),
         };
         Self::start_on(target, closing, log.format, metrics)
     }

@@ -1,4 +1,5 @@
-//! Lines to a syslog server: RFC 5424 messages in datagrams (RFC 5426), or over TCP with octet counting (RFC 6587).
+//! Lines to a syslog server: messages of RFC 5424 or RFC 3164 in datagrams (RFC 5426), or over TCP with octet counting
+//! (RFC 6587).
 //!
 //! Runs in the log's thread and may wait. A server that is gone is tried again with growing pauses while lines wait in
 //! the queue; one that takes nothing is given up after [`WRITE_TIMEOUT`] and connected to anew.
@@ -12,18 +13,16 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::net::{RecvFlags, recv};
 
 use super::{Closing, Lines, Lost, Target, pause_unless};
-use crate::config::{Facility, SyslogServer};
-use crate::telemetry::clock::Dates;
+use crate::config::{Facility, SyslogHeader, SyslogServer};
+use crate::telemetry::clock::{Dates, LocalDates};
 
 /// A syslog server and the way to it.
 #[derive(Debug)]
 pub(super) struct Syslog {
     server: SyslogServer,
     facility: Facility,
-    /// ` HOSTNAME APP-NAME PROCID `.
-    origin: Vec<u8>,
+    header: Header,
     connection: Option<Connection>,
-    dates: Dates,
     /// Messages being sent.
     out: Vec<u8>,
     /// Where each of them ends.
@@ -46,6 +45,24 @@ pub enum Severity {
     Debug = 7,
 }
 
+/// What stands before a line, behind the priority.
+#[derive(Debug)]
+enum Header {
+    /// RFC 5424, section 6.
+    Rfc5424 {
+        dates: Dates,
+        /// ` HOSTNAME APP-NAME PROCID - - `: no MSGID and no structured data.
+        origin: Vec<u8>,
+    },
+    /// RFC 3164, section 4.1.
+    Rfc3164 {
+        dates: LocalDates,
+        /// ` HOSTNAME TAG[PID]: `. Without the name where the server is on this machine: syslog(3) writes none, and who reads
+        /// such a socket would take it for the tag.
+        origin: Vec<u8>,
+    },
+}
+
 #[derive(Debug)]
 enum Connection {
     Unix(UnixDatagram),
@@ -56,13 +73,12 @@ enum Connection {
 impl Syslog {
     /// The way to a server. A socket in the file system is opened now, before a `chroot` hides it; one that is not there yet
     /// is tried again later.
-    pub(super) fn new(server: &SyslogServer, facility: Facility, closing: Closing) -> Self {
+    pub(super) fn new(server: &SyslogServer, facility: Facility, header: SyslogHeader, closing: Closing) -> Self {
         let mut syslog = Self {
             server: server.clone(),
             facility,
-            origin: origin(),
+            header: Header::new(header, server),
             connection: None,
-            dates: Dates::default(),
             out: Vec::new(),
             ends: Vec::new(),
             closing,
@@ -110,11 +126,8 @@ impl Syslog {
         self.out.push(b'<');
         self.out
             .extend_from_slice(itoa::Buffer::new().format(priority).as_bytes());
-        self.out.extend_from_slice(b">1 ");
-        self.dates.push_iso(&mut self.out, now);
-        self.out.extend_from_slice(&self.origin);
-        // No MSGID and no structured data.
-        self.out.extend_from_slice(b"- - ");
+        self.out.push(b'>');
+        self.header.push(&mut self.out, now);
         let most = match self.server {
             SyslogServer::Tcp(_) => usize::MAX,
             SyslogServer::Unix(_) | SyslogServer::Udp(_) => LONGEST_DATAGRAM,
@@ -223,6 +236,43 @@ impl Target for Syslog {
     }
 }
 
+impl Header {
+    fn new(header: SyslogHeader, server: &SyslogServer) -> Self {
+        let pid = std::process::id();
+        match header {
+            SyslogHeader::Rfc5424 => Self::Rfc5424 {
+                dates: Dates::default(),
+                origin: format!(" {} gateway {pid} - - ", host()).into_bytes(),
+            },
+            SyslogHeader::Rfc3164 => {
+                let host = match server {
+                    SyslogServer::Unix(_) => String::new(),
+                    SyslogServer::Udp(_) | SyslogServer::Tcp(_) => format!(" {}", host()),
+                };
+                Self::Rfc3164 {
+                    dates: LocalDates::of_the_machine(),
+                    origin: format!("{host} gateway[{pid}]: ").into_bytes(),
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, out: &mut Vec<u8>, now: SystemTime) {
+        let origin = match self {
+            Self::Rfc5424 { dates, origin } => {
+                out.extend_from_slice(b"1 ");
+                dates.push_iso(out, now);
+                origin
+            }
+            Self::Rfc3164 { dates, origin } => {
+                dates.push(out, now);
+                origin
+            }
+        };
+        out.extend_from_slice(origin);
+    }
+}
+
 impl Connection {
     fn send(&mut self, out: &[u8], ends: &[usize], done: &mut usize) -> io::Result<()> {
         match self {
@@ -299,18 +349,19 @@ fn has_ended(stream: &TcpStream) -> bool {
     }
 }
 
-/// ` HOSTNAME APP-NAME PROCID `, in printable ASCII (RFC 5424, section 6).
-fn origin() -> Vec<u8> {
+/// HOSTNAME, in printable ASCII (RFC 5424, section 6).
+fn host() -> String {
     let name = rustix::system::uname();
-    let host = name.nodename().to_bytes();
-    let printable = host.iter().filter(|byte| byte.is_ascii_graphic()).take(255);
-    let mut origin = b" ".to_vec();
-    origin.extend(printable);
-    if origin.len() == 1 {
-        origin.push(b'-');
+    let bytes = name.nodename().to_bytes().iter();
+    let printable: String = bytes
+        .filter(|byte| byte.is_ascii_graphic())
+        .take(255)
+        .map(|&byte| char::from(byte))
+        .collect();
+    match printable.is_empty() {
+        true => "-".to_owned(),
+        false => printable,
     }
-    origin.extend_from_slice(format!(" gateway {} ", std::process::id()).as_bytes());
-    origin
 }
 
 /// Linux' number for a message that is too long for its socket.
@@ -335,9 +386,7 @@ mod tests {
     use super::*;
 
     fn syslog(server: SyslogServer) -> Syslog {
-        let mut syslog = Syslog::new(&server, Facility::Local3, Closing::default());
-        syslog.origin = b" host gateway 7 ".to_vec();
-        syslog
+        Syslog::new(&server, Facility::Local3, SyslogHeader::Rfc5424, Closing::default())
     }
 
     fn lines(text: &str, count: u64, severity: Severity) -> Lines {
@@ -359,10 +408,8 @@ mod tests {
             let (message, more) = after.split_at(length.parse().unwrap());
             // local3 is 19, info is 6.
             assert!(message.starts_with("<158>1 2"), "{message}");
-            assert!(
-                message.ends_with(&format!("Z host gateway 7 - - {expected}")),
-                "{message}"
-            );
+            let origin = format!("Z {} gateway {} - - {expected}", host(), std::process::id());
+            assert!(message.ends_with(&origin), "{message}");
             rest = more;
         }
         assert_eq!(rest, "");
@@ -376,6 +423,32 @@ mod tests {
         let text = String::from_utf8(syslog.out.clone()).unwrap();
         assert!(text.starts_with("<156>1 "), "{text}");
         assert!(text.ends_with(" - - a b"), "{text}");
+    }
+
+    #[test]
+    fn messages_of_rfc_3164_name_the_host_to_servers_that_are_elsewhere() {
+        let pid = std::process::id();
+        for (server, origin) in [
+            (
+                SyslogServer::Unix("/nowhere/at/all".into()),
+                format!(" gateway[{pid}]: line"),
+            ),
+            (
+                SyslogServer::Udp(([127, 0, 0, 1], 1).into()),
+                format!(" {} gateway[{pid}]: line", host()),
+            ),
+        ] {
+            let mut syslog = Syslog::new(&server, Facility::Local3, SyslogHeader::Rfc3164, Closing::default());
+            syslog.format(&lines("line\n", 1, Severity::Info));
+            let text = String::from_utf8(syslog.out.clone()).unwrap();
+            // `Feb  6 12:14:14` is of one length on every day.
+            let (head, rest) = text.split_at("<158>".len() + 15);
+            assert!(
+                head.starts_with("<158>") && head.ends_with(|c: char| c.is_ascii_digit()),
+                "{text}"
+            );
+            assert_eq!(rest, origin);
+        }
     }
 
     #[test]
