@@ -4,6 +4,7 @@
 mod certificate;
 mod file;
 mod index;
+mod listed;
 mod names;
 mod ocsp;
 mod revocation;
@@ -23,6 +24,7 @@ use crate::config::{At, CertificateFiles};
 pub use certificate::{Certificate, KeyKind, paths};
 pub use file::{Stamp, read, stamps};
 pub use index::Index;
+pub use listed::OrListed;
 pub use revocation::{RevocationLists, revocation_lists};
 pub use store::{MAX_FILES, Refreshed, Store};
 pub use ticket_keys::ticket_keys;
@@ -126,22 +128,27 @@ pub fn identity(files: &CertificateFiles) -> Result<Identity, Vec<TlsError>> {
     }
 }
 
-/// The authorities in a file.
-pub fn authorities(file: &At<PathBuf>) -> Result<RootCertStore, TlsError> {
+/// The authorities in a file, and their certificates.
+pub fn authorities(file: &At<PathBuf>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let mut roots = RootCertStore::empty();
-    add_authorities(&mut roots, &file.value, &read(&file.value, "certificate")?)?;
-    Ok(roots)
+    let certificates = add_authorities(&mut roots, &file.value, &read(&file.value, "certificate")?)?;
+    Ok((roots, certificates))
 }
 
-/// Adds the authorities in a file that has been read.
-pub fn add_authorities(roots: &mut RootCertStore, path: &Path, bytes: &[u8]) -> Result<(), TlsError> {
-    for certificate in chain(path, bytes)? {
-        roots.add(certificate).map_err(|source| TlsError::Authority {
+/// Adds the authorities in a file that has been read, whose certificates it answers.
+pub fn add_authorities(
+    roots: &mut RootCertStore,
+    path: &Path,
+    bytes: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = chain(path, bytes)?;
+    for certificate in &certificates {
+        roots.add(certificate.clone()).map_err(|source| TlsError::Authority {
             path: path.to_owned(),
             source,
         })?;
     }
-    Ok(())
+    Ok(certificates)
 }
 
 /// The authorities that the system trusts. Those that cannot be read are passed over, as everywhere: a system's store may

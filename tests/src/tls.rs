@@ -170,6 +170,21 @@ impl Default for Authority {
 }
 
 impl Issued {
+    /// One that nobody but itself has issued, marked as an authority's, as `openssl req -x509` makes it.
+    pub fn self_signed(names: &[&str]) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            certificate: certificate.der().clone(),
+            pem: certificate.pem(),
+            key,
+            serial: 0,
+        }
+    }
+
     /// The certificate as PEM.
     pub fn pem(&self) -> &str {
         &self.pem
@@ -195,7 +210,8 @@ impl Issued {
         format!("{}{}", self.pem, self.key.serialize_pem())
     }
 
-    fn server(&self) -> ServerConfig {
+    /// A server that shows it.
+    pub fn server(&self) -> ServerConfig {
         ServerConfig::builder()
             .with_no_client_auth()
             .with_single_cert(vec![self.certificate.clone()], self.private_key())

@@ -487,6 +487,26 @@ async fn a_client_that_is_not_believed_is_refused_with_the_reason() {
 }
 
 #[tokio::test]
+async fn a_client_whose_own_certificate_is_the_authority_is_believed() {
+    let it = Clients::new();
+    let (shown, other) = (
+        Issued::self_signed(&["client.example"]),
+        Issued::self_signed(&["client.example"]),
+    );
+    let gateway = it
+        .builder(r#"client-ca "self.pem" verify="required""#)
+        .file("self.pem", shown.pem())
+        .start()
+        .await;
+    assert_eq!(
+        it.statuses(&gateway, &[&shown], &[]).await,
+        [Ok("200".into()), Ok("200".into())]
+    );
+    let statuses = it.statuses(&gateway, &[&other], &[]).await;
+    assert!(statuses.iter().all(Result::is_err), "{statuses:?}");
+}
+
+#[tokio::test]
 async fn a_revocation_list_that_is_out_of_date_lets_nobody_in() {
     let it = Clients::new();
     let gateway = it

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gateway_tests::tls::{Authority, TlsServer};
+use gateway_tests::tls::{Authority, Issued, TlsServer};
 use gateway_tests::{Client, Gateway, Server, blackhole, eventually, get};
 use tokio::io::AsyncReadExt;
 
@@ -78,6 +78,35 @@ async fn bytes_pass_in_tls_to_the_server() {
     let handshake = app.handshakes().remove(0);
     assert_eq!(handshake.sni.as_deref(), Some("app.internal"));
     assert_eq!((handshake.certificate, handshake.alpn), (false, None));
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_believed_where_it_is_the_one_that_is_named() {
+    let (shown, other) = (
+        Issued::self_signed(&["app.internal"]),
+        Issued::self_signed(&["app.internal"]),
+    );
+    let app = TlsServer::start(shown.server()).await;
+    for (named, name, is_believed) in [
+        (&shown, "app.internal", true),
+        (&shown, "db.internal", false),
+        (&other, "app.internal", false),
+    ] {
+        let gateway = Gateway::kdl(TO_TLS)
+            .with("@app", app.address())
+            .with("@tls", format!(r#"ca="ca.pem" sni="{name}""#))
+            .file("ca.pem", named.pem())
+            .start()
+            .await;
+        let mut client = gateway.connect("raw").await;
+        if is_believed {
+            client.send("hello").await;
+            assert_eq!(client.exactly(5).await, b"hello");
+        } else {
+            assert_eq!(client.rest().await, b"");
+            gateway.says("no TLS with the server").await;
+        }
+    }
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
-use crate::certificates::{self, Stamp, TlsError, Watched, revocation_lists};
+use crate::certificates::{self, OrListed, Stamp, TlsError, Watched, revocation_lists};
 use crate::config::{Authorities, Mode, ServerTls, Verify};
 use crate::crypto;
 use crate::socket::Socket;
@@ -192,12 +192,13 @@ impl MadeOf {
         let (roots, file) = match (&self.tls.verify, &self.system) {
             (Verify::None, _) => return Ok(Arc::new(Anybody(Arc::clone(provider)))),
             (Verify::Required(Authorities::File(file)), _) => {
-                (certificates::authorities(file).map(Arc::new), Some(file))
+                let authorities = certificates::authorities(file);
+                (authorities.map(|(roots, listed)| (Arc::new(roots), listed)), Some(file))
             }
-            (Verify::Required(Authorities::System), Some(system)) => (Ok(Arc::clone(system)), None),
+            (Verify::Required(Authorities::System), Some(system)) => (Ok((Arc::clone(system), Vec::new())), None),
             (Verify::Required(Authorities::System), None) => (Err(TlsError::NoSystemRoots(None)), None),
         };
-        let (roots, lists) = match (roots, revocation_lists(&self.tls.crls)) {
+        let ((roots, listed), lists) = match (roots, revocation_lists(&self.tls.crls)) {
             (Ok(roots), Ok(lists)) => (roots, lists),
             (roots, lists) => {
                 return Err(roots.err().into_iter().chain(lists.err().unwrap_or_default()).collect());
@@ -208,6 +209,7 @@ impl MadeOf {
             .enforce_revocation_expiration()
             .build();
         match (built, self.tls.crls.first(), file) {
+            (Ok(verifier), None, _) if !listed.is_empty() => Ok(Arc::new(OrListed::new(verifier, listed))),
             (Ok(verifier), ..) => Ok(verifier),
             (Err(error), Some(crl), _) => Err(vec![TlsError::Revocation {
                 path: crl.value.clone(),

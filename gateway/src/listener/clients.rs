@@ -13,7 +13,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use crate::certificates::{self, Stamp, TlsError, add_authorities, read, revocation_lists};
+use crate::certificates::{self, OrListed, Stamp, TlsError, add_authorities, read, revocation_lists};
 use crate::config::ClientAuthorities;
 
 /// What clients have to show.
@@ -52,13 +52,16 @@ impl Clients {
         digest.update([u8::from(clients.required), u8::from(clients.depth.is_some())]);
         digest.update(clients.depth.unwrap_or_default().to_be_bytes());
         let mut roots = RootCertStore::empty();
-        let mut errors = Vec::new();
+        let (mut listed, mut errors) = (Vec::new(), Vec::new());
         for file in &clients.files {
             let added = read(&file.value, "certificate").and_then(|bytes| {
                 digest.update(Sha256::digest(&bytes));
                 add_authorities(&mut roots, &file.value, &bytes)
             });
-            errors.extend(added.err());
+            match added {
+                Ok(certificates) => listed.extend(certificates),
+                Err(error) => errors.push(error),
+            }
         }
         let lists = revocation_lists(&clients.crls).unwrap_or_else(|more| {
             errors.extend(more);
@@ -85,6 +88,10 @@ impl Clients {
             }],
             None => vec![TlsError::Library(rustls::Error::General(error.to_string()))],
         })?;
+        let verifier: Arc<dyn ClientCertVerifier> = match clients.crls.is_empty() {
+            true => Arc::new(OrListed::new(verifier, listed)),
+            false => verifier,
+        };
         let verifier = match clients.depth {
             Some(depth) => Arc::new(Shallow { verifier, depth }),
             None => verifier,

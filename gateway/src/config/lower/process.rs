@@ -416,7 +416,7 @@ fn log(log: &mut Log, mut node: Node<'_>) {
         ("facility", chosen_facility.as_ref()),
         ("syslog", chosen_header.as_ref()),
     ];
-    let said = said.map(|(name, value)| (name, value.map(|value| value.span())));
+    let said = said.map(|(name, value)| (name, value.map(Value::span)));
     let chosen_facility = chosen_facility.and_then(|value| value.choice(FACILITIES));
     let chosen_header = chosen_header.and_then(|value| value.choice(SYSLOG_HEADERS));
     match &mut log.target {
