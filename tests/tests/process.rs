@@ -496,6 +496,11 @@ async fn connections_that_no_descriptors_are_left_for_are_refused_with_the_reaso
         assert!(refused.output.contains(said), "{}", refused.output);
     }
 
+    // Two files for each, one for a connection to a server that idles, and the two ends of a pipe.
+    let takes = refused.output.split("5000 connections take ").nth(1).unwrap();
+    let takes: usize = takes.split(' ').next().unwrap().parse().unwrap();
+    assert!(takes > 10_000 + 512 + 512, "{}", refused.output);
+
     // What nobody asked for is lowered.
     let unsaid = Gateway::kdl(&format!("process {{ workers 1; log \"stdout\" }}{WEB}"));
     let gateway = unsaid.through(&FEW).start().await;
@@ -517,6 +522,26 @@ async fn connections_that_no_descriptors_are_left_for_are_refused_with_the_reaso
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let soft: u64 = files.split_whitespace().nth(3).unwrap().parse().unwrap();
     assert!(soft >= 10_000, "{files}");
+}
+
+#[tokio::test]
+async fn where_descriptors_are_few_there_are_fewer_pipes_and_connections_are_served() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 4; log "stdout" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .through(&FEW)
+    .start()
+    .await;
+    gateway.says("the limit on open files is low: at most ").await;
+    let mut client = gateway.connect("raw").await;
+    client.send("hello").await;
+    assert_eq!(client.exactly(5).await, b"hello");
 }
 
 #[tokio::test]

@@ -3,21 +3,30 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::{Code, Config, ConfigError, Mode};
-use crate::proxy::relay::MOST_PIPES;
+use crate::proxy::relay::{MOST_PIPES, allow_pipes};
 
-/// Makes the limit on open files large enough for `config`. Where that is not possible, says so at `max-connections`; the
-/// default, which nobody asked for, is lowered instead.
+/// Makes the limit on open files large enough for `config`. Where that is not possible, there are fewer pipes; and where that is
+/// not enough, says so at `max-connections`; the default, which nobody asked for, is lowered instead.
 pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError> {
     let others = others(config, workers);
     let idle = idle(config, workers);
     let connections = config.process.max_connections;
     // Idle connections were in use once.
-    let needed = others + idle.min(connections) + FOR_A_CONNECTION * connections;
+    let beside_pipes = others + idle.min(connections) + FOR_A_CONNECTION * connections;
+    let pipes = FOR_A_PIPE * MOST_PIPES * workers;
+    let needed = beside_pipes + pipes;
     let granted = raise(needed);
-    if granted >= needed {
+    // A stream without one is copied: that costs more, and fails nobody.
+    let pipes = if granted >= needed {
+        pipes
+    } else {
+        pipes.min(granted / PART_FOR_PIPES)
+    };
+    allow_pipes(pipes / (FOR_A_PIPE * workers));
+    if granted >= beside_pipes + pipes {
         return Ok(());
     }
-    let left = granted.saturating_sub(others);
+    let left = granted.saturating_sub(others + pipes);
     let fits = match left / (FOR_A_CONNECTION + 1) {
         few if few <= idle => few,
         _ => (left - idle) / FOR_A_CONNECTION,
@@ -39,15 +48,13 @@ pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError
     }))
 }
 
-/// What is open beside the connections of clients and those to servers, in use or idle.
+/// What is open beside the connections of clients and those to servers, in use or idle, and beside pipes.
 fn others(config: &Config, workers: usize) -> usize {
     let binds: usize = config.frontends.iter().map(|frontend| frontend.binds.len()).sum();
     let stats: usize = config.stats.iter().map(|stats| stats.binds.len()).sum();
     let checks: usize = config.backends.iter().map(|backend| backend.servers.len()).sum();
-    let has_tcp = config.backends.iter().any(|backend| backend.mode == Mode::Tcp);
-    let pipes = if has_tcp { 2 * MOST_PIPES * workers } else { 0 };
     // A worker's duplicate of each socket, and the one that it is a duplicate of.
-    RESERVE + 2 * binds * workers + stats + checks + pipes
+    RESERVE + 2 * binds * workers + stats + checks
 }
 
 /// Connections to servers that may be kept for reuse.
@@ -83,6 +90,12 @@ fn raise(needed: usize) -> usize {
     };
     usize::try_from(granted).unwrap_or(usize::MAX)
 }
+
+/// Both of its ends.
+const FOR_A_PIPE: usize = 2;
+
+/// Of the open files that there may be, where they are not enough, pipes have this part at most.
+const PART_FOR_PIPES: usize = 4;
 
 /// The client's side and the server's.
 const FOR_A_CONNECTION: usize = 2;

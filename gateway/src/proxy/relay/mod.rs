@@ -29,8 +29,8 @@ use crate::backend;
 use crate::config::{ClientTimeouts, ServerTimeouts};
 use crate::telemetry::access::{Cause, Phase, Termination};
 use motion::Motion;
-pub(crate) use pipe::MOST_PIPES;
 pub(super) use pipe::{MOST_HELD, Pipe};
+pub(crate) use pipe::{MOST_PIPES, allow_pipes};
 pub use stream::Relayed;
 
 /// How long each side may be silent.

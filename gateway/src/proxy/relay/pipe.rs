@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice};
 use nix::unistd::pipe2;
@@ -108,7 +109,7 @@ impl Pool {
             self.refusals -= 1;
             return None;
         }
-        if self.open >= MOST_PIPES {
+        if self.open >= ALLOWED.load(Ordering::Relaxed) {
             return None;
         }
         match open() {
@@ -124,6 +125,11 @@ impl Pool {
     }
 }
 
+/// Lets each worker have so many pipes, [`MOST_PIPES`] at most: for where the limit on open files has no room for more.
+pub(crate) fn allow_pipes(each: usize) {
+    ALLOWED.store(each.min(MOST_PIPES), Ordering::Relaxed);
+}
+
 /// A new pipe, if the system gives one that is worth having: beyond `pipe-user-pages-soft` of a user, pipes have two
 /// places only.
 fn open() -> Option<Ends> {
@@ -136,6 +142,9 @@ fn open() -> Option<Ends> {
 fn flags() -> SpliceFFlags {
     SpliceFFlags::SPLICE_F_NONBLOCK | SpliceFFlags::SPLICE_F_MOVE
 }
+
+/// Pipes that each worker may have.
+static ALLOWED: AtomicUsize = AtomicUsize::new(MOST_PIPES);
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();
