@@ -1272,7 +1272,8 @@ fn the_log_keeps_its_way_and_its_form() {
             0,
         ),
         ("stdout format raw local0", Some(r#"log "stdout""#), 0),
-        ("ring@errors local0", None, 1),
+        // And nothing is left of `global`.
+        ("ring@errors local0", None, 2),
     ] {
         let text = format!("global\n    log {line}\nlisten a\n    mode tcp\n    bind :25\n    server s 10.0.0.1:25\n");
         let converted = converted(&text);
