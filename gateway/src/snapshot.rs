@@ -321,15 +321,10 @@ impl Frontend {
         self.tenants.iter().find(|of| of.tenant.owns(host))
     }
 
-    /// The first of its rules that holds.
-    pub fn rule(&self, answers: &AclAnswers) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.holds(answers))
-    }
-
-    /// The first that holds of the rules of a backend that a request has come to.
-    pub fn rule_of(&self, backend: BackendId, answers: &AclAnswers) -> Option<&Rule> {
-        let (_, rules) = self.rules_of_backends.iter().find(|(of, _)| *of == backend)?;
-        rules.iter().find(|rule| rule.holds(answers))
+    /// The rules of a backend that a request has come to.
+    pub fn rules_of(&self, backend: BackendId) -> &[Rule] {
+        let of = self.rules_of_backends.iter().find(|(of, _)| *of == backend);
+        of.map_or(&[], |(_, rules)| rules)
     }
 
     /// Where a request or connection goes: the first rule that holds and leads somewhere, the frontend's before those of the tenant

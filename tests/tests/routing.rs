@@ -242,6 +242,137 @@ async fn a_redirect_never_leads_where_the_client_says() {
 }
 
 #[tokio::test]
+async fn a_redirect_takes_parts_of_the_path_along() {
+    let app = HttpServer::answering("x").await;
+    // The rule, a request, and the Location that follows.
+    let cases = [
+        (
+            r#"redirect regex="^/old/(.*)$" location="/new/$1""#,
+            "/old/a/b%20c?x=1",
+            "/new/a/b%20c",
+        ),
+        (
+            r#"redirect regex="^/old/(.*)$" location="/new/$1" keep-query"#,
+            "/old/a?x=1",
+            "/new/a?x=1",
+        ),
+        (
+            r##"redirect regex=#"^/(?<lang>[a-z]{2})/(\d+)"# location="https://www.example.net/$2/%{host}/${lang}$$""##,
+            "/de/42/rest",
+            "https://www.example.net/42/test.example/de$",
+        ),
+        (
+            r#"redirect regex="^/a(b)?(c)$" location="/x$1/$2$2$0""#,
+            "/ac",
+            "/x/cc/ac",
+        ),
+        (r#"redirect regex="/none$" location="/all""#, "/a/none", "/all"),
+        // A client's path does not choose where it is led.
+        (
+            r#"redirect regex="^/go(.*)$" location="/$1""#,
+            "/go//evil.example/x",
+            "/evil.example/x",
+        ),
+        (
+            r#"redirect regex="^/go/(.*)$" location="/$1""#,
+            "/go/%5cevil.example",
+            "/%5Cevil.example",
+        ),
+        (
+            r#"redirect regex="^/go/(.*)$" location="/%{query-param:q}/$1""#,
+            "/go/%0d%0ax:y?q=%0d%0a/",
+            "/%0D%0A%2F/%0D%0Ax:y",
+        ),
+    ];
+    let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
+    for (n, (rule, ..)) in cases.iter().enumerate() {
+        text.push_str(&format!(
+            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; {rule}; default-backend \"app\" }}\n"
+        ));
+    }
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    for (n, (rule, target, location)) in cases.into_iter().enumerate() {
+        let mut client = gateway.connect(&format!("f{n}")).await;
+        // A second time from memory.
+        for _ in 0..2 {
+            let answer = client.ask(get(target)).await;
+            assert_eq!(answer.header("location"), Some(location), "{rule} for {target}");
+            assert_eq!(answer.status, 302, "{rule}");
+        }
+        assert_eq!(client.ask(get("/other")).await.text(), "x", "{rule}");
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_whose_expression_does_not_match_leaves_the_next_rule_to_be_asked() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "get" { method "GET" }
+            redirect regex="^/old/(.*)$" location="/new/$1" code=301 if="get"
+            redirect regex="^/(old|gone)/" location="/$1.html" { header "x-html" }
+            deny status=410 { path-prefix "/old/" }
+            default-backend "app"
+        }
+        backend "app" {
+            redirect regex="^/(v[0-9]+)$" location="/$1/" code=308
+            server "s" "@app"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let ask = async |request: RequestText| {
+        let answer = gateway.ask("web", request).await;
+        (answer.status, answer.header("location").map(str::to_owned))
+    };
+    let leads = |status: u16, location: &str| (status, Some(location.to_owned()));
+    assert_eq!(ask(get("/old/x")).await, leads(301, "/new/x"));
+    assert_eq!(ask(post("/old/x", "")).await, (410, None));
+    assert_eq!(ask(post("/old/x", "").header("X-Html", "1")).await, leads(302, "/old.html"));
+    assert_eq!(ask(get("/gone/x").header("X-Html", "1")).await, leads(302, "/gone.html"));
+    assert_eq!(ask(get("/v2")).await, leads(308, "/v2/"));
+    assert_eq!(ask(get("/v2/")).await, (200, None));
+    let lines = gateway.access_log(6).await;
+    let said: Vec<_> = lines.iter().map(|line| (&line["reason"], &line["rule"])).collect();
+    assert_eq!(said[0], (&"redirect".into(), &6.into()), "{said:?}");
+    assert_eq!(said[2], (&"redirect".into(), &7.into()), "{said:?}");
+    assert_eq!(said[4], (&"redirect".into(), &12.into()), "{said:?}");
+}
+
+#[tokio::test]
+async fn a_frontend_has_more_redirects_with_captures_than_a_component_is_asked_about() {
+    let app = HttpServer::answering("x").await;
+    let rules: String = (0..70)
+        .map(|n| format!("redirect regex=\"^/{n}/(.*)$\" location=\"/to/{n}/$1\"\n"))
+        .collect();
+    let gateway = gateway(&rules, &app).await;
+    for n in [0, 63, 64, 69] {
+        let answer = gateway.ask("web", get(&format!("/{n}/a"))).await;
+        assert_eq!(answer.header("location"), Some(&*format!("/to/{n}/a")));
+    }
+    assert_eq!(gateway.ask("web", get("/70/a")).await.status, 200);
+}
+
+#[tokio::test]
+async fn captures_that_are_too_long_for_a_call_are_answered_with_414() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(
+        r#"request-limits head="64KiB" uri="32KiB"; redirect regex="^(/(.*))$" location="/n$1/$2" { path-prefix "/a" }"#,
+        &app,
+    )
+    .await;
+    for (length, status) in [(5_000, 302), (9_000, 414)] {
+        let answer = gateway.ask("web", get(&format!("/{}", "a".repeat(length)))).await;
+        assert_eq!(answer.status, status, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_without_a_host_is_sent_to_the_address_it_came_to() {
     let app = HttpServer::answering("x").await;
     let gateway = gateway(r#"redirect scheme="https""#, &app).await;

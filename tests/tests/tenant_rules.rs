@@ -391,6 +391,25 @@ fn three_as_they_are(acme_block: &str) -> Builder {
 }
 
 #[tokio::test]
+async fn a_tenants_redirects_take_parts_of_the_path_along() {
+    let gateway = three(
+        r#"
+        redirect regex="^/old/(.*)$" location="https://acme.example/new/$1" code=301
+        redirect regex="^/operator/(.*)$" location="/mine/$1"
+        deny status=452 { path-prefix "/old" }
+        "#,
+    )
+    .start()
+    .await;
+    let answer = gateway.ask("web", get("/old/a?b").host("acme.example")).await;
+    assert_eq!((answer.status, answer.header("location")), (301, Some("https://acme.example/new/a")));
+    assert_eq!(status(&gateway, "acme.example", "/old").await, 452);
+    // The operator's word goes first, and nobody else's hosts are led anywhere.
+    assert_eq!(status(&gateway, "acme.example", "/operator/x").await, 410);
+    assert_eq!(status(&gateway, "rival.example", "/old/a").await, 200);
+}
+
+#[tokio::test]
 async fn a_tenant_has_no_more_rules_than_its_quota() {
     let acls = |n: usize| -> String {
         let acls = (0..n).map(|i| format!("acl \"a{i}\" {{ path \"/{i}\" }}\ndeny if=\"a{i}\"\n"));
@@ -418,6 +437,11 @@ async fn a_tenant_has_no_more_rules_than_its_quota() {
             "quota patterns=25;",
             "deny { path-regex \"a\" \"b\" \"c\" }".to_owned(),
             "rules.kdl:1:27 this tenant has at most 2 regular expressions",
+        ),
+        (
+            "quota patterns=10;",
+            "redirect regex=\"^/a/(.*)$\" location=\"/b/$1\"".to_owned(),
+            "rules.kdl:1:1 this tenant decides by more than its `quota patterns=10`",
         ),
         (
             "quota rules=2;",

@@ -103,7 +103,14 @@ fn redirect(words: &[String]) -> Result<Node, String> {
     let (Some(kind), Some(value)) = (words.first(), words.get(1)) else {
         return Err("a redirect to nowhere".to_owned());
     };
-    let mut node = Node::new("redirect").prop(kind, variables(value)?);
+    let node = Node::new("redirect");
+    let mut node = match regsub(value).filter(|_| kind == "location") {
+        Some(matched) => {
+            let (regex, location) = matched?;
+            node.prop("regex", regex).prop("location", location)
+        }
+        None => node.prop(kind, variables(value)?),
+    };
     let mut options = words[2..].iter().map(String::as_str);
     while let Some(option) = options.next() {
         let mut value = || options.next().ok_or_else(|| format!("`{option}` of what?"));
@@ -116,6 +123,61 @@ fn redirect(words: &[String]) -> Result<Node, String> {
         };
     }
     Ok(node)
+}
+
+/// `%[path,regsub(^/old/,/new/)]` as a whole location: an expression for the path, and where it leads. HAProxy keeps what the expression
+/// has not matched, and so does a capture for what follows.
+fn regsub(value: &str) -> Option<Result<(String, String), String>> {
+    let inner = value.strip_prefix("%[path,regsub(")?.strip_suffix(")]")?;
+    Some(matched(inner))
+}
+
+fn matched(arguments: &str) -> Result<(String, String), String> {
+    let (regex, rest) = argument(arguments)?;
+    let (to, flags) = argument(rest)?;
+    let case = match flags {
+        "" => "",
+        "i" => "(?i)",
+        flags => return Err(format!("`regsub` with `{flags}` has no counterpart")),
+    };
+    if !regex.starts_with('^') || has_branches(regex) {
+        return Err("a redirect's expression is about the path from its beginning".to_owned());
+    }
+    let location = captures(to).replace("%{", "%%{");
+    if regex.ends_with('$') && !regex.ends_with("\\$") {
+        return Ok((format!("{case}{regex}"), location));
+    }
+    let compiled = regex::bytes::Regex::new(regex).map_err(|_| "an expression in another syntax than ours")?;
+    let rest = compiled.captures_len();
+    Ok((format!("{case}{regex}(.*)$"), format!("{location}${{{rest}}}")))
+}
+
+/// The first of several arguments, which may stand in quotes, and those behind its comma.
+fn argument(text: &str) -> Result<(&str, &str), String> {
+    let quote = text.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let (argument, rest) = match quote {
+        Some(quote) => text[1..].split_once(quote).ok_or("a quote that is not closed")?,
+        None => text.split_at(text.find(',').unwrap_or(text.len())),
+    };
+    Ok((argument, rest.strip_prefix(',').unwrap_or(rest)))
+}
+
+/// Whether an expression has branches outside of its groups, of which the first alone would begin with its first sign.
+fn has_branches(regex: &str) -> bool {
+    let mut depth = 0u32;
+    let mut signs = regex.chars();
+    while let Some(sign) = signs.next() {
+        match sign {
+            '\\' => {
+                signs.next();
+            }
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            '|' if depth == 0 => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// The node, and those in its block.
@@ -187,11 +249,37 @@ fn captures(text: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
-    use super::captures;
+    use super::{captures, regsub};
 
     #[test]
     fn captures_are_renamed() {
         assert_eq!(captures(r"/new/\1?a=$b"), "/new/${1}?a=$$b");
+    }
+
+    #[test]
+    fn a_substitution_in_the_path_is_an_expression_for_all_of_it() {
+        for (theirs, regex, location) in [
+            ("%[path,regsub(^/old/,/new/)]", "^/old/(.*)$", "/new/${1}"),
+            (
+                r#"%[path,regsub("^/(a|b)/x","/\1$",i)]"#,
+                "(?i)^/(a|b)/x(.*)$",
+                "/${1}$$${2}",
+            ),
+            (r"%[path,regsub('^/old/(.*)$','https://a.example/\1')]", "^/old/(.*)$", "https://a.example/${1}"),
+        ] {
+            let (got, leads) = regsub(theirs).unwrap().unwrap();
+            assert_eq!((&*got, &*leads), (regex, location), "{theirs}");
+        }
+        for without in [
+            "%[path,regsub(/old/,/new/)]",
+            "%[path,regsub(^/a|/b,/new/)]",
+            "%[path,regsub(^/a/,/b/,g)]",
+            "%[path,regsub(^/a(?!b),/b/)]",
+        ] {
+            regsub(without).unwrap().unwrap_err();
+        }
+        assert_eq!(regsub("%[path]"), None);
     }
 }

@@ -1035,6 +1035,7 @@ frontend web
     acl api path_beg /api/
     http-request redirect scheme https code 301 drop-query if !api { hdr(x-old) -m found }
     redirect location https://%[hdr(host)]/new%[path] if api
+    http-request redirect code 301 location %[path,regsub(^/shop/,/store/)] if { path_beg /shop/ }
     http-request return status 200 content-type text/plain lf-string \"for %[src]\" hdr X-A b if { path /ping }
     http-request deny deny_status 429 if { path_sub .git }
     http-request set-path /v1%[path] if api
@@ -1054,6 +1055,7 @@ backend app
         "    redirect scheme=\"https\" code=301 drop-query unless=\"api\" {",
         "        header \"x-old\"",
         "    redirect location=\"https://%{authority}/new%{path}\" if=\"api\"",
+        "    redirect regex=\"^/shop/(.*)$\" location=\"/store/${1}\" code=301 {",
         "        body \"for %{client-ip}\" content-type=\"text/plain\"",
         "        header \"X-A\" \"b\"",
         "    deny status=429 {",

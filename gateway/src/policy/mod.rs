@@ -50,6 +50,7 @@ mod metrics;
 mod needs;
 mod owner;
 mod pace;
+pub mod path_captures;
 mod phases;
 mod priority;
 mod quarantine;

@@ -11,6 +11,7 @@ use super::heavy;
 use super::limit_headers::LimitHeaders;
 use super::local::Local;
 use crate::config::{BackendId, OnFailure};
+use crate::policy::path_captures::PathCaptures;
 use crate::policy::{
     Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, HookPlace, Instances, LimitVerdict, Lot,
     MAX_CALLS, Outcome, Reply,
@@ -131,6 +132,26 @@ fn is_within(attachment: &Attachment, verdict: Result<Option<LimitVerdict>, Fail
             retry_after_ms: verdict.retry_after_ms,
         }),
         Err(failure) => failed(attachment, &failure),
+    }
+}
+
+/// **rules**: what the captures of a redirect stand for; none where its expression does not match the request's path.
+pub async fn captured(
+    local: &Rc<Local>,
+    captures: &PathCaptures,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Vec<Vec<u8>>>, ProxyError> {
+    // The component is shown the path in place of the head.
+    let asked = captures.question(&exchange.request.uri).ok_or(ProxyError::UriTooLong)?;
+    let headers = std::mem::replace(&mut exchange.request.headers, asked);
+    let conditions = std::mem::replace(&mut exchange.conditions, captures.condition());
+    let attachment = captures.attachment();
+    let outcome = heavy::ask(local, attachment, HookPlace::OnRequest, exchange, Instances::on_request).await?;
+    let told = std::mem::replace(&mut exchange.request.headers, headers);
+    exchange.conditions = conditions;
+    match outcome {
+        Ok(_) => captures.read(&told, &exchange.request.uri).ok_or(ProxyError::UriTooLong),
+        Err(failure) => failed(attachment, &failure).map(|()| None),
     }
 }
 

@@ -37,8 +37,8 @@ use super::trace::Trace;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules};
 use crate::policy::{ConnectionFacts, Exchange, Reply, asked_host};
-use crate::snapshot::rules::{Action, Rule, RuleAt};
-use crate::snapshot::{Frontend, TenantRules};
+use crate::snapshot::rules::{Action, Redirect, Rule, RuleAt, Target};
+use crate::snapshot::{AclAnswers, Frontend, TenantRules};
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
 /// is to become.
@@ -238,17 +238,18 @@ async fn decide(
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
-    if let Some(rule) = frontend.rule(&answers) {
-        return answer_of(rule, exchange);
+    if let Some(served) = ruled(local, &frontend.rules, &answers, exchange).await? {
+        return Ok(served);
     }
     let tenant = match tenant {
         // What could not be asked fails behind all that the operator has decided.
         Some((tenant, answers)) => Some((tenant, answers?)),
         None => None,
     };
-    let rule = tenant.as_ref().and_then(|(tenant, answers)| tenant.rule(answers));
-    if let Some(rule) = rule {
-        return answer_of(rule, exchange);
+    if let Some((tenant, answers)) = &tenant
+        && let Some(served) = ruled(local, &tenant.rules, answers, exchange).await?
+    {
+        return Ok(served);
     }
     let mut backend_id = frontend
         .route(&answers, exchange, tenant.as_ref())
@@ -283,8 +284,8 @@ async fn decide(
     if let Some(own_fields) = &own_fields {
         own_fields.put_back(&mut exchange.request.headers);
     }
-    if let Some(rule) = frontend.rule_of(backend_id, &answers) {
-        return answer_of(rule, exchange);
+    if let Some(served) = ruled(local, frontend.rules_of(backend_id), &answers, exchange).await? {
+        return Ok(served);
     }
     if let Some((rewrites, answers)) = edits
         && let Some(reply) = Box::pin(policy::request_edits_of_tenant(local, rewrites, answers, exchange)).await?
@@ -430,8 +431,35 @@ async fn decide(
     Ok(Served::Server(response, lease))
 }
 
+/// What the first of these rules that holds answers a request with.
+async fn ruled(
+    local: &Rc<Local>,
+    rules: &[Rule],
+    answers: &AclAnswers,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Served>, ProxyError> {
+    for rule in rules.iter().filter(|rule| rule.holds(answers)) {
+        let captured = match &rule.action {
+            Action::Redirect(Redirect {
+                to: Target::Matched { captures, .. },
+                ..
+            }) => {
+                // Boxed: few rules ask for that.
+                match Box::pin(policy::captured(local, captures, exchange)).await? {
+                    Some(captured) => captured,
+                    // A component has changed the path since the acls were asked.
+                    None => continue,
+                }
+            }
+            _ => Vec::new(),
+        };
+        return answer_of(rule, &captured, exchange).map(Some);
+    }
+    Ok(None)
+}
+
 /// What a rule answers a request with.
-fn answer_of(rule: &Rule, exchange: &Exchange) -> Result<Served, ProxyError> {
+fn answer_of(rule: &Rule, captured: &[Vec<u8>], exchange: &Exchange) -> Result<Served, ProxyError> {
     let at = || rule.at.clone();
     match &rule.action {
         Action::Deny(status) => Err(ProxyError::Denied {
@@ -439,7 +467,7 @@ fn answer_of(rule: &Rule, exchange: &Exchange) -> Result<Served, ProxyError> {
             at: at(),
         }),
         Action::Redirect(redirect) => Ok(Served::Here(
-            rules::redirect(redirect, exchange)?,
+            rules::redirect(redirect, captured, exchange)?,
             "redirect",
             Some(at()),
         )),

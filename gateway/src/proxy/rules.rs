@@ -8,10 +8,10 @@ use http::{StatusCode, Uri};
 use super::error::ProxyError;
 use crate::config::Scheme;
 use crate::policy::{Exchange, Reply};
-use crate::snapshot::rules::{Content, Field, Redirect, Return, Target};
+use crate::snapshot::rules::{Content, Field, LocationPart, Redirect, Return, Target};
 
-/// The response that sends the client elsewhere.
-pub fn redirect(redirect: &Redirect, exchange: &Exchange) -> Result<Reply, ProxyError> {
+/// The response that sends the client elsewhere. `captured` has, where its target has captures, what they stand for.
+pub fn redirect(redirect: &Redirect, captured: &[Vec<u8>], exchange: &Exchange) -> Result<Reply, ProxyError> {
     let uri = &exchange.request.uri;
     let mut location = Vec::with_capacity(LOCATION);
     match &redirect.to {
@@ -42,6 +42,18 @@ pub fn redirect(redirect: &Redirect, exchange: &Exchange) -> Result<Reply, Proxy
             write_path(uri, &mut location);
         }
         Target::Location(place) => place.write(exchange, Place::Uri, &mut location),
+        Target::Matched { parts, .. } => {
+            for part in parts {
+                match part {
+                    LocationPart::Values(values) => values.write(exchange, Place::Uri, &mut location),
+                    // Part of a path already.
+                    LocationPart::Capture(position) => {
+                        let text = captured.get(*position).map_or(&[][..], Vec::as_slice);
+                        write_uri(text, &mut location);
+                    }
+                }
+            }
+        }
     }
     if redirect.keeps_query
         && let Some(query) = uri.query()

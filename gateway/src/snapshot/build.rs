@@ -29,6 +29,7 @@ use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, Origin, PluginId,
     PluginLimits, Share, TenantId, UsedPlugin,
 };
+use crate::policy::path_captures::PathCaptures;
 use crate::policy::maps::Maps;
 use crate::policy::{
     self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Component, Crew, Granted, Host, HostSettings,
@@ -254,10 +255,10 @@ impl Builder<'_> {
         let rewrites = self.rewrites(frontend);
         let hosts = self.hosts(frontend);
         let pages = self.pages(&frontend.error_pages);
-        let rules = self.rules(frontend, &frontend.rules);
+        let rules = self.rules(Section::of(frontend), &frontend.rules);
         let deciding = frontend.of_backends.iter().filter(|of| !of.rules.is_empty());
         let of_backends: Vec<_> = deciding
-            .map(|of| Some((of.backend, self.rules(frontend, &of.rules)?)))
+            .map(|of| Some((of.backend, self.rules(Section::of(frontend), &of.rules)?)))
             .collect();
         let routes = self.routes(frontend, &frontend.routes);
         let tenants: Vec<_> = frontend
@@ -327,10 +328,12 @@ impl Builder<'_> {
         })
     }
 
-    fn rules(&mut self, frontend: &config::Frontend, rules: &[config::Rule]) -> Option<Vec<Rule>> {
+    fn rules(&mut self, section: Section<'_>, rules: &[config::Rule]) -> Option<Vec<Rule>> {
+        let mut captures = self.captures(section, rules)?.into_iter();
         let rules: Vec<_> = rules
             .iter()
-            .map(|rule| match rules::rule(rule, frontend, &self.maps) {
+            .map(|rule| (rule, captured(rule).and_then(|_| captures.next())))
+            .map(|(rule, captures)| match rules::rule(rule, section.frontend, &self.maps, captures) {
                 Ok(rule) => Some(rule),
                 Err(RuleError::File(path, source)) => self.fail(BuildError::File {
                     origin: rule.origin.clone(),
@@ -346,6 +349,20 @@ impl Builder<'_> {
             })
             .collect();
         rules.into_iter().collect()
+    }
+
+    /// By rule that has captures: how they come by. A component has as many of them as there are bits of conditions.
+    fn captures(&mut self, section: Section<'_>, rules: &[config::Rule]) -> Option<Vec<PathCaptures>> {
+        let of: Vec<_> = rules.iter().filter_map(captured).collect();
+        let mut captures = Vec::with_capacity(of.len());
+        for chunk in of.chunks(PathCaptures::PER_COMPONENT) {
+            let config = RewriteConfig::of_captures(chunk);
+            let component = &first_party::HEADER_REWRITE_REGEX;
+            let attachment = self.attach_own(component, &section.frontend.name, &config, section)?;
+            let each = (0u32..).zip(chunk);
+            captures.extend(each.map(|(number, of)| PathCaptures::new(attachment.clone(), number, of.captures().len())));
+        }
+        Some(captures)
     }
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
@@ -668,6 +685,17 @@ impl Builder<'_> {
             .policy(attachment.label(), attachment.tenant(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
+    }
+}
+
+/// Where a redirect leads that has captures.
+fn captured(rule: &config::Rule) -> Option<&config::Matched> {
+    match &rule.action {
+        config::Action::Redirect(redirect) => match &redirect.to {
+            config::RedirectTo::Matched(captured) => Some(captured),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

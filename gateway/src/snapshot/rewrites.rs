@@ -4,7 +4,11 @@
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use crate::config::{self, BackendId, Condition, Conditional, RequestEdit, ResponseEdit};
+use crate::config::{
+    self, BackendId, Matched, Condition, Conditional, HeaderReplace, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
+    Template,
+};
+use crate::policy::path_captures;
 
 /// The component's configuration.
 #[derive(Debug, Serialize)]
@@ -68,6 +72,27 @@ impl RewriteConfig {
             request,
             response,
             conditions,
+        }
+    }
+}
+
+impl RewriteConfig {
+    /// Of redirects: each has an edit of its own, made on the condition with its number, by which a path becomes what is in its captures.
+    pub(super) fn of_captures(of: &[&Matched]) -> Self {
+        let written = |(number, captured): (usize, &&Matched)| Written {
+            edit: RequestEdit::ReplaceHeader(HeaderReplace {
+                name: path_captures::FIELD.to_owned(),
+                replace: Replace {
+                    from: ReplaceFrom::Regex(captured.regex.clone()),
+                    to: Template::plain(path_captures::replacement(&captured.captures())),
+                },
+            }),
+            condition: Some(number),
+        };
+        Self {
+            request: of.iter().enumerate().map(written).collect(),
+            response: Vec::new(),
+            conditions: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@ use super::AclAnswers;
 use super::pages::{self, PageError};
 use crate::config::{self, At, Condition, Scheme};
 use crate::policy::Values;
+use crate::policy::path_captures::PathCaptures;
 use crate::policy::maps::Maps;
 
 /// A rule that ends a request.
@@ -81,6 +82,22 @@ pub enum Target {
     Prefix(Values),
     /// This.
     Location(Values),
+    /// This, with parts of the request's path in it.
+    Matched {
+        /// How they come by.
+        captures: PathCaptures,
+        /// In order.
+        parts: Vec<LocationPart>,
+    },
+}
+
+/// A part of where a redirect leads.
+#[derive(Debug)]
+pub enum LocationPart {
+    /// A text.
+    Values(Values),
+    /// What was captured, by its position among the captures that are needed.
+    Capture(usize),
 }
 
 /// A response that is made here.
@@ -121,12 +138,17 @@ pub(super) enum RuleError {
     Defect(String),
 }
 
-/// Makes a rule ready.
-pub(super) fn rule(rule: &config::Rule, frontend: &config::Frontend, maps: &Maps) -> Result<Rule, RuleError> {
+/// Makes a rule ready. `captures` has how the captures come by of rules that have such.
+pub(super) fn rule(
+    rule: &config::Rule,
+    frontend: &config::Frontend,
+    maps: &Maps,
+    captures: Option<PathCaptures>,
+) -> Result<Rule, RuleError> {
     let name = &frontend.name;
     let action = match &rule.action {
         config::Action::Deny(status) => Action::Deny(*status),
-        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, name, maps)?),
+        config::Action::Redirect(redirect) => Action::Redirect(self::redirect(redirect, name, maps, captures)?),
         config::Action::Return(answer) => Action::Return(self::answer(answer, name, maps)?),
     };
     Ok(Rule {
@@ -139,7 +161,12 @@ pub(super) fn rule(rule: &config::Rule, frontend: &config::Frontend, maps: &Maps
     })
 }
 
-fn redirect(redirect: &config::Redirect, frontend: &str, maps: &Maps) -> Result<Redirect, RuleError> {
+fn redirect(
+    redirect: &config::Redirect,
+    frontend: &str,
+    maps: &Maps,
+    captures: Option<PathCaptures>,
+) -> Result<Redirect, RuleError> {
     let values = |template: &config::Template| values(template, frontend, maps);
     let to = match &redirect.to {
         config::RedirectTo::Authority { scheme, host, port } => Target::Authority {
@@ -149,6 +176,22 @@ fn redirect(redirect: &config::Redirect, frontend: &str, maps: &Maps) -> Result<
         },
         config::RedirectTo::Prefix(prefix) => Target::Prefix(values(prefix)?),
         config::RedirectTo::Location(location) => Target::Location(values(location)?),
+        config::RedirectTo::Matched(captured) => {
+            let needed = captured.captures();
+            let part = |part: &config::LocationPart| {
+                Ok(match part {
+                    config::LocationPart::Text(text) => LocationPart::Values(values(text)?),
+                    config::LocationPart::Capture(number) => {
+                        let position = needed.iter().position(|needed| needed == number);
+                        LocationPart::Capture(position.unwrap_or_default())
+                    }
+                })
+            };
+            Target::Matched {
+                parts: captured.location.iter().map(part).collect::<Result<_, _>>()?,
+                captures: captures.ok_or_else(|| RuleError::Defect("nothing captures for it".to_owned()))?,
+            }
+        }
     };
     let set_cookie = redirect.set_cookie.as_ref().map(|cookie| {
         let value = HeaderValue::try_from(format!("{cookie}; path=/"));

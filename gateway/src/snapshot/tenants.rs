@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::routes::Route;
 use super::rules::Rule;
-use super::{AclAnswers, AclCall, Rewrites};
+use super::{AclCall, Rewrites};
 use crate::config::Condition;
 use crate::policy::Tenant;
 use crate::telemetry::metrics::TenantMetrics;
@@ -44,12 +44,5 @@ impl OfTenant {
             is_closed: self.is_closed,
             rules: None,
         }
-    }
-}
-
-impl TenantRules {
-    /// The first of its rules that holds.
-    pub fn rule(&self, answers: &AclAnswers) -> Option<&Rule> {
-        self.rules.iter().find(|rule| rule.holds(answers))
     }
 }

@@ -10,7 +10,7 @@ use super::acl::{self, Setting};
 use super::names::Names;
 use super::shared_acls::{self, SharedAcls};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclId, AclTest, Condition, Match, Origin};
+use crate::config::model::{Acl, AclId, AclTest, Condition, Match, Origin, Text};
 use crate::config::reader::{Block, Context};
 
 /// The acls of a frontend.
@@ -59,11 +59,19 @@ impl<'a> Acls<'a> {
     /// The condition that a rule's own block of predicates makes.
     pub(super) fn inline(&self, name: &str, block: Block<'_>, span: SourceSpan) -> Option<Condition> {
         let all = acl::matches(self.setting, block, acl::MAX_DEPTH)?;
+        Some(self.of_rule(name, acl::one_or_all(all), span))
+    }
+
+    /// The condition that a rule's own regular expression makes.
+    pub(super) fn path_matches(&self, name: &str, regex: &str, span: SourceSpan) -> Condition {
+        self.of_rule(name, Match::Path(Text::Regex(vec![regex.to_owned()])), span)
+    }
+
+    fn of_rule(&self, name: &str, test: Match, span: SourceSpan) -> Condition {
         let origin = self.ctx.origin(span);
         // Names of a component's predicates differ, and a line may have several of these.
         let name = format!("{name} in line {} ({})", origin.line, self.implied.borrow().len() + 1);
-        let test = acl::one_or_all(all);
-        Some(Condition::Acl(self.imply(&name, test, origin)))
+        Condition::Acl(self.imply(&name, test, origin))
     }
 
     /// Reports acls that nothing asks. The acls that were asked without a name, to stand behind the declared ones.

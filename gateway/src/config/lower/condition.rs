@@ -55,6 +55,14 @@ pub(super) fn when_with_block(node: &mut Node<'_>, acls: &Acls<'_>) -> When {
     }
 }
 
+/// The same, where this has to hold as well.
+pub(super) fn and(when: When, also: Condition) -> When {
+    match when {
+        When::Always => When::If(Some(also)),
+        When::If(said) => When::If(said.map(|said| Condition::And(vec![said, also]))),
+    }
+}
+
 /// Whether a name can stand in a condition.
 pub(super) fn is_word(name: &str) -> bool {
     !KEYWORDS.contains(&name) && !name.is_empty() && name.chars().all(is_word_char)

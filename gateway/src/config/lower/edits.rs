@@ -411,7 +411,7 @@ pub(super) fn replace<'a>(node: &mut Node<'a>, phase: When) -> Option<(Replace, 
 }
 
 /// Every `$1` and `${name}` has to be a capture of the expression: one that is not reads as nothing.
-fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
+pub(super) fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
     let mut rest = text;
     while let Some(at) = rest.find('$') {
         let start = text.len() - rest.len() + at;
@@ -420,23 +420,8 @@ fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
             rest = after;
             continue;
         }
-        let (name, length) = match rest.strip_prefix('{') {
-            Some(inner) => match inner.find('}') {
-                Some(end) => (&inner[..end], end + 3),
-                None => ("", 2),
-            },
-            None => {
-                let end = rest
-                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                    .unwrap_or(rest.len());
-                (&rest[..end], end + 1)
-            }
-        };
-        let known = match name.parse::<usize>() {
-            Ok(number) => number < regex.captures_len(),
-            Err(_) => regex.capture_names().flatten().any(|known| known == name),
-        };
-        if !known {
+        let (name, length) = capture_name(rest);
+        if capture(name, regex).is_none() {
             let (message, help) = match name {
                 "" => (
                     "this dollar names no capture".to_owned(),
@@ -456,11 +441,35 @@ fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
             };
             let error = ConfigError::new(Code::Reference, message);
             to.context()
-                .report(error.label(to.part(start, length), "reads as nothing").help(help));
+                .report(error.label(to.part(start, length + 1), "reads as nothing").help(help));
             return None;
         }
     }
     Some(())
+}
+
+/// The name or number of a capture behind its dollar, and how many bytes that takes, braces counted.
+pub(super) fn capture_name(text: &str) -> (&str, usize) {
+    match text.strip_prefix('{') {
+        Some(inner) => match inner.find('}') {
+            Some(end) => (&inner[..end], end + 2),
+            None => ("", 1),
+        },
+        None => {
+            let end = text
+                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+                .unwrap_or(text.len());
+            (&text[..end], end)
+        }
+    }
+}
+
+/// The number of the capture of that name or number.
+pub(super) fn capture(name: &str, regex: &Regex) -> Option<usize> {
+    match name.parse::<usize>() {
+        Ok(number) => (number < regex.captures_len()).then_some(number),
+        Err(_) => regex.capture_names().position(|known| known == Some(name)),
+    }
 }
 
 fn captures(regex: &Regex) -> String {

@@ -1,13 +1,15 @@
 //! `redirect scheme="https" code=301 unless="tls"`.
 
+use regex::bytes::Regex;
+
 use super::edits;
 use super::template::{When, template};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Redirect, RedirectTo, Scheme, Template};
+use crate::config::model::{Matched, LocationPart, Redirect, RedirectTo, Scheme, Template, TemplatePart};
 use crate::config::reader::{Node, Value};
 
-/// Reads where a redirect leads. Its condition is read by the caller.
-pub(super) fn redirect(node: &mut Node<'_>) -> Option<Redirect> {
+/// Reads where a redirect leads. Its condition is read by the caller, as is `regex=`, which is one.
+pub(super) fn redirect(node: &mut Node<'_>, regex: Option<Value<'_>>) -> Option<Redirect> {
     let scheme = node.property("scheme");
     let host = node.property("host");
     let port = node.property("port");
@@ -45,6 +47,14 @@ pub(super) fn redirect(node: &mut Node<'_>) -> Option<Redirect> {
         node.fail(error.help("one of them has to go; `scheme=`, `host=` and `port=` can stand together"));
         return None;
     }
+    if let Some(regex) = regex.filter(|_| kind != "location") {
+        let error = ConfigError::new(Code::Conflict, "`regex=` needs `location=`");
+        let error = error
+            .label(first.span(), "keeps the path as it is")
+            .label(regex.span(), "this is about what takes its place");
+        node.fail(error.help("write `location=\"https://www.example.net/new/$1\"`, or ask with `path-regex` in a block"));
+        return None;
+    }
     let (flag, name, why) = match kind {
         "location" => (
             drop_query,
@@ -73,7 +83,10 @@ pub(super) fn redirect(node: &mut Node<'_>) -> Option<Redirect> {
             }
         }
         "prefix" => RedirectTo::Prefix(place(&prefix?)?),
-        _ => RedirectTo::Location(place(&location?)?),
+        _ => match regex {
+            Some(regex) => RedirectTo::Matched(captured(&regex, &location?)?),
+            None => RedirectTo::Location(place(&location?)?),
+        },
     };
     let code = match code {
         Some(value) => code_of(&value),
@@ -82,7 +95,7 @@ pub(super) fn redirect(node: &mut Node<'_>) -> Option<Redirect> {
     let set_cookie = set_cookie.map(|value| cookie(&value));
     Some(Redirect {
         keeps_query: match to {
-            RedirectTo::Location(_) => keep_query.is_some(),
+            RedirectTo::Location(_) | RedirectTo::Matched(_) => keep_query.is_some(),
             _ => drop_query.is_none(),
         },
         to,
@@ -113,15 +126,112 @@ fn host(value: &Value<'_>) -> Option<Template> {
 fn place(value: &Value<'_>) -> Option<Template> {
     value.text()?;
     let place = template(value, When::Rule)?;
+    check_place(value, place.texts(), place.start())?;
+    Some(place)
+}
+
+/// The same with captures. None of them stands where it could choose the host.
+fn captured(pattern: &Value<'_>, value: &Value<'_>) -> Option<Matched> {
+    let regex = edits::regex(pattern)?;
+    let text = value.text()?;
+    let place = template(value, When::Rule)?;
+    edits::check_captures(value, text, &regex)?;
+    let location = with_captures(place, &regex);
+    let texts = location.iter().filter_map(|part| match part {
+        LocationPart::Text(text) => Some(text),
+        LocationPart::Capture(_) => None,
+    });
+    let mut before = String::new();
+    let mut has_capture = false;
+    for part in &location {
+        let LocationPart::Text(text) = part else {
+            has_capture = true;
+            break;
+        };
+        for part in &text.0 {
+            match part {
+                TemplatePart::Text(text) => before.push_str(text),
+                // Whatever it stands for, it ends no host.
+                _ => before.push('x'),
+            }
+        }
+    }
+    let start = match location.first() {
+        None => Some(""),
+        Some(LocationPart::Text(text)) => text.start(),
+        Some(LocationPart::Capture(_)) => None,
+    };
+    check_place(value, texts.flat_map(Template::texts), start)?;
+    if has_capture && !is_in_path(&before) {
+        return value.fail(
+            "a capture stands behind the host and its slash",
+            "a client's path would choose where this leads",
+            "write it as \"/new/$1\" or \"https://www.example.net/new/$1\"",
+        );
+    }
+    Some(Matched {
+        regex: pattern.text()?.to_owned(),
+        location,
+    })
+}
+
+/// Takes a text apart in which every dollar is one of a capture, or doubled.
+fn with_captures(text: Template, regex: &Regex) -> Vec<LocationPart> {
+    let mut parts = Vec::new();
+    let mut now = Template::default();
+    let push = |now: &mut Template, text: &str| match now.0.last_mut() {
+        _ if text.is_empty() => {}
+        Some(TemplatePart::Text(before)) => before.push_str(text),
+        _ => now.0.push(TemplatePart::Text(text.to_owned())),
+    };
+    for part in text.0 {
+        let TemplatePart::Text(text) = &part else {
+            now.0.push(part);
+            continue;
+        };
+        let mut rest = text.as_str();
+        while let Some((before, after)) = rest.split_once('$') {
+            push(&mut now, before);
+            if let Some(after) = after.strip_prefix('$') {
+                push(&mut now, "$");
+                rest = after;
+                continue;
+            }
+            let (name, length) = edits::capture_name(after);
+            if !now.0.is_empty() {
+                parts.push(LocationPart::Text(std::mem::take(&mut now)));
+            }
+            parts.extend(edits::capture(name, regex).map(LocationPart::Capture));
+            rest = &after[length..];
+        }
+        push(&mut now, rest);
+    }
+    if !now.0.is_empty() {
+        parts.push(LocationPart::Text(now));
+    }
+    parts
+}
+
+/// Whether what follows this belongs to a path, a query or a fragment.
+fn is_in_path(before: &str) -> bool {
+    if before.starts_with('/') {
+        return true;
+    }
+    let host = before.split_once("://").filter(|_| has_scheme(before));
+    host.and_then(|(_, host)| host.find('/')).is_some_and(|slash| slash > 0)
+}
+
+/// `texts` is all that is written there, `start` what it begins with, where that is written.
+fn check_place<'t>(value: &Value<'_>, texts: impl Iterator<Item = &'t str>, start: Option<&str>) -> Option<()> {
     let is_fine = |c: char| c.is_ascii_graphic() && !matches!(c, '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}');
-    if let Some(wrong) = place.texts().flat_map(str::chars).find(|c| !is_fine(*c)) {
+    if let Some(wrong) = texts.flat_map(str::chars).find(|c| !is_fine(*c)) {
         return value.fail(
             "this cannot be part of a URI",
             format!("has {wrong:?} in it"),
             "write it percent-encoded, as %20",
         );
     }
-    match place.start() {
+    match start {
         Some(start) if start.starts_with("//") => value.fail(
             "what begins with `//` is read as a host",
             "would lead elsewhere",
@@ -132,7 +242,7 @@ fn place(value: &Value<'_>) -> Option<Template> {
             "neither of them",
             "write it as \"https://www.example.net/new\" or \"/new\"",
         ),
-        _ => Some(place),
+        _ => Some(()),
     }
 }
 

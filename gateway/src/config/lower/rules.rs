@@ -10,7 +10,7 @@ use super::template;
 use super::variables::{self, When as Phase};
 use super::{Scope, content, edits, redirect, reserved};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Action, Content, Mode, Return, Rule};
+use crate::config::model::{Action, Content, Mode, RedirectTo, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
 
 /// The rules of a frontend, and the one that always holds: where it stands, and its name.
@@ -36,11 +36,15 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
             node.fail(error.help("give the earlier one a condition, or leave this one out"));
         }
         let (span, origin, name) = (node.span(), node.origin(), node.name());
+        let regex = match name {
+            "redirect" => node.property("regex"),
+            _ => None,
+        };
         let action = match name {
             "deny" => deny(&mut node, acls).map(Action::Deny),
             "redirect" => {
                 http_only(&node, acls);
-                redirect::redirect(&mut node).map(|redirect| Action::Redirect(Box::new(redirect)))
+                redirect::redirect(&mut node, regex).map(|redirect| Action::Redirect(Box::new(redirect)))
             }
             _ => {
                 http_only(&node, acls);
@@ -51,6 +55,15 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
             // Its block is the response.
             "return" => condition::when(&mut node, acls),
             _ => condition::when_with_block(&mut node, acls),
+        };
+        let when = match (regex, &action) {
+            (Some(_), Some(Action::Redirect(redirect))) => match &redirect.to {
+                RedirectTo::Matched(captured) => condition::and(when, acls.path_matches(name, &captured.regex, span)),
+                _ => when,
+            },
+            // One that could not be read has been reported; it would not hold for all.
+            (Some(_), _) => When::If(None),
+            (None, _) => when,
         };
         let when = match when {
             When::Always => {

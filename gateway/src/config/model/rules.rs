@@ -110,6 +110,41 @@ pub enum RedirectTo {
     Prefix(Template),
     /// `location=`: this.
     Location(Template),
+    /// `regex=` and `location=`: this, with parts of the request's path in it.
+    Matched(Matched),
+}
+
+/// `regex="^/old/(.*)$" location="/new/$1"`: the rule holds where the request's path matches, which an acl beside its condition asks.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Matched {
+    /// The regular expression.
+    pub regex: String,
+    /// Where to.
+    pub location: Vec<LocationPart>,
+}
+
+/// A part of where a redirect leads.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LocationPart {
+    /// A text with variables.
+    Text(Template),
+    /// What the expression's capture with this number has matched; 0 is all that it has matched.
+    Capture(usize),
+}
+
+impl Matched {
+    /// The captures that it needs, each once.
+    pub fn captures(&self) -> Vec<usize> {
+        let mut captures = Vec::new();
+        for part in &self.location {
+            if let LocationPart::Capture(capture) = part
+                && !captures.contains(capture)
+            {
+                captures.push(*capture);
+            }
+        }
+        captures
+    }
 }
 
 /// How a URI begins.

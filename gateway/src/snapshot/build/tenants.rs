@@ -33,7 +33,7 @@ impl Builder<'_> {
     ) -> Option<TenantRules> {
         let section = Section::of_tenant(id, of, frontend);
         let acls = self.acls(section, |acl| of.asks(acl));
-        let rules = self.rules(frontend, &of.rules);
+        let rules = self.rules(section, &of.rules);
         let routes = self.routes(frontend, &of.routes);
         let rewrites = match of.edits_any() {
             true => self.rewrites_of_tenant(section, of).map(Some),
