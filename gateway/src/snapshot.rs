@@ -23,7 +23,7 @@ use http::{HeaderName, StatusCode};
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
-use crate::config::{self, AclId, BackendId, Config, InForce};
+use crate::config::{self, AclId, BackendId, Config, EditCondition, InForce};
 use crate::listener::{Sources, Termination};
 use crate::policy::{self, Attachment, Crew, Exchange, Failure, Host, Warm};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
@@ -32,6 +32,7 @@ pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
 pub use hsts::Hsts;
 use pages::{ErrorPages, Page};
+use rewrites::RewriteConfig;
 use routes::Route;
 use rules::Rule;
 pub use tenants::{OfTenant, TenantRules};
@@ -165,13 +166,42 @@ pub struct Rewrites {
     /// Whether it edits responses.
     pub response: bool,
     /// What its edits depend on: a bit of the exchange's `conditions` each.
-    pub conditions: Vec<config::Condition>,
+    pub conditions: Vec<EditCondition>,
+    /// Whether some of that is the response's status.
+    pub asks_status: bool,
 }
 
 impl Rewrites {
-    /// Which of its conditions hold, a bit each.
+    /// What `edits` come to, which the component makes.
+    fn new(attachment: Arc<Attachment>, edits: RewriteConfig) -> Self {
+        Self {
+            attachment,
+            request: !edits.request.is_empty(),
+            response: !edits.response.is_empty(),
+            asks_status: edits.conditions.iter().any(|condition| condition.statuses.is_some()),
+            conditions: edits.conditions,
+        }
+    }
+
+    /// Which of its conditions hold, a bit each, as far as the request decides that.
     pub fn conditions(&self, answers: &AclAnswers) -> u64 {
-        answers.holding(&self.conditions)
+        self.bits(|condition| condition.when.as_ref().is_none_or(|when| answers.hold(when)))
+    }
+
+    /// Which of these that hold for the request do for a response with this status, too.
+    pub fn conditions_of_response(&self, of_request: u64, status: StatusCode) -> u64 {
+        if !self.asks_status {
+            return of_request;
+        }
+        let has_status = |statuses: &config::StatusSet| statuses.contains(status.as_u16());
+        of_request & self.bits(|condition| condition.statuses.as_ref().is_none_or(has_status))
+    }
+
+    fn bits(&self, holds: impl Fn(&EditCondition) -> bool) -> u64 {
+        let numbered = self.conditions.iter().enumerate();
+        numbered.fold(0, |bits, (number, condition)| {
+            bits | u64::from(holds(condition)) << number
+        })
     }
 }
 
@@ -248,6 +278,18 @@ impl Snapshot {
     ) -> Option<&'a Page> {
         let of_backend = backend.and_then(|id| self.pages.get(id.0)?.as_ref()?.get(status));
         of_backend.or_else(|| frontend.pages.as_ref()?.get(status))
+    }
+
+    /// The page that takes the place of a server's answer with this status: the backend's, if that is one, before the frontend's.
+    pub fn intercepting<'a>(
+        &'a self,
+        frontend: &'a Frontend,
+        backend: BackendId,
+        status: StatusCode,
+    ) -> Option<&'a Page> {
+        let of_backend = self.pages.get(backend.0).and_then(Option::as_ref);
+        let sections = [of_backend, frontend.pages.as_ref()];
+        sections.into_iter().flatten().find_map(|pages| pages.intercepting(status))
     }
 
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::http2::Http2Server;
+use gateway_tests::http2::{Http2Client, Http2Server};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, get, head, method, post, refusing};
 
@@ -589,6 +589,133 @@ async fn a_slow_client_gets_the_page_for_408() {
     let answer = client.response().await;
     assert_eq!((answer.status, answer.text()), (408, "<p>slow"));
     assert_eq!(answer.header("connection"), Some("close"));
+}
+
+#[tokio::test]
+async fn a_page_takes_the_place_of_servers_answers_where_it_says_so() {
+    let app = HttpServer::start(|request| {
+        let answer = match request.target.as_str() {
+            "/404" => Answer::status(404),
+            "/500" => Answer::status(500),
+            "/long" => return Answer::raw("HTTP/1.1 503 No\r\nContent-Length: 9000000\r\n\r\n").then_stream(9_000_000),
+            "/chunked" => return Answer::raw("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            _ => Answer::status(503),
+        };
+        answer
+            .header("Content-Type", "text/plain")
+            .header("Content-Encoding", "gzip")
+            .header("ETag", "\"a\"")
+            .header("Last-Modified", "Mon, 01 Jan 2024 00:00:00 GMT")
+            .header("Retry-After", "7")
+            .header("Set-Cookie", "a=b")
+            .body("a trace of the stack")
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        defaults { error-page 404 "sorry.html"; error-page 503 "503.http" intercept }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            error-page 500 "sorry.html" intercept
+            response { set-header "X-Broken" "%{status}" if-status="500-599" }
+            default-backend "app"
+        }
+        backend "app" { error-page 500 "own.html" intercept; server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("503.http", PAGE_503)
+    .file("sorry.html", "<p>sorry")
+    .file("own.html", "<p>own")
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    for target in ["/503", "/long", "/chunked", "/503"] {
+        let answer = client.ask(get(target)).await;
+        assert_eq!((answer.status, answer.text()), (503, "<html>sorry</html>\n"), "{target}");
+        assert_eq!(answer.header("content-type"), Some("text/html"), "{target}");
+        assert_eq!(answer.header("content-length"), Some("19"), "{target}");
+        assert_eq!(answer.header("x-broken"), Some("503"), "{target}");
+        for gone in ["content-encoding", "etag", "last-modified", "transfer-encoding"] {
+            assert_eq!(answer.header(gone), None, "{target}");
+        }
+    }
+    let answer = client.ask(get("/503")).await;
+    assert_eq!((answer.header("retry-after"), answer.header("set-cookie")), (Some("7"), Some("a=b")));
+    let silent = client.ask(head("/503")).await;
+    assert_eq!(
+        (silent.status, silent.header("content-length"), silent.body.len()),
+        (503, Some("19"), 0)
+    );
+    let own = client.ask(post("/500", "content")).await;
+    assert_eq!((own.status, own.text(), own.header("connection")), (500, "<p>own", None));
+    // A page that does not say so leaves the server's answer alone.
+    let left = client.ask(get("/404")).await;
+    assert_eq!((left.status, left.text(), left.header("etag")), (404, "a trace of the stack", Some("\"a\"")));
+    // What came whole with its head costs no connection: only the long answer did.
+    assert_eq!(app.connections(), 2);
+    let lines = gateway.access_log(8).await;
+    for (line, status, reason) in [(&lines[0], 503, "error-page".into()), (&lines[6], 500, "error-page".into()), (&lines[7], 404, serde_json::Value::Null)] {
+        assert_eq!(
+            (&line["status"], &line["reason"], &line["server"], &line["termination"]),
+            (&status.into(), &reason, &"s".into(), &"--".into()),
+            "{line}"
+        );
+    }
+    let stream = Http2Client::connect(gateway.address("web")).await.get("/500").await;
+    assert_eq!((stream.status, stream.text(), stream.header("etag")), (500, "<p>own", None));
+}
+
+// ── edits by the response's status ────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn response_edits_may_depend_on_the_servers_status() {
+    let app = HttpServer::start(|request| Answer::status(request.target[1..].parse().unwrap()).header("X-Debug", "1")).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "api" { header "x-api" }
+            response {
+                set-header "X-Missing" "%{status}" if-status=404
+                set-header "X-Broken" "yes" if-status="500-599,403" if="api"
+                delete-header "X-Debug" unless="api" if-status="200-299"
+                set-status 404 if-status=410
+            }
+            default-backend "app"
+        }
+        backend "app" {
+            response { set-header "X-Fine" "yes" if-status="200-399" }
+            server "s" "@app"
+        }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    // The server's status, whether the client is of the api; what it gets, and which headers.
+    for (status, is_api, gets, expected) in [
+        (200, false, 200, "x-fine"),
+        (200, true, 200, "x-debug x-fine"),
+        (404, false, 404, "x-debug x-missing"),
+        (410, false, 404, "x-debug"),
+        (500, false, 500, "x-debug"),
+        (503, true, 503, "x-debug x-broken"),
+        (403, true, 403, "x-debug x-broken"),
+        (304, true, 304, "x-debug x-fine"),
+    ] {
+        let request = get(&format!("/{status}"));
+        let request = if is_api { request.header("X-Api", "1") } else { request };
+        for _ in 0..2 {
+            let answer = gateway.ask("web", request.clone()).await;
+            let has: Vec<_> = ["x-debug", "x-missing", "x-broken", "x-fine"]
+                .into_iter()
+                .filter(|name| answer.header(name).is_some())
+                .collect();
+            assert_eq!((answer.status, &*has.join(" ")), (gets, expected), "{status} {is_api}");
+        }
+    }
 }
 
 // ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

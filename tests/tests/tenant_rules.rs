@@ -226,6 +226,8 @@ async fn a_tenants_edits_are_made_for_its_hosts_and_the_operators_have_the_last_
             set-header "X-Last" "acme"
             set-header "X-Beta" "yes" if="beta"
             delete-header "X-Beta" unless="beta"
+            set-header "X-Fine" "yes" if-status="200-299"
+            set-header "X-Lost" "yes" if-status=404 unless="beta"
         }
     "#;
     let gateway = Gateway::kdl(config)
@@ -257,6 +259,7 @@ async fn a_tenants_edits_are_made_for_its_hosts_and_the_operators_have_the_last_
         plain.text()
     );
     assert_eq!(plain.header("x-beta"), None);
+    assert_eq!((plain.header("x-fine"), plain.header("x-lost")), (Some("yes"), None));
     let rival = ask("rival.example", "/?beta=1").await;
     let seen = rival.text().to_ascii_lowercase();
     assert!(seen.contains("x-who: rival") && seen.contains("x-old: aaac"), "{seen}");

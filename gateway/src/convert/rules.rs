@@ -4,7 +4,7 @@ use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::variables::variables;
-use super::words;
+use super::words::{self, Polarity};
 
 impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
@@ -87,6 +87,16 @@ impl Proxy<'_> {
             Ok(node) => node,
             Err(reason) => return self.leave_out(line, &reason),
         };
+        // What is asked of the response is no acl here.
+        let status = condition.filter(|_| is_response).and_then(status);
+        let (node, condition) = match &status {
+            None => (node, condition),
+            Some(Ok((statuses, rest))) => {
+                let condition = Some((Polarity::If, &**rest)).filter(|_| !rest.is_empty());
+                (node.prop("if-status", statuses), condition)
+            }
+            Some(Err(reason)) => return self.leave_out(line, reason),
+        };
         let node = match condition {
             None => node,
             Some((polarity, words)) => match self.condition(line, polarity, words) {
@@ -97,6 +107,26 @@ impl Proxy<'_> {
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
     }
+}
+
+/// The statuses that a condition asks for beside other things, and these: `if { status 404 500:599 } a`.
+fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Vec<String>), String>> {
+    let at = words.windows(2).position(|pair| pair[0] == "{" && pair[1] == "status")?;
+    let length = words[at..].iter().position(|word| word == "}")?;
+    if polarity == Polarity::Unless || words.iter().any(|word| matches!(word.as_str(), "or" | "||")) {
+        let reason = "a status is asked for beside other conditions, all of which have to hold: write `if-status=`";
+        return Some(Err(reason.to_owned()));
+    }
+    let mut statuses = Vec::new();
+    for value in &words[at + 2..at + length] {
+        let is_status = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+        if !value.splitn(2, ':').all(is_status) {
+            return Some(Err(format!("`status {value}` has no counterpart: write `if-status=` with numbers and ranges")));
+        }
+        statuses.push(value.replace(':', "-"));
+    }
+    let rest = [&words[..at], &words[at + length + 1..]].concat();
+    Some(Ok((statuses.join(","), rest)))
 }
 
 fn redirect(words: &[String]) -> Result<Node, String> {

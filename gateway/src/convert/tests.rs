@@ -1044,6 +1044,8 @@ frontend web
     http-request set-header X-Client %[src]:%[src_port] if api
     http-request set-header X-Odd %[rand]
     http-response set-status 404 if api
+    http-response set-header X-Broken yes if { status 404 500:599 } api
+    http-response del-header X-Debug unless { status 200 }
     use_backend app if { src_port 1:1023 }
     default_backend app
 backend app
@@ -1065,6 +1067,7 @@ backend app
         "        rewrite-path regex=\"^/old/(.*)\" to=\"/new/${1}\"",
         "        set-header \"X-Client\" \"%{client-ip}:%{client-port}\" if=\"api\"",
         "        set-status 404 if=\"api\"",
+        "        set-header \"X-Broken\" \"yes\" if-status=\"404,500-599\" if=\"api\"",
         "        source-port \"1-1023\"",
     ] {
         assert!(

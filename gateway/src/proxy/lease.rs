@@ -1,6 +1,7 @@
 //! What an exchange holds of its server from the head of the response on: a connection to itself, or a stream of one, by which the
 //! response comes and what is left of the request goes.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -360,6 +361,35 @@ impl Lease {
         &self.backend
     }
 
+    /// Nobody wants the response's body: what has come of it is thrown away, and the connection kept where that is all of it. It is not
+    /// waited for.
+    pub async fn discard(mut self, mut incoming: Content) {
+        self.copy();
+        let mut room = DISCARDED;
+        let has_ended = poll_fn(|cx| {
+            loop {
+                if incoming.is_end_stream() {
+                    return Poll::Ready(true);
+                }
+                match self.poll_body(&mut incoming, cx) {
+                    Poll::Ready(Some(Ok(frame))) => {
+                        let length = frame.data_ref().map_or(0, Bytes::len);
+                        if frame.is_trailers() || length > room {
+                            return Poll::Ready(frame.is_trailers());
+                        }
+                        room -= length;
+                    }
+                    Poll::Ready(None) => return Poll::Ready(true),
+                    Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
+                }
+            }
+        })
+        .await;
+        if has_ended && !self.has_upload() {
+            self.give_back();
+        }
+    }
+
     /// The exchange is over and the response has come whole: keeps the connection for the next one, if it can be kept.
     pub fn give_back(self) {
         let Link::Http1 { mut upstream, .. } = self.link else {
@@ -378,3 +408,6 @@ impl Lease {
         }
     }
 }
+
+/// Bytes of a body that nobody wants, beyond which another connection costs less than reading on.
+const DISCARDED: usize = 64 << 10;

@@ -231,7 +231,8 @@ pub async fn response_edits_of_tenant(
     exchange: &mut Box<Exchange>,
 ) -> Result<Option<Reply>, ProxyError> {
     // The operator's own edits come behind, with conditions of their own.
-    let operators = std::mem::replace(&mut exchange.conditions, rewrites.conditions(answers));
+    let conditions = with_status(rewrites, rewrites.conditions(answers), exchange);
+    let operators = std::mem::replace(&mut exchange.conditions, conditions);
     let attachment = &rewrites.attachment;
     let asked = heavy::ask(
         local,
@@ -350,6 +351,9 @@ pub async fn response_filters(
         .filter(|plugin| plugin.hooks().response_filter);
     let own = frontend.rewrites(backend).filter(|rewrites| rewrites.response);
     for attachment in plugins.chain(own.map(|rewrites: &Rewrites| &rewrites.attachment)) {
+        if let Some(own) = own.filter(|own| own.asks_status && Arc::ptr_eq(&own.attachment, attachment)) {
+            exchange.conditions = with_status(own, exchange.conditions, exchange);
+        }
         match heavy::ask(
             local,
             attachment,
@@ -365,6 +369,14 @@ pub async fn response_filters(
         }
     }
     Ok(None)
+}
+
+/// Which of the conditions that hold for the request do for the response as it is now, too.
+fn with_status(rewrites: &Rewrites, of_request: u64, exchange: &Exchange) -> u64 {
+    match &exchange.response {
+        Some(response) => rewrites.conditions_of_response(of_request, response.status),
+        None => of_request,
+    }
 }
 
 /// What a component's failure means for the exchange: its declared policy. The host has logged and counted it.

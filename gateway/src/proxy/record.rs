@@ -254,6 +254,12 @@ impl Record {
         self.rule = rule;
     }
 
+    /// The operator's page has taken the place of a server's answer, whose status stays.
+    pub fn answered_by_page(&mut self, status: StatusCode) {
+        self.responded(status);
+        self.reason = Some(ERROR_PAGE);
+    }
+
     /// The backend that the request came to, if it came to one.
     pub fn backend(&self) -> Option<BackendId> {
         self.upstream.as_ref().map(|upstream| upstream.backend.id)
@@ -556,6 +562,9 @@ impl Drop for Record {
         }
     }
 }
+
+/// What log lines say of a server's answer whose place a page has taken.
+const ERROR_PAGE: &str = "error-page";
 
 /// The host that a request is served as, and that its server is told: of one in absolute form its target's, whatever Host says
 /// (RFC 9112, section 3.2.2).

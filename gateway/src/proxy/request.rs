@@ -94,6 +94,11 @@ pub async fn serve(
             }
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
+        Ok(Served::Page(response, is_cut_short)) => {
+            record.answered_by_page(response.status());
+            closes |= is_cut_short && !client.is_stream();
+            response.map(|bytes| ResponseBody::full(bytes, record))
+        }
         Err(error) => {
             record.failed(&error);
             // The rest of a request that was refused is not read. Nor is what follows one that should not be: whoever sent it may
@@ -161,6 +166,8 @@ enum Served {
     Server(Response<Content>, Lease),
     /// From a component or a rule: why, and where the rule stands.
     Here(Reply, &'static str, Option<RuleAt>),
+    /// A server's, in whose place the operator's page is sent; and whether the server had not taken all of the request.
+    Page(Response<Bytes>, bool),
 }
 
 async fn exchange(
@@ -401,7 +408,8 @@ async fn decide(
             headers::strip_hop_by_hop(response.headers_mut());
         }
     }
-    if frontend.filters_bodies.response && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+    let page = local.snapshot.intercepting(frontend, backend_id, response.status());
+    if page.is_none() && frontend.filters_bodies.response && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let filtered = body_filters::of_response(local, frontend, client, exchange, &mut lease, &mut response);
         match Box::pin(filtered).await? {
             Ok(filters) if filters.is_empty() => {}
@@ -418,6 +426,13 @@ async fn decide(
     }
     if let Some(sticky) = sticky {
         record.cookies = Some(sticky.answer(backend, lease.server(), response.headers_mut()));
+    }
+    if let Some(page) = page {
+        let (head, incoming) = response.into_parts();
+        let is_cut_short = lease.has_upload();
+        // Boxed: few answers are replaced.
+        Box::pin(lease.discard(incoming)).await;
+        return Ok(Served::Page(page.replace(head), is_cut_short));
     }
     if recoding.is_any() {
         let filtered = record.noted.filters.as_ref();

@@ -519,12 +519,7 @@ impl Builder<'_> {
             }
             let component = first_party::header_rewrite(config);
             let attachment = self.attach_own(component, &frontend.name, &edits, Section::of(frontend))?;
-            rewrites.push(Some(Rewrites {
-                attachment,
-                request,
-                response,
-                conditions: edits.conditions,
-            }));
+            rewrites.push(Some(Rewrites::new(attachment, edits)));
         }
         Some(rewrites)
     }

@@ -34,7 +34,7 @@ impl HostRewrite {
         let own = frontend.request_edits.iter().map(|edit| (edit, 0));
         let theirs = backend.request_edits.iter().map(|edit| (edit, first));
         let mut all = Vec::new();
-        for (Conditional { edit, when }, first) in own.chain(theirs) {
+        for (Conditional { edit, when, .. }, first) in own.chain(theirs) {
             let RequestEdit::SetHost(to) = edit.named(&frontend.name, &backend.name) else {
                 continue;
             };

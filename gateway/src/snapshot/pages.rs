@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
-use http::{Response, StatusCode};
+use http::{Response, StatusCode, Version, response};
 
 use crate::config::ErrorPage;
 use crate::regular_file;
@@ -20,6 +20,8 @@ pub struct ErrorPages(Vec<(StatusCode, Page)>);
 pub struct Page {
     headers: Vec<(HeaderName, HeaderValue)>,
     body: Bytes,
+    /// Whether it takes the place of servers' answers, too.
+    intercepts: bool,
 }
 
 /// Why a file cannot be sent.
@@ -70,20 +72,27 @@ impl ErrorPages {
     pub fn get(&self, status: StatusCode) -> Option<&Page> {
         self.0.iter().find(|(known, _)| *known == status).map(|(_, page)| page)
     }
+
+    /// The page that takes the place of a server's answer with this status.
+    pub fn intercepting(&self, status: StatusCode) -> Option<&Page> {
+        self.get(status).filter(|page| page.intercepts)
+    }
 }
 
 impl Page {
-    fn read(page: &ErrorPage) -> Result<(StatusCode, Self), PageError> {
-        let status = StatusCode::from_u16(page.status).map_err(|_| PageError::Malformed("no such status"))?;
-        let bytes = read(&page.path.value, MAX_PAGE)?;
-        let page = match page.content_type {
+    fn read(of: &ErrorPage) -> Result<(StatusCode, Self), PageError> {
+        let status = StatusCode::from_u16(of.status).map_err(|_| PageError::Malformed("no such status"))?;
+        let bytes = read(&of.path.value, MAX_PAGE)?;
+        let page = match of.content_type {
             Some(content_type) => Self {
                 headers: vec![(header::CONTENT_TYPE, HeaderValue::from_static(content_type))],
                 body: bytes.into(),
+                intercepts: false,
             },
             None => Self::parse(status, &bytes)?,
         };
-        Ok((status, page))
+        let intercepts = of.intercepts;
+        Ok((status, Self { intercepts, ..page }))
     }
 
     /// A whole response, as HAProxy's `errorfile`. Lines may end with LF alone: such files are written by hand.
@@ -127,6 +136,7 @@ impl Page {
         Ok(Self {
             headers,
             body: Bytes::copy_from_slice(body),
+            intercepts: false,
         })
     }
 
@@ -141,6 +151,19 @@ impl Page {
             headers.append(name.clone(), value.clone());
         }
         *response.body_mut() = self.body.clone();
+    }
+}
+
+impl Page {
+    /// The response in whose place it is sent: of a server's head stays what is not about its content.
+    pub fn replace(&self, mut head: response::Parts) -> Response<Bytes> {
+        for name in &OF_CONTENT {
+            head.headers.remove(name);
+        }
+        head.version = Version::HTTP_11;
+        let mut response = Response::from_parts(head, Bytes::new());
+        self.dress(&mut response);
+        response
     }
 }
 
@@ -159,6 +182,26 @@ const REFUSED: [HeaderName; 5] = [
     header::TE,
     header::UPGRADE,
     HeaderName::from_static("keep-alive"),
+];
+
+/// Fields that speak of the content that they come with (RFC 9110, section 8, and what else is said of it): none of them is true of another.
+const OF_CONTENT: [HeaderName; 16] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    header::CONTENT_LOCATION,
+    header::CONTENT_RANGE,
+    header::CONTENT_DISPOSITION,
+    header::ACCEPT_RANGES,
+    header::ETAG,
+    header::LAST_MODIFIED,
+    header::TRANSFER_ENCODING,
+    header::TRAILER,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
 ];
 
 /// A page is a word of apology; HAProxy takes 16 KiB.

@@ -5,7 +5,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::config::{
-    self, BackendId, Matched, Condition, Conditional, HeaderReplace, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
+    self, BackendId, Conditional, EditCondition, HeaderReplace, Matched, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
     Template,
 };
 use crate::policy::path_captures;
@@ -17,7 +17,7 @@ pub(super) struct RewriteConfig {
     pub(super) response: Vec<Written<ResponseEdit>>,
     /// What the numbers of conditions stand for.
     #[serde(skip)]
-    pub(super) conditions: Vec<Condition>,
+    pub(super) conditions: Vec<EditCondition>,
 }
 
 /// An edit as the component reads it.
@@ -99,9 +99,9 @@ impl RewriteConfig {
 
 impl<E> Written<E> {
     /// `first` is where the acls begin that its condition is about.
-    fn new(of: &Conditional<E>, edit: E, first: usize, conditions: &mut Vec<Condition>) -> Self {
-        let condition = of.when.as_ref().map(|when| {
-            let when = config::shifted(when, first);
+    fn new(of: &Conditional<E>, edit: E, first: usize, conditions: &mut Vec<EditCondition>) -> Self {
+        let condition = of.condition().map(|when| {
+            let when = when.shifted(first);
             let known = conditions.iter().position(|known| *known == when);
             known.unwrap_or_else(|| {
                 conditions.push(when);

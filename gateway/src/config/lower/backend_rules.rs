@@ -10,7 +10,9 @@ use super::names::Names;
 use super::settings::http_only;
 use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclId, Backend, BackendId, Condition, Frontend, Mode, OfBackend, Plugin, Tenant};
+use crate::config::model::{
+    Acl, AclId, Backend, BackendId, Condition, Conditional, EditCondition, Frontend, Mode, OfBackend, Plugin, Tenant,
+};
 use crate::config::reader::{At, Block, Context};
 
 /// The acls of a backend, as they were read.
@@ -147,14 +149,26 @@ pub fn shifted(condition: &Condition, by: usize) -> Condition {
     }
 }
 
+impl EditCondition {
+    /// The same where the acls begin at another position.
+    #[must_use]
+    pub fn shifted(&self, by: usize) -> Self {
+        Self {
+            when: self.when.as_ref().map(|when| shifted(when, by)),
+            statuses: self.statuses,
+        }
+    }
+}
+
 /// Which conditions of edits hold is told in the bits of one number, for frontend and backend together.
 fn too_many_conditions(frontend: &Frontend, backend: &Backend, first: usize) -> Option<ConfigError> {
-    let own = frontend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
-    let own = own.chain(frontend.response_edits.iter().filter_map(|edit| edit.when.as_ref()));
-    let theirs = backend.request_edits.iter().filter_map(|edit| edit.when.as_ref());
-    let theirs = theirs.chain(backend.response_edits.iter().filter_map(|edit| edit.when.as_ref()));
-    let mut different: Vec<Condition> = Vec::new();
-    for condition in own.cloned().chain(theirs.map(|when| shifted(when, first))) {
+    let own = frontend.request_edits.iter().filter_map(Conditional::condition);
+    let own = own.chain(frontend.response_edits.iter().filter_map(Conditional::condition));
+    let theirs = backend.request_edits.iter().filter_map(Conditional::condition);
+    let theirs = theirs.chain(backend.response_edits.iter().filter_map(Conditional::condition));
+    let theirs = theirs.map(|condition| condition.shifted(first));
+    let mut different: Vec<EditCondition> = Vec::new();
+    for condition in own.chain(theirs) {
         if !different.contains(&condition) {
             different.push(condition);
         }

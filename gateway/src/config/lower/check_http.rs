@@ -309,7 +309,7 @@ fn target(value: &Value<'_>) -> Option<String> {
 }
 
 /// `200`, `"200-299"` or `"200,204,300-399"`.
-fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
+pub(super) fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
     if !value.raw().is_string() {
         let status = u16::try_from(value.integer(u64::from(*STATUS.start())..=u64::from(*STATUS.end()))?).ok()?;
         return Some(vec![(status, status)]);

@@ -5,12 +5,12 @@ use regex::bytes::{Regex, RegexBuilder};
 
 use super::acls::Acls;
 use super::template::{When, template};
-use super::{condition, elsewhere, reserved, target};
+use super::{check_http, condition, elsewhere, reserved, target};
 use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Condition, Conditional, HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
-    Template,
+    Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit,
+    ResponseEdit, StatusSet, Template,
 };
 use crate::config::reader::{Context, Node, Value, clip};
 
@@ -61,16 +61,21 @@ fn read<E>(
         let before = touched.len();
         let edit = edit(&mut node, &mut touched);
         let when = when(&mut node, acls);
-        if when != Some(None) {
+        let statuses = match names == RESPONSE_EDITS {
+            true => node.property("if-status"),
+            false => None,
+        };
+        let statuses = statuses.map(|value| check_http::statuses(&value).map(|ranges| StatusSet::of(&ranges)));
+        if when != Some(None) || statuses.is_some() {
             // What is not always done overrides nothing.
             touched[before..].iter_mut().for_each(|edit| edit.overrides = false);
         }
         node.finish();
-        if let (Some(edit), Some(when)) = (edit, when) {
+        if let (Some(edit), Some(when), Some(statuses)) = (edit, when, super::or_none(statuses)) {
             well += 1;
             // Those beyond are reported: nobody goes through them any more.
             if well <= MAX_EDITS {
-                edits.push(Conditional { edit, when });
+                edits.push(Conditional { edit, when, statuses });
             }
         }
     }
@@ -94,9 +99,9 @@ pub(super) fn report_too_many_conditions(
     request: &[Conditional<RequestEdit>],
     response: &[Conditional<ResponseEdit>],
 ) {
-    let request = request.iter().filter_map(|edit| edit.when.as_ref());
-    let response = response.iter().filter_map(|edit| edit.when.as_ref());
-    let mut different: Vec<&Condition> = Vec::new();
+    let request = request.iter().filter_map(Conditional::condition);
+    let response = response.iter().filter_map(Conditional::condition);
+    let mut different: Vec<EditCondition> = Vec::new();
     for condition in request.chain(response) {
         if !different.contains(&condition) {
             different.push(condition);

@@ -13,6 +13,7 @@ pub(super) fn error_pages(nodes: Vec<Node<'_>>) -> Vec<At<ErrorPage>> {
     let mut pages: Vec<At<ErrorPage>> = Vec::new();
     for mut node in nodes {
         let origin = node.origin();
+        let intercepts = node.flag("intercept").is_some();
         let mut values = node.arguments("a status or the file");
         let file = values.pop();
         let has_both = !values.is_empty();
@@ -41,6 +42,7 @@ pub(super) fn error_pages(nodes: Vec<Node<'_>>) -> Vec<At<ErrorPage>> {
                 status,
                 path: file.at(node.ctx.path(path)),
                 content_type: media_type(Path::new(path)),
+                intercepts,
                 origin: origin.clone(),
             }));
         }

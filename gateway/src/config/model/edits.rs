@@ -11,6 +11,53 @@ pub struct Conditional<E> {
     pub edit: E,
     /// When; none means always. Asked about the request as it came, for responses too.
     pub when: Option<Condition>,
+    /// `if-status="500-599"`: of which responses; none means of any. None for requests.
+    pub statuses: Option<StatusSet>,
+}
+
+impl<E> Conditional<E> {
+    /// What it depends on; none when that is nothing.
+    pub fn condition(&self) -> Option<EditCondition> {
+        let condition = EditCondition {
+            when: self.when.clone(),
+            statuses: self.statuses,
+        };
+        (condition.when.is_some() || condition.statuses.is_some()).then_some(condition)
+    }
+}
+
+/// What an edit depends on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EditCondition {
+    /// Of the request.
+    pub when: Option<Condition>,
+    /// Of the response.
+    pub statuses: Option<StatusSet>,
+}
+
+/// A set of statuses from 100 to 599.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StatusSet([u64; 8]);
+
+impl StatusSet {
+    /// Of ranges, each with both its ends.
+    pub fn of(ranges: &[(u16, u16)]) -> Self {
+        let mut set = Self([0; 8]);
+        for at in ranges.iter().flat_map(|(low, high)| *low..=*high).filter_map(Self::at) {
+            set.0[at / 64] |= 1 << (at % 64);
+        }
+        set
+    }
+
+    /// Whether it is in the set.
+    pub fn contains(&self, status: u16) -> bool {
+        Self::at(status).is_some_and(|at| self.0[at / 64] >> (at % 64) & 1 == 1)
+    }
+
+    fn at(status: u16) -> Option<usize> {
+        let at = usize::from(status.checked_sub(100)?);
+        (at < 500).then_some(at)
+    }
 }
 
 /// An edit of a request. Serialises to the configuration of the `header-rewrite` component.
@@ -217,4 +264,17 @@ pub enum ReplaceFrom {
     Prefix(String),
     /// The first match.
     Regex(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_has_the_statuses_of_its_ranges() {
+        let set = StatusSet::of(&[(100, 101), (404, 404), (502, 599), (600, 700)]);
+        let has: Vec<_> = (0..=u16::MAX).filter(|status| set.contains(*status)).collect();
+        let expected: Vec<_> = [100, 101, 404].into_iter().chain(502..=599).collect();
+        assert_eq!(has, expected);
+    }
 }

@@ -51,8 +51,8 @@ pub use built_in::{BuiltIn, ComponentSource};
 pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
-    Conditional, HeaderName, HeaderReplace, HeaderValue, LocationChange, QueryParam, Replace, ReplaceFrom, RequestEdit,
-    ResponseEdit,
+    Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, LocationChange, QueryParam, Replace,
+    ReplaceFrom, RequestEdit, ResponseEdit, StatusSet,
 };
 pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,

@@ -217,6 +217,8 @@ pub struct ErrorPage {
     pub path: At<PathBuf>,
     /// Whether it holds a whole response, as HAProxy's `errorfile`, or content alone of this type.
     pub content_type: Option<&'static str>,
+    /// `intercept`: it takes the place of servers' answers with this status, too.
+    pub intercepts: bool,
     /// Where it stands.
     pub origin: Origin,
 }

@@ -55,12 +55,8 @@ impl Builder<'_> {
         }
         let edits = RewriteConfig::of_tenant(of, section.frontend);
         let component = first_party::header_rewrite_of([(&*of.request_edits, &*of.response_edits)].into_iter());
-        Some(Rewrites {
-            attachment: self.attach_own(component, &section.frontend.name, &edits, section)?,
-            request: !edits.request.is_empty(),
-            response: !edits.response.is_empty(),
-            conditions: edits.conditions,
-        })
+        let attachment = self.attach_own(component, &section.frontend.name, &edits, section)?;
+        Some(Rewrites::new(attachment, edits))
     }
 
     /// Makes a use of the gateway's own component a tenant's: what it takes counts as what its plugins take, a failure is
