@@ -7,6 +7,7 @@ mod build;
 mod error;
 mod hosts;
 mod hsts;
+mod own_answers;
 pub mod pages;
 mod rewrites;
 mod routes;
@@ -31,6 +32,7 @@ pub use build::{Alone, Compiled};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
 pub use hsts::Hsts;
+pub use own_answers::OwnAnswers;
 use pages::{ErrorPages, Page};
 use rewrites::RewriteConfig;
 use routes::Route;
@@ -75,7 +77,7 @@ pub struct Frontend {
     pub reads_client_hello: bool,
     /// Whether connections keep instances of plugins.
     pub keeps_instances: bool,
-    /// Whether exchanges are kept to their end: components are told of them, or may have tagged them.
+    /// Whether exchanges are kept to their end: components are told of them or may have tagged them, or what is answered here is edited.
     pub keeps_exchanges: bool,
     /// Whether components are told of exchanges that are over.
     pub tells_plugins: bool,
@@ -103,6 +105,8 @@ pub struct Frontend {
     pub plugins: Vec<Arc<Attachment>>,
     /// By backend: the first-party rewrites of frontend and backend, in one.
     pub rewrites: Vec<Option<Rewrites>>,
+    /// What is edited of responses that it makes by itself; none where that is nothing.
+    pub own_answers: Option<Box<OwnAnswers>>,
     /// By backend: the hosts that its servers are asked for in place of the client's. Empty where there are none at all.
     pub hosts: Vec<Option<Box<[HostRewrite]>>>,
     /// What browsers are told of TLS; none when nothing is.
@@ -186,6 +190,11 @@ impl Rewrites {
     /// Which of its conditions hold, a bit each, as far as the request decides that.
     pub fn conditions(&self, answers: &AclAnswers) -> u64 {
         self.bits(|condition| condition.when.as_ref().is_none_or(|when| answers.hold(when)))
+    }
+
+    /// The same where nothing has been asked of a request: what depends on it does not hold, whichever way it is asked.
+    pub fn conditions_unasked(&self) -> u64 {
+        self.bits(|condition| condition.when.is_none())
     }
 
     /// Which of these that hold for the request do for a response with this status, too.
@@ -289,7 +298,10 @@ impl Snapshot {
     ) -> Option<&'a Page> {
         let of_backend = self.pages.get(backend.0).and_then(Option::as_ref);
         let sections = [of_backend, frontend.pages.as_ref()];
-        sections.into_iter().flatten().find_map(|pages| pages.intercepting(status))
+        sections
+            .into_iter()
+            .flatten()
+            .find_map(|pages| pages.intercepting(status))
     }
 
     /// Whether a configuration can run here: opens its certificates, compiles and attaches its components, as
@@ -338,6 +350,7 @@ impl Frontend {
             limiter: None,
             plugins: Vec::new(),
             rewrites: Vec::new(),
+            own_answers: None,
             hosts: Vec::new(),
             hsts: None,
             own_fields: None,

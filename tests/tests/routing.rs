@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::http2::{Http2Client, Http2Server};
+use gateway_tests::http2::{Http2Client, Http2Server, http2_get};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, RequestText, get, head, method, post, refusing};
 
@@ -333,8 +333,14 @@ async fn a_redirect_whose_expression_does_not_match_leaves_the_next_rule_to_be_a
     let leads = |status: u16, location: &str| (status, Some(location.to_owned()));
     assert_eq!(ask(get("/old/x")).await, leads(301, "/new/x"));
     assert_eq!(ask(post("/old/x", "")).await, (410, None));
-    assert_eq!(ask(post("/old/x", "").header("X-Html", "1")).await, leads(302, "/old.html"));
-    assert_eq!(ask(get("/gone/x").header("X-Html", "1")).await, leads(302, "/gone.html"));
+    assert_eq!(
+        ask(post("/old/x", "").header("X-Html", "1")).await,
+        leads(302, "/old.html")
+    );
+    assert_eq!(
+        ask(get("/gone/x").header("X-Html", "1")).await,
+        leads(302, "/gone.html")
+    );
     assert_eq!(ask(get("/v2")).await, leads(308, "/v2/"));
     assert_eq!(ask(get("/v2/")).await, (200, None));
     let lines = gateway.access_log(6).await;
@@ -598,7 +604,9 @@ async fn a_page_takes_the_place_of_servers_answers_where_it_says_so() {
             "/404" => Answer::status(404),
             "/500" => Answer::status(500),
             "/long" => return Answer::raw("HTTP/1.1 503 No\r\nContent-Length: 9000000\r\n\r\n").then_stream(9_000_000),
-            "/chunked" => return Answer::raw("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"),
+            "/chunked" => {
+                return Answer::raw("HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n");
+            }
             _ => Answer::status(503),
         };
         answer
@@ -633,7 +641,11 @@ async fn a_page_takes_the_place_of_servers_answers_where_it_says_so() {
     let mut client = gateway.connect("web").await;
     for target in ["/503", "/long", "/chunked", "/503"] {
         let answer = client.ask(get(target)).await;
-        assert_eq!((answer.status, answer.text()), (503, "<html>sorry</html>\n"), "{target}");
+        assert_eq!(
+            (answer.status, answer.text()),
+            (503, "<html>sorry</html>\n"),
+            "{target}"
+        );
         assert_eq!(answer.header("content-type"), Some("text/html"), "{target}");
         assert_eq!(answer.header("content-length"), Some("19"), "{target}");
         assert_eq!(answer.header("x-broken"), Some("503"), "{target}");
@@ -642,21 +654,34 @@ async fn a_page_takes_the_place_of_servers_answers_where_it_says_so() {
         }
     }
     let answer = client.ask(get("/503")).await;
-    assert_eq!((answer.header("retry-after"), answer.header("set-cookie")), (Some("7"), Some("a=b")));
+    assert_eq!(
+        (answer.header("retry-after"), answer.header("set-cookie")),
+        (Some("7"), Some("a=b"))
+    );
     let silent = client.ask(head("/503")).await;
     assert_eq!(
         (silent.status, silent.header("content-length"), silent.body.len()),
         (503, Some("19"), 0)
     );
     let own = client.ask(post("/500", "content")).await;
-    assert_eq!((own.status, own.text(), own.header("connection")), (500, "<p>own", None));
+    assert_eq!(
+        (own.status, own.text(), own.header("connection")),
+        (500, "<p>own", None)
+    );
     // A page that does not say so leaves the server's answer alone.
     let left = client.ask(get("/404")).await;
-    assert_eq!((left.status, left.text(), left.header("etag")), (404, "a trace of the stack", Some("\"a\"")));
+    assert_eq!(
+        (left.status, left.text(), left.header("etag")),
+        (404, "a trace of the stack", Some("\"a\""))
+    );
     // What came whole with its head costs no connection: only the long answer did.
     assert_eq!(app.connections(), 2);
     let lines = gateway.access_log(8).await;
-    for (line, status, reason) in [(&lines[0], 503, "error-page".into()), (&lines[6], 500, "error-page".into()), (&lines[7], 404, serde_json::Value::Null)] {
+    for (line, status, reason) in [
+        (&lines[0], 503, "error-page".into()),
+        (&lines[6], 500, "error-page".into()),
+        (&lines[7], 404, serde_json::Value::Null),
+    ] {
         assert_eq!(
             (&line["status"], &line["reason"], &line["server"], &line["termination"]),
             (&status.into(), &reason, &"s".into(), &"--".into()),
@@ -664,14 +689,18 @@ async fn a_page_takes_the_place_of_servers_answers_where_it_says_so() {
         );
     }
     let stream = Http2Client::connect(gateway.address("web")).await.get("/500").await;
-    assert_eq!((stream.status, stream.text(), stream.header("etag")), (500, "<p>own", None));
+    assert_eq!(
+        (stream.status, stream.text(), stream.header("etag")),
+        (500, "<p>own", None)
+    );
 }
 
 // ── edits by the response's status ────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]
 async fn response_edits_may_depend_on_the_servers_status() {
-    let app = HttpServer::start(|request| Answer::status(request.target[1..].parse().unwrap()).header("X-Debug", "1")).await;
+    let app =
+        HttpServer::start(|request| Answer::status(request.target[1..].parse().unwrap()).header("X-Debug", "1")).await;
     let gateway = Gateway::kdl(
         r#"
         frontend "web" {
@@ -716,6 +745,126 @@ async fn response_edits_may_depend_on_the_servers_status() {
             assert_eq!((answer.status, &*has.join(" ")), (gets, expected), "{status} {is_api}");
         }
     }
+}
+
+#[tokio::test]
+async fn edits_that_are_always_made_are_of_the_gateways_own_answers_too() {
+    let (nobody, _guard) = refusing();
+    let app = HttpServer::start(|_| Answer::ok("x").header("X-Back", "server")).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "moved" { path "/moved" }
+            error-page 403 "sorry.html"
+            deny status=403 { path "/denied" }
+            redirect location="/there" if="moved"
+            acl "made" { path "/made" }
+            return if="made" { body "made" }
+            use-backend "down" { path "/down" }
+            response {
+                set-header "X-Frame-Options" "DENY" always
+                set-header "X-Asked" "%{method} %{path} %{header:x-mine} %{status}" always
+                set-header "X-Backend" "%{backend}" always
+                add-header "X-Moved" "yes" always if="moved"
+                add-header "X-Stays" "yes" always unless="moved"
+                add-header "X-Fault" "yes" always if-status="400-599"
+                set-header "X-Server" "%{server}"
+            }
+            default-backend "app"
+        }
+        backend "app" { response { set-header "X-Back" "always" always }; server "s" "@app" }
+        backend "down" { response { set-header "X-Back" "down" always }; retries 0; server "s" "@nobody" }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@nobody", nobody)
+    .file("sorry.html", "<p>sorry")
+    .start()
+    .await;
+    // What is asked for, the status, and the headers that come of the edits.
+    let cases: [(&str, u16, &[(&str, &str)]); 5] = [
+        (
+            "/",
+            200,
+            &[
+                ("x-backend", "app"),
+                ("x-stays", "yes"),
+                ("x-server", "s"),
+                ("x-back", "always"),
+            ],
+        ),
+        (
+            "/denied",
+            403,
+            &[("x-backend", ""), ("x-stays", "yes"), ("x-fault", "yes")],
+        ),
+        ("/moved", 302, &[("x-backend", ""), ("x-moved", "yes")]),
+        ("/made", 200, &[("x-backend", ""), ("x-stays", "yes")]),
+        (
+            "/down",
+            503,
+            &[
+                ("x-backend", "down"),
+                ("x-stays", "yes"),
+                ("x-fault", "yes"),
+                ("x-back", "down"),
+            ],
+        ),
+    ];
+    let names = ["x-backend", "x-moved", "x-stays", "x-fault", "x-server", "x-back"];
+    let mut client = gateway.connect("web").await;
+    let streams = Http2Client::connect(gateway.address("web")).await;
+    for (path, status, expected) in cases {
+        let answer = client.ask(get(path).header("X-Mine", "me")).await;
+        let mut request = http2_get(path);
+        request.headers_mut().insert("x-mine", "me".parse().unwrap());
+        let stream = streams.ask(request).await;
+        let asked = format!("GET {path} me {status}");
+        let of_http1 = |name: &str| answer.header(name).map(str::to_owned);
+        let of_http2 = |name: &str| stream.header(name).map(str::to_owned);
+        let readers: [&dyn Fn(&str) -> Option<String>; 2] = [&of_http1, &of_http2];
+        for header in readers {
+            assert_eq!(header("x-frame-options").as_deref(), Some("DENY"), "{path}");
+            assert_eq!(header("x-asked"), Some(asked.clone()), "{path}");
+            for name in names {
+                let expected = expected.iter().find(|(known, _)| *known == name);
+                assert_eq!(
+                    header(name).as_deref(),
+                    expected.map(|(_, value)| *value),
+                    "{path}: {name}"
+                );
+            }
+        }
+        assert_eq!((answer.status, stream.status.as_u16()), (status, status));
+    }
+    assert_eq!(client.ask(get("/denied")).await.text(), "<p>sorry");
+    let silent = client.ask(head("/denied")).await;
+    assert_eq!(
+        (
+            silent.header("x-fault"),
+            silent.header("content-length"),
+            silent.body.len()
+        ),
+        (Some("yes"), Some("8"), 0)
+    );
+    // Of a head that could not be served nothing was asked: what depends on the request is not made.
+    for head in [
+        "GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    ] {
+        let answer = gateway.raw("web", head).await.to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 400 "), "{answer}");
+        assert!(answer.contains("\r\nx-frame-options: deny\r\n"), "{answer}");
+        assert!(answer.contains("\r\nx-fault: yes\r\n"), "{answer}");
+        assert!(!answer.contains("x-moved") && !answer.contains("x-stays"), "{answer}");
+    }
+    let lines = gateway.access_log(14).await;
+    assert_eq!(
+        (&lines[2]["status"], &lines[2]["reason"]),
+        (&403.into(), &"denied".into())
+    );
 }
 
 // ── paths ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

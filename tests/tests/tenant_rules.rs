@@ -405,7 +405,10 @@ async fn a_tenants_redirects_take_parts_of_the_path_along() {
     .start()
     .await;
     let answer = gateway.ask("web", get("/old/a?b").host("acme.example")).await;
-    assert_eq!((answer.status, answer.header("location")), (301, Some("https://acme.example/new/a")));
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (301, Some("https://acme.example/new/a"))
+    );
     assert_eq!(status(&gateway, "acme.example", "/old").await, 452);
     // The operator's word goes first, and nobody else's hosts are led anywhere.
     assert_eq!(status(&gateway, "acme.example", "/operator/x").await, 410);

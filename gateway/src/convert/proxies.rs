@@ -270,7 +270,7 @@ impl<'a> Proxy<'a> {
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
             "http-request" if self.forwarded_header(line) || self.captured(line) => true,
-            "http-request" | "http-response" | "tcp-request" => {
+            "http-request" | "http-response" | "http-after-response" | "tcp-request" => {
                 self.rule(line);
                 true
             }

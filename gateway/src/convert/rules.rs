@@ -1,4 +1,4 @@
-//! `http-request`, `http-response`, `tcp-request` and `redirect`.
+//! `http-request`, `http-response`, `http-after-response`, `tcp-request` and `redirect`.
 
 use super::haproxy::Line;
 use super::outline::Node;
@@ -8,7 +8,7 @@ use super::words::{self, Polarity};
 
 impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
-        let is_response = line.keyword() == "http-response";
+        let is_response = matches!(line.keyword(), "http-response" | "http-after-response");
         if !is_response && self.counting_rule(line) {
             return;
         }
@@ -87,6 +87,10 @@ impl Proxy<'_> {
             Ok(node) => node,
             Err(reason) => return self.leave_out(line, &reason),
         };
+        let node = match line.keyword() {
+            "http-after-response" => node.flag("always"),
+            _ => node,
+        };
         // What is asked of the response is no acl here.
         let status = condition.filter(|_| is_response).and_then(status);
         let (node, condition) = match &status {
@@ -111,7 +115,9 @@ impl Proxy<'_> {
 
 /// The statuses that a condition asks for beside other things, and these: `if { status 404 500:599 } a`.
 fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Vec<String>), String>> {
-    let at = words.windows(2).position(|pair| pair[0] == "{" && pair[1] == "status")?;
+    let at = words
+        .windows(2)
+        .position(|pair| pair[0] == "{" && pair[1] == "status")?;
     let length = words[at..].iter().position(|word| word == "}")?;
     if polarity == Polarity::Unless || words.iter().any(|word| matches!(word.as_str(), "or" | "||")) {
         let reason = "a status is asked for beside other conditions, all of which have to hold: write `if-status=`";
@@ -121,7 +127,9 @@ fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Ve
     for value in &words[at + 2..at + length] {
         let is_status = |text: &str| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
         if !value.splitn(2, ':').all(is_status) {
-            return Some(Err(format!("`status {value}` has no counterpart: write `if-status=` with numbers and ranges")));
+            return Some(Err(format!(
+                "`status {value}` has no counterpart: write `if-status=` with numbers and ranges"
+            )));
         }
         statuses.push(value.replace(':', "-"));
     }
@@ -297,7 +305,11 @@ mod tests {
                 "(?i)^/(a|b)/x(.*)$",
                 "/${1}$$${2}",
             ),
-            (r"%[path,regsub('^/old/(.*)$','https://a.example/\1')]", "^/old/(.*)$", "https://a.example/${1}"),
+            (
+                r"%[path,regsub('^/old/(.*)$','https://a.example/\1')]",
+                "^/old/(.*)$",
+                "https://a.example/${1}",
+            ),
         ] {
             let (got, leads) = regsub(theirs).unwrap().unwrap();
             assert_eq!((&*got, &*leads), (regex, location), "{theirs}");

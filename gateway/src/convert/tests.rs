@@ -1046,6 +1046,8 @@ frontend web
     http-response set-status 404 if api
     http-response set-header X-Broken yes if { status 404 500:599 } api
     http-response del-header X-Debug unless { status 200 }
+    http-after-response set-header X-Frame-Options DENY if api
+    http-after-response set-status 404
     use_backend app if { src_port 1:1023 }
     default_backend app
 backend app
@@ -1067,6 +1069,7 @@ backend app
         "        rewrite-path regex=\"^/old/(.*)\" to=\"/new/${1}\"",
         "        set-header \"X-Client\" \"%{client-ip}:%{client-port}\" if=\"api\"",
         "        set-status 404 if=\"api\"",
+        "        set-header \"X-Frame-Options\" \"DENY\" always if=\"api\"",
         "        set-header \"X-Broken\" \"yes\" if-status=\"404,500-599\" if=\"api\"",
         "        source-port \"1-1023\"",
     ] {

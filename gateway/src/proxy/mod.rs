@@ -37,6 +37,7 @@ mod monitor;
 mod multiplexed;
 mod newcomer;
 mod noted;
+mod own_answers;
 mod own_fields;
 mod path;
 mod policy;

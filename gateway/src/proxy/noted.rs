@@ -11,6 +11,7 @@ use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
 use crate::policy::Exchange;
+use crate::snapshot::AclAnswers;
 use crate::telemetry::line::Kept;
 
 /// Notes beyond what every exchange has.
@@ -30,7 +31,9 @@ pub struct Noted {
     pub filters: Option<Box<BodyFilters>>,
     /// What clients are told of the limits that applied, where they are told.
     pub limits: Option<Box<LimitHeaders>>,
-    /// The exchange as components have left it, where they are told of its end or tagged it.
+    /// What the acls have answered, where what is answered here is edited.
+    pub answers: Option<Box<AclAnswers>>,
+    /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.
     pub exchange: Option<Box<Exchange>>,
     /// What will compress the response, decompress it, or both.
     pub recoding: Option<Box<Recoding>>,

@@ -150,7 +150,9 @@ pub async fn captured(
     let told = std::mem::replace(&mut exchange.request.headers, headers);
     exchange.conditions = conditions;
     match outcome {
-        Ok(_) => captures.read(&told, &exchange.request.uri).ok_or(ProxyError::UriTooLong),
+        Ok(_) => captures
+            .read(&told, &exchange.request.uri)
+            .ok_or(ProxyError::UriTooLong),
         Err(failure) => failed(attachment, &failure).map(|()| None),
     }
 }
@@ -369,6 +371,29 @@ pub async fn response_filters(
         }
     }
     Ok(None)
+}
+
+/// **response rewrite** of what is answered here, which the exchange has for its response: the edits that are always made. `answers` are
+/// those of the acls, where they have been asked.
+pub fn own_answer_edits(
+    local: &Rc<Local>,
+    rewrites: &Rewrites,
+    answers: Option<&AclAnswers>,
+    exchange: &mut Box<Exchange>,
+) -> Result<(), ProxyError> {
+    let of_request = match answers {
+        Some(answers) => rewrites.conditions(answers),
+        None => rewrites.conditions_unasked(),
+    };
+    let conditions = with_status(rewrites, of_request, exchange);
+    let before = std::mem::replace(&mut exchange.conditions, conditions);
+    let asked = local.instances().on_response(&rewrites.attachment, exchange);
+    exchange.conditions = before;
+    match asked {
+        // The gateway's own component answers nothing in a response's place.
+        Ok(_) => Ok(()),
+        Err(failure) => failed(&rewrites.attachment, &failure),
+    }
 }
 
 /// Which of the conditions that hold for the request do for the response as it is now, too.

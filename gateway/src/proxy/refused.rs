@@ -16,6 +16,7 @@ use super::client::Client;
 use super::error;
 use super::informational;
 use super::local::Local;
+use super::own_answers;
 use crate::config::RequestLimits;
 use crate::snapshot::Frontend;
 use crate::telemetry::access::{Cause, Counts, HttpRecord, HttpTimers, Phase, Termination};
@@ -140,11 +141,17 @@ pub fn note(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, re
 }
 
 /// The gateway's own words or the operator's, as the last response of a connection.
-fn last_response(local: &Local, frontend: &Frontend, client: &Client, status: StatusCode) -> Response<bytes::Bytes> {
+fn last_response(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    client: &Client,
+    status: StatusCode,
+) -> Response<bytes::Bytes> {
     let mut response = error::in_own_words(status);
     if let Some(page) = local.snapshot.page(frontend, None, status) {
         page.dress(&mut response);
     }
+    let mut response = own_answers::edit_refusal(local, frontend, client, response);
     let length = response.body().len();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));

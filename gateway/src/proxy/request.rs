@@ -23,6 +23,7 @@ use super::http2;
 use super::lease::Lease;
 use super::local::Local;
 use super::monitor;
+use super::own_answers;
 use super::own_fields::OwnFields;
 use super::policy::{self, Answer, ResponseFilters};
 use super::recoding::Wanted;
@@ -72,7 +73,8 @@ pub async fn serve(
                     let error = ProxyError::BadUpgrade;
                     record.failed(&error);
                     let page = local.snapshot.page(&frontend, record.backend(), error.status());
-                    return Ok(error.response(page).map(|bytes| ResponseBody::full(bytes, record)));
+                    let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
+                    return Ok(response.map(|bytes| ResponseBody::full(bytes, record)));
                 };
                 record.responded(head.status);
                 switch.to(Tunnel::new(server, early, session, settings, record));
@@ -92,6 +94,7 @@ pub async fn serve(
             if client.is_stream() {
                 headers::strip_hop_by_hop(response.headers_mut());
             }
+            let response = own_answers::edit(&local, &frontend, &client, &mut record, response);
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
         Ok(Served::Page(response, is_cut_short)) => {
@@ -106,9 +109,8 @@ pub async fn serve(
             let is_suspect = matches!(error, ProxyError::BadRequest(_));
             closes |= (has_body || is_suspect) && !client.is_stream();
             let page = local.snapshot.page(&frontend, record.backend(), error.status());
-            error
-                .response(page)
-                .map(|bytes: Bytes| ResponseBody::full(bytes, record))
+            let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
+            response.map(|bytes| ResponseBody::full(bytes, record))
         }
     };
     if !client.is_stream() {
@@ -244,6 +246,9 @@ async fn decide(
     if let Some(choice) = &frontend.config.log_choice {
         record.noted.is_unlogged = choice.when.as_ref().is_some_and(|when| !answers.hold(when));
     }
+    if frontend.own_answers.is_some() {
+        record.noted.answers = Some(Box::new(answers));
+    }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
     if let Some(served) = ruled(local, &frontend.rules, &answers, exchange).await? {
         return Ok(served);
@@ -347,7 +352,9 @@ async fn decide(
     let compress = frontend.config.compress.as_deref();
     let compress = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
     let recoding = Wanted { decompress, compress };
-    let keeps_request = filters == ResponseFilters::ReadRequest || frontend.tells_of_requests;
+    let keeps_request = filters == ResponseFilters::ReadRequest
+        || frontend.tells_of_requests
+        || frontend.own_answers.as_ref().is_some_and(|own| own.read_request);
     let mut outgoing = outgoing(exchange, keeps_request);
     if backend.server_close && asked.is_none() {
         outgoing

@@ -23,14 +23,16 @@ use super::pages::ErrorPages;
 use super::rewrites::RewriteConfig;
 use super::routes::Route;
 use super::rules::{self, Rule, RuleError};
-use super::{AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, PluginAt, Rewrites, Snapshot};
+use super::{
+    AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OwnAnswers, PluginAt, Rewrites, Snapshot,
+};
 use crate::backend::{Backend, Connectors, Place, SystemRoots};
 use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, Origin, PluginId,
     PluginLimits, Share, TenantId, UsedPlugin,
 };
-use crate::policy::path_captures::PathCaptures;
 use crate::policy::maps::Maps;
+use crate::policy::path_captures::PathCaptures;
 use crate::policy::{
     self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Component, Crew, Granted, Host, HostSettings,
     PolicyError, Tenant, first_party,
@@ -253,6 +255,7 @@ impl Builder<'_> {
             .map(|used| self.filter(*used, frontend))
             .collect::<Vec<_>>();
         let rewrites = self.rewrites(frontend);
+        let own_answers = self.own_answers(frontend);
         let hosts = self.hosts(frontend);
         let pages = self.pages(&frontend.error_pages);
         let rules = self.rules(Section::of(frontend), &frontend.rules);
@@ -289,7 +292,9 @@ impl Builder<'_> {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
             keeps_instances,
-            keeps_exchanges: tells_plugins || attached().any(|attachment| attachment.sets_tags()),
+            keeps_exchanges: tells_plugins
+                || own_answers.as_ref().is_none_or(Option::is_some)
+                || attached().any(|attachment| attachment.sets_tags()),
             tells_plugins,
             tells_of_requests,
             filters_bodies,
@@ -303,6 +308,7 @@ impl Builder<'_> {
             limiter,
             plugins,
             rewrites: rewrites?,
+            own_answers: own_answers?,
             hosts: hosts?,
             hsts: frontend.hsts.map(Hsts::new),
             own_fields: frontend.own_fields(),
@@ -333,20 +339,22 @@ impl Builder<'_> {
         let rules: Vec<_> = rules
             .iter()
             .map(|rule| (rule, captured(rule).and_then(|_| captures.next())))
-            .map(|(rule, captures)| match rules::rule(rule, section.frontend, &self.maps, captures) {
-                Ok(rule) => Some(rule),
-                Err(RuleError::File(path, source)) => self.fail(BuildError::File {
-                    origin: rule.origin.clone(),
-                    path,
-                    source,
-                }),
-                // A map that could not be read has been reported.
-                Err(RuleError::Defect(_)) if self.maps.len() < self.config.maps.len() => None,
-                Err(RuleError::Defect(message)) => self.fail(BuildError::Rule {
-                    origin: rule.origin.clone(),
-                    message,
-                }),
-            })
+            .map(
+                |(rule, captures)| match rules::rule(rule, section.frontend, &self.maps, captures) {
+                    Ok(rule) => Some(rule),
+                    Err(RuleError::File(path, source)) => self.fail(BuildError::File {
+                        origin: rule.origin.clone(),
+                        path,
+                        source,
+                    }),
+                    // A map that could not be read has been reported.
+                    Err(RuleError::Defect(_)) if self.maps.len() < self.config.maps.len() => None,
+                    Err(RuleError::Defect(message)) => self.fail(BuildError::Rule {
+                        origin: rule.origin.clone(),
+                        message,
+                    }),
+                },
+            )
             .collect();
         rules.into_iter().collect()
     }
@@ -360,7 +368,8 @@ impl Builder<'_> {
             let component = &first_party::HEADER_REWRITE_REGEX;
             let attachment = self.attach_own(component, &section.frontend.name, &config, section)?;
             let each = (0u32..).zip(chunk);
-            captures.extend(each.map(|(number, of)| PathCaptures::new(attachment.clone(), number, of.captures().len())));
+            captures
+                .extend(each.map(|(number, of)| PathCaptures::new(attachment.clone(), number, of.captures().len())));
         }
         Some(captures)
     }
@@ -497,19 +506,11 @@ impl Builder<'_> {
 
     fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
         let config = self.config;
-        let reachable = |id: BackendId| {
-            let by_tenant = |of: &TenantId| config.tenants[of.0].rules.backends().any(|(to, _)| to == id);
-            let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
-            frontend.default_backend == Some(id)
-                || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
-                || frontend.plugins.iter().any(by_plugin)
-                || frontend.tenants.iter().any(by_tenant)
-        };
         let mut rewrites = Vec::with_capacity(config.backends.len());
         for (i, backend) in config.backends.iter().enumerate() {
             let edits = RewriteConfig::new(frontend, backend, BackendId(i));
             let (request, response) = (!edits.request.is_empty(), !edits.response.is_empty());
-            if frontend.mode == Mode::Tcp || !reachable(BackendId(i)) || !(request || response) {
+            if frontend.mode == Mode::Tcp || !leads_to(config, frontend, BackendId(i)) || !(request || response) {
                 rewrites.push(None);
                 continue;
             }
@@ -522,6 +523,41 @@ impl Builder<'_> {
             rewrites.push(Some(Rewrites::new(attachment, edits)));
         }
         Some(rewrites)
+    }
+
+    /// The edits of what is answered here: none inside where there are none.
+    #[allow(clippy::option_option, reason = "the outer one is an error that has been reported")]
+    fn own_answers(&mut self, frontend: &config::Frontend) -> Option<Option<Box<OwnAnswers>>> {
+        let config = self.config;
+        let always = || frontend.response_edits.iter().filter(|edit| edit.is_always);
+        let names_backend = always().any(|edit| edit.edit.named("", "a") != edit.edit.named("", "b"));
+        let has_own = |backend: &config::Backend| backend.response_edits.iter().any(|edit| edit.is_always);
+        let mut wanted = Vec::new();
+        for (i, backend) in config.backends.iter().enumerate() {
+            if (names_backend || has_own(backend)) && leads_to(config, frontend, BackendId(i)) {
+                wanted.push(Some((backend, BackendId(i))));
+            }
+        }
+        wanted.extend(always().next().is_some().then_some(None));
+        if frontend.mode == Mode::Tcp || wanted.is_empty() {
+            return Some(None);
+        }
+        if self.maps.len() < config.maps.len() {
+            // What it may ask for is not there, which has been reported.
+            return None;
+        }
+        let (mut of_frontend, mut of_backends) = (None, Vec::new());
+        for backend in wanted {
+            let edits = RewriteConfig::of_own_answers(frontend, backend);
+            let component = first_party::header_rewrite(config);
+            let attachment = self.attach_own(component, &frontend.name, &edits, Section::of(frontend))?;
+            let rewrites = Rewrites::new(attachment, edits);
+            match backend {
+                Some((_, id)) => of_backends.push((id, rewrites)),
+                None => of_frontend = Some(rewrites),
+            }
+        }
+        Some(OwnAnswers::new(of_frontend, of_backends).map(Box::new))
     }
 
     /// Attaches a component of the gateway's own.
@@ -681,6 +717,16 @@ impl Builder<'_> {
         self.attachments.push(attachment.clone());
         attachment
     }
+}
+
+/// Whether requests may go there from this frontend.
+fn leads_to(config: &Config, frontend: &config::Frontend, id: BackendId) -> bool {
+    let by_tenant = |of: &TenantId| config.tenants[of.0].rules.backends().any(|(to, _)| to == id);
+    let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
+    frontend.default_backend == Some(id)
+        || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
+        || frontend.plugins.iter().any(by_plugin)
+        || frontend.tenants.iter().any(by_tenant)
 }
 
 /// Where a redirect leads that has captures.

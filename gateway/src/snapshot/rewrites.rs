@@ -5,8 +5,8 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
 use crate::config::{
-    self, BackendId, Conditional, EditCondition, HeaderReplace, Matched, Replace, ReplaceFrom, RequestEdit, ResponseEdit,
-    Template,
+    self, BackendId, Conditional, EditCondition, HeaderReplace, Matched, Replace, ReplaceFrom, RequestEdit,
+    ResponseEdit, Template,
 };
 use crate::policy::path_captures;
 
@@ -77,6 +77,28 @@ impl RewriteConfig {
 }
 
 impl RewriteConfig {
+    /// Of what the gateway answers by itself, before a backend is chosen or behind that.
+    pub(super) fn of_own_answers(frontend: &config::Frontend, backend: Option<(&config::Backend, BackendId)>) -> Self {
+        let mut conditions = Vec::new();
+        let mut response = Vec::new();
+        let name = backend.map_or("", |(backend, _)| &*backend.name);
+        let named = |edit: &ResponseEdit| edit.named(&frontend.name, name);
+        if let Some((backend, id)) = backend {
+            let first = frontend.first_acl(id);
+            for edit in backend.response_edits.iter().filter(|edit| edit.is_always) {
+                response.push(Written::new(edit, named(&edit.edit), first, &mut conditions));
+            }
+        }
+        for edit in frontend.response_edits.iter().filter(|edit| edit.is_always) {
+            response.push(Written::new(edit, named(&edit.edit), 0, &mut conditions));
+        }
+        Self {
+            request: Vec::new(),
+            response,
+            conditions,
+        }
+    }
+
     /// Of redirects: each has an edit of its own, made on the condition with its number, by which a path becomes what is in its captures.
     pub(super) fn of_captures(of: &[&Matched]) -> Self {
         let written = |(number, captured): (usize, &&Matched)| Written {

@@ -12,8 +12,8 @@ use super::AclAnswers;
 use super::pages::{self, PageError};
 use crate::config::{self, At, Condition, Scheme};
 use crate::policy::Values;
-use crate::policy::path_captures::PathCaptures;
 use crate::policy::maps::Maps;
+use crate::policy::path_captures::PathCaptures;
 
 /// A rule that ends a request.
 #[derive(Debug)]

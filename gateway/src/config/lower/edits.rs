@@ -61,10 +61,14 @@ fn read<E>(
         let before = touched.len();
         let edit = edit(&mut node, &mut touched);
         let when = when(&mut node, acls);
-        let statuses = match names == RESPONSE_EDITS {
-            true => node.property("if-status"),
-            false => None,
+        let (statuses, always) = match names == RESPONSE_EDITS {
+            true => (node.property("if-status"), node.flag("always")),
+            false => (None, None),
         };
+        if let Some(always) = always {
+            check_always(&node, always);
+            touched[before..].iter_mut().for_each(|edit| edit.is_always = true);
+        }
         let statuses = statuses.map(|value| check_http::statuses(&value).map(|ranges| StatusSet::of(&ranges)));
         if when != Some(None) || statuses.is_some() {
             // What is not always done overrides nothing.
@@ -75,7 +79,12 @@ fn read<E>(
             well += 1;
             // Those beyond are reported: nobody goes through them any more.
             if well <= MAX_EDITS {
-                edits.push(Conditional { edit, when, statuses });
+                edits.push(Conditional {
+                    edit,
+                    when,
+                    statuses,
+                    is_always: always.is_some(),
+                });
             }
         }
     }
@@ -116,6 +125,23 @@ pub(super) fn report_too_many_conditions(
         let error = ConfigError::new(Code::Value, message).label(span, "has more");
         ctx.report(error.help("let an acl ask for what several of them ask, or let a plugin make the edits"));
     }
+}
+
+/// What the gateway answers by itself keeps its status, which lines tell, and is the operator's.
+fn check_always(node: &Node<'_>, always: SourceSpan) {
+    let (message, help) = match node.name() {
+        _ if node.ctx.is_in_tenant() => (
+            "a tenant edits responses of servers",
+            "leave it out; a `return` has its own `header`",
+        ),
+        "set-status" => (
+            "what the gateway answers by itself keeps its status",
+            "leave it out; `deny` and `return` say theirs with `status=`",
+        ),
+        _ => return,
+    };
+    let error = ConfigError::new(Code::Value, message).label(always, "also of what the gateway answers");
+    node.fail(error.help(help));
 }
 
 /// The condition of an edit; none in none when there is no condition, none when it could not be read.
@@ -242,6 +268,8 @@ struct Touched {
     name: String,
     span: SourceSpan,
     overrides: bool,
+    /// It is also made of what the gateway answers by itself.
+    is_always: bool,
 }
 
 fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> Option<HeaderEdit> {
@@ -281,6 +309,7 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> 
         name: name?,
         span: value?.span(),
         overrides: matches!(edit, HeaderEdit::Set(_) | HeaderEdit::Delete(_)),
+        is_always: false,
     });
     Some(edit)
 }
@@ -292,6 +321,7 @@ fn set_host(node: &mut Node<'_>, touched: &mut Vec<Touched>) -> Option<Template>
         name: "host".to_owned(),
         span: value.span(),
         overrides: true,
+        is_always: false,
     });
     let host = template(&value, When::Request)?;
     match host.as_plain() {
@@ -309,7 +339,8 @@ fn report_overridden(ctx: &Context<'_>, touched: &[Touched]) {
     let touched = &touched[..touched.len().min(MAX_EDITS)];
     for (i, edit) in touched.iter().enumerate() {
         let mut later = touched[i + 1..].iter();
-        if let Some(last) = later.find(|later| later.overrides && later.name == edit.name) {
+        let covers = |later: &&Touched| later.is_always || !edit.is_always;
+        if let Some(last) = later.find(|later| later.overrides && later.name == edit.name && covers(later)) {
             let error = ConfigError::new(Code::Inert, format!("this edit of `{}` has no effect", edit.name));
             let error = error
                 .label(edit.span, "edited here")

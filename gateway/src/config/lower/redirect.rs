@@ -5,7 +5,7 @@ use regex::bytes::Regex;
 use super::edits;
 use super::template::{When, template};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Matched, LocationPart, Redirect, RedirectTo, Scheme, Template, TemplatePart};
+use crate::config::model::{LocationPart, Matched, Redirect, RedirectTo, Scheme, Template, TemplatePart};
 use crate::config::reader::{Node, Value};
 
 /// Reads where a redirect leads. Its condition is read by the caller, as is `regex=`, which is one.
@@ -52,7 +52,9 @@ pub(super) fn redirect(node: &mut Node<'_>, regex: Option<Value<'_>>) -> Option<
         let error = error
             .label(first.span(), "keeps the path as it is")
             .label(regex.span(), "this is about what takes its place");
-        node.fail(error.help("write `location=\"https://www.example.net/new/$1\"`, or ask with `path-regex` in a block"));
+        node.fail(
+            error.help("write `location=\"https://www.example.net/new/$1\"`, or ask with `path-regex` in a block"),
+        );
         return None;
     }
     let (flag, name, why) = match kind {

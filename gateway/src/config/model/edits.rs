@@ -13,6 +13,8 @@ pub struct Conditional<E> {
     pub when: Option<Condition>,
     /// `if-status="500-599"`: of which responses; none means of any. None for requests.
     pub statuses: Option<StatusSet>,
+    /// `always`: also of responses that the gateway makes by itself. Not for requests.
+    pub is_always: bool,
 }
 
 impl<E> Conditional<E> {

@@ -77,8 +77,8 @@ pub use process::{
 pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
 pub use rules::{
-    Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return, Rule,
-    Scheme, TenantRules,
+    Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return,
+    Rule, Scheme, TenantRules,
 };
 pub use server::{Server, ServerAddress, SessionEnd};
 pub use stats::{Login, Monitor, Need, Stats};

@@ -1,0 +1,76 @@
+//! Edits of what the gateway answers by itself: those of `response` with `always`.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::Response;
+
+use super::client::Client;
+use super::error::ProxyError;
+use super::local::Local;
+use super::policy;
+use super::record::Record;
+use crate::policy::Exchange;
+use crate::snapshot::{AclAnswers, Frontend, Rewrites};
+
+/// An answer to a request, as they leave it.
+pub fn edit(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    client: &Client,
+    record: &mut Record,
+    response: Response<Bytes>,
+) -> Response<Bytes> {
+    let backend = record.backend();
+    let Some(rewrites) = frontend.own_answers.as_ref().and_then(|own| own.of(backend)) else {
+        return response;
+    };
+    let kept = record.noted.exchange.take();
+    let is_kept = kept.is_some();
+    // What was refused before it was looked at is known by its connection alone.
+    let mut exchange = kept.unwrap_or_else(|| policy::of_connection(&client.facts));
+    let made = made(
+        local,
+        rewrites,
+        record.noted.answers.as_deref(),
+        &mut exchange,
+        response,
+    );
+    record.noted.exchange = is_kept.then_some(exchange);
+    made.unwrap_or_else(|error| {
+        record.failed(&error);
+        error.response(local.snapshot.page(frontend, backend, error.status()))
+    })
+}
+
+/// An answer to what was no request. Where they cannot be made, it goes as it was.
+pub fn edit_refusal(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    client: &Client,
+    response: Response<Bytes>,
+) -> Response<Bytes> {
+    let Some(rewrites) = frontend.own_answers.as_ref().and_then(|own| own.of(None)) else {
+        return response;
+    };
+    let mut exchange = policy::of_connection(&client.facts);
+    let as_it_was = response.clone();
+    made(local, rewrites, None, &mut exchange, response).unwrap_or(as_it_was)
+}
+
+fn made(
+    local: &Rc<Local>,
+    rewrites: &Rewrites,
+    answers: Option<&AclAnswers>,
+    exchange: &mut Box<Exchange>,
+    response: Response<Bytes>,
+) -> Result<Response<Bytes>, ProxyError> {
+    let (head, body) = response.into_parts();
+    // A server may have answered before.
+    let servers = exchange.response.replace(head);
+    let made = policy::own_answer_edits(local, rewrites, answers, exchange);
+    let head = std::mem::replace(&mut exchange.response, servers);
+    made?;
+    let head = head.ok_or(ProxyError::Policy { status: 500 })?;
+    Ok(Response::from_parts(head, body))
+}
