@@ -138,9 +138,11 @@ fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Ve
 }
 
 fn redirect(words: &[String]) -> Result<Node, String> {
-    let (Some(kind), Some(value)) = (words.first(), words.get(1)) else {
-        return Err("a redirect to nowhere".to_owned());
-    };
+    let nowhere = || "a redirect to nowhere".to_owned();
+    let is_target = |word: &String| matches!(word.as_str(), "location" | "prefix" | "scheme");
+    // Where to mostly comes first, and may come behind `code 301`.
+    let at = words.iter().position(is_target).ok_or_else(nowhere)?;
+    let (kind, value) = (&words[at], words.get(at + 1).ok_or_else(nowhere)?);
     let node = Node::new("redirect");
     let mut node = match regsub(value).filter(|_| kind == "location") {
         Some(matched) => {
@@ -149,7 +151,7 @@ fn redirect(words: &[String]) -> Result<Node, String> {
         }
         None => node.prop(kind, variables(value)?),
     };
-    let mut options = words[2..].iter().map(String::as_str);
+    let mut options = words[..at].iter().chain(&words[at + 2..]).map(String::as_str);
     while let Some(option) = options.next() {
         let mut value = || options.next().ok_or_else(|| format!("`{option}` of what?"));
         node = match option {

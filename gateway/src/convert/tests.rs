@@ -1079,7 +1079,9 @@ backend app
             converted.text
         );
     }
-    found(&converted, 15, "no variable for `%[rand]`");
+    found(&converted, 16, "no variable for `%[rand]`");
+    found(&converted, 19, "write `if-status=`");
+    found(&converted, 21, "no counterpart of `http-after-response set-status`");
 }
 
 #[test]
