@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod convert;
 pub mod crypto;
+mod empty_frames;
 pub mod keep_alive;
 pub mod listener;
 pub mod plugin_tools;

@@ -7,8 +7,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use gateway_tests::http2::{Http2Client, Http2Frames, block, drain, frame, http2_get};
+use bytes::Bytes;
+use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Frames, Http2Server, block, drain, frame, http2_get};
 use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, Wire, eventually, within};
+use http::Response;
 
 const PLAIN: &str = r#"
     frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
@@ -736,6 +738,71 @@ async fn limits_are_announced_to_clients_and_servers_as_they_were_set() {
     let [table, window, frame_size] = [1, 4, 5].map(|id| told.get(&id).copied());
     assert_eq!((table, window, frame_size), (Some(2048), Some(90_000), Some(65_536)));
     assert_eq!(payload(8), (300_000 - 65_535_u32).to_be_bytes());
+}
+
+/// Who flushes with frames that are empty may go on for as long as it likes, a client as well as a server: the library would take
+/// a hundred of them in a connection's life.
+#[tokio::test]
+async fn empty_frames_wear_no_connection_out() {
+    let app = Http2Server::start(|exchange: Http2Exchange| async move {
+        let Http2Exchange {
+            mut request,
+            mut respond,
+            ..
+        } = exchange;
+        let content = drain(request.body_mut()).await?;
+        let mut stream = respond.send_response(Response::new(()), false)?;
+        for _ in 0..30 {
+            stream.send_data(Bytes::new(), false)?;
+            tokio::task::yield_now().await;
+        }
+        stream.send_data(content.into(), true)
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    for n in 0..10 {
+        let stream = 2 * n + 1;
+        client
+            .send(frame(1, 4, stream, &block(&but(":method", Some("POST")))))
+            .await;
+        let empty = frame(0, 0, stream, b"");
+        // In pieces that end wherever they like.
+        for piece in empty.repeat(30).chunks(5 + n as usize) {
+            client.send(piece).await;
+        }
+        client.send(frame(0, 1, stream, b"hello")).await;
+        let answer = client
+            .find(|frame| matches!(frame.kind, 0 | 3 | 7) && !frame.payload.is_empty())
+            .await;
+        assert_eq!((answer.kind, &*answer.payload), (0, &b"hello"[..]), "request {n}");
+    }
+    assert_eq!(app.connections(), 1, "of the server's own, too");
+}
+
+/// Frames that are all padding count in the windows, and the library has to see them. Before it has had enough, the client is asked to
+/// connect anew, and loses nothing.
+#[tokio::test]
+async fn who_sends_padding_is_asked_to_connect_anew() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.send(frame(1, 4, 1, &block(&but(":method", Some("POST"))))).await;
+    client.send(frame(0, 8, 1, &[3, 0, 0, 0]).repeat(60)).await;
+    let away = client.find(|frame| frame.kind == 7).await;
+    assert_eq!(away.code(), Some(0));
+    client.send(frame(0, 1, 1, b"x")).await;
+    let answer = client.find(|frame| frame.kind == 0).await;
+    assert_eq!(answer.payload, b"hello");
 }
 
 /// Bytes of the connection preface.

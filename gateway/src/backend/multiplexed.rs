@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::config;
+use crate::empty_frames::EmptyFrames;
 use crate::stream::Stream;
 
 /// An HTTP/2 connection to a server.
@@ -78,6 +79,7 @@ impl Multiplexed {
         let io = Watched {
             stream,
             state: state.clone(),
+            empty: EmptyFrames::behind(0),
         };
         let (sender, connection) = Builder::new()
             .enable_push(false)
@@ -343,11 +345,14 @@ impl Future for Driver {
 struct Watched {
     stream: Stream,
     state: Rc<State>,
+    /// What the library is not to see.
+    empty: EmptyFrames,
 }
 
 impl AsyncRead for Watched {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        let Self { stream, empty, .. } = &mut *self;
+        let result = empty.poll_read(buf, |buf| Pin::new(&mut *stream).poll_read(cx, buf));
         if result.is_ready() {
             self.state.reads.set(self.state.reads.get() + 1);
         }

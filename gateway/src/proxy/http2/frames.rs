@@ -34,6 +34,8 @@ pub struct Frames {
     controls: u32,
     /// Streams that were reset for a fault of the client's, over the connection's life.
     faults: usize,
+    /// DATA frames that were all padding, likewise.
+    blanks: usize,
     limits: FrameLimits,
 }
 
@@ -81,6 +83,7 @@ impl Frames {
             resets: 0,
             controls: 0,
             faults: 0,
+            blanks: 0,
             limits,
         }
     }
@@ -92,6 +95,7 @@ impl Frames {
                 self.padding_is_due = false;
                 // The byte itself, and as much as it says.
                 if usize::from(bytes[0]) + 1 >= self.payload {
+                    self.blanks += 1;
                     self.control(now)?;
                 }
             }
@@ -134,7 +138,7 @@ impl Frames {
 
     /// Whether the client is to come anew, before the library takes what it did in its whole life for a flood.
     pub fn is_worn_out(&self) -> bool {
-        self.faults >= self.limits.most_faults() / 2
+        self.faults >= self.limits.most_faults() / 2 || self.blanks >= MOST_BLANKS / 2
     }
 
     /// How many streams the client has opened, so far.
@@ -220,6 +224,10 @@ pub const PERIOD: Duration = Duration::from_secs(10);
 /// A connection may live that is at fault all the time, and as often as it may, for so many periods; half of them at least. More
 /// would be more that is begun at servers for a client that reads nothing of how it ends.
 const PERIODS: usize = 2;
+
+/// DATA frames without content that the library takes in a connection's life. It is spared those that are empty; those that are
+/// all padding count in its windows, and have to come to it.
+const MOST_BLANKS: usize = 100;
 
 const HEADER: usize = 9;
 /// Where in it the type stands.
@@ -349,6 +357,22 @@ mod tests {
             }
             assert_eq!(frames.read(&costly, now), Err(Flood::Controls), "{costly:?}");
         }
+    }
+
+    #[test]
+    fn a_client_that_sends_padding_is_to_come_anew_in_time() {
+        let limits = FrameLimits {
+            resets: 100,
+            controls: 1000,
+        };
+        let (mut frames, now) = (Frames::new(limits, Instant::now()), Instant::now());
+        for _ in 0..MOST_BLANKS / 2 {
+            assert!(!frames.is_worn_out());
+            frames.read(&padded(7, 0), now).unwrap();
+            frames.read(&padded(7, 1), now).unwrap();
+            frames.read(&frame(DATA, 0, 0), now).unwrap();
+        }
+        assert!(frames.is_worn_out());
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::faults::Faults;
 use super::frames::{Flood, FrameLimits, Frames};
+use crate::empty_frames::EmptyFrames;
 use crate::proxy::client::{Connection, PREFACE};
 
 /// What is seen of a connection below its streams.
@@ -156,6 +157,8 @@ pub struct ClientIo {
     watch: Rc<Watch>,
     /// What has been read already.
     said: Bytes,
+    /// What the library is not to see.
+    empty: EmptyFrames,
     /// Nothing more is read of a client that has sent too much.
     is_deaf: bool,
 }
@@ -167,6 +170,7 @@ impl ClientIo {
             connection: connection.clone(),
             watch: watch.clone(),
             said,
+            empty: EmptyFrames::behind(PREFACE.len()),
             is_deaf: false,
         }
     }
@@ -178,22 +182,29 @@ impl AsyncRead for ClientIo {
         if self.is_deaf {
             return Poll::Pending;
         }
-        let before = buf.filled().len();
-        let result = if self.said.is_empty() {
-            self.connection.poll_read(cx, buf)
-        } else {
-            let n = self.said.len().min(buf.remaining());
-            buf.put_slice(&self.said[..n]);
-            self.said.advance(n);
-            Poll::Ready(Ok(()))
-        };
-        let now = self.connection.clock.now();
-        if !self.watch.read(&buf.filled()[before..], now) {
-            buf.set_filled(before);
-            self.is_deaf = true;
-            return Poll::Pending;
-        }
-        result
+        let Self {
+            connection,
+            watch,
+            said,
+            empty,
+            is_deaf,
+        } = &mut *self;
+        empty.poll_read(buf, |buf| {
+            let before = buf.filled().len();
+            let result = if said.is_empty() {
+                connection.poll_read(cx, buf)
+            } else {
+                let n = said.len().min(buf.remaining());
+                buf.put_slice(&said.split_to(n));
+                Poll::Ready(Ok(()))
+            };
+            if !watch.read(&buf.filled()[before..], connection.clock.now()) {
+                buf.set_filled(before);
+                *is_deaf = true;
+                return Poll::Pending;
+            }
+            result
+        })
     }
 }
 
