@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway_tests::http2::{Http2Client, Http2Server, block, drain, frame, http2_get, http2_post, read};
+use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, block, drain, frame, http2_get, http2_post, read};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, put, within};
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -635,6 +635,90 @@ async fn a_server_that_does_not_say_what_it_takes_is_given_one_request_a_connect
     let (_other, _) = within(PATIENCE, "another connection", silent.accept()).await.unwrap();
     assert!(!first.remove(0).is_finished() && !third.remove(0).is_finished());
 }
+
+/// Clients that read nothing of long answers hold up nobody else who shares their server's connection, be its window what it may.
+#[tokio::test]
+async fn who_reads_nothing_holds_up_nobody_else_before_the_same_server() {
+    for (bounds, connections) in [("", 1), ("http2 connection-window=\"1MiB\"", 8)] {
+        let app = Http2Server::start(|exchange: Http2Exchange| async move {
+            if exchange.request.uri().path() == "/short" {
+                return exchange.answer("short");
+            }
+            let mut respond = exchange.respond;
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            stream.send_data(vec![b'x'; 8 << 20].into(), true)
+        })
+        .await;
+        let gateway = Gateway::kdl(&format!(
+            r#"
+            process {{ workers 1 }}
+            frontend "web" {{ bind "127.0.0.1:0"; default-backend "app" }}
+            backend "app" {{
+                {bounds}
+                server "app-1" "@app" h2
+            }}
+        "#
+        ))
+        .with("@app", app.address())
+        .start()
+        .await;
+        // Windows of their own, of 64 KiB in all: nothing is read of them.
+        let mut stuck = Vec::new();
+        for _ in 0..32 {
+            let client = Http2Client::connect(gateway.address("web")).await;
+            let (response, _) = client.open(http2_get("/long").map(drop), true).await;
+            let response = within(PATIENCE, "its head", response).await.unwrap();
+            stuck.push((client, response));
+        }
+        // What their windows have room for has come by then.
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        for _ in 0..3 {
+            let answer = gateway.ask("web", get("/short")).await;
+            assert_eq!(answer.text(), "short", "{bounds}");
+        }
+        // Four streams of 256 KiB have room in a window of 1 MiB.
+        let opened = app.connections();
+        assert!((connections..=connections + 1).contains(&opened), "{bounds}: {opened}");
+    }
+}
+
+/// Messages of gRPC often have a few bytes and a frame each. Those that have room in their stream's window may wait for their server.
+#[tokio::test]
+async fn small_frames_may_wait_for_their_server() {
+    let app = HttpServer::start(|request| {
+        Answer::nothing().then_pause(SHORTLY).then_send(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}",
+            request.body.len(),
+            String::from_utf8_lossy(&request.body)
+        ))
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" max-connections=1 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let first = client.get("/");
+    let second = async {
+        app.has_seen(1).await;
+        let head = http2_post("/", "").map(drop);
+        let (response, mut stream) = client.open(head, false).await;
+        for n in 0..6000 {
+            stream.send_data(format!("{n:08}").into(), n == 5999).unwrap();
+        }
+        within(PATIENCE, "the answer", read(response)).await.unwrap()
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert_eq!((first.status, second.status, second.body.len()), (200, 200, 48_000));
+    assert!(second.text().ends_with("0000599800005999"));
+}
+
+const SHORTLY: Duration = Duration::from_millis(700);
 
 /// A server that takes ten requests a connection, and answers as the gate lets it.
 async fn ten_at_a_time(gate: &'static Semaphore) -> Http2Server {

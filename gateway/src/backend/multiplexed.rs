@@ -109,7 +109,8 @@ impl Multiplexed {
         Ok(Rc::new(Self {
             sender,
             state,
-            most: settings.max_streams as usize,
+            // More could fill the window with what is not read, and hold up all others.
+            most: settings.roomy_streams() as usize,
             begun,
             leads_to,
         }))

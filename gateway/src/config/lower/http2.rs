@@ -112,7 +112,12 @@ impl Http2Settings {
 
     /// What a backend has.
     pub(super) fn of_backend(&self, inherited: &Self) -> Http2 {
-        self.bounds(inherited, Http2::SERVERS)
+        let mut bounds = self.bounds(inherited, Http2::SERVERS);
+        if self.connection_window.or(inherited.connection_window).is_none() {
+            let all = bounds.stream_window.saturating_mul(bounds.max_streams);
+            bounds.connection_window = all.min(MOST_WINDOW);
+        }
+        bounds
     }
 
     /// What a frontend has.
@@ -142,6 +147,7 @@ const DEFAULT_MAX_CONTROL_FRAMES: u32 = 10_000;
 const STREAMS: RangeInclusive<u64> = 1..=10_000;
 /// RFC 9113, section 6.5.2: the initial value, and the largest.
 const WINDOW: RangeInclusive<u64> = 65_535..=(1 << 31) - 1;
+const MOST_WINDOW: u32 = (1 << 31) - 1;
 const FRAME: RangeInclusive<u64> = 1 << 14..=(1 << 24) - 1;
 /// Beyond 64 KiB, looking fields up costs more than sending them.
 const TABLE: RangeInclusive<u64> = 0..=64 << 10;

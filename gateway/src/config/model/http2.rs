@@ -27,12 +27,18 @@ impl Http2 {
         header_table: 4 << 10,
     };
 
-    /// With servers, which are fewer and trusted further: windows that keep a fast network busy.
+    /// With servers, which are fewer and trusted further: windows that keep a fast network busy, and that of the connection has room for
+    /// all streams. Many clients share it; were it less, those who do not read could hold up all others.
     pub const SERVERS: Self = Self {
         stream_window: 256 << 10,
-        connection_window: 4 << 20,
+        connection_window: 100 * (256 << 10),
         ..Self::CLIENTS
     };
+
+    /// How many streams have room in the connection's window whatever their readers do; one at least, and no more than `max_streams`.
+    pub fn roomy_streams(&self) -> u32 {
+        (self.connection_window / self.stream_window).clamp(1, self.max_streams)
+    }
 }
 
 /// HTTP/2 with clients.

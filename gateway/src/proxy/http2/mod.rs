@@ -69,6 +69,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         .header_table_size(settings.bounds.header_table)
         .max_header_list_size(u32::try_from(head_list).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)
+        .data_frame_budget(settings.bounds.connection_window as usize * FRAME_ROOM)
         // Streams that were reset before they were looked at, and those that the library resets for what a client does
         // wrong: both are work that a client can make with nothing in return.
         .max_pending_accept_reset_streams(settings.bounds.max_streams as usize)
@@ -422,6 +423,11 @@ const FIELD_OVERHEAD: usize = 32;
 /// Bytes of one response that wait for the socket, at most: with as many streams as a client may open, what it can make the
 /// gateway hold by not reading.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// What frames of content in hand may cost beside it, as a multiple of the connection's window: each of less than 256 bytes costs what it is
+/// less. Streams that wait for their server have their window's content in hand, and small messages of gRPC come in a frame each: the
+/// library's own half of the window would end the connection for two thousand of them, and four times the window holds sixteen thousand.
+const FRAME_ROOM: usize = 4;
 
 /// How long a client is given to take the GOAWAY of a connection that ends.
 const FAREWELL: Duration = Duration::from_secs(1);
