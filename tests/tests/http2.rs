@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -792,6 +793,37 @@ async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
     assert_eq!(answer.status, 502);
     assert_eq!(gateway.access_log(1).await[0]["retries"], 3);
     assert_eq!(app.requests().len(), 4);
+}
+
+/// Whatever its method: its server says that it has not looked at it, though a part of the body may have been on its way.
+#[tokio::test]
+async fn a_post_that_was_refused_unseen_is_sent_again_whole() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let app = Http2Server::start(move |mut exchange: Http2Exchange| {
+        let is_refused = asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        async move {
+            if is_refused {
+                exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+                return Ok(());
+            }
+            let content = drain(exchange.request.body_mut()).await?;
+            exchange.answer(content)
+        }
+    })
+    .await;
+    let gateway = before_http2(&app).await;
+    let mut client = gateway.connect("web").await;
+    let long = "x".repeat(16 * 1024);
+    for (n, body) in ["order", &long].into_iter().enumerate() {
+        let answer = client.ask(post("/", body)).await;
+        assert_eq!((answer.status, answer.text()), (200, body));
+        assert_eq!(app.requests().len(), 2 * (n + 1));
+    }
+    // Of which nobody knows how long it will be.
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\norder\r\n0\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.text(), "order");
 }
 
 #[tokio::test]

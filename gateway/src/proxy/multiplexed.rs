@@ -109,8 +109,8 @@ impl Drop for Opening<'_> {
 /// Sends a request and waits for the head of its response.
 ///
 /// What the server says that it has not looked at, by refusing the stream (RFC 9113, section 8.7) or by a GOAWAY that leaves
-/// the stream out, may be sent again whatever it is, as long as nothing of its body was taken. What was under way on a connection that
-/// had served others, and broke, may be if it is idempotent; what was taken of its body has been kept then.
+/// the stream out, may be sent again whatever it is, as far as its body was not taken or has been kept. What was under way on a connection
+/// that had served others, and broke, may be if it is idempotent.
 pub async fn exchange(
     place: StreamPlace,
     client: &Rc<Client>,
@@ -122,7 +122,8 @@ pub async fn exchange(
 ) -> Result<(Response<Content>, Link), Sent> {
     let (ends, failure) = (body.is_end_stream(), body.failure());
     let may_be_broken = place.is_reused() && is_repeatable(&head.method);
-    let kept = (may_be_broken && !ends).then(|| body.keep_if_short(backend.retries.buffer));
+    // Whatever the method: the server may say that it has not looked at it.
+    let kept = (!ends).then(|| body.keep_if_short(backend.retries.buffer));
     let kept = kept.flatten().map(Box::new);
     let most_informational = backend.response_limits.informational;
     let mut sent = outgoing(head.clone(), backend.servers[server].has_tls());
