@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use gateway_tests::http2::{Http2Frames, block, frame};
 use gateway_tests::tls::Authority;
 use gateway_tests::{Answer, Client, Gateway, HttpServer, get};
 
@@ -208,6 +209,44 @@ async fn a_client_that_leaves_in_the_middle_of_a_head_has_a_line() {
         (&serde_json::Value::Null, &"request-aborted".into(), &"CR".into()),
         "{line}"
     );
+}
+
+#[tokio::test]
+async fn a_client_that_resets_in_the_middle_of_a_head_has_a_line() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; return { body "x" } }
+    "#,
+    )
+    .start()
+    .await;
+    let shortly = std::time::Duration::from_millis(100);
+    let mut lines = 0;
+    let left = async |lines: usize| {
+        let line = gateway.access_log(lines).await.remove(lines - 1);
+        let said = (&line["reason"], &line["termination"]);
+        assert_eq!(said, (&"request-aborted".into(), &"CR".into()), "{line}");
+    };
+    // At its first request, and behind another.
+    for asks_before in [false, true] {
+        let mut client = gateway.connect("web").await;
+        if asks_before {
+            client.ask(get("/")).await;
+            lines += 1;
+        }
+        client.send("GET / HTTP/1.1\r\nHo").await;
+        tokio::time::sleep(shortly).await;
+        client.reset();
+        lines += 1;
+        left(lines).await;
+    }
+    // Over HTTP/2, whose heads may come in several frames, in whatever way.
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.send(frame(1, 0, 1, &block(&[(":method", "GET")]))).await;
+    tokio::time::sleep(shortly).await;
+    drop(client);
+    left(lines + 1).await;
 }
 
 #[tokio::test]

@@ -272,7 +272,10 @@ async fn ended(client: &Client, switch: &Switch, mut phase: Phase, result: hyper
     match result {
         // What was read together with the request before it has not passed through `Head`.
         Err(error) if matches!(phase, Phase::Head(_) | Phase::Idle(_)) => {
-            Refusal::of(&error).map_or(End::Done, End::BadHead)
+            // A client that resets its connection leaves as one that closes it.
+            let has_left =
+                || (matches!(phase, Phase::Head(_)) && client.connection.has_spoken()).then_some(Refusal::Aborted);
+            Refusal::of(&error).or_else(has_left).map_or(End::Done, End::BadHead)
         }
         // With what it could not write, whatever it was to become has gone.
         Err(_) => {

@@ -141,7 +141,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                             respond,
                         ));
                     }
-                    Poll::Ready(Ok(None)) => return Poll::Ready(server.end.take().unwrap_or(End::Done)),
+                    Poll::Ready(Ok(None)) => return Poll::Ready(server.left()),
                     Poll::Ready(Err(())) => return Poll::Ready(server.end.take().unwrap_or(End::Protocol)),
                     Poll::Pending => break,
                 }
@@ -190,7 +190,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                     Poll::Ready(Ok(())) if streams.is_empty() => watch.rest(),
                     Poll::Ready(Ok(())) => {}
                     // The client went away.
-                    Poll::Ready(Err(_)) => return Poll::Ready(server.end.take().unwrap_or(End::Done)),
+                    Poll::Ready(Err(_)) => return Poll::Ready(server.left()),
                     // It is waited for from now on.
                     Poll::Pending if !was_stalled => continue,
                     Poll::Pending => {}
@@ -277,6 +277,15 @@ impl Server<'_> {
         let refused = opened.saturating_sub(self.accepted);
         self.accepted += refused;
         refused
+    }
+
+    /// The connection is over: as was decided, or because the client has left, perhaps in the middle of a head.
+    fn left(&mut self) -> End {
+        let end = match self.watch.head_since() {
+            Some(_) if !self.is_leaving => End::BadHead(Refusal::Aborted),
+            _ => End::Done,
+        };
+        self.end.take().unwrap_or(end)
     }
 
     /// Takes no more streams, and ends after those under way.
