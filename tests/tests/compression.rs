@@ -147,6 +147,7 @@ async fn content_that_is_not_to_be_changed_is_not() {
             "/grpc" => Answer::ok(&body).header("Content-Type", "application/grpc"),
             "/part" => text(Answer::status(206).body(&body)).header("Content-Range", "bytes 0-3999/8000"),
             "/304" => text(Answer::status(304)).header("ETag", "\"v1\""),
+            "/text" => text(Answer::ok(&body)),
             _ => text(Answer::status(204)),
         }
     })
@@ -173,6 +174,15 @@ async fn content_that_is_not_to_be_changed_is_not() {
             "{path}"
         );
         assert_ne!(answer.header("etag"), Some("W/\"v1\""), "{path}");
+    }
+    // A client may ask for that, too.
+    for (asked, coding) in [("no-cache", Some("gzip")), ("no-transform", None)] {
+        let request = get("/text")
+            .header("Accept-Encoding", "gzip")
+            .header("Cache-Control", asked);
+        let answer = client.ask(request).await;
+        assert_eq!(answer.header("content-encoding"), coding, "{asked}");
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{asked}");
     }
 }
 

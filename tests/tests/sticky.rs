@@ -309,7 +309,7 @@ async fn dates_end_a_cookie_and_are_moved_on() {
     let servers = servers(&["a", "b"]).await;
     let gateway = gateway(
         &servers,
-        r#"cookie "SRVID" insert indirect max-idle="30m" max-life="8h""#,
+        r#"cookie "SRVID" insert indirect nocache max-idle="30m" max-life="8h""#,
         "",
     )
     .await;
@@ -327,6 +327,8 @@ async fn dates_end_a_cookie_and_are_moved_on() {
         let next = gateway.ask("web", with(cookie)).await;
         assert_eq!(next.text(), first.text());
         let moved = cookies(&next).first().map(|told| (*told).to_owned());
+        // Nor is a new date for a cache that many share.
+        assert_eq!(next.header("cache-control"), moved.as_ref().map(|_| "private"));
         moved.is_some_and(|told| told.contains(life) && !told.starts_with(cookie))
     })
     .await;

@@ -86,12 +86,12 @@ impl Sticky {
             && let Some((set, is_new)) = self.inserted(rule, server, is_direct)
         {
             headers.append(header::SET_COOKIE, set);
-            flags.response = SetCookie::Updated;
-            if is_new {
-                flags.response = SetCookie::Inserted;
-                if config.nocache {
-                    headers.append(header::CACHE_CONTROL, PRIVATE);
-                }
+            flags.response = match is_new {
+                true => SetCookie::Inserted,
+                false => SetCookie::Updated,
+            };
+            if config.nocache {
+                headers.append(header::CACHE_CONTROL, PRIVATE);
             }
         }
         flags

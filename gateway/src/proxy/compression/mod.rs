@@ -25,7 +25,7 @@ pub struct Asked {
 pub fn ask(compress: &Compress, request: &mut request::Parts) -> Asked {
     // An HTTP/1.0 client cannot be told where content ends whose length is not known.
     let is_old = request.version < Version::HTTP_11;
-    let coding = match is_old {
+    let coding = match is_old || coded::is_fixed(&request.headers) {
         true => None,
         false => negotiation::choose(&compress.codings, &request.headers),
     };
