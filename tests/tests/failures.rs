@@ -1,5 +1,6 @@
-//! The failure matrix: whatever can go wrong with a component, in each of its hooks, under each verdict. A cell says what the
-//! client got, what the server saw, what the log and the metrics say. docs/security-model.md has it as a table.
+//! The failure matrix: whatever can go wrong with a component, in each of its hooks, under each verdict, called by a worker and
+//! beside the workers. A cell says what the client got, what the server saw, what the log and the metrics say.
+//! docs/security-model.md has it as a table.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -22,6 +23,8 @@ struct Hook {
     interfaces: &'static [&'static str],
     /// What the log calls it.
     called: &'static str,
+    /// What it calls the first that is called of this component.
+    first: &'static str,
     /// The functions; `@facts` are its parameters and `@crime` is what it does before it answers.
     functions: &'static str,
     /// How much the server has seen when it has failed.
@@ -41,6 +44,7 @@ const HOOKS: [Hook; 11] = [
         name: "acl",
         interfaces: &["predicates"],
         called: "evaluate",
+        first: "evaluate",
         // If it came to an answer, that would be 418.
         functions: r#"(data (i32.const 64) "\48\00\00\00\01\00\00\00p")
             (func (export "gateway:policy/predicates@0.1.0#names") (result i32)
@@ -52,6 +56,7 @@ const HOOKS: [Hook; 11] = [
         name: "limit",
         interfaces: &["limiter"],
         called: "check",
+        first: "check",
         functions: r#"(func (export "gateway:policy/limiter@0.1.0#policies") (result i32) (call $none))
             (func (export "gateway:policy/limiter@0.1.0#check") @facts (result i32) @crime (call $none))"#,
         server_saw: ServerSaw::Nothing,
@@ -60,6 +65,7 @@ const HOOKS: [Hook; 11] = [
         name: "request",
         interfaces: &["request-filter"],
         called: "on-request",
+        first: "on-request",
         functions: r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") @facts (result i32)
             @crime (call $none))"#,
         server_saw: ServerSaw::Nothing,
@@ -68,6 +74,7 @@ const HOOKS: [Hook; 11] = [
         name: ANSWER,
         interfaces: &["request-filter", "call-answered"],
         called: "on-answer",
+        first: "on-request",
         // It calls `auth`, which answers.
         functions: r#"(data (i32.const 2048) "authGET/")
             (func (export "gateway:policy/request-filter@0.1.0#on-request") @facts (result i32)
@@ -84,6 +91,7 @@ const HOOKS: [Hook; 11] = [
         name: "request-body",
         interfaces: &["request-body-filter"],
         called: "on-request-body",
+        first: "on-request-body",
         functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32)
                 @crime (call $none))
             (func (export "gateway:policy/request-body-filter@0.1.0#on-request-piece")
@@ -94,6 +102,7 @@ const HOOKS: [Hook; 11] = [
         name: "request-piece",
         interfaces: &["request-body-filter"],
         called: "on-request-piece",
+        first: "on-request-body",
         functions: r#"(func (export "gateway:policy/request-body-filter@0.1.0#on-request-body") @facts (result i32) @buffered)
             (func (export "gateway:policy/request-body-filter@0.1.0#on-request-piece")
                 (param i32 i32 i32 i32 i32) (result i32) @crime (i32.const 3100))"#,
@@ -103,6 +112,7 @@ const HOOKS: [Hook; 11] = [
         name: "response",
         interfaces: &["response-filter"],
         called: "on-response",
+        first: "on-response",
         functions: r#"(func (export "gateway:policy/response-filter@0.1.0#on-response") @facts (result i32)
             @crime (call $none))"#,
         server_saw: ServerSaw::TheRequest,
@@ -111,6 +121,7 @@ const HOOKS: [Hook; 11] = [
         name: "response-body",
         interfaces: &["response-body-filter"],
         called: "on-response-body",
+        first: "on-response-body",
         functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32)
                 @crime (call $none))
             (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
@@ -121,6 +132,7 @@ const HOOKS: [Hook; 11] = [
         name: "response-piece",
         interfaces: &["response-body-filter"],
         called: "on-response-piece",
+        first: "on-response-body",
         functions: r#"(func (export "gateway:policy/response-body-filter@0.1.0#on-response-body") @facts (result i32) @buffered)
             (func (export "gateway:policy/response-body-filter@0.1.0#on-response-piece")
                 (param i32 i32 i32 i32 i32) (result i32) @crime (i32.const 3100))"#,
@@ -130,6 +142,7 @@ const HOOKS: [Hook; 11] = [
         name: "log",
         interfaces: &["access-log"],
         called: "on-log",
+        first: "on-log",
         functions: r#"(func (export "gateway:policy/access-log@0.1.0#on-log") @facts @crime)"#,
         server_saw: ServerSaw::TheEnd,
     },
@@ -137,6 +150,7 @@ const HOOKS: [Hook; 11] = [
         name: "connect",
         interfaces: &["connection-filter"],
         called: "on-connect",
+        first: "on-connect",
         functions: r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect") @facts (result i32)
             @crime (call $none))"#,
         server_saw: ServerSaw::Nothing,
@@ -150,12 +164,49 @@ const ANSWER: &str = "answer";
 const BUFFERED: &str =
     "(i32.store8 (i32.const 3000) (i32.const 3)) (i64.store (i32.const 3008) (i64.const 1000)) (i32.const 3000)";
 
+/// What the tenants have that have one. It sees requests and responses.
+const HOG: &str = r#"plugin "hog" "hog.wasm" { isolation "per-request" ready=0; on-failure "deny" }
+acl "is-hog" { path "/hog" }; use-plugin "hog" if="is-hog";"#;
+
 /// Verdicts: how they are named here, how they are written, and the status that a client gets.
 const VERDICTS: [(&str, &str, Option<u16>); 3] = [
     ("denied", r#""deny" status=507"#, Some(507)),
     ("default", r#""deny""#, Some(503)),
     ("skipped", r#""skip""#, None),
 ];
+
+/// What is the same of all plugins of a matrix.
+#[derive(Clone, Copy)]
+struct Plugins {
+    /// Where they are called.
+    heavy: &'static str,
+    /// More of their blocks, and of what is in their `limit`.
+    block: &'static str,
+    limit: &'static str,
+    /// Each is of a tenant with this quota.
+    quota: Option<&'static str>,
+    /// Beside one that holds an instance for as long as a request to `/hog` is answered, which the others do not see.
+    with_hog: bool,
+}
+
+const BY_WORKERS: Plugins = Plugins {
+    heavy: "",
+    block: "",
+    limit: "",
+    quota: None,
+    with_hog: false,
+};
+
+const BESIDE_WORKERS: Plugins = Plugins {
+    heavy: r#"heavy queue=64 wait="60s";"#,
+    ..BY_WORKERS
+};
+
+/// Who makes calls.
+const CALLERS: [Plugins; 2] = [BY_WORKERS, BESIDE_WORKERS];
+
+/// One of the failures of a cell, in their order: its kind, and what the log calls what failed.
+type Told = (&'static str, fn(&Hook) -> &'static str);
 
 /// How a component fails: everything that its text says beside its hooks.
 #[derive(Clone, Copy, Default)]
@@ -178,6 +229,14 @@ impl Hook {
     fn is_tcp(&self) -> bool {
         self.interfaces == ["connection-filter"]
     }
+
+    fn itself(&self) -> &'static str {
+        self.called
+    }
+
+    fn first(&self) -> &'static str {
+        self.first
+    }
 }
 
 /// A gateway with a frontend for each hook and verdict, named as their plugins: `request-denied`.
@@ -187,24 +246,27 @@ struct Matrix {
     auth: HttpServer,
     tcp: HashMap<&'static str, Server>,
     _cache: tempfile::TempDir,
+    plugins: Plugins,
     text: String,
 }
 
 impl Matrix {
-    async fn new() -> Self {
+    async fn new(plugins: Plugins) -> Self {
         let auth = HttpServer::answering("yes").await;
         let address = auth.address();
-        Self::asking(auth, address).await
+        Self::asking(plugins, auth, address).await
     }
 
     /// One whose calls are answered elsewhere than by `auth`.
-    async fn asking(auth: HttpServer, answers: std::net::SocketAddr) -> Self {
+    async fn asking(plugins: Plugins, auth: HttpServer, answers: std::net::SocketAddr) -> Self {
         let app = HttpServer::answering("app").await;
         let stalled = HttpServer::start(|_| gateway_tests::Answer::nothing().then_stall()).await;
         let cache = tempfile::tempdir().unwrap();
+        // Each worker has an instance of what asks for a tenant's conditions, for as long as it lives.
+        let (workers, instances) = if plugins.with_hog { (1, 200) } else { (2, 8) };
         let mut text = format!(
             r#"
-process {{ workers 2; log "stdout" format="json"; policy instances=8; compile-cache "{}" }}
+process {{ workers {workers}; log "stdout" format="json"; policy instances={instances}; compile-cache "{}" }}
 backend "app" {{ server "s" "{}" }}
 backend "stalled" {{ server "s" "{}" }}
 backend "auth" {{ server "s" "{answers}" }}
@@ -227,9 +289,15 @@ frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled
             tcp.insert(verdict, server);
             for hook in &HOOKS {
                 let name = hook.name;
-                let used = match name {
-                    "acl" => format!(r#"acl "holds" {{ plugin "{name}-{verdict}" }}; deny status=418 if="holds""#),
-                    _ => format!(r#"use-plugin "{name}-{verdict}""#),
+                let cell = format!("{name}-{verdict}");
+                let plugin = if plugins.quota.is_some() { "own" } else { &*cell };
+                let used = match (name, plugins.with_hog) {
+                    ("acl", false) => format!(r#"acl "holds" {{ plugin "{plugin}" }}; deny status=418 if="holds""#),
+                    ("acl", true) => {
+                        format!(r#"acl "holds" {{ plugin "{plugin}" }}; deny status=418 if="holds and not is-hog""#)
+                    }
+                    (_, false) => format!(r#"use-plugin "{plugin}""#),
+                    (_, true) => format!(r#"use-plugin "{plugin}" unless="is-hog""#),
                 };
                 let call = if name == ANSWER {
                     r#"call "auth" timeout="60s";"#
@@ -240,12 +308,33 @@ frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled
                     true => format!(r#"mode "tcp"; default-backend "tcp-{verdict}""#),
                     false => r#"default-backend "app""#.to_owned(),
                 };
-                writeln!(
-                    text,
-                    r#"plugin "{name}-{verdict}" "{name}.wasm" {{ limit cpu="20ms" memory="1MiB"; grant "buckets" "clock"; isolation "per-request" ready=0; {call} on-failure {written} }}
-frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
-                )
-                .unwrap();
+                let Plugins {
+                    heavy, block, limit, ..
+                } = plugins;
+                let block = format!(
+                    r#"{{ limit cpu="20ms" memory="1MiB" {limit}; grant "buckets" "clock"; isolation "per-request" ready=0; {call} {heavy} {block} on-failure {written} }}"#
+                );
+                let (hog, is_hog) = match plugins.with_hog {
+                    true => (HOG, r#"use-backend "stalled" { path "/hog" };"#),
+                    false => ("", ""),
+                };
+                let written = match plugins.quota {
+                    None => writeln!(
+                        text,
+                        r#"plugin "{cell}" "{name}.wasm" {block}
+frontend "{cell}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
+                    ),
+                    // Connections are no tenant's.
+                    Some(_) if hook.is_tcp() => Ok(()),
+                    Some(quota) => writeln!(
+                        text,
+                        r#"tenant "{cell}" {{ hosts "{cell}.example"; quota {quota}; {hog} {used}
+plugin "own" "{name}.wasm" {block}
+}}
+frontend "{cell}" {{ bind "127.0.0.1:0"; tenants "{cell}"; {is_hog} {to} }}"#
+                    ),
+                };
+                written.unwrap();
             }
         }
         Self {
@@ -254,6 +343,7 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
             auth,
             tcp,
             _cache: cache,
+            plugins,
             text,
         }
     }
@@ -278,35 +368,60 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
         waiting
     }
 
-    /// Asks once for each hook and verdict, and looks at everything. `set_up` is what the log calls what failed, where it was not
-    /// the hook itself.
-    async fn every_cell(&self, gateway: &Gateway, kind: &str, set_up: Option<&str>) {
-        for hook in &HOOKS {
-            self.cells(hook, gateway, kind, set_up).await;
+    /// The hooks that it has.
+    fn hooks(&self) -> impl Iterator<Item = &'static Hook> {
+        let of_tenants = self.plugins.quota.is_some();
+        HOOKS.iter().filter(move |hook| !(of_tenants && hook.is_tcp()))
+    }
+
+    /// What log and metrics call the plugin of a cell.
+    fn plugin(&self, cell: &str) -> String {
+        match self.plugins.quota {
+            Some(_) => format!("{cell}/own"),
+            None => cell.to_owned(),
         }
-        // Where the hook itself fails, each of its cells has come to the answer.
-        let answered = if set_up.is_none() { VERDICTS.len() } else { 0 };
+    }
+
+    /// Asks for each hook and verdict as often as it is to fail, and looks at everything.
+    async fn every_cell(&self, gateway: &Gateway, told: &[Told]) {
+        for hook in self.hooks() {
+            self.cells(hook, gateway, told).await;
+        }
+        // Where the hook itself fails, each of its cells has come to the answer once. What is not called then asks nobody.
+        let is_called = told[0].1(answer()) == answer().called;
+        let answered = if is_called { VERDICTS.len() } else { 0 };
         assert_eq!(self.auth.requests().len(), answered);
     }
 
     /// The row of one hook.
-    async fn cells(&self, hook: &Hook, gateway: &Gateway, kind: &str, set_up: Option<&str>) {
-        for (verdict, _, status) in VERDICTS {
-            let cell = format!("{}-{verdict}", hook.name);
-            match hook.is_tcp() {
-                true => self.connection(gateway, &cell, verdict, status).await,
-                false => self.exchange(gateway, hook, &cell, status).await,
-            }
-            self.is_told(gateway, &cell, kind, set_up.unwrap_or(hook.called)).await;
+    async fn cells(&self, hook: &Hook, gateway: &Gateway, told: &[Told]) {
+        for (verdict, ..) in VERDICTS {
+            self.cell(hook, gateway, verdict, told).await;
         }
     }
 
-    async fn exchange(&self, gateway: &Gateway, hook: &Hook, cell: &str, denied: Option<u16>) {
-        let path = format!("/{cell}");
-        let answer = gateway.ask(cell, post(&path, "hello")).await;
+    async fn cell(&self, hook: &Hook, gateway: &Gateway, verdict: &str, told: &[Told]) {
+        let (verdict, _, status) = VERDICTS.into_iter().find(|(name, ..)| *name == verdict).unwrap();
+        let cell = format!("{}-{verdict}", hook.name);
+        for n in 1..=told.len() {
+            match hook.is_tcp() {
+                true => self.connection(gateway, &cell, verdict, (n, status)).await,
+                false => self.exchange(gateway, hook, &cell, (n, status)).await,
+            }
+            self.is_told(gateway, hook, &cell, &told[..n]).await;
+        }
+    }
+
+    async fn exchange(&self, gateway: &Gateway, hook: &Hook, cell: &str, (n, denied): (usize, Option<u16>)) {
+        let path = format!("/{cell}/{n}");
+        let mut request = post(&path, "hello");
+        if self.plugins.quota.is_some() {
+            request = request.host(&format!("{cell}.example"));
+        }
+        let answer = gateway.ask(cell, request).await;
         let denied = denied.filter(|_| hook.server_saw != ServerSaw::TheEnd);
-        assert_eq!(answer.status, denied.unwrap_or(200), "{cell}");
-        assert_eq!(answer.text() == "app", denied.is_none(), "{cell}: {}", answer.text());
+        assert_eq!(answer.status, denied.unwrap_or(200), "{path}");
+        assert_eq!(answer.text() == "app", denied.is_none(), "{path}: {}", answer.text());
         let seen: Vec<_> = self
             .app
             .requests()
@@ -314,74 +429,92 @@ frontend "{name}-{verdict}" {{ bind "127.0.0.1:0"; {used}; {to} }}"#
             .filter(|seen| seen.target == path)
             .collect();
         match denied.is_some() && hook.server_saw == ServerSaw::Nothing {
-            true => assert!(seen.is_empty(), "{cell}"),
+            true => assert!(seen.is_empty(), "{path}"),
             false => {
-                assert_eq!(seen.len(), 1, "{cell}");
-                assert_eq!(seen[0].body, b"hello", "{cell}");
+                assert_eq!(seen.len(), 1, "{path}");
+                assert_eq!(seen[0].body, b"hello", "{path}");
             }
         }
-        let of_cell = || {
+        let line = || {
             let lines = gateway.access_lines();
-            lines.into_iter().find(|line| line["frontend"] == cell)
+            lines.into_iter().find(|line| line["target"] == path)
         };
-        gateway_tests::eventually(&format!("an access line of {cell}"), async || of_cell().is_some()).await;
-        let line = of_cell().unwrap();
+        gateway_tests::eventually(&format!("an access line of {path}"), async || line().is_some()).await;
+        let line = line().unwrap();
         let reason = denied.map_or(Value::Null, |_| "policy-failure".into());
-        assert_eq!(line["reason"], reason, "{cell}: {line}");
+        assert_eq!(line["reason"], reason, "{path}: {line}");
     }
 
-    async fn connection(&self, gateway: &Gateway, cell: &str, verdict: &str, denied: Option<u16>) {
+    async fn connection(&self, gateway: &Gateway, cell: &str, verdict: &str, (n, denied): (usize, Option<u16>)) {
         let mut client = gateway.connect(cell).await;
         match denied {
             Some(_) => client.closed().await,
             None => assert_eq!(client.exactly(2).await, b"hi", "{cell}"),
         }
-        let connections = usize::from(denied.is_none());
+        let connections = if denied.is_none() { n } else { 0 };
         assert_eq!(self.tcp[verdict].connections(), connections, "{cell}");
     }
 
-    /// Whether log and metrics tell of one failure, and of which.
-    async fn is_told(&self, gateway: &Gateway, cell: &str, kind: &str, hook: &str) {
+    /// Whether log and metrics tell of these failures, and of no others.
+    async fn is_told(&self, gateway: &Gateway, hook: &Hook, cell: &str, told: &[Told]) {
+        let plugin = self.plugin(cell);
         let name = "gateway_policy_failures_total";
-        gateway.metric_is(name, &[("policy", cell), ("kind", kind)], 1.0).await;
+        let mut all = 0.0;
+        for (kind, _) in told {
+            gateway
+                .metric_is(name, &[("policy", &*plugin), ("kind", *kind)], 1.0)
+                .await;
+            all += 1.0;
+        }
         assert_eq!(
-            gateway.metrics().await.get(name, &[("policy", cell)]),
-            Some(1.0),
+            gateway.metrics().await.get(name, &[("policy", &*plugin)]),
+            Some(all),
             "{cell}"
         );
+        // Of each call that is not made in quarantine nothing is said but that it has begun.
+        let told: Vec<_> = told.iter().filter(|(kind, _)| *kind != "quarantined").collect();
         let lines = || -> Vec<Value> {
             let output = gateway.output();
             let lines = output.lines().filter_map(|line| serde_json::from_str(line).ok());
-            let lines = lines.filter(|line: &Value| line["plugin"] == cell);
-            // That it ran long is said as well, and is no failure.
-            let is_slow = |line: &Value| line["message"].as_str().is_some_and(|said| said.starts_with("slow: "));
-            lines.filter(|line| !is_slow(line)).collect()
+            let lines = lines.filter(|line: &Value| line["plugin"] == plugin);
+            // That it ran long, or is left alone now, is said as well, and is no failure.
+            let is_aside = |line: &Value| {
+                let said = line["message"].as_str().unwrap_or_default();
+                said.starts_with("slow: ") || said.starts_with("in quarantine for ")
+            };
+            lines.filter(|line| !is_aside(line)).collect()
         };
-        gateway_tests::eventually(&format!("a line about {cell}"), async || !lines().is_empty()).await;
+        gateway_tests::eventually(&format!("a line about {cell}"), async || lines().len() >= told.len()).await;
         let lines = lines();
-        let [line] = &lines[..] else {
-            panic!("{cell}: {lines:?}");
-        };
-        assert!(
-            line["level"] == "warn" && line["kind"] == kind && line["hook"] == hook,
-            "{cell}: {line}"
-        );
-        assert!(
-            line["message"].as_str().is_some_and(|message| !message.is_empty()),
-            "{line}"
-        );
+        assert_eq!(lines.len(), told.len(), "{cell}: {lines:?}");
         let at = format!("config.kdl:{}", self.line_of(gateway, cell));
-        assert!(
-            line["at"].as_str().is_some_and(|said| said.ends_with(&at)),
-            "{at}: {line}"
-        );
+        for (line, (kind, called)) in lines.iter().zip(told) {
+            assert!(
+                line["level"] == "warn" && line["kind"] == *kind && line["hook"] == called(hook),
+                "{cell}: {line}"
+            );
+            assert!(
+                line["message"].as_str().is_some_and(|message| !message.is_empty()),
+                "{line}"
+            );
+            assert!(
+                line["at"].as_str().is_some_and(|said| said.ends_with(&at)),
+                "{at}: {line}"
+            );
+        }
     }
 
     /// The line of the configuration that a plugin stands in.
-    fn line_of(&self, gateway: &Gateway, plugin: &str) -> usize {
-        let begins = format!("plugin \"{plugin}\"");
+    fn line_of(&self, gateway: &Gateway, cell: &str) -> usize {
         let text = gateway.config();
-        text.lines().position(|line| line.starts_with(&begins)).unwrap() + 1
+        let after = |from: usize, begins: &str| {
+            let mut lines = text.lines().skip(from);
+            from + lines.position(|line| line.starts_with(begins)).unwrap() + 1
+        };
+        match self.plugins.quota {
+            Some(_) => after(after(0, &format!("tenant \"{cell}\"")), "plugin \"own\""),
+            None => after(0, &format!("plugin \"{cell}\"")),
+        }
     }
 }
 
@@ -390,40 +523,45 @@ const TAKE: &str = r#"(import "gateway:policy/buckets@0.1.0" "take"
 
 #[tokio::test]
 async fn traps() {
-    let matrix = Matrix::new().await;
     let crime = Crime {
         in_hook: "(unreachable)",
         ..Crime::default()
     };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.every_cell(&gateway, "trap", None).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(crime).start().await;
+        matrix.every_cell(&gateway, &[("trap", Hook::itself)]).await;
+    }
 }
 
 #[tokio::test]
 async fn deadlines() {
-    let matrix = Matrix::new().await;
     let crime = Crime {
         in_hook: "(call $loop)",
         ..Crime::default()
     };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.every_cell(&gateway, "deadline", None).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(crime).start().await;
+        matrix.every_cell(&gateway, &[("deadline", Hook::itself)]).await;
+    }
 }
 
 #[tokio::test]
 async fn memory() {
-    let matrix = Matrix::new().await;
     let crime = Crime {
         in_hook: "(if (i32.eq (memory.grow (i32.const 1000)) (i32.const -1)) (then (unreachable)))",
         ..Crime::default()
     };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.every_cell(&gateway, "memory", None).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(crime).start().await;
+        matrix.every_cell(&gateway, &[("memory", Hook::itself)]).await;
+    }
 }
 
 #[tokio::test]
 async fn host_calls() {
-    let matrix = Matrix::new().await;
     let crime = Crime {
         imports: TAKE,
         // A rate of nothing.
@@ -431,26 +569,33 @@ async fn host_calls() {
             (i64.const 0) (i64.const 0) (i64.const 0) (i32.const 1) (i32.const 3504))",
         ..Crime::default()
     };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.every_cell(&gateway, "host-call", None).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(crime).start().await;
+        matrix.every_cell(&gateway, &[("host-call", Hook::itself)]).await;
+    }
 }
+
+/// The instance that the load makes gets the only token; later ones trap.
+const ONLY_ONCE: Crime<'_> = Crime {
+    imports: TAKE,
+    items: "",
+    configure: Some(
+        "(call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
+            (i64.const 1) (i64.const 86400000) (i64.const 1) (i32.const 1) (i32.const 3504))
+        (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable)))
+        (i32.const 256)",
+    ),
+    in_hook: "",
+};
 
 #[tokio::test]
 async fn configuring_again() {
-    let matrix = Matrix::new().await;
-    let crime = Crime {
-        imports: TAKE,
-        // The instance that the load makes gets the only token; later ones trap.
-        configure: Some(
-            "(call $take (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-                (i64.const 1) (i64.const 86400000) (i64.const 1) (i32.const 1) (i32.const 3504))
-            (if (i32.eqz (i32.load8_u (i32.const 3504))) (then (unreachable)))
-            (i32.const 256)",
-        ),
-        ..Crime::default()
-    };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.every_cell(&gateway, "configure", Some("configure")).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(ONLY_ONCE).start().await;
+        matrix.every_cell(&gateway, &[("configure", |_| "configure")]).await;
+    }
 }
 
 /// Loads components whose instances trap in their start function when they begin after some moment, and does something before
@@ -490,12 +635,14 @@ async fn wait_for(moment: SystemTime) {
 
 #[tokio::test]
 async fn instantiating_again() {
-    let matrix = Matrix::new().await;
-    let gateway = matrix.builder(Crime::default()).start().await;
     let hooks: Vec<&Hook> = HOOKS.iter().collect();
-    let (moment, ()) = before_a_moment(&gateway, &hooks, async || ()).await;
-    wait_for(moment).await;
-    matrix.every_cell(&gateway, "instantiate", Some("instantiate")).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(Crime::default()).start().await;
+        let (moment, ()) = before_a_moment(&gateway, &hooks, async || ()).await;
+        wait_for(moment).await;
+        matrix.every_cell(&gateway, &[("instantiate", |_| "instantiate")]).await;
+    }
 }
 
 /// Who makes a call and who gets its answer are two instances where nothing else keeps the first: the second may be the one
@@ -506,7 +653,6 @@ fn answer() -> &'static Hook {
 
 #[tokio::test]
 async fn configuring_again_for_an_answer() {
-    let matrix = Matrix::new().await;
     let crime = Crime {
         imports: TAKE,
         // The instance that the load makes and the one that makes the call get a token each; later ones trap.
@@ -518,9 +664,13 @@ async fn configuring_again_for_an_answer() {
         ),
         ..Crime::default()
     };
-    let gateway = matrix.builder(crime).start().await;
-    matrix.cells(answer(), &gateway, "configure", Some("configure")).await;
-    assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(crime).start().await;
+        let told: Told = ("configure", |_| "configure");
+        matrix.cells(answer(), &gateway, &[told]).await;
+        assert_eq!(matrix.auth.requests().len(), VERDICTS.len());
+    }
 }
 
 /// A service that answers calls when it is told to, and who tells it.
@@ -567,56 +717,166 @@ impl SlowService {
 
 #[tokio::test]
 async fn instantiating_again_for_an_answer() {
-    let service = SlowService::start().await;
-    let matrix = Matrix::asking(HttpServer::answering("nobody").await, service.server.address()).await;
-    let gateway = matrix.builder(Crime::default()).start().await;
-    let cells = VERDICTS.map(|(verdict, ..)| format!("{ANSWER}-{verdict}"));
-    // Those that made the calls began before the moment.
-    let (moment, waiting) = before_a_moment(&gateway, &[answer()], async || {
-        let mut waiting = Vec::new();
-        for cell in &cells {
-            waiting.push(service.called_for(&gateway, cell).await);
+    for plugins in CALLERS {
+        let service = SlowService::start().await;
+        let matrix = Matrix::asking(plugins, HttpServer::answering("nobody").await, service.server.address()).await;
+        let gateway = matrix.builder(Crime::default()).start().await;
+        let cells = VERDICTS.map(|(verdict, ..)| format!("{ANSWER}-{verdict}"));
+        // Those that made the calls began before the moment.
+        let (moment, waiting) = before_a_moment(&gateway, &[answer()], async || {
+            let mut waiting = Vec::new();
+            for cell in &cells {
+                waiting.push(service.called_for(&gateway, cell).await);
+            }
+            waiting
+        })
+        .await;
+        wait_for(moment).await;
+        service.answers.add_permits(VERDICTS.len());
+        for ((mut client, cell), (_, _, status)) in waiting.into_iter().zip(&cells).zip(VERDICTS) {
+            assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
+            let told: Told = ("instantiate", |_| "instantiate");
+            matrix.is_told(&gateway, answer(), cell, &[told]).await;
         }
-        waiting
-    })
-    .await;
-    wait_for(moment).await;
-    service.answers.add_permits(VERDICTS.len());
-    for ((mut client, cell), (_, _, status)) in waiting.into_iter().zip(&cells).zip(VERDICTS) {
-        assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
-        matrix.is_told(&gateway, cell, "instantiate", "instantiate").await;
     }
 }
 
 #[tokio::test]
 async fn a_store_that_is_full_when_the_answer_comes() {
-    let service = SlowService::start().await;
-    let matrix = Matrix::asking(HttpServer::answering("nobody").await, service.server.address()).await;
-    for (n, (verdict, _, status)) in VERDICTS.into_iter().enumerate() {
-        let gateway = matrix.builder(Crime::default()).start().await;
-        let cell = format!("{ANSWER}-{verdict}");
-        let mut client = service.called_for(&gateway, &cell).await;
-        // The instance that has made the call is gone. Others hold all that there may be when the answer comes.
-        let _waiting = matrix.fill(&gateway, 8 * (n + 1)).await;
-        service.answers.add_permits(1);
-        assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
-        matrix.is_told(&gateway, &cell, "store-full", "instantiate").await;
+    for plugins in CALLERS {
+        let service = SlowService::start().await;
+        let matrix = Matrix::asking(plugins, HttpServer::answering("nobody").await, service.server.address()).await;
+        for (n, (verdict, _, status)) in VERDICTS.into_iter().enumerate() {
+            let gateway = matrix.builder(Crime::default()).start().await;
+            let cell = format!("{ANSWER}-{verdict}");
+            let mut client = service.called_for(&gateway, &cell).await;
+            // The instance that has made the call is gone. Others hold all that there may be when the answer comes.
+            let _waiting = matrix.fill(&gateway, 8 * (n + 1)).await;
+            service.answers.add_permits(1);
+            assert_eq!(client.response().await.status, status.unwrap_or(200), "{cell}");
+            let told: Told = ("store-full", |_| "instantiate");
+            matrix.is_told(&gateway, answer(), &cell, &[told]).await;
+        }
+        // Only what is skipped comes there.
+        assert_eq!(matrix.app.requests().len(), 1);
     }
-    // Only what is skipped comes there.
-    assert_eq!(matrix.app.requests().len(), 1);
 }
 
 #[tokio::test]
 async fn a_full_store() {
-    let matrix = Matrix::new().await;
-    let gateway = matrix.builder(Crime::default()).start().await;
-    let _waiting = matrix.fill(&gateway, 8).await;
-    matrix.every_cell(&gateway, "store-full", Some("instantiate")).await;
+    for plugins in CALLERS {
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(Crime::default()).start().await;
+        let _waiting = matrix.fill(&gateway, 8).await;
+        matrix.every_cell(&gateway, &[("store-full", |_| "instantiate")]).await;
+    }
+}
+
+/// Works until its deadline, which is more than it may in a while.
+const OVERWORKS: Crime<'_> = Crime {
+    imports: "",
+    items: "",
+    configure: None,
+    in_hook: "(call $loop)",
+};
+
+/// The second call is not made. What has begun with an exchange is what is not called.
+const USED_UP: [Told; 2] = [("deadline", Hook::itself), ("quota", Hook::first)];
+
+#[tokio::test]
+async fn cpu_time_of_a_plugin_that_is_used_up() {
+    for plugins in CALLERS {
+        let plugins = Plugins {
+            // What one call takes comes back in ten seconds, of which half a one may be used ahead.
+            limit: r#"cpu-share="0.002 cores""#,
+            ..plugins
+        };
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(OVERWORKS).start().await;
+        matrix.every_cell(&gateway, &USED_UP).await;
+    }
+}
+
+#[tokio::test]
+async fn cpu_time_of_a_tenant_that_is_used_up() {
+    for plugins in CALLERS {
+        let plugins = Plugins {
+            quota: Some(r#"plugin-cpu="0.002 cores""#),
+            ..plugins
+        };
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(OVERWORKS).start().await;
+        matrix.every_cell(&gateway, &USED_UP).await;
+    }
+}
+
+#[tokio::test]
+async fn instances_of_a_tenant_that_are_all_in_use() {
+    for plugins in CALLERS {
+        let plugins = Plugins {
+            // One asks for the conditions of its rules.
+            quota: Some("plugin-instances=2"),
+            with_hog: true,
+            ..plugins
+        };
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(Crime::default()).start().await;
+        let told: Told = ("store-full", |_| "instantiate");
+        for hook in matrix.hooks() {
+            for (verdict, ..) in VERDICTS {
+                let cell = format!("{}-{verdict}", hook.name);
+                let before = matrix.stalled.requests().len();
+                let mut waiting = gateway.connect(&cell).await;
+                waiting
+                    .send(format!("GET /hog HTTP/1.1\r\nhost: {cell}.example\r\n\r\n"))
+                    .await;
+                matrix.stalled.has_seen(before + 1).await;
+                matrix.cell(hook, &gateway, verdict, &[told]).await;
+            }
+        }
+        assert!(matrix.auth.requests().is_empty());
+    }
+}
+
+const QUARANTINE: &str = r#"quarantine failures=1 from="1h" to="1h";"#;
+
+#[tokio::test]
+async fn quarantine() {
+    for plugins in CALLERS {
+        let plugins = Plugins {
+            block: QUARANTINE,
+            ..plugins
+        };
+        let matrix = Matrix::new(plugins).await;
+        let crime = Crime {
+            in_hook: "(unreachable)",
+            ..Crime::default()
+        };
+        let gateway = matrix.builder(crime).start().await;
+        matrix
+            .every_cell(&gateway, &[("trap", Hook::itself), ("quarantined", Hook::itself)])
+            .await;
+    }
+}
+
+/// Where no instance can be set up, no hook is called that needs one.
+#[tokio::test]
+async fn quarantine_of_setting_up() {
+    for plugins in CALLERS {
+        let plugins = Plugins {
+            block: QUARANTINE,
+            ..plugins
+        };
+        let matrix = Matrix::new(plugins).await;
+        let gateway = matrix.builder(ONLY_ONCE).start().await;
+        let told: [Told; 2] = [("configure", |_| "configure"), ("quarantined", |_| "configure")];
+        matrix.every_cell(&gateway, &told).await;
+    }
 }
 
 #[tokio::test]
 async fn loads() {
-    let matrix = Matrix::new().await;
+    let matrix = Matrix::new(BY_WORKERS).await;
     let cut = |hook: &Hook| {
         let whole = hook.component(Crime::default());
         whole[..whole.len() / 2].to_vec()
