@@ -297,6 +297,64 @@ async fn strangers_cannot_have_their_requests_recorded() {
     );
 }
 
+/// A plugin that sets both fields, and an operator who deletes one behind it.
+#[tokio::test]
+async fn no_plugin_writes_what_servers_are_told_of_the_trace() {
+    let collector = HttpServer::answering("").await;
+    let app = HttpServer::answering("").await;
+    let text = r#"
+        process { workers 1; @tracing }
+        plugin "editing" "editing.wasm" {
+            on-failure "deny"
+            config {
+                request {
+                    - { set-header name="traceparent" value="forged" }
+                    - { set-header name="tracestate" value="forged" }
+                    - { set-header name="x-edited" value="yes" }
+                }
+            }
+        }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "editing"; default-backend "app" }
+        frontend "plain" {
+            bind "127.0.0.1:0"
+            use-plugin "editing"
+            request { delete-header "tracestate" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#;
+    let editing = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/dist/header-rewrite.wasm");
+    let editing = std::fs::read(editing).unwrap();
+    let tracing = format!("tracing \"http://{}\"", collector.address());
+    let not_sampled = PARENT.replace("-01", "-00");
+    for (tracing, told) in [
+        ("", ["forged", "forged", "forged"]),
+        (&*tracing, [&*not_sampled, "a=1", &*PARENT[..36]]),
+    ] {
+        let gateway = Gateway::kdl(text)
+            .with("@tracing", tracing)
+            .with("@app", app.address())
+            .file("editing.wasm", editing.clone())
+            .start()
+            .await;
+        let ask = async |frontend: &str, parent: &str| {
+            let request = get("/").header("traceparent", parent).header("tracestate", "a=1");
+            gateway.ask(frontend, request).await;
+            let headers = app.last().headers;
+            assert_eq!(headers.get("x-edited"), Some("yes"));
+            let field = |name| headers.get(name).map(str::to_owned);
+            (field("traceparent").unwrap(), field("tracestate"))
+        };
+        let (parent, state) = ask("web", &not_sampled).await;
+        assert_eq!((&*parent, state.as_deref()), (told[0], Some(told[1])));
+        // One that is recorded: the server is told of the span that calls it, in the same trace.
+        let (parent, state) = ask("web", PARENT).await;
+        assert!(parent.starts_with(told[2]), "{parent}");
+        assert_eq!(state.as_deref(), Some(told[1]));
+        assert_eq!(ask("plain", PARENT).await.1, None);
+    }
+}
+
 #[tokio::test]
 async fn texts_and_lines_name_the_trace_of_their_request() {
     let collector = HttpServer::answering("").await;

@@ -1,10 +1,11 @@
-//! The fields of a request that nobody but the gateway and trusted proxies in front write: those that tell of the client, and the
-//! request's number. They are kept before plugins and tenants have a say, and put back behind them.
+//! The fields of a request that nobody but the gateway and trusted proxies in front write: those that tell of the client, the
+//! request's number, and where traces are made the trace that it belongs to. They are kept before plugins and tenants have a say, and put back behind them.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::forwarding;
 use crate::config::{Forwarding, Frontend};
+use crate::telemetry::trace::context;
 use crate::twins::reads_as;
 
 /// What stood in them.
@@ -14,21 +15,24 @@ pub struct OwnFields<'a> {
     /// Strangers have a say: of what servers may take for a trusted proxy's word they write nothing, told of by the gateway or not.
     is_strict: bool,
     number: Option<&'a HeaderName>,
+    /// The request belongs to a trace: what servers are told of that is what spans say.
+    is_traced: bool,
     kept: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl<'a> OwnFields<'a> {
-    /// As they stand there now; none where the frontend has no such fields. `for_strangers` says that tenants are among those who
-    /// have a say.
-    pub fn keep(frontend: &'a Frontend, headers: &HeaderMap, for_strangers: bool) -> Option<Self> {
+    /// As they stand there now; none where the request has no such fields. `for_strangers` says that tenants are among those who
+    /// have a say, `is_traced` that the request belongs to a trace.
+    pub fn keep(frontend: &'a Frontend, headers: &HeaderMap, for_strangers: bool, is_traced: bool) -> Option<Self> {
         let forwarding = frontend.forwarding.as_deref();
         let mut own = Self {
             forwarding,
             is_strict: for_strangers && forwarding.is_some_and(|told| told.trusted.is_some()),
             number: frontend.request_id.as_ref().map(|id| &id.header),
+            is_traced,
             kept: Vec::new(),
         };
-        if own.forwarding.is_none() && own.number.is_none() {
+        if own.forwarding.is_none() && own.number.is_none() && !is_traced {
             return None;
         }
         let stand = headers.iter().filter(|(name, _)| own.has(name));
@@ -54,7 +58,8 @@ impl<'a> OwnFields<'a> {
     }
 
     fn has(&self, name: &HeaderName) -> bool {
-        self.number.is_some_and(|number| reads_as(name, number))
+        (self.is_traced && (*name == context::TRACEPARENT || *name == context::TRACESTATE))
+            || self.number.is_some_and(|number| reads_as(name, number))
             || self.forwarding.is_some_and(|told| match self.is_strict {
                 true => forwarding::is_of_client(name, told),
                 false => forwarding::is_told_in(told, name),
@@ -96,11 +101,13 @@ mod tests {
             ("x-client", "2"),
             ("x-number", "7"),
             ("x-real-ip", "3"),
+            ("tracestate", "a=1"),
         ]);
         let own = |kept: Vec<(HeaderName, HeaderValue)>| OwnFields {
             forwarding: Some(&told),
             is_strict: false,
             number: Some(&number),
+            is_traced: true,
             kept,
         };
         let names = own(Vec::new());
@@ -112,7 +119,14 @@ mod tests {
             ("x-forwarded-host", "forged"),
             ("x-forwarded-proto", "not told"),
             ("x-other", "b"),
+            ("tracestate", "forged"),
+            ("traceparent", "forged"),
         ]);
+        let untraced = OwnFields {
+            is_traced: false,
+            ..own(kept.clone())
+        };
+        assert!(!untraced.has(&context::TRACEPARENT) && !untraced.has(&context::TRACESTATE));
         let mut of_strangers = after.clone();
         own(kept.clone()).put_back(&mut after);
         let strict = OwnFields {
@@ -126,6 +140,7 @@ mod tests {
             ("x-client", "2"),
             ("x-number", "7"),
             ("x-real-ip", "3"),
+            ("tracestate", "a=1"),
             ("x-forwarded-proto", "not told"),
             ("x-other", "b"),
         ]);

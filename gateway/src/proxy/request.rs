@@ -279,7 +279,8 @@ async fn decide(
     let own_fields = match is_edited {
         true => {
             let has_tenants = frontend.asks_tenants;
-            OwnFields::keep(&frontend.config, &exchange.request.headers, has_tenants)
+            let is_traced = exchange.trace.is_some();
+            OwnFields::keep(&frontend.config, &exchange.request.headers, has_tenants, is_traced)
         }
         false => None,
     };

@@ -278,6 +278,9 @@ fn header_edit(node: &mut Node<'_>, touched: &mut Vec<Touched>, phase: When) -> 
     let name = value.and_then(|value| {
         let name = editable_header(&value)?;
         reserved::of_tenant(&value, &name, phase)?;
+        if phase == When::Request {
+            reserved::note_of_trace(&value, &name);
+        }
         Some(name)
     });
     let edit = match kind {

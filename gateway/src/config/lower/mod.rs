@@ -200,6 +200,9 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
             .into_iter()
             .filter(|span| ctx.folder(*span).is_none())
             .for_each(|span| tracing::report_untraced(ctx, span));
+    } else {
+        let written = ctx.take_trace_fields();
+        written.iter().for_each(|field| reserved::of_trace(ctx, field));
     }
     let named = frontends.iter().flatten().filter_map(Frontend::log_targets);
     logs::report_unused(ctx, &scope.process.named_logs, named);

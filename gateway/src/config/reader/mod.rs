@@ -32,10 +32,22 @@ pub(super) struct Context<'a> {
     notes: RefCell<Vec<Note>>,
     asked: RefCell<Vec<Asked>>,
     traced: RefCell<Vec<SourceSpan>>,
+    trace_fields: RefCell<Vec<TraceField>>,
     /// While a tenant's rules are read: how many regular expressions may yet be said, and how many there may be in all.
     regexes: Cell<Option<(usize, usize)>>,
     /// How a node is written.
     examples: fn(&str) -> Option<&'static str>,
+}
+
+/// A field of a request that says which trace it belongs to, where it is written.
+#[derive(Debug, Clone)]
+pub(super) struct TraceField {
+    /// Its name.
+    pub(super) name: String,
+    /// Where that stands.
+    pub(super) span: SourceSpan,
+    /// Whether a tenant writes it.
+    pub(super) is_tenants: bool,
 }
 
 /// A map that a variable is looked up in.
@@ -67,6 +79,7 @@ impl<'a> Context<'a> {
             notes: RefCell::default(),
             asked: RefCell::default(),
             traced: RefCell::default(),
+            trace_fields: RefCell::default(),
             regexes: Cell::new(None),
             examples: examples::of,
         }
@@ -86,6 +99,19 @@ impl<'a> Context<'a> {
 
     pub(super) fn note(&self, note: Note) {
         self.notes.borrow_mut().push(note);
+    }
+
+    /// A field is written that says which trace a request belongs to.
+    pub(super) fn note_trace_field(&self, name: &str, span: SourceSpan) {
+        let (name, is_tenants) = (name.to_owned(), self.is_in_tenant());
+        self.trace_fields
+            .borrow_mut()
+            .push(TraceField { name, span, is_tenants });
+    }
+
+    /// Those that are written.
+    pub(super) fn take_trace_fields(&self) -> Vec<TraceField> {
+        self.trace_fields.take()
     }
 
     /// A text asks for what only a request that is traced has, here.
