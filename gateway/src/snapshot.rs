@@ -159,6 +159,8 @@ pub struct AclCall {
     pub attachment: Arc<Attachment>,
     /// Which bit of the answer is which acl.
     pub answers: Vec<(u32, AclId)>,
+    /// Of a shadow, which is not obeyed, in the place of these: which bit is compared with which acl, of which name.
+    pub compared: Vec<(u32, AclId, Arc<str>)>,
 }
 
 /// The first-party rewrites on the way to one backend.

@@ -8,6 +8,7 @@ use http::{HeaderMap, header, request, response};
 
 use super::attachment::Attachment;
 use super::exchange::Exchange;
+use super::hook::EVALUATE;
 use super::quota::Quota;
 use crate::config::{KeptQuota, Share};
 use crate::telemetry::choice::draw;
@@ -102,6 +103,20 @@ impl Attachment {
     #[must_use]
     pub const fn is_shadow(&self) -> bool {
         self.scope.is_shadow
+    }
+
+    /// Compares what a shadow says of acls with what holds: each by its name, whether it would hold, and whether it does.
+    pub fn compare_acls<'a>(&self, acls: impl Iterator<Item = (&'a str, bool, bool)>) {
+        let mut text = String::new();
+        for (name, would_hold, _) in acls.filter(|(_, would_hold, holds)| would_hold != holds) {
+            let begins = if text.is_empty() { "would have" } else { "," };
+            let not = if would_hold { "" } else { "not " };
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{begins} acl {name:?} {not}hold");
+        }
+        if !text.is_empty() {
+            self.differs(EVALUATE.name, &text);
+        }
     }
 
     /// Whose it is, if somebody's.

@@ -43,6 +43,10 @@ pub async fn acls(
 ) -> Result<AclAnswers, ProxyError> {
     let mut answers = AclAnswers::default();
     for call in calls {
+        // Of whom nobody asks anything there is nothing to compare.
+        if !call.compared.is_empty() && !call.attachment.takes_part(exchange) {
+            continue;
+        }
         let bits = heavy::ask(
             local,
             &call.attachment,
@@ -80,11 +84,17 @@ pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange
 fn answered(call: &AclCall, bits: Result<u64, Failure>, answers: &mut AclAnswers) -> Result<(), ProxyError> {
     let bits = match bits {
         Ok(bits) => bits,
-        // Skipped: its predicates read false.
+        // Skipped: its predicates read false. A shadow's nobody reads.
         Err(failure) => return failed(&call.attachment, &failure),
     };
+    let holds = |bit: u32| bits >> bit & 1 == 1;
+    if !call.compared.is_empty() {
+        let compared = call.compared.iter();
+        let said = compared.map(|(bit, acl, name)| (&**name, holds(*bit), answers.get(*acl)));
+        call.attachment.compare_acls(said);
+    }
     for (bit, acl) in &call.answers {
-        if bits >> bit & 1 == 1 {
+        if holds(*bit) {
             answers.set(*acl);
         }
     }

@@ -398,36 +398,48 @@ impl Builder<'_> {
             };
             let attachment = self.attach_own(component, &section.frontend.name, &config, section);
             let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
-            calls.push(attachment.map(|attachment| AclCall { attachment, answers }));
+            let compared = Vec::new();
+            calls.push(attachment.map(|attachment| AclCall {
+                attachment,
+                answers,
+                compared,
+            }));
         }
         calls.extend(self.predicates(section, is_asked));
         calls.into_iter().collect()
     }
 
-    /// One call for each plugin that acls ask, however many of its predicates they ask for.
+    /// One call for each plugin that acls ask in the same way, however many of its predicates they ask for. Shadows come behind
+    /// those whose answers theirs are compared with.
     fn predicates(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Vec<Option<AclCall>> {
-        let mut calls: Vec<(PluginId, Option<AclCall>)> = Vec::new();
-        for (i, acl) in section.acls.iter().enumerate().filter(|(i, _)| is_asked(*i)) {
-            let AclTest::Plugin { plugin, predicate } = &acl.test else {
-                continue;
-            };
-            let position = calls.iter().position(|(known, _)| known == plugin).unwrap_or_else(|| {
-                let granted = self.granted[plugin.0].clone();
-                let call = self
-                    .attach_plugin(*plugin, (AttachedAs::Predicates, &section.frontend.name), None, granted)
-                    .map(|attachment| AclCall {
+        let mut calls: Vec<(UsedPlugin, Option<AclCall>)> = Vec::new();
+        let acls = section.acls.iter().enumerate().filter(|(i, _)| is_asked(*i));
+        for (i, acl, asked) in acls.flat_map(|(i, acl)| acl.test.plugins().map(move |asked| (i, acl, asked))) {
+            let used = asked.used;
+            let id = used.plugin.value;
+            let position = calls
+                .iter()
+                .position(|(known, _)| known.is_as(&used))
+                .unwrap_or_else(|| {
+                    let granted = self.granted[id.0].clone();
+                    let place = format!("acl {:?} of frontend {:?}", acl.name, section.frontend.name);
+                    let attached = self.attach_plugin(id, (AttachedAs::Predicates, &place), Some(&used), granted);
+                    let call = attached.map(|attachment| AclCall {
                         attachment,
                         answers: Vec::new(),
+                        compared: Vec::new(),
                     });
-                calls.push((*plugin, call));
-                calls.len() - 1
-            });
+                    calls.push((used, call));
+                    calls.len() - 1
+                });
             let Some(call) = &mut calls[position].1 else { continue };
-            match self.predicate(&call.attachment, acl, *plugin, predicate.as_ref()) {
+            match self.predicate(&call.attachment, acl, id, asked.predicate.as_ref()) {
+                Some(bit) if used.is_shadow => call.compared.push((bit, AclId(i), acl.name.clone())),
                 Some(bit) => call.answers.push((bit, AclId(i))),
-                None => calls.push((*plugin, None)),
+                None => calls.push((used, None)),
             }
         }
+        calls.sort_by_key(|(used, _)| used.is_shadow);
         calls.into_iter().map(|(_, call)| call).collect()
     }
 
@@ -465,8 +477,8 @@ impl Builder<'_> {
             let plugin = &self.config.plugins[id.value.0];
             granted::with_routes(&self.granted[id.value.0], plugin, frontend, self.config)
         };
-        let place = (AttachedAs::Filter, &*frontend.name);
-        let attachment = self.attach_plugin(id.value, place, Some(&used), granted.into())?;
+        let place = format!("frontend {:?}", frontend.name);
+        let attachment = self.attach_plugin(id.value, (AttachedAs::Filter, &place), Some(&used), granted.into())?;
         let hooks = attachment.hooks();
         let has_a_say = match frontend.mode {
             Mode::Http => {
@@ -485,6 +497,15 @@ impl Builder<'_> {
                 at: id.span,
                 plugin: self.config.plugins[id.value.0].name.clone(),
                 mode: frontend.mode,
+                hooks,
+            });
+        } else if used.is_shadow
+            && !(hooks.limiter || hooks.request_filter || hooks.response_filter || hooks.connection_filter)
+        {
+            self.errors.push(BuildError::Incomparable {
+                frontend: frontend.origin.clone(),
+                at: id.span,
+                plugin: self.config.plugins[id.value.0].name.clone(),
                 hooks,
             });
         }
@@ -613,7 +634,7 @@ impl Builder<'_> {
     fn attach_plugin(
         &mut self,
         id: PluginId,
-        (place, frontend): (AttachedAs, &str),
+        (attached_as, place): (AttachedAs, &str),
         used: Option<&UsedPlugin>,
         granted: Arc<Granted>,
     ) -> Option<Arc<Attachment>> {
@@ -626,7 +647,7 @@ impl Builder<'_> {
             config: self.configs[id.0].clone(),
             granted: granted.holding(limits.body.value),
             budget: match used {
-                Some(used) => budgets::of_use(used, (&plugin.name, budget), frontend, self.previous),
+                Some(used) => budgets::of_use(used, (&plugin.name, budget), place, self.previous),
                 None => budget.clone(),
             },
             limits: PluginLimits {
@@ -643,7 +664,7 @@ impl Builder<'_> {
                     heavy: config::Heavy::DEFAULT,
                 },
             },
-            place,
+            place: attached_as,
             scope: policy::Scope {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
                 share,

@@ -156,6 +156,18 @@ pub enum BuildError {
         /// The hooks that it has.
         hooks: Hooks,
     },
+    /// A plugin is used as a shadow of which nothing would be compared.
+    #[error("plugin {plugin:?} has no hook that a shadow is asked by")]
+    Incomparable {
+        /// The frontend.
+        frontend: Origin,
+        /// Where it uses the plugin.
+        at: SourceSpan,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// The hooks that it has.
+        hooks: Hooks,
+    },
     /// A file that responses are made of cannot be used.
     #[error("{}: {source}", path.value.display())]
     File {
@@ -318,6 +330,7 @@ impl BuildError {
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
+            | Self::Incomparable { frontend: origin, .. }
             | Self::Setting { origin, .. }
             | Self::Own { origin, .. } => Some(origin),
             Self::PluginFile { plugin, .. }
@@ -409,6 +422,19 @@ impl BuildError {
                 } => "use it in a frontend with mode \"tcp\"",
                 _ => "use it in a frontend with mode \"http\"",
             }),
+            Self::Incomparable { at, hooks, .. } => {
+                let (label, help) = match hooks.request_body_filter || hooks.response_body_filter {
+                    true => (
+                        "sees bodies, which have gone by when they are known to be other than they should be",
+                        "try it on a part of the requests, where it is obeyed: canary=\"5%\"",
+                    ),
+                    false => (
+                        "is told of exchanges that are over, and changes nothing",
+                        "leave `shadow` out; canary=\"5%\" has it told of a part of them",
+                    ),
+                };
+                fault.label(*at, label).help(help)
+            }
             Self::Map { map, error } => fault
                 .label(map.path.span, format!("the map {:?}{}", map.name, at_line(error.line)))
                 .help("a line is a key, a space and its value; lines that begin with `#` are passed over"),

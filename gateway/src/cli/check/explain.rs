@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use crate::config::{AclTest, Config, EffectiveLimits, Loaded, PluginId, UsedPlugin};
+use crate::config::{Config, EffectiveLimits, Level, Loaded, UsedPlugin};
 
 /// One use of a plugin.
 #[derive(Debug, Serialize)]
@@ -40,14 +40,17 @@ pub(super) fn uses(loaded: &Loaded) -> Vec<Use> {
     let Loaded { config, source, .. } = loaded;
     let mut uses = Vec::new();
     for frontend in &config.frontends {
-        let mut asked: Vec<PluginId> = Vec::new();
+        let mut known: Vec<&UsedPlugin> = Vec::new();
         let of_tenants = frontend.tenants.iter().flat_map(|id| &config.tenants[id.0].rules.acls);
-        for acl in frontend.acls.iter().chain(of_tenants) {
-            if let AclTest::Plugin { plugin, .. } = &acl.test
-                && !asked.contains(plugin)
-            {
-                asked.push(*plugin);
-                uses.push(of(config, &frontend.name, *plugin, None, None));
+        for asked in frontend
+            .acls
+            .iter()
+            .chain(of_tenants)
+            .flat_map(|acl| acl.test.plugins())
+        {
+            if !known.iter().any(|known| known.is_as(&asked.used)) {
+                known.push(&asked.used);
+                uses.push(of(config, &frontend.name, &asked.used, None));
             }
         }
         for used in &frontend.plugins {
@@ -56,27 +59,29 @@ pub(super) fn uses(loaded: &Loaded) -> Vec<Use> {
                 file: file.to_string(),
                 line,
             };
-            uses.push(of(config, &frontend.name, used.plugin.value, Some(used), Some(at)));
+            uses.push(of(config, &frontend.name, used, Some(at)));
         }
     }
     uses
 }
 
-fn of(config: &Config, frontend: &str, id: PluginId, used: Option<&UsedPlugin>, at: Option<Place>) -> Use {
+fn of(config: &Config, frontend: &str, used: &UsedPlugin, at: Option<Place>) -> Use {
+    let id = used.plugin.value;
     let plugin = &config.plugins[id.0];
-    let rows = EffectiveLimits::of(config, id, used).rows();
+    let rows = EffectiveLimits::of(config, id, Some(used)).rows();
+    let how = if at.is_some() { "use-plugin" } else { "acl" };
     Use {
         frontend: frontend.to_owned(),
         plugin: plugin.name.to_string(),
         tenant: plugin.tenant.map(|id| config.tenants[id.0].name.to_string()),
-        how: if used.is_some() { "use-plugin" } else { "acl" },
+        how,
         at,
         limits: rows
             .into_iter()
             .map(|(limit, value, by)| Row {
                 limit,
                 value,
-                set_by: by.as_str(),
+                set_by: if by == Level::Use { how } else { by.as_str() },
             })
             .collect(),
     }

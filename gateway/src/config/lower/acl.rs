@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use super::plugin::Owner;
-use super::{Scope, condition, edits, elsewhere, measure, plugin, section_name, time, tls_facts};
+use super::{Scope, asked_plugin, condition, edits, elsewhere, measure, section_name, time, tls_facts};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclTest, Match, Mode, Named, PluginId, Text};
+use crate::config::model::{Acl, AclTest, Match, Mode, Named, Text};
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
 use crate::config::suggest;
 
@@ -71,13 +71,9 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>, owner: Option
     if plugins.is_empty() {
         return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all)));
     }
-    let test = plugins
-        .into_iter()
-        .map(|node| by_plugin(scope, setting, node, owner))
-        .next_back()
-        .flatten();
+    let test = asked_plugin::test(scope, setting, plugins, owner);
     let mut alone = true;
-    for other in block.any(PREDICATES).iter().chain(&block.many("plugin")) {
+    for other in &block.any(PREDICATES) {
         let error = ConfigError::new(Code::Conflict, "`plugin` stands alone in its acl");
         let error = error.label(other.span(), "not beside a plugin's predicate");
         other.fail(error.help("make it an acl of its own, and join the two in the condition: if=\"a and b\""));
@@ -85,18 +81,6 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>, owner: Option
     }
     block.finish(elsewhere);
     test.filter(|_| alone)
-}
-
-fn by_plugin(scope: &Scope<'_>, setting: Setting, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
-    http_only(&node, setting);
-    let value = node.argument("the plugin's name");
-    let predicate = node
-        .property("predicate")
-        .map(|value| Some(value.at(value.text()?.to_owned())));
-    node.finish();
-    let plugin = PluginId(plugin::refer(scope, &value?, owner)?);
-    let predicate = super::or_none(predicate)?;
-    Some(AclTest::Plugin { plugin, predicate })
 }
 
 /// The nodes of a block, all of which have to hold. `depth` is how many blocks may still follow.
@@ -475,7 +459,7 @@ fn needs_tls(ctx: &Context<'_>, name: &str, span: SourceSpan, setting: Setting) 
     None
 }
 
-fn http_only(node: &Node<'_>, setting: Setting) {
+pub(super) fn http_only(node: &Node<'_>, setting: Setting) {
     needs_http(node.ctx, node.name(), node.span(), setting);
 }
 

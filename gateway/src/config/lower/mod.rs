@@ -9,6 +9,7 @@ mod acl;
 mod acls;
 mod admission;
 pub mod alone;
+mod asked_plugin;
 mod backend;
 mod backend_rules;
 mod balance;

@@ -63,6 +63,8 @@ pub(super) struct Known {
     on_failure: bool,
     /// What bounds every use of it.
     pub(super) limited: Limited,
+    /// Whose it is, if somebody's.
+    pub(super) tenant: Option<TenantId>,
 }
 
 /// Reads a plugin of the operator's, or of a tenant's, and makes it known.
@@ -97,6 +99,7 @@ pub(super) fn plugin(scope: &mut Scope<'_>, mut node: Node<'_>, owner: Option<&O
         let known = Known {
             on_failure: says_on_failure,
             limited: Limited::of(&plugin),
+            tenant: plugin.tenant,
         };
         scope.plugins.add(scope.ctx, name, known);
     }

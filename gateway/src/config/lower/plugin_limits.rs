@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Scope;
 use super::plugin::Owner;
+use super::used_plugins::Place;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     BudgetLimits, BuiltIn, DEFAULT_MAX_BODY, Grant, LogRate, Millicores, Plugin, PluginLimits, SaidLimits, StateLimits,
@@ -64,8 +65,18 @@ pub(super) fn of_tenant(scope: &Scope<'_>, mut node: Node<'_>) -> SaidLimits {
 }
 
 /// `limit cpu="5ms" instances=4` of one use of a plugin: less than the plugin may have in all.
-pub(super) fn of_use(scope: &Scope<'_>, mut node: Node<'_>, plugin: Option<&Limited>) -> (SaidLimits, BudgetLimits) {
+pub(super) fn of_use(
+    scope: &Scope<'_>,
+    mut node: Node<'_>,
+    plugin: Option<&Limited>,
+    place: Place,
+) -> (SaidLimits, BudgetLimits) {
     node.require_entries();
+    if let (Place::Acl, Some(value)) = (place, node.hidden_property("body")) {
+        let error = ConfigError::new(Code::Inert, "an acl is asked before anything of a body is read");
+        let error = error.label(value.span(), "bounds nothing");
+        node.fail(error.help("leave it out"));
+    }
     let log = node.property("log");
     let said = SaidLimits {
         log: log.as_ref().and_then(log_rate),

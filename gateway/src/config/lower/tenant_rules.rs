@@ -265,7 +265,7 @@ fn report_more(scope: &Scope<'_>, over: Option<&Node<'_>>, (key, most): (&str, u
 fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
     let of_acls = rules.acls.iter().map(|acl| match &acl.test {
         AclTest::Match(test) => test.comparisons(),
-        AclTest::Plugin { .. } => 1,
+        asking @ AclTest::Plugin { .. } => asking.plugins().count(),
     });
     let of_requests = rules.request_edits.iter().filter_map(|edit| edit.edit.replace());
     let of_responses = rules.response_edits.iter().filter_map(|edit| edit.edit.replace());

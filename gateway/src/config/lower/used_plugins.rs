@@ -8,7 +8,7 @@ use super::frontend::report_too_many;
 use super::plugin::{self, Owner};
 use super::{Scope, elsewhere, plugin_limits};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Condition, PluginId, Share, UsedPlugin};
+use crate::config::model::{BudgetLimits, Condition, PluginId, SaidLimits, Share, UsedPlugin};
 use crate::config::reader::{At, Node, Value, said_twice};
 
 /// Whose uses are read, where they are a tenant's.
@@ -92,16 +92,7 @@ fn used_plugin(
         let error = error.label(instead_of.span(), "for which part of the requests?");
         node.fail(error.help("write canary=\"5%\" beside it, or replace the plugin"));
     }
-    let limited = plugin.and_then(|plugin| scope.plugins.get(plugin.value.0));
-    let limited = limited.map(|(known, _)| &known.limited);
-    let limit = node.block().map(|mut block| {
-        let limit = block
-            .one("limit")
-            .map(|node| plugin_limits::of_use(scope, node, limited));
-        block.finish(elsewhere);
-        limit.unwrap_or_default()
-    });
-    let (limits, budget) = limit.unwrap_or_default();
+    let (limits, budget) = limits(scope, &mut node, plugin, Place::Frontend);
     let conditional = tenant.and_then(|_| node.hidden_property("if").or_else(|| node.hidden_property("unless")));
     let when = tenant.map_or(When::Always, |tenant| condition::when(&mut node, tenant.acls));
     if let (Some(when), Some(instead_of)) = (conditional, &instead_of) {
@@ -132,7 +123,7 @@ fn used_plugin(
         _ => None,
     };
     if let (Some(instead_of), false) = (instead_of, share.is_whole()) {
-        when = give_way(scope, &instead_of, before, share, owner)?;
+        when = give_way(scope, &instead_of, before, (plugin, share), owner)?;
     }
     let is_shadow = is_shadow.is_some();
     Some(UsedPlugin {
@@ -145,13 +136,57 @@ fn used_plugin(
     })
 }
 
+/// What a plugin is used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It sees what passes.
+    Frontend,
+    /// It answers an acl.
+    Acl,
+}
+
+/// `{ limit cpu="2ms" }` of one use of a plugin.
+pub(super) fn limits(
+    scope: &Scope<'_>,
+    node: &mut Node<'_>,
+    plugin: Option<At<PluginId>>,
+    place: Place,
+) -> (SaidLimits, BudgetLimits) {
+    let limited = plugin.and_then(|plugin| scope.plugins.get(plugin.value.0));
+    let limited = limited.map(|(known, _)| &known.limited);
+    let limit = node.block().map(|mut block| {
+        let limit = block
+            .one("limit")
+            .map(|node| plugin_limits::of_use(scope, node, limited, place));
+        block.finish(elsewhere);
+        limit.unwrap_or_default()
+    });
+    limit.unwrap_or_default()
+}
+
+/// Reports a canary that is not asked about what the other one is: what it leaves out nobody would decide.
+pub(super) fn see_the_same(scope: &Scope<'_>, one: At<PluginId>, canary: At<PluginId>) -> Option<()> {
+    let tenant = |id: PluginId| scope.plugins.get(id.0).and_then(|(known, _)| known.tenant);
+    if tenant(one.value) == tenant(canary.value) {
+        return Some(());
+    }
+    let error = ConfigError::new(Code::Conflict, "these two are not asked about the same requests");
+    let error = error
+        .label(canary.span, "would be asked in its place")
+        .label(one.span, "decides for other hosts");
+    scope.ctx.report(
+        error.help("a tenant's plugin is asked about its hosts alone: take one of the same tenant's, or `shadow`"),
+    );
+    None
+}
+
 /// Leaves to a canary its share of what another plugin sees. Answers on which condition that is.
 #[allow(clippy::option_option)]
 fn give_way(
     scope: &Scope<'_>,
     instead_of: &Value<'_>,
     before: &mut [Option<UsedPlugin>],
-    share: Share,
+    (canary, share): (At<PluginId>, Share),
     owner: Option<&Owner<'_>>,
 ) -> Option<Option<u8>> {
     let other = plugin::refer(scope, instead_of, owner)?;
@@ -186,6 +221,7 @@ fn give_way(
             .report(error.help("a plugin has one canary, which has none itself"));
         return None;
     }
+    see_the_same(scope, other.plugin, canary)?;
     other.share = Share {
         from: share.to,
         to: Share::WHOLE,

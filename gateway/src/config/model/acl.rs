@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{AclId, At, Origin, PluginId};
+use super::{AclId, At, Origin, UsedPlugin};
 
 /// `acl "is-api" { path-prefix "/api/" }`.
 #[derive(Debug, Clone)]
@@ -23,13 +23,33 @@ pub struct Acl {
 pub enum AclTest {
     /// Predicates of the first-party `acl` component.
     Match(Match),
-    /// `plugin "geo" predicate="blocked"`: a predicate of a third-party component; its first one when none is named.
+    /// `plugin "geo" predicate="blocked"`: a predicate of a third-party component.
     Plugin {
-        /// The plugin.
-        plugin: PluginId,
-        /// The predicate's name.
-        predicate: Option<At<String>>,
+        /// Who is asked.
+        asked: AskedPlugin,
+        /// `plugin "new-geo" canary="5%"`, or with `shadow`: who is asked in its place now and then, or beside it.
+        on_trial: Option<AskedPlugin>,
     },
+}
+
+impl AclTest {
+    /// The plugins that it asks.
+    pub fn plugins(&self) -> impl Iterator<Item = &AskedPlugin> {
+        let (asked, on_trial) = match self {
+            Self::Match(_) => (None, None),
+            Self::Plugin { asked, on_trial } => (Some(asked), on_trial.as_ref()),
+        };
+        asked.into_iter().chain(on_trial)
+    }
+}
+
+/// A plugin whose predicate an acl asks for.
+#[derive(Debug, Clone)]
+pub struct AskedPlugin {
+    /// Which, of which requests, and with which limits. Under no condition of a tenant's.
+    pub used: UsedPlugin,
+    /// The predicate's name; its first one when none is named.
+    pub predicate: Option<At<String>>,
 }
 
 /// An expression over a request. Serialises to the configuration of the `acl` component.

@@ -112,6 +112,23 @@ pub struct UsedPlugin {
     pub when: Option<u8>,
 }
 
+impl UsedPlugin {
+    /// Whether it is the same plugin, used in the same way: one call does for both.
+    pub fn is_as(&self, other: &Self) -> bool {
+        let Self {
+            plugin,
+            share,
+            is_shadow,
+            limits,
+            budget,
+            when,
+        } = self;
+        plugin.value == other.plugin.value
+            && (share, is_shadow, when) == (&other.share, &other.is_shadow, &other.when)
+            && (limits, budget) == (&other.limits, &other.budget)
+    }
+}
+
 /// A part of all exchanges: those whose lot falls into a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {

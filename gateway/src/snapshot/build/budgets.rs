@@ -37,13 +37,13 @@ pub(super) fn tenant(tenant: &config::Tenant, host: &Host, previous: Option<&Sna
 pub(super) fn of_use(
     used: &config::UsedPlugin,
     (plugin, budget): (&str, &Arc<Budget>),
-    frontend: &str,
+    place: &str,
     previous: Option<&Snapshot>,
 ) -> Arc<Budget> {
     if used.budget == BudgetLimits::default() {
         return Arc::clone(budget);
     }
-    let whose = format!("the use of plugin {plugin:?} in frontend {frontend:?}");
+    let whose = format!("the use of plugin {plugin:?} in {place}");
     Budget::after(before(previous, &whose), &whose, used.budget, Some(Arc::clone(budget)))
 }
 

@@ -196,7 +196,7 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         None,
         PolicyMetrics::quarantines,
     );
-    let help = "Calls of a shadow that would have changed something.";
+    let help = "Calls of a shadow that would have changed something, or said something else of an acl.";
     of.counter(
         "gateway_policy_shadow_differences_total",
         help,
