@@ -935,3 +935,53 @@ fn edits_have_no_more_conditions_than_there_are_bits() {
     assert!(with(64).is_ok());
     assert!(format!("{:?}", with(65).unwrap_err()).contains("at most 64 different conditions"));
 }
+
+#[test]
+fn edits_that_write_more_than_one_call_may_are_refused() {
+    let write = |name: &str, bytes: usize| format!("set-header {name:?} \"{}\"", "x".repeat(bytes));
+    let config = |frontend: &str, backend: &str, tenant: &str| {
+        let text = format!(
+            r#"
+            tenant "acme" {{ hosts "acme.example"; {tenant} }}
+            frontend "web" {{
+                bind "127.0.0.1:80"
+                tenants "acme"
+                acl "some" {{ path "/some" }}
+                deny if="some"
+                {frontend}
+                default-backend "app"
+            }}
+            backend "app" {{ server "s" "127.0.0.1:81"; {backend} }}
+        "#
+        );
+        let errors = parse("config.kdl", &text, Path::new("/etc/gateway")).err()?;
+        Some(format!("{errors} {errors:?}"))
+    };
+    let said = |faults: Option<String>, message: &str| {
+        let faults = faults.unwrap();
+        let expected = format!("edits write at most 16KiB into a {message}");
+        assert!(faults.contains(&expected) && faults.contains("1 error"), "{faults}");
+    };
+    let request = |edits: &[String]| format!("request {{ {} }}", edits.join("; "));
+    let response = |edits: &[String]| format!("response {{ {} }}", edits.join("; "));
+    let (half, rest) = (write("x-a", 8 << 10), write("x-b", 9 << 10));
+    said(config(&request(&[half.clone(), rest.clone()]), "", ""), "request");
+    said(
+        config(&request(&[half.clone()]), &request(&[rest.clone()]), ""),
+        "request",
+    );
+    said(
+        config(&response(&[half.clone()]), &response(&[rest.clone()]), ""),
+        "response",
+    );
+    said(config("", "", &response(&[half.clone(), rest.clone()])), "response");
+    // Of the operator's and of a tenant's edits each are made in one call; and not all of these are made.
+    let sometimes = format!("{rest} if=\"some\"");
+    for (frontend, backend) in [
+        (request(&[half.clone(), sometimes]), response(&[rest.clone()])),
+        (request(&[half.clone()]), request(&[write("x-a", 9 << 10)])),
+    ] {
+        let faults = config(&frontend, &backend, &request(&[half.clone()]));
+        assert!(faults.is_none(), "{faults:?}");
+    }
+}

@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, respons
 
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
+use crate::config::MAX_EDIT_BYTES;
 use crate::twins;
 
 /// The edits of one call.
@@ -307,9 +308,6 @@ const CONNECTION_FIELDS: [&str; 14] = [
 
 /// Edits in one call, and header fields in one reply: more than any policy known to us makes.
 const MAX_EDITS: usize = 128;
-
-/// Bytes that one call may write into a head: as much as most servers take of a whole head.
-const MAX_EDIT_BYTES: usize = 16 * 1024;
 
 /// Bytes of a reply's body: an error page, not a download.
 const MAX_REPLY_BODY: usize = 1024 * 1024;

@@ -237,6 +237,12 @@ pub struct Failure {
 }
 
 impl Failure {
+    /// Whether there was no room for want of memory that all plugins share.
+    #[must_use]
+    pub fn lacks_shared_memory(&self) -> bool {
+        self.kind == FailureKind::StoreFull && self.message.starts_with(NO_SHARED_MEMORY)
+    }
+
     /// With its message as it may be logged and shown.
     #[must_use]
     pub(super) fn in_one_line(mut self) -> Self {
@@ -341,6 +347,9 @@ fn escaped(text: impl Iterator<Item = char>, max: usize) -> String {
     }
     line
 }
+
+/// What a failure says first that came of others having all memory that there is. Nothing of a guest's stands before it.
+pub(super) const NO_SHARED_MEMORY: &str = "all instances of plugins together have the memory that they may have";
 
 /// Bytes of a component's message that are shown; an escaped character may stand out over it.
 const MAX_MESSAGE: usize = 1024;

@@ -11,7 +11,7 @@ use super::bindings::exports::gateway::policy::{
 };
 use super::budget::Budget;
 use super::component::{Component, Exports};
-use super::failure::{Failure, FailureKind, PolicyError, one_line};
+use super::failure::{Failure, FailureKind, NO_SHARED_MEMORY, PolicyError, one_line};
 use super::host::Host;
 use super::resting::Place;
 use super::state::{Bounds, Identity, Phase, State};
@@ -229,10 +229,11 @@ pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: Failure
     } else {
         otherwise
     };
-    let mut message = format!("{error:#}");
-    if kind == FailureKind::Deadline {
-        message = "ran past its CPU limit".to_owned();
-    }
+    let message = match kind {
+        FailureKind::Deadline => "ran past its CPU limit".to_owned(),
+        FailureKind::StoreFull if state.bounds.lacks_shared => format!("{NO_SHARED_MEMORY}: {error:#}"),
+        _ => format!("{error:#}"),
+    };
     Failure { kind, hook, message }
 }
 

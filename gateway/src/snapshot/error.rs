@@ -749,7 +749,12 @@ fn limits_help(error: &PolicyError) -> Option<&'static str> {
     match failure.kind {
         FailureKind::Deadline => Some("give it more time with `limit cpu=`"),
         FailureKind::Memory => Some("give it more memory with `limit memory=`"),
-        FailureKind::StoreFull => Some("allow more instances with `policy instances=` in `process`"),
+        FailureKind::StoreFull if failure.lacks_shared_memory() => Some(
+            "allow more memory with `policy total-memory=` in `process`, or others less with `total-memory=` and `plugin-memory=`",
+        ),
+        FailureKind::StoreFull => Some(
+            "allow more instances: `limit instances=` of the plugin, `plugin-instances=` of its tenant, or `policy instances=` in `process`",
+        ),
         _ => None,
     }
 }
@@ -799,3 +804,32 @@ const HELP_WITH_EXECUTABLE: &str = "components are compiled to machine code: let
 const HELP_WITH_FILES: &str =
     "check that the file is there and may be read; relative paths start at the folder of the configuration file";
 const HELP_WITH_PEM: &str = "the file has to be PEM: text between -----BEGIN … ----- and -----END … -----";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Failure;
+
+    #[test]
+    fn who_has_no_room_is_told_of_what_is_lacking() {
+        let help = |message: &str| {
+            let failure = Failure {
+                kind: FailureKind::StoreFull,
+                hook: "instantiate",
+                message: message.to_owned(),
+            };
+            let label = "geo".to_owned();
+            limits_help(&PolicyError::Failed { label, failure }).unwrap_or_default()
+        };
+        let memory = help("all instances of plugins together have the memory that they may have: wasm trap");
+        assert!(
+            memory.contains("`policy total-memory=`") && !memory.contains("instances="),
+            "{memory}"
+        );
+        let instances = help("plugin \"geo\" has its 4 instances already");
+        assert!(
+            instances.contains("`limit instances=`") && !instances.contains("memory"),
+            "{instances}"
+        );
+    }
+}

@@ -5,13 +5,14 @@ use miette::SourceSpan;
 
 use super::acl::{self, ReadAcl, Setting};
 use super::acls::Acls;
-use super::edits::MAX_CONDITIONS;
+use super::edits::{self, MAX_CONDITIONS};
 use super::names::Names;
 use super::settings::http_only;
 use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclId, Backend, BackendId, Condition, Conditional, EditCondition, Frontend, Mode, OfBackend, Plugin, Tenant,
+    least_bytes,
 };
 use crate::config::reader::{At, Block, Context};
 
@@ -134,6 +135,26 @@ pub(super) fn join(
             let help = "join some of them with `any { … }`, or ask in the frontend what several backends ask";
             ctx.report(blame(error, by).help(help));
             return;
+        }
+    }
+}
+
+/// Reports what a frontend and a backend that it leads to write into each message together, where that is too much for one call. Of several
+/// such backends the first.
+pub(super) fn report_too_many_bytes(
+    ctx: &Context<'_>,
+    frontend: &Frontend,
+    backends: &[Backend],
+    reached: &[(BackendId, Option<SourceSpan>)],
+) {
+    for backend in reached.iter().filter_map(|(id, _)| backends.get(id.0)) {
+        let requests = least_bytes(frontend.request_edits.iter().chain(&backend.request_edits));
+        let responses = least_bytes(backend.response_edits.iter().chain(&frontend.response_edits));
+        for (message, bytes) in [("request", requests), ("response", responses)] {
+            let led = Some(frontend.origin.span);
+            if edits::report_too_much(ctx, backend.origin.span, message, bytes, led) {
+                return;
+            }
         }
     }
 }

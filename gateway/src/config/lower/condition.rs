@@ -4,10 +4,12 @@
 
 use std::ops::Range;
 
+use miette::SourceSpan;
+
 use super::acls::Acls;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AclId, Condition};
-use crate::config::reader::{Node, Value, clip};
+use crate::config::reader::{Context, Node, Value, clip};
 
 /// What `if=` or `unless=` of a node says.
 pub(super) enum When {
@@ -16,6 +18,29 @@ pub(super) enum When {
     /// One is there, and whether it could be read.
     If(Option<Condition>),
 }
+
+/// A node that has no condition, so that nothing comes past it.
+#[derive(Clone, Copy)]
+pub(super) struct Unconditional {
+    pub(super) span: SourceSpan,
+    /// What it does: "it denies all".
+    pub(super) does: &'static str,
+}
+
+/// Reports a node that is never come to for such a one: which, and why it would be its turn otherwise.
+pub(super) fn report_never_reached(
+    ctx: &Context<'_>,
+    (name, span, turn): (&str, SourceSpan, &str),
+    last: Unconditional,
+    help: &str,
+) {
+    let error = ConfigError::new(Code::Inert, format!("this `{name}` is never reached"));
+    let does = format!("this one has no condition: {}", last.does);
+    ctx.report(error.label(span, turn).label(last.span, does).help(help));
+}
+
+/// What can be done about a node that stands behind such a one.
+pub(super) const MOVE_ON: &str = "give the earlier one a condition, or leave this one out";
 
 /// Reads `if=` or `unless=`.
 pub(super) fn when(node: &mut Node<'_>, acls: &Acls<'_>) -> When {

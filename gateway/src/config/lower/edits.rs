@@ -9,10 +9,11 @@ use super::{check_http, condition, elsewhere, reserved, target};
 use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, Replace, ReplaceFrom, RequestEdit,
-    ResponseEdit, StatusSet, Template,
+    Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, MAX_EDIT_BYTES, Replace,
+    ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Template,
 };
 use crate::config::reader::{Context, Node, Value, clip};
+use crate::config::units;
 
 /// Reads a section's `request { … }`.
 pub(super) fn request(node: Option<Node<'_>>, acls: &Acls<'_>) -> Vec<Conditional<RequestEdit>> {
@@ -142,6 +143,29 @@ fn check_always(node: &Node<'_>, always: SourceSpan) {
     };
     let error = ConfigError::new(Code::Value, message).label(always, "also of what the gateway answers");
     node.fail(error.help(help));
+}
+
+/// Reports a section whose edits of a kind of message write more into each than one call of a component may: each call would fail.
+pub(super) fn report_too_much(
+    ctx: &Context<'_>,
+    at: SourceSpan,
+    message: &str,
+    bytes: usize,
+    led: Option<SourceSpan>,
+) -> bool {
+    if bytes <= MAX_EDIT_BYTES {
+        return false;
+    }
+    let most = units::show_size(MAX_EDIT_BYTES as u64);
+    let error = ConfigError::new(Code::Value, format!("edits write at most {most} into a {message}"));
+    let error = match led {
+        None => error.label(at, format!("these write {bytes} bytes into each")),
+        Some(frontend) => error
+            .label(at, format!("{bytes} bytes in each with those of the frontend"))
+            .label(frontend, "which leads here"),
+    };
+    ctx.report(error.help("write less, or let servers and clients have it otherwise: most take no larger heads"));
+    true
 }
 
 /// The condition of an edit; none in none when there is no condition, none when it could not be read.

@@ -231,6 +231,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     for frontend in &mut frontends {
         let reached = backend_rules::reached(&scope, frontend, &plugins, &tenants);
         backend_rules::join(ctx, frontend, &backends, &reached);
+        backend_rules::report_too_many_bytes(ctx, frontend, &backends, &reached);
     }
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;

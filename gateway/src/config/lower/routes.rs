@@ -5,7 +5,7 @@ use miette::SourceSpan;
 use super::Scope;
 use super::acl::Setting;
 use super::acls::Acls;
-use super::condition::{self, When};
+use super::condition::{self, Unconditional, When};
 use super::template;
 use super::variables::{InLine, Part, When as Phase, parts};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -79,10 +79,13 @@ pub(super) fn report_unreached(
     let routes = routes.iter().flatten().map(|route| ("use-backend", route.origin.span));
     let default_backend = default_backend.map(|span| ("default-backend", span));
     for (name, span) in routes.chain(default_backend) {
-        let error = ConfigError::new(Code::Inert, format!("this `{name}` is never reached"));
-        let error = error.label(span, "is asked when no rule has held");
-        let error = error.label(last, "this one has no condition: it always holds");
-        ctx.report(error.help("rules go first, wherever they stand: give this one a condition, as unless=\"known\", or leave the other out"));
+        let never = (name, span, "is asked when no rule has held");
+        let last = Unconditional {
+            span: last,
+            does: "it always holds",
+        };
+        let help = "rules go first, wherever they stand: give this one a condition, as unless=\"known\", or leave the other out";
+        condition::report_never_reached(ctx, never, last, help);
     }
 }
 

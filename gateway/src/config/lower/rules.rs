@@ -5,7 +5,7 @@ use std::path::Path;
 use miette::SourceSpan;
 
 use super::acls::Acls;
-use super::condition::{self, When};
+use super::condition::{self, Unconditional, When};
 use super::template;
 use super::variables::{self, When as Phase};
 use super::{Scope, content, edits, redirect, reserved};
@@ -26,14 +26,14 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
     let mut last: Option<(SourceSpan, &'static str)> = None;
     for mut node in nodes {
         if let Some((first, what)) = last {
-            let error = ConfigError::new(Code::Inert, format!("this `{}` is never reached", node.name()));
             let does = match what {
-                "deny" => "this one has no condition: it denies all",
-                "redirect" => "this one has no condition: it redirects all",
-                _ => "this one has no condition: it answers all",
+                "deny" => "it denies all",
+                "redirect" => "it redirects all",
+                _ => "it answers all",
             };
-            let error = error.label(node.span(), "comes after").label(first, does);
-            node.fail(error.help("give the earlier one a condition, or leave this one out"));
+            let last = Unconditional { span: first, does };
+            let never = (node.name(), node.span(), "comes after");
+            condition::report_never_reached(node.ctx, never, last, condition::MOVE_ON);
         }
         let (span, origin, name) = (node.span(), node.origin(), node.name());
         let regex = match name {

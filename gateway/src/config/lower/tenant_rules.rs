@@ -7,15 +7,15 @@ use miette::SourceSpan;
 
 use super::acl::{self, Setting};
 use super::acls::Acls;
-use super::condition::{self, When};
+use super::condition::{self, Unconditional, When};
 use super::names::Names;
 use super::plugin::{self, Owner};
 use super::used_plugins::{self, used_plugins};
 use super::{MAX_ACLS, Scope, edits, routes, rules, template};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Acl, AclTest, Condition, Conditional, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo, TenantRules,
-    UsedPlugin,
+    Acl, AclTest, Condition, Conditional, EditsHeaders, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo,
+    TenantRules, UsedPlugin, least_bytes,
 };
 use crate::config::reader::{Block, Node};
 
@@ -191,14 +191,11 @@ pub(super) fn read(
 /// `use-backend "acme-api" if="api"`: to backends that the operator has given the tenant, in order.
 fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Route>> {
     let mut routes = Vec::with_capacity(nodes.len());
-    let mut last: Option<SourceSpan> = None;
+    let mut last: Option<Unconditional> = None;
     for mut node in nodes {
         if let Some(last) = last {
-            let error = ConfigError::new(Code::Inert, "this `use-backend` is never reached");
-            let error = error
-                .label(node.span(), "comes after")
-                .label(last, "this one has no condition: it takes all");
-            node.fail(error.help("give the earlier one a condition, or leave this one out"));
+            let never = (node.name(), node.span(), "comes after");
+            condition::report_never_reached(node.ctx, never, last, condition::MOVE_ON);
         }
         let (origin, span) = (node.origin(), node.span());
         let to = node.argument("the backend's name").and_then(|value| {
@@ -209,7 +206,8 @@ fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node
         let when = match condition::when_with_block(&mut node, acls) {
             When::If(when) => when.map(Some),
             When::Always => {
-                last = Some(span);
+                let does = "it takes all";
+                last = Some(Unconditional { span, does });
                 Some(None)
             }
         };
@@ -228,16 +226,18 @@ fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node
 
 /// The edits of all these blocks. They are made in one call, which takes no more of them than a frontend and a backend have together: a
 /// call that asked for more would fail, each time.
-fn edits_of<'a, E>(
+fn edits_of<'a, E: EditsHeaders>(
     scope: &Scope<'_>,
     blocks: impl Iterator<Item = Node<'a>>,
     mut read: impl FnMut(Node<'a>) -> Vec<Conditional<E>>,
 ) -> Vec<Conditional<E>> {
     let most = edits::MAX_EDITS_TOGETHER;
     let mut all = Vec::new();
+    let mut is_too_long = false;
     for node in blocks {
         let (span, name, before) = (node.span(), node.name(), all.len());
         all.extend(read(node));
+        is_too_long = is_too_long || edits::report_too_much(scope.ctx, span, name, least_bytes(all.iter()), None);
         if all.len() > most && before <= most {
             let message = format!("this tenant has at most {most} edits in all its `{name}`");
             let error = ConfigError::new(Code::Value, message);

@@ -115,6 +115,70 @@ pub enum ResponseEdit {
     SetStatus(u16),
 }
 
+/// Bytes that one call of a component may write into a head: as much as most servers take of a whole head.
+pub const MAX_EDIT_BYTES: usize = 16 * 1024;
+
+/// What an edit does to a header.
+#[derive(Debug, Clone, Copy)]
+pub enum Change<'a> {
+    /// This is its value.
+    Set(&'a Template),
+    /// This is a value more.
+    Add(&'a Template),
+    /// It has fewer values, or others.
+    Other,
+}
+
+/// An edit, perhaps of a header.
+pub trait EditsHeaders {
+    /// Which, lower-case, and what it does to it.
+    fn header(&self) -> Option<(&str, Change<'_>)>;
+}
+
+impl EditsHeaders for RequestEdit {
+    fn header(&self) -> Option<(&str, Change<'_>)> {
+        match self {
+            Self::SetHeader(header) => Some((&header.name, Change::Set(&header.value))),
+            Self::AddHeader(header) => Some((&header.name, Change::Add(&header.value))),
+            Self::DeleteHeader(header) => Some((&header.name, Change::Other)),
+            Self::ReplaceHeader(header) => Some((&header.name, Change::Other)),
+            _ => None,
+        }
+    }
+}
+
+impl EditsHeaders for ResponseEdit {
+    fn header(&self) -> Option<(&str, Change<'_>)> {
+        match self {
+            Self::SetHeader(header) => Some((&header.name, Change::Set(&header.value))),
+            Self::AddHeader(header) => Some((&header.name, Change::Add(&header.value))),
+            Self::DeleteHeader(header) => Some((&header.name, Change::Other)),
+            Self::ReplaceHeader(header) => Some((&header.name, Change::Other)),
+            Self::RewriteLocation(_) | Self::MoveLocation(_) => Some(("location", Change::Other)),
+            Self::SetStatus(_) => None,
+        }
+    }
+}
+
+/// Bytes that these edits, one after the other, write into every head: names of headers, and what of their values is the same for all. What
+/// a condition may leave out is not counted, nor what a later edit may take away.
+pub fn least_bytes<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Conditional<E>>) -> usize {
+    let mut written: Vec<(&str, usize)> = Vec::new();
+    for Conditional {
+        edit, when, statuses, ..
+    } in edits
+    {
+        let Some((name, change)) = edit.header() else { continue };
+        if !matches!(change, Change::Add(_)) {
+            written.retain(|(known, _)| *known != name);
+        }
+        if let (None, None, Change::Set(value) | Change::Add(value)) = (when, statuses, change) {
+            written.push((name, name.len() + value.texts().map(str::len).sum::<usize>()));
+        }
+    }
+    written.iter().map(|(_, bytes)| bytes).sum()
+}
+
 impl RequestEdit {
     /// The same with the names of frontend and backend put into its texts.
     #[must_use]

@@ -52,8 +52,8 @@ pub use built_in::{BuiltIn, ComponentSource};
 pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
-    Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, LocationChange, QueryParam, Replace,
-    ReplaceFrom, RequestEdit, ResponseEdit, StatusSet,
+    Change, Conditional, EditCondition, EditsHeaders, HeaderName, HeaderReplace, HeaderValue, LocationChange,
+    MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, least_bytes,
 };
 pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
