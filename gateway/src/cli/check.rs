@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::server;
 use crate::snapshot::Snapshot;
+use explain::Explained;
 
 mod explain;
 
@@ -25,18 +26,18 @@ pub enum Format {
 
 /// Checks a configuration file, with the certificates and components that it names, and says how it went, on standard
 /// output. Exits with 0 when it could run, else with 1.
-/// With `explain`, what is valid is followed by the limits of each use of a plugin.
+/// With `explain`, what is valid is followed by the limits of each use of a plugin, and by what tenants are given and decide.
 pub fn run(path: &Path, format: Format, explain: bool) -> ExitCode {
     let result = check(path);
-    let uses = match &result {
-        Ok(loaded) if explain => Some(explain::uses(loaded)),
+    let explained = match &result {
+        Ok(loaded) if explain => Some(Explained::of(loaded)),
         _ => None,
     };
     let errors = result.as_ref().err();
     let text = match (format, errors) {
-        (Format::Json, errors) => json(&path.display().to_string(), errors, uses),
+        (Format::Json, errors) => json(&path.display().to_string(), errors, explained),
         (Format::Text, None) => {
-            let limits = uses.as_deref().map(explain::text).unwrap_or_default();
+            let limits = explained.as_ref().map(Explained::text).unwrap_or_default();
             format!("{} is valid\n{limits}", path.display())
         }
         (Format::Text, Some(errors)) => text(errors, style(&std::io::stdout())),
@@ -104,13 +105,13 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
 }
 
 /// The JSON object that `--format json` promises.
-fn json(file: &str, errors: Option<&ConfigErrors>, uses: Option<Vec<explain::Use>>) -> String {
+fn json(file: &str, errors: Option<&ConfigErrors>, explained: Option<Explained>) -> String {
     let report = Report {
         ok: errors.is_none(),
         errors: errors
             .map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect())
             .unwrap_or_default(),
-        plugins: uses,
+        explained,
     };
     // Strings and numbers alone: nothing here can fail to be written.
     let mut text = serde_json::to_string_pretty(&report).unwrap_or_default();
@@ -122,8 +123,8 @@ fn json(file: &str, errors: Option<&ConfigErrors>, uses: Option<Vec<explain::Use
 struct Report<'a> {
     ok: bool,
     errors: Vec<Fault<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plugins: Option<Vec<explain::Use>>,
+    #[serde(flatten)]
+    explained: Option<Explained>,
 }
 
 #[derive(Serialize)]

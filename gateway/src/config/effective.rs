@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::lower::{DEFAULT_PLUGIN_CPU, DEFAULT_PLUGIN_MEMORY};
 use super::model::{
-    ComponentSource, Config, DEFAULT_MAX_BODY, Grant, KeptQuota, LogRate, Millicores, Plugin, PluginId, StateLimits,
-    UsedPlugin,
+    ComponentSource, Config, DEFAULT_MAX_BODY, Grant, KeptQuota, LogRate, Millicores, Plugin, PluginId, RuleQuota,
+    StateLimits, Tenant, UsedPlugin,
 };
 use super::units;
 
@@ -166,6 +166,81 @@ impl EffectiveLimits {
     }
 }
 
+/// All that a tenant is given, by its word in the tenant's block, with what it is and who set it, for people. What is not there has no bound.
+pub fn quotas(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Level)> {
+    let pool = config.process.policy;
+    let (limits, quota, kept, rules) = (tenant.limits, tenant.quota, tenant.kept, tenant.rule_quota);
+    let given = |value: String| (value, Level::Tenant);
+    let or_share = |said: Option<String>, share: String| said.map_or((share, Level::Process), given);
+    let size = units::show_size;
+    let number = |said: usize, default: usize| {
+        let by = if said == default { Level::Default } else { Level::Tenant };
+        Some((said.to_string(), by))
+    };
+    let compile = tenant.compile.map(|most| given(units::show_duration(most)));
+    let of_files = || (units::show_duration(compile_share(pool.compile.cpu)), Level::Process);
+    let rows = [
+        ("limit cpu", limits.cpu.map(units::show_duration).map(given)),
+        ("limit memory", limits.memory.map(size).map(given)),
+        ("limit body", limits.body.map(size).map(given)),
+        ("plugin-cpu", quota.cpu.map(|cores| given(format!("{cores} cores")))),
+        (
+            "plugin-memory",
+            Some(or_share(
+                quota.memory_in_all.map(size),
+                size(memory_share(pool.total_memory)),
+            )),
+        ),
+        (
+            "plugin-instances",
+            Some(or_share(
+                quota.instances.map(|instances| instances.to_string()),
+                pool_share(pool.instances).to_string(),
+            )),
+        ),
+        ("kv", kept.kv.map(size).map(given)),
+        ("kv-entries", kept.kv_entries.map(|entries| given(entries.to_string()))),
+        ("counters", kept.counters.map(|counters| given(counters.to_string()))),
+        ("log", kept.log.map(|rate| given(rate.to_string()))),
+        (
+            "metric-series",
+            kept.metric_series.map(|series| given(series.to_string())),
+        ),
+        // It bounds what the tenant's files name.
+        ("compile-cpu", compile.or_else(|| tenant.has_files.then(of_files))),
+        ("acls", number(rules.acls, RuleQuota::DEFAULT.acls)),
+        ("rules", number(rules.rules, RuleQuota::DEFAULT.rules)),
+        ("patterns", number(rules.patterns, RuleQuota::DEFAULT.patterns)),
+    ];
+    let rows = rows.into_iter();
+    rows.filter_map(|(name, row)| row.map(|(value, by)| (name, value, by)))
+        .collect()
+}
+
+/// The limits of what the gateway itself brings for a tenant: what answers its acls, and makes its edits. As
+/// [`EffectiveLimits::rows`].
+pub fn of_own_components(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Level)> {
+    let memory = units::show_size(config.process.policy.memory);
+    let mut rows = vec![
+        ("cpu", units::show_duration(DEFAULT_PLUGIN_CPU), Level::Default),
+        ("memory", memory, Level::Process),
+    ];
+    let of_all = [
+        ("plugin-cpu", "cpu-share"),
+        ("plugin-memory", "total-memory"),
+        ("plugin-instances", "instances"),
+    ];
+    for (quota, value, by) in quotas(config, tenant) {
+        rows.extend(
+            of_all
+                .iter()
+                .find(|(name, _)| *name == quota)
+                .map(|(_, name)| (*name, value, by)),
+        );
+    }
+    rows
+}
+
 impl<T: PartialOrd> Limit<T> {
     /// What the plugin says, or else what holds where it says nothing.
     fn own(said: Option<T>, default: T) -> Self {
@@ -215,6 +290,12 @@ pub const fn pool_share(instances: u32) -> u32 {
 /// Linear memory that the instances of one plugin or one tenant may have of so much: likewise.
 pub const fn memory_share(total: u64) -> u64 {
     total / 2
+}
+
+/// CPU time that all components which a tenant's files name may take to compile and to be set up, where one may take so much: as many
+/// components that take all that one may. One with an interpreter in it takes a quarter of that.
+pub const fn compile_share(one: Duration) -> Duration {
+    one.saturating_mul(5)
 }
 
 fn smallest<T: PartialOrd, const N: usize>(limits: [(Option<T>, Level); N]) -> Option<Limit<T>> {

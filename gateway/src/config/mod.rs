@@ -26,7 +26,9 @@ use std::io::Read;
 use std::path::Path;
 
 pub use diagnostics::{Code, ConfigError, ConfigErrors, Label, Position, Source};
-pub use effective::{EffectiveLimits, Level, Limit, memory_share, pool_share};
+pub use effective::{
+    EffectiveLimits, Level, Limit, compile_share, memory_share, of_own_components, pool_share, quotas,
+};
 pub use lower::alone::MOST_MEMORY as MOST_TOOL_MEMORY;
 #[cfg(test)]
 pub use lower::template_attributes;

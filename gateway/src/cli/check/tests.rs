@@ -208,7 +208,14 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
             plugin "geo" "geo.wasm" { grant "log" "kv"; limit cpu="6ms" kv="1MiB"; on-failure "deny" }
             plugin "auth" "auth.wasm" { on-failure "deny" }
             use-plugin "geo" { limit cpu="2ms" instances=4 log="1/s" cpu-share="0.5 cores" }
-            use-plugin "auth"
+            use-plugin "auth" unless="api or ours and not old"
+            acl "api" { path-prefix "/api/" }
+            acl "ours" { plugin "auth" predicate="p"; plugin "geo" canary="2.5%" { limit cpu="1ms" } }
+            acl "old" { path "/old" }
+            deny status=404 if="(api or old) and ours"
+            use-backend "app" if="api"
+            request { set-header "X-A" "1" if="api"; delete-header "X-B" }
+            response { set-status 201 if="old" if-status="404,500-502" }
         }
         plugin "jwt" builtin="jwt-auth" { on-failure "deny"; config { issuer "a" } }
         frontend "web" {
@@ -223,14 +230,33 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
     let config = config::parse("config.kdl", text, Path::new("/etc/gateway")).unwrap();
     let source = config::Source::new("config.kdl", text);
     let aside = Vec::new();
-    let uses = explain::uses(&Loaded { config, source, aside });
+    let explained = Explained::of(&Loaded { config, source, aside });
     let expected = r#"
-frontend "web", acl "jwt"
+frontend "web", acl "jwt" (config.kdl:22)
   cpu           20ms         process
   memory        16MiB        default
   total-memory  1GiB         process
   instances     50           process
   body          64KiB        default
+
+frontend "web", acl "acme/auth", 97.5% (config.kdl:12)
+  cpu           8ms          tenant
+  cpu-share     1.5 cores    tenant
+  memory        8MiB         tenant
+  total-memory  1GiB         process
+  instances     20           tenant
+  body          32KiB        tenant
+
+frontend "web", acl "acme/geo", 2.5% (config.kdl:12)
+  cpu           1ms          acl
+  cpu-share     1.5 cores    tenant
+  memory        8MiB         tenant
+  total-memory  1GiB         process
+  instances     20           tenant
+  body          32KiB        tenant
+  log           10/s         default
+  kv            1MiB         plugin
+  kv-entries    10000        default
 
 frontend "web", use-plugin "acme/geo" (config.kdl:9)
   cpu           2ms          use-plugin
@@ -250,12 +276,58 @@ frontend "web", use-plugin "acme/auth" (config.kdl:10)
   total-memory  1GiB         process
   instances     20           tenant
   body          32KiB        tenant
+
+frontend "web", acl "acl web of acme"
+  cpu           10ms         default
+  memory        32MiB        process
+  cpu-share     1.5 cores    tenant
+  total-memory  1GiB         process
+  instances     20           tenant
+
+frontend "web", edits "header-rewrite web of acme"
+  cpu           10ms         default
+  memory        32MiB        process
+  cpu-share     1.5 cores    tenant
+  total-memory  1GiB         process
+  instances     20           tenant
+
+tenant "acme", acme.example, in frontend "web"
+  limit cpu        8ms       tenant
+  limit memory     8MiB      tenant
+  limit body       32KiB     tenant
+  plugin-cpu       1.5 cores tenant
+  plugin-memory    1GiB      process
+  plugin-instances 20        tenant
+  acls             64        default
+  rules            100       default
+  patterns         1000      default
+  acl "api" (config.kdl:11)
+  acl "ours" plugin "acme/auth" predicate="p" 97.5% plugin "acme/geo" 2.5% (config.kdl:12)
+  acl "old" (config.kdl:13)
+  deny status=404 if="(api or old) and ours" (config.kdl:14)
+  use-backend "app" if="api" (config.kdl:15)
+  use-plugin "acme/geo" (config.kdl:9)
+  use-plugin "acme/auth" if="not (api or ours and not old)" (config.kdl:10)
+  request set-header "x-a" if="api"
+  request delete-header "x-b"
+  response set-status if-status="404,500-502" if="old"
 "#;
-    assert_eq!(explain::text(&uses), expected);
-    let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, Some(uses))).unwrap();
+    assert_eq!(explained.text(), expected);
+    let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, Some(explained))).unwrap();
     assert_eq!(
-        report["plugins"][1]["limits"][0],
+        report["plugins"][3]["limits"][0],
         serde_json::json!({ "limit": "cpu", "value": "2ms", "set_by": "use-plugin" })
     );
-    assert_eq!(report["plugins"][1]["tenant"], "acme");
+    assert_eq!(report["plugins"][3]["tenant"], "acme");
+    let acme = &report["tenants"][0];
+    assert_eq!(acme["hosts"], serde_json::json!(["acme.example"]));
+    assert_eq!(acme["frontends"], serde_json::json!(["web"]));
+    assert_eq!(
+        acme["quotas"][3],
+        serde_json::json!({ "limit": "plugin-cpu", "value": "1.5 cores", "set_by": "tenant" })
+    );
+    assert_eq!(
+        acme["rules"][0],
+        serde_json::json!({ "says": "deny status=404", "if": "(api or old) and ours", "file": "config.kdl", "line": 14 })
+    );
 }

@@ -8,12 +8,13 @@ use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
 use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
-use super::tenant_rules::{self, Read, RuleQuota, Said};
+use super::tenant_rules::{self, Read, Said};
 use super::used_plugins::MAX_PLUGINS;
 use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, Tenant, TenantId, TenantRules, UsedPlugin,
+    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, RuleQuota, Tenant, TenantId, TenantRules,
+    UsedPlugin,
 };
 use crate::config::reader::{At, Block, Node, said_twice};
 
@@ -29,12 +30,22 @@ pub(super) struct Known {
 }
 
 /// `quota …`
-#[derive(Default)]
 struct Quota {
     budget: BudgetLimits,
     kept: KeptQuota,
     compile: Option<Duration>,
     rules: RuleQuota,
+}
+
+impl Default for Quota {
+    fn default() -> Self {
+        Self {
+            budget: BudgetLimits::default(),
+            kept: KeptQuota::default(),
+            compile: None,
+            rules: RuleQuota::DEFAULT,
+        }
+    }
 }
 
 /// Hosts that have an owner.
@@ -155,6 +166,7 @@ pub(super) fn tenant(
         quota: quota.budget,
         kept: quota.kept,
         compile: quota.compile,
+        rule_quota: quota.rules,
         rules,
         limits: owner.limits,
         has_files,
@@ -305,7 +317,7 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     let compile = node
         .property("compile-cpu")
         .and_then(|value| value.duration(COMPILE_CPU));
-    let rules = RuleQuota::read(&mut node);
+    let rules = tenant_rules::quota(&mut node);
     node.finish();
     Quota {
         budget,

@@ -15,7 +15,7 @@ use super::{MAX_ACLS, Scope, edits, routes, rules, template};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclTest, Condition, Conditional, EditsHeaders, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo,
-    TenantRules, UsedPlugin, least_bytes,
+    RuleQuota, TenantRules, UsedPlugin, least_bytes,
 };
 use crate::config::reader::{Block, Node};
 
@@ -29,14 +29,6 @@ pub(super) struct Said<'a> {
     routes: Vec<Node<'a>>,
     requests: Vec<Node<'a>>,
     responses: Vec<Node<'a>>,
-}
-
-/// `quota acls=64 rules=100 patterns=1000`.
-#[derive(Clone, Copy)]
-pub(super) struct RuleQuota {
-    acls: usize,
-    rules: usize,
-    patterns: usize,
 }
 
 /// What was read.
@@ -80,28 +72,17 @@ impl<'a> Said<'a> {
     }
 }
 
-impl RuleQuota {
-    /// What a `quota` says of it.
-    pub(super) fn read(node: &mut Node<'_>) -> Self {
-        let mut number = |key, range: RangeInclusive<u64>, default| {
-            let said = node.property(key).and_then(|value| value.integer(range));
-            said.and_then(|said| usize::try_from(said).ok()).unwrap_or(default)
-        };
-        Self {
-            acls: number("acls", 0..=MAX_ACLS as u64, DEFAULT_ACLS),
-            rules: number("rules", RULES, DEFAULT_RULES),
-            patterns: number("patterns", PATTERNS, DEFAULT_PATTERNS),
-        }
-    }
-}
-
-impl Default for RuleQuota {
-    fn default() -> Self {
-        Self {
-            acls: DEFAULT_ACLS,
-            rules: DEFAULT_RULES,
-            patterns: DEFAULT_PATTERNS,
-        }
+/// `quota acls=64 rules=100 patterns=1000`: what a `quota` says of it.
+pub(super) fn quota(node: &mut Node<'_>) -> RuleQuota {
+    let mut number = |key, range: RangeInclusive<u64>, default| {
+        let said = node.property(key).and_then(|value| value.integer(range));
+        said.and_then(|said| usize::try_from(said).ok()).unwrap_or(default)
+    };
+    let default = RuleQuota::DEFAULT;
+    RuleQuota {
+        acls: number("acls", 0..=MAX_ACLS as u64, default.acls),
+        rules: number("rules", RULES, default.rules),
+        patterns: number("patterns", PATTERNS, default.patterns),
     }
 }
 
@@ -312,12 +293,5 @@ const SETTING: Setting = Setting {
     client_ca: true,
 };
 
-/// As many as one call of the `acl` component answers.
-const DEFAULT_ACLS: usize = 64;
-/// More than people write by hand, and gone through in a microsecond.
-const DEFAULT_RULES: usize = 100;
 const RULES: RangeInclusive<u64> = 0..=10_000;
-/// The paths of a large site, or a hundred regular expressions: comparing a request with all of them takes some tens of microseconds, and
-/// compiling these some tenths of a second of each load.
-const DEFAULT_PATTERNS: usize = 1_000;
 const PATTERNS: RangeInclusive<u64> = 0..=100_000;

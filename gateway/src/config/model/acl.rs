@@ -210,6 +210,32 @@ impl Condition {
         }
     }
 
+    /// As it would be written, over these acls.
+    pub fn written(&self, acls: &[Acl]) -> String {
+        // What binds less tightly than what it stands in needs parentheses.
+        fn write(condition: &Condition, acls: &[Acl], outer: u8, text: &mut String) {
+            let (own, parts, word) = match condition {
+                Condition::Acl(id) => return text.push_str(acls.get(id.0).map_or("", |acl| &acl.name)),
+                Condition::Not(inner) => {
+                    text.push_str("not ");
+                    return write(inner, acls, 3, text);
+                }
+                Condition::And(parts) => (2, parts, " and "),
+                Condition::Or(parts) => (1, parts, " or "),
+            };
+            let is_inner = own < outer;
+            text.push_str(if is_inner { "(" } else { "" });
+            for (n, part) in parts.iter().enumerate() {
+                text.push_str(if n > 0 { word } else { "" });
+                write(part, acls, own, text);
+            }
+            text.push_str(if is_inner { ")" } else { "" });
+        }
+        let mut text = String::new();
+        write(self, acls, 0, &mut text);
+        text
+    }
+
     /// Whether the acl at this position is part of it.
     pub fn names(&self, acl: usize) -> bool {
         match self {

@@ -1,5 +1,7 @@
 //! Edits of requests and responses.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::{Condition, Template};
@@ -59,6 +61,29 @@ impl StatusSet {
     fn at(status: u16) -> Option<usize> {
         let at = usize::from(status.checked_sub(100)?);
         (at < 500).then_some(at)
+    }
+}
+
+impl fmt::Display for StatusSet {
+    /// As `404,500-599`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut between = "";
+        let mut first = None;
+        for status in 100..=600 {
+            match (self.contains(status), first) {
+                (true, None) => first = Some(status),
+                (false, Some(low)) => {
+                    let high = status - 1;
+                    write!(f, "{between}{low}")?;
+                    if high > low {
+                        write!(f, "-{high}")?;
+                    }
+                    (between, first) = (",", None);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 

@@ -79,7 +79,7 @@ pub use rate_limit::{RateKey, RateLimit};
 pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
 pub use rules::{
     Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return,
-    Rule, Scheme, TenantRules,
+    Rule, RuleQuota, Scheme, TenantRules,
 };
 pub use server::{Server, ServerAddress, SessionEnd};
 pub use stats::{Login, Monitor, Need, Stats};

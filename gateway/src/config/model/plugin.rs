@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::diagnostics::Position;
 use crate::config::units;
 
-use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, TenantId, TenantRules};
+use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, RuleQuota, TenantId, TenantRules};
 
 /// `plugin "geo" "geo.wasm" { … }`, `plugin "browsers" builtin="cors" { … }`: a component that is attached by its name.
 #[derive(Debug, Clone)]
@@ -153,6 +153,16 @@ impl Share {
     }
 }
 
+impl fmt::Display for Share {
+    /// As `5%` or `0.05%`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lots = self.to.saturating_sub(self.from);
+        let (whole, hundredths) = (lots / 100, lots % 100);
+        let fraction = format!(".{hundredths:02}");
+        write!(f, "{whole}{}%", fraction.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
 impl Default for Share {
     fn default() -> Self {
         let (from, to) = (0, Self::WHOLE);
@@ -175,7 +185,9 @@ pub struct Tenant {
     pub kept: KeptQuota,
     /// `quota compile-cpu="5m"`: CPU time that compiling what its files name may take in one load.
     pub compile: Option<Duration>,
-    /// What it decides of requests for its hosts.
+    /// `quota acls=64 …`: how much of this there may be,
+    pub rule_quota: RuleQuota,
+    /// which is what it decides of requests for its hosts.
     pub rules: TenantRules,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,

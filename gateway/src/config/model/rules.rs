@@ -37,6 +37,28 @@ pub struct TenantRules {
     pub last: Option<Origin>,
 }
 
+/// `quota acls=64 rules=100 patterns=1000`: how much a tenant may have asked and decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RuleQuota {
+    /// Acls, those counted that have no name.
+    pub acls: usize,
+    /// Rules, `use-backend` and edits counted.
+    pub rules: usize,
+    /// Values and names that a request is compared with.
+    pub patterns: usize,
+}
+
+impl RuleQuota {
+    /// As many acls as one call of the `acl` component answers; more rules than people write by hand, gone through in a microsecond;
+    /// and the paths of a large site, or a hundred regular expressions: comparing a request with all of them takes some tens of
+    /// microseconds, and compiling these some tenths of a second of each load.
+    pub const DEFAULT: Self = Self {
+        acls: 64,
+        rules: 100,
+        patterns: 1_000,
+    };
+}
+
 impl TenantRules {
     /// Whether something is decided.
     pub fn is_any(&self) -> bool {

@@ -203,7 +203,7 @@ impl Builder<'_> {
     /// CPU time that a tenant's files may take in one load, and what is left of it.
     fn left_of(&mut self, tenant: TenantId) -> (Duration, &mut Duration) {
         let most = self.config.tenants[tenant.0].compile;
-        let most = most.unwrap_or_else(|| self.policy.compile_limits().cpu.saturating_mul(COMPONENTS_IN_FULL));
+        let most = most.unwrap_or_else(|| config::compile_share(self.policy.compile_limits().cpu));
         (most, self.compile_left.entry(tenant.0).or_insert(most))
     }
 
@@ -312,10 +312,6 @@ fn text_of(plugin: &config::Plugin, path: &Path, most: usize) -> Result<String, 
     let bytes = file_of(plugin, path, most).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }
-
-/// Unless a tenant's quota says otherwise, its files may take as much to compile and set up as so many components that take all that one may. One with
-/// an interpreter in it takes a quarter of that.
-const COMPONENTS_IN_FULL: u32 = 5;
 
 /// Bytes. Five times a list of a hundred thousand networks; an instance has to hold it while it reads it.
 const MAX_CONFIG_FILE: usize = 16 << 20;
