@@ -59,12 +59,12 @@ pub(super) fn test(
         Some((_, on_trial)) => {
             let on_trial = on_trial?;
             try_beside(scope, &mut deciding, &on_trial)?;
-            Some(on_trial)
+            Some(Box::new(on_trial))
         }
         None => None,
     };
     well.then_some(AclTest::Plugin {
-        asked: deciding,
+        asked: Box::new(deciding),
         on_trial,
     })
 }

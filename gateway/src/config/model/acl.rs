@@ -26,9 +26,9 @@ pub enum AclTest {
     /// `plugin "geo" predicate="blocked"`: a predicate of a third-party component.
     Plugin {
         /// Who is asked.
-        asked: AskedPlugin,
+        asked: Box<AskedPlugin>,
         /// `plugin "new-geo" canary="5%"`, or with `shadow`: who is asked in its place now and then, or beside it.
-        on_trial: Option<AskedPlugin>,
+        on_trial: Option<Box<AskedPlugin>>,
     },
 }
 
@@ -37,7 +37,7 @@ impl AclTest {
     pub fn plugins(&self) -> impl Iterator<Item = &AskedPlugin> {
         let (asked, on_trial) = match self {
             Self::Match(_) => (None, None),
-            Self::Plugin { asked, on_trial } => (Some(asked), on_trial.as_ref()),
+            Self::Plugin { asked, on_trial } => (Some(&**asked), on_trial.as_deref()),
         };
         asked.into_iter().chain(on_trial)
     }
