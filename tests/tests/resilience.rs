@@ -84,6 +84,44 @@ async fn what_failed_as_named_is_sent_again_elsewhere() {
     }
 }
 
+/// Whoever leaves then has not waited for the answer of the server before.
+#[tokio::test]
+async fn another_attempt_waits_for_its_turn_and_the_line_says_so() {
+    let a = HttpServer::start(|_| Answer::status(503)).await;
+    let b = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            retry-on 503
+            cookie "at" insert indirect
+            server "a" "@a" cookie="a"
+            server "b" "@b" cookie="b" max-connections=1
+        }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+    let mut holds = gateway.connect("web").await;
+    holds.send(get("/").header("Cookie", "at=b").bytes()).await;
+    eventually("it is full", async || b.requests().len() == 1).await;
+    let mut waits = gateway.connect("web").await;
+    waits.send(get("/").header("Cookie", "at=a").bytes()).await;
+    gateway
+        .metric_is("gateway_backend_queue", &[("backend", "app")], 1.0)
+        .await;
+    drop(waits);
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!(
+        (&line["termination"], &line["retries"]),
+        (&"CQ".into(), &1.into()),
+        "{line}"
+    );
+}
+
 #[tokio::test]
 async fn a_post_is_never_sent_twice() {
     for (on, answer, status) in FAILURES {

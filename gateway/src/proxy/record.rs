@@ -215,6 +215,8 @@ impl Record {
     pub fn retried(&mut self) {
         if let Some(upstream) = &mut self.upstream {
             upstream.retries += 1;
+            // What is waited for now is not an answer.
+            upstream.sent_at = None;
             upstream.backend.metrics.retried();
             if let Some(server) = upstream.server {
                 upstream.backend.servers[server].metrics.retried();
