@@ -40,6 +40,7 @@ fn log_line(criterion: &mut Criterion) {
                 total: Duration::from_micros(1109),
             },
             status: Some(200),
+            grpc: None,
             bytes_sent: 2750,
             bytes_received: 300,
             termination: Termination::default(),

@@ -249,6 +249,12 @@ impl Server {
     /// It answered a request of traffic with this status, none if what it sent was no answer, this long after it had it.
     pub fn answered(&self, status: Option<u16>, after: Duration) {
         self.metrics.response(status, after);
+        self.is_judged_by(status, after);
+    }
+
+    /// An answer of traffic is to be taken as one of this status, none if it is none: by `observe` and `outlier-ejection`. For
+    /// whoever knows more of it than its status says.
+    pub fn is_judged_by(&self, status: Option<u16>, after: Duration) {
         if let Some(observer) = &self.observer {
             observer.answered(status);
         }

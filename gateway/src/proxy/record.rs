@@ -6,10 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, response};
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::coded;
 use super::content::Content;
 use super::error::ProxyError;
 use super::local::{Lasting, Local};
@@ -25,6 +26,7 @@ use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{Frontend, OfTenant};
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
 use crate::telemetry::choice;
+use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::line::Capturing;
 use crate::telemetry::log::Severity;
 use crate::telemetry::metrics::Took;
@@ -42,6 +44,8 @@ pub struct Record {
     head_took: Duration,
     upstream: Option<Upstream>,
     status: Option<StatusCode>,
+    /// What the server's answer says of a call of gRPC; none where it is no such answer.
+    grpc: Option<GrpcStatus>,
     sent: u64,
     termination: Termination,
     reason: Option<&'static str>,
@@ -118,6 +122,7 @@ impl Record {
             head_took: client.turns.now() - started,
             upstream: None,
             status: None,
+            grpc: None,
             sent: 0,
             termination: Termination::default(),
             reason: None,
@@ -225,9 +230,28 @@ impl Record {
     }
 
     /// A server's response has begun.
-    pub fn responded(&mut self, status: StatusCode) {
-        self.status = Some(status);
-        self.server_answered(Some(status));
+    pub fn responded(&mut self, head: &response::Parts) {
+        self.status = Some(head.status);
+        // Calls of gRPC are POST.
+        if self.method == Method::POST && coded::is_grpc(&head.headers) {
+            self.grpc = Some(GrpcStatus::of(&head.headers));
+        }
+        self.server_answered(Some(head.status));
+    }
+
+    /// This came behind the content of a server's response.
+    pub fn trailers_came(&mut self, trailers: &HeaderMap) {
+        if self.grpc != Some(GrpcStatus::Unsaid) {
+            return;
+        }
+        let said = GrpcStatus::of(trailers);
+        self.grpc = Some(said);
+        if let (Some(StatusCode::OK), Some(status)) = (self.status, said.as_http())
+            && let Some(upstream) = &self.upstream
+            && let (Some(server), Some(after)) = (upstream.server, upstream.response)
+        {
+            upstream.backend.servers[server].is_judged_by(Some(status), after);
+        }
     }
 
     /// A server's answer, or that there was none, is passed over, and the request is sent again.
@@ -258,7 +282,8 @@ impl Record {
 
     /// The operator's page has taken the place of a server's answer, whose status stays.
     pub fn answered_by_page(&mut self, status: StatusCode) {
-        self.responded(status);
+        self.status = Some(status);
+        self.server_answered(Some(status));
         self.reason = Some(ERROR_PAGE);
     }
 
@@ -395,7 +420,17 @@ impl Record {
         {
             let after = now.saturating_duration_since(sent_at);
             upstream.response = status.map(|_| after);
-            upstream.backend.servers[server].answered(status.map(|status| status.as_u16()), after);
+            let server = &upstream.backend.servers[server];
+            match (self.grpc, status) {
+                // It says behind its content, or in this head, how it is to be judged.
+                (Some(grpc), Some(StatusCode::OK)) => {
+                    server.metrics.response(Some(200), after);
+                    if let Some(status) = grpc.as_http() {
+                        server.is_judged_by(Some(status), after);
+                    }
+                }
+                _ => server.answered(status.map(|status| status.as_u16()), after),
+            }
         }
     }
 
@@ -433,6 +468,7 @@ impl Record {
             self.frontend.config.log_choice.as_deref(),
             self.termination,
             self.status.map(|status| status.as_u16()),
+            self.grpc,
             self.upstream.as_ref().map_or(0, |upstream| upstream.retries),
         )
     }
@@ -460,6 +496,7 @@ impl Record {
                 total,
             },
             status: self.status.map(|status| status.as_u16()),
+            grpc: self.grpc,
             bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
             bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,
@@ -529,6 +566,9 @@ impl Record {
         if let Some(upstream) = &self.upstream {
             upstream.bytes(self.sent, forwarded);
             upstream.ended(total, self.termination);
+            if let (Some(grpc), Some(server)) = (self.grpc, upstream.server) {
+                upstream.backend.servers[server].metrics.grpc_answered(grpc);
+            }
         }
         if let Some(of) = self.tenant() {
             let passed = self.tunnel.as_deref();

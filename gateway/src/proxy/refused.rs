@@ -189,7 +189,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
         phase: Phase::Request,
     };
     let choice = frontend.config.log_choice.as_deref();
-    let Some(severity) = choice::severity(choice, termination, status, 0) else {
+    let Some(severity) = choice::severity(choice, termination, status, None, 0) else {
         return;
     };
     if !frontend.config.access_log.enabled {
@@ -209,6 +209,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
             ..HttpTimers::default()
         },
         status,
+        grpc: None,
         bytes_sent,
         bytes_received: read,
         termination,

@@ -76,13 +76,13 @@ pub async fn serve(
                     let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
                     return Ok(response.map(|bytes| ResponseBody::full(bytes, record)));
                 };
-                record.responded(head.status);
+                record.responded(&head);
                 switch.to(Tunnel::new(server, early, session, settings, record));
                 client.connection.response_begins();
                 client.turns.begin_response();
                 return Ok(Response::from_parts(head, ResponseBody::none()));
             }
-            record.responded(head.status);
+            record.responded(&head);
             Response::from_parts(head, ResponseBody::server(incoming, lease, record))
         }
         Ok(Served::Here(reply, reason, rule)) => {

@@ -229,6 +229,9 @@ impl ResponseBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 turns.server_moved();
+                if let Some(trailers) = frame.trailers_ref() {
+                    record.trailers_came(trailers);
+                }
                 // Behind trailers nothing comes, and hyper does not ask.
                 if frame.is_trailers() || incoming.is_end_stream() {
                     self.let_go();

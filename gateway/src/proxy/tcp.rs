@@ -498,7 +498,7 @@ impl Drop for Record {
             return;
         }
         let choice = rare.log_choice.as_deref();
-        let Some(severity) = choice::severity(choice, self.termination, None, rare.retries) else {
+        let Some(severity) = choice::severity(choice, self.termination, None, None, rare.retries) else {
             return;
         };
         self.worker.log().tcp(&TcpRecord {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::backend::Backend;
 use crate::telemetry::access::{Cause, HttpRecord};
+use crate::telemetry::grpc::GrpcStatus;
 use crate::telemetry::trace::{self, Kind, Span, SpanId, TraceId, Tracer, Value, context};
 
 /// A trace that an exchange belongs to.
@@ -119,13 +120,18 @@ impl Trace {
             let failed = match status {
                 Some(status) if answered => {
                     attributes.push(("http.response.status_code", Value::Number(status.into())));
+                    push_grpc(&mut attributes, record);
                     status >= 400
+                        || record
+                            .grpc
+                            .and_then(GrpcStatus::number)
+                            .is_some_and(|number| number != 0)
                 }
                 _ => true,
             };
             if failed {
                 let why = match (answered, status) {
-                    (true, Some(status)) => status.to_string(),
+                    (true, Some(status)) => error_type(record, status),
                     _ if is_last => record.reason.unwrap_or("aborted").to_owned(),
                     _ => "retried".to_owned(),
                 };
@@ -176,16 +182,19 @@ impl Trace {
         if let Some(status) = record.status {
             attributes.push(("http.response.status_code", Value::Number(status.into())));
         }
+        push_grpc(&mut attributes, record);
         // A client that asks for what is not there is no fault of the server's.
         let failed = match record.status {
             Some(status) => {
-                status >= 500 || matches!(record.termination.cause, Cause::ServerAborted | Cause::ServerTimeout)
+                status >= 500
+                    || record.grpc.is_some_and(GrpcStatus::is_servers_fault)
+                    || matches!(record.termination.cause, Cause::ServerAborted | Cause::ServerTimeout)
             }
             None => true,
         };
         if failed {
             let why = record.reason.map(str::to_owned);
-            let why = why.or_else(|| record.status.map(|status| status.to_string()));
+            let why = why.or_else(|| record.status.map(|status| error_type(record, status)));
             attributes.push(("error.type", Value::Text(why.unwrap_or_else(|| "aborted".to_owned()))));
         }
         Span {
@@ -218,6 +227,23 @@ fn request_attributes(record: &HttpRecord<'_>) -> Vec<(&'static str, Value)> {
         attributes.push(("network.protocol.version", Value::Text(version.to_owned())));
     }
     attributes
+}
+
+/// What became of a call of gRPC.
+fn push_grpc(attributes: &mut Vec<(&'static str, Value)>, record: &HttpRecord<'_>) {
+    if let Some(grpc) = record.grpc {
+        attributes.push(("rpc.system", Value::Text("grpc".to_owned())));
+        if let Some(number) = grpc.number() {
+            attributes.push(("rpc.grpc.status_code", Value::Number(number.into())));
+        }
+    }
+}
+
+/// What an answer that is an error is one by: gRPC's number, unless it is HTTP's already.
+fn error_type(record: &HttpRecord<'_>, status: u16) -> String {
+    let grpc = record.grpc.and_then(GrpcStatus::number);
+    grpc.filter(|_| status < 400)
+        .map_or_else(|| status.to_string(), |number| number.to_string())
 }
 
 /// The method, when it is one that everybody knows: others would be as many names as a client likes.

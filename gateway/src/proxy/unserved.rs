@@ -79,7 +79,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
         phase: Phase::Request,
     };
     let choice = frontend.config.log_choice.as_deref();
-    let Some(severity) = choice::severity(choice, termination, None, 0) else {
+    let Some(severity) = choice::severity(choice, termination, None, None, 0) else {
         return;
     };
     let format = frontend.config.line_format();
@@ -126,6 +126,7 @@ fn log(local: &Rc<Local>, frontend: &Frontend, ended: &Unserved, total: Duration
                 ..HttpTimers::default()
             },
             status: None,
+            grpc: None,
             bytes_sent: 0,
             bytes_received: 0,
             termination,

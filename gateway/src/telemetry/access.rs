@@ -12,6 +12,7 @@ mod text;
 use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
+use super::grpc::GrpcStatus;
 use super::line::{Capturing, Connected};
 use super::log::Severity;
 use super::trace::{SpanId, TraceId};
@@ -43,6 +44,8 @@ pub struct HttpRecord<'a> {
     pub timers: HttpTimers,
     /// The status that the client got; none if it got none.
     pub status: Option<u16>,
+    /// What an answer of gRPC said of its call; none of other answers. JSON only.
+    pub grpc: Option<GrpcStatus>,
     /// Bytes of the response's body sent to the client.
     pub bytes_sent: u64,
     /// Bytes received from the client, heads included. JSON only.

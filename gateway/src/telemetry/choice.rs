@@ -4,13 +4,17 @@ use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
 use super::access::{Cause, Termination};
+use super::grpc::GrpcStatus;
 use super::log::Severity;
 use crate::config::LogChoice;
 
 /// Whether an exchange or connection went as it should: HAProxy's `dontlog-normal`.
-fn is_normal(termination: Termination, status: Option<u16>, retries: u32) -> bool {
+fn is_normal(termination: Termination, status: Option<u16>, grpc: Option<GrpcStatus>, retries: u32) -> bool {
     let went_well = matches!(termination.cause, Cause::Normal | Cause::Local);
-    went_well && retries == 0 && status.is_none_or(|status| status < 500)
+    went_well
+        && retries == 0
+        && status.is_none_or(|status| status < 500)
+        && !grpc.is_some_and(GrpcStatus::is_servers_fault)
 }
 
 /// How grave the line of an exchange or connection is; none when it is not written.
@@ -18,12 +22,13 @@ pub fn severity(
     choice: Option<&LogChoice>,
     termination: Termination,
     status: Option<u16>,
+    grpc: Option<GrpcStatus>,
     retries: u32,
 ) -> Option<Severity> {
     let Some(choice) = choice else {
         return Some(Severity::default());
     };
-    let is_normal = is_normal(termination, status, retries);
+    let is_normal = is_normal(termination, status, grpc, retries);
     is_wanted(choice, is_normal).then_some(match choice.separate_errors && !is_normal {
         true => Severity::Error,
         false => Severity::default(),
@@ -60,6 +65,7 @@ mod tests {
     #[test]
     fn errors_timeouts_retries_and_5xx_are_not_normal() {
         let fine = Termination::default();
+        let is_normal = |termination, status, retries| is_normal(termination, status, None, retries);
         assert!(is_normal(fine, Some(404), 0) && is_normal(fine, None, 0));
         assert!(is_normal(Termination::new(Cause::Local, Phase::Request), Some(301), 0));
         assert!(!is_normal(fine, Some(500), 0));
@@ -70,6 +76,13 @@ mod tests {
             0
         ));
         assert!(!is_normal(Termination::new(Cause::Proxy, Phase::Request), Some(403), 0));
+    }
+
+    #[test]
+    fn calls_of_grpc_that_fail_by_the_servers_fault_are_not_normal() {
+        let is_normal = |grpc| is_normal(Termination::default(), Some(200), Some(grpc), 0);
+        assert!(is_normal(GrpcStatus::Said(0)) && is_normal(GrpcStatus::Said(5)) && is_normal(GrpcStatus::Unsaid));
+        assert!(!is_normal(GrpcStatus::Said(14)) && !is_normal(GrpcStatus::Said(2)));
     }
 
     #[test]

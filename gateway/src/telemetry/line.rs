@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use super::access::{self, CookieFlags, Counts, HttpRecord, RequestLine, TcpRecord, Termination};
 use super::clock::Dates;
 use super::escape;
+use super::grpc::GrpcStatus;
 use super::trace::{SpanId, TraceId};
 use crate::authority;
 use crate::config::{Captured, Captures, LineEscape, LineField, LineFormat, LinePart, TlsValue};
@@ -61,6 +62,7 @@ pub(super) struct Values<'a> {
     response_time: Option<Duration>,
     total_time: Duration,
     status: Option<u16>,
+    grpc: Option<GrpcStatus>,
     bytes_sent: u64,
     bytes_received: u64,
     termination: Termination,
@@ -92,6 +94,7 @@ impl<'a> From<&HttpRecord<'a>> for Values<'a> {
             response_time: record.timers.response,
             total_time: record.timers.total,
             status: record.status,
+            grpc: record.grpc,
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             termination: record.termination,
@@ -125,6 +128,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             response_time: None,
             total_time: record.timers.total,
             status: None,
+            grpc: None,
             bytes_sent: record.bytes_sent,
             bytes_received: record.bytes_received,
             termination: record.termination,
@@ -182,6 +186,10 @@ impl Values<'_> {
             LineField::Status => match self.status {
                 Some(status) => return number(out, status.into()),
                 None => return out.extend_from_slice(b"-1"),
+            },
+            LineField::GrpcStatus => match self.grpc.and_then(GrpcStatus::number) {
+                Some(status) => return number(out, status.into()),
+                None => return out.push(b'-'),
             },
             LineField::BytesSent => return number(out, self.bytes_sent),
             LineField::BytesReceived => return number(out, self.bytes_received),

@@ -3,6 +3,7 @@
 pub mod access;
 pub mod choice;
 pub mod events;
+pub mod grpc;
 pub mod line;
 pub mod log;
 pub mod metrics;

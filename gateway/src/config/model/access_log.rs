@@ -108,6 +108,7 @@ pub enum LineField {
     ResponseTime,
     TotalTime,
     Status,
+    GrpcStatus,
     BytesSent,
     BytesReceived,
     Termination,
@@ -174,6 +175,7 @@ impl LineField {
             Self::RequestTime
                 | Self::ResponseTime
                 | Self::Status
+                | Self::GrpcStatus
                 | Self::Method
                 | Self::Authority
                 | Self::Host

@@ -23,6 +23,13 @@ impl HttpRecord<'_> {
             Some(status) => push_number(out, status),
             None => out.extend_from_slice(b"null"),
         }
+        if let Some(grpc) = self.grpc {
+            push_key(out, "grpc_status");
+            match grpc.number() {
+                Some(number) => push_number(out, number),
+                None => out.extend_from_slice(b"null"),
+            }
+        }
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
         push_json_end(out, self.termination, self.counts);
         if let Some(cookies) = self.cookies {

@@ -24,6 +24,7 @@ fn http() -> HttpRecord<'static> {
             total: Duration::from_millis(109),
         },
         status: Some(200),
+        grpc: None,
         bytes_sent: 2750,
         bytes_received: 300,
         termination: Termination::default(),
@@ -94,6 +95,17 @@ fn a_request_is_logged_in_haproxys_order() {
     let expected = "10.0.1.2:33317 [06/Feb/2009:12:14:14.655] web app/app-1 10/0/30/69/109 200 2750 - - ---- \
                     5/4/3/2/1 0/2 \"GET /index.html?a=1 HTTP/1.1\"";
     assert_eq!(text(|out, dates| http().write_text(out, dates)), expected);
+}
+
+#[test]
+fn the_status_of_a_grpc_call_stands_behind_that_of_http() {
+    let json = |grpc| {
+        let record = HttpRecord { grpc, ..http() };
+        text(|out, dates| record.write_json(out, dates))
+    };
+    assert!(json(Some(GrpcStatus::Said(14))).contains(r#","status":200,"grpc_status":14,"#));
+    assert!(json(Some(GrpcStatus::Unsaid)).contains(r#","grpc_status":null,"#));
+    assert!(!json(None).contains("grpc"));
 }
 
 #[test]

@@ -22,6 +22,7 @@ use super::rates::{Peak, Rate};
 use super::rounds::Rounds;
 use super::shard::{Count, Sharded};
 use super::state::{Admin, Agent, SHARE_OF_ONE, ServerState};
+use crate::telemetry::grpc::GrpcStatus;
 pub use in_flight::InFlight;
 pub(super) use register::{RESPONSE_TIME, register_backend, register_server};
 
@@ -146,7 +147,12 @@ struct ServerShard {
     times: Times,
     client_aborts: Count,
     server_aborts: Count,
+    /// Answers to calls of gRPC, by what they came to.
+    grpc: [Count; GRPC_RESULTS.len()],
 }
+
+/// What a call of gRPC came to: OK, another status, one that is the server's fault, or none.
+const GRPC_RESULTS: [&str; 4] = ["ok", "client-error", "server-error", "none"];
 
 impl BackendMetrics {
     pub(super) fn new(name: &str) -> Self {
@@ -587,6 +593,17 @@ impl ServerMetrics {
             Some(Side::Server) => shard.server_aborts.add(1),
             None => {}
         }
+    }
+
+    /// It answered a call of gRPC, which ended so.
+    pub fn grpc_answered(&self, status: GrpcStatus) {
+        let result = match status {
+            GrpcStatus::Said(0) => 0,
+            GrpcStatus::Said(_) if !status.is_servers_fault() => 1,
+            GrpcStatus::Said(_) => 2,
+            GrpcStatus::Unsaid => 3,
+        };
+        self.shards.here().grpc[result].add(1);
     }
 
     /// A connection to it was opened.

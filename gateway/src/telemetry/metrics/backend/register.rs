@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BackendMetrics, ServerMetrics};
+use super::{BackendMetrics, GRPC_RESULTS, ServerMetrics};
 use crate::telemetry::metrics::ejections::EjectedFor;
 use crate::telemetry::metrics::exporter::Exporter;
 use crate::telemetry::metrics::frontend::CLASSES;
@@ -185,6 +185,15 @@ pub(in crate::telemetry::metrics) fn register_server(exporter: &mut Exporter, se
             help,
             Some(("code", class)),
             move |server| server.shards.sum(|shard| shard.responses[i].get()),
+        );
+    }
+    let help = "The server's answers to calls of gRPC, by what the calls came to.";
+    for (i, result) in GRPC_RESULTS.into_iter().enumerate() {
+        of.counter(
+            "gateway_server_grpc_responses_total",
+            help,
+            Some(("result", result)),
+            move |server| server.shards.sum(|shard| shard.grpc[i].get()),
         );
     }
     let help = "From the end of the request's head to the answer's.";

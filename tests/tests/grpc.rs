@@ -1,0 +1,195 @@
+//! Calls of gRPC, whose answers are all 200: what became of one stands in `grpc-status`, and so in lines and metrics, and it is
+//! held against its server.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use gateway_tests::{
+    Answer, Gateway, Http2Client, Http2Exchange, Http2Server, HttpServer, eventually, http2_get, http2_post,
+};
+use http::{HeaderMap, HeaderValue, Response};
+
+/// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with
+/// another status of HTTP, `/html/14` as an answer of another kind.
+async fn app() -> Http2Server {
+    Http2Server::start(async |mut exchange: Http2Exchange| {
+        let path = exchange.request.uri().path().to_owned();
+        let (kind, status) = path[1..].split_once('/').unwrap();
+        let media = if kind == "html" {
+            "text/html"
+        } else {
+            "application/grpc+proto"
+        };
+        let mut response = Response::builder().header("content-type", media);
+        let said = HeaderValue::from_str(status).unwrap();
+        if kind == "not-200" {
+            response = response.status(503);
+        }
+        if kind != "trailers" {
+            let response = response.header("grpc-status", said).body(()).unwrap();
+            return exchange.respond.send_response(response, true).map(drop);
+        }
+        let mut stream = exchange.respond.send_response(response.body(()).unwrap(), false)?;
+        stream.send_data("\0\0\0\0\0".into(), false)?;
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", said);
+        stream.send_trailers(trailers)
+    })
+    .await
+}
+
+async fn gateway(log: &str, frontend: &str, backend: &str, app: &Http2Server) -> Gateway {
+    Gateway::kdl(
+        r#"
+        process { workers 1; @log }
+        frontend "web" { bind "127.0.0.1:0"; @frontend; default-backend "app" }
+        backend "app" { @backend; server "a" "@app" h2 }
+    "#,
+    )
+    .with("@log", log)
+    .with("@frontend", frontend)
+    .with("@backend", backend)
+    .with("@app", app.address())
+    .start()
+    .await
+}
+
+const JSON: &str = r#"log "stdout" format="json""#;
+
+/// Makes these calls, one after another.
+async fn call(gateway: &Gateway, paths: &[&str]) {
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for path in paths {
+        client.ask(http2_post(path, "\0\0\0\0\0")).await;
+    }
+}
+
+#[tokio::test]
+async fn lines_and_metrics_say_what_became_of_a_call() {
+    let app = app().await;
+    let gateway = gateway(JSON, "", "", &app).await;
+    let calls = [
+        "/trailers/0",
+        "/trailers/14",
+        "/head/5",
+        "/trailers/17",
+        "/head/x",
+        "/html/14",
+    ];
+    call(&gateway, &calls).await;
+    // Nobody calls with GET.
+    Http2Client::connect(gateway.address("web"))
+        .await
+        .ask(http2_get("/head/2"))
+        .await;
+    let lines = gateway.access_log(7).await;
+    let said: Vec<_> = lines
+        .iter()
+        .map(|line| (&line["status"], line.get("grpc_status").cloned()))
+        .collect();
+    let null = serde_json::Value::Null;
+    let expected = [
+        Some(0.into()),
+        Some(14.into()),
+        Some(5.into()),
+        Some(null.clone()),
+        Some(null),
+        None,
+        None,
+    ];
+    for ((status, said), expected) in said.into_iter().zip(expected) {
+        assert_eq!((status, said), (&200.into(), expected));
+    }
+    for (result, count) in [("ok", 1.0), ("client-error", 1.0), ("server-error", 1.0), ("none", 2.0)] {
+        let labels = [("backend", "app"), ("server", "a"), ("result", result)];
+        gateway
+            .metric_is("gateway_server_grpc_responses_total", &labels, count)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_format_has_the_status_of_a_call() {
+    let app = app().await;
+    let gateway = gateway(
+        r#"log "stdout" format="text""#,
+        r#"log-format "LINE %{path} %{status} %{grpc-status}""#,
+        "",
+        &app,
+    )
+    .await;
+    call(&gateway, &["/trailers/13", "/html/13", "/head/99"]).await;
+    gateway.says("LINE /head/99 200 -").await;
+    let output = gateway.output();
+    for line in ["LINE /trailers/13 200 13\n", "LINE /html/13 200 -\n"] {
+        assert!(output.contains(line), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_by_the_servers_fault_is_an_error_of_the_log() {
+    let app = app().await;
+    let gateway = gateway(JSON, "access-log only-errors", "", &app).await;
+    call(
+        &gateway,
+        &["/trailers/0", "/head/5", "/trailers/14", "/head/16", "/trailers/2"],
+    )
+    .await;
+    let lines = gateway.access_log(2).await;
+    let said: Vec<_> = lines.iter().map(|line| line["grpc_status"].as_u64()).collect();
+    assert_eq!(said, [Some(14), Some(2)]);
+}
+
+#[tokio::test]
+async fn calls_that_fail_eject_their_server() {
+    for (kind, status, what, reason) in [
+        ("trailers", 14, "consecutive-gateway-errors=3", "gateway-errors"),
+        ("head", 13, "consecutive-errors=3", "errors"),
+        // What the status of HTTP says already, gRPC's takes nothing from.
+        ("not-200", 0, "consecutive-errors=3", "errors"),
+    ] {
+        let app = app().await;
+        let other = HttpServer::start(|_| Answer::status(404)).await;
+        let node = format!("outlier-ejection {what} base-time=\"1m\"; balance \"first\"; server \"spare\" \"@spare\"");
+        let gateway = Gateway::kdl(
+            r#"
+            process { workers 1; @log }
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { server "a" "@app" h2; @backend }
+        "#,
+        )
+        .with("@log", JSON)
+        .with("@backend", node)
+        .with("@app", app.address())
+        .with("@spare", other.address())
+        .start()
+        .await;
+        let bad = format!("/{kind}/{status}");
+        // A call that goes well ends the row, and one that fails by its caller's fault does, too.
+        call(
+            &gateway,
+            &[&bad, &bad, "/trailers/0", &bad, &bad, "/trailers/5", &bad, &bad],
+        )
+        .await;
+        assert_eq!(app.requests().len(), 8, "{bad}");
+        call(&gateway, &[&bad]).await;
+        let labels = [("server", "a"), ("reason", reason)];
+        gateway
+            .metric_is("gateway_server_outlier_ejections_total", &labels, 1.0)
+            .await;
+        call(&gateway, &[&bad]).await;
+        assert_eq!((app.requests().len(), other.requests().len()), (9, 1), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_fails_is_a_span_that_fails() {
+    let collector = HttpServer::answering("").await;
+    let app = app().await;
+    let log = format!("{JSON}; tracing \"http://{}\"", collector.address());
+    let gateway = gateway(&log, "", "", &app).await;
+    call(&gateway, &["/trailers/14"]).await;
+    eventually("the collector has the spans", async || !collector.requests().is_empty()).await;
+    let sent = collector.last().body;
+    let has = |text: &str| sent.windows(text.len()).any(|part| part == text.as_bytes());
+    assert!(has("rpc.grpc.status_code") && has("error.type") && has("14"));
+}
