@@ -2,6 +2,7 @@
 //! when they change. What is done with them is theirs.
 
 mod certificate;
+mod client;
 mod file;
 mod index;
 mod listed;
@@ -22,6 +23,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use crate::config::{At, CertificateFiles};
 
 pub use certificate::{Certificate, KeyKind, paths};
+pub use client::{SystemRoots, client, client_paths};
 pub use file::{Stamp, read, stamps};
 pub use index::Index;
 pub use listed::OrListed;

@@ -40,7 +40,7 @@ pub use persistence::{CookieRule, Presented, StickTable, Verdict};
 pub use pool::{Pool, Upstream};
 pub use queue::{QueueError, Session};
 pub use server::{Place, Server};
-pub use tls::{Connector, SystemRoots};
+pub use tls::Connector;
 pub use tried::Tried;
 
 use outlier::Outlier;

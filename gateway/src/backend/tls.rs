@@ -4,21 +4,18 @@ use std::fmt;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{Resumption, WebPkiServerVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::client::Resumption;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tracing::{info, warn};
 
-use crate::certificates::{self, OrListed, Stamp, TlsError, Watched, revocation_lists};
-use crate::config::{Authorities, Mode, ServerTls, Verify};
-use crate::crypto;
+use crate::certificates::{self, Stamp, SystemRoots, TlsError, Watched};
+use crate::config::{Mode, ServerTls};
 use crate::socket::Socket;
 use crate::telemetry::metrics::ProcessMetrics;
 use crate::telemetry::pace::Pace;
@@ -49,10 +46,6 @@ struct MadeOf {
     whose: (Arc<str>, Arc<str>),
 }
 
-/// The authorities that the system trusts, read when the first server needs them: a hundred files or more.
-#[derive(Debug, Default)]
-pub struct SystemRoots(OnceLock<Arc<RootCertStore>>);
-
 impl Connector {
     /// What the configuration says of a server of a backend, with its files read. Fails with all that is wrong with them.
     pub fn new(
@@ -62,10 +55,7 @@ impl Connector {
         (backend, server): (&Arc<str>, &Arc<str>),
         process: &Arc<ProcessMetrics>,
     ) -> Result<Self, Vec<TlsError>> {
-        let system = match tls.verify {
-            Verify::Required(Authorities::System) => Some(system.get().map_err(|error| vec![error])?),
-            Verify::Required(Authorities::File(_)) | Verify::None => None,
-        };
+        let system = system.of(tls).map_err(|error| vec![error])?;
         let made_of = MadeOf {
             tls: tls.clone(),
             mode,
@@ -153,145 +143,23 @@ impl fmt::Debug for Connector {
 
 impl MadeOf {
     fn make(&self) -> Result<ClientConfig, Vec<TlsError>> {
-        let Self { tls, mode, .. } = self;
-        let provider = crypto::provider_with(&tls.parameters.ciphers, &tls.parameters.curves);
-        let verifier = self.verifier(&provider);
-        let identity = tls.identity.as_ref().map(certificates::identity).transpose();
-        let (verifier, identity) = match (verifier, identity) {
-            (Ok(verifier), Ok(identity)) => (verifier, identity),
-            (verifier, identity) => {
-                let identity = identity.err().unwrap_or_default();
-                return Err(verifier.err().into_iter().flatten().chain(identity).collect());
-            }
-        };
-        let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(crypto::TlsVersion::range(tls.parameters.min, tls.parameters.max))
-            .map_err(|error| vec![TlsError::Library(error)])?
-            .dangerous()
-            .with_custom_certificate_verifier(verifier);
-        let mut config = match (identity, &tls.identity) {
-            (Some((chain, key)), Some(files)) => builder.with_client_auth_cert(chain, key).map_err(|source| {
-                vec![TlsError::Unusable {
-                    path: files.cert.value.clone(),
-                    source,
-                }]
-            })?,
-            _ => builder.with_no_client_auth(),
-        };
-        config.alpn_protocols = match mode {
+        let alpn = match self.mode {
             // The one version that is spoken to this server.
             Mode::Http if self.http2 => vec![HTTP2.to_vec()],
             Mode::Http => vec![b"http/1.1".to_vec()],
-            Mode::Tcp => tls.alpn.clone(),
+            Mode::Tcp => self.tls.alpn.clone(),
         };
+        let mut config = certificates::client(&self.tls, self.system.as_ref(), alpn)?;
         config.resumption = Resumption::in_memory_sessions(SESSIONS);
         Ok(config)
     }
 
-    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ServerCertVerifier>, Vec<TlsError>> {
-        let (roots, file) = match (&self.tls.verify, &self.system) {
-            (Verify::None, _) => return Ok(Arc::new(Anybody(Arc::clone(provider)))),
-            (Verify::Required(Authorities::File(file)), _) => {
-                let authorities = certificates::authorities(file);
-                (authorities.map(|(roots, listed)| (Arc::new(roots), listed)), Some(file))
-            }
-            (Verify::Required(Authorities::System), Some(system)) => (Ok((Arc::clone(system), Vec::new())), None),
-            (Verify::Required(Authorities::System), None) => (Err(TlsError::NoSystemRoots(None)), None),
-        };
-        let ((roots, listed), lists) = match (roots, revocation_lists(&self.tls.crls)) {
-            (Ok(roots), Ok(lists)) => (roots, lists),
-            (roots, lists) => {
-                return Err(roots.err().into_iter().chain(lists.err().unwrap_or_default()).collect());
-            }
-        };
-        let built = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(provider))
-            .with_crls(lists.lists)
-            .enforce_revocation_expiration()
-            .build();
-        match (built, self.tls.crls.first(), file) {
-            (Ok(verifier), None, _) if !listed.is_empty() => Ok(Arc::new(OrListed::new(verifier, listed))),
-            (Ok(verifier), ..) => Ok(verifier),
-            (Err(error), Some(crl), _) => Err(vec![TlsError::Revocation {
-                path: crl.value.clone(),
-                why: error.to_string(),
-            }]),
-            (Err(_), None, Some(file)) => Err(vec![TlsError::NoCertificate(file.value.clone())]),
-            (Err(_), None, None) => Err(vec![TlsError::NoSystemRoots(None)]),
-        }
-    }
-
     fn paths(&self) -> Vec<PathBuf> {
-        let mut paths: Vec<_> = self.tls.crls.iter().map(|file| file.value.clone()).collect();
-        if let Verify::Required(Authorities::File(file)) = &self.tls.verify {
-            paths.push(file.value.clone());
-        }
-        if let Some(identity) = &self.tls.identity {
-            paths.extend(certificates::paths(identity));
-        }
-        paths
+        certificates::client_paths(&self.tls)
     }
 
     fn stamps(&self) -> Vec<Option<Stamp>> {
         certificates::stamps(self.paths().iter().map(|path| -> &Path { path }))
-    }
-}
-
-impl SystemRoots {
-    fn get(&self) -> Result<Arc<RootCertStore>, TlsError> {
-        if let Some(roots) = self.0.get() {
-            return Ok(Arc::clone(roots));
-        }
-        let roots = Arc::new(certificates::system_authorities()?);
-        Ok(Arc::clone(self.0.get_or_init(|| roots)))
-    }
-}
-
-/// Believes every certificate: `verify="none"`. The handshake itself is verified as ever.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(
-            message,
-            certificate,
-            signature,
-            &self.0.signature_verification_algorithms,
-        )
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

@@ -26,7 +26,8 @@ use super::rules::{self, Rule, RuleError};
 use super::{
     AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OwnAnswers, PluginAt, Rewrites, Snapshot,
 };
-use crate::backend::{Backend, Connectors, Place, SystemRoots};
+use crate::backend::{Backend, Connectors, Place};
+use crate::certificates::SystemRoots;
 use crate::config::{
     self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, Origin, PluginId,
     PluginLimits, Share, TenantId, UsedPlugin,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Builder;
-use crate::backend::{Connector, Connectors, SystemRoots};
+use crate::backend::{Connector, Connectors};
+use crate::certificates::SystemRoots;
 use crate::config::{self, CheckKind, CheckVersion, Mode, ServerTls};
 use crate::listener::Termination;
 use crate::snapshot::BuildError;
