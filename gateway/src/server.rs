@@ -204,9 +204,9 @@ impl Server {
         snapshot.adopt();
         let services = Services::start(&config, &snapshot, names);
 
-        let traces = match &config.process.tracing {
-            Some(tracing) => Some(TraceSink::start(tracing, registry.process())?),
-            None => None,
+        let traces = match (&config.process.tracing, &snapshot.collector) {
+            (Some(tracing), Some(collector)) => Some(TraceSink::start(tracing, collector.clone(), registry.process())?),
+            _ => None,
         };
         let mut started = Vec::new();
         // Beside this thread, whose checks and names go on meanwhile.

@@ -28,6 +28,7 @@ use crate::config::{self, AclId, BackendId, Config, EditCondition, InForce};
 use crate::listener::{Sources, Termination};
 use crate::policy::{self, Attachment, Crew, Exchange, Failure, Host, Warm};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
+use crate::telemetry::trace::Collector;
 pub use build::{Alone, Compiled};
 pub use error::{BuildError, BuildErrors, PluginAt};
 pub use hosts::HostRewrite;
@@ -65,6 +66,8 @@ pub struct Snapshot {
     made: build::MadeOfFiles,
     /// Of the tenants that include files: which of these hold.
     tenant_files: Vec<(Arc<TenantFilesMetrics>, InForce, Vec<config::TenantFault>)>,
+    /// Where spans go, if anywhere.
+    pub collector: Option<Arc<Collector>>,
 }
 
 /// A frontend, ready to serve.

@@ -104,6 +104,9 @@ impl Gateway {
         if let Some(admin) = &self.admin {
             admin.take_up(&snapshot.backends);
         }
+        if let (Some(traces), Some(collector)) = (&self.traces, &snapshot.collector) {
+            traces.use_collector(collector.clone());
+        }
         let before = std::mem::replace(
             &mut self.running,
             Running {
@@ -211,7 +214,14 @@ fn changed(new: &Process, old: &Process) -> Vec<(&'static str, Option<SourceSpan
             logs(new) != logs(old),
             named_logs.first().and_then(|named| of_log(&named.log)),
         ),
-        ("tracing", *tracing != old.tracing, None),
+        (
+            "tracing",
+            match (tracing, &old.tracing) {
+                (Some(new), Some(old)) => !new.is_same(old),
+                (new, old) => new.is_some() != old.is_some(),
+            },
+            tracing.as_ref().map(|tracing| tracing.origin.span),
+        ),
         ("policy", pool(policy) != pool(&old.policy), None),
         ("compile-cache", *compile_cache != old.compile_cache, None),
         ("rate-limit-table", *max_buckets != old.max_buckets, None),

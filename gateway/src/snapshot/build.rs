@@ -122,6 +122,7 @@ pub(super) fn snapshot(
         .iter()
         .map(|backend| builder.connectors(backend, &system))
         .collect();
+    let collector = builder.collector(&system);
     let pages = config
         .backends
         .iter()
@@ -165,6 +166,7 @@ pub(super) fn snapshot(
     let tenant_files = with_files.map(|of| (registry.tenant_files(&of.name), of.in_force, of.faults.clone()));
     Ok(Snapshot {
         tenant_files: tenant_files.collect(),
+        collector: collector.map(Arc::new),
         made,
         frontends,
         backends,

@@ -56,6 +56,16 @@ pub enum BuildError {
         /// Why.
         source: TlsError,
     },
+    /// A file with what a collector is sent in a header cannot be used.
+    #[error("{}: {why}", path.value.display())]
+    CollectorHeader {
+        /// The `tracing` that names it.
+        origin: Origin,
+        /// The file.
+        path: At<PathBuf>,
+        /// Why.
+        why: String,
+    },
     /// A component's file cannot be read.
     #[error("plugin {:?}: {}: {source}", plugin.name, plugin.component.value)]
     PluginFile {
@@ -325,7 +335,10 @@ impl BuildError {
             Self::Host(_) => None,
             Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
-            Self::File { origin, .. } | Self::Rule { origin, .. } | Self::TrustedKey { origin, .. } => Some(origin),
+            Self::File { origin, .. }
+            | Self::Rule { origin, .. }
+            | Self::TrustedKey { origin, .. }
+            | Self::CollectorHeader { origin, .. } => Some(origin),
             Self::Map { map, .. } | Self::MappedBackend { map, .. } => Some(&map.origin),
             Self::Tls { bind: origin, .. }
             | Self::Predicate { acl: origin, .. }
@@ -347,6 +360,7 @@ impl BuildError {
         let code = match self {
             Self::Tls { .. } | Self::ServerTls { .. } => Code::Tls,
             Self::Admin { .. }
+            | Self::CollectorHeader { .. }
             | Self::File {
                 source: PageError::File(_),
                 ..
@@ -394,6 +408,9 @@ impl BuildError {
             Self::TrustedKey { path, .. } => fault
                 .label(path.span, "this key")
                 .help("the file has to be there and hold what `openssl pkey -in KEY -pubout` writes"),
+            Self::CollectorHeader { path, .. } => fault
+                .label(path.span, "this file")
+                .help("let it hold the value alone, as `Bearer …`, and let the gateway read it"),
             Self::ConfigFile { path, .. } => fault.label(path.span, "this file").help(HELP_WITH_FILES),
             Self::Digest { plugin, at, found } => fault
                 .label(*at, "not the digest of this file")

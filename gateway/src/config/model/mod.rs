@@ -88,7 +88,7 @@ pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,
     TicketKeys, TlsParameters, Verify,
 };
-pub use tracing::{Endpoint, Tracing};
+pub use tracing::{CollectorHeader, CollectorValue, Endpoint, Tracing};
 pub use trust::{KeySource, TrustList, TrustedKey};
 
 /// A whole configuration, valid in itself.

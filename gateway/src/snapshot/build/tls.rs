@@ -8,6 +8,7 @@ use crate::certificates::SystemRoots;
 use crate::config::{self, CheckKind, CheckVersion, Mode, ServerTls};
 use crate::listener::Termination;
 use crate::snapshot::BuildError;
+use crate::telemetry::trace::{Collector, CollectorError};
 
 impl Builder<'_> {
     /// How a bind speaks TLS, if it does.
@@ -31,6 +32,25 @@ impl Builder<'_> {
                     bind: bind.origin.clone(),
                     tls: Box::new(tls.clone()),
                     source,
+                }));
+                None
+            }
+        }
+    }
+
+    /// Where spans go. An error leaves none, and is reported.
+    pub(super) fn collector(&mut self, system: &SystemRoots) -> Option<Collector> {
+        let tracing = self.config.process.tracing.as_ref()?;
+        match Collector::new(tracing, system) {
+            Ok(collector) => Some(collector),
+            Err(errors) => {
+                self.errors.extend(errors.into_iter().map(|error| match error {
+                    CollectorError::Tls { tls, source } => BuildError::ServerTls { tls, source },
+                    CollectorError::Header { path, why } => BuildError::CollectorHeader {
+                        origin: tracing.origin.clone(),
+                        path,
+                        why,
+                    },
                 }));
                 None
             }

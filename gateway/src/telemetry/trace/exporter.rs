@@ -6,20 +6,18 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::Full;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::StatusCode;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span as Wire, Status, span, status};
 use prost::Message;
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 
+use super::collector::Collector;
 use super::{Kind, Span, Tracer, Value};
 use crate::config::Tracing;
 use crate::telemetry::metrics::ProcessMetrics;
@@ -28,19 +26,22 @@ use crate::telemetry::metrics::ProcessMetrics;
 #[derive(Debug)]
 pub struct TraceSink {
     tracer: Tracer,
+    collector: Arc<ArcSwap<Collector>>,
     closing: watch::Sender<bool>,
     ended: Receiver<()>,
 }
 
 impl TraceSink {
     /// Starts the thread. The collector may be there later.
-    pub fn start(tracing: &Tracing, metrics: &Arc<ProcessMetrics>) -> io::Result<Self> {
+    pub fn start(tracing: &Tracing, collector: Arc<Collector>, metrics: &Arc<ProcessMetrics>) -> io::Result<Self> {
         let (sender, receiver) = mpsc::channel(tracing.queue);
         let (closing, closed) = watch::channel(false);
         let (ending, ended) = sync_channel(1);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let collector = Arc::new(ArcSwap::new(collector));
         let exporter = Exporter {
-            tracing: tracing.clone(),
+            service: tracing.service.clone(),
+            collector: Arc::clone(&collector),
             closed,
             metrics: metrics.clone(),
             is_failing: false,
@@ -56,9 +57,15 @@ impl TraceSink {
                 sample: tracing.sample,
                 metrics: metrics.clone(),
             },
+            collector,
             closing,
             ended,
         })
+    }
+
+    /// From now on spans go to this collector: the same, with its files read again.
+    pub fn use_collector(&self, collector: Arc<Collector>) {
+        self.collector.store(collector);
     }
 
     /// A worker's way to it.
@@ -76,7 +83,8 @@ impl Drop for TraceSink {
 }
 
 struct Exporter {
-    tracing: Tracing,
+    service: String,
+    collector: Arc<ArcSwap<Collector>>,
     closed: watch::Receiver<bool>,
     metrics: Arc<ProcessMetrics>,
     is_failing: bool,
@@ -112,10 +120,11 @@ impl Exporter {
     /// Sends a batch, again while the collector is not there or asks for patience.
     async fn export(&mut self, batch: Vec<Span>) {
         let count = batch.len() as u64;
-        let body = Bytes::from(request(&self.tracing.service, batch).encode_to_vec());
+        let body = Bytes::from(request(&self.service, batch).encode_to_vec());
         let mut pause = FIRST_PAUSE;
         for attempt in 0..ATTEMPTS {
-            let failure = match timeout(EXPORT_TIMEOUT, self.send(body.clone())).await {
+            let collector = self.collector.load_full();
+            let failure = match timeout(EXPORT_TIMEOUT, collector.send(body.clone())).await {
                 Ok(Ok(status)) if status.is_success() => {
                     self.metrics.spans_exported(count);
                     self.is_failing = false;
@@ -143,37 +152,10 @@ impl Exporter {
         self.metrics.spans_lost(count);
     }
 
-    async fn send(&self, body: Bytes) -> io::Result<StatusCode> {
-        let endpoint = &self.tracing.endpoint;
-        let stream = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let mut request = Request::post(format!("{}/v1/traces", endpoint.path))
-            .body(Full::new(body))
-            .map_err(io::Error::other)?;
-        let headers = request.headers_mut();
-        headers.insert(
-            header::HOST,
-            HeaderValue::try_from(&endpoint.authority).map_err(io::Error::other)?,
-        );
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let answer = async { sender.send_request(request).await.map_err(io::Error::other) };
-        // The connection moves while the answer is awaited; what it says beside its status does not matter.
-        tokio::pin!(connection, answer);
-        tokio::select! {
-            answer = &mut answer => answer.map(|answer| answer.status()),
-            ended = &mut connection => match ended {
-                // The answer may have come with the end.
-                Ok(()) => answer.await.map(|answer| answer.status()),
-                Err(error) => Err(io::Error::other(error)),
-            },
-        }
-    }
-
     fn complain(&mut self, why: &dyn std::fmt::Display) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let endpoint = &self.tracing.endpoint.authority;
-            tracing::warn!(collector = %endpoint, "spans cannot be exported: {why}");
+            let collector = self.collector.load();
+            tracing::warn!(collector = %collector.authority(), "spans cannot be exported: {why}");
         }
     }
 }

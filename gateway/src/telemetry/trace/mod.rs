@@ -1,6 +1,7 @@
 //! Traces: spans of requests, as OpenTelemetry has them. Workers make them and hand them over without waiting; a thread of
 //! its own sends them to a collector (OTLP over HTTP).
 
+mod collector;
 pub mod context;
 mod exporter;
 
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use tokio::sync::mpsc;
 
 use super::metrics::ProcessMetrics;
+pub use collector::{Collector, CollectorError};
 pub use context::{Parent, SpanId, TraceId};
 pub use exporter::TraceSink;
 
