@@ -91,6 +91,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "request-limits",
         r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#,
     ),
+    ("http-keep-alive", r#"http-keep-alive max-requests=1000 max-age="1h""#),
     ("upgrades", r#"upgrades "websocket""#),
     ("balance", r#"balance "leastconn""#),
     (

@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Response;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::forwarding::Told;
 use super::held::Uploading;
@@ -24,9 +24,10 @@ use super::relay::Pipe;
 use super::spliced::Moving;
 use super::turns::{Clock, Phase, Turns};
 use crate::accepted::Accepted;
-use crate::config::ClientTimeouts;
+use crate::config::{ClientTimeouts, HttpKeepAlive};
 use crate::policy::{ConnectionFacts, KeptByConnection};
 use crate::stream::Stream;
+use crate::telemetry::choice;
 
 /// A client in the exchanges that come one after another: all of an HTTP/1.1 connection, or the one of a stream.
 #[derive(Debug)]
@@ -77,6 +78,10 @@ pub struct Connection {
     said: RefCell<Vec<u8>>,
     /// It has to end after what is under way.
     closes: Cell<bool>,
+    /// Requests that it may bring yet.
+    requests_left: Cell<u32>,
+    /// When it is too old to bring more.
+    retires: Cell<Option<Instant>>,
     /// The response under way is the last, and nothing but it is awaited.
     last: Cell<bool>,
     /// The response under way is the last, and the rest of its request will not be read.
@@ -192,6 +197,9 @@ impl Connection {
             opening: Cell::new(Opening::Known),
             said: RefCell::default(),
             closes: Cell::new(false),
+            // One that gets there has brought enough.
+            requests_left: Cell::new(u32::MAX),
+            retires: Cell::new(None),
             last: Cell::new(false),
             lingers: Cell::new(false),
             early: RefCell::default(),
@@ -331,6 +339,29 @@ impl Connection {
     /// What has been read of HTTP/2: the connection preface, and what came with it.
     pub fn take_said(&self) -> Bytes {
         self.said.take().into()
+    }
+
+    /// What it may bring from now on. Each connection's own age is less than the one that is said, by up to a tenth: those that
+    /// were made together, as after a restart, do not all come back together.
+    pub fn limit(&self, limits: HttpKeepAlive) {
+        if let Some(requests) = limits.max_requests {
+            self.requests_left.set(requests.get());
+        }
+        let part = || 1.0 - f64::from(choice::draw()) / f64::from(u32::MAX) / 10.0;
+        self.retires
+            .set(limits.max_age.map(|age| self.clock.now() + age.mul_f64(part())));
+    }
+
+    /// A request has come. Whether it is the last that it may bring.
+    pub fn is_last_request(&self) -> bool {
+        let left = self.requests_left.get().saturating_sub(1);
+        self.requests_left.set(left);
+        left == 0 || self.retires.get().is_some_and(|retires| self.clock.now() >= retires)
+    }
+
+    /// When it is too old to bring more, if ever.
+    pub fn retires(&self) -> Option<Instant> {
+        self.retires.get()
     }
 
     /// It ends after what is under way on it.

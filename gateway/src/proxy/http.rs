@@ -34,6 +34,7 @@ use crate::snapshot::Frontend;
 pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted, facts: Arc<ConnectionFacts>) {
     let agreed = facts.tls.as_ref().map(|tls| tls.alpn.as_deref() == Some(b"h2"));
     let connection = Connection::new(accepted, facts, frontend.config.timeouts);
+    connection.limit(frontend.config.http_keep_alive);
     let is_http2 = agreed == Some(true);
     if agreed.is_none() && frontend.config.http2.enabled {
         connection.listen_for_preface();

@@ -53,6 +53,11 @@ pub async fn serve(
     if !client.is_stream() {
         await_turn(&client, request.body().size_hint().exact()).await;
     }
+    let is_last_request = client.connection.is_last_request();
+    if is_last_request && client.is_stream() {
+        // The client is told at once, and what is under way goes on.
+        client.connection.close_soon();
+    }
     let mut record = Record::begin(&local, &frontend, &client, &request);
     let has_body = !request.body().is_end_stream();
     let present = Present::of(request.headers());
@@ -60,7 +65,7 @@ pub async fn serve(
         switch.mention();
     }
     let is_last = headers::is_last(&request, present);
-    let mut closes = local.is_draining() || local.is_succeeded();
+    let mut closes = local.is_draining() || local.is_succeeded() || is_last_request;
     let served = exchange(&local, &frontend, &client, &mut record, request, present).await;
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
     let limits = record.noted.limits.take();

@@ -233,6 +233,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         hsts: super::or_none(hsts)?,
         monitor: super::or_none(monitor)?,
         request_limits: request_limits(scope, &own.request_limits, &inherited.request_limits),
+        http_keep_alive: own.http_keep_alive.of(&inherited.http_keep_alive),
         upgrades: upgrades::of(&own, &inherited),
         normalize_path: match own.normalize_path.or(inherited.normalize_path) {
             Some(said) => said.value,

@@ -1,5 +1,6 @@
-//! `request-limits`, `pool` and `retries`: what a request, kept connections and attempts may come to.
+//! `request-limits`, `http-keep-alive`, `pool` and `retries`: what requests, connections and attempts may come to.
 
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use miette::SourceSpan;
 
 use super::settings::TIMEOUT_RANGE;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{MAX_RETRIES, Redispatch, Reuse};
+use crate::config::model::{HttpKeepAlive, MAX_RETRIES, Redispatch, Reuse};
 use crate::config::reader::{At, Node};
 
 /// `request-limits`, each on its own.
@@ -18,6 +19,13 @@ pub(super) struct RequestLimitSettings {
     pub(super) uri: Option<At<usize>>,
     pub(super) body: Option<At<u64>>,
     pub(super) unread: Option<At<u64>>,
+}
+
+/// `http-keep-alive`, each on its own.
+#[derive(Default, Clone)]
+pub(super) struct HttpKeepAliveSettings {
+    max_requests: Option<NonZeroU32>,
+    max_age: Option<Duration>,
 }
 
 /// `pool`, each on its own.
@@ -59,6 +67,31 @@ impl RequestLimitSettings {
         };
         node.finish();
         this
+    }
+}
+
+impl HttpKeepAliveSettings {
+    /// Reads the node.
+    pub(super) fn read(mut node: Node<'_>) -> Self {
+        node.require_entries();
+        let requests = node.property("max-requests");
+        let requests = requests.and_then(|value| value.integer(REQUESTS));
+        let age = node.property("max-age");
+        let age = age.and_then(|value| value.duration(TIMEOUT_RANGE));
+        node.finish();
+        Self {
+            max_requests: requests.and_then(|requests| NonZeroU32::new(u32::try_from(requests).ok()?)),
+            max_age: age,
+        }
+    }
+
+    /// What holds in a frontend that says this and inherits that. No limit unless said: nothing of a connection grows with what
+    /// it has carried.
+    pub(super) fn of(&self, inherited: &Self) -> HttpKeepAlive {
+        HttpKeepAlive {
+            max_requests: self.max_requests.or(inherited.max_requests),
+            max_age: self.max_age.or(inherited.max_age),
+        }
     }
 }
 
@@ -128,6 +161,8 @@ const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;
 const BODY_RANGE: RangeInclusive<u64> = 1..=1 << 50;
 /// Of the least, the connection ends at once.
 const UNREAD_RANGE: RangeInclusive<u64> = 1..=1 << 50;
+/// One is a connection for each request. More than the last says nothing.
+const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
 /// Per server and worker: more would outlive every server's own bound.
 const MAX_IDLE: RangeInclusive<u64> = 1..=100_000;
 const RETRIES: RangeInclusive<u64> = 0..=MAX_RETRIES as u64;

@@ -308,7 +308,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "deny" | "redirect" | "return" => "this stands in a `frontend`, a `backend` or a `tenant`",
         "use-backend" => "this stands in a `frontend` or a `tenant`",
         "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for" | "request-limits"
-        | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
+        | "http-keep-alive" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }

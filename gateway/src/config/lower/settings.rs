@@ -10,7 +10,7 @@ use super::admission;
 use super::balance::balance;
 use super::forwarding::{ForwardingSettings, or_off};
 use super::http2::Http2Settings;
-use super::limits::{PoolSettings, RequestLimitSettings, RetrySettings};
+use super::limits::{HttpKeepAliveSettings, PoolSettings, RequestLimitSettings, RetrySettings};
 use super::log_format::{self, ReadFormat};
 use super::logs::{self, LogNames};
 use super::resilience::{self, ResendSettings};
@@ -40,6 +40,7 @@ pub(super) struct Settings {
     pub(super) compress: Option<At<Option<Compress>>>,
     pub(super) decompress: Option<At<Option<Decompress>>>,
     pub(super) request_limits: RequestLimitSettings,
+    pub(super) http_keep_alive: HttpKeepAliveSettings,
     pub(super) upgrades: Option<At<Upgrades>>,
     pub(super) http2: Http2Settings,
     pub(super) response_limits: ResponseLimitSettings,
@@ -146,6 +147,10 @@ impl Settings {
         if let Some(node) = block.one("request-limits") {
             http_only(&node, mode);
             self.request_limits = RequestLimitSettings::read(node);
+        }
+        if let Some(node) = block.one("http-keep-alive") {
+            http_only(&node, mode);
+            self.http_keep_alive = HttpKeepAliveSettings::read(node);
         }
         if let Some(node) = block.one("upgrades") {
             http_only(&node, mode);

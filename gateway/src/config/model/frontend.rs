@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ pub struct Frontend {
     pub monitor: Option<Monitor>,
     /// Bounds on requests. HTTP mode.
     pub request_limits: RequestLimits,
+    /// `http-keep-alive max-requests=1000 max-age="1h"`: how much and how long a client's connection is used. HTTP mode.
+    pub http_keep_alive: HttpKeepAlive,
     /// `upgrades "websocket"`: the protocols that a connection may go over to. HTTP mode.
     pub upgrades: Upgrades,
     /// `http2`: bounds on HTTP/2. HTTP mode.
@@ -219,6 +222,15 @@ pub struct RequestLimits {
     pub body: Option<u64>,
     /// Bytes that are read of a request that has been answered, when nobody takes them: the connection ends beyond it.
     pub unread: u64,
+}
+
+/// `http-keep-alive max-requests=1000 max-age="1h"`: beyond them a connection of HTTP ends in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct HttpKeepAlive {
+    /// Requests of one connection. None means as many as come.
+    pub max_requests: Option<NonZeroU32>,
+    /// How long it takes new ones. None means for ever.
+    pub max_age: Option<Duration>,
 }
 
 /// `upgrades "websocket"`.

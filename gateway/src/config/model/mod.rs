@@ -60,8 +60,8 @@ pub use forwarding::{
     TrustedProxies, UuidVersion,
 };
 pub use frontend::{
-    AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, Frontend, OfBackend, PerSource, Reject, RequestLimits,
-    Route, RouteTo, Trusted, Upgrades,
+    AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, Frontend, HttpKeepAlive, OfBackend, PerSource, Reject,
+    RequestLimits, Route, RouteTo, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};

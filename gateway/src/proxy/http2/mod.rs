@@ -330,7 +330,8 @@ impl Server<'_> {
             self.sweep_at
         };
         let private = self.connection.private.deadline();
-        let others = [stalled, head, private].into_iter().flatten();
+        let old = self.connection.retires().filter(|_| !self.is_leaving);
+        let others = [stalled, head, private, old].into_iter().flatten();
         others.fold(streams, Instant::min)
     }
 
@@ -349,6 +350,9 @@ impl Server<'_> {
             return Some(self.end.take().unwrap_or(End::Silent));
         }
         self.connection.private.sweep(now);
+        if !self.is_leaving && self.connection.retires().is_some_and(|retires| now >= retires) {
+            self.drain();
+        }
         let is_over = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         if is_over(self.watch.stalled_since(), self.timeouts.client) {
             self.lanes.each(|lane| lane.client.turns.client_is_late());

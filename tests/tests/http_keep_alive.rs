@@ -1,0 +1,140 @@
+//! `http-keep-alive`: how much and how long a client's connection is used, and that it ends in order.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+
+use gateway_tests::http2::{Http2Client, Http2Frames, Http2Server, frame, http2_get};
+use gateway_tests::{Gateway, HttpServer, PATIENCE, eventually, get, within};
+use tokio::sync::Notify;
+
+async fn gateway(limits: &str, server: &str) -> Gateway {
+    Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; http-keep-alive @limits; default-backend "app" }
+        backend "app" { server "app-1" @server }
+    "#,
+    )
+    .with("@limits", limits)
+    .with("@server", server)
+    .start()
+    .await
+}
+
+fn plain(app: &HttpServer) -> String {
+    format!("\"{}\"", app.address())
+}
+
+#[tokio::test]
+async fn the_last_answer_of_http_1_says_that_it_is() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = gateway("max-requests=3", &plain(&app)).await;
+    let mut client = gateway.connect("web").await;
+    for _ in 0..2 {
+        let answer = client.ask(get("/")).await;
+        assert_eq!((answer.text(), answer.header("connection")), ("hello", None));
+    }
+    let last = client.ask(get("/")).await;
+    assert_eq!((last.text(), last.header("connection")), ("hello", Some("close")));
+    assert!(client.ends().await);
+    // Each connection counts for itself, and what comes behind the last request is not served.
+    let mut client = gateway.connect("web").await;
+    client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5)).await;
+    let answers = String::from_utf8(client.until_end().await).unwrap();
+    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    assert_eq!(app.requests().len(), 6);
+}
+
+#[tokio::test]
+async fn a_connection_of_http_1_ends_with_its_age() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = gateway("max-age=\"1s\"", &plain(&app)).await;
+    let mut client = gateway.connect("web").await;
+    let ending = async {
+        while client.ask(get("/")).await.header("connection") != Some("close") {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    within(PATIENCE, "the last answer", ending).await;
+    assert!(client.ends().await);
+}
+
+/// A server that answers `/held` when it is told to, and all else at once.
+async fn holding() -> (Http2Server, Arc<Notify>) {
+    let told = Arc::new(Notify::new());
+    let waits = told.clone();
+    let server = Http2Server::start(move |exchange: gateway_tests::http2::Http2Exchange| {
+        let waits = waits.clone();
+        async move {
+            if exchange.request.uri().path() == "/held" {
+                waits.notified().await;
+            }
+            exchange.answer("hello")
+        }
+    })
+    .await;
+    (server, told)
+}
+
+const HEAD: [(&str, &str); 4] = [
+    (":method", "GET"),
+    (":scheme", "http"),
+    (":authority", "app.example"),
+    (":path", "/held"),
+];
+
+/// The client is told to go elsewhere; what it has under way is answered when `told` is, and then the connection ends.
+async fn goes_in_order(mut client: Http2Frames, told: &Notify) {
+    let (mut farewell, mut ping) = (None, None);
+    while farewell.is_none() || ping.is_none() {
+        let next = client.next().await;
+        match next.kind {
+            GOAWAY => farewell = next.code(),
+            PING if next.flags == 0 => ping = Some(next.payload),
+            _ => {}
+        }
+    }
+    assert_eq!(farewell, Some(0));
+    // Only when it has heard of it, a client is told which of its streams were the last.
+    client.send(frame(PING, 1, 0, &ping.unwrap())).await;
+    told.notify_one();
+    client.find(|frame| frame.kind == DATA && frame.stream == 1).await;
+    assert!(client.ends().await);
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_is_told_to_go_and_what_is_under_way_is_answered() {
+    let (app, told) = holding().await;
+    let gateway = gateway("max-requests=3", &format!("\"{}\" h2", app.address())).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &HEAD).await;
+    let mut other = HEAD;
+    other[3].1 = "/";
+    client.request(3, &other).await;
+    client.find(|frame| frame.kind == DATA && frame.stream == 3).await;
+    client.request(5, &other).await;
+    goes_in_order(client, &told).await;
+    assert_eq!(app.requests().len(), 3);
+    // A client of everyday's notices nothing: it takes another connection.
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for _ in 0..3 {
+        assert_eq!(client.ask(http2_get("/")).await.text(), "hello");
+    }
+    client.ended().await.unwrap();
+    assert!(gateway.access_log(6).await.iter().all(|line| line["status"] == 200));
+}
+
+#[tokio::test]
+async fn a_connection_of_http_2_goes_with_its_age_whatever_is_under_way() {
+    let (app, told) = holding().await;
+    let gateway = gateway("max-age=\"500ms\"", &format!("\"{}\" h2", app.address())).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &HEAD).await;
+    eventually("the request is under way", async || app.requests().len() == 1).await;
+    goes_in_order(client, &told).await;
+}
+
+const DATA: u8 = 0;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
