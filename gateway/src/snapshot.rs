@@ -24,7 +24,7 @@ use http::{HeaderName, StatusCode};
 use crate::backend::resolve::Whereabouts;
 use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
-use crate::config::{self, AclId, BackendId, Config, EditCondition, InForce};
+use crate::config::{self, AclId, BackendId, Config, EditCondition, InForce, ServersUp};
 use crate::listener::{Sources, Termination};
 use crate::policy::{self, Attachment, Crew, Exchange, Failure, Host, Warm};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
@@ -92,8 +92,8 @@ pub struct Frontend {
     pub pages: Option<ErrorPages>,
     /// What is decided of a connection by its addresses alone; none where nothing is.
     pub admission: Option<Admission>,
-    /// Calls that answer the frontend's acls: in TCP mode, those that something asks for which is decided later.
-    pub acls: Vec<AclCall>,
+    /// What answers the frontend's acls: in TCP mode, those that something asks for which is decided later.
+    pub acls: AclCalls,
     /// `deny`, `redirect` and `return`, in order. HTTP mode.
     pub rules: Vec<Rule>,
     /// The same of the backends that it leads to, where they have any.
@@ -135,8 +135,8 @@ pub struct FiltersBodies {
 
 /// What is decided of a connection right after it was accepted.
 pub struct Admission {
-    /// Calls that answer the acls that it asks for.
-    pub acls: Vec<AclCall>,
+    /// What answers the acls that it asks for.
+    pub acls: AclCalls,
     /// Who is turned away, in order.
     pub rejects: Vec<Ending>,
     /// The first-party limits of connections, all in one.
@@ -154,6 +154,22 @@ pub struct Ending {
     pub when: Option<config::Condition>,
     /// Its line in the configuration, for the log.
     pub line: usize,
+}
+
+/// What answers acls.
+#[derive(Default)]
+pub struct AclCalls {
+    /// Calls of components.
+    pub calls: Vec<AclCall>,
+    /// What is counted here.
+    pub servers: Vec<(AclId, ServersUp)>,
+}
+
+impl AclCalls {
+    /// Whether nothing is asked.
+    pub fn is_empty(&self) -> bool {
+        self.calls.is_empty() && self.servers.is_empty()
+    }
 }
 
 /// One call that answers several acls.
@@ -347,7 +363,7 @@ impl Frontend {
             filters_bodies: FiltersBodies::default(),
             pages: None,
             admission: None,
-            acls: Vec::new(),
+            acls: AclCalls::default(),
             rules: Vec::new(),
             rules_of_backends: Vec::new(),
             routes: Vec::new(),

@@ -92,6 +92,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         r#"request-limits head="16KiB" headers=100 uri="8KiB" body="1GiB""#,
     ),
     ("http-keep-alive", r#"http-keep-alive max-requests=1000 max-age="1h""#),
+    ("servers-up", r#"servers-up "app" max=0"#),
     ("upgrades", r#"upgrades "websocket""#),
     ("balance", r#"balance "leastconn""#),
     (

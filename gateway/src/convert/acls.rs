@@ -25,6 +25,10 @@ impl Proxy<'_> {
             let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
             let nodes: Result<Vec<_>, _> = lines.iter().map(|line| words::criterion(line.rest(2))).collect();
             match nodes {
+                Ok(nodes) if lines.len() > 1 && nodes.iter().flatten().any(|node| node.is_a(words::SERVERS_UP)) => {
+                    let reason = "`nbsrv` beside others: give it an acl of its own, and join the two with `or`";
+                    lines.iter().for_each(|line| self.leave_out(line, reason));
+                }
                 Ok(nodes) => self.acl(lines[0], name, nodes.concat()),
                 Err(reason) => lines.iter().for_each(|line| self.leave_out(line, &reason)),
             }
@@ -154,6 +158,10 @@ impl Proxy<'_> {
             let is_negated = is_negated != (polarity == Polarity::Unless);
             match asked {
                 Asked::Word(name) => inline.acls.push((name, is_negated)),
+                // Only an acl with a name can ask it.
+                Asked::Predicates { nodes, .. } if nodes.iter().any(|node| node.is_a(words::SERVERS_UP)) => {
+                    return Ok(None);
+                }
                 Asked::Predicates { nodes, .. } => inline.predicates.push((nodes, is_negated)),
             }
         }

@@ -108,6 +108,11 @@ impl Node {
         self.name == name && self.parts.is_empty()
     }
 
+    /// Whether it is one of these, whatever it says.
+    pub(super) fn is_a(&self, name: &str) -> bool {
+        self.name == name
+    }
+
     /// Whether predicates may stand in its block, beside its condition.
     pub(super) fn may_have_predicates(&self) -> bool {
         matches!(self.name.as_str(), "deny" | "redirect" | "use-backend")

@@ -1141,6 +1141,46 @@ backend spare
 }
 
 #[test]
+fn how_many_servers_are_up_is_asked_by_acls_with_names() {
+    let converted = converted(
+        "\
+defaults
+    timeout client 30s
+    timeout server 30s
+    timeout connect 5s
+frontend web
+    bind *:8080
+    mode http
+    acl down nbsrv(app) lt 1
+    acl thin nbsrv(app) eq 1
+    acl mixed nbsrv(app) gt 1
+    acl mixed path /x
+    http-request deny if thin { path /heavy }
+    use_backend spare if down
+    use_backend spare if { nbsrv(app) le 0 } { path /y }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:8080
+    server b 10.0.0.2:8080
+backend spare
+    mode http
+    server c 10.0.0.3:8080
+",
+    );
+    for part in [
+        "acl \"down\" {\n        servers-up \"app\" max=0\n",
+        "acl \"thin\" {\n        servers-up \"app\" min=1 max=1\n",
+        "use-backend \"spare\" if=\"down\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("servers-up").count(), 3, "{}", converted.text);
+    found(&converted, 10, "an acl of its own");
+    assert!(converted.is_valid, "{}", converted.text);
+}
+
+#[test]
 fn a_stats_page_that_decides_who_is_let_in_is_left_out() {
     let converted = converted(
         "frontend stats

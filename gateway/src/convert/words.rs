@@ -171,6 +171,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         values: &values,
     };
     match (base, argument) {
+        ("nbsrv", Some(backend)) => single(servers_up(backend, &values)?),
         ("path", None) => {
             let node = match how {
                 "str" | "beg" | "end" if ignores_case => return text.patterns(Node::new("path-regex")),
@@ -296,6 +297,31 @@ impl Text<'_> {
         Ok(self.values.iter().map(|value| node().prop(key, *value)).collect())
     }
 }
+
+/// `nbsrv(app) lt 2`, `nbsrv(app) ge 1`; without an operator it is `eq`.
+fn servers_up(backend: &str, values: &[&str]) -> Result<Node, String> {
+    let (operator, number) = match values {
+        [number] => ("eq", *number),
+        [operator, number] => (*operator, *number),
+        _ => ("", ""),
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "`nbsrv` is compared with one number, as in `nbsrv(app) lt 1`".to_owned())?;
+    let node = Node::new(SERVERS_UP).arg(backend);
+    Ok(match (operator, number) {
+        ("lt", 1..) => node.number_prop("max", number - 1),
+        ("le", _) => node.number_prop("max", number),
+        ("gt", _) => node.number_prop("min", number + 1),
+        ("ge", 1..) => node.number_prop("min", number),
+        ("eq", 0) => node.number_prop("max", 0),
+        ("eq", _) => node.number_prop("min", number).number_prop("max", number),
+        _ => return Err(format!("`nbsrv {operator} {number}` says nothing of servers")),
+    })
+}
+
+/// What stands alone in an acl that has a name.
+pub(super) const SERVERS_UP: &str = "servers-up";
 
 /// HAProxy's predefined acls that have a counterpart.
 pub(super) fn predefined(name: &str) -> Option<Node> {

@@ -27,7 +27,7 @@ pub fn acl(config: &Config) -> &'static FirstParty {
 pub fn acl_of<'a>(mut acls: impl Iterator<Item = &'a Acl>) -> &'static FirstParty {
     let patterns = acls.any(|acl| match &acl.test {
         AclTest::Match(when) => match_has_pattern(when),
-        AclTest::Plugin { .. } => false,
+        AclTest::Plugin { .. } | AclTest::Servers(_) => false,
     });
     if patterns { &ACL_REGEX } else { &ACL }
 }

@@ -16,7 +16,7 @@ use crate::policy::{
     Attachment, Call, ConnectionFacts, ConnectionVerdict, Exchange, Failure, HookPlace, Instances, LimitVerdict, Lot,
     MAX_CALLS, Outcome, Reply,
 };
-use crate::snapshot::{AclAnswers, AclCall, Frontend, Rewrites, TenantRules};
+use crate::snapshot::{AclAnswers, AclCall, AclCalls, Frontend, Rewrites, TenantRules};
 
 /// What a phase that may answer a request came to.
 #[derive(Debug)]
@@ -36,13 +36,9 @@ pub fn of_connection(facts: &Arc<ConnectionFacts>) -> Box<Exchange> {
 }
 
 /// **acl**: the predicates of a frontend or of a tenant, one call per component.
-pub async fn acls(
-    local: &Rc<Local>,
-    calls: &[AclCall],
-    exchange: &mut Box<Exchange>,
-) -> Result<AclAnswers, ProxyError> {
-    let mut answers = AclAnswers::default();
-    for call in calls {
+pub async fn acls(local: &Rc<Local>, asked: &AclCalls, exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
+    let mut answers = counted(local, asked);
+    for call in &asked.calls {
         // Of whom nobody asks anything there is nothing to compare.
         if !call.compared.is_empty() && !call.attachment.takes_part(exchange) {
             continue;
@@ -72,13 +68,32 @@ pub async fn acls_of_tenant(
 }
 
 /// Predicates of the gateway's own component, which is never heavy.
-pub fn answers(local: &Rc<Local>, calls: &[AclCall], exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
-    let mut answers = AclAnswers::default();
-    for call in calls {
+pub fn answers(local: &Rc<Local>, asked: &AclCalls, exchange: &mut Box<Exchange>) -> Result<AclAnswers, ProxyError> {
+    let mut answers = counted(local, asked);
+    for call in &asked.calls {
         let bits = local.instances().evaluate(&call.attachment, exchange);
         answered(call, bits, &mut answers)?;
     }
     Ok(answers)
+}
+
+/// Of what is asked, what the gateway knows by itself: how many servers of a backend may have new work. No more of them are looked
+/// at than it takes to tell.
+fn counted(local: &Local, asked: &AclCalls) -> AclAnswers {
+    let mut answers = AclAnswers::default();
+    for (acl, up) in &asked.servers {
+        let servers = local.snapshot.backends[up.backend.value.0].servers.iter();
+        let usable = servers.filter(|server| server.metrics.share() > 0);
+        let enough = match up.max {
+            u32::MAX => up.min as usize,
+            max => max as usize + 1,
+        };
+        let count = usable.take(enough).count();
+        if (up.min as usize..=up.max as usize).contains(&count) {
+            answers.set(*acl);
+        }
+    }
+    answers
 }
 
 fn answered(call: &AclCall, bits: Result<u64, Failure>, answers: &mut AclAnswers) -> Result<(), ProxyError> {

@@ -24,7 +24,7 @@ use super::rewrites::RewriteConfig;
 use super::routes::Route;
 use super::rules::{self, Rule, RuleError};
 use super::{
-    AclCall, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OwnAnswers, PluginAt, Rewrites, Snapshot,
+    AclCall, AclCalls, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OwnAnswers, PluginAt, Rewrites, Snapshot,
 };
 use crate::backend::{Backend, Connectors, Place};
 use crate::certificates::SystemRoots;
@@ -276,7 +276,11 @@ impl Builder<'_> {
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
         let tenants = tenants.into_iter().collect::<Option<Arc<[_]>>>()?;
         let of_tenants = tenants.iter().filter_map(|of| of.rules.as_ref());
-        let calls = || acls.iter().chain(of_tenants.clone().flat_map(|rules| &rules.acls));
+        let calls = || {
+            acls.calls
+                .iter()
+                .chain(of_tenants.clone().flat_map(|rules| &rules.acls.calls))
+        };
         let attached = || calls().map(|call| &call.attachment).chain(&plugins);
         let tells_plugins = plugins.iter().any(|plugin| plugin.hooks().access_log);
         let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
@@ -379,8 +383,9 @@ impl Builder<'_> {
 
     /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
     /// one for each third-party plugin.
-    fn acls(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Option<Vec<AclCall>> {
+    fn acls(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Option<AclCalls> {
         let mut calls = Vec::new();
+        let mut servers = Vec::new();
         let component = match section.tenant {
             None => first_party::acl(self.config),
             Some(_) => first_party::acl_of(section.acls.iter()),
@@ -392,6 +397,10 @@ impl Builder<'_> {
             .filter(|(i, _)| is_asked(*i))
             .filter_map(|(i, acl)| match &acl.test {
                 AclTest::Match(when) => Some((AclId(i), &*acl.name, when)),
+                AclTest::Servers(up) => {
+                    servers.push((AclId(i), *up));
+                    None
+                }
                 AclTest::Plugin { .. } => None,
             })
             .collect();
@@ -409,7 +418,8 @@ impl Builder<'_> {
             }));
         }
         calls.extend(self.predicates(section, is_asked));
-        calls.into_iter().collect()
+        let calls = calls.into_iter().collect::<Option<_>>()?;
+        Some(AclCalls { calls, servers })
     }
 
     /// One call for each plugin that acls ask in the same way, however many of its predicates they ask for. Shadows come behind

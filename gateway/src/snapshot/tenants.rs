@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::routes::Route;
 use super::rules::Rule;
-use super::{AclCall, Rewrites};
+use super::{AclCalls, Rewrites};
 use crate::config::Condition;
 use crate::policy::Tenant;
 use crate::telemetry::metrics::TenantMetrics;
@@ -24,7 +24,7 @@ pub struct OfTenant {
 /// What a tenant decides, behind the operator.
 pub struct TenantRules {
     /// Calls that answer its acls.
-    pub acls: Vec<AclCall>,
+    pub acls: AclCalls,
     /// `deny`, `redirect` and `return`, in order.
     pub rules: Vec<Rule>,
     /// `use-backend`, in order.

@@ -68,19 +68,43 @@ fn check_name(node: &Node<'_>, name: &At<&str>) -> bool {
 
 fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
     let plugins = block.many("plugin");
-    if plugins.is_empty() {
-        return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all)));
-    }
-    let test = asked_plugin::test(scope, setting, plugins, owner);
+    let mut counts = block.many("servers-up").into_iter();
+    // The component that answers the others answers neither of these.
+    let (test, message, label) = match (plugins.is_empty(), counts.len()) {
+        (true, 0) => return matches(setting, block, MAX_DEPTH).map(|all| AclTest::Match(one_or_all(all))),
+        (true, _) => {
+            let test = counts.next().and_then(|node| servers_up(scope, node, owner));
+            (test, "`servers-up` stands alone in its acl", "not beside it")
+        }
+        (false, _) => {
+            let test = asked_plugin::test(scope, setting, plugins, owner);
+            (
+                test,
+                "`plugin` stands alone in its acl",
+                "not beside a plugin's predicate",
+            )
+        }
+    };
     let mut alone = true;
-    for other in &block.any(PREDICATES) {
-        let error = ConfigError::new(Code::Conflict, "`plugin` stands alone in its acl");
-        let error = error.label(other.span(), "not beside a plugin's predicate");
+    for other in block.any(PREDICATES).into_iter().chain(counts) {
+        let error = ConfigError::new(Code::Conflict, message).label(other.span(), label);
         other.fail(error.help("make it an acl of its own, and join the two in the condition: if=\"a and b\""));
         alone = false;
     }
     block.finish(elsewhere);
     test.filter(|_| alone)
+}
+
+/// `servers-up "app" max=0`. Other tenants' backends are nobody's business, and so it is the operator's.
+fn servers_up(scope: &Scope<'_>, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
+    if owner.is_some() {
+        let error = ConfigError::new(Code::Unknown, "a tenant's acls do not ask for servers");
+        let error = error.label(node.span(), "backends are the operator's");
+        node.fail(error.help("let the operator write it in the frontend"));
+    }
+    let up = measure::of_backend(scope, &mut node);
+    node.finish();
+    up.filter(|_| owner.is_none()).map(AclTest::Servers)
 }
 
 /// The nodes of a block, all of which have to hold. `depth` is how many blocks may still follow.
@@ -105,6 +129,9 @@ pub(super) fn matches(setting: Setting, mut block: Block<'_>, depth: usize) -> O
         "and" => Some("the nodes of a block have all to hold already; `all { … }` groups them"),
         "or" => Some("write `any { … }`"),
         "plugin" => Some("`plugin` stands alone in its acl, and not in `not`, `any` or `all`"),
+        "servers-up" => {
+            Some("`servers-up` stands alone in an acl with a name: acl \"down\" { servers-up \"app\" max=0 }")
+        }
         name => elsewhere(name),
     });
     well.then_some(all)
@@ -536,6 +563,7 @@ const PREDICATES: &[&str] = &[
     "any",
     "all",
 ];
+
 /// Methods that are registered and used; others may be written too.
 const METHODS: &[&str] = &[
     "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",

@@ -76,6 +76,7 @@ pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &
     let is_late = |acl: &Acl| match &acl.test {
         AclTest::Match(test) => !test.needs_only_addresses(),
         AclTest::Plugin { .. } => true,
+        AclTest::Servers(_) => false,
     };
     // One that could not be read has been reported.
     let declared = read.iter().map(|read| read.acl.as_ref());
@@ -94,7 +95,7 @@ pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &
             true => error,
             false => error.label(
                 late.origin.span,
-                "asks for more than source, destination, port and time",
+                "asks for more than source, destination, port, time and servers",
             ),
         };
         ctx.report(error.help("write `deny`, which waits for it, or ask for less"));

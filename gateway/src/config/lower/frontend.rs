@@ -340,6 +340,7 @@ fn report_handshake(
         Some(AclTest::Match(test)) => test.reads_client_hello(),
         // What it asks for is its own business; and one that could not be read has been reported.
         Some(AclTest::Plugin { .. }) | None => true,
+        Some(AclTest::Servers(_)) => false,
     };
     let passes = setting.mode == Mode::Tcp && (asks_elsewhere || acls.iter().any(asks));
     if !setting.tls && !passes {

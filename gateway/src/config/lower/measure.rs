@@ -2,10 +2,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::edits;
+use super::{Scope, edits};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::Measured;
-use crate::config::reader::{Node, Value};
+use crate::config::model::{AclTest, Backend, BackendId, Frontend, Measured, ServersUp};
+use crate::config::reader::{Context, Node, Value};
 
 /// `min=` and `max=` in bytes.
 pub(super) fn length(node: &mut Node<'_>) -> Option<Measured> {
@@ -18,6 +18,43 @@ pub(super) fn of_header(node: &mut Node<'_>, range: RangeInclusive<u64>) -> Opti
     let name = value.and_then(|value| edits::header_name(&value));
     let measured = measured(node, name.clone(), range);
     name.and(measured)
+}
+
+/// How many servers of a backend.
+pub(super) fn of_backend(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<ServersUp> {
+    let value = node.argument("the backend's name");
+    let backend = value.and_then(|value| Some(value.at(BackendId(scope.backends.mention(&value)?))));
+    let measured = measured(node, None, SERVERS)?;
+    Some(ServersUp {
+        backend: backend?,
+        min: measured.min,
+        max: measured.max,
+    })
+}
+
+/// Reports what never holds, or always: a backend has never more servers than it has.
+pub(super) fn report_impossible(ctx: &Context<'_>, frontends: &[Frontend], backends: &[Backend]) {
+    let mut seen = Vec::new();
+    for acl in frontends.iter().flat_map(|frontend| &frontend.acls) {
+        let AclTest::Servers(up) = &acl.test else { continue };
+        // One at the top of the file is asked in several frontends.
+        if seen.contains(&up.backend.span) {
+            continue;
+        }
+        seen.push(up.backend.span);
+        let has = backends[up.backend.value.0].servers.len();
+        let (min, max) = (up.min as usize, up.max as usize);
+        let error = match (min > has, min == 0 && max >= has) {
+            (true, _) => ConfigError::new(Code::Conflict, format!("`servers-up` asks for {min} servers")),
+            (_, true) => ConfigError::new(Code::Inert, "`servers-up` always holds"),
+            _ => continue,
+        };
+        ctx.report(
+            error
+                .label(up.backend.span, format!("has {has} in all"))
+                .help("compare with fewer: servers-up \"app\" max=0 holds when none is up"),
+        );
+    }
 }
 
 /// `1.0`, `1.1` or `2`.
@@ -68,6 +105,8 @@ fn measured(node: &mut Node<'_>, name: Option<String>, range: RangeInclusive<u64
     })
 }
 
+/// As many servers as a backend may have.
+const SERVERS: RangeInclusive<u64> = 0..=100_000;
 /// As many fields as a head may have.
 pub(super) const COUNT: RangeInclusive<u64> = 0..=1_000;
 /// As long as a head may be.

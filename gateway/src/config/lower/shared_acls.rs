@@ -54,6 +54,7 @@ pub(super) fn report_shadows(ctx: &Context<'_>, shared: &Names<Option<Acl>>, own
 pub(super) fn check(ctx: &Context<'_>, acl: &Acl, asked: SourceSpan, setting: Setting) -> Option<()> {
     let (asks_request, asks_tls, asks_certificate) = match &acl.test {
         AclTest::Plugin { .. } => (true, false, false),
+        AclTest::Servers(_) => (false, false, false),
         AclTest::Match(test) => (
             asks(test, &|part| !is_of_connection(part)),
             asks(test, &|part| match part {

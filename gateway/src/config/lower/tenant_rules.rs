@@ -247,6 +247,7 @@ fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
     let of_acls = rules.acls.iter().map(|acl| match &acl.test {
         AclTest::Match(test) => test.comparisons(),
         asking @ AclTest::Plugin { .. } => asking.plugins().count(),
+        AclTest::Servers(_) => 1,
     });
     let of_requests = rules.request_edits.iter().filter_map(|edit| edit.edit.replace());
     let of_responses = rules.response_edits.iter().filter_map(|edit| edit.edit.replace());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use serde::Serialize;
 
-use super::{AclId, At, Origin, UsedPlugin};
+use super::{AclId, At, BackendId, Origin, UsedPlugin};
 
 /// `acl "is-api" { path-prefix "/api/" }`.
 #[derive(Debug, Clone)]
@@ -30,13 +30,26 @@ pub enum AclTest {
         /// `plugin "new-geo" canary="5%"`, or with `shadow`: who is asked in its place now and then, or beside it.
         on_trial: Option<Box<AskedPlugin>>,
     },
+    /// `servers-up "app" max=0`. Answered by the gateway itself: no component knows backends.
+    Servers(ServersUp),
+}
+
+/// How many servers of a backend may have new work, ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ServersUp {
+    /// The backend.
+    pub backend: At<BackendId>,
+    /// At least so many.
+    pub min: u32,
+    /// At most so many.
+    pub max: u32,
 }
 
 impl AclTest {
     /// The plugins that it asks.
     pub fn plugins(&self) -> impl Iterator<Item = &AskedPlugin> {
         let (asked, on_trial) = match self {
-            Self::Match(_) => (None, None),
+            Self::Match(_) | Self::Servers(_) => (None, None),
             Self::Plugin { asked, on_trial } => (Some(&**asked), on_trial.as_deref()),
         };
         asked.into_iter().chain(on_trial)

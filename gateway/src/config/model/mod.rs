@@ -41,8 +41,8 @@ pub use super::places::Places;
 pub use super::resolver::{Family, NameSource, Resolver};
 pub use access_log::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, LogChoice, TlsValue};
 pub use acl::{
-    Acl, AclTest, AskedPlugin, Condition, FactMatch, Match, Measured, Named, REGEX_COMPARISONS, Text, TimeMatch,
-    TlsFact,
+    Acl, AclTest, AskedPlugin, Condition, FactMatch, Match, Measured, Named, REGEX_COMPARISONS, ServersUp, Text,
+    TimeMatch, TlsFact,
 };
 pub use backend::{
     Backend, Backups, Balance, MAX_RETRIES, Pool, QueueLimits, Redispatch, ResponseLimits, Retries, ServerTimeouts,

@@ -8,6 +8,7 @@ pub(super) fn needs_more(frontend: &config::Frontend, when: &config::Condition) 
     let late = |(i, acl): (usize, &Acl)| match &acl.test {
         AclTest::Match(test) => when.names(i) && !test.needs_only_addresses(),
         AclTest::Plugin { .. } => when.names(i),
+        AclTest::Servers(_) => false,
     };
     frontend.acls.iter().enumerate().any(late)
 }
