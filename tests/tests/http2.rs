@@ -683,6 +683,42 @@ async fn who_reads_nothing_holds_up_nobody_else_before_the_same_server() {
     }
 }
 
+/// The server's window for a connection has room for one stream's, which is what most begin with (RFC 9113, section 6.9.2).
+#[tokio::test]
+async fn an_upload_that_is_not_read_holds_up_no_other_clients() {
+    let is_full = Arc::new(AtomicUsize::new(0));
+    let app = Http2Server::start({
+        let is_full = is_full.clone();
+        move |mut exchange: Http2Exchange| {
+            let is_full = is_full.clone();
+            async move {
+                if exchange.request.uri().path() == "/stuck" {
+                    let mut came = 0;
+                    while came < 65_535 {
+                        // Without opening the windows again.
+                        came += exchange.request.body_mut().data().await.unwrap()?.len();
+                    }
+                    is_full.fetch_add(1, Ordering::SeqCst);
+                    return std::future::pending().await;
+                }
+                let content = drain(exchange.request.body_mut()).await?;
+                exchange.answer(content)
+            }
+        }
+    })
+    .await;
+    let gateway = one_worker_before_http2(&app).await;
+    let mut stuck = gateway.connect("web").await;
+    stuck.send(post("/stuck", "x".repeat(200_000)).bytes()).await;
+    eventually("the window is used up", async || is_full.load(Ordering::SeqCst) == 1).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("web", post("/", "other")).await.text(), "other");
+    }
+    assert_eq!(app.connections(), 2);
+    // What has no content waits for nothing there.
+    assert_eq!(gateway.ask("web", get("/")).await.status, 200);
+}
+
 /// Messages of gRPC often have a few bytes and a frame each. Those that have room in their stream's window may wait for their server.
 #[tokio::test]
 async fn small_frames_may_wait_for_their_server() {

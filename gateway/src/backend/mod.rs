@@ -34,7 +34,7 @@ pub use budget::{Admitted, Resending};
 pub use connect::{ConnectError, Wishes};
 pub use ends::Ended;
 pub use keeper::Keepers;
-pub use multiplexed::{Multiplexed, Place as StreamPlace};
+pub use multiplexed::{Blocked, Multiplexed, Place as StreamPlace};
 pub(crate) use persistence::prefix_length;
 pub use persistence::{CookieRule, Presented, StickTable, Verdict};
 pub use pool::{Pool, Upstream};

@@ -44,6 +44,8 @@ struct State {
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
+    /// How many requests have content that waits for the server to open its windows.
+    blocked: Cell<usize>,
     /// Whether the server's SETTINGS have come.
     is_settled: Cell<bool>,
     /// Tells that they have come, or that they are not worth waiting for any more.
@@ -71,6 +73,7 @@ impl Multiplexed {
             served: Cell::new(0),
             idle_since: Cell::new(begun),
             reads: Cell::new(0),
+            blocked: Cell::new(0),
             is_settled: Cell::new(false),
             settled: Rc::default(),
             task: RefCell::default(),
@@ -147,6 +150,18 @@ impl Multiplexed {
         is_settled.then(|| self.sender.is_extended_connect_protocol_enabled())
     }
 
+    /// Whether content waits for the server to open its windows. It may be that of the connection that is used up, by a stream that the
+    /// server does not read; further content would wait behind it.
+    pub fn is_blocked(&self) -> bool {
+        self.state.blocked.get() > 0
+    }
+
+    /// A request's content waits for that, until what is answered is dropped.
+    pub fn block(&self) -> Blocked {
+        self.state.blocked.set(self.state.blocked.get() + 1);
+        Blocked(self.state.clone())
+    }
+
     /// How long the connection has stood.
     pub fn age(&self) -> Duration {
         self.begun.elapsed()
@@ -211,6 +226,16 @@ impl Multiplexed {
 impl Drop for Multiplexed {
     fn drop(&mut self) {
         self.retire();
+    }
+}
+
+/// A request's content that waits for its server.
+#[derive(Debug)]
+pub struct Blocked(Rc<State>);
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        self.0.blocked.set(self.0.blocked.get() - 1);
     }
 }
 

@@ -73,11 +73,13 @@ impl Pool {
     }
 
     /// A connection to a server that takes one more request, the first that has room: so few are used, and the others go idle
-    /// and end. Those that lead elsewhere than `to` take no more.
-    pub fn share(&mut self, server: usize, to: Option<SocketAddr>) -> Option<Rc<Multiplexed>> {
+    /// and end. Those that lead elsewhere than `to` take no more. What `has_content` is kept from behind content that waits.
+    pub fn share(&mut self, server: usize, to: Option<SocketAddr>, has_content: bool) -> Option<Rc<Multiplexed>> {
         let connections = &mut self.shared.get_mut(server)?.connections;
         connections.retain(|connection| !connection.is_closing() && connection.leads_to == to);
-        connections.iter().find(|connection| connection.has_room()).cloned()
+        let takes_it =
+            |connection: &&Rc<Multiplexed>| connection.has_room() && !(has_content && connection.is_blocked());
+        connections.iter().find(takes_it).cloned()
     }
 
     /// Lets others share a connection.

@@ -31,7 +31,7 @@ use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
 /// is being opened wait for that, and for what its server says that it takes: what is sent before could wait there for its turn
-/// although another connection had room. One that is to be `alone` has a connection to itself.
+/// although another connection had room.
 pub async fn reach(
     local: &Rc<Local>,
     client: &Rc<Client>,
@@ -39,9 +39,9 @@ pub async fn reach(
     backend: &Arc<Backend>,
     server: usize,
     name: Option<&ServerName<'static>>,
-    alone: bool,
+    sharing: Sharing,
 ) -> Result<StreamPlace, ConnectError> {
-    if alone {
+    if sharing == Sharing::Alone {
         return Ok(Box::pin(start(client, record, backend, server, name)).await?.enter());
     }
     let limit = backend.timeouts.connect;
@@ -49,7 +49,8 @@ pub async fn reach(
     loop {
         let opening = {
             let mut pool = local.pool(backend);
-            if let Some(connection) = pool.share(server, backend.servers[server].moving_address()) {
+            let has_content = sharing == Sharing::Unblocked;
+            if let Some(connection) = pool.share(server, backend.servers[server].moving_address(), has_content) {
                 return Ok(connection.enter());
             }
             pool.opening(server, limit)
@@ -66,6 +67,17 @@ pub async fn reach(
     let place = connection.enter();
     drop(opening);
     Ok(place)
+}
+
+/// With whom a request may share its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// With nobody.
+    Alone,
+    /// With anybody: it has no content.
+    All,
+    /// With those whose content does not wait for the server: behind that, its own would wait, too.
+    Unblocked,
 }
 
 async fn start(
@@ -141,7 +153,8 @@ pub async fn exchange(
             return Err(Sent::Nothing(Bytes::new()));
         }
     };
-    let mut upload = Upload::new(std::mem::replace(body, RequestBody::empty(client)), stream);
+    let content = std::mem::replace(body, RequestBody::empty(client));
+    let mut upload = Upload::new(content, stream, place.connection());
     let mut heard = 0;
     let result = poll_fn(|cx| {
         if let Poll::Ready(why) = session.poll_ended(cx) {

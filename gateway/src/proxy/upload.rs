@@ -1,6 +1,7 @@
 //! A request's body on its way into a stream of HTTP/2, beside whatever the server answers meanwhile.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use h2::{Reason, SendStream};
 use http_body::Body;
 
 use super::body::{BodyError, RequestBody};
+use crate::backend::{Blocked, Multiplexed};
 
 /// A request's body that goes into a stream. Polled by the exchange until it is over: before the response's head comes and
 /// while its content does, so that both sides may send at once.
@@ -15,6 +17,10 @@ pub struct Upload {
     /// None when all of it has gone, or it broke off.
     body: Option<RequestBody>,
     stream: SendStream<Bytes>,
+    /// What the stream is on.
+    connection: Rc<Multiplexed>,
+    /// It waits there for the server to open its windows.
+    blocked: Option<Blocked>,
     /// What has come and not gone out.
     chunk: Bytes,
     has_begun: bool,
@@ -25,12 +31,14 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// A body on its way into this stream. A body that is empty has ended with the head.
-    pub fn new(body: RequestBody, stream: SendStream<Bytes>) -> Self {
+    /// A body on its way into this stream of a connection. A body that is empty has ended with the head.
+    pub fn new(body: RequestBody, stream: SendStream<Bytes>, connection: &Rc<Multiplexed>) -> Self {
         let body = (!body.is_end_stream()).then_some(body);
         Self {
             body,
             stream,
+            connection: connection.clone(),
+            blocked: None,
             chunk: Bytes::new(),
             has_begun: false,
             left: None,
@@ -57,6 +65,7 @@ impl Upload {
     pub fn leave(&mut self) -> Option<(RequestBody, bool)> {
         if self.left.is_none() && self.body.is_some() {
             self.stream.send_reset(Reason::CANCEL);
+            self.blocked = None;
             self.left = Some(false);
         }
         self.take_left()
@@ -80,6 +89,7 @@ impl Upload {
         let Some(body) = &mut self.body else { return };
         // Also so that this task hears of it.
         if let Poll::Ready(reset) = self.stream.poll_reset(cx) {
+            self.blocked = None;
             self.left = Some(reset.is_ok_and(|reason| reason == Reason::NO_ERROR));
             return;
         }
@@ -89,14 +99,20 @@ impl Upload {
                 if room == 0 {
                     match self.stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => continue,
-                        Poll::Pending => return,
+                        Poll::Pending => {
+                            let connection = &self.connection;
+                            self.blocked.get_or_insert_with(|| connection.block());
+                            return;
+                        }
                         // The server takes no more of it, and perhaps answers all the same.
                         Poll::Ready(_) => {
+                            self.blocked = None;
                             self.left = Some(false);
                             return;
                         }
                     }
                 }
+                self.blocked = None;
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
                 let ends = self.chunk.is_empty() && body.is_end_stream();
                 if self.stream.send_data(part, ends).is_err() || ends {

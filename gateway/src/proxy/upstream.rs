@@ -22,7 +22,7 @@ use super::informational;
 use super::introduction::introduction;
 use super::lease::{Lease, Link};
 use super::local::Local;
-use super::multiplexed;
+use super::multiplexed::{self, Sharing};
 use super::record::Record;
 use super::spliced::Spliced;
 use super::strict;
@@ -84,7 +84,12 @@ pub async fn send(
         if backend.servers[server].http2 {
             // A connection that was asked to be one name serves no other.
             let alone = is_private || backend.server_close || name.is_some();
-            let place = match multiplexed::reach(local, client, record, backend, server, name.as_ref(), alone).await {
+            let sharing = match (alone, has_body) {
+                (true, _) => Sharing::Alone,
+                (false, true) => Sharing::Unblocked,
+                (false, false) => Sharing::All,
+            };
+            let place = match multiplexed::reach(local, client, record, backend, server, name.as_ref(), sharing).await {
                 Ok(place) => place,
                 Err(error) => {
                     let failed = connect_failed(backend, server, &error);
