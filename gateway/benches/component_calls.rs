@@ -47,6 +47,7 @@ fn host_with(answers: usize) -> Arc<Host> {
         instances: 64,
         memory: 16 << 20,
         total_memory: u64::MAX,
+        host_memory: u64::MAX,
         max_buckets: 100_000,
         answers,
     })

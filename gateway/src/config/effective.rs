@@ -45,6 +45,8 @@ pub struct EffectiveLimits {
     pub memory: Limit<u64>,
     /// Linear memory of all instances.
     pub total_memory: Option<Limit<u64>>,
+    /// Bytes of the gateway's own memory that are held for them.
+    pub host_memory: Option<Limit<u64>>,
     /// Instances alive at once.
     pub instances: Limit<u32>,
     /// Bytes of a body that are held.
@@ -92,6 +94,22 @@ impl EffectiveLimits {
                 Level::Process,
             ),
         ];
+        let host_memory = [
+            (plugin.budget.host_memory, Level::Plugin),
+            (budget.and_then(|budget| budget.host_memory), Level::Use),
+            (quota.and_then(|quota| quota.host_memory), Level::Tenant),
+            (
+                Some(
+                    match plugin.budget.host_memory.is_none()
+                        || tenant.is_some_and(|tenant| tenant.quota.host_memory.is_none())
+                    {
+                        true => memory_share(pool.host_memory),
+                        false => pool.host_memory,
+                    },
+                ),
+                Level::Process,
+            ),
+        ];
         let instances = [
             (plugin.budget.instances, Level::Plugin),
             (budget.and_then(|budget| budget.instances), Level::Use),
@@ -118,6 +136,7 @@ impl EffectiveLimits {
                 .or_less(limits.and_then(|limits| limits.memory), Level::Tenant)
                 .or_less(Some(pool.memory), Level::Process),
             total_memory: smallest(memory),
+            host_memory: smallest(host_memory),
             instances: smallest(instances).unwrap_or(Limit {
                 value: pool.instances,
                 by: Level::Process,
@@ -155,6 +174,7 @@ impl EffectiveLimits {
         add("cpu-share", self.cpu_share.map(cores));
         add("memory", Some(size(self.memory)));
         add("total-memory", self.total_memory.map(size));
+        add("host-memory", self.host_memory.map(size));
         let instances = (self.instances.value.to_string(), self.instances.by);
         add("instances", Some(instances));
         add("body", Some(size(self.body)));
@@ -189,6 +209,13 @@ pub fn quotas(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Le
             Some(or_share(
                 quota.memory_in_all.map(size),
                 size(memory_share(pool.total_memory)),
+            )),
+        ),
+        (
+            "host-memory",
+            Some(or_share(
+                quota.host_memory.map(size),
+                size(memory_share(pool.host_memory)),
             )),
         ),
         (
@@ -228,6 +255,7 @@ pub fn of_own_components(config: &Config, tenant: &Tenant) -> Vec<(&'static str,
     let of_all = [
         ("plugin-cpu", "cpu-share"),
         ("plugin-memory", "total-memory"),
+        ("host-memory", "host-memory"),
         ("plugin-instances", "instances"),
     ];
     for (quota, value, by) in quotas(config, tenant) {
@@ -287,7 +315,7 @@ pub const fn pool_share(instances: u32) -> u32 {
     }
 }
 
-/// Linear memory that the instances of one plugin or one tenant may have of so much: likewise.
+/// Memory that one plugin or one tenant may have of so much, its instances' or the gateway's own: likewise.
 pub const fn memory_share(total: u64) -> u64 {
     total / 2
 }

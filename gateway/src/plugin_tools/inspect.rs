@@ -121,6 +121,7 @@ pub(super) fn of(file: &str, bytes: &[u8]) -> Result<Report> {
         instances: 1,
         memory,
         total_memory: u64::MAX,
+        host_memory: u64::MAX,
         max_buckets: 1,
         answers: 0,
     });

@@ -64,7 +64,7 @@ impl Instances {
                 let Some(verdict) = verdict else { return Ok(None) };
                 let policy = usize::try_from(verdict.policy).unwrap_or(usize::MAX);
                 if policy >= attachment.policies().len() {
-                    return Err("decides by a policy that it does not have".to_owned());
+                    return Err("decides by a policy that it does not have".into());
                 }
                 if attachment.is_shadow() {
                     if !verdict.allowed {
@@ -109,7 +109,7 @@ impl Instances {
             |outcome, edits, subject| match (attachment.is_shadow(), subject) {
                 (true, Subject::Exchange(exchange)) => {
                     let mut request = exchange.request.clone();
-                    let outcome = calls::outcome(outcome, edits, &mut request, attachment.granted())?;
+                    let outcome = calls::outcome(outcome, edits, &mut request, attachment)?;
                     let differs = match &outcome {
                         Outcome::Proceed => scope::request_differs(&exchange.request, &request),
                         Outcome::Reply(reply) => Some(format!("would answer {}", reply.status.as_u16())),
@@ -120,9 +120,9 @@ impl Instances {
                     Ok(Outcome::Proceed)
                 }
                 (false, Subject::Exchange(exchange)) => {
-                    calls::outcome(outcome, edits, &mut exchange.request, attachment.granted())
+                    calls::outcome(outcome, edits, &mut exchange.request, attachment)
                 }
-                (_, Subject::Connection(_) | Subject::Body(_)) => Err("is about no request".to_owned()),
+                (_, Subject::Connection(_) | Subject::Body(_)) => Err("is about no request".into()),
             },
         )?;
         // Nobody is asked for an answer that nobody would look at.
@@ -158,7 +158,7 @@ impl Instances {
                 if let Some(reply) = reply {
                     // Nobody would see them.
                     edits.clear();
-                    let reply = edits::reply_of(reply)?;
+                    let reply = edits::reply_of(reply, attachment)?;
                     if attachment.is_shadow() {
                         let text = format!("would answer {}", reply.status.as_u16());
                         attachment.differs(ON_RESPONSE.name, &text);
@@ -262,6 +262,7 @@ mod tests {
             instances: 16,
             memory: 16 << 20,
             total_memory: u64::MAX,
+            host_memory: u64::MAX,
             max_buckets: 1000,
             answers: 64,
         })

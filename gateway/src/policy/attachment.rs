@@ -270,6 +270,11 @@ impl Attachment {
         self.called & !hook_bits::ACCESS_LOG & !(hook | (hook - 1)) == 0
     }
 
+    /// What is counted of it, for what outlives it.
+    pub(super) fn shared_stats(&self) -> Arc<AttachmentStats> {
+        Arc::clone(&self.stats)
+    }
+
     /// Whether it fails so much that it is left alone; none when it never is.
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
         self.stats.quarantine()

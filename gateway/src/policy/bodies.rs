@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::edits;
 use super::exchange::{Exchange, Reply};
-use super::failure::Failure;
+use super::failure::{Failure, FailureKind, Untaken};
 use super::hook::{ON_REQUEST_BODY, ON_REQUEST_PIECE, ON_RESPONSE_BODY, ON_RESPONSE_PIECE};
+use super::host_memory::HostMemoryFull;
 use super::instance::Instance;
 use super::instances::Instances;
 use super::subject::Subject;
@@ -36,7 +39,7 @@ pub enum PieceVerdict {
     /// It goes on as it is.
     Pass,
     /// These bytes go on instead.
-    Replace(Vec<u8>),
+    Replace(Bytes),
     /// It and all that follow go on as they are.
     PassRest,
     /// The exchange ends here, with this.
@@ -131,6 +134,15 @@ impl Instances {
         })
     }
 
+    /// A body was to be held until a component has seen it whole, and the gateway may hold no more for that one.
+    pub fn body_is_not_held(&mut self, attachment: &Arc<Attachment>, of: BodyOf, full: &HostMemoryFull) -> Failure {
+        let hook = match of {
+            BodyOf::Request => ON_REQUEST_BODY,
+            BodyOf::Response => ON_RESPONSE_BODY,
+        };
+        self.refuse(attachment, hook, FailureKind::HostMemory, &full.to_string())
+    }
+
     /// Asks what becomes of a piece; `body` is the same for all pieces of a body. Answers what has to come with the next, too.
     ///
     /// # Errors
@@ -141,7 +153,7 @@ impl Instances {
         of: BodyOf,
         body: &mut KeptByBody,
         piece: Piece<'_>,
-    ) -> Result<(Vec<u8>, PieceVerdict), Failure> {
+    ) -> Result<(Bytes, PieceVerdict), Failure> {
         body.is_last = piece.last;
         let may_reply = piece.may_reply;
         let piece = types::Piece {
@@ -158,7 +170,7 @@ impl Instances {
                     let guest = guests.request_body_filter.as_ref()?;
                     Some(guest.call_on_request_piece(store, piece))
                 },
-                |outcome, _, _| checked(outcome, may_reply),
+                |outcome, _, _| checked(outcome, may_reply, attachment),
             ),
             BodyOf::Response => self.call(
                 attachment,
@@ -168,26 +180,30 @@ impl Instances {
                     let guest = guests.response_body_filter.as_ref()?;
                     Some(guest.call_on_response_piece(store, piece))
                 },
-                |outcome, _, _| checked(outcome, may_reply),
+                |outcome, _, _| checked(outcome, may_reply, attachment),
             ),
         }
     }
 }
 
 /// What a component made of a piece, if it may.
-fn checked(outcome: types::PieceOutcome, may_reply: bool) -> Result<(Vec<u8>, PieceVerdict), String> {
+fn checked(
+    outcome: types::PieceOutcome,
+    may_reply: bool,
+    attachment: &Attachment,
+) -> Result<(Bytes, PieceVerdict), Untaken> {
     if outcome.state.len() > MAX_STATE {
-        return Err(TOO_MUCH_STATE.to_owned());
+        return Err(TOO_MUCH_STATE.into());
     }
     let verdict = match outcome.verdict {
         types::PieceVerdict::Pass => PieceVerdict::Pass,
-        types::PieceVerdict::Replace(bytes) => PieceVerdict::Replace(bytes),
+        types::PieceVerdict::Replace(bytes) => PieceVerdict::Replace(attachment.hold(bytes)?),
         types::PieceVerdict::PassRest => PieceVerdict::PassRest,
         types::PieceVerdict::Abort => PieceVerdict::Abort,
-        types::PieceVerdict::Reply(_) if !may_reply => return Err("replies when the head has gone already".to_owned()),
-        types::PieceVerdict::Reply(reply) => PieceVerdict::Reply(edits::reply_of(reply)?),
+        types::PieceVerdict::Reply(_) if !may_reply => return Err("replies when the head has gone already".into()),
+        types::PieceVerdict::Reply(reply) => PieceVerdict::Reply(edits::reply_of(reply, attachment)?),
     };
-    Ok((outcome.state, verdict))
+    Ok((attachment.hold(outcome.state)?, verdict))
 }
 
 /// Bytes that the host keeps for a component between two calls of one exchange; the contract says so. A parser's state, not

@@ -1,5 +1,5 @@
 //! What the instances of a plugin, and of all plugins of a tenant, may use together on all workers: how many there are, how
-//! much memory they have, how much CPU time they take.
+//! much memory they have, how much the gateway holds for them, how much CPU time they take.
 //!
 //! Budgets stand in a row, from the plugin's own to its tenant's: what one of them refuses is refused, so that the smallest
 //! decides. What has no limit is not counted.
@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::host_memory::HostMemoryFull;
 use super::resting::Resting;
 use crate::config::{BudgetLimits, Millicores};
 
@@ -19,6 +20,8 @@ pub struct Budget {
     instances: AtomicU32,
     /// Bytes of linear memory.
     memory: AtomicU64,
+    /// Bytes of the gateway's own that are held for its guests. Goes on over a reload, as do the clients that do not take them.
+    host_memory: Arc<AtomicU64>,
     /// Goes on when a reload brings another budget for the same plugin or tenant. Instances do not: those of the old
     /// configuration live until its last exchange has ended, and those of the new one have to be made before.
     cpu: Arc<CpuTime>,
@@ -55,7 +58,7 @@ impl Budget {
     }
 
     /// As [`new`](Self::new), in the place of another one: CPU time that has been used of that one has been used of this one,
-    /// too.
+    /// too, and what is held for that one is held for this one.
     #[must_use]
     pub fn after(before: Option<&Self>, whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
         Arc::new(Self::made(before, whose, limits, outer))
@@ -75,6 +78,7 @@ impl Budget {
             limits,
             instances: AtomicU32::new(0),
             memory: AtomicU64::new(0),
+            host_memory: before.map_or_else(Arc::default, |before| Arc::clone(&before.host_memory)),
             resting: Resting::default(),
             cpu: before.map_or_else(|| Arc::new(CpuTime::new()), |before| Arc::clone(&before.cpu)),
             is_of_process: false,
@@ -168,6 +172,32 @@ impl Budget {
             }
         }
         Ok(())
+    }
+
+    /// So many more bytes are held for its guests; if there is no room for them, whose is used up, and nothing is taken.
+    pub(super) fn take_host_memory(&self, more: u64) -> Result<(), HostMemoryFull> {
+        for (taken, budget) in self.row().enumerate() {
+            if let Some(limit) = budget.limits.host_memory
+                && !take_bytes(&budget.host_memory, more, limit)
+            {
+                self.row()
+                    .take(taken)
+                    .for_each(|budget| budget.give_back_host_memory(more));
+                return Err(HostMemoryFull::new(&budget.whose, limit));
+            }
+        }
+        Ok(())
+    }
+
+    /// So many bytes are held no more.
+    pub(super) fn let_host_memory_go(&self, bytes: u64) {
+        self.row().for_each(|budget| budget.give_back_host_memory(bytes));
+    }
+
+    fn give_back_host_memory(&self, bytes: u64) {
+        if self.limits.host_memory.is_some() {
+            self.host_memory.fetch_sub(bytes, Ordering::Relaxed);
+        }
     }
 
     fn give_back_instance(&self) {
@@ -278,6 +308,7 @@ mod tests {
         BudgetLimits {
             instances: Some(instances),
             memory_in_all: Some(memory),
+            host_memory: Some(memory),
             cpu: None,
         }
     }
@@ -299,6 +330,29 @@ mod tests {
         assert_eq!(tenant.instances(), 0);
         assert_eq!(tenant.memory.load(Ordering::Relaxed), 0);
         assert_eq!(one.instances(), 0);
+    }
+
+    #[test]
+    fn what_the_gateway_holds_is_bounded_by_the_smallest_of_a_row_over_a_reload() {
+        let tenant = Budget::new("tenant \"acme\"", limits(2, 100), None);
+        let one = Budget::new("plugin \"one\"", limits(2, 80), Some(tenant.clone()));
+        let two = Budget::new("plugin \"two\"", limits(2, 80), Some(tenant.clone()));
+        one.take_host_memory(80).unwrap();
+        let full = one.take_host_memory(1).unwrap_err().to_string();
+        assert!(full.starts_with("plugin \"one\" has"), "{full}");
+        let full = two.take_host_memory(21).unwrap_err().to_string();
+        assert!(full.starts_with("tenant \"acme\" has"), "{full}");
+        two.take_host_memory(20).unwrap();
+        // Who holds it is not gone with the configuration.
+        let after = Budget::after(Some(&tenant), "tenant \"acme\"", limits(2, 100), None);
+        after.take_host_memory(1).unwrap_err();
+        one.let_host_memory_go(80);
+        after.take_host_memory(80).unwrap();
+        two.take_host_memory(1).unwrap_err();
+        after.let_host_memory_go(80);
+        two.let_host_memory_go(20);
+        assert_eq!(tenant.host_memory.load(Ordering::Relaxed), 0);
+        assert_eq!(one.host_memory.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use super::bindings::gateway::policy::types;
 use super::bodies::{MAX_STATE, TOO_MUCH_STATE};
 use super::edits::{self, Edits};
 use super::exchange::{Exchange, Outcome};
-use super::failure::{Failure, short_name};
+use super::failure::{Failure, FailureKind, Untaken, short_name};
 use super::granted::Granted;
 use super::hook::ON_ANSWER;
+use super::host_memory::HostMemoryFull;
 use super::instances::Instances;
 use super::subject::Subject;
 use crate::config::BackendId;
@@ -29,7 +30,7 @@ pub struct Call {
     /// How long the component wants to wait; none when it leaves that to the operator.
     pub timeout: Option<Duration>,
     /// What comes back with the answer.
-    pub state: Vec<u8>,
+    pub state: Bytes,
 }
 
 /// What came of a call.
@@ -99,15 +100,20 @@ impl Instances {
             },
             |answer, edits, subject| match subject {
                 Subject::Exchange(exchange) => {
-                    let outcome = outcome(answer, edits, &mut exchange.request, attachment.granted())?;
+                    let outcome = outcome(answer, edits, &mut exchange.request, attachment)?;
                     if calls_left == 0 && matches!(outcome, Outcome::Call(_)) {
-                        return Err(format!("makes more than {MAX_CALLS} calls for one request"));
+                        return Err(format!("makes more than {MAX_CALLS} calls for one request").into());
                     }
                     Ok(outcome)
                 }
-                Subject::Connection(_) | Subject::Body(_) => Err("is about no request".to_owned()),
+                Subject::Connection(_) | Subject::Body(_) => Err("is about no request".into()),
             },
         )
+    }
+
+    /// An answer has come, and the gateway may hold no more for the component that it is for.
+    pub fn answer_is_not_held(&mut self, attachment: &Arc<Attachment>, full: &HostMemoryFull) -> Failure {
+        self.refuse(attachment, ON_ANSWER, FailureKind::HostMemory, &full.to_string())
     }
 }
 
@@ -134,17 +140,17 @@ pub(super) fn outcome(
     outcome: types::Outcome,
     edits: &mut Edits,
     request: &mut request::Parts,
-    granted: &Granted,
-) -> Result<Outcome, String> {
+    attachment: &Attachment,
+) -> Result<Outcome, Untaken> {
     let outcome = match outcome {
         types::Outcome::Proceed => Outcome::Proceed,
         types::Outcome::Route(name) => Outcome::Route(Route {
-            backend: route(granted, &name)?,
+            backend: route(attachment.granted(), &name)?,
             name,
             edits: std::mem::take(edits),
         }),
-        types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply)?),
-        types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call, granted)?)),
+        types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply, attachment)?),
+        types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call, attachment)?)),
     };
     match &outcome {
         Outcome::Proceed => edits.apply_to_request(request),
@@ -166,15 +172,16 @@ pub(super) fn route(granted: &Granted, name: &str) -> Result<BackendId, String> 
 
 impl Call {
     /// What a component asks for, if it may be sent. The error says what is wrong with it.
-    fn of(call: types::Call, granted: &Granted) -> Result<Self, String> {
-        if granted.call(&call.backend).is_none() {
+    fn of(call: types::Call, attachment: &Attachment) -> Result<Self, Untaken> {
+        if attachment.granted().call(&call.backend).is_none() {
             return Err(format!(
                 "calls `{}`, which it was not granted: add `call` to the plugin's block",
                 short_name(&call.backend)
-            ));
+            )
+            .into());
         }
         if call.state.len() > MAX_STATE {
-            return Err(TOO_MUCH_STATE.to_owned());
+            return Err(TOO_MUCH_STATE.into());
         }
         let method = Method::from_bytes(call.method.as_bytes()).ok();
         let method = method.filter(|method| *method != Method::CONNECT);
@@ -187,7 +194,8 @@ impl Call {
             .iter()
             .map(|field| (field.name.as_str(), field.value.as_slice()));
         let headers = edits::call_headers(fields)?;
-        let mut request = Request::new(edits::bounded_body(call.body)?);
+        edits::check_call_body(&call.body)?;
+        let mut request = Request::new(attachment.hold(call.body)?);
         *request.method_mut() = method;
         *request.uri_mut() = target;
         *request.headers_mut() = headers;
@@ -195,7 +203,7 @@ impl Call {
             backend: call.backend,
             request,
             timeout: (call.timeout_ms > 0).then(|| Duration::from_millis(u64::from(call.timeout_ms))),
-            state: call.state,
+            state: attachment.hold(call.state)?,
         })
     }
 }

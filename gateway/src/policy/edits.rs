@@ -4,8 +4,10 @@ use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, response};
 
+use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
+use super::failure::Untaken;
 use crate::config::MAX_EDIT_BYTES;
 use crate::twins;
 
@@ -167,12 +169,14 @@ impl Edit {
 }
 
 /// A component's reply, if it may be sent.
-pub(crate) fn reply_of(reply: types::Reply) -> Result<Reply, String> {
+pub(super) fn reply_of(reply: types::Reply, attachment: &Attachment) -> Result<Reply, Untaken> {
     let fields = reply
         .headers
         .iter()
         .map(|field| (field.name.as_str(), field.value.as_slice()));
-    self::reply(reply.status, fields, reply.body)
+    let (status, headers) = self::reply(reply.status, fields, &reply.body)?;
+    let body = attachment.hold(reply.body)?;
+    Ok(Reply { status, headers, body })
 }
 
 /// The header fields of a call to a backend. It may say whom it asks.
@@ -199,20 +203,20 @@ pub(crate) fn call_headers<'a>(
     Ok(headers)
 }
 
-/// The body of a call to a backend.
-pub(crate) fn bounded_body(body: Vec<u8>) -> Result<Bytes, String> {
+/// Checks the body of a call to a backend.
+pub(crate) fn check_call_body(body: &[u8]) -> Result<(), String> {
     match body.len() > MAX_REPLY_BODY {
         true => Err(format!("the call's body has more than {MAX_REPLY_BODY} bytes")),
-        false => Ok(Bytes::from(body)),
+        false => Ok(()),
     }
 }
 
-/// Checks a reply that a component gave.
+/// Checks a reply that a component gave. What there is of it beside its body.
 pub(crate) fn reply<'a>(
     status: u16,
     fields: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
-    body: Vec<u8>,
-) -> Result<Reply, String> {
+    body: &[u8],
+) -> Result<(StatusCode, HeaderMap), String> {
     let status = final_status(status).ok_or_else(|| format!("the reply's status {status} is not in 200 to 599"))?;
     if fields.len() > MAX_EDITS {
         return Err(format!("the reply has more than {MAX_EDITS} header fields"));
@@ -229,11 +233,7 @@ pub(crate) fn reply<'a>(
         }
         headers.append(field_name(name)?, field_value(name, value)?);
     }
-    Ok(Reply {
-        status,
-        headers,
-        body: Bytes::from(body),
-    })
+    Ok((status, headers))
 }
 
 /// A request target with another path or query: what is not replaced stays.
@@ -388,7 +388,7 @@ mod tests {
                 edits.set_header(&name, b"x").unwrap_err();
                 edits.add_header(&name, b"x").unwrap_err();
                 edits.remove_header(&name).unwrap_err();
-                reply(200, [(name.as_str(), &b"x"[..])].into_iter(), Vec::new()).unwrap_err();
+                reply(200, [(name.as_str(), &b"x"[..])].into_iter(), &[]).unwrap_err();
             }
         }
     }
@@ -434,9 +434,9 @@ mod tests {
         edits.add_header("a", &vec![b'x'; MAX_EDIT_BYTES - 1]).unwrap();
         edits.add_header("a", b"").unwrap_err();
         let fields = vec![("a", &b"x"[..]); MAX_EDITS + 1];
-        reply(200, fields.into_iter(), Vec::new()).unwrap_err();
-        reply(200, [].into_iter(), vec![0; MAX_REPLY_BODY + 1]).unwrap_err();
-        reply(204, [].into_iter(), vec![0; MAX_REPLY_BODY]).unwrap();
+        reply(200, fields.into_iter(), &[]).unwrap_err();
+        reply(200, [].into_iter(), &vec![0; MAX_REPLY_BODY + 1]).unwrap_err();
+        reply(204, [].into_iter(), &vec![0; MAX_REPLY_BODY]).unwrap();
     }
 
     proptest! {

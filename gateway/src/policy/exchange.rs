@@ -13,6 +13,7 @@ use super::calls::{Call, Route};
 use super::client_certificate::ClientCertificate;
 use super::client_hello::ClientHello;
 use super::ends::Ends;
+use super::host_memory::HostMemory;
 use super::kept::{Kept, KeptByConnection, with_connection};
 use super::phases::AskingPhase;
 use super::scope::Lot;
@@ -46,6 +47,8 @@ pub struct Exchange {
     pub server: Option<Arc<str>>,
     /// Instances that see more than one phase of it.
     pub(super) kept: Kept,
+    /// What the edits of its heads take, where that is much.
+    pub(super) held: Vec<HostMemory>,
     /// Who takes part in it.
     pub(super) lot: Lot,
     /// Instances that see all requests of its connection, where something asks for such.
@@ -99,6 +102,7 @@ impl Exchange {
             trace: None,
             server: None,
             kept: Kept::default(),
+            held: Vec::new(),
             lot: Lot::default(),
             kept_by_connection: None,
             tags: None,

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::cache::CacheError;
+use super::host_memory::HostMemoryFull;
 
 /// Why a component could not be made ready. Shown to the operator; the running configuration stays.
 #[derive(Debug, thiserror::Error)]
@@ -251,6 +252,45 @@ impl Failure {
     }
 }
 
+/// Why what a component answered is not taken.
+#[derive(Debug)]
+pub(super) enum Untaken {
+    /// It is not as the contract says, or not what its operator granted.
+    Wrong(String),
+    /// The gateway may hold no more.
+    Full(HostMemoryFull),
+}
+
+impl Untaken {
+    /// The failure of the call of this hook.
+    #[cold]
+    pub(super) fn failure(self, hook: &'static str) -> Failure {
+        let (kind, message) = match self {
+            Self::Wrong(message) => (FailureKind::Trap, message),
+            Self::Full(full) => (FailureKind::HostMemory, full.to_string()),
+        };
+        Failure { kind, hook, message }
+    }
+}
+
+impl From<String> for Untaken {
+    fn from(message: String) -> Self {
+        Self::Wrong(message)
+    }
+}
+
+impl From<&str> for Untaken {
+    fn from(message: &str) -> Self {
+        Self::Wrong(message.to_owned())
+    }
+}
+
+impl From<HostMemoryFull> for Untaken {
+    fn from(full: HostMemoryFull) -> Self {
+        Self::Full(full)
+    }
+}
+
 /// The kinds of failures; labels of metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureKind {
@@ -268,6 +308,8 @@ pub enum FailureKind {
     HostCall,
     /// The pool that instances come from is used up, or its plugin or tenant has as many as it may.
     StoreFull,
+    /// It answered with more than the gateway may hold, with what it holds already for its plugin, its tenant or all together.
+    HostMemory,
     /// Its plugin or tenant has used up its CPU time for now: it was not called.
     Quota,
     /// It has failed too often in a row: it was not called.
@@ -276,7 +318,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// All kinds, in the order of [`FailureKind::index`].
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Instantiate,
         Self::Configure,
         Self::Trap,
@@ -284,6 +326,7 @@ impl FailureKind {
         Self::Memory,
         Self::HostCall,
         Self::StoreFull,
+        Self::HostMemory,
         Self::Quota,
         Self::Quarantined,
     ];
@@ -291,7 +334,10 @@ impl FailureKind {
     /// Whether it says something of the component itself: that is what quarantine counts.
     #[must_use]
     pub(super) const fn is_the_components(self) -> bool {
-        !matches!(self, Self::StoreFull | Self::Quota | Self::Quarantined)
+        !matches!(
+            self,
+            Self::StoreFull | Self::HostMemory | Self::Quota | Self::Quarantined
+        )
     }
 
     /// The kind's label in logs and metrics.
@@ -305,6 +351,7 @@ impl FailureKind {
             Self::Memory => "memory",
             Self::HostCall => "host-call",
             Self::StoreFull => "store-full",
+            Self::HostMemory => "host-memory",
             Self::Quota => "quota",
             Self::Quarantined => "quarantined",
         }

@@ -62,6 +62,8 @@ pub struct HostSettings {
     pub memory: u64,
     /// Linear memory that all instances of plugins may have together, in bytes.
     pub total_memory: u64,
+    /// Bytes of the gateway's own memory that are held for plugins.
+    pub host_memory: u64,
     /// Token buckets remembered at most.
     pub max_buckets: usize,
     /// Answers remembered at most, of a worker and an attachment.
@@ -76,6 +78,7 @@ impl HostSettings {
             instances: pool.instances,
             memory: pool.memory,
             total_memory: pool.total_memory,
+            host_memory: pool.host_memory,
             max_buckets,
             answers: pool.answers,
         }
@@ -119,6 +122,7 @@ impl Host {
     fn with(settings: HostSettings, cache: Option<Cache>, compile: CompileLimits, clock: Clock) -> Arc<Self> {
         let limits = BudgetLimits {
             memory_in_all: Some(settings.total_memory),
+            host_memory: Some(settings.host_memory),
             ..BudgetLimits::default()
         };
         let nowhere = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
@@ -410,6 +414,7 @@ pub(super) fn compiling_engine(reservation: u64) -> wasmtime::Result<Engine> {
         instances: 1,
         memory: reservation,
         total_memory: reservation,
+        host_memory: 0,
         max_buckets: 0,
         answers: 0,
     };

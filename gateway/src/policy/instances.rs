@@ -10,7 +10,7 @@ use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::crew::Crew;
 use super::edits::Edits;
-use super::failure::{Failure, FailureKind};
+use super::failure::{Failure, FailureKind, Untaken};
 use super::hook::{Hook, INSTANTIATE};
 use super::host::Host;
 use super::instance::{Guests, Instance, SetUpError, failure};
@@ -289,7 +289,7 @@ impl Instances {
         subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         let start = self.admit(attachment, hook)?;
         subject.find((hook.needs)(&attachment.needs), &mut self.facts);
@@ -304,7 +304,7 @@ impl Instances {
         mut subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         if !attachment.is_repeatable {
             return self.call(attachment, subject, hook, call, finish);
@@ -318,7 +318,7 @@ impl Instances {
                 Some((answer, mut edits)) => {
                     slot.stats.count_call();
                     slot.stats.count_repeat();
-                    return finish(answer, &mut edits, &mut subject).map_err(|message| hook.failed(&message));
+                    return finish(answer, &mut edits, &mut subject).map_err(|untaken| untaken.failure(hook.name));
                 }
                 None => None,
             },
@@ -377,7 +377,7 @@ impl Instances {
         hook: Hook,
         mut start: Option<Instant>,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, String>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         let mut instance = match self.take(attachment, &mut subject) {
             Some(instance) => {
@@ -451,24 +451,30 @@ impl Instances {
         }
         attachment.keep_pace(hook, took);
         let failure = match answer {
-            Some(Ok(answer)) => match finish(answer, &mut state.edits, &mut subject) {
-                Ok(answer) => {
-                    if !state.tags.is_empty() {
-                        let tags = std::mem::take(&mut state.tags);
-                        if !attachment.is_shadow() {
-                            subject.tag(tags, attachment);
-                        }
+            Some(Ok(answer)) => {
+                let held = attachment.hold_so_much(state.edits.bytes());
+                let finished = match held {
+                    Ok(held) => {
+                        held.into_iter().for_each(|held| subject.hold(held));
+                        finish(answer, &mut state.edits, &mut subject)
                     }
-                    succeeded(attachment, hook);
-                    self.put(attachment, instance, &mut subject, hook);
-                    return Ok(answer);
+                    Err(full) => Err(full.into()),
+                };
+                match finished {
+                    Ok(answer) => {
+                        if !state.tags.is_empty() {
+                            let tags = std::mem::take(&mut state.tags);
+                            if !attachment.is_shadow() {
+                                subject.tag(tags, attachment);
+                            }
+                        }
+                        succeeded(attachment, hook);
+                        self.put(attachment, instance, &mut subject, hook);
+                        return Ok(answer);
+                    }
+                    Err(untaken) => untaken.failure(hook.name),
                 }
-                Err(message) => Failure {
-                    kind: FailureKind::Trap,
-                    hook: hook.name,
-                    message,
-                },
-            },
+            }
             Some(Err(error)) => failure(state, &error, FailureKind::Trap, hook.name),
             None => hook.failed("is not exported by the component"),
         };

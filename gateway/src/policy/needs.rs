@@ -690,6 +690,7 @@ mod tests {
             trace: Some(([0xab; 16], [0x0c; 8])),
             server: Some("app-1".into()),
             kept: Default::default(),
+            held: Vec::new(),
             lot: Default::default(),
             kept_by_connection: None,
             tags: None,

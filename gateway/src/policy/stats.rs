@@ -14,6 +14,8 @@ use crate::telemetry::metrics::PolicyCounts;
 pub struct AttachmentStats {
     /// Calls of a shadow that would have changed something.
     differences: AtomicU64,
+    /// Bytes of the gateway's own memory that are held for it now.
+    host_memory: AtomicU64,
     /// None for what is never left alone: the gateway's own.
     quarantine: Option<Quarantine>,
     /// What waits for the crew, of one whose calls it makes or may make.
@@ -40,6 +42,7 @@ impl AttachmentStats {
     pub(super) fn new(quarantine: Option<Quarantine>, waiting: Option<Waiting>, paces: [Arc<Pace>; 2]) -> Self {
         Self {
             differences: AtomicU64::new(0),
+            host_memory: AtomicU64::new(0),
             quarantine,
             waiting,
             paces,
@@ -57,6 +60,22 @@ impl AttachmentStats {
 
     pub(super) fn count_difference(&self) {
         self.differences.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many bytes more are held for it.
+    pub(super) fn holds(&self, more: u64) {
+        self.host_memory.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// So many are held no more.
+    pub(super) fn lets_go(&self, less: u64) {
+        self.host_memory.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    /// Bytes of the gateway's own memory that are held for it.
+    #[must_use]
+    pub fn host_memory(&self) -> u64 {
+        self.host_memory.load(Ordering::Relaxed)
     }
 
     /// Hook calls, failed ones included.
@@ -138,6 +157,10 @@ impl PolicyCounts for AttachmentStats {
 
     fn quarantines(&self) -> u64 {
         self.quarantine.as_ref().map_or(0, Quarantine::begun)
+    }
+
+    fn host_memory(&self) -> u64 {
+        self.host_memory()
     }
 
     fn is_quarantined(&self) -> bool {

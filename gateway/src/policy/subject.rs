@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::attachment::Attachment;
 use super::bodies::KeptByBody;
 use super::exchange::{ConnectionFacts, Exchange};
+use super::host_memory::HostMemory;
 use super::instance::Instance;
 use super::kept::with_connection;
 use super::needs::{Attribute, Facts};
@@ -37,6 +38,14 @@ impl Subject<'_> {
             && let Some((count, left_out)) = exchange.tags.get_or_insert_default().extend(tags, attachment.tenant())
         {
             attachment.leaves_out_tags(count, &left_out);
+        }
+    }
+
+    /// What its edits take is held for as long as it lasts.
+    #[cold]
+    pub(super) fn hold(&mut self, memory: HostMemory) {
+        if let Self::Exchange(exchange) = self {
+            exchange.held.push(memory);
         }
     }
 

@@ -222,6 +222,7 @@ impl Way {
             return too_long(VecDeque::new());
         }
         let (mut pieces, mut held) = (VecDeque::new(), 0);
+        let mut memory = self.filter.host_memory();
         loop {
             let frame = poll_fn(&mut come).await?;
             let trailers = match frame.map(Frame::into_data) {
@@ -230,16 +231,22 @@ impl Way {
                         return Ok(BodyFilter::begun(self.filter, bytes).await?);
                     };
                     held += bytes.len() as u64;
+                    let more = bytes.len() + PIECE;
                     pieces.push_back(bytes);
                     if held > most {
-                        return too_long(pieces);
+                        return too_long(memory.with_all(pieces));
+                    }
+                    if let Err(full) = memory.grow(more) {
+                        let (attachment, failure) = self.filter.is_not_held(&full);
+                        policy::failed(attachment, &failure)?;
+                        return Ok(Ok(BodyFilter::unseen(memory.with_all(pieces), length)));
                     }
                     continue;
                 }
                 Some(Err(frame)) => frame.into_trailers().ok(),
                 None => None,
             };
-            return Ok(BodyFilter::whole(self.filter, pieces, trailers).await?);
+            return Ok(BodyFilter::whole(self.filter, pieces, memory, trailers).await?);
         }
     }
 }
@@ -251,6 +258,9 @@ fn say_length(headers: &mut HeaderMap, length: Option<u64>) {
         None => headers.remove(header::CONTENT_LENGTH),
     };
 }
+
+/// Bytes that a piece of a body takes beside its own: who sends a body byte by byte has it held at that.
+const PIECE: usize = 96;
 
 /// What log lines say of a response whose body is longer than a component takes.
 pub const RESPONSE_TOO_LARGE: &str = "response-body-too-large";

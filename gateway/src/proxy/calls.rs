@@ -25,21 +25,40 @@ use super::upstream;
 use crate::backend::http1;
 use crate::backend::{Backend, ConnectError, Session, Take, Upstream, Wishes};
 use crate::config::Reuse;
-use crate::policy::{Answer, Answered, Attachment, Call, CallError, CallGrant};
+use crate::policy::{Answer, Answered, Attachment, Call, CallError, CallGrant, HostMemory, HostMemoryFull};
 
-/// Makes a call and waits for its answer.
-pub async fn make(local: &Rc<Local>, client: &Rc<Client>, attachment: &Arc<Attachment>, call: Call) -> Answered {
+/// Why there is no answer to hand over.
+enum Unanswered {
+    /// None has come.
+    Error(CallError),
+    /// The gateway may hold no more for the component.
+    NotHeld(HostMemoryFull),
+}
+
+/// Makes a call and waits for its answer. The error is that the gateway may not hold the answer.
+pub async fn make(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    attachment: &Arc<Attachment>,
+    call: Call,
+) -> Result<Answered, HostMemoryFull> {
     // The host lets no call through that was not granted.
     let Some(grant) = attachment.granted().call(&call.backend) else {
-        return Err(CallError::Unreachable);
+        return Ok(Err(CallError::Unreachable));
     };
     let Some(_place) = grant.enter() else {
-        return Err(CallError::Busy);
+        return Ok(Err(CallError::Busy));
     };
     let backend = &local.snapshot.backends[grant.backend.0];
     let limit = call.timeout.map_or(grant.timeout, |wanted| wanted.min(grant.timeout));
-    let answered = timeout(limit, ask(local, client, backend, grant, call.request)).await;
-    answered.unwrap_or(Err(CallError::Timeout))
+    let memory = attachment.host_memory();
+    let answered = timeout(limit, ask(local, client, backend, grant, call.request, memory)).await;
+    match answered {
+        Ok(Ok(answer)) => Ok(Ok(answer)),
+        Ok(Err(Unanswered::Error(error))) => Ok(Err(error)),
+        Ok(Err(Unanswered::NotHeld(full))) => Err(full),
+        Err(_) => Ok(Err(CallError::Timeout)),
+    }
 }
 
 async fn ask(
@@ -48,7 +67,8 @@ async fn ask(
     backend: &Arc<Backend>,
     grant: &CallGrant,
     request: Request<Bytes>,
-) -> Answered {
+    memory: HostMemory,
+) -> Result<Answer, Unanswered> {
     let (mut head, body) = request.into_parts();
     let has_host = head.headers.contains_key(header::HOST);
     let key = sticky::pick_key(backend, client.facts.client().ip(), &head, None);
@@ -58,7 +78,7 @@ async fn ask(
         let (server, session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
             Take::Full => attempts.wait(local).await.map_err(|_| CallError::Unreachable)?,
-            Take::Nothing => return Err(CallError::Unreachable),
+            Take::Nothing => return Err(CallError::Unreachable.into()),
         };
         let address = backend.servers[server].address().filter(|_| !has_host);
         if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
@@ -69,7 +89,7 @@ async fn ask(
             Err(error) => {
                 backend.servers[server].connect_failed(&error);
                 let Some(pause) = attempts.failed(server, session, &error) else {
-                    return Err(CallError::Unreachable);
+                    return Err(CallError::Unreachable.into());
                 };
                 tokio::time::sleep(pause).await;
                 continue;
@@ -94,12 +114,12 @@ async fn ask(
             }
             Err(_) => {
                 backend.servers[server].answered(None, exchange.sent_at.elapsed());
-                return Err(CallError::Unreachable);
+                return Err(CallError::Unreachable.into());
             }
         };
         let status = response.status.as_u16();
         backend.servers[server].answered(Some(status), exchange.sent_at.elapsed());
-        let answer = exchange.read(response, grant.max_body).await?;
+        let answer = exchange.read(response, grant.max_body, memory).await?;
         let mut upstream = exchange.upstream;
         if !is_private && upstream.connection.is_idle() {
             upstream.connection.rest();
@@ -146,6 +166,18 @@ async fn reach(
         name,
     };
     Ok((Box::new(upstream), is_private))
+}
+
+impl From<CallError> for Unanswered {
+    fn from(error: CallError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<HostMemoryFull> for Unanswered {
+    fn from(full: HostMemoryFull) -> Self {
+        Self::NotHeld(full)
+    }
 }
 
 /// The request did not lead to a response.
@@ -198,14 +230,19 @@ impl Exchange {
     }
 
     /// Reads the response, up to so many bytes of its body.
-    async fn read(&mut self, mut head: response::Parts, max: u64) -> Answered {
+    async fn read(
+        &mut self,
+        mut head: response::Parts,
+        max: u64,
+        mut memory: HostMemory,
+    ) -> Result<Answer, Unanswered> {
         if head.status.is_informational() {
             // It has gone over to another protocol without having been asked to.
-            return Err(CallError::Unreachable);
+            return Err(CallError::Unreachable.into());
         }
         headers::strip_hop_by_hop(&mut head.headers);
         if self.upstream.connection.left().is_some_and(|left| left > max) {
-            return Err(CallError::TooLarge);
+            return Err(CallError::TooLarge.into());
         }
         let mut body = BytesMut::new();
         while !self.upstream.connection.has_received() {
@@ -223,15 +260,16 @@ impl Exchange {
             };
             if let Ok(bytes) = frame.into_data() {
                 if (body.len() + bytes.len()) as u64 > max {
-                    return Err(CallError::TooLarge);
+                    return Err(CallError::TooLarge.into());
                 }
+                memory.grow(bytes.len())?;
                 body.extend_from_slice(&bytes);
             }
         }
         Ok(Answer {
             status: head.status,
             headers: head.headers,
-            body: body.freeze(),
+            body: memory.with(body.freeze()),
         })
     }
 }
@@ -295,7 +333,7 @@ mod tests {
         let caller = async {
             let response = exchange.send(&head).await.ok().unwrap();
             assert!(exchange.unsent.is_some(), "the head came before all had gone");
-            exchange.read(response, 100).await
+            exchange.read(response, 100, HostMemory::unlimited()).await
         };
         let both = async { tokio::join!(server, caller) };
         let ((), answer) = timeout(Duration::from_secs(20), both).await.unwrap();

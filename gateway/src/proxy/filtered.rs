@@ -19,7 +19,10 @@ use http_body::Frame;
 use super::heavy;
 use super::local::Local;
 use crate::config::OnFailure;
-use crate::policy::{Attachment, BodyOf, Failure, HookPlace, Instances, KeptByBody, Piece, PieceVerdict, Reply};
+use crate::policy::{
+    Attachment, BodyOf, Failure, HookPlace, HostMemory, HostMemoryFull, Instances, KeptByBody, Piece, PieceVerdict,
+    Reply,
+};
 
 /// What filters a body, in the order in which it passes.
 #[derive(Default)]
@@ -55,7 +58,7 @@ struct Handing {
 type Away = Pin<Box<dyn Future<Output = Option<(KeptByBody, Option<Handed>)>>>>;
 
 /// What a component made of a piece, and what it wants to be told with the next.
-type Handed = Result<(Vec<u8>, PieceVerdict), Failure>;
+type Handed = Result<(Bytes, PieceVerdict), Failure>;
 
 /// A component, and where it is in the body.
 pub struct Filter {
@@ -63,7 +66,7 @@ pub struct Filter {
     attachment: Arc<Attachment>,
     of: BodyOf,
     instance: KeptByBody,
-    state: Vec<u8>,
+    state: Bytes,
     /// The head has not been sent: there may still be a reply.
     is_held: bool,
 }
@@ -137,9 +140,21 @@ impl Filter {
             attachment: attachment.clone(),
             of,
             instance: KeptByBody::default(),
-            state: Vec::new(),
+            state: Bytes::new(),
             is_held,
         }
+    }
+
+    /// What is held until the component has seen it.
+    pub fn host_memory(&self) -> HostMemory {
+        self.attachment.host_memory()
+    }
+
+    /// The gateway may hold no more of it for the component: whose failure that is, and how.
+    pub fn is_not_held(&self, full: &HostMemoryFull) -> (&Attachment, Failure) {
+        let mut instances = self.local.instances();
+        let failure = instances.body_is_not_held(&self.attachment, self.of, full);
+        (&self.attachment, failure)
     }
 
     /// Hands over the next piece, and waits for what becomes of it.
@@ -247,15 +262,17 @@ impl BodyFilter {
         }
     }
 
-    /// A body that has come whole. Answers a reply when the component gives one.
+    /// A body that has come whole, and what it takes. Answers a reply when the component gives one.
     pub async fn whole(
         filter: Filter,
         pieces: VecDeque<Bytes>,
+        memory: HostMemory,
         trailers: Option<HeaderMap>,
     ) -> Result<Result<Self, Reply>, Stopped> {
         let mut body = Self::streamed(filter);
         body.trailers = trailers;
-        Ok(match body.hand_over(joined(pieces), true, usize::MAX).await? {
+        let whole = memory.with(joined(pieces));
+        Ok(match body.hand_over(whole, true, usize::MAX).await? {
             Passed::On => {
                 body.left = Some(body.outgoing.iter().map(|bytes| bytes.len() as u64).sum());
                 Ok(body)
@@ -361,7 +378,7 @@ impl BodyFilter {
                     self.handing = None;
                     return Poll::Ready(Ok(Passed::Reply(reply)));
                 }
-                Ok(PieceVerdict::Replace(bytes)) => self.send(bytes.into()),
+                Ok(PieceVerdict::Replace(bytes)) => self.send(bytes),
                 Ok(PieceVerdict::Abort) => {
                     self.handing = None;
                     return Poll::Ready(Err(Stopped { status: ABORTED }));

@@ -222,7 +222,10 @@ async fn called(
     loop {
         calls_left = calls_left.saturating_sub(1);
         let state = std::mem::take(&mut call.state);
-        let answered = calls::make(local, client, attachment, *call).await;
+        let answered = match calls::make(local, client, attachment, *call).await {
+            Ok(answered) => answered,
+            Err(full) => return Ok(Err(local.instances().answer_is_not_held(attachment, &full))),
+        };
         let hook = move |instances: &mut Instances, attachment: &Arc<Attachment>, exchange: &mut Box<Exchange>| {
             instances.on_answer(attachment, exchange, &answered, &state, calls_left)
         };

@@ -236,18 +236,19 @@ fn changed(new: &Process, old: &Process) -> Vec<(&'static str, Option<SourceSpan
 }
 
 /// What of `policy` is settled when the component host is made.
-fn pool(policy: &PolicyPool) -> (u32, [u64; 2], usize, CompileLimits) {
+fn pool(policy: &PolicyPool) -> (u32, [u64; 3], usize, CompileLimits) {
     let PolicyPool {
         instances,
         memory,
         total_memory,
+        host_memory,
         answers,
         heavy_threads: _,
         slow_call: _,
         cpu: _,
         compile,
     } = *policy;
-    (instances, [memory, total_memory], answers, compile)
+    (instances, [memory, total_memory, host_memory], answers, compile)
 }
 
 /// Whether two values are the same, wherever they stand.

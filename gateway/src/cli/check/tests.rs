@@ -204,8 +204,8 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
         tenant "acme" {
             hosts "acme.example"
             limit cpu="8ms" memory="8MiB" body="32KiB"
-            quota plugin-cpu="1.5 cores" plugin-instances=20
-            plugin "geo" "geo.wasm" { grant "log" "kv"; limit cpu="6ms" kv="1MiB"; on-failure "deny" }
+            quota plugin-cpu="1.5 cores" plugin-instances=20 host-memory="64MiB"
+            plugin "geo" "geo.wasm" { grant "log" "kv"; limit cpu="6ms" kv="1MiB" host-memory="32MiB"; on-failure "deny" }
             plugin "auth" "auth.wasm" { on-failure "deny" }
             use-plugin "geo" { limit cpu="2ms" instances=4 log="1/s" cpu-share="0.5 cores" }
             use-plugin "auth" unless="api or ours and not old"
@@ -236,6 +236,7 @@ frontend "web", acl "jwt" (config.kdl:22)
   cpu           20ms         process
   memory        16MiB        default
   total-memory  1GiB         process
+  host-memory   256MiB       process
   instances     50           process
   body          64KiB        default
 
@@ -244,6 +245,7 @@ frontend "web", acl "acme/auth", 97.5% (config.kdl:12)
   cpu-share     1.5 cores    tenant
   memory        8MiB         tenant
   total-memory  1GiB         process
+  host-memory   64MiB        tenant
   instances     20           tenant
   body          32KiB        tenant
 
@@ -252,6 +254,7 @@ frontend "web", acl "acme/geo", 2.5% (config.kdl:12)
   cpu-share     1.5 cores    tenant
   memory        8MiB         tenant
   total-memory  1GiB         process
+  host-memory   32MiB        plugin
   instances     20           tenant
   body          32KiB        tenant
   log           10/s         default
@@ -263,6 +266,7 @@ frontend "web", use-plugin "acme/geo" (config.kdl:9)
   cpu-share     0.5 cores    use-plugin
   memory        8MiB         tenant
   total-memory  1GiB         process
+  host-memory   32MiB        plugin
   instances     4            use-plugin
   body          32KiB        tenant
   log           1/s          use-plugin
@@ -274,6 +278,7 @@ frontend "web", use-plugin "acme/auth" (config.kdl:10)
   cpu-share     1.5 cores    tenant
   memory        8MiB         tenant
   total-memory  1GiB         process
+  host-memory   64MiB        tenant
   instances     20           tenant
   body          32KiB        tenant
 
@@ -282,6 +287,7 @@ frontend "web", acl "acl web of acme"
   memory        32MiB        process
   cpu-share     1.5 cores    tenant
   total-memory  1GiB         process
+  host-memory   64MiB        tenant
   instances     20           tenant
 
 frontend "web", edits "header-rewrite web of acme"
@@ -289,6 +295,7 @@ frontend "web", edits "header-rewrite web of acme"
   memory        32MiB        process
   cpu-share     1.5 cores    tenant
   total-memory  1GiB         process
+  host-memory   64MiB        tenant
   instances     20           tenant
 
 tenant "acme", acme.example, in frontend "web"
@@ -297,6 +304,7 @@ tenant "acme", acme.example, in frontend "web"
   limit body       32KiB     tenant
   plugin-cpu       1.5 cores tenant
   plugin-memory    1GiB      process
+  host-memory      64MiB     tenant
   plugin-instances 20        tenant
   acls             64        default
   rules            100       default

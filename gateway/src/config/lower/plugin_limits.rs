@@ -120,6 +120,10 @@ fn report_wider(node: &mut Node<'_>, plugin: &Limited, said: SaidLimits, budget:
             wider(budget.memory_in_all, plugin.budget.memory_in_all, size),
         ),
         (
+            "host-memory",
+            wider(budget.host_memory, plugin.budget.host_memory, size),
+        ),
+        (
             "cpu-share",
             wider(budget.cpu, plugin.budget.cpu, |cores| format!("{cores} cores")),
         ),
@@ -259,6 +263,7 @@ fn budget(scope: &Scope<'_>, node: &mut Node<'_>) -> BudgetLimits {
     BudgetLimits {
         instances: node.property("instances").and_then(|value| instances(scope, &value)),
         memory_in_all: node.property("total-memory").and_then(|value| value.size(TOTAL_MEMORY)),
+        host_memory: node.property("host-memory").and_then(|value| value.size(HOST_MEMORY)),
         cpu: node
             .property("cpu-share")
             .and_then(|value| value.cores())
@@ -340,6 +345,8 @@ pub const DEFAULT_PLUGIN_MEMORY: u64 = 16 << 20;
 
 const INSTANCES: RangeInclusive<u64> = 1..=100_000;
 pub(super) const TOTAL_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
+/// From one piece of a body that is streamed, likewise.
+pub(super) const HOST_MEMORY: RangeInclusive<u64> = 64 << 10..=1 << 40;
 /// The deadline is checked every millisecond; a worker that waits longer than ten seconds serves nobody.
 pub(super) const CPU: RangeInclusive<Duration> = Duration::from_millis(1)..=MAX_CPU;
 /// The most that a call of any plugin may take, where `policy cpu=` says no less.

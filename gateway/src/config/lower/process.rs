@@ -41,6 +41,7 @@ impl Default for Process {
                 instances: DEFAULT_INSTANCES,
                 memory: DEFAULT_INSTANCE_MEMORY,
                 total_memory: DEFAULT_TOTAL_MEMORY,
+                host_memory: DEFAULT_HOST_MEMORY,
                 answers: DEFAULT_ANSWERS,
                 heavy_threads: None,
                 slow_call: DEFAULT_SLOW_CALL,
@@ -59,8 +60,8 @@ impl Default for Process {
 #[derive(Default)]
 pub(super) struct Said {
     policy: Option<SourceSpan>,
-    /// `heavy-threads=` and `slow-call=`.
-    beside: [Option<SourceSpan>; 3],
+    /// `heavy-threads=`, `slow-call=`, `total-memory=` and `host-memory=`.
+    beside: [Option<SourceSpan>; 4],
     compile_cache: Option<SourceSpan>,
     rate_limit_table: Option<SourceSpan>,
     tracing: Option<SourceSpan>,
@@ -118,13 +119,15 @@ impl Said {
         let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
         let no_plugin = "there is no plugin";
         let none_beside = "there is no plugin but of the gateway's own components, which the workers call";
-        let [heavy_threads, slow_call, total_memory] = self.beside.map(|said| said.filter(|_| uses.components));
+        let [heavy_threads, slow_call, total_memory, host_memory] =
+            self.beside.map(|said| said.filter(|_| uses.components));
         for (said, name, is_used, why) in [
             (self.policy, "policy", uses.components, nothing_runs),
             (self.compile_cache, "compile-cache", uses.components, nothing_runs),
             (heavy_threads, "heavy-threads", uses.plugins_beside, none_beside),
             (slow_call, "slow-call", uses.plugins_beside, none_beside),
             (total_memory, "total-memory", uses.plugins, no_plugin),
+            (host_memory, "host-memory", uses.plugins, no_plugin),
             (
                 self.rate_limit_table,
                 "rate-limit-table",
@@ -212,7 +215,13 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
         let threads = node.property("heavy-threads");
         let slow_call = node.property("slow-call");
         let total_memory = node.property("total-memory");
-        said.beside = [&threads, &slow_call, &total_memory].map(|value| value.as_ref().map(|value| value.span()));
+        let host_memory = node.property("host-memory");
+        said.beside =
+            [&threads, &slow_call, &total_memory, &host_memory].map(|value| value.as_ref().map(|value| value.span()));
+        set(
+            &mut process.policy.host_memory,
+            host_memory.and_then(|value| value.size(HOST_MEMORY)),
+        );
         set(
             &mut process.policy.slow_call,
             slow_call.and_then(|value| value.duration(SLOW_CALL)),
@@ -551,6 +560,10 @@ const DEFAULT_ANSWERS: usize = 64;
 /// As many instances of small plugins (1.1 MiB) as a plugin may have by `instances=`, for two of them, or 128 that have all of their
 /// 16 MiB: more than any configuration that we know has at once, and what a machine with some gigabytes can spare.
 const DEFAULT_TOTAL_MEMORY: u64 = 2 << 30;
+/// Half of it are 256 of the longest replies or bodies, none of which anybody takes.
+const DEFAULT_HOST_MEMORY: u64 = 512 << 20;
+/// Half of the least is what one call may have the gateway copy.
+const HOST_MEMORY: RangeInclusive<u64> = 4 << 20..=1 << 40;
 /// A hundred times what a call of a usual plugin takes, a fraction of what anybody notices, and what neighbours wait for
 /// now and then.
 const DEFAULT_SLOW_CALL: Duration = Duration::from_micros(250);

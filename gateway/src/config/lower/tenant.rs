@@ -7,7 +7,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
-use super::plugin_limits::{self, ENTRIES, KV_BYTES, TOTAL_MEMORY};
+use super::plugin_limits::{self, ENTRIES, HOST_MEMORY, KV_BYTES, TOTAL_MEMORY};
 use super::tenant_rules::{self, Read, Said};
 use super::used_plugins::MAX_PLUGINS;
 use super::{Scope, acl, elsewhere, plain_name};
@@ -290,7 +290,7 @@ fn overlap(one: &str, other: &str) -> bool {
     means(one, other) || means(other, one)
 }
 
-/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 kv="16MiB" log="100/s" compile-cpu="5m" acls=64`.
+/// `quota plugin-cpu="1.5 cores" plugin-memory="256MiB" plugin-instances=200 host-memory="64MiB" kv="16MiB" log="100/s" compile-cpu="5m" acls=64`.
 fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     node.require_entries();
     let cpu = node.property("plugin-cpu").and_then(|value| value.cores());
@@ -303,6 +303,7 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     let budget = BudgetLimits {
         instances,
         memory_in_all: memory,
+        host_memory: node.property("host-memory").and_then(|value| value.size(HOST_MEMORY)),
         cpu: cpu.map(Millicores),
     };
     let kept = KeptQuota {

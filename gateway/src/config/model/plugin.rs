@@ -30,7 +30,7 @@ pub struct Plugin {
     pub grants: Vec<Grant>,
     /// `limit cpu="10ms" memory="16MiB"`: what one call and one instance may use.
     pub limits: PluginLimits,
-    /// `limit instances=64 total-memory="64MiB" cpu-share="0.5 cores"`: what all its instances may use together.
+    /// `limit instances=64 total-memory="64MiB" host-memory="16MiB" cpu-share="0.5 cores"`: what all its instances may use together.
     pub budget: BudgetLimits,
     /// `isolation "per-request"`.
     pub isolation: Isolation,
@@ -349,6 +349,8 @@ pub struct BudgetLimits {
     pub instances: Option<u32>,
     /// Linear memory of all of them, in bytes.
     pub memory_in_all: Option<u64>,
+    /// Bytes of the gateway's own memory that are held for them.
+    pub host_memory: Option<u64>,
     /// CPU time of their calls.
     pub cpu: Option<Millicores>,
 }

@@ -221,6 +221,8 @@ pub struct PolicyPool {
     pub memory: u64,
     /// Linear memory that all instances of plugins may have together, in bytes; those of one plugin or tenant may have half of it.
     pub total_memory: u64,
+    /// Bytes of the gateway's own memory that are held for plugins; likewise.
+    pub host_memory: u64,
     /// Answers remembered of a component that can only say the same again, for each worker and place.
     pub answers: usize,
     /// Threads that call heavy and slow plugins, beside the workers; as many as there are workers when nothing is said.

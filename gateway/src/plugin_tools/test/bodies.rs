@@ -65,7 +65,7 @@ pub(super) fn pass(
         attachment,
         of,
         kept: KeptByBody::default(),
-        state: Vec::new(),
+        state: Bytes::new(),
         may_reply: is_held,
         is_held,
         is_over: false,
@@ -100,7 +100,7 @@ struct Way<'a> {
     attachment: &'a Arc<Attachment>,
     of: BodyOf,
     kept: KeptByBody,
-    state: Vec<u8>,
+    state: Bytes,
     may_reply: bool,
     /// Its head has not gone on.
     is_held: bool,

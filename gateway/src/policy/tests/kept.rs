@@ -278,7 +278,7 @@ fn one_instance_sees_all_pieces_of_a_body_and_no_other_body() {
         let mut seen = |body: &mut KeptByBody, last| {
             let piece = Piece { last, ..LAST };
             match instances.on_piece(&attachment, BodyOf::Request, body, piece).unwrap() {
-                (_, PieceVerdict::Replace(bytes)) => String::from_utf8(bytes).unwrap(),
+                (_, PieceVerdict::Replace(bytes)) => String::from_utf8(bytes.into()).unwrap(),
                 (_, other) => panic!("{other:?}"),
             }
         };

@@ -5,6 +5,7 @@ mod bombs;
 mod canary;
 mod corpus;
 mod heavy;
+mod host_memory;
 mod imports;
 mod isolation;
 mod kept;
@@ -45,6 +46,7 @@ fn host_of(instances: u32) -> Arc<Host> {
         instances,
         memory: 16 << 20,
         total_memory: u64::MAX,
+        host_memory: u64::MAX,
         max_buckets: 1000,
         answers: 0,
     })

@@ -55,7 +55,7 @@ fn before<'a>(previous: Option<&'a Snapshot>, whose: &str) -> Option<&'a Budget>
 }
 
 /// Limits with what holds where nothing is said: nobody alone fills the pool that all instances come from, or has all memory that
-/// there is for them, though its requests wait ever so long for a server.
+/// there is for them and for what they answer with, though its requests wait ever so long for a server or its clients take nothing.
 pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
     let share = config::pool_share(host.settings().instances);
     BudgetLimits {
@@ -63,6 +63,9 @@ pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
         memory_in_all: limits
             .memory_in_all
             .or(Some(config::memory_share(host.settings().total_memory))),
+        host_memory: limits
+            .host_memory
+            .or(Some(config::memory_share(host.settings().host_memory))),
         ..limits
     }
 }

@@ -294,6 +294,10 @@ mod tests {
             0
         }
 
+        fn host_memory(&self) -> u64 {
+            1024
+        }
+
         fn is_quarantined(&self) -> bool {
             false
         }

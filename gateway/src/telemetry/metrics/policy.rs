@@ -29,6 +29,9 @@ pub trait PolicyCounts: Debug + Send + Sync {
     /// Calls of a shadow that would have changed something.
     fn shadow_differences(&self) -> u64;
 
+    /// Bytes of the gateway's own memory that are held for it.
+    fn host_memory(&self) -> u64;
+
     /// How often it was put in quarantine.
     fn quarantines(&self) -> u64;
 
@@ -138,6 +141,10 @@ impl PolicyMetrics {
         counts.gone.shadow_differences + live
     }
 
+    fn host_memory(&self) -> u64 {
+        lock(&self.counts).live.iter().map(|counts| counts.host_memory()).sum()
+    }
+
     fn quarantined(&self) -> f64 {
         let is_one = lock(&self.counts).live.iter().any(|counts| counts.is_quarantined());
         f64::from(u8::from(is_one))
@@ -209,6 +216,10 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     of.gauge("gateway_policy_slow", help, PolicyMetrics::slow);
     let help = "Calls of a heavy or slow plugin that wait for a thread.";
     of.gauge("gateway_policy_waiting", help, PolicyMetrics::waiting);
+    let help = "Bytes of the gateway's own memory that are held for the component: what it answered with and nobody has taken yet, and bodies that it is to see whole.";
+    of.gauge("gateway_policy_host_memory_bytes", help, |policy| {
+        policy.host_memory() as f64
+    });
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }
