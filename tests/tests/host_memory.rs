@@ -83,10 +83,10 @@ async fn replies_to_clients_that_read_nothing_are_bounded_for_their_tenant_and_c
     assert_eq!(statuses[5..], [507; 7], "{statuses:?}");
     assert_eq!(held(&gateway, "acme/own").await, 5.0 * MIB);
     let refused = [("policy", "acme/own"), ("kind", "host-memory")];
+    gateway.metric_is("gateway_policy_failures_total", &refused, 7.0).await;
     gateway
-        .metric_is("gateway_policy_failures_total", &refused, 7.0)
+        .says(r#"tenant "acme" has as much of the gateway's own memory as it may: 5242880 bytes"#)
         .await;
-    gateway.says(r#"tenant "acme" has as much of the gateway's own memory as it may: 5242880 bytes"#).await;
 
     // A neighbour is answered, and so is this one when its clients have gone.
     let other = Http2Client::connect(gateway.address("web")).await;
@@ -95,7 +95,10 @@ async fn replies_to_clients_that_read_nothing_are_bounded_for_their_tenant_and_c
     assert_eq!((answer.status, answer.body.len()), (200, 1 << 20));
     drop(unread);
     drop(client);
-    eventually("what nobody takes any more is gone", async || held(&gateway, "acme/own").await == 0.0).await;
+    eventually("what nobody takes any more is gone", async || {
+        held(&gateway, "acme/own").await == 0.0
+    })
+    .await;
     let answer = gateway.ask("web", get("/").host("acme.example")).await;
     assert_eq!((answer.status, answer.body.len()), (200, 1 << 20));
 }
@@ -125,7 +128,10 @@ async fn bodies_that_are_held_until_a_plugin_has_seen_them_are_bounded() {
         let mut slow = gateway.connect("web").await;
         slow.send(head).await;
         slow.send(vec![b'x'; 700_000]).await;
-        eventually("most of it is held", async || held(&gateway, "whole").await >= 700_000.0).await;
+        eventually("most of it is held", async || {
+            held(&gateway, "whole").await >= 700_000.0
+        })
+        .await;
         let mut second = gateway.connect("web").await;
         second.send(head).await;
         // Who is refused is not read.
@@ -135,7 +141,9 @@ async fn bodies_that_are_held_until_a_plugin_has_seen_them_are_bounded() {
         if status == 200 {
             assert_eq!(answer.text(), "800000", "it has passed unseen, and whole");
         }
-        gateway.says(r#"plugin "whole" has as much of the gateway's own memory as it may"#).await;
+        gateway
+            .says(r#"plugin "whole" has as much of the gateway's own memory as it may"#)
+            .await;
         drop(slow);
         eventually("it has gone", async || held(&gateway, "whole").await == 0.0).await;
         let mut third = gateway.connect("web").await;

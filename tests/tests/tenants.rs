@@ -12,6 +12,19 @@ fn answering(status: u16) -> Vec<u8> {
     guest::filter(&format!("(call $reply (i32.const {status}) (i32.const 0))"), "")
 }
 
+/// Answers requests with how many of them this instance has seen: 401, 402, …
+fn counting() -> Vec<u8> {
+    guest::component(
+        "header-rewrite",
+        r#"(global $count (mut i32) (i32.const 400))
+        (func (export "gateway:policy/request-filter@0.1.0#on-request")
+            (param i32 i32 i32 i32) (result i32)
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (call $reply (global.get $count) (i32.const 0)))
+        (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))"#,
+    )
+}
+
 const TWO_TENANTS: &str = r#"
     process { workers 1; log "stdout" format="json" }
     tenant "acme" {
@@ -80,6 +93,42 @@ async fn a_tenants_plugin_that_sees_nothing_but_responses_sees_those_of_its_host
         let answer = gateway.ask("web", get("/").host(host)).await;
         assert_eq!(answer.header("x-content-type-options"), said, "{host}");
     }
+}
+
+/// A tenant has three instances in all, of which one answers its acl, and two plugins, each with an instance for a connection.
+#[tokio::test]
+async fn a_tenants_plugins_have_the_places_of_each_others_idle_connections() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        tenant "acme" {
+            hosts "acme.example"
+            quota plugin-instances=3
+            acl "one" { path "/one" }
+            plugin "one" "counting.wasm" { isolation "per-connection" ready=0; on-failure "deny" status=507 }
+            plugin "two" "counting.wasm" { isolation "per-connection" ready=0; on-failure "deny" status=507 }
+            use-plugin "one" if="one"
+            use-plugin "two" unless="one"
+        }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("counting.wasm", counting())
+    .start()
+    .await;
+    let mut idle = Vec::new();
+    for path in ["/one", "/one", "/two", "/two", "/one"] {
+        let mut client = gateway.connect("web").await;
+        for status in [401, 402] {
+            assert_eq!(client.ask(get(path).host("acme.example")).await.status, status, "{path}");
+        }
+        idle.push(client);
+    }
+    // The last two still have theirs.
+    assert_eq!(idle[4].ask(get("/one").host("acme.example")).await.status, 403);
+    assert_eq!(idle[3].ask(get("/two").host("acme.example")).await.status, 403);
+    assert_eq!(idle[0].ask(get("/one").host("acme.example")).await.status, 401);
 }
 
 /// One plugin, used in two places: what is said of one of them does not hold in the other.

@@ -4,8 +4,8 @@
 //! Budgets stand in a row, from the plugin's own to its tenant's: what one of them refuses is refused, so that the smallest
 //! decides. What has no limit is not counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::host_memory::HostMemoryFull;
@@ -31,6 +31,19 @@ pub struct Budget {
     is_of_process: bool,
     /// The next one that has a say.
     outer: Option<Arc<Self>>,
+    /// Those that this one is the next of.
+    inner: Mutex<Vec<Weak<Self>>>,
+}
+
+/// What there was too little of for one more instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    /// Places in the pool that all instances come from.
+    Pool,
+    /// Instances of the budget that stands so far out in the row.
+    Instances(usize),
+    /// Memory of that budget: so many bytes more than there are.
+    Memory(usize, u64),
 }
 
 /// An instance's part of its budgets. Given back when dropped.
@@ -38,7 +51,9 @@ pub struct Budget {
 pub(super) struct Lease {
     budget: Arc<Budget>,
     memory: u64,
-    /// Memory was refused for want of what all share.
+    /// Of what there was too little when memory was last refused.
+    lacks: Option<Lack>,
+    /// That was of what all share.
     lacks_shared: bool,
 }
 
@@ -61,7 +76,13 @@ impl Budget {
     /// too, and what is held for that one is held for this one.
     #[must_use]
     pub fn after(before: Option<&Self>, whose: &str, limits: BudgetLimits, outer: Option<Arc<Self>>) -> Arc<Self> {
-        Arc::new(Self::made(before, whose, limits, outer))
+        let budget = Arc::new(Self::made(before, whose, limits, outer));
+        if let Some(outer) = &budget.outer {
+            let mut inner = outer.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.retain(|budget| budget.strong_count() > 0);
+            inner.push(Arc::downgrade(&budget));
+        }
+        budget
     }
 
     /// What all plugins share. It outlives configurations.
@@ -83,6 +104,7 @@ impl Budget {
             cpu: before.map_or_else(|| Arc::new(CpuTime::new()), |before| Arc::clone(&before.cpu)),
             is_of_process: false,
             outer,
+            inner: Mutex::default(),
         }
     }
 
@@ -102,6 +124,27 @@ impl Budget {
     #[must_use]
     pub fn unlimited() -> Arc<Self> {
         Self::new("", BudgetLimits::default(), None)
+    }
+
+    /// Those that this one is around of, the next ones alone.
+    pub(super) fn inner(&self) -> Vec<Arc<Self>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Whether it is what all plugins share.
+    pub(super) fn is_of_process(&self) -> bool {
+        self.is_of_process
+    }
+
+    /// Bytes of linear memory that its instances have now; 0 where they have no bound and are not counted.
+    pub(super) fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of linear memory that its instances may have.
+    pub(super) fn memory_limit(&self) -> Option<u64> {
+        self.limits.memory_in_all
     }
 
     /// Instances alive now; 0 where they have no bound and are not counted.
@@ -145,30 +188,33 @@ impl Budget {
     }
 
     /// Room for one more instance; if there is none, whose is taken.
-    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, String> {
+    pub(super) fn lease(self: &Arc<Self>) -> Result<Lease, (String, Lack)> {
         for (taken, budget) in self.row().enumerate() {
             if let Some(limit) = budget.limits.instances
                 && !take(&budget.instances, limit)
             {
                 self.row().take(taken).for_each(Self::give_back_instance);
-                return Err(format!("{} has its {limit} instances already", budget.whose));
+                let message = format!("{} has its {limit} instances already", budget.whose);
+                return Err((message, Lack::Instances(taken)));
             }
         }
         Ok(Lease {
             budget: Arc::clone(self),
             memory: 0,
+            lacks: None,
             lacks_shared: false,
         })
     }
 
-    /// Room for this much more memory; if there is none, whose is used up, and nothing is taken.
-    fn take_memory(&self, more: u64) -> Result<(), &Self> {
+    /// Room for this much more memory; if there is none, of whose there is how much too little, and nothing is taken.
+    fn take_memory(&self, more: u64) -> Result<(), (&Self, Lack)> {
         for (taken, budget) in self.row().enumerate() {
             if let Some(limit) = budget.limits.memory_in_all
                 && !take_bytes(&budget.memory, more, limit)
             {
                 self.row().take(taken).for_each(|budget| budget.give_back_memory(more));
-                return Err(budget);
+                let missing = budget.memory().saturating_add(more).saturating_sub(limit);
+                return Err((budget, Lack::Memory(taken, missing.max(1))));
             }
         }
         Ok(())
@@ -222,12 +268,18 @@ impl Lease {
     /// The instance's memory grows; false when it may not.
     pub(super) fn grow(&mut self, more: usize) -> bool {
         let more = u64::try_from(more).unwrap_or(u64::MAX);
-        if let Err(used_up) = self.budget.take_memory(more) {
+        if let Err((used_up, lacks)) = self.budget.take_memory(more) {
             self.lacks_shared = used_up.is_of_process;
+            self.lacks = Some(lacks);
             return false;
         }
         self.memory += more;
         true
+    }
+
+    /// Of what there was too little for the last growth that was refused.
+    pub(super) fn lacks(&self) -> Option<Lack> {
+        self.lacks
     }
 
     /// Whether the last growth that was refused would have been granted if others had left enough.
@@ -324,8 +376,18 @@ mod tests {
         let mut second = two.lease().unwrap();
         assert!(!second.grow(21));
         assert!(second.grow(20));
-        assert!(two.lease().unwrap_err().contains("plugin \"two\" has its 1 instances"));
-        assert!(one.lease().unwrap_err().contains("tenant \"acme\" has its 2 instances"));
+        assert!(
+            two.lease()
+                .unwrap_err()
+                .0
+                .contains("plugin \"two\" has its 1 instances")
+        );
+        assert!(
+            one.lease()
+                .unwrap_err()
+                .0
+                .contains("tenant \"acme\" has its 2 instances")
+        );
         drop((first, second));
         assert_eq!(tenant.instances(), 0);
         assert_eq!(tenant.memory.load(Ordering::Relaxed), 0);

@@ -9,7 +9,7 @@ use super::bindings::exports::gateway::policy::{
     access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
     response_body_filter, response_filter,
 };
-use super::budget::Budget;
+use super::budget::{Budget, Lack};
 use super::component::{Component, Exports};
 use super::failure::{Failure, FailureKind, NO_SHARED_MEMORY, PolicyError, one_line};
 use super::host::Host;
@@ -46,8 +46,8 @@ pub(super) struct Guests {
 
 /// Why an instance was not set up.
 pub(super) enum SetUpError {
-    /// It failed.
-    Failed(Failure),
+    /// It failed, perhaps for want of something that others hold.
+    Failed(Failure, Option<Lack>),
     /// An export has another type than the contract says.
     Mistyped(String),
     /// It refuses the configuration.
@@ -59,7 +59,7 @@ impl SetUpError {
     pub(super) fn of(self, label: &str) -> PolicyError {
         let label = label.to_owned();
         match self {
-            Self::Failed(failure) => PolicyError::Failed {
+            Self::Failed(failure, _) => PolicyError::Failed {
                 label,
                 failure: failure.in_one_line(),
             },
@@ -83,12 +83,13 @@ impl Instance {
         budget: &Arc<Budget>,
         activity: &mut Activity,
     ) -> Result<Box<Self>, SetUpError> {
-        let lease = budget.lease().map_err(|message| {
-            SetUpError::Failed(Failure {
+        let lease = budget.lease().map_err(|(message, lack)| {
+            let failure = Failure {
                 kind: FailureKind::StoreFull,
                 hook: "instantiate",
                 message,
-            })
+            };
+            SetUpError::Failed(failure, Some(lack))
         })?;
         let bounds = Bounds::new(limits.memory, lease);
         let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), bounds);
@@ -103,7 +104,9 @@ impl Instance {
         let made = component.pre.instantiate(&mut store);
         activity.end();
         let instance = made.map_err(|error| {
-            SetUpError::Failed(failure(store.data(), &error, FailureKind::Instantiate, "instantiate"))
+            let failure = failure(store.data(), &error, FailureKind::Instantiate, "instantiate");
+            let lack = lack(store.data(), &error);
+            SetUpError::Failed(failure, lack)
         })?;
         let guests = component
             .exports
@@ -116,6 +119,11 @@ impl Instance {
             first_used: None,
             place: None,
         }))
+    }
+
+    /// Bytes of linear memory that it has.
+    pub(super) fn memory(&self) -> u64 {
+        self.store.data().bounds.memory()
     }
 
     /// Hands the configuration over; answers the needs that follow from it.
@@ -132,12 +140,10 @@ impl Instance {
         match answer {
             Ok(Ok(needs)) => Ok(needs),
             Ok(Err(refused)) => Err(SetUpError::Refused(refused)),
-            Err(error) => Err(SetUpError::Failed(failure(
-                store.data(),
-                &error,
-                FailureKind::Configure,
-                "configure",
-            ))),
+            Err(error) => {
+                let failure = failure(store.data(), &error, FailureKind::Configure, "configure");
+                Err(SetUpError::Failed(failure, lack(store.data(), &error)))
+            }
         }
     }
 
@@ -235,6 +241,14 @@ pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: Failure
         _ => format!("{error:#}"),
     };
     Failure { kind, hook, message }
+}
+
+/// What a set-up that failed has lacked that others may hold.
+fn lack(state: &State, error: &wasmtime::Error) -> Option<Lack> {
+    match error.is::<PoolConcurrencyLimitError>() {
+        true => Some(Lack::Pool),
+        false => state.bounds.lacks,
+    }
 }
 
 fn setup_call<R>(

@@ -8,6 +8,7 @@ use wasmtime::Store;
 
 use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
+use super::budget::Lack;
 use super::crew::Crew;
 use super::edits::Edits;
 use super::failure::{Failure, FailureKind, Untaken};
@@ -573,8 +574,7 @@ impl Instances {
             return Err(self.refuse(attachment, INSTANTIATE, FailureKind::Quarantined, QUARANTINED));
         }
         let measuring = self.measures.is_some().then(|| Measuring::start(HostCalls::default()));
-        let is_full =
-            |made: &Result<_, Failure>| matches!(made, Err(failure) if failure.kind == FailureKind::StoreFull);
+        let is_full = |made: &Result<_, (Failure, _)>| matches!(made, Err((failure, _)) if failure.kind == FailureKind::StoreFull);
         let mut made = self.make(attachment);
         if is_full(&made) {
             // What nobody will use again makes room.
@@ -583,12 +583,9 @@ impl Instances {
         }
         // And so does whoever asks for nothing: only that its client stays connected is no reason to have no place for others, or no
         // memory.
-        if made
-            .as_ref()
-            .is_err_and(|failure| matches!(failure.kind, FailureKind::StoreFull | FailureKind::Memory))
-            && let Some(resting) = attachment.budget.resting.take_oldest()
+        if let Err((_, Some(lack))) = &made
+            && attachment.budget.make_room(*lack, &self.host)
         {
-            drop(resting);
             made = self.make(attachment);
         }
         let now = Instant::now();
@@ -610,7 +607,7 @@ impl Instances {
                 succeeded(attachment, INSTANTIATE);
                 Ok(instance)
             }
-            Err(failure) => {
+            Err((failure, _)) => {
                 let owed = took * SET_UP_SHARE;
                 slot.paid_back = Some(match debt {
                     Some(debt) => debt.max(start) + owed,
@@ -646,7 +643,8 @@ impl Instances {
         }
     }
 
-    fn make(&mut self, attachment: &Attachment) -> Result<Box<Instance>, Failure> {
+    /// The error says what it lacked, too, where others may hold that.
+    fn make(&mut self, attachment: &Attachment) -> Result<Box<Instance>, (Failure, Option<Lack>)> {
         let Attachment {
             component,
             identity,
@@ -655,18 +653,21 @@ impl Instances {
             ..
         } = attachment;
         let not_set_up = |error| match error {
-            SetUpError::Failed(failure) => failure,
-            SetUpError::Mistyped(message) => unlike_the_first(message),
-            SetUpError::Refused(refused) => unlike_the_first(format!("refuses its configuration: {}", refused.message)),
+            SetUpError::Failed(failure, lack) => (failure, lack),
+            SetUpError::Mistyped(message) => (unlike_the_first(message), None),
+            SetUpError::Refused(refused) => {
+                let message = format!("refuses its configuration: {}", refused.message);
+                (unlike_the_first(message), None)
+            }
         };
-        self.begin_activity()?;
+        self.begin_activity().map_err(|failure| (failure, None))?;
         let Self {
             host,
             activity: Some(activity),
             ..
         } = self
         else {
-            return Err(unlike_the_first("has nobody to tick for it".to_owned()));
+            return Err((unlike_the_first("has nobody to tick for it".to_owned()), None));
         };
         let made = Instance::new(host, component, identity, *limits, budget, activity);
         let mut instance = made.map_err(not_set_up)?;
@@ -674,7 +675,10 @@ impl Instances {
             .configure(&attachment.config, *limits, activity)
             .map_err(not_set_up)?;
         if attachment.configured != needs {
-            return Err(unlike_the_first("asks for other attributes than before".to_owned()));
+            return Err((
+                unlike_the_first("asks for other attributes than before".to_owned()),
+                None,
+            ));
         }
         Ok(instance)
     }

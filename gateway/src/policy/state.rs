@@ -8,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::buckets::{Buckets, Namespace};
-use super::budget::Lease;
+use super::budget::{Lack, Lease};
 use super::edits::Edits;
 use super::exchange::{ConnectionFacts, Exchange};
 use super::meter::{HostCalls, Interface};
@@ -105,6 +105,8 @@ pub(crate) struct Bounds {
     pub(crate) refused: bool,
     /// And would have got it if others had left enough of what all share.
     pub(crate) lacks_shared: bool,
+    /// Of what its budgets had too little for memory that was refused in this call.
+    pub(super) lacks: Option<Lack>,
 }
 
 /// The CPU time of one call, measured on the thread's own clock: a worker that the scheduler set aside loses nothing.
@@ -154,6 +156,7 @@ impl State {
         self.phase = phase;
         self.bounds.refused = false;
         self.bounds.lacks_shared = false;
+        self.bounds.lacks = None;
         self.cpu.start(cpu);
     }
 }
@@ -208,6 +211,7 @@ impl Bounds {
             lease,
             refused: false,
             lacks_shared: false,
+            lacks: None,
         }
     }
 
@@ -226,6 +230,9 @@ impl ResourceLimiter for Bounds {
         }
         self.refused |= !allowed;
         self.lacks_shared = fits && !allowed && self.lease.lacks_shared();
+        if fits && !allowed {
+            self.lacks = self.lease.lacks();
+        }
         Ok(allowed)
     }
 

@@ -119,7 +119,11 @@ fn pieces_of_bodies_and_what_is_kept_between_them_are_counted() {
     let (state, verdict) = hand().unwrap();
     assert_eq!(attachment.stats().host_memory(), STATE + REPLY);
     assert_eq!(hand().unwrap_err().kind, FailureKind::HostMemory);
-    assert_eq!(attachment.stats().host_memory(), STATE + REPLY, "a refusal leaves nothing");
+    assert_eq!(
+        attachment.stats().host_memory(),
+        STATE + REPLY,
+        "a refusal leaves nothing"
+    );
     drop(verdict);
     assert_eq!(attachment.stats().host_memory(), STATE);
     drop(state);

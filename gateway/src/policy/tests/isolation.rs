@@ -414,6 +414,151 @@ fn who_stays_connected_and_asks_for_nothing_keeps_no_place_from_others() {
     assert_eq!(budget.instances(), 0);
 }
 
+/// Uses of plugins whose instances stay with connections.
+struct Connected {
+    host: Arc<Host>,
+    instances: Instances,
+}
+
+impl Connected {
+    fn on(host: Arc<Host>) -> Self {
+        let instances = Instances::new(&host);
+        Self { host, instances }
+    }
+
+    fn attach(&self, guest: &Guest<'_>, budget: &Arc<Budget>) -> Arc<Attachment> {
+        attach_with(&self.host, guest, |spec| {
+            spec.isolation = Isolation::PerConnection { ready: 0 };
+            spec.place = AttachedAs::Predicates;
+            spec.budget = Arc::clone(budget);
+        })
+    }
+
+    /// Asks for a connection. Answers how often its instance has been asked.
+    fn ask(&mut self, attachment: &Arc<Attachment>, connection: &KeptByConnection) -> Result<u64, FailureKind> {
+        let mut exchange = exchange("/a");
+        exchange.kept_by_connection = Some(connection.clone());
+        let said = self.instances.evaluate(attachment, &mut exchange);
+        said.map_err(|failure| failure.kind)
+    }
+}
+
+/// Two owners of what all share, with these limits.
+fn owners(host: &Arc<Host>, limits: crate::config::BudgetLimits) -> [Arc<Budget>; 2] {
+    ["tenant \"greedy\"", "tenant \"modest\""].map(|name| Budget::new(name, limits, Some(host.budget().clone())))
+}
+
+fn connections<const N: usize>() -> [KeptByConnection; N] {
+    std::array::from_fn(|_| KeptByConnection::default())
+}
+
+#[test]
+fn a_tenants_plugin_has_the_places_of_idle_connections_of_the_tenants_others() {
+    let mut all = Connected::on(host_of(8));
+    let tenant = Budget::new("tenant \"acme\"", limits_of(2), Some(all.host.budget().clone()));
+    let plugin = |name| Budget::new(name, limits_of(2), Some(tenant.clone()));
+    let budgets = [plugin("plugin \"one\""), plugin("plugin \"two\"")];
+    let [one, two] = budgets.each_ref().map(|budget| all.attach(&COUNTING, budget));
+    // A use that has a budget of its own within its plugin's.
+    let of_use = Budget::new("the use", limits_of(1), Some(budgets[1].clone()));
+    let third = all.attach(&COUNTING, &of_use);
+    let rival = Budget::new("tenant \"rival\"", limits_of(2), Some(all.host.budget().clone()));
+    let other = all.attach(&COUNTING, &rival);
+    let [a, b, c, d, e] = connections();
+    assert_eq!(all.ask(&other, &e), Ok(1));
+    assert_eq!(all.ask(&one, &a), Ok(1));
+    assert_eq!(all.ask(&two, &b), Ok(1));
+    assert_eq!(all.ask(&one, &a), Ok(2));
+    // It has the place of the longest quiet, of another plugin's use.
+    assert_eq!(all.ask(&third, &c), Ok(1));
+    assert_eq!(all.ask(&one, &a), Ok(3), "who was there first has asked since");
+    assert_eq!(all.ask(&two, &d), Ok(1), "in the place of the use beside it");
+    assert_eq!(all.ask(&third, &c), Ok(1), "in the place of another plugin");
+    assert_eq!(all.ask(&two, &d), Ok(2));
+    assert_eq!(tenant.instances(), 2);
+    assert_eq!(all.ask(&other, &e), Ok(2), "nobody else gives up anything for that");
+}
+
+#[test]
+fn idle_connections_give_up_places_of_a_full_pool_down_to_their_owners_share() {
+    let mut all = Connected::on(host_of(6));
+    let [greedy, modest] = owners(&all.host, limits_of(6));
+    let others = all.attach(&COUNTING, &greedy);
+    // Its instances are its plugins'.
+    let plugin = Budget::new("plugin \"own\"", limits_of(6), Some(modest.clone()));
+    let own = all.attach(&COUNTING, &plugin);
+    let idle = connections::<6>();
+    for connection in &idle {
+        assert_eq!(all.ask(&others, connection), Ok(1));
+    }
+    assert_eq!(greedy.instances(), 6);
+    let new = connections::<6>();
+    for connection in &new {
+        assert_eq!(all.ask(&own, connection), Ok(1));
+    }
+    // Half of six is what nobody takes from anybody: beyond it there is one's own to give up.
+    assert_eq!((greedy.instances(), modest.instances()), (3, 3));
+    for connection in &idle[3..] {
+        assert_eq!(all.ask(&others, connection), Ok(2));
+    }
+    assert_eq!(all.ask(&others, &idle[0]), Ok(1));
+    assert_eq!((greedy.instances(), modest.instances()), (3, 3));
+    for connection in &new[3..] {
+        assert_eq!(all.ask(&own, connection), Ok(2));
+    }
+}
+
+#[test]
+fn who_has_more_than_his_share_takes_of_who_has_more_yet_until_they_have_the_same() {
+    let mut all = Connected::on(host_of(6));
+    let [greedy, modest] = owners(&all.host, limits_of(6));
+    // Who has nothing counts: the share of each is 2.
+    let _quiet = Budget::new("tenant \"quiet\"", limits_of(6), Some(all.host.budget().clone()));
+    let (others, own) = (all.attach(&COUNTING, &greedy), all.attach(&COUNTING, &modest));
+    for connection in &connections::<6>() {
+        assert_eq!(all.ask(&others, connection), Ok(1));
+    }
+    // These have gone, and what they had with them.
+    assert_eq!(greedy.instances(), 0);
+    let idle = connections::<12>();
+    for connection in &idle[..6] {
+        assert_eq!(all.ask(&others, connection), Ok(1));
+    }
+    for connection in &idle[6..] {
+        assert_eq!(all.ask(&own, connection), Ok(1));
+    }
+    assert_eq!((greedy.instances(), modest.instances()), (3, 3));
+}
+
+#[test]
+fn memory_that_idle_connections_have_of_all_there_is_makes_room_likewise() {
+    // Each instance has two pages. All may have twelve.
+    let grown = Guest {
+        configure: "(drop (memory.grow (i32.const 1))) (i32.const 512)",
+        ..COUNTING
+    };
+    let settings = HostSettings {
+        total_memory: 12 << 16,
+        ..host_of(16).settings()
+    };
+    let mut all = Connected::on(Host::new(settings));
+    let limits = crate::config::BudgetLimits {
+        memory_in_all: Some(12 << 16),
+        ..limits_of(16)
+    };
+    let [greedy, modest] = owners(&all.host, limits);
+    let (others, own) = (all.attach(&grown, &greedy), all.attach(&grown, &modest));
+    let idle = connections::<12>();
+    for connection in &idle[..6] {
+        assert_eq!(all.ask(&others, connection), Ok(1));
+    }
+    for connection in &idle[6..] {
+        assert_eq!(all.ask(&own, connection), Ok(1));
+    }
+    assert_eq!((greedy.instances(), modest.instances()), (3, 3));
+    assert_eq!(greedy.memory(), 6 << 16);
+}
+
 #[test]
 fn a_plugin_has_no_more_instances_than_it_may_and_its_neighbour_does_not_notice() {
     let host = host_of(16);
