@@ -265,6 +265,7 @@ impl Snapshot {
     pub fn adopt(&self) {
         self.backends.iter().for_each(|backend| backend.adopt());
         self.attachments.iter().for_each(|attachment| attachment.adopt());
+        self.crew.serve(&self.attachments);
         for (metrics, in_force, faults) in &self.tenant_files {
             metrics.set(*in_force, faults);
         }

@@ -121,7 +121,11 @@ async fn a_tenants_plugins_have_the_places_of_each_others_idle_connections() {
     for path in ["/one", "/one", "/two", "/two", "/one"] {
         let mut client = gateway.connect("web").await;
         for status in [401, 402] {
-            assert_eq!(client.ask(get(path).host("acme.example")).await.status, status, "{path}");
+            assert_eq!(
+                client.ask(get(path).host("acme.example")).await.status,
+                status,
+                "{path}"
+            );
         }
         idle.push(client);
     }

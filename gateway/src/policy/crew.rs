@@ -2,7 +2,7 @@
 //! requests wait.
 //!
 //! Each plugin's owner (a tenant, or the plugin itself where it is the operator's) has a lane, and lanes share the threads' CPU
-//! time (`lanes.rs`): whoever sends much, or what takes long, waits behind himself. Calls that wait are bounded for each use of a
+//! time (`lanes.rs`): whoever sends much, or what takes long, waits behind himself, and one thread of several is for those who have none. Calls that wait are bounded for each use of a
 //! plugin, in number and time; what is beyond that is not made. Threads begin with the first configuration that has a heavy
 //! plugin, and end when nothing is left that could call one.
 
@@ -19,7 +19,7 @@ use super::failure::{Failure, FailureKind};
 use super::hook::INSTANTIATE;
 use super::host::Host;
 use super::instances::Instances;
-use super::lanes::{Lanes, Turn};
+use super::lanes::{Lanes, Threads, Turn};
 use super::made_beside::Awaited;
 use super::priority::stand_back;
 use super::state::thread_cpu_time;
@@ -50,6 +50,8 @@ struct Shared {
 struct Queue {
     lanes: Lanes<Arc<Task>>,
     threads: usize,
+    /// All that may come to wait is one owner's.
+    is_of_one: bool,
     /// Nobody will have anything called any more.
     is_over: bool,
 }
@@ -102,6 +104,16 @@ impl Crew {
             queue.threads += 1;
         }
         Ok(())
+    }
+
+    /// From now on it is called for these alone, and for what those before them have begun. Where they are all one owner's, that one
+    /// may have all threads.
+    pub fn serve(&self, attachments: &[Arc<Attachment>]) {
+        let called = attachments.iter().filter(|attachment| attachment.may_be_heavy());
+        let mut owners = called.map(|attachment| attachment.owner());
+        let first = owners.next();
+        self.shared.queue().is_of_one = owners.all(|owner| Some(&owner) == first.as_ref());
+        self.shared.came.notify_all();
     }
 
     /// Has a thread of the crew make a call, and waits for what it comes to. Without instances the call is not made, as too many
@@ -234,24 +246,37 @@ impl Shared {
     /// What a thread does next: a call of the lane whose turn it is; [`Next::Tend`] when none has come for a while.
     fn next(&self) -> Next {
         let mut queue = self.queue();
+        let mut has_waited = false;
         loop {
             if queue.is_over {
                 return Next::End;
             }
-            if let Some((turn, work)) = queue.lanes.take(|task| task.take()) {
+            let threads = queue.threads();
+            if let Some((turn, work)) = queue.lanes.take(threads, |task| task.take()) {
                 return Next::Call(turn, work);
+            }
+            if has_waited {
+                return Next::Tend;
             }
             let waited = self.came.wait_timeout(queue, UPKEEP);
             let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
             queue = guard;
-            if waited.timed_out() && queue.lanes.is_empty() && !queue.is_over {
-                return Next::Tend;
-            }
+            has_waited = waited.timed_out();
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.queue().lanes.is_empty()
+        let queue = self.queue();
+        queue.lanes.is_idle(queue.threads())
+    }
+}
+
+impl Queue {
+    fn threads(&self) -> Threads {
+        match self.is_of_one {
+            true => Threads::OfOne,
+            false => Threads::Shared(self.threads),
+        }
     }
 }
 

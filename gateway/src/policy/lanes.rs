@@ -7,7 +7,8 @@
 //! bounded by that, and forgotten when nobody waits and nothing runs.
 //!
 //! What a call takes is known when it is over. Until then its lane is charged with what the one before took, so that a second thread
-//! does not go the same way as the first.
+//! does not go the same way as the first. Of an owner who has just come nobody knows anything: so that his calls do not have all
+//! threads until the first of them ends, the last thread that is free is for owners who have none.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -38,6 +39,15 @@ struct Lane<T> {
     under_way: usize,
     /// The number of the last turn: of two that have had the same, who waited longer goes first.
     turn: u64,
+}
+
+/// What there is of the threads that take turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Threads {
+    /// There is one owner, who may have them all.
+    OfOne,
+    /// So many, for several owners: the last that is free is for those who have none, unless there is only one in all.
+    Shared(usize),
 }
 
 /// A turn that is under way. Whoever has it says how it [ended](Lanes::end).
@@ -77,9 +87,11 @@ impl<T> Lanes<T> {
     }
 
     /// Whose turn it is, and what `begin` makes of what waits there longest; where that is nothing, it takes no turn.
-    pub(super) fn take<W>(&mut self, begin: impl Fn(T) -> Option<W>) -> Option<(Turn, W)> {
+    pub(super) fn take<W>(&mut self, threads: Threads, begin: impl Fn(T) -> Option<W>) -> Option<(Turn, W)> {
+        let most = self.most_under_way(threads);
         loop {
-            let waiting = self.lanes.iter_mut().filter(|lane| !lane.waiting.is_empty());
+            let lanes = self.lanes.iter_mut();
+            let waiting = lanes.filter(|lane| !lane.waiting.is_empty() && lane.under_way <= most);
             let lane = waiting.min_by_key(|lane| (lane.used, lane.turn))?;
             let begun = std::iter::from_fn(|| lane.waiting.pop_front()).find_map(&begin);
             let Some(work) = begun else {
@@ -110,9 +122,23 @@ impl<T> Lanes<T> {
         self.forget();
     }
 
-    /// Whether nothing waits, wanted or not.
-    pub(super) fn is_empty(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.waiting.is_empty())
+    /// Whether nothing waits that would have a turn now, wanted or not.
+    pub(super) fn is_idle(&self, threads: Threads) -> bool {
+        let most = self.most_under_way(threads);
+        let has_turn = |lane: &Lane<T>| !lane.waiting.is_empty() && lane.under_way <= most;
+        !self.lanes.iter().any(has_turn)
+    }
+
+    /// How many turns of his may be under way of an owner who gets the next.
+    fn most_under_way(&self, threads: Threads) -> usize {
+        let Threads::Shared(threads) = threads else {
+            return usize::MAX;
+        };
+        let under_way: usize = self.lanes.iter().map(|lane| lane.under_way).sum();
+        match threads > 1 && threads.saturating_sub(under_way) <= 1 {
+            true => 0,
+            false => usize::MAX,
+        }
     }
 
     /// Forgets owners of whom nothing waits or runs, and who have had no more than those of whom something does.
@@ -167,7 +193,7 @@ mod tests {
     }
 
     fn take(lanes: &mut Costs) -> Option<(Turn, u64)> {
-        lanes.take(Some)
+        lanes.take(Threads::OfOne, Some)
     }
 
     fn end(lanes: &mut Costs, turn: &Turn, cost: u64) {
@@ -191,7 +217,7 @@ mod tests {
         (0..30).for_each(|_| push(&mut lanes, 1, 1));
         let order = turns(&mut lanes, 33);
         assert_eq!(order[..13], [0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1], "{order:?}");
-        assert!(lanes.is_empty() && lanes.lanes.is_empty());
+        assert!(lanes.lanes.is_empty());
     }
 
     #[test]
@@ -235,6 +261,46 @@ mod tests {
     }
 
     #[test]
+    fn a_newcomer_does_not_have_all_threads_before_anybody_knows_what_his_calls_take() {
+        let threads = Threads::Shared(3);
+        let mut lanes = Costs::default();
+        (0..5).for_each(|_| push(&mut lanes, 0, 100));
+        let (first, _) = lanes.take(threads, Some).unwrap();
+        let (_second, _) = lanes.take(threads, Some).unwrap();
+        assert!(
+            lanes.is_idle(threads) && lanes.take(threads, Some).is_none(),
+            "the last is for others"
+        );
+        push(&mut lanes, 1, 1);
+        assert!(!lanes.is_idle(threads));
+        let (other, _) = lanes.take(threads, Some).unwrap();
+        assert_eq!(other.owner, owner(1));
+        // It is for whoever has none, be it the same again.
+        push(&mut lanes, 1, 1);
+        end(&mut lanes, &other, 1);
+        let (other, _) = lanes.take(threads, Some).unwrap();
+        assert_eq!(other.owner, owner(1));
+        end(&mut lanes, &other, 1);
+        assert!(lanes.take(threads, Some).is_none());
+        end(&mut lanes, &first, 100);
+        assert_eq!(lanes.take(threads, Some).unwrap().0.owner, owner(0));
+    }
+
+    #[test]
+    fn one_thread_is_for_all_and_all_threads_are_for_one_owner() {
+        for threads in [Threads::Shared(1), Threads::OfOne] {
+            let mut lanes = Costs::default();
+            (0..3).for_each(|_| push(&mut lanes, 0, 1));
+            let (turn, _) = lanes.take(threads, Some).unwrap();
+            if threads == Threads::OfOne {
+                assert!(lanes.take(threads, Some).is_some());
+            }
+            end(&mut lanes, &turn, 1);
+            assert!(lanes.take(threads, Some).is_some(), "{threads:?}");
+        }
+    }
+
+    #[test]
     fn what_nobody_wants_takes_no_turn_and_makes_room() {
         let mut lanes = Costs::default();
         for _ in 0..10_000 {
@@ -242,7 +308,7 @@ mod tests {
         }
         assert!(lanes.longest() <= SWEEP_AT, "{}", lanes.longest());
         push(&mut lanes, 1, 2);
-        let (turn, _) = lanes.take(|cost| (cost == 2).then_some(cost)).unwrap();
+        let (turn, _) = lanes.take(Threads::OfOne, |cost| (cost == 2).then_some(cost)).unwrap();
         assert_eq!(turn.owner, owner(1));
         assert_eq!(lanes.lanes.len(), 1);
     }
@@ -280,6 +346,34 @@ mod tests {
             }
         }
 
+        /// Whoever comes and goes as he likes: nobody has all threads of several, and as long as one is free, who has none finds it.
+        #[test]
+        fn a_thread_is_there_for_who_has_none(
+            threads in 2_usize..5,
+            steps in vec((vec(0_usize..4, 0..4), any::<prop::sample::Index>()), 1..500),
+        ) {
+            let mut lanes = Costs::default();
+            let mut under_way: Vec<Turn> = Vec::new();
+            for (come, ends) in steps {
+                come.into_iter().for_each(|number| push(&mut lanes, number, 1));
+                while under_way.len() < threads && let Some((turn, _)) = lanes.take(Threads::Shared(threads), Some) {
+                    under_way.push(turn);
+                }
+                for number in 0..4 {
+                    let has = under_way.iter().filter(|turn| turn.owner == owner(number)).count();
+                    prop_assert!(has < threads);
+                    let waits = lanes.lanes.iter().any(|lane| lane.owner == owner(number) && !lane.waiting.is_empty());
+                    prop_assert!(!waits || has > 0 || under_way.len() == threads);
+                    // Nor is more than one kept free for others.
+                    prop_assert!(!waits || under_way.len() + 1 >= threads);
+                }
+                if !under_way.is_empty() {
+                    let turn = under_way.swap_remove(ends.index(under_way.len()));
+                    end(&mut lanes, &turn, 1);
+                }
+            }
+        }
+
         #[test]
         fn everything_has_its_turn_once_in_the_order_in_which_it_came_and_nothing_is_kept(
             come in vec((0_usize..5, any::<bool>()), 1..500),
@@ -300,7 +394,7 @@ mod tests {
                 prop_assert!(!has_turn || one(&mut lanes));
             }
             while one(&mut lanes) {}
-            prop_assert!(lanes.is_empty() && lanes.lanes.is_empty());
+            prop_assert!(lanes.lanes.is_empty());
             prop_assert_eq!(came, begun);
         }
     }

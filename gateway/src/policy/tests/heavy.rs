@@ -177,6 +177,77 @@ async fn a_plugin_of_the_operators_and_a_tenant_of_its_name_have_a_lane_each() {
     assert_eq!(order[..2], ["plugin", "tenant"], "{order:?}");
 }
 
+/// Two calls of one owner's and one of another's, on two threads. The first two last until the third has been made; answers how many
+/// of them begin before.
+async fn begun_before_anothers(crew: Arc<Crew>, one: &Arc<Attachment>, other: &Arc<Attachment>) -> usize {
+    let (began, has_begun) = mpsc::channel();
+    let (release, held) = mpsc::channel::<()>();
+    let held = Arc::new(std::sync::Mutex::new(held));
+    let mut calls = Vec::new();
+    for _ in 0..2 {
+        let (began, held) = (began.clone(), Arc::clone(&held));
+        let mut call = Box::pin(crew.call(one, move |_| {
+            began.send(()).unwrap();
+            // Until nobody has the other end any more.
+            let _ = held.lock().unwrap().recv();
+        }));
+        assert!(futures_util::poll!(&mut call).is_pending());
+        calls.push(call);
+    }
+    crew.ensure(2).unwrap();
+    has_begun.recv().unwrap();
+    let made = crew.call(other, |instances| instances.is_some());
+    let made = tokio::time::timeout(LONG, made).await;
+    assert_eq!(made, Ok(Some(true)), "it finds no thread");
+    let begun = 1 + has_begun.try_iter().count();
+    drop(release);
+    for call in calls {
+        assert_eq!(call.await, Some(()));
+    }
+    begun
+}
+
+#[tokio::test]
+async fn who_comes_does_not_have_the_last_thread_while_he_has_another() {
+    let host = host_of(4);
+    let of = |label: &'static str| {
+        attach_with(&host, &GUEST_OF_REQUESTS, |spec| {
+            spec.label = label.into();
+            spec.callers = Callers::Crew(Heavy { queue: 10, wait: LONG });
+        })
+    };
+    let (newcomer, other) = (of("newcomer"), of("other"));
+    let crew = Crew::new(&host);
+    crew.serve(&[Arc::clone(&newcomer), Arc::clone(&other)]);
+    assert_eq!(begun_before_anothers(crew, &newcomer, &other).await, 1);
+}
+
+#[tokio::test]
+async fn an_owner_that_is_alone_has_all_threads() {
+    let host = host_of(4);
+    let attachment = heavy(&host, 10, LONG);
+    let crew = Crew::new(&host);
+    crew.serve(&[Arc::clone(&attachment)]);
+    let (began, has_begun) = mpsc::channel();
+    let both = Arc::new(std::sync::Barrier::new(2));
+    let call = || {
+        let (began, both) = (began.clone(), Arc::clone(&both));
+        Box::pin(crew.call(&attachment, move |_| {
+            began.send(()).unwrap();
+            both.wait();
+        }))
+    };
+    let mut calls = [call(), call()];
+    for call in &mut calls {
+        assert!(futures_util::poll!(call).is_pending());
+    }
+    crew.ensure(2).unwrap();
+    for call in calls {
+        assert_eq!(tokio::time::timeout(LONG, call).await, Ok(Some(())));
+    }
+    assert_eq!(has_begun.try_iter().count(), 2);
+}
+
 #[tokio::test]
 async fn a_defect_costs_its_own_call() {
     let host = host_of(4);
