@@ -156,9 +156,8 @@ impl Instances {
     /// heavy is called here; for all others it is a failure that says why, which is logged and counted.
     pub fn instead_of_crew<T>(&mut self, call: impl FnOnce(&mut Self) -> T) -> T {
         self.instead_of_crew = true;
-        let answer = call(self);
-        self.instead_of_crew = false;
-        answer
+        let asked = InsteadOfCrew(self);
+        call(&mut *asked.0)
     }
 
     /// Told when there is something to [tend](Self::tend) to.
@@ -570,6 +569,15 @@ impl Instances {
     fn report(&mut self, attachment: &Arc<Attachment>, hook: Hook, failure: Failure) -> Failure {
         let stats = &slot(&mut self.slots, attachment).stats;
         report(attachment, stats, hook, failure)
+    }
+}
+
+/// While these are asked for what the crew has not done: however that ends, also by a defect of ours, they are not any more.
+struct InsteadOfCrew<'a>(&'a mut Instances);
+
+impl Drop for InsteadOfCrew<'_> {
+    fn drop(&mut self) {
+        self.0.instead_of_crew = false;
     }
 }
 

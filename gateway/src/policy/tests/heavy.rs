@@ -261,6 +261,16 @@ async fn a_defect_costs_its_own_call() {
     );
 }
 
+#[test]
+fn a_defect_in_what_a_worker_does_in_the_crews_place_leaves_it_as_it_was() {
+    let host = host_of(4);
+    let attachment = heavy(&host, 4, LONG);
+    let mut instances = Instances::new(&host);
+    let defect = || instances.instead_of_crew(|_| panic!("a defect"));
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(defect)).unwrap_err();
+    assert!(instances.on_request(&attachment, &mut exchange("/")).is_ok());
+}
+
 #[tokio::test]
 async fn what_was_given_up_takes_no_turn_from_its_owner() {
     let host = host_of(4);
