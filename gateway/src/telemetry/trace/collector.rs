@@ -175,14 +175,14 @@ mod tests {
             value: folder.path().join("token"),
             span: (0, 0).into(),
         };
-        let read = |content: &str| {
+        let holding = |content: &str| {
             std::fs::write(&path.value, content).unwrap();
-            super::read(&path)
+            read(&path)
         };
-        assert_eq!(read("Bearer abc\n").unwrap(), "Bearer abc");
-        assert!(read(" \n").is_err() && read("a\nb").is_err());
-        assert!(read(&"a".repeat(MAX_FILE + 1)).is_err());
+        assert_eq!(holding("Bearer abc\n").unwrap(), "Bearer abc");
+        assert!(holding(" \n").is_err() && holding("a\nb").is_err());
+        assert!(holding(&"a".repeat(MAX_FILE + 1)).is_err());
         // Whoever prints it sees nothing of it.
-        assert!(!format!("{:?}", read("Bearer abc").unwrap()).contains("abc"));
+        assert!(!format!("{:?}", holding("Bearer abc").unwrap()).contains("abc"));
     }
 }
