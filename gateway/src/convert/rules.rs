@@ -119,7 +119,8 @@ fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Ve
         .windows(2)
         .position(|pair| pair[0] == "{" && pair[1] == "status")?;
     let length = words[at..].iter().position(|word| word == "}")?;
-    if polarity == Polarity::Unless || words.iter().any(|word| matches!(word.as_str(), "or" | "||")) {
+    let is_negated = polarity == Polarity::Unless || at.checked_sub(1).is_some_and(|before| words[before] == "!");
+    if is_negated || words.iter().any(|word| matches!(word.as_str(), "or" | "||")) {
         let reason = "a status is asked for beside other conditions, all of which have to hold: write `if-status=`";
         return Some(Err(reason.to_owned()));
     }
@@ -291,11 +292,24 @@ fn captures(text: &str) -> String {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::{captures, regsub};
+    use super::{Polarity, captures, regsub, status};
 
     #[test]
     fn captures_are_renamed() {
         assert_eq!(captures(r"/new/\1?a=$b"), "/new/${1}?a=$$b");
+    }
+
+    #[test]
+    fn a_status_that_an_answer_must_not_have_is_left_out() {
+        let words = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        status((Polarity::If, &words("! { status 404 } a")))
+            .unwrap()
+            .unwrap_err();
+        status((Polarity::Unless, &words("{ status 404 }")))
+            .unwrap()
+            .unwrap_err();
+        let (statuses, rest) = status((Polarity::If, &words("! a { status 404 }"))).unwrap().unwrap();
+        assert_eq!((statuses, rest), ("404".to_owned(), words("! a")));
     }
 
     #[test]

@@ -312,7 +312,7 @@ fn servers_up(backend: &str, values: &[&str]) -> Result<Node, String> {
     Ok(match (operator, number) {
         ("lt", 1..) => node.number_prop("max", number - 1),
         ("le", _) => node.number_prop("max", number),
-        ("gt", _) => node.number_prop("min", number + 1),
+        ("gt", _) => node.number_prop("min", number.saturating_add(1)),
         ("ge", 1..) => node.number_prop("min", number),
         ("eq", 0) => node.number_prop("max", 0),
         ("eq", _) => node.number_prop("min", number).number_prop("max", number),
