@@ -385,8 +385,13 @@ impl Lease {
             }
         })
         .await;
-        if has_ended && !self.has_upload() {
+        if self.has_upload() {
+            return;
+        }
+        if has_ended {
             self.give_back();
+        } else if incoming.is_whole_by_length() {
+            self.await_end(incoming);
         }
     }
 

@@ -606,7 +606,7 @@ impl Drop for Record {
 }
 
 /// What log lines say of a server's answer whose place a page has taken.
-const ERROR_PAGE: &str = "error-page";
+pub(super) const ERROR_PAGE: &str = "error-page";
 
 /// The host that a request is served as, and that its server is told: of one in absolute form its target's, whatever Host says
 /// (RFC 9112, section 3.2.2).

@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use tokio::time::Instant;
 
+use super::record::ERROR_PAGE;
 use crate::backend::Backend;
 use crate::telemetry::access::{Cause, HttpRecord};
 use crate::telemetry::grpc::GrpcStatus;
@@ -114,9 +115,10 @@ impl Trace {
                     Value::Number(i64::try_from(position).unwrap_or(0)),
                 ));
             }
-            // What the client got came from the last one, unless the gateway itself answered.
+            // What the client got came from the last one, unless the gateway itself answered. A page changes nothing about what the
+            // server has answered.
             let is_last = position == last;
-            let answered = is_last && record.reason.is_none();
+            let answered = is_last && record.reason.is_none_or(|reason| reason == ERROR_PAGE);
             let failed = match status {
                 Some(status) if answered => {
                     attributes.push(("http.response.status_code", Value::Number(status.into())));
