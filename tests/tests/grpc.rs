@@ -9,20 +9,24 @@ use gateway_tests::{
 use http::{HeaderMap, HeaderValue, Response};
 
 /// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with
-/// another status of HTTP, `/html/14` as an answer of another kind.
+/// another status of HTTP, `/html/14` as an answer of another kind, `/web/14` in the content of gRPC-Web.
 async fn app() -> Http2Server {
     Http2Server::start(async |mut exchange: Http2Exchange| {
         let path = exchange.request.uri().path().to_owned();
         let (kind, status) = path[1..].split_once('/').unwrap();
-        let media = if kind == "html" {
-            "text/html"
-        } else {
-            "application/grpc+proto"
+        let media = match kind {
+            "html" => "text/html",
+            "web" => "application/grpc-web+proto",
+            _ => "application/grpc+proto",
         };
         let mut response = Response::builder().header("content-type", media);
         let said = HeaderValue::from_str(status).unwrap();
         if kind == "not-200" {
             response = response.status(503);
+        }
+        if kind == "web" {
+            let mut stream = exchange.respond.send_response(response.body(()).unwrap(), false)?;
+            return stream.send_data(format!("\0\0\0\0\0\u{80}grpc-status:{status}").into(), true);
         }
         if kind != "trailers" {
             let response = response.header("grpc-status", said).body(()).unwrap();
@@ -74,6 +78,7 @@ async fn lines_and_metrics_say_what_became_of_a_call() {
         "/trailers/17",
         "/head/x",
         "/html/14",
+        "/web/14",
     ];
     call(&gateway, &calls).await;
     // Nobody calls with GET.
@@ -81,7 +86,7 @@ async fn lines_and_metrics_say_what_became_of_a_call() {
         .await
         .ask(http2_get("/head/2"))
         .await;
-    let lines = gateway.access_log(7).await;
+    let lines = gateway.access_log(8).await;
     let said: Vec<_> = lines
         .iter()
         .map(|line| (&line["status"], line.get("grpc_status").cloned()))
@@ -93,6 +98,7 @@ async fn lines_and_metrics_say_what_became_of_a_call() {
         Some(5.into()),
         Some(null.clone()),
         Some(null),
+        None,
         None,
         None,
     ];

@@ -29,10 +29,19 @@ pub fn has_digest(headers: &HeaderMap) -> bool {
 
 /// gRPC compresses message by message, and its readers know of nothing around that.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    const PREFIX: &[u8] = b"application/grpc";
+    is_of(headers, b"application/grpc")
+}
+
+/// Of gRPC, what browsers speak: its trailers are a part of the content.
+pub fn is_grpc_web(headers: &HeaderMap) -> bool {
+    is_of(headers, b"application/grpc-web")
+}
+
+/// Whether the content's type begins with this.
+fn is_of(headers: &HeaderMap, prefix: &[u8]) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    kind.and_then(|kind| kind.trim_ascii_start().get(..PREFIX.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+    kind.and_then(|kind| kind.trim_ascii_start().get(..prefix.len()))
+        .is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 /// Has a response's head say that its content is another one now, of a length that nobody knows yet.

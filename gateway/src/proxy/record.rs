@@ -234,7 +234,10 @@ impl Record {
         self.status = Some(head.status);
         // Calls of gRPC are POST.
         if self.method == Method::POST && coded::is_grpc(&head.headers) {
-            self.grpc = Some(GrpcStatus::of(&head.headers));
+            let said = GrpcStatus::of(&head.headers);
+            // What gRPC-Web says behind its content is a part of that, which is not read: HTTP's status is all that there is.
+            let is_known = said != GrpcStatus::Unsaid || !coded::is_grpc_web(&head.headers);
+            self.grpc = is_known.then_some(said);
         }
         self.server_answered(Some(head.status));
     }
