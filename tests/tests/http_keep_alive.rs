@@ -128,7 +128,7 @@ async fn a_connection_of_http_2_is_told_to_go_and_what_is_under_way_is_answered(
 #[tokio::test]
 async fn a_connection_of_http_2_goes_with_its_age_whatever_is_under_way() {
     let (app, told) = holding().await;
-    let gateway = gateway("max-age=\"500ms\"", &format!("\"{}\" h2", app.address())).await;
+    let gateway = gateway("max-age=\"2s\"", &format!("\"{}\" h2", app.address())).await;
     let mut client = Http2Frames::connect(gateway.address("web")).await;
     client.request(1, &HEAD).await;
     eventually("the request is under way", async || app.requests().len() == 1).await;
