@@ -2,11 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, drain, read};
-use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, RequestText, eventually, get, within};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, RequestText, eventually, get, post, within};
 use http::{Request, Response};
 
 /// What a browser sends, and the proof that RFC 6455, section 1.3 has for its key.
@@ -232,6 +234,46 @@ async fn a_websocket_of_http_2_is_of_its_version_for_rules_and_edits() {
     assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 200);
     let seen = app.last();
     assert_eq!((&*seen.target, seen.headers.get("x-version")), ("/open", Some("2")));
+}
+
+/// The server's window for a connection has room for one stream's.
+#[tokio::test]
+async fn a_websocket_that_is_not_read_holds_up_no_uploads() {
+    let is_full = Arc::new(AtomicUsize::new(0));
+    let settings = |builder: &mut h2::server::Builder| {
+        builder.enable_connect_protocol();
+    };
+    let chat = Http2Server::start_with(settings, None, {
+        let is_full = is_full.clone();
+        move |mut exchange: Http2Exchange| {
+            let is_full = is_full.clone();
+            async move {
+                if exchange.request.method() != http::Method::CONNECT {
+                    let content = drain(exchange.request.body_mut()).await?;
+                    return exchange.answer(content);
+                }
+                let _stream = exchange.respond.send_response(Response::new(()), false)?;
+                let mut came = 0;
+                while came < 65_535 {
+                    // Without opening the windows again.
+                    came += exchange.request.body_mut().data().await.unwrap()?.len();
+                }
+                is_full.fetch_add(1, Ordering::SeqCst);
+                std::future::pending().await
+            }
+        }
+    })
+    .await;
+    let gateway = before(chat.address()).await;
+    let mut client = gateway.connect("web").await;
+    client.send(websocket("/chat").bytes()).await;
+    assert_eq!(client.response_head().await.status, 101);
+    client.send("x".repeat(200_000)).await;
+    eventually("the window is used up", async || is_full.load(Ordering::SeqCst) == 1).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.ask("web", post("/", "other")).await.text(), "other");
+    }
+    assert_eq!(chat.connections(), 2);
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ struct State {
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
-    /// How many requests have content that waits for the server to open its windows.
+    /// How many requests have content, or tunnels something, that waits for the server to open its windows.
     blocked: Cell<usize>,
     /// Whether the server's SETTINGS have come.
     is_settled: Cell<bool>,

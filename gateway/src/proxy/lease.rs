@@ -336,7 +336,7 @@ impl Lease {
             (Link::Http2(stream), Content::Http2(content)) => {
                 let OnStream { place, upload, asked } = *stream;
                 asked?;
-                let io = StreamIo::new(content, upload.into_stream());
+                let io = StreamIo::new(content, upload.into_stream()).on(place.connection());
                 Some((ServerEnd::Stream(Box::new(io), place), Bytes::new(), self.session))
             }
             (Link::Http2(_), _) => None,

@@ -18,6 +18,7 @@ use super::body::{BodyFailure, RequestBody};
 use super::client::Client;
 use super::content::{Content, Leased};
 use super::error::ProxyError;
+use super::extended_connect;
 use super::informational;
 use super::introduction::introduction;
 use super::lease::{Lease, Link};
@@ -84,7 +85,9 @@ pub async fn send(
         if backend.servers[server].http2 {
             // A connection that was asked to be one name serves no other.
             let alone = is_private || backend.server_close || name.is_some();
-            let sharing = match (alone, has_body) {
+            // What goes through a tunnel waits as content does.
+            let has_content = has_body || extended_connect::asked(head).is_some();
+            let sharing = match (alone, has_content) {
                 (true, _) => Sharing::Alone,
                 (false, true) => Sharing::Unblocked,
                 (false, false) => Sharing::All,

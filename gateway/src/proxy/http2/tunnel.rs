@@ -14,6 +14,7 @@ use http::{Method, Response, StatusCode, request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::backend::{Blocked, Multiplexed};
 use crate::proxy::client::Client;
 use crate::proxy::content::{Content, Http2Content};
 use crate::proxy::error::ProxyError;
@@ -81,6 +82,10 @@ pub struct StreamIo {
     send: SendStream<Bytes>,
     /// What has come and has not been read.
     read: Bytes,
+    /// The connection to a server that the stream is on, with others.
+    shared: Option<Rc<Multiplexed>>,
+    /// What is written waits there for the server to open its windows.
+    blocked: Option<Blocked>,
 }
 
 impl StreamIo {
@@ -90,6 +95,17 @@ impl StreamIo {
             receive: content.into_stream(),
             send,
             read: Bytes::new(),
+            shared: None,
+            blocked: None,
+        }
+    }
+
+    /// The same on a connection to a server.
+    #[must_use]
+    pub fn on(self, connection: &Rc<Multiplexed>) -> Self {
+        Self {
+            shared: Some(connection.clone()),
+            ..self
         }
     }
 }
@@ -122,23 +138,33 @@ impl AsyncRead for StreamIo {
 }
 
 impl AsyncWrite for StreamIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.send.reserve_capacity(buf.len());
+        let this = self.get_mut();
+        this.send.reserve_capacity(buf.len());
         let room = loop {
-            match self.send.capacity() {
-                0 => match ready!(self.send.poll_capacity(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error))),
-                    None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+            match this.send.capacity() {
+                0 => match this.send.poll_capacity(cx) {
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(Some(Err(error))) => {
+                        return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, error)));
+                    }
+                    Poll::Ready(None) => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+                    Poll::Pending => {
+                        if this.blocked.is_none() {
+                            this.blocked = this.shared.as_ref().map(|connection| connection.block());
+                        }
+                        return Poll::Pending;
+                    }
                 },
                 room => break room.min(buf.len()),
             }
         };
+        this.blocked = None;
         let piece = Bytes::copy_from_slice(&buf[..room]);
-        let sent = self.send.send_data(piece, false);
+        let sent = this.send.send_data(piece, false);
         Poll::Ready(sent.map(|()| room).map_err(io::Error::other))
     }
 
