@@ -3,9 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{
-    Answer, Gateway, Http2Client, Http2Exchange, Http2Server, HttpServer, eventually, http2_get, http2_post,
-};
+use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, http2_get, http2_post};
+use gateway_tests::{Answer, Gateway, HttpServer, eventually};
 use http::{HeaderMap, HeaderValue, Response};
 
 /// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with

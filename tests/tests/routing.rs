@@ -390,6 +390,16 @@ async fn captures_that_are_too_long_for_a_call_are_answered_with_414() {
 }
 
 #[tokio::test]
+async fn a_location_is_bounded_however_often_the_clients_words_stand_in_it() {
+    let app = HttpServer::answering("x").await;
+    let gateway = gateway(r#"redirect location="/x?a=%{uri}&b=%{uri}&c=%{uri}""#, &app).await;
+    for (length, status) in [(5_000, 302), (6_000, 414)] {
+        let answer = gateway.ask("web", get(&format!("/{}", "a".repeat(length)))).await;
+        assert_eq!(answer.status, status, "{length}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_without_a_host_is_sent_to_the_address_it_came_to() {
     let app = HttpServer::answering("x").await;
     let gateway = gateway(r#"redirect scheme="https""#, &app).await;

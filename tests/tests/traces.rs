@@ -329,7 +329,7 @@ async fn no_plugin_writes_what_servers_are_told_of_the_trace() {
     let not_sampled = PARENT.replace("-01", "-00");
     for (tracing, told) in [
         ("", ["forged", "forged", "forged"]),
-        (&*tracing, [&*not_sampled, "a=1", &*PARENT[..36]]),
+        (&*tracing, [&*not_sampled, "a=1", &PARENT[..36]]),
     ] {
         let gateway = Gateway::kdl(text)
             .with("@tracing", tracing)

@@ -205,7 +205,9 @@ pub async fn exchange(
             return Err(Sent::Failed(error));
         }
     };
-    let is_refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
+    // A server that has said something about a request has looked at it.
+    let is_refused =
+        heard == 0 && error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM));
     if error.is_go_away() || error.is_io() {
         place.connection().retire();
     }

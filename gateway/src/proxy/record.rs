@@ -249,7 +249,7 @@ impl Record {
         }
         let said = GrpcStatus::of(trailers);
         self.grpc = Some(said);
-        if let (Some(StatusCode::OK), Some(status)) = (self.status, said.as_http())
+        if let (Some(StatusCode::OK), Some(status)) = (self.status, said.as_judged())
             && let Some(upstream) = &self.upstream
             && let (Some(server), Some(after)) = (upstream.server, upstream.response)
         {
@@ -428,7 +428,7 @@ impl Record {
                 // It says behind its content, or in this head, how it is to be judged.
                 (Some(grpc), Some(StatusCode::OK)) => {
                     server.metrics.response(Some(200), after);
-                    if let Some(status) = grpc.as_http() {
+                    if let Some(status) = grpc.as_judged() {
                         server.is_judged_by(Some(status), after);
                     }
                 }

@@ -61,6 +61,9 @@ pub fn redirect(redirect: &Redirect, captured: &[Vec<u8>], exchange: &Exchange) 
         location.push(if location.contains(&b'?') { b'&' } else { b'?' });
         write_uri(query.as_bytes(), &mut location);
     }
+    if location.len() > LONGEST_LOCATION {
+        return Err(ProxyError::UriTooLong);
+    }
     let location = stay_here(&location);
     let value = HeaderValue::from_bytes(location).map_err(|_| ProxyError::BadRequest("bad-location"))?;
     let mut headers = HeaderMap::with_capacity(2);
@@ -80,6 +83,9 @@ pub fn redirect(redirect: &Redirect, captured: &[Vec<u8>], exchange: &Exchange) 
         body: Bytes::new(),
     })
 }
+
+/// Bytes of a Location, at most: no client takes longer ones, and where the request's path stands in it several times it is a multiple of that.
+const LONGEST_LOCATION: usize = 16 * 1024;
 
 /// The response that the configuration holds.
 pub fn answer(answer: &Return, exchange: &Exchange) -> Result<Reply, ProxyError> {

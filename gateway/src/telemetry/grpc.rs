@@ -35,7 +35,7 @@ impl GrpcStatus {
     }
 
     /// The status of HTTP that means the same, as Envoy and gRPC's gateways have it; none where none was said.
-    pub fn as_http(self) -> Option<u16> {
+    fn as_http(self) -> Option<u16> {
         Some(match self.number()? {
             0 => 200,
             // CANCELLED: the client went away.
@@ -61,6 +61,16 @@ impl GrpcStatus {
             // UNKNOWN, INTERNAL, DATA_LOSS
             _ => 500,
         })
+    }
+
+    /// The status of HTTP that a server is judged by; none where it says nothing of the server. A client that leaves a server no time
+    /// (`grpc-timeout`), or asks for what no server has, gets DEADLINE_EXCEEDED and UNIMPLEMENTED from well ones, from all of them
+    /// if it likes.
+    pub fn as_judged(self) -> Option<u16> {
+        match self.number()? {
+            4 | 12 => None,
+            _ => self.as_http(),
+        }
     }
 
     /// Whether the fault is the server's, as with a status of HTTP from 500 on: UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED,
@@ -111,5 +121,13 @@ mod tests {
         assert!(!GrpcStatus::Unsaid.is_servers_fault());
         assert_eq!(GrpcStatus::Said(14).as_http(), Some(503));
         assert_eq!(GrpcStatus::Said(0).as_http(), Some(200));
+    }
+
+    #[test]
+    fn no_server_is_judged_by_what_a_client_can_make_it_say() {
+        assert_eq!(GrpcStatus::Said(4).as_judged(), None);
+        assert_eq!(GrpcStatus::Said(12).as_judged(), None);
+        assert_eq!(GrpcStatus::Said(13).as_judged(), Some(500));
+        assert_eq!(GrpcStatus::Said(0).as_judged(), Some(200));
     }
 }
