@@ -456,8 +456,14 @@ impl Instances {
                 let held = attachment.hold_so_much(state.edits.bytes());
                 let finished = match held {
                     Ok(held) => {
-                        held.into_iter().for_each(|held| subject.hold(held));
-                        finish(answer, &mut state.edits, &mut subject)
+                        let finished = finish(answer, &mut state.edits, &mut subject);
+                        // Edits that are not made are gone, and so is what they took.
+                        if finished.is_ok()
+                            && let Some(held) = held
+                        {
+                            subject.hold(held);
+                        }
+                        finished
                     }
                     Err(full) => Err(full.into()),
                 };

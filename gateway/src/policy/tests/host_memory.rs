@@ -159,6 +159,33 @@ fn large_edits_are_counted_for_as_long_as_their_exchange_lasts() {
 }
 
 #[test]
+fn edits_of_a_call_that_is_not_taken_are_not_counted() {
+    let items = format!(
+        r#"(data (i32.const 8192) "{}") (data (i32.const 4200) "a")"#,
+        "v".repeat(4096)
+    );
+    let host = host_of(2);
+    // A large edit, and a reply whose status there is not.
+    let guest = Guest {
+        imports: r#"(import "gateway:policy/request-edits@0.1.0" "set-header" (func $set (param i32 i32 i32 i32 i32)))"#,
+        items: &items,
+        on_request: Some(
+            "(call $set (i32.const 4200) (i32.const 1) (i32.const 8192) (i32.const 4096) (i32.const 4300))
+             (i32.store8 (i32.const 4096) (i32.const 1))
+             (i32.store16 (i32.const 4100) (i32.const 99))
+             (i32.const 4096)",
+        ),
+        ..GUEST
+    };
+    let attachment = attach_within(&host, &guest, &of("plugin \"one\"", REPLY, None));
+    let mut instances = Instances::new(&host);
+    let mut exchange = exchange("/");
+    let failure = instances.on_request(&attachment, &mut exchange).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Trap, "{failure}");
+    assert_eq!(attachment.stats().host_memory(), 0, "while the exchange goes on");
+}
+
+#[test]
 fn all_pieces_of_a_body_go_before_what_is_counted_of_it_does() {
     let host = host_of(2);
     let attachment = attach_within(&host, &REPLYING, &of("plugin \"one\"", 10_000, None));
