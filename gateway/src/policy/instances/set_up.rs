@@ -64,8 +64,9 @@ impl Instances {
             made = self.make(attachment);
         }
         // And so does whoever asks for nothing: only that its client stays connected is no reason to have no place for others, or no
-        // memory.
-        if let Err((_, Some(lack))) = &made
+        // memory. Not for whoever has failed otherwise beside: a set-up that ran past its deadline is not begun again at once.
+        if let Err((failure, Some(lack))) = &made
+            && matches!(failure.kind, FailureKind::StoreFull | FailureKind::Memory)
             && attachment.budget.make_room(*lack, &self.host)
         {
             made = self.make(attachment);

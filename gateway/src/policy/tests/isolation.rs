@@ -560,6 +560,26 @@ fn memory_that_idle_connections_have_of_all_there_is_makes_room_likewise() {
 }
 
 #[test]
+fn who_runs_past_its_deadline_for_want_of_memory_is_not_set_up_again_at_once_and_takes_nothing() {
+    // Loops where it gets no second page.
+    let looping = Guest {
+        configure: "(if (i32.eq (memory.grow (i32.const 1)) (i32.const -1)) (then (loop $again (br $again)))) (i32.const 512)",
+        ..COUNTING
+    };
+    let mut all = Connected::on(host_of(8));
+    let limits = crate::config::BudgetLimits {
+        memory_in_all: Some(3 << 16),
+        ..limits_of(8)
+    };
+    let tenant = Budget::new("tenant \"acme\"", limits, Some(all.host.budget().clone()));
+    let (quiet, loops) = (all.attach(&COUNTING, &tenant), all.attach(&looping, &tenant));
+    let [a, b, c] = connections();
+    assert_eq!((all.ask(&quiet, &a), all.ask(&quiet, &b)), (Ok(1), Ok(1)));
+    assert_eq!(all.ask(&loops, &c), Err(FailureKind::Deadline));
+    assert_eq!((all.ask(&quiet, &a), all.ask(&quiet, &b)), (Ok(2), Ok(2)));
+}
+
+#[test]
 fn a_plugin_has_no_more_instances_than_it_may_and_its_neighbour_does_not_notice() {
     let host = host_of(16);
     let attach = |instances| {
