@@ -36,7 +36,8 @@ use crate::config::Isolation;
 /// Who sees what an instance remembers is the attachment's [`Isolation`]. An instance that an exchange or a connection has
 /// used is never used by another one; it is put aside, and made anew when the worker has time: see [`tend`](Self::tend).
 ///
-/// After any failure the instance is gone with its store, and the next call makes another; no other instance is touched.
+/// After any failure the instance is gone with its store, and the next call makes another; no other instance is touched. Only one
+/// whose answer the gateway has no room for stays, where more than one exchange uses it.
 /// Set-ups that fail may take a tenth of a worker's time: beyond that, calls fail at once until there is time again.
 /// Set-ups that succeed are never waited for: whoever makes a component trap would make everybody else wait. What does
 /// nothing but fail is left alone for a while (`quarantine.rs`).
@@ -479,7 +480,19 @@ impl Instances {
                         self.put(attachment, instance, &mut subject, hook);
                         return Ok(answer);
                     }
-                    Err(untaken) => untaken.failure(hook.name),
+                    Err(untaken) => {
+                        let is_full = matches!(untaken, Untaken::Full(_));
+                        let failure = untaken.failure(hook.name);
+                        if is_full && !matches!(attachment.isolation, Isolation::PerRequest { .. }) {
+                            // It has worked, and nothing of it is taken. Setting another up for each call until there is room again
+                            // would cost more than the calls.
+                            state.edits.clear();
+                            drop(std::mem::take(&mut state.tags));
+                            self.put(attachment, instance, &mut subject, hook);
+                            return Err(self.report(attachment, hook, failure));
+                        }
+                        failure
+                    }
                 }
             }
             Some(Err(error)) => failure(state, &error, FailureKind::Trap, hook.name),

@@ -75,6 +75,8 @@ fn replies_that_nobody_takes_are_counted_until_they_are_gone_and_refused_beyond_
     drop(held);
     assert_eq!(one.stats().host_memory() + two.stats().host_memory(), 0);
     ask(&one).unwrap();
+    // Who has found no room is not set up again for that.
+    assert_eq!((one.stats().instantiations(), two.stats().instantiations()), (1, 1));
 }
 
 #[test]
