@@ -99,7 +99,10 @@ async fn who_is_not_believed_gets_no_spans_and_holds_nobody_up() {
     );
     let to = in_tls(&collector, &authority).await;
     for (tls, why) in [
-        (r#"ca="other-ca.pem" sni="collector.example""#, "UnknownIssuer"),
+        (
+            r#"ca="other-ca.pem" sni="collector.example""#,
+            "invalid peer certificate",
+        ),
         (r#"ca="ca.pem" sni="other.example""#, "not valid for name"),
         // The URL's host is what has to be shown where no name is said.
         (r#"ca="ca.pem""#, "not valid for name"),

@@ -279,14 +279,16 @@ frontend "hog" {{ bind "127.0.0.1:0"; use-plugin "hog"; default-backend "stalled
         );
         let mut tcp = HashMap::new();
         for (verdict, written, _) in VERDICTS {
-            let server = Server::greeting("hi").await;
-            writeln!(
-                text,
-                r#"backend "tcp-{verdict}" {{ mode "tcp"; server "s" "{}" }}"#,
-                server.address()
-            )
-            .unwrap();
-            tcp.insert(verdict, server);
+            if plugins.quota.is_none() {
+                let server = Server::greeting("hi").await;
+                writeln!(
+                    text,
+                    r#"backend "tcp-{verdict}" {{ mode "tcp"; server "s" "{}" }}"#,
+                    server.address()
+                )
+                .unwrap();
+                tcp.insert(verdict, server);
+            }
             for hook in &HOOKS {
                 let name = hook.name;
                 let cell = format!("{name}-{verdict}");

@@ -44,8 +44,15 @@ async fn gateway(log: &str, frontend: &str, backend: &str, app: &Http2Server) ->
     Gateway::kdl(
         r#"
         process { workers 1; @log }
-        frontend "web" { bind "127.0.0.1:0"; @frontend; default-backend "app" }
-        backend "app" { @backend; server "a" "@app" h2 }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            @frontend
+            default-backend "app"
+        }
+        backend "app" {
+            @backend
+            server "a" "@app" h2
+        }
     "#,
     )
     .with("@log", log)
@@ -159,7 +166,7 @@ async fn calls_that_fail_eject_their_server() {
             r#"
             process { workers 1; @log }
             frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
-            backend "app" { server "a" "@app" h2; @backend }
+            backend "app" { server "a" "@app" max-connections=100 h2; @backend }
         "#,
         )
         .with("@log", JSON)

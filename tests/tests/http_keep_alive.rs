@@ -42,7 +42,7 @@ async fn the_last_answer_of_http_1_says_that_it_is() {
     let mut client = gateway.connect("web").await;
     client.send("GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(5)).await;
     let answers = String::from_utf8(client.until_end().await).unwrap();
-    assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 3, "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 3, "{answers}");
     assert_eq!(app.requests().len(), 6);
 }
 

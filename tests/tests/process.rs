@@ -542,6 +542,10 @@ async fn where_descriptors_are_few_there_are_fewer_pipes_and_connections_are_ser
     let mut client = gateway.connect("raw").await;
     client.send("hello").await;
     assert_eq!(client.exactly(5).await, b"hello");
+    // Whoever says how many connections there may be has them, and pipes what they leave.
+    let said = Gateway::kdl(&format!("process {{ workers 1; max-connections 50 }}{WEB}"));
+    let gateway = said.through(&FEW).start().await;
+    assert!(!gateway.output().contains("is low"), "{}", gateway.output());
 }
 
 #[tokio::test]

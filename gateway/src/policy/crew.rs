@@ -107,9 +107,12 @@ impl Crew {
     }
 
     /// From now on it is called for these alone, and for what those before them have begun. Where they are all one owner's, that one
-    /// may have all threads.
+    /// may have all threads. A plugin of the operator's that may turn out to be slow keeps no thread from others before it does.
     pub fn serve(&self, attachments: &[Arc<Attachment>]) {
-        let called = attachments.iter().filter(|attachment| attachment.may_be_heavy());
+        let is_expected = |attachment: &&Arc<Attachment>| {
+            attachment.is_heavy() || attachment.may_be_heavy() && attachment.tenant().is_some()
+        };
+        let called = attachments.iter().filter(is_expected);
         let mut owners = called.map(|attachment| attachment.owner());
         let first = owners.next();
         self.shared.queue().is_of_one = owners.all(|owner| Some(&owner) == first.as_ref());

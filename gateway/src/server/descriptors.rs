@@ -16,11 +16,12 @@ pub(super) fn fit(config: &mut Config, workers: usize) -> Result<(), ConfigError
     let pipes = FOR_A_PIPE * MOST_PIPES * workers;
     let needed = beside_pipes + pipes;
     let granted = raise(needed);
-    // A stream without one is copied: that costs more, and fails nobody.
-    let pipes = if granted >= needed {
-        pipes
-    } else {
-        pipes.min(granted / PART_FOR_PIPES)
+    // A stream without one is copied: that costs more, and fails nobody. So whoever says how many connections there may be has them.
+    let left = granted.saturating_sub(beside_pipes);
+    let pipes = match config.process.max_connections_at {
+        Some(_) if granted >= beside_pipes => pipes.min(left),
+        _ if granted >= needed => pipes,
+        _ => pipes.min(granted / PART_FOR_PIPES),
     };
     allow_pipes(pipes / (FOR_A_PIPE * workers));
     if granted >= beside_pipes + pipes {
