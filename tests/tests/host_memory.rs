@@ -106,7 +106,7 @@ async fn replies_to_clients_that_read_nothing_are_bounded_for_their_tenant_and_c
 #[tokio::test]
 async fn bodies_that_are_held_until_a_plugin_has_seen_them_are_bounded() {
     for (on_failure, status) in [(r#""deny" status=507"#, 507), (r#""skip""#, 200)] {
-        let app = HttpServer::start(|request| Answer::ok(&request.body.len().to_string())).await;
+        let app = HttpServer::start(|request| Answer::ok(request.body.len().to_string())).await;
         let gateway = Gateway::kdl(
             r#"
             process { workers 1 }
@@ -156,7 +156,7 @@ async fn bodies_that_are_held_until_a_plugin_has_seen_them_are_bounded() {
 /// A call's answer is the plugin's to have, and so is what the gateway holds of it meanwhile.
 #[tokio::test]
 async fn answers_to_calls_are_bounded() {
-    let auth = HttpServer::start(|_| Answer::ok(&"x".repeat(200_000))).await;
+    let auth = HttpServer::start(|_| Answer::ok("x".repeat(200_000))).await;
     let exports = format!(
         r#"(data (i32.const 2048) "authGET/")
         (func (export "gateway:policy/request-filter@0.1.0#on-request") {facts} (result i32)

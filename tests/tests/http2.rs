@@ -836,7 +836,7 @@ async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
 async fn a_post_that_was_refused_unseen_is_sent_again_whole() {
     let asked = Arc::new(AtomicUsize::new(0));
     let app = Http2Server::start(move |mut exchange: Http2Exchange| {
-        let is_refused = asked.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        let is_refused = asked.fetch_add(1, Ordering::SeqCst).is_multiple_of(2);
         async move {
             if is_refused {
                 exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);

@@ -804,8 +804,9 @@ async fn edits_that_are_always_made_are_of_the_gateways_own_answers_too() {
     .file("sorry.html", "<p>sorry")
     .start()
     .await;
-    // What is asked for, the status, and the headers that come of the edits.
-    let cases: [(&str, u16, &[(&str, &str)]); 5] = [
+    /// What is asked for, the status, and the headers that come of the edits.
+    type Case = (&'static str, u16, &'static [(&'static str, &'static str)]);
+    let cases: [Case; 5] = [
         (
             "/",
             200,
@@ -843,20 +844,12 @@ async fn edits_that_are_always_made_are_of_the_gateways_own_answers_too() {
         request.headers_mut().insert("x-mine", "me".parse().unwrap());
         let stream = streams.ask(request).await;
         let asked = format!("GET {path} me {status}");
-        let of_http1 = |name: &str| answer.header(name).map(str::to_owned);
-        let of_http2 = |name: &str| stream.header(name).map(str::to_owned);
-        let readers: [&dyn Fn(&str) -> Option<String>; 2] = [&of_http1, &of_http2];
-        for header in readers {
-            assert_eq!(header("x-frame-options").as_deref(), Some("DENY"), "{path}");
-            assert_eq!(header("x-asked"), Some(asked.clone()), "{path}");
-            for name in names {
-                let expected = expected.iter().find(|(known, _)| *known == name);
-                assert_eq!(
-                    header(name).as_deref(),
-                    expected.map(|(_, value)| *value),
-                    "{path}: {name}"
-                );
-            }
+        let both = |name: &str| [answer.header(name), stream.header(name)];
+        assert_eq!(both("x-frame-options"), [Some("DENY"); 2], "{path}");
+        assert_eq!(both("x-asked"), [Some(&*asked); 2], "{path}");
+        for name in names {
+            let expected = expected.iter().find(|(known, _)| *known == name);
+            assert_eq!(both(name), [expected.map(|(_, value)| *value); 2], "{path}: {name}");
         }
         assert_eq!((answer.status, stream.status), (status, status));
     }

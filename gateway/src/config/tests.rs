@@ -967,21 +967,32 @@ fn edits_that_write_more_than_one_call_may_are_refused() {
     let (half, rest) = (write("x-a", 8 << 10), write("x-b", 9 << 10));
     said(config(&request(&[half.clone(), rest.clone()]), "", ""), "request");
     said(
-        config(&request(&[half.clone()]), &request(&[rest.clone()]), ""),
+        config(
+            &request(std::slice::from_ref(&half)),
+            &request(std::slice::from_ref(&rest)),
+            "",
+        ),
         "request",
     );
     said(
-        config(&response(&[half.clone()]), &response(&[rest.clone()]), ""),
+        config(
+            &response(std::slice::from_ref(&half)),
+            &response(std::slice::from_ref(&rest)),
+            "",
+        ),
         "response",
     );
     said(config("", "", &response(&[half.clone(), rest.clone()])), "response");
     // Of the operator's and of a tenant's edits each are made in one call; and not all of these are made.
     let sometimes = format!("{rest} if=\"some\"");
     for (frontend, backend) in [
-        (request(&[half.clone(), sometimes]), response(&[rest.clone()])),
-        (request(&[half.clone()]), request(&[write("x-a", 9 << 10)])),
+        (
+            request(&[half.clone(), sometimes]),
+            response(std::slice::from_ref(&rest)),
+        ),
+        (request(std::slice::from_ref(&half)), request(&[write("x-a", 9 << 10)])),
     ] {
-        let faults = config(&frontend, &backend, &request(&[half.clone()]));
+        let faults = config(&frontend, &backend, &request(std::slice::from_ref(&half)));
         assert!(faults.is_none(), "{faults:?}");
     }
 }
