@@ -1,5 +1,6 @@
 //! Building a snapshot. Goes on after an error, so that all of them are found.
 
+mod acls;
 mod admission;
 mod alone;
 mod budgets;
@@ -8,40 +9,30 @@ mod endings;
 mod granted;
 mod made;
 mod maps;
+mod own;
+mod rewrites;
+mod rules;
 mod schemas;
 mod tenants;
 mod tls;
 mod trust;
+mod used_plugins;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Serialize;
-
 use super::pages::ErrorPages;
-use super::rewrites::RewriteConfig;
 use super::routes::Route;
-use super::rules::{self, Rule, RuleError};
-use super::{
-    AclCall, AclCalls, BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OwnAnswers, PluginAt, Rewrites, Snapshot,
-};
+use super::{BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, Snapshot};
 use crate::backend::{Backend, Connectors, Place};
 use crate::certificates::SystemRoots;
-use crate::config::{
-    self, Acl, AclId, AclTest, At, BackendId, Config, EffectiveLimits, Isolation, Mode, OnFailure, Origin, PluginId,
-    PluginLimits, Share, TenantId, UsedPlugin,
-};
+use crate::config::{self, Acl, BackendId, Config, Mode, Origin, PluginId, TenantId};
 use crate::policy::maps::Maps;
-use crate::policy::path_captures::PathCaptures;
-use crate::policy::{
-    self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Component, Crew, Granted, Host, HostSettings,
-    PolicyError, Tenant, first_party,
-};
+use crate::policy::{Attachment, Budget, Component, Crew, Granted, Host, HostSettings, Tenant};
 use crate::telemetry::metrics::Registry;
 pub use alone::Alone;
 pub use components::Compiled;
-use components::{Made, sha256};
 use endings::Endings;
 pub(super) use made::MadeOfFiles;
 use trust::Trust;
@@ -222,17 +213,6 @@ struct Builder<'a> {
     series: BTreeMap<PluginId, u64>,
 }
 
-#[derive(Serialize)]
-struct AclConfig<'a> {
-    predicates: Vec<NamedMatch<'a>>,
-}
-
-#[derive(Serialize)]
-struct NamedMatch<'a> {
-    name: &'a str,
-    when: &'a config::Match,
-}
-
 impl Builder<'_> {
     /// Notes an error.
     fn fail<T>(&mut self, error: BuildError) -> Option<T> {
@@ -341,436 +321,11 @@ impl Builder<'_> {
         })
     }
 
-    fn rules(&mut self, section: Section<'_>, rules: &[config::Rule]) -> Option<Vec<Rule>> {
-        let mut captures = self.captures(section, rules)?.into_iter();
-        let rules: Vec<_> = rules
-            .iter()
-            .map(|rule| (rule, captured(rule).and_then(|_| captures.next())))
-            .map(
-                |(rule, captures)| match rules::rule(rule, section.frontend, &self.maps, captures) {
-                    Ok(rule) => Some(rule),
-                    Err(RuleError::File(path, source)) => self.fail(BuildError::File {
-                        origin: rule.origin.clone(),
-                        path,
-                        source,
-                    }),
-                    // A map that could not be read has been reported.
-                    Err(RuleError::Defect(_)) if self.maps.len() < self.config.maps.len() => None,
-                    Err(RuleError::Defect(message)) => self.fail(BuildError::Rule {
-                        origin: rule.origin.clone(),
-                        message,
-                    }),
-                },
-            )
-            .collect();
-        rules.into_iter().collect()
-    }
-
-    /// By rule that has captures: how they come by. A component has as many of them as there are bits of conditions.
-    fn captures(&mut self, section: Section<'_>, rules: &[config::Rule]) -> Option<Vec<PathCaptures>> {
-        let of: Vec<_> = rules.iter().filter_map(captured).collect();
-        let mut captures = Vec::with_capacity(of.len());
-        for chunk in of.chunks(PathCaptures::PER_COMPONENT) {
-            let config = RewriteConfig::of_captures(chunk);
-            let component = &first_party::HEADER_REWRITE_REGEX;
-            let attachment = self.attach_own(component, &section.frontend.name, &config, section)?;
-            let each = (0u32..).zip(chunk);
-            captures
-                .extend(each.map(|(number, of)| PathCaptures::new(attachment.clone(), number, of.captures().len())));
-        }
-        Some(captures)
-    }
-
-    /// One call for all of the gateway's own predicates (or several, where there are more than one call can answer), and
-    /// one for each third-party plugin.
-    fn acls(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Option<AclCalls> {
-        let mut calls = Vec::new();
-        let mut servers = Vec::new();
-        let component = match section.tenant {
-            None => first_party::acl(self.config),
-            Some(_) => first_party::acl_of(section.acls.iter()),
-        };
-        let own: Vec<_> = section
-            .acls
-            .iter()
-            .enumerate()
-            .filter(|(i, _)| is_asked(*i))
-            .filter_map(|(i, acl)| match &acl.test {
-                AclTest::Match(when) => Some((AclId(i), &*acl.name, when)),
-                AclTest::Servers(up) => {
-                    servers.push((AclId(i), *up));
-                    None
-                }
-                AclTest::Plugin { .. } => None,
-            })
-            .collect();
-        for chunk in own.chunks(PREDICATES_PER_CALL) {
-            let config = AclConfig {
-                predicates: chunk.iter().map(|(_, name, when)| NamedMatch { name, when }).collect(),
-            };
-            let attachment = self.attach_own(component, &section.frontend.name, &config, section);
-            let answers = (0u32..).zip(chunk).map(|(bit, (id, ..))| (bit, *id)).collect();
-            let compared = Vec::new();
-            calls.push(attachment.map(|attachment| AclCall {
-                attachment,
-                answers,
-                compared,
-            }));
-        }
-        calls.extend(self.predicates(section, is_asked));
-        let calls = calls.into_iter().collect::<Option<_>>()?;
-        Some(AclCalls { calls, servers })
-    }
-
-    /// One call for each plugin that acls ask in the same way, however many of its predicates they ask for. Shadows come behind
-    /// those whose answers theirs are compared with.
-    fn predicates(&mut self, section: Section<'_>, is_asked: impl Fn(usize) -> bool) -> Vec<Option<AclCall>> {
-        let mut calls: Vec<(UsedPlugin, Option<AclCall>)> = Vec::new();
-        let acls = section.acls.iter().enumerate().filter(|(i, _)| is_asked(*i));
-        for (i, acl, asked) in acls.flat_map(|(i, acl)| acl.test.plugins().map(move |asked| (i, acl, asked))) {
-            let used = asked.used;
-            let id = used.plugin.value;
-            let position = calls
-                .iter()
-                .position(|(known, _)| known.is_as(&used))
-                .unwrap_or_else(|| {
-                    let granted = self.granted[id.0].clone();
-                    let place = format!("acl {:?} of frontend {:?}", acl.name, section.frontend.name);
-                    let attached = self.attach_plugin(id, (AttachedAs::Predicates, &place), Some(&used), granted);
-                    let call = attached.map(|attachment| AclCall {
-                        attachment,
-                        answers: Vec::new(),
-                        compared: Vec::new(),
-                    });
-                    calls.push((used, call));
-                    calls.len() - 1
-                });
-            let Some(call) = &mut calls[position].1 else { continue };
-            match self.predicate(&call.attachment, acl, id, asked.predicate.as_ref()) {
-                Some(bit) if used.is_shadow => call.compared.push((bit, AclId(i), acl.name.clone())),
-                Some(bit) => call.answers.push((bit, AclId(i))),
-                None => calls.push((used, None)),
-            }
-        }
-        calls.sort_by_key(|(used, _)| used.is_shadow);
-        calls.into_iter().map(|(_, call)| call).collect()
-    }
-
-    /// The bit of a plugin's answer that an acl asks for.
-    fn predicate(
-        &mut self,
-        attachment: &Attachment,
-        acl: &Acl,
-        plugin: PluginId,
-        name: Option<&At<String>>,
-    ) -> Option<u32> {
-        let names = attachment.predicates();
-        let bit = match name {
-            None => (!names.is_empty()).then_some(0),
-            Some(name) => names.iter().position(|known| *known == name.value),
-        };
-        let bit = bit.and_then(|bit| u32::try_from(bit).ok());
-        // Of an acl at the top of the file, every frontend that asks it finds the same.
-        let is_told = |error: &BuildError| matches!(error, BuildError::Predicate { acl: told, .. } if told.span == acl.origin.span);
-        if bit.is_none() && !self.errors.iter().any(is_told) {
-            self.errors.push(BuildError::Predicate {
-                acl: acl.origin.clone(),
-                plugin: self.config.plugins[plugin.0].name.clone(),
-                name: name.cloned(),
-                known: names.to_vec(),
-            });
-        }
-        bit
-    }
-
-    /// `use-plugin`: a component that has a say in what the frontend speaks.
-    fn filter(&mut self, used: UsedPlugin, frontend: &config::Frontend) -> Option<Arc<Attachment>> {
-        let id = used.plugin;
-        let granted = {
-            let plugin = &self.config.plugins[id.value.0];
-            granted::with_routes(&self.granted[id.value.0], plugin, frontend, self.config)
-        };
-        let place = format!("frontend {:?}", frontend.name);
-        let attachment = self.attach_plugin(id.value, (AttachedAs::Filter, &place), Some(&used), granted.into())?;
-        let hooks = attachment.hooks();
-        let has_a_say = match frontend.mode {
-            Mode::Http => {
-                hooks.limiter
-                    || hooks.request_filter
-                    || hooks.request_body_filter
-                    || hooks.response_filter
-                    || hooks.response_body_filter
-                    || hooks.access_log
-            }
-            Mode::Tcp => hooks.connection_filter,
-        };
-        if !has_a_say {
-            self.errors.push(BuildError::NoHook {
-                frontend: frontend.origin.clone(),
-                at: id.span,
-                plugin: self.config.plugins[id.value.0].name.clone(),
-                mode: frontend.mode,
-                hooks,
-            });
-        } else if used.is_shadow
-            && !(hooks.limiter || hooks.request_filter || hooks.response_filter || hooks.connection_filter)
-        {
-            self.errors.push(BuildError::Incomparable {
-                frontend: frontend.origin.clone(),
-                at: id.span,
-                plugin: self.config.plugins[id.value.0].name.clone(),
-                hooks,
-            });
-        }
-        let plugin = &self.config.plugins[id.value.0];
-        for backend in &plugin.route_to {
-            let backend = &self.config.backends[backend.0];
-            if backend.mode != frontend.mode {
-                let plugin = PluginAt::of(plugin);
-                let source = PolicyError::OtherMode {
-                    label: attachment.label().to_owned(),
-                    backend: backend.name.to_string(),
-                    frontend: frontend.name.to_string(),
-                };
-                self.errors.push(BuildError::Plugin { plugin, source });
-            }
-        }
-        has_a_say.then_some(attachment)
-    }
-
-    fn rewrites(&mut self, frontend: &config::Frontend) -> Option<Vec<Option<Rewrites>>> {
-        let config = self.config;
-        let mut rewrites = Vec::with_capacity(config.backends.len());
-        for (i, backend) in config.backends.iter().enumerate() {
-            let edits = RewriteConfig::new(frontend, backend, BackendId(i));
-            let (request, response) = (!edits.request.is_empty(), !edits.response.is_empty());
-            if frontend.mode == Mode::Tcp || !leads_to(config, frontend, BackendId(i)) || !(request || response) {
-                rewrites.push(None);
-                continue;
-            }
-            if self.maps.len() < config.maps.len() {
-                // What it may ask for is not there, which has been reported.
-                return None;
-            }
-            let component = first_party::header_rewrite(config);
-            let attachment = self.attach_own(component, &frontend.name, &edits, Section::of(frontend))?;
-            rewrites.push(Some(Rewrites::new(attachment, edits)));
-        }
-        Some(rewrites)
-    }
-
-    /// The edits of what is answered here: none inside where there are none.
-    #[allow(clippy::option_option, reason = "the outer one is an error that has been reported")]
-    fn own_answers(&mut self, frontend: &config::Frontend) -> Option<Option<Box<OwnAnswers>>> {
-        let config = self.config;
-        let always = || frontend.response_edits.iter().filter(|edit| edit.is_always);
-        let names_backend = always().any(|edit| edit.edit.named("", "a") != edit.edit.named("", "b"));
-        let has_own = |backend: &config::Backend| backend.response_edits.iter().any(|edit| edit.is_always);
-        let mut wanted = Vec::new();
-        for (i, backend) in config.backends.iter().enumerate() {
-            if (names_backend || has_own(backend)) && leads_to(config, frontend, BackendId(i)) {
-                wanted.push(Some((backend, BackendId(i))));
-            }
-        }
-        wanted.extend(always().next().is_some().then_some(None));
-        if frontend.mode == Mode::Tcp || wanted.is_empty() {
-            return Some(None);
-        }
-        if self.maps.len() < config.maps.len() {
-            // What it may ask for is not there, which has been reported.
-            return None;
-        }
-        let (mut of_frontend, mut of_backends) = (None, Vec::new());
-        for backend in wanted {
-            let edits = RewriteConfig::of_own_answers(frontend, backend);
-            let component = first_party::header_rewrite(config);
-            let attachment = self.attach_own(component, &frontend.name, &edits, Section::of(frontend))?;
-            let rewrites = Rewrites::new(attachment, edits);
-            match backend {
-                Some((_, id)) => of_backends.push((id, rewrites)),
-                None => of_frontend = Some(rewrites),
-            }
-        }
-        Some(OwnAnswers::new(of_frontend, of_backends).map(Box::new))
-    }
-
-    /// Attaches a component of the gateway's own.
-    fn attach_own(
-        &mut self,
-        own: &'static first_party::FirstParty,
-        namespace: &str,
-        config: &impl Serialize,
-        section: Section<'_>,
-    ) -> Option<Arc<Attachment>> {
-        let frontend = section.frontend;
-        let compiled = self.compile(Made::Ours, own.name, sha256(own.wasm), own.wasm, own.grants);
-        let attached = compiled.and_then(|component| {
-            // The model's types are texts, numbers, lists and enums: nothing of that can fail to be written.
-            let config = serde_json::to_string(config).unwrap_or_default();
-            let mut spec = AttachmentSpec {
-                maps: Arc::clone(&self.maps),
-                label: format!("{} {}", own.name, frontend.name).into(),
-                namespace: format!("{}/{namespace}", own.name),
-                config,
-                limits: PluginLimits {
-                    cpu: config::DEFAULT_PLUGIN_CPU,
-                    memory: self.config.process.policy.memory,
-                },
-                state: config::StateLimits::DEFAULT,
-                granted: Arc::default(),
-                on_failure: OWN_ON_FAILURE,
-                isolation: Isolation::FOREVER,
-                is_forgetful: true,
-                budget: Budget::unlimited(),
-                quarantine: None,
-                callers: Callers::Workers,
-                place: AttachedAs::Filter,
-                scope: policy::Scope::default(),
-                origin: None,
-            };
-            if let Some((id, of)) = section.tenant {
-                self.give_to(id, &mut spec);
-                spec.origin = of.last.clone();
-            }
-            self.policy.attach(&component, spec)
-        });
-        match attached {
-            Ok(attachment) => Some(self.keep(attachment)),
-            Err(source) => {
-                let origin = section.origin().clone();
-                self.errors.push(BuildError::Own { origin, source });
-                None
-            }
-        }
-    }
-
-    fn attach_plugin(
-        &mut self,
-        id: PluginId,
-        (attached_as, place): (AttachedAs, &str),
-        used: Option<&UsedPlugin>,
-        granted: Arc<Granted>,
-    ) -> Option<Arc<Attachment>> {
-        let component = self.plugins[id.0].clone()?;
-        let plugin = &self.config.plugins[id.0];
-        let limits = EffectiveLimits::of(self.config, id, used);
-        let budget = &self.budgets[id.0];
-        let (share, is_shadow) = used.map_or((Share::default(), false), |used| (used.share, used.is_shadow));
-        let use_of_it = UseOfPlugin {
-            config: self.configs[id.0].clone(),
-            granted: granted.holding(limits.body.value),
-            budget: match used {
-                Some(used) => budgets::of_use(used, (&plugin.name, budget), place, self.previous),
-                None => budget.clone(),
-            },
-            limits: PluginLimits {
-                cpu: limits.cpu.value,
-                memory: limits.memory.value,
-            },
-            // Without its tenant's, which all plugins of the tenant share.
-            log: used.and_then(|used| used.limits.log).unwrap_or(plugin.state.log),
-            callers: match plugin.heavy {
-                Some(heavy) => Callers::Crew(heavy),
-                None if plugin.stays_with_workers() => Callers::Workers,
-                None => Callers::Either {
-                    slow: self.config.process.policy.slow_call,
-                    heavy: config::Heavy::DEFAULT,
-                },
-            },
-            place: attached_as,
-            scope: policy::Scope {
-                tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
-                share,
-                is_shadow,
-                when: used.and_then(|used| used.when),
-            },
-        };
-        let spec = use_of_it.of(plugin);
-        match self.set_up(plugin, &component, spec) {
-            Ok(attachment) => {
-                if let Err(source) = granted::check(self.config, plugin, attachment.hooks()) {
-                    let plugin = PluginAt::of(plugin);
-                    return self.fail(BuildError::Plugin { plugin, source });
-                }
-                let tenant = plugin.tenant.map(|id| &self.tenants[id.0].0.name);
-                self.registry.plugin(&plugin.name, tenant, &attachment.series());
-                if let Err((id, source)) = self.metric_series(id, attachment.metric_series()) {
-                    let plugin = PluginAt::of(&self.config.plugins[id.0]);
-                    return self.fail(BuildError::Plugin { plugin, source });
-                }
-                Some(self.keep(attachment))
-            }
-            Err(source) => {
-                let is_used_up = matches!(source, PolicyError::SetUpQuota { .. });
-                let has_limits = |used: &&UsedPlugin| (used.limits, used.budget) != Default::default();
-                let used = used.filter(has_limits);
-                let plugin = PluginAt::used(plugin, used);
-                self.errors.push(BuildError::Plugin { plugin, source });
-                if used.is_none() || is_used_up {
-                    // Its other uses would fail in the same way: once is enough.
-                    self.plugins[id.0] = None;
-                }
-                None
-            }
-        }
-    }
-
-    /// Whether what a plugin declares fits into what its tenant's plugins may have together. All its uses share the same.
-    /// Answers whose are too many, otherwise: where files of the tenant's have some, those.
-    fn metric_series(&mut self, id: PluginId, series: u64) -> Result<(), (PluginId, PolicyError)> {
-        let plugin = &self.config.plugins[id.0];
-        let Some(tenant) = plugin.tenant else { return Ok(()) };
-        if self.series.insert(id, series).is_some() {
-            return Ok(());
-        }
-        let tenant_of = |id: &PluginId| self.config.plugins[id.0].tenant;
-        let of_tenant = || self.series.iter().filter(|(id, _)| tenant_of(id) == Some(tenant));
-        let all: u64 = of_tenant().map(|(_, series)| series).sum();
-        let tenant = &self.config.tenants[tenant.0];
-        match tenant.kept.metric_series {
-            Some(most) if all > most => {
-                let is_strangers = |id: &PluginId| self.config.plugins[id.0].folder.is_some();
-                let strangers = of_tenant().rfind(|(id, _)| is_strangers(id));
-                let (id, series) = strangers.map_or((id, series), |(id, series)| (*id, *series));
-                let error = PolicyError::Metrics {
-                    label: self.config.plugins[id.0].name.to_string(),
-                    message: format!(
-                        "declares {series} series, and so there are {all} of tenant {:?}, whose quota is `metric-series={most}`",
-                        tenant.name
-                    ),
-                };
-                Err((id, error))
-            }
-            _ => Ok(()),
-        }
-    }
-
     fn keep(&mut self, attachment: Arc<Attachment>) -> Arc<Attachment> {
         self.registry
             .policy(attachment.label(), attachment.tenant(), attachment.stats().clone());
         self.attachments.push(attachment.clone());
         attachment
-    }
-}
-
-/// Whether requests may go there from this frontend.
-fn leads_to(config: &Config, frontend: &config::Frontend, id: BackendId) -> bool {
-    let by_tenant = |of: &TenantId| config.tenants[of.0].rules.backends().any(|(to, _)| to == id);
-    let by_plugin = |used: &UsedPlugin| config.plugins[used.plugin.value.0].route_to.contains(&id);
-    frontend.default_backend == Some(id)
-        || frontend.routes.iter().any(|route| route.to.backends().contains(&id))
-        || frontend.plugins.iter().any(by_plugin)
-        || frontend.tenants.iter().any(by_tenant)
-}
-
-/// Where a redirect leads that has captures.
-fn captured(rule: &config::Rule) -> Option<&config::Matched> {
-    match &rule.action {
-        config::Action::Redirect(redirect) => match &redirect.to {
-            config::RedirectTo::Matched(captured) => Some(captured),
-            _ => None,
-        },
-        _ => None,
     }
 }
 
@@ -805,48 +360,3 @@ impl<'a> Section<'a> {
         last.unwrap_or(&self.frontend.origin)
     }
 }
-
-/// What a plugin's attachment has beside what its block says.
-struct UseOfPlugin {
-    config: String,
-    granted: Arc<Granted>,
-    budget: Arc<Budget>,
-    limits: PluginLimits,
-    log: config::LogRate,
-    callers: Callers,
-    place: AttachedAs,
-    scope: policy::Scope,
-}
-
-impl UseOfPlugin {
-    fn of(self, plugin: &config::Plugin) -> AttachmentSpec {
-        AttachmentSpec {
-            maps: Arc::default(),
-            label: plugin.name.clone(),
-            namespace: format!("plugin/{}", plugin.name),
-            config: self.config,
-            limits: self.limits,
-            state: config::StateLimits {
-                log: self.log,
-                ..plugin.state
-            },
-            granted: self.granted,
-            on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
-            isolation: plugin.isolation,
-            is_forgetful: false,
-            budget: self.budget,
-            quarantine: Some(plugin.quarantine),
-            callers: self.callers,
-            place: self.place,
-            scope: self.scope,
-            origin: Some(plugin.origin.clone()),
-        }
-    }
-}
-
-/// The WIT's limit: the answers of one call are the bits of one integer.
-const PREDICATES_PER_CALL: usize = 64;
-
-/// A failing component of the gateway's own is an internal error. It denies: an access rule that could not be asked must not
-/// read as if it had agreed.
-const OWN_ON_FAILURE: OnFailure = OnFailure::Deny(500);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::components::{check_digest, config_of, sha256};
-use super::{UseOfPlugin, budgets, granted, schemas};
+use super::used_plugins::UseOfPlugin;
+use super::{budgets, granted, schemas};
 use crate::config::{self, BackendId};
 use crate::policy::{self, AttachedAs, Attachment, Budget, Callers, Clock, Component, Host, InFlight, PolicyError};
 use crate::snapshot::{BuildError, BuildErrors, PluginAt};
