@@ -26,7 +26,7 @@ pub use certificate::{Certificate, KeyKind, paths};
 pub use client::{SystemRoots, client, client_paths};
 pub use file::{Stamp, read, stamps};
 pub use index::Index;
-pub use listed::OrListed;
+pub use listed::Listed;
 pub use revocation::{RevocationLists, revocation_lists};
 pub use store::{MAX_FILES, Refreshed, Store};
 pub use ticket_keys::ticket_keys;

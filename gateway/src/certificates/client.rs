@@ -9,7 +9,8 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::{OrListed, TlsError, authorities, identity, paths, revocation_lists, system_authorities};
+use super::listed::OrListed;
+use super::{Listed, TlsError, authorities, identity, paths, revocation_lists, system_authorities};
 use crate::config::{Authorities, ServerTls, Verify};
 use crate::crypto;
 
@@ -103,7 +104,7 @@ fn verifier(
         .enforce_revocation_expiration()
         .build();
     match (built, tls.crls.first(), file) {
-        (Ok(verifier), None, _) if !listed.is_empty() => Ok(Arc::new(OrListed::new(verifier, listed))),
+        (Ok(verifier), None, _) if !listed.is_empty() => Ok(Arc::new(OrListed::new(verifier, Listed::new(listed)))),
         (Ok(verifier), ..) => Ok(verifier),
         (Err(error), Some(crl), _) => Err(vec![TlsError::Revocation {
             path: crl.value.clone(),

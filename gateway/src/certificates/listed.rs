@@ -8,28 +8,24 @@ use std::sync::Arc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{WebPkiServerVerifier, verify_server_name};
 use rustls::server::ParsedCertificate;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::parse_x509_certificate;
 
-/// Believes those whom another verifier believes, and those whose very certificate is listed.
-pub struct OrListed<V: ?Sized> {
-    verifier: Arc<V>,
-    listed: Vec<CertificateDer<'static>>,
-}
+/// The certificates of a file of authorities, as those of peers.
+#[derive(Default)]
+pub struct Listed(Vec<CertificateDer<'static>>);
 
-impl<V: ?Sized> OrListed<V> {
-    /// The certificates are those of the authorities. None are to be listed where there are revocation lists: these say nothing
-    /// of a certificate that nobody has issued.
-    pub const fn new(verifier: Arc<V>, listed: Vec<CertificateDer<'static>>) -> Self {
-        Self { verifier, listed }
+impl Listed {
+    /// None are to be listed where there are revocation lists: these say nothing of a certificate that nobody has issued.
+    pub const fn new(certificates: Vec<CertificateDer<'static>>) -> Self {
+        Self(certificates)
     }
 
-    /// Whether it is listed, byte for byte, and good at this time.
-    fn has(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
+    /// Whether a certificate is listed, byte for byte, and good at this time.
+    pub fn has(&self, certificate: &CertificateDer<'_>, now: UnixTime) -> bool {
         let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
-        self.listed.iter().any(|listed| listed == certificate)
+        self.0.iter().any(|listed| listed == certificate)
             && parse_x509_certificate(certificate).is_ok_and(|(_, parsed)| {
                 let validity = parsed.validity();
                 (validity.not_before.timestamp()..=validity.not_after.timestamp()).contains(&now)
@@ -37,13 +33,27 @@ impl<V: ?Sized> OrListed<V> {
     }
 }
 
-impl<V: ?Sized> fmt::Debug for OrListed<V> {
+impl fmt::Debug for Listed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OrListed").finish_non_exhaustive()
+        write!(f, "Listed({})", self.0.len())
     }
 }
 
-impl ServerCertVerifier for OrListed<WebPkiServerVerifier> {
+/// Believes the servers whom the library believes, and those whose very certificate is listed.
+#[derive(Debug)]
+pub(super) struct OrListed {
+    verifier: Arc<WebPkiServerVerifier>,
+    listed: Listed,
+}
+
+impl OrListed {
+    /// Beside whom this verifier believes, those listed.
+    pub(super) const fn new(verifier: Arc<WebPkiServerVerifier>, listed: Listed) -> Self {
+        Self { verifier, listed }
+    }
+}
+
+impl ServerCertVerifier for OrListed {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -53,60 +63,12 @@ impl ServerCertVerifier for OrListed<WebPkiServerVerifier> {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         match self.verifier.verify_server_cert(certificate, between, name, ocsp, now) {
-            Err(_) if self.has(certificate, now) => {
+            Err(_) if self.listed.has(certificate, now) => {
                 verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
                 Ok(ServerCertVerified::assertion())
             }
             verified => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
-impl ClientCertVerifier for OrListed<dyn ClientCertVerifier> {
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        match self.verifier.verify_client_cert(certificate, between, now) {
-            Err(_) if self.has(certificate, now) => Ok(ClientCertVerified::assertion()),
-            verified => verified,
-        }
-    }
-
-    fn offer_client_auth(&self) -> bool {
-        self.verifier.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.verifier.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
     }
 
     fn verify_tls12_signature(
@@ -164,7 +126,7 @@ mod tests {
         let listed = vec![good.clone(), old.clone()];
         roots.add_parsable_certificates(listed.clone());
         let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), crate::crypto::provider());
-        let verifier = OrListed::new(verifier.build().unwrap(), listed);
+        let verifier = OrListed::new(verifier.build().unwrap(), Listed::new(listed));
         let is_believed = |certificate: &CertificateDer<'_>, name: &str| {
             let name = ServerName::try_from(name).unwrap();
             verifier

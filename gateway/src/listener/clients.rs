@@ -4,16 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustls::client::danger::HandshakeSignatureValid;
+use rustls::RootCertStore;
 use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme};
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
-use crate::certificates::{self, OrListed, Stamp, TlsError, add_authorities, read, revocation_lists};
+use super::client_verifier::ClientVerifier;
+use crate::certificates::{self, Listed, Stamp, TlsError, add_authorities, read, revocation_lists};
 use crate::config::ClientAuthorities;
 
 /// What clients have to show.
@@ -88,16 +87,12 @@ impl Clients {
             }],
             None => vec![TlsError::Library(rustls::Error::General(error.to_string()))],
         })?;
-        let verifier: Arc<dyn ClientCertVerifier> = match clients.crls.is_empty() {
-            true => Arc::new(OrListed::new(verifier, listed)),
-            false => verifier,
-        };
-        let verifier = match clients.depth {
-            Some(depth) => Arc::new(Shallow { verifier, depth }),
-            None => verifier,
+        let listed = match clients.crls.is_empty() {
+            true => Listed::new(listed),
+            false => Listed::default(),
         };
         Ok(Self {
-            verifier: Some(verifier),
+            verifier: Some(Arc::new(ClientVerifier::new(verifier, listed, clients.depth))),
             digest: digest.finalize().into(),
             stamps,
             failed: None,
@@ -155,60 +150,6 @@ impl Clients {
 
 fn stamps(clients: Option<&ClientAuthorities>) -> Vec<Option<Stamp>> {
     Clients::paths(clients).map(|path| Stamp::of(&path)).collect()
-}
-
-/// Looks at so many certificates between a client's and an authority's, and at no more.
-#[derive(Debug)]
-struct Shallow {
-    verifier: Arc<dyn ClientCertVerifier>,
-    depth: usize,
-}
-
-impl ClientCertVerifier for Shallow {
-    fn verify_client_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        between: &[CertificateDer<'_>],
-        now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        // They come in the order of the chain (RFC 5246, section 7.4.2), so no path is longer than what is passed on.
-        let between = &between[..between.len().min(self.depth)];
-        self.verifier.verify_client_cert(certificate, between, now)
-    }
-
-    fn offer_client_auth(&self) -> bool {
-        self.verifier.offer_client_auth()
-    }
-
-    fn client_auth_mandatory(&self) -> bool {
-        self.verifier.client_auth_mandatory()
-    }
-
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.verifier.root_hint_subjects()
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
 }
 
 const DAY: i64 = 24 * 60 * 60;

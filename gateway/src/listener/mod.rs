@@ -5,6 +5,7 @@ mod accept;
 mod acceptor;
 mod bind;
 pub mod client_hello;
+mod client_verifier;
 mod clients;
 mod hello;
 mod inherited;
