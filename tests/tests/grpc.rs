@@ -3,9 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, http2_get, http2_post};
+use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, drain, http2_get, http2_post};
 use gateway_tests::{Answer, Gateway, HttpServer, eventually};
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 
 /// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with
 /// another status of HTTP, `/html/14` as an answer of another kind, `/web/14` in the content of gRPC-Web.
@@ -204,4 +204,121 @@ async fn a_call_that_fails_is_a_span_that_fails() {
     let sent = collector.last().body;
     let has = |text: &str| sent.windows(text.len()).any(|part| part == text.as_bytes());
     assert!(has("rpc.grpc.status_code") && has("error.type") && has("14"));
+}
+
+/// A server that reads what it is sent, and fails each call so, in a head without content; after OK what it has read comes back.
+async fn failing(head: &'static [(&'static str, &'static str)]) -> Http2Server {
+    Http2Server::start(move |mut exchange: Http2Exchange| async move {
+        let content = drain(exchange.request.body_mut()).await?;
+        let mut response = Response::builder().header("content-type", "application/grpc");
+        for (name, value) in head {
+            response = match *name {
+                ":status" => response.status(*value),
+                name => response.header(name, *value),
+            };
+        }
+        if !head.is_empty() {
+            return exchange
+                .respond
+                .send_response(response.body(()).unwrap(), true)
+                .map(drop);
+        }
+        let mut stream = exchange.respond.send_response(response.body(()).unwrap(), false)?;
+        stream.send_data(content.into(), false)?;
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        stream.send_trailers(trailers)
+    })
+    .await
+}
+
+/// The first pick goes to `bad`, the second to `good`.
+async fn two(nodes: &str, bad: &Http2Server, good: &Http2Server) -> Gateway {
+    Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            balance "first"
+            @nodes
+            server "bad" "@bad" max-connections=100 h2
+            server "good" "@good" max-connections=100 h2
+        }
+    "#,
+    )
+    .with("@nodes", nodes)
+    .with("@bad", bad.address())
+    .with("@good", good.address())
+    .start()
+    .await
+}
+
+/// A call of gRPC with this message.
+fn message(path: &str, message: &'static str) -> Request<Vec<u8>> {
+    let mut call = http2_post(path, message);
+    let kind = HeaderValue::from_static("application/grpc+proto");
+    call.headers_mut().insert("content-type", kind);
+    call
+}
+
+#[tokio::test]
+async fn a_call_that_failed_as_named_is_sent_again_elsewhere() {
+    let (bad, good) = (failing(&[("grpc-status", "14")]).await, failing(&[]).await);
+    let nodes = r#"retry-on "grpc-unavailable"; outlier-ejection consecutive-errors=2 base-time="1m""#;
+    let gateway = two(nodes, &bad, &good).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for _ in 0..2 {
+        let answer = client.ask(message("/shop/Buy", "\0\0\0\0\u{3}one")).await;
+        assert_eq!(answer.text(), "\0\0\0\0\u{3}one");
+        assert_eq!(answer.trailers.unwrap()["grpc-status"], "0");
+    }
+    assert_eq!((bad.requests().len(), good.requests().len()), (2, 2));
+    let lines = gateway.access_log(2).await;
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["retries"] == 1 && line["grpc_status"] == 0),
+        "{lines:?}"
+    );
+    // What was passed over counts all the same.
+    let labels = [("server", "bad"), ("result", "server-error")];
+    gateway
+        .metric_is("gateway_server_grpc_responses_total", &labels, 2.0)
+        .await;
+    let labels = [("server", "bad"), ("reason", "errors")];
+    gateway
+        .metric_is("gateway_server_outlier_ejections_total", &labels, 1.0)
+        .await;
+}
+
+#[tokio::test]
+async fn a_call_is_sent_again_for_nothing_that_was_not_named() {
+    for (on, head) in [
+        // Nobody has asked for it.
+        (
+            "\"conn-failure\" \"all-retryable-errors\"",
+            &[("grpc-status", "14")][..],
+        ),
+        ("\"grpc-unavailable\"", &[("grpc-status", "13")]),
+        ("\"grpc-unavailable\" 503", &[(":status", "503")]),
+        ("\"grpc-unavailable\" 503", &[(":status", "503"), ("grpc-status", "14")]),
+    ] {
+        let (bad, good) = (failing(head).await, failing(&[]).await);
+        let gateway = two(&format!("retry-on {on}"), &bad, &good).await;
+        Http2Client::connect(gateway.address("web"))
+            .await
+            .ask(message("/shop/Buy", "\0\0\0\0\0"))
+            .await;
+        assert_eq!((bad.requests().len(), good.requests().len()), (1, 0), "{on} {head:?}");
+    }
+    // Not behind content, and no POST that is no call.
+    let app = app().await;
+    let gateway = gateway(JSON, "", "retry-on \"grpc-unavailable\"", &app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    client.ask(message("/trailers/14", "\0\0\0\0\0")).await;
+    client.ask(http2_post("/head/14", "\0\0\0\0\0")).await;
+    assert_eq!(app.requests().len(), 2);
+    client.ask(message("/head/14", "\0\0\0\0\0")).await;
+    // As often as `retries` says, at the one server that there is.
+    assert_eq!(app.requests().len(), 6);
 }

@@ -371,6 +371,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
                 junk_response: false,
                 response_timeout: false,
                 statuses: config::Statuses::NONE,
+                grpc: config::GrpcStatuses::NONE,
             },
             buffer: 0,
             budget: config::RetryBudget {

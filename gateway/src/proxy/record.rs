@@ -19,7 +19,7 @@ use super::relay::Moved;
 use super::told::ToTell;
 use super::trace::Trace;
 use super::turns::Late;
-use crate::backend::{Admitted, Backend};
+use crate::backend::{Admitted, Backend, Server};
 use crate::config::BackendId;
 use crate::policy::{Exchange, Over, Tags};
 use crate::snapshot::rules::RuleAt;
@@ -257,13 +257,19 @@ impl Record {
         }
     }
 
-    /// A server's answer, or that there was none, is passed over, and the request is sent again.
-    pub fn discarded(&self, status: Option<u16>) {
+    /// A server's answer, or that there was none, is passed over, and the request is sent again. Beside its status stands what it says
+    /// of a call of gRPC, where it is such an answer.
+    pub fn discarded(&self, answer: Option<(StatusCode, Option<GrpcStatus>)>) {
         if let Some(upstream) = &self.upstream
             && let (Some(server), Some(sent_at)) = (upstream.server, upstream.sent_at)
         {
             let after = self.client.turns.now().saturating_duration_since(sent_at);
-            upstream.backend.servers[server].answered(status, after);
+            let (status, said) = answer.map_or((None, None), |(status, said)| (Some(status), said));
+            let server = &upstream.backend.servers[server];
+            judge(server, status, said, after);
+            if let Some(said) = said {
+                server.metrics.grpc_answered(said);
+            }
         }
     }
 
@@ -423,17 +429,7 @@ impl Record {
         {
             let after = now.saturating_duration_since(sent_at);
             upstream.response = status.map(|_| after);
-            let server = &upstream.backend.servers[server];
-            match (self.grpc, status) {
-                // It says behind its content, or in this head, how it is to be judged.
-                (Some(grpc), Some(StatusCode::OK)) => {
-                    server.metrics.response(Some(200), after);
-                    if let Some(status) = grpc.as_judged() {
-                        server.is_judged_by(Some(status), after);
-                    }
-                }
-                _ => server.answered(status.map(|status| status.as_u16()), after),
-            }
+            judge(&upstream.backend.servers[server], status, self.grpc, after);
         }
     }
 
@@ -605,6 +601,20 @@ impl Drop for Record {
         if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
             self.tell(exchange, total);
         }
+    }
+}
+
+/// Counts a server's answer, none if there was none, and has the server judged by it.
+fn judge(server: &Server, status: Option<StatusCode>, grpc: Option<GrpcStatus>, after: Duration) {
+    match (grpc, status) {
+        // It says behind its content, or in this head, how it is to be judged.
+        (Some(grpc), Some(StatusCode::OK)) => {
+            server.metrics.response(Some(200), after);
+            if let Some(status) = grpc.as_judged() {
+                server.is_judged_by(Some(status), after);
+            }
+        }
+        _ => server.answered(status.map(|status| status.as_u16()), after),
     }
 }
 

@@ -1,14 +1,16 @@
 //! Sending a request again: after answers that `retry-on` names, within `retries` and the budget, and only what may be sent
-//! twice. What happens before a request is sent, and on kept connections that turn out to be closed, is `upstream`'s.
+//! twice: what is idempotent, and calls of gRPC whose servers say that they have failed. What happens before a request is sent, and on kept connections that turn out to be closed, is `upstream`'s.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Response, request};
+use http::{Method, Response, StatusCode, request};
+use http_body::Body;
 
 use super::attempts::Attempts;
 use super::body::RequestBody;
 use super::client::Client;
+use super::coded;
 use super::content::Content;
 use super::error::ProxyError;
 use super::lease::Lease;
@@ -16,7 +18,8 @@ use super::local::Local;
 use super::record::Record;
 use super::upstream::{self, is_repeatable};
 use crate::backend::{Admitted, Backend, PickKey, Resending};
-use crate::config::{RetryOn, Reuse};
+use crate::config::{GrpcStatuses, RetryOn, Reuse};
+use crate::telemetry::grpc::GrpcStatus;
 
 /// Sends a request to a server of the backend and waits for the head of its response, as often as the backend says.
 pub async fn send(
@@ -36,11 +39,35 @@ pub async fn send(
     if matches!(backend.pool.reuse, Reuse::Safe | Reuse::Aggressive) {
         attempts.is_first_request = client.connection.private.is_first_request();
     }
-    if !backend.retries.on.sends_again() || !is_repeatable(&head.method) {
+    if MayRepeat::of(head, &backend.retries.on) == MayRepeat::Never {
         return upstream::send(local, client, record, backend, &mut attempts, head, body).await;
     }
     // Boxed: few backends do this.
     Box::pin(send_again(local, client, record, backend, &mut attempts, head, body)).await
+}
+
+/// After what a request is sent again that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum MayRepeat {
+    /// After nothing.
+    Never,
+    /// After all that `retry-on` names: it is idempotent.
+    Any,
+    /// It is a call of gRPC: where its server says that it has failed as `retry-on` names it, and after nothing else.
+    Call,
+}
+
+impl MayRepeat {
+    fn of(head: &request::Parts, on: &RetryOn) -> Self {
+        let is_call = || head.method == Method::POST && coded::is_grpc(&head.headers);
+        if on.sends_again() && is_repeatable(&head.method) {
+            Self::Any
+        } else if on.grpc != GrpcStatuses::NONE && is_call() {
+            Self::Call
+        } else {
+            Self::Never
+        }
+    }
 }
 
 async fn send_again(
@@ -53,17 +80,23 @@ async fn send_again(
     body: &mut RequestBody,
 ) -> Result<(Response<Content>, Lease), ProxyError> {
     let policy = &backend.retries;
+    let may_repeat = MayRepeat::of(head, &policy.on);
     let kept = body.keep(policy.buffer);
     // Counts until there is an answer that is passed on.
     let mut resending: Option<Resending> = None;
     loop {
         let result = upstream::send(local, client, record, backend, attempts, &mut head.clone(), body).await;
-        let (status, is_wanted) = match &result {
+        let (answer, is_wanted) = match &result {
             Ok((response, _)) => {
-                let status = response.status().as_u16();
-                (Some(status), policy.on.statuses.contains(status))
+                let status = response.status();
+                let said = said_of_call(response).filter(|_| may_repeat == MayRepeat::Call);
+                let is_wanted = match said {
+                    Some(said) => names(&policy.on, said),
+                    None => may_repeat == MayRepeat::Any && policy.on.statuses.contains(status.as_u16()),
+                };
+                (Some((status, said)), is_wanted)
             }
-            Err(error) => (None, wants(&policy.on, error)),
+            Err(error) => (None, may_repeat == MayRepeat::Any && wants(&policy.on, error)),
         };
         if !is_wanted || !kept.is_complete() || !attempts.has_more() {
             return result;
@@ -79,7 +112,7 @@ async fn send_again(
         if !kept.rewind(client, body) {
             return Err(failed.unwrap_or(ProxyError::BadResponse));
         }
-        record.discarded(status);
+        record.discarded(answer);
         record.retried();
         let pause = attempts.answered_badly();
         if !pause.is_zero() {
@@ -88,6 +121,20 @@ async fn send_again(
         client.turns.server_moved();
         client.turns.tick();
     }
+}
+
+/// What an answer of gRPC says of its call in its head, where that is all of it ("Trailers-Only"). Behind content the status comes when
+/// the content has been passed on.
+fn said_of_call(response: &Response<Content>) -> Option<GrpcStatus> {
+    let content = response.body();
+    let is_head_only = content.is_end_stream() || content.is_whole_by_length();
+    let is_one = response.status() == StatusCode::OK && coded::is_grpc(response.headers());
+    (is_head_only && is_one).then(|| GrpcStatus::of(response.headers()))
+}
+
+/// Whether another attempt is made after a call that ended so.
+fn names(on: &RetryOn, said: GrpcStatus) -> bool {
+    said.number().is_some_and(|number| on.grpc.contains(number))
 }
 
 /// Whether another attempt is made after this error. Those of connecting have had theirs.

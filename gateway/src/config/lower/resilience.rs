@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{OutlierEjection, Retries, RetryBudget, RetryOn, Slow, Statuses};
+use crate::config::model::{GrpcStatuses, OutlierEjection, Retries, RetryBudget, RetryOn, Slow, Statuses};
 use crate::config::reader::{At, Context, Node, Value, said_twice};
 
 /// What a `defaults` or a backend says of requests that are sent again.
@@ -68,6 +68,7 @@ pub(super) fn retry_on(mut node: Node<'_>) -> Option<At<RetryOn>> {
         junk_response: false,
         response_timeout: false,
         statuses: Statuses::default(),
+        grpc: GrpcStatuses::default(),
     };
     let mut seen: Vec<(String, SourceSpan)> = Vec::new();
     let mut is_wrong = false;
@@ -113,6 +114,7 @@ fn cause(value: &Value<'_>, on: &mut RetryOn) -> Option<String> {
         Cause::EmptyResponse => on.empty_response = true,
         Cause::JunkResponse => on.junk_response = true,
         Cause::ResponseTimeout => on.response_timeout = true,
+        Cause::Grpc(status) => on.grpc.add(status),
         Cause::All => all(on),
     }
     Some(text.to_owned())
@@ -125,20 +127,27 @@ enum Cause {
     EmptyResponse,
     JunkResponse,
     ResponseTimeout,
+    /// gRPC's number.
+    Grpc(u8),
     All,
 }
 
-/// HAProxy's words.
+/// HAProxy's words, and of gRPC those that Envoy has in `x-envoy-retry-grpc-on`.
 const CAUSES: &[(&str, Cause)] = &[
     ("conn-failure", Cause::ConnFailure),
     ("empty-response", Cause::EmptyResponse),
     ("junk-response", Cause::JunkResponse),
     ("response-timeout", Cause::ResponseTimeout),
+    ("grpc-cancelled", Cause::Grpc(1)),
+    ("grpc-deadline-exceeded", Cause::Grpc(4)),
+    ("grpc-internal", Cause::Grpc(13)),
+    ("grpc-resource-exhausted", Cause::Grpc(8)),
+    ("grpc-unavailable", Cause::Grpc(14)),
     ("all-retryable-errors", Cause::All),
     ("none", Cause::None),
 ];
 
-/// As HAProxy's word of that name.
+/// As HAProxy's word of that name, which knows nothing of gRPC: its calls are sent again only by their own words.
 fn all(on: &mut RetryOn) {
     on.conn_failure = true;
     on.empty_response = true;
@@ -258,6 +267,7 @@ pub(super) const DEFAULT_RETRY_ON: RetryOn = RetryOn {
     junk_response: false,
     response_timeout: false,
     statuses: Statuses::NONE,
+    grpc: GrpcStatuses::NONE,
 };
 /// As HAProxy's buffer (`tune.bufsize`), which bounds what it repeats.
 pub(super) const DEFAULT_BUFFER: usize = 16 * 1024;

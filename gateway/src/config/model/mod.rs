@@ -76,7 +76,7 @@ pub use process::{
     PolicyPool, Process, SyslogHeader, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
-pub use resilience::{OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
+pub use resilience::{GrpcStatuses, OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
 pub use rules::{
     Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return,
     Rule, RuleQuota, Scheme, TenantRules,

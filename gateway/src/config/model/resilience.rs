@@ -15,7 +15,13 @@ pub struct RetryOn {
     pub response_timeout: bool,
     /// Responses of these statuses.
     pub statuses: Statuses,
+    /// `grpc-unavailable` and its like: answers to calls of gRPC that say one of these, and nothing else.
+    pub grpc: GrpcStatuses,
 }
+
+/// A set of gRPC's statuses, 0 to 16.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GrpcStatuses(u32);
 
 /// A set of statuses from 400 to 599.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -74,7 +80,28 @@ pub enum Reuse {
 impl RetryOn {
     /// Whether requests that were sent are sent again.
     pub fn sends_again(&self) -> bool {
-        self.empty_response || self.junk_response || self.response_timeout || self.statuses != Statuses::NONE
+        self.empty_response
+            || self.junk_response
+            || self.response_timeout
+            || self.statuses != Statuses::NONE
+            || self.grpc != GrpcStatuses::NONE
+    }
+}
+
+impl GrpcStatuses {
+    /// None.
+    pub const NONE: Self = Self(0);
+
+    /// Adds one; others than 0 to 16 are passed over.
+    pub fn add(&mut self, status: u8) {
+        if status <= MOST_GRPC {
+            self.0 |= 1 << status;
+        }
+    }
+
+    /// Whether it is in the set.
+    pub fn contains(self, status: u8) -> bool {
+        status <= MOST_GRPC && self.0 >> status & 1 == 1
     }
 }
 
@@ -100,9 +127,22 @@ impl Statuses {
     }
 }
 
+/// UNAUTHENTICATED.
+const MOST_GRPC: u8 = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_of_grpcs_statuses_has_what_was_added() {
+        let mut set = GrpcStatuses::NONE;
+        for status in [1, 14, 16, 17, 32, 255] {
+            set.add(status);
+        }
+        let has: Vec<_> = (0..=u8::MAX).filter(|status| set.contains(*status)).collect();
+        assert_eq!(has, [1, 14, 16]);
+    }
 
     #[test]
     fn a_set_has_what_was_added() {
