@@ -46,11 +46,11 @@ pub fn run(wanted: &New) -> ExitCode {
 /// Writes a project into a folder that is new or empty; answers what to do next.
 ///
 /// # Errors
-/// The name is none for a plugin; there is no such template; the SDK is not found; or the folder has something in it or cannot be written to. Only in the
+/// The name is none for a plugin; the SDK is not found; or the folder has something in it or cannot be written to. Only in the
 /// last case may anything have been written.
 pub fn new(wanted: &New) -> Result<String> {
     let name = Name::parse(&wanted.name)?;
-    let files = template::files(wanted.language, wanted.hook)?;
+    let files = template::files(wanted.language, wanted.hook);
     let sdk = match (wanted.language, &wanted.sdk) {
         (Language::Rust, path) => Some(Sdk::find(path.as_deref())?),
         (_, None) => None,
@@ -109,7 +109,7 @@ fn next(wanted: &New, name: &Name, folder: &Path) -> String {
     wanted.language.build_lines().iter().for_each(|line| command(line));
     command(&format!("gateway plugin test {}.wasm", name.as_crate()));
     command("gateway run gateway.kdl                      # and in another terminal:");
-    template::trials(wanted.language, wanted.hook).for_each(command);
+    template::trials(wanted.hook).for_each(command);
     text
 }
 

@@ -1,6 +1,7 @@
 //! Which files a project is made of.
 
-use anyhow::{Result, bail};
+use std::borrow::Cow;
+
 use clap::ValueEnum;
 
 use crate::plugin_tools::world::CONTRACT;
@@ -95,18 +96,8 @@ impl Hook {
 }
 
 /// The files of a project: where they go, and what is in them before the plugin has a name.
-///
-/// # Errors
-/// There is no template for that hook in that language.
-pub(super) fn files(language: Language, hook: Hook) -> Result<Vec<(&'static str, &'static str)>> {
-    if language != Language::Rust && hook != Hook::RequestFilter {
-        bail!(
-            "there is no project in {} for the hook {}: that language has request-filter; Rust has every hook",
-            language.title(),
-            hook.name()
-        );
-    }
-    let mut files = match language {
+pub(super) fn files(language: Language, hook: Hook) -> Vec<(&'static str, Cow<'static, str>)> {
+    let files = match language {
         Language::Rust => vec![
             ("Cargo.toml", include_str!("rust/manifest.toml")),
             (".cargo/config.toml", include_str!("rust/config.toml")),
@@ -121,37 +112,91 @@ pub(super) fn files(language: Language, hook: Hook) -> Result<Vec<(&'static str,
             ("build.mjs", include_str!("javascript/build.mjs")),
             (".gitignore", include_str!("javascript/gitignore")),
             ("README.md", include_str!("javascript/README.md")),
-            ("plugin.js", include_str!("javascript/plugin.js")),
+            ("plugin.js", javascript(hook)),
         ],
         Language::Python => vec![
             ("requirements.txt", include_str!("python/requirements.txt")),
             ("build.sh", include_str!("python/build.sh")),
             (".gitignore", include_str!("python/gitignore")),
             ("README.md", include_str!("python/README.md")),
-            ("app.py", include_str!("python/app.py")),
+            ("app.py", python(hook)),
         ],
         Language::C => vec![
             ("build.sh", include_str!("c/build.sh")),
             (".gitignore", include_str!("c/gitignore")),
             ("README.md", include_str!("c/README.md")),
-            ("plugin.c", include_str!("c/plugin.c")),
+            ("contract.h", include_str!("c/contract.h")),
+            ("plugin.c", c(hook)),
         ],
     };
+    let borrowed = |(path, text)| (path, Cow::Borrowed(text));
+    let mut files: Vec<_> = files.into_iter().map(borrowed).collect();
     if language != Language::Rust {
         // The SDK knows the contract; other makers of components are told.
-        files.push(("wit/world.wit", include_str!("world.wit")));
-        files.push(("wit/deps/policy/policy.wit", CONTRACT));
+        files.push(("wit/world.wit", Cow::Owned(world(hook))));
+        files.push(("wit/deps/policy/policy.wit", Cow::Borrowed(CONTRACT)));
     }
-    files.push(("gateway.kdl", configuration(language, hook)));
-    files.push(("fixtures/cases.kdl", fixtures(language, hook)));
-    Ok(files)
+    let (configuration, fixtures) = (configuration(hook), fixtures(hook));
+    files.extend(match language {
+        Language::JavaScript | Language::Python => [
+            ("gateway.kdl", Cow::Owned(with_room(configuration, "100ms"))),
+            ("fixtures/cases.kdl", Cow::Owned(with_room(fixtures, "1s"))),
+        ],
+        Language::Rust | Language::C => [
+            ("gateway.kdl", Cow::Borrowed(configuration)),
+            ("fixtures/cases.kdl", Cow::Borrowed(fixtures)),
+        ],
+    });
+    files
 }
 
 /// What a project's configuration tells its reader to try: the lines with a command, and what comes of it.
-pub(super) fn trials(language: Language, hook: Hook) -> impl Iterator<Item = &'static str> {
-    configuration(language, hook)
+pub(super) fn trials(hook: Hook) -> impl Iterator<Item = &'static str> {
+    configuration(hook)
         .lines()
         .filter_map(|line| line.strip_prefix("//     "))
+}
+
+/// The world of a plugin with that hook: what it exports, and what its template imports of the contract.
+fn world(hook: Hook) -> String {
+    let (imports, exports): (&[&str], &[&str]) = match hook {
+        Hook::Predicates => (&[], &["predicates"]),
+        Hook::Limiter => (&["buckets"], &["limiter"]),
+        Hook::RequestFilter => (&["request-edits"], &["request-filter"]),
+        Hook::CallAnswered => (&["request-edits"], &["request-filter", "call-answered"]),
+        Hook::RequestBodyFilter => (&[], &["request-body-filter"]),
+        Hook::ResponseFilter => (&["response-edits"], &["response-filter"]),
+        Hook::ResponseBodyFilter => (&[], &["response-body-filter"]),
+        Hook::AccessLog => (&["log"], &["access-log"]),
+        Hook::ConnectionFilter => (&[], &["connection-filter"]),
+    };
+    let line = |way, name: &&str| format!("    {way} gateway:policy/{name}@0.1.0;\n");
+    let imports = imports.iter().map(|name| line("import", name));
+    let exports = ["lifecycle"].iter().chain(exports).map(|name| line("export", name));
+    let lines: String = imports.chain(exports).collect();
+    format!(
+        "package example:my-plugin;\n\n/// What this plugin exports, and what it imports of the gateway.\nworld my-plugin {{\n\
+         {lines}}}\n"
+    )
+}
+
+/// A configuration, or fixtures, for a plugin that brings an interpreter: that needs more room than the defaults, and takes too
+/// long to make to have an instance for each request.
+fn with_room(text: &str, cpu: &str) -> String {
+    let limits = format!(
+        "    // An interpreter needs more room than the defaults.\n    limit memory=\"64MiB\" cpu=\"{cpu}\"\n    isolation \"reuse\"\n"
+    );
+    let mut roomy = String::with_capacity(text.len() + 2 * limits.len());
+    for line in text.split_inclusive('\n') {
+        if line.starts_with("defaults ") {
+            roomy.push_str("process { policy memory=\"64MiB\" }\n\n");
+        }
+        roomy.push_str(line);
+        if line.starts_with("plugin ") {
+            roomy.push_str(&limits);
+        }
+    }
+    roomy
 }
 
 fn rust(hook: Hook) -> &'static str {
@@ -165,6 +210,48 @@ fn rust(hook: Hook) -> &'static str {
         Hook::ResponseBodyFilter => include_str!("rust/response_body_filter.rs"),
         Hook::AccessLog => include_str!("rust/access_log.rs"),
         Hook::ConnectionFilter => include_str!("rust/connection_filter.rs"),
+    }
+}
+
+fn javascript(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("javascript/predicates.js"),
+        Hook::Limiter => include_str!("javascript/limiter.js"),
+        Hook::RequestFilter => include_str!("javascript/request_filter.js"),
+        Hook::CallAnswered => include_str!("javascript/call_answered.js"),
+        Hook::RequestBodyFilter => include_str!("javascript/request_body_filter.js"),
+        Hook::ResponseFilter => include_str!("javascript/response_filter.js"),
+        Hook::ResponseBodyFilter => include_str!("javascript/response_body_filter.js"),
+        Hook::AccessLog => include_str!("javascript/access_log.js"),
+        Hook::ConnectionFilter => include_str!("javascript/connection_filter.js"),
+    }
+}
+
+fn python(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("python/predicates.py"),
+        Hook::Limiter => include_str!("python/limiter.py"),
+        Hook::RequestFilter => include_str!("python/request_filter.py"),
+        Hook::CallAnswered => include_str!("python/call_answered.py"),
+        Hook::RequestBodyFilter => include_str!("python/request_body_filter.py"),
+        Hook::ResponseFilter => include_str!("python/response_filter.py"),
+        Hook::ResponseBodyFilter => include_str!("python/response_body_filter.py"),
+        Hook::AccessLog => include_str!("python/access_log.py"),
+        Hook::ConnectionFilter => include_str!("python/connection_filter.py"),
+    }
+}
+
+fn c(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("c/predicates.c"),
+        Hook::Limiter => include_str!("c/limiter.c"),
+        Hook::RequestFilter => include_str!("c/request_filter.c"),
+        Hook::CallAnswered => include_str!("c/call_answered.c"),
+        Hook::RequestBodyFilter => include_str!("c/request_body_filter.c"),
+        Hook::ResponseFilter => include_str!("c/response_filter.c"),
+        Hook::ResponseBodyFilter => include_str!("c/response_body_filter.c"),
+        Hook::AccessLog => include_str!("c/access_log.c"),
+        Hook::ConnectionFilter => include_str!("c/connection_filter.c"),
     }
 }
 
@@ -183,34 +270,32 @@ fn schema(hook: Hook) -> &'static str {
     }
 }
 
-/// A gateway with the plugin in front of an echo server. One that brings an interpreter needs more room.
-fn configuration(language: Language, hook: Hook) -> &'static str {
-    match (language, hook) {
-        (Language::JavaScript | Language::Python, _) => include_str!("interpreted/gateway.kdl"),
-        (_, Hook::Predicates) => include_str!("rust/predicates.kdl"),
-        (_, Hook::Limiter) => include_str!("rust/limiter.kdl"),
-        (_, Hook::RequestFilter) => include_str!("rust/request_filter.kdl"),
-        (_, Hook::CallAnswered) => include_str!("rust/call_answered.kdl"),
-        (_, Hook::RequestBodyFilter) => include_str!("rust/request_body_filter.kdl"),
-        (_, Hook::ResponseFilter) => include_str!("rust/response_filter.kdl"),
-        (_, Hook::ResponseBodyFilter) => include_str!("rust/response_body_filter.kdl"),
-        (_, Hook::AccessLog) => include_str!("rust/access_log.kdl"),
-        (_, Hook::ConnectionFilter) => include_str!("rust/connection_filter.kdl"),
+/// A gateway with the plugin in front of an echo server.
+fn configuration(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("rust/predicates.kdl"),
+        Hook::Limiter => include_str!("rust/limiter.kdl"),
+        Hook::RequestFilter => include_str!("rust/request_filter.kdl"),
+        Hook::CallAnswered => include_str!("rust/call_answered.kdl"),
+        Hook::RequestBodyFilter => include_str!("rust/request_body_filter.kdl"),
+        Hook::ResponseFilter => include_str!("rust/response_filter.kdl"),
+        Hook::ResponseBodyFilter => include_str!("rust/response_body_filter.kdl"),
+        Hook::AccessLog => include_str!("rust/access_log.kdl"),
+        Hook::ConnectionFilter => include_str!("rust/connection_filter.kdl"),
     }
 }
 
 /// Cases for `gateway plugin test`, with what the plugin is to make of them.
-fn fixtures(language: Language, hook: Hook) -> &'static str {
-    match (language, hook) {
-        (Language::JavaScript | Language::Python, _) => include_str!("interpreted/fixtures.kdl"),
-        (_, Hook::Predicates) => include_str!("rust/fixtures/predicates.kdl"),
-        (_, Hook::Limiter) => include_str!("rust/fixtures/limiter.kdl"),
-        (_, Hook::RequestFilter) => include_str!("rust/fixtures/request_filter.kdl"),
-        (_, Hook::CallAnswered) => include_str!("rust/fixtures/call_answered.kdl"),
-        (_, Hook::RequestBodyFilter) => include_str!("rust/fixtures/request_body_filter.kdl"),
-        (_, Hook::ResponseFilter) => include_str!("rust/fixtures/response_filter.kdl"),
-        (_, Hook::ResponseBodyFilter) => include_str!("rust/fixtures/response_body_filter.kdl"),
-        (_, Hook::AccessLog) => include_str!("rust/fixtures/access_log.kdl"),
-        (_, Hook::ConnectionFilter) => include_str!("rust/fixtures/connection_filter.kdl"),
+fn fixtures(hook: Hook) -> &'static str {
+    match hook {
+        Hook::Predicates => include_str!("rust/fixtures/predicates.kdl"),
+        Hook::Limiter => include_str!("rust/fixtures/limiter.kdl"),
+        Hook::RequestFilter => include_str!("rust/fixtures/request_filter.kdl"),
+        Hook::CallAnswered => include_str!("rust/fixtures/call_answered.kdl"),
+        Hook::RequestBodyFilter => include_str!("rust/fixtures/request_body_filter.kdl"),
+        Hook::ResponseFilter => include_str!("rust/fixtures/response_filter.kdl"),
+        Hook::ResponseBodyFilter => include_str!("rust/fixtures/response_body_filter.kdl"),
+        Hook::AccessLog => include_str!("rust/fixtures/access_log.kdl"),
+        Hook::ConnectionFilter => include_str!("rust/fixtures/connection_filter.kdl"),
     }
 }

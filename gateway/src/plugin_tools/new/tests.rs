@@ -18,10 +18,9 @@ fn wanted(name: &str, folder: &Path) -> New {
 
 /// Every project that can be written.
 fn all(folder: &Path) -> impl Iterator<Item = New> {
-    let in_rust = Hook::value_variants().iter().map(|hook| (Language::Rust, *hook));
-    let others = Language::value_variants().iter().skip(1);
-    let others = others.map(|language| (*language, Hook::RequestFilter));
-    in_rust.chain(others).enumerate().map(|(number, (language, hook))| New {
+    let languages = Language::value_variants().iter();
+    let projects = languages.flat_map(|language| Hook::value_variants().iter().map(|hook| (*language, *hook)));
+    projects.enumerate().map(|(number, (language, hook))| New {
         language,
         hook,
         sdk: (language == Language::Rust).then(sdk),
@@ -101,7 +100,7 @@ fn a_world_has_the_plugins_name_and_is_one_of_the_contract() {
         assert_eq!(contract, CONTRACT);
         worlds += 1;
     }
-    assert_eq!(worlds, 3);
+    assert_eq!(worlds, 27);
 }
 
 #[test]
@@ -119,7 +118,7 @@ fn a_package_for_npm_is_json_with_the_plugins_name() {
 }
 
 #[test]
-fn what_a_language_does_not_have_is_said() {
+fn the_sdk_is_for_rust() {
     let folder = tempfile::tempdir().unwrap();
     let in_c = New {
         language: Language::C,
@@ -127,13 +126,21 @@ fn what_a_language_does_not_have_is_said() {
     };
     let error = new(&in_c).unwrap_err().to_string();
     assert!(error.contains("leave `--sdk` out"), "{error}");
-    let limiter = New {
-        hook: Hook::Limiter,
-        ..in_c
-    };
-    let error = new(&limiter).unwrap_err().to_string();
-    assert!(error.contains("no project in C for the hook limiter"), "{error}");
     assert!(!folder.path().join("geo").exists());
+}
+
+#[test]
+fn what_brings_an_interpreter_is_given_room() {
+    for hook in Hook::value_variants() {
+        for language in [Language::JavaScript, Language::Python] {
+            let files = template::files(language, *hook);
+            let text = |wanted| &files.iter().find(|(path, _)| *path == wanted).unwrap().1;
+            let config = config::parse("gateway.kdl", text("gateway.kdl"), Path::new(".")).unwrap();
+            let limit = config.plugins[0].limits.memory;
+            assert_eq!(limit, 64 << 20, "{language:?} {hook:?}");
+            assert!(text("fixtures/cases.kdl").contains("limit memory=\"64MiB\" cpu=\"1s\""));
+        }
+    }
 }
 
 #[test]

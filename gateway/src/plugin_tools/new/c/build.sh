@@ -3,7 +3,7 @@
 # the path.
 set -eu
 cd "$(dirname "$0")"
-clang --target=wasm32 -Os -nostdlib -Wall -Wextra -Wl,--no-entry,--stack-first,-z,stack-size=16384 \
+clang --target=wasm32 -Os -nostdlib -fno-builtin -Wall -Wextra -Wl,--no-entry,--stack-first,-z,stack-size=16384 \
     -o my_plugin.module.wasm plugin.c
 # A module says nothing of the types in its interfaces: the world does.
 "${GATEWAY:-gateway}" plugin build my_plugin.module.wasm --world my-plugin --wit wit/world.wit -o my_plugin.wasm
