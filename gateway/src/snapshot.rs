@@ -82,8 +82,8 @@ pub struct Frontend {
     pub keeps_instances: bool,
     /// Whether exchanges are kept to their end: components are told of them or may have tagged them, or what is answered here is edited.
     pub keeps_exchanges: bool,
-    /// Whether components are told of exchanges that are over.
-    pub tells_plugins: bool,
+    /// The components that are told of exchanges that are over, or of connections in TCP mode; in order.
+    pub told: Arc<[Arc<Attachment>]>,
     /// Whether what they are told is of the request's head, too.
     pub tells_of_requests: bool,
     /// Whose bodies components may filter.
@@ -359,7 +359,7 @@ impl Frontend {
             reads_client_hello: false,
             keeps_instances: false,
             keeps_exchanges: self.keeps_exchanges,
-            tells_plugins: self.tells_plugins,
+            told: Arc::default(),
             tells_of_requests: false,
             filters_bodies: FiltersBodies::default(),
             pages: None,

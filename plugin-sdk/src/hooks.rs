@@ -88,7 +88,8 @@ pub trait ResponseBodyFilter: Plugin {
     fn on_response_piece(&self, piece: Piece) -> Result<PieceOutcome, Failure>;
 }
 
-/// Is told of each exchange when it is over, off the request's path.
+/// Is told of each exchange when it is over, off the request's path; in TCP mode of each connection, of which nothing is known that is
+/// of a request: there is a method exactly where there was one.
 pub trait AccessLog: Plugin {
     /// Called once per exchange.
     fn on_log(&self, exchange: &Exchange<'_>);

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use gateway_tests::guest::{self, FACTS};
-use gateway_tests::{Answer, Builder, Gateway, HttpServer, get, head, post};
+use gateway_tests::{Answer, Builder, Client, Gateway, HttpServer, get, head, post};
 
 fn with(kdl: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(kdl).with("@app", app.address())
@@ -596,17 +596,35 @@ async fn a_component_answers_in_place_of_a_server() {
 /// A component that wants `path`, `status`, `bytes-sent` and `backend` of exchanges that are over, and writes them into the log as they
 /// are.
 fn telling() -> Vec<u8> {
-    let needs =
-        r#"(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const 4)) (i32.const 600)"#;
+    telling_of(&["access-log"], &["path", "status", "bytes-sent", "backend"], "")
+}
+
+/// A component of these hooks that wants these facts of what is over, and writes them into the log as they are.
+fn telling_of(hooks: &[&str], facts: &[&str], exports: &str) -> Vec<u8> {
+    let count = facts.len();
+    let needs = format!(
+        "(i32.store (i32.const 620) (i32.const 640)) (i32.store (i32.const 624) (i32.const {count})) (i32.const 600)"
+    );
+    // A list of texts at 640, and the texts behind it.
+    let mut at = 640 + 8 * count;
+    let mut list = String::new();
+    for fact in facts {
+        for number in [at, fact.len()] {
+            let bytes = u32::try_from(number).unwrap().to_le_bytes();
+            list.extend(bytes.map(|byte| format!("\\{byte:02x}")));
+        }
+        at += fact.len();
+    }
+    let texts = facts.concat();
     let exports = format!(
         r#"(import "gateway:policy/log@0.1.0" "write" (func $write (param i32 i32 i32)))
         ;; end of imports
-        (data (i32.const 640) "\a0\02\00\00\04\00\00\00\a4\02\00\00\06\00\00\00\aa\02\00\00\0a\00\00\00\b4\02\00\00\07\00\00\00")
-        (data (i32.const 672) "pathstatusbytes-sentbackend")
+        (data (i32.const 640) "{list}{texts}")
         (func (export "gateway:policy/access-log@0.1.0#on-log") {FACTS}
-            (call $write (i32.const 1) (local.get $bytes) (local.get $length)))"#
+            (call $write (i32.const 1) (local.get $bytes) (local.get $length)))
+        {exports}"#
     );
-    guest::component_with_configure("logger", needs, &exports)
+    guest::exporting(hooks, &needs, &exports)
 }
 
 #[tokio::test]
@@ -622,6 +640,96 @@ async fn a_component_is_told_of_an_exchange_that_is_over() {
         assert_eq!(gateway.ask("web", get("/c")).await.status, 200);
         gateway.says("/c2005app").await;
         gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+    }
+}
+
+/// What a connection is told of by; between what it has, what only a request has.
+const OF_A_CONNECTION: [&str; 9] = [
+    "backend",
+    "method",
+    "path",
+    "scheme",
+    "http-version",
+    "status",
+    "server",
+    "bytes-sent",
+    "reason",
+];
+
+#[tokio::test]
+async fn a_component_is_told_of_a_connection_that_is_over() {
+    for block in &both_ways("on-failure \"skip\"\ngrant \"log\"") {
+        let kdl = format!(
+            r#"
+            process {{ log "stdout" format="json" }}
+            plugin "told" "told.wasm" {{ {block} }}
+            plugin "closed" "closed.wasm" {{ {block} }}
+            frontend "raw" {{ mode "tcp"; bind "127.0.0.1:0"; use-plugin "told"; default-backend "app" }}
+            frontend "shut" {{ mode "tcp"; bind "127.0.0.1:0"; use-plugin "closed"; default-backend "app" }}
+            backend "app" {{ mode "tcp"; server "app-1" "echo" }}
+        "#
+        );
+        let refuses = format!(
+            r#"(func (export "gateway:policy/connection-filter@0.1.0#on-connect") {FACTS} (result i32)
+                (i32.store8 (i32.const 3000) (i32.const 1)) (i32.const 3000))"#
+        );
+        let gateway = Gateway::kdl(&kdl)
+            .file("told.wasm", telling_of(&["access-log"], &OF_A_CONNECTION, ""))
+            .file(
+                "closed.wasm",
+                telling_of(&["access-log", "connection-filter"], &OF_A_CONNECTION, &refuses),
+            )
+            .start()
+            .await;
+        let mut client = gateway.connect("raw").await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        assert!(!gateway.output().contains("appapp-1"), "it is not over");
+        client.half_close().await;
+        assert!(client.until_end().await.is_empty());
+        gateway.says("appapp-15").await;
+        assert!(Client::is_turned_away(gateway.address("shut"), [127, 0, 0, 1]).await);
+        gateway.says("0refused-by-plugin").await;
+        gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_component_that_fails_when_it_is_told_of_a_connection_costs_none() {
+    let fails = |body: &str| {
+        let on_log = format!(r#"(func (export "gateway:policy/access-log@0.1.0#on-log") {FACTS} {body})"#);
+        guest::component("logger", &on_log)
+    };
+    let kdl = r#"
+        process { workers 1 }
+        plugin "traps" "traps.wasm" { on-failure "deny" }
+        plugin "loops" "loops.wasm" { limit cpu="5ms"; on-failure "deny" }
+        frontend "raw" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            use-plugin "traps"
+            use-plugin "loops"
+            default-backend "app"
+        }
+        backend "app" { mode "tcp"; server "app-1" "echo" }
+    "#;
+    let gateway = Gateway::kdl(kdl)
+        .file("traps.wasm", fails("unreachable"))
+        .file("loops.wasm", fails("(call $loop)"))
+        .start()
+        .await;
+    let mut other = gateway.connect("raw").await;
+    for told in [1.0, 2.0] {
+        let mut client = gateway.connect("raw").await;
+        client.send("hello").await;
+        client.half_close().await;
+        assert_eq!(client.until_end().await, b"hello");
+        for (plugin, kind) in [("traps", "trap"), ("loops", "deadline")] {
+            let labels = [("policy", plugin), ("kind", kind)];
+            gateway.metric_is("gateway_policy_failures_total", &labels, told).await;
+        }
+        other.send("still").await;
+        assert_eq!(other.exactly(5).await, b"still");
     }
 }
 
@@ -924,4 +1032,13 @@ fn fixtures_see_what_a_component_is_told_of_an_exchange_that_is_over() {
             expect { logs "/a4045app"; logs-not "/b" }
         }"#;
     meets(&telling(), fixtures);
+
+    let of_a_connection = r#"
+        plugin { on-failure "skip"; grant "log" }
+        case "a connection" {
+            connection client="192.0.2.7:4711"
+            log backend="app" bytes-sent=5
+            expect { logs "app5" }
+        }"#;
+    meets(&telling_of(&["access-log"], &OF_A_CONNECTION, ""), of_a_connection);
 }

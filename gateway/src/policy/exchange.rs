@@ -75,6 +75,8 @@ pub struct Over {
     pub bytes_sent: u64,
     /// Why the gateway answered itself or the exchange broke off.
     pub reason: Option<&'static str>,
+    /// It was a connection of TCP mode, which has no request: what is said of one is absent.
+    pub is_of_connection: bool,
 }
 
 impl Exchange {
@@ -115,6 +117,16 @@ impl Exchange {
     /// Notes the host that decides who takes part, which may be gone from the head by the time that somebody asks.
     pub fn is_for(&mut self, host: Option<Box<str>>) {
         self.lot.host = host;
+    }
+
+    /// Takes part in it whoever took part in its connection, in TCP mode.
+    pub fn is_drawn(&mut self, lot: Lot) {
+        self.lot = lot;
+    }
+
+    /// Whether it is a connection of TCP mode that is over.
+    pub(super) fn has_no_request(&self) -> bool {
+        self.over.as_ref().is_some_and(|over| over.is_of_connection)
     }
 
     /// Components are about to be asked in this phase. One that is earlier than where the exchange has come to is a defect of

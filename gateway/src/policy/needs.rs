@@ -254,6 +254,9 @@ impl Attribute {
 
     /// Notes what the attribute is in this exchange.
     fn find(&self, need: u32, exchange: &Exchange, facts: &mut Facts) {
+        if exchange.has_no_request() && self.is_of_request() {
+            return;
+        }
         let request = &exchange.request;
         match self {
             Self::Method => facts.push(need, request.method.as_str().as_bytes()),

@@ -36,7 +36,7 @@ impl AskingPhase {
     ];
 
     /// What a connection of TCP mode comes to.
-    pub const OF_CONNECTIONS: [Self; 2] = [Self::Acl, Self::ConnectionPolicy];
+    pub const OF_CONNECTIONS: [Self; 3] = [Self::Acl, Self::ConnectionPolicy, Self::Log];
 }
 
 #[cfg(test)]

@@ -71,5 +71,6 @@ pub use local::{ConnectionCount, Local};
 pub use monitor::is_well;
 pub use request::PLUGIN_REPLY;
 pub use response_body::PLUGIN_STOPPED;
+pub use tcp::REFUSED_BY_PLUGIN;
 pub use told::tell;
 pub use unserved::unintroduced;

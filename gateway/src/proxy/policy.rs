@@ -315,20 +315,20 @@ pub enum ConnectionAnswer {
     Route(BackendId),
 }
 
-/// **connection policy**: the plugins in order; the last that routes decides where to.
+/// **connection policy**: the plugins in order; the last that routes decides where to. Who takes part is drawn into `lot`.
 pub async fn connection_filters(
     local: &Rc<Local>,
     frontend: &Frontend,
     facts: &Arc<ConnectionFacts>,
+    lot: &mut Lot,
 ) -> Result<ConnectionAnswer, ProxyError> {
     let mut answer = ConnectionAnswer::Continue;
-    let mut lot = Lot::default();
     for attachment in frontend
         .plugins
         .iter()
         .filter(|plugin| plugin.hooks().connection_filter)
     {
-        if attachment.stands_aside_of_connection(&mut lot) {
+        if attachment.stands_aside_of_connection(lot) {
             continue;
         }
         match heavy::ask_about(local, attachment, facts).await? {

@@ -382,7 +382,7 @@ impl Record {
             cause: Cause::Killed,
             phase: Phase::Data,
         };
-        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
+        if let Some(exchange) = self.noted.exchange.take_if(|_| !self.frontend.told.is_empty()) {
             // What passes through the tunnel is not HTTP's business any more.
             self.tell(
                 exchange,
@@ -457,9 +457,10 @@ impl Record {
             duration: took,
             bytes_sent: self.sent,
             reason: self.reason,
+            is_of_connection: false,
         }));
-        let frontend = self.frontend.clone();
-        self.worker.untold().push(ToTell { exchange, frontend });
+        let plugins = self.frontend.told.clone();
+        self.worker.untold().push(ToTell { exchange, plugins });
     }
 
     fn severity(&self) -> Option<Severity> {
@@ -598,7 +599,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         let total = self.close();
-        if let Some(exchange) = self.noted.exchange.take_if(|_| self.frontend.tells_plugins) {
+        if let Some(exchange) = self.noted.exchange.take_if(|_| !self.frontend.told.is_empty()) {
             self.tell(exchange, total);
         }
     }

@@ -430,7 +430,7 @@ async fn decide(
             Err(reply) => return Ok(Served::Here(reply, PLUGIN_REPLY, None)),
         }
     }
-    if frontend.tells_plugins {
+    if !frontend.told.is_empty() {
         let mut kept = Response::new(());
         *kept.status_mut() = response.status();
         *kept.headers_mut() = response.headers().clone();

@@ -20,9 +20,10 @@ use super::introduction::introduction;
 use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{self, Early, Ended, Moved, Relay, RelaySettings};
+use super::told::ToTell;
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take, Wishes};
 use crate::config::{AccessLog, LogChoice};
-use crate::policy::ConnectionFacts;
+use crate::policy::{Attachment, ConnectionFacts, Lot, Over};
 use crate::snapshot::{AclAnswers, Frontend};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
@@ -146,7 +147,7 @@ impl Stop {
     fn reason(self) -> &'static str {
         match self {
             Self::Denied { .. } => "denied",
-            Self::Refused => "refused-by-plugin",
+            Self::Refused => REFUSED_BY_PLUGIN,
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
             Self::NoServer => "no-server",
@@ -215,10 +216,10 @@ async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> 
     if let Some(line) = frontend.late_denies.iter().find_map(|rule| rule.stops(&answers)) {
         return Err(Stop::Denied { line });
     }
-    let routed = match policy::connection_filters(local, frontend, facts)
-        .await
-        .map_err(|_| Stop::PolicyFailure)?
-    {
+    let mut lot = Lot::default();
+    let answer = policy::connection_filters(local, frontend, facts, &mut lot).await;
+    record.is_drawn(lot);
+    let routed = match answer.map_err(|_| Stop::PolicyFailure)? {
         ConnectionAnswer::Continue => None,
         ConnectionAnswer::Refuse => return Err(Stop::Refused),
         ConnectionAnswer::Route(backend) => Some(backend),
@@ -350,13 +351,29 @@ struct Rare {
     /// The client left without a word while a server was awaited.
     is_silent: bool,
     log_choice: Option<Arc<LogChoice>>,
+    /// Who is told of it when it is over, where somebody is.
+    told: Option<Told>,
+}
+
+/// Components that are told of a connection. What it was begun with tells of it: they are held for that, and nothing else is of
+/// its configuration.
+struct Told {
+    plugins: Arc<[Arc<Attachment>]>,
+    /// What decided who takes part in it.
+    lot: Lot,
 }
 
 impl Record {
     fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, facts: Arc<ConnectionFacts>) -> Self {
-        let rare = frontend.config.log_choice.as_ref().map(|choice| {
+        let log_choice = frontend.config.log_choice.clone();
+        let told = (!frontend.told.is_empty()).then(|| Told {
+            plugins: frontend.told.clone(),
+            lot: Lot::default(),
+        });
+        let rare = (log_choice.is_some() || told.is_some()).then(|| {
             Box::new(Rare {
-                log_choice: Some(choice.clone()),
+                log_choice,
+                told,
                 ..Rare::default()
             })
         });
@@ -377,6 +394,13 @@ impl Record {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// This has decided which components take part in it.
+    fn is_drawn(&mut self, lot: Lot) {
+        if let Some(told) = self.rare.as_mut().and_then(|rare| rare.told.as_mut()) {
+            told.lot = lot;
+        }
     }
 
     /// Until it has ended otherwise: it is cut off when the gateway ends.
@@ -481,7 +505,7 @@ impl Drop for Record {
         let total = self.facts.accepted.elapsed();
         metrics.response(None, total);
         let log = self.log;
-        let rare = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        let mut rare = self.rare.take().map_or_else(Rare::default, |rare| *rare);
         let backend = self.backend.as_ref();
         let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
         let connect = self.connect.map(|time| Duration::from_nanos(time.get()));
@@ -494,7 +518,23 @@ impl Drop for Record {
             server.metrics.ended(took, self.termination.broken_off_by());
         }
         let is_null = self.received == 0 && (rare.reason.is_none() || rare.is_silent);
-        if !log.enabled || (is_null && (log.skip_null || self.facts.is_from_balancer())) {
+        // A balancer's health checks are nobody's connections.
+        let is_check = is_null && self.facts.is_from_balancer();
+        if let Some(Told { plugins, lot }) = rare.told.take_if(|_| !is_check) {
+            let mut exchange = policy::of_connection(&self.facts);
+            exchange.is_drawn(lot);
+            exchange.server = server.map(|server| server.name.clone());
+            exchange.over = Some(Box::new(Over {
+                status: None,
+                backend: backend.map(|backend| backend.name.clone()),
+                duration: total,
+                bytes_sent: self.sent,
+                reason: rare.reason,
+                is_of_connection: true,
+            }));
+            self.worker.untold().push(ToTell { exchange, plugins });
+        }
+        if !log.enabled || is_check || (is_null && log.skip_null) {
             return;
         }
         let choice = rare.log_choice.as_deref();
@@ -535,6 +575,9 @@ impl Drop for Record {
         });
     }
 }
+
+/// What logs and components are told of a connection that a component has refused.
+pub const REFUSED_BY_PLUGIN: &str = "refused-by-plugin";
 
 /// Bytes that a relay may have: with this, its task takes 512 in all (the runtime's own part, the places it holds, and this),
 /// which an allocator has room of that size for. One more, and it takes twice that: tasks are aligned, which only powers of two

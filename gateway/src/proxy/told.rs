@@ -1,5 +1,5 @@
-//! **log**, for components: exchanges that are over wait here, off the request's path, until the worker has time to tell of
-//! them. What there is no room for is left out and counted.
+//! **log**, for components: exchanges that are over, and connections of TCP mode, wait here, off the path of what is under way,
+//! until the worker has time to tell of them. What there is no room for is left out and counted.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -11,14 +11,13 @@ use tokio::sync::Notify;
 use super::local::Lasting;
 use super::{heavy, policy};
 use crate::policy::{AskingPhase, Attachment, Exchange, HookPlace, Instances};
-use crate::snapshot::Frontend;
 
 /// An exchange that components are told of when it is over.
 pub struct ToTell {
     /// The exchange, as it was filtered.
     pub exchange: Box<Exchange>,
-    /// Its frontend, whose components are told.
-    pub frontend: Arc<Frontend>,
+    /// The components that are told, in order.
+    pub plugins: Arc<[Arc<Attachment>]>,
 }
 
 /// Exchanges that are over and have not been told of.
@@ -59,7 +58,7 @@ pub async fn tell(lasting: Rc<Lasting>) {
     let untold = lasting.untold();
     loop {
         let next = untold.waiting.borrow_mut().pop_front();
-        let Some(ToTell { mut exchange, frontend }) = next else {
+        let Some(ToTell { mut exchange, plugins }) = next else {
             let left_out = untold.take_left_out();
             if left_out > 0 {
                 lasting.registry().process().untold(left_out);
@@ -69,7 +68,7 @@ pub async fn tell(lasting: Rc<Lasting>) {
         };
         exchange.enters(AskingPhase::Log);
         let mut elsewhere = Vec::new();
-        for attachment in frontend.plugins.iter().filter(|plugin| plugin.hooks().access_log) {
+        for attachment in plugins.iter() {
             let is_heavy = heavy::may_be_beside(attachment)
                 && attachment.takes_part(&mut exchange)
                 && heavy::is_beside(attachment, || {

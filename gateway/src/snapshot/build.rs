@@ -262,7 +262,8 @@ impl Builder<'_> {
                 .chain(of_tenants.clone().flat_map(|rules| &rules.acls.calls))
         };
         let attached = || calls().map(|call| &call.attachment).chain(&plugins);
-        let tells_plugins = plugins.iter().any(|plugin| plugin.hooks().access_log);
+        let told = plugins.iter().filter(|plugin| plugin.hooks().access_log);
+        let told: Arc<[_]> = told.cloned().collect();
         let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
         let filters_bodies = FiltersBodies {
             request: plugins.iter().any(|plugin| plugin.hooks().request_body_filter),
@@ -279,10 +280,10 @@ impl Builder<'_> {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,
             keeps_instances,
-            keeps_exchanges: tells_plugins
+            keeps_exchanges: !told.is_empty()
                 || own_answers.as_ref().is_none_or(Option::is_some)
                 || attached().any(|attachment| attachment.sets_tags()),
-            tells_plugins,
+            told,
             tells_of_requests,
             filters_bodies,
             pages,

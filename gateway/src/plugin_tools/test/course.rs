@@ -17,7 +17,9 @@ use crate::policy::{
     Answer, Answered, AskingPhase, Attachment, BodyMode, BodyOf, Call, CallError, ConnectionFacts, ConnectionVerdict,
     Exchange, Failure, Hooks, LimitVerdict, MAX_CALLS, Measure, Outcome, Over, Reply, Tags,
 };
-use crate::proxy::{PLUGIN_REPLY, PLUGIN_STOPPED, ProxyError, RESPONSE_TOO_LARGE, has_filtered_body};
+use crate::proxy::{
+    PLUGIN_REPLY, PLUGIN_STOPPED, ProxyError, REFUSED_BY_PLUGIN, RESPONSE_TOO_LARGE, has_filtered_body,
+};
 
 /// What a case came to.
 pub(in crate::plugin_tools) struct Course {
@@ -206,6 +208,7 @@ impl<'a> Walk<'a> {
             Ok(ConnectionVerdict::Accept) => Continue(()),
             Ok(ConnectionVerdict::Refuse) => {
                 self.course.end = End::Refused;
+                self.reason = Some(REFUSED_BY_PLUGIN);
                 Break(())
             }
             Ok(ConnectionVerdict::Route(backend)) => {
@@ -412,6 +415,7 @@ impl<'a> Walk<'a> {
             duration: self.case.log.duration,
             bytes_sent: self.case.log.bytes_sent,
             reason: self.reason,
+            is_of_connection: self.case.request.is_none(),
         }));
         if let Err(failure) = self.stand.instances.on_log(&attachment, &mut self.exchange) {
             // Nobody waits for it: whatever `on-failure` says, the exchange is over.

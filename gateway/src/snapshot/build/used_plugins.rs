@@ -28,7 +28,7 @@ impl Builder<'_> {
                     || hooks.response_body_filter
                     || hooks.access_log
             }
-            Mode::Tcp => hooks.connection_filter,
+            Mode::Tcp => hooks.connection_filter || hooks.access_log,
         };
         if !has_a_say {
             self.errors.push(BuildError::NoHook {
