@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustls_pki_types::ServerName;
-use socket2::SockRef;
-use tokio::io::AsyncWriteExt;
+use socket2::{Domain, SockRef, Type};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
 use super::{Connector, Server};
@@ -64,13 +64,22 @@ impl Server {
         self.connect_for(Wishes::default(), limit).await
     }
 
-    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say.
+    /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. One that lasts wants
+    /// [`keep_alive`](Self::keep_alive), too.
     pub async fn connect_for(&self, client: Wishes<'_>, limit: Duration) -> Result<Stream, ConnectError> {
         match tokio::time::timeout(limit, self.open(self.address(), client)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
+    }
+
+    /// Has the system look after the other end of a connection to it while that is silent, as `tcp-keep-alive` says. Not part
+    /// of connecting: these are four system calls, which a connection for a single request has nothing from.
+    pub fn keep_alive(&self, stream: &Stream) {
+        if self.keep_alive.is_some() {
+            keep_alive::set(SockRef::from(stream.tcp()), self.keep_alive);
+        }
     }
 
     /// Opens a connection of the gateway's own to another address within `limit`, which begins there as one of traffic does
@@ -86,7 +95,7 @@ impl Server {
     /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
     /// the server speaks on its own port says nothing about another one.
     pub(super) async fn connect_plainly(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+        match tokio::time::timeout(limit, connected(address)).await {
             Ok(stream) => stream.map(Stream::Plain).map_err(ConnectError::from),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -130,12 +139,9 @@ impl Server {
         client: Option<&Header>,
         introduced: bool,
     ) -> Result<TcpStream, ConnectError> {
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = connected(address).await?;
         // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
         let _ = stream.set_nodelay(true);
-        if self.keep_alive.is_some() {
-            keep_alive::set(SockRef::from(&stream), self.keep_alive);
-        }
         if let Some(format) = self.send_proxy.filter(|_| introduced) {
             let header = match client {
                 Some(header) => header.encode(format),
@@ -165,6 +171,25 @@ impl Server {
             tracing::warn!(backend, server, %error, left_out, "no TLS with the server");
         }
     }
+}
+
+/// A connection that stands. As [`TcpStream::connect`] makes it, without its question whether there was an error: of a
+/// connection that failed the poller says so with the event that ends the wait, and of one that stands nothing need be asked.
+async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        _ => {}
+    }
+    // Registered only now: a socket that is not connecting yet has an event that says it is closed.
+    let stream = TcpStream::from_std(socket.into())?;
+    let ready = stream.ready(Interest::WRITABLE | Interest::ERROR).await?;
+    if (ready.is_error() || ready.is_write_closed())
+        && let Some(error) = stream.take_error()?
+    {
+        return Err(error);
+    }
+    Ok(stream)
 }
 
 /// Boxed, so that connecting without TLS has no room for a handshake to keep.

@@ -21,7 +21,7 @@ use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{self, Early, Ended, Moved, Relay, RelaySettings};
 use super::told::ToTell;
-use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Session, Take, Wishes};
+use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Server, Session, Take, Wishes};
 use crate::config::{AccessLog, LogChoice};
 use crate::policy::{Attachment, ConnectionFacts, Lot, Over};
 use crate::snapshot::{AclAnswers, Frontend};
@@ -100,14 +100,20 @@ impl Future for Relaying {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
+        let mut this = self.project();
         let record = this.record;
         if let Poll::Ready(ended) = this
             .relay
+            .as_mut()
             .poll(cx, this.client, this.server, |moved| record.moved(moved))
         {
             record.ended(&ended);
             return Poll::Ready(());
+        }
+        if this.relay.take_grown()
+            && let Some(server) = record.server()
+        {
+            server.keep_alive(this.server);
         }
         this.session.poll_ended(cx).map(|why| record.cut_off(why))
     }
@@ -427,6 +433,11 @@ impl Record {
         {
             rare.queue += since.elapsed();
         }
+    }
+
+    /// The server that was tried last.
+    fn server(&self) -> Option<&Server> {
+        self.backend.as_ref()?.servers.get(self.server?.get() as usize - 1)
     }
 
     /// This one of the backend's servers is tried.

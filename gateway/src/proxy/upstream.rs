@@ -351,7 +351,9 @@ pub(super) async fn open(
     record.connected(started.elapsed());
     client.turns.tick();
     let stream = connected?;
-    backend.servers[server].connected();
+    to.connected();
+    // It will be used again, or wait for an answer for long.
+    to.keep_alive(&stream);
     Ok((stream, leads_to))
 }
 

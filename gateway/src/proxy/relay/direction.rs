@@ -117,15 +117,13 @@ impl Direction {
         u64::from(std::mem::take(&mut self.read))
     }
 
-    /// Moves what can be moved now. `spare` is a buffer that both directions of a poll use in turn. With `is_last`, the
-    /// other direction is done, and both streams are about to be closed.
+    /// Moves what can be moved now, up to the reader's end. `spare` is a buffer that both directions of a poll use in turn.
     pub(super) fn poll<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut R,
         to: &mut W,
         spare: &mut Option<Buffer>,
-        is_last: bool,
     ) -> Seen
     where
         R: Relayed,
@@ -146,15 +144,7 @@ impl Direction {
                     Some(to) => self.poll_drain(cx, to, &mut seen),
                     None => Poll::Ready(State::Failed(Fault::Write, io::ErrorKind::Unsupported.into())),
                 },
-                // Closing says it too, in one system call instead of two.
-                State::Closing if is_last && to.bare().is_some() => Poll::Ready(State::Done),
-                State::Closing => match Pin::new(&mut *to).poll_shutdown(cx) {
-                    Poll::Pending => Poll::Pending,
-                    Poll::Ready(Err(error)) if is_gone(&error) => Poll::Ready(State::Done),
-                    Poll::Ready(Err(error)) => Poll::Ready(State::Failed(Fault::Write, error)),
-                    Poll::Ready(Ok(())) => Poll::Ready(State::Done),
-                },
-                State::Done | State::Failed(..) => return seen,
+                State::Closing | State::Done | State::Failed(..) => return seen,
             };
             match step {
                 Poll::Ready(state) => self.state = state,
@@ -165,6 +155,32 @@ impl Direction {
         }
         seen.is_busy = true;
         seen
+    }
+
+    /// Whether the reader ended, and all that it had said was written.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(self.state, State::Closing | State::Done)
+    }
+
+    /// The writer is closed, which tells it.
+    pub(super) fn close(&mut self) {
+        self.state = State::Done;
+    }
+
+    /// Tells the writer of the reader's end, if there is one that it has not been told of. With `is_last`, the other direction
+    /// is done, and both streams are about to be closed: that tells a bare socket, too.
+    pub(super) fn pass_end<W: Relayed>(&mut self, cx: &mut Context<'_>, to: &mut W, is_last: bool) {
+        if !matches!(self.state, State::Closing) {
+            return;
+        }
+        if is_last && to.bare().is_some() {
+            return self.close();
+        }
+        self.state = match Pin::new(to).poll_shutdown(cx) {
+            Poll::Pending => return,
+            Poll::Ready(Err(error)) if !is_gone(&error) => State::Failed(Fault::Write, error),
+            Poll::Ready(_) => State::Done,
+        };
     }
 
     /// The reader's socket, when bytes are to be spliced from it.

@@ -146,7 +146,7 @@ impl Relay {
     pub fn new(settings: RelaySettings, early: Early) -> Self {
         let motion = Motion::new(settings, early);
         Self {
-            timer: sleep(motion.patience()),
+            timer: sleep(motion.first_look()),
             motion,
         }
     }
@@ -174,6 +174,12 @@ impl Relay {
             Ended::Finished { .. } | Ended::TimedOut(_) => {}
         }
         Poll::Ready(ended)
+    }
+
+    /// Whether it has just proved to be one that lasts, rather than a connection for a single request: true once, after a
+    /// second.
+    pub fn take_grown(self: Pin<&mut Self>) -> bool {
+        self.project().motion.take_grown()
     }
 
     /// What has moved since it was last told; none when nothing has.

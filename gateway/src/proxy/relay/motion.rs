@@ -25,6 +25,18 @@ pub(super) struct Motion {
     server: Silence,
     /// When it was last told what has moved.
     counted: Tick,
+    age: Age,
+}
+
+/// How long a relay has lived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Age {
+    /// Less than [`YOUTH`].
+    Young,
+    /// More, and nobody was told.
+    Grown,
+    /// More.
+    Settled,
 }
 
 impl Motion {
@@ -37,12 +49,22 @@ impl Motion {
             client: Silence::new(settings.client_timeout, now),
             server: Silence::new(settings.server_timeout, now),
             counted: now,
+            age: Age::Young,
         }
     }
 
-    /// How long neither side need be looked at when it has just been heard of.
-    pub(super) fn patience(&self) -> Duration {
-        clock::duration(self.client.timeout.min(self.server.timeout))
+    /// When it is to be looked at first, though nothing moves.
+    pub(super) fn first_look(&self) -> Duration {
+        clock::duration(self.client.timeout.min(self.server.timeout).min(YOUTH))
+    }
+
+    /// Whether it has just proved to be one that lasts: true once.
+    pub(super) fn take_grown(&mut self) -> bool {
+        let grown = self.age == Age::Grown;
+        if grown {
+            self.age = Age::Settled;
+        }
+        grown
     }
 
     /// What has moved since it was last told; none when nothing has.
@@ -69,11 +91,10 @@ impl Motion {
         S: Relayed,
     {
         let mut buffer = None;
-        let is_last = matches!(self.down.state(), State::Done);
-        let up = self.up.poll(cx, client, server, &mut buffer, is_last);
-        let is_last = matches!(self.up.state(), State::Done);
-        let down = self.down.poll(cx, server, client, &mut buffer, is_last);
+        let up = self.up.poll(cx, client, server, &mut buffer);
+        let down = self.down.poll(cx, server, client, &mut buffer);
         drop(buffer);
+        self.pass_ends(cx, client, server);
 
         if up.end && !self.down.is_first {
             self.up.is_first = true;
@@ -106,6 +127,24 @@ impl Motion {
             }
         }
         self.poll_timer(cx, timer, &*client, &*server, &mut count)
+    }
+
+    /// Passes on the ends that have been read. It is done when both directions have been looked at: where both have ended,
+    /// closing the streams says it, in one system call instead of two.
+    fn pass_ends<C, S>(&mut self, cx: &mut Context<'_>, client: &mut C, server: &mut S)
+    where
+        C: Relayed,
+        S: Relayed,
+    {
+        if self.up.has_ended() && self.down.has_ended() && client.bare().is_some() && server.bare().is_some() {
+            self.up.close();
+            self.down.close();
+            return;
+        }
+        let is_last = matches!(self.down.state(), State::Done);
+        self.up.pass_end(cx, server, is_last);
+        let is_last = matches!(self.up.state(), State::Done);
+        self.down.pass_end(cx, client, is_last);
     }
 
     /// Whether more has moved than is left uncounted, however short the time was.
@@ -159,7 +198,11 @@ impl Motion {
     ) -> Poll<Ended> {
         while timer.as_mut().poll(cx).is_ready() {
             let now = Tick::now();
-            self.count(now, count);
+            if self.age == Age::Young {
+                self.age = Age::Grown;
+            } else {
+                self.count(now, count);
+            }
             if let Some(ended) = self.broken(client, server) {
                 return Poll::Ready(ended);
             }
@@ -233,6 +276,10 @@ impl Silence {
 
 /// How often what has moved is counted while it moves: often enough for whoever watches, seldom enough to cost nothing.
 pub(super) const COUNT_INTERVAL: Milliseconds = 1000;
+
+/// From when on a connection is one that lasts. The shortest keep-alive begins after as long, and most connections of those who
+/// make one for each request are over by then.
+const YOUTH: Milliseconds = 1000;
 
 /// How often the socket of a side that has ended is asked for an error while the other side goes on: the system's events tell only
 /// of what is waited for. One system call, of half-closed connections alone.

@@ -90,6 +90,29 @@ async fn the_client_may_end_and_still_get_the_answer() {
 }
 
 #[tokio::test]
+async fn ends_that_come_together_are_told_by_closing_alone() {
+    let ((client, mut near_client), (server, mut near_server)) = (connection().await, connection().await);
+    let (client, server) = (client.into_std().unwrap(), server.into_std().unwrap());
+    for far in [&client, &server] {
+        far.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+    for near in [&near_client, &near_server] {
+        near.readable().await.unwrap();
+    }
+    let ended = relay(&mut near_client, &mut near_server, SETTINGS, Early::default(), |_| {}).await;
+    assert!(matches!(ended, Ended::Finished { .. }), "{ended:?}");
+    for mut far in [&client, &server] {
+        let told = std::io::Read::read(&mut far, &mut [0]).unwrap_err();
+        assert_eq!(told.kind(), io::ErrorKind::WouldBlock);
+    }
+    drop((near_client, near_server));
+    for far in [client, server] {
+        let mut far = TcpStream::from_std(far).unwrap();
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
 async fn the_server_may_end_first_too() {
     let (mut client, mut server, task) = relayed_tcp(SETTINGS).await;
     server.write_all(b"hello").await.unwrap();
