@@ -18,6 +18,60 @@ async fn gateway(says: &str, app: &HttpServer) -> Gateway {
 // ── conditions ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]
+async fn values_of_predicates_stand_in_files_and_are_read_again() {
+    let app = HttpServer::answering("app").await;
+    let many = |also: &str| {
+        let names: String = (0..10_000).map(|n| format!("h{n}.example\n")).collect();
+        format!("# a large list\n{names}\n{also}\n")
+    };
+    let text = r#"
+        acl "ours" { host "www.example.net" file="lists/hosts.txt" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "robot" { header "user-agent" file="robots.txt" match="contains" }
+            deny status=403 if="robot"
+            deny status=410 { path-prefix file="gone.txt" }
+            deny status=421 unless="ours"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#;
+    let builder = || Gateway::kdl(text).with("@app", app.address());
+    let gateway = builder()
+        .file("lists/hosts.txt", many("*.shop.example"))
+        .file("robots.txt", "# who is not wanted\r\n\r\nEvilBot\r\nscraper/\r\n")
+        .file("gone.txt", "/old/\n/older/\n")
+        .start()
+        .await;
+    let ask = async |request: RequestText| gateway.ask("web", request).await.status;
+    for (host, status) in [
+        ("h0.example", 200),
+        ("H9999.example:8080", 200),
+        ("a.shop.example", 200),
+        ("www.example.net", 200),
+        ("h10000.example", 421),
+        ("new.example", 421),
+    ] {
+        assert_eq!(ask(get("/x").host(host)).await, status, "{host}");
+    }
+    assert_eq!(ask(get("/older/x").host("h0.example")).await, 410);
+    let robot = get("/x")
+        .host("h0.example")
+        .header("User-Agent", "Mozilla/5.0 EvilBot/1");
+    assert_eq!(ask(robot).await, 403);
+
+    gateway.write("lists/hosts.txt", many("new.example"));
+    assert!(gateway.reload(&builder()).await);
+    assert_eq!(ask(get("/x").host("new.example")).await, 200);
+    assert_eq!(ask(get("/x").host("a.shop.example")).await, 421);
+    // What cannot be read leaves what was there.
+    gateway.write("lists/hosts.txt", many("no host"));
+    assert!(!gateway.reload(&builder()).await);
+    gateway.says("lists/hosts.txt:10003:1").await;
+    assert_eq!(ask(get("/x").host("new.example")).await, 200);
+}
+
+#[tokio::test]
 async fn a_rule_may_ask_without_naming_an_acl() {
     let (app, api) = (HttpServer::answering("app").await, HttpServer::answering("api").await);
     let gateway = Gateway::kdl(

@@ -14,7 +14,7 @@ pub struct ConfigErrors {
 }
 
 /// A configuration's files and what they are called: what faults point into. They stand one behind the other as if they were one
-/// text, so that a span says which file it is in: the configuration itself first, then what its tenants include.
+/// text, so that a span says which file it is in: the configuration itself first, then what its tenants include, then lists of values.
 #[derive(Debug, Clone)]
 pub struct Source(Vec<SourceFile>);
 
@@ -107,12 +107,11 @@ impl Source {
         self.0.last().map_or(0, |last| last.base + last.text.inner().len() + 1)
     }
 
-    /// Adds a file of this tenant's, which stands in a folder that it may not lead out of.
-    pub(super) fn add(&mut self, name: &str, text: &str, tenant: usize, folder: &Arc<Path>) {
+    /// Adds a file: the operator's, or one of a tenant's, which stands in a folder that it may not lead out of.
+    pub(super) fn add(&mut self, name: &str, text: &str, owner: Option<(usize, Arc<Path>)>) {
         let base = self.next_base();
-        let folder = Arc::clone(folder);
-        let owner = Owner { tenant, folder };
-        self.0.push(SourceFile::new(name, text, base, Some(owner)));
+        let owner = owner.map(|(tenant, folder)| Owner { tenant, folder });
+        self.0.push(SourceFile::new(name, text, base, owner));
     }
 
     /// The file and the line, from 1, that a span begins in.
@@ -126,13 +125,14 @@ impl Source {
         self.at(span.offset()).owner.as_ref().map(|owner| &owner.folder)
     }
 
+    /// The tenant, by its number, whose file this place is in; none for what the operator says.
+    pub(super) fn tenant_at(&self, span: SourceSpan) -> Option<usize> {
+        self.at(span.offset()).owner.as_ref().map(|owner| owner.tenant)
+    }
+
     /// The tenant, by its number, in whose files a fault is, or has to do with something. None where all is the operator's.
     pub(super) fn tenant(&self, error: &ConfigError) -> Option<usize> {
-        let mut owners = error
-            .places()
-            .iter()
-            .filter_map(|label| self.at(label.span.offset()).owner.as_ref());
-        owners.next().map(|owner| owner.tenant)
+        error.places().iter().find_map(|label| self.tenant_at(label.span))
     }
 
     /// Where a fault is: the file, and the position in it.

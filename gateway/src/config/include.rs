@@ -162,7 +162,8 @@ fn inclusion(
     for file in files {
         let base = source.next_base();
         let path = file.folder.join(&file.name);
-        source.add(&path.display().to_string(), &file.text, tenant, &file.folder);
+        let owner = Some((tenant, Arc::clone(&file.folder)));
+        source.add(&path.display().to_string(), &file.text, owner);
         match syntax::document(&file.text) {
             Ok(mut document) => {
                 shift(&mut document, base);
@@ -342,7 +343,7 @@ impl Folders<'_> {
 }
 
 /// The folder that a path means which may be empty.
-fn or_here(folder: &Path) -> &Path {
+pub(super) fn or_here(folder: &Path) -> &Path {
     match folder.as_os_str().is_empty() {
         true => Path::new("."),
         false => folder,
@@ -490,6 +491,16 @@ use-plugin "auth"
             let text = format!("{errors:?}");
             text.replace(&format!("{}/", folder.path().display()), "")
         })
+    }
+
+    #[test]
+    fn a_fault_at_one_place_of_two_files_is_told_of_both() {
+        let text = "acl \"down\" { servers-up \"app\" max=9 }\ndeny if=\"down\"\n";
+        let said = tried(&[("tenants/acme/auth.kdl", text), ("tenants/rival/auth.kdl", text)]).unwrap_err();
+        for tenant in ["acme", "rival"] {
+            let fault = format!("tenants/{tenant}/auth.kdl:1:14: a tenant's acls do not ask for servers");
+            assert!(said.contains(&fault), "{fault}: {said}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod fixture;
 mod health;
 mod include;
 mod json;
+mod lists;
 mod lower;
 pub mod model;
 mod pins;
@@ -52,12 +53,13 @@ pub struct Loaded {
 }
 
 /// Reads and checks a configuration file. Relative paths in it start at its folder. The files that it names are not looked
-/// into, but for those that tenants include: what is wrong in one of these is a fault like any other.
+/// into, but for those that tenants include and lists of values: what is wrong in one of these is a fault like any other.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
     Reading::of_file(path, &LastGood::default())?.refusing().lower()
 }
 
-/// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`.
+/// Checks a configuration text. `name` is what messages call it; relative paths in it start at `base_dir`. Lists of values are
+/// taken to be empty.
 pub fn parse(name: &str, text: &str, base_dir: &Path) -> Result<Config, ConfigErrors> {
     let reading = Reading::of_text(name, text.to_owned(), base_dir, &LastGood::default())?;
     reading.refusing().lower().map(|loaded| loaded.config)

@@ -12,6 +12,7 @@ use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError, ConfigErrors, MAX_ERRORS, Source};
 use super::include::{self, TenantFile, TenantFiles};
+use super::lists::{Lists, Texts};
 use super::model::{Config, InForce, TenantFault};
 use super::{Loaded, MAX_BYTES, lower, syntax};
 
@@ -25,17 +26,26 @@ pub struct Reading {
     errors: Vec<ConfigError>,
     /// In the order of the text.
     tenants: Vec<Including>,
+    /// What they name.
+    lists: Lists,
 }
 
 /// Files that tenants were last served by, by the tenants' names.
 #[derive(Debug, Clone, Default)]
-pub struct LastGood(HashMap<String, Arc<[TenantFile]>>);
+pub struct LastGood(HashMap<String, Before>);
+
+/// What one tenant was last served by.
+#[derive(Debug, Clone)]
+struct Before {
+    files: Arc<[TenantFile]>,
+    lists: Texts,
+}
 
 /// One tenant's files.
 struct Including {
     files: TenantFiles,
     /// Those that it was last served by.
-    before: Option<Arc<[TenantFile]>>,
+    before: Option<Before>,
     in_force: InForce,
     faults: Vec<TenantFault>,
 }
@@ -52,10 +62,12 @@ impl Reading {
     pub fn of_file(path: &Path, before: &LastGood) -> Result<Self, ConfigErrors> {
         let name = path.display().to_string();
         let text = super::text_of(path, &name)?;
-        Self::of_text(&name, text, path.parent().unwrap_or(Path::new("")), before)
+        let mut reading = Self::of_text(&name, text, path.parent().unwrap_or(Path::new("")), before)?;
+        reading.lists = Lists::of_files();
+        Ok(reading)
     }
 
-    /// The same of a text.
+    /// The same of a text, whose lists are not looked into.
     pub(super) fn of_text(name: &str, text: String, base_dir: &Path, before: &LastGood) -> Result<Self, ConfigErrors> {
         if text.len() > MAX_BYTES {
             let message = format!("{name} is longer than {} MiB", MAX_BYTES >> 20);
@@ -77,6 +89,7 @@ impl Reading {
             document,
             errors,
             tenants: tenants.into_iter().map(including).collect(),
+            lists: Lists::default(),
         })
     }
 
@@ -126,19 +139,22 @@ impl Reading {
 
     /// What the tenants are served by once this is in force.
     pub fn last_good(&self) -> LastGood {
-        let tenants = self.tenants.iter().filter_map(|tenant| {
-            let files: Arc<[TenantFile]> = match tenant.in_force {
-                InForce::Current => tenant.files.files().cloned().collect(),
-                InForce::Before => Arc::clone(tenant.before.as_ref()?),
+        let tenants = self.tenants.iter().enumerate().filter_map(|(number, tenant)| {
+            let before = match tenant.in_force {
+                InForce::Current => Before {
+                    files: tenant.files.files().cloned().collect(),
+                    lists: self.lists.of_tenant(number),
+                },
+                InForce::Before => tenant.before.clone()?,
                 InForce::Nothing => return None,
             };
-            Some((tenant.files.name.clone(), files))
+            Some((tenant.files.name.clone(), before))
         });
         LastGood(tenants.collect())
     }
 
     /// What the files that are not set aside mean, or what is wrong with them.
-    fn attempt(&self) -> Result<(Config, Source), (Source, Vec<Blamed>)> {
+    fn attempt(&mut self) -> Result<(Config, Source), (Source, Vec<Blamed>)> {
         let mut source = Source::new(&self.name, &self.text);
         let mut errors = self.errors.clone();
         let mut unread = Vec::new();
@@ -150,11 +166,16 @@ impl Reading {
                     unread.extend(files.faults.iter().map(|fault| (Some(number), fault.clone())));
                     files.as_they_are(&mut source, number, &mut errors)
                 }
-                (InForce::Before, Some(before)) => files.as_they_were(before, &mut source, number, &mut errors),
+                (InForce::Before, Some(before)) => files.as_they_were(&before.files, &mut source, number, &mut errors),
                 (InForce::Before, None) | (InForce::Nothing, _) => files.as_none(),
             });
         }
-        let mut config = match lower::config(&source, &self.base_dir, &self.document, &inclusions) {
+        let mut lists = std::mem::take(&mut self.lists);
+        lists.begin(&source);
+        let (lowered, lists) = lower::config(&source, &self.base_dir, &self.document, &inclusions, lists);
+        lists.settle(&mut source);
+        self.lists = lists;
+        let mut config = match lowered {
             Ok(config) if errors.is_empty() && unread.is_empty() => config,
             lowered => {
                 errors.extend(lowered.err().into_iter().flatten());
@@ -183,7 +204,14 @@ impl Reading {
                 blamed.insert(number);
             }
         }
-        blamed.into_iter().for_each(|number| self.tenants[number].set_aside());
+        for number in blamed {
+            let tenant = &mut self.tenants[number];
+            tenant.set_aside();
+            // As the files, so the lists that they name.
+            if let (InForce::Before, Some(before)) = (tenant.in_force, &tenant.before) {
+                self.lists.replace(number, before.lists.clone());
+            }
+        }
         (!told.is_empty()).then(|| source.errors(told))
     }
 }
@@ -196,7 +224,7 @@ impl Including {
     /// What was in force before goes on, where there is such and the operator still includes all of it: what he has taken away does
     /// not stay by a fault in what is left.
     fn set_aside(&mut self) {
-        let mut before = self.before.iter().flat_map(|before| before.iter());
+        let mut before = self.before.iter().flat_map(|before| before.files.iter());
         self.in_force = match self.in_force {
             InForce::Current if self.before.is_some() && before.all(|file| self.files.mean(file)) => InForce::Before,
             _ => InForce::Nothing,

@@ -1260,6 +1260,40 @@ backend app
 }
 
 #[test]
+fn values_in_files_stay_there() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl ours hdr(host) -i -f /etc/haproxy/hosts.lst www.example.net
+    acl old path_beg -f /etc/haproxy/old.lst -f older.lst
+    acl bots hdr(user-agent) -m reg -f bots.lst
+    acl shops hdr_reg(host) -f shops.lst
+    acl loud path -i -f loud.lst
+    http-request deny if { src -f /etc/haproxy/blocked.lst }
+    http-request deny if bots
+    http-request deny if old !ours
+    http-request deny if shops
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.is_valid, "{}", converted.text);
+    for part in [
+        "    acl \"ours\" {\n        any {\n            host \"www.example.net\"\n            host file=\"/etc/haproxy/hosts.lst\"\n",
+        "            path-prefix file=\"/etc/haproxy/old.lst\"\n            path-prefix file=\"older.lst\"\n",
+        "        header \"user-agent\" match=\"regex\" file=\"bots.lst\"\n",
+        "        host-regex file=\"shops.lst\"\n",
+        "    deny {\n        source file=\"/etc/haproxy/blocked.lst\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 8, "values of `path` from a file have to be written out");
+}
+
+#[test]
 fn rules_of_backends_are_carried_over_into_them() {
     let converted = converted(
         "frontend web

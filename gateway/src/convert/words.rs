@@ -135,6 +135,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let name = name.strip_prefix("req.").unwrap_or(name);
     let mut matching = None;
     let mut values = Vec::new();
+    let mut files = Vec::new();
     let mut ignores_case = false;
     let mut rest = rest.iter();
     // Flags stand before the values.
@@ -144,7 +145,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
             "-m" => matching = rest.next().map(String::as_str),
             "-n" => {}
             "--" => break,
-            "-f" => return Err("values from a file have to be written out".to_owned()),
+            "-f" => files.push(rest.next().ok_or("`-f` without a file")?),
             "-M" | "-u" => return Err(format!("there is no `{word}`")),
             value => {
                 values.push(value);
@@ -164,6 +165,18 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         let names = values.iter().map(|value| format!("*{value}"));
         names.fold(Node::new(node), Node::arg)
     };
+    if !files.is_empty() {
+        let said = match values.is_empty() {
+            true => Vec::new(),
+            false => criterion(&without_files(words))?,
+        };
+        let listed = files.into_iter().map(|file| {
+            let node = listed((base, argument), how, ignores_case)
+                .ok_or_else(|| format!("values of `{fetch}` from a file have to be written out"))?;
+            Ok(node.prop("file", file))
+        });
+        return said.into_iter().map(Ok).chain(listed).collect();
+    }
     let are_domains = values.iter().all(|value| value.starts_with('.'));
     let text = Text {
         how,
@@ -227,6 +240,70 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         }
         _ => Err(format!("no predicate for `{fetch}`")),
     }
+}
+
+/// The words of a criterion, but for `-f FILE`.
+fn without_files(words: &[String]) -> Vec<String> {
+    let mut words = words.iter();
+    let mut others = Vec::new();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "-f" => {
+                words.next();
+            }
+            "--" => {
+                others.push(word.clone());
+                others.extend(words.by_ref().cloned());
+            }
+            _ => others.push(word.clone()),
+        }
+    }
+    others
+}
+
+/// The node that compares with the values of a file, which is to follow. None where those would have to be other ones than
+/// HAProxy's.
+fn listed((fetch, argument): (&str, Option<&str>), how: &str, ignores_case: bool) -> Option<Node> {
+    let is_host = argument.is_some_and(|header| header.eq_ignore_ascii_case("host"));
+    let named = |node: Node| {
+        let kind = match how {
+            "str" => return Some(node),
+            "beg" => "prefix",
+            "end" => "suffix",
+            "sub" => "contains",
+            "reg" => "regex",
+            _ => return None,
+        };
+        Some(node.prop("match", kind))
+    };
+    match (fetch, argument) {
+        ("hdr" | "fhdr", Some(_)) if is_host && how == "str" => return Some(Node::new("host")),
+        ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "str" => return Some(Node::new("sni")),
+        ("src", None) if matches!(how, "str" | "ip") => return Some(Node::new("source")),
+        ("dst", None) if matches!(how, "str" | "ip") => return Some(Node::new("destination")),
+        _ if ignores_case => return None,
+        _ => {}
+    }
+    let name = match (fetch, argument, how) {
+        ("path", None, "str") => "path",
+        ("path", None, "beg") => "path-prefix",
+        ("path", None, "end") => "path-suffix",
+        ("path", None, "sub") => "path-contains",
+        ("path", None, "reg") => "path-regex",
+        ("method", None, "str") => "method",
+        ("ssl_fc_alpn" | "ssl_alpn", None, "str") => "alpn",
+        ("hdr" | "fhdr", Some(_), "reg") if is_host => "host-regex",
+        ("hdr" | "fhdr", Some(header), _) if !is_host => {
+            return named(Node::new("header").arg(header.to_ascii_lowercase()));
+        }
+        ("cook", Some(cookie), _) => return named(Node::new("cookie").arg(cookie)),
+        ("url_param" | "urlp", Some(parameter), _) => return named(Node::new("query").arg(parameter)),
+        ("ssl_c_s_dn", Some(part), _) if part.eq_ignore_ascii_case("cn") => return named(Node::new("client-cert-cn")),
+        ("ssl_c_s_dn", Some(",0,rfc2253"), _) => return named(Node::new("client-cert-subject")),
+        ("ssl_c_i_dn", Some(",0,rfc2253"), _) => return named(Node::new("client-cert-issuer")),
+        _ => return None,
+    };
+    Some(Node::new(name))
 }
 
 /// How a text is compared, and with what.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use super::plugin::Owner;
-use super::{Scope, asked_plugin, condition, edits, elsewhere, measure, section_name, time, tls_facts};
+use super::{Scope, asked_plugin, condition, edits, elsewhere, measure, or_none, section_name, time, tls_facts};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, Text};
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
@@ -255,8 +255,9 @@ fn named(node: &mut Node<'_>, what: &'static str, name: impl Fn(&Value<'_>) -> O
 #[allow(clippy::option_option)]
 pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
     let exact: Vec<Value<'_>> = node.arguments("a value");
+    let matching = node.property("match");
     let mut tests = Vec::new();
-    for key in ["prefix", "suffix", "contains", "regex"] {
+    for key in ["prefix", "suffix", "contains", "regex", "file"] {
         if let Some(value) = node.property(key) {
             tests.push((key, value));
         }
@@ -273,11 +274,21 @@ pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
         node.fail(error.help("write a node for each: all nodes of a block have to hold, and `any { … }` asks for one"));
         return None;
     }
-    Some(match tests.pop() {
+    let test = tests.pop();
+    if let (Some(matching), false) = (matching, matches!(test, Some(("file", _)))) {
+        let error = ConfigError::new(Code::Inert, "`match=` does nothing here");
+        let error = error.label(
+            matching.span(),
+            "says how values of a file are compared, and there is none",
+        );
+        node.fail(error.help("write `file=` with it, or one of `prefix=`, `suffix=`, `contains=` and `regex=`"));
+    }
+    Some(match test {
         None if exact.is_empty() => None,
         None => Some(Text::Exact(distinct(exact, |value| {
             value.any_text().map(str::to_owned)
         })?)),
+        Some(("file", value)) => Some(listed(&value, matching)?),
         Some(("regex", value)) => Some(Text::Regex(vec![pattern(&value)?])),
         Some(("prefix", value)) => Some(Text::Prefix(vec![value.text()?.to_owned()])),
         Some(("contains", value)) => Some(Text::Contains(vec![value.text()?.to_owned()])),
@@ -285,21 +296,44 @@ pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
     })
 }
 
+/// `file="names.txt" match="prefix"`: how the values of a file are compared, and they.
+fn listed(file: &Value<'_>, matching: Option<Value<'_>>) -> Option<Text> {
+    let kinds: [(&'static str, fn(Vec<String>) -> Text); 5] = [
+        ("exact", Text::Exact),
+        ("prefix", Text::Prefix),
+        ("suffix", Text::Suffix),
+        ("contains", Text::Contains),
+        ("regex", Text::Regex),
+    ];
+    let kind = or_none(matching.map(|value| value.choice(&kinds)));
+    let is_regex = matching.is_some_and(|value| value.raw().as_string() == Some("regex"));
+    let values = file.listed("a value", if is_regex { pattern } else { any_name });
+    Some(kind?.unwrap_or(Text::Exact)(values?))
+}
+
 fn texts(node: &mut Node<'_>, what: &'static str, read: impl Fn(&Value<'_>) -> Option<String>) -> Option<Vec<String>> {
     values(node, what, read)
 }
 
-/// At least one value, each read and none of them twice.
-pub(super) fn values<T: PartialEq>(
+/// At least one value, each read and none of them twice, and behind them those of `file=`, of which there may be none.
+pub(super) fn values<T: Ord>(
     node: &mut Node<'_>,
     what: &'static str,
     read: impl Fn(&Value<'_>) -> Option<T>,
 ) -> Option<Vec<T>> {
-    let values = node.some_arguments(what);
-    if values.is_empty() {
+    let file = node.property("file");
+    let said = match file {
+        Some(_) => node.arguments(what),
+        None => node.some_arguments(what),
+    };
+    if said.is_empty() && file.is_none() {
         return None;
     }
-    distinct(values, read)
+    let said = distinct(said, &read);
+    let listed = or_none(file.map(|file| file.listed(what, &read)));
+    let (mut values, listed) = (said?, listed?);
+    values.extend(listed.into_iter().flatten());
+    Some(values)
 }
 
 pub(super) fn distinct<T: PartialEq>(values: Vec<Value<'_>>, read: impl Fn(&Value<'_>) -> Option<T>) -> Option<Vec<T>> {

@@ -77,6 +77,7 @@ use kdl::KdlDocument;
 
 use super::diagnostics::{Code, ConfigError, Source};
 use super::include::Inclusion;
+use super::lists::Lists;
 use super::model::{Backend, Config, Frontend, Mode, Plugin, Process, RateLimit, ServerAddress, TenantId};
 use super::reader::{Block, Context, Node};
 pub use backend_rules::shifted;
@@ -91,20 +92,22 @@ use shared_acls::SharedAcls;
 #[cfg(test)]
 pub use variables::attributes as template_attributes;
 
-/// The configuration that the nodes of a text mean.
+/// The configuration that the nodes of a text mean. The lists come back with those that it has named.
 pub(super) fn config(
     source: &Source,
     base_dir: &Path,
     document: &KdlDocument,
     included: &[Inclusion],
-) -> Result<Config, Vec<ConfigError>> {
-    let ctx = Context::new(source, base_dir, included);
+    lists: Lists,
+) -> (Result<Config, Vec<ConfigError>>, Lists) {
+    let ctx = Context::new(source, base_dir, included).with_lists(lists);
     let config = lower(&ctx, document);
-    let errors = ctx.into_errors();
-    match config {
+    let (errors, lists) = ctx.into_parts();
+    let config = match config {
         Some(config) if errors.is_empty() => Ok(config),
         _ => Err(errors),
-    }
+    };
+    (config, lists)
 }
 
 /// What sections may refer to, and the addresses they have taken.

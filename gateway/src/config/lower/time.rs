@@ -35,7 +35,8 @@ pub(super) fn ports(value: &Value<'_>) -> Option<(u16, u16)> {
     let port = |text: &str| text.trim().parse::<u16>().ok().filter(|port| *port > 0);
     let ends = text
         .split_once('-')
-        .and_then(|(first, last)| Some((port(first)?, port(last)?)));
+        .and_then(|(first, last)| Some((port(first)?, port(last)?)))
+        .or_else(|| port(text).map(|only| (only, only)));
     match ends {
         Some((first, last)) if first <= last => Some((first, last)),
         Some((first, last)) => value.fail(

@@ -4,6 +4,7 @@
 //! nodes by name; [`Block::finish`] reports the rest. Faults are collected in the [`Context`] and reading goes on: a
 //! reader answers `None` only where it has reported why.
 
+mod list;
 mod value;
 
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use miette::SourceSpan;
 
 use super::diagnostics::{Code, ConfigError, MAX_ERRORS, Source};
 use super::include::Inclusion;
+use super::lists::Lists;
 pub(super) use super::model::At;
 use super::model::Origin;
 use super::{examples, suggest};
@@ -26,6 +28,9 @@ pub(super) struct Context<'a> {
     source: &'a Source,
     base_dir: &'a Path,
     included: &'a [Inclusion],
+    lists: RefCell<Lists>,
+    /// While the values of a list are read: where it is named.
+    listed: Cell<Option<SourceSpan>>,
     errors: RefCell<Vec<ConfigError>>,
     /// How many of these are of each tenant's files; the operator's under none.
     kept: RefCell<HashMap<Option<usize>, usize>>,
@@ -74,6 +79,8 @@ impl<'a> Context<'a> {
             source,
             base_dir,
             included,
+            lists: RefCell::default(),
+            listed: Cell::new(None),
             errors: RefCell::default(),
             kept: RefCell::default(),
             notes: RefCell::default(),
@@ -94,6 +101,14 @@ impl<'a> Context<'a> {
         Self {
             examples,
             ..Self::new(source, base_dir, &[])
+        }
+    }
+
+    /// Of a configuration that names lists.
+    pub(super) fn with_lists(self, lists: Lists) -> Self {
+        Self {
+            lists: lists.into(),
+            ..self
         }
     }
 
@@ -160,9 +175,13 @@ impl<'a> Context<'a> {
         self.notes.take()
     }
 
-    pub(super) fn report(&self, error: ConfigError) {
+    pub(super) fn report(&self, mut error: ConfigError) {
+        if let Some(named) = self.listed.get() {
+            error = error.label(named, "this list was named");
+        }
+        let tenant = self.lists.borrow().tenant(self.source, &error);
         let mut kept = self.kept.borrow_mut();
-        let kept = kept.entry(self.source.tenant(&error)).or_default();
+        let kept = kept.entry(tenant).or_default();
         if *kept < MAX_KEPT {
             *kept += 1;
             self.errors.borrow_mut().push(error);
@@ -176,6 +195,11 @@ impl<'a> Context<'a> {
 
     pub(super) fn into_errors(self) -> Vec<ConfigError> {
         self.errors.into_inner()
+    }
+
+    /// The faults, and the lists that were named.
+    pub(super) fn into_parts(self) -> (Vec<ConfigError>, Lists) {
+        (self.errors.into_inner(), self.lists.into_inner())
     }
 
     /// A path as the configuration means it: relative ones start at the configuration's own folder.

@@ -269,10 +269,10 @@ fn limits_help(error: &PolicyError) -> Option<&'static str> {
 fn own_limits_help(error: &PolicyError) -> Option<&'static str> {
     match error {
         PolicyError::Failed { failure, .. } if failure.kind == FailureKind::Memory => Some(
-            "have fewer or smaller regular expressions, or give components more memory with `policy memory=` in `process`",
+            "have fewer values or regular expressions, or give components more memory with `policy memory=` in `process`",
         ),
         PolicyError::Failed { failure, .. } if failure.kind == FailureKind::Deadline => {
-            Some("have fewer or smaller regular expressions")
+            Some("have fewer values or regular expressions")
         }
         error => limits_help(error),
     }
