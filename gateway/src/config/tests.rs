@@ -724,6 +724,31 @@ fn more_acls_than_the_component_answers_are_refused() {
 }
 
 #[test]
+fn what_only_responses_have_is_sent_to_them() {
+    for (edit, message) in [
+        (
+            "set-header \"X-A\" \"b\" if-status=404",
+            "`set-header` has no property `if-status`",
+        ),
+        (
+            "set-query \"a\" if-status=404",
+            "`set-query` has no property `if-status`",
+        ),
+        ("delete-header \"X-A\" always", "`delete-header` takes no such argument"),
+    ] {
+        let text = web_text(&format!("request {{ {edit} }}"));
+        let errors = parse("test.kdl", &text, Path::new("")).unwrap_err();
+        let error = errors.iter().next().unwrap();
+        assert_eq!(error.message(), message);
+        let advice = error.advice().unwrap();
+        assert!(
+            advice.contains("write the edit in `response { … }`"),
+            "{edit}: {advice}"
+        );
+    }
+}
+
+#[test]
 fn faults_are_in_the_order_of_the_text_and_bounded() {
     let text = (0..1_000).map(|i| format!("nonsense{i}\n")).collect::<String>();
     let errors = parse("test.kdl", &text, Path::new("")).unwrap_err();

@@ -64,7 +64,10 @@ fn read<E>(
         let when = when(&mut node, acls);
         let (statuses, always) = match names == RESPONSE_EDITS {
             true => (node.property("if-status"), node.flag("always")),
-            false => (None, None),
+            false => {
+                node.hints(of_responses);
+                (None, None)
+            }
         };
         if let Some(always) = always {
             check_always(&node, always);
@@ -100,6 +103,17 @@ fn read<E>(
     report_overridden(ctx, &touched);
     report_too_many(ctx, span, well);
     edits
+}
+
+/// What an edit of a request cannot say, since it has no response yet.
+fn of_responses(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "if-status" => "it is for edits of responses, whose status it asks for: write the edit in `response { … }`",
+        "always" => {
+            "it is for edits of responses, those of the gateway's own answers, too: write the edit in `response { … }`"
+        }
+        _ => return None,
+    })
 }
 
 /// Which conditions hold is told to the component in the bits of a number.
