@@ -74,6 +74,7 @@ fn attach_as(
         maps: Arc::default(),
         label: "bench".into(),
         namespace: "bench".to_owned(),
+        counted: Arc::default(),
         config: config.to_owned(),
         limits: PluginLimits {
             cpu: Duration::from_millis(10),

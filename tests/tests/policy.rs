@@ -547,6 +547,55 @@ async fn the_workers_count_together() {
 }
 
 #[tokio::test]
+async fn a_limit_may_count_responses_by_their_status() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/missing" => Answer::status(404),
+        "/broken" => Answer::status(500),
+        _ => Answer::ok("x"),
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 4; log "stdout" format="json" }
+        rate-limit "misses" { key "header" "x-client"; allow "1/d" burst=5; count-status "400-499" }
+        frontend "web" { bind "127.0.0.1:0"; limit "misses"; deny { path "/denied" }; default-backend "app" }
+        frontend "other" { bind "127.0.0.1:0"; limit "misses"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let ask = async |frontend: &str, path: &str, client: &str| {
+        gateway.ask(frontend, get(path).header("X-Client", client)).await.status
+    };
+    for _ in 0..20 {
+        assert_eq!(ask("web", "/x", "one").await, 200);
+        assert_eq!(ask("web", "/broken", "one").await, 500);
+    }
+    // What the gateway answers counts as what servers do, and all workers and frontends count together.
+    for (frontend, path, status) in [
+        ("web", "/missing", 404),
+        ("web", "/denied", 403),
+        ("other", "/missing", 404),
+        ("web", "/x", 200),
+        ("web", "/missing", 404),
+        ("other", "/missing", 404),
+    ] {
+        assert_eq!(ask(frontend, path, "one").await, status, "{path}");
+    }
+    for path in ["/x", "/missing", "/denied", "/broken"] {
+        assert_eq!(ask("web", path, "one").await, 429, "{path}");
+        assert_eq!(ask("other", path, "one").await, 429, "{path}");
+    }
+    let refused = gateway.ask("web", get("/x").header("X-Client", "one")).await;
+    let seconds: u64 = refused.header("retry-after").expect("Retry-After").parse().unwrap();
+    assert!((1..=86_400).contains(&seconds), "Retry-After: {seconds}");
+    assert_eq!(ask("web", "/missing", "two").await, 404);
+    assert_eq!(ask("web", "/x", "two").await, 200);
+}
+
+#[tokio::test]
 async fn clients_that_ask_at_once_get_no_more_than_the_limit() {
     let (app, gateway) = limited(r#"key "client-ip""#).await;
     let address = gateway.address("web");

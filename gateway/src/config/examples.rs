@@ -50,6 +50,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("hide-version", "hide-version"),
     ("monitor", r#"monitor "/healthz" { require "app" servers=1 }"#),
     ("require", r#"require "app" servers=1"#),
+    ("count-status", r#"count-status "400-499""#),
     (
         "defaults",
         r#"defaults { timeout connect="5s" client="30s" server="30s" }"#,

@@ -724,6 +724,45 @@ fn more_acls_than_the_component_answers_are_refused() {
 }
 
 #[test]
+fn a_limit_may_count_responses_and_counts_no_connections_then() {
+    let text = |uses: &str, counts: &str| {
+        format!(
+            "{}\nrate-limit \"r\" {{ key \"client-ip\"; allow \"20/m\"; {counts} }}",
+            web_text(uses)
+        )
+    };
+    let limit = config(&text("limit \"r\"", "count-status \"404,500-502\""))
+        .rate_limits
+        .remove(0);
+    let counts = limit.count_status.unwrap();
+    assert!([404, 500, 502].iter().all(|status| counts.contains(*status)));
+    assert!(![200, 403, 503].iter().any(|status| counts.contains(*status)));
+    // The component is told nothing of it.
+    assert!(serde_json::to_value(&limit).unwrap().get("count-status").is_none());
+    for (uses, counts, message) in [
+        (
+            "limit \"r\" connections",
+            "count-status 404",
+            "this limit counts requests",
+        ),
+        ("limit \"r\"", "count-status \"4xx\"", "statuses are from"),
+        (
+            "limit \"r\"",
+            "count-status",
+            "`count-status` needs the statuses of responses that count",
+        ),
+        (
+            "limit \"r\"",
+            "count-status 404; count-status 500",
+            "`count-status` is said twice",
+        ),
+    ] {
+        let said = faults(&text(uses, counts));
+        assert!(said.contains(message), "{counts}: {said}");
+    }
+}
+
+#[test]
 fn what_only_responses_have_is_sent_to_them() {
     for (edit, message) in [
         (

@@ -45,6 +45,25 @@ enum Count {
     Connections,
     /// Requests in a time.
     Requests,
+    /// Responses in a time that are the client's fault.
+    Errors,
+    /// And those that are the server's.
+    Failures,
+}
+
+impl Count {
+    fn is_of_requests(self) -> bool {
+        !matches!(self, Self::Open | Self::Connections)
+    }
+
+    /// Those of the responses that it counts; none where it counts no responses.
+    fn statuses(self) -> Option<&'static str> {
+        match self {
+            Self::Errors => Some("400-499"),
+            Self::Failures => Some("500,502-504,506-599"),
+            Self::Open | Self::Connections | Self::Requests => None,
+        }
+    }
 }
 
 /// What is counted together.
@@ -332,6 +351,8 @@ impl Proxy<'_> {
             "conn_cur" => Count::Open,
             "conn_rate" | "sess_rate" => Count::Connections,
             "http_req_rate" => Count::Requests,
+            "http_err_rate" => Count::Errors,
+            "http_fail_rate" => Count::Failures,
             other => return Err(format!("no limit here goes by `{other}`")),
         };
         let tracks = match counter {
@@ -363,7 +384,7 @@ impl Proxy<'_> {
         for limit in limits {
             let said = match limit.count {
                 Count::Open => self.say_most_open(line, &limit),
-                Count::Connections | Count::Requests => self.say_rate(line, &limit, status),
+                _ => self.say_rate(line, &limit, status),
             };
             if let Err(reason) = said {
                 self.leave_out(line, &reason);
@@ -383,7 +404,7 @@ impl Proxy<'_> {
 
     fn say_rate(&mut self, line: &Line, limit: &Counted, status: Option<&str>) -> Result<(), String> {
         let is_http = self.conversion.tables.http.contains(&self.section.line);
-        if limit.count == Count::Requests && !is_http {
+        if limit.count.is_of_requests() && !is_http {
             return Err("there are no requests in TCP mode".to_owned());
         }
         if let (Count::Connections, Key::Request(_)) = (limit.count, &limit.key) {
@@ -400,7 +421,7 @@ impl Proxy<'_> {
             "`{}` has become a token bucket: {} at once, and as many in each such time; HAProxy refuses for as long as more came within it",
             limit.fetch, limit.most
         );
-        if limit.count == Count::Requests && status != Some("429") {
+        if limit.count.is_of_requests() && status != Some("429") {
             message.push_str("; the answer is 429");
         }
         self.conversion.note(line.number, message);
@@ -431,6 +452,8 @@ impl Proxy<'_> {
         }
         let what = match limit.count {
             Count::Requests => "requests",
+            Count::Errors => "errors",
+            Count::Failures => "failures",
             Count::Open | Count::Connections => "connections",
         };
         let taken: Vec<&String> = self.conversion.tables.limits.values().collect();
@@ -445,6 +468,10 @@ impl Proxy<'_> {
         outline.add(Some(block), limit.key.node(), line.number, &line.text);
         let allow = Node::new("allow").arg(format!("{}/{}", limit.most, rate.period));
         outline.add(Some(block), allow, line.number, &line.text);
+        if let Some(statuses) = limit.count.statuses() {
+            let node = Node::new("count-status").arg(statuses);
+            outline.add(Some(block), node, line.number, &line.text);
+        }
         self.conversion.tables.limits.insert(rate, name.clone());
         Ok(name)
     }

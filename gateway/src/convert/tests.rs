@@ -944,6 +944,32 @@ fn what_tables_count_becomes_limits() {
 }
 
 #[test]
+fn rates_of_errors_become_limits_that_count_statuses() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind 127.0.0.1:80
+    stick-table type ip size 1m expire 1m store http_err_rate(10s),http_fail_rate(1m)
+    http-request track-sc0 src
+    http-request deny deny_status 429 if { sc_http_err_rate(0) gt 20 } || { sc0_http_fail_rate gt 5 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.is_valid, "{}", converted.text);
+    for part in [
+        "    limit \"web-errors\"\n    limit \"web-failures\"\n",
+        "rate-limit \"web-errors\" {\n    key \"client-ip\"\n    allow \"20/10s\"\n    count-status \"400-499\"\n}",
+        "    allow \"5/1m\"\n    count-status \"500,502-504,506-599\"\n}",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert!(!converted.text.contains("not converted"), "{}", converted.text);
+}
+
+#[test]
 fn what_tables_count_is_reported_where_no_limit_says_it() {
     let rules = [
         (

@@ -272,6 +272,7 @@ mod tests {
         let component = host.compile(what.name, what.wasm, what.grants).unwrap();
         let spec = AttachmentSpec {
             maps: Arc::default(),
+            counted: Arc::default(),
             label: what.name.into(),
             namespace: what.name.to_owned(),
             config: config.to_owned(),

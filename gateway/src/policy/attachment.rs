@@ -69,6 +69,8 @@ pub struct AttachmentSpec {
     /// What its token buckets are kept under: the same for all attachments that are to count together (and over
     /// reloads), different for any two that are not.
     pub namespace: String,
+    /// Those of its limits that responses take from.
+    pub counted: Arc<[CountedLimit]>,
     /// The configuration, a JSON text.
     pub config: String,
     /// The maps that its needs may name: none but for the gateway's own components.
@@ -162,6 +164,7 @@ impl Attachment {
         let identity = Arc::new(Identity {
             label: spec.label,
             namespace: host.namespace(&spec.namespace),
+            counted: spec.counted,
             shared: host.shared(&spec.namespace, spec.state, quota),
             tenant: spec.scope.tenant.as_ref().map(|tenant| Arc::clone(&tenant.name)),
             metrics: OnceLock::new(),

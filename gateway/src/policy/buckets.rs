@@ -17,7 +17,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::clock::Clock;
 
@@ -52,6 +52,13 @@ pub(crate) struct Buckets {
 #[derive(Clone)]
 pub(crate) struct Namespace([DefaultHasher; 2]);
 
+/// Where a bucket is, for who comes back to it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    namespace: u32,
+    key: u128,
+}
+
 impl Buckets {
     /// A table for at least `max` buckets, which fill by a clock; memory is taken as they come.
     pub(crate) fn new(max: usize, clock: Clock) -> Self {
@@ -80,13 +87,49 @@ impl Buckets {
 
     /// Takes tokens from a bucket; one not seen before is full.
     pub(crate) fn take(&self, namespace: &Namespace, bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
-        let now = u128::from(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX)) << FRACTION;
-        self.take_in(now, namespace.id(), namespace.key(bucket, key), rate, tokens)
+        self.take_in(self.now(), namespace.id(), namespace.key(bucket, key), rate, tokens)
+    }
+
+    /// What taking tokens would come to, with those that are there before, and where the bucket is. None is taken.
+    pub(crate) fn look(
+        &self,
+        namespace: &Namespace,
+        bucket: &str,
+        key: &[u8],
+        rate: Rate,
+        tokens: u32,
+    ) -> (Taken, Place) {
+        let place = Place {
+            namespace: namespace.id(),
+            key: namespace.key(bucket, key),
+        };
+        let now = self.now();
+        let full_at = {
+            let shard = self.shard(place.key);
+            shard.find(place.key).map_or(0, |at| shard.buckets[at].full_at)
+        };
+        let (taken, ..) = rate.take(now, full_at, tokens);
+        let (left, ..) = rate.take(now, full_at, 0);
+        let remaining = left.remaining;
+        (Taken { remaining, ..taken }, place)
+    }
+
+    /// Takes tokens from a bucket that was looked at.
+    pub(crate) fn take_from(&self, place: Place, rate: Rate, tokens: u32) -> Taken {
+        self.take_in(self.now(), place.namespace, place.key, rate, tokens)
+    }
+
+    fn now(&self) -> u128 {
+        u128::from(u64::try_from(self.clock.elapsed().as_nanos()).unwrap_or(u64::MAX)) << FRACTION
+    }
+
+    fn shard(&self, key: u128) -> MutexGuard<'_, Shard> {
+        let shard = usize::try_from(key >> 64 & (SHARDS as u128 - 1)).unwrap_or(0);
+        self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take_in(&self, now: u128, namespace: u32, key: u128, rate: Rate, tokens: u32) -> Taken {
-        let shard = usize::try_from(key >> 64 & (SHARDS as u128 - 1)).unwrap_or(0);
-        let mut shard = self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shard = self.shard(key);
         let place = shard.find(key);
         let full_at = place.map_or(0, |place| shard.buckets[place].full_at);
         let (taken, full_at, limits_until) = rate.take(now, full_at, tokens);
@@ -322,6 +365,23 @@ mod tests {
         assert!(!table.take_at(99 * MS, 7, rate, 1).allowed);
         assert!(table.take_at(100 * MS, 7, rate, 1).allowed);
         assert!(!table.take_at(100 * MS, 7, rate, 1).allowed);
+    }
+
+    #[test]
+    fn a_look_takes_nothing() {
+        let table = Buckets::new(100, Clock::machine());
+        let (rate, namespace) = (rate(1, 86_400_000, 2), table.namespace("a"));
+        let look = || table.look(&namespace, "b", b"c", rate, 1);
+        for (left, allowed) in [(2, true), (1, true), (0, false)] {
+            for _ in 0..3 {
+                let (taken, _) = look();
+                assert_eq!((taken.remaining, taken.allowed), (left, allowed));
+                assert_eq!(taken.retry_after_ms == 0, allowed);
+            }
+            table.take_from(look().1, rate, 1);
+        }
+        // It is the bucket that is found by its name.
+        assert!(!table.take(&namespace, "b", b"c", rate, 1).allowed);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::attachment::Attachment;
 use super::calls::{Call, Route};
 use super::client_certificate::ClientCertificate;
 use super::client_hello::ClientHello;
+use super::counted::Counted;
 use super::ends::Ends;
 use super::host_memory::HostMemory;
 use super::kept::{Kept, KeptByConnection, with_connection};
@@ -53,6 +54,8 @@ pub struct Exchange {
     pub(super) lot: Lot,
     /// Instances that see all requests of its connection, where something asks for such.
     pub kept_by_connection: Option<KeptByConnection>,
+    /// What it takes of limits that responses take from.
+    pub counted: Counted,
     /// What components have tagged it with; none when nothing.
     pub tags: Option<Box<Tags>>,
     /// What is known of it now that it is over; there for `access-log` only.
@@ -107,6 +110,7 @@ impl Exchange {
             held: Vec::new(),
             lot: Lot::default(),
             kept_by_connection: None,
+            counted: Counted::default(),
             tags: None,
             over: None,
             #[cfg(debug_assertions)]

@@ -177,7 +177,16 @@ impl buckets::Host for State {
             allowed,
             remaining,
             retry_after_ms,
-        } = self.buckets.take(&self.identity.namespace, &bucket, &key, rate, tokens);
+        } = match self.identity.counted.iter().find(|of| *of.name == *bucket) {
+            None => self.buckets.take(&self.identity.namespace, &bucket, &key, rate, tokens),
+            Some(of) => {
+                let (taken, place) = self.buckets.look(&self.identity.namespace, &bucket, &key, rate, tokens);
+                if taken.allowed {
+                    self.exchange.counted.push(&self.buckets, place, rate, of.statuses);
+                }
+                taken
+            }
+        };
         Ok(buckets::Taken {
             allowed,
             remaining,

@@ -77,6 +77,7 @@ impl Host {
             label: label.as_str().into(),
             tenant: None,
             namespace: self.namespace(label),
+            counted: Arc::default(),
             shared: self.shared(label, StateLimits::DEFAULT, None),
             metrics: OnceLock::new(),
             lines: LogBudget::new(LogRate::DEFAULT),

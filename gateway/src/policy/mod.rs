@@ -25,6 +25,7 @@ mod client_hello;
 mod clock;
 mod compiler;
 mod component;
+mod counted;
 mod counters;
 mod crew;
 mod edits;
@@ -88,6 +89,7 @@ pub use compiler::{
     COMMAND as COMPILE_COMMAND, CompileError, CompileRequest, compile_apart, serve as compile_for_another,
 };
 pub use component::{Code, Component, MAX_COMPONENT_BYTES};
+pub use counted::{Counted, CountedLimit};
 pub use crew::Crew;
 pub use ends::Ends;
 pub use exchange::{

@@ -696,6 +696,7 @@ mod tests {
             held: Vec::new(),
             lot: Default::default(),
             kept_by_connection: None,
+            counted: Default::default(),
             tags: None,
             over: None,
             #[cfg(debug_assertions)]

@@ -9,6 +9,7 @@ use wasmtime::{ResourceLimiter, UpdateDeadline};
 
 use super::buckets::{Buckets, Namespace};
 use super::budget::{Lack, Lease};
+use super::counted::CountedLimit;
 use super::edits::Edits;
 use super::exchange::{ConnectionFacts, Exchange};
 use super::meter::{HostCalls, Interface};
@@ -71,6 +72,8 @@ pub(crate) struct Identity {
     /// Whose plugin it is, if somebody's.
     pub(crate) tenant: Option<Arc<str>>,
     pub(crate) namespace: Namespace,
+    /// Those of its limits that responses take from.
+    pub(crate) counted: Arc<[CountedLimit]>,
     /// What it keeps beyond its instances.
     pub(crate) shared: Arc<Shared>,
     /// There once it has said what it measures.

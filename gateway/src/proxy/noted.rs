@@ -10,7 +10,7 @@ use super::recoding::Recoding;
 use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
-use crate::policy::Exchange;
+use crate::policy::{Counted, Exchange};
 use crate::snapshot::AclAnswers;
 use crate::telemetry::line::Kept;
 
@@ -31,6 +31,8 @@ pub struct Noted {
     pub filters: Option<Box<BodyFilters>>,
     /// What clients are told of the limits that applied, where they are told.
     pub limits: Option<Box<LimitHeaders>>,
+    /// What it takes of limits when its response has a status that counts.
+    pub counted: Counted,
     /// What the acls have answered, where what is answered here is edited.
     pub answers: Option<Box<AclAnswers>>,
     /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.

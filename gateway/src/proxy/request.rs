@@ -69,6 +69,7 @@ pub async fn serve(
     let served = exchange(&local, &frontend, &client, &mut record, request, present).await;
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
     let limits = record.noted.limits.take();
+    let counted = std::mem::take(&mut record.noted.counted);
     let mut response = match served {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
@@ -79,9 +80,11 @@ pub async fn serve(
                     record.failed(&error);
                     let page = local.snapshot.page(&frontend, record.backend(), error.status());
                     let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
+                    counted.settle(response.status());
                     return Ok(response.map(|bytes| ResponseBody::full(bytes, record)));
                 };
                 record.responded(&head);
+                counted.settle(head.status);
                 switch.to(Tunnel::new(server, early, session, settings, record));
                 client.connection.response_begins();
                 client.turns.begin_response();
@@ -118,6 +121,7 @@ pub async fn serve(
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
     };
+    counted.settle(response.status());
     if !client.is_stream() {
         // By what stands behind its content.
         closes |= client.connection.has_to_close();
@@ -255,6 +259,7 @@ async fn decide(
         record.noted.answers = Some(Box::new(answers));
     }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
+    record.noted.counted = std::mem::take(&mut exchange.counted);
     if let Some(served) = ruled(local, &frontend.rules, &answers, exchange).await? {
         return Ok(served);
     }

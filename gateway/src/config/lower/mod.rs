@@ -307,6 +307,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "monitor" => "`monitor` stands in a `frontend` of HTTP mode, or in `stats`",
         "require" => "`require` stands in the block of `monitor`",
         "auth" | "refresh" | "hide-version" => "this stands in `stats`",
+        "count-status" => "this stands in a `rate-limit`",
         "allow" => "`allow` stands in `rate-limit` (how much) or in `stats` (whom)",
         "acl" => "`acl` stands at the top of the file, for all to use, or in a `frontend`, a `backend` or a `tenant`",
         "deny" | "redirect" | "return" => "this stands in a `frontend`, a `backend` or a `tenant`",

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{Scope, edits, elsewhere, or_none, section_name};
+use super::{Scope, check_http, edits, elsewhere, or_none, section_name};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{RateKey, RateLimit};
+use crate::config::model::{RateKey, RateLimit, StatusSet};
 use crate::config::reader::{Block, Context, Node, said_twice};
 use crate::config::units;
 
@@ -28,13 +28,14 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
     if let Some(name) = name {
         scope.rate_limits.add(scope.ctx, name, Known { of_request });
     }
-    let (key, (tokens, period, burst)) = limit?;
+    let (key, (tokens, period, burst), count_status) = limit?;
     Some(RateLimit {
         name: name?.value.into(),
         key,
         tokens,
         period_ms: u64::try_from(period.as_millis()).ok()?,
         burst: burst.unwrap_or(tokens),
+        count_status,
     })
 }
 
@@ -43,7 +44,7 @@ fn limit(
     span: SourceSpan,
     mut block: Block<'_>,
     of_request: &mut Option<SourceSpan>,
-) -> Option<(Vec<RateKey>, Allowance)> {
+) -> Option<(Vec<RateKey>, Allowance, Option<StatusSet>)> {
     let mut keys: Vec<(RateKey, SourceSpan)> = Vec::new();
     let mut whole = true;
     for key_node in block.many("key") {
@@ -75,9 +76,21 @@ fn limit(
         );
     }
     let allow = allow.and_then(allowance);
+    let counted = block.one("count-status").map(|node| {
+        // Connections have no status either.
+        of_request.get_or_insert(node.span());
+        count_status(node)
+    });
     block.finish(elsewhere);
     let key = whole.then(|| keys.into_iter().map(|(key, _)| key).collect());
-    Some((key?, allow?))
+    Some((key?, allow?, or_none(counted)?))
+}
+
+/// `count-status "400-499"`: the statuses of responses that count.
+fn count_status(mut node: Node<'_>) -> Option<StatusSet> {
+    let value = node.argument("the statuses of responses that count");
+    node.finish();
+    Some(StatusSet::of(&check_http::statuses(&value?)?))
 }
 
 /// How many in what time, and how many at once.

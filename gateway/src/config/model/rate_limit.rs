@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::StatusSet;
+
 /// `rate-limit "per-ip" { key "client-ip"; allow "100/s" burst=200 }`. Serialises to an entry of the `rate-limit`
 /// component's configuration.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -19,6 +21,10 @@ pub struct RateLimit {
     pub period_ms: u64,
     /// Requests that may come at once from rest; `tokens` unless said.
     pub burst: u64,
+    /// `count-status "400-499"`: whose responses have one of these takes a token; none where each request does. Counted by the
+    /// gateway: the component is not told.
+    #[serde(skip)]
+    pub count_status: Option<StatusSet>,
 }
 
 /// A part of a rate limit's key.

@@ -55,6 +55,7 @@ fn host_of(instances: u32) -> Arc<Host> {
 fn spec(label: &str) -> AttachmentSpec {
     AttachmentSpec {
         maps: Arc::default(),
+        counted: Arc::default(),
         label: label.into(),
         namespace: label.to_owned(),
         config: "{}".to_owned(),

@@ -8,7 +8,7 @@ use super::endings::needs_more;
 use super::{Builder, Section};
 use crate::config;
 use crate::listener::Sources;
-use crate::policy::{Attachment, first_party};
+use crate::policy::{Attachment, CountedLimit, first_party};
 use crate::snapshot::{Admission, Ending};
 
 #[derive(Serialize)]
@@ -61,7 +61,14 @@ impl Builder<'_> {
             limits: limits.iter().map(|id| &self.config.rate_limits[id.0]).collect(),
         };
         // Limits are counted by their name, wherever they are used: `limit "per-ip"` in two frontends is one limit.
-        self.attach_own(&first_party::RATE_LIMIT, "", &config, Section::of(frontend))
+        let counted = config.limits.iter().filter_map(|limit| {
+            Some(CountedLimit {
+                name: Arc::clone(&limit.name),
+                statuses: limit.count_status?,
+            })
+        });
+        let counted = counted.collect();
+        self.attach_counting(&first_party::RATE_LIMIT, "", &config, Section::of(frontend), counted)
             .map(Some)
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::components::{Made, sha256};
 use super::{Builder, Section};
 use crate::config::{self, Isolation, OnFailure, PluginLimits};
-use crate::policy::{self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, first_party};
+use crate::policy::{self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, CountedLimit, first_party};
 use crate::snapshot::BuildError;
 
 impl Builder<'_> {
@@ -19,6 +19,18 @@ impl Builder<'_> {
         config: &impl Serialize,
         section: Section<'_>,
     ) -> Option<Arc<Attachment>> {
+        self.attach_counting(own, namespace, config, section, Arc::default())
+    }
+
+    /// The same of one that limits, and of which responses take from some limits.
+    pub(super) fn attach_counting(
+        &mut self,
+        own: &'static first_party::FirstParty,
+        namespace: &str,
+        config: &impl Serialize,
+        section: Section<'_>,
+        counted: Arc<[CountedLimit]>,
+    ) -> Option<Arc<Attachment>> {
         let frontend = section.frontend;
         let compiled = self.compile(Made::Ours, own.name, sha256(own.wasm), own.wasm, own.grants);
         let attached = compiled.and_then(|component| {
@@ -28,6 +40,7 @@ impl Builder<'_> {
                 maps: Arc::clone(&self.maps),
                 label: format!("{} {}", own.name, frontend.name).into(),
                 namespace: format!("{}/{namespace}", own.name),
+                counted,
                 config,
                 limits: PluginLimits {
                     cpu: config::DEFAULT_PLUGIN_CPU,

@@ -184,6 +184,7 @@ impl UseOfPlugin {
             maps: Arc::default(),
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
+            counted: Arc::default(),
             config: self.config,
             limits: self.limits,
             state: config::StateLimits {
