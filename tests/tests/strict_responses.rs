@@ -304,3 +304,43 @@ async fn informational_responses_are_bounded_in_either_version_as_told() {
         }
     }
 }
+
+/// What a status has no words for goes without, and words that a server had for its status do not go with another.
+#[tokio::test]
+async fn a_status_has_no_words_that_nobody_said() {
+    let app = HttpServer::start(|request| match &*request.target {
+        "/none" => Answer::raw("HTTP/1.1 520 \r\nContent-Length: 2\r\n\r\nok"),
+        "/own" => Answer::raw("HTTP/1.1 520 Web Server Is Down\r\nContent-Length: 2\r\n\r\nok"),
+        _ => Answer::raw("HTTP/1.1 200 Fine\r\nContent-Length: 2\r\n\r\nok"),
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "here" { path "/here" }
+            acl "changed" { path "/changed" }
+            return status=299 if="here"
+            deny status=499 { path "/denied" }
+            response { set-status 404 if="changed" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    for (path, line) in [
+        ("/none", "HTTP/1.1 520 \r\n"),
+        ("/own", "HTTP/1.1 520 Web Server Is Down\r\n"),
+        ("/here", "HTTP/1.1 299 \r\n"),
+        ("/denied", "HTTP/1.1 499 \r\n"),
+        ("/same", "HTTP/1.1 200 Fine\r\n"),
+        ("/changed", "HTTP/1.1 404 Not Found\r\n"),
+    ] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        let answer = gateway.raw("web", request).await;
+        assert!(answer.starts_with(line), "{path}: {answer}");
+    }
+}

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, response};
+use hyper::ext::ReasonPhrase;
 
 use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
@@ -131,7 +132,11 @@ impl Edits {
         self.bytes = 0;
         for edit in self.list.drain(..) {
             match edit {
-                Edit::Status(status) => response.status = status,
+                Edit::Status(status) => {
+                    response.status = status;
+                    // The server's words were about another.
+                    response.extensions.remove::<ReasonPhrase>();
+                }
                 edit => edit.apply(&mut response.headers),
             }
         }

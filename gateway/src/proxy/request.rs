@@ -8,6 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
+use hyper::ext::ReasonPhrase;
 
 use super::body::RequestBody;
 use super::body_filters;
@@ -143,6 +144,10 @@ pub async fn serve(
         && client.facts.tls.is_some()
     {
         hsts.say(response.headers_mut());
+    }
+    if response.status().canonical_reason().is_none() && response.extensions().get::<ReasonPhrase>().is_none() {
+        // hyper has words of its own, where a status has none.
+        response.extensions_mut().insert(ReasonPhrase::from_static(b""));
     }
     if client.is_stream() {
         // The connection goes on.
