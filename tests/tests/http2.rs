@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, block, drain, frame, http2_get, http2_post, read};
 use gateway_tests::tls::Authority;
-use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, post, put, within};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, eventually, get, head, post, put, within};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
@@ -378,6 +378,38 @@ async fn heads_and_statuses_without_content_have_none() {
         .header("content-length", "2")
         .body(b"ab".to_vec());
     assert_eq!(client.ask(head.unwrap()).await.status, 200);
+}
+
+/// A server may send the end of a stream in a frame of its own, behind the head of an answer that has no content. Nobody waits for it, and
+/// the client has not broken anything off.
+#[tokio::test]
+async fn an_answer_without_content_is_whole_with_its_head() {
+    let end = Arc::new(Semaphore::new(0));
+    let app = Http2Server::start({
+        let end = end.clone();
+        move |mut exchange: Http2Exchange| {
+            let end = end.clone();
+            async move {
+                let status: u16 = exchange.request.uri().path()[1..].parse().unwrap();
+                let answer = Response::builder().status(status).body(()).unwrap();
+                let mut stream = exchange.respond.send_response(answer, false)?;
+                let _ = end.acquire().await;
+                stream.send_data(Bytes::new(), true)
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::kdl(TO_HTTP2).with("@app", app.address()).start().await;
+    assert_eq!(gateway.ask("web", head("/200")).await.status, 200);
+    assert_eq!(gateway.ask("web", get("/204")).await.status, 204);
+    assert_eq!(gateway.ask("web", get("/304")).await.status, 304);
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let request = Request::head("http://app.example/200").body(Vec::new()).unwrap();
+    assert_eq!(client.ask(request).await.status, 200);
+    for line in gateway.access_log(4).await {
+        assert_eq!(line["termination"], "--", "{line}");
+    }
+    end.close();
 }
 
 #[tokio::test]

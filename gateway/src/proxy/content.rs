@@ -47,6 +47,8 @@ pub struct Http2Content {
     /// As Content-Length says; what is left of it.
     left: Option<u64>,
     data_ended: bool,
+    /// Nothing but its end is to come: the head says so.
+    is_bodiless: bool,
 }
 
 impl Http2Content {
@@ -56,6 +58,16 @@ impl Http2Content {
             stream,
             left: length,
             data_ended: false,
+            is_bodiless: false,
+        }
+    }
+
+    /// What comes behind the head of a response that has no content (RFC 9110, section 6.4.1): the end of the stream, which a server
+    /// may send in a frame of its own.
+    pub fn bodiless(stream: RecvStream) -> Self {
+        Self {
+            is_bodiless: true,
+            ..Self::new(stream, None)
         }
     }
 
@@ -87,7 +99,12 @@ impl Http2Content {
 impl Content {
     /// Whether all of it has come by its length, though the end of its stream has perhaps not.
     pub fn is_whole_by_length(&self) -> bool {
-        matches!(self, Self::Http2(content) if content.left == Some(0))
+        matches!(self, Self::Http2(content) if content.is_bodiless || content.left == Some(0))
+    }
+
+    /// Whether the head says that there is none, though the end of its stream has perhaps not come.
+    pub fn is_bodiless(&self) -> bool {
+        matches!(self, Self::Http2(content) if content.is_bodiless)
     }
 }
 

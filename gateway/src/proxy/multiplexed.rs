@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, header};
 use http_body::Body;
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
@@ -185,7 +185,14 @@ pub async fn exchange(
             place.answered();
             let length = response.headers().get(header::CONTENT_LENGTH);
             let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
-            let response = response.map(|stream| Content::Http2(Http2Content::new(stream, length)));
+            let is_bodiless = head.method == Method::HEAD
+                || matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+            let response = response.map(|stream| {
+                Content::Http2(match is_bodiless {
+                    true => Http2Content::bodiless(stream),
+                    false => Http2Content::new(stream, length),
+                })
+            });
             let stream = OnStream { place, upload, asked };
             return Ok((response, Link::Http2(Box::new(stream))));
         }

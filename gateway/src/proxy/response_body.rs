@@ -58,7 +58,11 @@ impl ResponseBody {
     }
 
     /// A server's body.
-    pub fn server(incoming: Content, mut lease: Lease, mut record: Record) -> Self {
+    pub fn server(mut incoming: Content, mut lease: Lease, mut record: Record) -> Self {
+        if incoming.is_bodiless() && !incoming.is_end_stream() {
+            // Nobody asks for the end of what is not there, so that it would never be seen to end.
+            lease.await_end(std::mem::replace(&mut incoming, Content::None));
+        }
         let has_ended = incoming.is_end_stream();
         let recoding = record.noted.recoding.take();
         let filters = record.noted.filters.take();
