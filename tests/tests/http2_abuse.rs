@@ -249,6 +249,9 @@ async fn what_the_two_versions_could_read_differently_is_not_passed_on() {
         expected
             .iter()
             .all(|(reason, count)| lines.iter().filter(|line| line["reason"] == *reason).count() == *count)
+            && lines
+                .iter()
+                .any(|line| line["reason"] == "connect-method" && line["target"] == "a.example:443")
     })
     .await;
 }
@@ -431,6 +434,44 @@ async fn floods_end_the_connection_that_they_come_on_and_no_other() {
         (count("http2-resets"), count("http2-frames")) == (1, 10)
     })
     .await;
+}
+
+/// `max-resets=` says how many streams a client may reset, however few it may have at once, and though it says all of it in one breath.
+/// What it sends that nobody needs is no event.
+#[tokio::test]
+async fn resets_within_their_limit_end_no_connection() {
+    let app = HttpServer::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; http2 max-streams=2 max-resets=50; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    let taken_back = |stream| {
+        let (open, reset) = (
+            frame(1, 5, stream, &block(&GET)),
+            frame(3, 0, stream, &8u32.to_be_bytes()),
+        );
+        [open, reset].concat()
+    };
+    let all: Vec<u8> = (0..50).flat_map(|n| taken_back(2 * n + 1)).collect();
+    client.send(&all).await;
+    client.send(frame(6, 1, 0, b"12345678").repeat(5)).await;
+    client.request(101, &GET).await;
+    let answer = client
+        .find(|frame| frame.kind == 7 || (frame.kind == 1 && frame.stream == 101))
+        .await;
+    assert_eq!((answer.kind, answer.payload.first()), (1, Some(&0x88)), "{answer:?}");
+    eventually("it has its line", async || {
+        gateway.access_lines().iter().any(|line| line["status"] == 200)
+    })
+    .await;
+    let output = gateway.output();
+    assert!(!output.contains("never sent"), "{output}");
 }
 
 /// Who is at fault has its streams reset, and costs as much as one who resets them. Both count in ten seconds, and together.

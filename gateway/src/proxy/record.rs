@@ -476,7 +476,12 @@ impl Record {
     fn line(&self, total: Duration, received: u64, trace: Option<&Trace>) -> HttpRecord<'_> {
         let upstream = self.upstream.as_ref();
         let server = upstream.and_then(|upstream| Some(&upstream.backend.servers[upstream.server?]));
-        let target = self.target.path_and_query().map_or("", |target| target.as_str());
+        let authority = || self.target.authority().map_or("", |authority| authority.as_str());
+        // That of CONNECT has no path.
+        let target = self
+            .target
+            .path_and_query()
+            .map_or_else(authority, |target| target.as_str());
         let metrics = &self.frontend.metrics;
         let passed = self.tunnel.as_deref();
         HttpRecord {

@@ -171,8 +171,9 @@ impl Visit for JsonFields<'_> {
 const FILTER: &str = "GATEWAY_LOG";
 
 /// The resolver's own lines come once a packet and name neither server nor backend: what matters of them is said where a name
-/// is followed.
-const DEFAULT_FILTER: &str = "info,hickory_net=error,hickory_proto=error,hickory_resolver=error";
+/// is followed. Those of the library for HTTP/2 come once a frame, as often as a client likes, and do not name it: what matters of them
+/// is in an access line.
+const DEFAULT_FILTER: &str = "info,h2=error,hickory_net=error,hickory_proto=error,hickory_resolver=error";
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]

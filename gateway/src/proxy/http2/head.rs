@@ -37,6 +37,10 @@ pub fn check(head: &mut http::request::Parts, limits: &RequestLimits) -> Result<
         return Ok(false);
     }
     let wants_tunnel = tunnel::translate(head)?;
+    if head.method == Method::CONNECT {
+        // Before its target, which is as it has to be, and is none of a gateway's.
+        return Err(ProxyError::BadRequest("connect-method"));
+    }
     if head.uri.authority().is_some() {
         // RFC 9113, section 8.3.1: a Host that differs is a fault, and so is a scheme that is not this server's.
         return Err(ProxyError::BadRequest("host-mismatch"));

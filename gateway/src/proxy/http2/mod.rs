@@ -71,8 +71,9 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         .max_send_buffer_size(SEND_BUFFER)
         .data_frame_budget(settings.bounds.connection_window as usize * FRAME_ROOM)
         // Streams that were reset before they were looked at, and those that the library resets for what a client does
-        // wrong: both are work that a client can make with nothing in return.
-        .max_pending_accept_reset_streams(settings.bounds.max_streams as usize)
+        // wrong: both are work that a client can make with nothing in return. The former are counted as they come, so that no more of
+        // them lie there than a client may reset; to end its connection before would be another limit than the one that was set.
+        .max_pending_accept_reset_streams(settings.max_resets as usize)
         .max_local_error_reset_streams(Some(frames.most_faults()))
         // What comes on a stream that it has forgotten counts as a fault; what was on its way when it was reset is none.
         .max_concurrent_reset_streams(settings.bounds.max_streams as usize)
