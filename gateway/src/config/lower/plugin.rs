@@ -26,6 +26,8 @@ pub(super) struct Owner<'a> {
     pub(super) limits: SaidLimits,
     /// `quota kv="16MiB"` of the tenant's.
     pub(super) kept: KeptQuota,
+    /// `quota host-memory="64MiB"` of the tenant's.
+    pub(super) host_memory: Option<At<u64>>,
     /// `grant "log"` of the tenant's: what its plugins may be granted.
     pub(super) grants: Option<Vec<Grant>>,
     /// `backends "acme"` of the tenant's: where its plugins may lead, and what they may call.
@@ -33,7 +35,7 @@ pub(super) struct Owner<'a> {
 }
 
 /// What there is of something for the plugins of the tenant of this name.
-type Of<'a, T> = Option<(&'a str, &'a [T])>;
+pub(super) type Of<'a, T> = Option<(&'a str, &'a [T])>;
 
 impl Owner<'_> {
     /// What a plugin may be granted; none for anything. The tenant's own files have what the operator gives, and nothing else.

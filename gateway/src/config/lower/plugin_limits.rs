@@ -4,6 +4,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
 use super::Scope;
 use super::plugin::Owner;
 use super::used_plugins::Place;
@@ -11,13 +13,15 @@ use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     BudgetLimits, BuiltIn, DEFAULT_MAX_BODY, Grant, LogRate, Millicores, Plugin, PluginLimits, SaidLimits, StateLimits,
 };
-use crate::config::reader::{Node, Value};
+use crate::config::reader::{At, Node, Value};
 use crate::config::units;
 
 /// What bounds all uses of a plugin: what is said of one has to be less.
 pub(super) struct Limited {
     limits: PluginLimits,
     body: u64,
+    /// Where that is said.
+    body_at: Option<SourceSpan>,
     /// None for what was not granted it.
     log: Option<LogRate>,
     budget: BudgetLimits,
@@ -27,7 +31,8 @@ impl Limited {
     pub(super) fn of(plugin: &Plugin) -> Self {
         Self {
             limits: plugin.limits,
-            body: plugin.max_body.unwrap_or(DEFAULT_MAX_BODY),
+            body: plugin.max_body.map_or(DEFAULT_MAX_BODY, |body| body.value),
+            body_at: plugin.max_body.map(|body| body.span),
             log: plugin.grants.contains(&Grant::Log).then_some(plugin.state.log),
             budget: plugin.budget,
         }
@@ -48,7 +53,19 @@ pub(super) fn of_plugin(scope: &Scope<'_>, mut node: Node<'_>, owner: Option<&Ow
         log: node.hidden_property("log").map(|_| plugin.state.log),
         ..said
     };
-    plugin.max_body = said.body;
+    plugin.max_body = node
+        .hidden_property("body")
+        .and_then(|value| said.body.map(|body| value.at(body)));
+    if let Some(body) = plugin.max_body {
+        let own = said_host_memory(&mut node, plugin.budget.host_memory);
+        let of_tenant = owner.and_then(|owner| owner.host_memory);
+        // A tenant's files show nothing of what the operator has written.
+        let of_tenant = of_tenant.map(|most| (most, plugin.folder.is_none()));
+        let bounds = own.map(|most| (most, true)).into_iter().chain(of_tenant);
+        if let Some((most, is_shown)) = bounds.min_by_key(|(most, _)| most.value) {
+            report_never_held(&node, body, most, is_shown);
+        }
+    }
     plugin.limits = PluginLimits {
         cpu: said.cpu.unwrap_or(plugin.limits.cpu),
         memory: said.memory.unwrap_or(plugin.limits.memory),
@@ -90,9 +107,42 @@ pub(super) fn of_use(
             node.fail(error.help("leave it out, or write grant \"log\" in the plugin's block"));
         }
         report_wider(&mut node, plugin, said, budget);
+        let host_memory = said_host_memory(&mut node, budget.host_memory);
+        let body = match (node.hidden_property("body"), said.body) {
+            (Some(value), body) => body.map(|body| value.at(body)),
+            (None, _) => plugin.body_at.map(|span| At {
+                value: plugin.body,
+                span,
+            }),
+        };
+        if let (Place::Frontend, Some(body), Some(most)) = (place, body, host_memory) {
+            report_never_held(&node, body, most, true);
+        }
     }
     node.finish();
     (said, budget)
+}
+
+/// How much the gateway holds, where that is said here.
+fn said_host_memory(node: &mut Node<'_>, said: Option<u64>) -> Option<At<u64>> {
+    let value = node.hidden_property("host-memory")?;
+    said.map(|said| value.at(said))
+}
+
+/// Reports bodies that are larger than all that may be held: each of them would be refused, however little else is held.
+fn report_never_held(node: &Node<'_>, body: At<u64>, most: At<u64>, is_shown: bool) {
+    if body.value <= most.value {
+        return;
+    }
+    let size = units::show_size(most.value);
+    let message = format!("a body of {} is never held", units::show_size(body.value));
+    let mut error = ConfigError::new(Code::Conflict, message).label(body.span, format!("more than {size}"));
+    if is_shown {
+        error = error.label(most.span, "all that the gateway holds together");
+    }
+    node.fail(error.help(format!(
+        "write body=\"{size}\" or less, or allow as much with `host-memory=`"
+    )));
 }
 
 /// Reports what bounds nothing, as the plugin itself has no more.

@@ -32,6 +32,8 @@ pub(super) struct Known {
 /// `quota …`
 struct Quota {
     budget: BudgetLimits,
+    /// Where that has what the gateway holds.
+    host_memory: Option<At<u64>>,
     kept: KeptQuota,
     compile: Option<Duration>,
     rules: RuleQuota,
@@ -41,6 +43,7 @@ impl Default for Quota {
     fn default() -> Self {
         Self {
             budget: BudgetLimits::default(),
+            host_memory: None,
             kept: KeptQuota::default(),
             compile: None,
             rules: RuleQuota::DEFAULT,
@@ -97,6 +100,7 @@ pub(super) fn tenant(
         id,
         limits: limits.unwrap_or_default(),
         kept: quota.kept,
+        host_memory: quota.host_memory,
         grants: block.one("grant").map(|node| plugin::grants(node, None)),
         backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
     };
@@ -300,10 +304,13 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     let instances = node
         .property("plugin-instances")
         .and_then(|value| plugin_limits::instances(scope, &value));
+    let host_memory = node
+        .property("host-memory")
+        .and_then(|value| Some(value.at(value.size(HOST_MEMORY)?)));
     let budget = BudgetLimits {
         instances,
         memory_in_all: memory,
-        host_memory: node.property("host-memory").and_then(|value| value.size(HOST_MEMORY)),
+        host_memory: host_memory.map(|most| most.value),
         cpu: cpu.map(Millicores),
     };
     let kept = KeptQuota {
@@ -322,6 +329,7 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
     node.finish();
     Quota {
         budget,
+        host_memory,
         kept,
         compile,
         rules,

@@ -39,7 +39,7 @@ pub struct Plugin {
     /// `heavy queue=64 wait="1s"`: it runs beside the workers.
     pub heavy: Option<Heavy>,
     /// `limit body="64KiB"`: bytes of a body that are held for it.
-    pub max_body: Option<u64>,
+    pub max_body: Option<At<u64>>,
     /// What of these its block says itself.
     pub said: SaidLimits,
     /// `route-to "api"`: backends that it may route to beside those that its frontend uses.

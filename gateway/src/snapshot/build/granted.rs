@@ -44,7 +44,7 @@ pub(super) fn to(
                 max_body: call.max_body,
             })
             .collect(),
-        max_body: plugin.max_body.unwrap_or(DEFAULT_MAX_BODY),
+        max_body: plugin.max_body.map_or(DEFAULT_MAX_BODY, |body| body.value),
     }
 }
 
