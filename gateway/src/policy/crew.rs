@@ -96,10 +96,9 @@ impl Crew {
                     tracing::error!("a thread of heavy plugins has failed, and begins anew");
                 }
             });
-            started.map_err(|error| Failure {
-                kind: FailureKind::Instantiate,
-                hook: INSTANTIATE.name,
-                message: format!("no thread for heavy plugins: {error}"),
+            started.map_err(|error| {
+                let message = format!("no thread for heavy plugins: {error}");
+                Failure::new(FailureKind::Instantiate, INSTANTIATE.name, message)
             })?;
             queue.threads += 1;
         }

@@ -235,13 +235,19 @@ pub struct Failure {
     pub hook: &'static str,
     /// For the log.
     pub message: String,
+    /// Whether there was no room for want of memory that all plugins share.
+    pub lacks_shared_memory: bool,
 }
 
 impl Failure {
-    /// Whether there was no room for want of memory that all plugins share.
-    #[must_use]
-    pub fn lacks_shared_memory(&self) -> bool {
-        self.kind == FailureKind::StoreFull && self.message.starts_with(NO_SHARED_MEMORY)
+    /// One that is not for want of memory that all share.
+    pub(super) fn new(kind: FailureKind, hook: &'static str, message: String) -> Self {
+        Self {
+            kind,
+            hook,
+            message,
+            lacks_shared_memory: false,
+        }
     }
 
     /// With its message as it may be logged and shown.
@@ -269,7 +275,7 @@ impl Untaken {
             Self::Wrong(message) => (FailureKind::Trap, message),
             Self::Full(full) => (FailureKind::HostMemory, full.to_string()),
         };
-        Failure { kind, hook, message }
+        Failure::new(kind, hook, message)
     }
 }
 
@@ -395,7 +401,7 @@ fn escaped(text: impl Iterator<Item = char>, max: usize) -> String {
     line
 }
 
-/// What a failure says first that came of others having all memory that there is. Nothing of a guest's stands before it.
+/// What a failure says first that came of others having all memory that there is.
 pub(super) const NO_SHARED_MEMORY: &str = "all instances of plugins together have the memory that they may have";
 
 /// Bytes of a component's message that are shown; an escaped character may stand out over it.

@@ -86,11 +86,7 @@ impl HookPlace {
 impl Hook {
     #[cold]
     pub(super) fn failed(self, message: &str) -> Failure {
-        Failure {
-            kind: FailureKind::Instantiate,
-            hook: self.name,
-            message: message.to_owned(),
-        }
+        Failure::new(FailureKind::Instantiate, self.name, message.to_owned())
     }
 }
 

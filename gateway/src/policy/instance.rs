@@ -84,11 +84,7 @@ impl Instance {
         activity: &mut Activity,
     ) -> Result<Box<Self>, SetUpError> {
         let lease = budget.lease().map_err(|(message, lack)| {
-            let failure = Failure {
-                kind: FailureKind::StoreFull,
-                hook: "instantiate",
-                message,
-            };
+            let failure = Failure::new(FailureKind::StoreFull, "instantiate", message);
             SetUpError::Failed(failure, Some(lack))
         })?;
         let bounds = Bounds::new(limits.memory, lease);
@@ -235,12 +231,16 @@ pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: Failure
     } else {
         otherwise
     };
+    let lacks_shared_memory = kind == FailureKind::StoreFull && state.bounds.lacks_shared;
     let message = match kind {
         FailureKind::Deadline => "ran past its CPU limit".to_owned(),
-        FailureKind::StoreFull if state.bounds.lacks_shared => format!("{NO_SHARED_MEMORY}: {error:#}"),
+        _ if lacks_shared_memory => format!("{NO_SHARED_MEMORY}: {error:#}"),
         _ => format!("{error:#}"),
     };
-    Failure { kind, hook, message }
+    Failure {
+        lacks_shared_memory,
+        ..Failure::new(kind, hook, message)
+    }
 }
 
 /// What a set-up that failed has lacked that others may hold.

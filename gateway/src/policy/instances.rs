@@ -575,11 +575,7 @@ impl Instances {
         kind: FailureKind,
         message: &str,
     ) -> Failure {
-        let failure = Failure {
-            kind,
-            hook: hook.name,
-            message: message.to_owned(),
-        };
+        let failure = Failure::new(kind, hook.name, message.to_owned());
         self.report(attachment, hook, failure)
     }
 
@@ -692,7 +688,9 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
         && let Some(dropped) = attachment.takes_failure_line()
     {
         let (plugin, tenant) = (attachment.label(), attachment.tenant());
-        let Failure { kind, hook, message } = &failure;
+        let Failure {
+            kind, hook, message, ..
+        } = &failure;
         match attachment.origin() {
             Some(origin) => {
                 let at = format_args!("{}:{}", origin.file, origin.line);

@@ -157,11 +157,7 @@ impl Instances {
 }
 
 fn unlike_the_first(message: String) -> Failure {
-    Failure {
-        kind: FailureKind::Configure,
-        hook: "configure",
-        message,
-    }
+    Failure::new(FailureKind::Configure, "configure", message)
 }
 
 /// How much longer than it took a failed set-up is waited for: such set-ups take at most a tenth of a worker's time.

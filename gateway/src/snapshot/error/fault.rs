@@ -255,7 +255,7 @@ fn limits_help(error: &PolicyError) -> Option<&'static str> {
     match failure.kind {
         FailureKind::Deadline => Some("give it more time with `limit cpu=`"),
         FailureKind::Memory => Some("give it more memory with `limit memory=`"),
-        FailureKind::StoreFull if failure.lacks_shared_memory() => Some(
+        FailureKind::StoreFull if failure.lacks_shared_memory => Some(
             "allow more memory with `policy total-memory=` in `process`, or others less with `total-memory=` and `plugin-memory=`",
         ),
         FailureKind::StoreFull => Some(
@@ -296,21 +296,22 @@ mod tests {
 
     #[test]
     fn who_has_no_room_is_told_of_what_is_lacking() {
-        let help = |message: &str| {
+        let help = |message: &str, lacks_shared_memory| {
             let failure = Failure {
                 kind: FailureKind::StoreFull,
                 hook: "instantiate",
                 message: message.to_owned(),
+                lacks_shared_memory,
             };
             let label = "geo".to_owned();
             limits_help(&PolicyError::Failed { label, failure }).unwrap_or_default()
         };
-        let memory = help("all instances of plugins together have the memory that they may have: wasm trap");
+        let memory = help("no words of a guest's or of ours decide: wasm trap", true);
         assert!(
             memory.contains("`policy total-memory=`") && !memory.contains("instances="),
             "{memory}"
         );
-        let instances = help("plugin \"geo\" has its 4 instances already");
+        let instances = help("plugin \"geo\" has its 4 instances already", false);
         assert!(
             instances.contains("`limit instances=`") && !instances.contains("memory"),
             "{instances}"
