@@ -541,7 +541,7 @@ impl Instances {
             }
             (Isolation::PerConnection { .. }, Subject::Exchange(exchange)) if exchange.kept_by_connection.is_some() => {
                 if let Some(kept) = &exchange.kept_by_connection {
-                    attachment.budget.resting.note(&mut instance, kept);
+                    attachment.budget.resting.note(&attachment.budget, &mut instance, kept);
                     with_connection(kept, |kept| kept.put(attachment, instance));
                 }
             }

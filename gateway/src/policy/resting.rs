@@ -4,10 +4,15 @@
 //! Of which connections depends on what is used up. Where that is a plugin's or a tenant's, it is those of all its uses or plugins. Where
 //! it is what all share, each owner (a tenant, or a plugin of the operator's) has a share that nobody takes from it: as much as all
 //! the others. Who has more than that, and more than who asks, gives up first where it has the most.
+//!
+//! What would not be enough is not taken: who gives up what is found out first, and it is given up where that makes the room. Looking
+//! costs a read where nothing rests, and otherwise one for each owner or plugin under the budget that is used up, and at most
+//! `LOOKED_AT` entries of each list in which something does, each under that list's lock alone. It counts as a part of the set-up
+//! that it is for, and set-ups that fail are held to a tenth of a worker's time.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
@@ -21,7 +26,13 @@ use super::kept::{Kept, KeptByConnection, with_connection};
 #[derive(Debug, Default)]
 pub(super) struct Resting {
     list: Mutex<List>,
+    /// How many there are in this list and in those of the budgets within.
+    below: Count,
 }
+
+/// A number that many threads count up and down.
+#[derive(Debug, Default)]
+struct Count(AtomicUsize);
 
 #[derive(Debug, Default)]
 struct List {
@@ -40,6 +51,8 @@ struct Entry {
 /// Where an instance rests. The instance holds it, so that it is gone with it.
 #[derive(Debug)]
 pub(super) struct Place {
+    /// Whose it is; each budget of the row counts it.
+    budget: Arc<Budget>,
     connection: Weak<Mutex<Kept>>,
     /// In nanoseconds from the first time that any was.
     used: AtomicU64,
@@ -54,24 +67,31 @@ struct Oldest {
     memory: u64,
 }
 
-/// Those who share what all have: one owner's budgets, of this configuration and of those before, and what it has.
-struct Owner {
-    name: Box<str>,
+/// Those who give up together: one owner's budgets, of this configuration and of those before, or all under the one that is used up.
+struct Giver {
     budgets: Vec<Arc<Budget>>,
+    /// What it has of what is lacking.
     has: u64,
+    /// Whether it is who asks.
     is_asking: bool,
+    /// What rests with it and may be taken, the longest unused first.
+    rests: VecDeque<Oldest>,
+    /// How many it is to give up.
+    gives: usize,
 }
 
 impl Resting {
-    /// An instance has been used for a connection, which is about to keep it.
-    pub(super) fn note(&self, instance: &mut Instance, connection: &KeptByConnection) {
+    /// An instance of this budget's, whose list this is, has been used for a connection, which is about to keep it.
+    pub(super) fn note(&self, budget: &Arc<Budget>, instance: &mut Instance, connection: &KeptByConnection) {
         let (now, memory) = (now(), instance.memory());
         if let Some(place) = &instance.place {
             place.used.store(now, Ordering::Relaxed);
             place.memory.store(memory, Ordering::Relaxed);
             return;
         }
+        budget.row().for_each(|budget| budget.resting.below.add(1));
         let place = instance.place.insert(Arc::new(Place {
+            budget: Arc::clone(budget),
             connection: Arc::downgrade(connection),
             used: AtomicU64::new(now),
             memory: AtomicU64::new(memory),
@@ -105,10 +125,21 @@ impl Resting {
 
     fn oldest(&self) -> Option<Oldest> {
         let (place, _) = self.list().settle()?;
-        Some(Oldest {
-            used: place.used.load(Ordering::Relaxed),
-            memory: place.memory.load(Ordering::Relaxed),
-        })
+        Some(place.now())
+    }
+
+    /// So many of those whose connections are idle, the longest unused first, as far as they are met at once.
+    fn first(&self, most: usize) -> Vec<Oldest> {
+        let mut list = self.list();
+        if list.settle().is_none() {
+            return Vec::new();
+        }
+        let idle = list.entries.iter().take(LOOKED_AT).filter_map(|entry| {
+            let place = entry.place.upgrade()?;
+            let connection = place.connection.upgrade()?;
+            is_idle(&connection).then(|| place.now())
+        });
+        idle.take(most).collect()
     }
 
     /// Those whose connections are idle, until there are so many.
@@ -148,137 +179,199 @@ impl List {
 }
 
 impl Budget {
-    /// Takes instances that rest until there is as much as was lacking, for somebody whose budget this is. Answers whether there was
-    /// one to take.
-    pub(super) fn make_room(&self, lack: Lack, host: &Host) -> bool {
-        let mut missing = match lack {
-            Lack::Memory(_, bytes) => bytes,
-            Lack::Pool | Lack::Instances(_) => 1,
-        };
+    /// Takes instances that rest until there is as much as was lacking, for somebody whose budget this is; none where all that could be
+    /// taken would not be enough. Answers whether there was one to take.
+    pub(super) fn make_room(self: &Arc<Self>, lack: Lack, host: &Host) -> bool {
+        let (givers, least) = self.givers(lack, host);
+        let planned = plan(givers, lack, least).or_else(|| {
+            // What is under no budget of the process's is the gateway's own.
+            let is_own = |last: &&Arc<Self>| lack == Lack::Pool && !last.is_of_process();
+            plan(self.outwards().last().filter(is_own)?.all_within(lack), lack, 0)
+        });
         let mut has_taken = false;
-        for _ in 0..MOST_TAKEN {
-            let Some(instance) = self.take_resting(lack, host) else {
-                break;
-            };
-            has_taken = true;
-            missing = missing.saturating_sub(lack.of(instance.memory()));
-            if missing == 0 {
-                break;
+        for giver in planned.into_iter().flatten() {
+            for _ in 0..giver.gives {
+                has_taken |= giver.take_oldest().is_some();
             }
         }
         has_taken
     }
 
-    /// An instance that rests, for want of this.
-    fn take_resting(&self, lack: Lack, host: &Host) -> Option<Box<Instance>> {
-        match lack {
-            Lack::Instances(level) => self.row().nth(level)?.take_oldest(),
-            Lack::Memory(level, missing) => {
-                let used_up = self.row().nth(level)?;
-                match used_up.memory_limit().filter(|_| used_up.is_of_process()) {
-                    Some(all) => self.take_of_owners(used_up, lack, missing, all),
-                    None => used_up.take_oldest(),
-                }
-            }
-            Lack::Pool => {
-                let taken = self.take_of_owners(host.budget(), lack, 1, host.settings().instances.into());
-                // What is under no budget of the process's is the gateway's own.
-                taken.or_else(|| {
-                    self.row()
-                        .last()
-                        .filter(|budget| !budget.is_of_process())?
-                        .take_oldest()
-                })
+    /// This one and those around it.
+    fn outwards(self: &Arc<Self>) -> impl Iterator<Item = &Arc<Self>> {
+        iter::successors(Some(self), |budget| budget.outer())
+    }
+
+    /// Who may give up something for want of this, and what each has to have left at least, but for who asks.
+    fn givers(self: &Arc<Self>, lack: Lack, host: &Host) -> (Vec<Giver>, u64) {
+        let (Lack::Instances(level) | Lack::Memory(level, _)) = lack else {
+            return self.givers_of_all(host.budget(), lack, host.settings().instances.into());
+        };
+        let Some(used_up) = self.outwards().nth(level) else {
+            return (Vec::new(), 0);
+        };
+        match used_up.memory_limit().filter(|_| used_up.is_of_process()) {
+            Some(all) => self.givers_of_all(used_up, lack, all),
+            None => (used_up.all_within(lack), 0),
+        }
+    }
+
+    /// All under this budget, as one.
+    fn all_within(self: &Arc<Self>, lack: Lack) -> Vec<Giver> {
+        match self.resting.below.is_none() {
+            true => Vec::new(),
+            false => {
+                let mut budgets = self.inner_with_some();
+                budgets.push(Arc::clone(self));
+                vec![Giver::new(budgets, 0, true, lack)]
             }
         }
     }
 
-    /// The one that has been unused for longest of all that are under this budget.
-    fn take_oldest(&self) -> Option<Box<Instance>> {
-        let inner = self.all_inner();
-        take_oldest(iter::once(&self.resting).chain(inner.iter().map(|budget| &budget.resting)))
-    }
-
-    /// Those under this budget, however far in.
-    fn all_inner(&self) -> Vec<Arc<Self>> {
-        let mut all = self.inner();
-        let mut next = 0;
-        while let Some(budget) = all.get(next).cloned() {
-            all.extend(budget.inner());
-            next += 1;
+    /// The owners of what all share. One gives up of it where that leaves it its share of all, and what who asks would have then. Who
+    /// asks gives up of its own where nobody has more.
+    fn givers_of_all(&self, shared: &Self, lack: Lack, all: u64) -> (Vec<Giver>, u64) {
+        if shared.resting.below.is_none() {
+            return (Vec::new(), 0);
         }
-        all
-    }
-
-    /// One of the owner who has the most of what all share, and more than may be: than its share of all, and than who asks would
-    /// have. Who asks gives up of its own where nobody has more.
-    fn take_of_owners(&self, shared: &Self, lack: Lack, missing: u64, all: u64) -> Option<Box<Instance>> {
         let own = self.row().take_while(|budget| !budget.is_of_process()).last();
-        let mut owners = shared.owners(lack, own.unwrap_or(self).whose());
-        let share = all / (owners.len() as u64).max(1);
-        let asking = owners.iter().find(|owner| owner.is_asking);
-        let least = share.max(asking.map_or(0, |owner| owner.has).saturating_add(missing));
-        owners.sort_by_key(|owner| std::cmp::Reverse(owner.has));
-        owners.iter().find_map(|owner| {
-            let oldest = owner.oldest()?;
-            let leaves = owner.has.saturating_sub(lack.of(oldest.memory));
-            (owner.is_asking || leaves >= least)
-                .then(|| owner.take_oldest())
-                .flatten()
-        })
-    }
-
-    /// Who is under this budget, and what they have of what is lacking. Those of all configurations that are not gone are one owner.
-    fn owners(&self, lack: Lack, asking: &str) -> Vec<Owner> {
-        let mut owners: Vec<Owner> = Vec::new();
-        for budget in self.inner() {
+        let asking = own.unwrap_or(self).whose();
+        // Those of all configurations that are not gone are one owner.
+        let mut owners: BTreeMap<String, (u64, Vec<Arc<Self>>)> = BTreeMap::new();
+        for budget in shared.inner() {
             let has = match lack {
                 Lack::Memory(..) => budget.memory(),
                 Lack::Pool | Lack::Instances(_) => budget.instances().into(),
             };
-            let all = iter::once(Arc::clone(&budget)).chain(budget.all_inner());
-            match owners.iter_mut().find(|owner| *owner.name == *budget.whose()) {
-                Some(owner) => {
-                    owner.has += has;
-                    owner.budgets.extend(all);
-                }
-                None => owners.push(Owner {
-                    name: budget.whose().into(),
-                    is_asking: budget.whose() == asking,
-                    budgets: all.collect(),
-                    has,
-                }),
+            let (sum, budgets) = owners.entry(budget.whose().to_owned()).or_default();
+            *sum += has;
+            budgets.extend(budget.inner_with_some());
+            if !budget.resting.below.is_none() {
+                budgets.push(budget);
             }
         }
-        owners
+        let share = all / (owners.len() as u64).max(1);
+        let asks_for = owners
+            .get(asking)
+            .map_or(0, |(has, _)| has.saturating_add(lack.missing()));
+        let with_some = owners.into_iter().filter(|(_, (_, budgets))| !budgets.is_empty());
+        let givers = with_some.map(|(name, (has, budgets))| Giver::new(budgets, has, name == asking, lack));
+        (givers.collect(), share.max(asks_for))
+    }
+
+    /// Those under this budget, however far in, in which something rests.
+    fn inner_with_some(&self) -> Vec<Arc<Self>> {
+        let mut all = Vec::new();
+        if !self.resting.below.is_none() {
+            all.extend(self.inner());
+        }
+        let mut next = 0;
+        while let Some(budget) = all.get(next).cloned() {
+            if !budget.resting.below.is_none() {
+                all.extend(budget.inner());
+            }
+            next += 1;
+        }
+        all.retain(|budget| !budget.resting.below.is_none());
+        all
     }
 }
 
-impl Owner {
-    fn oldest(&self) -> Option<Oldest> {
-        let lists = self.budgets.iter().filter_map(|budget| budget.resting.oldest());
-        lists.min_by_key(|oldest| oldest.used)
+/// Who gives up how many, one after the other, for as much as is lacking: each time who has the most of it. None where that cannot be
+/// had, or only from more than are taken for one.
+fn plan(mut givers: Vec<Giver>, lack: Lack, least: u64) -> Option<Vec<Giver>> {
+    let mut missing = lack.missing();
+    for _ in 0..MOST_TAKEN {
+        if missing == 0 {
+            break;
+        }
+        let may = |giver: &Giver| {
+            let memory = giver.rests.front()?.memory;
+            let leaves = giver.has.saturating_sub(lack.of(memory));
+            (giver.is_asking || leaves >= least).then_some(giver.has)
+        };
+        let most = givers.iter_mut().filter_map(|giver| Some((may(giver)?, giver)));
+        let (_, giver) = most.max_by_key(|(has, _)| *has)?;
+        let taken = lack.of(giver.rests.pop_front()?.memory);
+        giver.has = giver.has.saturating_sub(taken);
+        giver.gives += 1;
+        missing = missing.saturating_sub(taken);
+    }
+    givers.retain(|giver| giver.gives > 0);
+    (missing == 0).then_some(givers)
+}
+
+impl Giver {
+    fn new(budgets: Vec<Arc<Budget>>, has: u64, is_asking: bool, lack: Lack) -> Self {
+        let most = match lack {
+            Lack::Memory(..) => MOST_TAKEN,
+            Lack::Pool | Lack::Instances(_) => 1,
+        };
+        let mut rests: Vec<_> = budgets.iter().flat_map(|budget| budget.resting.first(most)).collect();
+        rests.sort_by_key(|oldest| oldest.used);
+        rests.truncate(most);
+        Self {
+            budgets,
+            has,
+            is_asking,
+            rests: rests.into(),
+            gives: 0,
+        }
     }
 
+    /// The one that has been unused for longest of all that it has.
     fn take_oldest(&self) -> Option<Box<Instance>> {
-        take_oldest(self.budgets.iter().map(|budget| &budget.resting))
+        let lists = self.budgets.iter().map(|budget| &budget.resting);
+        let mut lists: Vec<_> = lists.filter_map(|list| Some((list.oldest()?.used, list))).collect();
+        lists.sort_by_key(|(used, _)| *used);
+        lists.into_iter().find_map(|(_, list)| list.take_oldest())
     }
-}
-
-/// The one that has been unused for longest of all in these.
-fn take_oldest<'a>(lists: impl Iterator<Item = &'a Resting>) -> Option<Box<Instance>> {
-    let mut lists: Vec<_> = lists.filter_map(|list| Some((list.oldest()?.used, list))).collect();
-    lists.sort_by_key(|(used, _)| *used);
-    lists.into_iter().find_map(|(_, list)| list.take_oldest())
 }
 
 impl Lack {
+    /// How much of it is lacking.
+    fn missing(self) -> u64 {
+        match self {
+            Self::Memory(_, bytes) => bytes,
+            Self::Pool | Self::Instances(_) => 1,
+        }
+    }
+
     /// How much of it comes back with an instance that has so much memory.
     fn of(self, memory: u64) -> u64 {
         match self {
             Self::Memory(..) => memory,
             Self::Pool | Self::Instances(_) => 1,
         }
+    }
+}
+
+impl Place {
+    fn now(&self) -> Oldest {
+        Oldest {
+            used: self.used.load(Ordering::Relaxed),
+            memory: self.memory.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.budget.row().for_each(|budget| budget.resting.below.take(1));
+    }
+}
+
+impl Count {
+    fn add(&self, more: usize) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn take(&self, less: usize) {
+        self.0.fetch_sub(less, Ordering::Relaxed);
+    }
+
+    fn is_none(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
     }
 }
 
