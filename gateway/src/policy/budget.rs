@@ -22,6 +22,10 @@ pub struct Budget {
     memory: AtomicU64,
     /// Bytes of the gateway's own that are held for its guests. Goes on over a reload, as do the clients that do not take them.
     host_memory: Arc<AtomicU64>,
+    /// Of what all share: the bytes that each of its owners can have whatever the others hold, an equal part of half of it.
+    part: AtomicU64,
+    /// Who these are.
+    owners: Mutex<Vec<Holder>>,
     /// Goes on when a reload brings another budget for the same plugin or tenant. Instances do not: those of the old
     /// configuration live until its last exchange has ended, and those of the new one have to be made before.
     cpu: Arc<CpuTime>,
@@ -33,6 +37,15 @@ pub struct Budget {
     outer: Option<Arc<Self>>,
     /// Those that this one is the next of.
     inner: Mutex<Vec<Weak<Self>>>,
+}
+
+/// Who may have the gateway hold something: a plugin or a tenant, in all configurations that are not gone.
+#[derive(Debug)]
+struct Holder {
+    /// Bytes that are held for it now.
+    held: Weak<AtomicU64>,
+    /// Bytes that may be.
+    most: u64,
 }
 
 /// What there was too little of for one more instance.
@@ -81,6 +94,8 @@ impl Budget {
             let mut inner = outer.inner.lock().unwrap_or_else(PoisonError::into_inner);
             inner.retain(|budget| budget.strong_count() > 0);
             inner.push(Arc::downgrade(&budget));
+            drop(inner);
+            outer.shares_with(&budget);
         }
         budget
     }
@@ -100,6 +115,8 @@ impl Budget {
             instances: AtomicU32::new(0),
             memory: AtomicU64::new(0),
             host_memory: before.map_or_else(Arc::default, |before| Arc::clone(&before.host_memory)),
+            part: AtomicU64::new(u64::MAX),
+            owners: Mutex::default(),
             resting: Resting::default(),
             cpu: before.map_or_else(|| Arc::new(CpuTime::new()), |before| Arc::clone(&before.cpu)),
             is_of_process: false,
@@ -222,17 +239,75 @@ impl Budget {
 
     /// So many more bytes are held for its guests; if there is no room for them, whose is used up, and nothing is taken.
     pub(super) fn take_host_memory(&self, more: u64) -> Result<(), HostMemoryFull> {
-        for (taken, budget) in self.row().enumerate() {
-            if let Some(limit) = budget.limits.host_memory
-                && !take_bytes(&budget.host_memory, more, limit)
-            {
-                self.row()
-                    .take(taken)
-                    .for_each(|budget| budget.give_back_host_memory(more));
-                return Err(HostMemoryFull::new(&budget.whose, limit));
-            }
+        // Who has no room himself is told so, whoever else has none.
+        let is_full = |budget: &&Self| {
+            let held = budget.host_memory.load(Ordering::Relaxed);
+            budget
+                .limits
+                .host_memory
+                .is_some_and(|limit| held.saturating_add(more) > limit)
+        };
+        self.take_host_memory_of_row(more).map_err(|full| {
+            let first = self.row().find(is_full);
+            let own = first.and_then(|budget| Some(HostMemoryFull::new(&budget.whose, budget.limits.host_memory?)));
+            own.unwrap_or(full)
+        })
+    }
+
+    /// Counts one that it is around of among those who share, where it is what all share.
+    fn shares_with(&self, owner: &Self) {
+        let Some(limit) = self.limits.host_memory.filter(|_| self.is_of_process) else {
+            return;
+        };
+        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        owners.retain(|known| known.held.strong_count() > 0 && !known.is_of(owner));
+        owners.push(Holder {
+            held: Arc::downgrade(&owner.host_memory),
+            most: owner.limits.host_memory.unwrap_or(u64::MAX),
+        });
+        self.part.store(limit / 2 / owners.len() as u64, Ordering::Relaxed);
+    }
+
+    /// From the outermost budget in, so that what all share is never less than what its owners have of it.
+    fn take_host_memory_of_row(&self, more: u64) -> Result<(), HostMemoryFull> {
+        if let Some(outer) = &self.outer {
+            outer.take_host_memory_of_row(more)?;
         }
-        Ok(())
+        if let Some(limit) = self.limits.host_memory
+            && !take_bytes(&self.host_memory, more, limit)
+        {
+            if let Some(outer) = &self.outer {
+                outer.let_host_memory_go(more);
+            }
+            return Err(HostMemoryFull::new(&self.whose, limit));
+        }
+        match &self.outer {
+            Some(process) if process.is_of_process && !process.leaves_the_others_theirs(self) => {
+                self.let_host_memory_go(more);
+                Err(HostMemoryFull::kept_for_others(
+                    &process.whose,
+                    process.limits.host_memory.unwrap_or(u64::MAX),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether all whom it is around of could still have their parts of half of it. What others take and give back while they are
+    /// counted may be missed: that is made up for by the next who takes.
+    fn leaves_the_others_theirs(&self, owner: &Self) -> bool {
+        let Some(limit) = self.limits.host_memory else {
+            return true;
+        };
+        let part = self.part.load(Ordering::Relaxed);
+        if owner.host_memory.load(Ordering::Relaxed) <= part {
+            return true;
+        }
+        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
+        let others = owners.iter().filter(|other| !other.is_of(owner));
+        let kept = others.fold(0_u64, |kept, other| kept.saturating_add(other.may_want(part)));
+        drop(owners);
+        self.host_memory.load(Ordering::Relaxed).saturating_add(kept) <= limit
     }
 
     /// So many bytes are held no more.
@@ -261,6 +336,18 @@ impl Budget {
     /// This one and those around it.
     pub fn row(&self) -> impl Iterator<Item = &Self> {
         std::iter::successors(Some(self), |budget| budget.outer.as_deref())
+    }
+}
+
+impl Holder {
+    fn is_of(&self, budget: &Budget) -> bool {
+        std::ptr::eq(self.held.as_ptr(), Arc::as_ptr(&budget.host_memory))
+    }
+
+    /// Bytes that it has yet of a part that is kept for it.
+    fn may_want(&self, part: u64) -> u64 {
+        let held = self.held.upgrade().map(|held| held.load(Ordering::Relaxed));
+        held.map_or(0, |held| self.most.min(part).saturating_sub(held))
     }
 }
 
@@ -392,6 +479,34 @@ mod tests {
         assert_eq!(tenant.instances(), 0);
         assert_eq!(tenant.memory.load(Ordering::Relaxed), 0);
         assert_eq!(one.instances(), 0);
+    }
+
+    #[test]
+    fn two_owners_leave_the_third_its_part_of_what_the_gateway_holds() {
+        let process = Budget::of_process(limits(100, 1200));
+        let owner =
+            |name: &str, before: Option<&Budget>| Budget::after(before, name, limits(100, 600), Some(process.clone()));
+        let [a, b, c] = ["tenant \"a\"", "tenant \"b\"", "tenant \"c\""].map(|name| owner(name, None));
+        // One of another configuration is the same owner.
+        let again = owner("tenant \"a\"", Some(&*a));
+        a.take_host_memory(300).unwrap();
+        again.take_host_memory(300).unwrap();
+        b.take_host_memory(400).unwrap();
+        let full = b.take_host_memory(1).unwrap_err().to_string();
+        assert!(
+            full.starts_with("the process has") && full.ends_with("kept for others"),
+            "{full}"
+        );
+        assert_eq!(b.host_memory.load(Ordering::Relaxed), 400, "a refusal takes nothing");
+        c.take_host_memory(150).unwrap();
+        c.take_host_memory(50).unwrap();
+        c.take_host_memory(1).unwrap_err();
+        // What nobody needs is for whoever asks first.
+        again.let_host_memory_go(600);
+        c.take_host_memory(400).unwrap();
+        c.take_host_memory(1).unwrap_err();
+        a.take_host_memory(200).unwrap();
+        assert_eq!(process.host_memory.load(Ordering::Relaxed), 1200);
     }
 
     #[test]

@@ -29,10 +29,11 @@ pub struct HostMemory {
 
 /// The gateway holds as much for somebody's plugins as it may.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{whose} has as much of the gateway's own memory as it may: {limit} bytes")]
+#[error("{whose} has as much of the gateway's own memory as it may: {limit} bytes{less}")]
 pub struct HostMemoryFull {
     whose: Arc<str>,
     limit: u64,
+    less: &'static str,
 }
 
 /// Bytes, with what goes when nobody has them any more.
@@ -128,6 +129,15 @@ impl HostMemoryFull {
         Self {
             whose: Arc::clone(whose),
             limit,
+            less: "",
+        }
+    }
+
+    /// There are some left, which all who have less can still have.
+    pub(super) fn kept_for_others(whose: &Arc<str>, limit: u64) -> Self {
+        Self {
+            less: ", but for what is kept for others",
+            ..Self::new(whose, limit)
         }
     }
 }
