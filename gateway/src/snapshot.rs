@@ -26,7 +26,7 @@ use crate::backend::{Backend, Place};
 use crate::certificates::Watched;
 use crate::config::{self, AclId, BackendId, Config, EditCondition, InForce, ServersUp};
 use crate::listener::{Sources, Termination};
-use crate::policy::{self, Attachment, Crew, Exchange, Failure, Host, Warm};
+use crate::policy::{self, Attachment, Budget, Crew, Exchange, Failure, Host, Warm};
 use crate::telemetry::metrics::{FrontendMetrics, Registry, TenantFilesMetrics};
 use crate::telemetry::trace::Collector;
 pub use build::{Alone, Compiled};
@@ -58,6 +58,9 @@ pub struct Snapshot {
     pub attachments: Vec<Arc<Attachment>>,
     /// By tenant that has files: CPU time that setting up its plugins may take yet, for warming.
     set_up_left: BTreeMap<Arc<str>, Duration>,
+    /// What its tenants and plugins may use together, in use or not: what they have used up is not forgotten while nothing of theirs is
+    /// used.
+    budgets: Vec<Arc<Budget>>,
     /// The process's metrics.
     pub registry: Arc<Registry>,
     /// What was compiled for it, so that a successor need not compile it again.

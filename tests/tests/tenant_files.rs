@@ -277,3 +277,42 @@ async fn an_operators_plugin_that_a_tenants_file_leaves_too_little_is_the_tenant
     let gateway = kdl("64KiB").start().await;
     assert_eq!(statuses(&gateway).await, (503, 551));
 }
+
+/// Its block stays, so its quota does: whose files use nothing for a while has no other one afterwards.
+#[tokio::test]
+async fn who_uses_nothing_for_a_reload_has_no_new_cpu_time() {
+    let busy = "(local $i i32) (local.set $i (i32.const 200000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (call $none)";
+    let with = |says: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1 }
+            tenant "acme" {
+                hosts "acme.example"
+                quota plugin-cpu="0.001 cores"
+                limit cpu="5s"
+                include "tenants/acme/*.kdl"
+            }
+            frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+            backend "app" { server "s" "echo" }
+        "#,
+        )
+        .file("tenants/acme/rules.kdl", says)
+        .file("tenants/acme/busy.wasm", guest::filter(busy, ""))
+    };
+    let uses = r#"
+        plugin "busy" "busy.wasm" { on-failure "deny" status=507; limit cpu="5s" }
+        use-plugin "busy"
+    "#;
+    let gateway = with(uses).start().await;
+    let ask = async || gateway.ask("web", get("/").host("acme.example")).await.status;
+    // Some tenths of a second, which come back in minutes.
+    assert_eq!(ask().await, 200);
+    assert_eq!(ask().await, 507);
+    gateway.write("tenants/acme/rules.kdl", "");
+    assert!(gateway.reload(&with("")).await);
+    assert_eq!(ask().await, 200);
+    gateway.write("tenants/acme/rules.kdl", uses);
+    assert!(gateway.reload(&with(uses)).await);
+    assert_eq!(ask().await, 507);
+}

@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use super::bindings::exports::gateway::policy::{lifecycle, limiter};
 use super::budget::Budget;
 use super::component::Component;
@@ -19,6 +21,7 @@ use super::metrics::PluginMetrics;
 use super::needs::{Attribute, NeedPhase, Needs};
 use super::pace::{Move, Pace, Took};
 use super::quarantine::Quarantine;
+use super::quota::Quota;
 use super::scope::Scope;
 use super::state::{Identity, LogBudget};
 use super::stats::AttachmentStats;
@@ -454,6 +457,26 @@ impl Attachment {
         self.identity.shared.adopt(self.state, &self.metrics);
         if let Some(tenant) = &self.scope.tenant {
             tenant.quota.bound(tenant.kept);
+            self.resume(&tenant.quota);
+        }
+    }
+
+    /// A tenant's goes on being left alone where the same use of the same component with the same configuration was, however many
+    /// configurations without it there have been in between.
+    fn resume(&self, quota: &Quota) {
+        let Some(quarantine) = self.quarantine() else { return };
+        let mut what = Sha256::new();
+        for part in [&*self.scope.place, &*self.identity.label, &*self.config] {
+            what.update(part.len().to_le_bytes());
+            what.update(part);
+        }
+        what.update([self.called, u8::from(self.scope.is_shadow)]);
+        what.update(self.component.sha256);
+        let before = quota.serves(what.finalize().into(), &self.stats);
+        if let Some(before) = before.as_ref().and_then(|before| before.quarantine())
+            && !std::ptr::eq(before, quarantine)
+        {
+            quarantine.resume(before);
         }
     }
 

@@ -17,11 +17,17 @@ use crate::config::Grant;
 
 /// Machine code of a component. Nobody has looked yet whether it is one of policy, and what it imports.
 #[derive(Clone)]
-pub struct Code(wasmtime::component::Component);
+pub struct Code {
+    machine: wasmtime::component::Component,
+    /// Of the component that it was made of.
+    sha256: [u8; 32],
+}
 
 /// A compiled component, ready to be attached any number of times.
 pub struct Component {
     pub(super) label: String,
+    /// The digest of what it was made of.
+    pub(super) sha256: [u8; 32],
     pub(super) pre: InstancePre<State>,
     pub(super) exports: Exports,
     /// Whether it may ask for what it did not declare a need of.
@@ -66,13 +72,19 @@ impl Code {
             return Err(CompileError::TooLarge(wasm.len()));
         }
         if let Some(component) = cache.and_then(|cache| cache.load(engine, sha256)) {
-            return Ok(Self(component));
+            return Ok(Self {
+                machine: component,
+                sha256: *sha256,
+            });
         }
         let component = compile()?;
         if let Some(cache) = cache {
             cache.store(engine, sha256, &component);
         }
-        Ok(Self(component))
+        Ok(Self {
+            machine: component,
+            sha256: *sha256,
+        })
     }
 }
 
@@ -102,9 +114,13 @@ impl Component {
         engine: &Engine,
         linker: &Linker<State>,
         label: &str,
-        Code(component): &Code,
+        code: &Code,
         grants: &[Grant],
     ) -> Result<Self, PolicyError> {
+        let Code {
+            machine: component,
+            sha256,
+        } = code;
         check_imports(engine, component, label, grants)?;
         let imports = |interface: &str| {
             let prefix = format!("{PACKAGE}{interface}@");
@@ -130,6 +146,7 @@ impl Component {
             .map_err(|e| mistyped(format!("{e:#}")))?;
         Ok(Self {
             label: label.to_owned(),
+            sha256: *sha256,
             pre,
             exports,
             imports_request,

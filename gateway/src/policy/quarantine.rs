@@ -5,7 +5,8 @@
 //! Other hooks of the same plugin go on: they say nothing of it, nor it of them. Setting instances up has a while of its own.
 //!
 //! Per use of a plugin, over all workers: nobody else's plugin is touched. While nothing fails it costs two reads of words
-//! that nobody writes. A reload begins anew: it is how a plugin is mended.
+//! that nobody writes. A reload begins anew: it is how a plugin is mended. A tenant's, whose files may bring about as many reloads as
+//! one likes, begins anew only with another component or configuration (`quota.rs`).
 
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -61,6 +62,19 @@ impl Quarantine {
             left_alone: AtomicU16::new(0),
             begun: AtomicU64::new(0),
         }
+    }
+
+    /// Goes on where another one is now, of the same use in a configuration before. What is under way there is no probe here.
+    pub(super) fn resume(&self, before: &Self) {
+        let passed = nanos(self.start.saturating_duration_since(before.start));
+        let mut courses = *before.courses();
+        for course in &mut courses {
+            course.until = course.until.map(|until| until.saturating_sub(passed));
+            course.probing = false;
+        }
+        let mut own = self.courses();
+        *own = courses;
+        self.show(&own);
     }
 
     /// Whether a hook may be called. After a while one caller is let through, as a probe; the others wait for what becomes of it.

@@ -3,12 +3,14 @@
 //! A tenant's quota outlives reloads, as what its plugins keep does. Tenants share none of it: what fills one's moves nothing
 //! of another's.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::shared::Shared;
 use super::state::LogBudget;
+use super::stats::AttachmentStats;
 use crate::config::{KeptQuota, LogRate};
 
 /// One tenant's.
@@ -19,6 +21,8 @@ pub struct Quota {
     log: RwLock<Option<Lines>>,
     /// Its plugins' stores, which may hold pairs whose time has come.
     members: Mutex<Vec<Weak<Shared>>>,
+    /// What was counted last of uses of its plugins, each by a digest of what it is; the one that has begun to serve last behind.
+    uses: Mutex<VecDeque<([u8; 32], Arc<AttachmentStats>)>>,
     start: Instant,
     /// When the members were last looked through, in milliseconds from `start`.
     swept_at: AtomicU64,
@@ -43,6 +47,7 @@ impl Quota {
             counters: Pool::default(),
             log: RwLock::default(),
             members: Mutex::default(),
+            uses: Mutex::default(),
             start: Instant::now(),
             swept_at: AtomicU64::new(0),
         };
@@ -68,6 +73,19 @@ impl Quota {
         let mut members = lock(&self.members);
         members.retain(|known| known.strong_count() > 0);
         members.push(Arc::downgrade(member));
+    }
+
+    /// This use of one of its plugins serves from now on. Answers what has been counted of the same one before, unless too many
+    /// others have served since.
+    pub(super) fn serves(&self, what: [u8; 32], stats: &Arc<AttachmentStats>) -> Option<Arc<AttachmentStats>> {
+        let mut uses = lock(&self.uses);
+        let known = uses.iter().position(|(known, _)| *known == what);
+        let before = known.and_then(|position| uses.remove(position));
+        uses.push_back((what, Arc::clone(stats)));
+        if uses.len() > MOST_USES {
+            uses.pop_front();
+        }
+        before.map(|(_, stats)| stats)
     }
 
     /// Whether one of its plugins may write a line now.
@@ -135,6 +153,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// How often the stores of a tenant that has no room left are looked through for pairs whose time has come: a pair is refused
 /// for a tenth of a second too long at most, and a hundred stores are a millisecond's work.
 const SWEEP: Duration = Duration::from_millis(100);
+
+/// Uses that are remembered when they have gone: 64 plugins in several frontends.
+const MOST_USES: usize = 512;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

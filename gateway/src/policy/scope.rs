@@ -22,6 +22,8 @@ pub struct Scope {
     pub share: Share,
     /// It is asked, and what it would have changed is logged and counted.
     pub is_shadow: bool,
+    /// Which use it is, by where it stands: what is kept over reloads is kept for the same one.
+    pub place: Arc<str>,
     /// Only where this one of its tenant's conditions holds: a bit of [`Exchange::uses`].
     pub when: Option<u8>,
 }

@@ -65,7 +65,7 @@ pub(super) fn snapshot(
         .iter()
         .map(|of| budgets::tenant(of, &policy, previous))
         .collect();
-    let budgets = config
+    let budgets: Vec<_> = config
         .plugins
         .iter()
         .map(|plugin| budgets::plugin(plugin, &tenants, &policy, previous))
@@ -121,6 +121,8 @@ pub(super) fn snapshot(
         .collect();
     let Builder {
         attachments,
+        tenants,
+        budgets,
         compiled,
         made,
         compile_left,
@@ -167,6 +169,7 @@ pub(super) fn snapshot(
         crew,
         heavy_threads,
         attachments,
+        budgets: tenants.into_iter().map(|(_, budget)| budget).chain(budgets).collect(),
         set_up_left: compile_left
             .into_iter()
             .map(|(tenant, left)| (config.tenants[tenant].name.clone(), left))

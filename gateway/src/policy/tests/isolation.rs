@@ -560,6 +560,33 @@ fn memory_that_idle_connections_have_of_all_there_is_makes_room_likewise() {
 }
 
 #[test]
+fn nobody_gives_up_memory_that_is_not_enough() {
+    // Wants seven pages, where the others have one each and all together eight.
+    let large = Guest {
+        configure: "(if (i32.eq (memory.grow (i32.const 6)) (i32.const -1)) (then (unreachable))) (i32.const 512)",
+        ..COUNTING
+    };
+    let mut all = Connected::on(host_of(16));
+    let limits = crate::config::BudgetLimits {
+        memory_in_all: Some(8 << 16),
+        ..limits_of(16)
+    };
+    let tenant = Budget::new("tenant \"acme\"", limits, Some(all.host.budget().clone()));
+    let (small, large) = (all.attach(&COUNTING, &tenant), all.attach(&large, &tenant));
+    let [a, b, c, d] = connections();
+    assert_eq!((all.ask(&small, &a), all.ask(&small, &b)), (Ok(1), Ok(1)));
+    assert_eq!(all.ask(&small, &c), Ok(1));
+    // Two of three are under way: the third has a page, and two are lacking.
+    let under_way = [a.clone(), c.clone()];
+    assert_eq!(all.ask(&large, &d), Err(FailureKind::Memory));
+    assert_eq!(all.ask(&small, &b), Ok(2), "it was not taken in vain");
+    let [_a, c_again] = under_way;
+    drop(c_again);
+    assert_eq!(all.ask(&large, &d), Ok(1));
+    assert_eq!((all.ask(&small, &a), tenant.memory()), (Ok(2), 8 << 16));
+}
+
+#[test]
 fn who_runs_past_its_deadline_for_want_of_memory_is_not_set_up_again_at_once_and_takes_nothing() {
     // Loops where it gets no second page.
     let looping = Guest {
@@ -725,4 +752,53 @@ fn a_plugin_that_only_fails_is_left_alone_and_comes_back_with_the_first_success(
     assert_eq!(ask(&failing, "/a"), Ok(2));
     assert!(!failing.is_quarantined());
     assert_eq!(failing.stats().failures(FailureKind::Trap), 4);
+}
+
+#[test]
+fn a_tenants_plugin_that_is_left_alone_stays_so_until_it_is_another() {
+    let host = host_of(4);
+    let name: Arc<str> = "acme".into();
+    let tenant = Arc::new(Tenant {
+        hosts: vec!["example.net".to_owned()],
+        kept: crate::config::KeptQuota::default(),
+        quota: host.quota(&name, crate::config::KeptQuota::default()),
+        name,
+    });
+    let use_of = |place: &str, config: &str| {
+        let attachment = attach_with(&host, &COUNTING, |spec| {
+            spec.place = AttachedAs::Predicates;
+            spec.config = config.to_owned();
+            spec.quarantine = Some(crate::config::QuarantineSettings {
+                failures: 2,
+                from: Duration::from_secs(3600),
+                to: Duration::from_secs(3600),
+            });
+            spec.scope = Scope {
+                tenant: Some(Arc::clone(&tenant)),
+                place: place.into(),
+                ..Scope::default()
+            };
+        });
+        attachment.adopt();
+        attachment
+    };
+    let mut instances = Instances::new(&host);
+    let first = use_of("web", "{}");
+    for _ in 0..2 {
+        let failure = instances.evaluate(&first, &mut exchange("/b")).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Trap);
+    }
+    assert!(first.is_quarantined());
+    // The configuration that is in force next uses nothing.
+    drop(first);
+    instances.sweep();
+    let again = use_of("web", "{}");
+    assert!(again.is_quarantined());
+    let failure = instances.evaluate(&again, &mut exchange("/a")).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Quarantined);
+    for (place, config) in [("other", "{}"), ("web", "{ }")] {
+        let other = use_of(place, config);
+        assert!(!other.is_quarantined(), "{place} {config}");
+        assert_eq!(instances.evaluate(&other, &mut exchange("/a")), Ok(1));
+    }
 }

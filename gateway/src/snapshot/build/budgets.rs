@@ -43,14 +43,22 @@ pub(super) fn of_use(
     if used.budget == BudgetLimits::default() {
         return Arc::clone(budget);
     }
-    let whose = format!("the use of plugin {plugin:?} in {place}");
+    // One acl may ask the same plugin in earnest and on trial.
+    let what = match (used.is_shadow, used.share.is_whole() || used.share.from > 0) {
+        (true, _) => "the shadow",
+        (false, true) => "the use",
+        (false, false) => "the canary",
+    };
+    let whose = format!("{what} of plugin {plugin:?} in {place}");
     Budget::after(before(previous, &whose), &whose, used.budget, Some(Arc::clone(budget)))
 }
 
 /// What somebody's instances might use together before.
 fn before<'a>(previous: Option<&'a Snapshot>, whose: &str) -> Option<&'a Budget> {
     let attached = previous.into_iter().flat_map(|previous| &previous.attachments);
-    let mut budgets = attached.flat_map(|attached| attached.budget().row());
+    let of_uses = attached.flat_map(|attached| attached.budget().row());
+    let declared = previous.into_iter().flat_map(|previous| &previous.budgets);
+    let mut budgets = of_uses.chain(declared.map(|budget| &**budget));
     budgets.find(|budget| budget.whose() == whose)
 }
 
@@ -67,5 +75,47 @@ pub(super) fn bounded(limits: BudgetLimits, host: &Host) -> BudgetLimits {
             .host_memory
             .or(Some(config::memory_share(host.settings().host_memory))),
         ..limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{At, PluginId, SaidLimits, Share, UsedPlugin};
+
+    #[test]
+    fn a_plugin_that_one_acl_asks_in_earnest_and_on_trial_has_a_budget_for_each() {
+        let plugin = Budget::unlimited();
+        let whose = |share: (u16, u16), is_shadow| {
+            let used = UsedPlugin {
+                plugin: At {
+                    value: PluginId(0),
+                    span: (0, 0).into(),
+                },
+                share: Share {
+                    from: share.0,
+                    to: share.1,
+                },
+                is_shadow,
+                limits: SaidLimits::default(),
+                budget: BudgetLimits {
+                    instances: Some(1),
+                    ..BudgetLimits::default()
+                },
+                when: None,
+            };
+            let budget = of_use(&used, ("geo", &plugin), "acl \"bad\" of frontend \"web\"", None);
+            budget.whose().to_owned()
+        };
+        let (part, whole) = (500, Share::WHOLE);
+        let in_earnest = whose((0, whole), false);
+        assert_eq!(
+            in_earnest,
+            "the use of plugin \"geo\" in acl \"bad\" of frontend \"web\""
+        );
+        assert_eq!(whose((part, whole), false), in_earnest, "beside a canary");
+        let (canary, shadow) = (whose((0, part), false), whose((0, whole), true));
+        assert!(canary.starts_with("the canary of plugin"), "{canary}");
+        assert!(shadow.starts_with("the shadow of plugin"), "{shadow}");
     }
 }

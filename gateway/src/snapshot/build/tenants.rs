@@ -74,6 +74,7 @@ impl Builder<'_> {
         };
         spec.scope = policy::Scope {
             tenant: Some(Arc::clone(tenant)),
+            place: Arc::clone(&spec.label),
             ..policy::Scope::default()
         };
     }

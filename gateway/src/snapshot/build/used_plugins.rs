@@ -102,6 +102,7 @@ impl Builder<'_> {
                 tenant: plugin.tenant.map(|id| self.tenants[id.0].0.clone()),
                 share,
                 is_shadow,
+                place: place.into(),
                 when: used.and_then(|used| used.when),
             },
         };
