@@ -87,3 +87,50 @@ async fn connections_of_tcp_mode_follow_them_too() {
     let mut client = gateway.connect("raw").await;
     assert_eq!(client.exactly(5).await, b"spare");
 }
+
+#[tokio::test]
+async fn a_tenant_asks_of_its_own_backends_alone() {
+    let mut api = HttpServer::answering("api").await;
+    let of = |backend: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1 }
+            tenant "acme" { hosts "acme.example"; backends "api"; include "tenants/acme/*.kdl" }
+            frontend "web" {
+                bind "127.0.0.1:0"
+                tenants "acme"
+                default-backend "app"
+            }
+            backend "app" { server "s" "echo" }
+            backend "api" { check "tcp" interval="50ms" rise=1 fall=1; server "s" "@api" }
+        "#,
+        )
+        .with("@api", api.address())
+        .file(
+            "tenants/acme/rules.kdl",
+            format!(
+                r#"
+                acl "down" {{ servers-up "{backend}" max=0 }}
+                return status=503 if="down" {{ body "no api" }}
+                use-backend "api"
+            "#
+            ),
+        )
+    };
+    let checked = of("app").check(&["--format", "json"]);
+    let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 1, "{report}");
+    assert_eq!(errors[0]["message"], "tenant \"acme\" has no backend \"app\"");
+    let gateway = of("api").start().await;
+    let ask = async || {
+        let answer = gateway.ask("web", get("/").host("acme.example")).await;
+        (answer.status, answer.text().to_owned())
+    };
+    assert_eq!(ask().await, (200, "api".to_owned()));
+    api.stop().await;
+    let labels = [("backend", "api")];
+    gateway.metric_is("gateway_backend_servers_up", &labels, 0.0).await;
+    assert_eq!(ask().await, (503, "no api".to_owned()));
+    assert_eq!(gateway.ask("web", get("/").host("other.example")).await.status, 200);
+}

@@ -388,6 +388,72 @@ async fn rules_that_are_at_fault_leave_those_before_in_place_and_everybody_elses
     assert_eq!(status(&gateway, "rival.example", "/secret").await, 453);
 }
 
+#[tokio::test]
+async fn a_tenants_edits_that_are_always_made_are_of_what_the_gateway_answers_for_its_hosts() {
+    let (nobody, _guard) = gateway_tests::refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        tenant "acme" { hosts "acme.example"; include "tenants/acme/*.kdl" }
+        tenant "rival" { hosts "rival.example"; include "tenants/rival/*.kdl" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme" "rival"
+            deny status=410 { path-prefix "/operator" }
+            response { set-header "X-Of" "operator" always }
+            use-backend "down" { path-prefix "/down" }
+            default-backend "app"
+        }
+        backend "app" { deny status=411 { path-prefix "/backend" }; server "s" "echo" }
+        backend "down" { retries 0; server "s" "@nobody" }
+    "#,
+    )
+    .with("@nobody", nobody)
+    .file(
+        "tenants/acme/rules.kdl",
+        r#"
+        acl "api" { path-suffix "/api" }
+        acl "pot" { path "/pot" }
+        return status=418 if="pot" { body "a pot" }
+        response {
+            set-header "X-Acme" "%{path} %{status}" always
+            set-header "X-Of" "acme" always
+            set-header "X-Api" "yes" always if="api"
+            set-header "X-Fault" "yes" always if-status="500-599"
+            set-header "X-Server" "yes"
+        }
+    "#,
+    )
+    .file(
+        "tenants/rival/rules.kdl",
+        r#"acl "pot" { path "/pot" }; return status=418 if="pot" { body "a pot" }"#,
+    )
+    .start()
+    .await;
+    for (host, path, status, [acme, api, fault, server]) in [
+        (
+            "acme.example",
+            "/down/api",
+            503,
+            [Some("/down/api 503"), Some("yes"), Some("yes"), None],
+        ),
+        ("acme.example", "/pot", 418, [Some("/pot 418"), None, None, None]),
+        ("acme.example", "/x", 200, [Some("/x 200"), None, None, Some("yes")]),
+        // What the operator has decided stays as it is.
+        ("acme.example", "/operator/api", 410, [None; 4]),
+        ("acme.example", "/backend/api", 411, [None; 4]),
+        ("rival.example", "/down/api", 503, [None; 4]),
+        ("rival.example", "/pot", 418, [None; 4]),
+        ("other.example", "/down/api", 503, [None; 4]),
+    ] {
+        let answer = gateway.ask("web", get(path).host(host)).await;
+        assert_eq!(answer.status, status, "{host}{path}");
+        let has = ["x-acme", "x-api", "x-fault", "x-server"].map(|name| answer.header(name));
+        assert_eq!(has, [acme, api, fault, server], "{host}{path}");
+        assert_eq!(answer.header("x-of"), Some("operator"), "{host}{path}");
+    }
+}
+
 /// The configuration alone: files stay as they lie there.
 fn three_as_they_are(acme_block: &str) -> Builder {
     Gateway::kdl(CONFIG).with("@acme", acme_block)

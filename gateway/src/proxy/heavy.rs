@@ -23,6 +23,20 @@ pub async fn ask<T: Send + 'static>(
     if let Some(phase) = place.phase() {
         exchange.enters(phase);
     }
+    ask_in_any_phase(local, attachment, place, exchange, hook).await
+}
+
+/// The same of an exchange that may have come further than the hook's phase: what is answered in a server's place is edited last.
+///
+/// # Errors
+/// As [`ask`].
+pub async fn ask_in_any_phase<T: Send + 'static>(
+    local: &Rc<Local>,
+    attachment: &Arc<Attachment>,
+    place: HookPlace,
+    exchange: &mut Box<Exchange>,
+    hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
+) -> Result<Result<T, Failure>, ProxyError> {
     if may_be_beside(attachment)
         && attachment.takes_part(exchange)
         && is_beside(attachment, || {

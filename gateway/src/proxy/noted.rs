@@ -1,6 +1,7 @@
 //! What a record notes of an exchange only where the configuration asks for it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue};
 
@@ -11,7 +12,7 @@ use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
 use crate::policy::{Counted, Exchange};
-use crate::snapshot::AclAnswers;
+use crate::snapshot::{AclAnswers, Rewrites};
 use crate::telemetry::line::Kept;
 
 /// Notes beyond what every exchange has.
@@ -35,6 +36,8 @@ pub struct Noted {
     pub counted: Counted,
     /// What the acls have answered, where what is answered here is edited.
     pub answers: Option<Box<AclAnswers>>,
+    /// What the tenant whose host was asked for has edited of what is answered here, and what its acls have answered, where they could.
+    pub tenants_edits: Option<Box<(Arc<Rewrites>, Option<AclAnswers>)>>,
     /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.
     pub exchange: Option<Box<Exchange>>,
     /// What will compress the response, decompress it, or both.

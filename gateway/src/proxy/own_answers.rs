@@ -1,6 +1,7 @@
-//! Edits of what the gateway answers by itself: those of `response` with `always`.
+//! Edits of what the gateway answers by itself: those of `response` with `always`, a tenant's before its operator's.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Response;
@@ -14,13 +15,18 @@ use crate::policy::Exchange;
 use crate::snapshot::{AclAnswers, Frontend, Rewrites};
 
 /// An answer to a request, as they leave it.
-pub fn edit(
+pub async fn edit(
     local: &Rc<Local>,
     frontend: &Frontend,
     client: &Client,
     record: &mut Record,
     response: Response<Bytes>,
 ) -> Response<Bytes> {
+    let response = match record.noted.tenants_edits.take() {
+        // Boxed: few answers are edited by a tenant.
+        Some(edits) => Box::pin(edit_for_tenant(local, frontend, record, &edits, response)).await,
+        None => response,
+    };
     let backend = record.backend();
     let Some(rewrites) = frontend.own_answers.as_ref().and_then(|own| own.of(backend)) else {
         return response;
@@ -41,6 +47,35 @@ pub fn edit(
         record.failed(&error);
         error.response(local.snapshot.page(frontend, backend, error.status()))
     })
+}
+
+/// The same by the tenant whose host was asked for.
+async fn edit_for_tenant(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    record: &mut Record,
+    edits: &(Arc<Rewrites>, Option<AclAnswers>),
+    response: Response<Bytes>,
+) -> Response<Bytes> {
+    // It is there: its tenant is known by what it asked for.
+    let Some(mut exchange) = record.noted.exchange.take() else {
+        return response;
+    };
+    let (rewrites, answers) = edits;
+    let (head, body) = response.into_parts();
+    // A server may have answered before.
+    let servers = exchange.response.replace(head);
+    let made = policy::own_answer_edits_of_tenant(local, rewrites, answers.as_ref(), &mut exchange).await;
+    let head = std::mem::replace(&mut exchange.response, servers);
+    record.noted.exchange = Some(exchange);
+    let made = made.and_then(|()| head.ok_or(ProxyError::Policy { status: 500 }));
+    match made {
+        Ok(head) => Response::from_parts(head, body),
+        Err(error) => {
+            record.failed(&error);
+            error.response(local.snapshot.page(frontend, record.backend(), error.status()))
+        }
+    }
 }
 
 /// An answer to what was no request. Where they cannot be made, it goes as it was.

@@ -409,11 +409,7 @@ pub fn own_answer_edits(
     answers: Option<&AclAnswers>,
     exchange: &mut Box<Exchange>,
 ) -> Result<(), ProxyError> {
-    let of_request = match answers {
-        Some(answers) => rewrites.conditions(answers),
-        None => rewrites.conditions_unasked(),
-    };
-    let conditions = with_status(rewrites, of_request, exchange);
+    let conditions = conditions_here(rewrites, answers, exchange);
     let before = std::mem::replace(&mut exchange.conditions, conditions);
     let asked = local.instances().on_response(&rewrites.attachment, exchange);
     exchange.conditions = before;
@@ -422,6 +418,41 @@ pub fn own_answer_edits(
         Ok(_) => Ok(()),
         Err(failure) => failed(&rewrites.attachment, &failure),
     }
+}
+
+/// The same by the tenant whose host was asked for.
+pub async fn own_answer_edits_of_tenant(
+    local: &Rc<Local>,
+    rewrites: &Rewrites,
+    answers: Option<&AclAnswers>,
+    exchange: &mut Box<Exchange>,
+) -> Result<(), ProxyError> {
+    let conditions = conditions_here(rewrites, answers, exchange);
+    let before = std::mem::replace(&mut exchange.conditions, conditions);
+    let attachment = &rewrites.attachment;
+    let asked = heavy::ask_in_any_phase(
+        local,
+        attachment,
+        HookPlace::OnResponse,
+        exchange,
+        Instances::on_response,
+    )
+    .await?;
+    exchange.conditions = before;
+    match asked {
+        // The gateway's own component answers nothing in a response's place.
+        Ok(_) => Ok(()),
+        Err(failure) => failed(attachment, &failure),
+    }
+}
+
+/// Which conditions of edits hold for what is answered here.
+fn conditions_here(rewrites: &Rewrites, answers: Option<&AclAnswers>, exchange: &Exchange) -> u64 {
+    let of_request = match answers {
+        Some(answers) => rewrites.conditions(answers),
+        None => rewrites.conditions_unasked(),
+    };
+    with_status(rewrites, of_request, exchange)
 }
 
 /// Which of the conditions that hold for the request do for the response as it is now, too.

@@ -80,7 +80,8 @@ pub async fn serve(
                     let error = ProxyError::BadUpgrade;
                     record.failed(&error);
                     let page = local.snapshot.page(&frontend, record.backend(), error.status());
-                    let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
+                    let response =
+                        own_answers::edit(&local, &frontend, &client, &mut record, error.response(page)).await;
                     counted.settle(response.status());
                     return Ok(response.map(|bytes| ResponseBody::full(bytes, record)));
                 };
@@ -96,6 +97,10 @@ pub async fn serve(
         }
         Ok(Served::Here(reply, reason, rule)) => {
             record.answered_here(reply.status, reason, rule);
+            if reason == PLUGIN_REPLY {
+                // Whoever's it is, it says itself what stands in it.
+                record.noted.tenants_edits = None;
+            }
             closes |= has_body && !client.is_stream();
             let mut response = Response::new(reply.body);
             *response.status_mut() = reply.status;
@@ -103,7 +108,7 @@ pub async fn serve(
             if client.is_stream() {
                 headers::strip_hop_by_hop(response.headers_mut());
             }
-            let response = own_answers::edit(&local, &frontend, &client, &mut record, response);
+            let response = own_answers::edit(&local, &frontend, &client, &mut record, response).await;
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
         Ok(Served::Page(response, is_cut_short)) => {
@@ -118,7 +123,7 @@ pub async fn serve(
             let is_suspect = matches!(error, ProxyError::BadRequest(_));
             closes |= (has_body || is_suspect) && !client.is_stream();
             let page = local.snapshot.page(&frontend, record.backend(), error.status());
-            let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page));
+            let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page)).await;
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
     };
@@ -263,9 +268,15 @@ async fn decide(
     if frontend.own_answers.is_some() {
         record.noted.answers = Some(Box::new(answers));
     }
+    if let Some((tenant, answers)) = &tenant
+        && let Some(rewrites) = &tenant.own_answers
+    {
+        record.noted.tenants_edits = Some(Box::new((Arc::clone(rewrites), answers.as_ref().ok().copied())));
+    }
     policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
     record.noted.counted = std::mem::take(&mut exchange.counted);
-    if let Some(served) = ruled(local, &frontend.rules, &answers, exchange).await? {
+    let decided = ruled(local, &frontend.rules, &answers, exchange).await;
+    if let Some(served) = by_operator(record, decided)? {
         return Ok(served);
     }
     let tenant = match tenant {
@@ -312,7 +323,8 @@ async fn decide(
     if let Some(own_fields) = &own_fields {
         own_fields.put_back(&mut exchange.request.headers);
     }
-    if let Some(served) = ruled(local, frontend.rules_of(backend_id), &answers, exchange).await? {
+    let decided = ruled(local, frontend.rules_of(backend_id), &answers, exchange).await;
+    if let Some(served) = by_operator(record, decided)? {
         return Ok(served);
     }
     if let Some((rewrites, answers)) = edits
@@ -370,7 +382,11 @@ async fn decide(
     let recoding = Wanted { decompress, compress };
     let keeps_request = filters == ResponseFilters::ReadRequest
         || frontend.tells_of_requests
-        || frontend.own_answers.as_ref().is_some_and(|own| own.read_request);
+        || frontend.own_answers.as_ref().is_some_and(|own| own.read_request)
+        || record.noted.tenants_edits.as_ref().is_some_and(|edits| {
+            let (rewrites, _) = &**edits;
+            rewrites.attachment.response_filter_reads_request()
+        });
     let mut outgoing = outgoing(exchange, keeps_request);
     if backend.server_close && asked.is_none() {
         outgoing
@@ -467,6 +483,14 @@ async fn decide(
     // hyper answers an HTTP/1.0 client as such by itself.
     *response.version_mut() = http::Version::HTTP_11;
     Ok(Served::Server(response, lease))
+}
+
+/// What rules of the operator's come to, which no tenant edits.
+fn by_operator(record: &mut Record, decided: Result<Option<Served>, ProxyError>) -> Result<Option<Served>, ProxyError> {
+    if !matches!(decided, Ok(None)) {
+        record.noted.tenants_edits = None;
+    }
+    decided
 }
 
 /// What the first of these rules that holds answers a request with.

@@ -285,6 +285,7 @@ impl Builder<'_> {
             keeps_instances,
             keeps_exchanges: !told.is_empty()
                 || own_answers.as_ref().is_none_or(Option::is_some)
+                || of_tenants.clone().any(|rules| rules.own_answers.is_some())
                 || attached().any(|attachment| attachment.sets_tags()),
             told,
             tells_of_requests,

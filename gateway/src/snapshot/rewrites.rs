@@ -77,6 +77,19 @@ impl RewriteConfig {
 }
 
 impl RewriteConfig {
+    /// Of what the gateway answers by itself to requests for a tenant's hosts.
+    pub(super) fn of_own_answers_of_tenant(of: &config::TenantRules, frontend: &config::Frontend) -> Self {
+        let mut conditions = Vec::new();
+        let always = of.response_edits.iter().filter(|edit| edit.is_always);
+        let response = always.map(|edit| Written::new(edit, edit.edit.named(&frontend.name, ""), 0, &mut conditions));
+        let response = response.collect();
+        Self {
+            request: Vec::new(),
+            response,
+            conditions,
+        }
+    }
+
     /// Of what the gateway answers by itself, before a backend is chosen or behind that.
     pub(super) fn of_own_answers(frontend: &config::Frontend, backend: Option<(&config::Backend, BackendId)>) -> Self {
         let mut conditions = Vec::new();

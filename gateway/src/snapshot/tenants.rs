@@ -33,6 +33,8 @@ pub struct TenantRules {
     pub uses: Vec<Condition>,
     /// Its edits, in one; none where there are none.
     pub rewrites: Option<Rewrites>,
+    /// Those of its edits that are made of what the gateway answers by itself, too; none where there are none.
+    pub own_answers: Option<Arc<Rewrites>>,
 }
 
 impl OfTenant {

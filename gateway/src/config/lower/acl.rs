@@ -95,16 +95,12 @@ fn test(scope: &Scope<'_>, setting: Setting, mut block: Block<'_>, owner: Option
     test.filter(|_| alone)
 }
 
-/// `servers-up "app" max=0`. Other tenants' backends are nobody's business, and so it is the operator's.
+/// `servers-up "app" max=0`. Other tenants' backends are nobody's business: a tenant asks for its own alone.
 fn servers_up(scope: &Scope<'_>, mut node: Node<'_>, owner: Option<&Owner<'_>>) -> Option<AclTest> {
-    if owner.is_some() {
-        let error = ConfigError::new(Code::Unknown, "a tenant's acls do not ask for servers");
-        let error = error.label(node.span(), "backends are the operator's");
-        node.fail(error.help("let the operator write it in the frontend"));
-    }
-    let up = measure::of_backend(scope, &mut node);
+    let is_included = scope.ctx.folder(node.span()).is_some();
+    let up = measure::of_backend(scope, &mut node, owner.and_then(|owner| owner.backends(is_included)));
     node.finish();
-    up.filter(|_| owner.is_none()).map(AclTest::Servers)
+    up.map(AclTest::Servers)
 }
 
 /// The nodes of a block, all of which have to hold. `depth` is how many blocks may still follow.

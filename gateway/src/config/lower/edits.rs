@@ -142,21 +142,13 @@ pub(super) fn report_too_many_conditions(
     }
 }
 
-/// What the gateway answers by itself keeps its status, which lines tell, and is the operator's.
+/// What the gateway answers by itself keeps its status, which lines tell.
 fn check_always(node: &Node<'_>, always: SourceSpan) {
-    let (message, help) = match node.name() {
-        _ if node.ctx.is_in_tenant() => (
-            "a tenant edits responses of servers",
-            "leave it out; a `return` has its own `header`",
-        ),
-        "set-status" => (
-            "what the gateway answers by itself keeps its status",
-            "leave it out; `deny` and `return` say theirs with `status=`",
-        ),
-        _ => return,
-    };
-    let error = ConfigError::new(Code::Value, message).label(always, "also of what the gateway answers");
-    node.fail(error.help(help));
+    if node.name() == "set-status" {
+        let error = ConfigError::new(Code::Value, "what the gateway answers by itself keeps its status");
+        let error = error.label(always, "also of what the gateway answers");
+        node.fail(error.help("leave it out; `deny` and `return` say theirs with `status=`"));
+    }
 }
 
 /// Reports a section whose edits of a kind of message write more into each than one call of a component may: each call would fail.

@@ -2,9 +2,10 @@
 
 use std::ops::RangeInclusive;
 
+use super::plugin::{self, Of};
 use super::{Scope, edits};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{AclTest, Backend, BackendId, Frontend, Measured, ServersUp};
+use crate::config::model::{AclTest, Backend, BackendId, Frontend, Measured, ServersUp, TenantRules};
 use crate::config::reader::{Context, Node, Value};
 
 /// `min=` and `max=` in bytes.
@@ -20,10 +21,14 @@ pub(super) fn of_header(node: &mut Node<'_>, range: RangeInclusive<u64>) -> Opti
     name.and(measured)
 }
 
-/// How many servers of a backend.
-pub(super) fn of_backend(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<ServersUp> {
+/// How many servers of a backend, of one of these where a tenant asks.
+pub(super) fn of_backend(scope: &Scope<'_>, node: &mut Node<'_>, may: Of<'_, BackendId>) -> Option<ServersUp> {
     let value = node.argument("the backend's name");
-    let backend = value.and_then(|value| Some(value.at(BackendId(scope.backends.mention(&value)?))));
+    let backend = value.and_then(|value| {
+        let backend = BackendId(scope.backends.mention(&value)?);
+        plugin::report_strange(&value, backend, may);
+        Some(value.at(backend))
+    });
     let measured = measured(node, None, SERVERS)?;
     Some(ServersUp {
         backend: backend?,
@@ -32,11 +37,22 @@ pub(super) fn of_backend(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Serve
     })
 }
 
-/// Reports what never holds, or always: a backend has never more servers than it has.
-pub(super) fn report_impossible(ctx: &Context<'_>, frontends: &[Frontend], backends: &[Backend]) {
+/// Reports what never holds, or always: a backend has never more servers than it has. How many these are is the operator's to change,
+/// which makes no fault of what a tenant's file says.
+pub(super) fn report_impossible(
+    ctx: &Context<'_>,
+    frontends: &[Frontend],
+    tenants: &[&TenantRules],
+    backends: &[Backend],
+) {
     let mut seen = Vec::new();
-    for acl in frontends.iter().flat_map(|frontend| &frontend.acls) {
+    let of_frontends = frontends.iter().flat_map(|frontend| &frontend.acls);
+    let of_tenants = tenants.iter().flat_map(|rules| &rules.acls);
+    for acl in of_frontends.chain(of_tenants) {
         let AclTest::Servers(up) = &acl.test else { continue };
+        if ctx.folder(acl.origin.span).is_some() {
+            continue;
+        }
         // One at the top of the file is asked in several frontends.
         if seen.contains(&up.backend.span) {
             continue;

@@ -236,7 +236,8 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         backend_rules::join(ctx, frontend, &backends, &reached);
         backend_rules::report_too_many_bytes(ctx, frontend, &backends, &reached);
     }
-    measure::report_impossible(ctx, &frontends, &backends);
+    let with_rules: Vec<_> = tenants.iter().flatten().map(|tenant| &tenant.rules).collect();
+    measure::report_impossible(ctx, &frontends, &with_rules, &backends);
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
     process_says.report_unused(

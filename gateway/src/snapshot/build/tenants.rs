@@ -36,7 +36,15 @@ impl Builder<'_> {
         let rules = self.rules(section, &of.rules);
         let routes = self.routes(frontend, &of.routes);
         let rewrites = match of.edits_any() {
-            true => self.rewrites_of_tenant(section, of).map(Some),
+            true => self
+                .rewrites_of_tenant(section, of, RewriteConfig::of_tenant(of, frontend))
+                .map(Some),
+            false => Some(None),
+        };
+        let own_answers = match of.response_edits.iter().any(|edit| edit.is_always) {
+            true => self
+                .rewrites_of_tenant(section, of, RewriteConfig::of_own_answers_of_tenant(of, frontend))
+                .map(|rewrites| Some(Arc::new(rewrites))),
             false => Some(None),
         };
         Some(TenantRules {
@@ -45,15 +53,20 @@ impl Builder<'_> {
             routes: routes?,
             uses: of.uses.clone(),
             rewrites: rewrites?,
+            own_answers: own_answers?,
         })
     }
 
-    fn rewrites_of_tenant(&mut self, section: Section<'_>, of: &config::TenantRules) -> Option<Rewrites> {
+    fn rewrites_of_tenant(
+        &mut self,
+        section: Section<'_>,
+        of: &config::TenantRules,
+        edits: RewriteConfig,
+    ) -> Option<Rewrites> {
         if self.maps.len() < self.config.maps.len() {
             // What it may ask for is not there, which has been reported.
             return None;
         }
-        let edits = RewriteConfig::of_tenant(of, section.frontend);
         let component = first_party::header_rewrite_of([(&*of.request_edits, &*of.response_edits)].into_iter());
         let attachment = self.attach_own(component, &section.frontend.name, &edits, section)?;
         Some(Rewrites::new(attachment, edits))
