@@ -65,6 +65,14 @@ async fn well_behaved_guests_decide() {
     assert_eq!((answer.status, answer.body.len()), (451, 10));
     assert_eq!(app.requests().len(), 0);
 
+    // A status that has no content leaves out what there is.
+    for status in [204, 205, 304] {
+        let reply = guest::filter(&format!("(call $reply (i32.const {status}) (i32.const 10))"), "");
+        let (_app, gateway) = run(FILTER, r#""deny" status=503"#, &reply).await;
+        let answer = gateway.ask("guest", get("/")).await;
+        assert_eq!((answer.status, answer.body.len()), (status, 0));
+    }
+
     let (_app, gateway) = run(FILTER, r#""deny" status=503"#, &guest::filter("(call $none)", "")).await;
     assert_eq!(gateway.ask("guest", get("/")).await.text(), "app");
 }

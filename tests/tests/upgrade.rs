@@ -300,6 +300,31 @@ async fn a_server_may_answer_otherwise() {
 }
 
 #[tokio::test]
+async fn a_handshake_keeps_its_status_whatever_edits_say() {
+    let app = agreeing().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            response { set-status 404; set-header "X-Edited" "yes" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    client.send(websocket("/").bytes()).await;
+    let answer = client.response_head().await;
+    assert_eq!((answer.status, answer.header("x-edited")), (101, Some("yes")));
+    talk(&mut client).await;
+
+    assert_eq!(gateway.ask("web", get("/")).await.status, 404);
+}
+
+#[tokio::test]
 async fn an_idle_tunnel_has_its_own_timeout() {
     let app = agreeing().await;
     let raw = Server::echo().await;

@@ -132,6 +132,8 @@ impl Edits {
         self.bytes = 0;
         for edit in self.list.drain(..) {
             match edit {
+                // Both sides speak another protocol from here on, whatever a status says.
+                Edit::Status(_) if response.status == StatusCode::SWITCHING_PROTOCOLS => {}
                 Edit::Status(status) => {
                     response.status = status;
                     // The server's words were about another.
@@ -180,7 +182,12 @@ pub(super) fn reply_of(reply: types::Reply, attachment: &Attachment) -> Result<R
         .iter()
         .map(|field| (field.name.as_str(), field.value.as_slice()));
     let (status, headers) = self::reply(reply.status, fields, &reply.body)?;
-    let body = attachment.hold(reply.body)?;
+    // As those of 204 and 304, which are left out where heads are written. A 205 says there that it has none.
+    let body = match status {
+        StatusCode::RESET_CONTENT => Vec::new(),
+        _ => reply.body,
+    };
+    let body = attachment.hold(body)?;
     Ok(Reply { status, headers, body })
 }
 
@@ -383,6 +390,21 @@ mod tests {
         assert_eq!(apply("/a?b", None, Some(None)), "/a");
         assert_eq!(apply("/a", Some("/x"), Some(Some(""))), "/x?");
         assert_eq!(apply("http://h:1/a?b", Some("/c"), None), "http://h:1/c?b");
+    }
+
+    #[test]
+    fn a_change_of_protocols_keeps_its_status() {
+        let apply = |status: u16| {
+            let (mut response, ()) = http::Response::new(()).into_parts();
+            response.status = StatusCode::from_u16(status).unwrap();
+            let mut edits = Edits::default();
+            edits.set_status(404).unwrap();
+            edits.set_header("x-a", b"b").unwrap();
+            edits.apply_to_response(&mut response);
+            (response.status.as_u16(), response.headers.contains_key("x-a"))
+        };
+        assert_eq!(apply(101), (101, true));
+        assert_eq!(apply(200), (404, true));
     }
 
     #[test]

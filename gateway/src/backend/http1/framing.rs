@@ -56,7 +56,9 @@ pub(super) fn decide(response: &mut response::Parts, seen: Seen, to_head: bool) 
     // What has a length or a coding where it has no content may come with some all the same, and that would be taken for the next
     // response.
     let is_odd = has_none && (says_more || seen.coding);
-    Ok((extent, persists && !is_odd && extent != Extent::UntilClose))
+    // Behind it the server speaks another protocol, and takes no request.
+    let switches = response.status == StatusCode::SWITCHING_PROTOCOLS;
+    Ok((extent, persists && !is_odd && !switches && extent != Extent::UntilClose))
 }
 
 /// Whether `Connection` has this word.

@@ -329,7 +329,7 @@ async fn responses_end_where_they_say() {
             "a",
             true,
         ),
-        ("GET", "HTTP/1.1 101 S\r\nupgrade: x\r\n\r\n", false, &[101], "", true),
+        ("GET", "HTTP/1.1 101 S\r\nupgrade: x\r\n\r\n", false, &[101], "", false),
         ("GET", "HTTP/1.1 200 O", true, &[], "ended", false),
     ] {
         let expected = Ok((statuses.to_vec(), content.to_owned(), goes_on));
