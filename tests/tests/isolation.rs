@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{Client, Gateway, HttpServer, eventually, get, guest};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, Server, eventually, get, guest};
 
 /// Answers requests with how many of them this instance has seen: 401, 402, … It traps on paths that begin with `/b`.
 fn counting() -> Vec<u8> {
@@ -120,6 +120,91 @@ async fn instances_that_lie_ready_are_not_made_while_a_request_waits() {
             0.0,
         )
         .await;
+}
+
+/// Hooks for responses and for what is over, which have nothing to say.
+const LATER: &str = r#"
+    (func (export "gateway:policy/response-filter@0.1.0#on-response") (param i32 i32 i32 i32) (result i32) (call $none))
+    (func (export "gateway:policy/access-log@0.1.0#on-log") (param i32 i32 i32 i32))"#;
+
+#[tokio::test]
+async fn exchanges_that_wait_to_be_told_of_keep_no_instances_from_requests() {
+    let exports = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request")
+            (param i32 i32 i32 i32) (result i32) (call $reply (i32.const 401) (i32.const 0))) {LATER}"#
+    );
+    let interfaces = ["request-filter", "response-filter", "access-log"];
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "logger" "logger.wasm" { limit instances=4; on-failure "deny" status=503 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "logger"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file(
+        "logger.wasm",
+        guest::exporting(&interfaces, "(i32.const 256)", &exports),
+    )
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    // The worker answers what lies there already before it tells of what is over.
+    client.send(get("/").bytes().repeat(100)).await;
+    for _ in 0..100 {
+        assert_eq!(client.response().await.status, 401);
+    }
+}
+
+/// Counts what each instance is asked: of 1 and 2 it lets requests and connections go on, then it refuses both.
+fn wearing_out() -> Vec<u8> {
+    let exports = r#"(global $count (mut i32) (i32.const 0))
+        (func $again (result i32)
+            (global.set $count (i32.add (global.get $count) (i32.const 1)))
+            (i32.gt_u (global.get $count) (i32.const 2)))
+        (func (export "gateway:policy/request-filter@0.1.0#on-request") (param i32 i32 i32 i32) (result i32)
+            (if (result i32) (call $again) (then (call $reply (i32.const 401) (i32.const 0))) (else (call $none))))
+        (func (export "gateway:policy/connection-filter@0.1.0#on-connect") (param i32 i32 i32 i32) (result i32)
+            (i32.store8 (i32.const 768) (call $again)) (i32.const 768))"#;
+    guest::exporting(&["request-filter", "connection-filter"], "(i32.const 256)", exports)
+}
+
+#[tokio::test]
+async fn no_instance_waits_for_hooks_that_do_not_come() {
+    let app = HttpServer::start(|_| Answer::nothing().then_stall()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "both" "both.wasm" { limit instances=2; on-failure "deny" status=503 }
+        plugin "reused" "both.wasm" { isolation "reuse" max-requests=2; on-failure "deny" status=503 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "both"; default-backend "app" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; use-plugin "reused"; default-backend "greeting" }
+        backend "app" { server "s" "@app" }
+        backend "greeting" { mode "tcp"; server "s" "@greeting" }
+    "#,
+    );
+    let greeting = Server::greeting("hi").await;
+    let gateway = gateway
+        .with("@app", app.address())
+        .with("@greeting", greeting.address())
+        .file("both.wasm", wearing_out())
+        .start()
+        .await;
+
+    // More than there may be instances are with the server at once.
+    let mut waiting = Vec::new();
+    for n in 1..=4 {
+        let mut client = gateway.connect("web").await;
+        client.send(get("/").bytes()).await;
+        app.has_seen(n).await;
+        waiting.push(client);
+    }
+
+    // Each instance is replaced after two connections.
+    for _ in 0..6 {
+        let mut client = gateway.connect("raw").await;
+        assert_eq!(client.exactly(2).await, b"hi");
+    }
 }
 
 #[tokio::test]

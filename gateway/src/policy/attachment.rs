@@ -265,15 +265,16 @@ impl Attachment {
         })
     }
 
-    /// Whether no other hook of it is called in an exchange before this one.
+    /// Whether no other hook of it is called in an exchange before this one, or it is a connection that this one is about.
     pub(super) fn begins_with(&self, hook: u8) -> bool {
-        self.called & (hook - 1) == 0
+        hook == hook_bits::CONNECTION_FILTER || self.called & (hook - 1) == 0
     }
 
     /// Whether no other hook of it is called in an exchange after this one. The access log does not count: no instance waits
-    /// for the end of an exchange only to be told of it.
+    /// for the end of an exchange only to be told of it. Nor does the hook for connections, which are no exchanges.
     pub(super) fn ends_with(&self, hook: u8) -> bool {
-        self.called & !hook_bits::ACCESS_LOG & !(hook | (hook - 1)) == 0
+        let none = hook_bits::ACCESS_LOG | hook_bits::CONNECTION_FILTER;
+        self.called & !none & !(hook | (hook - 1)) == 0
     }
 
     /// What is counted of it, for what outlives it.

@@ -95,6 +95,12 @@ impl Exchange {
         }
     }
 
+    /// The instances that are kept for it alone go: no phase comes any more but the one in which components are told of it, which
+    /// has others.
+    pub fn gives_up_instances(&mut self) {
+        self.kept = Kept::default();
+    }
+
     /// Of a request that has just come.
     pub fn new(request: request::Parts, connection: Arc<ConnectionFacts>) -> Box<Self> {
         Box::new(Self {

@@ -238,6 +238,8 @@ async fn exchange(
         (body, asked),
     ))
     .await;
+    // It may last as long as a tunnel or a download: who has waited for a phase that does not come is not wanted any more.
+    exchange.gives_up_instances();
     record.noted.exchange = Some(exchange);
     served
 }
