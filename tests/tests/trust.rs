@@ -158,10 +158,9 @@ fn keys_are_not_overwritten_nor_used_when_others_may_read_them() {
     let desk = Desk::new();
     desk.key("ci.pem");
     let before = desk.read("ci.pem");
-    assert!(
-        desk.refuses(&["sign", "--new-key", "ci.pem"])
-            .contains("ci.pem: File exists")
-    );
+    let said = desk.refuses(&["sign", "--new-key", "ci.pem"]);
+    assert!(said.contains("ci.pem: File exists"), "{said}");
+    assert_eq!(said.matches("File exists").count(), 1, "{said}");
     assert_eq!(desk.read("ci.pem"), before);
     desk.write("geo.wasm", answering(451));
     std::fs::set_permissions(desk.path("ci.pem"), std::fs::Permissions::from_mode(0o644)).unwrap();

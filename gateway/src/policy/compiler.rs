@@ -81,7 +81,7 @@ pub(super) fn compile(
         let begun = Instant::now();
         (here(engine, wasm), begun.elapsed())
     };
-    if !APART.load(Ordering::Relaxed) {
+    if !APART.load(Ordering::Relaxed) || no_component(wasm).is_some() {
         return without_limits();
     }
     let request = CompileRequest { reservation, limits };
@@ -103,6 +103,16 @@ pub(super) fn compile(
     }
 }
 
+/// What a file is that does not even begin as a component does: the engine says that in numbers.
+fn no_component(wasm: &[u8]) -> Option<&'static str> {
+    match wasm {
+        [] => Some("the file is empty"),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => Some("it is a module, not a component"),
+        [b'\0', b'a', b's', b'm', ..] => None,
+        _ => Some("it is not WebAssembly"),
+    }
+}
+
 fn loaded(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
     // SAFETY: these are bytes that this very program has just written for this engine: the child runs what /proc/self/exe is, and
     // nobody else holds the other end of its pipe. The engine checks that version and settings are its own.
@@ -113,7 +123,10 @@ fn loaded(engine: &Engine, code: &[u8]) -> Result<Component, CompileError> {
 
 /// The same in this process.
 pub(super) fn here(engine: &Engine, wasm: &[u8]) -> Result<Component, CompileError> {
-    Component::from_binary(engine, wasm).map_err(|error| refused(&error))
+    match no_component(wasm) {
+        Some(said) => Err(CompileError::Refused(said.to_owned())),
+        None => Component::from_binary(engine, wasm).map_err(|error| refused(&error)),
+    }
 }
 
 /// Whose fault it is. The engine has words for it, and nothing else.

@@ -16,12 +16,12 @@ use crate::regular_file;
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The system refuses.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// It holds something else.
     #[error("{}: {why}", path.display())]
@@ -40,9 +40,9 @@ pub enum KeyError {
 /// better made anew than used.
 pub fn read_signing_key(path: &Path) -> Result<SigningKey, KeyError> {
     let bytes = read(path)?;
-    let found = fs::metadata(path).map_err(|source| KeyError::Io {
+    let found = fs::metadata(path).map_err(|error| KeyError::Io {
         path: path.to_owned(),
-        source,
+        error,
     })?;
     let mode = found.permissions().mode() & 0o777;
     if mode & FORBIDDEN != 0 {
@@ -112,7 +112,7 @@ pub fn write_new_key(path: &Path) -> Result<(SigningKey, PathBuf), KeyError> {
     let beside = PathBuf::from(beside);
     let io = |path: &Path| {
         let path = path.to_owned();
-        |source| KeyError::Io { path, source }
+        |error| KeyError::Io { path, error }
     };
     write_new(path, 0o600, "PRIVATE KEY", &STANDARD.encode(private)).map_err(io(path))?;
     if let Err(error) = write_new(&beside, 0o644, "PUBLIC KEY", &public_line(public)) {
@@ -135,9 +135,9 @@ fn write_new(path: &Path, mode: u32, label: &str, line: &str) -> io::Result<()> 
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, KeyError> {
-    regular_file::read(path, MAX_BYTES).map_err(|source| KeyError::Io {
+    regular_file::read(path, MAX_BYTES).map_err(|error| KeyError::Io {
         path: path.to_owned(),
-        source,
+        error,
     })
 }
 

@@ -45,12 +45,12 @@ pub enum Unsigned {
     #[error("there is no {}", .0.display())]
     Missing(PathBuf),
     /// The signatures cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {error}", path.display())]
     Io {
         /// Their file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// The file holds no signatures.
     #[error("{}: {why}", path.display())]
@@ -133,8 +133,8 @@ impl Signatures {
         let path = beside(component);
         let bytes = match read(&path, MAX_BYTES) {
             Ok(bytes) => bytes,
-            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(Unsigned::Io { path, source }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Unsigned::Io { path, error }),
         };
         match Self::parse(&bytes) {
             Ok(signatures) => Ok(Some(signatures)),

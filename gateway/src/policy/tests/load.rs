@@ -110,9 +110,15 @@ fn what_is_no_policy_component_is_refused() {
         ..GUEST
     }
     .component();
-    for wasm in [&component[..component.len() / 2], b"", b"#!/bin/sh", b"\0asm\x01\0\0\0"] {
+    for (wasm, says) in [
+        (&component[..component.len() / 2], "not a usable WebAssembly component"),
+        (&b""[..], "the file is empty"),
+        (&b"#!/bin/sh"[..], "it is not WebAssembly"),
+        (&b"\0asm\x01\0\0\0"[..], "it is a module, not a component"),
+    ] {
         let error = host.compile("guest", wasm, &[]).unwrap_err();
         assert!(matches!(error, PolicyError::Invalid { .. }), "{error}");
+        assert!(error.to_string().contains(says), "{error}");
     }
     let empty = wat::parse_str("(component)").unwrap();
     let error = host.compile("guest", &empty, &[]).unwrap_err();

@@ -210,7 +210,7 @@ fn plugin_fault(fault: ConfigError, plugin: &PluginAt, error: &PolicyError) -> C
         ),
         PolicyError::Invalid { .. } => (
             "not a usable component",
-            "make a component of a core module with `gateway plugin build MODULE.wasm`",
+            "make a component with `gateway plugin build`, and put it in its place whole: written beside it and renamed",
         ),
         PolicyError::UnknownImport { .. } => (
             "this component",
