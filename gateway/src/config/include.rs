@@ -495,10 +495,10 @@ use-plugin "auth"
 
     #[test]
     fn a_fault_at_one_place_of_two_files_is_told_of_both() {
-        let text = "acl \"down\" { servers-up \"app\" max=9 }\ndeny if=\"down\"\n";
+        let text = "acl \"old\" { path \"x\" }\ndeny if=\"old\"\n";
         let said = tried(&[("tenants/acme/auth.kdl", text), ("tenants/rival/auth.kdl", text)]).unwrap_err();
         for tenant in ["acme", "rival"] {
-            let fault = format!("tenants/{tenant}/auth.kdl:1:14: a tenant's acls do not ask for servers");
+            let fault = format!("tenants/{tenant}/auth.kdl:1:18: a path begins with `/`");
             assert!(said.contains(&fault), "{fault}: {said}");
         }
     }
