@@ -284,7 +284,7 @@ impl Attachment {
 
     /// Whether it fails so much that it is left alone; none when it never is.
     pub(super) fn quarantine(&self) -> Option<&Quarantine> {
-        self.stats.quarantine()
+        self.stats.quarantine().map(|quarantine| &**quarantine)
     }
 
     /// Whether a call of this hook would be refused now, as it is left alone.
@@ -465,7 +465,9 @@ impl Attachment {
     /// A tenant's goes on being left alone where the same use of the same component with the same configuration was, however many
     /// configurations without it there have been in between.
     fn resume(&self, quota: &Quota) {
-        let Some(quarantine) = self.quarantine() else { return };
+        let Some(quarantine) = self.stats.quarantine() else {
+            return;
+        };
         let mut what = Sha256::new();
         for part in [&*self.scope.place, &*self.identity.label, &*self.config] {
             what.update(part.len().to_le_bytes());
@@ -473,11 +475,10 @@ impl Attachment {
         }
         what.update([self.called, u8::from(self.scope.is_shadow)]);
         what.update(self.component.sha256);
-        let before = quota.serves(what.finalize().into(), &self.stats);
-        if let Some(before) = before.as_ref().and_then(|before| before.quarantine())
-            && !std::ptr::eq(before, quarantine)
+        if let Some(before) = quota.serves(what.finalize().into(), quarantine)
+            && !Arc::ptr_eq(&before, quarantine)
         {
-            quarantine.resume(before);
+            quarantine.resume(&before);
         }
     }
 

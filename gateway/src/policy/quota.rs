@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::quarantine::Quarantine;
 use super::shared::Shared;
 use super::state::LogBudget;
-use super::stats::AttachmentStats;
 use crate::config::{KeptQuota, LogRate};
 
 /// One tenant's.
@@ -21,8 +21,8 @@ pub struct Quota {
     log: RwLock<Option<Lines>>,
     /// Its plugins' stores, which may hold pairs whose time has come.
     members: Mutex<Vec<Weak<Shared>>>,
-    /// What was counted last of uses of its plugins, each by a digest of what it is; the one that has begun to serve last behind.
-    uses: Mutex<VecDeque<([u8; 32], Arc<AttachmentStats>)>>,
+    /// How it went last with uses of its plugins, each by a digest of what it is; the one that has begun to serve last behind.
+    uses: Mutex<VecDeque<([u8; 32], Arc<Quarantine>)>>,
     start: Instant,
     /// When the members were last looked through, in milliseconds from `start`.
     swept_at: AtomicU64,
@@ -75,17 +75,17 @@ impl Quota {
         members.push(Arc::downgrade(member));
     }
 
-    /// This use of one of its plugins serves from now on. Answers what has been counted of the same one before, unless too many
-    /// others have served since.
-    pub(super) fn serves(&self, what: [u8; 32], stats: &Arc<AttachmentStats>) -> Option<Arc<AttachmentStats>> {
+    /// This use of one of its plugins serves from now on. Answers how it went with the same one before, unless too many others have
+    /// served since.
+    pub(super) fn serves(&self, what: [u8; 32], now: &Arc<Quarantine>) -> Option<Arc<Quarantine>> {
         let mut uses = lock(&self.uses);
         let known = uses.iter().position(|(known, _)| *known == what);
         let before = known.and_then(|position| uses.remove(position));
-        uses.push_back((what, Arc::clone(stats)));
+        uses.push_back((what, Arc::clone(now)));
         if uses.len() > MOST_USES {
             uses.pop_front();
         }
-        before.map(|(_, stats)| stats)
+        before.map(|(_, quarantine)| quarantine)
     }
 
     /// Whether one of its plugins may write a line now.

@@ -17,7 +17,7 @@ pub struct AttachmentStats {
     /// Bytes of the gateway's own memory that are held for it now.
     host_memory: AtomicU64,
     /// None for what is never left alone: the gateway's own.
-    quarantine: Option<Quarantine>,
+    quarantine: Option<Arc<Quarantine>>,
     /// What waits for the crew, of one whose calls it makes or may make.
     waiting: Option<Waiting>,
     /// Of its calls, and of setting its instances up.
@@ -43,14 +43,14 @@ impl AttachmentStats {
         Self {
             differences: AtomicU64::new(0),
             host_memory: AtomicU64::new(0),
-            quarantine,
+            quarantine: quarantine.map(Arc::new),
             waiting,
             paces,
             workers: Mutex::default(),
         }
     }
 
-    pub(super) fn quarantine(&self) -> Option<&Quarantine> {
+    pub(super) fn quarantine(&self) -> Option<&Arc<Quarantine>> {
         self.quarantine.as_ref()
     }
 
@@ -156,7 +156,7 @@ impl PolicyCounts for AttachmentStats {
     }
 
     fn quarantines(&self) -> u64 {
-        self.quarantine.as_ref().map_or(0, Quarantine::begun)
+        self.quarantine.as_deref().map_or(0, Quarantine::begun)
     }
 
     fn host_memory(&self) -> u64 {
@@ -164,7 +164,7 @@ impl PolicyCounts for AttachmentStats {
     }
 
     fn is_quarantined(&self) -> bool {
-        self.quarantine.as_ref().is_some_and(Quarantine::is_on)
+        self.quarantine.as_deref().is_some_and(Quarantine::is_on)
     }
 
     fn is_slow(&self) -> bool {
