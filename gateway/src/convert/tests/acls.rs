@@ -1,0 +1,249 @@
+//! Acls and the conditions that ask them.
+
+use super::*;
+
+#[test]
+fn acls_and_rules_are_carried_over() {
+    let converted = converted(
+        "frontend web
+    bind *:8080
+    acl is_api path_beg /api/ /v1/
+    acl is_api hdr_beg(x-client) legacy
+    acl host hdr(host) -i www.example.net
+    acl inside src 10.0.0.0/8
+    http-request deny deny_status 404 if { path_reg ^/internal/ } !inside
+    http-request set-header X-Pool web
+    http-request del-header X-Debug
+    use_backend api if is_api host or METH_POST
+    default_backend app
+    mode http
+backend api
+    mode http
+    server a 10.0.0.1:80
+backend app
+    mode http
+    http-response replace-header Location ^http:(.*) https:\\1
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "acl \"is_api\" {\n        any {\n            path-prefix \"/api/\" \"/v1/\"\n            header \"x-client\" prefix=\"legacy\"",
+        "deny status=404 unless=\"inside\" {\n        path-regex \"^/internal/\"\n    }",
+        "use-backend \"api\" if=\"is_api and host or line-10-1\"",
+        "delete-header \"X-Debug\"",
+        "replace-header \"Location\" regex=\"^http:(.*)\" to=\"https:${1}\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn conditions_stand_where_they_are_asked() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind 127.0.0.1:80
+    bind 127.0.0.1:443 ssl crt a.pem
+    acl office src 10.0.0.0/8
+    http-request redirect scheme https unless { ssl_fc }
+    http-request redirect scheme https code 301 if !{ ssl_fc } { path_beg /login }
+    http-request deny if !office !{ path /ping } { method POST }
+    http-request deny unless { hdr(x-key) a b }
+    http-request deny if { path /a } or { path /b }
+    http-request set-header X-Out 1 if !office
+    http-request return status 200 if { path /ping }
+    use_backend other if { hdr_beg(x-a) one two } office
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+backend other
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    redirect scheme=\"https\" unless=\"tls\"\n",
+        "    redirect scheme=\"https\" code=301 unless=\"tls\" {\n        path-prefix \"/login\"\n    }",
+        "    deny unless=\"office\" {\n        not {\n            path \"/ping\"\n        }\n        method \"POST\"\n    }",
+        "    deny {\n        not {\n            header \"x-key\" \"a\" \"b\"\n        }\n    }",
+        "    deny if=\"line-10-1 or line-10-2\"",
+        "        set-header \"X-Out\" \"1\" unless=\"office\"",
+        "    return status=200 if=\"line-12-3\"",
+        "    use-backend \"other\" if=\"office\" {\n        any {\n            header \"x-a\" prefix=\"one\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn a_rule_becomes_no_weaker() {
+    let text = |criterion: &str| {
+        format!(
+            "frontend web\n mode http\n bind :80\n http-request deny if {{ {criterion} }}\n default_backend app\n\
+             backend app\n mode http\n server a 10.0.0.1:80\n"
+        )
+    };
+    for (criterion, ours) in [
+        (
+            "hdr_sub(user-agent) -i curl",
+            "header \"user-agent\" regex=\"(?i)curl\"",
+        ),
+        ("hdr_beg(x-a) -i b", "header \"x-a\" regex=\"(?i)^b\""),
+        ("hdr(x-a) -i b.c", "header \"x-a\" regex=#\"(?i)^b\\.c$\"#"),
+        ("hdr_sub(host) admin", "header \"host\" regex=\"(?i)admin\""),
+        ("path_reg -i ^/admin", "path-regex \"(?i)^/admin\""),
+        ("path_sub -i admin", "path-regex \"(?i)admin\""),
+        ("cook(a) -i b", "cookie \"a\" regex=\"(?i)^b$\""),
+    ] {
+        let converted = converted(&text(criterion));
+        let plain = converted
+            .text
+            .replace("\\\\", "\\")
+            .replace("#\"", "\"")
+            .replace("\"#", "\"");
+        let ours = ours.replace("#\"", "\"").replace("\"#", "\"");
+        assert!(plain.contains(&ours), "{ours} in\n{}", converted.text);
+        assert_eq!(converted.findings, []);
+    }
+    for criterion in [
+        "url_beg /a?b=",
+        "url_sub -i admin",
+        "url_reg x",
+        "method -i get",
+        "path,lower -m beg /a",
+        "hdr(x,1) a",
+    ] {
+        let converted = converted(&text(criterion));
+        found(&converted, 4, "left out");
+        assert!(
+            !converted.text.lines().any(|line| line.trim().starts_with("deny")),
+            "{}",
+            converted.text
+        );
+    }
+}
+
+#[test]
+fn a_rule_loses_none_of_its_predicates() {
+    // A method in lower case is none that there is: without it, the rule would deny everything below the path.
+    let converted = converted(
+        "frontend web
+    mode http
+    bind 127.0.0.1:80
+    http-request deny if { path_beg /a } { src 10.0.0.0/99 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(!converted.text.contains("\n    deny"), "{}", converted.text);
+    found(&converted, 4, "left out");
+}
+
+#[test]
+fn how_many_servers_are_up_is_asked_by_acls_with_names() {
+    let converted = converted(
+        "\
+defaults
+    timeout client 30s
+    timeout server 30s
+    timeout connect 5s
+frontend web
+    bind *:8080
+    mode http
+    acl down nbsrv(app) lt 1
+    acl thin nbsrv(app) eq 1
+    acl mixed nbsrv(app) gt 1
+    acl mixed path /x
+    http-request deny if thin { path /heavy }
+    use_backend spare if down
+    use_backend spare if { nbsrv(app) le 0 } { path /y }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:8080
+    server b 10.0.0.2:8080
+backend spare
+    mode http
+    server c 10.0.0.3:8080
+",
+    );
+    for part in [
+        "acl \"down\" {\n        servers-up \"app\" max=0\n",
+        "acl \"thin\" {\n        servers-up \"app\" min=1 max=1\n",
+        "use-backend \"spare\" if=\"down\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("servers-up").count(), 3, "{}", converted.text);
+    found(&converted, 10, "an acl of its own");
+    assert!(converted.is_valid, "{}", converted.text);
+}
+
+#[test]
+fn maps_are_carried_over_with_the_backends_that_they_name() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request redirect location %[path,map_beg(/etc/haproxy/moved.map)] if { path_beg /old/ }
+    use_backend %[req.hdr(host),lower,map_dom(/etc/haproxy/hosts.map,app)]
+    use_backend %[src,map_ip(/etc/haproxy/nets.map)] if { path_beg /net/ }
+    use_backend %[path,url_dec,map(/etc/haproxy/none.map)]
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.is_valid, "{}", converted.text);
+    for part in [
+        "map \"moved-prefix\" file=\"/etc/haproxy/moved.map\" match=\"prefix\"\n",
+        "map \"hosts-domain-app\" file=\"/etc/haproxy/hosts.map\" match=\"domain\" default=\"app\"\n",
+        "map \"nets-subnet\" file=\"/etc/haproxy/nets.map\" match=\"subnet\"\n",
+        "    redirect location=\"%{path|map:moved-prefix}\" {\n        path-prefix \"/old/\"\n",
+        "    use-backend \"%{host|map:hosts-domain-app}\"\n",
+        "    use-backend \"%{client-ip|map:nets-subnet}\" {\n        path-prefix \"/net/\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 7, "no counterpart of `url_dec` before a map");
+}
+
+#[test]
+fn values_in_files_stay_there() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl ours hdr(host) -i -f /etc/haproxy/hosts.lst www.example.net
+    acl old path_beg -f /etc/haproxy/old.lst -f older.lst
+    acl bots hdr(user-agent) -m reg -f bots.lst
+    acl shops hdr_reg(host) -f shops.lst
+    acl loud path -i -f loud.lst
+    http-request deny if { src -f /etc/haproxy/blocked.lst }
+    http-request deny if bots
+    http-request deny if old !ours
+    http-request deny if shops
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(converted.is_valid, "{}", converted.text);
+    for part in [
+        "    acl \"ours\" {\n        any {\n            host \"www.example.net\"\n            host file=\"/etc/haproxy/hosts.lst\"\n",
+        "            path-prefix file=\"/etc/haproxy/old.lst\"\n            path-prefix file=\"older.lst\"\n",
+        "        header \"user-agent\" match=\"regex\" file=\"bots.lst\"\n",
+        "        host-regex file=\"shops.lst\"\n",
+        "    deny {\n        source file=\"/etc/haproxy/blocked.lst\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 8, "values of `path` from a file have to be written out");
+}

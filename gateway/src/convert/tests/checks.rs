@@ -1,0 +1,185 @@
+//! Health checks.
+
+use super::*;
+
+#[test]
+fn an_http_check_is_gathered_from_options_rules_and_servers() {
+    let converted = converted(
+        "frontend web
+    bind :8080
+    mode http
+    default_backend app
+backend app
+    mode http
+    option httpchk
+    http-check send meth GET uri /health ver HTTP/1.1 hdr Host app.example.net
+    http-check expect status 200
+    http-check expect string status:ready
+    default-server inter 5s rise 2
+    server a 10.0.0.1:80 check
+    server b 10.0.0.2:80 check inter 10s
+",
+    );
+    for line in [
+        "    check \"http\" interval=\"5s\" rise=2 {",
+        "        send \"GET\" \"/health\" host=\"app.example.net\"",
+        "        expect status=\"200\"",
+        "        expect body-contains=\"status:ready\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 13, "as the first one's");
+}
+
+#[test]
+fn a_tcp_check_and_retries_are_carried_over() {
+    let text = "frontend raw
+    mode tcp
+    bind :8080
+    default_backend app
+backend app
+    mode tcp
+    RETRIES
+    option tcp-check
+    tcp-check send-binary 0a0b
+    tcp-check expect binary 2b
+    tcp-check send PING\\r\\n
+    tcp-check expect string +PONG
+    server a 10.0.0.1:80 check addr 10.0.0.9 port 81
+";
+    for (retries, ours) in [
+        ("retries 2", "    retries 2 redispatch=\"off\""),
+        ("option redispatch", "    retries 3 redispatch=\"last\""),
+        (
+            "retries 5\n    option redispatch 1",
+            "    retries 5 redispatch=\"each\"",
+        ),
+    ] {
+        let converted = converted(&text.replace("RETRIES", retries));
+        for line in [
+            ours,
+            "    check \"tcp\" port=81 address=\"10.0.0.9\" {",
+            "        send hex=\"0a0b\"",
+            "        expect contains-hex=\"2b\"",
+            "        send \"PING\\r\\n\"",
+            "        expect contains=\"+PONG\"",
+        ] {
+            assert!(
+                converted.text.lines().any(|have| have == line),
+                "{line} in\n{}",
+                converted.text
+            );
+        }
+        assert_eq!(converted.findings, []);
+    }
+}
+
+#[test]
+fn checks_of_protocols_are_said_as_their_steps() {
+    let steps = |option: &str| {
+        let text = format!(
+            "listen a
+    mode tcp
+    bind 127.0.0.1:25
+    {option}
+    server s 10.0.0.1:25 check
+"
+        );
+        let converted = converted(&text);
+        let lines = converted
+            .text
+            .lines()
+            .skip_while(|line| !line.contains("check \"tcp\""));
+        let lines = lines.skip(1).take_while(|line| line.trim() != "}").map(str::trim);
+        (lines.collect::<Vec<_>>().join("; "), converted.findings)
+    };
+    for (option, said) in [
+        ("option redis-check", r#"send "PING\r\n"; expect prefix="+PONG""#),
+        (
+            "option smtpchk EHLO mail.example",
+            r#"expect regex="(?m)^220 "; send "EHLO mail.example\r\n"; expect regex="(?m)^250 "; send "QUIT\r\n"; expect prefix="221""#,
+        ),
+        (
+            "option ldap-check",
+            r#"send hex="300c 020101 6007 020103 0400 8000"; expect prefix-hex="300c 020101 6107 0a0100""#,
+        ),
+        ("option mysql-check", r#"expect regex="^(?s:.{3})\\x00\\x0a""#),
+        (
+            "option pgsql-check user ab",
+            r#"send hex="00000011 00030000 757365720061620000"; expect prefix="R""#,
+        ),
+    ] {
+        assert_eq!(steps(option), (said.to_owned(), Vec::new()), "{option}");
+    }
+    let (said, findings) = steps("option mysql-check user check");
+    assert_eq!(
+        said,
+        r#"expect regex="^(?s:.{3})\\x00\\x0a"; send hex="270000 01 00820000 00000001 21 0000000000000000000000000000000000000000000000 636865636b00 00"; expect regex="^(?s:.{3})\\x02\\x00"; send hex="01000000 01""#
+    );
+    assert!(findings.is_empty(), "{findings:?}");
+    let (said, findings) = steps("option mysql-check user haproxy pre-41");
+    assert_eq!(said, r#"expect regex="^(?s:.{3})\\x00\\x0a""#);
+    assert!(findings[0].message.contains("nobody logs in"), "{findings:?}");
+    let (said, findings) = steps("option ssl-hello-chk");
+    assert_eq!(said, r#"tls verify="none""#);
+    assert!(findings[0].message.contains("a whole handshake"), "{findings:?}");
+
+    // Where nobody is checked, or for all that follow, it is said that it is not there.
+    let converted = converted(
+        "defaults
+    mode tcp
+    option redis-check
+listen a
+    bind 127.0.0.1:25
+    option smtpchk
+    server s 10.0.0.1:25
+",
+    );
+    found(&converted, 3, "each backend's `check` says it here");
+    found(&converted, 6, "no server says `check`");
+}
+
+#[test]
+fn what_checks_ask_and_expect_is_carried_over() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend web
+backend web
+    mode http
+    option httpchk
+    http-check send meth POST uri /health hdr X-Probe 1 body ping
+    http-check expect ! status 500-599
+    http-check expect hdr name X-Ready -m beg value yes
+    http-check expect ! rstring err.r
+    server a 10.0.0.1:80 check
+frontend tls
+    mode tcp
+    bind :443
+    default_backend tls
+backend tls
+    mode tcp
+    server a 10.0.0.1:443 check check-ssl check-sni app.internal check-alpn h2,http/1.1 verify none
+",
+    );
+    for part in [
+        "send \"POST\" \"/health\" version=\"1.0\" {\n            header \"X-Probe\" \"1\"\n            body \"ping\"",
+        "expect \"not\" status=\"500-599\"",
+        "expect header=\"X-Ready\" prefix=\"yes\"",
+        "expect \"not\" body-regex=\"err.r\"",
+        "check \"tcp\" {\n        tls sni=\"app.internal\" verify=\"none\"\n        alpn \"h2\" \"http/1.1\"",
+    ] {
+        let plain = part.replace("\"not\"", "not");
+        assert!(
+            converted.text.contains(part) || converted.text.contains(&plain),
+            "{part} in\n{}",
+            converted.text
+        );
+    }
+    assert!(converted.findings.is_empty(), "{:?}", converted.findings);
+}

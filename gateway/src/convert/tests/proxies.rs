@@ -1,0 +1,261 @@
+//! Sections, and what is said of a proxy as a whole.
+
+use super::*;
+
+const TCP: &str = "global
+    maxconn 50000
+    tune.ssl.default-dh-param 2048
+    daemon
+
+defaults
+    mode tcp
+    log global
+    option tcplog
+    option dontlognull
+    timeout connect 5s
+    timeout client  30000
+
+frontend pg_front
+    bind 127.0.0.1:5432,127.0.0.2:5432
+    default_backend pg
+
+backend pg
+    balance leastconn
+    option tcp-check
+    server a 10.0.0.21:5432 check inter 3s rise 2 fall 3
+    server b 10.0.0.22:5432 check inter 3s rise 2 fall 3 weight 2
+    server c 10.0.0.23:5432 check inter 3s rise 2 fall 3 backup
+";
+
+#[test]
+fn a_tcp_proxy_is_carried_over() {
+    let converted = converted(TCP);
+    for line in [
+        "    max-connections 50000",
+        "    access-log skip-null",
+        "    timeout connect=\"5s\"",
+        "    timeout client=\"30000ms\"",
+        "    bind \"127.0.0.1:5432\"",
+        "    bind \"127.0.0.2:5432\"",
+        "    default-backend \"pg\"",
+        "    balance \"leastconn\"",
+        "    check \"tcp\" interval=\"3s\" rise=2 fall=3",
+        "    server \"b\" \"10.0.0.22:5432\" weight=2",
+        "    server \"c\" \"10.0.0.23:5432\" backup",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 3, "no finite-field Diffie-Hellman");
+    found(&converted, 4, "foreground");
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+}
+
+#[test]
+fn a_mode_that_nobody_says_is_haproxys() {
+    let raw = converted("listen db\n bind :5432\n server a 10.0.0.1:5432\n");
+    assert_eq!(raw.text.matches("mode \"tcp\"").count(), 2, "{}", raw.text);
+    let two = converted(
+        "defaults\n mode http\nlisten web\n bind :80\n server a 10.0.0.1:80\ndefaults\n timeout client 5s\nlisten db\n bind :81\n server a 10.0.0.1:81\n",
+    );
+    assert_eq!(two.text.matches("mode \"tcp\"").count(), 2, "{}", two.text);
+    assert!(two.text.contains("frontend \"db\" from=\"line-6\""), "{}", two.text);
+    assert!(two.text.contains("frontend \"web\" {"), "{}", two.text);
+}
+
+#[test]
+fn a_listen_section_becomes_two() {
+    let converted = converted(
+        "listen redis
+    mode tcp
+    bind 127.0.0.1:6379
+    balance first-of-all
+    server r1 10.0.0.1:6379
+",
+    );
+    assert!(converted.text.contains("frontend \"redis\" {"));
+    assert!(converted.text.contains("    default-backend \"redis\""));
+    assert!(converted.text.contains("backend \"redis\" {"));
+    // What our configuration refuses is a comment with its reason.
+    found(&converted, 4, "left out");
+    assert!(
+        converted.text.contains("//   balance first-of-all"),
+        "{}",
+        converted.text
+    );
+}
+
+#[test]
+fn options_are_carried_over_or_reported() {
+    let converted = converted(
+        "resolvers dns
+    nameserver one 10.0.0.2:53
+    hold valid 30s
+    resolve_retries 3
+frontend db
+    bind :5432 ssl crt a.pem crt b.pem backlog 512 tfo
+    default_backend db
+backend db
+    server a db.internal:5432 check agent-check agent-port 9777 agent-inter 5s observe layer4 error-limit 5 on-error mark-down on-marked-down shutdown-sessions resolvers dns ws h1
+    server-template t 2-3 x.internal:1 check send-proxy-v2 proxy-v2-options crc32c agent-check agent-port 9777 agent-inter 5s
+frontend web
+    mode http
+    bind :80
+    default_backend web
+backend web
+    mode http
+    option httpchk GET /x HTTP/1.1\\r\\nHost:\\ app\\r\\nX-A:\\ b
+    server a 10.0.0.1:80 check
+    server b 10.0.0.1:80 disabled
+",
+    );
+    for part in [
+        "resolver max-ttl=\"30s\" retries=2 {\n    nameserver \"10.0.0.2:53\"",
+        "bind \"0.0.0.0:5432\" backlog=512 {\n        tls cert=\"a.pem\" {\n            cert \"b.pem\"",
+        "agent-check port=9777 interval=\"5s\"",
+        "observe \"connect\" error-limit=5 on-error=\"mark-down\"",
+        "server \"a\" \"db.internal:5432\" on-marked-down=\"shutdown-sessions\"",
+        "send-proxy=\"v2\" proxy-crc32c",
+        "send \"GET\" \"/x\" host=\"app\" {\n            header \"X-A\" \"b\"",
+    ] {
+        assert!(
+            converted.text.contains(part),
+            "{part} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    found(&converted, 6, "`tfo`");
+    found(&converted, 9, "`ws h1`");
+    found(&converted, 19, "left out");
+}
+
+/// HAProxy's operators say all three, often in `defaults` and again in a section.
+#[test]
+fn timeouts_beside_a_tunnels_are_kept_where_they_may_stand_and_told_of_once_elsewhere() {
+    let converted = converted(
+        "defaults
+    mode tcp
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    timeout tunnel 1h
+frontend a
+    bind 127.0.0.1:5432
+    timeout client 1m
+    default_backend b
+backend b
+    timeout server 1m
+    timeout queue 3s
+    server s 10.0.0.1:5432 maxconn 10
+",
+    );
+    for said in [
+        "    timeout client=\"30s\"\n    timeout server=\"30s\"\n    timeout tunnel=\"1h\"\n",
+        "    // not converted: `timeout client=` does nothing beside `tunnel=`\n    //   timeout client 1m\n",
+        "    // not converted: `timeout server=` does nothing beside `tunnel=`\n    //   timeout server 1m\n",
+    ] {
+        assert!(converted.text.contains(said), "{said} in\n{}", converted.text);
+    }
+    found(
+        &converted,
+        9,
+        "left out: `timeout client=` does nothing beside `tunnel=`",
+    );
+    found(
+        &converted,
+        12,
+        "left out: `timeout server=` does nothing beside `tunnel=`",
+    );
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+}
+
+#[test]
+fn what_has_another_name_here_and_what_goes_without_saying_is_told_as_such() {
+    let converted = converted(
+        "global
+    hard-stop-after 45s
+    spread-checks 5
+    ulimit-n 100000
+defaults
+    mode tcp
+    option abortonclose
+    option log-health-checks
+    option nolinger
+    timeout client-fin 3s
+frontend f
+    bind 127.0.0.1:443
+    use_backend b if { req_ssl_sni -i db.example.net }
+backend b
+    server s 10.0.0.1:443
+",
+    );
+    assert!(converted.text.contains("drain-timeout \"45s\""), "{}", converted.text);
+    assert!(converted.text.contains("sni \"db.example.net\""), "{}", converted.text);
+    for line in [3, 4, 7, 8] {
+        found(&converted, line, "not needed: ");
+    }
+    found(&converted, 9, "no counterpart of `option nolinger`");
+    found(&converted, 10, "no counterpart of `timeout client-fin`");
+}
+
+#[test]
+fn what_has_no_counterpart_is_a_comment_where_it_stood() {
+    let converted = converted(
+        "global
+    ssl-engine rdrand
+frontend web
+    bind :8080
+    acl lua lua.my_fetch -m found
+    filter spoe engine x
+    http-request set-var(txn.a) str(b)
+    use_backend app if lua
+    default_backend app
+backend app
+    server a 10.0.0.1:80
+peers mine
+    peer one 10.0.0.1:1024
+",
+    );
+    for line in [2, 5, 6, 7, 8, 12] {
+        assert!(
+            converted.findings.iter().any(|finding| finding.line == line),
+            "{line}: {:?}",
+            converted.findings
+        );
+    }
+    assert!(converted.text.contains("//   filter spoe engine x"));
+}
+
+#[test]
+fn a_text_without_a_proxy_cannot_be_made_valid_and_says_so() {
+    let converted = haproxy("global\n    maxconn 10\n");
+    assert!(!converted.is_valid);
+    assert!(
+        converted.findings.iter().any(|finding| finding.line == 0),
+        "{:?}",
+        converted.findings
+    );
+}
+
+#[test]
+fn nothing_panics() {
+    for text in [
+        "",
+        "\\",
+        "\"",
+        "server",
+        "backend\nserver",
+        "frontend f\nbind\nacl\nuse_backend\nhttp-request",
+        "listen",
+    ] {
+        let _ = haproxy(text);
+    }
+    // Every beginning of a text that is right.
+    for end in (0..TCP.len()).step_by(7) {
+        let _ = haproxy(&TCP[..end]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Rules and edits of connections, requests and responses.
+
+use super::*;
+
+#[test]
+fn rules_and_edits_of_http_are_carried_over() {
+    let converted = converted(
+        "defaults
+    mode http
+    errorfile 503 /etc/haproxy/errors/503.http
+frontend web
+    bind 127.0.0.1:80
+    acl api path_beg /api/
+    http-request redirect scheme https code 301 drop-query if !api { hdr(x-old) -m found }
+    redirect location https://%[hdr(host)]/new%[path] if api
+    http-request redirect code 301 location %[path,regsub(^/shop/,/store/)] if { path_beg /shop/ }
+    http-request return status 200 content-type text/plain lf-string \"for %[src]\" hdr X-A b if { path /ping }
+    http-request deny deny_status 429 if { path_sub .git }
+    http-request set-path /v1%[path] if api
+    http-request set-query a=b if api
+    http-request replace-path ^/old/(.*) /new/\\1
+    http-request set-header X-Client %[src]:%[src_port] if api
+    http-request set-header X-Odd %[rand]
+    http-response set-status 404 if api
+    http-response set-header X-Broken yes if { status 404 500:599 } api
+    http-response del-header X-Debug unless { status 200 }
+    http-after-response set-header X-Frame-Options DENY if api
+    http-after-response set-status 404
+    use_backend app if { src_port 1:1023 }
+    default_backend app
+backend app
+    server a 10.0.0.1:80
+",
+    );
+    for line in [
+        "    error-page 503 \"/etc/haproxy/errors/503.http\"",
+        "    redirect scheme=\"https\" code=301 drop-query unless=\"api\" {",
+        "        header \"x-old\"",
+        "    redirect location=\"https://%{authority}/new%{path}\" if=\"api\"",
+        "    redirect regex=\"^/shop/(.*)$\" location=\"/store/${1}\" code=301 {",
+        "        body \"for %{client-ip}\" content-type=\"text/plain\"",
+        "        header \"X-A\" \"b\"",
+        "    deny status=429 {",
+        "        path-contains \".git\"",
+        "        set-path \"/v1%{path}\" if=\"api\"",
+        "        set-query \"a=b\" if=\"api\"",
+        "        rewrite-path regex=\"^/old/(.*)\" to=\"/new/${1}\"",
+        "        set-header \"X-Client\" \"%{client-ip}:%{client-port}\" if=\"api\"",
+        "        set-status 404 if=\"api\"",
+        "        set-header \"X-Frame-Options\" \"DENY\" always if=\"api\"",
+        "        set-header \"X-Broken\" \"yes\" if-status=\"404,500-599\" if=\"api\"",
+        "        source-port \"1-1023\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 16, "no variable for `%[rand]`");
+    found(&converted, 19, "write `if-status=`");
+    found(&converted, 21, "no counterpart of `http-after-response set-status`");
+}
+
+#[test]
+fn rules_of_backends_are_carried_over_into_them() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    default_backend app
+backend app
+    mode http
+    acl write method POST
+    http-request deny deny_status 405 if write
+    http-request redirect prefix /v2 if { path_beg /v1/ }
+    http-request set-header X-Write 1 if write
+    http-response del-header Server if !write
+    server a 10.0.0.1:80
+",
+    );
+    let (_, backend) = converted.text.split_once("backend \"app\"").unwrap();
+    for part in [
+        "    acl \"write\" {",
+        "    deny status=405 if=\"write\"\n",
+        "    redirect prefix=\"/v2\" {\n        path-prefix \"/v1/\"\n",
+        "        set-header \"X-Write\" \"1\" if=\"write\"\n",
+        "        delete-header \"Server\" unless=\"write\"\n",
+    ] {
+        assert!(backend.contains(part), "{part} in\n{backend}");
+    }
+}
+
+#[test]
+fn what_is_decided_at_accept_and_whom_servers_are_asked_to_be() {
+    let converted = converted(
+        "frontend f
+    mode tcp
+    bind 127.0.0.1:5432
+    acl office src 10.0.0.0/8
+    tcp-request connection reject unless office
+    tcp-request connection reject if { src_conn_cur gt 100 }
+    tcp-request content reject if office
+    default_backend b
+
+backend b
+    mode tcp
+    server a 10.0.0.21:5432 check ssl verify none sni ssl_fc_sni check-sni a.example
+    server b 10.0.0.22:5432 check ssl verify none sni str(b.example) check-sni a.example
+",
+    );
+    for line in [
+        "    reject unless=\"office\"",
+        "    max-connections-per-source 100",
+        "    deny if=\"office\"",
+        "        tls sni=\"client\" check-sni=\"a.example\" verify=\"none\"",
+        "        tls sni=\"b.example\" verify=\"none\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 13, "check-sni");
+}
