@@ -13,17 +13,17 @@ use crate::policy::{Attachment, ConnectionFacts, ConnectionVerdict, Crew, Exchan
 ///
 /// # Errors
 /// The outer one: what the exchange was is gone, by a defect of ours.
-pub async fn ask<T: Send + 'static>(
+pub fn ask<T: Send + 'static>(
     local: &Rc<Local>,
     attachment: &Arc<Attachment>,
     place: HookPlace,
     exchange: &mut Box<Exchange>,
     hook: impl Fn(&mut Instances, &Arc<Attachment>, &mut Box<Exchange>) -> Result<T, Failure> + Send + 'static,
-) -> Result<Result<T, Failure>, ProxyError> {
+) -> impl Future<Output = Result<Result<T, Failure>, ProxyError>> {
     if let Some(phase) = place.phase() {
         exchange.enters(phase);
     }
-    ask_in_any_phase(local, attachment, place, exchange, hook).await
+    ask_in_any_phase(local, attachment, place, exchange, hook)
 }
 
 /// The same of an exchange that may have come further than the hook's phase: what is answered in a server's place is edited last.
