@@ -14,7 +14,7 @@ use twox_hash::XxHash3_64;
 
 use super::bindings::gateway::policy::types;
 use super::edits::Edits;
-use super::needs::Facts;
+use super::facts::Facts;
 
 /// A worker's known answers of one attachment.
 #[derive(Debug, Default)]

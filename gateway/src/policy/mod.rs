@@ -31,6 +31,7 @@ mod crew;
 mod edits;
 mod ends;
 mod exchange;
+mod facts;
 mod failure;
 pub mod first_party;
 mod granted;

@@ -1,22 +1,16 @@
-//! Attributes: what a component may ask to be handed with each call, parsed once into typed getters, and the facts that
-//! the getters find in an exchange.
+//! Attributes: what a component may ask to be handed with each call, parsed once into typed getters, and how these find it in
+//! an exchange.
 
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
 use http::{HeaderMap, HeaderName, header};
 use jiff::tz::TimeZone;
-use jiff::{Timestamp, Zoned};
 
-use super::bindings::gateway::policy::types;
-use super::clock::Clock;
 use super::exchange::{ConnectionFacts, Exchange, Over};
+use super::facts::Facts;
 use super::maps::{Map, Maps};
 use super::tags;
 use crate::authority::host;
-use crate::telemetry::trace::context;
 
 /// The attributes that a component is handed, by phase.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -253,7 +247,7 @@ impl Attribute {
     }
 
     /// Notes what the attribute is in this exchange.
-    fn find(&self, need: u32, exchange: &Exchange, facts: &mut Facts) {
+    pub(super) fn find(&self, need: u32, exchange: &Exchange, facts: &mut Facts) {
         if exchange.has_no_request() && self.is_of_request() {
             return;
         }
@@ -281,7 +275,7 @@ impl Attribute {
                 }
             }
             Self::Mapped(map, of) => {
-                let before = facts.index.len();
+                let before = facts.end();
                 of.find(need, exchange, facts);
                 facts.look_up(need, before, map, matches!(**of, Self::ClientIp | Self::LocalIp));
             }
@@ -356,7 +350,7 @@ impl Attribute {
         }
     }
 
-    fn find_in_connection(&self, need: u32, connection: &ConnectionFacts, facts: &mut Facts) {
+    pub(super) fn find_in_connection(&self, need: u32, connection: &ConnectionFacts, facts: &mut Facts) {
         let tls = connection.tls.as_ref();
         match self {
             Self::ClientIp => facts.push_ip(need, connection.client()),
@@ -421,169 +415,6 @@ impl Attribute {
             // `parse` lets no other one into the connection phase.
             _ => {}
         }
-    }
-}
-
-/// The facts of one call, in the shape in which they are handed over. Used again for the next.
-#[derive(Debug, Default)]
-pub(crate) struct Facts {
-    bytes: Vec<u8>,
-    /// Three numbers a fact: its need, and where its value begins and ends.
-    index: Vec<u32>,
-    /// What `local-time` goes by; none for the machine's own.
-    clock: Option<Clock>,
-}
-
-impl Facts {
-    /// None yet; times are told by this clock.
-    pub(crate) fn by(clock: Clock) -> Self {
-        Self {
-            clock: Some(clock),
-            ..Self::default()
-        }
-    }
-
-    /// Finds the facts of an exchange.
-    pub(crate) fn of_exchange(&mut self, needs: &[Attribute], exchange: &Exchange) {
-        self.clear();
-        for (need, attribute) in (0..).zip(needs) {
-            attribute.find(need, exchange, self);
-        }
-    }
-
-    /// Finds the facts of a connection.
-    pub(crate) fn of_connection(&mut self, needs: &[Attribute], connection: &ConnectionFacts) {
-        self.clear();
-        for (need, attribute) in (0..).zip(needs) {
-            attribute.find_in_connection(need, connection, self);
-        }
-    }
-
-    /// Bytes of all values together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// As the bindings want them.
-    pub(crate) fn lowered(&self) -> types::Facts<'_> {
-        types::Facts {
-            index: &self.index,
-            bytes: &self.bytes,
-        }
-    }
-
-    /// The facts: a need's position and a value.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &[u8])> {
-        self.index.chunks_exact(3).filter_map(|fact| match *fact {
-            [need, start, end] => Some((need, self.bytes.get(start as usize..end as usize)?)),
-            _ => None,
-        })
-    }
-
-    /// Forgets them all.
-    pub(crate) fn clear(&mut self) {
-        self.bytes.clear();
-        self.index.clear();
-        // One giant request does not make every later one's buffer giant.
-        self.bytes.shrink_to(KEPT_BYTES);
-    }
-
-    pub(super) fn push(&mut self, need: u32, value: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.close(need, start);
-    }
-
-    fn push_lower(&mut self, need: u32, value: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(value);
-        self.bytes[start..].make_ascii_lowercase();
-        self.close(need, start);
-    }
-
-    fn push_all(&mut self, need: u32, headers: &HeaderMap, name: &HeaderName) {
-        for value in headers.get_all(name) {
-            self.push(need, value.as_bytes());
-        }
-    }
-
-    fn push_ip(&mut self, need: u32, address: SocketAddr) {
-        match address.ip().to_canonical() {
-            IpAddr::V4(ip) => self.push(need, &ip.octets()),
-            IpAddr::V6(ip) => self.push(need, &ip.octets()),
-        }
-    }
-
-    fn push_port(&mut self, need: u32, address: SocketAddr) {
-        self.push(need, itoa::Buffer::new().format(address.port()).as_bytes());
-    }
-
-    /// The time now, in a zone.
-    fn push_now(&mut self, need: u32, zone: &TimeZone) {
-        let now = match &self.clock {
-            None => Timestamp::now(),
-            // A time beyond the year 9999 is none.
-            Some(clock) => match Timestamp::try_from(UNIX_EPOCH + clock.since_1970()) {
-                Ok(now) => now,
-                Err(_) => return,
-            },
-        };
-        self.push_time(need, &now.to_zoned(zone.clone()));
-    }
-
-    /// As `4 2026-01-01T01:00:00+01:00`: ISO 8601 with the day of the week in front, 1 for Monday.
-    fn push_time(&mut self, need: u32, time: &Zoned) {
-        let start = self.bytes.len();
-        // Writing into memory does not fail.
-        let _ = write!(self.bytes, "{}", time.strftime("%u %Y-%m-%dT%H:%M:%S%:z"));
-        self.close(need, start);
-    }
-
-    /// In lower-case digits.
-    fn push_hex(&mut self, need: u32, bytes: &[u8]) {
-        let start = self.bytes.len();
-        self.bytes.resize(start + 2 * bytes.len(), 0);
-        context::write_hex(bytes, &mut self.bytes[start..]);
-        self.close(need, start);
-    }
-
-    fn push_query_param(&mut self, need: u32, query: &str, name: &[u8]) {
-        for value in query_params(query, name) {
-            let start = self.bytes.len();
-            self.bytes.extend(percent_decode(value.as_bytes()));
-            self.close(need, start);
-        }
-    }
-
-    fn push_number(&mut self, need: u32, number: Option<u64>) {
-        if let Some(number) = number {
-            self.push(need, itoa::Buffer::new().format(number).as_bytes());
-        }
-    }
-
-    /// Puts what a map has for the first of the facts noted since `before` that it has something for in the place of them all.
-    fn look_up(&mut self, need: u32, before: usize, map: &Map, is_address: bool) {
-        let noted = self.index[before..].chunks_exact(3);
-        let mut values = noted.filter_map(|fact| self.bytes.get(fact[1] as usize..fact[2] as usize));
-        let found = match is_address {
-            true => values.next().and_then(|value| map.find_address(value)),
-            false => map.first_of(values),
-        };
-        let start = self
-            .index
-            .get(before + 1)
-            .map_or(self.bytes.len(), |start| *start as usize);
-        self.index.truncate(before);
-        self.bytes.truncate(start);
-        if let Some(value) = found {
-            self.push(need, value);
-        }
-    }
-
-    fn close(&mut self, need: u32, start: usize) {
-        // More than `u32` holds is far more than is handed over.
-        let position = |at: usize| u32::try_from(at).unwrap_or(u32::MAX);
-        self.index.extend([need, position(start), position(self.bytes.len())]);
     }
 }
 
@@ -675,15 +506,14 @@ const UNKNOWN: &str = "the gateway does not know";
 const NO_TAG: &str = "is not named as a tag may be";
 const NO_ZONE: &str = "names no time zone of the IANA's database";
 
-/// Facts of ordinary requests fit; more is given back after the call.
-const KEPT_BYTES: usize = 64 * 1024;
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::policy::{ClientHello, Ends, Preamble, TlsFacts};
-    use proptest::prelude::*;
 
     fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
         Exchange {

@@ -4,8 +4,9 @@ use gateway_plugin_template as template;
 use gateway_plugin_template::{Kind, Piece, Place, Text};
 
 use super::exchange::Exchange;
+use super::facts::Facts;
 use super::maps::Maps;
-use super::needs::{Attribute, Facts, NeedPhase};
+use super::needs::{Attribute, NeedPhase};
 use crate::config::{Template, TemplatePart};
 
 /// A text with variables, ready to be put together.
