@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-use super::client::Connection;
+use super::connection::Connection;
 use crate::config::{ClientIpFrom, Forwarded, ForwardedBy, Forwarding};
 use crate::policy::{ConnectionFacts, Ends};
 use crate::telemetry::access::push_ip;

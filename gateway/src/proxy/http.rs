@@ -15,7 +15,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::sleep_until;
 
-use super::client::{Client, ClientIo, Connection};
+use super::client::Client;
+use super::connection::{ClientIo, Connection};
 use super::content::Content;
 use super::hangup::Hangup;
 use super::http2::{self, Flood};

@@ -15,6 +15,7 @@ mod captures;
 mod client;
 mod coded;
 mod compression;
+mod connection;
 mod content;
 mod cookies;
 mod decompression;

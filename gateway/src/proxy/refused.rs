@@ -1,7 +1,7 @@
 //! What came instead of a request: what the client is told of it, and what is logged and counted.
 //!
 //! hyper refuses a head that it cannot read by itself, with a bare status. What it writes then is not passed on (see
-//! [`Connection::answer_begins`](super::client::Connection::answer_begins)); the client gets the same answer as of every other
+//! [`Connection::answer_begins`](super::connection::Connection::answer_begins)); the client gets the same answer as of every other
 //! refusal, with the operator's page for its status.
 
 use std::rc::Rc;

@@ -21,7 +21,8 @@ use http_body::Frame;
 use tokio::io::{AsyncRead, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::client::{Client, Connection};
+use super::client::Client;
+use super::connection::Connection;
 use super::relay::{MOST_HELD, Pipe};
 use crate::backend::http1;
 use crate::stream::Stream;

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::faults::Faults;
 use super::frames::{Flood, FrameLimits, Frames};
 use crate::empty_frames::EmptyFrames;
-use crate::proxy::client::{Connection, PREFACE};
+use crate::proxy::connection::{Connection, PREFACE};
 
 /// What is seen of a connection below its streams.
 #[derive(Debug)]

@@ -25,7 +25,8 @@ use h2::server::{Builder, Connection as Protocol, Handshake, SendResponse};
 use http::Request;
 use tokio::time::{Instant, sleep_until};
 
-use super::client::{Client, Connection};
+use super::client::Client;
+use super::connection::Connection;
 use super::http::{End, Seat};
 use super::refused::{self, Refusal};
 use super::turns::Late;
