@@ -1,5 +1,6 @@
 //! The HTTP check: a request is sent, in the version that traffic speaks or another, and its answer judged.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -75,7 +76,6 @@ async fn ask(stream: Stream, request: Request<Full<Bytes>>, most: usize) -> Resu
         .max_buf_size(MOST_HEAD)
         .handshake(TokioIo::new(stream))
         .await?;
-    let mut connection = std::pin::pin!(connection);
     let exchange = async {
         let (head, mut incoming) = sender.send_request(request).await?.into_parts();
         let mut body = Vec::new();
@@ -92,17 +92,22 @@ async fn ask(stream: Stream, request: Request<Full<Bytes>>, most: usize) -> Resu
             trailers: None,
         })
     };
-    // The connection is driven beside the exchange, not by a task of its own: both end together, whichever way.
-    let mut exchange = std::pin::pin!(exchange);
+    beside(connection, exchange).await
+}
+
+/// Drives a connection beside the exchange on it, not by a task of its own: both end together, whichever way.
+pub(super) async fn beside<E: Into<CheckError>>(
+    connection: impl Future<Output = Result<(), E>>,
+    exchange: impl Future<Output = Result<Answer, CheckError>>,
+) -> Result<Answer, CheckError> {
+    let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
     tokio::select! {
         result = &mut exchange => result,
-        end = &mut connection => {
+        end = &mut connection => match end {
             // The connection ended; what was received before may still make an answer.
-            match end {
-                Ok(()) => exchange.await,
-                Err(error) => Err(error.into()),
-            }
-        }
+            Ok(()) => exchange.await,
+            Err(error) => Err(error.into()),
+        },
     }
 }
 

@@ -6,7 +6,7 @@ use h2::client::{Builder, SendRequest};
 use http::Request;
 
 use super::CheckError;
-use super::http::{Answer, MOST_HEAD};
+use super::http::{Answer, MOST_HEAD, beside};
 use crate::stream::Stream;
 
 /// Asks on a connection that stands. At most so many bytes of the answer's body are read.
@@ -16,18 +16,7 @@ pub(super) async fn ask(stream: Stream, request: Request<()>, body: Bytes, most:
         .max_header_list_size(u32::try_from(MOST_HEAD).unwrap_or(u32::MAX))
         .handshake::<_, Bytes>(stream)
         .await?;
-    let mut connection = std::pin::pin!(connection);
-    // As over HTTP/1: the connection is driven beside the exchange.
-    let mut exchange = std::pin::pin!(exchange(sender, request, body, most));
-    tokio::select! {
-        result = &mut exchange => result,
-        end = &mut connection => {
-            match end {
-                Ok(()) => exchange.await,
-                Err(error) => Err(error.into()),
-            }
-        }
-    }
+    beside(connection, exchange(sender, request, body, most)).await
 }
 
 async fn exchange(

@@ -1,7 +1,7 @@
 //! The typed configuration: what a KDL text means, with every reference resolved, every unit parsed and every default
 //! filled in. Nothing here knows how it will be run.
 //!
-//! Identifiers (`FrontendId`, `BackendId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
+//! Identifiers (`BackendId`, `PluginId`, …) are positions in the lists of [`Config`]; the loader guarantees that they
 //! exist.
 
 mod access_log;
