@@ -211,11 +211,11 @@ fn the_limits_of_each_use_are_shown_with_who_has_set_them() {
             use-plugin "auth" unless="api or ours and not old"
             acl "api" { path-prefix "/api/" }
             acl "ours" { plugin "auth" predicate="p"; plugin "geo" canary="2.5%" { limit cpu="1ms" } }
-            acl "old" { path "/old" }
-            deny status=404 if="(api or old) and ours"
+            acl "old" { path "/old" }; acl "down" { servers-up "app" max=0 }
+            deny status=404 if="(api or old) and ours"; deny status=503 if="down"
             use-backend "app" if="api"
             request { set-header "X-A" "1" if="api"; delete-header "X-B" }
-            response { set-status 201 if="old" if-status="404,500-502" }
+            response { set-status 201 if="old" if-status="404,500-502"; set-header "X-C" "1" always }
         }
         plugin "jwt" builtin="jwt-auth" { on-failure "deny"; config { issuer "a" } }
         frontend "web" {
@@ -312,13 +312,16 @@ tenant "acme", acme.example, in frontend "web"
   acl "api" (config.kdl:11)
   acl "ours" plugin "acme/auth" predicate="p" 97.5% plugin "acme/geo" 2.5% (config.kdl:12)
   acl "old" (config.kdl:13)
+  acl "down" servers-up "app" max=0 (config.kdl:13)
   deny status=404 if="(api or old) and ours" (config.kdl:14)
+  deny status=503 if="down" (config.kdl:14)
   use-backend "app" if="api" (config.kdl:15)
   use-plugin "acme/geo" (config.kdl:9)
   use-plugin "acme/auth" if="not (api or ours and not old)" (config.kdl:10)
   request set-header "x-a" if="api"
   request delete-header "x-b"
   response set-status if-status="404,500-502" if="old"
+  response set-header "x-c" always
 "#;
     assert_eq!(explained.text(), expected);
     let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, Some(explained))).unwrap();

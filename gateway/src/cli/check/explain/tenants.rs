@@ -161,6 +161,7 @@ fn edit<E: Serialize>(of: &str, edit: &Conditional<E>, written: &impl Fn(&Condit
     if let Some(statuses) = &edit.statuses {
         let _ = write!(text, " if-status={:?}", statuses.to_string());
     }
+    text.push_str(if edit.is_always { " always" } else { "" });
     Line {
         says: text,
         when: edit.when.as_ref().map(written),
@@ -168,9 +169,18 @@ fn edit<E: Serialize>(of: &str, edit: &Conditional<E>, written: &impl Fn(&Condit
     }
 }
 
-/// The plugins that an acl asks.
+/// The plugins that an acl asks, or the backend.
 fn asked(config: &Config, test: &AclTest) -> String {
     let mut text = String::new();
+    if let AclTest::Servers(up) = test {
+        let _ = write!(text, " servers-up {:?}", config.backends[up.backend.value.0].name);
+        if up.min > 0 {
+            let _ = write!(text, " min={}", up.min);
+        }
+        if up.max < u32::MAX {
+            let _ = write!(text, " max={}", up.max);
+        }
+    }
     for AskedPlugin { used, predicate } in test.plugins() {
         let _ = write!(text, " plugin {:?}", config.plugins[used.plugin.value.0].name);
         if let Some(predicate) = predicate {
