@@ -1,12 +1,14 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
+mod described;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use super::bindings::exports::gateway::policy::{lifecycle, limiter};
+use super::bindings::exports::gateway::policy::lifecycle;
 use super::budget::Budget;
 use super::component::Component;
 use super::crew::Waiting;
@@ -18,7 +20,7 @@ use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
 use super::metrics::PluginMetrics;
-use super::needs::{Attribute, NeedPhase, Needs};
+use super::needs::{Attribute, Needs};
 use super::pace::{Move, Pace, Took};
 use super::quarantine::Quarantine;
 use super::quota::Quota;
@@ -27,6 +29,7 @@ use super::state::{Identity, LogBudget};
 use super::stats::AttachmentStats;
 use crate::config::{Heavy, Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
 use crate::telemetry::metrics::PluginSeries;
+use described::{check_policies, check_predicates};
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
 pub struct Attachment {
@@ -127,29 +130,6 @@ pub enum AttachedAs {
     Predicates,
     /// What sees requests and responses, or connections: all other hooks.
     Filter,
-}
-
-/// Which hooks a component exports.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Hooks {
-    /// `predicates`: [`Instances::evaluate`](super::Instances::evaluate).
-    pub predicates: bool,
-    /// `limiter`: [`Instances::check`](super::Instances::check).
-    pub limiter: bool,
-    /// `request-filter`: [`Instances::on_request`](super::Instances::on_request).
-    pub request_filter: bool,
-    /// `call-answered`: [`Instances::on_answer`](super::Instances::on_answer).
-    pub call_answered: bool,
-    /// `request-body-filter`: [`Instances::on_body`](super::Instances::on_body).
-    pub request_body_filter: bool,
-    /// `response-filter`: [`Instances::on_response`](super::Instances::on_response).
-    pub response_filter: bool,
-    /// `response-body-filter`: [`Instances::on_body`](super::Instances::on_body).
-    pub response_body_filter: bool,
-    /// `access-log`: [`Instances::on_log`](super::Instances::on_log).
-    pub access_log: bool,
-    /// `connection-filter`: [`Instances::on_connect`](super::Instances::on_connect).
-    pub connection_filter: bool,
 }
 
 impl Attachment {
@@ -570,35 +550,6 @@ impl Attachment {
     }
 }
 
-impl Hooks {
-    /// Whether there is one beside `predicates`, so that there is something to attach as a filter.
-    #[must_use]
-    pub fn any_filter(self) -> bool {
-        self.called(AttachedAs::Filter) != 0
-    }
-
-    /// The bits of those that are called at such a place, in the order of an exchange's phases.
-    fn called(self, place: AttachedAs) -> u8 {
-        let filters = [
-            (self.limiter, hook_bits::LIMITER),
-            (self.request_filter, hook_bits::REQUEST_FILTER),
-            (self.request_body_filter, hook_bits::REQUEST_BODY),
-            (self.response_filter, hook_bits::RESPONSE_FILTER),
-            (self.response_body_filter, hook_bits::RESPONSE_BODY),
-            (self.access_log, hook_bits::ACCESS_LOG),
-            (self.connection_filter, hook_bits::CONNECTION_FILTER),
-        ];
-        let hooks = match place {
-            AttachedAs::Predicates => &[(self.predicates, hook_bits::PREDICATES)][..],
-            AttachedAs::Filter => &filters,
-        };
-        hooks
-            .iter()
-            .filter(|(has, _)| *has)
-            .fold(0, |bits, (_, bit)| bits | bit)
-    }
-}
-
 impl std::fmt::Debug for Attachment {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Attachment")
@@ -607,103 +558,6 @@ impl std::fmt::Debug for Attachment {
             .finish_non_exhaustive()
     }
 }
-
-impl Needs {
-    /// Parses the needs of `describe` and `configure`, in that order. An error is a need and what is wrong with it.
-    pub(super) fn parse(
-        described: &lifecycle::Needs,
-        configured: &lifecycle::Needs,
-        maps: &Maps,
-        tenant: Option<&Arc<str>>,
-    ) -> Result<Self, (String, &'static str)> {
-        let parse = |phase, first: &[String], second: &[String]| {
-            if first.len() + second.len() > MAX_NEEDS {
-                return Err((
-                    format!("{} attributes", first.len() + second.len()),
-                    "is more than a phase may have",
-                ));
-            }
-            let names = first.iter().chain(second);
-            names
-                .map(|name| {
-                    let attribute = Attribute::parse_with(name, phase, maps);
-                    let attribute = attribute.and_then(|attribute| attribute.asked_by(tenant));
-                    attribute.map_err(|why| (name.clone(), why))
-                })
-                .collect()
-        };
-        Ok(Self {
-            request: parse(NeedPhase::Request, &described.request, &configured.request)?,
-            response: parse(NeedPhase::Response, &described.response, &configured.response)?,
-            log: parse(NeedPhase::Log, &described.log, &configured.log)?,
-            connection: parse(NeedPhase::Connection, &described.connection, &configured.connection)?,
-        })
-    }
-
-    /// The first that tells the time, which has to be granted wherever it is asked for.
-    fn time(&self) -> Option<String> {
-        let phases = [&self.request, &self.response, &self.log, &self.connection];
-        phases.into_iter().flatten().find_map(Attribute::time)
-    }
-}
-
-fn check_predicates(hook: bool, names: &[String]) -> Result<(), String> {
-    if !hook {
-        return Ok(());
-    }
-    if names.len() > MAX_PREDICATES {
-        return Err(format!(
-            "has {} predicates; at most {MAX_PREDICATES} fit into an answer",
-            names.len()
-        ));
-    }
-    for (i, name) in names.iter().enumerate() {
-        if name.is_empty() {
-            return Err("has a predicate without a name".to_owned());
-        }
-        if names[..i].contains(name) {
-            return Err(format!("has two predicates named `{}`", one_line(name)));
-        }
-    }
-    Ok(())
-}
-
-fn check_policies(policies: Vec<limiter::Policy>) -> Result<Vec<LimitPolicy>, String> {
-    if policies.len() > MAX_POLICIES {
-        return Err(format!(
-            "has {} limits; at most {MAX_POLICIES} are taken",
-            policies.len()
-        ));
-    }
-    let check = |policy: limiter::Policy| {
-        let is_text = policy
-            .name
-            .bytes()
-            .all(|byte| matches!(byte, b' '..=b'~') && !b"\"\\".contains(&byte));
-        match is_text && (1..=MAX_POLICY_NAME).contains(&policy.name.len()) {
-            true => Ok(LimitPolicy {
-                name: policy.name,
-                quota: policy.quota,
-                window_ms: policy.window_ms,
-            }),
-            false => Err(format!(
-                "has a limit named `{}`; a name has 1 to {MAX_POLICY_NAME} printable characters of ASCII, without quotes",
-                short_name(&policy.name)
-            )),
-        }
-    };
-    policies.into_iter().map(check).collect()
-}
-
-/// Predicates of a component: bits of the answer.
-const MAX_PREDICATES: usize = 64;
-
-/// Limits of a component; the contract says so. A response that tells of them grows with each.
-const MAX_POLICIES: usize = 64;
-const MAX_POLICY_NAME: usize = 64;
-
-/// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
-const MAX_NEEDS: usize = 256;
 
 /// A set-up may take as long as so many calls before it is slow: it touches memory for the first time, and there are fewer of them.
 const SET_UP_IN_CALLS: u32 = 4;

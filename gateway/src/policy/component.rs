@@ -4,7 +4,6 @@ use wasmtime::Engine;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{InstancePre, Linker};
 
-use super::attachment::Hooks;
 use super::bindings::exports::gateway::policy::{
     access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
     response_body_filter, response_filter,
@@ -12,6 +11,7 @@ use super::bindings::exports::gateway::policy::{
 use super::cache::Cache;
 use super::compiler::CompileError;
 use super::failure::PolicyError;
+use super::hooks::Hooks;
 use super::state::State;
 use crate::config::Grant;
 

@@ -36,6 +36,7 @@ mod failure;
 pub mod first_party;
 mod granted;
 mod hook;
+mod hooks;
 mod host;
 mod host_memory;
 mod imports;
@@ -78,7 +79,7 @@ pub(crate) mod guests;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests;
 
-pub use attachment::{AttachedAs, Attachment, AttachmentSpec, Callers, Hooks};
+pub use attachment::{AttachedAs, Attachment, AttachmentSpec, Callers};
 pub use bodies::{BodyMode, BodyOf, KeptByBody, Piece, PieceVerdict};
 pub use budget::Budget;
 pub use cache::{CacheError, is_of_another as cache_is_of_another};
@@ -100,6 +101,7 @@ pub use exchange::{
 pub use failure::{Failure, FailureKind, PolicyError};
 pub use granted::{CallGrant, Granted, InFlight};
 pub use hook::HookPlace;
+pub use hooks::Hooks;
 pub use host::{Host, HostSettings};
 pub use host_memory::{HostMemory, HostMemoryFull};
 pub use inspect::{Description, Import};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, header};
 use jiff::tz::TimeZone;
 
+use super::bindings::exports::gateway::policy::lifecycle;
 use super::exchange::{ConnectionFacts, Exchange, Over};
 use super::facts::Facts;
 use super::maps::{Map, Maps};
@@ -23,6 +24,45 @@ pub(crate) struct Needs {
     pub(crate) log: Vec<Attribute>,
     /// For connection filters.
     pub(crate) connection: Vec<Attribute>,
+}
+
+impl Needs {
+    /// Parses the needs of `describe` and `configure`, in that order. An error is a need and what is wrong with it.
+    pub(super) fn parse(
+        described: &lifecycle::Needs,
+        configured: &lifecycle::Needs,
+        maps: &Maps,
+        tenant: Option<&Arc<str>>,
+    ) -> Result<Self, (String, &'static str)> {
+        let parse = |phase, first: &[String], second: &[String]| {
+            if first.len() + second.len() > MAX_NEEDS {
+                return Err((
+                    format!("{} attributes", first.len() + second.len()),
+                    "is more than a phase may have",
+                ));
+            }
+            let names = first.iter().chain(second);
+            names
+                .map(|name| {
+                    let attribute = Attribute::parse_with(name, phase, maps);
+                    let attribute = attribute.and_then(|attribute| attribute.asked_by(tenant));
+                    attribute.map_err(|why| (name.clone(), why))
+                })
+                .collect()
+        };
+        Ok(Self {
+            request: parse(NeedPhase::Request, &described.request, &configured.request)?,
+            response: parse(NeedPhase::Response, &described.response, &configured.response)?,
+            log: parse(NeedPhase::Log, &described.log, &configured.log)?,
+            connection: parse(NeedPhase::Connection, &described.connection, &configured.connection)?,
+        })
+    }
+
+    /// The first that tells the time, which has to be granted wherever it is asked for.
+    pub(super) fn time(&self) -> Option<String> {
+        let phases = [&self.request, &self.response, &self.log, &self.connection];
+        phases.into_iter().flatten().find_map(Attribute::time)
+    }
 }
 
 /// When an attribute is asked for.
@@ -505,6 +545,9 @@ fn field_name(name: &str) -> Result<HeaderName, &'static str> {
 const UNKNOWN: &str = "the gateway does not know";
 const NO_TAG: &str = "is not named as a tag may be";
 const NO_ZONE: &str = "names no time zone of the IANA's database";
+
+/// Attributes that a component may ask for in one phase. Each is looked for in every exchange.
+const MAX_NEEDS: usize = 256;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
