@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use wit_component::StringEncoding;
 use wit_parser::{PackageId, Resolve};
 
@@ -42,7 +42,9 @@ fn push(resolve: &mut Resolve, file: &Path) -> Result<PackageId> {
     let name = file.display();
     let bytes = regular_file::read(file, MAX_WIT).with_context(|| format!("cannot read {name}"))?;
     let text = String::from_utf8(bytes).with_context(|| format!("{name} is not UTF-8"))?;
-    resolve.push_str(file, &text)
+    let pushed = resolve.push_str(file, &text);
+    // With the place in the file.
+    pushed.map_err(|error| Error::msg(resolve.render_error(&error)))
 }
 
 /// The contract that this gateway has.
@@ -68,6 +70,20 @@ mod tests {
             error.contains("no world \"loger\"") && error.contains("logger"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_is_wrong_in_an_authors_file_is_said_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("world.wit");
+        std::fs::write(&file, "package mine:fence;\nwrld fence {}").unwrap();
+        let mut module = wat::parse_str("(module)").unwrap();
+        let world = World {
+            name: "fence".to_owned(),
+            wit: Some(file),
+        };
+        let error = world.embed(&mut module).unwrap_err().to_string();
+        assert!(error.contains("world.wit:2:1"), "{error}");
     }
 
     #[test]
