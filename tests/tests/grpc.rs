@@ -3,8 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, drain, http2_get, http2_post};
-use gateway_tests::{Answer, Gateway, HttpServer, eventually};
+use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Frames, Http2Server, drain, frame, http2_get, http2_post};
+use gateway_tests::{Answer, Gateway, HttpServer, eventually, refusing};
 use http::{HeaderMap, HeaderValue, Request, Response};
 
 /// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with
@@ -321,4 +321,152 @@ async fn a_call_is_sent_again_for_nothing_that_was_not_named() {
     client.ask(message("/head/14", "\0\0\0\0\0")).await;
     // As often as `retries` says, at the one server that there is.
     assert_eq!(app.requests().len(), 6);
+}
+
+/// What the gateway answers by itself, by the path; and servers that are not there, or do not answer.
+async fn answering_itself(app: &Http2Server) -> (Gateway, impl Sized) {
+    let (nobody, guard) = refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            error-page 403 413 503 "sorry.html"
+            error-page 500 "sorry.html" intercept
+            request-limits body="10KiB"
+            deny status=403 { path "/denied" }
+            deny status=401 { path "/who" }
+            acl "fast" { path "/fast" }
+            acl "made" { path "/made" }
+            return status=429 if="fast" { body "slow 100%\ndown" }
+            return status=200 if="made" { body "made" }
+            use-backend "down" { path "/down" }
+            response {
+                set-header "X-Meant" "%{status}" always
+                set-header "X-Fault" "yes" always if-status="500-599"
+            }
+            default-backend "app"
+        }
+        backend "app" { timeout server="300ms"; server "s" "@app" h2 }
+        backend "down" { retries 0; server "s" "@nobody" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .with("@nobody", nobody)
+    .file("sorry.html", "<p>sorry")
+    .start()
+    .await;
+    (gateway, guard)
+}
+
+/// Answers `/500` with that status of HTTP, and nothing else ever.
+async fn silent() -> Http2Server {
+    Http2Server::start(|mut exchange: Http2Exchange| async move {
+        if exchange.request.uri().path() != "/500" {
+            return std::future::pending().await;
+        }
+        let response = Response::builder().status(500).header("content-type", "text/plain");
+        exchange
+            .respond
+            .send_response(response.body(()).unwrap(), true)
+            .map(drop)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn what_the_gateway_answers_to_a_call_has_grpcs_form() {
+    let app = silent().await;
+    let (gateway, _guard) = answering_itself(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    /// The path, the status that is meant, and what the call is told of it.
+    type Case = (&'static str, u16, &'static str, &'static str);
+    let cases: [Case; 5] = [
+        ("/denied", 403, "7", "403 Forbidden"),
+        ("/who", 401, "16", "401 Unauthorized"),
+        ("/fast", 429, "14", "slow 100%25%0Adown"),
+        ("/down", 503, "14", "503 Service Unavailable"),
+        ("/late", 504, "14", "504 Gateway Timeout"),
+    ];
+    for (path, meant, status, said) in cases {
+        let answer = client.ask(message(path, "\0\0\0\0\0")).await;
+        assert_eq!(
+            (answer.status, answer.text(), answer.trailers.as_ref()),
+            (200, "", None),
+            "{path}"
+        );
+        assert_eq!(answer.header("content-type"), Some("application/grpc"), "{path}");
+        assert_eq!(answer.header("grpc-status"), Some(status), "{path}");
+        assert_eq!(answer.header("grpc-message"), Some(said), "{path}");
+        // Edits know the status that is meant.
+        assert_eq!(answer.header("x-meant"), Some(&*meant.to_string()), "{path}");
+        assert_eq!(answer.header("x-fault").is_some(), meant >= 500, "{path}");
+    }
+    let long = vec![0; 11 << 10];
+    let mut call = message("/late", "");
+    *call.body_mut() = long;
+    let answer = client.ask(call).await;
+    assert_eq!((answer.status, answer.header("grpc-status")), (200, Some("2")));
+    // What is no error, what is no call, and what a server has answered, are what they are.
+    let made = client.ask(message("/made", "\0\0\0\0\0")).await;
+    assert_eq!(
+        (made.status, made.text(), made.header("grpc-status")),
+        (200, "made", None)
+    );
+    for kind in ["application/grpc-web+proto", "application/json"] {
+        let mut other = message("/denied", "\0\0\0\0\0");
+        other
+            .headers_mut()
+            .insert("content-type", HeaderValue::from_static(kind));
+        let answer = client.ask(other).await;
+        assert_eq!(
+            (answer.status, answer.text(), answer.header("grpc-status")),
+            (403, "<p>sorry", None),
+            "{kind}"
+        );
+    }
+    let servers = client.ask(message("/500", "\0\0\0\0\0")).await;
+    assert_eq!(
+        (servers.status, servers.text(), servers.header("grpc-status")),
+        (500, "", None)
+    );
+    let lines = gateway.access_log(10).await;
+    for ((_, meant, status, _), line) in cases.into_iter().zip(&lines) {
+        assert_eq!(line["status"], meant, "{line}");
+        assert_eq!(line["grpc_status"].to_string(), status, "{line}");
+    }
+    assert_eq!(
+        (&lines[5]["status"], &lines[5]["grpc_status"]),
+        (&413.into(), &2.into())
+    );
+    assert!(lines[7].get("grpc_status").is_none(), "{}", lines[7]);
+    // It was no answer of the server's.
+    let labels = [("server", "s"), ("backend", "down"), ("result", "server-error")];
+    gateway
+        .metric_is("gateway_server_grpc_responses_total", &labels, 0.0)
+        .await;
+}
+
+/// As clients of gRPC want it: "Trailers-Only" is one HEADERS frame that ends the stream.
+#[tokio::test]
+async fn an_answer_to_a_call_is_one_head_and_nothing_else() {
+    let app = silent().await;
+    let (gateway, _guard) = answering_itself(&app).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    let call = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":authority", "app.example"),
+        (":path", "/denied"),
+        ("content-type", "application/grpc"),
+        ("te", "trailers"),
+    ];
+    client.request(1, &call).await;
+    let answer = client.find(|frame| frame.stream == 1).await;
+    // HEADERS, with END_HEADERS and END_STREAM; 8 is `:status: 200` of the static table (RFC 7541, appendix A).
+    assert_eq!((answer.kind, answer.flags & 5, answer.payload[0]), (1, 5, 0x88));
+    // Nothing comes behind it but what is asked for.
+    client.send(frame(6, 0, 0, b"anything")).await;
+    let next = client.find(|frame| frame.stream == 1 || frame.kind == 6).await;
+    assert_eq!((next.kind, next.payload.as_slice()), (6, &b"anything"[..]));
 }

@@ -29,7 +29,16 @@ pub fn has_digest(headers: &HeaderMap) -> bool {
 
 /// gRPC compresses message by message, and its readers know of nothing around that.
 pub fn is_grpc(headers: &HeaderMap) -> bool {
-    is_of(headers, b"application/grpc")
+    is_of(headers, GRPC)
+}
+
+/// The same without what browsers speak. It is that type alone, or with a suffix or parameters.
+pub fn is_grpc_itself(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    let behind = kind
+        .and_then(|kind| kind.trim_ascii_start().get(GRPC.len()..))
+        .and_then(<[u8]>::first);
+    is_grpc(headers) && matches!(behind, None | Some(b'+' | b';' | b' ' | b'\t'))
 }
 
 /// Of gRPC, what browsers speak: its trailers are a part of the content.
@@ -81,9 +90,37 @@ fn weaken(headers: &mut HeaderMap) {
     };
 }
 
+const GRPC: &[u8] = b"application/grpc";
+
 const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-digest"),
     HeaderName::from_static("repr-digest"),
     HeaderName::from_static("digest"),
     HeaderName::from_static("content-md5"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grpc_is_told_from_what_browsers_speak() {
+        for (kind, is_one, is_itself) in [
+            ("application/grpc", true, true),
+            ("application/grpc+proto", true, true),
+            (" Application/gRPC; charset=utf-8", true, true),
+            ("application/grpc-web", true, false),
+            ("application/grpc-web-text+proto", true, false),
+            ("application/grpcx", true, false),
+            ("application/json", false, false),
+            ("application/grp", false, false),
+        ] {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
+            assert_eq!(
+                (is_grpc(&headers), is_grpc_itself(&headers)),
+                (is_one, is_itself),
+                "{kind}"
+            );
+        }
+    }
+}

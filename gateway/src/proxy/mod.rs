@@ -23,6 +23,7 @@ mod error;
 mod extended_connect;
 mod filtered;
 mod forwarding;
+mod grpc_answer;
 mod hangup;
 mod headers;
 mod heavy;

@@ -1,21 +1,51 @@
-//! Edits of what the gateway answers by itself: those of `response` with `always`, a tenant's before its operator's.
+//! What the gateway answers by itself, on its way out: the operator's page, the edits of `response` with `always`, a tenant's before its
+//! operator's, and gRPC's form.
 
 use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, StatusCode};
 
 use super::client::Client;
 use super::error::ProxyError;
+use super::grpc_answer;
 use super::local::Local;
 use super::policy;
 use super::record::Record;
 use crate::policy::Exchange;
+use crate::snapshot::pages::Page;
 use crate::snapshot::{AclAnswers, Frontend, Rewrites};
 
-/// An answer to a request, as they leave it.
-pub async fn edit(
+/// The operator's page for an answer of this status. A call of gRPC has no use for one.
+pub fn page<'a>(local: &'a Local, frontend: &'a Frontend, record: &Record, status: StatusCode) -> Option<&'a Page> {
+    match record.is_call() {
+        true => None,
+        false => local.snapshot.page(frontend, record.backend(), status),
+    }
+}
+
+/// An answer to a request, as the edits leave it; to a call of gRPC in its form. Answers the status that is meant, too.
+pub async fn finish(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    client: &Client,
+    record: &mut Record,
+    response: Response<Bytes>,
+) -> (Response<Bytes>, StatusCode) {
+    let response = edit(local, frontend, client, record, response).await;
+    let meant = response.status();
+    if !record.is_call() {
+        return (response, meant);
+    }
+    let (response, said) = grpc_answer::of(response);
+    if let Some(said) = said {
+        record.told(said);
+    }
+    (response, meant)
+}
+
+async fn edit(
     local: &Rc<Local>,
     frontend: &Frontend,
     client: &Client,
@@ -45,7 +75,7 @@ pub async fn edit(
     record.noted.exchange = is_kept.then_some(exchange);
     made.unwrap_or_else(|error| {
         record.failed(&error);
-        error.response(local.snapshot.page(frontend, backend, error.status()))
+        error.response(page(local, frontend, record, error.status()))
     })
 }
 
@@ -73,7 +103,7 @@ async fn edit_for_tenant(
         Ok(head) => Response::from_parts(head, body),
         Err(error) => {
             record.failed(&error);
-            error.response(local.snapshot.page(frontend, record.backend(), error.status()))
+            error.response(page(local, frontend, record, error.status()))
         }
     }
 }

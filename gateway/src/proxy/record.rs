@@ -46,6 +46,10 @@ pub struct Record {
     status: Option<StatusCode>,
     /// What the server's answer says of a call of gRPC; none where it is no such answer.
     grpc: Option<GrpcStatus>,
+    /// It is a call of gRPC over HTTP/2, to which the gateway itself answers as gRPC does.
+    is_call: bool,
+    /// What it has answered of such a call.
+    told: Option<GrpcStatus>,
     sent: u64,
     termination: Termination,
     reason: Option<&'static str>,
@@ -123,6 +127,10 @@ impl Record {
             upstream: None,
             status: None,
             grpc: None,
+            is_call: client.is_stream()
+                && *request.method() == Method::POST
+                && coded::is_grpc_itself(request.headers()),
+            told: None,
             sent: 0,
             termination: Termination::default(),
             reason: None,
@@ -294,6 +302,16 @@ impl Record {
         self.status = Some(status);
         self.server_answered(Some(status));
         self.reason = Some(ERROR_PAGE);
+    }
+
+    /// Whether it is a call of gRPC that is answered as one.
+    pub fn is_call(&self) -> bool {
+        self.is_call
+    }
+
+    /// The gateway's own answer says this of a call of gRPC.
+    pub fn told(&mut self, said: GrpcStatus) {
+        self.told = Some(said);
     }
 
     /// The backend that the request came to, if it came to one.
@@ -501,7 +519,7 @@ impl Record {
                 total,
             },
             status: self.status.map(|status| status.as_u16()),
-            grpc: self.grpc,
+            grpc: self.told.or(self.grpc),
             bytes_sent: self.sent + passed.map_or(0, |passed| passed.from_server),
             bytes_received: received + passed.map_or(0, |passed| passed.from_client),
             termination: self.termination,

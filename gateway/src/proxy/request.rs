@@ -71,6 +71,8 @@ pub async fn serve(
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
     let limits = record.noted.limits.take();
     let counted = std::mem::take(&mut record.noted.counted);
+    // Of what is answered here; its form may have another.
+    let mut meant = None;
     let mut response = match served {
         Ok(Served::Server(response, lease)) => {
             let (head, incoming) = response.into_parts();
@@ -79,10 +81,11 @@ pub async fn serve(
                 let Some((server, early, session)) = lease.into_tunnel(incoming) else {
                     let error = ProxyError::BadUpgrade;
                     record.failed(&error);
-                    let page = local.snapshot.page(&frontend, record.backend(), error.status());
-                    let response =
-                        own_answers::edit(&local, &frontend, &client, &mut record, error.response(page)).await;
-                    counted.settle(response.status());
+                    let page = own_answers::page(&local, &frontend, &record, error.status());
+                    let response = error.response(page);
+                    let (response, meant) =
+                        own_answers::finish(&local, &frontend, &client, &mut record, response).await;
+                    counted.settle(meant);
                     return Ok(response.map(|bytes| ResponseBody::full(bytes, record)));
                 };
                 record.responded(&head);
@@ -108,7 +111,8 @@ pub async fn serve(
             if client.is_stream() {
                 headers::strip_hop_by_hop(response.headers_mut());
             }
-            let response = own_answers::edit(&local, &frontend, &client, &mut record, response).await;
+            let (response, status) = own_answers::finish(&local, &frontend, &client, &mut record, response).await;
+            meant = Some(status);
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
         Ok(Served::Page(response, is_cut_short)) => {
@@ -122,12 +126,14 @@ pub async fn serve(
             // have meant it to be read otherwise.
             let is_suspect = matches!(error, ProxyError::BadRequest(_));
             closes |= (has_body || is_suspect) && !client.is_stream();
-            let page = local.snapshot.page(&frontend, record.backend(), error.status());
-            let response = own_answers::edit(&local, &frontend, &client, &mut record, error.response(page)).await;
+            let page = own_answers::page(&local, &frontend, &record, error.status());
+            let response = error.response(page);
+            let (response, status) = own_answers::finish(&local, &frontend, &client, &mut record, response).await;
+            meant = Some(status);
             response.map(|bytes| ResponseBody::full(bytes, record))
         }
     };
-    counted.settle(response.status());
+    counted.settle(meant.unwrap_or(response.status()));
     if !client.is_stream() {
         // By what stands behind its content.
         closes |= client.connection.has_to_close();
@@ -449,7 +455,11 @@ async fn decide(
             headers::strip_hop_by_hop(response.headers_mut());
         }
     }
-    let page = local.snapshot.intercepting(frontend, backend_id, response.status());
+    // To a call of gRPC a page says nothing.
+    let page = match record.is_call() {
+        true => None,
+        false => local.snapshot.intercepting(frontend, backend_id, response.status()),
+    };
     if page.is_none() && frontend.filters_bodies.response && response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let filtered = body_filters::of_response(local, frontend, client, exchange, &mut lease, &mut response);
         match Box::pin(filtered).await? {

@@ -189,7 +189,7 @@ impl Trace {
         let failed = match record.status {
             Some(status) => {
                 status >= 500
-                    || record.grpc.is_some_and(GrpcStatus::is_servers_fault)
+                    || (status == 200 && record.grpc.is_some_and(GrpcStatus::is_servers_fault))
                     || matches!(record.termination.cause, Cause::ServerAborted | Cause::ServerTimeout)
             }
             None => true,

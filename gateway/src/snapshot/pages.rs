@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode, Version, response};
 
 use crate::config::ErrorPage;
@@ -157,13 +157,18 @@ impl Page {
 impl Page {
     /// The response in whose place it is sent: of a server's head stays what is not about its content.
     pub fn replace(&self, mut head: response::Parts) -> Response<Bytes> {
-        for name in &OF_CONTENT {
-            head.headers.remove(name);
-        }
+        strip_content(&mut head.headers);
         head.version = Version::HTTP_11;
         let mut response = Response::from_parts(head, Bytes::new());
         self.dress(&mut response);
         response
+    }
+}
+
+/// Lets go of what speaks of content that is not sent.
+pub fn strip_content(headers: &mut HeaderMap) {
+    for name in &OF_CONTENT {
+        headers.remove(name);
     }
 }
 

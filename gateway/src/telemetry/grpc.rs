@@ -26,6 +26,24 @@ impl GrpcStatus {
         }
     }
 
+    /// What a client makes of an answer of HTTP that says nothing of its call (gRPC, "HTTP to gRPC Status Code Mapping").
+    pub fn of_http(status: u16) -> Self {
+        Self::Said(match status {
+            // INTERNAL
+            400 => 13,
+            // UNAUTHENTICATED
+            401 => 16,
+            // PERMISSION_DENIED
+            403 => 7,
+            // UNIMPLEMENTED
+            404 => 12,
+            // UNAVAILABLE
+            429 | 502..=504 => 14,
+            // UNKNOWN
+            _ => 2,
+        })
+    }
+
     /// Its number, where one was said.
     pub fn number(self) -> Option<u8> {
         match self {
@@ -80,7 +98,8 @@ impl GrpcStatus {
     }
 }
 
-const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// The field that says it.
+pub const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -112,6 +131,27 @@ mod tests {
             GrpcStatus::Unsaid,
             "two readers would read two things"
         );
+    }
+
+    #[test]
+    fn statuses_of_http_mean_what_grpc_says_that_they_do() {
+        for (status, number) in [
+            (400, 13),
+            (401, 16),
+            (403, 7),
+            (404, 12),
+            (408, 2),
+            (413, 2),
+            (429, 14),
+            (500, 2),
+            (501, 2),
+            (502, 14),
+            (503, 14),
+            (504, 14),
+            (505, 2),
+        ] {
+            assert_eq!(GrpcStatus::of_http(status), GrpcStatus::Said(number), "{status}");
+        }
     }
 
     #[test]

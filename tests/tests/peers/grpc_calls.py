@@ -92,6 +92,9 @@ def call(address, authority=None):
     assert (code, details) == (grpc.StatusCode.NOT_FOUND, "no such thing: %"), (code, details)
     code, _ = status(lambda: channel.unary_unary(path + "None")(b"x", timeout=20))
     assert code == grpc.StatusCode.UNIMPLEMENTED, code
+    # What the gateway answers by itself.
+    code, details = status(lambda: channel.unary_unary(path + "Denied")(b"x", timeout=20))
+    assert (code, details) == (grpc.StatusCode.PERMISSION_DENIED, "403 Forbidden"), (code, details)
     started = time.monotonic()
     code, _ = status(lambda: channel.unary_unary(path + "Slow")(b"x", timeout=0.5))
     assert code == grpc.StatusCode.DEADLINE_EXCEEDED and time.monotonic() - started < 4, code

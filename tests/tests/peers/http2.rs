@@ -130,8 +130,8 @@ async fn grpc_calls_of_every_kind_pass() {
     let authority = Authority::new();
     let gateway = Gateway::kdl(
         r#"
-        frontend "plain" { bind "127.0.0.1:0"; default-backend "grpc" }
-        frontend "tls" { bind "127.0.0.1:0" { tls cert="app.pem" }; default-backend "grpc" }
+        frontend "plain" { bind "127.0.0.1:0"; deny { path "/test.Echo/Denied" }; default-backend "grpc" }
+        frontend "tls" { bind "127.0.0.1:0" { tls cert="app.pem" }; deny { path "/test.Echo/Denied" }; default-backend "grpc" }
         frontend "other" { bind "127.0.0.1:0"; default-backend "other" }
         backend "grpc" { check "grpc" service="test.Echo" interval="1s"; server "grpc-1" "@grpc" h2 }
         backend "other" { check "grpc" service="test.Other" interval="1s"; server "grpc-2" "@grpc" h2 }
