@@ -74,7 +74,7 @@ async fn edit(
     );
     record.noted.exchange = is_kept.then_some(exchange);
     made.unwrap_or_else(|error| {
-        record.failed(&error);
+        record.own_edits_failed(&error);
         error.response(page(local, frontend, record, error.status()))
     })
 }
@@ -102,7 +102,7 @@ async fn edit_for_tenant(
     match made {
         Ok(head) => Response::from_parts(head, body),
         Err(error) => {
-            record.failed(&error);
+            record.own_edits_failed(&error);
             error.response(page(local, frontend, record, error.status()))
         }
     }

@@ -440,6 +440,17 @@ impl Record {
         }
     }
 
+    /// The edits of the gateway's own answer have failed, and it answers that. What it was an answer to has been counted where it was an error:
+    /// an exchange is one at most.
+    pub fn own_edits_failed(&mut self, error: &ProxyError) {
+        if self.termination.cause == Cause::Local {
+            return self.failed(error);
+        }
+        self.status = Some(error.status());
+        self.termination = error.termination();
+        self.reason = Some(error.reason());
+    }
+
     fn server_answered(&mut self, status: Option<StatusCode>) {
         let now = self.client.turns.now();
         if let Some(upstream) = &mut self.upstream
