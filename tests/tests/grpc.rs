@@ -3,12 +3,20 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Frames, Http2Server, drain, frame, http2_get, http2_post};
-use gateway_tests::{Answer, Gateway, HttpServer, eventually, refusing};
+use gateway_tests::http2::{
+    Http2Client, Http2Exchange, Http2Frames, Http2Server, drain, frame, http2_get, http2_post, read,
+};
+use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, eventually, refusing, within};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
+use prost::Message;
 
 /// A server whose path says how a call ends: `/trailers/14` behind the content, `/head/14` in a head without any, `/not-200/0` with
-/// another status of HTTP, `/html/14` as an answer of another kind, `/web/14` in the content of gRPC-Web.
+/// another status of HTTP, `/html/14` as an answer of another kind, `/web/14` in the content of gRPC-Web. `/cut/0` ends in the middle of its
+/// answer, once all of the call has come, and `/mute/0` never says it.
 async fn app() -> Http2Server {
     Http2Server::start(async |mut exchange: Http2Exchange| {
         let path = exchange.request.uri().path().to_owned();
@@ -26,6 +34,15 @@ async fn app() -> Http2Server {
         if kind == "web" {
             let mut stream = exchange.respond.send_response(response.body(()).unwrap(), false)?;
             return stream.send_data(format!("\0\0\0\0\0\u{80}grpc-status:{status}").into(), true);
+        }
+        if kind == "cut" || kind == "mute" {
+            let mut stream = exchange.respond.send_response(response.body(()).unwrap(), false)?;
+            drain(exchange.request.body_mut()).await?;
+            if kind == "mute" {
+                return stream.send_data("\0\0\0\0\0".into(), true);
+            }
+            stream.send_reset(h2::Reason::INTERNAL_ERROR);
+            return Ok(());
         }
         if kind != "trailers" {
             let response = response.header("grpc-status", said).body(()).unwrap();
@@ -69,7 +86,19 @@ const JSON: &str = r#"log "stdout" format="json""#;
 async fn call(gateway: &Gateway, paths: &[&str]) {
     let client = Http2Client::connect(gateway.address("web")).await;
     for path in paths {
-        client.ask(http2_post(path, "\0\0\0\0\0")).await;
+        let (response, mut stream) = client.open(message(path, "").map(drop), false).await;
+        let called = async {
+            if !path.starts_with("/cut") {
+                stream.send_data("\0\0\0\0\0".into(), true)?;
+                return read(response).await.map(drop);
+            }
+            // The head is here before it breaks off.
+            let mut response = response.await?;
+            stream.send_data("\0\0\0\0\0".into(), true)?;
+            drain(response.body_mut()).await.map(drop)
+        };
+        let ended = within(PATIENCE, "an answer", called).await;
+        assert_eq!(ended.is_err(), path.starts_with("/cut"), "{path}: {ended:?}");
     }
 }
 
@@ -143,12 +172,28 @@ async fn a_call_that_fails_by_the_servers_fault_is_an_error_of_the_log() {
     let gateway = gateway(JSON, "access-log only-errors", "", &app).await;
     call(
         &gateway,
-        &["/trailers/0", "/head/5", "/trailers/14", "/head/16", "/trailers/2"],
+        &[
+            "/trailers/0",
+            "/head/5",
+            "/trailers/14",
+            "/head/16",
+            "/mute/0",
+            "/cut/0",
+            "/trailers/2",
+        ],
     )
     .await;
-    let lines = gateway.access_log(2).await;
+    let lines = gateway.access_log(4).await;
     let said: Vec<_> = lines.iter().map(|line| line["grpc_status"].as_u64()).collect();
-    assert_eq!(said, [Some(14), Some(2)]);
+    assert_eq!(said, [Some(14), None, None, Some(2)]);
+    assert_eq!(
+        (&lines[1]["termination"], &lines[1]["reason"]),
+        (&"--".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(
+        (&lines[2]["termination"], &lines[2]["reason"]),
+        (&"SD".into(), &"server-broke-off".into())
+    );
 }
 
 #[tokio::test]
@@ -158,6 +203,9 @@ async fn calls_that_fail_eject_their_server() {
         ("head", 13, "consecutive-errors=3", "errors"),
         // What the status of HTTP says already, gRPC's takes nothing from.
         ("not-200", 0, "consecutive-errors=3", "errors"),
+        // Who breaks off before it has said anything has not answered, and who ends so has answered with nothing.
+        ("cut", 0, "consecutive-gateway-errors=3", "gateway-errors"),
+        ("mute", 0, "consecutive-errors=3", "errors"),
     ] {
         let app = app().await;
         let other = HttpServer::start(|_| Answer::status(404)).await;
@@ -188,9 +236,23 @@ async fn calls_that_fail_eject_their_server() {
         gateway
             .metric_is("gateway_server_outlier_ejections_total", &labels, 1.0)
             .await;
-        call(&gateway, &[&bad]).await;
+        let client = Http2Client::connect(gateway.address("web")).await;
+        assert_eq!(client.ask(message(&bad, "\0\0\0\0\0")).await.status, 404, "{bad}");
         assert_eq!((app.requests().len(), other.requests().len()), (9, 1), "{bad}");
     }
+}
+
+/// All that a collector was sent until now.
+fn spans(collector: &HttpServer) -> Vec<Span> {
+    let requests = collector.requests();
+    let sent = requests
+        .iter()
+        .map(|request| ExportTraceServiceRequest::decode(&*request.body).unwrap());
+    let of_resources = sent.flat_map(|sent| sent.resource_spans);
+    of_resources
+        .flat_map(|of| of.scope_spans)
+        .flat_map(|scope| scope.spans)
+        .collect()
 }
 
 #[tokio::test]
@@ -200,10 +262,18 @@ async fn a_call_that_fails_is_a_span_that_fails() {
     let log = format!("{JSON}; tracing \"http://{}\"", collector.address());
     let gateway = gateway(&log, "", "", &app).await;
     call(&gateway, &["/trailers/14"]).await;
-    eventually("the collector has the spans", async || !collector.requests().is_empty()).await;
-    let sent = collector.last().body;
-    let has = |text: &str| sent.windows(text.len()).any(|part| part == text.as_bytes());
-    assert!(has("rpc.grpc.status_code") && has("error.type") && has("14"));
+    eventually("the collector has the spans", async || spans(&collector).len() >= 2).await;
+    // The gateway's, and that of the attempt.
+    for span in spans(&collector) {
+        let value = |key: &str| {
+            let found = span.attributes.iter().find(|attribute| attribute.key == key);
+            found.and_then(|attribute| attribute.value.clone()?.value)
+        };
+        assert_eq!(value("rpc.system"), Some(Value::StringValue("grpc".to_owned())));
+        assert_eq!(value("rpc.grpc.status_code"), Some(Value::IntValue(14)));
+        assert_eq!(value("error.type"), Some(Value::StringValue("14".to_owned())));
+        assert_eq!(span.status.map(|status| status.code), Some(StatusCode::Error as i32));
+    }
 }
 
 /// A server that reads what it is sent, and fails each call so, in a head without content; after OK what it has read comes back.

@@ -378,6 +378,11 @@ impl Record {
 
     /// The response has come whole, and so has the request, or it is not awaited.
     pub fn complete(&mut self) {
+        // Whoever calls over HTTP/1 may have let go of the answer before it could say it.
+        if self.is_call && !self.complete && self.termination == Termination::default() {
+            // Clients take it for an error of the server's: UNKNOWN or INTERNAL.
+            self.call_ended_unsaid(Some(500));
+        }
         self.complete = true;
         self.client.turns.end_exchange();
     }
@@ -390,6 +395,22 @@ impl Record {
         };
         self.reason = Some(reason);
         self.frontend.metrics.error(reason);
+        // Not when it was late: a stream that has nothing to say comes to that, too.
+        if cause == Cause::ServerAborted {
+            self.call_ended_unsaid(None);
+        }
+    }
+
+    /// A server's answer is over. Where it was to say of a call of gRPC what became of that, and has not, its server is judged by this status;
+    /// none for no answer at all.
+    fn call_ended_unsaid(&self, status: Option<u16>) {
+        if self.grpc == Some(GrpcStatus::Unsaid)
+            && self.status == Some(StatusCode::OK)
+            && let Some(upstream) = &self.upstream
+            && let (Some(server), Some(after)) = (upstream.server, upstream.response)
+        {
+            upstream.backend.servers[server].is_judged_by(status, after);
+        }
     }
 
     /// The connection has gone over to another protocol: from now on bytes pass both ways.

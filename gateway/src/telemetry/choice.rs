@@ -11,9 +11,11 @@ use crate::config::LogChoice;
 /// Whether an exchange or connection went as it should: HAProxy's `dontlog-normal`.
 fn is_normal(termination: Termination, status: Option<u16>, grpc: Option<GrpcStatus>, retries: u32) -> bool {
     let went_well = matches!(termination.cause, Cause::Normal | Cause::Local);
+    let is_unsaid = grpc == Some(GrpcStatus::Unsaid) && status == Some(200);
     went_well
         && retries == 0
         && status.is_none_or(|status| status < 500)
+        && !is_unsaid
         && !grpc.is_some_and(GrpcStatus::is_servers_fault)
 }
 
@@ -80,9 +82,12 @@ mod tests {
 
     #[test]
     fn calls_of_grpc_that_fail_by_the_servers_fault_are_not_normal() {
-        let is_normal = |grpc| is_normal(Termination::default(), Some(200), Some(grpc), 0);
-        assert!(is_normal(GrpcStatus::Said(0)) && is_normal(GrpcStatus::Said(5)) && is_normal(GrpcStatus::Unsaid));
-        assert!(!is_normal(GrpcStatus::Said(14)) && !is_normal(GrpcStatus::Said(2)));
+        let is_normal = |status, grpc| is_normal(Termination::default(), Some(status), Some(grpc), 0);
+        assert!(is_normal(200, GrpcStatus::Said(0)) && is_normal(200, GrpcStatus::Said(5)));
+        assert!(!is_normal(200, GrpcStatus::Said(14)) && !is_normal(200, GrpcStatus::Said(2)));
+        assert!(!is_normal(200, GrpcStatus::Unsaid));
+        // HTTP's own says it.
+        assert!(is_normal(404, GrpcStatus::Unsaid));
     }
 
     #[test]
