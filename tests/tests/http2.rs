@@ -837,30 +837,35 @@ async fn tls_with_a_server_agrees_on_http_2() {
 
 #[tokio::test]
 async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
-    // The first stream of each connection but the last is refused; POST as well, as the server has not looked at it.
-    let app = Http2Server::start(async |mut exchange| {
-        if exchange.connection == 0 {
+    // As often as `retries` says, which are 3 unless said, and once at least.
+    for (retries, again) in [("", 3), ("retries 0", 1), ("retries 5", 5)] {
+        // POST as well, as the server has not looked at it.
+        let app = Http2Server::start(async |mut exchange: Http2Exchange| {
             exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
-            return Ok(());
-        }
-        exchange.answer("hello")
-    })
-    .await;
-    let gateway = Gateway::kdl(
-        r#"
-        process { workers 1; log "stdout" format="json" }
-        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
-        backend "app" { server "app-1" "@app" h2; pool max-idle=1 }
-    "#,
-    )
-    .with("@app", app.address())
-    .start()
-    .await;
-    // All attempts are refused on the one connection that there is.
-    let answer = gateway.ask("web", get("/")).await;
-    assert_eq!(answer.status, 502);
-    assert_eq!(gateway.access_log(1).await[0]["retries"], 3);
-    assert_eq!(app.requests().len(), 4);
+            Ok(())
+        })
+        .await;
+        let gateway = Gateway::kdl(
+            r#"
+            process { workers 1; log "stdout" format="json" }
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                @retries
+                server "app-1" "@app" h2
+                pool max-idle=1
+            }
+        "#,
+        )
+        .with("@retries", retries)
+        .with("@app", app.address())
+        .start()
+        .await;
+        // All attempts are refused on the one connection that there is.
+        let answer = gateway.ask("web", post("/", "order")).await;
+        assert_eq!(answer.status, 502);
+        assert_eq!(gateway.access_log(1).await[0]["retries"], again);
+        assert_eq!(app.requests().len(), again + 1);
+    }
 }
 
 /// Whatever its method: its server says that it has not looked at it, though a part of the body may have been on its way.

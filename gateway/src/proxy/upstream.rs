@@ -37,7 +37,9 @@ use crate::stream::Stream;
 ///
 /// Connecting is tried as often as `retries` says. A request that was sent on a kept connection which the server had
 /// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
-/// only if it may be repeated (RFC 9110, section 9.2.2: it is idempotent, and what was taken of its body has been kept).
+/// only if it may be repeated (RFC 9110, section 9.2.2: it is idempotent, and what was taken of its body has been kept). On a shared
+/// connection of HTTP/2 that may happen as often as `retries` says, and once at least: its server may be about to be replaced, or refuse
+/// everything.
 ///
 /// What few requests wait for is boxed: each request would be moved about with room for it.
 pub async fn send(
@@ -118,7 +120,7 @@ pub async fn send(
                     return Ok((response, Lease::new(link, local, backend, server, session)));
                 }
                 Err(Sent::Failed(error)) => return Err(error),
-                Err(Sent::Nothing(_)) if replays < MAX_REPLAYS => {}
+                Err(Sent::Nothing(_)) if replays < backend.retries.count.max(1) => {}
                 Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
             }
             replays += 1;
@@ -380,10 +382,6 @@ pub(super) fn is_repeatable(method: &Method) -> bool {
         Method::GET | Method::HEAD | Method::OPTIONS | Method::PUT | Method::DELETE | Method::TRACE
     )
 }
-
-/// How often a request is sent again that servers say they have not looked at: enough to get through a server that is being
-/// replaced, and not enough to go on with one that refuses everything.
-const MAX_REPLAYS: usize = 3;
 
 /// Requests after which a connection is known to be one that the server keeps: it was used again once.
 const PROVEN: u64 = 2;
