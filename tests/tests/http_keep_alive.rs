@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use gateway_tests::http2::{Http2Client, Http2Frames, Http2Server, frame, http2_get};
+use gateway_tests::http2::{Http2Client, Http2Frame, Http2Frames, Http2Server, frame, http2_get};
 use gateway_tests::{Gateway, HttpServer, PATIENCE, eventually, get, within};
 use tokio::sync::Notify;
 
@@ -135,6 +135,40 @@ async fn a_connection_of_http_2_goes_with_its_age_whatever_is_under_way() {
     goes_in_order(client, &told).await;
 }
 
+/// Who never says that it has heard of it might go on for ever.
+#[tokio::test]
+async fn a_client_of_http_2_that_hears_nothing_is_refused_in_time_and_its_connection_ends() {
+    let (app, told) = holding().await;
+    let limits = "max-requests=1; timeout http-request=\"500ms\" http-keep-alive=\"1h\"";
+    let gateway = gateway(limits, &format!("\"{}\" h2", app.address())).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &HEAD).await;
+    client.find(|frame| frame.kind == GOAWAY).await;
+    let mut other = HEAD;
+    other[3].1 = "/";
+    let going_on = async {
+        for stream in (3..).step_by(2) {
+            client.request(stream, &other).await;
+            let ends = |frame: &Http2Frame| frame.stream == stream && (frame.kind == DATA || frame.kind == RST_STREAM);
+            let last = client.find(ends).await;
+            if last.kind == RST_STREAM {
+                return last.code();
+            }
+        }
+        None
+    };
+    assert_eq!(
+        within(PATIENCE, "it is refused", going_on).await,
+        Some(h2::Reason::REFUSED_STREAM.into())
+    );
+    // What is under way is answered yet, and then there is nothing to wait for.
+    told.notify_one();
+    client.find(|frame| frame.kind == DATA && frame.stream == 1).await;
+    client.find(|frame| frame.kind == GOAWAY).await;
+    assert!(client.ends().await);
+}
+
 const DATA: u8 = 0;
+const RST_STREAM: u8 = 3;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;

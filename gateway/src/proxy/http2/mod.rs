@@ -90,6 +90,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         has_served: false,
         accepted: 0,
         is_leaving: false,
+        left_at: None,
         sweep_at: now,
         lanes: Lanes::default(),
         end: None,
@@ -105,11 +106,11 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
         if !watches_drain {
             watches_drain = drained.as_mut().poll(cx).is_pending();
             if !watches_drain {
-                server.drain();
+                server.drain(now);
             }
         }
         if worker.is_draining() {
-            server.drain();
+            server.drain(now);
         }
         loop {
             // Streams first: what they write goes out when the connection is polled below.
@@ -123,6 +124,12 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
             }
             loop {
                 match server.poll(cx) {
+                    Poll::Ready(Ok(Some((_, mut respond)))) if server.has_left(now) => {
+                        // It may be sent elsewhere as it is (RFC 9113, section 8.7).
+                        respond.send_reset(Reason::REFUSED_STREAM);
+                        has_moved = true;
+                        server.accepted += 1;
+                    }
                     Poll::Ready(Ok(Some((request, respond)))) => {
                         has_moved = true;
                         let (local, frontend) = seat.current(connection);
@@ -160,7 +167,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                 refused::note(&local, &frontend, &client, Refusal::Stream);
             }
             if connection.has_to_close() || watch.is_worn_out() {
-                server.drain();
+                server.drain(now);
             }
             if let Some(flood) = watch.take_flood() {
                 server.end = Some(End::Flood(flood));
@@ -222,6 +229,8 @@ struct Server<'a> {
     accepted: u64,
     /// It takes no more streams, and has said so.
     is_leaving: bool,
+    /// When a client that was told so has had its time to hear of it: what comes then, though it has not said that it has, is refused.
+    left_at: Option<Instant>,
     /// When the streams' waits are looked at next: none of them ends before.
     sweep_at: Instant,
     lanes: Lanes,
@@ -291,14 +300,23 @@ impl Server<'_> {
     }
 
     /// Takes no more streams, and ends after those under way.
-    fn drain(&mut self) {
+    ///
+    /// The library tells the client, and goes on to take what it may have sent before it heard of that, until it answers a PING (RFC 9113,
+    /// section 6.8). Who never does is not waited for longer than a head may take to come whole.
+    fn drain(&mut self, now: Instant) {
         self.is_leaving = true;
+        self.left_at.get_or_insert(now + self.timeouts.http_request);
         match &mut self.state {
             State::Open(protocol) => protocol.graceful_shutdown(),
             // Nothing was asked yet.
             State::Opening(_) => self.state = State::Closed,
             State::Closed => {}
         }
+    }
+
+    /// Whether a client has been told to go elsewhere for so long that nothing of it can be on its way any more.
+    fn has_left(&self, now: Instant) -> bool {
+        self.left_at.is_some_and(|left| now >= left)
     }
 
     /// Nothing is under way.
@@ -325,7 +343,8 @@ impl Server<'_> {
         let stalled = self.watch.stalled_since().map(|since| since + self.timeouts.client);
         let head = self.watch.head_since().map(|since| since + self.timeouts.http_request);
         let streams = if is_idle {
-            self.idle_since + self.idle_limit()
+            let limit = self.idle_since + self.idle_limit();
+            self.left_at.map_or(limit, |left| limit.min(left))
         } else {
             // A server may be given less time than anybody before.
             self.sweep_at = self.sweep_at.min(now + self.connection.clock.shortest());
@@ -353,7 +372,7 @@ impl Server<'_> {
         }
         self.connection.private.sweep(now);
         if !self.is_leaving && self.connection.retires().is_some_and(|retires| now >= retires) {
-            self.drain();
+            self.drain(now);
         }
         let is_over = |since: Option<Instant>, limit| since.is_some_and(|since| now >= since + limit);
         if is_over(self.watch.stalled_since(), self.timeouts.client) {
@@ -362,6 +381,9 @@ impl Server<'_> {
         }
         if is_over(self.watch.head_since(), self.timeouts.http_request) {
             self.end = Some(End::SlowHead);
+            self.farewell(Reason::NO_ERROR, now);
+        } else if is_idle && self.has_left(now) {
+            self.end = Some(End::Done);
             self.farewell(Reason::NO_ERROR, now);
         } else if is_idle && now >= self.idle_since + self.idle_limit() {
             let is_slow = !self.has_served && self.connection.has_spoken();
