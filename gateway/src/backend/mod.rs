@@ -37,7 +37,7 @@ pub use keeper::Keepers;
 pub use multiplexed::{Blocked, Multiplexed, Place as StreamPlace};
 pub(crate) use persistence::prefix_length;
 pub use persistence::{CookieRule, Presented, StickTable, Verdict};
-pub use pool::{Pool, Upstream};
+pub use pool::{Beside, Pool, Upstream};
 pub use queue::{QueueError, Session};
 pub use server::{Place, Server};
 pub use tls::Connector;

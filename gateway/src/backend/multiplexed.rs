@@ -15,7 +15,7 @@ use h2::{RecvStream, SendStream};
 use http::Request;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::Notify;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 
 use crate::config;
 use crate::empty_frames::EmptyFrames;
@@ -44,8 +44,13 @@ struct State {
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
-    /// How many requests have content, or tunnels something, that waits for the server to open its windows.
-    blocked: Cell<usize>,
+    /// Requests whose content, and tunnels something of which, waits for the server to open its windows: their numbers, and since when. The longest
+    /// first.
+    blocked: RefCell<Vec<(u64, Instant)>>,
+    /// The next one's number.
+    next_blocked: Cell<u64>,
+    /// Tells that something of it has moved, or waits no more.
+    moved: Rc<Notify>,
     /// Whether the server's SETTINGS have come.
     is_settled: Cell<bool>,
     /// Tells that they have come, or that they are not worth waiting for any more.
@@ -73,7 +78,9 @@ impl Multiplexed {
             served: Cell::new(0),
             idle_since: Cell::new(begun),
             reads: Cell::new(0),
-            blocked: Cell::new(0),
+            blocked: RefCell::default(),
+            next_blocked: Cell::new(0),
+            moved: Rc::default(),
             is_settled: Cell::new(false),
             settled: Rc::default(),
             task: RefCell::default(),
@@ -153,13 +160,35 @@ impl Multiplexed {
     /// Whether content waits for the server to open its windows. It may be that of the connection that is used up, by a stream that the
     /// server does not read; further content would wait behind it.
     pub fn is_blocked(&self) -> bool {
-        self.state.blocked.get() > 0
+        !self.state.blocked.borrow().is_empty()
     }
 
-    /// A request's content waits for that, until what is answered is dropped.
+    /// Whether content has waited for longer than a server takes that reads it.
+    pub fn is_stuck(&self) -> bool {
+        let blocked = self.state.blocked.borrow();
+        blocked.first().is_some_and(|(_, since)| since.elapsed() >= STUCK)
+    }
+
+    /// What tells whether content that waits moves on in time; none where none waits, and where it is too late for that.
+    pub fn moving(&self) -> Option<Moving> {
+        let blocked = self.state.blocked.borrow();
+        let (_, since) = blocked.first()?;
+        let until = *since + STUCK;
+        (Instant::now() < until).then(|| Moving {
+            moved: self.state.moved.clone(),
+            until,
+        })
+    }
+
+    /// A request's content waits for that, until what is answered is dropped: it has moved, or is given up.
     pub fn block(&self) -> Blocked {
-        self.state.blocked.set(self.state.blocked.get() + 1);
-        Blocked(self.state.clone())
+        let number = self.state.next_blocked.get();
+        self.state.next_blocked.set(number.wrapping_add(1));
+        self.state.blocked.borrow_mut().push((number, Instant::now()));
+        Blocked {
+            state: self.state.clone(),
+            number,
+        }
     }
 
     /// How long the connection has stood.
@@ -231,11 +260,32 @@ impl Drop for Multiplexed {
 
 /// A request's content that waits for its server.
 #[derive(Debug)]
-pub struct Blocked(Rc<State>);
+pub struct Blocked {
+    state: Rc<State>,
+    number: u64,
+}
 
 impl Drop for Blocked {
     fn drop(&mut self) {
-        self.0.blocked.set(self.0.blocked.get() - 1);
+        self.state
+            .blocked
+            .borrow_mut()
+            .retain(|(number, _)| *number != self.number);
+        self.state.moved.notify_waiters();
+    }
+}
+
+/// A connection on which content waits that may yet move.
+#[derive(Debug)]
+pub struct Moving {
+    moved: Rc<Notify>,
+    until: Instant,
+}
+
+impl Moving {
+    /// Waits until something of it has moved. Whether it has before it was too late: the windows of the connection are not used up for good then.
+    pub async fn has_moved(self) -> bool {
+        timeout_at(self.until, self.moved.notified()).await.is_ok()
     }
 }
 
@@ -419,6 +469,10 @@ const BEFORE_SETTINGS: usize = usize::MAX - 1;
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;
 
+/// How long content waits before a server that may not read it at all. Less than a client notices, who waits as long for who stands before it at
+/// worst; and more than a round trip to most servers, within which one that reads opens its windows.
+const STUCK: Duration = Duration::from_millis(200);
+
 /// Streams that were reset and are remembered, each with half a kilobyte: what is still on its way on them is stepped over. To a stream
 /// that is forgotten each late frame is answered with another reset, and servers count resets.
 const REMEMBERED: usize = 1000;
@@ -437,6 +491,7 @@ const MOST_WAIT: Duration = Duration::from_secs(5);
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::backend::pool::{Beside, Pool};
     use std::future::poll_fn;
 
     use h2::Reason;
@@ -444,6 +499,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::mpsc;
     use tokio::task::{LocalSet, spawn_local};
+    use tokio::time::advance;
 
     /// A server that takes so many streams at once, and answers without ever ending one; and what its streams end with.
     async fn endless(streams: u32) -> (TcpStream, mpsc::UnboundedReceiver<Reason>) {
@@ -498,6 +554,63 @@ mod tests {
             // The timer goes on for the next.
             ask(&connection).await;
             assert_eq!(ends.recv().await, Some(Reason::CANCEL));
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn content_is_stuck_when_it_has_waited_for_long_and_nothing_of_it_has_moved() {
+        let test = async {
+            let (stream, _ends) = endless(10).await;
+            let connection = connected(stream).await;
+            assert!(!connection.is_stuck() && connection.moving().is_none());
+            let first = connection.block();
+            advance(STUCK / 2).await;
+            let second = connection.block();
+            advance(STUCK / 4).await;
+            assert!(connection.is_blocked() && !connection.is_stuck());
+            // It has moved, and waits again.
+            drop(first);
+            let first = connection.block();
+            advance(STUCK / 2).await;
+            assert!(!connection.is_stuck());
+            advance(STUCK / 4).await;
+            assert!(connection.is_stuck() && connection.moving().is_none(), "the second");
+            drop(second);
+            assert!(connection.is_blocked() && !connection.is_stuck());
+            drop(first);
+            assert!(!connection.is_blocked());
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_content_shares_a_connection_on_which_others_content_moves() {
+        let test = async {
+            let (stream, _ends) = endless(10).await;
+            let connection = connected(stream).await;
+            let settings = config::Pool {
+                max_idle: 1,
+                idle_timeout: Duration::from_secs(60),
+                reuse: config::Reuse::Always,
+            };
+            let mut pool = Pool::new(1, settings);
+            pool.add(0, &connection);
+            let mut shares = |beside| (pool.share(0, None, beside).is_some(), pool.moving(0));
+            assert!(shares(Beside::Nothing).0);
+            let waits = connection.block();
+            let (taken, moving) = shares(Beside::Nothing);
+            assert!(!taken && shares(Beside::Anything).0);
+            let (has_moved, ()) = tokio::join!(moving.unwrap().has_moved(), async { drop(waits) });
+            assert!(has_moved);
+            // It waits again for what comes next, as one that sends a lot mostly does.
+            let _waits = connection.block();
+            let (taken, moving) = shares(Beside::Moving);
+            assert!(taken);
+            assert!(!moving.unwrap().has_moved().await);
+            let (taken, moving) = shares(Beside::Moving);
+            assert!(!taken && moving.is_none(), "nothing moved in time");
+            assert!(shares(Beside::Anything).0);
         };
         LocalSet::new().run_until(test).await;
     }

@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::http1::Connection;
-use super::multiplexed::Multiplexed;
+use super::multiplexed::{Moving, Multiplexed};
 use crate::config;
 
 /// An HTTP/1.1 connection to a server.
@@ -47,6 +47,17 @@ struct Shared {
     opening: Option<Rc<Notify>>,
 }
 
+/// Beside what content that waits for its server a request may go on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Beside {
+    /// Whatever waits there.
+    Anything,
+    /// What has not waited for long: some of it has moved meanwhile.
+    Moving,
+    /// None at all.
+    Nothing,
+}
+
 impl Pool {
     /// An empty pool for so many servers.
     pub fn new(servers: usize, settings: config::Pool) -> Self {
@@ -73,13 +84,26 @@ impl Pool {
     }
 
     /// A connection to a server that takes one more request, the first that has room: so few are used, and the others go idle
-    /// and end. Those that lead elsewhere than `to` take no more. What `has_content` is kept from behind content that waits.
-    pub fn share(&mut self, server: usize, to: Option<SocketAddr>, has_content: bool) -> Option<Rc<Multiplexed>> {
+    /// and end. Those that lead elsewhere than `to` take no more. Content that waits there may be no more than `beside` says.
+    pub fn share(&mut self, server: usize, to: Option<SocketAddr>, beside: Beside) -> Option<Rc<Multiplexed>> {
         let connections = &mut self.shared.get_mut(server)?.connections;
         connections.retain(|connection| !connection.is_closing() && connection.leads_to == to);
-        let takes_it =
-            |connection: &&Rc<Multiplexed>| connection.has_room() && !(has_content && connection.is_blocked());
+        let takes_it = |connection: &&Rc<Multiplexed>| {
+            connection.has_room()
+                && match beside {
+                    Beside::Anything => true,
+                    Beside::Nothing => !connection.is_blocked(),
+                    Beside::Moving => !connection.is_stuck(),
+                }
+        };
         connections.iter().find(takes_it).cloned()
+    }
+
+    /// What tells whether content moves on that waits on a connection to a server that would have room; none where there is no such.
+    pub fn moving(&self, server: usize) -> Option<Moving> {
+        let connections = &self.shared.get(server)?.connections;
+        let mut with_room = connections.iter().filter(|connection| connection.has_room());
+        with_room.find_map(|connection| connection.moving())
     }
 
     /// Lets others share a connection.

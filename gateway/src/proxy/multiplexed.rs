@@ -27,7 +27,7 @@ use super::record::Record;
 use super::turns::Late;
 use super::upload::Upload;
 use super::upstream::{Sent, is_repeatable, open};
-use crate::backend::{Backend, ConnectError, Multiplexed, Session, StreamPlace};
+use crate::backend::{Backend, Beside, ConnectError, Multiplexed, Session, StreamPlace};
 
 /// A place on a connection to the server: on one that has room, or on one that is opened for it. Requests that come while one
 /// is being opened wait for that, and for what its server says that it takes: what is sent before could wait there for its turn
@@ -46,15 +46,29 @@ pub async fn reach(
     }
     let limit = backend.timeouts.connect;
     let mut deadline = None;
+    let has_content = sharing == Sharing::Unblocked;
+    let mut beside = match has_content {
+        true => Beside::Nothing,
+        false => Beside::Anything,
+    };
     loop {
-        let opening = {
+        let (moving, opening) = {
             let mut pool = local.pool(backend);
-            let has_content = sharing == Sharing::Unblocked;
-            if let Some(connection) = pool.share(server, backend.servers[server].moving_address(), has_content) {
+            if let Some(connection) = pool.share(server, backend.servers[server].moving_address(), beside) {
                 return Ok(connection.enter());
             }
-            pool.opening(server, limit)
+            match pool.moving(server).filter(|_| has_content) {
+                Some(moving) => (Some(moving), None),
+                None => (None, pool.opening(server, limit)),
+            }
         };
+        if let Some(moving) = moving {
+            if Box::pin(moving.has_moved()).await {
+                beside = Beside::Moving;
+            }
+            client.turns.tick();
+            continue;
+        }
         let Some(opening) = opening else { break };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + limit);
         let waited = Box::pin(timeout_at(deadline, opening.notified())).await;
@@ -76,7 +90,7 @@ pub enum Sharing {
     Alone,
     /// With anybody: it has no content.
     All,
-    /// With those whose content does not wait for the server: behind that, its own would wait, too.
+    /// With those whose content does not wait for the server, or moves on soon: behind what the server does not read, its own would wait, too.
     Unblocked,
 }
 
