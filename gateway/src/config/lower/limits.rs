@@ -157,7 +157,8 @@ const REDISPATCH: &[(&str, Redispatch)] = &[
 const HEAD_RANGE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// Beyond this, parsing the fields costs more than serving the request.
 const HEADERS_RANGE: RangeInclusive<u64> = 1..=1_000;
-const URI_RANGE: RangeInclusive<u64> = 1..=1 << 20;
+/// What is longer, the library for URIs does not read.
+const URI_RANGE: RangeInclusive<u64> = 1..=65_534;
 const BODY_RANGE: RangeInclusive<u64> = 1..=1 << 50;
 /// Of the least, the connection ends at once.
 const UNREAD_RANGE: RangeInclusive<u64> = 1..=1 << 50;

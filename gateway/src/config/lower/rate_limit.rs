@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{Scope, check_http, edits, elsewhere, or_none, section_name};
+use super::{Scope, check_http, edits, elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{RateKey, RateLimit, StatusSet};
-use crate::config::reader::{Block, Context, Node, said_twice};
+use crate::config::reader::{At, Block, Context, Node, said_twice};
 use crate::config::units;
 
 /// What others have to know of a rate limit.
@@ -19,7 +19,7 @@ pub(super) struct Known {
 
 /// Reads a named rate limit and makes it known.
 pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<RateLimit> {
-    let name = section_name(&mut node, "the rate limit's name");
+    let name = own_name(&mut node);
     let block = node.required_block();
     let span = node.span();
     node.finish();
@@ -38,6 +38,29 @@ pub(super) fn rate_limit(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Ra
         count_status,
     })
 }
+
+/// Its name. Clients are told it where `rate-limit-headers` stands, in quotes of a structured field (RFC 9651, section 3.3.3).
+fn own_name<'a>(node: &mut Node<'a>) -> Option<At<&'a str>> {
+    let value = node.argument("the rate limit's name")?;
+    let name = value.name()?;
+    let is_plain = name
+        .bytes()
+        .all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\'));
+    if !is_plain || name.len() > LONGEST_NAME {
+        return value.fail(
+            format!(
+                "{} has at most {LONGEST_NAME} characters of ASCII, and neither quotes nor backslashes",
+                value.title()
+            ),
+            "clients cannot be told this",
+            "they are told it where `rate-limit-headers` stands: choose a plainer one",
+        );
+    }
+    Some(value.at(name))
+}
+
+/// Characters of a rate limit's name, as the hosts of limiters take it.
+const LONGEST_NAME: usize = 64;
 
 fn limit(
     ctx: &Context<'_>,
