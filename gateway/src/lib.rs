@@ -3,7 +3,7 @@
 //! Floors, each importing only what is below it:
 //! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
 //! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here, as `authority` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`;
+//! nothing here, as `authority`, `hidden` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`;
 //! `signatures` stands on `crypto`, below `config`; `convert` knows `config` alone, and `plugin_tools` only `config`, `policy` and
 //! `signatures`.
 
@@ -17,6 +17,7 @@ pub mod config;
 pub mod convert;
 pub mod crypto;
 mod empty_frames;
+mod hidden;
 pub mod keep_alive;
 pub mod listener;
 pub mod plugin_tools;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::cache::CacheError;
 use super::host_memory::HostMemoryFull;
+use crate::hidden::is_hidden;
 
 /// Why a component could not be made ready. Shown to the operator; the running configuration stays.
 #[derive(Debug, thiserror::Error)]
@@ -392,7 +393,7 @@ fn escaped(text: impl Iterator<Item = char>, max: usize) -> String {
         if line.len() >= max {
             break;
         }
-        if c.is_control() {
+        if is_hidden(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -417,6 +418,7 @@ mod tests {
     #[test]
     fn a_guests_text_is_one_short_line() {
         assert_eq!(one_line("a\nb\r\x1b[2J\u{85}\u{e4}"), "a\\nb\\r\\u{1b}[2J\\u{85}\u{e4}");
+        assert_eq!(one_line("a\u{2028}b\u{202e}c"), "a\\u{2028}b\\u{202e}c");
         assert_eq!(one_line(&"x".repeat(5000)).len(), MAX_MESSAGE);
         assert!(one_line(&"\0".repeat(5000)).len() < MAX_MESSAGE + 10);
         assert_eq!(short_name(&"\u{e4}".repeat(500)), "\u{e4}".repeat(MAX_NAME));

@@ -16,6 +16,7 @@ use super::exchange::ConnectionFacts;
 use super::instance::HOSTCALL_BYTES;
 use super::needs;
 use super::state::{Identity, Phase, State};
+use crate::hidden::is_hidden;
 
 impl types::Host for State {}
 
@@ -370,7 +371,7 @@ fn log_line(message: &str) -> String {
     }
     let mut line = String::with_capacity(end);
     for c in message[..end].chars() {
-        if c.is_control() {
+        if is_hidden(c) {
             line.extend(c.escape_default());
         } else {
             line.push(c);
@@ -395,6 +396,7 @@ mod tests {
     #[test]
     fn a_log_line_is_cut_and_escaped() {
         assert_eq!(log_line("a\nb\r\x1b[2J\u{85}\u{e4}"), "a\\nb\\r\\u{1b}[2J\\u{85}\u{e4}");
+        assert_eq!(log_line("a\u{2028}b\u{202e}c"), "a\\u{2028}b\\u{202e}c");
         assert_eq!(log_line(&"x".repeat(5000)).len(), MAX_LOG_LINE);
         // 1,024 is in the middle of a character.
         assert_eq!(log_line(&format!("x{}", "\u{e4}".repeat(2000))).len(), MAX_LOG_LINE - 1);

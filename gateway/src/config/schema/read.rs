@@ -16,6 +16,7 @@ use crate::config::places::Places;
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
 use crate::config::suggest;
 use crate::config::syntax;
+use crate::hidden::is_hidden;
 
 /// Reads a schema's text.
 pub(super) fn schema(text: &str) -> Result<Schema, Vec<ConfigError>> {
@@ -425,12 +426,6 @@ fn short<'a>(value: &Value<'a>) -> Option<&'a str> {
         );
     }
     Some(text)
-}
-
-/// Whether a character ends a line, steers a terminal, or has what follows shown in another order than it is written.
-fn is_hidden(c: char) -> bool {
-    let reorders = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    c.is_control() || reorders || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// A line of documentation.
