@@ -380,6 +380,38 @@ async fn heads_and_statuses_without_content_have_none() {
     assert_eq!(client.ask(head.unwrap()).await.status, 200);
 }
 
+/// Servers end a connection for a head that is too large for them, with whatever others have under way there.
+#[tokio::test]
+async fn large_heads_put_nobody_elses_connection_at_risk() {
+    let app = Http2Server::start(|exchange: Http2Exchange| async move {
+        let connection = exchange.connection.to_string();
+        exchange.answer(connection)
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let cases = [
+        ("v".repeat(10), "0"),
+        ("v".repeat(9_000), "1"),
+        // Fewer bytes, of which HPACK makes more.
+        ("\\".repeat(4_000), "2"),
+        ("v".repeat(6_000), "0"),
+    ];
+    for (value, connection) in cases {
+        let request = get("/").header("Cookie", &format!("a={value}"));
+        let answer = gateway.ask("web", request).await;
+        assert_eq!(answer.text(), connection, "{} bytes", value.len());
+    }
+}
+
 /// A server may send the end of a stream in a frame of its own, behind the head of an answer that has no content. Nobody waits for it, and
 /// the client has not broken anything off.
 #[tokio::test]

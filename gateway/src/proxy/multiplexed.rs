@@ -94,6 +94,55 @@ pub enum Sharing {
     Unblocked,
 }
 
+/// Whether a server may end its connection for a head like this, with whatever others have under way there. nginx does, for a field beyond
+/// 8 KiB as HPACK has it; what servers say of their limits (SETTINGS_MAX_HEADER_LIST_SIZE), the library keeps to itself.
+pub fn is_large(head: &http::request::Parts) -> bool {
+    let path = head.uri.path_and_query().map_or("", |path| path.as_str()).as_bytes();
+    let mut list = path.len();
+    let mut has_long = coded_length(path) > LONG_FIELD;
+    for (name, value) in &head.headers {
+        list += name.as_str().len() + value.len() + FIELD_OVERHEAD;
+        has_long |= coded_length(value.as_bytes()) > LONG_FIELD;
+    }
+    has_long || list > LONG_LIST
+}
+
+/// The most bytes that HPACK's Huffman code makes of these (RFC 7541, appendix B); of few, how many they are.
+fn coded_length(bytes: &[u8]) -> usize {
+    if bytes.len() <= LONG_FIELD * 8 / LONGEST_CODE {
+        return bytes.len();
+    }
+    let bits = |byte: u8| match byte {
+        b'0'..=b'9'
+        | b'A'..=b'Z'
+        | b'a'..=b'z'
+        | b' '
+        | b'%'
+        | b'&'
+        | b'*'
+        | b','..=b'/'
+        | b':'
+        | b';'
+        | b'='
+        | b'_' => 8,
+        b'!'..=b'~' => 19,
+        _ => LONGEST_CODE,
+    };
+    bytes.iter().copied().map(bits).sum::<usize>() / 8
+}
+
+/// Bytes of a field beyond which servers may end their connection: 8 KiB, without what frames it.
+const LONG_FIELD: usize = 8_000;
+
+/// Bytes of all fields, as SETTINGS_MAX_HEADER_LIST_SIZE counts them, that servers commonly take at least.
+const LONG_LIST: usize = 16 << 10;
+
+/// What each of them counts beside its bytes there (RFC 9113, section 6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+/// Bits of the longest code.
+const LONGEST_CODE: usize = 30;
+
 async fn start(
     client: &Rc<Client>,
     record: &mut Record,

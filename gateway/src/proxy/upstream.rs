@@ -86,7 +86,7 @@ pub async fn send(
         let name = name.flatten();
         if backend.servers[server].http2 {
             // A connection that was asked to be one name serves no other.
-            let alone = is_private || backend.server_close || name.is_some();
+            let alone = is_private || backend.server_close || name.is_some() || multiplexed::is_large(head);
             // What goes through a tunnel waits as content does.
             let has_content = has_body || extended_connect::asked(head).is_some();
             let sharing = match (alone, has_content) {
