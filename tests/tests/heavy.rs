@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use gateway_tests::guest;
-use gateway_tests::{Gateway, HttpServer, RequestText, get};
+use gateway_tests::{Gateway, HttpServer, RequestText, eventually, get};
 
 /// Works for a good while (half a second or more) and lets the request go on.
 const WORKS: &str = "(local $i i32) (local.set $i (i32.const 600000000))
@@ -207,6 +207,38 @@ async fn statuses(gateway: &Gateway, frontend: &str, requests: usize, request: R
         statuses.push(asking.await.unwrap());
     }
     statuses
+}
+
+#[tokio::test]
+async fn a_slow_plugins_instances_of_the_workers_make_room_for_those_of_the_threads() {
+    // Slow with the first call of each instance, and quick with all others.
+    let slow_once = "(local $i i32)
+        (if (i32.eqz (i32.load (i32.const 64))) (then
+            (i32.store (i32.const 64) (i32.const 1))
+            (local.set $i (i32.const 30000000))
+            (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))
+        (call $reply (i32.const 401) (i32.const 0))";
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "late" "late.wasm" { isolation "reuse"; limit cpu="1s" instances=1; on-failure "deny" status=503 }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "late"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file("late.wasm", guest::filter(slow_once, ""))
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 401);
+    gateway
+        .metric_is("gateway_policy_slow", &[("policy", "late")], 1.0)
+        .await;
+
+    // There may be one instance, and it was the worker's.
+    eventually("a thread has an instance", async || {
+        gateway.ask("web", get("/")).await.status == 401
+    })
+    .await;
 }
 
 /// More than may wait for a thread, and some for longer than they may.

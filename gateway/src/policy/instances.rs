@@ -596,11 +596,12 @@ impl Drop for InsteadOfCrew<'_> {
     }
 }
 
-/// Whether the crew, or else a worker, calls an attachment, as far as that is known ahead of its calls.
+/// Whether the crew, or else a worker, calls an attachment, as far as that is known ahead of its calls. What a worker has for calls that
+/// the crew has no time for takes no room that the crew needs.
 fn is_called_by(crew: bool, attachment: &Attachment) -> bool {
     match crew {
         true => attachment.is_heavy(),
-        false => !attachment.is_heavy() || attachment.is_never_refused,
+        false => !attachment.is_heavy() || (attachment.is_never_refused && !attachment.budget.is_tight()),
     }
 }
 
