@@ -239,19 +239,29 @@ impl Budget {
 
     /// So many more bytes are held for its guests; if there is no room for them, whose is used up, and nothing is taken.
     pub(super) fn take_host_memory(&self, more: u64) -> Result<(), HostMemoryFull> {
-        // Who has no room himself is told so, whoever else has none.
-        let is_full = |budget: &&Self| {
-            let held = budget.host_memory.load(Ordering::Relaxed);
-            budget
-                .limits
-                .host_memory
-                .is_some_and(|limit| held.saturating_add(more) > limit)
-        };
-        self.take_host_memory_of_row(more).map_err(|full| {
-            let first = self.row().find(is_full);
-            let own = first.and_then(|budget| Some(HostMemoryFull::new(&budget.whose, budget.limits.host_memory?)));
-            own.unwrap_or(full)
-        })
+        // Looked at before anything is counted: who asks in vain, however often, has nobody else refused meanwhile. Who has no room
+        // himself is told so, whoever else has none.
+        let full = self.row().find_map(|budget| budget.lacks_host_memory(more));
+        let kept = || self.row().find_map(|budget| budget.wants_what_is_kept(more));
+        match full.or_else(kept) {
+            Some(full) => Err(full),
+            None => self.take_host_memory_of_row(more),
+        }
+    }
+
+    /// That it has no room for so many bytes more, if it has none.
+    fn lacks_host_memory(&self, more: u64) -> Option<HostMemoryFull> {
+        let limit = self.limits.host_memory?;
+        let held = self.host_memory.load(Ordering::Relaxed);
+        (held.saturating_add(more) > limit).then(|| HostMemoryFull::new(&self.whose, limit))
+    }
+
+    /// That with so many bytes more it would have some that are kept for others of what all share, if it would.
+    fn wants_what_is_kept(&self, more: u64) -> Option<HostMemoryFull> {
+        let process = self.outer.as_ref().filter(|outer| outer.is_of_process)?;
+        let limit = process.limits.host_memory?;
+        let is_kept = !process.leaves_the_others_theirs(self, more, limit);
+        is_kept.then(|| HostMemoryFull::kept_for_others(&process.whose, limit))
     }
 
     /// Counts one that it is around of among those who share, where it is what all share.
@@ -281,31 +291,25 @@ impl Budget {
             }
             return Err(HostMemoryFull::new(&self.whose, limit));
         }
-        match &self.outer {
-            Some(process) if process.is_of_process && !process.leaves_the_others_theirs(self) => {
+        match self.wants_what_is_kept(0) {
+            Some(full) => {
                 self.let_host_memory_go(more);
-                Err(HostMemoryFull::kept_for_others(
-                    &process.whose,
-                    process.limits.host_memory.unwrap_or(u64::MAX),
-                ))
+                Err(full)
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
-    /// Whether all whom it is around of could still have their parts of half of it. What others take and give back while they are
-    /// counted may be missed: that is made up for by the next who takes.
-    fn leaves_the_others_theirs(&self, owner: &Self) -> bool {
-        let Some(limit) = self.limits.host_memory else {
-            return true;
-        };
+    /// Whether all whom it is around of could still have their parts of half of it, with so many bytes more for one of them. What
+    /// others take and give back while they are counted may be missed: that is made up for by the next who takes.
+    fn leaves_the_others_theirs(&self, owner: &Self, more: u64, limit: u64) -> bool {
         let part = self.part.load(Ordering::Relaxed);
-        if owner.host_memory.load(Ordering::Relaxed) <= part {
+        if owner.host_memory.load(Ordering::Relaxed).saturating_add(more) <= part {
             return true;
         }
         let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
         let others = owners.iter().filter(|other| !other.is_of(owner));
-        let kept = others.fold(0_u64, |kept, other| kept.saturating_add(other.may_want(part)));
+        let kept = others.fold(more, |kept, other| kept.saturating_add(other.may_want(part)));
         drop(owners);
         self.host_memory.load(Ordering::Relaxed).saturating_add(kept) <= limit
     }
