@@ -221,10 +221,15 @@ impl Instances {
             let Some(attachment) = slot.attachment.upgrade() else {
                 continue;
             };
-            if attachment.is_retired() && !matches!(attachment.isolation, Isolation::Reuse { .. }) {
+            if attachment.is_retired() {
                 // Connections on which nothing comes keep their configuration alive, and with it all that lies ready for them.
-                slot.put_aside(&mut self.spent);
-                attachment.budget.resting.take_all(MAX_SPENT, &mut self.spent);
+                match attachment.isolation {
+                    Isolation::Reuse { .. } => slot.wind_down(now, &mut self.spent),
+                    Isolation::PerRequest { .. } | Isolation::PerConnection { .. } => {
+                        slot.put_aside(&mut self.spent);
+                        attachment.budget.resting.take_all(MAX_SPENT, &mut self.spent);
+                    }
+                }
                 continue;
             }
             if !is_called_by(self.of_crew, &attachment) {

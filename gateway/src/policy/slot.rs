@@ -113,12 +113,8 @@ impl Slot {
     /// Regular upkeep: what is too old or too much goes to `spent`.
     #[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
     pub(super) fn upkeep(&mut self, now: Instant, spent: &mut Vec<Box<Instance>>) {
-        if let Some(max_age) = self.max_age {
-            let is_old = |first: Instant| now.saturating_duration_since(first) >= max_age;
-            let old = self
-                .ready
-                .extract_if(.., |instance| instance.first_used.is_some_and(is_old));
-            spent.extend(old);
+        if self.max_age.is_some() {
+            self.put_old_aside(now, spent);
             return;
         }
         self.calm = match self.fewest {
@@ -133,6 +129,29 @@ impl Slot {
             }
         }
         self.fewest = self.ready.len();
+    }
+
+    /// Upkeep of what is used again and again, once another configuration serves: what is too old goes to `spent`, and all of it when
+    /// nobody has needed any for a while. A tunnel or a connection of TCP mode may keep the attachment for days.
+    #[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
+    pub(super) fn wind_down(&mut self, now: Instant, spent: &mut Vec<Box<Instance>>) {
+        self.put_old_aside(now, spent);
+        let is_unused = self.fewest > 0 && self.fewest == self.ready.len();
+        self.calm = if is_unused { self.calm + 1 } else { 0 };
+        self.fewest = self.ready.len();
+        if self.calm >= CALM {
+            self.put_aside(spent);
+        }
+    }
+
+    #[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
+    fn put_old_aside(&mut self, now: Instant, spent: &mut Vec<Box<Instance>>) {
+        let Some(max_age) = self.max_age else { return };
+        let is_old = |first: Instant| now.saturating_duration_since(first) >= max_age;
+        let old = self
+            .ready
+            .extract_if(.., |instance| instance.first_used.is_some_and(is_old));
+        spent.extend(old);
     }
 }
 

@@ -357,6 +357,39 @@ fn reuse_ends_after_so_long() {
     assert_eq!(instances.evaluate(&attachment, &mut exchange("/a")), Ok(1));
 }
 
+#[test]
+fn what_is_used_again_is_given_back_some_time_after_another_configuration_serves() {
+    for max_age in [None, Some(Duration::from_secs(3600))] {
+        let host = host_of(4);
+        let budget = Budget::new("plugin \"one\"", limits_of(4), None);
+        let attachment = attach_with(&host, &COUNTING, |spec| {
+            spec.isolation = Isolation::Reuse {
+                max_requests: None,
+                max_age,
+            };
+            spec.place = AttachedAs::Predicates;
+            spec.budget = Arc::clone(&budget);
+        });
+        let mut instances = Instances::new(&host);
+        assert_eq!(instances.evaluate(&attachment, &mut exchange("/a")), Ok(1));
+        attachment.retire();
+        instances.upkeep();
+        while instances.tend() {}
+        assert_eq!(
+            instances.evaluate(&attachment, &mut exchange("/a")),
+            Ok(2),
+            "what is under way has it"
+        );
+        // A connection that lasts has the attachment still.
+        for _ in 0..1000 {
+            instances.upkeep();
+            while instances.tend() {}
+        }
+        assert_eq!(budget.instances(), 0, "{max_age:?}");
+        assert_eq!(instances.evaluate(&attachment, &mut exchange("/a")), Ok(1));
+    }
+}
+
 fn limits_of(instances: u32) -> crate::config::BudgetLimits {
     crate::config::BudgetLimits {
         instances: Some(instances),
