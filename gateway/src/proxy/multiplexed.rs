@@ -46,8 +46,8 @@ pub async fn reach(
     }
     let limit = backend.timeouts.connect;
     let mut deadline = None;
-    let has_content = sharing == Sharing::Unblocked;
-    let mut beside = match has_content {
+    let mut waits_to_share = sharing == Sharing::Unblocked;
+    let mut beside = match waits_to_share {
         true => Beside::Nothing,
         false => Beside::Anything,
     };
@@ -57,14 +57,16 @@ pub async fn reach(
             if let Some(connection) = pool.share(server, backend.servers[server].moving_address(), beside) {
                 return Ok(connection.enter());
             }
-            match pool.moving(server).filter(|_| has_content) {
+            match pool.moving(server).filter(|_| waits_to_share) {
                 Some(moving) => (Some(moving), None),
                 None => (None, pool.opening(server, limit)),
             }
         };
         if let Some(moving) = moving {
-            if Box::pin(moving.has_moved()).await {
-                beside = Beside::Moving;
+            match Box::pin(moving.has_moved()).await {
+                true => beside = Beside::Moving,
+                // In vain once: where a server is slow to read on several connections, one of them is always about to move.
+                false => waits_to_share = false,
             }
             client.turns.tick();
             continue;
