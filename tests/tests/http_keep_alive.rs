@@ -168,7 +168,58 @@ async fn a_client_of_http_2_that_hears_nothing_is_refused_in_time_and_its_connec
     assert!(client.ends().await);
 }
 
+/// Nothing is under way any more when all of an answer has been handed over, though its client may have read none of it.
+#[tokio::test]
+async fn what_a_slow_client_of_http_2_has_not_read_is_not_thrown_away_when_it_should_be_gone() {
+    let told = Arc::new(Notify::new());
+    let waits = told.clone();
+    let app = Http2Server::start(move |exchange: gateway_tests::http2::Http2Exchange| {
+        let waits = waits.clone();
+        async move {
+            if exchange.request.uri().path() != "/held" {
+                return exchange.answer(vec![0; 32 << 20]);
+            }
+            waits.notified().await;
+            exchange.answer(vec![1; 5_000])
+        }
+    })
+    .await;
+    let limits = "max-requests=2; timeout http-request=\"500ms\" http-keep-alive=\"1h\"";
+    let gateway = gateway(limits, &format!("\"{}\" h2", app.address())).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    // Windows for more than a socket takes: what is not read waits in the gateway.
+    client.send(frame(SETTINGS, 0, 0, &[0, 4, 0x40, 0, 0, 0])).await;
+    client
+        .send(frame(WINDOW_UPDATE, 0, 0, &0x4000_0000u32.to_be_bytes()))
+        .await;
+    let mut large = HEAD;
+    large[3].1 = "/large";
+    client.request(1, &HEAD).await;
+    client.request(3, &large).await;
+    eventually("both are under way", async || app.requests().len() == 2).await;
+    // The socket fills, and the short answer comes behind what fills it.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    told.notify_one();
+    client.send(frame(RST_STREAM, 0, 3, &8u32.to_be_bytes())).await;
+    gateway.access_log(2).await;
+    // For longer than a client is given that is told to end.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    let mut length = 0;
+    loop {
+        let next = client.find(|frame| frame.stream == 1 && frame.kind == DATA).await;
+        length += next.payload.len();
+        if next.flags & END_STREAM != 0 {
+            break;
+        }
+    }
+    assert_eq!(length, 5_000);
+    assert!(client.ends().await);
+}
+
 const DATA: u8 = 0;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;

@@ -26,6 +26,8 @@ pub struct Watch {
     flood: Cell<Option<Flood>>,
     /// Since when the client has not taken what was written.
     stalled: Cell<Option<Instant>>,
+    /// What was last written found no room, and is written again when there is some.
+    is_full: Cell<bool>,
     /// Bytes of the connection preface that have not come.
     preface: Cell<usize>,
     /// Frames that the library has written and the client has not been sent.
@@ -40,6 +42,7 @@ impl Watch {
             faults: RefCell::default(),
             flood: Cell::new(None),
             stalled: Cell::new(None),
+            is_full: Cell::new(false),
             preface: Cell::new(PREFACE.len()),
             held: RefCell::default(),
         })
@@ -84,7 +87,9 @@ impl Watch {
         }
         // TLS takes more than the socket does; only the flush tells that the client has not taken it.
         let result = connection.poll_flush(cx);
-        if result.is_pending() || self.stalled.get().is_some() {
+        // A socket alone has nothing to flush, which says nothing of what the library could not write.
+        let is_taken = self.stalled.get().is_some() && !self.is_full.get();
+        if result.is_pending() || is_taken {
             return self.wrote(connection, result);
         }
         result
@@ -108,6 +113,7 @@ impl Watch {
         if let Poll::Ready(Ok(n)) = result {
             self.frames.borrow_mut().wrote(n);
         }
+        self.is_full.set(result.is_pending());
         self.wrote(connection, result)
     }
 

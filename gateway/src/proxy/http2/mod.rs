@@ -206,6 +206,8 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
                 }
                 return Poll::Pending;
             }
+            // Whether the client takes what it was sent decides whether it is told to go.
+            let _ = watch.poll_send(connection, cx);
             if let Some(end) = server.expire(now, streams.is_empty()) {
                 // What can go out yet does.
                 let _ = watch.poll_send(connection, cx);
@@ -319,6 +321,12 @@ impl Server<'_> {
         self.left_at.is_some_and(|left| now >= left)
     }
 
+    /// When it ends if nothing is under way then, since the client was told to go elsewhere. None while the client has not taken all that
+    /// it was sent: to end the connection then is to throw away the rest of a response that was handed over.
+    fn leaves_at(&self) -> Option<Instant> {
+        self.left_at.filter(|_| self.watch.stalled_since().is_none())
+    }
+
     /// Nothing is under way.
     fn is_idle(&mut self, now: Instant) {
         if !self.lanes.were_idle {
@@ -344,7 +352,7 @@ impl Server<'_> {
         let head = self.watch.head_since().map(|since| since + self.timeouts.http_request);
         let streams = if is_idle {
             let limit = self.idle_since + self.idle_limit();
-            self.left_at.map_or(limit, |left| limit.min(left))
+            self.leaves_at().map_or(limit, |left| limit.min(left))
         } else {
             // A server may be given less time than anybody before.
             self.sweep_at = self.sweep_at.min(now + self.connection.clock.shortest());
@@ -382,7 +390,7 @@ impl Server<'_> {
         if is_over(self.watch.head_since(), self.timeouts.http_request) {
             self.end = Some(End::SlowHead);
             self.farewell(Reason::NO_ERROR, now);
-        } else if is_idle && self.has_left(now) {
+        } else if is_idle && self.leaves_at().is_some_and(|left| now >= left) {
             self.end = Some(End::Done);
             self.farewell(Reason::NO_ERROR, now);
         } else if is_idle && now >= self.idle_since + self.idle_limit() {
