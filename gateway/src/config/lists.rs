@@ -25,6 +25,8 @@ pub(super) struct Lists {
     placed: Vec<List>,
     /// Where the first of them stands.
     begin: usize,
+    /// By the number of the tenant, how many bytes are read of the lists that its files name: of one as often as it is named.
+    named: HashMap<usize, usize>,
 }
 
 /// A list, and where its first byte stands behind the files of the source.
@@ -49,6 +51,7 @@ impl Lists {
     /// From now on lists stand behind this one's files, and those that were named before are named no more.
     pub(super) fn begin(&mut self, source: &Source) {
         self.placed.clear();
+        self.named.clear();
         self.begin = source.next_base();
     }
 
@@ -63,8 +66,9 @@ impl Lists {
     pub(super) fn list(&mut self, path: &Path, owner: Option<(usize, Arc<Path>)>) -> Result<List, String> {
         let tenant = owner.as_ref().map(|(tenant, _)| *tenant);
         let known = |list: &&List| list.path == path && list.owner.as_ref().map(|(tenant, _)| *tenant) == tenant;
-        if let Some(known) = self.placed.iter().find(known) {
-            return Ok(known.clone());
+        if let Some(known) = self.placed.iter().find(known).cloned() {
+            self.count(tenant, &known)?;
+            return Ok(known);
         }
         let text = self.text(path, tenant, owner.as_ref().map(|(_, folder)| &**folder))?;
         let end = |list: &List| list.base + list.text.len() + 1;
@@ -75,7 +79,19 @@ impl Lists {
             base: self.placed.last().map_or(self.begin, end),
         };
         self.placed.push(list.clone());
+        self.count(tenant, &list)?;
         Ok(list)
+    }
+
+    /// A tenant's file names this list, once more perhaps. Fails as [`list`](Self::list) does.
+    fn count(&mut self, tenant: Option<usize>, list: &List) -> Result<(), String> {
+        let Some(tenant) = tenant else { return Ok(()) };
+        let named = self.named.entry(tenant).or_default();
+        *named = named.saturating_add(list.text.len().max(LEAST_COUNTED));
+        match *named > MAX_OF_TENANT {
+            true => Err(too_much("a tenant's files have", MAX_OF_TENANT)),
+            false => Ok(()),
+        }
     }
 
     /// The tenant, by its number, in whose lists, or else files, a fault is, or has to do with something.
@@ -116,10 +132,9 @@ impl Lists {
             None => MAX_OF_ALL,
         };
         if held >= most || texts.len() >= MAX_LISTS {
-            let most = format!("at most {MAX_LISTS} lists, of {} MiB together", most >> 20);
             return Err(match folder {
-                Some(_) => format!("a tenant's files have {most}"),
-                None => format!("a configuration has {most}"),
+                Some(_) => too_much("a tenant's files have", most),
+                None => too_much("a configuration has", most),
             });
         }
         let room = MAX_BYTES.min(most - held);
@@ -141,12 +156,18 @@ impl Lists {
     }
 }
 
+fn too_much(who: &str, most: usize) -> String {
+    format!("{who} at most {MAX_LISTS} lists, of {} MiB together", most >> 20)
+}
+
 /// Bytes of one list: some hundred thousand names.
 const MAX_BYTES: usize = 4 << 20;
 /// Bytes of all lists that the operator names.
 const MAX_OF_ALL: usize = 64 << 20;
-/// Bytes of all that one tenant's files name: they are kept for as long as the files are.
+/// Bytes of all that one tenant's files name: they are kept for as long as the files are, and read as often as they are named.
 const MAX_OF_TENANT: usize = 4 << 20;
+/// Bytes that a list counts as at least each time: it takes time to find.
+const LEAST_COUNTED: usize = 1 << 10;
 /// Lists of one owner.
 const MAX_LISTS: usize = 1_000;
 
@@ -331,6 +352,26 @@ backend "app" { server "s" "127.0.0.1:81" }
         let said = tried(tenant, b"a\nb\nc\nd\ne\n").unwrap_err();
         assert!(
             said.contains("this tenant decides by more than its `quota patterns=5`"),
+            "{said}"
+        );
+        // What is named again and again is not read beyond what may be compared with, or named.
+        let often = |times: usize| {
+            format!(
+                "acl \"a\" {{ {} }}\ndeny if=\"a\"",
+                "path file=\"list\"; ".repeat(times)
+            )
+        };
+        let said = tried(often(3).as_bytes(), b"/a\n/b\n").unwrap_err();
+        assert!(
+            said.contains("list:2:1: this tenant has at most 5 values in lists"),
+            "{said}"
+        );
+        let comment = format!("# {}\n", "x".repeat(1 << 20));
+        let said = tried(often(3).as_bytes(), comment.as_bytes());
+        assert!(said.is_ok(), "{said:?}");
+        let said = tried(often(4).as_bytes(), comment.as_bytes()).unwrap_err();
+        assert!(
+            said.contains("a tenant's files have at most 1000 lists, of 4 MiB together"),
             "{said}"
         );
         let regex: &[u8] = b"acl \"a\" { host-regex file=\"list\" }\ndeny if=\"a\"";

@@ -95,7 +95,7 @@ pub(super) fn read(
     quota: RuleQuota,
 ) -> Read {
     let ctx = scope.ctx;
-    ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS);
+    ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS, quota.patterns);
     // The files stand behind the configuration, whatever the order of what is read of them.
     let last = [&block, &files]
         .into_iter()

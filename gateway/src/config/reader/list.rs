@@ -72,6 +72,13 @@ fn values<T>(
             );
             return None;
         }
+        if let Some(most) = ctx.one_too_many_list_values() {
+            let error = ConfigError::new(Code::Value, format!("this tenant has at most {most} values in lists"));
+            ctx.report(error.label(span, "one too many").help(
+                "have fewer, or let the operator allow more with `quota patterns=`; what several acls name counts for each",
+            ));
+            return None;
+        }
         let mut entry = KdlEntry::new(text);
         entry.set_span(span);
         match read(&Value::new(ctx, &entry, what)) {

@@ -40,6 +40,8 @@ pub(super) struct Context<'a> {
     trace_fields: RefCell<Vec<TraceField>>,
     /// While a tenant's rules are read: how many regular expressions may yet be said, and how many there may be in all.
     regexes: Cell<Option<(usize, usize)>>,
+    /// Likewise how many values of lists.
+    list_values: Cell<Option<(usize, usize)>>,
     /// How a node is written.
     examples: fn(&str) -> Option<&'static str>,
 }
@@ -88,6 +90,7 @@ impl<'a> Context<'a> {
             traced: RefCell::default(),
             trace_fields: RefCell::default(),
             regexes: Cell::new(None),
+            list_values: Cell::new(None),
             examples: examples::of,
         }
     }
@@ -139,14 +142,16 @@ impl<'a> Context<'a> {
         self.traced.take()
     }
 
-    /// From now on a tenant's rules are read, who may have so many regular expressions.
-    pub(super) fn begin_tenant(&self, regexes: usize) {
+    /// From now on a tenant's rules are read, who may have so many regular expressions, and so many values in lists.
+    pub(super) fn begin_tenant(&self, regexes: usize, list_values: usize) {
         self.regexes.set(Some((regexes, regexes)));
+        self.list_values.set(Some((list_values, list_values)));
     }
 
     /// Now they have been read.
     pub(super) fn end_tenant(&self) {
         self.regexes.set(None);
+        self.list_values.set(None);
     }
 
     /// Whether they are being read.
@@ -156,9 +161,13 @@ impl<'a> Context<'a> {
 
     /// Another regular expression is going to be compiled. How many there may be at most where it is one too many.
     pub(super) fn one_too_many_regexes(&self) -> Option<usize> {
-        let (left, most) = self.regexes.get()?;
-        self.regexes.set(Some((left.saturating_sub(1), most)));
-        (left == 0).then_some(most)
+        one_too_many(&self.regexes)
+    }
+
+    /// Another value of a list is going to be read. Likewise: a list of thousands may be named in thousands of places, of which none has
+    /// room for its values before they are counted.
+    pub(super) fn one_too_many_list_values(&self) -> Option<usize> {
+        one_too_many(&self.list_values)
     }
 
     pub(super) fn ask(&self, asked: Asked) {
@@ -225,6 +234,13 @@ impl<'a> Context<'a> {
     pub(super) fn folder(&self, at: SourceSpan) -> Option<&'a Arc<Path>> {
         self.source.folder(at)
     }
+}
+
+/// Takes one of those that are left. How many there may be at most where none was.
+fn one_too_many(left: &Cell<Option<(usize, usize)>>) -> Option<usize> {
+    let (few, most) = left.get()?;
+    left.set(Some((few.saturating_sub(1), most)));
+    (few == 0).then_some(most)
 }
 
 /// One node that is being read.
