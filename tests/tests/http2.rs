@@ -900,6 +900,29 @@ async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
     }
 }
 
+/// What was refused unseen is sent again `retries` times in all, not as often with each attempt that `retry-on` makes.
+#[tokio::test]
+async fn attempts_of_both_kinds_do_not_multiply() {
+    let app = Http2Server::start(async |mut exchange: Http2Exchange| {
+        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { retries 2; retry-on "empty-response"; server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 502);
+    assert_eq!(gateway.access_log(1).await[0]["retries"], 4);
+    assert_eq!(app.requests().len(), 5);
+}
+
 /// Whatever its method: its server says that it has not looked at it, though a part of the body may have been on its way.
 #[tokio::test]
 async fn a_post_that_was_refused_unseen_is_sent_again_whole() {

@@ -20,6 +20,8 @@ pub struct Attempts {
     last: Option<usize>,
     /// It is the first request of a client's connection, where that matters.
     pub is_first_request: bool,
+    /// How often it was sent again that a server of HTTP/2 had not looked at it, in all attempts.
+    pub replays: usize,
     /// A server that is tried again, with the place that it was tried with.
     again: Option<(usize, Session)>,
 }
@@ -35,6 +37,7 @@ impl Attempts {
             full: None,
             last: None,
             is_first_request: false,
+            replays: 0,
             again: None,
         }
     }

@@ -56,7 +56,6 @@ pub async fn send(
     let has_body = !body.is_end_stream();
     let mut failure_to_connect = None;
     let mut fresh_only = false;
-    let mut replays = 0;
     loop {
         let (server, mut session) = match attempts.take(local) {
             Take::Server(server, session) => (server, session),
@@ -120,10 +119,10 @@ pub async fn send(
                     return Ok((response, Lease::new(link, local, backend, server, session)));
                 }
                 Err(Sent::Failed(error)) => return Err(error),
-                Err(Sent::Nothing(_)) if replays < backend.retries.count.max(1) => {}
+                Err(Sent::Nothing(_)) if attempts.replays < backend.retries.count.max(1) => {}
                 Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
             }
-            replays += 1;
+            attempts.replays += 1;
             attempts.stay(server, session);
             record.retried();
             continue;
