@@ -57,12 +57,13 @@ impl Untold {
 pub async fn tell(lasting: Rc<Lasting>) {
     let untold = lasting.untold();
     loop {
+        // Also while more comes than can be told of, and the queue is never empty.
+        let left_out = untold.take_left_out();
+        if left_out > 0 {
+            lasting.registry().process().untold(left_out);
+        }
         let next = untold.waiting.borrow_mut().pop_front();
         let Some(ToTell { mut exchange, plugins }) = next else {
-            let left_out = untold.take_left_out();
-            if left_out > 0 {
-                lasting.registry().process().untold(left_out);
-            }
             untold.came.notified().await;
             continue;
         };

@@ -173,7 +173,7 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     });
 
     let name = "gateway_policy_untold_total";
-    let help = "Exchanges that plugins with an access log were not told of, because too many waited.";
+    let help = "Exchanges, and connections in TCP mode, that plugins with an access log were not told of, because too many waited.";
     of.counter(name, help, None, |process| process.untold.get());
     log::register(exporter, &process.log);
 }
