@@ -27,6 +27,7 @@ static uint64_t unit(text name) {
     if (equal(name, TEXT("s"))) return 1000;
     if (equal(name, TEXT("m"))) return 60 * 1000;
     if (equal(name, TEXT("h"))) return 60 * 60 * 1000;
+    if (equal(name, TEXT("d"))) return 24 * 60 * 60 * 1000;
     return 0;
 }
 
