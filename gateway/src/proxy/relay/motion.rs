@@ -104,7 +104,8 @@ impl Motion {
         }
         if up.end || down.end {
             // From now on nobody reads there, and nobody is told of a reset.
-            timer.set(sleep(LOOK_INTERVAL));
+            let patience = clock::duration(self.client.timeout.min(self.server.timeout));
+            timer.set(sleep(patience.min(LOOK_INTERVAL)));
         }
         self.spliced = self.spliced.saturating_add(up.spliced + down.spliced);
         if up.is_busy || down.is_busy {

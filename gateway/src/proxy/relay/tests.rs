@@ -204,6 +204,21 @@ async fn a_client_that_has_ended_is_not_waited_for_but_the_server_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn short_timeouts_are_as_short_when_one_side_has_ended() {
+    let (mut client, near_client) = duplex(10);
+    let (_server, near_server) = duplex(10);
+    let settings = RelaySettings {
+        client_timeout: Duration::from_millis(500),
+        server_timeout: Duration::from_millis(500),
+    };
+    let before = Instant::now();
+    client.shutdown().await.unwrap();
+    let outcome = outcome(near_client, near_server, settings).await;
+    assert!(matches!(outcome.ended, Ended::TimedOut(Side::Server)), "{outcome:?}");
+    assert!(before.elapsed() < Duration::from_secs(1), "{:?}", before.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_is_not_blamed_for_a_server_that_takes_nothing() {
     let (mut client, mut server, task) = relayed(10);
     // Fills the server's stream and the relay's hands; 10 more bytes wait in the client's.
