@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use super::bindings::exports::gateway::policy::lifecycle;
 use super::budget::Budget;
 use super::component::Component;
+use super::counted::CountedLimit;
 use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, PolicyError, one_line, short_name};
