@@ -17,6 +17,7 @@ use super::exchange::LimitPolicy;
 use super::failure::{Failure, PolicyError, one_line, short_name};
 use super::granted::Granted;
 use super::hook::{Hook, HookPlace, INSTANTIATE, hook_bits};
+use super::hooks::Hooks;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
