@@ -132,7 +132,7 @@ impl Slot {
     }
 
     /// Upkeep of what is used again and again, once another configuration serves: what is too old goes to `spent`, and all of it when
-    /// nobody has needed any for a while. A tunnel or a connection of TCP mode may keep the attachment for days.
+    /// nobody has needed any for a while. A connection of TCP mode that it is to be told of may keep the attachment for days.
     #[allow(clippy::vec_box, reason = "instances move from hand to hand: as pointers")]
     pub(super) fn wind_down(&mut self, now: Instant, spent: &mut Vec<Box<Instance>>) {
         self.put_old_aside(now, spent);
