@@ -321,12 +321,6 @@ impl Server<'_> {
         self.left_at.is_some_and(|left| now >= left)
     }
 
-    /// When it ends if nothing is under way then, since the client was told to go elsewhere. None while the client has not taken all that
-    /// it was sent: to end the connection then is to throw away the rest of a response that was handed over.
-    fn leaves_at(&self) -> Option<Instant> {
-        self.left_at.filter(|_| self.watch.stalled_since().is_none())
-    }
-
     /// Nothing is under way.
     fn is_idle(&mut self, now: Instant) {
         if !self.lanes.were_idle {
@@ -350,13 +344,18 @@ impl Server<'_> {
         }
         let stalled = self.watch.stalled_since().map(|since| since + self.timeouts.client);
         let head = self.watch.head_since().map(|since| since + self.timeouts.http_request);
-        let streams = if is_idle {
-            let limit = self.idle_since + self.idle_limit();
-            self.leaves_at().map_or(limit, |left| limit.min(left))
-        } else {
-            // A server may be given less time than anybody before.
-            self.sweep_at = self.sweep_at.min(now + self.connection.clock.shortest());
-            self.sweep_at
+        let streams = match stalled {
+            // To end the connection before the client has taken all of it is to throw away the rest of a response that was handed over.
+            Some(stalled) if is_idle => stalled,
+            None if is_idle => {
+                let limit = self.idle_since + self.idle_limit();
+                self.left_at.map_or(limit, |left| limit.min(left))
+            }
+            _ => {
+                // A server may be given less time than anybody before.
+                self.sweep_at = self.sweep_at.min(now + self.connection.clock.shortest());
+                self.sweep_at
+            }
         };
         let private = self.connection.private.deadline();
         let old = self.connection.retires().filter(|_| !self.is_leaving);
@@ -387,13 +386,14 @@ impl Server<'_> {
             self.lanes.each(|lane| lane.client.turns.client_is_late());
             return Some(End::Silent);
         }
+        let is_at_rest = is_idle && self.watch.stalled_since().is_none();
         if is_over(self.watch.head_since(), self.timeouts.http_request) {
             self.end = Some(End::SlowHead);
             self.farewell(Reason::NO_ERROR, now);
-        } else if is_idle && self.leaves_at().is_some_and(|left| now >= left) {
+        } else if is_at_rest && self.has_left(now) {
             self.end = Some(End::Done);
             self.farewell(Reason::NO_ERROR, now);
-        } else if is_idle && now >= self.idle_since + self.idle_limit() {
+        } else if is_at_rest && now >= self.idle_since + self.idle_limit() {
             let is_slow = !self.has_served && self.connection.has_spoken();
             self.end = Some(if is_slow { End::SlowHead } else { End::Silent });
             self.farewell(Reason::NO_ERROR, now);
