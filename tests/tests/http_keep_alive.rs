@@ -177,10 +177,10 @@ async fn what_a_slow_client_of_http_2_has_not_read_is_not_thrown_away_when_it_sh
         let waits = waits.clone();
         async move {
             if exchange.request.uri().path() != "/held" {
-                return exchange.answer(vec![0; 32 << 20]);
+                return exchange.answer(vec![0_u8; 32 << 20]);
             }
             waits.notified().await;
-            exchange.answer(vec![1; 5_000])
+            exchange.answer(vec![1_u8; 5_000])
         }
     })
     .await;

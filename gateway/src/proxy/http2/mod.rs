@@ -125,7 +125,8 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
             loop {
                 match server.poll(cx) {
                     Poll::Ready(Ok(Some((_, mut respond)))) if server.has_left(now) => {
-                        // It may be sent elsewhere as it is (RFC 9113, section 8.7).
+                        // It may be sent elsewhere as it is (RFC 9113, section 8.7). As others that are refused, it counts as one that
+                        // the client has reset: who goes on all the same is not listened to without end.
                         respond.send_reset(Reason::REFUSED_STREAM);
                         has_moved = true;
                         server.accepted += 1;
