@@ -278,6 +278,45 @@ async fn an_operators_plugin_that_a_tenants_file_leaves_too_little_is_the_tenant
     assert_eq!(statuses(&gateway).await, (503, 551));
 }
 
+/// What was refused stays refused in the words of who has refused it.
+#[tokio::test]
+async fn errors_keep_their_status_where_a_tenants_edits_of_them_cannot_be_made() {
+    let busy = "(local $i i32) (local.set $i (i32.const 200000000))
+        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (call $none)";
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        rate-limit "few" { allow "1/d" burst=2 }
+        tenant "acme" {
+            hosts "acme.example"
+            quota plugin-cpu="0.001 cores"
+            limit cpu="5s"
+            include "tenants/acme/*.kdl"
+        }
+        frontend "web" { bind "127.0.0.1:0"; limit "few"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .file(
+        "tenants/acme/rules.kdl",
+        r#"
+        plugin "busy" "busy.wasm" { on-failure "deny" status=507; limit cpu="5s" }
+        use-plugin "busy"
+        response { set-header "X-Acme" "yes" always }
+    "#,
+    )
+    .file("tenants/acme/busy.wasm", guest::filter(busy, ""))
+    .start()
+    .await;
+    let ask = async || gateway.ask("web", get("/").host("acme.example")).await;
+    // Takes some tenths of a second, which come back in minutes: from now on nothing of the tenant's is called.
+    ask().await;
+    for status in [507, 429] {
+        let refused = ask().await;
+        assert_eq!((refused.status, refused.header("x-acme")), (status, None));
+    }
+}
+
 /// Its block stays, so its quota does: whose files use nothing for a while has no other one afterwards.
 #[tokio::test]
 async fn who_uses_nothing_for_a_reload_has_no_new_cpu_time() {

@@ -92,6 +92,11 @@ async fn edit_for_tenant(
         return response;
     };
     let (rewrites, answers) = edits;
+    // What was refused by others than the tenant, a limit of the operator's perhaps, is no other status because the tenant has used up
+    // what it may.
+    let status = response.status();
+    let is_error = status.is_client_error() || status.is_server_error();
+    let as_it_was = is_error.then(|| response.clone());
     let (head, body) = response.into_parts();
     // A server may have answered before.
     let servers = exchange.response.replace(head);
@@ -99,9 +104,11 @@ async fn edit_for_tenant(
     let head = std::mem::replace(&mut exchange.response, servers);
     record.noted.exchange = Some(exchange);
     let made = made.and_then(|()| head.ok_or(ProxyError::Policy { status: 500 }));
-    match made {
-        Ok(head) => Response::from_parts(head, body),
-        Err(error) => {
+    match (made, as_it_was) {
+        (Ok(head), _) => Response::from_parts(head, body),
+        // The failure has been counted and logged.
+        (Err(_), Some(as_it_was)) => as_it_was,
+        (Err(error), None) => {
             record.own_edits_failed(&error);
             error.response(page(local, frontend, record, error.status()))
         }
