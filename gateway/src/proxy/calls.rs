@@ -159,6 +159,8 @@ async fn reach(
     };
     let stream = to.connect_for(wishes, backend.timeouts.connect).await?;
     to.connected();
+    // As one that is opened for a request: it is kept for both.
+    to.keep_alive(&stream);
     let upstream = Upstream {
         connection: http1::Connection::new(stream, backend.response_limits),
         served: 0,
