@@ -14,6 +14,7 @@ use miette::SourceSpan;
 
 use super::diagnostics::{Code, ConfigError, Source, shifted};
 use super::syntax;
+use crate::hidden::is_hidden;
 use crate::regular_file;
 
 /// What one `include` has brought.
@@ -365,7 +366,7 @@ fn matching(folder: &Path, pattern: &str) -> std::io::Result<BTreeSet<OsString>>
             continue;
         }
         // It will stand in messages and log lines.
-        if name.to_str().is_none_or(|name| name.chars().any(char::is_control)) {
+        if name.to_str().is_none_or(|name| name.chars().any(is_hidden)) {
             return Err(std::io::Error::other(format!("the name {name:?} cannot be printed")));
         }
         names.insert(name);
@@ -561,8 +562,14 @@ plugin "d" "d\n.wasm" { on-failure "skip" }
 
     #[test]
     fn a_file_whose_name_cannot_be_printed_is_not_passed_over() {
-        let said = tried(&[("tenants/acme/a\nERROR.kdl", AUTH)]).unwrap_err();
-        assert!(said.contains(r#"the name "a\nERROR.kdl" cannot be printed"#), "{said}");
+        for (name, shown) in [
+            ("a\nERROR.kdl", r"a\nERROR.kdl"),
+            ("a\u{202e}ldk.kdl", r"a\u{202e}ldk.kdl"),
+        ] {
+            let said = tried(&[(format!("tenants/acme/{name}").as_str(), AUTH)]).unwrap_err();
+            let fault = format!("the name \"{shown}\" cannot be printed");
+            assert!(said.contains(&fault), "{fault}: {said}");
+        }
     }
 
     #[test]

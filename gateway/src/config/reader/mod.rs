@@ -21,6 +21,7 @@ use super::lists::Lists;
 pub(super) use super::model::At;
 use super::model::Origin;
 use super::{examples, suggest};
+use crate::hidden::is_hidden;
 pub(super) use value::{Value, value_span};
 
 /// What all readers of one configuration share.
@@ -614,12 +615,12 @@ pub(super) fn said_twice(what: &str, first: SourceSpan, again: SourceSpan) -> Co
         .help("one of them has to go")
 }
 
-/// The beginning of a text that may be long, for a message, without control characters.
+/// The beginning of a text that may be long, for a message, without characters that are hidden.
 pub(super) fn clip(text: &str) -> String {
     let mut shown: String = text
         .chars()
         .take(LONGEST_SHOWN)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .map(|c| if is_hidden(c) { '\u{fffd}' } else { c })
         .collect();
     if text.chars().nth(LONGEST_SHOWN).is_some() {
         shown.push('…');

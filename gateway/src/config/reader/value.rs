@@ -10,6 +10,7 @@ use miette::SourceSpan;
 use super::{At, Context};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::{suggest, units};
+use crate::hidden::is_hidden;
 
 /// A value that is being read: an argument or a property's value.
 #[derive(Clone, Copy)]
@@ -48,7 +49,7 @@ impl<'a> Value<'a> {
         let Some(folder) = self.ctx.folder(self.span()) else {
             return Some(self.ctx.path(text));
         };
-        if text.chars().any(char::is_control) {
+        if text.chars().any(is_hidden) {
             return self.fail(
                 "this path has a control character in it",
                 "this would break log lines",

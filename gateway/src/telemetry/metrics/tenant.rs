@@ -8,6 +8,7 @@ use super::exporter::Exporter;
 use super::frontend::{CLASSES, class};
 use super::shard::{Count, Sharded};
 use crate::config::{InForce, TenantFault};
+use crate::hidden::is_hidden;
 
 /// What came for one tenant's hosts through one frontend.
 #[derive(Debug)]
@@ -85,7 +86,7 @@ impl TenantFilesMetrics {
     /// What is wrong with those that lie there, in one line; nothing when they hold.
     pub fn fault(&self) -> String {
         let fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
-        fault.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+        fault.chars().map(|c| if is_hidden(c) { ' ' } else { c }).collect()
     }
 }
 
