@@ -361,9 +361,9 @@ backend "app" { server "s" "127.0.0.1:81" }
                 "path file=\"list\"; ".repeat(times)
             )
         };
-        let said = tried(often(3).as_bytes(), b"/a\n/b\n").unwrap_err();
+        let said = tried(often(26).as_bytes(), b"/a\n/b\n").unwrap_err();
         assert!(
-            said.contains("list:2:1: this tenant has at most 5 values in lists"),
+            said.contains("list:1:1: this tenant has at most 50 lines in lists"),
             "{said}"
         );
         let comment = format!("# {}\n", "x".repeat(1 << 20));

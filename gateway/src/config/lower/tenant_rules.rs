@@ -95,7 +95,7 @@ pub(super) fn read(
     quota: RuleQuota,
 ) -> Read {
     let ctx = scope.ctx;
-    ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS, quota.patterns);
+    ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS, quota.patterns * LISTED);
     // The files stand behind the configuration, whatever the order of what is read of them.
     let last = [&block, &files]
         .into_iter()
@@ -296,3 +296,7 @@ const SETTING: Setting = Setting {
 
 const RULES: RangeInclusive<u64> = 0..=10_000;
 const PATTERNS: RangeInclusive<u64> = 0..=100_000;
+
+/// Lines of lists that are read for each comparison that a tenant may have: a value that stands there again counts once, and is read
+/// again.
+const LISTED: usize = 10;

@@ -73,9 +73,9 @@ fn values<T>(
             return None;
         }
         if let Some(most) = ctx.one_too_many_list_values() {
-            let error = ConfigError::new(Code::Value, format!("this tenant has at most {most} values in lists"));
+            let error = ConfigError::new(Code::Value, format!("this tenant has at most {most} lines in lists"));
             ctx.report(error.label(span, "one too many").help(
-                "have fewer, or let the operator allow more with `quota patterns=`; what several acls name counts for each",
+                "have fewer, or let the operator allow more with `quota patterns=`, ten for each; a list counts as often as it is named",
             ));
             return None;
         }

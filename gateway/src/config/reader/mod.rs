@@ -165,8 +165,8 @@ impl<'a> Context<'a> {
         one_too_many(&self.regexes)
     }
 
-    /// Another value of a list is going to be read. Likewise: a list of thousands may be named in thousands of places, of which none has
-    /// room for its values before they are counted.
+    /// Another value of a list is going to be read. Likewise: a list of thousands may be named in thousands of places, and its values
+    /// would all be there before they were counted.
     pub(super) fn one_too_many_list_values(&self) -> Option<usize> {
         one_too_many(&self.list_values)
     }
