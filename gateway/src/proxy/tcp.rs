@@ -437,7 +437,8 @@ impl Record {
 
     /// The server that was tried last.
     fn server(&self) -> Option<&Server> {
-        self.backend.as_ref()?.servers.get(self.server?.get() as usize - 1)
+        let servers = &self.backend.as_ref()?.servers;
+        servers.get(self.server?.get() as usize - 1).map(AsRef::as_ref)
     }
 
     /// This one of the backend's servers is tried.

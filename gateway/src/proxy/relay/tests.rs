@@ -102,7 +102,7 @@ async fn ends_that_come_together_are_told_by_closing_alone() {
     let ended = relay(&mut near_client, &mut near_server, SETTINGS, Early::default(), |_| {}).await;
     assert!(matches!(ended, Ended::Finished { .. }), "{ended:?}");
     for mut far in [&client, &server] {
-        let told = std::io::Read::read(&mut far, &mut [0]).unwrap_err();
+        let told = io::Read::read(&mut far, &mut [0]).unwrap_err();
         assert_eq!(told.kind(), io::ErrorKind::WouldBlock);
     }
     drop((near_client, near_server));
