@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
 use gateway_tests::bomb::Bomb;
+use gateway_tests::guest::FACTS;
 use gateway_tests::{Builder, Gateway, command, eventually, get, guest};
 
 /// Answers every request with this status.
@@ -320,8 +321,13 @@ async fn errors_keep_their_status_where_a_tenants_edits_of_them_cannot_be_made()
 /// Its block stays, so its quota does: whose files use nothing for a while has no other one afterwards.
 #[tokio::test]
 async fn who_uses_nothing_for_a_reload_has_no_new_cpu_time() {
-    let busy = "(local $i i32) (local.set $i (i32.const 600000000))
-        (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (call $none)";
+    // With no hook for responses: that would be refused what the first one used up.
+    let busy = format!(
+        r#"(func (export "gateway:policy/request-filter@0.1.0#on-request") {FACTS} (result i32)
+            (local $i i32) (local.set $i (i32.const 600000000))
+            (loop (br_if 0 (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (call $none))"#
+    );
+    let busy = guest::exporting(&["request-filter"], "(i32.const 256)", &busy);
     let with = |says: &str| {
         Gateway::kdl(
             r#"
@@ -337,7 +343,7 @@ async fn who_uses_nothing_for_a_reload_has_no_new_cpu_time() {
         "#,
         )
         .file("tenants/acme/rules.kdl", says)
-        .file("tenants/acme/busy.wasm", guest::filter(busy, ""))
+        .file("tenants/acme/busy.wasm", busy.as_slice())
     };
     let uses = r#"
         plugin "busy" "busy.wasm" { on-failure "deny" status=507; limit cpu="5s" }
