@@ -292,9 +292,12 @@ pub(super) fn text_test(node: &mut Node<'_>) -> Option<Option<Text>> {
     })
 }
 
+/// What is made of the values of a list, as `match=` says.
+type Comparison = fn(Vec<String>) -> Text;
+
 /// `file="names.txt" match="prefix"`: how the values of a file are compared, and they.
 fn listed(file: &Value<'_>, matching: Option<Value<'_>>) -> Option<Text> {
-    let kinds: [(&'static str, fn(Vec<String>) -> Text); 5] = [
+    let kinds: [(&'static str, Comparison); 5] = [
         ("exact", Text::Exact),
         ("prefix", Text::Prefix),
         ("suffix", Text::Suffix),
