@@ -10,6 +10,8 @@ pub mod client_hello;
 pub mod config;
 #[path = "../../src/crypto/mod.rs"]
 pub mod crypto;
+#[path = "../../src/hidden.rs"]
+pub mod hidden;
 #[path = "../../src/proxy_protocol/mod.rs"]
 pub mod proxy_protocol;
 #[path = "../../src/regular_file.rs"]
