@@ -150,7 +150,8 @@ impl Lists {
             let line = 1 + error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count();
             format!("it is not UTF-8: byte {at}, in line {line}, begins no character")
         })?;
-        let text = Arc::from(text);
+        // What some editors begin a file with is no part of its first value.
+        let text = Arc::from(text.strip_prefix('\u{feff}').unwrap_or(&text));
         texts.insert(path.to_owned(), Arc::clone(&text));
         Ok(text)
     }
@@ -216,7 +217,7 @@ backend "app" { server "s" "127.0.0.1:81" }
 
     #[test]
     fn values_stand_in_files() {
-        let lines = b"# ours\r\n\n  B.example \r\n*.a.example\nb.example\n";
+        let lines = "\u{feff}B.example\r\n# ours\r\n\n  b.example \r\n*.a.example\nb.example\n".as_bytes();
         let config = tried(
             r#"acl "a" { host "c.example" file="hosts.txt" }"#,
             &[("hosts.txt", lines)],
