@@ -1241,6 +1241,27 @@ async fn a_websocket_has_a_stream_to_itself() {
 }
 
 #[tokio::test]
+async fn a_server_of_http_2_that_changes_the_protocol_has_answered_nothing() {
+    let app = Http2Server::start(async |mut exchange| {
+        let switching = Response::builder().status(101).body(()).unwrap();
+        exchange.respond.send_informational(switching)?;
+        std::future::pending().await
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { timeout server="1h"; server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 502);
+    assert_eq!(gateway.access_log(1).await[0]["reason"], "bad-upgrade");
+}
+
+#[tokio::test]
 async fn early_hints_pass_where_they_are_asked_for() {
     const HINT: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-a\r\nX-A: b\r\n\r\n";
     let one = HttpServer::start(|_| {

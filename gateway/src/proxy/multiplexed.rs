@@ -227,6 +227,10 @@ pub async fn exchange(
         }
         upload.poll(cx);
         while let Poll::Ready(Some(Ok(said))) = response.poll_informational(cx) {
+            if said.status() == StatusCode::SWITCHING_PROTOCOLS {
+                // HTTP/2 has none (RFC 9113, section 8.6), and who sends it has nothing else to say.
+                return Poll::Ready(Err(Failed::For(ProxyError::BadUpgrade)));
+            }
             heard += 1;
             if heard > most_informational {
                 return Poll::Ready(Err(Failed::For(informational::TOO_MANY)));
