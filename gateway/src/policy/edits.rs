@@ -9,7 +9,7 @@ use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
 use super::failure::Untaken;
-use crate::config::MAX_EDIT_BYTES;
+use crate::config::{MAX_CALL_EDITS, MAX_EDIT_BYTES};
 use crate::twins;
 
 /// The edits of one call.
@@ -145,8 +145,8 @@ impl Edits {
     }
 
     fn push(&mut self, edit: Edit, bytes: usize) -> Result<(), String> {
-        if self.list.len() >= MAX_EDITS {
-            return Err(format!("more than {MAX_EDITS} edits in one call"));
+        if self.list.len() >= MAX_CALL_EDITS {
+            return Err(format!("more than {MAX_CALL_EDITS} edits in one call"));
         }
         if self.bytes + bytes > MAX_EDIT_BYTES {
             return Err(format!("edits of more than {MAX_EDIT_BYTES} bytes in one call"));
@@ -195,8 +195,8 @@ pub(super) fn reply_of(reply: types::Reply, attachment: &Attachment) -> Result<R
 pub(crate) fn call_headers<'a>(
     fields: impl ExactSizeIterator<Item = (&'a str, &'a [u8])>,
 ) -> Result<HeaderMap, String> {
-    if fields.len() > MAX_EDITS {
-        return Err(format!("the call has more than {MAX_EDITS} header fields"));
+    if fields.len() > MAX_CALL_EDITS {
+        return Err(format!("the call has more than {MAX_CALL_EDITS} header fields"));
     }
     let mut headers = HeaderMap::with_capacity(fields.len());
     let mut bytes = 0;
@@ -230,8 +230,8 @@ pub(crate) fn reply<'a>(
     body: &[u8],
 ) -> Result<(StatusCode, HeaderMap), String> {
     let status = final_status(status).ok_or_else(|| format!("the reply's status {status} is not in 200 to 599"))?;
-    if fields.len() > MAX_EDITS {
-        return Err(format!("the reply has more than {MAX_EDITS} header fields"));
+    if fields.len() > MAX_CALL_EDITS {
+        return Err(format!("the reply has more than {MAX_CALL_EDITS} header fields"));
     }
     if body.len() > MAX_REPLY_BODY {
         return Err(format!("the reply's body has more than {MAX_REPLY_BODY} bytes"));
@@ -317,9 +317,6 @@ const CONNECTION_FIELDS: [&str; 14] = [
     "upgrade",
     "proxy-status",
 ];
-
-/// Edits in one call, and header fields in one reply: more than any policy known to us makes.
-const MAX_EDITS: usize = 128;
 
 /// Bytes of a reply's body: an error page, not a download.
 const MAX_REPLY_BODY: usize = 1024 * 1024;
@@ -453,14 +450,14 @@ mod tests {
     #[test]
     fn edits_are_bounded_in_number_and_bytes() {
         let mut edits = Edits::default();
-        for _ in 0..MAX_EDITS {
+        for _ in 0..MAX_CALL_EDITS {
             edits.add_header("a", b"x").unwrap();
         }
         edits.add_header("a", b"x").unwrap_err();
         edits.clear();
         edits.add_header("a", &vec![b'x'; MAX_EDIT_BYTES - 1]).unwrap();
         edits.add_header("a", b"").unwrap_err();
-        let fields = vec![("a", &b"x"[..]); MAX_EDITS + 1];
+        let fields = vec![("a", &b"x"[..]); MAX_CALL_EDITS + 1];
         reply(200, fields.into_iter(), &[]).unwrap_err();
         reply(200, [].into_iter(), &vec![0; MAX_REPLY_BODY + 1]).unwrap_err();
         reply(204, [].into_iter(), &vec![0; MAX_REPLY_BODY]).unwrap();

@@ -12,7 +12,7 @@ use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclId, Backend, BackendId, Condition, Conditional, EditCondition, Frontend, Mode, OfBackend, Plugin, Tenant,
-    least_bytes,
+    most_written,
 };
 use crate::config::reader::{At, Block, Context};
 
@@ -148,11 +148,11 @@ pub(super) fn report_too_many_bytes(
     reached: &[(BackendId, Option<SourceSpan>)],
 ) {
     for backend in reached.iter().filter_map(|(id, _)| backends.get(id.0)) {
-        let requests = least_bytes(frontend.request_edits.iter().chain(&backend.request_edits));
-        let responses = least_bytes(backend.response_edits.iter().chain(&frontend.response_edits));
-        for (message, bytes) in [("request", requests), ("response", responses)] {
+        let requests = most_written(frontend.request_edits.iter().chain(&backend.request_edits));
+        let responses = most_written(backend.response_edits.iter().chain(&frontend.response_edits));
+        for (message, written) in [("request", requests), ("response", responses)] {
             let led = Some(frontend.origin.span);
-            if edits::report_too_much(ctx, backend.origin.span, message, bytes, led) {
+            if edits::report_too_much(ctx, backend.origin.span, message, written, led) {
                 return;
             }
         }

@@ -9,8 +9,8 @@ use super::{check_http, condition, elsewhere, reserved, target};
 use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, MAX_EDIT_BYTES, Replace,
-    ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Template,
+    Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, MAX_CALL_EDITS, MAX_EDIT_BYTES,
+    Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Template, Written,
 };
 use crate::config::reader::{Context, Node, Value, clip};
 use crate::config::units;
@@ -151,26 +151,39 @@ fn check_always(node: &Node<'_>, always: SourceSpan) {
     }
 }
 
-/// Reports a section whose edits of a kind of message write more into each than one call of a component may: each call would fail.
+/// Reports a section whose edits of a kind of message come to more than one call of a component may: the component would refuse them.
 pub(super) fn report_too_much(
     ctx: &Context<'_>,
     at: SourceSpan,
     message: &str,
-    bytes: usize,
+    written: Written,
     led: Option<SourceSpan>,
 ) -> bool {
-    if bytes <= MAX_EDIT_BYTES {
+    if written.fits() {
         return false;
     }
-    let most = units::show_size(MAX_EDIT_BYTES as u64);
-    let error = ConfigError::new(Code::Value, format!("edits write at most {most} into a {message}"));
+    let (error, come_to) = if written.bytes > MAX_EDIT_BYTES {
+        let most = units::show_size(MAX_EDIT_BYTES as u64);
+        (
+            format!("edits write at most {most} into a {message}"),
+            format!("{} bytes", written.bytes),
+        )
+    } else {
+        (
+            format!("edits change at most {MAX_CALL_EDITS} fields of a {message}"),
+            format!("{} changes", written.edits),
+        )
+    };
+    let error = ConfigError::new(Code::Value, error);
     let error = match led {
-        None => error.label(at, format!("these write {bytes} bytes into each")),
+        None => error.label(at, format!("these come to {come_to} in one")),
         Some(frontend) => error
-            .label(at, format!("{bytes} bytes in each with those of the frontend"))
+            .label(at, format!("{come_to} in one with those of the frontend"))
             .label(frontend, "which leads here"),
     };
-    ctx.report(error.help("write less, or let servers and clients have it otherwise: most take no larger heads"));
+    ctx.report(error.help(
+        "write less, or let a plugin write it: where one edit of a field has a condition, there is room kept for all of that field",
+    ));
     true
 }
 

@@ -15,7 +15,7 @@ use super::{MAX_ACLS, Scope, edits, routes, rules, template};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclTest, Condition, Conditional, EditsHeaders, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo,
-    RuleQuota, TenantRules, UsedPlugin, least_bytes,
+    RuleQuota, TenantRules, UsedPlugin, most_written,
 };
 use crate::config::reader::{Block, Node};
 
@@ -218,7 +218,7 @@ fn edits_of<'a, E: EditsHeaders>(
     for node in blocks {
         let (span, name, before) = (node.span(), node.name(), all.len());
         all.extend(read(node));
-        is_too_long = is_too_long || edits::report_too_much(scope.ctx, span, name, least_bytes(all.iter()), None);
+        is_too_long = is_too_long || edits::report_too_much(scope.ctx, span, name, most_written(all.iter()), None);
         if all.len() > most && before <= most {
             let message = format!("this tenant has at most {most} edits in all its `{name}`");
             let error = ConfigError::new(Code::Value, message);

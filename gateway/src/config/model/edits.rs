@@ -143,6 +143,9 @@ pub enum ResponseEdit {
 /// Bytes that one call of a component may write into a head: as much as most servers take of a whole head.
 pub const MAX_EDIT_BYTES: usize = 16 * 1024;
 
+/// Edits that one call of a component may make, and header fields that one reply may have: more than any policy known to us makes.
+pub const MAX_CALL_EDITS: usize = 128;
+
 /// What an edit does to a header.
 #[derive(Debug, Clone, Copy)]
 pub enum Change<'a> {
@@ -185,23 +188,81 @@ impl EditsHeaders for ResponseEdit {
     }
 }
 
-/// Bytes that these edits, one after the other, write into every head: names of headers, and what of their values is the same for all. What
-/// a condition may leave out is not counted, nor what a later edit may take away.
-pub fn least_bytes<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Conditional<E>>) -> usize {
-    let mut written: Vec<(&str, usize)> = Vec::new();
-    for Conditional {
-        edit, when, statuses, ..
-    } in edits
-    {
-        let Some((name, change)) = edit.header() else { continue };
-        if !matches!(change, Change::Add(_)) {
-            written.retain(|(known, _)| *known != name);
-        }
-        if let (None, None, Change::Set(value) | Change::Add(value)) = (when, statuses, change) {
-            written.push((name, name.len() + value.texts().map(str::len).sum::<usize>()));
+/// What edits come to in one call of a component.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Changes of header fields.
+    pub edits: usize,
+    /// Bytes of names and values.
+    pub bytes: usize,
+}
+
+impl Written {
+    /// A value of a header.
+    fn value(name: &str, value: &Template) -> Self {
+        Self {
+            edits: 1,
+            bytes: name.len() + value.texts().map(str::len).sum::<usize>(),
         }
     }
-    written.iter().map(|(_, bytes)| bytes).sum()
+
+    /// Whether one call may come to that.
+    pub fn fits(self) -> bool {
+        self.edits <= MAX_CALL_EDITS && self.bytes <= MAX_EDIT_BYTES
+    }
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.edits += more.edits;
+        self.bytes += more.bytes;
+    }
+}
+
+/// What these edits, one after the other, come to in one head, without what variables stand for. Where something depends on a condition, the
+/// component keeps room for all of it, and so it is counted; otherwise a later edit takes away what was written before.
+pub fn most_written<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Conditional<E>>) -> Written {
+    struct Header<'a> {
+        name: &'a str,
+        depends: bool,
+        all: Written,
+        last: Written,
+    }
+    let mut headers: Vec<Header<'_>> = Vec::new();
+    for conditional in edits {
+        let Some((name, change)) = conditional.edit.header() else {
+            continue;
+        };
+        let known = headers.iter().position(|header| header.name == name);
+        let position = known.unwrap_or(headers.len());
+        if known.is_none() {
+            let all = Written {
+                edits: 1,
+                bytes: name.len(),
+            };
+            headers.push(Header {
+                name,
+                depends: false,
+                all,
+                last: Written::default(),
+            });
+        }
+        let header = &mut headers[position];
+        header.depends |= conditional.when.is_some() || conditional.statuses.is_some();
+        if !matches!(change, Change::Add(_)) {
+            header.last = Written::default();
+        }
+        if let Change::Set(value) | Change::Add(value) = change {
+            let value = Written::value(name, value);
+            header.all += value;
+            header.last += value;
+        }
+    }
+    let mut most = Written::default();
+    for header in headers {
+        most += if header.depends { header.all } else { header.last };
+    }
+    most
 }
 
 impl RequestEdit {

@@ -53,7 +53,8 @@ pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
     Change, Conditional, EditCondition, EditsHeaders, HeaderName, HeaderReplace, HeaderValue, LocationChange,
-    MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, least_bytes,
+    MAX_CALL_EDITS, MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Written,
+    most_written,
 };
 pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
