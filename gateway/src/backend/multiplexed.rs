@@ -44,8 +44,8 @@ struct State {
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
-    /// Requests whose content, and tunnels something of which, waits for the server to open its windows: their numbers, and since when. The longest
-    /// first.
+    /// Requests whose content, and tunnels something of which, waits for the server to open its windows: their numbers, and since
+    /// when. The longest first.
     blocked: RefCell<Vec<(u64, Instant)>>,
     /// The next one's number.
     next_blocked: Cell<u64>,
@@ -283,7 +283,8 @@ pub struct Moving {
 }
 
 impl Moving {
-    /// Waits until something of it has moved. Whether it has before it was too late: the windows of the connection are not used up for good then.
+    /// Waits until something of it has moved. Whether it has before it was too late: the windows of the connection are not used up for
+    /// good then.
     pub async fn has_moved(self) -> bool {
         timeout_at(self.until, self.moved.notified()).await.is_ok()
     }

@@ -1,5 +1,6 @@
 //! Sending a request again: after answers that `retry-on` names, within `retries` and the budget, and only what may be sent
-//! twice: what is idempotent, and calls of gRPC whose servers say that they have failed. What happens before a request is sent, and on kept connections that turn out to be closed, is `upstream`'s.
+//! twice: what is idempotent, and calls of gRPC whose servers say that they have failed. What happens before a request is sent,
+//! and on kept connections that turn out to be closed, is `upstream`'s.
 
 use std::rc::Rc;
 use std::sync::Arc;
