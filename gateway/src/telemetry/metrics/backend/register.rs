@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{BackendMetrics, GRPC_RESULTS, ServerMetrics};
+use super::server::GRPC_RESULTS;
+use super::{BackendMetrics, ServerMetrics};
 use crate::telemetry::metrics::ejections::EjectedFor;
 use crate::telemetry::metrics::exporter::Exporter;
 use crate::telemetry::metrics::frontend::CLASSES;
