@@ -6,7 +6,9 @@ use ipnet::IpNet;
 use miette::SourceSpan;
 
 use super::plugin::Owner;
-use super::{Scope, asked_plugin, condition, edits, elsewhere, measure, or_none, section_name, time, tls_facts};
+use super::{
+    Scope, asked_plugin, condition, elsewhere, header, measure, or_none, regexes, section_name, time, tls_facts,
+};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Acl, AclTest, Match, Mode, Named, Text};
 use crate::config::reader::{At, Block, Context, Node, Value, clip, said_twice};
@@ -151,14 +153,14 @@ fn predicate(setting: Setting, mut node: Node<'_>, depth: usize) -> Option<Match
         "header-count" => measure::of_header(&mut node, measure::COUNT).map(Match::HeaderCount),
         "header-length" => measure::of_header(&mut node, measure::BYTES).map(Match::HeaderLength),
         "upgrade" => texts(&mut node, "a protocol", |value| {
-            edits::token(value).map(|name| name.to_ascii_lowercase())
+            header::token(value).map(|name| name.to_ascii_lowercase())
         })
         .map(Match::Upgrade),
         "source-port" => values(&mut node, "a port", time::ports).map(Match::SourcePort),
         "host" => texts(&mut node, "a host", host).map(Match::Host),
         "method" => texts(&mut node, "a method", method).map(Match::Method),
-        "header" => named(&mut node, "the header's name", edits::header_name).map(Match::Header),
-        "cookie" => named(&mut node, "the cookie's name", edits::token).map(Match::Cookie),
+        "header" => named(&mut node, "the header's name", header::header_name).map(Match::Header),
+        "cookie" => named(&mut node, "the cookie's name", header::token).map(Match::Cookie),
         "query" => named(&mut node, "the parameter's name", any_name).map(Match::Query),
         "source" => {
             let networks = values(&mut node, "a network", network);
@@ -388,7 +390,7 @@ fn path_end(value: &Value<'_>) -> Option<String> {
 }
 
 fn pattern(value: &Value<'_>) -> Option<String> {
-    edits::regex(value)?;
+    regexes::regex(value)?;
     value.text().map(str::to_owned)
 }
 
@@ -427,7 +429,7 @@ pub(super) fn host(value: &Value<'_>) -> Option<String> {
 }
 
 fn method(value: &Value<'_>) -> Option<String> {
-    let method = edits::token(value)?;
+    let method = header::token(value)?;
     let upper = method.to_ascii_uppercase();
     if upper != method && METHODS.contains(&upper.as_str()) {
         let help = format!("write {upper:?}");

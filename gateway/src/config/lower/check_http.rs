@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use http::{HeaderName, HeaderValue};
 
 use super::check::Openings;
-use super::{edits, elsewhere, tls};
+use super::{elsewhere, header, regexes, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{CheckVersion, GrpcCheck, HttpCheck, HttpExpect, HttpTest, Pattern, ServerTls, TextTest};
 use crate::config::reader::{At, Block, Node, Value, clip, said_twice};
@@ -89,7 +89,7 @@ pub(super) fn grpc(node: &mut Node<'_>, openings: Openings) -> Option<GrpcCheck>
 
 /// `send "POST" "/health" version="1.1" host="app.example" { header "X-Probe" "1"; body "…" }`.
 fn send(mut node: Node<'_>, check: &mut HttpCheck, openings: Openings) {
-    if let Some(method) = node.argument("the method").and_then(|value| edits::token(&value)) {
+    if let Some(method) = node.argument("the method").and_then(|value| header::token(&value)) {
         check.method = method;
     }
     if let Some(uri) = node.argument("the request target").and_then(|value| target(&value)) {
@@ -176,7 +176,10 @@ fn expect(mut node: Node<'_>, check: &mut HttpCheck, status: &mut Option<At<()>>
         .map(|(value, make)| (value, text(&value).map(make)))
         .collect();
     if let Some(value) = node.property("regex") {
-        tests.push((value, edits::regex(&value).map(|regex| TextTest::Regex(Pattern(regex)))));
+        tests.push((
+            value,
+            regexes::regex(&value).map(|regex| TextTest::Regex(Pattern(regex))),
+        ));
     }
     if let Some((second, _)) = tests.get(1) {
         second.fail::<()>(
@@ -211,8 +214,12 @@ fn expect(mut node: Node<'_>, check: &mut HttpCheck, status: &mut Option<At<()>>
     let bodies = [
         node.property("body-contains")
             .map(|value| (value, text(&value).map(TextTest::Contains))),
-        node.property("body-regex")
-            .map(|value| (value, edits::regex(&value).map(|regex| TextTest::Regex(Pattern(regex))))),
+        node.property("body-regex").map(|value| {
+            (
+                value,
+                regexes::regex(&value).map(|regex| TextTest::Regex(Pattern(regex))),
+            )
+        }),
     ];
     for (value, test) in bodies.into_iter().flatten() {
         if check.method == "HEAD" {
@@ -270,7 +277,7 @@ fn host(value: &Value<'_>) -> Option<String> {
 
 /// A header that a check may send or look at.
 fn field_name(value: &Value<'_>) -> Option<HeaderName> {
-    let name = edits::header_name(value)?;
+    let name = header::header_name(value)?;
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     if OWN.contains(&name) {
         let message = format!("the check writes `{name}` itself");

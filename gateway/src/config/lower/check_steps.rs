@@ -1,7 +1,7 @@
 //! `send "PING\r\n"` and `expect prefix="+PONG"`: the steps of a check of kind "tcp".
 
-use super::edits;
 use super::elsewhere;
+use super::regexes;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{CheckStep, Expect, Pattern};
 use crate::config::reader::{Block, Node, Value};
@@ -78,7 +78,7 @@ fn expect(mut node: Node<'_>) -> Option<CheckStep> {
         "prefix-hex" => Expect::Prefix(hex_bytes(&value)?),
         "contains" => Expect::Contains(text_bytes(&value)?),
         "contains-hex" => Expect::Contains(hex_bytes(&value)?),
-        _ => Expect::Regex(Pattern(edits::regex(&value)?)),
+        _ => Expect::Regex(Pattern(regexes::regex(&value)?)),
     }))
 }
 

@@ -1,18 +1,19 @@
-//! `request { … }` and `response { … }`: edits of heads, and the rules for header names, values and regular expressions.
+//! `request { … }` and `response { … }`: edits of heads.
 
 use miette::SourceSpan;
-use regex::bytes::{Regex, RegexBuilder};
 
 use super::acls::Acls;
+use super::header::{check_characters, editable_header, header_template};
+use super::regexes::replace;
 use super::template::{When, template};
 use super::{check_http, condition, elsewhere, reserved, target};
 use crate::authority::is_authority;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Condition, Conditional, EditCondition, HeaderName, HeaderReplace, HeaderValue, MAX_CALL_EDITS, MAX_EDIT_BYTES,
-    Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Template, Written,
+    RequestEdit, ResponseEdit, StatusSet, Template, Written,
 };
-use crate::config::reader::{Context, Node, Value, clip};
+use crate::config::reader::{Context, Node, clip};
 use crate::config::units;
 
 /// Reads a section's `request { … }`.
@@ -196,86 +197,6 @@ fn when(node: &mut Node<'_>, acls: &Acls<'_>) -> Option<Option<Condition>> {
     }
 }
 
-/// A header's name, lower-case, whatever is done with it.
-pub(super) fn header_name(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    match http::HeaderName::from_bytes(text.as_bytes()) {
-        Ok(name) => Some(name.as_str().to_owned()),
-        Err(_) => value.fail(
-            format!("{:?} is not a header's name", clip(text)),
-            "has characters that a name cannot have",
-            "a name has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.1)",
-        ),
-    }
-}
-
-/// A token of RFC 9110, as a method or a cookie's name.
-pub(super) fn token(value: &Value<'_>) -> Option<String> {
-    let text = value.text()?;
-    if is_token(text) {
-        return Some(text.to_owned());
-    }
-    value.fail(
-        format!("{} cannot be {:?}", value.title(), clip(text)),
-        "has characters that cannot be there",
-        "it has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.6.2)",
-    )
-}
-
-/// Whether it is a token of RFC 9110, section 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
-}
-
-/// A regular expression that compiles.
-pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
-    let text = value.text()?;
-    if text.len() > MAX_REGEX {
-        let message = format!("a regular expression has at most {MAX_REGEX} bytes");
-        return value.fail(
-            message,
-            "longer than that",
-            "split it into several, or match a prefix first",
-        );
-    }
-    if let Some(most) = value.context().one_too_many_regexes() {
-        return value.fail(
-            format!("this tenant has at most {most} regular expressions"),
-            "one too many",
-            "compare with whole values or their beginnings, or let the operator allow more with `quota patterns=`, of which each takes ten",
-        );
-    }
-    match RegexBuilder::new(text)
-        .unicode(false)
-        .size_limit(REGEX_SIZE)
-        .nest_limit(REGEX_NESTING)
-        .build()
-    {
-        Ok(regex) => Some(regex),
-        Err(regex::Error::CompiledTooBig(_)) => value.fail(
-            "this regular expression is too large when compiled",
-            format!("takes more than {} KiB", REGEX_SIZE >> 10),
-            "use smaller repetitions: x{1,1000} is a thousand copies of x",
-        ),
-        Err(error) => {
-            // The crate draws its own picture of the place; its last line says what is wrong.
-            let text = error.to_string();
-            let why = text
-                .lines()
-                .last()
-                .unwrap_or_default()
-                .trim_start_matches("error: ")
-                .to_owned();
-            value.fail(
-                "this is not a regular expression",
-                why,
-                "the syntax is that of Rust's regex crate: https://docs.rs/regex/#syntax",
-            )
-        }
-    }
-}
-
 /// An edit of one header, of either kind of message.
 enum HeaderEdit {
     Set(HeaderValue),
@@ -403,165 +324,6 @@ fn report_too_many(ctx: &Context<'_>, span: SourceSpan, edits: usize) {
     }
 }
 
-/// A header's name that an edit may name: not one that belongs to the connection or the framing.
-pub(super) fn editable_header(value: &Value<'_>) -> Option<String> {
-    let name = header_name(value)?;
-    let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
-        return Some(name);
-    };
-    let help = match name.as_str() {
-        "host" => "write `set-host` in `request { … }` to ask servers for another one",
-        _ => "the gateway writes this header itself",
-    };
-    value.fail(format!("`{name}` cannot be edited"), *why, help)
-}
-
-/// A header's value with variables.
-pub(super) fn header_template(value: &Value<'_>, phase: When) -> Option<Template> {
-    let template = template(value, phase)?;
-    match template.as_plain() {
-        Some(text) => check_value(value, text)?,
-        None => template.texts().try_for_each(|text| check_characters(value, text))?,
-    }
-    Some(template)
-}
-
-/// A header's value without variables.
-pub(super) fn header_value(value: &Value<'_>) -> Option<String> {
-    let text = value.any_text()?;
-    check_value(value, text)?;
-    Some(text.to_owned())
-}
-
-fn check_value(value: &Value<'_>, text: &str) -> Option<()> {
-    check_characters(value, text)?;
-    if text.trim_matches([' ', '\t']) != text {
-        let help = "white space around a value is not part of it (RFC 9110, section 5.5): leave it out";
-        return value.fail(
-            "a header's value neither begins nor ends with white space",
-            "does",
-            help,
-        );
-    }
-    Some(())
-}
-
-fn check_characters(value: &Value<'_>, text: &str) -> Option<()> {
-    if http::HeaderValue::from_bytes(text.as_bytes()).is_err() {
-        let help = "a header's value has no control characters but tabs";
-        return value.fail(
-            "this cannot be a header's value",
-            "has a character that cannot be there",
-            help,
-        );
-    }
-    Some(())
-}
-
-/// `prefix="…" to="…"` or `regex="…" to="…"`; also the value that `to=` was.
-pub(super) fn replace<'a>(node: &mut Node<'a>, phase: When) -> Option<(Replace, Value<'a>)> {
-    let prefix = node.property("prefix");
-    let regex = node.property("regex");
-    let to = node.required_property("to");
-    let template = to.and_then(|to| template(&to, phase));
-    match (prefix, regex) {
-        (Some(prefix), Some(regex)) => {
-            let error = ConfigError::new(
-                Code::Conflict,
-                format!("`{}` has both `prefix=` and `regex=`", node.name()),
-            );
-            let error = error.label(regex.span(), "this").label(prefix.span(), "and this");
-            node.fail(error.help("one of them has to go"));
-            None
-        }
-        (None, None) => {
-            let error = ConfigError::new(Code::Missing, format!("`{}` needs `prefix=` or `regex=`", node.name()));
-            node.fail(error.label(node.span(), "replaces nothing").maybe_help(node.example()));
-            None
-        }
-        (Some(prefix), None) => {
-            let from = ReplaceFrom::Prefix(prefix.text()?.to_owned());
-            Some((Replace { from, to: template? }, to?))
-        }
-        (None, Some(pattern)) => {
-            let compiled = self::regex(&pattern)?;
-            check_captures(&to?, to?.any_text()?, &compiled)?;
-            let from = ReplaceFrom::Regex(pattern.text()?.to_owned());
-            Some((Replace { from, to: template? }, to?))
-        }
-    }
-}
-
-/// Every `$1` and `${name}` has to be a capture of the expression: one that is not reads as nothing.
-pub(super) fn check_captures(to: &Value<'_>, text: &str, regex: &Regex) -> Option<()> {
-    let mut rest = text;
-    while let Some(at) = rest.find('$') {
-        let start = text.len() - rest.len() + at;
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            rest = after;
-            continue;
-        }
-        let (name, length) = capture_name(rest);
-        if capture(name, regex).is_none() {
-            let (message, help) = match name {
-                "" => (
-                    "this dollar names no capture".to_owned(),
-                    "write `$$` for a dollar".to_owned(),
-                ),
-                name => {
-                    let digits = name.bytes().take_while(u8::is_ascii_digit).count();
-                    let help = match digits {
-                        0 => format!("the expression has {}", captures(regex)),
-                        n if n < name.len() => {
-                            format!("write ${{{}}}{} when the number ends there", &name[..n], &name[n..])
-                        }
-                        _ => format!("the expression has {}", captures(regex)),
-                    };
-                    (format!("the expression has no capture {:?}", clip(name)), help)
-                }
-            };
-            let error = ConfigError::new(Code::Reference, message);
-            to.context()
-                .report(error.label(to.part(start, length + 1), "reads as nothing").help(help));
-            return None;
-        }
-    }
-    Some(())
-}
-
-/// The name or number of a capture behind its dollar, and how many bytes that takes, braces counted.
-pub(super) fn capture_name(text: &str) -> (&str, usize) {
-    match text.strip_prefix('{') {
-        Some(inner) => match inner.find('}') {
-            Some(end) => (&inner[..end], end + 2),
-            None => ("", 1),
-        },
-        None => {
-            let end = text
-                .find(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .unwrap_or(text.len());
-            (&text[..end], end)
-        }
-    }
-}
-
-/// The number of the capture of that name or number.
-pub(super) fn capture(name: &str, regex: &Regex) -> Option<usize> {
-    match name.parse::<usize>() {
-        Ok(number) => (number < regex.captures_len()).then_some(number),
-        Err(_) => regex.capture_names().position(|known| known == Some(name)),
-    }
-}
-
-fn captures(regex: &Regex) -> String {
-    match regex.captures_len() - 1 {
-        0 => "no captures: put what you need in parentheses".to_owned(),
-        1 => "one capture, `$1`".to_owned(),
-        n => format!("{n} captures, `$1` to `${n}`"),
-    }
-}
-
 /// What can be edited of a request, and how.
 const REQUEST_EDITS: &[&str] = &[
     "set-header",
@@ -590,33 +352,6 @@ const RESPONSE_EDITS: &[&str] = &[
     "set-status",
 ];
 
-/// Headers that no edit may name, as the contract's `request-edits` has it, and why.
-const REFUSED_HEADERS: &[(&str, &str)] = &[
-    ("connection", "belongs to the connection, not to the message"),
-    ("content-length", "says how the message is framed"),
-    ("host", "says where the request goes"),
-    ("http2-settings", "belongs to the connection, not to the message"),
-    ("keep-alive", "belongs to the connection, not to the message"),
-    ("proxy-authenticate", "belongs to the connection, not to the message"),
-    (
-        "proxy-authentication-info",
-        "belongs to the connection, not to the message",
-    ),
-    ("proxy-authorization", "belongs to the connection, not to the message"),
-    ("proxy-connection", "belongs to the connection, not to the message"),
-    ("proxy-status", "belongs to the proxy that writes it"),
-    ("te", "belongs to the connection, not to the message"),
-    ("trailer", "says how the message is framed"),
-    ("transfer-encoding", "says how the message is framed"),
-    ("upgrade", "belongs to the connection, not to the message"),
-];
-
-/// Bytes of a regular expression.
-const MAX_REGEX: usize = 4_096;
-/// Bytes of a compiled one: each is compiled again in every instance of the component that runs it.
-const REGEX_SIZE: usize = 256 << 10;
-/// Groups in groups: each is a frame of the component's stack.
-const REGEX_NESTING: u32 = 32;
 /// As many as an exchange has bits for them.
 pub(super) const MAX_CONDITIONS: usize = 64;
 /// Edits of one block. Those of a frontend and a backend are made in one call, in which the host takes 128.

@@ -6,7 +6,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::acl::{distinct, network};
-use super::edits;
+use super::header;
 use super::or_none;
 use super::settings::http_only;
 use crate::config::diagnostics::{Code, ConfigError};
@@ -108,7 +108,7 @@ fn trusted(node: &mut Node<'_>) -> Option<TrustedProxies> {
 }
 
 fn client_ip(value: &Value<'_>) -> Option<ClientIpFrom> {
-    let name = edits::header_name(value)?;
+    let name = header::header_name(value)?;
     match name.as_str() {
         "forwarded" => Some(ClientIpFrom::Forwarded),
         name => Some(ClientIpFrom::Header(parsed(name)?)),
@@ -215,7 +215,7 @@ fn request_id(node: &mut Node<'_>) -> Option<ReadRequestId> {
 
 /// The name of a header that the gateway writes: not one that belongs to the connection or the framing.
 fn own_header(value: &Value<'_>) -> Option<HeaderName> {
-    parsed(&edits::editable_header(value)?)
+    parsed(&header::editable_header(value)?)
 }
 
 fn parsed(name: &str) -> Option<HeaderName> {

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use http::HeaderName;
 use miette::SourceSpan;
 
-use super::edits;
+use super::header;
 use super::variables::{self, InLine, Keep, Part, Variable, When};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Capture, Captured, Captures, LineEscape, LineField, LineFormat, LinePart, Mode};
@@ -57,10 +57,10 @@ pub(super) fn captures(ctx: &Context<'_>, nodes: Vec<Node<'_>>) -> Captures {
                     Some(first) => ctx.report(said_twice("`capture cookie=`", first, span)),
                     None => cookie_at = Some(span),
                 }
-                captures.cookie = edits::token(&cookie).zip(max);
+                captures.cookie = header::token(&cookie).zip(max);
                 continue;
             }
-            (None, Some(header)) => edits::header_name(&header)
+            (None, Some(header)) => header::header_name(&header)
                 .and_then(|name| parsed(&name))
                 .map(Captured::Header),
             (None, None) => Some(Captured::Path),

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use super::plugin::{self, Of};
-use super::{Scope, edits};
+use super::{Scope, header};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AclTest, Backend, BackendId, Frontend, Measured, ServersUp, TenantRules};
 use crate::config::reader::{Context, Node, Value};
@@ -16,7 +16,7 @@ pub(super) fn length(node: &mut Node<'_>) -> Option<Measured> {
 /// A header's name, `min=` and `max=`.
 pub(super) fn of_header(node: &mut Node<'_>, range: RangeInclusive<u64>) -> Option<Measured> {
     let value = node.argument("the header's name");
-    let name = value.and_then(|value| edits::header_name(&value));
+    let name = value.and_then(|value| header::header_name(&value));
     let measured = measured(node, name.clone(), range);
     name.and(measured)
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use miette::SourceSpan;
 
 use super::balance::Hashed;
-use super::edits;
+use super::header;
 use super::server::ReadServer;
 use super::settings::{TIMEOUT_RANGE, http_only};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -230,7 +230,7 @@ pub(super) fn hash_of(node: &mut Node<'_>, what: At<Hashed>, spread: Spread) -> 
             None
         }
         (Hashed::Header, Some(name)) => {
-            let text = edits::header_name(&name)?;
+            let text = header::header_name(&name)?;
             Some(HashOf::Header(http::HeaderName::from_bytes(text.as_bytes()).ok()?))
         }
         (Hashed::Query, Some(name)) => Some(HashOf::Query(name.name()?.to_owned())),
@@ -286,7 +286,7 @@ fn stick_key(
     };
     Some(StickKey::Of(match hashed {
         Hashed::Header => {
-            let text = edits::header_name(&name)?;
+            let text = header::header_name(&name)?;
             HashOf::Header(http::HeaderName::from_bytes(text.as_bytes()).ok()?)
         }
         Hashed::Cookie => HashOf::Cookie(cookie_name(&name)?),
@@ -296,7 +296,7 @@ fn stick_key(
 }
 
 fn cookie_name(value: &Value<'_>) -> Option<String> {
-    let name = edits::token(value)?;
+    let name = header::token(value)?;
     if name.is_empty() || name.len() > MAX_COOKIE_NAME {
         let message = format!("a cookie's name has 1 to {MAX_COOKIE_NAME} bytes");
         return value.fail(

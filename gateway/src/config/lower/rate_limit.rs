@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use miette::SourceSpan;
 
-use super::{Scope, check_http, edits, elsewhere, or_none};
+use super::{Scope, check_http, elsewhere, header, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{RateKey, RateLimit, StatusSet};
 use crate::config::reader::{At, Block, Context, Node, said_twice};
@@ -174,10 +174,10 @@ fn key(mut node: Node<'_>) -> Option<RateKey> {
         Some(Kind::Method) => Some(RateKey::Method),
         Some(Kind::Header) => node
             .argument("the header's name")
-            .and_then(|value| Some(RateKey::Header(edits::header_name(&value)?))),
+            .and_then(|value| Some(RateKey::Header(header::header_name(&value)?))),
         Some(Kind::Cookie) => node
             .argument("the cookie's name")
-            .and_then(|value| Some(RateKey::Cookie(edits::token(&value)?))),
+            .and_then(|value| Some(RateKey::Cookie(header::token(&value)?))),
         Some(Kind::Query) => node
             .argument("the parameter's name")
             .and_then(|value| Some(RateKey::Query(value.text()?.to_owned()))),

@@ -2,8 +2,8 @@
 
 use regex::bytes::Regex;
 
-use super::edits;
 use super::template::{When, template};
+use super::{header, regexes};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{LocationPart, Matched, Redirect, RedirectTo, Scheme, Template, TemplatePart};
 use crate::config::reader::{Node, Value};
@@ -134,10 +134,10 @@ fn place(value: &Value<'_>) -> Option<Template> {
 
 /// The same with captures. None of them stands where it could choose the host.
 fn captured(pattern: &Value<'_>, value: &Value<'_>) -> Option<Matched> {
-    let regex = edits::regex(pattern)?;
+    let regex = regexes::regex(pattern)?;
     let text = value.text()?;
     let place = template(value, When::Rule)?;
-    edits::check_captures(value, text, &regex)?;
+    regexes::check_captures(value, text, &regex)?;
     let location = with_captures(place, &regex);
     let texts = location.iter().filter_map(|part| match part {
         LocationPart::Text(text) => Some(text),
@@ -199,11 +199,11 @@ fn with_captures(text: Template, regex: &Regex) -> Vec<LocationPart> {
                 rest = after;
                 continue;
             }
-            let (name, length) = edits::capture_name(after);
+            let (name, length) = regexes::capture_name(after);
             if !now.0.is_empty() {
                 parts.push(LocationPart::Text(std::mem::take(&mut now)));
             }
-            parts.extend(edits::capture(name, regex).map(LocationPart::Capture));
+            parts.extend(regexes::capture(name, regex).map(LocationPart::Capture));
             rest = &after[length..];
         }
         push(&mut now, rest);
@@ -274,7 +274,7 @@ fn cookie(value: &Value<'_>) -> Option<String> {
     let (name, rest) = text.split_once('=').unwrap_or((text, ""));
     // RFC 6265, section 4.1.1.
     let is_octet = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
-    if !edits::is_token(name) || !rest.bytes().all(is_octet) {
+    if !header::is_token(name) || !rest.bytes().all(is_octet) {
         return value.fail(
             "this is not a cookie",
             "has characters that it cannot have",

@@ -8,7 +8,7 @@ use super::acls::Acls;
 use super::condition::{self, Unconditional, When};
 use super::template;
 use super::variables::{self, When as Phase};
-use super::{Scope, content, edits, redirect, reserved};
+use super::{Scope, content, header, redirect, reserved};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, RedirectTo, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
@@ -149,7 +149,7 @@ fn header(mut node: Node<'_>) -> Option<Header> {
     let span = node.span();
     let name = node.argument("the header's name");
     let name = name.and_then(|value| {
-        let name = edits::editable_header(&value)?;
+        let name = header::editable_header(&value)?;
         reserved::of_tenant(&value, &name, Phase::Rule)?;
         if name == "content-type" {
             return value.fail(
@@ -161,7 +161,7 @@ fn header(mut node: Node<'_>) -> Option<Header> {
         Some(name)
     });
     let value = node.argument("the header's value");
-    let value = value.and_then(|value| edits::header_template(&value, Phase::Rule));
+    let value = value.and_then(|value| header::header_template(&value, Phase::Rule));
     node.finish();
     Some((name?, value?, span))
 }
@@ -221,10 +221,10 @@ fn response_content(scope: &Scope<'_>, block: &mut Block<'_>) -> Option<(Content
 }
 
 fn content_type(value: &Value<'_>) -> Option<String> {
-    let text = edits::header_value(value)?;
+    let text = header::header_value(value)?;
     let kind = text.split(';').next().unwrap_or_default().trim();
     match kind.split_once('/') {
-        Some((kind, sub)) if edits::is_token(kind) && edits::is_token(sub) => Some(text),
+        Some((kind, sub)) if header::is_token(kind) && header::is_token(sub) => Some(text),
         _ => value.fail(
             "this is not a media type",
             "lacks its two parts",

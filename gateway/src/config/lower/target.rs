@@ -1,6 +1,6 @@
 //! Edits of what is asked for, and of where a response says it is: paths, queries, Location, the status.
 
-use super::edits;
+use super::regexes;
 use super::rules::number;
 use super::template::{When, template};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -43,7 +43,7 @@ pub(super) fn strip_prefix(node: &mut Node<'_>) -> Option<String> {
 
 /// `rewrite-path prefix="/old/" to="/new/"`, or `regex=`.
 pub(super) fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
-    let (replace, to) = edits::replace(node, When::Request)?;
+    let (replace, to) = regexes::replace(node, When::Request)?;
     let prefix = match &replace.from {
         ReplaceFrom::Prefix(prefix) => Some(prefix),
         ReplaceFrom::Regex(_) => None,
@@ -79,7 +79,7 @@ pub(super) fn set_query(node: &mut Node<'_>) -> Option<Template> {
 
 /// `rewrite-query prefix="a=" to="b="`, or `regex=`.
 pub(super) fn rewrite_query(node: &mut Node<'_>) -> Option<Replace> {
-    let (replace, to) = edits::replace(node, When::Request)?;
+    let (replace, to) = regexes::replace(node, When::Request)?;
     replace.to.texts().try_for_each(|text| check_query(&to, text))?;
     Some(replace)
 }
@@ -104,7 +104,7 @@ pub(super) fn query_param(node: &mut Node<'_>) -> Option<String> {
 pub(super) fn rewrite_location(node: &mut Node<'_>) -> Option<ResponseEdit> {
     let (scheme, host) = (node.property("scheme"), node.property("host"));
     let Some(first) = scheme.or(host) else {
-        let (replace, to) = edits::replace(node, When::Response)?;
+        let (replace, to) = regexes::replace(node, When::Response)?;
         let is_plain = |text: &str| !text.chars().any(char::is_control);
         if !replace.to.texts().all(is_plain) {
             return to.fail(

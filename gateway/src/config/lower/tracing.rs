@@ -7,7 +7,8 @@ use miette::SourceSpan;
 use rustls_pki_types::ServerName;
 
 use super::access_log::fraction;
-use super::{edits, elsewhere, tls};
+use super::header::header_name;
+use super::{elsewhere, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Authorities, CollectorHeader, CollectorValue, Endpoint, Origin, ServerTls, TlsParameters, Tracing, Verify,
@@ -147,7 +148,7 @@ fn headers(block: &mut Block<'_>) -> Option<Vec<CollectorHeader>> {
 }
 
 fn field_name(value: &Value<'_>) -> Option<HeaderName> {
-    let name = edits::header_name(value)?;
+    let name = header_name(value)?;
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
     if OWN.contains(&name) {
         let message = format!("the gateway writes `{name}` itself");
