@@ -20,7 +20,6 @@ pub(in crate::config) struct Node<'a> {
     properties: Vec<&'static str>,
     flags: Vec<&'static str>,
     elsewhere: fn(&str) -> Option<&'static str>,
-    takes_more: bool,
     block_read: bool,
 }
 
@@ -34,7 +33,6 @@ impl<'a> Node<'a> {
             properties: Vec::new(),
             flags: Vec::new(),
             elsewhere: |_| None,
-            takes_more: false,
             block_read: false,
         };
         this.refuse_repeated_properties();
@@ -89,7 +87,6 @@ impl<'a> Node<'a> {
 
     /// All arguments that are left.
     pub(in crate::config) fn arguments(&mut self, what: &'static str) -> Vec<Value<'a>> {
-        self.takes_more = true;
         std::iter::from_fn(|| self.next_argument(what)).collect()
     }
 
