@@ -1,24 +1,24 @@
 //! `process { … }`.
 
-use std::net::SocketAddr;
+mod log;
+mod uses;
+
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use miette::SourceSpan;
-
-use super::names::declared_twice;
 use super::plugin_limits::{CPU, MAX_CPU, TOTAL_MEMORY};
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
-use super::{elsewhere, logs, or_none};
+use super::{elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AdminLevel, AdminSocket, Backend, CompileCache, CompileLimits, Facility, Frontend, Grant, Log, LogFormat,
-    LogTarget, Mode, NamedLog, Plugin, PolicyPool, Process, RateLimit, SyslogHeader, SyslogServer, Tenant,
+    AdminLevel, AdminSocket, CompileCache, CompileLimits, Log, LogFormat, LogTarget, PolicyPool, Process,
 };
-use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
-use crate::config::{suggest, units};
+use crate::config::reader::{At, Block, Node, Value};
+use crate::config::units;
+use log::read_logs;
+pub(super) use uses::{Said, Uses};
 
 impl Default for Process {
     fn default() -> Self {
@@ -52,100 +52,6 @@ impl Default for Process {
             max_buckets: DEFAULT_MAX_BUCKETS,
             admin: None,
             drain_timeout: DEFAULT_DRAIN_TIMEOUT,
-        }
-    }
-}
-
-/// Where settings stand that are for something which need not be there.
-#[derive(Default)]
-pub(super) struct Said {
-    policy: Option<SourceSpan>,
-    /// `heavy-threads=`, `slow-call=`, `total-memory=` and `host-memory=`.
-    beside: [Option<SourceSpan>; 4],
-    compile_cache: Option<SourceSpan>,
-    rate_limit_table: Option<SourceSpan>,
-    tracing: Option<SourceSpan>,
-}
-
-/// What the rest of the configuration has.
-#[derive(Clone, Copy)]
-pub(super) struct Uses {
-    /// Anything that is answered in a component, be it a plugin's or the gateway's own.
-    pub(super) components: bool,
-    /// A plugin.
-    pub(super) plugins: bool,
-    /// One that may come to run beside the workers.
-    pub(super) plugins_beside: bool,
-    /// Anything that has token buckets: rate limits, or a plugin that is granted them.
-    pub(super) buckets: bool,
-    /// A frontend in HTTP mode.
-    pub(super) requests: bool,
-}
-
-impl Uses {
-    /// What a configuration has; files of tenants may have anything that plugins have, and what a tenant decides is asked as plugins are.
-    pub(super) fn of(
-        frontends: &[Frontend],
-        backends: &[Backend],
-        plugins: &[Plugin],
-        limits: &[RateLimit],
-        tenants: &[Option<Tenant>],
-    ) -> Self {
-        let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
-        let asks_for_tenants = has_files || tenants.iter().flatten().any(|tenant| tenant.rules.is_any());
-        let decides = |frontend: &Frontend| {
-            !frontend.acls.is_empty() || !frontend.request_edits.is_empty() || !frontend.response_edits.is_empty()
-        };
-        let edits = |backend: &Backend| !backend.request_edits.is_empty() || !backend.response_edits.is_empty();
-        Self {
-            components: asks_for_tenants
-                || !plugins.is_empty()
-                || !limits.is_empty()
-                || frontends.iter().any(decides)
-                || backends.iter().any(edits),
-            plugins: asks_for_tenants || !plugins.is_empty(),
-            plugins_beside: asks_for_tenants || plugins.iter().any(|plugin| !plugin.stays_with_workers()),
-            buckets: has_files
-                || !limits.is_empty()
-                || plugins.iter().any(|plugin| plugin.grants.contains(&Grant::Buckets)),
-            requests: frontends.iter().any(|frontend| frontend.mode == Mode::Http),
-        }
-    }
-}
-
-impl Said {
-    /// Reports settings for what the configuration does not have.
-    pub(super) fn report_unused(&self, ctx: &Context<'_>, uses: Uses) {
-        let nothing_runs = "there is no plugin, acl, rate limit or edit, and so no component";
-        let no_plugin = "there is no plugin";
-        let none_beside = "there is no plugin but of the gateway's own components, which the workers call";
-        let [heavy_threads, slow_call, total_memory, host_memory] =
-            self.beside.map(|said| said.filter(|_| uses.components));
-        for (said, name, is_used, why) in [
-            (self.policy, "policy", uses.components, nothing_runs),
-            (self.compile_cache, "compile-cache", uses.components, nothing_runs),
-            (heavy_threads, "heavy-threads", uses.plugins_beside, none_beside),
-            (slow_call, "slow-call", uses.plugins_beside, none_beside),
-            (total_memory, "total-memory", uses.plugins, no_plugin),
-            (host_memory, "host-memory", uses.plugins, no_plugin),
-            (
-                self.rate_limit_table,
-                "rate-limit-table",
-                uses.buckets,
-                "there is no rate limit",
-            ),
-            (
-                self.tracing,
-                "tracing",
-                uses.requests,
-                "there is no frontend in HTTP mode",
-            ),
-        ] {
-            let Some(span) = said.filter(|_| !is_used) else {
-                continue;
-            };
-            let error = ConfigError::new(Code::Inert, format!("`{name}` does nothing: {why}"));
-            ctx.report(error.label(span, "for nothing").help("leave it out"));
         }
     }
 }
@@ -372,180 +278,6 @@ fn path(value: &Value<'_>) -> Option<At<PathBuf>> {
     Some(value.at(value.context().path(text)))
 }
 
-/// The log of the process itself, and those that frontends name.
-fn read_logs(process: &mut Process, nodes: Vec<Node<'_>>) {
-    let mut own: Option<SourceSpan> = None;
-    let mut names: Vec<At<&str>> = Vec::new();
-    for mut node in nodes {
-        let (ctx, span) = (node.ctx, node.span());
-        let Some(name) = node.property("name") else {
-            match own {
-                Some(first) => ctx.report(said_twice("`log` without a name", first, span)),
-                None => own = Some(span),
-            }
-            log(&mut process.log, node);
-            continue;
-        };
-        let name = name.name().map(|text| name.at(text));
-        let mut named = Process::default().log;
-        log(&mut named, node);
-        let Some(name) = name else { continue };
-        if name.value == logs::PROCESS {
-            let error = ConfigError::new(Code::Value, "the log without a name is called \"process\"");
-            ctx.report(error.label(name.span, "another one").help("choose another name"));
-        } else if let Some(first) = names.iter().find(|known| known.value == name.value) {
-            ctx.report(declared_twice("this log", first.span, name.span));
-        } else if names.len() == MAX_LOGS {
-            let error = ConfigError::new(Code::Value, format!("there are at most {MAX_LOGS} logs with names"));
-            ctx.report(
-                error
-                    .label(span, "one too many")
-                    .help("each has a thread of its own: let frontends share them"),
-            );
-        }
-        names.push(name);
-        process.named_logs.push(NamedLog {
-            name: name.value.into(),
-            log: named,
-        });
-    }
-}
-
-/// `log "/dev/log" facility="local0" syslog="rfc3164" format="json"`.
-fn log(log: &mut Log, mut node: Node<'_>) {
-    log.origin = Some(node.origin());
-    let target = node.argument("where log lines go").and_then(|value| log_target(&value));
-    let is_known = target.is_some();
-    set(&mut log.target, target);
-    let format = node.property("format").and_then(|value| value.choice(LOG_FORMATS));
-    set(&mut log.format, format);
-    let chosen_facility = node.property("facility");
-    let chosen_header = node.property("syslog");
-    let said = [
-        ("facility", chosen_facility.as_ref()),
-        ("syslog", chosen_header.as_ref()),
-    ];
-    let said = said.map(|(name, value)| (name, value.map(Value::span)));
-    let chosen_facility = chosen_facility.and_then(|value| value.choice(FACILITIES));
-    let chosen_header = chosen_header.and_then(|value| value.choice(SYSLOG_HEADERS));
-    match &mut log.target {
-        LogTarget::Syslog { facility, header, .. } => {
-            set(facility, chosen_facility);
-            set(header, chosen_header);
-        }
-        // What a wrong target was to be is not known.
-        _ if !is_known => {}
-        _ => {
-            for (name, span) in said {
-                let Some(span) = span else { continue };
-                let error = ConfigError::new(Code::Inert, format!("`{name}` does nothing here"));
-                let error = error.label(span, "lines go to no syslog server");
-                node.fail(error.help("leave it out, or log to \"/dev/log\", \"udp://…\" or \"tcp://…\""));
-            }
-        }
-    }
-    node.finish();
-}
-
-/// A file's path has to have a slash in it, so that a slip of `stdout` does not become a file.
-fn log_target(value: &Value<'_>) -> Option<LogTarget> {
-    let text = value.text()?;
-    match text {
-        "stdout" => Some(LogTarget::Stdout),
-        "stderr" => Some(LogTarget::Stderr),
-        "/dev/log" => Some(syslog(SyslogServer::Unix("/dev/log".into()))),
-        text if text.contains("://") => syslog_server(value, text).map(syslog),
-        path if path.ends_with('/') => value.fail("the log's path is a folder", "ends with a slash", "name a file"),
-        path if path.contains('/') => Some(LogTarget::File(value.context().path(path))),
-        word => {
-            let help = suggest::did_you_mean(word, &["stdout", "stderr"], || {
-                Some(format!(
-                    "write \"stdout\", \"stderr\", \"/dev/log\", or a path with a slash in it, as \"./{}\"",
-                    word.escape_debug()
-                ))
-            });
-            value.fail(
-                "log lines cannot go there",
-                "neither a stream nor a path",
-                help.unwrap_or_default(),
-            )
-        }
-    }
-}
-
-fn syslog(server: SyslogServer) -> LogTarget {
-    LogTarget::Syslog {
-        server,
-        facility: DEFAULT_FACILITY,
-        header: DEFAULT_HEADER,
-    }
-}
-
-/// `unix:///run/syslog`, `udp://127.0.0.1:514` or `tcp://127.0.0.1:514`.
-fn syslog_server(value: &Value<'_>, text: &str) -> Option<SyslogServer> {
-    let (scheme, rest) = text.split_once("://")?;
-    match scheme {
-        "unix" if !rest.starts_with('/') || rest.ends_with('/') => value.fail(
-            "this is no path of a socket",
-            "has to begin with a slash and name a file",
-            "write it as \"unix:///run/syslog.sock\"",
-        ),
-        "unix" => Some(SyslogServer::Unix(rest.into())),
-        "udp" | "tcp" => match rest.parse::<SocketAddr>() {
-            Ok(address) if address.port() != 0 && scheme == "udp" => Some(SyslogServer::Udp(address)),
-            Ok(address) if address.port() != 0 => Some(SyslogServer::Tcp(address)),
-            _ => value.fail(
-                "a syslog server is named by an IP address and a port",
-                "not an IP address and a port",
-                format!("write it as \"{scheme}://127.0.0.1:514\" or \"{scheme}://[::1]:514\""),
-            ),
-        },
-        _ => value.fail(
-            "log lines cannot go there",
-            "an unknown way",
-            "write \"unix:///PATH\", \"udp://IP:PORT\" or \"tcp://IP:PORT\"",
-        ),
-    }
-}
-
-const FACILITIES: &[(&str, Facility)] = &[
-    ("kern", Facility::Kern),
-    ("user", Facility::User),
-    ("mail", Facility::Mail),
-    ("daemon", Facility::Daemon),
-    ("auth", Facility::Auth),
-    ("syslog", Facility::Syslog),
-    ("lpr", Facility::Lpr),
-    ("news", Facility::News),
-    ("uucp", Facility::Uucp),
-    ("cron", Facility::Cron),
-    ("auth2", Facility::Auth2),
-    ("ftp", Facility::Ftp),
-    ("ntp", Facility::Ntp),
-    ("audit", Facility::Audit),
-    ("alert", Facility::Alert),
-    ("cron2", Facility::Cron2),
-    ("local0", Facility::Local0),
-    ("local1", Facility::Local1),
-    ("local2", Facility::Local2),
-    ("local3", Facility::Local3),
-    ("local4", Facility::Local4),
-    ("local5", Facility::Local5),
-    ("local6", Facility::Local6),
-    ("local7", Facility::Local7),
-];
-
-/// What HAProxy's documentation and its packages use.
-const DEFAULT_FACILITY: Facility = Facility::Local0;
-
-const SYSLOG_HEADERS: &[(&str, SyslogHeader)] =
-    &[("rfc5424", SyslogHeader::Rfc5424), ("rfc3164", SyslogHeader::Rfc3164)];
-
-/// The same wherever lines go, and the one that has milliseconds, a time zone and a host name always.
-const DEFAULT_HEADER: SyslogHeader = SyslogHeader::Rfc5424;
-
-const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
-
 /// Two file descriptors a connection (client and server) stay well below the 65,536 that service managers commonly give.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 20_000;
 /// Warm instances: a slot per worker and attached component, and some that are being replaced. They are reserved address
@@ -605,5 +337,3 @@ const INSTANCE_MEMORY: RangeInclusive<u64> = 4 << 20..=4 << 30;
 /// Each seat has 16 bytes, whether there is an answer in it or not.
 const ANSWERS: RangeInclusive<u64> = 0..=65_536;
 const MAX_BUCKETS: RangeInclusive<u64> = 1_000..=100_000_000;
-/// Each has a thread and a queue of 4 MiB.
-const MAX_LOGS: usize = 16;
