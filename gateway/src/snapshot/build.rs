@@ -10,6 +10,7 @@ mod granted;
 mod made;
 mod maps;
 mod own;
+mod places;
 mod rewrites;
 mod rules;
 mod schemas;
@@ -35,6 +36,7 @@ pub use alone::Alone;
 pub use components::Compiled;
 use endings::Endings;
 pub(super) use made::MadeOfFiles;
+use places::Places;
 use trust::Trust;
 
 /// What [`Snapshot::build`] does.
@@ -95,6 +97,7 @@ pub(super) fn snapshot(
         granted: granted::of(config, previous),
         attachments: Vec::new(),
         series: BTreeMap::new(),
+        places: Places::default(),
         errors,
     };
     for plugin in &config.plugins {
@@ -214,6 +217,8 @@ struct Builder<'a> {
     granted: Vec<Arc<Granted>>,
     /// What plugins of tenants have declared to measure.
     series: BTreeMap<PluginId, u64>,
+    /// Where uses of plugins stand.
+    places: Places,
 }
 
 impl Builder<'_> {

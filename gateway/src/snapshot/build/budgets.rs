@@ -43,14 +43,18 @@ pub(super) fn of_use(
     if used.budget == BudgetLimits::default() {
         return Arc::clone(budget);
     }
-    // One acl may ask the same plugin in earnest and on trial.
+    let whose = whose(used, plugin, place);
+    Budget::after(before(previous, &whose), &whose, used.budget, Some(Arc::clone(budget)))
+}
+
+/// What a use is called. One acl may ask the same plugin in earnest and on trial.
+pub(super) fn whose(used: &config::UsedPlugin, plugin: &str, place: &str) -> String {
     let what = match (used.is_shadow, used.share.is_whole() || used.share.from > 0) {
         (true, _) => "the shadow",
         (false, true) => "the use",
         (false, false) => "the canary",
     };
-    let whose = format!("{what} of plugin {plugin:?} in {place}");
-    Budget::after(before(previous, &whose), &whose, used.budget, Some(Arc::clone(budget)))
+    format!("{what} of plugin {plugin:?} in {place}")
 }
 
 /// What somebody's instances might use together before.

@@ -74,7 +74,7 @@ impl Builder<'_> {
 
     /// Makes a use of the gateway's own component a tenant's: what it takes counts as what its plugins take, a failure is
     /// its own, and it holds up no worker more often than a plugin would.
-    pub(super) fn give_to(&self, id: TenantId, spec: &mut AttachmentSpec) {
+    pub(super) fn give_to(&mut self, id: TenantId, spec: &mut AttachmentSpec) {
         let (tenant, budget) = &self.tenants[id.0];
         spec.label = format!("{} of {}", spec.label, tenant.name).into();
         spec.namespace = format!("tenant/{}/{}", tenant.name, spec.namespace);
@@ -85,9 +85,10 @@ impl Builder<'_> {
             slow: self.config.process.policy.slow_call,
             heavy: Heavy::DEFAULT,
         };
+        let what = format!("{} {}", spec.label, spec.config);
         spec.scope = policy::Scope {
             tenant: Some(Arc::clone(tenant)),
-            place: Arc::clone(&spec.label),
+            place: self.places.next(what, &spec.label).into(),
             ..policy::Scope::default()
         };
     }

@@ -75,12 +75,17 @@ impl Builder<'_> {
         let plugin = &self.config.plugins[id.0];
         let limits = EffectiveLimits::of(self.config, id, used);
         let budget = &self.budgets[id.0];
+        let what = used.map_or_else(
+            || format!("{:?} in {place}", plugin.name),
+            |used| budgets::whose(used, &plugin.name, place),
+        );
+        let place = self.places.next(what, place);
         let (share, is_shadow) = used.map_or((Share::default(), false), |used| (used.share, used.is_shadow));
         let use_of_it = UseOfPlugin {
             config: self.configs[id.0].clone(),
             granted: granted.holding(limits.body.value),
             budget: match used {
-                Some(used) => budgets::of_use(used, (&plugin.name, budget), place, self.previous),
+                Some(used) => budgets::of_use(used, (&plugin.name, budget), &place, self.previous),
                 None => budget.clone(),
             },
             limits: PluginLimits {
