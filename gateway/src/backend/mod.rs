@@ -19,6 +19,7 @@ mod pool;
 mod queue;
 mod random;
 mod server;
+mod taking_work;
 mod tls;
 mod tried;
 
@@ -46,6 +47,7 @@ pub use tried::Tried;
 use outlier::Outlier;
 use queue::Queue;
 use server::Watched;
+use taking_work::Counted;
 
 /// A backend as it runs, shared by all workers.
 #[derive(Debug)]
@@ -94,6 +96,8 @@ pub struct Backend {
     pub metrics: Arc<BackendMetrics>,
     /// Where those wait for whom no server has room; none when no server ever has a limit.
     queue: Option<Arc<Queue>>,
+    /// How many servers may have new work, as it was counted last.
+    counted: Counted,
 }
 
 /// How TLS is spoken with a backend's servers.
@@ -184,6 +188,7 @@ impl Backend {
             max_requests: backend.max_requests,
             metrics,
             queue,
+            counted: Counted::default(),
         })
     }
 

@@ -77,19 +77,12 @@ pub fn answers(local: &Rc<Local>, asked: &AclCalls, exchange: &mut Box<Exchange>
     Ok(answers)
 }
 
-/// Of what is asked, what the gateway knows by itself: how many servers of a backend may have new work. No more of them are looked
-/// at than it takes to tell.
+/// Of what is asked, what the gateway knows by itself: how many servers of a backend may have new work.
 fn counted(local: &Local, asked: &AclCalls) -> AclAnswers {
     let mut answers = AclAnswers::default();
     for (acl, up) in &asked.servers {
-        let servers = local.snapshot.backends[up.backend.value.0].servers.iter();
-        let usable = servers.filter(|server| server.metrics.share() > 0);
-        let enough = match up.max {
-            u32::MAX => up.min as usize,
-            max => max as usize + 1,
-        };
-        let count = usable.take(enough).count();
-        if (up.min as usize..=up.max as usize).contains(&count) {
+        let count = local.snapshot.backends[up.backend.value.0].taking_work();
+        if (u64::from(up.min)..=u64::from(up.max)).contains(&count) {
             answers.set(*acl);
         }
     }

@@ -6,7 +6,7 @@ mod in_flight;
 mod register;
 mod server;
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
@@ -29,6 +29,8 @@ pub struct BackendMetrics {
     /// Servers that may have new work. Locked from looking at a server until what it comes to is told, so that two changes at
     /// once are told in the order in which they were.
     taking_work: Mutex<usize>,
+    /// How often one of its servers has come to have new work, or has ceased to.
+    turns: AtomicU32,
     queued: AtomicUsize,
     most_queued: Peak,
     rate: Rate,
@@ -68,6 +70,7 @@ impl BackendMetrics {
             most_in_flight: Peak::default(),
             servers_up: AtomicUsize::new(0),
             taking_work: Mutex::new(0),
+            turns: AtomicU32::new(0),
             queued: AtomicUsize::new(0),
             most_queued: Peak::default(),
             rate: Rate::default(),
@@ -92,6 +95,12 @@ impl BackendMetrics {
     /// How many of its servers may have new work; whoever changes that has it locked until the change is told.
     fn taking_work(&self) -> MutexGuard<'_, usize> {
         self.taking_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever one of its servers [takes work](ServerMetrics::takes_work) from now on, or does not. Who reads this first sees
+    /// at least that of them.
+    pub fn turns(&self) -> u32 {
+        self.turns.load(Ordering::Acquire)
     }
 
     /// One of its servers may have new work from now on, or may not. One that `begins` so has not been lost.

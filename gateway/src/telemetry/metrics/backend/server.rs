@@ -165,6 +165,11 @@ impl ServerMetrics {
         self.state.is_up()
     }
 
+    /// Whether it may have new work.
+    pub fn takes_work(&self) -> bool {
+        self.takes_work.load(Ordering::Relaxed)
+    }
+
     /// Its part of new work, beside the other servers' shares; 0 when it may get none.
     pub fn share(&self) -> u32 {
         self.state.share()
@@ -314,6 +319,7 @@ impl ServerMetrics {
         let mut taking_work = self.backend.taking_work();
         let takes_work = self.share() > 0;
         if self.takes_work.swap(takes_work, Ordering::Relaxed) != takes_work {
+            self.backend.turns.fetch_add(1, Ordering::Release);
             self.backend.server_turned(&mut taking_work, takes_work, begins);
         }
         drop(taking_work);
