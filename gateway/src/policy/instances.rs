@@ -542,12 +542,15 @@ impl Instances {
                 }
             }
             (Isolation::PerRequest { .. }, Subject::Exchange(exchange)) if !attachment.ends_with(hook.bit) => {
-                exchange.kept.put(attachment, instance);
+                // None is there: one exchange is in one phase at a time.
+                let second = exchange.kept.put(attachment, instance);
+                second.into_iter().for_each(|second| put_aside(&mut self.spent, second));
             }
             (Isolation::PerConnection { .. }, Subject::Exchange(exchange)) if exchange.kept_by_connection.is_some() => {
                 if let Some(kept) = &exchange.kept_by_connection {
                     attachment.budget.resting.note(&attachment.budget, &mut instance, kept);
-                    with_connection(kept, |kept| kept.put(attachment, instance));
+                    let second = with_connection(kept, |kept| kept.put(attachment, instance));
+                    second.into_iter().for_each(|second| put_aside(&mut self.spent, second));
                 }
             }
             (_, Subject::Body(body)) if !body.is_last => body.instance = Some(instance),

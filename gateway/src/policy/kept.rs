@@ -43,13 +43,19 @@ impl Kept {
         self.0.iter().any(is_of)
     }
 
-    /// Keeps an instance. Those of attachments that are gone, since the configuration was replaced, are given back.
-    pub(super) fn put(&mut self, attachment: &Arc<Attachment>, instance: Box<Instance>) {
+    /// Keeps an instance. Those of attachments that are gone, since the configuration was replaced, are given back. One of an attachment is
+    /// enough: requests of one connection that are called about at once beside the workers leave one each, and all but the first that
+    /// is put here come back.
+    pub(super) fn put(&mut self, attachment: &Arc<Attachment>, instance: Box<Instance>) -> Option<Box<Instance>> {
         self.0.retain(|kept| kept.attachment.strong_count() > 0);
+        if self.has(attachment) {
+            return Some(instance);
+        }
         self.0.push(KeptInstance {
             attachment: Arc::downgrade(attachment),
             instance,
         });
+        None
     }
 }
 

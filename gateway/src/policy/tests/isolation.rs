@@ -1,5 +1,6 @@
 //! One guest's failure is nobody else's.
 
+use super::super::kept::with_connection;
 use super::*;
 
 /// Answers how often this instance was asked; traps when the path begins with `/b`.
@@ -474,6 +475,32 @@ impl Connected {
         let said = self.instances.evaluate(attachment, &mut exchange);
         said.map_err(|failure| failure.kind)
     }
+}
+
+/// Threads beside the workers make calls for several requests of one connection at a time.
+#[test]
+fn a_connection_keeps_one_instance_however_many_calls_were_made_for_it_at_once() {
+    let mut all = Connected::on(host_of(8));
+    let budget = Budget::new("plugin \"one\"", limits_of(8), None);
+    let attachment = all.attach(&COUNTING, &budget);
+    let [connection] = connections();
+    assert_eq!(all.ask(&attachment, &connection), Ok(1));
+    let in_use: Vec<_> = (0..4)
+        .map(|_| {
+            let taken = with_connection(&connection, |kept| kept.take(&attachment)).unwrap();
+            assert_eq!(all.ask(&attachment, &connection), Ok(1), "it has none to wait for");
+            taken
+        })
+        .collect();
+    assert_eq!(budget.instances(), 5);
+    for instance in in_use {
+        let second = with_connection(&connection, |kept| kept.put(&attachment, instance));
+        assert!(second.is_some());
+    }
+    assert_eq!(budget.instances(), 1);
+    assert_eq!(all.ask(&attachment, &connection), Ok(2));
+    drop(connection);
+    assert_eq!(budget.instances(), 0);
 }
 
 /// Two owners of what all share, with these limits.
