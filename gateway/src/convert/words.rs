@@ -129,7 +129,9 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').unwrap_or(argument))),
         None => (fetch.as_str(), None),
     };
-    if name.contains(',') || argument.is_some_and(|argument| argument.contains([',', ')'])) {
+    // The one form of a name that is written here as there.
+    let is_whole_name = matches!((name, argument), ("ssl_c_s_dn" | "ssl_c_i_dn", Some(RFC_2253)));
+    if name.contains(',') || (!is_whole_name && argument.is_some_and(|argument| argument.contains([',', ')']))) {
         return Err(format!("no predicate for `{fetch}`: converters and further arguments"));
     }
     let name = name.strip_prefix("req.").unwrap_or(name);
@@ -216,8 +218,8 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "str" => single(all("sni")),
         ("ssl_fc_sni" | "ssl_sni" | "req_ssl_sni", None) if how == "end" && are_domains => single(names_below("sni")),
         ("ssl_c_s_dn", Some(part)) if part.eq_ignore_ascii_case("cn") => text.about("client-cert-cn"),
-        ("ssl_c_s_dn", Some(",0,rfc2253")) => text.about("client-cert-subject"),
-        ("ssl_c_i_dn", Some(",0,rfc2253")) => text.about("client-cert-issuer"),
+        ("ssl_c_s_dn", Some(RFC_2253)) => text.about("client-cert-subject"),
+        ("ssl_c_i_dn", Some(RFC_2253)) => text.about("client-cert-issuer"),
         ("method" | "ssl_fc_alpn" | "ssl_alpn", None) if ignores_case => {
             Err(format!("`{fetch}` cannot be compared without regard to case"))
         }
@@ -299,8 +301,8 @@ fn listed((fetch, argument): (&str, Option<&str>), how: &str, ignores_case: bool
         ("cook", Some(cookie), _) => return named(Node::new("cookie").arg(cookie)),
         ("url_param" | "urlp", Some(parameter), _) => return named(Node::new("query").arg(parameter)),
         ("ssl_c_s_dn", Some(part), _) if part.eq_ignore_ascii_case("cn") => return named(Node::new("client-cert-cn")),
-        ("ssl_c_s_dn", Some(",0,rfc2253"), _) => return named(Node::new("client-cert-subject")),
-        ("ssl_c_i_dn", Some(",0,rfc2253"), _) => return named(Node::new("client-cert-issuer")),
+        ("ssl_c_s_dn", Some(RFC_2253), _) => return named(Node::new("client-cert-subject")),
+        ("ssl_c_i_dn", Some(RFC_2253), _) => return named(Node::new("client-cert-issuer")),
         _ => return None,
     };
     Some(Node::new(name))
@@ -374,6 +376,9 @@ impl Text<'_> {
         Ok(self.values.iter().map(|value| node().prop(key, *value)).collect())
     }
 }
+
+/// What says of a certificate's name that all of it is meant, as RFC 2253 writes it.
+const RFC_2253: &str = ",0,rfc2253";
 
 /// `nbsrv(app) lt 2`, `nbsrv(app) ge 1`; without an operator it is `eq`.
 fn servers_up(backend: &str, values: &[&str]) -> Result<Node, String> {

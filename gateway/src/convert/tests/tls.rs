@@ -45,6 +45,40 @@ backend app
 }
 
 #[test]
+fn names_of_client_certificates_are_compared_as_a_whole_in_the_form_of_rfc_2253_alone() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind *:443 ssl crt a.pem ca-file ca.pem verify required
+    acl ours ssl_c_s_dn(,0,rfc2253) CN=client.example,O=Example
+    acl theirs ssl_c_i_dn(,0,rfc2253) -m end ,O=Example
+    acl listed ssl_c_s_dn(,0,rfc2253) -f names.lst
+    acl other ssl_c_s_dn(,0,rfc2253),lower cn=client.example
+    acl none hdr(,0,rfc2253) x
+    http-request deny unless ours
+    http-request deny if theirs
+    http-request deny if listed
+    http-request deny if other
+    http-request deny if none
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "client-cert-subject \"CN=client.example,O=Example\"",
+        "client-cert-issuer suffix=\",O=Example\"",
+        "client-cert-subject file=\"names.lst\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    for line in [7, 8] {
+        found(&converted, line, "converters and further arguments");
+    }
+}
+
+#[test]
 fn what_global_says_of_tls_is_said_where_it_holds() {
     let converted = haproxy(
         "global
