@@ -822,6 +822,55 @@ async fn response_edits_may_depend_on_the_servers_status() {
     }
 }
 
+/// What a component is handed with one call has at most 1 MiB: with more, the edits fail, and so does the answer.
+#[tokio::test]
+async fn an_answer_whose_edits_fail_is_one_error() {
+    let (nobody, _guard) = refusing();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            request-limits head="1MiB"
+            redirect location="/there" { path "/moved" }
+            deny status=403 { path "/denied" }
+            response { set-header "X-Asked" "%{header:cookie}%{cookie:a}" always }
+            default-backend "down"
+        }
+        backend "down" { retries 0; server "s" "@nobody" }
+    "#,
+    )
+    .with("@nobody", nobody)
+    .start()
+    .await;
+    let cookie = format!("a={}", "x".repeat(600 << 10));
+    // What was counted is what was wrong first; an answer that was no error is one when its edits fail.
+    for (path, counted, labels, errors) in [
+        (
+            "/",
+            "gateway_frontend_errors_total",
+            &[("reason", "connect-failed")][..],
+            1.0,
+        ),
+        ("/denied", "gateway_frontend_denied_requests_total", &[], 1.0),
+        (
+            "/moved",
+            "gateway_frontend_errors_total",
+            &[("reason", "policy-failure")],
+            2.0,
+        ),
+    ] {
+        let answer = gateway.ask("web", get(path).header("Cookie", &cookie)).await;
+        assert_eq!(answer.status, 500, "{path}");
+        gateway.metric_is(counted, labels, 1.0).await;
+        gateway.metric_is("gateway_frontend_errors_total", &[], errors).await;
+    }
+    for line in gateway.access_log(3).await {
+        assert_eq!(line["status"], 500, "{line}");
+        assert_eq!(line["reason"], "policy-failure", "{line}");
+    }
+}
+
 #[tokio::test]
 async fn edits_that_are_always_made_are_of_the_gateways_own_answers_too() {
     let (nobody, _guard) = refusing();
