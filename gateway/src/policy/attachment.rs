@@ -16,7 +16,7 @@ use super::crew::Waiting;
 use super::exchange::LimitPolicy;
 use super::failure::{Failure, PolicyError, one_line, short_name};
 use super::granted::Granted;
-use super::hook::{Hook, HookPlace, INSTANTIATE, hook_bits};
+use super::hook::{Hook, HookPlace, INSTANTIATE, ON_LOG, hook_bits};
 use super::hooks::Hooks;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
@@ -513,6 +513,22 @@ impl Attachment {
                 dropped,
                 "shadow: {}",
                 one_line(text)
+            );
+        }
+    }
+
+    /// Counts and logs that it is not told of something that is over.
+    #[cold]
+    pub(super) fn is_not_told(&self) {
+        self.stats.count_untold();
+        if let Some(dropped) = self.takes_failure_line() {
+            let (plugin, tenant, hook) = (self.label(), self.tenant(), ON_LOG.name);
+            tracing::warn!(
+                plugin,
+                tenant,
+                hook,
+                dropped,
+                "is not told of an exchange: as many wait on this worker as may"
             );
         }
     }

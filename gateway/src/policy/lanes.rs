@@ -1,4 +1,4 @@
-//! Who has the threads of the [crew](super::Crew) next, of those that wait for one.
+//! Who has the threads of the [crew](super::Crew) next, of those that wait for one, and who is [told](super::LogQueue) next of what is over.
 //!
 //! Owners share CPU time, not calls: who has had the least of it goes first, so that a hundred calls of a tenth of a millisecond count
 //! as much as one of ten. That is start-time fair queueing, in CPU time instead of bytes: an owner that comes begins where the
@@ -57,6 +57,13 @@ pub(super) struct Turn {
     owner: Owner,
     /// What its lane was charged with beforehand.
     ahead: Duration,
+}
+
+impl Turn {
+    /// Whose it is.
+    pub(super) fn owner(&self) -> &Owner {
+        &self.owner
+    }
 }
 
 impl<T> Default for Lanes<T> {

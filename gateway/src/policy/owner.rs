@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::attachment::Attachment;
 
 /// Who has a share. Operators and tenants choose their names without each other, so that a name alone says nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
     /// A plugin of the operator's, by its name: each has a share of its own.
     Plugin(Arc<str>),

@@ -14,6 +14,8 @@ use crate::telemetry::metrics::PolicyCounts;
 pub struct AttachmentStats {
     /// Calls of a shadow that would have changed something.
     differences: AtomicU64,
+    /// What it was not told of that is over.
+    untold: AtomicU64,
     /// Bytes of the gateway's own memory that are held for it now.
     host_memory: AtomicU64,
     /// None for what is never left alone: the gateway's own.
@@ -42,6 +44,7 @@ impl AttachmentStats {
     pub(super) fn new(quarantine: Option<Quarantine>, waiting: Option<Waiting>, paces: [Arc<Pace>; 2]) -> Self {
         Self {
             differences: AtomicU64::new(0),
+            untold: AtomicU64::new(0),
             host_memory: AtomicU64::new(0),
             quarantine: quarantine.map(Arc::new),
             waiting,
@@ -60,6 +63,10 @@ impl AttachmentStats {
 
     pub(super) fn count_difference(&self) {
         self.differences.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn count_untold(&self) {
+        self.untold.fetch_add(1, Ordering::Relaxed);
     }
 
     /// So many bytes more are held for it.
@@ -153,6 +160,10 @@ impl PolicyCounts for AttachmentStats {
 
     fn shadow_differences(&self) -> u64 {
         self.differences.load(Ordering::Relaxed)
+    }
+
+    fn untold(&self) -> u64 {
+        self.untold.load(Ordering::Relaxed)
     }
 
     fn quarantines(&self) -> u64 {

@@ -79,6 +79,7 @@ impl Local {
         };
         let local = Self::of(snapshot, warm, Rc::new(lasting), 0)?;
         *local.lasting.newest.borrow_mut() = Rc::downgrade(&local);
+        local.lasting.untold.keep_for(&local.snapshot);
         Ok(local)
     }
 
@@ -121,6 +122,7 @@ impl Local {
             .iter()
             .for_each(|attachment| attachment.retire());
         *self.lasting.newest.borrow_mut() = Rc::downgrade(next);
+        self.lasting.untold.keep_for(&next.snapshot);
         self.lasting.newest_generation.set(next.generation);
     }
 

@@ -16,12 +16,11 @@ use super::error::ProxyError;
 use super::local::{Lasting, Local};
 use super::noted::Noted;
 use super::relay::Moved;
-use super::told::ToTell;
 use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::{Admitted, Backend, Server};
 use crate::config::BackendId;
-use crate::policy::{Exchange, Over, Tags};
+use crate::policy::{Exchange, Over, Tags, ToTell};
 use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{Frontend, OfTenant};
 use crate::telemetry::access::{Cause, CookieFlags, Counts, HttpRecord, HttpTimers, Phase, RequestLine, Termination};
@@ -510,7 +509,7 @@ impl Record {
             is_of_connection: false,
         }));
         let plugins = self.frontend.told.clone();
-        self.worker.untold().push(ToTell { exchange, plugins });
+        self.worker.untold().push(ToTell::new(exchange, plugins));
     }
 
     fn severity(&self) -> Option<Severity> {

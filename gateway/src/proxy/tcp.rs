@@ -20,10 +20,9 @@ use super::introduction::introduction;
 use super::local::{Lasting, Local};
 use super::policy::{self, ConnectionAnswer};
 use super::relay::{self, Early, Ended, Moved, Relay, RelaySettings};
-use super::told::ToTell;
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Server, Session, Take, Wishes};
 use crate::config::{AccessLog, LogChoice};
-use crate::policy::{Attachment, ConnectionFacts, Lot, Over};
+use crate::policy::{Attachment, ConnectionFacts, Lot, Over, ToTell};
 use crate::snapshot::{AclAnswers, Frontend};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
@@ -544,7 +543,7 @@ impl Drop for Record {
                 reason: rare.reason,
                 is_of_connection: true,
             }));
-            self.worker.untold().push(ToTell { exchange, plugins });
+            self.worker.untold().push(ToTell::new(exchange, plugins));
         }
         if !log.enabled || is_check || (is_null && log.skip_null) {
             return;

@@ -294,6 +294,10 @@ mod tests {
             0
         }
 
+        fn untold(&self) -> u64 {
+            7
+        }
+
         fn host_memory(&self) -> u64 {
             1024
         }
@@ -413,6 +417,10 @@ mod tests {
         }
         assert!(
             text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("gateway_policy_untold_total{policy=\"one\"} 14\n"),
             "{text}"
         );
         assert!(!text.contains("summary"), "{text}");

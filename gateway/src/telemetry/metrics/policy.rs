@@ -29,6 +29,9 @@ pub trait PolicyCounts: Debug + Send + Sync {
     /// Calls of a shadow that would have changed something.
     fn shadow_differences(&self) -> u64;
 
+    /// Exchanges, and connections in TCP mode, that it was not told of when they were over.
+    fn untold(&self) -> u64;
+
     /// Bytes of the gateway's own memory that are held for it.
     fn host_memory(&self) -> u64;
 
@@ -69,6 +72,7 @@ struct Gone {
     cpu: Duration,
     quarantines: u64,
     shadow_differences: u64,
+    untold: u64,
     failures: BTreeMap<&'static str, u64>,
 }
 
@@ -97,6 +101,7 @@ impl PolicyMetrics {
                 gone.cpu += counts.cpu();
                 gone.quarantines += counts.quarantines();
                 gone.shadow_differences += counts.shadow_differences();
+                gone.untold += counts.untold();
                 for (kind, count) in counts.failures() {
                     *gone.failures.entry(kind).or_default() += count;
                 }
@@ -139,6 +144,11 @@ impl PolicyMetrics {
         let counts = lock(&self.counts);
         let live: u64 = counts.live.iter().map(|counts| counts.shadow_differences()).sum();
         counts.gone.shadow_differences + live
+    }
+
+    fn untold(&self) -> u64 {
+        let counts = lock(&self.counts);
+        counts.gone.untold + counts.live.iter().map(|counts| counts.untold()).sum::<u64>()
     }
 
     fn host_memory(&self) -> u64 {
@@ -210,6 +220,8 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         None,
         PolicyMetrics::shadow_differences,
     );
+    let help = "Exchanges, and connections in TCP mode, that the component was not told of when they were over, because too many waited.";
+    of.counter("gateway_policy_untold_total", help, None, PolicyMetrics::untold);
     let help = "1 while the component is in quarantine.";
     of.gauge("gateway_policy_quarantined", help, PolicyMetrics::quarantined);
     let help = "1 while the component is called beside the workers, as its calls have been slow.";

@@ -16,7 +16,6 @@ pub struct ProcessMetrics {
     log: Arc<LogCounts>,
     spliced: Count,
     spans_exported: Count,
-    untold: Count,
     spans_dropped: Count,
     spans_lost: Count,
     reloads_done: Count,
@@ -33,7 +32,6 @@ impl Default for ProcessMetrics {
             log: Arc::default(),
             spliced: Count::default(),
             spans_exported: Count::default(),
-            untold: Count::default(),
             spans_dropped: Count::default(),
             spans_lost: Count::default(),
             reloads_done: Count::default(),
@@ -88,11 +86,6 @@ impl ProcessMetrics {
     /// Bytes were relayed by the kernel, without a copy.
     pub fn spliced(&self, bytes: u64) {
         self.spliced.add(bytes);
-    }
-
-    /// Exchanges were left out that components should have been told of.
-    pub fn untold(&self, exchanges: u64) {
-        self.untold.add(exchanges);
     }
 
     /// Spans arrived at the collector.
@@ -171,9 +164,5 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     of.counter(name, help, Some(("result", "failed")), |process| {
         process.spans_lost.get()
     });
-
-    let name = "gateway_policy_untold_total";
-    let help = "Exchanges, and connections in TCP mode, that plugins with an access log were not told of, because too many waited.";
-    of.counter(name, help, None, |process| process.untold.get());
     log::register(exporter, &process.log);
 }
