@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
+use super::attribute::Attribute;
 use super::bindings::exports::gateway::policy::lifecycle;
 use super::budget::Budget;
 use super::component::Component;
@@ -22,7 +23,7 @@ use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
 use super::maps::Maps;
 use super::metrics::PluginMetrics;
-use super::needs::{Attribute, Needs};
+use super::needs::Needs;
 use super::pace::{Move, Pace, Took};
 use super::quarantine::Quarantine;
 use super::quota::Quota;

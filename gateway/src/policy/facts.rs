@@ -8,11 +8,12 @@ use http::{HeaderMap, HeaderName};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use super::attribute::Attribute;
 use super::bindings::gateway::policy::types;
 use super::clock::Clock;
 use super::exchange::{ConnectionFacts, Exchange};
 use super::maps::Map;
-use super::needs::{Attribute, percent_decode, query_params};
+use super::query::{percent_decode, query_params};
 use crate::telemetry::trace::context;
 
 /// The facts of one call, in the shape in which they are handed over. Used again for the next.

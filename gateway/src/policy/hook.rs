@@ -1,7 +1,8 @@
 //! The hooks of the contract, as calls need them: what each is called, where it stands in an exchange, what it asks for.
 
+use super::attribute::Attribute;
 use super::failure::{Failure, FailureKind};
-use super::needs::{Attribute, Needs};
+use super::needs::Needs;
 use super::phases::AskingPhase;
 use super::state::Phase;
 

@@ -13,8 +13,8 @@ use super::bindings::gateway::policy::{
 };
 use super::buckets::{Rate, Taken};
 use super::exchange::ConnectionFacts;
+use super::find;
 use super::instance::HOSTCALL_BYTES;
-use super::needs;
 use super::state::{Identity, Phase, State};
 use crate::hidden::is_hidden;
 
@@ -27,12 +27,12 @@ impl request::Host for State {
 
     fn scheme(&mut self) -> Result<String> {
         self.request()?;
-        Ok(needs::scheme(&self.exchange).to_owned())
+        Ok(find::scheme(&self.exchange).to_owned())
     }
 
     fn authority(&mut self) -> Result<String> {
         self.request()?;
-        Ok(String::from_utf8_lossy(needs::authority(&self.exchange)).into_owned())
+        Ok(String::from_utf8_lossy(find::authority(&self.exchange)).into_owned())
     }
 
     fn path(&mut self) -> Result<Vec<u8>> {

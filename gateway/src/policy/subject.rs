@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::attachment::Attachment;
+use super::attribute::Attribute;
 use super::bodies::KeptByBody;
 use super::exchange::{ConnectionFacts, Exchange};
 use super::facts::Facts;
 use super::host_memory::HostMemory;
 use super::instance::Instance;
 use super::kept::with_connection;
-use super::needs::Attribute;
 use super::state::State;
 use super::tags::Tags;
 use crate::config::Isolation;

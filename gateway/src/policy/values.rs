@@ -3,10 +3,11 @@
 use gateway_plugin_template as template;
 use gateway_plugin_template::{Kind, Piece, Place, Text};
 
+use super::attribute::Attribute;
 use super::exchange::Exchange;
 use super::facts::Facts;
 use super::maps::Maps;
-use super::needs::{Attribute, NeedPhase};
+use super::needs::NeedPhase;
 use crate::config::{Template, TemplatePart};
 
 /// A text with variables, ready to be put together.
