@@ -12,7 +12,8 @@ use super::super::made_beside::Made;
 use super::super::meter::{HostCalls, Measure, Measuring};
 use super::super::state::Work;
 use super::super::ticker::Activity;
-use super::{Instances, QUARANTINED, slot, slot_of, succeeded};
+use super::outcome::succeeded;
+use super::{Instances, QUARANTINED, slot, slot_of};
 
 impl Instances {
     /// An instance for somebody else, if it is still worth having ahead of need. One that cannot be made is reported.

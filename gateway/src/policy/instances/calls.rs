@@ -1,0 +1,317 @@
+//! Calls of hooks: whether one may be made, with which instance, and where that goes then.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use wasmtime::Store;
+
+use super::super::attachment::Attachment;
+use super::super::bindings::gateway::policy::types;
+use super::super::edits::Edits;
+use super::super::failure::{Failure, FailureKind, Untaken};
+use super::super::hook::Hook;
+use super::super::instance::{Guests, Instance, failure};
+use super::super::kept::with_connection;
+use super::super::memo::{Recalled, Repeatable};
+use super::super::meter::Measuring;
+use super::super::pace::Took;
+use super::super::slot::Slot;
+use super::super::state::{Phase, State, thread_cpu_time};
+use super::super::subject::Subject;
+use super::outcome::succeeded;
+use super::{Instances, QUARANTINED, list, put_aside, slot, slot_of};
+use crate::config::Isolation;
+
+impl Instances {
+    /// Calls a hook under the attachment's limits. What it is about is in the store while it runs. `finish` makes of its answer
+    /// and its edits what the call comes to, or says what the contract does not allow in them.
+    #[inline]
+    pub(in crate::policy) fn call<R, T>(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        subject: Subject<'_>,
+        hook: Hook,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+    ) -> Result<T, Failure> {
+        let start = self.admit(attachment, hook)?;
+        subject.find((hook.needs)(&attachment.needs), &mut self.facts);
+        self.call_with_facts(attachment, subject, hook, start, call, finish)
+    }
+
+    /// As [`call`](Self::call), unless the answer is known.
+    #[inline]
+    pub(in crate::policy) fn call_or_recall<R: Repeatable, T>(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        mut subject: Subject<'_>,
+        hook: Hook,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+    ) -> Result<T, Failure> {
+        if !attachment.is_repeatable {
+            return self.call(attachment, subject, hook, call, finish);
+        }
+        let start = self.admit(attachment, hook)?;
+        subject.find((hook.needs)(&attachment.needs), &mut self.facts);
+        let most = self.host.settings().answers;
+        let slot = slot(&mut self.slots, attachment);
+        let place = match slot.memo.recall(hook.bit, &self.facts, most) {
+            Recalled::Known(said) => match R::again(said) {
+                Some((answer, mut edits)) => {
+                    slot.stats.count_call();
+                    slot.stats.count_repeat();
+                    return finish(answer, &mut edits, &mut subject).map_err(|untaken| untaken.failure(hook.name));
+                }
+                None => None,
+            },
+            Recalled::Asked(place) => Some(place),
+            Recalled::Unknown => None,
+        };
+        let mut said = None;
+        let answer = self.call_with_facts(attachment, subject, hook, start, call, |answer, edits, subject| {
+            said = place.and_then(|place| Some((place, answer.said(edits)?)));
+            finish(answer, edits, subject)
+        })?;
+        if let (Some((place, said)), Some(slot)) = (said, slot_of(&mut self.slots, attachment)) {
+            slot.memo.keep(place, &self.facts, said);
+        }
+        Ok(answer)
+    }
+
+    /// Whether a call may be made, and when it begins, where that counts.
+    #[inline]
+    fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
+        if self.instead_of_crew && !attachment.is_never_refused {
+            return Err(self.refuse_heavy(attachment, hook));
+        }
+        if let Some(quarantine) = attachment.quarantine()
+            && !quarantine.admits(hook.place)
+        {
+            return Err(self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED));
+        }
+        let start = attachment.measures_cpu.then(Instant::now);
+        if let Some(start) = start
+            && let Err(message) = attachment.budget.admit(start)
+        {
+            return Err(self.refuse(attachment, hook, FailureKind::Quota, &message));
+        }
+        Ok(start)
+    }
+
+    /// Why a heavy plugin was not called elsewhere.
+    #[cold]
+    fn refuse_heavy(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Failure {
+        if attachment.would_refuse(hook.place) {
+            return self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED);
+        }
+        match attachment.budget.admit(Instant::now()) {
+            Ok(()) => self.refuse(attachment, hook, FailureKind::Quota, NO_THREAD),
+            Err(message) => self.refuse(attachment, hook, FailureKind::Quota, &message),
+        }
+    }
+
+    /// The call itself, which has been admitted and whose facts have been found.
+    #[inline]
+    fn call_with_facts<R, T>(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        mut subject: Subject<'_>,
+        hook: Hook,
+        mut start: Option<Instant>,
+        call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
+        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+    ) -> Result<T, Failure> {
+        let mut instance = match self.take(attachment, &mut subject) {
+            Some(instance) => {
+                if slot_of(&mut self.slots, attachment).is_none() || self.activity.is_none() {
+                    self.receive(attachment, hook)?;
+                }
+                instance
+            }
+            None => {
+                let instance = self.set_up(attachment, false)?;
+                // That has been charged already.
+                start = attachment.measures_cpu.then(Instant::now);
+                instance
+            }
+        };
+        let Self {
+            slots,
+            facts,
+            activity,
+            measures,
+            ..
+        } = self;
+        let (Some(activity), Some(slot)) = (activity, slot_of(slots, attachment)) else {
+            return Err(hook.failed("has no instance"));
+        };
+        slot.stats.count_call();
+        if facts.bytes() > MAX_FACT_BYTES {
+            let message = format!(
+                "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
+                facts.bytes()
+            );
+            self.put(attachment, instance, &mut subject, hook);
+            return Err(self.refuse(attachment, hook, FailureKind::HostCall, &message));
+        }
+        let Instance { store, guests, .. } = &mut *instance;
+        let state = store.data_mut();
+        state.begin(hook.phase, attachment.limits.cpu);
+        subject.swap(state);
+        let measuring = measures.is_some().then(|| {
+            state.written = Some(Vec::new());
+            Measuring::start(state.host_calls)
+        });
+        store.set_epoch_deadline(1);
+        let watched = attachment.pace.is_watched().then(thread_cpu_time);
+        activity.begin();
+        let answer = call(guests, store, facts.lowered());
+        activity.end();
+        let state = store.data_mut();
+        if let (Some(measures), Some(measuring)) = (measures, measuring) {
+            measures.push(measuring.end(hook.name, state));
+        }
+        subject.swap(state);
+        state.phase = Phase::Setup;
+        // Of those whose calls are not timed, what no tick has met counts for nothing.
+        let mut took = Took::exactly(state.cpu.at_least());
+        if let Some(since) = watched {
+            took = Took::exactly(thread_cpu_time().saturating_sub(since));
+        }
+        if let Some(start) = start {
+            let now = Instant::now();
+            let by_the_wall = now.saturating_duration_since(start);
+            let used = match watched {
+                Some(_) => took.at_most,
+                None => state.cpu.used(by_the_wall),
+            };
+            if watched.is_none() {
+                took.at_most = by_the_wall;
+            }
+            slot.stats.count_cpu(used);
+            attachment.budget.charge(now, used);
+        }
+        attachment.keep_pace(hook, took);
+        let failure = match answer {
+            Some(Ok(answer)) => {
+                let held = attachment.hold_so_much(state.edits.bytes());
+                let finished = match held {
+                    Ok(held) => {
+                        let finished = finish(answer, &mut state.edits, &mut subject);
+                        // Edits that are not made are gone, and so is what they took.
+                        if finished.is_ok()
+                            && let Some(held) = held
+                        {
+                            subject.hold(held);
+                        }
+                        finished
+                    }
+                    Err(full) => Err(full.into()),
+                };
+                match finished {
+                    Ok(answer) => {
+                        if !state.tags.is_empty() {
+                            let tags = std::mem::take(&mut state.tags);
+                            if !attachment.is_shadow() {
+                                subject.tag(tags, attachment);
+                            }
+                        }
+                        succeeded(attachment, hook);
+                        self.put(attachment, instance, &mut subject, hook);
+                        return Ok(answer);
+                    }
+                    Err(untaken) => {
+                        let is_full = matches!(untaken, Untaken::Full(_));
+                        let failure = untaken.failure(hook.name);
+                        if is_full && !matches!(attachment.isolation, Isolation::PerRequest { .. }) {
+                            // It has worked, and nothing of it is taken. Setting another up for each call until there is room again
+                            // would cost more than the calls.
+                            state.edits.clear();
+                            drop(std::mem::take(&mut state.tags));
+                            self.put(attachment, instance, &mut subject, hook);
+                            return Err(self.report(attachment, hook, failure));
+                        }
+                        failure
+                    }
+                }
+            }
+            Some(Err(error)) => failure(state, &error, FailureKind::Trap, hook.name),
+            None => hook.failed("is not exported by the component"),
+        };
+        drop(instance);
+        Err(self.report(attachment, hook, failure))
+    }
+
+    /// The instance that a call gets; none when it has to be made.
+    #[inline]
+    fn take(&mut self, attachment: &Arc<Attachment>, subject: &mut Subject<'_>) -> Option<Box<Instance>> {
+        subject
+            .kept(attachment)
+            .or_else(|| slot_of(&mut self.slots, attachment).and_then(Slot::take))
+    }
+
+    /// Where an instance goes after a call that succeeded.
+    #[inline]
+    fn put(
+        &mut self,
+        attachment: &Arc<Attachment>,
+        mut instance: Box<Instance>,
+        subject: &mut Subject<'_>,
+        hook: Hook,
+    ) {
+        let Some(slot) = slot_of(&mut self.slots, attachment) else {
+            return;
+        };
+        match (attachment.isolation, subject) {
+            (Isolation::Reuse { max_requests, max_age }, subject) => {
+                // Pieces of a body are of a request that has been counted.
+                if attachment.begins_with(hook.bit) && !matches!(subject, Subject::Body(_)) {
+                    instance.requests += 1;
+                }
+                if max_age.is_some() && instance.first_used.is_none() {
+                    instance.first_used = Some(Instant::now());
+                }
+                match max_requests {
+                    Some(most) if instance.requests >= most.get() => put_aside(&mut self.spent, instance),
+                    _ => slot.put(instance),
+                }
+            }
+            (Isolation::PerRequest { .. }, Subject::Exchange(exchange)) if !attachment.ends_with(hook.bit) => {
+                // None is there: one exchange is in one phase at a time.
+                let second = exchange.kept.put(attachment, instance);
+                second.into_iter().for_each(|second| put_aside(&mut self.spent, second));
+            }
+            (Isolation::PerConnection { .. }, Subject::Exchange(exchange)) if exchange.kept_by_connection.is_some() => {
+                if let Some(kept) = &exchange.kept_by_connection {
+                    attachment.budget.resting.note(&attachment.budget, &mut instance, kept);
+                    let second = with_connection(kept, |kept| kept.put(attachment, instance));
+                    second.into_iter().for_each(|second| put_aside(&mut self.spent, second));
+                }
+            }
+            (_, Subject::Body(body)) if !body.is_last => body.instance = Some(instance),
+            // A connection is asked about once; a request has come to its last phase, and a body to its end.
+            (Isolation::PerRequest { .. } | Isolation::PerConnection { .. }, _) => put_aside(&mut self.spent, instance),
+        }
+        list(&mut self.short, slot, attachment);
+        if !self.spent.is_empty() || !self.short.is_empty() {
+            self.work.notify_one();
+        }
+    }
+
+    /// The first instance of an attachment that comes to these was made by others: the worker whose exchange it goes with, or the
+    /// crew.
+    #[cold]
+    fn receive(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<(), Failure> {
+        slot(&mut self.slots, attachment);
+        if let Err(failure) = self.begin_activity() {
+            return Err(self.refuse(attachment, hook, failure.kind, &failure.message));
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
+const MAX_FACT_BYTES: usize = 1024 * 1024;
+
+const NO_THREAD: &str = "is heavy or slow, and no thread has had time for it: as many calls wait as `heavy queue=` says, or this one has as long as `wait=` says";
