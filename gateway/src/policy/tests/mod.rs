@@ -2,15 +2,19 @@
 
 mod answers;
 mod bombs;
+mod budgets;
 mod canary;
 mod corpus;
 mod heavy;
 mod host_memory;
+mod idle;
 mod imports;
 mod isolation;
 mod kept;
+mod lifetimes;
 mod limits;
 mod load;
+mod log_lines;
 mod own;
 mod worst;
 
@@ -30,6 +34,32 @@ const ALL_GRANTS: [Grant; 7] = [
     Grant::Clock,
     Grant::Random,
 ];
+
+/// Answers how often this instance was asked; traps when the path begins with `/b`.
+const COUNTING: Guest<'_> = Guest {
+    request_needs: &["path"],
+    items: "(global $count (mut i64) (i64.const 0))",
+    evaluate: Some(
+        "(if (i32.eq (i32.load8_u (i32.add (local.get 2) (i32.const 1))) (i32.const 98))
+           (then (unreachable)))
+         (global.set $count (i64.add (global.get $count) (i64.const 1)))
+         (global.get $count)",
+    ),
+    predicates: &["a", "b", "c", "d"],
+    ..GUEST
+};
+
+/// Counts its calls, in whatever phase: `evaluate` answers the count, a request gets it as a reply's status above 200, a
+/// response as its status.
+const PHASES: Guest<'_> = Guest {
+    imports: r#"(import "gateway:policy/response-edits@0.1.0" "set-status" (func $set_status (param i32 i32)))"#,
+    items: "(global $count (mut i32) (i32.const 0))",
+    on_request: Some("(global.set $count (i32.add (global.get $count) (i32.const 1))) (i32.const 512)"),
+    on_response: Some(
+        "(call $set_status (i32.add (i32.const 300) (global.get $count)) (i32.const 5000)) (i32.const 512)",
+    ),
+    ..GUEST
+};
 
 const LOOP: &str = "(loop (br 0)) (unreachable)";
 
@@ -111,6 +141,13 @@ fn compile_error(guest: &Guest<'_>, contract: &str, grants: &[Grant]) -> PolicyE
     host_of(1)
         .compile("guest", &guest.component_of(contract), grants)
         .unwrap_err()
+}
+
+fn limits_of(instances: u32) -> crate::config::BudgetLimits {
+    crate::config::BudgetLimits {
+        instances: Some(instances),
+        ..Default::default()
+    }
 }
 
 pub(super) fn exchange(uri: &str) -> Box<Exchange> {
