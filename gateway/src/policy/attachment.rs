@@ -147,15 +147,17 @@ impl Attachment {
             ..spec.limits
         };
         let quota = spec.scope.tenant.as_ref().map(|tenant| &tenant.quota);
+        let tenant = spec.scope.tenant.as_ref().map(|tenant| &*tenant.name);
         let identity = Arc::new(Identity {
             label: spec.label,
-            namespace: host.namespace(&spec.namespace),
+            namespace: host.namespace(&spec.namespace, tenant),
             counted: spec.counted,
             shared: host.shared(&spec.namespace, spec.state, quota),
             tenant: spec.scope.tenant.as_ref().map(|tenant| Arc::clone(&tenant.name)),
             metrics: OnceLock::new(),
             lines: LogBudget::new(spec.state.log),
             failures: LogBudget::new(LogRate::DEFAULT),
+            changes: LogBudget::new(LogRate::OF_CHANGES),
         });
         let mut activity = host.activity()?;
         let not_set_up = |error: SetUpError| error.of(&label);
@@ -327,16 +329,29 @@ impl Attachment {
 
     #[cold]
     fn tell_slow(&self, hook: Hook, took: Duration, what: &str, so: &str) {
+        let Some(dropped) = self.takes_line_of_change() else {
+            return;
+        };
         let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
         let at = self.at();
-        tracing::warn!(plugin, tenant, hook, at, "slow: {what} took {took:?} of CPU time; {so}");
+        tracing::warn!(
+            plugin,
+            tenant,
+            hook,
+            at,
+            dropped,
+            "slow: {what} took {took:?} of CPU time; {so}"
+        );
     }
 
     #[cold]
     fn tell_quick(&self, hook: Hook, so: &str) {
+        let Some(dropped) = self.takes_line_of_change() else {
+            return;
+        };
         let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
         let at = self.at();
-        tracing::info!(plugin, tenant, hook, at, "quick again: {so}");
+        tracing::info!(plugin, tenant, hook, at, dropped, "quick again: {so}");
     }
 
     /// Where it stands, for a line of the log.
@@ -500,6 +515,12 @@ impl Attachment {
         }
         failures.leave_out(dropped);
         None
+    }
+
+    /// Whether a line may be written now that tells of a change in who calls it, or whether anybody does, and how many were left out
+    /// before. Lines about failures take none of these: such a line is what an operator looks for behind them.
+    pub(super) fn takes_line_of_change(&self) -> Option<u64> {
+        self.identity.changes.take()
     }
 
     /// Logs and counts what a shadow would have done otherwise.

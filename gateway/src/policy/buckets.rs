@@ -7,12 +7,12 @@
 //! Buckets are found by a keyed 128-bit hash of namespace, bucket and key, so that nobody can aim at another's bucket.
 //! The table is split into shards, each behind a lock that is held for some tens of nanoseconds, never over a call. A
 //! shard that is full gives the place of one of a random handful of its buckets to a new one. First goes one that is full
-//! again, for it says nothing that a new one would not; then one of a namespace that has more than its share of the
-//! shard; then one that has a token left; and last the one that would refuse for the shortest time.
+//! again, for it says nothing that a new one would not; then one of an owner (a tenant, or a limiter of the operator's) who has more
+//! than his share of the shard; then one that has a token left; and last the one that would refuse for the shortest time.
 //!
 //! What that does not give: a bucket that still has a token may be forgotten under a flood, so a client that can bring in
-//! new keys at will may get more than its burst. Nor, when as many buckets of one namespace refuse as the table holds, is
-//! there a good one to forget. And with very many namespaces a handful may miss those that have too much. The remedy is a
+//! new keys at will may get more than its burst. Nor, when as many buckets of one owner refuse as the table holds, is
+//! there a good one to forget. And with very many owners a handful may miss those that have too much. The remedy is a
 //! bigger table.
 
 use std::collections::HashMap;
@@ -48,14 +48,19 @@ pub(crate) struct Buckets {
     clock: Clock,
 }
 
-/// The start of a bucket's key: hashers that have seen the namespace.
+/// The start of a bucket's key, and whose bucket it is.
 #[derive(Clone)]
-pub(crate) struct Namespace([DefaultHasher; 2]);
+pub(crate) struct Namespace {
+    /// They have seen its name.
+    hashers: [DefaultHasher; 2],
+    /// Tells owners apart when places are shared out. Two with the same share one share.
+    owner: u32,
+}
 
 /// Where a bucket is, for who comes back to it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
-    namespace: u32,
+    owner: u32,
     key: u128,
 }
 
@@ -75,19 +80,33 @@ impl Buckets {
         &self.clock
     }
 
-    /// The place of somebody's buckets. The same name is the same place.
-    pub(crate) fn namespace(&self, name: &str) -> Namespace {
-        Namespace(self.hashers.each_ref().map(|state| {
+    /// The place of somebody's buckets. The same name is the same place. All places of a tenant have one share of the table together: who
+    /// could have another with each of his plugins would have most of it.
+    pub(crate) fn namespace(&self, name: &str, tenant: Option<&str>) -> Namespace {
+        let hashers = self.hashers_of(name.len(), name);
+        let owner = match tenant {
+            // No name is so long.
+            Some(tenant) => self.hashers_of(usize::MAX, tenant)[0].finish(),
+            None => hashers[0].finish(),
+        };
+        Namespace {
+            hashers,
+            owner: u32::try_from(owner & u64::from(u32::MAX)).unwrap_or(0),
+        }
+    }
+
+    fn hashers_of(&self, number: usize, name: &str) -> [DefaultHasher; 2] {
+        self.hashers.each_ref().map(|state| {
             let mut hasher = state.build_hasher();
-            hasher.write_usize(name.len());
+            hasher.write_usize(number);
             hasher.write(name.as_bytes());
             hasher
-        }))
+        })
     }
 
     /// Takes tokens from a bucket; one not seen before is full.
     pub(crate) fn take(&self, namespace: &Namespace, bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
-        self.take_in(self.now(), namespace.id(), namespace.key(bucket, key), rate, tokens)
+        self.take_in(self.now(), namespace.owner, namespace.key(bucket, key), rate, tokens)
     }
 
     /// What taking tokens would come to, with those that are there before, and where the bucket is. None is taken.
@@ -100,7 +119,7 @@ impl Buckets {
         tokens: u32,
     ) -> (Taken, Place) {
         let place = Place {
-            namespace: namespace.id(),
+            owner: namespace.owner,
             key: namespace.key(bucket, key),
         };
         let now = self.now();
@@ -116,7 +135,7 @@ impl Buckets {
 
     /// Takes tokens from a bucket that was looked at.
     pub(crate) fn take_from(&self, place: Place, rate: Rate, tokens: u32) -> Taken {
-        self.take_in(self.now(), place.namespace, place.key, rate, tokens)
+        self.take_in(self.now(), place.owner, place.key, rate, tokens)
     }
 
     fn now(&self) -> u128 {
@@ -128,7 +147,7 @@ impl Buckets {
         self.shards[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_in(&self, now: u128, namespace: u32, key: u128, rate: Rate, tokens: u32) -> Taken {
+    fn take_in(&self, now: u128, owner: u32, key: u128, rate: Rate, tokens: u32) -> Taken {
         let mut shard = self.shard(key);
         let place = shard.find(key);
         let full_at = place.map_or(0, |place| shard.buckets[place].full_at);
@@ -137,7 +156,7 @@ impl Buckets {
             key,
             full_at,
             limits_until: nanoseconds(limits_until),
-            namespace,
+            owner,
         };
         match place {
             Some(place) => shard.buckets[place] = bucket,
@@ -163,13 +182,8 @@ impl Buckets {
 }
 
 impl Namespace {
-    /// Tells namespaces apart when places are shared out. Two with the same share one share.
-    fn id(&self) -> u32 {
-        u32::try_from(self.0[0].finish() & u64::from(u32::MAX)).unwrap_or(0)
-    }
-
     fn key(&self, bucket: &str, key: &[u8]) -> u128 {
-        let [high, low] = self.0.each_ref().map(|hasher| {
+        let [high, low] = self.hashers.each_ref().map(|hasher| {
             let mut hasher = hasher.clone();
             hasher.write_usize(bucket.len());
             hasher.write(bucket.as_bytes());
@@ -215,7 +229,7 @@ fn nanoseconds(time: u128) -> u64 {
 struct Shard {
     places: HashMap<u128, u32, BuildHasherDefault<Prehashed>>,
     buckets: Vec<Bucket>,
-    /// How many each namespace has here; none that has none. As many entries as the operator has limiters.
+    /// How many each owner has here; none that has none. As many entries as there are tenants, and limiters of the operator's.
     owners: Vec<(u32, usize)>,
     random: u64,
 }
@@ -226,7 +240,7 @@ struct Bucket {
     full_at: u128,
     /// In nanoseconds: only good to choose by.
     limits_until: u64,
-    namespace: u32,
+    owner: u32,
 }
 
 impl Shard {
@@ -235,7 +249,7 @@ impl Shard {
     }
 
     fn insert(&mut self, bucket: Bucket, now: u128, capacity: usize) {
-        self.count_one_more(bucket.namespace);
+        self.count_one_more(bucket.owner);
         let place = if self.buckets.len() < capacity {
             self.buckets.push(bucket);
             self.buckets.len() - 1
@@ -243,21 +257,21 @@ impl Shard {
             let place = self.least_of_a_handful(now, capacity);
             let old = std::mem::replace(&mut self.buckets[place], bucket);
             self.places.remove(&old.key);
-            self.count_one_less(old.namespace);
+            self.count_one_less(old.owner);
             place
         };
         self.places.insert(bucket.key, u32::try_from(place).unwrap_or(u32::MAX));
     }
 
-    fn count_one_more(&mut self, namespace: u32) {
-        match self.owners.iter_mut().find(|(owner, _)| *owner == namespace) {
+    fn count_one_more(&mut self, owner: u32) {
+        match self.owners.iter_mut().find(|(known, _)| *known == owner) {
             Some((_, count)) => *count += 1,
-            None => self.owners.push((namespace, 1)),
+            None => self.owners.push((owner, 1)),
         }
     }
 
-    fn count_one_less(&mut self, namespace: u32) {
-        if let Some(at) = self.owners.iter().position(|(owner, _)| *owner == namespace) {
+    fn count_one_less(&mut self, owner: u32) {
+        if let Some(at) = self.owners.iter().position(|(known, _)| *known == owner) {
             self.owners[at].1 -= 1;
             if self.owners[at].1 == 0 {
                 self.owners.swap_remove(at);
@@ -268,7 +282,7 @@ impl Shard {
     /// How much would be lost with a bucket; the least goes first.
     fn worth(&self, bucket: &Bucket, now: u128, share: usize) -> (bool, bool, bool, u128) {
         let full = bucket.full_at <= now;
-        let count = self.owners.iter().find(|(owner, _)| *owner == bucket.namespace);
+        let count = self.owners.iter().find(|(owner, _)| *owner == bucket.owner);
         let within_share = count.is_none_or(|(_, count)| *count <= share);
         let limits = bucket.limits_until > nanoseconds(now);
         let until = if limits {
@@ -370,7 +384,7 @@ mod tests {
     #[test]
     fn a_look_takes_nothing() {
         let table = Buckets::new(100, Clock::machine());
-        let (rate, namespace) = (rate(1, 86_400_000, 2), table.namespace("a"));
+        let (rate, namespace) = (rate(1, 86_400_000, 2), table.namespace("a", None));
         let look = || table.look(&namespace, "b", b"c", rate, 1);
         for (left, allowed) in [(2, true), (1, true), (0, false)] {
             for _ in 0..3 {
@@ -405,10 +419,10 @@ mod tests {
     #[test]
     fn names_do_not_run_into_each_other() {
         let table = Buckets::new(100, Clock::machine());
-        let a = table.namespace("a");
+        let a = table.namespace("a", None);
         assert_ne!(a.key("b", b"c"), a.key("bc", b""));
-        assert_ne!(a.key("b", b"c"), table.namespace("ab").key("", b"c"));
-        assert_eq!(a.key("b", b"c"), table.namespace("a").key("b", b"c"));
+        assert_ne!(a.key("b", b"c"), table.namespace("ab", None).key("", b"c"));
+        assert_eq!(a.key("b", b"c"), table.namespace("a", None).key("b", b"c"));
     }
 
     #[test]
@@ -476,10 +490,24 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_has_one_share_however_many_plugins_it_has() {
+        let table = Buckets::new(SHARDS * 64, Clock::machine());
+        let of = |name: &str, tenant| table.namespace(name, tenant);
+        assert_eq!(of("acme/a", Some("acme")).owner, of("acme/b", Some("acme")).owner);
+        assert_ne!(of("acme/a", Some("acme")).owner, of("rival/a", Some("rival")).owner);
+        // The operator may call a plugin as a tenant is called.
+        assert_ne!(of("acme", None).owner, of("acme/a", Some("acme")).owner);
+        assert_ne!(of("a", None).owner, of("b", None).owner);
+        // And what each keeps is its own.
+        let [a, b] = ["acme/a", "acme/b"].map(|name| of(name, Some("acme")).key("x", b""));
+        assert_ne!(a, b);
+    }
+
+    #[test]
     fn workers_count_together() {
         let table = Buckets::new(100, Clock::machine());
         let allowed = AtomicU64::new(0);
-        let namespace = table.namespace("n");
+        let namespace = table.namespace("n", None);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -265,8 +265,8 @@ impl Host {
         Arc::clone(&self.buckets)
     }
 
-    pub(super) fn namespace(&self, name: &str) -> Namespace {
-        self.buckets.namespace(name)
+    pub(super) fn namespace(&self, name: &str, tenant: Option<&str>) -> Namespace {
+        self.buckets.namespace(name, tenant)
     }
 
     /// What all uses of a plugin keep together.

@@ -76,12 +76,13 @@ impl Host {
         let identity = Arc::new(Identity {
             label: label.as_str().into(),
             tenant: None,
-            namespace: self.namespace(label),
+            namespace: self.namespace(label, None),
             counted: Arc::default(),
             shared: self.shared(label, StateLimits::DEFAULT, None),
             metrics: OnceLock::new(),
             lines: LogBudget::new(LogRate::DEFAULT),
             failures: LogBudget::new(LogRate::DEFAULT),
+            changes: LogBudget::new(LogRate::OF_CHANGES),
         });
         let mut activity = self.activity()?;
         let made = Instance::new(self, component, &identity, limits, &Budget::unlimited(), &mut activity);

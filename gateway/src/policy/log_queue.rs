@@ -120,6 +120,12 @@ impl ToTell {
         let owner = plugins[first].owner();
         let others = plugins[first..].iter().position(|plugin| plugin.owner() != owner);
         *now = first..others.map_or(plugins.len(), |others| first + others);
+        // What its connection keeps is in the way of others while it waits.
+        if exchange.kept_by_connection.is_some()
+            && !plugins[first..].iter().any(|plugin| plugin.is_kept_by_connection())
+        {
+            exchange.kept_by_connection = None;
+        }
         Some(owner)
     }
 

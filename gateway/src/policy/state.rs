@@ -82,6 +82,8 @@ pub(crate) struct Identity {
     pub(crate) lines: LogBudget,
     /// Bounds the lines about its failures.
     pub(crate) failures: LogBudget,
+    /// Bounds those that tell of its quarantine, and of who calls it: whoever fails and works in turn has much of that.
+    pub(crate) changes: LogBudget,
 }
 
 /// Bounds one kind of log lines of one attachment, over all workers.

@@ -318,6 +318,13 @@ impl LogRate {
         per: Duration::from_secs(1),
         burst: 100,
     };
+
+    /// Of what changes about a plugin: seldom, but for one that makes it change.
+    pub const OF_CHANGES: Self = Self {
+        lines: 1,
+        per: Duration::from_secs(10),
+        burst: 10,
+    };
 }
 
 /// What one call of a plugin may use.

@@ -36,11 +36,13 @@ impl Instances {
 pub(super) fn succeeded(attachment: &Attachment, hook: Hook) {
     if let Some(quarantine) = attachment.quarantine()
         && quarantine.succeeded(hook.place) == Change::Ends
+        && let Some(dropped) = attachment.takes_line_of_change()
     {
         tracing::info!(
             plugin = attachment.label(),
             tenant = attachment.tenant(),
             hook = hook.name,
+            dropped,
             "works again: the quarantine has ended"
         );
     }
@@ -54,6 +56,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
     if let Some(quarantine) = attachment.quarantine()
         && failure.kind.is_the_components()
         && let Change::Begins(wait) = quarantine.failed(hook.place)
+        && let Some(dropped) = attachment.takes_line_of_change()
     {
         tracing::warn!(
             plugin = attachment.label(),
@@ -61,6 +64,7 @@ fn report(attachment: &Attachment, stats: &WorkerStats, hook: Hook, failure: Fai
             hook = failure.hook,
             kind = %failure.kind,
             at = attachment.origin().map(|origin| tracing::field::display(format!("{}:{}", origin.file, origin.line))),
+            dropped,
             "in quarantine for {wait:?}: it has done nothing but fail",
         );
     }

@@ -30,8 +30,8 @@ fn a_guests_message_is_one_short_line() {
     assert!(!message.contains(char::is_control) && message.len() < 1100, "{message}");
 }
 
-#[test]
-fn what_a_guest_names_is_logged_short_and_not_too_often() {
+/// What is written into the log meanwhile.
+fn logged(step: impl FnOnce()) -> String {
     #[derive(Clone, Default)]
     struct Log(Arc<std::sync::Mutex<Vec<u8>>>);
     impl std::io::Write for Log {
@@ -43,19 +43,49 @@ fn what_a_guest_names_is_logged_short_and_not_too_often() {
             Ok(())
         }
     }
-    let host = host_of(2);
-    let attachment = attach(&host, &COUNTING);
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
         .with_ansi(false)
         .with_writer(move || writer.clone());
-    tracing::subscriber::with_default(subscriber.finish(), || {
+    tracing::subscriber::with_default(subscriber.finish(), step);
+    let bytes = log.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn who_fails_and_works_in_turn_writes_few_lines_about_its_quarantine() {
+    let host = host_of(2);
+    let attachment = attach_with(&host, &COUNTING, |spec| {
+        spec.place = AttachedAs::Predicates;
+        spec.quarantine = Some(crate::config::QuarantineSettings {
+            failures: 1,
+            from: Duration::from_nanos(1),
+            to: Duration::from_nanos(1),
+        });
+    });
+    let mut instances = Instances::new(&host);
+    let text = logged(|| {
+        for _ in 0..50 {
+            instances.evaluate(&attachment, &mut exchange("/b")).unwrap_err();
+            instances.evaluate(&attachment, &mut exchange("/a")).unwrap();
+        }
+    });
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("in quarantine for") || line.contains("works again"));
+    assert!((10..=12).contains(&lines.count()), "{text}");
+}
+
+#[test]
+fn what_a_guest_names_is_logged_short_and_not_too_often() {
+    let host = host_of(2);
+    let attachment = attach(&host, &COUNTING);
+    let text = logged(|| {
         for _ in 0..1000 {
             attachment.warn_of(&format!("x\nWARN {}", "y".repeat(5000)), "is not there");
         }
     });
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
     assert!((100..300).contains(&text.lines().count()), "{}", text.lines().count());
     assert!(
         text.lines()
