@@ -15,6 +15,7 @@ mod lifetimes;
 mod limits;
 mod load;
 mod log_lines;
+mod log_queue;
 mod own;
 mod worst;
 
