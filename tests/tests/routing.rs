@@ -229,6 +229,19 @@ async fn redirects_lead_where_they_say() {
             "/login?from=/a?b=c%20d",
         ),
         (r#"redirect location="/login" keep-query"#, get("/a?b"), 302, "/login?b"),
+        // A query stands before the fragment, behind which a browser would keep it to itself.
+        (
+            r##"redirect location="/app#/login" keep-query"##,
+            get("/a?b"),
+            302,
+            "/app?b#/login",
+        ),
+        (
+            r##"redirect location="/app?c=%{path}#top?" keep-query"##,
+            get("/a?b"),
+            302,
+            "/app?c=/a&b#top?",
+        ),
         (
             r#"redirect location="/to/%{query-param:next}""#,
             get("/?next=%0d%0aSet-Cookie:x/../%3F"),

@@ -58,8 +58,7 @@ pub fn redirect(redirect: &Redirect, captured: &[Vec<u8>], exchange: &Exchange) 
     if redirect.keeps_query
         && let Some(query) = uri.query()
     {
-        location.push(if location.contains(&b'?') { b'&' } else { b'?' });
-        write_uri(query.as_bytes(), &mut location);
+        add_query(query, &mut location);
     }
     if location.len() > LONGEST_LOCATION {
         return Err(ProxyError::UriTooLong);
@@ -153,6 +152,15 @@ fn write_path(uri: &Uri, out: &mut Vec<u8>) {
         "*" | "" => out.push(b'/'),
         path => write_uri(path.as_bytes(), out),
     }
+}
+
+/// Adds a query to a location: behind one that is there, and before a fragment (RFC 3986, section 3).
+fn add_query(query: &str, location: &mut Vec<u8>) {
+    let fragment = location.iter().position(|byte| *byte == b'#').unwrap_or(location.len());
+    let fragment = location.split_off(fragment);
+    location.push(if location.contains(&b'?') { b'&' } else { b'?' });
+    write_uri(query.as_bytes(), location);
+    location.extend_from_slice(&fragment);
 }
 
 /// What a client sent as a part of a URI. What it could not be written with in a header is encoded.
