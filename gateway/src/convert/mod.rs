@@ -5,6 +5,8 @@
 mod acls;
 mod checks;
 mod crt_list;
+mod edited;
+mod expressions;
 mod global;
 mod haproxy;
 mod maps;

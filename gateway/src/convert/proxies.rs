@@ -240,6 +240,7 @@ impl<'a> Proxy<'a> {
         self.acls();
         for line in &self.section.lines {
             match line.keyword() {
+                "use_backend" if self.is_about_what_was_edited(line) => {}
                 "acl" => {}
                 "bind" => servers::bind(self, line),
                 "default_backend" => {
@@ -267,8 +268,18 @@ impl<'a> Proxy<'a> {
         }
     }
 
+    /// Leaves a line out whose condition would ask something else here.
+    fn is_about_what_was_edited(&mut self, line: &Line) -> bool {
+        let reason = self.asks_for_what_was_edited(line);
+        if let Some(reason) = &reason {
+            self.leave_out(line, reason);
+        }
+        reason.is_some()
+    }
+
     fn common(&mut self, line: &Line) {
         let known = match line.keyword() {
+            "http-request" | "redirect" if self.is_about_what_was_edited(line) => true,
             "http-request" if self.forwarded_header(line) || self.captured(line) => true,
             "http-request" | "http-response" | "http-after-response" | "tcp-request" => {
                 self.rule(line);

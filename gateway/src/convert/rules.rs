@@ -1,5 +1,6 @@
 //! `http-request`, `http-response`, `http-after-response`, `tcp-request` and `redirect`.
 
+use super::expressions::Shape;
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
@@ -26,12 +27,21 @@ impl Proxy<'_> {
                 let message = "not needed: a ClientHello is awaited where an acl asks for it";
                 self.conversion.note(line.number, message);
             }
-            ("http-request", "deny") => {
+            ("http-request", "deny" | "tarpit" | "silent-drop") => {
                 let status = rest
                     .iter()
                     .skip_while(|word| !matches!(word.as_str(), "deny_status" | "status"))
                     .nth(1);
                 let status = status.and_then(|status| status.parse().ok());
+                // Refused in another way, and never let through.
+                let status = match action {
+                    "tarpit" => status.or(Some(500)),
+                    _ => status,
+                };
+                if action != "deny" {
+                    let message = format!("`{action}` has become a `deny`: the client is answered, and at once");
+                    self.conversion.note(line.number, message);
+                }
                 let node = Node::new("deny");
                 let node = status
                     .into_iter()
@@ -42,7 +52,7 @@ impl Proxy<'_> {
             ("http-request", "return") => self.answer(line, rest),
             ("http-request", "set-path" | "set-query" | "replace-path")
             | ("http-response", "set-status")
-            | (_, "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value") => {
+            | (_, "set-header" | "add-header" | "del-header" | "replace-header") => {
                 self.edit(line, is_response, action, rest);
             }
             _ => self.leave_out(
@@ -181,11 +191,11 @@ fn matched(arguments: &str) -> Result<(String, String), String> {
         "i" => "(?i)",
         flags => return Err(format!("`regsub` with `{flags}` has no counterpart")),
     };
-    if !regex.starts_with('^') || has_branches(regex) {
+    if !Shape::of(regex).begins_anchored {
         return Err("a redirect's expression is about the path from its beginning".to_owned());
     }
     let location = captures(to).replace("%{", "%%{");
-    if regex.ends_with('$') && !regex.ends_with("\\$") {
+    if Shape::of(regex).ends_anchored {
         return Ok((format!("{case}{regex}"), location));
     }
     let compiled = regex::bytes::Regex::new(regex).map_err(|_| "an expression in another syntax than ours")?;
@@ -201,24 +211,6 @@ fn argument(text: &str) -> Result<(&str, &str), String> {
         None => text.split_at(text.find(',').unwrap_or(text.len())),
     };
     Ok((argument, rest.strip_prefix(',').unwrap_or(rest)))
-}
-
-/// Whether an expression has branches outside of its groups, of which the first alone would begin with its first sign.
-fn has_branches(regex: &str) -> bool {
-    let mut depth = 0u32;
-    let mut signs = regex.chars();
-    while let Some(sign) = signs.next() {
-        match sign {
-            '\\' => {
-                signs.next();
-            }
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            '|' if depth == 0 => return true,
-            _ => {}
-        }
-    }
-    false
 }
 
 /// The node, and those in its block.
@@ -261,14 +253,29 @@ fn edit(action: &str, words: &[String]) -> Result<Node, String> {
         "del-header" => Node::new("delete-header").arg(word(0)),
         "set-path" | "set-query" => Node::new(action).arg(variables(word(0))?),
         "set-status" => Node::new("set-status").number(word(0).parse().map_err(|_| "a status that is no number")?),
-        "replace-path" => Node::new("rewrite-path")
-            .prop("regex", word(0))
-            .prop("to", variables(&captures(word(1)))?),
-        _ => Node::new("replace-header")
-            .arg(word(0))
-            .prop("regex", word(1))
-            .prop("to", variables(&captures(word(2)))?),
+        "replace-path" => replaced(Node::new("rewrite-path"), word(0), word(1))?,
+        _ => replaced(Node::new("replace-header").arg(word(0)), word(1), word(2))?,
     })
+}
+
+/// HAProxy writes what is said in the place of all of the value, wherever in it the expression matches; edits of ours in the
+/// place of what matches. So the expression is made to take in the rest.
+fn replaced(node: Node, expression: &str, text: &str) -> Result<Node, String> {
+    let shape = Shape::of(expression);
+    let before = if shape.begins_anchored { "" } else { "^.*?" };
+    let behind = match shape.ends_anchored || shape.takes_the_rest {
+        true => "",
+        false => ".*$",
+    };
+    let is_widened = !before.is_empty() || !behind.is_empty();
+    if is_widened && text.contains(r"\0") {
+        return Err(r"`\0` would be all of the value here: let the expression match all of it, and capture".to_owned());
+    }
+    let expression = match shape.has_choices {
+        true => format!("{before}(?:{expression}){behind}"),
+        false => format!("{before}{expression}{behind}"),
+    };
+    Ok(node.prop("regex", expression).prop("to", variables(&captures(text))?))
 }
 
 /// `\1` is `${1}` here, and a dollar is written twice.

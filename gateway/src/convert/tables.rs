@@ -258,7 +258,7 @@ impl Proxy<'_> {
                 }
                 true
             }
-            "reject" | "deny" => self.limiting_rule(line, line.rest(at + 1)),
+            "reject" | "deny" | "tarpit" | "silent-drop" => self.limiting_rule(line, line.rest(at + 1)),
             _ => false,
         }
     }

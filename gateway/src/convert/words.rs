@@ -1,5 +1,6 @@
 //! Small things that HAProxy writes in another way: times, sizes, addresses, acls and conditions.
 
+use super::expressions::Shape;
 use super::haproxy::Line;
 use super::outline::Node;
 
@@ -183,6 +184,7 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let text = Text {
         how,
         ignores_case,
+        has_items: base == "hdr",
         values: &values,
     };
     match (base, argument) {
@@ -208,6 +210,8 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
             "end" if are_domains => single(names_below("host")),
             _ => Text {
                 ignores_case: true,
+                // It is none, and has no commas.
+                has_items: false,
                 ..text
             }
             .named("header", "host"),
@@ -295,6 +299,8 @@ fn listed((fetch, argument): (&str, Option<&str>), how: &str, ignores_case: bool
         ("method", None, "str") => "method",
         ("ssl_fc_alpn" | "ssl_alpn", None, "str") => "alpn",
         ("hdr" | "fhdr", Some(_), "reg") if is_host => "host-regex",
+        // Values of a file cannot be looked for between the commas of a field.
+        ("hdr", Some(_), "str" | "beg" | "end") => return None,
         ("hdr" | "fhdr", Some(header), _) if !is_host => {
             return named(Node::new("header").arg(header.to_ascii_lowercase()));
         }
@@ -313,19 +319,40 @@ fn listed((fetch, argument): (&str, Option<&str>), how: &str, ignores_case: bool
 struct Text<'a> {
     how: &'a str,
     ignores_case: bool,
+    /// HAProxy compares what stands between a field's commas (`hdr`), and not the field as a whole (`fhdr`).
+    has_items: bool,
     values: &'a [&'a str],
 }
+
+/// Where an item of a list begins, and where it ends (RFC 9110, section 5.6.1).
+const ITEM_BEGINS: &str = r"(?:^|,)\s*";
+const ITEM_ENDS: &str = r"\s*(?:,|$)";
 
 impl Text<'_> {
     /// The regular expression that asks what a value does.
     fn pattern(&self, value: &str) -> Result<String, String> {
         let escaped = regex::escape(value);
+        let (begins, ends) = match self.has_items {
+            true => (ITEM_BEGINS, ITEM_ENDS),
+            false => ("^", "$"),
+        };
         let pattern = match self.how {
-            "str" => format!("^{escaped}$"),
-            "beg" => format!("^{escaped}"),
-            "end" => format!("{escaped}$"),
+            "str" => format!("{begins}{escaped}{ends}"),
+            "beg" => format!("{begins}{escaped}"),
+            "end" => format!("{escaped}{ends}"),
             "sub" => escaped,
-            "reg" => value.to_owned(),
+            "reg" => {
+                let shape = Shape::of(value);
+                let (value, begins) = match value.strip_prefix('^').filter(|_| shape.begins_anchored) {
+                    Some(inner) => (inner, begins),
+                    None => (value, ""),
+                };
+                let (value, ends) = match value.strip_suffix('$').filter(|_| shape.ends_anchored) {
+                    Some(inner) => (inner, ends),
+                    None => (value, ""),
+                };
+                format!("{begins}{value}{ends}")
+            }
             how => return Err(format!("no predicate with `{how}`")),
         };
         Ok(if self.ignores_case {
@@ -362,11 +389,11 @@ impl Text<'_> {
         let key = match self.how {
             "found" => return Ok(vec![node()]),
             _ if self.values.is_empty() => return Ok(vec![node()]),
-            "str" if !self.ignores_case => {
+            "str" if !self.ignores_case && !self.has_items => {
                 return Ok(vec![self.values.iter().fold(node(), |node, value| node.arg(*value))]);
             }
-            "beg" if !self.ignores_case => "prefix",
-            "end" if !self.ignores_case => "suffix",
+            "beg" if !self.ignores_case && !self.has_items => "prefix",
+            "end" if !self.ignores_case && !self.has_items => "suffix",
             "sub" if !self.ignores_case => "contains",
             _ => {
                 let patterns = self.values.iter().map(|value| self.pattern(value));

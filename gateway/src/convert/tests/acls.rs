@@ -27,7 +27,7 @@ backend app
 ",
     );
     for part in [
-        "acl \"is_api\" {\n        any {\n            path-prefix \"/api/\" \"/v1/\"\n            header \"x-client\" prefix=\"legacy\"",
+        "acl \"is_api\" {\n        any {\n            path-prefix \"/api/\" \"/v1/\"\n            header \"x-client\" regex=\"(?:^|,)\\\\s*legacy\"",
         "deny status=404 unless=\"inside\" {\n        path-regex \"^/internal/\"\n    }",
         "use-backend \"api\" if=\"is_api and host or line-10-1\"",
         "delete-header \"X-Debug\"",
@@ -49,11 +49,11 @@ fn conditions_stand_where_they_are_asked() {
     http-request redirect scheme https unless { ssl_fc }
     http-request redirect scheme https code 301 if !{ ssl_fc } { path_beg /login }
     http-request deny if !office !{ path /ping } { method POST }
-    http-request deny unless { hdr(x-key) a b }
+    http-request deny unless { fhdr(x-key) a b }
     http-request deny if { path /a } or { path /b }
     http-request set-header X-Out 1 if !office
     http-request return status 200 if { path /ping }
-    use_backend other if { hdr_beg(x-a) one two } office
+    use_backend other if { fhdr_beg(x-a) one two } office
     default_backend app
 backend app
     mode http
@@ -91,8 +91,19 @@ fn a_rule_becomes_no_weaker() {
             "hdr_sub(user-agent) -i curl",
             "header \"user-agent\" regex=\"(?i)curl\"",
         ),
-        ("hdr_beg(x-a) -i b", "header \"x-a\" regex=\"(?i)^b\""),
-        ("hdr(x-a) -i b.c", "header \"x-a\" regex=#\"(?i)^b\\.c$\"#"),
+        // An item of a list is enough: `hdr` asks about each, `fhdr` about the field.
+        ("hdr(x-a) b", r#"header "x-a" regex="(?:^|,)\s*b\s*(?:,|$)""#),
+        ("hdr_beg(x-a) -i b", r#"header "x-a" regex="(?i)(?:^|,)\s*b""#),
+        (
+            "hdr(x-a) -i b.c",
+            r#"header "x-a" regex="(?i)(?:^|,)\s*b\.c\s*(?:,|$)""#,
+        ),
+        ("hdr_end(x-a) b", r#"header "x-a" regex="b\s*(?:,|$)""#),
+        ("hdr_reg(x-a) ^b+$", r#"header "x-a" regex="(?:^|,)\s*b+\s*(?:,|$)""#),
+        ("hdr_reg(x-a) ^b|c$", r#"header "x-a" regex="^b|c$""#),
+        ("hdr(x-a) -m found", "header \"x-a\"\n"),
+        ("fhdr(x-a) b", "header \"x-a\" \"b\""),
+        ("req.fhdr(x-a) -m beg b", "header \"x-a\" prefix=\"b\""),
         ("hdr_sub(host) admin", "header \"host\" regex=\"(?i)admin\""),
         ("path_reg -i ^/admin", "path-regex \"(?i)^/admin\""),
         ("path_sub -i admin", "path-regex \"(?i)admin\""),
@@ -229,6 +240,7 @@ fn values_in_files_stay_there() {
     http-request deny if bots
     http-request deny if old !ours
     http-request deny if shops
+    http-request deny if { hdr(x-key) -f keys.lst }
     default_backend app
 backend app
     mode http
@@ -246,4 +258,10 @@ backend app
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
     }
     found(&converted, 8, "values of `path` from a file have to be written out");
+    // Between a field's commas nobody looks for them.
+    found(
+        &converted,
+        13,
+        "values of `hdr(x-key)` from a file have to be written out",
+    );
 }

@@ -12,14 +12,14 @@ frontend web
     bind 127.0.0.1:80
     acl api path_beg /api/
     http-request redirect scheme https code 301 drop-query if !api { hdr(x-old) -m found }
-    redirect location https://%[hdr(host)]/new%[path] if api
+    redirect location https://%[hdr(host)]/new%[path] if { src_port 1:9 }
     http-request redirect code 301 location %[path,regsub(^/shop/,/store/)] if { path_beg /shop/ }
     http-request return status 200 content-type text/plain lf-string \"for %[src]\" hdr X-A b if { path /ping }
     http-request deny deny_status 429 if { path_sub .git }
-    http-request set-path /v1%[path] if api
     http-request set-query a=b if api
-    http-request replace-path ^/old/(.*) /new/\\1
     http-request set-header X-Client %[src]:%[src_port] if api
+    http-request set-path /v1%[path] if api
+    http-request replace-path ^/old/(.*) /new/\\1
     http-request set-header X-Odd %[rand]
     http-response set-status 404 if api
     http-response set-header X-Broken yes if { status 404 500:599 } api
@@ -36,7 +36,7 @@ backend app
         "    error-page 503 \"/etc/haproxy/errors/503.http\"",
         "    redirect scheme=\"https\" code=301 drop-query unless=\"api\" {",
         "        header \"x-old\"",
-        "    redirect location=\"https://%{authority}/new%{path}\" if=\"api\"",
+        "    redirect location=\"https://%{authority}/new%{path}\" {",
         "    redirect regex=\"^/shop/(.*)$\" location=\"/store/${1}\" code=301 {",
         "        body \"for %{client-ip}\" content-type=\"text/plain\"",
         "        header \"X-A\" \"b\"",
@@ -123,4 +123,116 @@ backend b
         );
     }
     found(&converted, 13, "check-sni");
+}
+
+#[test]
+fn what_an_expression_matches_is_replaced_with_all_around_it() {
+    let converted = converted(
+        r"frontend web
+    mode http
+    bind :80
+    http-request replace-path /foo/(.*) /\1
+    http-request replace-header X-A b(.) <\1>
+    http-request replace-header X-B a|b c
+    http-request replace-header X-C ^a.*$ \0
+    http-request replace-header X-D b <\0>
+    http-request replace-value X-E b c
+    http-response replace-header Location http://(.*) https://\1
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for line in [
+        r#"        rewrite-path regex="^.*?/foo/(.*)" to="/${1}""#,
+        r#"        replace-header "X-A" regex="^.*?b(.).*$" to="<${1}>""#,
+        r#"        replace-header "X-B" regex="^.*?(?:a|b).*$" to="c""#,
+        r#"        replace-header "X-C" regex="^a.*$" to="${0}""#,
+        r#"        replace-header "Location" regex="^.*?http://(.*)" to="https://${1}""#,
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 8, "would be all of the value here");
+    found(&converted, 9, "there is no counterpart of `http-request replace-value`");
+    assert_eq!(converted.findings.len(), 2, "{:?}", converted.findings);
+    assert!(converted.is_valid, "{}", converted.text);
+}
+
+#[test]
+fn what_asks_for_something_that_was_edited_is_left_out() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl early hdr(x-admin) -m found
+    acl admin hdr(X-Admin) -m found
+    http-request deny if early { path_beg /a }
+    http-request del-header X-Admin
+    http-request set-header x-admin yes if { src 10.0.0.0/8 }
+    http-request deny if { hdr_beg(x-admin) no }
+    http-request replace-path ^/v1/(.*) /\\1
+    http-request set-header X-Api 1 if { path_beg /api/ }
+    redirect prefix /new if { path_beg /old/ }
+    use_backend admin if { src_port 1:9 } admin
+    use_backend admin if { hdr(x-other) a }
+    default_backend app
+backend app
+    mode http
+    http-request deny if { path_beg /api/ }
+    server a 10.0.0.1:80
+backend admin
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for (line, what) in [
+        (9, "line 7 has changed the header `x-admin`"),
+        (11, "line 10 has changed the path"),
+        (12, "line 10 has changed the path"),
+        (13, "line 7 has changed the header `x-admin`"),
+    ] {
+        found(&converted, line, what);
+    }
+    let text = &converted.text;
+    let count = |what: &str| text.lines().filter(|line| line.trim().starts_with(what)).count();
+    // The first asks before the edits, the other in another section.
+    assert_eq!(count("deny"), 2, "{text}");
+    assert_eq!((count("use-backend"), count("redirect")), (1, 0), "{text}");
+    assert!(converted.is_valid, "{text}");
+}
+
+#[test]
+fn what_is_held_or_dropped_is_denied() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request tarpit if { path_beg /wp-admin }
+    http-request tarpit deny_status 429 if { path_beg /login }
+    http-request silent-drop if { src 192.0.2.0/24 }
+    stick-table type ip size 100k expire 1m store http_req_rate(10s)
+    http-request track-sc0 src
+    http-request tarpit if { sc_http_req_rate(0) gt 50 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    deny status=500 {\n        path-prefix \"/wp-admin\"\n",
+        "    deny status=429 {\n        path-prefix \"/login\"\n",
+        "    deny {\n        source \"192.0.2.0/24\"\n",
+        "    limit \"web-requests\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 4, "`tarpit` has become a `deny`");
+    found(&converted, 6, "`silent-drop` has become a `deny`");
+    assert!(converted.is_valid, "{}", converted.text);
 }

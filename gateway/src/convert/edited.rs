@@ -1,0 +1,101 @@
+//! What is asked of a request that a rule has changed. HAProxy asks about what its edits have left; here acls are asked about the
+//! request as it came: carried over, `use_backend admin if { hdr(x-admin) -m found }` behind `del-header X-Admin` would let a client
+//! choose.
+
+use std::fmt;
+
+use super::haproxy::Line;
+use super::proxies::Proxy;
+use super::words::{self, Term};
+
+/// A part of a request that both edits and acls are about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    /// The header of this name, in lower case.
+    Header(String),
+    Path,
+    Query,
+}
+
+impl Proxy<'_> {
+    /// Why a line cannot be carried over: its condition asks for what an edit of its section has changed by then. None where it
+    /// does not.
+    pub(super) fn asks_for_what_was_edited(&self, line: &Line) -> Option<String> {
+        let condition = words::split_condition(line.rest(1)).1?.1;
+        let asked = self.asked_parts(condition);
+        // `redirect` and `use_backend` come behind all of these, wherever they stand.
+        let is_before = |edit: &&Line| line.keyword() != "http-request" || edit.number < line.number;
+        let mut edits = self.section.lines.iter().filter(is_before);
+        edits.find_map(|edit| {
+            let part = Part::edited_by(edit).filter(|part| asked.contains(part))?;
+            let number = edit.number;
+            Some(format!(
+                "line {number} has changed {part} by then, and acls are asked about the request as it came"
+            ))
+        })
+    }
+
+    fn asked_parts(&self, condition: &[String]) -> Vec<Part> {
+        let mut parts = Vec::new();
+        // One that cannot be read is left out for that.
+        for term in words::terms(condition).unwrap_or_default() {
+            match term {
+                Term::Or => {}
+                Term::Anonymous { words, .. } => parts.extend(Part::asked_by(words)),
+                Term::Named { name, .. } => {
+                    let lines = self.section.lines.iter();
+                    let acls = lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name));
+                    parts.extend(acls.filter_map(|acl| Part::asked_by(acl.rest(2))));
+                }
+            }
+        }
+        parts
+    }
+}
+
+impl Part {
+    /// What a rule changes: `http-request del-header X-Admin`.
+    fn edited_by(line: &Line) -> Option<Self> {
+        if line.keyword() != "http-request" {
+            return None;
+        }
+        Some(match line.word(1)? {
+            "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
+                Self::Header(line.word(2)?.to_ascii_lowercase())
+            }
+            "set-path" | "replace-path" | "set-pathq" | "replace-pathq" | "set-uri" | "replace-uri" => Self::Path,
+            "set-query" => Self::Query,
+            _ => return None,
+        })
+    }
+
+    /// What a criterion asks for: `hdr_beg(x-admin) y`.
+    fn asked_by(criterion: &[String]) -> Option<Self> {
+        let fetch = criterion.first()?;
+        let fetch = fetch.strip_prefix("req.").unwrap_or(fetch);
+        let (name, arguments) = fetch.split_once('(').unwrap_or((fetch, ""));
+        let is_one_of = |names: &[&str]| names.iter().any(|known| name.starts_with(known));
+        Some(if is_one_of(&["hdr", "fhdr"]) {
+            let header = arguments.split([',', ')']).next().unwrap_or_default();
+            Self::Header(header.to_ascii_lowercase())
+        } else if is_one_of(&["cook"]) {
+            Self::Header("cookie".to_owned())
+        } else if is_one_of(&["url_param", "urlp", "query"]) {
+            Self::Query
+        } else if is_one_of(&["path", "url", "base"]) {
+            Self::Path
+        } else {
+            return None;
+        })
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "the header `{name}`"),
+            Self::Path => write!(f, "the path"),
+            Self::Query => write!(f, "the query"),
+        }
+    }
+}
