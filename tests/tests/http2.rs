@@ -1237,7 +1237,46 @@ async fn a_websocket_has_a_stream_to_itself() {
     assert_eq!((answer.status, answer.text()), (403, "no"));
     let (response, _stream) = client.open(ask("/chat", "h2c"), false).await;
     assert_eq!(within(PATIENCE, "the answer", response).await.unwrap().status(), 400);
+    // A page in the place of a WebSocket is none: its 200 would say that the tunnel is there.
+    let (response, _stream) = client.open(ask("/page", "websocket"), false).await;
+    let answer = within(PATIENCE, "the answer", read(response)).await.unwrap();
+    assert_eq!((answer.status, answer.text()), (502, "502 Bad Gateway\n"));
     assert_eq!(client.get("/").await.text(), "hello");
+    let lines = gateway.access_log(16).await;
+    let line = lines.iter().find(|line| line["target"] == "/page").unwrap();
+    assert_eq!(
+        (&line["reason"], &line["termination"]),
+        (&"bad-upgrade".into(), &"PH".into())
+    );
+}
+
+#[tokio::test]
+async fn white_space_around_a_value_hides_it_from_no_rule() {
+    let app = Http2Server::answering("hello").await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0"
+            deny { header "x-role" "admin" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let ask = |role: &'static str| {
+        let mut request = http2_get("/");
+        request.headers_mut().insert("x-role", HeaderValue::from_static(role));
+        request
+    };
+    for role in ["admin", " admin", "admin ", "\t admin \t"] {
+        assert_eq!(client.ask(ask(role)).await.status, 403, "{role:?}");
+    }
+    assert_eq!(client.ask(ask(" no admin\t")).await.text(), "hello");
+    assert_eq!(app.last().headers()["x-role"], "no admin");
 }
 
 #[tokio::test]

@@ -424,6 +424,8 @@ async fn decide(
             let agreed = asked.and_then(|asked| asked.agreed(response.headers()));
             Some(agreed.ok_or(ProxyError::BadUpgrade)?)
         }
+        // To a client over HTTP/2 it would say that the tunnel is there (RFC 8441, section 4), and the content be what comes through it.
+        status if status.is_success() && asked.is_some() && client.is_stream() => return Err(ProxyError::BadUpgrade),
         StatusCode::UPGRADE_REQUIRED => upgrade::required(response.headers()),
         _ => None,
     };

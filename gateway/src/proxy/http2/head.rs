@@ -62,8 +62,23 @@ pub fn check(head: &mut http::request::Parts, limits: &RequestLimits) -> Result<
     {
         return Err(ProxyError::BadRequest("bad-length"));
     }
+    trim_values(&mut head.headers);
     join_cookies(&mut head.headers)?;
     Ok(wants_tunnel)
+}
+
+/// Takes white space off the ends of values, where it may not be (RFC 9113, section 8.2.1) and the library lets it be. A server of
+/// HTTP/1.1 takes it off, and rules have to be asked about what servers will see.
+fn trim_values(headers: &mut HeaderMap) {
+    for value in headers.values_mut() {
+        let trimmed = value.as_bytes().trim_ascii();
+        if trimmed.len() != value.len()
+            && let Ok(mut trimmed) = HeaderValue::from_bytes(trimmed)
+        {
+            trimmed.set_sensitive(value.is_sensitive());
+            *value = trimmed;
+        }
+    }
 }
 
 /// A client may send a cookie in pieces, one field each; beyond HTTP/2 they are one (RFC 9113, section 8.2.3).
