@@ -19,6 +19,10 @@ pub(super) fn variables(text: &str) -> Result<String, String> {
             let (fetch, after) = inner.split_once(']').ok_or("a `%[` that is not closed")?;
             out.push_str(&variable(fetch)?);
             after
+        } else if let Some(quoted) = after.strip_prefix("{+Q}[") {
+            let (fetch, after) = quoted.split_once(']').ok_or("a `%{+Q}[` that is not closed")?;
+            out.push_str(&format!("\"{}\"", variable(fetch)?));
+            after
         } else {
             let alias: String = after.chars().take_while(char::is_ascii_alphanumeric).collect();
             let (_, ours) = ALIASES
@@ -178,6 +182,10 @@ mod tests {
                 "%{client-cert-cn};%{client-cert-issuer}",
             ),
             ("%[ssl_c_der,base64] %[ssl_c_verify]", "%{client-cert-der} 0"),
+            (
+                "%{+Q}[ssl_c_s_dn(cn)], %{+Q}[src]",
+                r#""%{client-cert-cn}", "%{client-ip}""#,
+            ),
             ("100%% %%{x}", "100% %%{x}"),
             ("plain", "plain"),
         ] {
@@ -188,6 +196,8 @@ mod tests {
             "%[rand]",
             "%Tq",
             "%[src",
+            "%{+Q}[src",
+            "%{+X}[src]",
             "%[hdr(a,1)]",
             "%[ssl_c_s_dn]",
         ] {
