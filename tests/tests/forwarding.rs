@@ -74,6 +74,19 @@ async fn servers_are_told_in_each_of_the_usual_fields() {
     }
 }
 
+#[tokio::test]
+async fn a_client_that_asks_for_no_host_says_none_in_its_place() {
+    const NO_HOST: &str = "GET / HTTP/1.0\r\nX-Forwarded-Host: shop.example\r\n\r\n";
+    let headers = r#"forwarded-headers "x-forwarded-host""#;
+    let (anybody, app) = gateway(headers).await;
+    anybody.raw("web", NO_HOST).await;
+    assert_eq!(seen(&app, "x-forwarded-host"), "");
+    // A proxy that is trusted may.
+    let (trusted, app) = gateway(&format!("trusted-proxies \"127.0.0.0/8\"; {headers}")).await;
+    trusted.raw("web", NO_HOST).await;
+    assert_eq!(seen(&app, "x-forwarded-host"), "shop.example");
+}
+
 /// Servers behind CGI cannot tell `X_Real_IP` from `X-Real-IP`, and would take the client's word for the gateway's.
 #[tokio::test]
 async fn a_client_says_nothing_beside_the_gateways_own_fields_by_an_underscore() {

@@ -100,11 +100,14 @@ pub fn announce(
         }
         twins::remove(headers, &name);
         // What a trusted proxy said, it said of the client; from here it could only be said of the proxy.
-        if !(believed && headers.contains_key(&name))
-            && let Some(value) = value()
-        {
-            headers.insert(name, value);
+        if believed && headers.contains_key(&name) {
+            return;
         }
+        match value() {
+            Some(value) => headers.insert(name, value),
+            // There is none, as with HTTP/1.0 and no Host: what the client says of it is its own invention.
+            None => headers.remove(name),
+        };
     };
     let asked = forwarding.headers;
     set(asked.proto, X_FORWARDED_PROTO, &|| {
