@@ -9,8 +9,8 @@ use super::{persistence, tls, words};
 
 /// `bind ADDRESS ssl crt FILE alpn h2,http/1.1 accept-proxy`.
 pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
-    for address in words::addresses(line.word(1).unwrap_or_default()) {
-        let options = Options::of(line.rest(2));
+    let options = Options::of(line.rest(2));
+    for address in bind_addresses(proxy.section, line, options.has("v6only")) {
         let node = Node::new("bind").arg(address);
         let node = match options.has("accept-proxy") {
             true => node.flag("accept-proxy"),
@@ -30,6 +30,23 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
         let others = options.others(&known).filter(|option| *option != HTTP2);
         report(proxy, line, "bind", others, NO_COUNTERPART);
     }
+}
+
+/// The addresses of a bind. With HAProxy a socket for every address of IPv6 takes IPv4, too, unless it is told not to, or another has it.
+fn bind_addresses(section: &Section, line: &Line, is_ipv6_alone: bool) -> Vec<String> {
+    let of_line = |line: &Line| words::addresses(line.word(1).unwrap_or_default());
+    let is_said = |address: &String| {
+        let mut binds = section.lines.iter().filter(|line| line.keyword() == "bind");
+        binds.any(|line| of_line(line).contains(address))
+    };
+    let mut addresses = Vec::new();
+    for address in of_line(line) {
+        let port = address.strip_prefix("[::]:").filter(|_| !is_ipv6_alone);
+        let ipv4 = port.map(|port| format!("0.0.0.0:{port}"));
+        addresses.extend(ipv4.filter(|ipv4| !is_said(ipv4)));
+        addresses.push(address);
+    }
+    addresses
 }
 
 /// `balance leastconn`, with `hash-type` where that matters.
@@ -197,7 +214,7 @@ pub(super) fn report<'a>(
 const NO_COUNTERPART: &str = "it has no counterpart";
 
 /// Options of a bind that are carried over.
-const KNOWN_BIND_OPTIONS: [&str; 4] = ["accept-proxy", "backlog", "crt-list", "ssl"];
+const KNOWN_BIND_OPTIONS: [&str; 6] = ["accept-proxy", "backlog", "crt-list", "ssl", "v4v6", "v6only"];
 
 /// A client that begins with HTTP/2 gets it on every plain bind.
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));

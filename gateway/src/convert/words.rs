@@ -22,8 +22,12 @@ fn address(text: &str) -> String {
         .iter()
         .find_map(|prefix| text.strip_prefix(prefix))
         .unwrap_or(text);
+    let any = match text.starts_with("ipv6@") || text.starts_with("tcp6@") {
+        true => "[::]",
+        false => "0.0.0.0",
+    };
     match bare.strip_prefix('*').unwrap_or(bare) {
-        port if port.starts_with(':') && !port[1..].contains(':') => format!("0.0.0.0{port}"),
+        port if port.starts_with(':') && !port[1..].contains(':') => format!("{any}{port}"),
         other if other.matches(':').count() > 1 && !other.starts_with('[') => match other.rsplit_once(':') {
             Some((host, port)) => format!("[{host}]:{port}"),
             None => other.to_owned(),

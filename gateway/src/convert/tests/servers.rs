@@ -177,3 +177,41 @@ backend app
         );
     }
 }
+
+#[test]
+fn a_bind_for_all_of_ipv6_takes_ipv4_too() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :::8080 v4v6
+    bind [::]:8081
+    bind :::8082 v6only
+    bind :8083
+    bind :::8083
+    bind ipv6@:8084 v6only
+    bind 2001:db8::1:8085
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    let binds = converted
+        .text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("bind "));
+    let binds: Vec<&str> = binds.map(|address| address.trim_matches('"')).collect();
+    let expected = [
+        "0.0.0.0:8080",
+        "[::]:8080",
+        "0.0.0.0:8081",
+        "[::]:8081",
+        "[::]:8082",
+        "0.0.0.0:8083",
+        "[::]:8083",
+        "[::]:8084",
+        "[2001:db8::1]:8085",
+    ];
+    assert_eq!(binds, expected);
+    assert_eq!(converted.findings, []);
+}
