@@ -404,6 +404,8 @@ struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// SIGUSR1, with which HAProxy is told to drain.
+    soft: Signal,
     /// A reload was asked for while one was under way.
     again: bool,
 }
@@ -420,6 +422,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            soft: signal(SignalKind::user_defined1())?,
             again: false,
         })
     }
@@ -428,6 +431,7 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => Asked::End,
             _ = self.interrupt.recv() => Asked::End,
+            _ = self.soft.recv() => Asked::End,
             _ = self.hangup.recv() => Asked::Reload,
         }
     }
@@ -437,6 +441,19 @@ impl Signals {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
+            _ = self.soft.recv() => {}
+        }
+    }
+
+    /// Waits for somebody who will not wait until what is under way has ended. SIGUSR1 is no such order, however often it comes.
+    async fn insist(&mut self) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hangup.recv() => {}
+                _ = self.soft.recv() => {}
+            }
         }
     }
 
@@ -452,7 +469,7 @@ async fn drained(signals: &mut Signals, workers: &[Worker]) {
     let mut look = interval(LOOK);
     loop {
         tokio::select! {
-            () = signals.end() => return,
+            () = signals.insist() => return,
             _ = look.tick() => if workers.iter().all(Worker::is_finished) {
                 return;
             },

@@ -444,3 +444,39 @@ async fn the_command_line_speaks_to_the_socket() {
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("No such server."), "{stderr}");
 }
+
+#[tokio::test]
+async fn a_server_begins_out_of_service_where_the_configuration_says_so() {
+    let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
+    let (_folder, socket) = folder();
+    let config = |flag: &str| {
+        Gateway::kdl(
+            r#"
+            process { workers 1; admin "@socket" level="operator" }
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" { mode "tcp"; server "a" "@a" FLAG; server "b" "@b" }
+        "#,
+        )
+        .with("@socket", socket.display())
+        .with("@a", a.address())
+        .with("@b", b.address())
+        .with("FLAG", flag)
+    };
+    let gateway = config("disabled").start().await;
+    assert_eq!(names(&gateway, 4).await, "bbbb");
+    let state = say(&socket, "show servers app").await;
+    assert!(
+        state
+            .lines()
+            .any(|line| line.contains(" a ") && line.contains(" maint ")),
+        "{state}"
+    );
+    say(&socket, "enable server app/a").await;
+    assert!(names(&gateway, 4).await.contains('a'));
+    // The order outlives a reload, and another configuration goes before it.
+    assert!(gateway.reload(&config("disabled")).await);
+    assert!(names(&gateway, 4).await.contains('a'));
+    say(&socket, "disable server app/a").await;
+    assert!(gateway.reload(&config("")).await);
+    assert!(names(&gateway, 4).await.contains('a'));
+}

@@ -480,3 +480,64 @@ async fn the_sessions_of_a_server_that_goes_down_end_when_told_so() {
         .get("gateway_server_in_flight", &[("server", "stays")]);
     assert_eq!(left, Some(2.0));
 }
+
+#[tokio::test]
+async fn the_sessions_of_backups_end_when_a_server_comes_back_and_says_so() {
+    let mut main = Server::greeting("m").await;
+    let spare = Server::greeting("s").await;
+    let mut quiet = Server::greeting("q").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2; log "stdout" format="json" }
+        defaults { mode "tcp"; on-marked-up "shutdown-backup-sessions" }
+        frontend "raw" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "main" "@main"
+            server "quiet" "@quiet" on-marked-up="off"
+            server "spare" "@spare" backup
+        }
+    "#,
+    )
+    .with("@main", main.address())
+    .with("@quiet", quiet.address())
+    .with("@spare", spare.address())
+    .start()
+    .await;
+    let up = async |server, is_up| {
+        gateway
+            .metric_is("gateway_server_up", &[("server", server)], is_up)
+            .await
+    };
+    main.stop().await;
+    quiet.stop().await;
+    up("main", 0.0).await;
+    up("quiet", 0.0).await;
+    let mut on_backup = gateway.connect("raw").await;
+    assert_eq!(on_backup.exactly(1).await, b"s");
+
+    // One that says nothing of backups leaves their sessions alone.
+    quiet.resume().await;
+    up("quiet", 1.0).await;
+    let mut on_quiet = gateway.connect("raw").await;
+    assert_eq!(on_quiet.exactly(1).await, b"q");
+    let left = gateway
+        .metrics()
+        .await
+        .get("gateway_server_in_flight", &[("server", "spare")]);
+    assert_eq!(left, Some(1.0));
+
+    main.resume().await;
+    up("main", 1.0).await;
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!(
+        (&line["server"], &line["termination"], &line["reason"]),
+        (&"spare".into(), &"UD".into(), &"backup-relieved".into()),
+        "{line}"
+    );
+    let left = gateway
+        .metrics()
+        .await
+        .get("gateway_server_in_flight", &[("server", "quiet")]);
+    assert_eq!(left, Some(1.0), "servers that are no backups keep theirs");
+}

@@ -727,3 +727,30 @@ async fn a_port_in_use_is_shown_where_it_stands() {
     // The running gateway holds its ports while the file is checked.
     assert_eq!(Gateway::kdl(&text).check(&[]).code, Some(0));
 }
+
+#[tokio::test]
+async fn sigusr1_drains_and_however_often_it_comes_breaks_nothing_off() {
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; server "a" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("raw").await;
+    client.send("a").await;
+    assert_eq!(client.exactly(1).await, b"a");
+    let process = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    for _ in 0..3 {
+        rustix::process::kill_process(process, rustix::process::Signal::USR1).unwrap();
+        gateway.says("draining for up to").await;
+        client.send("b").await;
+        assert_eq!(client.exactly(1).await, b"b");
+    }
+    drop(client);
+    assert_eq!(gateway.stopped().await.code, Some(0));
+}

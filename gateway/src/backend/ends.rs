@@ -1,4 +1,5 @@
-//! Ending sessions from outside: when their server goes down and `on-marked-down` says so, or by an operator's order.
+//! Ending sessions from outside: when their server goes down and `on-marked-down` says so, when it is a backup that is relieved
+//! by `on-marked-up`, or by an operator's order.
 //! Only servers for which that may happen have this, and only their sessions pay for it.
 
 use std::fmt;
@@ -13,6 +14,8 @@ use tokio::sync::watch;
 pub enum Ended {
     /// Its server went down.
     Down,
+    /// Its server is a backup, and one that it stood in for is back.
+    Relieved,
     /// An operator said so.
     Ordered,
 }

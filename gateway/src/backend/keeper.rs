@@ -1,5 +1,6 @@
 //! What backends need while they run beside their checks: servers that came back warm up, and take who
-//! waits; the sessions of those that went down end where `on-marked-down` says so.
+//! waits; the sessions of those that went down end where `on-marked-down` says so, and those of backups when a server comes back
+//! whose `on-marked-up` says so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ impl Keepers {
             let ends = configured
                 .servers
                 .iter()
-                .any(|server| server.session_end == SessionEnd::WhenDown);
+                .any(|server| server.session_end == SessionEnd::WhenDown || server.relieves_backups);
             if warms || ends || configured.outlier.is_some() || backend.has_queue() {
                 tasks.spawn(keep(Arc::clone(backend)));
             }
@@ -37,6 +38,29 @@ impl Keepers {
 }
 
 impl Backend {
+    /// Ends the sessions of backups where a server may have new work again, may not have had any when this was asked last, and its
+    /// `on-marked-up` says so.
+    fn relieve_backups(&self, usable: &mut [bool]) {
+        let mut are_relieved = false;
+        for (server, was_usable) in self.servers.iter().zip(usable) {
+            let is_usable = server.is_usable();
+            are_relieved |= is_usable && !*was_usable && server.relieves_backups;
+            *was_usable = is_usable;
+        }
+        if !are_relieved {
+            return;
+        }
+        let backups = self.servers.iter().filter(|server| server.is_backup());
+        let sessions: usize = backups.map(|server| server.end_sessions(Ended::Relieved)).sum();
+        if sessions > 0 {
+            tracing::info!(
+                backend = &*self.name,
+                sessions,
+                "sessions of backups end: a server is back"
+            );
+        }
+    }
+
     /// Takes back the servers whose time of ejection is over. Answers when the next one's is.
     fn take_back(&self, now: Instant) -> Option<Instant> {
         let mut next: Option<Instant> = None;
@@ -58,6 +82,7 @@ impl Backend {
 async fn keep(backend: Arc<Backend>) {
     let mut changes = backend.metrics.changes();
     let mut in_service: Vec<_> = backend.servers.iter().map(|server| server.is_in_service()).collect();
+    let mut usable: Vec<_> = backend.servers.iter().map(|server| server.is_usable()).collect();
     loop {
         for (server, was_in_service) in backend.servers.iter().zip(&mut in_service) {
             let is_in_service = server.is_in_service();
@@ -66,6 +91,7 @@ async fn keep(backend: Arc<Backend>) {
             }
             *was_in_service = is_in_service;
         }
+        backend.relieve_backups(&mut usable);
         // Every server is looked at, whichever came first.
         let warming = backend.servers.iter().filter(|server| server.metrics.warm()).count();
         // One that came up, or has more weight, may have room.

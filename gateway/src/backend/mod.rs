@@ -341,6 +341,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         address: config::ServerAddress::Echo,
         weight,
         backup,
+        disabled: false,
         slow_start: None,
         cookie: None,
         tls: None,
@@ -348,6 +349,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         http2: false,
         max_connections: None,
         session_end: config::SessionEnd::Natural,
+        relieves_backups: false,
     });
     config::Backend {
         name: "app".into(),

@@ -29,6 +29,10 @@ pub struct Server {
     max_connections: MaxConnections,
     /// Whether its sessions end with it, and how they hear of it.
     pub(super) session_end: config::SessionEnd,
+    /// Whether the sessions of backups end when it comes back.
+    pub(super) relieves_backups: bool,
+    /// Out of service until an operator says otherwise.
+    disabled: bool,
     ends: Option<Arc<Ends>>,
     /// Its counts and state.
     pub metrics: Arc<ServerMetrics>,
@@ -113,6 +117,8 @@ impl Server {
                 None => MaxConnections::Unlimited,
             },
             session_end: server.session_end,
+            relieves_backups: server.relieves_backups,
+            disabled: server.disabled,
             ends,
             metrics,
             weight: server.weight,
@@ -128,12 +134,14 @@ impl Server {
         }
     }
 
-    /// From now on its weight is what this configuration says, unless an operator has said otherwise.
+    /// From now on its weight is what this configuration says, and whether it is in service, unless an operator has said
+    /// otherwise.
     pub(super) fn adopt(&self) {
         let said = match &self.place {
             Place::Fixed(_) => None,
             Place::Named(place) => place.found().and_then(|found| found.weight),
         };
+        self.metrics.configure_disabled(self.disabled);
         self.metrics.configure(said.unwrap_or(self.weight), self.slow_start);
         self.metrics.configure_max(match self.max_connections {
             MaxConnections::Unlimited => None,

@@ -1,6 +1,6 @@
 //! Health checks: of servers' options, and of the rules of `option httpchk` and `option tcp-check`.
 
-use super::haproxy::Line;
+use super::haproxy::{Line, Section};
 use super::options::{Options, default_server};
 use super::outline::Node;
 use super::proxies::Proxy;
@@ -30,7 +30,9 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
     if let Some((line, options)) = servers.iter().find(|(_, options)| options.has("observe")) {
         observe(proxy, line, options);
     }
-    let protocol = protocols::option(section);
+    // Of several options HAProxy obeys the last.
+    let kind = section.lines.iter().rfind(|line| is_kind(line));
+    let protocol = kind.filter(|line| line.word(1).is_some_and(protocols::is_option));
     let Some((line, options)) = servers.iter().find(|(_, options)| options.has("check")) else {
         if let Some(option) = protocol {
             proxy.leave_out(option, "no server says `check`");
@@ -38,7 +40,8 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         return;
     };
     for (other, its) in &servers {
-        let differs = CHECK_OPTIONS.iter().any(|key| its.value(key) != options.value(key));
+        let differs = CHECK_OPTIONS.iter().any(|key| its.value(key) != options.value(key))
+            || CHECK_FLAGS.iter().any(|key| its.has(key) != options.has(key));
         if differs || its.has("check") != options.has("check") {
             let message = "checks are the backend's here: this server's are taken to be as the first one's";
             proxy.conversion.note(other.number, message);
@@ -50,7 +53,11 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
             .iter()
             .find(|line| words.iter().eq(line.words.iter().take(words.len())))
     };
-    let http = find(&["option", "httpchk"]);
+    let http = kind.filter(|line| line.word(1) == Some("httpchk"));
+    let connect = match (http, protocol) {
+        (None, Some(_)) => Options::default(),
+        (http, _) => connect(proxy, if http.is_some() { "http-check" } else { "tcp-check" }),
+    };
     let mut node = Node::new("check").arg(if http.is_some() { "http" } else { "tcp" });
     for (haproxys, ours) in [
         ("inter", "interval"),
@@ -65,15 +72,20 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         node = node.prop("timeout", words::duration(time));
     }
     for key in ["rise", "fall", "port"] {
-        if let Some(number) = options.value(key).and_then(|value| value.parse().ok()) {
+        let value = connect.value(key).or_else(|| options.value(key));
+        if let Some(number) = value.and_then(|value| value.parse().ok()) {
             node = node.number_prop(key, number);
         }
     }
-    if let Some(address) = options.value("addr") {
+    let address = connect.value("addr").or_else(|| options.value("addr"));
+    if let Some(address) = address {
         node = node.prop("address", address);
     }
-    let goes_elsewhere = options.has("port") || options.has("addr");
-    if goes_elsewhere && (options.has("check-ssl") || options.has("check-send-proxy")) {
+    let goes_elsewhere = address.is_some() || connect.has("port") || options.has("port");
+    let speaks_tls = connect.has("ssl") || options.has("check-ssl");
+    let sends_proxy = connect.has("send-proxy") || options.has("check-send-proxy");
+    // Elsewhere plainly, unless it is said: the server's own TLS, and its PROXY header.
+    if goes_elsewhere && ((speaks_tls && options.has("ssl")) || sends_proxy) {
         node = node.flag("as-traffic");
     }
     let check = proxy.say(line, node);
@@ -94,9 +106,45 @@ pub(super) fn check(proxy: &mut Proxy<'_>) {
         (None, None) => tcp_check(proxy, check),
     }
     // With `ssl`, it is spoken to as traffic does.
-    if options.has("check-ssl") && !options.has("ssl") {
-        tls::of_check(proxy, check, http.is_some(), options, line);
+    if speaks_tls && !options.has("ssl") {
+        tls::of_check(proxy, check, http.is_some(), &connect, options, line);
     }
+}
+
+/// Whether an option says what kind of check there is.
+fn is_kind(line: &Line) -> bool {
+    let is_one = |word: &str| matches!(word, "httpchk" | "tcp-check") || protocols::is_option(word);
+    line.keyword() == "option" && line.word(1).is_some_and(is_one)
+}
+
+/// Whether the checks of a section say themselves that they begin with TLS.
+pub(super) fn connects_in_tls(section: &Section) -> bool {
+    let mut lines = section.lines.iter();
+    lines.any(|line| is_rule(line, "connect") && line.rest(2).iter().any(|word| word == "ssl"))
+}
+
+fn is_rule(line: &Line, what: &str) -> bool {
+    matches!(line.keyword(), "http-check" | "tcp-check") && line.word(1) == Some(what)
+}
+
+/// `tcp-check connect port 143 ssl`: what is said of a check's connection. There is one a check.
+fn connect<'a>(proxy: &mut Proxy<'a>, keyword: &str) -> Options<'a> {
+    let section = proxy.section;
+    let mut connects = section
+        .lines
+        .iter()
+        .filter(|line| line.keyword() == keyword && line.word(1) == Some("connect"));
+    let Some(line) = connects.next() else {
+        return Options::default();
+    };
+    let options = Options::of(line.rest(2));
+    let others = options.others(&["addr", "alpn", "comment", "default", "port", "send-proxy", "sni", "ssl"]);
+    for (name, value) in others {
+        let value = value.map(|value| format!(" {value}")).unwrap_or_default();
+        let message = format!("`{name}{value}` of the check's connection was left out: it has no counterpart");
+        proxy.conversion.note(line.number, message);
+    }
+    options
 }
 
 fn agent_check(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
@@ -194,18 +242,22 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     for (number, field) in fields {
         outline.add(Some(send), field, number, &line.text);
     }
+    // What is said of connections is said of the check, and a comment is the log's.
+    let is_said = |line: &&Line| matches!(line.word(1), Some("send" | "expect" | "connect" | "comment"));
+    for line in rules().filter(|line| !is_said(line)) {
+        super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
+    }
+    for line in rules().filter(|line| line.word(1) == Some("connect")).skip(1) {
+        super::proxies::leave_out(proxy.conversion, check, line, ONE_CONNECTION);
+    }
     for line in rules().filter(|line| line.word(1) == Some("expect")) {
-        let (not, from) = if line.word(2) == Some("!") {
-            (true, 3)
-        } else {
-            (false, 2)
-        };
+        let (not, words) = expectation(line);
         let expect = if not {
             Node::new("expect").flag("not")
         } else {
             Node::new("expect")
         };
-        let node = match line.rest(from) {
+        let node = match words {
             [what, status] if what == "status" => expect.prop("status", status),
             [what, text @ ..] if what == "string" && !text.is_empty() => expect.prop("body-contains", text.join(" ")),
             [what, text @ ..] if what == "rstring" && !text.is_empty() => expect.prop("body-regex", text.join(" ")),
@@ -239,25 +291,88 @@ fn header_test(way: &str) -> Option<&'static str> {
     })
 }
 
+/// What an `expect` looks for, without what says how its result is told; and whether it must not be there.
+fn expectation(line: &Line) -> (bool, &[String]) {
+    let mut words = line.rest(2);
+    while let [key, _, rest @ ..] = words
+        && TOLD.contains(&key.as_str())
+    {
+        words = rest;
+    }
+    match words {
+        [not, rest @ ..] if not == "!" => (true, rest),
+        words => (false, words),
+    }
+}
+
+/// What stands before an expectation and is about how its result is told, each with a value. `min-recv` is not needed: what
+/// has come is looked at again when there is more.
+const TOLD: [&str; 8] = [
+    "comment",
+    "error-status",
+    "min-recv",
+    "ok-status",
+    "on-error",
+    "on-success",
+    "status-code",
+    "tout-status",
+];
+
+const ONE_CONNECTION: &str = "a check has one connection: this is of a further one";
+
 fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
     let section = proxy.section;
+    let mut steps = Vec::new();
+    let mut left_out = Vec::new();
+    let mut connections = 0;
     for line in section.lines.iter().filter(|line| line.keyword() == "tcp-check") {
-        let rest = |from: usize| line.rest(from).join(" ");
-        let node = match (line.word(1), line.word(2)) {
-            (Some("connect"), None) => continue,
-            (Some("send"), Some(_)) => Node::new("send").arg(rest(2)),
-            (Some("send-binary"), Some(hex)) => Node::new("send").prop("hex", hex),
-            (Some("expect"), Some("string")) => Node::new("expect").prop("contains", rest(3)),
-            (Some("expect"), Some("rstring")) => Node::new("expect").prop("regex", rest(3)),
-            (Some("expect"), Some("binary")) => Node::new("expect").prop("contains-hex", rest(3)),
-            _ => {
-                super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
-                continue;
+        let step = match (line.word(1), line.word(2)) {
+            (Some("comment"), _) => continue,
+            (Some("connect"), _) => {
+                connections += 1;
+                // The first is said of the check, but for one behind other steps.
+                if connections == 1 && steps.is_empty() {
+                    continue;
+                }
+                connections = 2;
+                None
             }
+            // Behind the text comes nothing but a comment.
+            (Some("send"), Some(text)) => Some(Node::new("send").arg(text)),
+            (Some("send-binary"), Some(hex)) => Some(Node::new("send").prop("hex", hex)),
+            (Some("expect"), Some(_)) => match expectation(line) {
+                (false, [what, text @ ..]) if !text.is_empty() => {
+                    let how = match what.as_str() {
+                        "string" => Some("contains"),
+                        "rstring" => Some("regex"),
+                        "binary" => Some("contains-hex"),
+                        _ => None,
+                    };
+                    how.map(|how| Node::new("expect").prop(how, text.join(" ")))
+                }
+                _ => None,
+            },
+            _ => None,
         };
-        proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
+        match step {
+            // What would be sent to another port, or over another connection, is not for this one.
+            _ if connections > 1 => left_out.push((line, ONE_CONNECTION)),
+            Some(step) => steps.push((line, step)),
+            None => left_out.push((line, "there is no such step in a check")),
+        }
+    }
+    // A check without steps has no block.
+    let place = if steps.is_empty() { proxy.block } else { check };
+    for (line, reason) in left_out {
+        super::proxies::leave_out(proxy.conversion, place, line, reason);
+    }
+    for (line, step) in steps {
+        proxy.conversion.outline.add(Some(check), step, line.number, &line.text);
     }
 }
 
 /// Options of a server that say how it is checked.
 pub(super) const CHECK_OPTIONS: [&str; 7] = ["inter", "fastinter", "downinter", "rise", "fall", "port", "addr"];
+
+/// The same of what has no value.
+const CHECK_FLAGS: [&str; 2] = ["check-send-proxy", "check-ssl"];

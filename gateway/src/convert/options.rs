@@ -70,7 +70,7 @@ impl<'a> Options<'a> {
 }
 
 /// Options that a value follows.
-const WITH_VALUE: [&str; 83] = [
+const WITH_VALUE: [&str; 84] = [
     "addr",
     "agent-addr",
     "agent-inter",
@@ -88,6 +88,7 @@ const WITH_VALUE: [&str; 83] = [
     "check-via-socks4-port",
     "ciphers",
     "ciphersuites",
+    "comment",
     "cookie",
     "crl-file",
     "crt",

@@ -1,15 +1,9 @@
 //! Checks that HAProxy has an option for, one for each protocol: said here as the steps that they come to.
 
-use super::haproxy::{Line, Section};
+use super::haproxy::Line;
 use super::outline::Node;
 
-/// The option of a section that says which protocol its servers are checked in, beside `tcp-check` and `httpchk`.
-pub(super) fn option(section: &Section) -> Option<&Line> {
-    let mut lines = section.lines.iter();
-    lines.find(|line| line.keyword() == "option" && line.word(1).is_some_and(is_option))
-}
-
-/// Whether it is one of them.
+/// Whether an option says which protocol servers are checked in, beside `tcp-check` and `httpchk`.
 pub(super) fn is_option(word: &str) -> bool {
     OPTIONS.contains(&word)
 }

@@ -71,6 +71,8 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
     let mut modes: HashMap<Option<String>, Option<String>> = HashMap::new();
     // Their `default-server` has no place of its own here.
     let mut servers: HashMap<Option<String>, Vec<Line>> = HashMap::new();
+    // Two lines there are one node here: a section that says one of them has to say the other, too.
+    let mut tries: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     let mut latest: Option<String> = None;
     let mut is_first = true;
     for section in &mut settled {
@@ -99,6 +101,8 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
                 lines.extend(servers.get(&Some(from.clone())).cloned().unwrap_or_default());
             }
             servers.insert(section.name.clone(), lines);
+            let about = section.lines.iter().filter(|line| half_of_retries(line).is_some());
+            tries.insert(section.name.clone(), about.cloned().collect());
         } else if is_proxy(section) {
             is_first = false;
             if section.from.is_none() {
@@ -112,10 +116,24 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
                 // Behind the section's own, which go first.
                 let lines = servers.get(&section.from).cloned().unwrap_or_default();
                 section.lines.extend(lines);
+                let own: Vec<&str> = section.lines.iter().filter_map(half_of_retries).collect();
+                let inherited = tries.get(&section.from).into_iter().flatten();
+                let other = inherited.filter(|line| half_of_retries(line).is_some_and(|half| !own.contains(&half)));
+                let other: Vec<Line> = other.filter(|_| !own.is_empty()).cloned().collect();
+                section.lines.extend(other);
             }
         }
     }
     settled
+}
+
+/// Which half of `retries 3 redispatch="last"` a line says: how many, or where they go.
+fn half_of_retries(line: &Line) -> Option<&'static str> {
+    match (line.keyword(), line.word(1), line.word(2)) {
+        ("retries", ..) => Some("retries"),
+        ("option", Some("redispatch"), _) | ("no", Some("option"), Some("redispatch")) => Some("redispatch"),
+        _ => None,
+    }
 }
 
 /// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
@@ -151,7 +169,9 @@ fn open(conversion: &mut Conversion, kind: &str, section: &Section) -> usize {
 /// A `listen` is a frontend and a backend of one name.
 fn listen(conversion: &mut Conversion, section: &Section) {
     let is_backends = |line: &Line| {
-        let word = line.word(1).unwrap_or_default();
+        // `no option redispatch`
+        let at = if line.keyword() == "no" { 2 } else { 1 };
+        let word = line.word(at).unwrap_or_default();
         match line.keyword() {
             "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
             | "cookie" | "hash-type" | "http-response" | "stick" => true,
@@ -198,6 +218,9 @@ pub(super) struct Proxy<'a> {
     pub(super) block: usize,
     /// The acls of conditions that had none, by what they ask.
     pub(super) anonymous: HashMap<Vec<String>, String>,
+    /// Whom `tcp-request … accept` lets through, by stage: the rules of that stage that follow do not ask about them. A condition,
+    /// or why there is none.
+    pub(super) accepted: Vec<(String, Result<String, &'static str>)>,
     request: Option<usize>,
     response: Option<usize>,
 }
@@ -209,6 +232,7 @@ impl<'a> Proxy<'a> {
             section,
             block,
             anonymous: HashMap::new(),
+            accepted: Vec::new(),
             request: None,
             response: None,
         }
@@ -338,6 +362,12 @@ impl<'a> Proxy<'a> {
             ("option", "redispatch") if self.says("retries") => return true,
             // Three, as HAProxy without `retries`.
             ("option", "redispatch") => Node::new("retries").number(3).prop("redispatch", self.redispatch()),
+            ("no", "option") if half_of_retries(line).is_some() => {
+                if self.says("retries") {
+                    return true;
+                }
+                Node::new("retries").number(3).prop("redispatch", self.redispatch())
+            }
             ("option", "http-server-close") => Node::new("server-close"),
             ("option", "allbackups") => Node::new("all-backups"),
             ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
@@ -443,11 +473,11 @@ impl<'a> Proxy<'a> {
 
     /// Which retries go to another server: the last with `option redispatch`, each with 1 behind it, none without.
     fn redispatch(&self) -> &'static str {
-        let option = |line: &&Line| line.keyword() == "option" && line.word(1) == Some("redispatch");
-        match self.section.lines.iter().find(option).map(|line| line.word(2)) {
-            None => "off",
-            Some(Some("1")) => "each",
-            Some(_) => "last",
+        let option = |line: &&Line| half_of_retries(line) == Some("redispatch");
+        match self.section.lines.iter().rfind(option) {
+            Some(line) if line.keyword() == "option" && line.word(2) == Some("1") => "each",
+            Some(line) if line.keyword() == "option" => "last",
+            _ => "off",
         }
     }
 

@@ -11,12 +11,14 @@ impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
         let is_response = matches!(line.keyword(), "http-response" | "http-after-response");
         if !is_response && self.counting_rule(line) {
+            if line.word(at(line)) == Some("reject") && self.accepted(line).next().is_some() {
+                let message = "limits have no conditions: whom an `accept` before it lets through is limited, too";
+                self.conversion.note(line.number, message);
+            }
             return;
         }
-        // `tcp-request connection reject`: the action comes third.
-        let at = if line.keyword() == "tcp-request" { 2 } else { 1 };
-        let action = line.word(at).unwrap_or_default();
-        let rest = line.rest(at + 1);
+        let action = line.word(at(line)).unwrap_or_default();
+        let rest = line.rest(at(line) + 1);
         match (line.keyword(), action) {
             ("tcp-request", "reject") => self.reject(line, rest),
             ("tcp-request", _) if line.word(1) == Some("inspect-delay") => {
@@ -26,7 +28,11 @@ impl Proxy<'_> {
             ("tcp-request", "accept") if line.text.contains("ssl_hello_type") => {
                 let message = "not needed: a ClientHello is awaited where an acl asks for it";
                 self.conversion.note(line.number, message);
+                let reason = "whether it is TLS that begins cannot be asked: what is none goes on without a name";
+                self.accepted
+                    .push((line.word(1).unwrap_or_default().to_owned(), Err(reason)));
             }
+            ("tcp-request", "accept") => self.accept(line, rest),
             ("http-request", "deny" | "tarpit" | "silent-drop") => {
                 let status = rest
                     .iter()
@@ -64,9 +70,68 @@ impl Proxy<'_> {
 
     /// What is decided about connections is decided at accept; what needs their content, when that is there.
     fn reject(&mut self, line: &Line, rest: &[String]) {
-        let is_early = line.word(1) == Some("connection") && words::split_condition(rest).1.is_some();
+        let exempt: Result<Vec<String>, &str> = self.accepted(line).cloned().collect();
+        let exempt = match exempt {
+            Ok(exempt) => exempt,
+            Err(reason) => return self.leave_out(line, reason),
+        };
+        let condition = words::split_condition(rest).1;
+        let is_early = line.word(1) == Some("connection") && (condition.is_some() || !exempt.is_empty());
         let node = Node::new(if is_early { "reject" } else { "deny" });
-        self.conditional(line, node, rest);
+        if exempt.is_empty() {
+            return self.conditional(line, node, rest);
+        }
+        let nobody_of = match exempt.as_slice() {
+            [one] if !one.starts_with("not ") => format!("not {one}"),
+            several => format!("not ({})", several.join(" or ")),
+        };
+        let exempt = exempt.join(" or ");
+        let own = condition.map(|(polarity, words)| self.condition(line, polarity, words));
+        let node = match own {
+            None => node.prop("unless", exempt),
+            Some(Ok(("if", own))) => node.prop("if", format!("{} and {nobody_of}", grouped(&own))),
+            Some(Ok((_, own))) => node.prop("unless", format!("{} or {exempt}", grouped(&own))),
+            Some(Err(reason)) => return self.leave_out(line, &reason),
+        };
+        self.say(line, node);
+    }
+
+    /// `tcp-request connection accept if friend`: the rules of its stage that follow are not asked about whom it lets through.
+    fn accept(&mut self, line: &Line, rest: &[String]) {
+        let stage = line.word(1);
+        let refuses = |other: &Line| {
+            other.keyword() == "tcp-request" && other.word(1) == stage && other.word(2) == Some("reject")
+        };
+        if !self
+            .section
+            .lines
+            .iter()
+            .any(|other| other.number > line.number && refuses(other))
+        {
+            let message = "not needed: nobody is refused by a rule behind it";
+            return self.conversion.note(line.number, message);
+        }
+        let exempt = match words::split_condition(rest).1 {
+            None => Err(EVERYBODY),
+            // By the end of the time for inspection everybody is let through who is there.
+            Some((Polarity::If, [word])) if word == "WAIT_END" || word == "TRUE" => Err(EVERYBODY),
+            Some((polarity, words)) => match self.condition(line, polarity, words) {
+                Ok(("if", condition)) => Ok(grouped(&condition)),
+                Ok((_, condition)) => Ok(format!("not {}", grouped(&condition))),
+                Err(reason) => {
+                    self.leave_out(line, &reason);
+                    Err("whom an `accept` before it lets through cannot be said")
+                }
+            },
+        };
+        self.accepted.push((stage.unwrap_or_default().to_owned(), exempt));
+    }
+
+    /// Whom the rules of this line's stage are not asked about.
+    fn accepted(&self, line: &Line) -> impl Iterator<Item = &Result<String, &'static str>> {
+        let stage = line.word(1).filter(|_| line.keyword() == "tcp-request");
+        let of_stage = move |(of, _): &&(String, Result<String, &'static str>)| Some(&**of) == stage;
+        self.accepted.iter().filter(of_stage).map(|(_, exempt)| exempt)
     }
 
     pub(super) fn redirect(&mut self, line: &Line, words: &[String]) {
@@ -120,6 +185,21 @@ impl Proxy<'_> {
         };
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
+    }
+}
+
+/// Where a rule says what it does: `tcp-request connection reject` says it third.
+fn at(line: &Line) -> usize {
+    if line.keyword() == "tcp-request" { 2 } else { 1 }
+}
+
+const EVERYBODY: &str = "an `accept` before it lets everybody through";
+
+/// A condition as a part of another one.
+fn grouped(condition: &str) -> String {
+    match condition.contains(' ') {
+        true => format!("({condition})"),
+        false => condition.to_owned(),
     }
 }
 

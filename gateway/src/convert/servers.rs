@@ -1,6 +1,6 @@
 //! `bind`, `server`, `balance`, and the checks, which HAProxy spreads over options, rules and servers.
 
-use super::checks::CHECK_OPTIONS;
+use super::checks::{CHECK_OPTIONS, connects_in_tls};
 use super::haproxy::{Line, Section};
 use super::options::{Options, default_server};
 use super::outline::Node;
@@ -83,12 +83,6 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     };
     let defaults = default_server(proxy.section);
     let options = Options::of(line.rest(from)).over(&defaults);
-    if options.has("disabled") {
-        return proxy.leave_out(
-            line,
-            "servers are taken out of service by the admin socket, not from the start",
-        );
-    }
     let mut node = Node::new(line.keyword()).arg(line.word(1).unwrap_or_default());
     if is_template {
         let count = line.word(2).unwrap_or_default();
@@ -120,11 +114,24 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if let Some(action) = options.value("on-marked-down") {
         node = node.prop("on-marked-down", action);
     }
+    // A backup has no backups that it would relieve.
+    if let Some(action) = options.value("on-marked-up").filter(|_| !options.has("backup")) {
+        node = node.prop("on-marked-up", action);
+    }
     if let Some(value) = options.value("cookie") {
         node = node.prop("cookie", value);
     }
     if options.has("backup") {
         node = node.flag("backup");
+    }
+    // The later of the two holds, and a server's own goes before `default-server`.
+    let is_disabled = |options: &Options<'_>| {
+        let said = options.named(&["disabled", "enabled"]).last();
+        said.map(|(word, _)| word == "disabled")
+    };
+    let own = Options::of(line.rest(from));
+    if is_disabled(&own).or_else(|| is_disabled(&defaults)) == Some(true) {
+        node = node.flag("disabled");
     }
     let is_http = proxy
         .section
@@ -165,7 +172,7 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
         );
     }
     // They are said of the check.
-    let has_own_tls = options.has("check-ssl") && !options.has("ssl");
+    let has_own_tls = (options.has("check-ssl") || connects_in_tls(proxy.section)) && !options.has("ssl");
     let of_check: &[&str] = if has_own_tls { &["check-sni", "check-alpn"] } else { &[] };
     report(
         proxy,
@@ -220,7 +227,7 @@ const KNOWN_BIND_OPTIONS: [&str; 6] = ["accept-proxy", "backlog", "crt-list", "s
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));
 
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 33] = [
+const KNOWN_OPTIONS: [&str; 36] = [
     "addr",
     "agent-addr",
     "agent-check",
@@ -231,7 +238,9 @@ const KNOWN_OPTIONS: [&str; 33] = [
     "check",
     "check-send-proxy",
     "cookie",
+    "disabled",
     "downinter",
+    "enabled",
     "error-limit",
     "fall",
     "fastinter",
@@ -242,6 +251,7 @@ const KNOWN_OPTIONS: [&str; 33] = [
     "observe",
     "on-error",
     "on-marked-down",
+    "on-marked-up",
     "port",
     "proto",
     "proxy-v2-options",

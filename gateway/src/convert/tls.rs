@@ -1,11 +1,11 @@
 //! The options of `bind` and `server` that are about TLS.
 
-use super::crt_list;
 use super::haproxy::Line;
 use super::options::Options;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::servers::report;
+use super::{checks, crt_list};
 use crate::crypto::{CipherSuite, Group};
 
 /// What a bind with `ssl` says of TLS, in the block of `bind`.
@@ -116,9 +116,15 @@ pub(super) fn of_server(
     }
 }
 
-/// HAProxy takes a folder too; only the system that has it can tell.
-/// `check-ssl` of a server that traffic does not speak TLS with.
-pub(super) fn of_check(proxy: &mut Proxy<'_>, check: usize, is_http: bool, options: &Options<'_>, line: &Line) {
+/// `check-ssl` of a server that traffic does not speak TLS with, and `ssl` of what a check says of its `connect`ion.
+pub(super) fn of_check(
+    proxy: &mut Proxy<'_>,
+    check: usize,
+    is_http: bool,
+    connect: &Options<'_>,
+    options: &Options<'_>,
+    line: &Line,
+) {
     let mut tls = Node::new("tls");
     for (haproxys, ours) in [("ca-file", "ca"), ("crt", "cert")] {
         match options.value(haproxys) {
@@ -126,7 +132,8 @@ pub(super) fn of_check(proxy: &mut Proxy<'_>, check: usize, is_http: bool, optio
             Some(path) => tls = tls.prop(ours, path),
         }
     }
-    if let Some(name) = options.value("check-sni").or_else(|| options.value("verifyhost")) {
+    let name = connect.value("sni").or_else(|| options.value("check-sni"));
+    if let Some(name) = name.or_else(|| options.value("verifyhost")) {
         tls = tls.prop("sni", name);
     }
     if options.value("verify") == Some("none") {
@@ -137,7 +144,8 @@ pub(super) fn of_check(proxy: &mut Proxy<'_>, check: usize, is_http: bool, optio
     for node in parameters(proxy, options, line) {
         proxy.conversion.outline.add(Some(tls), node, line.number, &line.text);
     }
-    if let Some(protocols) = options.value("check-alpn").filter(|_| !is_http) {
+    let protocols = connect.value("alpn").or_else(|| options.value("check-alpn"));
+    if let Some(protocols) = protocols.filter(|_| !is_http) {
         let node = protocols
             .split(',')
             .fold(Node::new("alpn"), |node, protocol| node.arg(protocol));
@@ -145,6 +153,7 @@ pub(super) fn of_check(proxy: &mut Proxy<'_>, check: usize, is_http: bool, optio
     }
 }
 
+/// HAProxy takes a folder too; only the system that has it can tell.
 fn place_of(crt: &str) -> &'static str {
     if crt.ends_with('/') { "cert-dir" } else { "cert" }
 }
@@ -265,7 +274,7 @@ fn alpn(proxy: &mut Proxy<'_>, parent: usize, options: &Options<'_>, line: &Line
 /// Options that are about TLS alone, for whom there is none.
 pub(super) fn report_without_tls(proxy: &mut Proxy<'_>, whose: &str, options: &Options<'_>, line: &Line) {
     // They are about the TLS of its checks.
-    if options.has("check-ssl") {
+    if options.has("check-ssl") || (whose == "server" && checks::connects_in_tls(proxy.section)) {
         return;
     }
     let names = options.named(match whose {

@@ -12,9 +12,22 @@ pub(super) fn duration(text: &str) -> String {
     }
 }
 
-/// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`. Of several addresses in one word, each.
+/// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`. Of several addresses in one word, each, and of a range of ports.
 pub(super) fn addresses(text: &str) -> Vec<String> {
-    text.split(',').map(address).collect()
+    text.split(',').map(address).flat_map(ports).collect()
+}
+
+/// `0.0.0.0:5000-5010` as one address for each port. A range that is longer than anybody would write out stays as it is.
+fn ports(address: String) -> Vec<String> {
+    let range = address.rsplit_once(':').and_then(|(host, ports)| {
+        let (first, last) = ports.split_once('-')?;
+        let ports = first.parse::<u16>().ok()?..=last.parse::<u16>().ok()?;
+        Some((host, ports)).filter(|(_, ports)| (1..=MOST_PORTS).contains(&ports.len()))
+    });
+    match range {
+        Some((host, ports)) => ports.map(|port| format!("{host}:{port}")).collect(),
+        None => vec![address],
+    }
 }
 
 fn address(text: &str) -> String {
@@ -35,6 +48,9 @@ fn address(text: &str) -> String {
         other => other.to_owned(),
     }
 }
+
+/// Ports of a range that are written out.
+const MOST_PORTS: usize = 256;
 
 /// What a line says between the first words and a condition, and the condition: `if a !b or c`.
 pub(super) fn split_condition(words: &[String]) -> (&[String], Option<(Polarity, &[String])>) {

@@ -102,6 +102,9 @@ pub enum ProxyError {
     /// The server went down before it answered, and `on-marked-down` ends what it has under way.
     #[error("the server went down")]
     ServerDown,
+    /// The server is a backup, and one that it stood in for is back: `on-marked-up` ends what it has under way.
+    #[error("a server is back that the backup stood in for")]
+    BackupRelieved,
     /// An operator ended the exchange.
     #[error("ended by an operator")]
     ShutDown,
@@ -120,6 +123,7 @@ impl From<Ended> for ProxyError {
     fn from(why: Ended) -> Self {
         match why {
             Ended::Down => Self::ServerDown,
+            Ended::Relieved => Self::BackupRelieved,
             Ended::Ordered => Self::ShutDown,
         }
     }
@@ -159,6 +163,7 @@ impl ProxyError {
             | Self::OutOfResources
             | Self::Overloaded
             | Self::ServerDown
+            | Self::BackupRelieved
             | Self::ShutDown => 503,
             Self::EmptyResponse
             | Self::BadResponse
@@ -198,6 +203,7 @@ impl ProxyError {
             Self::NoExtendedConnect => "no-extended-connect",
             Self::ServerTimeout => "server-timeout",
             Self::ServerDown => "server-down",
+            Self::BackupRelieved => "backup-relieved",
             Self::ShutDown => "shut-down",
             Self::TenantClosed => "tenant-closed",
             Self::Policy { .. } => "policy-failure",
@@ -226,6 +232,7 @@ impl ProxyError {
             Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
             Self::OutOfResources => (Cause::Resource, Phase::Connect),
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
+            Self::BackupRelieved => (Cause::BackupRelieved, Phase::Headers),
             Self::ShutDown => (Cause::Killed, Phase::Headers),
             Self::EmptyResponse | Self::BadResponse => (Cause::ServerAborted, Phase::Headers),
             Self::BadUpgrade | Self::NoExtendedConnect | Self::InvalidResponse(_) => (Cause::Proxy, Phase::Headers),

@@ -156,12 +156,19 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
         .on_marked_down
         .or(inherited.on_marked_down)
         .is_some_and(|at| at.value);
+    report_on_marked_up(ctx, &own, &servers, may_go);
+    let all_relieve = own.on_marked_up.or(inherited.on_marked_up).is_some_and(|at| at.value);
+    let relieves = |read: &ReadServer| read.backup.is_none() && read.on_marked_up.map_or(all_relieve, |at| at.value);
+    let are_relieved = servers.iter().any(relieves);
     for read in &mut servers {
         let ends = read.on_marked_down.map_or(all_end, |at| at.value);
+        let relieves_backups = relieves(read);
         if let Some(server) = &mut read.server {
+            server.relieves_backups = relieves_backups;
             server.session_end = match (ends, &scope.process.admin) {
                 (true, _) => SessionEnd::WhenDown,
                 (false, Some(socket)) if socket.level == AdminLevel::Admin => SessionEnd::OnOrder,
+                (false, _) if server.backup && are_relieved => SessionEnd::OnOrder,
                 (false, _) => SessionEnd::Natural,
             };
         }
@@ -380,6 +387,34 @@ fn report_on_marked_down(ctx: &Context<'_>, own: &Settings, servers: &[ReadServe
     if let Some(said) = own.on_marked_down.or(said).filter(|said| said.value && !may_go) {
         let error = ConfigError::new(Code::Inert, "`on-marked-down` does nothing without a `check`");
         let error = error.label(said.span, "happens when a server goes down, and none ever does");
+        ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
+    }
+}
+
+/// Reports `on-marked-up` where no server ever comes back, or there is no backup to be relieved.
+fn report_on_marked_up(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer], may_go: bool) {
+    let error = |message: &str| ConfigError::new(Code::Inert, message.to_owned());
+    let of_backup = servers.iter().filter(|server| server.backup.is_some());
+    for said in of_backup
+        .filter_map(|server| server.on_marked_up)
+        .filter(|said| said.value)
+    {
+        let error = error("`on-marked-up=` does nothing at a backup");
+        let error = error.label(said.span, "the sessions of backups end when another server comes back");
+        ctx.report(error.help("say it at the servers that the backups step in for"));
+    }
+    let mut others = servers.iter().filter(|server| server.backup.is_none());
+    let said = others.find_map(|server| server.on_marked_up);
+    let Some(said) = own.on_marked_up.or(said).filter(|said| said.value) else {
+        return;
+    };
+    if !servers.iter().any(|server| server.backup.is_some()) {
+        let error = error("`on-marked-up` does nothing: there is no backup");
+        let error = error.label(said.span, "ends the sessions of backups");
+        ctx.report(error.help("leave it out, or make a server a `backup`"));
+    } else if !may_go {
+        let error = error("`on-marked-up` does nothing without a `check`");
+        let error = error.label(said.span, "happens when a server comes back, and none ever goes");
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
 }

@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
-use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, TIMEOUT_RANGE};
+use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, ON_MARKED_UP, TIMEOUT_RANGE};
 use super::{or_none, persistence, resolver, section_name, send_proxy, tls};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd};
@@ -26,6 +26,7 @@ pub(super) struct ReadServer {
     pub(super) slow_start: Option<SourceSpan>,
     pub(super) max_connections: Option<SourceSpan>,
     pub(super) on_marked_down: Option<At<bool>>,
+    pub(super) on_marked_up: Option<At<bool>>,
     pub(super) cookie: Option<SourceSpan>,
 }
 
@@ -65,7 +66,6 @@ fn haproxys(word: &str) -> Option<&'static str> {
         "send-proxy" => "write send-proxy=\"v1\"",
         "send-proxy-v2" | "send-proxy-v2-ssl" => "write send-proxy=\"v2\"",
         "resolvers" | "init-addr" => "names are followed by themselves; `resolver`, at the top, says who is asked",
-        "disabled" => "`gateway ctl disable server BACKEND/SERVER` takes a server out while the gateway runs",
         _ => return None,
     })
 }
@@ -82,6 +82,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         None
     };
     let backup = node.flag("backup");
+    let disabled = node.flag("disabled");
     let http2 = node.flag("h2");
     let checksum = node.flag("proxy-crc32c");
     let name = section_name(&mut node, "the server's name");
@@ -133,6 +134,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let send_proxy = send_proxy::send_proxy(&mut node, checksum, at);
     let on_marked_down = node.property("on-marked-down");
     let on_marked_down = on_marked_down.map(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
+    let on_marked_up = node.property("on-marked-up");
+    let on_marked_up = on_marked_up.map(|value| Some(value.at(value.choice(ON_MARKED_UP)?)));
     let cookie = node.property("cookie");
     if let (Some(cookie), Mode::Tcp) = (&cookie, mode) {
         let error = ConfigError::new(Code::Mode, "`cookie=` needs HTTP mode");
@@ -170,6 +173,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             address: address.clone()?,
             weight: or_none(weight)?.map_or(DEFAULT_WEIGHT, |weight| weight.value),
             backup: backup.is_some(),
+            disabled: disabled.is_some(),
             slow_start: or_none(slow_start)?.map(|value| value.value),
             cookie: cookie_of(name)?,
             tls: or_none(tls.clone())?.flatten(),
@@ -178,6 +182,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             max_connections: or_none(max_connections)?,
             // The backend has its say, too: settled there.
             session_end: or_none(on_marked_down).map(|_| SessionEnd::Natural)?,
+            relieves_backups: or_none(on_marked_up).map(|_| false)?,
         })
     };
     let read = |server| ReadServer {
@@ -188,6 +193,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         slow_start: slow_start.flatten().map(|value| value.span),
         max_connections: max_connections_at,
         on_marked_down: on_marked_down.flatten(),
+        on_marked_up: on_marked_up.flatten(),
         cookie: cookie_at,
     };
     if own.is_empty() {

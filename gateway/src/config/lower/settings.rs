@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub(super) slow_start: Option<At<Duration>>,
     pub(super) max_queue: Option<At<usize>>,
     pub(super) on_marked_down: Option<At<bool>>,
+    pub(super) on_marked_up: Option<At<bool>>,
     pub(super) retries: RetrySettings,
     pub(super) resend: ResendSettings,
     pub(super) server_close: Option<At<bool>>,
@@ -180,6 +181,11 @@ impl Settings {
             self.on_marked_down = value.and_then(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
             node.finish();
         }
+        if let Some(mut node) = block.one("on-marked-up") {
+            let value = node.argument("what becomes of the backups' sessions");
+            self.on_marked_up = value.and_then(|value| Some(value.at(value.choice(ON_MARKED_UP)?)));
+            node.finish();
+        }
         if let Some(node) = block.one("retries") {
             self.retries = RetrySettings::read(node);
         }
@@ -242,6 +248,9 @@ fn switch(mut node: Node<'_>) -> Option<At<bool>> {
 pub(super) const MODES: &[(&str, Mode)] = &[("http", Mode::Http), ("tcp", Mode::Tcp)];
 /// Whether the sessions of a server that goes down end with it.
 pub(super) const ON_MARKED_DOWN: &[(&str, bool)] = &[("shutdown-sessions", true), ("off", false)];
+
+/// What becomes of the backups' sessions when a server comes back: whether they end.
+pub(super) const ON_MARKED_UP: &[(&str, bool)] = &[("shutdown-backup-sessions", true), ("off", false)];
 
 /// Below a millisecond the timer wheel cannot tell; above 24 days HAProxy could not either, and nobody missed it.
 pub(super) const TIMEOUT_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 86_400);

@@ -19,10 +19,14 @@ pub struct Server {
     pub weight: u16,
     /// Used only when no other server is up.
     pub backup: bool,
+    /// `disabled`: out of service until an operator says otherwise.
+    pub disabled: bool,
     /// `slow-start="30s"`: how long its share grows after it came back, the backend's unless said.
     pub slow_start: Option<Duration>,
     /// What may end its sessions beside themselves: `on-marked-down` and the admin socket.
     pub session_end: SessionEnd,
+    /// `on-marked-up="shutdown-backup-sessions"`: when it comes back, the sessions of the backups end.
+    pub relieves_backups: bool,
     /// `max-connections=100`: requests or connections that it has under way at once; beyond it, they wait.
     pub max_connections: Option<NonZeroUsize>,
     /// `cookie="app01"`: its value in the backend's `cookie`.
@@ -52,7 +56,7 @@ pub enum ServerAddress {
 pub enum SessionEnd {
     /// Nothing.
     Natural,
-    /// An operator, by the admin socket.
+    /// An operator, by the admin socket; or, of a backup, that a server is back whose `on-marked-up` says so.
     OnOrder,
     /// `on-marked-down="shutdown-sessions"`: that the server goes down; an operator, too.
     WhenDown,

@@ -183,3 +183,98 @@ backend tls
     }
     assert!(converted.findings.is_empty(), "{:?}", converted.findings);
 }
+
+#[test]
+fn where_a_check_connects_to_and_how_is_carried_over() {
+    // As Kubernetes has it for its API servers, before and since there was `http-check connect`.
+    let of_backend = |rules: &str, server: &str| {
+        converted(&format!(
+            "listen api
+    mode tcp
+    bind 127.0.0.1:6443
+    {rules}
+    server s 10.0.0.1:6443 check inter 3s {server}
+"
+        ))
+    };
+    for (rules, server, check) in [
+        (
+            "option httpchk\n    http-check connect ssl sni api.example\n    http-check send meth GET uri /healthz\n    http-check expect status 200",
+            "verify none",
+            "    check \"http\" interval=\"3s\" {
+        send \"GET\" \"/healthz\" version=\"1.0\"
+        expect status=\"200\"
+        tls sni=\"api.example\" verify=\"none\"
+    }",
+        ),
+        (
+            "option httpchk GET /healthz\n    option ssl-hello-chk",
+            "",
+            "    check \"tcp\" interval=\"3s\" {\n        tls verify=\"none\"\n    }",
+        ),
+        (
+            "option tcp-check\n    tcp-check connect port 8008",
+            "port 99",
+            "    check \"tcp\" interval=\"3s\" port=8008\n",
+        ),
+        (
+            "option tcp-check\n    tcp-check connect port 8443 ssl comment hello\n    tcp-check send PING comment \"a ping\"\n    tcp-check expect min-recv 4 comment pong string +PONG",
+            "ssl verify none",
+            "    check \"tcp\" interval=\"3s\" port=8443 as-traffic {
+        send \"PING\"
+        expect contains=\"+PONG\"
+    }",
+        ),
+    ] {
+        let converted = of_backend(rules, server);
+        assert!(converted.text.contains(check), "{check} in\n{}", converted.text);
+        let others: Vec<_> = converted
+            .findings
+            .iter()
+            .filter(|finding| !finding.message.contains("a whole handshake"))
+            .collect();
+        assert!(others.is_empty(), "{others:?}");
+    }
+
+    // What is of a second connection would be wrong on the first; what cannot be said leaves the check there.
+    let converted = of_backend(
+        "option tcp-check
+    tcp-check connect port 143
+    tcp-check expect string \"* OK\"
+    tcp-check connect port 993 ssl
+    tcp-check expect string \"* BYE\"",
+        "",
+    );
+    assert!(
+        converted
+            .text
+            .contains("check \"tcp\" interval=\"3s\" port=143 {\n        expect contains=\"* OK\""),
+        "{}",
+        converted.text
+    );
+    found(&converted, 7, "one connection");
+    found(&converted, 8, "one connection");
+    let converted = of_backend("option tcp-check\n    tcp-check expect ! string down", "");
+    assert!(
+        converted.text.contains("    check \"tcp\" interval=\"3s\"\n"),
+        "{}",
+        converted.text
+    );
+    found(&converted, 5, "no such step");
+    let converted = of_backend("option httpchk\n    http-check disable-on-404", "");
+    found(&converted, 5, "no such step");
+}
+
+#[test]
+fn servers_that_are_checked_in_another_way_are_told_of() {
+    let converted = converted(
+        "listen pg
+    mode tcp
+    bind 127.0.0.1:5432
+    option httpchk OPTIONS /primary
+    server a 10.0.0.1:5432 check port 8008
+    server b 10.0.0.2:5432 check port 8008 check-ssl verify none
+",
+    );
+    found(&converted, 6, "as the first one's");
+}

@@ -130,7 +130,11 @@ backend web
     }
     found(&converted, 6, "`tfo`");
     found(&converted, 9, "`ws h1`");
-    found(&converted, 19, "left out");
+    assert!(
+        converted.text.contains("server \"b\" \"10.0.0.1:80\" disabled"),
+        "{}",
+        converted.text
+    );
 }
 
 /// HAProxy's operators say all three, often in `defaults` and again in a section.
@@ -258,4 +262,47 @@ fn nothing_panics() {
     for end in (0..TCP.len()).step_by(7) {
         let _ = haproxy(&TCP[..end]);
     }
+}
+
+#[test]
+fn what_defaults_say_of_retries_holds_beside_what_a_section_says() {
+    let text = "defaults
+    mode tcp
+    DEFAULTS
+frontend f
+    bind 127.0.0.1:5432
+    default_backend b
+backend b
+    SECTION
+    server s 10.0.0.1:5432
+";
+    for (defaults, section, ours) in [
+        ("retries 1", "option redispatch", "    retries 1 redispatch=\"last\""),
+        ("option redispatch", "retries 5", "    retries 5 redispatch=\"last\""),
+        (
+            "retries 2\n    option redispatch",
+            "no option redispatch",
+            "    retries 2 redispatch=\"off\"",
+        ),
+    ] {
+        let converted = converted(&text.replace("DEFAULTS", defaults).replace("SECTION", section));
+        let backend = converted.text.rsplit("backend \"b\"").next().unwrap();
+        assert!(backend.lines().any(|line| line == ours), "{ours} in\n{backend}");
+        assert_eq!(converted.findings, [], "{defaults}, {section}");
+    }
+}
+
+#[test]
+fn a_range_of_ports_is_a_bind_for_each() {
+    let converted = converted("listen l\n mode tcp\n bind 127.0.0.1:5000-5002,:6000\n server s 10.0.0.1:1\n");
+    let binds: Vec<&str> = converted.text.lines().filter(|line| line.contains("bind")).collect();
+    assert_eq!(
+        binds,
+        [
+            "    bind \"127.0.0.1:5000\"",
+            "    bind \"127.0.0.1:5001\"",
+            "    bind \"127.0.0.1:5002\"",
+            "    bind \"0.0.0.0:6000\""
+        ]
+    );
 }

@@ -236,3 +236,65 @@ backend app
     found(&converted, 6, "`silent-drop` has become a `deny`");
     assert!(converted.is_valid, "{}", converted.text);
 }
+
+#[test]
+fn whom_an_accept_lets_through_no_later_rule_of_its_stage_refuses() {
+    let of_frontend = |rules: &str| {
+        converted(&format!(
+            "listen l
+    mode tcp
+    bind 127.0.0.1:5432
+    acl friend src 10.0.0.0/8
+    {rules}
+    server a 10.0.0.21:5432
+"
+        ))
+    };
+    for (rules, ours) in [
+        (
+            "tcp-request connection accept if friend\n    tcp-request connection reject",
+            "    reject unless=\"friend\"",
+        ),
+        (
+            "tcp-request connection accept if friend { dst_port 99 }\n    tcp-request connection reject if { src 192.0.2.0/24 }",
+            "    reject if=\"line-6-2 and not (friend and line-5-1)\"",
+        ),
+        (
+            "tcp-request connection accept if friend\n    tcp-request connection accept unless { dst_port 99 }\n    tcp-request connection reject unless { src 192.0.2.0/24 }",
+            "    reject unless=\"line-7-2 or friend or not line-6-1\"",
+        ),
+        // Another stage asks them again.
+        (
+            "tcp-request connection accept if friend\n    tcp-request content reject if friend",
+            "    deny if=\"friend\"",
+        ),
+    ] {
+        let converted = of_frontend(rules);
+        assert!(
+            converted.text.lines().any(|have| have == ours),
+            "{ours} in\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    // Nobody is refused whom HAProxy lets through.
+    for (rules, says) in [
+        (
+            "tcp-request content accept if { req.ssl_hello_type 1 } or friend\n    tcp-request content reject",
+            "whether it is TLS",
+        ),
+        (
+            "tcp-request content accept if WAIT_END\n    tcp-request content reject if friend",
+            "lets everybody through",
+        ),
+        (
+            "tcp-request connection accept if { src_get_gpc0 gt 1 }\n    tcp-request connection reject if friend",
+            "cannot be said",
+        ),
+    ] {
+        let converted = of_frontend(rules);
+        found(&converted, 6, says);
+        let refuses = |line: &str| line.trim_start().starts_with("deny") || line.trim_start().starts_with("reject");
+        assert!(!converted.text.lines().any(refuses), "{}", converted.text);
+    }
+}

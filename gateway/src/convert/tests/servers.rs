@@ -213,5 +213,32 @@ backend app
         "[2001:db8::1]:8085",
     ];
     assert_eq!(binds, expected);
+}
+
+#[test]
+fn servers_that_begin_out_of_service_and_relieve_backups_are_carried_over() {
+    let converted = converted(
+        "listen galera
+    mode tcp
+    bind 127.0.0.1:3306
+    default-server on-marked-up shutdown-backup-sessions
+    server a 10.0.0.1:3306 check
+    server b 10.0.0.2:3306 check backup
+    server c 10.0.0.3:3306 check disabled
+    server d 10.0.0.4:3306 check enabled disabled backup
+",
+    );
+    for line in [
+        "    server \"a\" \"10.0.0.1:3306\" on-marked-up=\"shutdown-backup-sessions\"",
+        "    server \"b\" \"10.0.0.2:3306\" backup",
+        "    server \"c\" \"10.0.0.3:3306\" on-marked-up=\"shutdown-backup-sessions\" disabled",
+        "    server \"d\" \"10.0.0.4:3306\" backup disabled",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
     assert_eq!(converted.findings, []);
 }

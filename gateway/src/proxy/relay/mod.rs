@@ -109,6 +109,7 @@ impl Ended {
 pub fn cut_off(why: backend::Ended) -> (Termination, &'static str) {
     let (cause, reason) = match why {
         backend::Ended::Down => (Cause::ServerDown, "server-down"),
+        backend::Ended::Relieved => (Cause::BackupRelieved, "backup-relieved"),
         backend::Ended::Ordered => (Cause::Killed, "shut-down"),
     };
     let phase = Phase::Data;

@@ -76,6 +76,8 @@ pub enum Cause {
     Local,
     /// `D`: the server went down meanwhile.
     ServerDown,
+    /// `U`: its server is a backup, and one that it stood in for came back.
+    BackupRelieved,
     /// `K`: an operator ended it.
     Killed,
 }
@@ -130,6 +132,7 @@ impl Termination {
             Cause::Internal => b'I',
             Cause::Local => b'L',
             Cause::ServerDown => b'D',
+            Cause::BackupRelieved => b'U',
             Cause::Killed => b'K',
         };
         let phase = match self.phase {

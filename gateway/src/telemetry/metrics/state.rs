@@ -57,6 +57,8 @@ struct Inputs {
     placed: bool,
     /// Whether it gets nothing for a while, because of its answers.
     ejected: bool,
+    /// Whether the configuration begins with it out of service.
+    disabled: bool,
     configured: u16,
     weight: u16,
     max_connections: Option<NonZeroUsize>,
@@ -84,6 +86,7 @@ impl ServerState {
                 passes: true,
                 placed: true,
                 ejected: false,
+                disabled: false,
                 configured: 0,
                 weight: 0,
                 max_connections: None,
@@ -149,6 +152,16 @@ impl ServerState {
                     ..warming
                 })
             });
+        });
+    }
+
+    /// Takes what a configuration says of it being in service. What an operator has ordered stays when that is as it was.
+    pub(super) fn configure_disabled(&self, disabled: bool) {
+        self.change(|inputs| {
+            if inputs.disabled != disabled {
+                inputs.disabled = disabled;
+                inputs.admin = if disabled { Admin::Maintenance } else { Admin::Ready };
+            }
         });
     }
 
@@ -342,6 +355,25 @@ mod tests {
         assert_eq!(state.weights(), (7, 2));
         state.configure(3, None);
         assert_eq!(state.weights(), (3, 3));
+    }
+
+    #[test]
+    fn a_server_that_begins_out_of_service_comes_in_by_an_order_or_another_configuration() {
+        let state = ServerState::new();
+        state.configure_disabled(true);
+        state.configure(1, None);
+        assert_eq!((state.admin(), state.share()), (Admin::Maintenance, 0));
+        state.set_admin(Admin::Ready);
+        state.configure_disabled(true);
+        assert_eq!(
+            state.admin(),
+            Admin::Ready,
+            "the order outlives a reload that says the same"
+        );
+        state.set_admin(Admin::Drain);
+        state.configure_disabled(false);
+        assert_eq!(state.admin(), Admin::Ready);
+        assert_ne!(state.share(), 0);
     }
 
     #[test]

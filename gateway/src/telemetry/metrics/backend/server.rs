@@ -213,6 +213,12 @@ impl ServerMetrics {
         self.changed();
     }
 
+    /// A configuration takes it out of service, or no longer. What an operator has ordered stays while configurations say
+    /// the same. Told of with the rest of what the configuration says.
+    pub fn configure_disabled(&self, disabled: bool) {
+        self.state.configure_disabled(disabled);
+    }
+
     /// An operator gives it a weight.
     pub fn set_weight(&self, weight: u16) {
         self.state.set_weight(weight);
