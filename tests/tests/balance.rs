@@ -504,7 +504,7 @@ async fn the_sessions_of_backups_end_when_a_server_comes_back_and_says_so() {
     .with("@spare", spare.address())
     .start()
     .await;
-    let up = async |server, is_up| {
+    let up = async |server: &str, is_up: f64| {
         gateway
             .metric_is("gateway_server_up", &[("server", server)], is_up)
             .await
