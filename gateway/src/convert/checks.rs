@@ -6,6 +6,36 @@ use super::outline::Node;
 use super::proxies::Proxy;
 use super::{protocols, tls, words};
 
+/// What a line says of checks: the way that they take, its steps or expectations, or their time. None where it is of something else.
+pub(super) fn part(line: &Line) -> Option<&'static str> {
+    let is_way = |word: Option<&str>| {
+        word.is_some_and(|word| matches!(word, "httpchk" | "tcp-check") || protocols::is_option(word))
+    };
+    match (line.keyword(), line.word(1)) {
+        ("option", word) if is_way(word) => Some("option"),
+        ("no", Some("option")) if is_way(line.word(2)) => Some("option"),
+        ("http-check", _) => Some("http-check"),
+        ("tcp-check", _) => Some("tcp-check"),
+        ("timeout", Some("check")) => Some("timeout"),
+        _ => None,
+    }
+}
+
+/// Adds what `defaults` say of checks and these lines do not: each part of it as a whole, as HAProxy does.
+pub(super) fn inherit(lines: &mut Vec<Line>, inherited: &[Line]) {
+    let said: Vec<&str> = lines.iter().filter_map(part).collect();
+    let is_new = |line: &&Line| part(line).is_some_and(|part| !said.contains(&part));
+    lines.extend(inherited.iter().filter(is_new).cloned());
+}
+
+/// Whether servers of a section are checked.
+pub(super) fn are_wanted(section: &Section) -> bool {
+    section.lines.iter().any(|line| {
+        let is_of_servers = matches!(line.keyword(), "server" | "server-template" | "default-server");
+        is_of_servers && line.words.iter().any(|word| word == "check")
+    })
+}
+
 /// The backend's check, from its servers' options and its rules. What differs from server to server cannot be carried over.
 pub(super) fn check(proxy: &mut Proxy<'_>) {
     let section = proxy.section;
@@ -246,6 +276,9 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     let is_said = |line: &&Line| matches!(line.word(1), Some("send" | "expect" | "connect" | "comment"));
     for line in rules().filter(|line| !is_said(line)) {
         super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
+    }
+    for line in rules().filter(|line| line.word(1) == Some("send")).skip(1) {
+        super::proxies::leave_out(proxy.conversion, check, line, "there is one request in a check");
     }
     for line in rules().filter(|line| line.word(1) == Some("connect")).skip(1) {
         super::proxies::leave_out(proxy.conversion, check, line, ONE_CONNECTION);

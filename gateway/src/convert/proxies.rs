@@ -73,6 +73,8 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
     let mut servers: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     // Two lines there are one node here: a section that says one of them has to say the other, too.
     let mut tries: HashMap<Option<String>, Vec<Line>> = HashMap::new();
+    // Nor has what they say of checks.
+    let mut said_of_checks: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     let mut latest: Option<String> = None;
     let mut is_first = true;
     for section in &mut settled {
@@ -103,6 +105,13 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
             servers.insert(section.name.clone(), lines);
             let about = section.lines.iter().filter(|line| half_of_retries(line).is_some());
             tries.insert(section.name.clone(), about.cloned().collect());
+            let own = section.lines.iter().filter(|line| checks::part(line).is_some());
+            let mut lines: Vec<Line> = own.cloned().collect();
+            if let Some(from) = &section.from {
+                let inherited = said_of_checks.get(&Some(from.clone())).cloned().unwrap_or_default();
+                checks::inherit(&mut lines, &inherited);
+            }
+            said_of_checks.insert(section.name.clone(), lines);
         } else if is_proxy(section) {
             is_first = false;
             if section.from.is_none() {
@@ -121,6 +130,10 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
                 let other = inherited.filter(|line| half_of_retries(line).is_some_and(|half| !own.contains(&half)));
                 let other: Vec<Line> = other.filter(|_| !own.is_empty()).cloned().collect();
                 section.lines.extend(other);
+                if checks::are_wanted(section) {
+                    let inherited = said_of_checks.get(&section.from).cloned().unwrap_or_default();
+                    checks::inherit(&mut section.lines, &inherited);
+                }
             }
         }
     }
@@ -135,6 +148,9 @@ fn half_of_retries(line: &Line) -> Option<&'static str> {
         _ => None,
     }
 }
+
+/// What `defaults` say of checks.
+const IN_EACH_CHECK: &str = "each backend's `check` says it here";
 
 /// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
 fn keep_alive(keyword: &str) -> Option<&'static str> {
@@ -336,15 +352,18 @@ impl<'a> Proxy<'a> {
                 Node::new("timeout").prop(first, words::duration(line.word(2).unwrap_or_default()))
             }
             // Said with the check, of which `defaults` have none.
-            ("timeout", "check") | ("option", "httpchk" | "tcp-check") if self.section.kind == "defaults" => {
-                self.leave_out(line, "each backend's `check` says it here");
+            ("timeout", "check") | ("option", "httpchk" | "tcp-check") | ("http-check" | "tcp-check", _)
+                if self.section.kind == "defaults" =>
+            {
+                self.conversion.note(line.number, IN_EACH_CHECK);
                 return true;
             }
             ("option", option) if protocols::is_option(option) => {
                 match self.section.kind.as_str() {
                     // Read together with the check.
                     "backend" | "listen" => {}
-                    _ => self.leave_out(line, "each backend's `check` says it here"),
+                    "defaults" => self.conversion.note(line.number, IN_EACH_CHECK),
+                    _ => self.leave_out(line, IN_EACH_CHECK),
                 }
                 return true;
             }

@@ -278,3 +278,49 @@ fn servers_that_are_checked_in_another_way_are_told_of() {
     );
     found(&converted, 6, "as the first one's");
 }
+
+#[test]
+fn what_defaults_say_of_checks_is_said_of_each_backend() {
+    let converted = converted(
+        "defaults
+    mode http
+    timeout check 2s
+    option httpchk GET /up
+    http-check expect status 200
+frontend web
+    bind :80
+    use_backend own if { path_beg /own }
+    use_backend plain if { path_beg /plain }
+    use_backend none if { path_beg /none }
+    default_backend app
+backend app
+    server a 10.0.0.1:80 check
+backend own
+    http-check expect string ready
+    http-check disable-on-404
+    timeout check 1s
+    server a 10.0.0.1:80 check
+backend plain
+    option tcp-check
+    server a 10.0.0.1:80 check
+backend none
+    server a 10.0.0.1:80
+",
+    );
+    let text = &converted.text;
+    for part in [
+        "backend \"app\" {\n    check \"http\" timeout=\"2s\" {\n        send \"GET\" \"/up\" version=\"1.0\"\n        expect status=\"200\"\n    }",
+        "backend \"own\" {\n    check \"http\" timeout=\"1s\" {\n        send \"GET\" \"/up\" version=\"1.0\"\n",
+        "        expect body-contains=\"ready\"\n",
+        "backend \"plain\" {\n    check \"tcp\" timeout=\"2s\"\n",
+        "backend \"none\" {\n    server ",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    for line in 3..=5 {
+        found(&converted, line, "each backend's `check` says it here");
+    }
+    found(&converted, 16, "no such step");
+    assert_eq!(converted.findings.len(), 4, "{:?}", converted.findings);
+    assert!(converted.is_valid, "{text}");
+}
