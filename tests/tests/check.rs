@@ -521,3 +521,21 @@ async fn a_component_without_a_schema_says_by_itself_what_it_does_not_take() {
         .file("geo.wasm", quiet())
         .is_valid();
 }
+
+/// A start opens the log first, and has nowhere to go on to without it.
+#[test]
+fn what_the_machine_lacks_and_what_is_wrong_with_files_is_said_at_once() {
+    let text = r#"process { workers 1; log "nowhere/access.log" }
+frontend "web" { bind "127.0.0.1:0" { tls cert="missing.pem" }; default-backend "app" }
+backend "app" { server "s" "echo" }
+"#;
+    let checked = Gateway::verbatim(text).check(&[]);
+    assert_eq!(checked.code, Some(1));
+    for words in [
+        "nowhere/access.log cannot be opened",
+        "missing.pem: no usable certificate: No such file",
+        "2 errors",
+    ] {
+        assert!(checked.stdout.contains(words), "{words}: {}", checked.stdout);
+    }
+}

@@ -53,12 +53,12 @@ pub fn run(path: &Path, format: Format, explain: bool) -> ExitCode {
 fn check(path: &Path) -> Result<Loaded, ConfigErrors> {
     let loaded = config::load(path)?;
     let Loaded { config, source, .. } = &loaded;
-    let faults = server::check(config);
-    if !faults.is_empty() {
-        return Err(source.errors(faults));
+    let mut faults = server::check(config);
+    faults.extend(Snapshot::check(config).err().iter().flat_map(|errors| errors.faults()));
+    match faults.is_empty() {
+        true => Ok(loaded),
+        false => Err(source.errors(faults)),
     }
-    Snapshot::check(config).map_err(|errors| errors.locate(source))?;
-    Ok(loaded)
 }
 
 /// Writes the faults of a configuration to standard error, for people.
