@@ -16,7 +16,7 @@ mod watch;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustls::RootCertStore;
+use rustls::{CertificateError, RootCertStore};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
@@ -36,7 +36,7 @@ pub use watch::{Watched, Watcher};
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A PEM file cannot be read, or holds no such thing.
-    #[error("{path}: no usable {what}: {source}")]
+    #[error("{path}: no usable {what}: {}", why_no_pem(.source))]
     Pem {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum TlsError {
     #[error("{0}: holds no certificate (-----BEGIN CERTIFICATE-----)")]
     NoCertificate(PathBuf),
     /// Certificate and key do not go together, or use an unknown algorithm.
-    #[error("{path}: {source}")]
+    #[error("{path}: {}", why_unusable(.source))]
     Unusable {
         /// The certificate's file.
         path: PathBuf,
@@ -110,6 +110,24 @@ pub enum TlsError {
     /// The library refuses what it was given.
     #[error("{0}")]
     Library(rustls::Error),
+}
+
+/// In our words, where the library's are for programmers.
+fn why_no_pem(error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// Likewise.
+fn why_unusable(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
+        rustls::Error::InvalidCertificate(CertificateError::Other(why)) => format!("not a certificate for TLS: {why}"),
+        rustls::Error::InvalidCertificate(_) => "not a certificate that can be read".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 /// A certificate chain, leaf first, and the leaf's key.

@@ -29,8 +29,12 @@ pub(super) fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsErr
         TlsError::NoCertificate(path) => fault
             .label(files.place(path), "holds no certificate")
             .help(HELP_WITH_PEM),
-        TlsError::Unusable { path, .. } => {
+        TlsError::Unusable { path, source } => {
             let fault = fault.label(files.place(path), "this certificate");
+            if let rustls::Error::InvalidCertificate(_) = source {
+                let help = "it has to be one of X.509, version 3: openssl x509 -noout -text -in FILE says what it is";
+                return fault.help(help);
+            }
             let fault = match files.key(path) {
                 Some(key) => fault.label(key.span, "and this key"),
                 None => fault,
