@@ -290,6 +290,6 @@ const DEFAULT_MAX_EJECTED: usize = 50;
 
 const STATUS: RangeInclusive<u64> = 400..=599;
 /// Held in memory for each request that has a body.
-const BUFFER: RangeInclusive<u64> = 0..=16 << 20;
+const BUFFER: RangeInclusive<u64> = 1..=16 << 20;
 const BUDGET: RangeInclusive<u64> = 0..=1_000_000;
 const COUNT: RangeInclusive<u64> = 1..=1_000;

@@ -22,6 +22,7 @@ pub(super) fn tracing(mut node: Node<'_>) -> Option<Tracing> {
     let url = node.argument("the collector's URL").map(|value| endpoint(&value));
     let sample = node.property("sample").map(|value| match value.raw() {
         kdl::KdlValue::Integer(1) => Some(u32::MAX),
+        kdl::KdlValue::Float(all) if all.total_cmp(&1.0).is_eq() => Some(u32::MAX),
         _ => fraction(&value),
     });
     let service = node.property("service").map(|value| value.name().map(str::to_owned));

@@ -7,6 +7,7 @@ mod edits;
 mod examples;
 mod limits;
 mod plugins;
+mod ranges;
 mod texts;
 mod tls;
 
