@@ -25,6 +25,19 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// The candidate that is the same word, spelt as other languages spell theirs: with capitals, with `_` for `-`, with a colon behind
+/// it, or one for many.
+pub(super) fn same<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let one = |word: &str| word.strip_suffix('s').unwrap_or(word).to_owned();
+    let spelt = one(&spelt(word));
+    candidates.into_iter().find(|candidate| one(candidate) == spelt)
+}
+
+/// A word as it would be spelt here.
+pub(super) fn spelt(word: &str) -> String {
+    word.trim_end_matches(':').to_ascii_lowercase().replace('_', "-")
+}
+
 /// As a help line, or `otherwise` when nothing is near.
 pub(super) fn did_you_mean(
     word: &str,
@@ -72,6 +85,20 @@ mod tests {
         assert_eq!(nearest("default-back", words), Some("default-backend"));
         assert_eq!(nearest("listen", words), None);
         assert_eq!(nearest(&"x".repeat(1 << 20), words), None);
+    }
+
+    #[test]
+    fn a_word_is_the_same_however_it_is_spelt() {
+        let words = ["use-backend", "tenants", "server", "use-plugin"];
+        for (word, meant) in [
+            ("use_backend", "use-backend"),
+            ("Use-Backend:", "use-backend"),
+            ("tenant", "tenants"),
+            ("servers", "server"),
+        ] {
+            assert_eq!(same(word, words), Some(meant));
+        }
+        assert_eq!(same("backend", words), None);
     }
 
     #[test]

@@ -44,6 +44,7 @@ pub(super) fn acl<'a>(
 ) -> ReadAcl<'a> {
     let origin = node.origin();
     let span = node.span();
+    node.hints(|_| Some("what it asks stands in its block: acl \"is-api\" { path-prefix \"/api/\" }"));
     let name = section_name(&mut node, "the acl's name").filter(|name| check_name(&node, name));
     let block = node.required_block();
     node.finish();

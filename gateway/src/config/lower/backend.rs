@@ -110,14 +110,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let mut block = block?;
 
     let nodes = block.any(&["server", "server-template"]);
-    if nodes.is_empty() {
-        let error = ConfigError::new(Code::Missing, "this backend has no server");
-        ctx.report(
-            error
-                .label(span, "serves nothing")
-                .help("write one: server \"app-1\" \"10.0.0.1:8080\""),
-        );
-    }
+    let has_servers = !nodes.is_empty();
     let mut servers = servers(nodes, mode);
     let openings = openings(mode, servers.iter().filter_map(|server| server.server.as_ref()));
     let check = block.one("check");
@@ -216,7 +209,15 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let response_edits = edits::response(response, &acls.names);
     edits::report_too_many_conditions(ctx, ("backend", span), &request_edits, &response_edits);
     let acls = acls.finish();
-    block.finish(elsewhere);
+    // What could not be read may have been one.
+    if block.finish(elsewhere) && !has_servers && !ctx.is_unread("server") {
+        let error = ConfigError::new(Code::Missing, "this backend has no server");
+        ctx.report(
+            error
+                .label(span, "serves nothing")
+                .help("write one: server \"app-1\" \"10.0.0.1:8080\""),
+        );
+    }
     if let Some(asked) = request_id.or(template::take_request_id(ctx))
         && let Some((known, _)) = known.and_then(|position| scope.backends.get(position))
     {

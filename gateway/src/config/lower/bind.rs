@@ -40,6 +40,7 @@ impl Binds {
 /// Reads a frontend's `bind`.
 pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<Bind> {
     let origin = node.origin();
+    node.hints(tls_beside);
     let address = node.argument("an address").and_then(|value| binds.take(&value));
     let flag = node.flag("accept-proxy");
     let backlog = match node.property("backlog") {
@@ -89,11 +90,19 @@ pub(super) fn agree(ctx: &Context<'_>, bind: &mut Bind, http2_off: Option<At<boo
 }
 
 /// Reports that there is no `bind`.
-pub(super) fn require(ctx: &Context<'_>, whose: &str, span: SourceSpan, binds: &[Node<'_>]) {
-    if binds.is_empty() {
-        let error = ConfigError::new(Code::Missing, format!("{whose} needs a `bind`"));
-        let error = error.label(span, "listens nowhere");
-        ctx.report(error.help("write where clients connect to: bind \"127.0.0.1:8080\""));
+pub(super) fn report_none(ctx: &Context<'_>, whose: &str, span: SourceSpan) {
+    let error = ConfigError::new(Code::Missing, format!("{whose} needs a `bind`"));
+    let error = error.label(span, "listens nowhere");
+    ctx.report(error.help("write where clients connect to: bind \"127.0.0.1:8080\""));
+}
+
+/// TLS that is said where HAProxy says it.
+fn tls_beside(word: &str) -> Option<&'static str> {
+    match word {
+        "tls" | "ssl" | "cert" | "crt" | "key" | "ca-file" | "verify" | "min-version" | "alpn" => {
+            Some("TLS is said in the block: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }")
+        }
+        _ => None,
     }
 }
 
@@ -152,6 +161,13 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
             message,
             "this is a URL",
             "write the address and the port alone, as \"10.0.0.1:8080\"",
+        );
+    }
+    if ["/", "unix:/", "unix@"].iter().any(|begin| text.starts_with(begin)) {
+        return value.fail(
+            message,
+            "this is a UNIX socket",
+            "write an IP address and a port, as \"127.0.0.1:8080\": connections come and go over TCP alone",
         );
     }
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {

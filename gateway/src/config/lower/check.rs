@@ -24,6 +24,16 @@ pub(super) struct Openings {
     pub(super) tls_http1: bool,
 }
 
+/// What is said of a check's request in its block.
+fn of_requests(word: &str) -> Option<&'static str> {
+    match word {
+        "path" | "uri" | "url" | "method" | "send" | "expect" | "status" | "host" => Some(HELP_WITH_REQUESTS),
+        word if word.starts_with('/') => Some(HELP_WITH_REQUESTS),
+        "inter" => Some("write interval=\"2s\""),
+        _ => None,
+    }
+}
+
 /// Reads a backend's `check`. `openings` says how connections of traffic to its servers begin, `is_hurried` whether an `observe` lets
 /// checks come sooner.
 pub(super) fn check(mut node: Node<'_>, openings: Openings, is_hurried: bool) -> Option<Check> {
@@ -33,6 +43,7 @@ pub(super) fn check(mut node: Node<'_>, openings: Openings, is_hurried: bool) ->
         Http,
         Grpc,
     }
+    node.hints(of_requests);
     let kind = node.argument("the kind of check");
     let kind = kind.and_then(|value| value.choice(&[("tcp", Kind::Tcp), ("http", Kind::Http), ("grpc", Kind::Grpc)]));
     let schedule = schedule(&mut node, is_hurried);
@@ -274,6 +285,8 @@ fn count(node: &mut Node<'_>, key: &'static str, default: u32) -> Option<u32> {
 
 /// Often enough to notice a dead server before most users do, seldom enough not to be load.
 pub(super) const DEFAULT_INTERVAL: Duration = Duration::from_secs(2);
+const HELP_WITH_REQUESTS: &str =
+    "what is asked stands in the block: check \"http\" { send \"GET\" \"/health\"; expect status=200 }";
 /// A server is used until it is shown to be down, which the first check may do: as HAProxy.
 const DEFAULT_INITIAL: InitialState = InitialState::Up;
 /// As HAProxy's.

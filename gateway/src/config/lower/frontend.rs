@@ -55,7 +55,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let mode_at = own.mode.or(inherited.mode);
     let mode = mode_at.map_or(DEFAULT_MODE, |mode| mode.value);
     let binds = block.many("bind");
-    bind::require(ctx, "this frontend", span, &binds);
+    let has_binds = !binds.is_empty();
     let says_tls = binds.iter().any(|bind| bind.block_says("tls"));
     let binds: Vec<_> = binds
         .into_iter()
@@ -126,7 +126,10 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         http_only(&node, mode_at);
         monitor::monitor(scope, node, &[])
     });
-    block.finish(elsewhere);
+    let is_whole = block.finish(elsewhere);
+    if !has_binds && is_whole && !ctx.is_unread("bind") {
+        bind::report_none(ctx, "this frontend", span);
+    }
 
     upgrades::report_tunnel(ctx, mode, &own, &inherited);
     if let Some((known, _)) = scope.frontends.last() {
@@ -143,7 +146,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     if let Some(last) = rules.last {
         routes::report_unreached(ctx, &routes, default_at, last);
     }
-    if routes.is_empty() && default_backend.is_none() && rules.last.is_none() {
+    // What could not be read may have led somewhere.
+    let is_read = is_whole && !ctx.is_unread("default-backend");
+    if routes.is_empty() && default_backend.is_none() && rules.last.is_none() && is_read {
         let error = ConfigError::new(Code::Missing, "this frontend leads nowhere");
         let error = error.label(span, "serves nothing");
         ctx.report(error.help("write where requests go: default-backend \"app\""));

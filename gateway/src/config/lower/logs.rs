@@ -65,7 +65,7 @@ pub(super) fn report_unused<'a>(
 ) {
     for (position, log) in logs.iter().enumerate() {
         let is_used = named.clone().any(|targets| targets.contains(&LogTo::Named(position)));
-        if let (false, Some(origin)) = (is_used, &log.log.origin) {
+        if let (false, Some(origin)) = (is_used || ctx.is_unread(&log.name), &log.log.origin) {
             let error = ConfigError::new(Code::Inert, format!("the log {:?} is never used", clip(&log.name)));
             let error = error.label(origin.span, "no frontend has `log` with it");
             ctx.report(error.help("use it, or leave it out"));

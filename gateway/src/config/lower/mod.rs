@@ -24,6 +24,7 @@ mod decompress;
 mod defaults;
 mod edits;
 mod error_page;
+mod foreign;
 mod forwarding;
 mod frontend;
 mod header;
@@ -141,8 +142,9 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     let trust = top.many("trust");
     let backends = top.many("backend");
     let frontends = top.many("frontend");
-    top.finish(elsewhere);
-    if frontends.is_empty() {
+    let is_whole = top.finish(elsewhere);
+    // What could not be read may have been one.
+    if frontends.is_empty() && is_whole {
         let error = ConfigError::new(Code::Missing, "there is no frontend");
         ctx.report(
             error.help(
@@ -212,7 +214,9 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     }
     let named = frontends.iter().flatten().filter_map(Frontend::log_targets);
     logs::report_unused(ctx, &scope.process.named_logs, named);
-    scope.defaults.report_unused(ctx);
+    if is_whole {
+        scope.defaults.report_unused(ctx);
+    }
     scope.acls.report_unused(ctx, "no condition names it");
     scope.tenants.report_unused(ctx, "no frontend has `tenants` with it");
     scope.rate_limits.report_unused(ctx, "no frontend has `limit` with it");
@@ -242,13 +246,15 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
     measure::report_impossible(ctx, &frontends, &with_rules, &backends);
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;
-    process_says.report_unused(
-        ctx,
-        process::Uses::of(&frontends, &backends, &plugins, &rate_limits, &tenants),
-    );
+    if is_whole {
+        process_says.report_unused(
+            ctx,
+            process::Uses::of(&frontends, &backends, &plugins, &rate_limits, &tenants),
+        );
+    }
     let mut servers = backends.iter().flat_map(|backend| &backend.servers);
     let has_names = servers.any(|server| matches!(server.address, ServerAddress::Name(_)));
-    if let Some(span) = resolver_span.filter(|_| !has_names) {
+    if let Some(span) = resolver_span.filter(|_| !has_names && is_whole) {
         let error = ConfigError::new(Code::Inert, "`resolver` does nothing: no server has a name");
         ctx.report(error.label(span, "nothing to resolve").help("leave it out"));
     }
@@ -320,7 +326,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
             "this stands in a `frontend`"
         }
-        "hosts" | "quota" | "include" | "backends" => "this stands in a `tenant`",
+        "hosts" | "quota" | "backends" => "this stands in a `tenant`",
+        "include" => "this stands in a `tenant`: what the operator writes is one file",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
         | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"
@@ -357,10 +364,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "set-path" | "rewrite-path" | "add-prefix" | "strip-prefix" | "set-query" | "rewrite-query"
         | "set-query-param" | "delete-query-param" => "this stands in `request { … }`",
         "rewrite-location" | "set-status" => "this stands in `response { … }`",
-        "listen" => "write a `frontend` and a `backend`",
-        "global" => "write `process`",
-        "option" => "options have nodes of their own, as `forwarded-for` and `server-close`",
-        _ => return None,
+        name => return foreign::instead(name),
     })
 }
 

@@ -168,6 +168,9 @@ impl<T> Names<T> {
             return;
         }
         for entry in self.list.iter().filter(|entry| !entry.used.get()) {
+            if ctx.is_unread(&entry.name.value) {
+                continue;
+            }
             let name = clip(&entry.name.value);
             // The first of two with one name is the one that is found.
             if self

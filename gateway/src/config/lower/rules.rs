@@ -40,6 +40,7 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
             "redirect" => node.property("regex"),
             _ => None,
         };
+        node.hints(of_answers);
         let action = match name {
             "deny" => deny(&mut node, acls).map(Action::Deny),
             "redirect" => {
@@ -83,6 +84,18 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
         rules: well.then_some(rules),
         last,
     }
+}
+
+/// What is said of an answer in its block, and where a redirect leads.
+fn of_answers(word: &str) -> Option<&'static str> {
+    Some(match word {
+        "body" | "content" | "text" | "file" | "content-type" => {
+            "content stands in the block of a `return`: return status=503 { body \"Back soon.\" }"
+        }
+        "to" | "url" | "uri" => "write location=\"https://www.example.net/new\"",
+        "http" | "https" => "write scheme=\"https\"",
+        _ => return None,
+    })
 }
 
 /// `deny status=403`

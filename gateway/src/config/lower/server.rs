@@ -59,7 +59,7 @@ fn haproxys(word: &str) -> Option<&'static str> {
         }
         "maxconn" => "write max-connections=100",
         "maxqueue" => "the queue is the backend's: max-queue 50",
-        "ssl" | "verify" | "ca-file" | "crt" | "sni" => {
+        "tls" | "ssl" | "verify" | "ca" | "ca-file" | "cert" | "crt" | "key" | "sni" => {
             "TLS is said in the server's block: { tls ca=\"ca.pem\" sni=\"db.example.net\" }"
         }
         "alpn" => "protocols stand in the server's block, beside `tls`: { tls; alpn \"h2\" }",
@@ -241,7 +241,9 @@ fn address(value: &Value<'_>) -> Option<ServerAddress> {
             "none of these",
             "did you mean `echo`?",
         ),
-        name if resolver::looks_like_a_name(name) => Some(ServerAddress::Name(Arc::new(resolver::source(value)?))),
+        name if resolver::looks_like_a_name(name) && !name.starts_with("unix:/") => {
+            Some(ServerAddress::Name(Arc::new(resolver::source(value)?)))
+        }
         _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
     }
 }

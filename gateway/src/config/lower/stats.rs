@@ -16,7 +16,7 @@ pub(super) fn stats(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Stats> 
     node.finish();
     let mut block = block?;
     let nodes = block.many("bind");
-    bind::require(scope.ctx, "`stats`", span, &nodes);
+    let has_binds = !nodes.is_empty();
     let mut binds = Vec::new();
     for mut bind in nodes {
         let address = bind.argument("an address").and_then(|value| scope.binds.take(&value));
@@ -36,7 +36,9 @@ pub(super) fn stats(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Stats> 
     });
     let hide_version = block.one("hide-version").map(Node::finish).is_some();
     let monitor = block.one("monitor").map(|node| monitor::monitor(scope, node, PATHS));
-    block.finish(elsewhere);
+    if block.finish(elsewhere) && !has_binds && !scope.ctx.is_unread("bind") {
+        bind::report_none(scope.ctx, "`stats`", span);
+    }
     Some(Stats {
         binds,
         allow: or_none(allow)?.unwrap_or_default(),

@@ -56,14 +56,27 @@ impl<'a> Block<'a> {
         found
     }
 
-    /// Reports what nobody asked for. `elsewhere` says where a node belongs that is known but not here.
-    pub(in crate::config) fn finish(self, elsewhere: impl Fn(&str) -> Option<&'static str>) {
+    /// Reports what nobody asked for. `elsewhere` says where a node belongs that is known but not here, or what it is called here.
+    /// Answers whether there was no such thing: where there was, what seems to be missing may be what was meant.
+    pub(in crate::config) fn finish(self, elsewhere: impl Fn(&str) -> Option<&'static str>) -> bool {
+        let mut is_whole = true;
+        let mut is_listed = false;
         for (node, _) in self.nodes.iter().zip(&self.used).filter(|(_, used)| !**used) {
+            is_whole = false;
+            self.ctx.leave_unread(node);
             let name = node.name().value();
-            let help = match elsewhere(name) {
-                Some(place) => Some(place.to_owned()),
+            let spelt = suggest::spelt(name);
+            let known = match suggest::same(name, self.asked.iter().copied()) {
+                Some(same) => Some(format!("did you mean `{same}`?")),
+                None => elsewhere(name).or_else(|| elsewhere(&spelt)).map(str::to_owned),
+            };
+            let help = match known {
+                Some(help) => Some(help),
                 None if self.ctx.is_crowded() => None,
                 None => suggest::did_you_mean(name, &self.asked, || {
+                    if std::mem::replace(&mut is_listed, true) {
+                        return Some("what can stand here is said above".to_owned());
+                    }
                     suggest::list(&self.asked).map(|list| format!("here can stand {list}"))
                 }),
             };
@@ -71,5 +84,6 @@ impl<'a> Block<'a> {
             self.ctx
                 .report(error.label(node.name().span(), "unknown here").maybe_help(help));
         }
+        is_whole
     }
 }

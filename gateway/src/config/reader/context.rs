@@ -2,12 +2,14 @@
 //! see to.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use kdl::{KdlDocument, KdlEntry, KdlNode};
 use miette::SourceSpan;
 
+use super::value::OTHER_QUOTES;
 use crate::config::diagnostics::{ConfigError, MAX_ERRORS, Source};
 use crate::config::examples;
 use crate::config::include::Inclusion;
@@ -29,6 +31,8 @@ pub(in crate::config) struct Context<'a> {
     asked: RefCell<Vec<Asked>>,
     traced: RefCell<Vec<SourceSpan>>,
     trace_fields: RefCell<Vec<TraceField>>,
+    /// The texts of what nobody has asked for, and the words in them.
+    unread: RefCell<HashSet<String>>,
     /// While a tenant's rules are read: how many regular expressions may yet be said, and how many there may be in all.
     regexes: Cell<Option<(usize, usize)>>,
     /// Likewise how many values of lists.
@@ -80,6 +84,7 @@ impl<'a> Context<'a> {
             asked: RefCell::default(),
             traced: RefCell::default(),
             trace_fields: RefCell::default(),
+            unread: RefCell::default(),
             regexes: Cell::new(None),
             list_values: Cell::new(None),
             examples: examples::of,
@@ -202,6 +207,36 @@ impl<'a> Context<'a> {
         (self.errors.into_inner(), self.lists.into_inner())
     }
 
+    /// Nobody has asked for this node, which is reported: what it names may be in use by what it was meant to be.
+    pub(super) fn leave_unread(&self, node: &KdlNode) {
+        self.note_unread(node.name().value());
+        node.entries().iter().for_each(|entry| self.leave_entry_unread(entry));
+        let nodes = node.children().into_iter().flat_map(KdlDocument::nodes);
+        nodes.for_each(|node| self.leave_unread(node));
+    }
+
+    /// The same of an argument or a property.
+    pub(super) fn leave_entry_unread(&self, entry: &KdlEntry) {
+        let Some(text) = entry.value().as_string() else { return };
+        self.note_unread(text);
+        // As the names in a condition.
+        let words = text.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')') || OTHER_QUOTES.contains(&c));
+        words.for_each(|word| self.note_unread(word));
+    }
+
+    fn note_unread(&self, text: &str) {
+        let mut unread = self.unread.borrow_mut();
+        if unread.len() < MAX_UNREAD && !unread.contains(text) {
+            unread.insert(text.to_owned());
+        }
+    }
+
+    /// Whether something that nobody has asked for says this. Then nobody knows whether what has this name is used.
+    pub(in crate::config) fn is_unread(&self, text: &str) -> bool {
+        let unread = self.unread.borrow();
+        unread.len() >= MAX_UNREAD || unread.contains(text)
+    }
+
     /// A path as the configuration means it: relative ones start at the configuration's own folder.
     pub(in crate::config) fn path(&self, path: &str) -> PathBuf {
         self.base_dir.join(path)
@@ -237,3 +272,5 @@ fn one_too_many(left: &Cell<Option<(usize, usize)>>) -> Option<usize> {
 /// Faults kept of what the operator has written, and of each tenant's files: more than are shown, since those are the first of the text and
 /// not the first found. Nobody's many hide those of others.
 const MAX_KEPT: usize = 10_000;
+/// Texts that nobody has asked for which are remembered. Where there are more, nothing is reported that may be for want of one.
+const MAX_UNREAD: usize = 10_000;

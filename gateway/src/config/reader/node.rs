@@ -206,10 +206,20 @@ impl<'a> Node<'a> {
 
     /// Reports arguments and properties that nobody asked for.
     pub(in crate::config) fn finish_entries(&self) {
-        for (entry, used) in self.node.entries().iter().zip(&self.used) {
-            if !used {
-                self.refuse(entry);
+        let mut unread = self.node.entries().iter().zip(&self.used).filter(|(_, used)| !**used);
+        while let Some((entry, _)) = unread.next() {
+            self.ctx.leave_entry_unread(entry);
+            if let Some(name) = self.swallowed(entry) {
+                // What follows is said of that one.
+                unread
+                    .by_ref()
+                    .for_each(|(entry, _)| self.ctx.leave_entry_unread(entry));
+                let error = ConfigError::new(Code::Unknown, format!("`{name}` is a node of its own"));
+                let error = error.label(entry.span(), format!("stands behind `{}`", self.name()));
+                self.fail(error.help("write it on a line of its own, or `;` before it"));
+                return;
             }
+            self.refuse(entry);
         }
     }
 
@@ -246,6 +256,15 @@ impl<'a> Node<'a> {
         format!("`{}`", self.name())
     }
 
+    /// The name of the node that an argument was meant to begin, where the end of the one before was left out.
+    fn swallowed(&self, entry: &'a KdlEntry) -> Option<&'a str> {
+        let word = entry.value().as_string().filter(|_| entry.name().is_none())?;
+        let is_bare = entry.format().is_some_and(|format| format.value_repr == word);
+        let known = self.flags.iter().chain(&self.properties).copied();
+        let is_node = (self.ctx.examples)(word).is_some() && (self.elsewhere)(word).is_none();
+        (is_bare && is_node && suggest::nearest(word, known).is_none()).then_some(word)
+    }
+
     fn refuse(&self, entry: &KdlEntry) {
         let name = self.name();
         let error = match entry.name() {
@@ -267,7 +286,10 @@ impl<'a> Node<'a> {
             }
             None => {
                 let word = entry.value().as_string().unwrap_or("");
-                let help = (self.elsewhere)(word).map(str::to_owned).or_else(|| {
+                let number = entry.value().as_integer();
+                let status = number.filter(|_| self.properties.contains(&"status"));
+                let help = status.map(|status| format!("write status={status}"));
+                let help = help.or_else(|| (self.elsewhere)(word).map(str::to_owned)).or_else(|| {
                     suggest::did_you_mean(word, &self.flags, || {
                         let property = suggest::nearest(word, self.properties.iter().copied());
                         property.map(|property| format!("did you mean `{property}=…`?"))

@@ -7,7 +7,7 @@ use std::time::Duration;
 use kdl::{KdlEntry, KdlValue};
 use miette::SourceSpan;
 
-use super::{At, Context};
+use super::{At, Context, clip};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::{suggest, units};
 use crate::hidden::is_hidden;
@@ -98,6 +98,15 @@ impl<'a> Value<'a> {
     /// A text, possibly empty.
     pub(in crate::config) fn any_text(&self) -> Option<&'a str> {
         match self.entry.value() {
+            KdlValue::String(text) if self.is_misquoted(text) => {
+                self.ctx.leave_entry_unread(self.entry);
+                let plain = clip(text.trim_matches(OTHER_QUOTES));
+                self.fail(
+                    format!("{} has to stand in straight double quotes", self.title()),
+                    "these quotes are taken for a part of the text",
+                    format!("write {plain:?}"),
+                )
+            }
             KdlValue::String(text) => Some(text),
             other => {
                 let kind = kind(other);
@@ -108,6 +117,12 @@ impl<'a> Value<'a> {
                 )
             }
         }
+    }
+
+    /// Whether it was meant to be in quotes that are none in KDL, where a bare word may begin with them.
+    fn is_misquoted(&self, text: &str) -> bool {
+        let written = self.entry.format().map_or("", |format| format.value_repr.as_str());
+        written.starts_with(OTHER_QUOTES) && text.starts_with(OTHER_QUOTES)
     }
 
     /// A text that is not empty.
@@ -170,7 +185,9 @@ impl<'a> Value<'a> {
 
     /// A duration.
     pub(in crate::config) fn duration(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
-        let text = self.quantity("s", units::DURATION_HELP)?;
+        // Who leaves the unit out of a large number thinks of milliseconds, as HAProxy does.
+        let unit = |number| if number < 1000 { "s" } else { "ms" };
+        let text = self.quantity(unit, units::DURATION_HELP)?;
         let value = match units::duration(text) {
             Ok(value) => value,
             Err(error) => return self.fail(format!("{} is not a duration", self.title()), error.message, error.help),
@@ -188,7 +205,7 @@ impl<'a> Value<'a> {
 
     /// A size in bytes.
     pub(in crate::config) fn size(&self, range: RangeInclusive<u64>) -> Option<u64> {
-        let text = self.quantity("KiB", units::SIZE_HELP)?;
+        let text = self.quantity(|_| "B", units::SIZE_HELP)?;
         let value = match units::size(text) {
             Ok(value) => value,
             Err(error) => return self.fail(format!("{} is not a size", self.title()), error.message, error.help),
@@ -206,7 +223,7 @@ impl<'a> Value<'a> {
 
     /// A part of all, in hundredths of a percent.
     pub(in crate::config) fn percentage(&self) -> Option<u16> {
-        let text = self.quantity("%", units::PART_HELP)?;
+        let text = self.quantity(|_| "%", units::PART_HELP)?;
         let part = units::part(text);
         part.map_or_else(
             |error| self.fail(format!("{} is no part of all", self.title()), error.message, error.help),
@@ -216,7 +233,7 @@ impl<'a> Value<'a> {
 
     /// CPU time per time, in thousandths of a CPU's.
     pub(in crate::config) fn cores(&self) -> Option<u32> {
-        let text = self.quantity(" cores", units::CORES_HELP)?;
+        let text = self.quantity(|_| " cores", units::CORES_HELP)?;
         let cores = units::cores(text);
         cores.map_or_else(
             |error| {
@@ -257,15 +274,15 @@ impl<'a> Value<'a> {
     }
 
     /// A text with a unit; a bare number gets told so.
-    fn quantity(&self, unit: &str, help: &str) -> Option<&'a str> {
+    fn quantity(&self, unit: fn(i128) -> &'static str, help: &str) -> Option<&'a str> {
         match self.entry.value() {
-            KdlValue::String(text) => Some(text),
+            KdlValue::String(_) => self.any_text(),
             KdlValue::Integer(number) => {
                 let message = format!("{} needs a unit", self.title());
                 self.fail(
                     message,
                     "a number alone",
-                    format!("write it with its unit, as \"{number}{unit}\""),
+                    format!("write it with its unit, as \"{number}{}\"", unit(*number)),
                 )
             }
             other => self.fail(
@@ -295,5 +312,9 @@ fn kind(value: &KdlValue) -> &'static str {
     }
 }
 
+/// Quotes of other languages and of text editors.
+pub(super) const OTHER_QUOTES: [char; 8] = [
+    '\'', '`', '\u{2018}', '\u{2019}', '\u{201a}', '\u{201c}', '\u{201d}', '\u{201e}',
+];
 /// Names go into log lines and metric labels.
 const MAX_NAME: usize = 128;

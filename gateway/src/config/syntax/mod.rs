@@ -4,6 +4,7 @@
 //! slash, and for every place where a text goes wrong. So it only ever sees what `scan` let through: a text of the same
 //! length, with comments blanked out and with what is wrong reported and replaced by something harmless.
 
+mod haproxy;
 mod scan;
 mod strings;
 mod structure;
@@ -17,6 +18,16 @@ use super::diagnostics::{Code, ConfigError};
 /// The nodes of a text.
 pub(super) fn document(text: &str) -> Result<KdlDocument, Vec<ConfigError>> {
     let scan::Scanned { clean, mut errors } = scan::scan(text);
+    if !errors.is_empty()
+        && let Some(section) = haproxy::section(text)
+    {
+        // What else is wrong with it as KDL is nothing that anybody would mend.
+        let error = ConfigError::new(Code::Syntax, "this is a configuration of HAProxy's");
+        let error = error.label(SourceSpan::from(section), "a section of it");
+        return Err(vec![
+            error.help("make the gateway's of it: gateway convert haproxy.cfg -o config.kdl"),
+        ]);
+    }
     let Some(clean) = clean else { return Err(errors) };
     match parse(&clean) {
         // What the parser says of a text that was mended is about something that nobody wrote.

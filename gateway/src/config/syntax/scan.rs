@@ -36,6 +36,7 @@ pub(super) fn scan(text: &str) -> Scanned {
         drop: None,
         dropped_node: None,
         dropped_entry: None,
+        hash_comments: false,
     };
     let whole = scanner.run();
     let clean = String::from_utf8(scanner.clean).ok();
@@ -62,6 +63,8 @@ pub(super) struct Scanner<'a> {
     pub(super) dropped_node: Option<usize>,
     /// Where the `/-` stands that drops the current entry.
     pub(super) dropped_entry: Option<usize>,
+    /// Whether a comment was seen that begins with `#`.
+    hash_comments: bool,
 }
 
 impl Scanner<'_> {
@@ -245,15 +248,18 @@ impl Scanner<'_> {
             let string = strings::raw(self.text, start, hashes);
             return self.string(start, string.end, string.faults);
         }
-        let word = &rest[hashes..];
-        let word = &word[..words::length(word)];
+        let behind = &rest[hashes..];
+        let word = &behind[..words::length(behind)];
+        let is_comment = self.state == State::Start || behind.is_empty() || behind.starts_with(char::is_whitespace);
+        let is_keyword = words::KEYWORDS.iter().any(|keyword| word.starts_with(keyword));
+        if is_comment && !is_keyword && words::near_keyword(word).is_none() {
+            return self.hash_comment(start, hashes);
+        }
         let end = start + hashes + word.len();
         if hashes > 1 || !words::KEYWORDS.contains(&word) {
             let help = match words::near_keyword(word) {
                 Some(keyword) => format!("did you mean `#{keyword}`?"),
-                None if word.is_empty() || hashes > 1 || matches!(self.state, State::Start) => {
-                    "comments begin with `//`".to_owned()
-                }
+                None if hashes > 1 => "comments begin with `//`".to_owned(),
                 None => "there are `#true`, `#false`, `#null`, `#inf`, `#-inf` and `#nan`; comments begin with `//`"
                     .to_owned(),
             };
@@ -267,6 +273,25 @@ impl Scanner<'_> {
             return self.token(start..end, true);
         }
         self.token(start..end, false);
+    }
+
+    /// `# …` to the end of the line, as many languages write comments. Who writes one writes them all so: the first is reported.
+    fn hash_comment(&mut self, start: usize, hashes: usize) {
+        let rest = &self.text[start..];
+        let end = start + rest.find(words::is_newline).unwrap_or(rest.len());
+        if !std::mem::replace(&mut self.hash_comments, true) {
+            let place = start..start + hashes;
+            let message = format!("`{}` is no keyword", clip(&self.text[place.clone()]));
+            self.fault(
+                place,
+                &message,
+                "begins no comment",
+                "write `//` here, and before all other comments",
+            );
+        }
+        self.hide(start..end);
+        self.at = end;
+        self.spaced = true;
     }
 
     fn word(&mut self, start: usize) {

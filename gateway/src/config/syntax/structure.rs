@@ -77,7 +77,7 @@ impl Scanner<'_> {
         match self.state {
             State::Start => {
                 hidden = true;
-                let help = "write a node's name before it, on the same line";
+                let help = "move it to the line of the node whose block it is, behind the name";
                 self.fault(place.clone(), "a block without a node", "whose block is this?", help);
                 self.hide(place.clone());
             }

@@ -185,6 +185,10 @@ pub(in crate::config::lower) fn host(value: &Value<'_>) -> Option<String> {
         None => ("", text),
     };
     let help = "write a name as \"www.example.net\", or a pattern as \"*.example.net\"";
+    if let Some((_, rest)) = name.split_once("://") {
+        let host = rest.split(['/', ':', '?']).next().unwrap_or_default();
+        return value.fail("a host is no URL", "this is one", format!("write {:?}", clip(host)));
+    }
     if name.contains('*') {
         return value.fail("a pattern's star stands for its first labels", "not here", help);
     }
