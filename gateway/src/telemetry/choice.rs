@@ -1,11 +1,9 @@
 //! Which access lines are written.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, Hasher, RandomState};
-
 use super::access::{Cause, Termination};
 use super::grpc::GrpcStatus;
 use super::log::Severity;
+use super::random::random;
 use crate::config::LogChoice;
 
 /// Whether an exchange or connection went as it should: HAProxy's `dontlog-normal`.
@@ -47,16 +45,8 @@ fn is_wanted(choice: &LogChoice, is_normal: bool) -> bool {
 
 /// A number at random, of all that fit 32 bits. Not for secrets.
 pub fn draw() -> u32 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
-    }
-    // SplitMix64.
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     // The upper half of 64 bits.
-    (z >> 32) as u32
+    (random() >> 32) as u32
 }
 
 #[cfg(test)]

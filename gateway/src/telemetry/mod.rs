@@ -12,3 +12,4 @@ pub mod trace;
 
 mod clock;
 mod escape;
+mod random;

@@ -5,13 +5,13 @@ mod collector;
 pub mod context;
 mod exporter;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use tokio::sync::mpsc;
 
 use super::metrics::ProcessMetrics;
+use super::random::random;
 pub use collector::{Collector, CollectorError};
 pub use context::{Parent, SpanId, TraceId};
 pub use exporter::TraceSink;
@@ -94,18 +94,4 @@ pub fn trace_id() -> TraceId {
 /// A number for a span.
 pub fn span_id() -> SpanId {
     (random() | 1).to_be_bytes()
-}
-
-/// Numbers at random; no secret hangs on them.
-fn random() -> u64 {
-    use std::cell::Cell;
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
-    }
-    // SplitMix64.
-    let state = STATE.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-    STATE.set(state);
-    let z = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
