@@ -377,7 +377,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
                 empty_response: false,
                 junk_response: false,
                 response_timeout: false,
-                statuses: config::Statuses::NONE,
+                statuses: config::StatusSet::NONE,
                 grpc: config::GrpcStatuses::NONE,
             },
             buffer: 0,

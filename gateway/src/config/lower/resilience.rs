@@ -7,7 +7,7 @@ use miette::SourceSpan;
 
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{GrpcStatuses, OutlierEjection, Retries, RetryBudget, RetryOn, Slow, Statuses};
+use crate::config::model::{GrpcStatuses, OutlierEjection, Retries, RetryBudget, RetryOn, Slow, StatusSet};
 use crate::config::reader::{At, Context, Node, Value, said_twice};
 
 /// What a `defaults` or a backend says of requests that are sent again.
@@ -67,7 +67,7 @@ pub(super) fn retry_on(mut node: Node<'_>) -> Option<At<RetryOn>> {
         empty_response: false,
         junk_response: false,
         response_timeout: false,
-        statuses: Statuses::default(),
+        statuses: StatusSet::default(),
         grpc: GrpcStatuses::default(),
     };
     let mut seen: Vec<(String, SourceSpan)> = Vec::new();
@@ -266,7 +266,7 @@ pub(super) const DEFAULT_RETRY_ON: RetryOn = RetryOn {
     empty_response: false,
     junk_response: false,
     response_timeout: false,
-    statuses: Statuses::NONE,
+    statuses: StatusSet::NONE,
     grpc: GrpcStatuses::NONE,
 };
 /// As HAProxy's buffer (`tune.bufsize`), which bounds what it repeats.

@@ -1,10 +1,8 @@
 //! Edits of requests and responses.
 
-use std::fmt;
-
 use serde::Serialize;
 
-use super::{Condition, Template};
+use super::{Condition, StatusSet, Template};
 
 /// An edit, and when it is made.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,54 +35,6 @@ pub struct EditCondition {
     pub when: Option<Condition>,
     /// Of the response.
     pub statuses: Option<StatusSet>,
-}
-
-/// A set of statuses from 100 to 599.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StatusSet([u64; 8]);
-
-impl StatusSet {
-    /// Of ranges, each with both its ends.
-    pub fn of(ranges: &[(u16, u16)]) -> Self {
-        let mut set = Self([0; 8]);
-        for at in ranges.iter().flat_map(|(low, high)| *low..=*high).filter_map(Self::at) {
-            set.0[at / 64] |= 1 << (at % 64);
-        }
-        set
-    }
-
-    /// Whether it is in the set.
-    pub fn contains(&self, status: u16) -> bool {
-        Self::at(status).is_some_and(|at| self.0[at / 64] >> (at % 64) & 1 == 1)
-    }
-
-    fn at(status: u16) -> Option<usize> {
-        let at = usize::from(status.checked_sub(100)?);
-        (at < 500).then_some(at)
-    }
-}
-
-impl fmt::Display for StatusSet {
-    /// As `404,500-599`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut between = "";
-        let mut first = None;
-        for status in 100..=600 {
-            match (self.contains(status), first) {
-                (true, None) => first = Some(status),
-                (false, Some(low)) => {
-                    let high = status - 1;
-                    write!(f, "{between}{low}")?;
-                    if high > low {
-                        write!(f, "-{high}")?;
-                    }
-                    (between, first) = (",", None);
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
 }
 
 /// An edit of a request. Serialises to the configuration of the `header-rewrite` component.
@@ -416,17 +366,4 @@ pub enum ReplaceFrom {
     Prefix(String),
     /// The first match.
     Regex(String),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_set_has_the_statuses_of_its_ranges() {
-        let set = StatusSet::of(&[(100, 101), (404, 404), (502, 599), (600, 700)]);
-        let has: Vec<_> = (0..=u16::MAX).filter(|status| set.contains(*status)).collect();
-        let expected: Vec<_> = [100, 101, 404].into_iter().chain(502..=599).collect();
-        assert_eq!(has, expected);
-    }
 }

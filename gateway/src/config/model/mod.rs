@@ -23,6 +23,7 @@ mod resilience;
 mod rules;
 mod server;
 mod stats;
+mod status_set;
 mod template;
 mod tls;
 mod tracing;
@@ -53,8 +54,7 @@ pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
     Change, Conditional, EditCondition, EditsHeaders, HeaderName, HeaderReplace, HeaderValue, LocationChange,
-    MAX_CALL_EDITS, MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, StatusSet, Written,
-    most_written,
+    MAX_CALL_EDITS, MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, Written, most_written,
 };
 pub use forwarding::{
     ClientIpFrom, Forwarded, ForwardedBy, ForwardedFor, ForwardedHeaders, Forwarding, IncomingId, RequestId,
@@ -77,13 +77,14 @@ pub use process::{
     PolicyPool, Process, SyslogHeader, SyslogServer,
 };
 pub use rate_limit::{RateKey, RateLimit};
-pub use resilience::{GrpcStatuses, OutlierEjection, RetryBudget, RetryOn, Reuse, Slow, Statuses};
+pub use resilience::{GrpcStatuses, OutlierEjection, RetryBudget, RetryOn, Reuse, Slow};
 pub use rules::{
     Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return,
     Rule, RuleQuota, Scheme, TenantRules,
 };
 pub use server::{Server, ServerAddress, SessionEnd};
 pub use stats::{Login, Monitor, Need, Stats};
+pub use status_set::StatusSet;
 pub use template::{Template, TemplatePart};
 pub use tls::{
     Authorities, BindTls, CertificateFiles, CertificateSource, ClientAuthorities, Hsts, Resumption, ServerTls,

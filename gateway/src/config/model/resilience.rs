@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::StatusSet;
+
 /// `retry-on "conn-failure" "empty-response" 503`: after what another attempt is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryOn {
@@ -14,7 +16,7 @@ pub struct RetryOn {
     /// `response-timeout`: no response began within `timeout server=`.
     pub response_timeout: bool,
     /// Responses of these statuses.
-    pub statuses: Statuses,
+    pub statuses: StatusSet,
     /// `grpc-unavailable` and its like: answers to calls of gRPC that say one of these, and nothing else.
     pub grpc: GrpcStatuses,
 }
@@ -22,10 +24,6 @@ pub struct RetryOn {
 /// A set of gRPC's statuses, 0 to 16.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GrpcStatuses(u32);
-
-/// A set of statuses from 400 to 599.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statuses([u64; 4]);
 
 /// `retry-budget percent=20 min=3 max=100`: how many requests are sent again at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +81,7 @@ impl RetryOn {
         self.empty_response
             || self.junk_response
             || self.response_timeout
-            || self.statuses != Statuses::NONE
+            || self.statuses != StatusSet::NONE
             || self.grpc != GrpcStatuses::NONE
     }
 }
@@ -105,28 +103,6 @@ impl GrpcStatuses {
     }
 }
 
-impl Statuses {
-    /// None.
-    pub const NONE: Self = Self([0; 4]);
-
-    /// Adds one; others than 400 to 599 are passed over.
-    pub fn add(&mut self, status: u16) {
-        if let Some(at) = Self::at(status) {
-            self.0[at / 64] |= 1 << (at % 64);
-        }
-    }
-
-    /// Whether it is in the set.
-    pub fn contains(&self, status: u16) -> bool {
-        Self::at(status).is_some_and(|at| self.0[at / 64] >> (at % 64) & 1 == 1)
-    }
-
-    fn at(status: u16) -> Option<usize> {
-        let at = usize::from(status.checked_sub(400)?);
-        (at < 200).then_some(at)
-    }
-}
-
 /// UNAUTHENTICATED.
 const MOST_GRPC: u8 = 16;
 
@@ -142,15 +118,5 @@ mod tests {
         }
         let has: Vec<_> = (0..=u8::MAX).filter(|status| set.contains(*status)).collect();
         assert_eq!(has, [1, 14, 16]);
-    }
-
-    #[test]
-    fn a_set_has_what_was_added() {
-        let mut set = Statuses::default();
-        for status in [200, 400, 463, 464, 599, 600, 1] {
-            set.add(status);
-        }
-        let has: Vec<_> = (0..=u16::MAX).filter(|status| set.contains(*status)).collect();
-        assert_eq!(has, [400, 463, 464, 599]);
     }
 }
