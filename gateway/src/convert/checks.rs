@@ -355,8 +355,7 @@ const ONE_CONNECTION: &str = "a check has one connection: this is of a further o
 
 fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
     let section = proxy.section;
-    let mut steps = Vec::new();
-    let mut left_out = Vec::new();
+    let mut steps: Vec<(&Line, Result<Node, &str>)> = Vec::new();
     let mut connections = 0;
     for line in section.lines.iter().filter(|line| line.keyword() == "tcp-check") {
         let step = match (line.word(1), line.word(2)) {
@@ -364,7 +363,7 @@ fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
             (Some("connect"), _) => {
                 connections += 1;
                 // The first is said of the check, but for one behind other steps.
-                if connections == 1 && steps.is_empty() {
+                if connections == 1 && !steps.iter().any(|(_, step)| step.is_ok()) {
                     continue;
                 }
                 connections = 2;
@@ -387,20 +386,20 @@ fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
             },
             _ => None,
         };
-        match step {
+        let step = match step {
             // What would be sent to another port, or over another connection, is not for this one.
-            _ if connections > 1 => left_out.push((line, ONE_CONNECTION)),
-            Some(step) => steps.push((line, step)),
-            None => left_out.push((line, "there is no such step in a check")),
-        }
-    }
-    // A check without steps has no block.
-    let place = if steps.is_empty() { proxy.block } else { check };
-    for (line, reason) in left_out {
-        super::proxies::leave_out(proxy.conversion, place, line, reason);
+            _ if connections > 1 => Err(ONE_CONNECTION),
+            step => step.ok_or("there is no such step in a check"),
+        };
+        steps.push((line, step));
     }
     for (line, step) in steps {
-        proxy.conversion.outline.add(Some(check), step, line.number, &line.text);
+        match step {
+            Ok(step) => {
+                proxy.conversion.outline.add(Some(check), step, line.number, &line.text);
+            }
+            Err(reason) => super::proxies::leave_out(proxy.conversion, check, line, reason),
+        }
     }
 }
 

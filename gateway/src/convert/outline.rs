@@ -244,12 +244,26 @@ impl Outline {
         (page.text, page.lines)
     }
 
+    /// Whether anything is said in its block.
+    fn has_more(&self, kept: &Kept) -> bool {
+        kept.children
+            .iter()
+            .any(|&child| self.nodes[child].state == State::Said)
+    }
+
     fn write(&self, page: &mut Page, id: usize, depth: usize) {
         let kept = &self.nodes[id];
         match &kept.state {
             State::LeftOut(reason) => {
                 page.line(depth, &format!("// not converted: {}", one_line(reason)), None);
                 page.line(depth, &format!("//   {}", one_line(&kept.original)), None);
+            }
+            // A check is one without its steps, too, and has no empty block.
+            State::Said if kept.node.is_a("check") && !self.has_more(kept) => {
+                page.line(depth, &kept.node.text(), Some(id));
+                for &child in &kept.children {
+                    self.write(page, child, depth);
+                }
             }
             State::Said if kept.has_block => {
                 page.line(depth, &format!("{} {{", kept.node.text()), Some(id));

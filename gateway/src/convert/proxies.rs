@@ -152,6 +152,9 @@ fn half_of_retries(line: &Line) -> Option<&'static str> {
 /// What `defaults` say of checks.
 const IN_EACH_CHECK: &str = "each backend's `check` says it here";
 
+/// In the place of none.
+const LONGEST_TIMEOUT: &str = "24d";
+
 /// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
 fn keep_alive(keyword: &str) -> Option<&'static str> {
     let of = keyword.strip_prefix("cli").or_else(|| keyword.strip_prefix("srv"))?;
@@ -349,7 +352,17 @@ impl<'a> Proxy<'a> {
         let node = match (line.keyword(), first) {
             ("mode", mode) => Node::new("mode").arg(mode),
             ("timeout", "connect" | "client" | "server" | "http-request" | "http-keep-alive" | "queue" | "tunnel") => {
-                Node::new("timeout").prop(first, words::duration(line.word(2).unwrap_or_default()))
+                let time = line.word(2).unwrap_or_default();
+                let time = match words::is_no_time(time) {
+                    true => {
+                        let message =
+                            format!("`timeout {first} 0` is for ever, and {LONGEST_TIMEOUT} the longest here");
+                        self.conversion.note(line.number, message);
+                        LONGEST_TIMEOUT.to_owned()
+                    }
+                    false => words::duration(time),
+                };
+                Node::new("timeout").prop(first, time)
             }
             // Said with the check, of which `defaults` have none.
             ("timeout", "check") | ("option", "httpchk" | "tcp-check") | ("http-check" | "tcp-check", _)

@@ -57,6 +57,7 @@ pub(super) fn balance(section: &Section, way: &str, line: &Line) -> Node {
     let is_consistent = persistence::is_consistent(section);
     let way = match way {
         "static-rr" => "roundrobin",
+        "hash" if line.word(2) == Some("src") => "source",
         way if way.starts_with("random") => "random",
         way => way,
     };

@@ -12,6 +12,12 @@ pub(super) fn duration(text: &str) -> String {
     }
 }
 
+/// `0`, `0s`: no bound, as timeouts have it.
+pub(super) fn is_no_time(text: &str) -> bool {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    !digits.is_empty() && digits.chars().all(|c| c == '0')
+}
+
 /// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`. Of several addresses in one word, each, and of a range of ports.
 pub(super) fn addresses(text: &str) -> Vec<String> {
     text.split(',').map(address).flat_map(ports).collect()

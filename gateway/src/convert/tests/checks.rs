@@ -254,13 +254,20 @@ fn where_a_check_connects_to_and_how_is_carried_over() {
     );
     found(&converted, 7, "one connection");
     found(&converted, 8, "one connection");
-    let converted = of_backend("option tcp-check\n    tcp-check expect ! string down", "");
-    assert!(
-        converted.text.contains("    check \"tcp\" interval=\"3s\"\n"),
-        "{}",
-        converted.text
-    );
-    found(&converted, 5, "no such step");
+    for (step, says) in [
+        ("! string down", "no such step"),
+        ("rstring (?!down)", "regular expression"),
+    ] {
+        let converted = of_backend(&format!("option tcp-check\n    tcp-check expect {step}"), "");
+        assert!(
+            converted
+                .text
+                .contains("    check \"tcp\" interval=\"3s\"\n    // not converted: "),
+            "{}",
+            converted.text
+        );
+        found(&converted, 5, says);
+    }
     let converted = of_backend("option httpchk\n    http-check disable-on-404", "");
     found(&converted, 5, "no such step");
 }

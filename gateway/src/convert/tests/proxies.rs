@@ -293,6 +293,36 @@ backend b
 }
 
 #[test]
+fn a_timeout_of_none_is_the_longest_there_is() {
+    let converted = converted(
+        "defaults
+    mode tcp
+    timeout client 0
+    timeout server 0s
+listen l
+    bind 127.0.0.1:5432
+    balance hash src
+    hash-type consistent
+    server a 10.0.0.1:5432
+    server b 10.0.0.2:5432
+",
+    );
+    for line in [
+        "    timeout client=\"24d\"",
+        "    timeout server=\"24d\"",
+        "    balance \"source\" consistent",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 3, "for ever");
+    found(&converted, 4, "for ever");
+}
+
+#[test]
 fn a_range_of_ports_is_a_bind_for_each() {
     let converted = converted("listen l\n mode tcp\n bind 127.0.0.1:5000-5002,:6000\n server s 10.0.0.1:1\n");
     let binds: Vec<&str> = converted.text.lines().filter(|line| line.contains("bind")).collect();
