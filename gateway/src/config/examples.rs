@@ -34,6 +34,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("quota", r#"quota plugin-cpu="1.5 cores" plugin-memory="256MiB""#),
     ("tenants", r#"tenants "acme" "rival""#),
     (
+        "connection",
+        r#"connection { acl "office" { source "192.0.2.0/24" }; deny unless="office" }"#,
+    ),
+    (
         "isolation",
         r#"isolation "per-request" ready=8, isolation "per-connection" or isolation "reuse" max-requests=1000"#,
     ),

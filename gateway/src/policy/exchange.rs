@@ -37,9 +37,6 @@ pub struct Exchange {
     pub connection: Arc<ConnectionFacts>,
     /// Which of the conditions that the operator's edits have hold, a bit each.
     pub conditions: u64,
-    /// Which of the conditions hold under which the plugins of its host's tenant take part, a bit each; none before the tenant's acls
-    /// have been asked.
-    pub uses: u64,
     /// The number that the request has been given, where it has one.
     pub request_id: Option<HeaderValue>,
     /// The trace that it belongs to and the span of it in there, where traces are made.
@@ -108,7 +105,6 @@ impl Exchange {
             response: None,
             connection,
             conditions: 0,
-            uses: 0,
             request_id: None,
             trace: None,
             server: None,
@@ -127,6 +123,11 @@ impl Exchange {
     /// Notes the host that decides who takes part, which may be gone from the head by the time that somebody asks.
     pub fn is_for(&mut self, host: Option<Box<str>>) {
         self.lot.host = host;
+    }
+
+    /// Notes which of the conditions hold under which the plugins of its host's tenant take part, a bit each.
+    pub const fn is_used_by(&mut self, uses: u64) {
+        self.lot.uses = uses;
     }
 
     /// Takes part in it whoever took part in its connection, in TCP mode.

@@ -24,7 +24,7 @@ pub struct Scope {
     pub is_shadow: bool,
     /// Which use it is, by where it stands: what is kept over reloads is kept for the same one.
     pub place: Arc<str>,
-    /// Only where this one of its tenant's conditions holds: a bit of [`Exchange::uses`].
+    /// Only where this one of its tenant's conditions holds: a bit of [`Lot::uses`].
     pub when: Option<u8>,
 }
 
@@ -48,6 +48,21 @@ pub struct Lot {
     drawn: Option<u16>,
     /// As the client asked for it: what a component makes of it later changes nobody's part.
     pub(super) host: Option<Box<str>>,
+    /// Which of the conditions hold under which the plugins of that host's tenant take part, a bit each; none before the tenant's
+    /// acls have been asked.
+    pub(super) uses: u64,
+}
+
+impl Lot {
+    /// Of a connection for this host, which is a tenant's; none of whose conditions holds yet.
+    pub fn is_for(&mut self, host: Box<str>) {
+        self.host = Some(host);
+    }
+
+    /// Notes which of that tenant's conditions hold.
+    pub const fn is_used_by(&mut self, uses: u64) {
+        self.uses = uses;
+    }
 }
 
 impl Scope {
@@ -59,14 +74,14 @@ impl Scope {
 
     #[cold]
     fn admits(&self, exchange: &mut Exchange) -> bool {
-        let Exchange { request, lot, uses, .. } = exchange;
+        let Exchange { request, lot, .. } = exchange;
         if let Some(tenant) = &self.tenant {
             let host = lot.host.get_or_insert_with(|| host(&request.headers));
             if !tenant.owns(host) {
                 return false;
             }
         }
-        if self.when.is_some_and(|bit| *uses >> bit & 1 == 0) {
+        if self.when.is_some_and(|bit| lot.uses >> bit & 1 == 0) {
             return false;
         }
         self.share.is_whole() || self.share.has(*lot.drawn.get_or_insert_with(drawn))
@@ -95,9 +110,15 @@ impl Attachment {
         !self.stands_aside(exchange)
     }
 
-    /// Whether this use has no part in a connection, which belongs to no host. All uses of one connection are asked with the same
-    /// lot: of a canary and what it stands in for, exactly one has a part.
+    /// Whether this use has no part in a connection. All uses of one connection are asked with the same lot: of a canary and what it
+    /// stands in for, exactly one has a part. A tenant's takes part where the lot has one of its hosts.
     pub fn stands_aside_of_connection(&self, lot: &mut Lot) -> bool {
+        let is_for = |tenant: &Arc<Tenant>| lot.host.as_deref().is_some_and(|host| tenant.owns(host));
+        if self.scope.tenant.as_ref().is_some_and(|tenant| !is_for(tenant))
+            || self.scope.when.is_some_and(|bit| lot.uses >> bit & 1 == 0)
+        {
+            return true;
+        }
         !self.scope.share.is_whole() && !self.scope.share.has(*lot.drawn.get_or_insert_with(drawn))
     }
 

@@ -12,9 +12,19 @@ pub fn of_request(headers: &HeaderMap) -> Option<ServerName<'static>> {
 
 /// The name of the handshake that ended here, or of the ClientHello that passed through.
 pub fn of_connection(facts: &ConnectionFacts) -> Option<ServerName<'static>> {
+    name(sni(facts)?)
+}
+
+/// The same as hosts are compared: in lower case, without a dot at the end.
+pub fn host_of_connection(facts: &ConnectionFacts) -> Option<Box<str>> {
+    let sni = sni(facts)?;
+    Some(sni.strip_suffix('.').unwrap_or(sni).to_ascii_lowercase().into())
+}
+
+fn sni(facts: &ConnectionFacts) -> Option<&str> {
     let ended_here = facts.tls.as_ref().and_then(|tls| tls.sni.as_deref());
     let passing = facts.hello().and_then(|hello| hello.sni.as_deref());
-    name(ended_here.or(passing)?)
+    ended_here.or(passing)
 }
 
 fn name(text: &str) -> Option<ServerName<'static>> {

@@ -63,7 +63,7 @@ pub async fn acls_of_tenant(
     exchange: &mut Box<Exchange>,
 ) -> Result<AclAnswers, ProxyError> {
     let answers = acls(local, &tenant.acls, exchange).await?;
-    exchange.uses = answers.holding(&tenant.uses);
+    exchange.is_used_by(answers.holding(&tenant.uses));
     Ok(answers)
 }
 

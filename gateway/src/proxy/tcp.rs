@@ -23,11 +23,12 @@ use super::relay::{self, Early, Ended, Moved, Relay, RelaySettings};
 use crate::backend::{self, Backend, ConnectError, PickKey, QueueError, Server, Session, Take, Wishes};
 use crate::config::{AccessLog, LogChoice};
 use crate::policy::{Attachment, ConnectionFacts, Lot, Over, ToTell};
-use crate::snapshot::{AclAnswers, Frontend};
+use crate::snapshot::rules::RuleAt;
+use crate::snapshot::{AclAnswers, Frontend, OfTenant, TenantRules};
 use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::choice;
-use crate::telemetry::metrics::{FrontendMetrics, Took};
+use crate::telemetry::metrics::{FrontendMetrics, TenantMetrics, Took};
 
 /// Brings a connection to where bytes can be relayed, if it comes to that.
 pub async fn serve(
@@ -121,8 +122,10 @@ impl Future for Relaying {
 /// Why a connection ends before anything was relayed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stop {
-    /// The `deny` at this line of the configuration held.
-    Denied { line: usize },
+    /// A `deny` held, which the record has.
+    Denied,
+    /// Its host is a tenant's whose files are at fault, and there is nothing to go on with.
+    TenantClosed,
     /// A component refused it.
     Refused,
     /// A component failed, and its `on-failure` is to deny.
@@ -151,7 +154,8 @@ impl Stop {
     /// A label for logs and metrics.
     fn reason(self) -> &'static str {
         match self {
-            Self::Denied { .. } => "denied",
+            Self::Denied => "denied",
+            Self::TenantClosed => "tenant-closed",
             Self::Refused => REFUSED_BY_PLUGIN,
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
@@ -169,7 +173,9 @@ impl Stop {
     /// How it ended, in a phase that the client may have chosen.
     fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {
-            Self::Denied { .. } | Self::Refused | Self::PolicyFailure | Self::NoRoute => (Cause::Proxy, Phase::Request),
+            Self::Denied | Self::TenantClosed | Self::Refused | Self::PolicyFailure | Self::NoRoute => {
+                (Cause::Proxy, Phase::Request)
+            }
             Self::Queue(QueueError::Full) => (Cause::Proxy, Phase::Queue),
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),
@@ -203,6 +209,46 @@ async fn gone(client: &TcpStream) -> Stop {
 
 /// What policy makes of a connection: the backend, or why there is none.
 async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
+    let mut lot = Lot::default();
+    let decided = match frontend.tenants.is_empty() {
+        true => decide_with(local, frontend, None, record, &mut lot).await,
+        // Boxed: few frontends of TCP mode have tenants.
+        false => Box::pin(decide_for_tenants(local, frontend, record, &mut lot)).await,
+    };
+    // Whoever is told of it is told of those that were refused, too.
+    record.is_drawn(lot);
+    decided
+}
+
+/// The same where a tenant's host may be asked for: in the handshake that ended here, or in the ClientHello that passes through.
+async fn decide_for_tenants(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    record: &mut Record,
+    lot: &mut Lot,
+) -> Result<Arc<Backend>, Stop> {
+    let host = asked_name::host_of_connection(&record.facts);
+    let tenant = host.as_deref().and_then(|host| frontend.tenant_of(host));
+    let (Some(host), Some(tenant)) = (host, tenant) else {
+        return decide_with(local, frontend, None, record, lot).await;
+    };
+    record.is_of(tenant);
+    lot.is_for(host.clone());
+    if tenant.is_closed {
+        return Err(Stop::TenantClosed);
+    }
+    let rules = tenant.rules.as_ref().map(|rules| (rules, host));
+    decide_with(local, frontend, rules, record, lot).await
+}
+
+/// The same, where `tenant` decides behind the operator, whose host that is.
+async fn decide_with(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    tenant: Option<(&TenantRules, Box<str>)>,
+    record: &mut Record,
+    lot: &mut Lot,
+) -> Result<Arc<Backend>, Stop> {
     let facts = &record.facts.clone();
     let mut answers = AclAnswers::default();
     let mut exchange = None;
@@ -217,23 +263,42 @@ async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> 
     {
         record.log.enabled = false;
     }
+    let tenant = match tenant {
+        Some((rules, host)) => {
+            let exchange = exchange.get_or_insert_with(|| policy::of_connection(facts));
+            exchange.is_for(Some(host));
+            Some((rules, Box::pin(policy::acls(local, &rules.acls, exchange)).await))
+        }
+        None => None,
+    };
     // What could be decided by the addresses alone was, when the connection came.
     if let Some(line) = frontend.late_denies.iter().find_map(|rule| rule.stops(&answers)) {
-        return Err(Stop::Denied { line });
+        record.is_denied(RuleAt { line, file: None });
+        return Err(Stop::Denied);
     }
-    let mut lot = Lot::default();
-    let answer = policy::connection_filters(local, frontend, facts, &mut lot).await;
-    record.is_drawn(lot);
+    // One whose acls cannot be asked refuses what the operator has let through, and nothing before.
+    let tenant = match tenant {
+        Some((rules, answers)) => Some((rules, answers.map_err(|_| Stop::PolicyFailure)?)),
+        None => None,
+    };
+    if let Some((rules, answers)) = &tenant {
+        if let Some(rule) = rules.rules.iter().find(|rule| rule.holds(answers)) {
+            record.is_denied(rule.at.clone());
+            return Err(Stop::Denied);
+        }
+        lot.is_used_by(answers.holding(&rules.uses));
+    }
+    let answer = policy::connection_filters(local, frontend, facts, lot).await;
     let routed = match answer.map_err(|_| Stop::PolicyFailure)? {
         ConnectionAnswer::Continue => None,
         ConnectionAnswer::Refuse => return Err(Stop::Refused),
         ConnectionAnswer::Route(backend) => Some(backend),
     };
-    let route = || match frontend.routes.is_empty() {
+    let route = || match frontend.routes.is_empty() && tenant.is_none() {
         true => frontend.config.default_backend,
         false => {
             let exchange = exchange.unwrap_or_else(|| policy::of_connection(facts));
-            frontend.route(&answers, &exchange, None)
+            frontend.route(&answers, &exchange, tenant.as_ref())
         }
     };
     let backend = routed.or_else(route).ok_or(Stop::NoRoute)?;
@@ -352,7 +417,9 @@ struct Rare {
     ahead: usize,
     retries: u32,
     reason: Option<&'static str>,
-    rule: Option<usize>,
+    rule: Option<RuleAt>,
+    /// What is counted of its host's tenant, where that is somebody's.
+    tenant: Option<Arc<TenantMetrics>>,
     /// The client left without a word while a server was awaited.
     is_silent: bool,
     log_choice: Option<Arc<LogChoice>>,
@@ -406,6 +473,16 @@ impl Record {
         if let Some(told) = self.rare.as_mut().and_then(|rare| rare.told.as_mut()) {
             told.lot = lot;
         }
+    }
+
+    /// It is for this tenant's host.
+    fn is_of(&mut self, tenant: &OfTenant) {
+        self.rare().tenant = Some(Arc::clone(&tenant.metrics));
+    }
+
+    /// A `deny` held.
+    fn is_denied(&mut self, at: RuleAt) {
+        self.rare().rule = Some(at);
     }
 
     /// Until it has ended otherwise: it is cut off when the gateway ends.
@@ -476,11 +553,7 @@ impl Record {
         self.termination = stop.termination(self.termination.phase);
         self.rare().reason = Some(stop.reason());
         match stop {
-            Stop::Denied { line } => {
-                self.rare().rule = Some(line);
-                self.frontend.denied();
-            }
-            Stop::Refused => self.frontend.denied(),
+            Stop::Denied | Stop::Refused => self.frontend.denied(),
             // As when it leaves with a server reached: nobody was failed.
             Stop::ClientSilent => self.rare().is_silent = true,
             _ => self.frontend.error(stop.reason()),
@@ -492,6 +565,9 @@ impl Record {
         self.received += moved.from_client;
         self.sent += moved.from_server;
         self.frontend.bytes(moved.from_client, moved.from_server);
+        if let Some(tenant) = self.rare.as_ref().and_then(|rare| rare.tenant.as_ref()) {
+            tenant.bytes(moved.from_client, moved.from_server);
+        }
         if let Some(backend) = &self.backend {
             let (received, sent) = (moved.from_server, moved.from_client);
             match self.server {
@@ -517,6 +593,9 @@ impl Drop for Record {
         metrics.response(None, total);
         let log = self.log;
         let mut rare = self.rare.take().map_or_else(Rare::default, |rare| *rare);
+        if let Some(tenant) = &rare.tenant {
+            tenant.ended(None, 0, 0);
+        }
         let backend = self.backend.as_ref();
         let server = backend.and_then(|backend| backend.servers.get(self.server?.get() as usize - 1));
         let connect = self.connect.map(|time| Duration::from_nanos(time.get()));
@@ -578,8 +657,10 @@ impl Drop for Record {
                 retries: rare.retries,
                 queue: rare.ahead,
             },
+            tenant: rare.tenant.as_ref().map(|tenant| &**tenant.tenant()),
             reason: rare.reason,
-            rule: rare.rule,
+            rule: rare.rule.as_ref().map(|rule| rule.line),
+            rule_file: rare.rule.as_ref().and_then(|rule| rule.file.as_deref()),
             format: choice.and_then(|choice| choice.format.as_ref()),
             to: choice.and_then(|choice| choice.to.as_deref()),
             severity,

@@ -279,7 +279,8 @@ impl Builder<'_> {
         };
         let routes = routes?;
         let reads_client_hello = frontend.mode == Mode::Tcp
-            && (attached().any(|attachment| attachment.reads_client_hello())
+            && (!tenants.is_empty()
+                || attached().any(|attachment| attachment.reads_client_hello())
                 || routes.iter().any(Route::reads_client_hello));
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
         let asks_tenants = tenants.iter().any(|of| of.is_closed || of.rules.is_some())

@@ -17,7 +17,7 @@ pub struct OfTenant {
     pub metrics: Arc<TenantMetrics>,
     /// Whether its hosts are not served: nobody knows what its plugins would have said.
     pub is_closed: bool,
-    /// What it decides of requests for them; none where that is nothing.
+    /// What it decides of requests for them, or of connections; none where that is nothing.
     pub rules: Option<TenantRules>,
 }
 
@@ -25,7 +25,7 @@ pub struct OfTenant {
 pub struct TenantRules {
     /// Calls that answer its acls.
     pub acls: AclCalls,
-    /// `deny`, `redirect` and `return`, in order.
+    /// `deny`, `redirect` and `return`, in order; of connections, `deny`.
     pub rules: Vec<Rule>,
     /// `use-backend`, in order.
     pub routes: Vec<Route>,

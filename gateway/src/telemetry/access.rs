@@ -124,10 +124,14 @@ pub struct TcpRecord<'a> {
     pub termination: Termination,
     /// What else was going on.
     pub counts: Counts,
+    /// Whose host it was for, where it is a tenant's.
+    pub tenant: Option<&'a str>,
     /// Why the gateway itself ended it, as `denied` or `policy-failure`.
     pub reason: Option<&'a str>,
     /// The line of the configuration with the `deny` that held.
     pub rule: Option<usize>,
+    /// The file with that line, where it is a tenant's.
+    pub rule_file: Option<&'a str>,
     /// How its line looks, where that was said.
     pub format: Option<&'a LineFormat>,
     /// Which logs it goes to; none means the process's own.

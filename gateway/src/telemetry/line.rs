@@ -136,7 +136,7 @@ impl<'a> From<&TcpRecord<'a>> for Values<'a> {
             counts: record.counts,
             request: None,
             request_id: None,
-            tenant: None,
+            tenant: record.tenant,
             reason: record.reason,
             rule: record.rule,
             captures: None,

@@ -74,7 +74,7 @@ fn uses(loaded: &Loaded) -> Vec<Use> {
     for frontend in &config.frontends {
         let mut known: Vec<&UsedPlugin> = Vec::new();
         let tenants = || frontend.tenants.iter().map(|id| &config.tenants[id.0]);
-        let of_tenants = tenants().flat_map(|tenant| &tenant.rules.acls);
+        let of_tenants = tenants().flat_map(|tenant| &tenant.decides(frontend.mode).acls);
         let asked = frontend.acls.iter().chain(of_tenants);
         let asked = asked
             .flat_map(|acl| acl.test.plugins())
@@ -94,11 +94,12 @@ fn uses(loaded: &Loaded) -> Vec<Use> {
         }
         for tenant in tenants() {
             let is_match = |acl: &config::Acl| matches!(acl.test, AclTest::Match(_));
-            let mut acls = tenant.rules.acls.iter().enumerate();
-            if acls.any(|(i, acl)| tenant.rules.asks(i) && is_match(acl)) {
+            let decided = tenant.decides(frontend.mode);
+            let mut acls = decided.acls.iter().enumerate();
+            if acls.any(|(i, acl)| decided.asks(i) && is_match(acl)) {
                 uses.push(Use::of_own(config, &frontend.name, ("acl", "acl"), tenant));
             }
-            if tenant.rules.edits_any() {
+            if decided.edits_any() {
                 uses.push(Use::of_own(config, &frontend.name, ("header-rewrite", "edits"), tenant));
             }
         }

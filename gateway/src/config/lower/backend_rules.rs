@@ -71,14 +71,23 @@ pub(super) fn reached(
     let routes = routes.flat_map(|route| route.to.backends().iter().copied());
     let known = frontend.tenants.iter().filter_map(|id| scope.tenants.get(id.0));
     let with_files = known.filter(|(known, _)| known.has_files);
-    let by_files = with_files.flat_map(|(known, _)| known.reached.iter().copied());
+    // A tenant has backends of both modes, and its files lead to each where it can be led to.
+    let fits = |id: &BackendId| {
+        scope
+            .backends
+            .get(id.0)
+            .is_some_and(|(known, _)| known.mode == frontend.mode)
+    };
+    let by_files = with_files
+        .flat_map(|(known, _)| known.reached.iter().copied())
+        .filter(fits);
     let own = routes.chain(frontend.default_backend).chain(by_files);
     let own = own.map(|id| (id, None));
     let used = frontend.plugins.iter();
     let used = used.filter_map(|used| plugins.get(used.plugin.value.0));
     let by_plugins = used.flat_map(|plugin| plugin.route_to.iter().map(|id| (*id, Some(plugin.origin.span))));
     let named = frontend.tenants.iter().filter_map(|id| tenants.get(id.0)?.as_ref());
-    let by_tenants = named.flat_map(|tenant| tenant.rules.backends());
+    let by_tenants = named.flat_map(|tenant| tenant.decides(frontend.mode).backends());
     let by_tenants = by_tenants.map(|(id, origin)| (id, Some(origin.span)));
     let mut all: Vec<_> = own.collect();
     all.sort_by_key(|(id, _)| id.0);

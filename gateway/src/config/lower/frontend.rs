@@ -108,8 +108,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let mut plugins = used_plugins(scope, block.many("use-plugin"), None);
     let mut tenants: Vec<TenantId> = Vec::new();
     if let Some(node) = block.one("tenants") {
-        http_only(&node, mode_at);
-        let (named, used) = tenant::named(scope, node);
+        let (named, used) = tenant::named(scope, mode, node);
         tenants = named;
         plugins.extend(used);
     }
@@ -139,7 +138,8 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     }
     report_max_connections(scope, own.max_connections);
     let is_named = |route: &Route| matches!(route.to, RouteTo::Named { .. });
-    let asks_elsewhere = !plugins.is_empty() || routes.iter().flatten().any(is_named);
+    // Whose connection it is says the name in a ClientHello.
+    let asks_elsewhere = !plugins.is_empty() || !tenants.is_empty() || routes.iter().flatten().any(is_named);
     report_handshake(scope, setting, &own.timeouts, &acls, asks_elsewhere);
     let implied = acls_of.finish(MAX_ACLS);
     admission::report_late(ctx, &rejects, &acls, &implied);
@@ -190,11 +190,13 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .iter()
             .flatten()
             .flat_map(|route| route.to.backends().iter().copied());
-        let named = tenants.iter().filter_map(|id| scope.tenants.get(id.0));
+        // Of connections nobody asks for the number of a request.
+        let tenants = tenants.iter().filter(|_| mode == Mode::Http);
+        let named = tenants.clone().filter_map(|id| scope.tenants.get(id.0));
         let by_tenants = named.flat_map(|(known, _)| known.reached.iter().copied());
         let backends = leads_to.chain(default_backend.flatten()).chain(by_tenants);
         let theirs = backends.filter_map(|id| scope.backends.get(id.0)?.0.request_id.get());
-        let of_tenants = tenants.iter().filter_map(|id| scope.tenants.get(id.0)?.0.request_id);
+        let of_tenants = tenants.filter_map(|id| scope.tenants.get(id.0)?.0.request_id);
         let mut asked: Vec<_> = asked.into_iter().chain(theirs).chain(of_tenants).collect();
         asked.sort_by_key(SourceSpan::offset);
         asked.dedup();

@@ -242,7 +242,8 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         backend_rules::join(ctx, frontend, &backends, &reached);
         backend_rules::report_too_many_bytes(ctx, frontend, &backends, &reached);
     }
-    let with_rules: Vec<_> = tenants.iter().flatten().map(|tenant| &tenant.rules).collect();
+    let with_rules: Vec<_> = tenants.iter().flatten().flat_map(Tenant::all_rules).collect();
+    tenant::report_inert(&scope, &frontends);
     measure::report_impossible(ctx, &frontends, &with_rules, &backends);
     tunnel::settle(&scope, &frontends, &mut backends, &plugins);
     let rate_limits: Vec<RateLimit> = rate_limits.into_iter().collect::<Option<_>>()?;

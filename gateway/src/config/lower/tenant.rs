@@ -8,19 +8,23 @@ use miette::SourceSpan;
 
 use super::plugin::{self, Owner};
 use super::plugin_limits::{self, ENTRIES, HOST_MEMORY, KV_BYTES, TOTAL_MEMORY};
-use super::tenant_rules::{self, Read, Said};
+use super::tenant_rules::{self, Read, ReadRules, Said};
 use super::used_plugins::MAX_PLUGINS;
 use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    BackendId, BudgetLimits, InForce, KeptQuota, Millicores, Plugin, RuleQuota, Tenant, TenantId, TenantRules,
-    UsedPlugin,
+    BackendId, BudgetLimits, Frontend, InForce, KeptQuota, Millicores, Mode, Plugin, RuleQuota, Tenant, TenantId,
+    TenantRules, UsedPlugin,
 };
 use crate::config::reader::{At, Block, Node, said_twice};
 
 /// What frontends have to know of a tenant.
 pub(super) struct Known {
     uses: Vec<Option<UsedPlugin>>,
+    /// Those in `connection { … }`.
+    uses_of_connections: Vec<Option<UsedPlugin>>,
+    /// Where its block, not its files, says what is for HTTP mode alone, and for TCP mode alone; and the word.
+    only_in: [Option<(String, SourceSpan)>; 2],
     /// Whether it includes files: what has a use only by these has one, whatever stands in them now.
     pub(super) has_files: bool,
     /// The backends that its rules lead to, and that its files may lead to at most.
@@ -71,6 +75,8 @@ pub(super) fn tenant(
         (name, _) => {
             let known = Known {
                 uses: Vec::new(),
+                uses_of_connections: Vec::new(),
+                only_in: [None, None],
                 has_files: true,
                 reached: Vec::new(),
                 request_id: None,
@@ -105,6 +111,7 @@ pub(super) fn tenant(
         backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
     };
     let mut own = Said::of(&mut block);
+    let only_in = MODES.map(|mode| own.only_in(mode).map(|(name, span)| (name.to_owned(), span)));
     let includes = block.many("include");
     let has_files = !includes.is_empty();
     let mut on_error = None;
@@ -138,31 +145,33 @@ pub(super) fn tenant(
     // Files may use what stands in the block, today or tomorrow.
     own_names.iter().for_each(|name| scope.plugins.use_it(name));
     let Read {
-        uses,
-        rules,
+        of_requests: ReadRules { uses, rules },
+        of_connections: ReadRules {
+            uses: uses_of_connections,
+            rules: connections,
+        },
         request_id,
     } = if is_whole {
         tenant_rules::read(scope, &owner, (own, of_files), has_files, quota.rules)
     } else {
         // What is missing may stand in a file that could not be read, which has been reported.
         scope.plugins.miss();
-        Read {
-            uses: vec![None],
-            rules: None,
-            request_id: None,
-        }
+        Read::nothing()
     };
-    let well = uses.iter().all(Option::is_some);
+    let well = uses.iter().chain(&uses_of_connections).all(Option::is_some);
     let mut reached = owner.backends.clone().filter(|_| has_files).unwrap_or_default();
-    reached.extend(rules.iter().flat_map(TenantRules::backends).map(|(id, _)| id));
+    let decided = rules.iter().chain(&connections);
+    reached.extend(decided.flat_map(TenantRules::backends).map(|(id, _)| id));
     let known = Known {
         uses,
+        uses_of_connections,
+        only_in,
         has_files,
         reached,
         request_id,
     };
     scope.tenants.add(scope.ctx, name, known);
-    let (trust, rules) = (trust?, rules?);
+    let (trust, rules, connections) = (trust?, rules?, connections?);
     (hosts.is_some() && well).then(|| Tenant {
         name: name.value.into(),
         trust,
@@ -172,6 +181,7 @@ pub(super) fn tenant(
         compile: quota.compile,
         rule_quota: quota.rules,
         rules,
+        connections,
         limits: owner.limits,
         has_files,
         in_force: InForce::default(),
@@ -220,13 +230,13 @@ fn not_in_files(name: &str) -> &'static str {
     match name {
         "include" => "a tenant's file includes nothing: let the operator include the other one, too",
         _ => {
-            "a tenant's file says `plugin`, `use-plugin`, `acl`, `deny`, `redirect`, `return`, `use-backend`, `request` and `response`; the rest is the operator's"
+            "a tenant's file says `plugin`, `use-plugin`, `acl`, `deny`, `redirect`, `return`, `use-backend`, `request`, `response` and `connection`; the rest is the operator's"
         }
     }
 }
 
-/// `tenants "acme" "rival"` in a frontend: who they are, and the uses of their plugins.
-pub(super) fn named(scope: &Scope<'_>, mut node: Node<'_>) -> (Vec<TenantId>, Vec<Option<UsedPlugin>>) {
+/// `tenants "acme" "rival"` in a frontend of this mode: who they are, and the uses of their plugins.
+pub(super) fn named(scope: &Scope<'_>, mode: Mode, mut node: Node<'_>) -> (Vec<TenantId>, Vec<Option<UsedPlugin>>) {
     let mut named: Vec<At<usize>> = Vec::new();
     let mut plugins = Vec::new();
     for value in node.some_arguments("a tenant's name") {
@@ -242,11 +252,49 @@ pub(super) fn named(scope: &Scope<'_>, mut node: Node<'_>) -> (Vec<TenantId>, Ve
         let Some((known, _)) = scope.tenants.get(position) else {
             continue;
         };
-        plugins.extend(known.uses.iter().copied());
+        plugins.extend(match mode {
+            Mode::Http => known.uses.iter().copied(),
+            Mode::Tcp => known.uses_of_connections.iter().copied(),
+        });
     }
     node.finish();
     let tenants = named.into_iter().map(|tenant| TenantId(tenant.value));
     (tenants.collect(), plugins)
+}
+
+/// Reports what a tenant's block says for frontends of a mode that none has which names it. What its files say may be for tomorrow.
+pub(super) fn report_inert(scope: &Scope<'_>, frontends: &[Frontend]) {
+    let count = scope.tenants.len();
+    for (position, (known, _)) in (0..count).filter_map(|position| Some((position, scope.tenants.get(position)?))) {
+        let naming = || {
+            frontends
+                .iter()
+                .filter(|frontend| frontend.tenants.contains(&TenantId(position)))
+        };
+        // One that nobody names has been reported.
+        if naming().next().is_none() {
+            continue;
+        }
+        for (mode, said) in MODES.into_iter().zip(&known.only_in) {
+            let Some((name, span)) = said else { continue };
+            if naming().any(|frontend| frontend.mode == mode) {
+                continue;
+            }
+            let (word, help) = match mode {
+                Mode::Http => (
+                    "HTTP",
+                    "name the tenant in a frontend in HTTP mode, write it in `connection { … }` for those in TCP mode, or leave it out",
+                ),
+                Mode::Tcp => (
+                    "TCP",
+                    "name the tenant in a frontend with mode \"tcp\", or leave it out",
+                ),
+            };
+            let message = format!("`{name}` does nothing: no frontend in {word} mode names this tenant");
+            let error = ConfigError::new(Code::Inert, message).label(*span, "is asked nowhere");
+            scope.ctx.report(error.help(help));
+        }
+    }
 }
 
 fn hosts_of(scope: &mut Scope<'_>, mut node: Node<'_>, id: TenantId) -> Vec<String> {
@@ -335,6 +383,9 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
         rules,
     }
 }
+
+/// In this order things are kept by mode.
+const MODES: [Mode; 2] = [Mode::Http, Mode::Tcp];
 
 /// What becomes of the rest when files of a tenant are at fault. Whoever includes files lets somebody else write them: unless he says
 /// otherwise, nobody but that tenant feels what is wrong with them.

@@ -1,5 +1,5 @@
-//! What a tenant decides of requests for its hosts: acls of its own, and the rules that ask them, in its block and in its files. Nobody
-//! else's conditions know these acls, and these know nobody else's.
+//! What a tenant decides of requests for its hosts, and in `connection { … }` of connections for them: acls of its own, and the rules that
+//! ask them, in its block and in its files. Nobody else's conditions know these acls, and these know nobody else's.
 
 use std::ops::RangeInclusive;
 
@@ -23,6 +23,16 @@ use crate::config::reader::{Block, Node};
 #[derive(Default)]
 pub(super) struct Said<'a> {
     pub(super) plugins: Vec<Node<'a>>,
+    of_requests: Decided<'a>,
+    /// `connection { … }`
+    of_connections: Decided<'a>,
+    /// Where the first of these stands.
+    connection: Option<SourceSpan>,
+}
+
+/// What is decided in frontends of one mode.
+#[derive(Default)]
+struct Decided<'a> {
     uses: Vec<Node<'a>>,
     acls: Vec<Node<'a>>,
     rules: Vec<Node<'a>>,
@@ -33,29 +43,89 @@ pub(super) struct Said<'a> {
 
 /// What was read.
 pub(super) struct Read {
-    pub(super) uses: Vec<Option<UsedPlugin>>,
-    /// None where something of it could not be read.
-    pub(super) rules: Option<TenantRules>,
+    pub(super) of_requests: ReadRules,
+    pub(super) of_connections: ReadRules,
     /// Where the block, not the files, asks for the number of a request.
     pub(super) request_id: Option<SourceSpan>,
 }
 
+/// What was read of what is decided in frontends of one mode.
+pub(super) struct ReadRules {
+    pub(super) uses: Vec<Option<UsedPlugin>>,
+    /// None where something of it could not be read.
+    pub(super) rules: Option<TenantRules>,
+}
+
+impl Read {
+    /// Of what could not be read.
+    pub(super) fn nothing() -> Self {
+        let nothing = || ReadRules {
+            uses: vec![None],
+            rules: None,
+        };
+        Self {
+            of_requests: nothing(),
+            of_connections: nothing(),
+            request_id: None,
+        }
+    }
+}
+
 impl<'a> Said<'a> {
     pub(super) fn of(block: &mut Block<'a>) -> Self {
+        let connection = block.one("connection");
         Self {
             plugins: block.many("plugin"),
-            uses: block.many("use-plugin"),
-            acls: block.many("acl"),
-            rules: block.any(&["deny", "redirect", "return"]),
-            routes: block.many("use-backend"),
-            requests: block.one("request").into_iter().collect(),
-            responses: block.one("response").into_iter().collect(),
+            of_requests: Decided {
+                uses: block.many("use-plugin"),
+                acls: block.many("acl"),
+                rules: block.any(&["deny", "redirect", "return"]),
+                routes: block.many("use-backend"),
+                requests: block.one("request").into_iter().collect(),
+                responses: block.one("response").into_iter().collect(),
+            },
+            connection: connection.as_ref().map(Node::span),
+            of_connections: connection.map(Decided::of_connections).unwrap_or_default(),
         }
     }
 
     /// This, and behind it that.
     pub(super) fn add(&mut self, other: Self) {
         self.plugins.extend(other.plugins);
+        self.of_requests.add(other.of_requests);
+        self.of_connections.add(other.of_connections);
+        self.connection = self.connection.or(other.connection);
+    }
+
+    /// Where something is said that is for frontends of this mode alone, and what.
+    pub(super) fn only_in(&self, mode: Mode) -> Option<(&'a str, SourceSpan)> {
+        match mode {
+            Mode::Http => self.of_requests.each().map(|node| (node.name(), node.span())).next(),
+            Mode::Tcp => self.connection.map(|span| ("connection", span)),
+        }
+    }
+}
+
+impl<'a> Decided<'a> {
+    /// `connection { acl "office" { source "192.0.2.0/24" }; deny unless="office" }`
+    fn of_connections(mut node: Node<'a>) -> Self {
+        let block = node.required_block();
+        node.finish();
+        let Some(mut block) = block else { return Self::default() };
+        let decided = Self {
+            uses: block.many("use-plugin"),
+            acls: block.many("acl"),
+            rules: block.many("deny"),
+            routes: block.many("use-backend"),
+            requests: Vec::new(),
+            responses: Vec::new(),
+        };
+        block.finish(not_of_connections);
+        decided
+    }
+
+    /// This, and behind it that.
+    fn add(&mut self, other: Self) {
         self.uses.extend(other.uses);
         self.acls.extend(other.acls);
         self.rules.extend(other.rules);
@@ -64,11 +134,27 @@ impl<'a> Said<'a> {
         self.responses.extend(other.responses);
     }
 
+    /// All of it, the kinds one behind the other.
+    fn each(&self) -> impl Iterator<Item = &Node<'a>> {
+        let decides = self.uses.iter().chain(&self.acls).chain(&self.rules);
+        decides.chain(&self.routes).chain(&self.requests).chain(&self.responses)
+    }
+
     /// Where the last of it stands.
     fn last(&self) -> Option<SourceSpan> {
-        let decides = self.uses.iter().chain(&self.acls).chain(&self.rules);
-        let nodes = decides.chain(&self.routes).chain(&self.requests).chain(&self.responses);
-        nodes.map(Node::span).max_by_key(SourceSpan::offset)
+        self.each().map(Node::span).max_by_key(SourceSpan::offset)
+    }
+}
+
+/// Why `connection` does not say this.
+fn not_of_connections(name: &str) -> Option<&'static str> {
+    match name {
+        "reject" => Some("write `deny`: whose connection it is shows when the client has said whom it asks for"),
+        "redirect" | "return" | "request" | "response" => {
+            Some("a connection has no request: write it beside `connection`, for frontends in HTTP mode")
+        }
+        "plugin" => Some("declare it beside `connection`, and write use-plugin in here"),
+        _ => None,
     }
 }
 
@@ -96,10 +182,37 @@ pub(super) fn read(
 ) -> Read {
     let ctx = scope.ctx;
     ctx.begin_tenant(quota.patterns / REGEX_COMPARISONS, quota.patterns * LISTED);
+    let of_requests = (block.of_requests, files.of_requests);
+    let of_requests = read_rules(scope, owner, SETTING, of_requests, has_files, quota);
+    let request_id = template::take_request_ids(ctx).find(|at| ctx.folder(*at).is_none());
+    let of_connections = (block.of_connections, files.of_connections);
+    let of_connections = read_rules(scope, owner, OF_CONNECTIONS, of_connections, has_files, quota);
+    ctx.end_tenant();
+    let all: Vec<_> = [&of_requests, &of_connections]
+        .into_iter()
+        .filter_map(|read| read.rules.as_ref())
+        .collect();
+    report_too_much(scope, &all, quota);
+    Read {
+        of_requests,
+        of_connections,
+        request_id,
+    }
+}
+
+fn read_rules(
+    scope: &Scope<'_>,
+    owner: &Owner<'_>,
+    setting: Setting,
+    (block, files): (Decided<'_>, Decided<'_>),
+    has_files: bool,
+    quota: RuleQuota,
+) -> ReadRules {
+    let ctx = scope.ctx;
     // The files stand behind the configuration, whatever the order of what is read of them.
     let last = [&block, &files]
         .into_iter()
-        .filter_map(Said::last)
+        .filter_map(Decided::last)
         .max_by_key(SourceSpan::offset);
     let in_block = block.acls.len();
     let nodes: Vec<_> = block.acls.into_iter().chain(files.acls).collect();
@@ -107,7 +220,7 @@ pub(super) fn read(
     let mut names = Names::new("acl");
     let mut read = Vec::with_capacity(nodes.len());
     for (position, node) in nodes.into_iter().take(quota.acls).enumerate() {
-        let acl = acl::acl(scope, SETTING, node, Some(owner));
+        let acl = acl::acl(scope, setting, node, Some(owner));
         match acl.name {
             Some(name) => {
                 names.add(ctx, name, ());
@@ -121,7 +234,7 @@ pub(super) fn read(
         }
         read.push(acl.acl);
     }
-    let acls = Acls::new(scope, names, SETTING);
+    let acls = Acls::new(scope, names, setting);
     report_more(
         scope,
         block.rules.iter().chain(&files.rules).nth(quota.rules),
@@ -144,13 +257,11 @@ pub(super) fn read(
         edits::report_too_many_conditions(ctx, ("tenant", last), &request_edits, &response_edits);
     }
     let implied = acls.finish(usize::MAX).into_iter().map(Some);
-    ctx.end_tenant();
-    let request_id = template::take_request_ids(ctx).find(|at| ctx.folder(*at).is_none());
     let rules = || {
         let (mut rules, of_files) = (of_block?, of_files?);
         rules.extend(of_files);
         let routes = routes.into_iter().flatten().collect::<Option<_>>()?;
-        let rules = TenantRules {
+        Some(TenantRules {
             acls: read.into_iter().chain(implied).collect::<Option<_>>()?,
             rules,
             routes,
@@ -158,15 +269,9 @@ pub(super) fn read(
             request_edits,
             response_edits,
             last: last.map(|span| ctx.origin(span)),
-        };
-        report_too_much(scope, &rules, quota);
-        Some(rules)
+        })
     };
-    Read {
-        uses,
-        rules: rules(),
-        request_id,
-    }
+    ReadRules { uses, rules: rules() }
 }
 
 /// `use-backend "acme-api" if="api"`: to backends that the operator has given the tenant, in order.
@@ -180,7 +285,7 @@ fn routes(scope: &Scope<'_>, owner: &Owner<'_>, acls: &Acls<'_>, nodes: Vec<Node
         }
         let (origin, span) = (node.origin(), node.span());
         let to = node.argument("the backend's name").and_then(|value| {
-            let backend = routes::backend(scope, SETTING, &value)?;
+            let backend = routes::backend(scope, acls.setting, &value)?;
             plugin::report_strange(&value, backend, owner.backends(scope.ctx.folder(span).is_some()));
             Some(RouteTo::Backend(backend))
         });
@@ -243,19 +348,24 @@ fn report_more(scope: &Scope<'_>, over: Option<&Node<'_>>, (key, most): (&str, u
 
 /// What can be counted only when all has been read. Where files say something it is theirs: what stands in the block alone is counted
 /// when there are none.
-fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
-    let of_acls = rules.acls.iter().map(|acl| match &acl.test {
+fn report_too_much(scope: &Scope<'_>, all: &[&TenantRules], quota: RuleQuota) {
+    let acls = || all.iter().flat_map(|rules| &rules.acls);
+    let of_acls = acls().map(|acl| match &acl.test {
         AclTest::Match(test) => test.comparisons(),
         asking @ AclTest::Plugin { .. } => asking.plugins().count(),
         AclTest::Servers(_) => 1,
     });
-    let of_requests = rules.request_edits.iter().filter_map(|edit| edit.edit.replace());
-    let of_responses = rules.response_edits.iter().filter_map(|edit| edit.edit.replace());
+    let of_requests = all.iter().flat_map(|rules| &rules.request_edits);
+    let of_requests = of_requests.filter_map(|edit| edit.edit.replace());
+    let of_responses = all.iter().flat_map(|rules| &rules.response_edits);
+    let of_responses = of_responses.filter_map(|edit| edit.edit.replace());
     let of_edits = of_requests.chain(of_responses).map(Replace::comparisons);
-    let terms = rules.conditions().map(Condition::terms);
+    let terms = all.iter().flat_map(|rules| rules.conditions()).map(Condition::terms);
     let patterns = of_acls.chain(of_edits).chain(terms).sum();
     let last = |acl: &Acl| acl.origin.span.offset();
-    let of_acl = rules.acls.iter().max_by_key(|acl| last(acl)).map(|acl| &acl.origin);
+    let of_acl = acls().max_by_key(|acl| last(acl)).map(|acl| &acl.origin);
+    let of_rule = all.iter().filter_map(|rules| rules.last.as_ref());
+    let of_rule = of_rule.max_by_key(|origin| origin.span.offset());
     let report = |at: Option<&Origin>, key: &str, most: usize, has: usize, label: String| {
         if let (true, Some(at)) = (has > most, at) {
             let message = format!("this tenant decides by more than its `quota {key}={most}`");
@@ -265,7 +375,7 @@ fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
             )));
         }
     };
-    let acls = rules.acls.len();
+    let acls = acls().count();
     report(
         of_acl,
         "acls",
@@ -273,11 +383,14 @@ fn report_too_much(scope: &Scope<'_>, rules: &TenantRules, quota: RuleQuota) {
         acls,
         format!("there are {acls} with this one, those counted that have no name"),
     );
-    let all = rules.rules.len() + rules.routes.len() + rules.request_edits.len() + rules.response_edits.len();
+    let of = |rules: &&TenantRules| {
+        rules.rules.len() + rules.routes.len() + rules.request_edits.len() + rules.response_edits.len()
+    };
+    let all: usize = all.iter().map(of).sum();
     let label = format!("there are {all} with this one, `use-backend` and edits counted");
-    report(rules.last.as_ref(), "rules", quota.rules, all, label);
+    report(of_rule, "rules", quota.rules, all, label);
     report(
-        rules.last.as_ref(),
+        of_rule,
         "patterns",
         quota.patterns,
         patterns,
@@ -292,6 +405,12 @@ const SETTING: Setting = Setting {
     mode_span: None,
     tls: true,
     client_ca: true,
+};
+
+/// The same of what a tenant decides of connections.
+const OF_CONNECTIONS: Setting = Setting {
+    mode: Mode::Tcp,
+    ..SETTING
 };
 
 const RULES: RangeInclusive<u64> = 0..=10_000;

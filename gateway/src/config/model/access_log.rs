@@ -187,7 +187,6 @@ impl LineField {
                 | Self::Version
                 | Self::RequestLine
                 | Self::RequestId
-                | Self::Tenant
                 | Self::TraceId
                 | Self::SpanId
                 | Self::RequestCookie

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::diagnostics::Position;
 use crate::config::units;
 
-use super::{At, BackendId, ComponentSource, Origin, Places, PluginId, RuleQuota, TenantId, TenantRules};
+use super::{At, BackendId, ComponentSource, Mode, Origin, Places, PluginId, RuleQuota, TenantId, TenantRules};
 
 /// `plugin "geo" "geo.wasm" { … }`, `plugin "browsers" builtin="cors" { … }`: a component that is attached by its name.
 #[derive(Debug, Clone)]
@@ -187,8 +187,10 @@ pub struct Tenant {
     pub compile: Option<Duration>,
     /// `quota acls=64 …`: how much of this there may be,
     pub rule_quota: RuleQuota,
-    /// which is what it decides of requests for its hosts.
+    /// which is what it decides of requests for its hosts,
     pub rules: TenantRules,
+    /// `connection { … }`: and of connections for them, in frontends of TCP mode.
+    pub connections: TenantRules,
     /// `limit cpu="5ms"`: what each of its plugins may have at most.
     pub limits: SaidLimits,
     /// Whether it includes files.
@@ -197,6 +199,21 @@ pub struct Tenant {
     pub in_force: InForce,
     /// Why not those that lie there.
     pub faults: Vec<TenantFault>,
+}
+
+impl Tenant {
+    /// What it decides in frontends of this mode.
+    pub const fn decides(&self, mode: Mode) -> &TenantRules {
+        match mode {
+            Mode::Http => &self.rules,
+            Mode::Tcp => &self.connections,
+        }
+    }
+
+    /// What it decides, wherever.
+    pub fn all_rules(&self) -> impl Iterator<Item = &TenantRules> {
+        [&self.rules, &self.connections].into_iter()
+    }
 }
 
 /// Which files of a tenant hold.

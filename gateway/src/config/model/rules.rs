@@ -18,18 +18,18 @@ pub struct Rule {
     pub origin: Origin,
 }
 
-/// What a tenant decides of requests for its hosts, behind what the operator has decided in the frontend.
+/// What a tenant decides of requests for its hosts, or of connections for them, behind what the operator has decided in the frontend.
 #[derive(Debug, Clone, Default)]
 pub struct TenantRules {
     /// Its acls, those without a name behind the others.
     pub acls: Vec<Acl>,
-    /// `deny`, `redirect` and `return`, in order.
+    /// `deny`, `redirect` and `return`, in order; of connections, `deny`.
     pub rules: Vec<Rule>,
     /// `if=` and `unless=` of its uses of plugins, which name them by their positions; at most 64.
     pub uses: Vec<Condition>,
-    /// `use-backend`, in order: where requests go that the frontend's own leave to its `default-backend`.
+    /// `use-backend`, in order: where goes what the frontend's own leave to its `default-backend`.
     pub routes: Vec<Route>,
-    /// `request { … }`, in order: edits of headers.
+    /// `request { … }`, in order: edits of headers. Of connections there are none, nor of responses.
     pub request_edits: Vec<Conditional<RequestEdit>>,
     /// `response { … }`, in order.
     pub response_edits: Vec<Conditional<ResponseEdit>>,

@@ -13,7 +13,6 @@ use crate::policy::{ClientHello, Ends, Preamble, TlsFacts};
 fn exchange(request: http::request::Builder, response: Option<http::response::Builder>) -> Exchange {
     Exchange {
         conditions: 0b10,
-        uses: 0,
         request_id: Some(http::HeaderValue::from_static("0193a1b2")),
         trace: Some(([0xab; 16], [0x0c; 8])),
         server: Some("app-1".into()),

@@ -12,8 +12,9 @@ impl Builder<'_> {
     /// A tenant in a frontend that serves its hosts.
     pub(super) fn of_tenant(&mut self, id: TenantId, frontend: &config::Frontend) -> Option<OfTenant> {
         let of = &self.config.tenants[id.0];
-        let rules = match of.rules.is_any() {
-            true => Some(self.rules_of_tenant(id, &of.rules, frontend)?),
+        let decided = of.decides(frontend.mode);
+        let rules = match decided.is_any() {
+            true => Some(self.rules_of_tenant(id, decided, frontend)?),
             false => None,
         };
         let tenant = self.tenants[id.0].0.clone();

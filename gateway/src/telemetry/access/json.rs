@@ -94,6 +94,14 @@ impl TcpRecord<'_> {
         push_json_bytes(out, self.bytes_received, self.bytes_sent);
         push_json_end(out, self.termination, self.counts);
         push_json_reason(out, self.reason, self.rule);
+        if let Some(file) = self.rule_file {
+            push_key(out, "rule_file");
+            push_json_text(out, Some(file.as_bytes()));
+        }
+        if let Some(tenant) = self.tenant {
+            push_key(out, "tenant");
+            escape::json(out, tenant.as_bytes());
+        }
         out.push(b'}');
     }
 }

@@ -53,14 +53,7 @@ impl HttpRecord<'_> {
         }
         out.push(b'"');
         push_reason(out, self.reason, self.rule);
-        if let Some(file) = self.rule_file {
-            out.extend_from_slice(b" rule_file=");
-            escape::hash_word(out, file.as_bytes());
-        }
-        if let Some(tenant) = self.tenant {
-            out.extend_from_slice(b" tenant=");
-            escape::hash_word(out, tenant.as_bytes());
-        }
+        push_whose(out, self.rule_file, self.tenant);
         if let Some(id) = self.request_id {
             out.extend_from_slice(b" request_id=");
             escape::hash_word(out, id);
@@ -84,6 +77,17 @@ impl TcpRecord<'_> {
         self.termination.push(out);
         push_counts(out, self.counts);
         push_reason(out, self.reason, self.rule);
+        push_whose(out, self.rule_file, self.tenant);
+    }
+}
+
+/// ` rule_file=tenants/acme/a.kdl tenant=acme`
+fn push_whose(out: &mut Vec<u8>, rule_file: Option<&str>, tenant: Option<&str>) {
+    for (key, value) in [(&b" rule_file="[..], rule_file), (b" tenant=", tenant)] {
+        if let Some(value) = value {
+            out.extend_from_slice(key);
+            escape::hash_word(out, value.as_bytes());
+        }
     }
 }
 

@@ -34,6 +34,18 @@ impl TenantMetrics {
         }
     }
 
+    /// Whose hosts they are.
+    pub const fn tenant(&self) -> &Arc<str> {
+        &self.tenant
+    }
+
+    /// So many bytes of a connection have passed.
+    pub fn bytes(&self, received: u64, sent: u64) {
+        let shard = self.shards.here();
+        shard.received.add(received);
+        shard.sent.add(sent);
+    }
+
     /// An exchange has ended, with the status that the client got, if it got one, and so many bytes of bodies.
     pub fn ended(&self, status: Option<u16>, received: u64, sent: u64) {
         let shard = self.shards.here();
@@ -108,16 +120,16 @@ pub(super) fn register_files(exporter: &mut Exporter, files: &Arc<TenantFilesMet
 pub(super) fn register(exporter: &mut Exporter, tenant: &Arc<TenantMetrics>) {
     let labels = [("tenant", &*tenant.tenant), ("frontend", &*tenant.frontend)];
     let mut of = exporter.of(tenant, &labels);
-    let help = "Exchanges with a tenant's hosts that have ended, by the class of the status that the client got; none when it got none.";
+    let help = "Exchanges with a tenant's hosts that have ended, by the class of the status that the client got; none when it got none, as of a connection in TCP mode.";
     for (i, class) in CLASSES.into_iter().enumerate() {
         let sum = move |tenant: &TenantMetrics| tenant.shards.sum(|shard| shard.responses[i].get());
         of.counter("gateway_tenant_responses_total", help, Some(("code", class)), sum);
     }
-    let help = "Bytes of requests' bodies for a tenant's hosts.";
+    let help = "Bytes of requests' bodies for a tenant's hosts, and of connections for them in TCP mode.";
     of.counter("gateway_tenant_received_bytes_total", help, None, |tenant| {
         tenant.shards.sum(|shard| shard.received.get())
     });
-    let help = "Bytes of responses' bodies from a tenant's hosts.";
+    let help = "Bytes of responses' bodies from a tenant's hosts, and of connections for them in TCP mode.";
     of.counter("gateway_tenant_sent_bytes_total", help, None, |tenant| {
         tenant.shards.sum(|shard| shard.sent.get())
     });

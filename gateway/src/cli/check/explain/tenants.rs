@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Place, Row};
 use crate::config::{
-    self, AclTest, Action, AskedPlugin, Condition, Conditional, Config, Loaded, RouteTo, Tenant, TenantId,
+    self, AclTest, Action, AskedPlugin, Condition, Conditional, Config, Loaded, Mode, RouteTo, Tenant, TenantId,
 };
 
 /// A tenant.
@@ -50,18 +50,23 @@ impl OfTenant {
                 .iter()
                 .filter(|frontend| frontend.tenants.contains(&id))
         };
-        let acls = tenant.rules.acls.iter().map(|acl| Line {
-            says: format!("acl {:?}{}", acl.name, asked(config, &acl.test)),
-            when: None,
-            at: Some(Place::of(&acl.origin)),
-        });
+        let acls = |mode| {
+            tenant.decides(mode).acls.iter().map(move |acl| Line {
+                says: format!("{}acl {:?}{}", inside(mode), acl.name, asked(config, &acl.test)),
+                when: None,
+                at: Some(Place::of(&acl.origin)),
+            })
+        };
         Self {
             tenant: tenant.name.to_string(),
             hosts: tenant.hosts.clone(),
             frontends: serving().map(|frontend| frontend.name.to_string()).collect(),
             quotas: Row::all(config::quotas(config, tenant), "tenant"),
-            acls: acls.collect(),
-            rules: rules(loaded, id, tenant),
+            acls: acls(Mode::Http).chain(acls(Mode::Tcp)).collect(),
+            rules: [Mode::Http, Mode::Tcp]
+                .into_iter()
+                .flat_map(|mode| rules(loaded, id, tenant, mode))
+                .collect(),
         }
     }
 
@@ -91,13 +96,23 @@ impl OfTenant {
     }
 }
 
-/// What a tenant decides: rules, where requests go, its plugins, and its edits.
-fn rules(loaded: &Loaded, id: TenantId, tenant: &Tenant) -> Vec<Line> {
+/// The block in which that stands which a tenant says for frontends of a mode.
+const fn inside(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Http => "",
+        Mode::Tcp => "connection ",
+    }
+}
+
+/// What a tenant decides in frontends of a mode: rules, where requests and connections go, its plugins, and its edits.
+fn rules(loaded: &Loaded, id: TenantId, tenant: &Tenant, mode: Mode) -> Vec<Line> {
     let Loaded { config, source, .. } = loaded;
-    let of = &tenant.rules;
+    let of = tenant.decides(mode);
+    let inside = inside(mode);
     let written = |when: &Condition| when.written(&of.acls);
     let ending = of.rules.iter().map(|rule| Line {
         says: match &rule.action {
+            Action::Deny(_) if mode == Mode::Tcp => format!("{inside}deny"),
             Action::Deny(status) => format!("deny status={status}"),
             Action::Redirect(redirect) => format!("redirect code={}", redirect.code),
             Action::Return(answer) => format!("return status={}", answer.status),
@@ -107,21 +122,22 @@ fn rules(loaded: &Loaded, id: TenantId, tenant: &Tenant) -> Vec<Line> {
     });
     let routes = of.routes.iter().map(|route| Line {
         says: match &route.to {
-            RouteTo::Backend(backend) => format!("use-backend {:?}", config.backends[backend.0].name),
-            RouteTo::Named { .. } => "use-backend by a name with variables".to_owned(),
+            RouteTo::Backend(backend) => format!("{inside}use-backend {:?}", config.backends[backend.0].name),
+            RouteTo::Named { .. } => format!("{inside}use-backend by a name with variables"),
         },
         when: route.when.as_ref().map(written),
         at: Some(Place::of(&route.origin)),
     });
-    // They are the same in each frontend that serves its hosts.
-    let serving = config.frontends.iter().find(|frontend| frontend.tenants.contains(&id));
+    // They are the same in each frontend of the mode that serves its hosts.
+    let mut of_mode = config.frontends.iter().filter(|frontend| frontend.mode == mode);
+    let serving = of_mode.find(|frontend| frontend.tenants.contains(&id));
     let used = serving.into_iter().flat_map(|frontend| &frontend.plugins);
     let used = used.filter(|used| config.plugins[used.plugin.value.0].tenant == Some(id));
     let plugins = used.map(|used| {
         let (file, line) = source.place(used.plugin.span);
         let when = used.when.and_then(|position| of.uses.get(usize::from(position)));
         Line {
-            says: format!("use-plugin {:?}", config.plugins[used.plugin.value.0].name),
+            says: format!("{inside}use-plugin {:?}", config.plugins[used.plugin.value.0].name),
             when: when.map(written),
             at: Some(Place {
                 file: file.to_string(),

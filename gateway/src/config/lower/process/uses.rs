@@ -3,7 +3,7 @@
 use miette::SourceSpan;
 
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Backend, Frontend, Grant, Mode, Plugin, RateLimit, Tenant};
+use crate::config::model::{Backend, Frontend, Grant, Mode, Plugin, RateLimit, Tenant, TenantRules};
 use crate::config::reader::Context;
 
 /// Where settings stand that are for something which need not be there.
@@ -42,7 +42,8 @@ impl Uses {
         tenants: &[Option<Tenant>],
     ) -> Self {
         let has_files = tenants.iter().flatten().any(|tenant| tenant.has_files);
-        let asks_for_tenants = has_files || tenants.iter().flatten().any(|tenant| tenant.rules.is_any());
+        let mut decided = tenants.iter().flatten().flat_map(Tenant::all_rules);
+        let asks_for_tenants = has_files || decided.any(TenantRules::is_any);
         let decides = |frontend: &Frontend| {
             !frontend.acls.is_empty() || !frontend.request_edits.is_empty() || !frontend.response_edits.is_empty()
         };

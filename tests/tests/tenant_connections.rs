@@ -1,0 +1,304 @@
+//! Tenants in TCP mode: whose host a TLS client asks for decides whose rules and plugins its connection meets, behind the operator's.
+
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
+
+use std::sync::Arc;
+
+use gateway_tests::tls::{Authority, TlsServer};
+use gateway_tests::{Gateway, Server, guest};
+use rustls::pki_types::ServerName;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
+
+const NAMES: &[&str] = &["acme.example", "www.acme.example", "rival.example", "other.example"];
+
+/// How a bind ends TLS; beside it, there is one that lets it pass.
+const ENDS: &str = r#"{ tls cert="bundle.pem" }"#;
+
+/// A gateway whose frontend `raw` has its TLS end there, or pass through to a server that ends it.
+struct Both {
+    authority: Authority,
+    passed: TlsServer,
+    ended: Server,
+}
+
+impl Both {
+    async fn new() -> Self {
+        let authority = Authority::new();
+        Self {
+            passed: TlsServer::start(authority.server(NAMES)).await,
+            ended: Server::echo().await,
+            authority,
+        }
+    }
+
+    /// The configuration with TLS that passes through, and with TLS that ends at the gateway; and what is in the files.
+    fn each(&self, text: &str, files: &[(&str, Vec<u8>)]) -> [gateway_tests::Builder; 2] {
+        [("", self.passed.address()), (ENDS, self.ended.address())].map(|(bind, app)| {
+            let builder = Gateway::kdl(text)
+                .with("@tls", bind)
+                .with("@app", app)
+                .file("bundle.pem", self.authority.issue(NAMES).bundle());
+            files
+                .iter()
+                .fold(builder, |builder, (name, content)| builder.file(name, content))
+        })
+    }
+
+    /// Whether who asks for this name from this address gets back what he sends.
+    async fn serves(&self, gateway: &Gateway, name: &str, from: [u8; 4]) -> bool {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        // The end may be there before the client knows that it is connected.
+        let Ok(stream) = socket.connect(gateway.address("raw")).await else {
+            return false;
+        };
+        let connector = TlsConnector::from(Arc::new(self.authority.client()));
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let Ok(mut stream) = connector.connect(name, stream).await else {
+            return false;
+        };
+        let mut answer = [0; 5];
+        stream.write_all(b"hello").await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == *b"hello"
+    }
+}
+
+const HERE: [u8; 4] = [127, 0, 0, 1];
+const GUEST: [u8; 4] = [127, 0, 0, 8];
+
+/// The line of the configuration with this text.
+fn line_with(text: &str, part: &str) -> Option<u64> {
+    let mut lines = text.lines().zip(1..);
+    lines.find(|(line, _)| line.contains(part)).map(|(_, number)| number)
+}
+
+fn said<'a>(line: &'a Value, key: &str) -> Option<&'a str> {
+    line[key].as_str()
+}
+
+/// Acme's plugin never comes to an end, and is asked about one of its hosts.
+const TWO_TENANTS: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" {
+        hosts "acme.example" "*.acme.example"
+        backends "acme"
+        plugin "own" "loops.wasm" { limit cpu="10ms"; on-failure "deny" status=503 }
+        connection {
+            acl "guest" { source "127.0.0.8" }
+            acl "www" { sni "www.acme.example" }
+            deny if="guest"
+            use-plugin "own" if="www"
+            use-backend "acme" unless="www"
+        }
+    }
+    tenant "rival" {
+        hosts "rival.example"
+        plugin "own" "accepts.wasm" { on-failure "deny" status=503 }
+        connection { use-plugin "own"; use-backend "rival" }
+    }
+    frontend "raw" {
+        mode "tcp"
+        bind "127.0.0.1:0" @tls
+        tenants "acme" "rival"
+        default-backend "app"
+    }
+    backend "app" { mode "tcp"; server "s" "@app" }
+    backend "acme" { mode "tcp"; server "s" "@app" }
+    backend "rival" { mode "tcp"; server "s" "@app" }
+"#;
+
+#[tokio::test]
+async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
+    let both = Both::new().await;
+    let files = [
+        ("loops.wasm", guest::connection("(call $loop) (call $none)")),
+        ("accepts.wasm", guest::connection("(call $none)")),
+    ];
+    for builder in both.each(TWO_TENANTS, &files) {
+        let gateway = builder.start().await;
+        let denies = line_with(&gateway.config(), "deny if=\"guest\"");
+        for (n, (name, from, tenant, backend, reason)) in [
+            ("acme.example", HERE, Some("acme"), Some("acme"), None),
+            ("acme.example", GUEST, Some("acme"), None, Some("denied")),
+            ("www.acme.example", HERE, Some("acme"), None, Some("policy-failure")),
+            ("rival.example", GUEST, Some("rival"), Some("rival"), None),
+            ("other.example", GUEST, None, Some("app"), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let is_served = both.serves(&gateway, name, from).await;
+            assert_eq!(is_served, reason.is_none(), "{name} from {from:?}");
+            let line = &gateway.access_log(n + 1).await[n];
+            assert_eq!(said(line, "tenant"), tenant, "{line}");
+            assert_eq!(said(line, "backend"), backend, "{line}");
+            assert_eq!(said(line, "reason"), reason, "{line}");
+            let rule = denies.filter(|_| reason == Some("denied"));
+            assert_eq!(line["rule"].as_u64(), rule, "{line}");
+        }
+        let metrics = gateway.metrics().await;
+        let calls =
+            |policy, tenant| metrics.get("gateway_policy_calls_total", &[("policy", policy), ("tenant", tenant)]);
+        assert_eq!(calls("acme/own", "acme"), Some(1.0));
+        assert_eq!(calls("rival/own", "rival"), Some(1.0));
+        assert_eq!(calls("acl raw of acme", "acme"), Some(3.0));
+        for (tenant, ended) in [("acme", 3.0), ("rival", 1.0)] {
+            let labels = [("tenant", tenant), ("frontend", "raw"), ("code", "none")];
+            assert_eq!(
+                metrics.get("gateway_tenant_responses_total", &labels),
+                Some(ended),
+                "{tenant}"
+            );
+            let labels = [("tenant", tenant), ("frontend", "raw")];
+            assert!(
+                metrics.get("gateway_tenant_received_bytes_total", &labels) >= Some(5.0),
+                "{tenant}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn while_one_tenants_plugin_loops_and_traps_the_others_connections_go_on() {
+    let both = Both::new().await;
+    for hostile in ["(call $loop) (call $none)", "(unreachable)"] {
+        let files = [
+            ("loops.wasm", guest::connection(hostile)),
+            ("accepts.wasm", guest::connection("(call $none)")),
+        ];
+        for builder in both.each(TWO_TENANTS, &files) {
+            let gateway = builder.start().await;
+            for _ in 0..10 {
+                let (www, rival, acme) = tokio::join!(
+                    both.serves(&gateway, "www.acme.example", HERE),
+                    both.serves(&gateway, "rival.example", HERE),
+                    both.serves(&gateway, "acme.example", HERE),
+                );
+                assert_eq!((www, rival, acme), (false, true, true), "{hostile}");
+            }
+        }
+    }
+}
+
+/// The tenant's acl has the name of the operator's, and holds for nobody.
+const BEHIND: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" {
+        hosts "acme.example" "*.acme.example"
+        connection {
+            acl "blocked" { source "192.0.2.1" }
+            deny if="blocked"
+            use-backend "acme"
+        }
+    }
+    frontend "raw" {
+        mode "tcp"
+        bind "127.0.0.1:0" @tls
+        tenants "acme"
+        acl "blocked" { source "127.0.0.9" }
+        acl "guest" { source "127.0.0.8"; sni "acme.example" }
+        acl "www" { sni "www.acme.example" }
+        reject if="blocked"
+        deny if="guest"
+        use-backend "operators" if="www"
+        default-backend "app"
+    }
+    backend "app" { mode "tcp"; server "s" "@app" }
+    backend "acme" { mode "tcp"; server "s" "@app" }
+    backend "operators" { mode "tcp"; server "s" "@app" }
+"#;
+
+#[tokio::test]
+async fn what_the_operator_has_decided_of_a_connection_no_tenant_undoes() {
+    let both = Both::new().await;
+    for builder in both.each(BEHIND, &[]) {
+        let gateway = builder.start().await;
+        let config = gateway.config();
+        let (rejects, denies) = (
+            line_with(&config, "reject if=\"blocked\""),
+            line_with(&config, "deny if=\"guest\""),
+        );
+        for (n, (name, from, tenant, backend, rule)) in [
+            // Before anybody knows whom it asks for.
+            ("acme.example", [127, 0, 0, 9], None, None, rejects),
+            ("acme.example", GUEST, Some("acme"), None, denies),
+            ("www.acme.example", GUEST, Some("acme"), Some("operators"), None),
+            ("acme.example", HERE, Some("acme"), Some("acme"), None),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(
+                both.serves(&gateway, name, from).await,
+                rule.is_none(),
+                "{name} {from:?}"
+            );
+            let line = &gateway.access_log(n + 1).await[n];
+            assert_eq!(said(line, "tenant"), tenant, "{line}");
+            assert_eq!(said(line, "backend"), backend, "{line}");
+            assert_eq!(line["rule"].as_u64(), rule, "{line}");
+        }
+    }
+}
+
+const WITH_FILES: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" { hosts "acme.example"; backends "acme"; include "tenants/acme/*.kdl" }
+    frontend "raw" {
+        mode "tcp"
+        bind "127.0.0.1:0" @tls
+        tenants "acme"
+        default-backend "app"
+    }
+    backend "app" { mode "tcp"; server "s" "@app" }
+    backend "acme" { mode "tcp"; server "s" "@app" }
+"#;
+
+#[tokio::test]
+async fn a_tenants_file_decides_of_its_connections_and_a_fault_in_it_closes_them_alone() {
+    let both = Both::new().await;
+    let said_well = "connection {\n    deny { source \"127.0.0.8\" }\n    use-backend \"acme\"\n}\n";
+    // It may not lead to where the operator has not let it.
+    let said_wrong = "connection { use-backend \"app\" }\n";
+    let file = |text: &str| [("tenants/acme/a.kdl", text.as_bytes().to_vec())];
+    for builder in both.each(WITH_FILES, &file(said_well)) {
+        let gateway = builder.start().await;
+        assert!(both.serves(&gateway, "acme.example", HERE).await);
+        assert!(!both.serves(&gateway, "acme.example", GUEST).await);
+        let lines = gateway.access_log(2).await;
+        assert_eq!(said(&lines[0], "backend"), Some("acme"), "{lines:?}");
+        assert_eq!(lines[1]["rule"], 2, "{lines:?}");
+        let rule_file = said(&lines[1], "rule_file").unwrap();
+        assert!(rule_file.ends_with("tenants/acme/a.kdl"), "{rule_file}");
+    }
+    for builder in both.each(WITH_FILES, &file(said_wrong)) {
+        let gateway = builder.start().await;
+        assert!(!both.serves(&gateway, "acme.example", HERE).await);
+        assert!(both.serves(&gateway, "other.example", HERE).await);
+        let lines = gateway.access_log(2).await;
+        assert_eq!(said(&lines[0], "reason"), Some("tenant-closed"), "{lines:?}");
+        assert_eq!(said(&lines[0], "tenant"), Some("acme"), "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_tenant_decides_of_connections_is_explained() {
+    let both = Both::new().await;
+    let files = [
+        ("loops.wasm", guest::connection("(call $loop) (call $none)")),
+        ("accepts.wasm", guest::connection("(call $none)")),
+    ];
+    let [passes, _] = both.each(TWO_TENANTS, &files);
+    let said = passes.check(&["--explain"]).stdout;
+    for line in [
+        "tenant \"acme\", acme.example *.acme.example, in frontend \"raw\"",
+        "  connection acl \"guest\" (",
+        "  connection deny if=\"guest\" (",
+        "  connection use-plugin \"acme/own\" if=\"www\" (",
+        "  connection use-backend \"rival\" (",
+    ] {
+        assert!(said.contains(line), "{line}\n{said}");
+    }
+}
