@@ -267,7 +267,11 @@ async fn decide_with(
         Some((rules, host)) => {
             let exchange = exchange.get_or_insert_with(|| policy::of_connection(facts));
             exchange.is_for(Some(host));
-            Some((rules, Box::pin(policy::acls(local, &rules.acls, exchange)).await))
+            let answers = Box::pin(policy::acls(local, &rules.acls, exchange)).await;
+            if let Ok(answers) = &answers {
+                lot.is_used_by(answers.holding(&rules.uses));
+            }
+            Some((rules, answers))
         }
         None => None,
     };
@@ -281,12 +285,11 @@ async fn decide_with(
         Some((rules, answers)) => Some((rules, answers.map_err(|_| Stop::PolicyFailure)?)),
         None => None,
     };
-    if let Some((rules, answers)) = &tenant {
-        if let Some(rule) = rules.rules.iter().find(|rule| rule.holds(answers)) {
-            record.is_denied(rule.at.clone());
-            return Err(Stop::Denied);
-        }
-        lot.is_used_by(answers.holding(&rules.uses));
+    if let Some((rules, answers)) = &tenant
+        && let Some(rule) = rules.rules.iter().find(|rule| rule.holds(answers))
+    {
+        record.is_denied(rule.at.clone());
+        return Err(Stop::Denied);
     }
     let answer = policy::connection_filters(local, frontend, facts, lot).await;
     let routed = match answer.map_err(|_| Stop::PolicyFailure)? {

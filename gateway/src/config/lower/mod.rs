@@ -81,7 +81,7 @@ use kdl::KdlDocument;
 use super::diagnostics::{Code, ConfigError, Source};
 use super::include::Inclusion;
 use super::lists::Lists;
-use super::model::{Backend, Config, Frontend, Mode, Plugin, Process, RateLimit, ServerAddress, TenantId};
+use super::model::{Backend, Config, Frontend, Mode, Plugin, Process, RateLimit, ServerAddress, Tenant, TenantId};
 use super::reader::{Block, Context, Node};
 pub use backend_rules::shifted;
 use bind::Binds;
