@@ -39,6 +39,10 @@ impl Facts {
     pub(crate) fn of_exchange(&mut self, needs: &[Attribute], exchange: &Exchange) {
         self.clear();
         for (need, attribute) in (0..).zip(needs) {
+            // They are not handed over, and so not looked for.
+            if self.are_too_many() {
+                break;
+            }
             attribute.find(need, exchange, self);
         }
     }
@@ -47,13 +51,16 @@ impl Facts {
     pub(crate) fn of_connection(&mut self, needs: &[Attribute], connection: &ConnectionFacts) {
         self.clear();
         for (need, attribute) in (0..).zip(needs) {
+            if self.are_too_many() {
+                break;
+            }
             attribute.find_in_connection(need, connection, self);
         }
     }
 
-    /// Bytes of all values together.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes.len()
+    /// Whether they come to more than is handed over.
+    pub(crate) fn are_too_many(&self) -> bool {
+        self.bytes.len() + size_of_val(&*self.index) > MAX_FACT_BYTES
     }
 
     /// As the bindings want them.
@@ -78,6 +85,7 @@ impl Facts {
         self.index.clear();
         // One giant request does not make every later one's buffer giant.
         self.bytes.shrink_to(KEPT_BYTES);
+        self.index.shrink_to(KEPT_BYTES / size_of::<u32>());
     }
 
     pub(super) fn push(&mut self, need: u32, value: &[u8]) {
@@ -184,6 +192,10 @@ impl Facts {
         self.index.extend([need, position(start), position(self.bytes.len())]);
     }
 }
+
+/// Bytes of all facts of one call: of their values, and 12 for each of where it is. Copying them into the guest is work that no deadline
+/// bounds.
+pub(super) const MAX_FACT_BYTES: usize = 1024 * 1024;
 
 /// Facts of ordinary requests fit; more is given back after the call.
 const KEPT_BYTES: usize = 64 * 1024;

@@ -245,6 +245,20 @@ fn the_time_is_that_of_its_zone() {
 }
 
 #[test]
+fn what_is_beyond_what_is_handed_over_is_not_looked_for() {
+    let value = "v".repeat(16 << 10);
+    let query = "x&".repeat(4 << 10);
+    let request = http::Request::builder()
+        .uri(format!("/?{query}"))
+        .header("x-id", &value);
+    let exchange = exchange(request, None);
+    for (need, most) in [("header:x-id", 65), ("query-param:x", 22 * 4097)] {
+        let found = facts(&[need; 256], NeedPhase::Request, &exchange);
+        assert!(found.len() > 60 && found.len() <= most, "{need}: {}", found.len());
+    }
+}
+
+#[test]
 fn what_is_absent_is_no_fact() {
     let mut exchange = exchange(http::Request::builder().uri("/"), None);
     Arc::get_mut(&mut exchange.connection).unwrap().tls = None;

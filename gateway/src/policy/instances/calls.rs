@@ -1,13 +1,14 @@
 //! Calls of hooks: whether one may be made, with which instance, and where that goes then.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use wasmtime::Store;
 
 use super::super::attachment::Attachment;
 use super::super::bindings::gateway::policy::types;
 use super::super::edits::Edits;
+use super::super::facts::MAX_FACT_BYTES;
 use super::super::failure::{Failure, FailureKind, Untaken};
 use super::super::hook::Hook;
 use super::super::instance::{Guests, Instance, failure};
@@ -34,9 +35,9 @@ impl Instances {
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
-        let start = self.admit(attachment, hook)?;
+        let begun = self.admit(attachment, hook)?;
         subject.find((hook.needs)(&attachment.needs), &mut self.facts);
-        self.call_with_facts(attachment, subject, hook, start, call, finish)
+        self.call_with_facts(attachment, subject, hook, begun, call, finish)
     }
 
     /// As [`call`](Self::call), unless the answer is known.
@@ -52,7 +53,7 @@ impl Instances {
         if !attachment.is_repeatable {
             return self.call(attachment, subject, hook, call, finish);
         }
-        let start = self.admit(attachment, hook)?;
+        let begun = self.admit(attachment, hook)?;
         subject.find((hook.needs)(&attachment.needs), &mut self.facts);
         let most = self.host.settings().answers;
         let slot = slot(&mut self.slots, attachment);
@@ -69,7 +70,7 @@ impl Instances {
             Recalled::Unknown => None,
         };
         let mut said = None;
-        let answer = self.call_with_facts(attachment, subject, hook, start, call, |answer, edits, subject| {
+        let answer = self.call_with_facts(attachment, subject, hook, begun, call, |answer, edits, subject| {
             said = place.and_then(|place| Some((place, answer.said(edits)?)));
             finish(answer, edits, subject)
         })?;
@@ -81,7 +82,7 @@ impl Instances {
 
     /// Whether a call may be made, and when it begins, where that counts.
     #[inline]
-    fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Option<Instant>, Failure> {
+    fn admit(&mut self, attachment: &Arc<Attachment>, hook: Hook) -> Result<Begun, Failure> {
         if self.instead_of_crew && !attachment.is_never_refused {
             return Err(self.refuse_heavy(attachment, hook));
         }
@@ -90,13 +91,13 @@ impl Instances {
         {
             return Err(self.refuse(attachment, hook, FailureKind::Quarantined, QUARANTINED));
         }
-        let start = attachment.measures_cpu.then(Instant::now);
-        if let Some(start) = start
-            && let Err(message) = attachment.budget.admit(start)
+        let begun = Begun::now(attachment);
+        if let Some(now) = begun.wall
+            && let Err(message) = attachment.budget.admit(now)
         {
             return Err(self.refuse(attachment, hook, FailureKind::Quota, &message));
         }
-        Ok(start)
+        Ok(begun)
     }
 
     /// Why a heavy plugin was not called elsewhere.
@@ -118,7 +119,7 @@ impl Instances {
         attachment: &Arc<Attachment>,
         mut subject: Subject<'_>,
         hook: Hook,
-        mut start: Option<Instant>,
+        mut begun: Begun,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
         finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
@@ -130,9 +131,10 @@ impl Instances {
                 instance
             }
             None => {
+                let before = Begun::now(attachment);
                 let instance = self.set_up(attachment, false)?;
                 // That has been charged already.
-                start = attachment.measures_cpu.then(Instant::now);
+                begun = begun.without(before);
                 instance
             }
         };
@@ -147,11 +149,8 @@ impl Instances {
             return Err(hook.failed("has no instance"));
         };
         slot.stats.count_call();
-        if facts.bytes() > MAX_FACT_BYTES {
-            let message = format!(
-                "wants {} bytes of attributes; at most {MAX_FACT_BYTES} are handed over",
-                facts.bytes()
-            );
+        if facts.are_too_many() {
+            let message = format!("wants more than {MAX_FACT_BYTES} bytes of attributes, as many as are handed over");
             self.put(attachment, instance, &mut subject, hook);
             return Err(self.refuse(attachment, hook, FailureKind::HostCall, &message));
         }
@@ -164,7 +163,6 @@ impl Instances {
             Measuring::start(state.host_calls)
         });
         store.set_epoch_deadline(1);
-        let watched = attachment.pace.is_watched().then(thread_cpu_time);
         activity.begin();
         let answer = call(guests, store, facts.lowered());
         activity.end();
@@ -176,17 +174,17 @@ impl Instances {
         state.phase = Phase::Setup;
         // Of those whose calls are not timed, what no tick has met counts for nothing.
         let mut took = Took::exactly(state.cpu.at_least());
-        if let Some(since) = watched {
+        if let Some(since) = begun.cpu {
             took = Took::exactly(thread_cpu_time().saturating_sub(since));
         }
-        if let Some(start) = start {
+        if let Some(start) = begun.wall {
             let now = Instant::now();
             let by_the_wall = now.saturating_duration_since(start);
-            let used = match watched {
+            let used = match begun.cpu {
                 Some(_) => took.at_most,
                 None => state.cpu.used(by_the_wall),
             };
-            if watched.is_none() {
+            if begun.cpu.is_none() {
                 took.at_most = by_the_wall;
             }
             slot.stats.count_cpu(used);
@@ -311,7 +309,34 @@ impl Instances {
     }
 }
 
-/// Bytes of all facts of one call. Copying them into the guest is work that no deadline bounds.
-const MAX_FACT_BYTES: usize = 1024 * 1024;
+/// When a call began, by the clocks that are looked at for it. Finding its facts is a part of it: a component may ask for much that takes
+/// long to look for and is not there, and no deadline bounds that.
+#[derive(Debug, Clone, Copy)]
+struct Begun {
+    /// Where CPU time is measured.
+    wall: Option<Instant>,
+    /// CPU time of the thread, where calls are watched.
+    cpu: Option<Duration>,
+}
+
+impl Begun {
+    #[inline]
+    fn now(attachment: &Attachment) -> Self {
+        Self {
+            wall: attachment.measures_cpu.then(Instant::now),
+            cpu: attachment.pace.is_watched().then(thread_cpu_time),
+        }
+    }
+
+    /// As if what was done since then had taken no time. What was not measured by the thread's clock throughout is not.
+    fn without(self, since: Self) -> Self {
+        let wall = |(begun, since): (Instant, Instant)| begun + since.elapsed();
+        let cpu = |(begun, since): (Duration, Duration)| begun + thread_cpu_time().saturating_sub(since);
+        Self {
+            wall: self.wall.zip(since.wall).map(wall),
+            cpu: self.cpu.zip(since.cpu).map(cpu),
+        }
+    }
+}
 
 const NO_THREAD: &str = "is heavy or slow, and no thread has had time for it: as many calls wait as `heavy queue=` says, or this one has as long as `wait=` says";

@@ -528,3 +528,34 @@ fn who_is_quick_stays_with_the_workers() {
     }
     assert!(!attachment.is_heavy());
 }
+
+/// No deadline bounds that, and a component that asks for much which is not there is called with nothing to do.
+#[test]
+fn looking_for_what_a_call_is_handed_is_a_part_of_it() {
+    let host = host_of(2);
+    let needs: Vec<String> = (0..64).map(|number| format!("query-param:{number}")).collect();
+    let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
+    let guest = Guest {
+        request_needs: &needs,
+        on_request: Some(ZEROES),
+        ..GUEST
+    };
+    let attachment = attach_with(&host, &guest, |spec| {
+        spec.callers = Callers::Either {
+            slow: Duration::from_micros(200),
+            heavy: Heavy::DEFAULT,
+        };
+        let limits = BudgetLimits {
+            cpu: Some(Millicores(1_000_000)),
+            ..BudgetLimits::default()
+        };
+        spec.budget = Budget::new("guest", limits, None);
+    });
+    let mut instances = Instances::new(&host);
+    // Found to be perhaps slow by the clock on the wall, and measured by the thread's own from then on.
+    for _ in 0..10 {
+        let asked = instances.on_request(&attachment, &mut exchange(&format!("/?{}", "&".repeat(8000))));
+        assert!(matches!(asked, Ok(Outcome::Proceed)), "{asked:?}");
+    }
+    assert!(attachment.is_heavy());
+}
