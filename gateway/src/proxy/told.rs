@@ -4,7 +4,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
@@ -42,8 +42,7 @@ impl Untold {
     }
 }
 
-/// Tells components of what is over, those of one owner of one exchange at a time with others' turns in between. Ends with its
-/// worker.
+/// Tells components of what is over, those of one owner of one exchange at a time. Ends with its worker.
 pub async fn tell(lasting: Rc<Lasting>) {
     let untold = lasting.untold();
     loop {
@@ -52,9 +51,8 @@ pub async fn tell(lasting: Rc<Lasting>) {
             untold.came.notified().await;
             continue;
         };
-        let begun = Instant::now();
-        let elsewhere = tell_here(&lasting, &mut over);
-        untold.queue.borrow_mut().end(&turn, begun.elapsed());
+        let (elsewhere, took) = tell_here(&lasting, &mut over).await;
+        untold.queue.borrow_mut().end(&turn, took);
         if elsewhere.is_empty() {
             untold.push(over);
         } else {
@@ -65,17 +63,19 @@ pub async fn tell(lasting: Rc<Lasting>) {
                 tell_elsewhere(lasting, over, elsewhere).await;
                 drop(under_way);
             });
+            tokio::task::yield_now().await;
         }
-        tokio::task::yield_now().await;
     }
 }
 
-/// Tells the components whose turn it is, but for those that others than the worker call. Answers these.
-fn tell_here(lasting: &Lasting, over: &mut ToTell) -> Vec<Arc<Attachment>> {
-    let mut elsewhere = Vec::new();
+/// Tells the components whose turn it is, with others' turns in between, but for those that others than the worker call. Answers these, and
+/// how long it took.
+async fn tell_here(lasting: &Lasting, over: &mut ToTell) -> (Vec<Arc<Attachment>>, Duration) {
+    let (mut elsewhere, mut took) = (Vec::new(), Duration::ZERO);
     let (exchange, plugins) = over.parts();
     exchange.enters(AskingPhase::Log);
     for attachment in plugins {
+        let begun = Instant::now();
         let is_heavy = heavy::may_be_beside(attachment)
             && attachment.takes_part(exchange)
             && heavy::is_beside(attachment, || {
@@ -94,8 +94,10 @@ fn tell_here(lasting: &Lasting, over: &mut ToTell) -> Vec<Arc<Attachment>> {
             // Counted and logged; there is no exchange left that it could cost anything.
             let _ = policy::failed(attachment, &failure);
         }
+        took += begun.elapsed();
+        tokio::task::yield_now().await;
     }
-    elsewhere
+    (elsewhere, took)
 }
 
 /// Tells heavy components of what is over, one after the other, and has it wait for the next owner then.
