@@ -196,7 +196,7 @@ impl Room {
     }
 }
 
-/// What may wait on one worker: some megabytes at most, and far fewer while a worker keeps up.
+/// What may wait on one worker: with heads of 16 KiB some megabytes at most, and far fewer while a worker keeps up.
 const MAX_WAITING: usize = 1024;
 
 #[cfg(test)]
