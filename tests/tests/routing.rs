@@ -857,12 +857,13 @@ async fn an_answer_whose_edits_fail_is_one_error() {
     .start()
     .await;
     let cookie = format!("a={}", "x".repeat(600 << 10));
-    // What was counted is what was wrong first; an answer that was no error is one when its edits fail.
-    for (path, counted, labels, errors) in [
+    /// What is asked for, what is counted once then, and the errors so far.
+    type Case = (&'static str, &'static str, &'static [(&'static str, &'static str)], f64);
+    let cases: [Case; 3] = [
         (
             "/",
             "gateway_frontend_errors_total",
-            &[("reason", "connect-failed")][..],
+            &[("reason", "connect-failed")],
             1.0,
         ),
         ("/denied", "gateway_frontend_denied_requests_total", &[], 1.0),
@@ -872,7 +873,9 @@ async fn an_answer_whose_edits_fail_is_one_error() {
             &[("reason", "policy-failure")],
             2.0,
         ),
-    ] {
+    ];
+    // What was counted is what was wrong first; an answer that was no error is one when its edits fail.
+    for (path, counted, labels, errors) in cases {
         let answer = gateway.ask("web", get(path).header("Cookie", &cookie)).await;
         assert_eq!(answer.status, 500, "{path}");
         gateway.metric_is(counted, labels, 1.0).await;
