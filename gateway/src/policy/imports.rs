@@ -84,59 +84,68 @@ impl response::Host for State {
 
 impl request_edits::Host for State {
     fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::RequestFilter)
-            .and_then(|state| state.edits.set_header(&name, &value)))
+            .and_then(|state| state.edits.set_header(&name, &value));
+        Ok(self.told("set-header", made))
     }
 
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::RequestFilter)
-            .and_then(|state| state.edits.add_header(&name, &value)))
+            .and_then(|state| state.edits.add_header(&name, &value));
+        Ok(self.told("add-header", made))
     }
 
     fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::RequestFilter)
-            .and_then(|state| state.edits.remove_header(&name)))
+            .and_then(|state| state.edits.remove_header(&name));
+        Ok(self.told("remove-header", made))
     }
 
     fn set_path(&mut self, path: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::RequestFilter)
-            .and_then(|state| state.edits.set_path(path)))
+            .and_then(|state| state.edits.set_path(path));
+        Ok(self.told("set-path", made))
     }
 
     fn set_query(&mut self, query: Option<Vec<u8>>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::RequestFilter)
-            .and_then(|state| state.edits.set_query(query)))
+            .and_then(|state| state.edits.set_query(query));
+        Ok(self.told("set-query", made))
     }
 }
 
 impl response_edits::Host for State {
     fn set_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::ResponseFilter)
-            .and_then(|state| state.edits.set_header(&name, &value)))
+            .and_then(|state| state.edits.set_header(&name, &value));
+        Ok(self.told("set-header", made))
     }
 
     fn add_header(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::ResponseFilter)
-            .and_then(|state| state.edits.add_header(&name, &value)))
+            .and_then(|state| state.edits.add_header(&name, &value));
+        Ok(self.told("add-header", made))
     }
 
     fn remove_header(&mut self, name: String) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::ResponseFilter)
-            .and_then(|state| state.edits.remove_header(&name)))
+            .and_then(|state| state.edits.remove_header(&name));
+        Ok(self.told("remove-header", made))
     }
 
     fn set_status(&mut self, status: u16) -> Result<Result<(), String>> {
-        Ok(self
+        let made = self
             .in_phase(Phase::ResponseFilter)
-            .and_then(|state| state.edits.set_status(status)))
+            .and_then(|state| state.edits.set_status(status));
+        Ok(self.told("set-status", made))
     }
 }
 

@@ -14,7 +14,7 @@ use super::component::{Component, Exports};
 use super::failure::{Failure, FailureKind, NO_SHARED_MEMORY, PolicyError, one_line};
 use super::host::Host;
 use super::resting::Place;
-use super::state::{Bounds, Identity, Phase, State};
+use super::state::{Bounds, Identity, Phase, Refused, State};
 use super::ticker::Activity;
 use crate::config::PluginLimits;
 
@@ -235,6 +235,10 @@ pub(super) fn failure(state: &State, error: &wasmtime::Error, otherwise: Failure
     let message = match kind {
         FailureKind::Deadline => "ran past its CPU limit".to_owned(),
         _ if lacks_shared_memory => format!("{NO_SHARED_MEMORY}: {error:#}"),
+        FailureKind::Trap => match &state.refused {
+            Some(Refused { function, why }) => format!("{error:#}, after `{function}` was refused: {why}"),
+            None => format!("{error:#}"),
+        },
         _ => format!("{error:#}"),
     };
     Failure {

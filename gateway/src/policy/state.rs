@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) cpu: CpuLimit,
     /// A host function ended the call: the guest misused it, or wanted too much of it.
     pub(crate) misuse: bool,
+    /// What the running call was told last that it may not do.
+    pub(crate) refused: Option<Refused>,
     /// Whose instance this is.
     pub(crate) identity: Arc<Identity>,
     /// The process's token buckets.
@@ -43,6 +45,14 @@ pub(crate) struct State {
     pub(crate) host_calls: HostCalls,
     /// Lines that the running call has written into the log, where somebody wants to know.
     pub(crate) written: Option<Vec<String>>,
+}
+
+/// An edit or a tag that was refused: a guest that gives up then mostly says no more than that.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// The host's function.
+    pub(crate) function: &'static str,
+    pub(crate) why: String,
 }
 
 /// What runs in a store; decides what the imports may do.
@@ -140,6 +150,7 @@ impl State {
                 since: None,
             },
             misuse: false,
+            refused: None,
             identity,
             buckets,
             host_calls: HostCalls::default(),
@@ -159,10 +170,24 @@ impl State {
     /// A call begins: what an earlier one wanted and coped without says nothing about this one.
     pub(crate) fn begin(&mut self, phase: Phase, cpu: Duration) {
         self.phase = phase;
+        self.refused = None;
         self.bounds.refused = false;
         self.bounds.lacks_shared = false;
         self.bounds.lacks = None;
         self.cpu.start(cpu);
+    }
+}
+
+impl State {
+    /// The answer of this function of the host, kept where it is a refusal.
+    pub(crate) fn told(&mut self, function: &'static str, answer: Result<(), String>) -> Result<(), String> {
+        if let Err(why) = &answer {
+            self.refused = Some(Refused {
+                function,
+                why: why.clone(),
+            });
+        }
+        answer
     }
 }
 

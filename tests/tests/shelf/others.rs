@@ -22,7 +22,8 @@ async fn a_password_opens_the_door_and_its_owner_is_told_to_the_server() {
         config-file "users" "users"
     }"#;
     let gateway = shelf(plugin, &app)
-        .file("users", format!("ada:{}\n", hash.trim()))
+        // As some editors write it: the mark in front is no part of a name.
+        .file("users", format!("\u{feff}ada:{}\n", hash.trim()))
         .start()
         .await;
     let with = |password: &str| {
@@ -80,6 +81,39 @@ async fn a_key_opens_the_door_and_is_kept_from_the_server() {
             ("/a?x=1", false)
         );
     }
+}
+
+/// Of a small share, nobody would notice soon.
+#[tokio::test]
+async fn a_backend_that_no_client_could_be_sent_to_stops_the_start() {
+    let gateway = |web: &str, plugin: &str| {
+        Gateway::kdl(&format!(
+            r#"
+            plugin "canary" builtin="canary-route" {{
+                limit cpu="1s"; on-failure "skip"
+                {plugin}
+                config {{ backend "next"; percent 0.1; by client-ip=#true }}
+            }}
+            frontend "web" {{
+                bind "127.0.0.1:0"
+                {web}
+                use-plugin "canary"; default-backend "now"
+            }}
+            frontend "other" {{ bind "127.0.0.1:0"; default-backend "next" }}
+            backend "now" {{ server "s" "echo" }}
+            backend "next" {{ server "s" "echo" }}
+        "#
+        ))
+    };
+    let refused = gateway("", "").refused().await;
+    assert_eq!(refused.code, Some(1));
+    let why = r#"may not send requests of frontend "web" to "next": add `route-to "next"` to the plugin's block"#;
+    assert!(refused.output.contains(why), "{}", refused.output);
+
+    // Granted; or where the frontend leads anyway.
+    gateway("", "route-to \"next\"").start().await;
+    let anyway = r#"acl "new" { path-prefix "/new/" }; use-backend "next" if="new""#;
+    gateway(anyway, "").start().await;
 }
 
 #[tokio::test]

@@ -82,13 +82,14 @@ impl metrics::Host for State {
 
 impl tags::Host for State {
     fn set(&mut self, name: String, value: Vec<u8>) -> Result<Result<(), String>> {
-        Ok(match self.phase {
+        let set = match self.phase {
             Phase::Request | Phase::RequestFilter | Phase::ResponseFilter | Phase::Response => {
                 self.tags.set(&name, &value)
             }
             Phase::Log => Err("the exchange is over".to_owned()),
             Phase::Setup | Phase::Connection | Phase::Piece => Err("there is no exchange to be tagged now".to_owned()),
-        })
+        };
+        Ok(self.told("tags.set", set))
     }
 
     fn get(&mut self, name: String) -> Result<Option<Vec<u8>>> {

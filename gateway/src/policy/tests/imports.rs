@@ -103,6 +103,26 @@ fn edits_that_are_not_allowed_are_errors_to_the_guest() {
 }
 
 #[test]
+fn a_trap_after_an_edit_that_is_not_allowed_says_why_it_was_not() {
+    let host = host_of(2);
+    let (items, call) = set_header("te", "new");
+    let body = format!("{call} (unreachable)");
+    let guest = Guest {
+        imports: SET_HEADER,
+        items: &items,
+        on_request: Some(&body),
+        ..GUEST
+    };
+    let attachment = attach(&host, &guest);
+    let failure = Instances::new(&host)
+        .on_request(&attachment, &mut exchange("/"))
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Trap);
+    let why = "after `set-header` was refused: `te` belongs to the connection or the framing";
+    assert!(failure.message.contains(why), "{failure}");
+}
+
+#[test]
 fn edits_in_another_phase_are_errors_to_the_guest() {
     let host = host_of(2);
     let (items, call) = set_header("a", "new");

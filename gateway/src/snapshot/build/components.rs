@@ -310,7 +310,16 @@ pub(super) fn file_of(plugin: &config::Plugin, path: &Path, most: usize) -> io::
 
 fn text_of(plugin: &config::Plugin, path: &Path, most: usize) -> Result<String, String> {
     let bytes = file_of(plugin, path, most).map_err(|error| error.to_string())?;
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+    let mut text = String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count();
+        format!("it is not UTF-8: byte {at}, in line {line}, begins no character")
+    })?;
+    // What some editors begin a file with is no part of its first value.
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
 }
 
 /// Bytes. Five times a list of a hundred thousand networks; an instance has to hold it while it reads it.

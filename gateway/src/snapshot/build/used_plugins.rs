@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::own::OWN_ON_FAILURE;
 use super::{Builder, budgets, granted};
-use crate::config::{self, EffectiveLimits, Mode, PluginId, PluginLimits, Share, UsedPlugin};
+use crate::config::{self, BuiltIn, ComponentSource, EffectiveLimits, Mode, PluginId, PluginLimits, Share, UsedPlugin};
 use crate::policy::{self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Granted, PolicyError};
 use crate::snapshot::{BuildError, PluginAt};
 
@@ -16,6 +16,19 @@ impl Builder<'_> {
             let plugin = &self.config.plugins[id.value.0];
             granted::with_routes(&self.granted[id.value.0], plugin, frontend, self.config)
         };
+        if let Some(name) = routes_nowhere(&self.config.plugins[id.value.0], &self.configs[id.value.0], &granted) {
+            let plugin = &self.config.plugins[id.value.0];
+            let source = PolicyError::Config {
+                label: plugin.name.to_string(),
+                message: format!(
+                    "may not send requests of frontend {:?} to {name:?}: add `route-to {name:?}` to the plugin's block",
+                    frontend.name
+                ),
+                at: Some("/backend".to_owned()),
+            };
+            let plugin = PluginAt::of(plugin);
+            self.errors.push(BuildError::Plugin { plugin, source });
+        }
         let place = format!("frontend {:?}", frontend.name);
         let attachment = self.attach_plugin(id.value, (AttachedAs::Filter, &place), Some(&used), granted.into())?;
         let hooks = attachment.hooks();
@@ -170,6 +183,17 @@ impl Builder<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// The backend that `canary-route` is to send requests to, where it may not: it would fail for its share of the clients, and for a small one
+/// that is seen late. What other plugins route to is not known before they do.
+fn routes_nowhere(plugin: &config::Plugin, config: &str, granted: &Granted) -> Option<String> {
+    let ComponentSource::BuiltIn(BuiltIn::CanaryRoute) = plugin.component.value else {
+        return None;
+    };
+    let config: serde_json::Value = serde_json::from_str(config).ok()?;
+    let name = config.get("backend")?.as_str()?;
+    granted.route(name).is_none().then(|| name.to_owned())
 }
 
 /// What a plugin's attachment has beside what its block says.
