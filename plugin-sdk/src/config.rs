@@ -81,6 +81,17 @@ impl TimeSpan {
         Self(Duration::from_secs(seconds))
     }
 
+    /// In seconds, what is begun counted as one: for what is said in seconds, where half a second must not become none.
+    ///
+    /// ```
+    /// # use gateway_plugin_sdk::config::TimeSpan;
+    /// let span: TimeSpan = serde_json::from_str("\"1500ms\"").expect("a length of time");
+    /// assert_eq!(span.whole_seconds(), 2);
+    /// ```
+    pub const fn whole_seconds(&self) -> u64 {
+        self.0.as_secs() + if self.0.subsec_nanos() > 0 { 1 } else { 0 }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);

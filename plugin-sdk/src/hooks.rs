@@ -263,7 +263,7 @@ pub enum ConnectionVerdict {
 }
 
 /// Why a filter gave up. The message is seen in native tests; a guest has no way to say more than that it failed, so log
-/// what matters.
+/// what matters. Of an edit or a tag that was refused the gateway's own line says why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure(String);
 

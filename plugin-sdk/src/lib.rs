@@ -61,6 +61,7 @@ pub mod counters;
 mod edits;
 mod exchange;
 mod facts;
+pub mod fields;
 #[cfg(any(all(target_arch = "wasm32", feature = "allocator"), test))]
 mod heap;
 mod hooks;
@@ -68,6 +69,7 @@ pub mod kv;
 pub mod log;
 pub mod metrics;
 pub mod needs;
+mod place;
 mod plugin;
 pub mod random;
 mod request;

@@ -5,8 +5,10 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
+use crate::edits::EditRefused;
 use crate::metrics::Metric;
 use crate::needs::Needs;
+use crate::place;
 
 /// A plugin: who it is, and how a configuration becomes one.
 ///
@@ -69,6 +71,13 @@ impl ConfigError {
     }
 }
 
+/// What `configure` finds out of an edit that a hook would make: see [`fields`](crate::fields).
+impl From<EditRefused> for ConfigError {
+    fn from(refused: EditRefused) -> Self {
+        Self::new(refused.0)
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.at {
@@ -80,9 +89,25 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
+/// What a configuration is not, and where: in the operator's words, who does not see the text that was read.
+fn unread(config: &str, error: &serde_json::Error) -> ConfigError {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", error.line(), error.column());
+    let message = message.strip_suffix(&place).unwrap_or(&message).to_owned();
+    // A line ends nowhere in what the gateway writes: the column is how many bytes were read.
+    let pointer = match error.line() {
+        1 => place::pointer(config, error.column()),
+        _ => None,
+    };
+    ConfigError {
+        message: message.into(),
+        at: pointer,
+    }
+}
+
 /// Reads a configuration text and makes the plugin of it.
 pub(crate) fn load<P: Plugin>(config: &str) -> Result<(P, Needs), ConfigError> {
-    let config = serde_json::from_str(config).map_err(|error| ConfigError::new(error.to_string()))?;
+    let config = serde_json::from_str(config).map_err(|error| unread(config, &error))?;
     let mut needs = Needs::default();
     let plugin = P::configure(config, &mut needs)?;
     Ok((plugin, needs))

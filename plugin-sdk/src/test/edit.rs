@@ -1,6 +1,7 @@
 //! Edits, and the host's rules for them.
 
 use super::head::{Headers, Request, Response};
+use crate::fields;
 
 /// An edit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,8 +56,10 @@ impl Edit {
     /// The host's rules.
     pub(crate) fn check(&self) -> Result<(), String> {
         match self {
-            Self::Set(name, value) | Self::Add(name, value) => check_name(name).and_then(|()| check_value(value)),
-            Self::Remove(name) => check_name(name),
+            Self::Set(name, value) | Self::Add(name, value) => fields::check_name(name)
+                .and_then(|()| fields::check_value(value))
+                .map_err(|refused| refused.0),
+            Self::Remove(name) => fields::check_name(name).map_err(|refused| refused.0),
             Self::Path(path) if path.first() != Some(&b'/') => Err("a path begins with `/`".to_owned()),
             Self::Path(path) => check_target(path, b"?#<>`"),
             Self::Query(Some(query)) => check_target(query, b"#"),
@@ -66,27 +69,6 @@ impl Edit {
             Self::Status(status) => Err(format!("{status} is not a status from 200 to 599")),
         }
     }
-}
-
-fn check_name(name: &str) -> Result<(), String> {
-    let token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    if name.is_empty() || !name.bytes().all(token) {
-        return Err(format!("`{name}` is not a header name"));
-    }
-    if CONNECTION_FIELDS.contains(&name) {
-        return Err(format!("`{name}` belongs to the connection or the framing"));
-    }
-    Ok(())
-}
-
-fn check_value(value: &[u8]) -> Result<(), String> {
-    if value.trim_ascii().len() != value.len() {
-        return Err("a header value neither begins nor ends with white space".to_owned());
-    }
-    if value.iter().any(|&byte| byte != b'\t' && byte.is_ascii_control()) {
-        return Err("a header value has no control characters".to_owned());
-    }
-    Ok(())
 }
 
 fn check_target(text: &[u8], refused: &[u8]) -> Result<(), String> {
@@ -101,21 +83,3 @@ fn check_target(text: &[u8], refused: &[u8]) -> Result<(), String> {
         None => Ok(()),
     }
 }
-
-/// Fields that plugins may not touch.
-const CONNECTION_FIELDS: [&str; 14] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "proxy-status",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];

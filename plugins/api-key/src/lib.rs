@@ -6,7 +6,7 @@
 use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::RequestNeed;
 use gateway_plugin_sdk::{
-    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin, tags,
+    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, fields, plugin, tags,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -21,6 +21,8 @@ pub struct Config {
     client: Vec<Client>,
     /// The request field that keys come in; `x-api-key` where neither this nor `query` is said.
     header: Option<String>,
+    /// What stands in front of the key in the field, as in `Authorization: Bearer KEY`.
+    scheme: Option<String>,
     /// The query parameter that they come in. Queries end up in logs: a field is the better place.
     query: Option<String>,
     /// The request field in which the server is told whose key it was.
@@ -46,6 +48,7 @@ pub struct ApiKey {
     keys: Vec<Key>,
     names: Vec<String>,
     header: Option<(String, RequestNeed)>,
+    scheme: Option<String>,
     query: Option<Parameter>,
     client_header: Option<String>,
     forward: bool,
@@ -79,8 +82,8 @@ impl Plugin for ApiKey {
             (None, None) => Some("x-api-key"),
         };
         for (name, at) in [(header, "/header"), (config.client_header.as_deref(), "/client-header")] {
-            if name.is_some_and(|name| !is_token(name)) {
-                return Err(ConfigError::new("this is no name of a field").at(at));
+            if let Some(name) = name {
+                fields::check_name(name).map_err(|refused| ConfigError::from(refused).at(at))?;
             }
         }
         if let (Some(header), Some(client)) = (header, &config.client_header)
@@ -89,11 +92,22 @@ impl Plugin for ApiKey {
             let message = "the field that keys come in cannot be the one that tells the server whose it was";
             return Err(ConfigError::new(message).at("/client-header"));
         }
+        if let Some(scheme) = &config.scheme {
+            if header.is_none() {
+                let message = "a scheme stands in front of a key in a field: say which `header`";
+                return Err(ConfigError::new(message).at("/scheme"));
+            }
+            // RFC 9110, section 11.1: schemes are called as fields are.
+            if fields::check_name(scheme).is_err() {
+                return Err(ConfigError::new("this is no name of a scheme, as Bearer").at("/scheme"));
+            }
+        }
         let request = &mut needs.request;
         Ok(Self {
             keys,
             names: config.client.into_iter().map(|client| client.name).collect(),
             header: header.map(|name| (name.to_owned(), request.header(name))),
+            scheme: config.scheme,
             query: config.query.map(|name| Parameter {
                 value: request.query_param(&name),
                 query: request.query(),
@@ -109,7 +123,7 @@ impl RequestFilter for ApiKey {
     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
         let Some(client) = self.key(request).and_then(|key| self.client(key)) else {
             return Ok(Reply::new(401)
-                .header("www-authenticate", "ApiKey")
+                .header("www-authenticate", self.scheme.as_deref().unwrap_or("ApiKey"))
                 .header("cache-control", "no-store")
                 .into());
         };
@@ -135,10 +149,21 @@ impl ApiKey {
     /// The one key that a request has. Of two, whoever comes after might look at the other.
     fn key<'a>(&self, request: &Request<'a>) -> Option<&'a [u8]> {
         let of_header = self.header.as_ref().map(|(_, need)| request.all(*need));
+        let of_header = of_header.into_iter().flatten().map(|value| self.behind_scheme(value));
         let of_query = self.query.as_ref().map(|parameter| request.all(parameter.value));
-        let mut keys = of_header.into_iter().flatten().chain(of_query.into_iter().flatten());
+        let mut keys = of_header.chain(of_query.into_iter().flatten().map(Some));
         let key = keys.next()?;
-        keys.next().is_none().then_some(key)
+        keys.next().is_none().then_some(key)?
+    }
+
+    /// The key in a field; none where another scheme stands in front. Case does not matter in schemes (RFC 9110, section 11.1).
+    fn behind_scheme<'a>(&self, value: &'a [u8]) -> Option<&'a [u8]> {
+        let Some(scheme) = &self.scheme else {
+            return Some(value);
+        };
+        let (said, key) = value.split_at_checked(scheme.len())?;
+        let is_it = said.eq_ignore_ascii_case(scheme.as_bytes()) && key.first() == Some(&b' ');
+        is_it.then(|| key.trim_ascii_start())
     }
 
     /// Whose key it is. The digest is searched for, not the key: who sends a key cannot choose the digest that it has, so how
@@ -233,12 +258,6 @@ fn decoded(text: &[u8]) -> Vec<u8> {
         }
     }
     out
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 /// As long as fits a tag twice over.

@@ -110,6 +110,32 @@ fn a_key_may_come_in_the_query_and_is_taken_out_of_it() {
 }
 
 #[test]
+fn a_key_may_stand_behind_a_scheme() {
+    let plugin = with(&json!({"header": "authorization", "scheme": "Bearer"}));
+    for (value, good) in [
+        ("Bearer s3cret-of-ada", true),
+        ("bearer  s3cret-of-ada", true),
+        ("s3cret-of-ada", false),
+        ("Bearers3cret-of-ada", false),
+        ("Basic s3cret-of-ada", false),
+        ("Bearer", false),
+        ("Bearer ", false),
+    ] {
+        let filtered = filtered(&plugin, &Request::get("/").with_header("authorization", value));
+        assert_eq!(!is_refused(&filtered), good, "{value}");
+        match filtered.reply {
+            None => assert!(filtered.request.header("authorization").is_empty()),
+            Some(reply) => assert!(
+                reply
+                    .headers()
+                    .iter()
+                    .any(|(name, value)| name == "www-authenticate" && value == b"Bearer")
+            ),
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_meant_is_refused() {
     for (config, part) in [
         (json!({}), "client"),
@@ -132,6 +158,18 @@ fn what_cannot_be_meant_is_refused() {
         (
             json!({"client": {"name": "a", "sha256": ADA}, "client-header": "X-Api-Key"}),
             "/client-header",
+        ),
+        (
+            json!({"client": {"name": "a", "sha256": ADA}, "client-header": "te"}),
+            "/client-header: `te` belongs to the connection",
+        ),
+        (
+            json!({"client": {"name": "a", "sha256": ADA}, "query": "key", "scheme": "Bearer"}),
+            "/scheme: a scheme stands in front of",
+        ),
+        (
+            json!({"client": {"name": "a", "sha256": ADA}, "header": "authorization", "scheme": "Bearer "}),
+            "/scheme: this is no name",
         ),
         (json!({"client": {"name": "a", "key": "x"}}), "key"),
     ] {

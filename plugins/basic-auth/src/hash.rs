@@ -17,6 +17,9 @@ enum Kind {
 
 impl Hash {
     pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        if let Some((_, what)) = OTHERS.iter().find(|(prefix, _)| text.starts_with(prefix)) {
+            return Err(*what);
+        }
         let mut parts = text.split('$');
         let (Some(""), Some(id), Some(mut salt)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(HELP);
@@ -70,6 +73,31 @@ impl std::fmt::Debug for Hash {
         f.write_str("Hash")
     }
 }
+
+/// What others' files of passwords have.
+const OTHERS: [(&str, &str); 7] = [
+    ("$2a$", BCRYPT),
+    ("$2b$", BCRYPT),
+    ("$2y$", BCRYPT),
+    (
+        "$apr1$",
+        "this is Apache's MD5, which is no protection any more: make another hash by `htpasswd -5` or `mkpasswd -m sha-512`",
+    ),
+    (
+        "$1$",
+        "this is MD5, which is no protection any more: make another hash by `htpasswd -5` or `mkpasswd -m sha-512`",
+    ),
+    (
+        "$y$",
+        "this is yescrypt, which is not taken: make another hash by `htpasswd -5` or `mkpasswd -m sha-512`",
+    ),
+    (
+        "{",
+        "this is a hash without rounds, which is no protection: make another one by `htpasswd -5` or `mkpasswd -m sha-512`",
+    ),
+];
+
+const BCRYPT: &str = "this is bcrypt, which is not taken: make another hash by `htpasswd -5` or `mkpasswd -m sha-512`";
 
 const HELP: &str = "this is not what `mkpasswd -m sha-512` prints, as $6$SALT$HASH";
 

@@ -14,7 +14,7 @@ use gateway_plugin_sdk::buckets::{self, Rate};
 use gateway_plugin_sdk::config::one_or_many;
 use gateway_plugin_sdk::needs::RequestNeed;
 use gateway_plugin_sdk::{
-    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, plugin, tags,
+    ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, fields, plugin, tags,
 };
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -84,10 +84,11 @@ impl Plugin for BasicAuth {
             let message = "has to be printable ASCII without quotes and backslashes";
             return Err(ConfigError::new(message).at("/realm"));
         }
-        if let Some(header) = &config.user_header
-            && (header.eq_ignore_ascii_case("authorization") || !is_token(header))
-        {
-            return Err(ConfigError::new("this is no field to tell the server a name in").at("/user-header"));
+        if let Some(header) = &config.user_header {
+            if header.eq_ignore_ascii_case("authorization") {
+                return Err(ConfigError::new("this is no field to tell the server a name in").at("/user-header"));
+            }
+            fields::check_name(header).map_err(|refused| ConfigError::from(refused).at("/user-header"))?;
         }
         if config.attempts == 0 {
             return Err(ConfigError::new("without attempts nobody gets in").at("/attempts"));
@@ -218,10 +219,16 @@ impl Credentials {
 fn users(config: &Config) -> Result<Vec<User>, ConfigError> {
     let mut users = Vec::new();
     let mut add = |name: &str, hash: &str, at: String| {
-        let is_name =
-            !name.is_empty() && name.len() <= MAX_NAME && !name.contains(':') && !name.chars().any(char::is_control);
+        // White space at an end would be lost in a field.
+        let is_name = !name.is_empty()
+            && name.len() <= MAX_NAME
+            && name.trim() == name
+            && !name.contains(':')
+            && !name.chars().any(char::is_control);
         if !is_name {
-            let message = format!("a name has 1 to {MAX_NAME} bytes, and neither colons nor control characters");
+            let message = format!(
+                "a name has 1 to {MAX_NAME} bytes, neither colons nor control characters, and no white space at its ends"
+            );
             return Err(ConfigError::new(message).at(at));
         }
         let hash =
@@ -236,13 +243,13 @@ fn users(config: &Config) -> Result<Vec<User>, ConfigError> {
     for (index, user) in config.user.iter().enumerate() {
         add(&user.name, &user.hash, format!("/user/{index}"))?;
     }
-    for line in config.users.as_deref().unwrap_or_default().lines() {
+    for (index, line) in config.users.as_deref().unwrap_or_default().lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
         let Some((name, hash)) = line.split_once(':') else {
-            return Err(ConfigError::new("a line is `name:hash`").at("/users"));
+            return Err(ConfigError::new(format!("line {} is no `name:hash`", index + 1)).at("/users"));
         };
         add(name, hash, "/users".to_owned())?;
     }
@@ -266,12 +273,6 @@ fn network(address: &[u8]) -> &[u8] {
         16 => address.get(..8).unwrap_or(address),
         _ => address,
     }
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 fn default_realm() -> String {

@@ -131,14 +131,27 @@ fn what_cannot_be_meant_is_refused() {
         (json!({"user": {"name": "a", "hash": "secret"}}), "mkpasswd"),
         (
             json!({"user": {"name": "a", "hash": "$2y$10$abcdefghijklmnopqrstuu"}}),
-            "mkpasswd",
+            "this is bcrypt",
+        ),
+        (
+            json!({"users": "a:$apr1$abcdefgh$abcdefghijklmnopqrstuu"}),
+            "/users: the hash of \"a\": this is Apache's MD5",
+        ),
+        (
+            json!({"users": "a:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ="}),
+            "without rounds",
+        ),
+        (json!({"user": {"name": "a ", "hash": ADA}}), "/user/0: a name has"),
+        (
+            json!({"user": {"name": "a", "hash": ADA}, "user-header": "connection"}),
+            "/user-header: `connection` belongs to the connection",
         ),
         (
             json!({"user": {"name": "a", "hash": "$5$rounds=9999999$salt$hash"}}),
             "rounds",
         ),
         (json!({"user": {"name": "a", "hash": "$6$salt$short"}}), "mkpasswd"),
-        (json!({"users": "ada"}), "/users: a line"),
+        (json!({"users": "# all\nada"}), "/users: line 2 is no `name:hash`"),
         (
             json!({"user": [{"name": "a", "hash": ADA}, {"name": "a", "hash": LIN}]}),
             "two users",

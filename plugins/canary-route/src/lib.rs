@@ -96,8 +96,14 @@ impl Plugin for CanaryRoute {
         let mut by = Vec::new();
         for (index, entry) in config.by.iter().enumerate() {
             by.push(match (&entry.cookie, &entry.header, entry.client_ip) {
-                (Some(name), None, false) => needs.request.cookie(name),
-                (None, Some(name), false) => needs.request.header(name),
+                (Some(name), None, false) if is_token(name) => needs.request.cookie(name),
+                (None, Some(name), false) if is_token(name) => needs.request.header(name),
+                (Some(_), None, false) => {
+                    return Err(ConfigError::new("this is no name of a cookie").at(format!("/by/{index}/cookie")));
+                }
+                (None, Some(_), false) => {
+                    return Err(ConfigError::new("this is no name of a field").at(format!("/by/{index}/header")));
+                }
                 (None, None, true) => needs.request.client_ip(),
                 _ => {
                     let message = "say one of cookie=\"…\", header=\"…\" and client-ip=#true";
@@ -117,7 +123,7 @@ impl Plugin for CanaryRoute {
                 known: needs.request.cookie(&assign.cookie),
                 lot: needs.response.tag(LOT),
                 scheme: needs.response.scheme(),
-                max_age: assign.max_age.0.as_secs(),
+                max_age: assign.max_age.whole_seconds(),
                 cookie: assign.cookie,
             })
         });

@@ -161,6 +161,14 @@ fn what_cannot_be_meant_is_refused() {
             json!({"backend": "b", "percent": 1, "by": [], "assign": {"cookie": "a b"}}),
             "/assign/cookie",
         ),
+        (
+            json!({"backend": "b", "percent": 1, "by": [{"cookie": "a"}, {"header": "a b"}]}),
+            "/by/1/header",
+        ),
+        (
+            json!({"backend": "b", "percent": 1, "by": {"cookie": "a;b"}}),
+            "/by/0/cookie",
+        ),
         (json!({"percent": 1, "by": {"cookie": "a"}}), "backend"),
     ] {
         let error = Host::new()

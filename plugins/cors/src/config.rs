@@ -81,6 +81,15 @@ impl Policy {
                 }
             }
         }
+        for (index, method) in config.method.iter().enumerate() {
+            let is_known = |known: &&&str| known.eq_ignore_ascii_case(method) && **known != method;
+            if let Some(known) = KNOWN_METHODS.iter().find(is_known) {
+                let message = format!(
+                    "methods are told apart by their case: `{method}` would never be asked for; write `{known}`"
+                );
+                return Err(ConfigError::new(message).at(format!("/method/{index}")));
+            }
+        }
         let max_age = config.max_age.unwrap_or(DEFAULT_MAX_AGE);
         let exposed = List::new(&config.expose_header, "/expose-header")?;
         Ok(Self {
@@ -95,7 +104,7 @@ impl Policy {
             },
             credentials: config.credentials,
             private_network: config.private_network,
-            max_age: max_age.0.as_secs().to_string(),
+            max_age: max_age.whole_seconds().to_string(),
             enforce: config.enforce,
         })
     }
@@ -153,6 +162,12 @@ impl List {
         }
     }
 }
+
+/// Methods that are meant by whoever writes them in another case: browsers ask for most of them in upper case, however a script writes
+/// them (Fetch Standard, section 2.2.1), and servers know no others.
+const KNOWN_METHODS: [&str; 9] = [
+    "CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE",
+];
 
 /// Methods that need no leave (Fetch Standard, section 2.2.1).
 pub(crate) fn is_safe_method(method: &[u8]) -> bool {

@@ -237,6 +237,10 @@ fn what_cannot_be_meant_is_refused() {
         (json!({"origin": "https://a.example:443"}), "own port"),
         (json!({"origin": "https://*"}), "/origin/0"),
         (json!({"origin": "*", "method": ["*", "PUT"]}), "/method"),
+        (
+            json!({"origin": "*", "method": ["PUT", "patch"]}),
+            "/method/1: methods are told apart by their case: `patch` would never be asked for; write `PATCH`",
+        ),
         (json!({"origin": "*", "header": "a b"}), "/header/0"),
         (json!({"origin": "*", "max-age": "600"}), "30s"),
     ] {

@@ -75,7 +75,14 @@ fn what_cannot_be_meant_is_refused() {
         (json!({"network": []}), "/network: there is no network"),
         (json!({"network": "# none\n"}), "/network: there is no network"),
         (json!({"network": "10.0.0.0/40"}), "10.0.0.0/40"),
-        (json!({"network": ["10.0.0.0/8", "here"]}), "here"),
+        (
+            json!({"network": ["10.0.0.0/8", "here"]}),
+            "/network/1: \"here\" is no network",
+        ),
+        (
+            json!({"action": "deny", "network": "# ours\n10.0.0.0/8\n10.0.0.0/8 # x\n10.0.0/8\n", "status": 403}),
+            "/network: line 4: \"10.0.0/8\" is no network",
+        ),
         (json!({"network": 10}), "networks such as"),
         (json!({"network": "10.0.0.0/8", "status": 200}), "/status"),
         (json!({"network": "10.0.0.0/8", "action": "drop"}), "drop"),

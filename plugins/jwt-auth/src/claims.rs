@@ -63,11 +63,12 @@ fn date(claims: &Value, name: &str) -> Result<Option<f64>, Refusal> {
     }
 }
 
-/// Whether a claim is this text, or a list that has it, or one of several words (as `scope`, RFC 8693, section 4.2).
+/// Whether a claim is this text, or a list that has it, or one of several words (as `scope`, RFC 8693, section 4.2, which others
+/// call `scp`).
 pub(crate) fn has(claims: &Value, claim: &str, wanted: &str) -> bool {
     match find(claims, claim) {
         Some(Value::Array(values)) => values.iter().any(|value| value.as_str() == Some(wanted)),
-        Some(Value::String(text)) if claim == "scope" => text.split(' ').any(|word| word == wanted),
+        Some(Value::String(text)) if ["scope", "scp"].contains(&claim) => text.split(' ').any(|word| word == wanted),
         Some(Value::String(text)) => text == wanted,
         Some(Value::Bool(value)) => wanted == if *value { "true" } else { "false" },
         Some(Value::Number(value)) => value.to_string() == wanted,

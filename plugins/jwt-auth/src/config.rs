@@ -1,7 +1,7 @@
 //! The configuration.
 
-use gateway_plugin_sdk::ConfigError;
 use gateway_plugin_sdk::config::{TimeSpan, one_or_many};
+use gateway_plugin_sdk::{ConfigError, fields};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Config {
-    /// A key for HS256, as text: at least 32 bytes.
+    /// A key for HS256, as text: at least 32 bytes, without the line break that a file ends with.
     pub(crate) secret: Option<String>,
     /// A JSON Web Key Set (RFC 7517, section 5): the object itself, or its text.
     pub(crate) jwks: Option<Value>,
@@ -80,11 +80,12 @@ impl Config {
                 return Err(ConfigError::new("this is no name").at(at));
             }
         }
+        if let (Some(name), Some(false)) = (&self.from_header, self.forward) {
+            fields::check_name(name).map_err(|refused| ConfigError::from(refused).at("/from-header"))?;
+        }
         for (index, claim) in self.claim.iter().enumerate() {
             let at = format!("/claim/{index}/header");
-            if !is_token(&claim.header) {
-                return Err(ConfigError::new(format!("`{}` is no name of a field", claim.header)).at(at));
-            }
+            fields::check_name(&claim.header).map_err(|refused| ConfigError::from(refused).at(&at))?;
             let mut before = self.claim.iter().take(index);
             if before.any(|other| other.header.eq_ignore_ascii_case(&claim.header)) {
                 return Err(ConfigError::new("two claims in one field").at(at));

@@ -52,6 +52,11 @@ impl Keys {
     pub(crate) fn new(secret: Option<&str>, jwks: Option<&Value>) -> Result<Self, ConfigError> {
         let mut keys = Vec::new();
         if let Some(secret) = secret {
+            // A file ends with a line break, which whoever signs does not take for a part of the key.
+            let line = secret
+                .strip_suffix('\n')
+                .map(|line| line.strip_suffix('\r').unwrap_or(line));
+            let secret = line.unwrap_or(secret);
             let material = secret_key(secret.as_bytes()).map_err(|message| ConfigError::new(message).at("/secret"))?;
             keys.push(Key { id: None, material });
         }

@@ -84,9 +84,9 @@ impl Plugin for JwtAuth {
             rules: Rules {
                 issuers: config.issuer,
                 audiences: config.audience,
-                leeway: config.leeway.0.as_secs(),
+                leeway: config.leeway.whole_seconds(),
                 needs_expiry: config.require_expiry,
-                max_age: config.max_age.map(|age| age.0.as_secs()),
+                max_age: config.max_age.map(|age| age.whole_seconds()),
             },
             from,
             headers: config.claim,

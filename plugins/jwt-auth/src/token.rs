@@ -35,7 +35,14 @@ pub(crate) enum Algorithm {
 struct Header {
     alg: Algorithm,
     kid: Option<String>,
-    crit: Option<serde::de::IgnoredAny>,
+    /// Whether it is there, whatever it says: `null` is no way to say nothing (RFC 7515, section 4.1.11).
+    #[serde(default, deserialize_with = "is_there")]
+    crit: bool,
+}
+
+fn is_there<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer)?;
+    Ok(true)
 }
 
 impl<'a> Token<'a> {
@@ -52,7 +59,7 @@ impl<'a> Token<'a> {
         let read: Header = serde_json::from_slice(&decode(header)?)
             .map_err(|_| Refusal::Invalid("the header cannot be read or names another algorithm"))?;
         // Extensions that have to be understood (RFC 7515, section 4.1.11): none is.
-        if read.crit.is_some() {
+        if read.crit {
             return Err(Refusal::Invalid("the header has critical extensions"));
         }
         Ok(Self {

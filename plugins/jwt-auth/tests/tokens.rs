@@ -315,6 +315,28 @@ fn more_can_be_required() {
     }
 }
 
+/// As tokens of Microsoft's have it.
+#[test]
+fn words_of_scp_are_those_of_a_scope() {
+    let plugin = plugin(&json!({"secret": SECRET, "require": {"claim": "scp", "value": "write"}}));
+    for (scp, status) in [("read write", None), ("rewrite", Some(403))] {
+        let claims = json!({"exp": NOW + 9, "scp": scp});
+        let token = by_secret().token(&json!({"alg": "HS256"}), &claims);
+        assert_eq!(refusal(&plugin, &token).map(|(status, _)| status), status, "{scp}");
+    }
+}
+
+#[test]
+fn the_line_break_that_a_file_ends_with_is_no_part_of_a_secret() {
+    let token = by_secret().token(&json!({"alg": "HS256"}), &good());
+    for end in ["", "\n", "\r\n"] {
+        let plugin = plugin(&json!({"secret": format!("{SECRET}{end}")}));
+        assert_eq!(refusal(&plugin, &token), None, "{end:?}");
+    }
+    let two = plugin(&json!({"secret": format!("{SECRET}\n\n")}));
+    assert!(refusal(&two, &token).is_some(), "one, and not all there are");
+}
+
 fn is_let_in(plugin: &Tested<JwtAuth>, request: &Request) -> bool {
     plugin.on_request(request).expect("no failure").reply.is_none()
 }
@@ -389,6 +411,7 @@ fn what_is_no_token_harms_nobody() {
         key.token_of(r#"{"alg":"HS256"}"#, "null"),
         key.token_of(r#"{"alg":"HS256","alg":"HS256"}"#, &good().to_string()),
         key.token_of(r#"{"alg":"HS256","crit":["exp"]}"#, &good().to_string()),
+        key.token_of(r#"{"alg":"HS256","crit":null}"#, &good().to_string()),
         key.token_of(r#"["HS256"]"#, &good().to_string()),
         key.token_of("\u{0}", &good().to_string()),
     ] {
@@ -455,6 +478,18 @@ fn what_cannot_be_meant_is_refused() {
         (
             json!({"secret": SECRET, "claim": {"claim": "a", "header": "b c"}}),
             "/claim/0/header",
+        ),
+        (
+            json!({"secret": SECRET, "claim": {"claim": "a", "header": "Host"}}),
+            "/claim/0/header: `Host` belongs to the connection",
+        ),
+        (
+            json!({"secret": SECRET, "from-header": "te", "forward": false}),
+            "/from-header: `te` belongs to the connection",
+        ),
+        (
+            json!({"secret": format!("{}\n", &SECRET[..31])}),
+            "/secret: a secret for HS256 has at least 32 bytes",
         ),
         (
             json!({"secret": SECRET, "claim": [{"claim": "a", "header": "x"}, {"claim": "b", "header": "X"}]}),

@@ -135,18 +135,22 @@ fn reply(config: Config) -> Result<Reply, ConfigError> {
     if !(400..=599).contains(&config.status) {
         return Err(ConfigError::new("what is not there now has a status of 400 to 599").at("/status"));
     }
+    if config.body.as_ref().is_some_and(|body| body.len() > MAX_BODY) {
+        let message = format!("a page has at most {MAX_BODY} bytes: what is larger has to come from a server");
+        return Err(ConfigError::new(message).at("/body"));
+    }
     let mut reply = Reply::new(config.status).header("cache-control", "no-store");
     if let Some(retry_after) = config.retry_after {
-        reply = reply.header("retry-after", retry_after.0.as_secs().to_string());
+        reply = reply.header("retry-after", retry_after.whole_seconds().to_string());
     }
     let content_type = match (&config.content_type, &config.body) {
         (Some(_), None) => {
             return Err(ConfigError::new("there is no `body` that this would be about").at("/content-type"));
         }
-        (Some(said), _) if said.is_empty() || !said.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+        (Some(said), _) if said.trim().is_empty() || !said.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
             return Err(ConfigError::new("this is no media type").at("/content-type"));
         }
-        (Some(said), _) => said,
+        (Some(said), _) => said.trim(),
         (None, Some(body)) if body.trim_start().starts_with('<') => "text/html; charset=utf-8",
         (None, _) => "text/plain; charset=utf-8",
     };
@@ -157,5 +161,8 @@ fn reply(config: Config) -> Result<Reply, ConfigError> {
 const DEFAULT_BODY: &str = "This service is down for maintenance. Please come back later.\n";
 
 const MIN_SECRET: usize = 16;
+
+/// Bytes: what the gateway takes as a reply.
+const MAX_BODY: usize = 1 << 20;
 
 plugin!(Maintenance: RequestFilter);

@@ -27,6 +27,11 @@ fn everybody_gets_the_page() {
     assert_eq!(field(&plain, "content-type"), Some("text/plain; charset=utf-8"));
     assert!(plain.bytes().starts_with(b"This service"));
 
+    let soon = json!({"retry-after": "500ms", "body": "x", "content-type": " text/x "});
+    let soon = reply(&page(&soon), &Request::get("/")).expect("a page");
+    assert_eq!(field(&soon, "retry-after"), Some("1"), "not at once");
+    assert_eq!(field(&soon, "content-type"), Some("text/x"));
+
     let config = json!({"retry-after": "10m", "body": "<h1>Soon</h1>", "status": 500});
     let html = reply(&page(&config), &Request::post("/a")).expect("a page");
     assert_eq!((html.status(), field(&html, "retry-after")), (500, Some("600")));
@@ -82,6 +87,11 @@ fn some_are_let_through() {
 fn what_cannot_be_meant_is_refused() {
     for (config, part) in [
         (json!({"status": 200}), "/status"),
+        (
+            json!({"body": "x".repeat((1 << 20) + 1)}),
+            "/body: a page has at most 1048576 bytes",
+        ),
+        (json!({"body": "x", "content-type": " "}), "/content-type"),
         (json!({"content-type": "text/html"}), "/content-type"),
         (json!({"body": "x", "content-type": "a\r\nb"}), "/content-type"),
         (json!({"allow": "10.0.0.0/99"}), "10.0.0.0/99"),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Unexpected, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 /// Networks of both families. An IPv4-mapped network (`::ffff:10.0.0.0/104`) is the IPv4 network that it stands for, as the
 /// gateway hands over IPv4-mapped addresses as IPv4.
@@ -173,10 +173,18 @@ impl Visitor<'_> for Into<'_> {
 }
 
 fn add_lines<E: Error>(networks: &mut Networks, text: &str) -> Result<(), E> {
-    for line in text.lines() {
+    for (index, line) in text.lines().enumerate() {
         let network = line.split(['#', ';']).next().unwrap_or_default().trim();
         if !network.is_empty() && networks.add(network).is_none() {
-            return Err(E::invalid_value(Unexpected::Str(network), &OneOrMany));
+            // A list has a hundred thousand of them.
+            let place = if text.contains('\n') {
+                format!("line {}: ", index + 1)
+            } else {
+                String::new()
+            };
+            return Err(E::custom(format_args!(
+                "{place}{network:?} is no network such as 10.0.0.0/8 or 2001:db8::/32"
+            )));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use gateway_plugin_sdk::needs::{RequestNeed, ResponseNeed};
 use gateway_plugin_sdk::{
     ConfigError, Failure, Needs, Outcome, Plugin, Reply, Request, RequestEdits, RequestFilter, Response, ResponseEdits,
-    ResponseFilter, clock, plugin, random, tags,
+    ResponseFilter, clock, fields, plugin, random, tags,
 };
 use serde::Deserialize;
 
@@ -66,9 +66,7 @@ impl Plugin for RequestId {
     const ABOUT: &'static str = "Gives each request a number.";
 
     fn configure(config: Config, needs: &mut Needs) -> Result<Self, ConfigError> {
-        if !is_token(&config.header) {
-            return Err(ConfigError::new("this is no name of a field").at("/header"));
-        }
+        fields::check_name(&config.header).map_err(|refused| ConfigError::from(refused).at("/header"))?;
         if config.prefix.len() > MAX_PREFIX || !config.prefix.bytes().all(is_of_id) {
             let message = format!("a prefix has at most {MAX_PREFIX} letters, digits and `-_.:+/=@`");
             return Err(ConfigError::new(message).at("/prefix"));
@@ -149,12 +147,6 @@ fn is_id(text: &[u8]) -> bool {
 
 fn is_of_id(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.:+/=@".contains(&byte)
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 /// Bytes; four UUIDs.

@@ -101,6 +101,10 @@ fn the_client_is_told_unless_it_is_not_to_be() {
 fn what_cannot_be_meant_is_refused() {
     for (config, part) in [
         (json!({"header": "a b"}), "/header"),
+        (
+            json!({"header": "Content-Length"}),
+            "/header: `Content-Length` belongs to the connection",
+        ),
         (json!({"prefix": "a b"}), "/prefix"),
         (json!({"format": "ulid"}), "ulid"),
         (json!({"kept": true}), "kept"),

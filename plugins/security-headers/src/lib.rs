@@ -6,7 +6,9 @@
 
 use gateway_plugin_sdk::config::{TimeSpan, one_or_many};
 use gateway_plugin_sdk::needs::ResponseNeed;
-use gateway_plugin_sdk::{ConfigError, Failure, Needs, Plugin, Reply, Response, ResponseEdits, ResponseFilter, plugin};
+use gateway_plugin_sdk::{
+    ConfigError, Failure, Needs, Plugin, Reply, Response, ResponseEdits, ResponseFilter, fields, plugin,
+};
 use serde::Deserialize;
 
 /// What the operator writes in `config { … }`.
@@ -165,7 +167,7 @@ impl Plugin for SecurityHeaders {
             ("permissions-policy", "/permissions-policy", config.permissions_policy),
         ] {
             if let Some(value) = value {
-                add(name, field_value(value, at)?, needs);
+                add(name, field_value(&value, at)?, needs);
             }
         }
         let mut scheme = None;
@@ -174,10 +176,7 @@ impl Plugin for SecurityHeaders {
             scheme = Some(needs.response.scheme());
         }
         for (index, name) in config.remove.iter().enumerate() {
-            if !is_token(name) {
-                let message = format!("`{name}` is no name of a field");
-                return Err(ConfigError::new(message).at(format!("/remove/{index}")));
-            }
+            fields::check_name(name).map_err(|refused| ConfigError::from(refused).at(format!("/remove/{index}")))?;
         }
         if fields.is_empty() && config.remove.is_empty() {
             return Err(ConfigError::new(
@@ -211,7 +210,7 @@ impl ResponseFilter for SecurityHeaders {
 impl Hsts {
     fn value(&self) -> Result<String, ConfigError> {
         let at = "/strict-transport-security";
-        let seconds = self.max_age.0.as_secs();
+        let seconds = self.max_age.whole_seconds();
         if self.preload && (!self.include_subdomains || seconds < YEAR) {
             let message = "browsers preload what includes subdomains and has a max-age of a year (365d) at least";
             return Err(ConfigError::new(message).at(format!("{at}/preload")));
@@ -238,19 +237,20 @@ fn one_of(value: String, known: &[&str], at: &str) -> Result<String, ConfigError
     }
 }
 
-/// A text that can stand in a field (RFC 9110, section 5.5): checked now, since the host would refuse it with each response.
-fn field_value(value: String, at: &str) -> Result<String, ConfigError> {
-    let fits = !value.trim().is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+/// A text that can stand in a field (RFC 9110, section 5.5): checked now, since the host would refuse it with each response. A
+/// policy that is too long for one line is written in several, in a file mostly: line breaks and what stands around them are a space.
+fn field_value(value: &str, at: &str) -> Result<String, ConfigError> {
+    let lines: Vec<&str> = value
+        .lines()
+        .map(str::trim_ascii)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let value = lines.join(" ");
+    let fits = !value.is_empty() && value.bytes().all(|byte| matches!(byte, b' '..=b'~'));
     match fits {
         true => Ok(value),
-        false => Err(ConfigError::new("has to be printable ASCII, in one line").at(at)),
+        false => Err(ConfigError::new("has to be printable ASCII").at(at)),
     }
-}
-
-/// RFC 9110, section 5.6.2.
-fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 const HSTS: &str = "strict-transport-security";

@@ -65,6 +65,20 @@ fn each_field_can_be_said_or_switched_off() {
 }
 
 #[test]
+fn a_policy_may_have_several_lines_and_end_as_a_file_does() {
+    let config = json!({
+        "content-security-policy": "default-src 'self';\r\n    img-src https:;\n\n",
+        "permissions-policy": " camera=() ",
+    });
+    let answer = answer(&config, "/", &Response::new(200));
+    assert_eq!(
+        answer.header("content-security-policy"),
+        ["default-src 'self'; img-src https:;"]
+    );
+    assert_eq!(answer.header("permissions-policy"), ["camera=()"]);
+}
+
+#[test]
 fn a_servers_own_field_stands_unless_overridden() {
     let own = Response::new(200)
         .with_header("x-frame-options", "SAMEORIGIN")
@@ -107,9 +121,17 @@ fn what_cannot_be_meant_is_refused() {
         ),
         (json!({"content-type-options": "sniff"}), "did not match"),
         (json!({"referrer-policy": "never"}), "/referrer-policy"),
-        (json!({"content-security-policy": "a\r\nb"}), "/content-security-policy"),
+        (json!({"content-security-policy": "a\rb"}), "/content-security-policy"),
+        (
+            json!({"content-security-policy": "a\u{85}b"}),
+            "/content-security-policy",
+        ),
         (json!({"content-security-policy": " "}), "/content-security-policy"),
         (json!({"remove": ["a b"]}), "/remove/0"),
+        (
+            json!({"remove": ["server", "Keep-Alive"]}),
+            "/remove/1: `Keep-Alive` belongs to the connection",
+        ),
         (
             json!({"strict-transport-security": {"max-age": "1d", "preload": true}}),
             "/strict-transport-security/preload",

@@ -65,7 +65,10 @@ async fn a_file_that_cannot_be_used_stops_the_start_and_is_pointed_at() {
     let plugin = r#"plugin "shelf" builtin="ip-list" { limit cpu="1s"; on-failure "deny"; config-file "network" "blocked.txt" }"#;
     for (content, part) in [
         (None, "blocked.txt"),
-        (Some(&b"10.0.0.0/8\nnonsense\n"[..]), "nonsense"),
+        (
+            Some(&b"10.0.0.0/8\nnonsense\n"[..]),
+            "line 2: \"nonsense\" is no network",
+        ),
         (Some(b"\xff"), "not UTF-8"),
     ] {
         let builder = shelf(plugin, &app);
