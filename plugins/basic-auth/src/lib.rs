@@ -39,7 +39,7 @@ pub struct Config {
     /// Whether the server gets the password, too.
     #[serde(default)]
     forward: bool,
-    /// Passwords that one address (IPv6: one /64) may have looked at in a minute, without those known to be right.
+    /// Wrong passwords that one address (IPv6: one /64) may send in a minute.
     #[serde(default = "default_attempts")]
     attempts: u64,
 }
@@ -123,14 +123,20 @@ impl RequestFilter for BasicAuth {
             Some(user) => user,
             None => {
                 let address = network(request.get(self.client_ip).unwrap_or_default());
-                let attempt = buckets::take("attempts", address, self.attempts, 1);
-                if !attempt.allowed {
-                    let seconds = attempt.retry_after_ms.div_ceil(1000);
+                let take = |tokens| buckets::take("attempts", address, self.attempts, tokens);
+                if take(0).remaining == 0 {
+                    let seconds = take(1).retry_after_ms.div_ceil(1000).max(1);
                     return Ok(Reply::new(429).header("retry-after", seconds.to_string()).into());
                 }
                 match self.check(&credentials) {
                     Some(user) => user,
-                    None => return Ok(self.refuse().into()),
+                    // Right ones are remembered and cost little. Were they counted, a reload would lock out an office of people behind
+                    // one address: each of them would cost an attempt on each worker. Those looked at on several workers at once may
+                    // be so many more than there are attempts left.
+                    None => {
+                        take(1);
+                        return Ok(self.refuse().into());
+                    }
                 }
             }
         };
