@@ -25,8 +25,8 @@ pub struct Taken {
     pub retry_after_ms: u64,
 }
 
-/// Takes tokens from the bucket that `bucket` and `key` name; one not seen before is full. Traps when a number of `rate`
-/// is 0.
+/// Takes tokens from the bucket that `bucket` and `key` name; one not seen before is full. None at all (0) only tells
+/// how many are there. Traps when a number of `rate` is 0.
 #[inline]
 pub fn take(bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
     let rate = host::Rate {
