@@ -38,6 +38,8 @@ impl Places {
             };
             match inner {
                 Some(inner) => place = inner,
+                // Who takes one value or several has taken this one for a list.
+                None if token == "0" && !matches!(place.inside, Inside::Elements(_)) => {}
                 None => return (place.span, false),
             }
         }

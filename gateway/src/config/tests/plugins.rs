@@ -98,6 +98,10 @@ fn a_pointer_into_a_plugins_configuration_finds_its_place_in_the_text() {
         ("/pair/1", "3 4"),
         ("/pair/1/0", "3"),
         ("/a~1b~0c", "\"odd\""),
+        // One value is what is read as a list of one.
+        ("/one/0", "\"x\""),
+        ("/header/0/name", "\"x-a\""),
+        ("/one/1", "[\"x\"]"),
         // What is missing is missing from something.
         ("/rule/1/method", "[rule]"),
         ("/rule/2", "[rule]"),
