@@ -168,6 +168,36 @@ async fn a_client_of_http_2_that_hears_nothing_is_refused_in_time_and_its_connec
     assert!(client.ends().await);
 }
 
+/// It may not have read yet that it should go. Far more of them than it may reset cost it nothing of what is under way.
+#[tokio::test]
+async fn streams_that_come_too_late_may_have_been_on_their_way() {
+    let (app, told) = holding().await;
+    let limits =
+        "max-requests=1; timeout http-request=\"500ms\" http-keep-alive=\"1h\"; http2 max-streams=10 max-resets=2";
+    let gateway = gateway(limits, &format!("\"{}\" h2", app.address())).await;
+    let mut client = Http2Frames::connect(gateway.address("web")).await;
+    client.request(1, &HEAD).await;
+    client.find(|frame| frame.kind == GOAWAY).await;
+    // Its time to hear of that is over.
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    let mut other = HEAD;
+    other[3].1 = "/";
+    let late = || (3..).step_by(2).take(9);
+    for stream in late() {
+        client.request(stream, &other).await;
+    }
+    for stream in late() {
+        let refused = client
+            .find(|frame| frame.kind == RST_STREAM && frame.stream == stream)
+            .await;
+        assert_eq!(refused.code(), Some(h2::Reason::REFUSED_STREAM.into()));
+    }
+    told.notify_one();
+    client.find(|frame| frame.kind == DATA && frame.stream == 1).await;
+    client.find(|frame| frame.kind == GOAWAY).await;
+    assert!(client.ends().await);
+}
+
 /// Nothing is under way any more when all of an answer has been handed over, though its client may have read none of it.
 #[tokio::test]
 async fn what_a_slow_client_of_http_2_has_not_read_is_not_thrown_away_when_it_should_be_gone() {

@@ -36,6 +36,13 @@ pub struct Frames {
     faults: usize,
     /// DATA frames that were all padding, likewise.
     blanks: usize,
+    /// The client has been told to go elsewhere, and asked whether it has heard of it; and has said so.
+    is_told: bool,
+    has_heard: bool,
+    /// Streams that it has opened all the same, and that came too late to be served.
+    late: u32,
+    /// Those of them that are reset and do not count.
+    forgiven: u32,
     limits: FrameLimits,
 }
 
@@ -47,6 +54,8 @@ pub struct FrameLimits {
     /// SETTINGS and PING, and answers to them; PRIORITY; DATA without content; WINDOW_UPDATE that is not due; and frames of
     /// unknown types.
     pub controls: u32,
+    /// Streams that it may have open at once, over which none of these is counted that come too late when it has been told to go elsewhere.
+    pub streams: u32,
 }
 
 /// What a client has too many of.
@@ -84,6 +93,10 @@ impl Frames {
             controls: 0,
             faults: 0,
             blanks: 0,
+            is_told: false,
+            has_heard: false,
+            late: 0,
+            forgiven: 0,
             limits,
         }
     }
@@ -130,8 +143,32 @@ impl Frames {
         self.due = self.due.saturating_add(bytes).min(MOST_DUE);
     }
 
+    /// Notes that the client is told to go elsewhere, and asked by a PING whether it has heard of it (RFC 9113, section 6.8).
+    pub fn told_to_go(&mut self) {
+        self.is_told = true;
+    }
+
+    /// Notes that a stream is refused because its client should have gone elsewhere.
+    ///
+    /// So many of them as it may have open at once are forgiven: they may have been on their way to us when it was told. To open more it
+    /// has to have read that one of them was refused, and before that, that it should go; or to reset them, which counts by itself.
+    pub fn refuses_late(&mut self) {
+        if !self.is_too_late() {
+            self.forgiven += 1;
+        }
+    }
+
+    /// One more has come too late. Whether its client must have known.
+    fn is_too_late(&mut self) -> bool {
+        self.late = self.late.saturating_add(1);
+        self.late > self.limits.streams
+    }
+
     /// Counts streams that were reset for what the client has done wrong on them: it could have reset them as well.
     pub fn at_fault(&mut self, streams: u32, now: Instant) -> Result<(), Flood> {
+        let forgiven = self.forgiven.min(streams);
+        self.forgiven -= forgiven;
+        let streams = streams - forgiven;
         self.faults += streams as usize;
         self.reset(streams, now)
     }
@@ -162,8 +199,7 @@ impl Frames {
         match kind {
             HEADERS => {
                 self.block_is_open = flags & END_HEADERS == 0;
-                self.opens(u32::from_be_bytes(stream) & STREAM);
-                Ok(())
+                self.opens(u32::from_be_bytes(stream) & STREAM, now)
             }
             CONTINUATION => {
                 self.block_is_open = flags & END_HEADERS == 0;
@@ -179,6 +215,11 @@ impl Frames {
                 Ok(())
             }
             RST_STREAM => self.reset(1, now),
+            PING if flags & ACK != 0 => {
+                // No other PING is sent to a client.
+                self.has_heard |= self.is_told;
+                self.control(now)
+            }
             _ => self.control(now),
         }
     }
@@ -190,13 +231,19 @@ impl Frames {
     }
 
     /// Trailers come on a stream that is open already.
-    fn opens(&mut self, stream: u32) {
-        if stream > self.last_stream {
-            self.last_stream = stream;
-            self.opened += 1;
-            // Its window, and the connection's.
-            self.wrote(2 * UPDATE);
+    fn opens(&mut self, stream: u32, now: Instant) -> Result<(), Flood> {
+        if stream <= self.last_stream {
+            return Ok(());
         }
+        self.last_stream = stream;
+        self.opened += 1;
+        // Its window, and the connection's.
+        self.wrote(2 * UPDATE);
+        // The library looks at no stream behind that answer, and tells nobody. A few may have been begun by then.
+        if self.has_heard && self.is_too_late() {
+            return self.reset(1, now);
+        }
+        Ok(())
     }
 
     fn control(&mut self, now: Instant) -> Result<(), Flood> {
@@ -236,10 +283,13 @@ const KIND: usize = 3;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
 const END_STREAM: u8 = 1;
+/// Of PING.
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 
@@ -278,11 +328,61 @@ mod tests {
 
     const PRIORITY: u8 = 2;
     const SETTINGS: u8 = 4;
-    const PING: u8 = 6;
-    const ACK: u8 = 1;
 
     fn few() -> Frames {
-        Frames::new(FrameLimits { resets: 2, controls: 3 }, Instant::now())
+        let limits = FrameLimits {
+            resets: 2,
+            controls: 3,
+            streams: 4,
+        };
+        Frames::new(limits, Instant::now())
+    }
+
+    /// A head that opens this stream.
+    fn opening(stream: u32) -> Vec<u8> {
+        let mut bytes = frame(HEADERS, END_STREAM | END_HEADERS, 3);
+        bytes[5..HEADER].copy_from_slice(&stream.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn streams_that_were_on_their_way_when_a_client_was_told_to_go_are_no_fault() {
+        let (mut frames, now) = (few(), Instant::now());
+        frames.told_to_go();
+        // As many as it may have open at once, far more than it may reset.
+        for stream in [1, 3, 5, 7] {
+            assert_eq!(frames.read(&opening(stream), now), Ok(()));
+            frames.refuses_late();
+            assert_eq!(frames.at_fault(1, now), Ok(()));
+        }
+        assert_eq!(frames.faults, 0);
+        // To open another it has read that it was refused.
+        for (stream, counted) in [(9, Ok(())), (11, Ok(())), (13, Err(Flood::Resets))] {
+            assert_eq!(frames.read(&opening(stream), now), Ok(()));
+            frames.refuses_late();
+            assert_eq!(frames.at_fault(1, now), counted);
+        }
+        assert_eq!(frames.faults, 3);
+    }
+
+    #[test]
+    fn who_says_that_it_has_heard_and_goes_on_all_the_same_is_not_listened_to_without_end() {
+        let (mut frames, now) = (few(), Instant::now());
+        // An answer to what was not asked says nothing.
+        assert_eq!(frames.read(&frame(PING, ACK, 8), now), Ok(()));
+        let mut numbers = (1..).step_by(2);
+        for stream in numbers.by_ref().take(50) {
+            assert_eq!(frames.read(&opening(stream), now), Ok(()));
+        }
+        frames.told_to_go();
+        for stream in numbers.by_ref().take(50) {
+            assert_eq!(frames.read(&opening(stream), now), Ok(()));
+        }
+        assert_eq!(frames.read(&frame(PING, ACK, 8), now), Ok(()));
+        for stream in numbers.by_ref().take(4 + 2) {
+            assert_eq!(frames.read(&opening(stream), now), Ok(()));
+        }
+        assert_eq!(frames.read(&opening(numbers.next().unwrap()), now), Err(Flood::Resets));
     }
 
     #[test]
@@ -364,6 +464,7 @@ mod tests {
         let limits = FrameLimits {
             resets: 100,
             controls: 1000,
+            streams: 100,
         };
         let (mut frames, now) = (Frames::new(limits, Instant::now()), Instant::now());
         for _ in 0..MOST_BLANKS / 2 {
@@ -453,7 +554,11 @@ mod tests {
         ) {
             let now = Instant::now();
             let bytes: Vec<u8> = kinds.iter().flat_map(|&(kind, flags, payload)| frame(kind, flags, payload)).collect();
-            let limits = FrameLimits { resets: 5, controls: 10 };
+            let limits = FrameLimits {
+                resets: 5,
+                controls: 10,
+                streams: 100,
+            };
             let mut whole = Frames::new(limits, now);
             let expected = whole.read(&bytes, now);
             let mut pieces = Frames::new(limits, now);

@@ -58,6 +58,16 @@ impl Watch {
         self.frames.borrow().is_worn_out()
     }
 
+    /// The client is told to go elsewhere.
+    pub fn told_to_go(&self) {
+        self.frames.borrow_mut().told_to_go();
+    }
+
+    /// A stream is about to be refused, because its client should have gone elsewhere.
+    pub fn refuses_late(&self) {
+        self.frames.borrow_mut().refuses_late();
+    }
+
     /// Since when the client has not taken what was written.
     pub fn stalled_since(&self) -> Option<Instant> {
         self.stalled.get()

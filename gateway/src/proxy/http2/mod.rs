@@ -54,6 +54,7 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
     let frames = FrameLimits {
         resets: settings.max_resets,
         controls: settings.max_control_frames,
+        streams: settings.bounds.max_streams,
     };
     let watch = Watch::new(frames, now);
     // As the size counts (RFC 9113, section 6.5.2): each field costs 32 bytes more than it has.
@@ -125,8 +126,9 @@ pub async fn run(seat: &Seat, connection: &Rc<Connection>, said: Bytes) -> End {
             loop {
                 match server.poll(cx) {
                     Poll::Ready(Ok(Some((_, mut respond)))) if server.has_left(now) => {
-                        // It may be sent elsewhere as it is (RFC 9113, section 8.7). As others that are refused, it counts as one that
-                        // the client has reset: who goes on all the same is not listened to without end.
+                        // It may be sent elsewhere as it is (RFC 9113, section 8.7). Those that may have been on their way are forgiven; as
+                        // others that are refused, the rest count as if the client had reset them.
+                        watch.refuses_late();
                         respond.send_reset(Reason::REFUSED_STREAM);
                         has_moved = true;
                         server.accepted += 1;
@@ -310,7 +312,10 @@ impl Server<'_> {
         self.is_leaving = true;
         self.left_at.get_or_insert(now + self.timeouts.http_request);
         match &mut self.state {
-            State::Open(protocol) => protocol.graceful_shutdown(),
+            State::Open(protocol) => {
+                self.watch.told_to_go();
+                protocol.graceful_shutdown();
+            }
             // Nothing was asked yet.
             State::Opening(_) => self.state = State::Closed,
             State::Closed => {}
