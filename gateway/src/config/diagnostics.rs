@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, SourceSpan};
 
@@ -21,8 +21,10 @@ pub struct Source(Vec<SourceFile>);
 #[derive(Debug, Clone)]
 struct SourceFile {
     name: Arc<str>,
-    text: NamedSource<String>,
-    lines: LineIndex,
+    /// As those hold it who read it.
+    text: NamedSource<Arc<str>>,
+    /// Where its lines begin, once somebody has asked: of a list few ever do.
+    lines: OnceLock<LineIndex>,
     /// Where its first byte stands among all of them.
     base: usize,
     /// Whose it is; none for the configuration itself.
@@ -99,7 +101,7 @@ pub struct Position {
 impl Source {
     /// A text and what messages call it.
     pub fn new(name: &str, text: &str) -> Self {
-        Self(vec![SourceFile::new(name, text, 0, None)])
+        Self(vec![SourceFile::new(name, text.into(), 0, None)])
     }
 
     /// Where the first byte of the next file would stand. No two files have a place in common, not even their ends.
@@ -108,16 +110,16 @@ impl Source {
     }
 
     /// Adds a file: the operator's, or one of a tenant's, which stands in a folder that it may not lead out of.
-    pub(super) fn add(&mut self, name: &str, text: &str, owner: Option<(usize, Arc<Path>)>) {
+    pub(super) fn add(&mut self, name: &str, text: &Arc<str>, owner: Option<(usize, Arc<Path>)>) {
         let base = self.next_base();
         let owner = owner.map(|(tenant, folder)| Owner { tenant, folder });
-        self.0.push(SourceFile::new(name, text, base, owner));
+        self.0.push(SourceFile::new(name, Arc::clone(text), base, owner));
     }
 
     /// The file and the line, from 1, that a span begins in.
     pub fn place(&self, span: SourceSpan) -> (&Arc<str>, usize) {
         let file = self.at(span.offset());
-        (&file.name, file.lines.line(span.offset() - file.base))
+        (&file.name, file.lines().line(span.offset() - file.base))
     }
 
     /// The folder that what is said at this place may not lead out of; none for what the operator says.
@@ -141,7 +143,7 @@ impl Source {
             return (Arc::clone(&self.at(0).name), None);
         };
         let file = self.at(label.span.offset());
-        let position = file.lines.position(file.text.inner(), label.span.offset() - file.base);
+        let position = file.position(label.span.offset() - file.base);
         (Arc::clone(&file.name), Some(position))
     }
 
@@ -227,8 +229,7 @@ impl ConfigErrors {
     pub fn position(&self, span: SourceSpan) -> (Position, Position) {
         let file = self.source.at(span.offset());
         let start = span.offset() - file.base;
-        let position = |offset| file.lines.position(file.text.inner(), offset);
-        (position(start), position(start.saturating_add(span.len())))
+        (file.position(start), file.position(start.saturating_add(span.len())))
     }
 }
 
@@ -404,14 +405,23 @@ impl Located<'_> {
 }
 
 impl SourceFile {
-    fn new(name: &str, text: &str, base: usize, owner: Option<Owner>) -> Self {
+    fn new(name: &str, text: Arc<str>, base: usize, owner: Option<Owner>) -> Self {
         Self {
             name: name.into(),
-            text: NamedSource::new(name, text.to_owned()),
-            lines: LineIndex::new(text),
+            text: NamedSource::new(name, text),
+            lines: OnceLock::new(),
             base,
             owner,
         }
+    }
+
+    fn lines(&self) -> &LineIndex {
+        self.lines.get_or_init(|| LineIndex::new(self.text.inner()))
+    }
+
+    /// Where in the file this byte of it stands.
+    fn position(&self, offset: usize) -> Position {
+        self.lines().position(self.text.inner(), offset)
     }
 }
 

@@ -176,6 +176,7 @@ const MAX_LISTS: usize = 1_000;
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::super::{AclTest, Config, InForce, LastGood, Match, Reading, Text, load};
+    use super::{Arc, Lists, Source};
     use std::fs;
 
     const CONFIG: &str = r#"
@@ -213,6 +214,24 @@ backend "app" { server "s" "127.0.0.1:81" }
             AclTest::Match(test) => test,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn a_list_is_held_once_however_often_a_configuration_is_tried() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("list");
+        fs::write(&path, "a.example\n").unwrap();
+        let mut lists = Lists::of_files();
+        let mut tried = Vec::new();
+        for _ in 0..3 {
+            let mut source = Source::new("config.kdl", "");
+            lists.begin(&source);
+            let text = lists.list(&path, None).unwrap().text;
+            lists.settle(&mut source);
+            tried.push((source, text));
+        }
+        // By each source and by this test three times; by what was read; and by what has been named last.
+        assert_eq!(Arc::strong_count(&tried[0].1), 3 + 3 + 1 + 1);
     }
 
     #[test]
