@@ -12,7 +12,7 @@ use super::{MAX_ACLS, Scope};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclId, Backend, BackendId, Condition, Conditional, EditCondition, Frontend, Mode, OfBackend, Plugin, Tenant,
-    most_written,
+    most_written_in_a_call,
 };
 use crate::config::reader::{At, Block, Context};
 
@@ -148,21 +148,48 @@ pub(super) fn join(
     }
 }
 
-/// Reports what a frontend and a backend that it leads to write into each message together, where that is too much for one call. Of several
-/// such backends the first.
+/// Reports what a frontend and a backend that it leads to write into each message together, where that is too much for one call; and what
+/// the frontend writes into its own answers without one. Of several such backends the first.
 pub(super) fn report_too_many_bytes(
     ctx: &Context<'_>,
     frontend: &Frontend,
     backends: &[Backend],
     reached: &[(BackendId, Option<SourceSpan>)],
 ) {
+    let at = frontend.origin.span;
+    let own = frontend.response_edits.iter().filter(|edit| edit.is_always);
+    let own = most_written_in_a_call(own, (&*frontend.name, ""));
+    if edits::report_too_much(ctx, at, "response", own, None) {
+        return;
+    }
     for backend in reached.iter().filter_map(|(id, _)| backends.get(id.0)) {
-        let requests = most_written(frontend.request_edits.iter().chain(&backend.request_edits));
-        let responses = most_written(backend.response_edits.iter().chain(&frontend.response_edits));
+        let names = (&*frontend.name, &*backend.name);
+        let requests = frontend.request_edits.iter().chain(&backend.request_edits);
+        let requests = most_written_in_a_call(requests, names);
+        let responses = backend.response_edits.iter().chain(&frontend.response_edits);
+        let responses = most_written_in_a_call(responses, names);
         for (message, written) in [("request", requests), ("response", responses)] {
-            let led = Some(frontend.origin.span);
-            if edits::report_too_much(ctx, backend.origin.span, message, written, led) {
+            if edits::report_too_much(ctx, backend.origin.span, message, written, Some(at)) {
                 return;
+            }
+        }
+    }
+}
+
+/// The same of the tenants that it serves, whose edits may write its name.
+pub(super) fn report_too_many_bytes_of_tenants(ctx: &Context<'_>, frontend: &Frontend, tenants: &[Option<Tenant>]) {
+    let served = frontend.tenants.iter();
+    for tenant in served.filter_map(|id| tenants.get(id.0)?.as_ref()) {
+        let rules = &tenant.rules;
+        let Some(last) = &rules.last else { continue };
+        let requests = |names| most_written_in_a_call(rules.request_edits.iter(), names);
+        let responses = |names| most_written_in_a_call(rules.response_edits.iter(), names);
+        // What is too much without the name has been reported.
+        let known = requests(("", "")).fits() && responses(("", "")).fits();
+        let named = (&*frontend.name, "");
+        for (message, written) in [("request", requests(named)), ("response", responses(named))] {
+            if known && edits::report_too_much(ctx, last.span, message, written, None) {
+                break;
             }
         }
     }

@@ -241,6 +241,7 @@ fn lower<'a>(ctx: &'a Context<'a>, document: &'a KdlDocument) -> Option<Config> 
         let reached = backend_rules::reached(&scope, frontend, &plugins, &tenants);
         backend_rules::join(ctx, frontend, &backends, &reached);
         backend_rules::report_too_many_bytes(ctx, frontend, &backends, &reached);
+        backend_rules::report_too_many_bytes_of_tenants(ctx, frontend, &tenants);
     }
     let with_rules: Vec<_> = tenants.iter().flatten().flat_map(Tenant::all_rules).collect();
     tenant::report_inert(&scope, &frontends);

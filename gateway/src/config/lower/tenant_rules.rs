@@ -15,7 +15,7 @@ use super::{MAX_ACLS, Scope, edits, routes, rules, template};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Acl, AclTest, Condition, Conditional, EditsHeaders, Mode, Origin, REGEX_COMPARISONS, Replace, Route, RouteTo,
-    RuleQuota, TenantRules, UsedPlugin, most_written,
+    RuleQuota, TenantRules, UsedPlugin, most_written_in_a_call,
 };
 use crate::config::reader::{Block, Node};
 
@@ -323,7 +323,14 @@ fn edits_of<'a, E: EditsHeaders>(
     for node in blocks {
         let (span, name, before) = (node.span(), node.name(), all.len());
         all.extend(read(node));
-        is_too_long = is_too_long || edits::report_too_much(scope.ctx, span, name, most_written(all.iter()), None);
+        is_too_long = is_too_long
+            || edits::report_too_much(
+                scope.ctx,
+                span,
+                name,
+                most_written_in_a_call(all.iter(), ("", "")),
+                None,
+            );
         if all.len() > most && before <= most {
             let message = format!("this tenant has at most {most} edits in all its `{name}`");
             let error = ConfigError::new(Code::Value, message);

@@ -103,8 +103,10 @@ pub enum Change<'a> {
     Set(&'a Template),
     /// This is a value more.
     Add(&'a Template),
-    /// It has fewer values, or others.
-    Other,
+    /// It has no values.
+    Delete,
+    /// Its values become others, as they are.
+    Replace,
 }
 
 /// An edit, perhaps of a header.
@@ -118,8 +120,8 @@ impl EditsHeaders for RequestEdit {
         match self {
             Self::SetHeader(header) => Some((&header.name, Change::Set(&header.value))),
             Self::AddHeader(header) => Some((&header.name, Change::Add(&header.value))),
-            Self::DeleteHeader(header) => Some((&header.name, Change::Other)),
-            Self::ReplaceHeader(header) => Some((&header.name, Change::Other)),
+            Self::DeleteHeader(header) => Some((&header.name, Change::Delete)),
+            Self::ReplaceHeader(header) => Some((&header.name, Change::Replace)),
             _ => None,
         }
     }
@@ -130,9 +132,9 @@ impl EditsHeaders for ResponseEdit {
         match self {
             Self::SetHeader(header) => Some((&header.name, Change::Set(&header.value))),
             Self::AddHeader(header) => Some((&header.name, Change::Add(&header.value))),
-            Self::DeleteHeader(header) => Some((&header.name, Change::Other)),
-            Self::ReplaceHeader(header) => Some((&header.name, Change::Other)),
-            Self::RewriteLocation(_) | Self::MoveLocation(_) => Some(("location", Change::Other)),
+            Self::DeleteHeader(header) => Some((&header.name, Change::Delete)),
+            Self::ReplaceHeader(header) => Some((&header.name, Change::Replace)),
+            Self::RewriteLocation(_) | Self::MoveLocation(_) => Some(("location", Change::Replace)),
             Self::SetStatus(_) => None,
         }
     }
@@ -148,14 +150,6 @@ pub struct Written {
 }
 
 impl Written {
-    /// A value of a header.
-    fn value(name: &str, value: &Template) -> Self {
-        Self {
-            edits: 1,
-            bytes: name.len() + value.texts().map(str::len).sum::<usize>(),
-        }
-    }
-
     /// Whether one call may come to that.
     pub fn fits(self) -> bool {
         self.edits <= MAX_CALL_EDITS && self.bytes <= MAX_EDIT_BYTES
@@ -169,14 +163,22 @@ impl std::ops::AddAssign for Written {
     }
 }
 
-/// What these edits, one after the other, come to in one head, without what variables stand for. Where something depends on a condition, the
-/// component keeps room for all of it, and so it is counted; otherwise a later edit takes away what was written before.
-pub fn most_written<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Conditional<E>>) -> Written {
+/// What these edits, one after the other, come to in one head, between a frontend and a backend of these names and without what other variables
+/// stand for.
+///
+/// As the component counts it, which refuses what is more. Where something depends on a condition, on a variable or on the values that
+/// are there, it keeps room for all of it; otherwise a later edit takes away what was written before.
+fn most_written<'a, E: EditsHeaders + 'a>(
+    edits: impl Iterator<Item = &'a Conditional<E>>,
+    (frontend, backend): (&str, &str),
+) -> Written {
     struct Header<'a> {
         name: &'a str,
         depends: bool,
         all: Written,
         last: Written,
+        /// Of what was there nothing is left, and nothing stands in its place.
+        is_deleted: bool,
     }
     let mut headers: Vec<Header<'_>> = Vec::new();
     for conditional in edits {
@@ -185,27 +187,41 @@ pub fn most_written<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Co
         };
         let known = headers.iter().position(|header| header.name == name);
         let position = known.unwrap_or(headers.len());
+        let nothing = Written {
+            edits: 1,
+            bytes: name.len(),
+        };
         if known.is_none() {
-            let all = Written {
-                edits: 1,
-                bytes: name.len(),
-            };
             headers.push(Header {
                 name,
                 depends: false,
-                all,
+                all: nothing,
                 last: Written::default(),
+                is_deleted: false,
             });
         }
         let header = &mut headers[position];
         header.depends |= conditional.when.is_some() || conditional.statuses.is_some();
-        if !matches!(change, Change::Add(_)) {
-            header.last = Written::default();
-        }
-        if let Change::Set(value) | Change::Add(value) = change {
-            let value = Written::value(name, value);
-            header.all += value;
-            header.last += value;
+        match change {
+            Change::Set(value) | Change::Add(value) => {
+                let is_added = matches!(change, Change::Add(_)) && !header.is_deleted;
+                let value_written = Written {
+                    edits: 1,
+                    bytes: name.len() + value.fixed_length(frontend, backend),
+                };
+                header.depends |= value.has_facts();
+                header.all += value_written;
+                match is_added {
+                    true => header.last += value_written,
+                    false => header.last = value_written,
+                }
+                header.is_deleted = false;
+            }
+            Change::Delete => {
+                header.last = nothing;
+                header.is_deleted = true;
+            }
+            Change::Replace => header.depends = true,
         }
     }
     let mut most = Written::default();
@@ -213,6 +229,20 @@ pub fn most_written<'a, E: EditsHeaders + 'a>(edits: impl Iterator<Item = &'a Co
         most += if header.depends { header.all } else { header.last };
     }
     most
+}
+
+/// What they come to in any one call: all of them in a message that is passed on, and those with `always` in what the gateway answers.
+/// The most that would not do, or the former.
+pub fn most_written_in_a_call<'a, E: EditsHeaders + 'a>(
+    edits: impl Iterator<Item = &'a Conditional<E>> + Clone,
+    names: (&str, &str),
+) -> Written {
+    let passed_on = most_written(edits.clone(), names);
+    let answered = most_written(edits.filter(|edit| edit.is_always), names);
+    match passed_on.fits() && !answered.fits() {
+        true => answered,
+        false => passed_on,
+    }
 }
 
 impl RequestEdit {

@@ -48,6 +48,22 @@ impl Template {
         })
     }
 
+    /// Bytes of it that do not depend on the exchange, where these are the names of frontend and backend.
+    pub fn fixed_length(&self, frontend: &str, backend: &str) -> usize {
+        let length = |part: &TemplatePart| match part {
+            TemplatePart::Text(text) => text.len(),
+            TemplatePart::Frontend => frontend.len(),
+            TemplatePart::Backend => backend.len(),
+            TemplatePart::Fact(_) => 0,
+        };
+        self.0.iter().map(length).sum()
+    }
+
+    /// Whether it depends on the exchange.
+    pub fn has_facts(&self) -> bool {
+        self.0.iter().any(|part| matches!(part, TemplatePart::Fact(_)))
+    }
+
     /// The text that it begins with; none when a variable comes first.
     pub fn start(&self) -> Option<&str> {
         match self.0.first() {

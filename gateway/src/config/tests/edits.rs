@@ -136,6 +136,32 @@ fn edits_that_write_more_than_one_call_may_are_refused() {
     said(config(&request(&[half.clone(), sometimes]), "", ""), "request");
     let either = [write("x-c", 9 << 10), format!("{} if=\"some\"", write("x-c", 9 << 10))];
     said(config(&response(&either), "", ""), "response");
+    // What is replaced as it comes, and what a variable may stand for, has room kept for it and what was before; and names that stand for
+    // variables count.
+    let replaced = |name: &str| format!("{}; replace-header {name:?} regex=\"a\" to=\"b\"", write(name, 9 << 10));
+    said(config(&request(&[replaced("x-a"), replaced("x-b")]), "", ""), "request");
+    let both = request(&[half.clone(), write("x-b", 7 << 10)]);
+    let again = |fact: &str| request(&[format!("set-header \"x-a\" \"{}{fact}\"", "x".repeat(1536))]);
+    assert!(config(&both, &again(""), "").is_none());
+    said(config(&both, &again("%{client-ip}"), ""), "request");
+    let named = |name: &str| {
+        let left = (16 << 10) - "x-a".len();
+        let edit = |bytes: usize| format!("set-header \"x-a\" \"{}%{{{name}}}\"", "x".repeat(bytes));
+        // `web` and `app`.
+        (edit(left - 2), edit(left - 3))
+    };
+    for name in ["frontend", "backend"] {
+        let (too_long, fits) = named(name);
+        said(config(&request(&[too_long]), "", ""), "request");
+        assert!(config(&request(&[fits]), "", "").is_none());
+    }
+    let (too_long, fits) = named("frontend");
+    said(config("", "", &request(&[too_long])), "request");
+    assert!(config("", "", &request(&[fits])).is_none());
+    // What the gateway answers by itself has those with `always` alone: the second takes nothing away there.
+    let always = |name: &str| format!("{} always; set-header {name:?} \"a\"", write(name, 9 << 10));
+    said(config(&response(&[always("x-a"), always("x-b")]), "", ""), "response");
+    said(config("", "", &response(&[always("x-a"), always("x-b")])), "response");
     let many = |count: usize, acl: &str| {
         let edit = |n| format!("set-header \"x-{acl}-{n}\" \"a\" if={acl:?}");
         request(&(0..count).map(edit).collect::<Vec<_>>())
