@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::local::Local;
-use crate::backend::{Backend, ConnectError, PickKey, QueueError, Session, Take, Tried};
+use crate::backend::{Backend, ConnectError, PickKey, QueueError, Resending, Session, Take, Tried};
 use crate::config::Redispatch;
 
 /// What has been tried so far.
@@ -20,8 +20,10 @@ pub struct Attempts {
     last: Option<usize>,
     /// It is the first request of a client's connection, where that matters.
     pub is_first_request: bool,
-    /// How often it was sent again that a server of HTTP/2 had not looked at it, in all attempts.
-    pub replays: usize,
+    /// How often it was sent again because a server of HTTP/2 had not looked at it, in all attempts.
+    replays: usize,
+    /// That it counts as one that is sent again, until it is over.
+    resending: Option<Resending>,
     /// A server that is tried again, with the place that it was tried with.
     again: Option<(usize, Session)>,
 }
@@ -38,6 +40,7 @@ impl Attempts {
             last: None,
             is_first_request: false,
             replays: 0,
+            resending: None,
             again: None,
         }
     }
@@ -129,6 +132,40 @@ impl Attempts {
         Some(pause)
     }
 
+    /// A server of HTTP/2 has not looked at the request: it has refused it, or its connection ends. Answers how long to wait before it is sent
+    /// again; none when it is not.
+    ///
+    /// The first time it may always be: a connection that ends is no sign of trouble. Who refuses is given a moment even then. After that
+    /// it is as with bad answers.
+    pub fn unseen(&mut self, is_refused: bool) -> Option<Duration> {
+        if self.replays >= self.backend.retries.count.max(1) {
+            return None;
+        }
+        if self.replays > 0 && !self.may_resend() {
+            return None;
+        }
+        let is_free = self.replays == 0 && !is_refused;
+        self.replays += 1;
+        Some(match is_free {
+            true => Duration::ZERO,
+            false => backoff(self.replays),
+        })
+    }
+
+    /// Whether it was sent again because a server of HTTP/2 had not looked at it, or its connection broke.
+    pub fn is_replay(&self) -> bool {
+        self.replays > 0
+    }
+
+    /// Whether the backend's budget has room for it among those that are sent again. It is one of them from then on, however often it is
+    /// sent.
+    pub fn may_resend(&mut self) -> bool {
+        if self.resending.is_none() {
+            self.resending = Resending::begin(&self.backend.retries.budget, &self.backend.metrics);
+        }
+        self.resending.is_some()
+    }
+
     /// Whether there may be another attempt.
     pub fn has_more(&self) -> bool {
         self.failures < self.backend.retries.count
@@ -149,8 +186,7 @@ impl Attempts {
                 self.key.wanted = Some(last);
             }
         }
-        let doubled = u32::try_from(self.failures - 1).unwrap_or(u32::MAX).min(MOST_DOUBLINGS);
-        FIRST_BACKOFF * 2_u32.pow(doubled)
+        backoff(self.failures)
     }
 
     /// Whether the attempt after so many failures is made at another server.
@@ -161,6 +197,12 @@ impl Attempts {
             Redispatch::Never => false,
         }
     }
+}
+
+/// How long to wait before the same server is asked again, so many times after its first answer.
+fn backoff(times: usize) -> Duration {
+    let doubled = u32::try_from(times.saturating_sub(1)).unwrap_or(u32::MAX);
+    FIRST_BACKOFF * 2_u32.pow(doubled.min(MOST_DOUBLINGS))
 }
 
 /// Before the same server is asked again that has just answered badly: it is there, and may come to itself soon. Twice as long

@@ -18,7 +18,7 @@ use super::lease::Lease;
 use super::local::Local;
 use super::record::Record;
 use super::upstream::{self, is_repeatable};
-use crate::backend::{Admitted, Backend, PickKey, Resending};
+use crate::backend::{Admitted, Backend, PickKey};
 use crate::config::{GrpcStatuses, RetryOn, Reuse};
 use crate::telemetry::grpc::GrpcStatus;
 
@@ -61,7 +61,7 @@ enum MayRepeat {
 impl MayRepeat {
     fn of(head: &request::Parts, on: &RetryOn) -> Self {
         let is_call = || head.method == Method::POST && coded::is_grpc(&head.headers);
-        if on.sends_again() && is_repeatable(&head.method) {
+        if on.repeats() && is_repeatable(&head.method) {
             Self::Any
         } else if on.grpc != GrpcStatuses::NONE && is_call() {
             Self::Call
@@ -83,8 +83,6 @@ async fn send_again(
     let policy = &backend.retries;
     let may_repeat = MayRepeat::of(head, &policy.on);
     let kept = body.keep(policy.buffer);
-    // Counts until there is an answer that is passed on.
-    let mut resending: Option<Resending> = None;
     loop {
         let result = upstream::send(local, client, record, backend, attempts, &mut head.clone(), body).await;
         let (answer, is_wanted) = match &result {
@@ -102,10 +100,7 @@ async fn send_again(
         if !is_wanted || !kept.is_complete() || !attempts.has_more() {
             return result;
         }
-        if resending.is_none() {
-            resending = Resending::begin(&policy.budget, &backend.metrics);
-        }
-        if resending.is_none() {
+        if !attempts.may_resend() {
             return result;
         }
         // Ends the attempt, which gives back what it has not read of the body.
@@ -145,5 +140,42 @@ fn wants(on: &RetryOn, error: &ProxyError) -> bool {
         ProxyError::BadResponse | ProxyError::InvalidResponse(_) => on.junk_response,
         ProxyError::ServerTimeout => on.response_timeout,
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::StatusSet;
+
+    #[test]
+    fn what_is_not_sent_again_is_not_kept_for_that() {
+        let mut grpc = GrpcStatuses::NONE;
+        grpc.add(14);
+        let statuses = StatusSet::of(&[(503, 503)]);
+        let calls_alone = RetryOn {
+            conn_failure: true,
+            empty_response: false,
+            junk_response: false,
+            response_timeout: false,
+            statuses: StatusSet::NONE,
+            grpc,
+        };
+        let both = RetryOn {
+            statuses,
+            ..calls_alone
+        };
+        let of = |method: Method, content: &'static str, on: &RetryOn| {
+            let (mut head, ()) = http::Request::new(()).into_parts();
+            head.method = method;
+            let content = http::HeaderValue::from_static(content);
+            head.headers.insert(http::header::CONTENT_TYPE, content);
+            MayRepeat::of(&head, on)
+        };
+        for (on, put) in [(calls_alone, MayRepeat::Never), (both, MayRepeat::Any)] {
+            assert_eq!(of(Method::PUT, "text/plain", &on), put);
+            assert_eq!(of(Method::POST, "text/plain", &on), MayRepeat::Never);
+            assert_eq!(of(Method::POST, "application/grpc", &on), MayRepeat::Call);
+        }
     }
 }

@@ -179,7 +179,11 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let retries_at = own.retries.count.or(inherited.retries.count).map(|at| at.span);
     let resend = own.resend.or(&inherited.resend);
     let closes = own.server_close.or(inherited.server_close).filter(|close| close.value);
-    own.resend.report(ctx, &resend, &retries, retries_at, closes.is_none());
+    let has_http2 = servers
+        .iter()
+        .any(|read| read.server.as_ref().is_some_and(|server| server.http2));
+    own.resend
+        .report(ctx, &resend, &retries, retries_at, closes.is_none(), has_http2);
     let cookie = block.one("cookie");
     persistence::report_cookies(ctx, cookie.as_ref().map(Node::span), &servers);
     let cookie = cookie.map(|node| persistence::cookie(node, mode_at));

@@ -29,7 +29,7 @@ impl ResendSettings {
     }
 
     /// Reports what is said here of sending again where nothing is. Where connections are kept, bodies are, too, in case that one of these
-    /// turns out to be closed.
+    /// turns out to be closed; and what servers of HTTP/2 have not looked at is sent again whatever is said.
     pub(super) fn report(
         &self,
         ctx: &Context<'_>,
@@ -37,11 +37,13 @@ impl ResendSettings {
         retries: &Retries,
         retries_at: Option<SourceSpan>,
         keeps_connections: bool,
+        has_http2: bool,
     ) {
         let sends_again = all.on.is_some_and(|on| on.value.sends_again());
         let buffer = self.buffer.filter(|_| !keeps_connections);
         let buffer = buffer.map(|at| ("retry-buffer", at.span));
-        let budget = self.budget.map(|at| ("retry-budget", at.span));
+        let budget = self.budget.filter(|_| !has_http2);
+        let budget = budget.map(|at| ("retry-budget", at.span));
         for (what, span) in [buffer, budget].into_iter().flatten().filter(|_| !sends_again) {
             let error = ConfigError::new(Code::Inert, format!("`{what}` does nothing: no request is sent again"));
             let error = error.label(span, "is for requests that were sent already");

@@ -76,13 +76,14 @@ pub enum Reuse {
 }
 
 impl RetryOn {
-    /// Whether requests that were sent are sent again.
+    /// Whether requests that were sent are sent again, calls of gRPC among them.
     pub fn sends_again(&self) -> bool {
-        self.empty_response
-            || self.junk_response
-            || self.response_timeout
-            || self.statuses != StatusSet::NONE
-            || self.grpc != GrpcStatuses::NONE
+        self.repeats() || self.grpc != GrpcStatuses::NONE
+    }
+
+    /// Whether idempotent requests that were sent are sent again.
+    pub fn repeats(&self) -> bool {
+        self.empty_response || self.junk_response || self.response_timeout || self.statuses != StatusSet::NONE
     }
 }
 
