@@ -383,8 +383,12 @@ async fn heads_and_statuses_without_content_have_none() {
 /// Servers end a connection for a head that is too large for them, with whatever others have under way there.
 #[tokio::test]
 async fn large_heads_put_nobody_elses_connection_at_risk() {
+    static GATE: Semaphore = Semaphore::const_new(0);
     let app = Http2Server::start(|exchange: Http2Exchange| async move {
         let connection = exchange.connection.to_string();
+        if exchange.request.uri().path() == "/held" {
+            GATE.acquire().await.unwrap().forget();
+        }
         exchange.answer(connection)
     })
     .await;
@@ -401,14 +405,46 @@ async fn large_heads_put_nobody_elses_connection_at_risk() {
     let cases = [
         ("v".repeat(10), "0"),
         ("v".repeat(9_000), "1"),
-        // Fewer bytes, of which HPACK makes more.
-        ("\\".repeat(4_000), "2"),
+        // Fewer bytes, of which HPACK makes more. It follows the one before.
+        ("\\".repeat(4_000), "1"),
         ("v".repeat(6_000), "0"),
+        ("v".repeat(9_000), "1"),
     ];
     for (value, connection) in cases {
         let request = get("/").header("Cookie", &format!("a={value}"));
         let answer = gateway.ask("web", request).await;
         assert_eq!(answer.text(), connection, "{} bytes", value.len());
+    }
+    // No two of them are under way on one connection.
+    let large = |path: &str| get(path).header("Cookie", &format!("a={}", "v".repeat(9_000)));
+    let mut held = gateway.connect("web").await;
+    held.send(large("/held").bytes()).await;
+    eventually("it is under way", async || app.requests().len() == 6).await;
+    assert_eq!(gateway.ask("web", large("/")).await.text(), "2");
+    assert_eq!(gateway.ask("web", large("/")).await.text(), "2");
+    GATE.add_permits(1);
+    assert_eq!(held.response().await.text(), "1");
+}
+
+/// A server that ends a connection for a large head is not asked for it on a connection that would be kept.
+#[tokio::test]
+async fn a_large_head_that_ends_its_connection_is_tried_on_a_fresh_one_and_no_more() {
+    // Each connection answers one request and ends with the next.
+    let app = gateway_tests::Server::start(|wire, _| async move { closing_after(wire, 1).await }).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    for retries in [0, 1] {
+        let request = get("/").header("Cookie", &format!("a={}", "v".repeat(9_000)));
+        assert_eq!(gateway.ask("web", request).await.status, 200);
+        assert_eq!(gateway.access_log(1 + retries).await[retries]["retries"], retries);
     }
 }
 
@@ -783,6 +819,54 @@ async fn an_upload_that_is_not_read_holds_up_no_other_clients() {
     assert_eq!(gateway.ask("web", get("/")).await.status, 200);
 }
 
+/// What a server does not read of one waits for that, and the windows of the other are its own.
+#[tokio::test]
+async fn uploads_share_a_connection_and_one_that_is_held_up_holds_up_no_other() {
+    const WINDOW: usize = 65_535;
+    static FULL: AtomicUsize = AtomicUsize::new(0);
+    static GATE: Semaphore = Semaphore::const_new(0);
+    let app = Http2Server::start_with(
+        |settings| {
+            // Room for many streams' windows.
+            settings.initial_connection_window_size(1 << 20);
+        },
+        None,
+        async |mut exchange: Http2Exchange| {
+            let is_held = exchange.request.uri().path() == "/held";
+            let body = exchange.request.body_mut();
+            let mut came = 0;
+            if is_held {
+                while came < WINDOW {
+                    // Without opening the window again.
+                    came += body.data().await.unwrap()?.len();
+                }
+                FULL.fetch_add(1, Ordering::SeqCst);
+                GATE.acquire().await.unwrap().forget();
+                body.flow_control().release_capacity(came)?;
+            }
+            came += drain(body).await?.len();
+            let said = format!("{came} on {}", exchange.connection);
+            exchange.answer(said)
+        },
+    )
+    .await;
+    let gateway = one_worker_before_http2(&app).await;
+    let head = |path: &str| format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\na");
+    let (mut held, mut other) = (gateway.connect("web").await, gateway.connect("web").await);
+    // Both are under way before one of them waits for its server.
+    held.send(head("/held")).await;
+    eventually("the first is under way", async || app.requests().len() == 1).await;
+    other.send(head("/")).await;
+    eventually("the second is under way", async || app.requests().len() == 2).await;
+    held.send("x".repeat(199_999)).await;
+    eventually("its window is used up", async || FULL.load(Ordering::SeqCst) == 1).await;
+    other.send("x".repeat(199_999)).await;
+    assert_eq!(other.response().await.text(), "200000 on 0");
+    GATE.add_permits(1);
+    assert_eq!(held.response().await.text(), "200000 on 0");
+    assert_eq!(app.connections(), 1);
+}
+
 /// Messages of gRPC often have a few bytes and a frame each. Those that have room in their stream's window may wait for their server.
 #[tokio::test]
 async fn small_frames_may_wait_for_their_server() {
@@ -892,12 +976,47 @@ async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
         .with("@app", app.address())
         .start()
         .await;
-        // All attempts are refused on the one connection that there is.
+        // All attempts are refused on the one connection that there is, each behind a pause twice as long as the last.
+        let begun = Instant::now();
         let answer = gateway.ask("web", post("/", "order")).await;
+        let paused: u64 = (0..u32::try_from(again).unwrap()).map(|n| 25_u64 << n.min(3)).sum();
+        assert!(
+            begun.elapsed() >= Duration::from_millis(paused),
+            "{:?}",
+            begun.elapsed()
+        );
         assert_eq!(answer.status, 502);
         assert_eq!(gateway.access_log(1).await[0]["retries"], again);
         assert_eq!(app.requests().len(), again + 1);
     }
+}
+
+/// Who refuses everything does not get all of it several times over.
+#[tokio::test]
+async fn what_is_refused_again_is_sent_again_within_the_budget() {
+    let app = Http2Server::start(async |mut exchange: Http2Exchange| {
+        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        Ok(())
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { retries 5; retry-budget percent=0 min=0; server "app-1" "@app" h2 }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 502);
+    // The first time its server may have refused it by the way.
+    assert_eq!(gateway.access_log(1).await[0]["retries"], 1);
+    assert_eq!(app.requests().len(), 2);
+    let labels = &[("backend", "app")];
+    gateway
+        .metric_is("gateway_backend_retry_budget_spent_total", labels, 1.0)
+        .await;
 }
 
 /// What was refused unseen is sent again `retries` times in all, not as often with each attempt that `retry-on` makes.

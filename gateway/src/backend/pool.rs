@@ -43,6 +43,8 @@ pub struct Pool {
 #[derive(Default)]
 struct Shared {
     connections: Vec<Rc<Multiplexed>>,
+    /// Those that carry one request at a time.
+    in_turn: Vec<Rc<Multiplexed>>,
     /// One is being opened; who needs one waits for it instead of opening another.
     opening: Option<Rc<Notify>>,
 }
@@ -115,6 +117,26 @@ impl Pool {
         }
     }
 
+    /// A connection to a server on which nothing is under way, of those that are used by one request after the other. Those that lead
+    /// elsewhere than `to` take no more.
+    pub fn take_turn(&mut self, server: usize, to: Option<SocketAddr>) -> Option<Rc<Multiplexed>> {
+        let connections = &mut self.shared.get_mut(server)?.in_turn;
+        connections.retain(|connection| !connection.is_closing() && connection.leads_to == to);
+        let is_free = |connection: &&Rc<Multiplexed>| connection.active() == 0 && connection.has_room();
+        connections.iter().find(is_free).cloned()
+    }
+
+    /// Lets others have a connection behind the request that it was opened for. Beyond as many as may be idle it ends with that.
+    pub fn add_in_turn(&mut self, server: usize, connection: &Rc<Multiplexed>) {
+        let max_idle = self.max_idle;
+        if let Some(shared) = self.shared.get_mut(server) {
+            shared.in_turn.retain(|connection| !connection.is_closing());
+            if shared.in_turn.len() < max_idle {
+                shared.in_turn.push(connection.clone());
+            }
+        }
+    }
+
     /// What tells when the connection that is being opened can be shared; none when none is being opened.
     ///
     /// Being opened includes that the server says how many requests it takes. A connection whose server has not said it for
@@ -179,13 +201,15 @@ impl Pool {
             let keeps = |connection: &Rc<Multiplexed>| {
                 !connection.is_closing() && !connection.idle_since().is_some_and(is_stale)
             };
-            shared.connections.retain(|connection| {
-                let keep = keeps(connection);
-                if !keep {
-                    connection.retire();
-                }
-                keep
-            });
+            for connections in [&mut shared.connections, &mut shared.in_turn] {
+                connections.retain(|connection| {
+                    let keep = keeps(connection);
+                    if !keep {
+                        connection.retire();
+                    }
+                    keep
+                });
+            }
         }
     }
 
@@ -209,7 +233,10 @@ impl Pool {
     /// Idle connections, over all servers.
     pub fn len(&self) -> usize {
         let idle: usize = self.idle.iter().map(VecDeque::len).sum();
-        let shared = self.shared.iter().flat_map(|shared| &shared.connections);
+        let shared = self
+            .shared
+            .iter()
+            .flat_map(|shared| shared.connections.iter().chain(&shared.in_turn));
         idle + shared.filter(|connection| connection.active() == 0).count()
     }
 
@@ -221,7 +248,7 @@ impl Pool {
 
 impl Shared {
     fn clear(&mut self) {
-        for connection in self.connections.drain(..) {
+        for connection in self.connections.drain(..).chain(self.in_turn.drain(..)) {
             connection.retire();
         }
     }

@@ -41,8 +41,10 @@ pub async fn reach(
     name: Option<&ServerName<'static>>,
     sharing: Sharing,
 ) -> Result<StreamPlace, ConnectError> {
-    if sharing == Sharing::Alone {
-        return Ok(Box::pin(start(client, record, backend, server, name)).await?.enter());
+    match sharing {
+        Sharing::Alone => return Ok(Box::pin(start(client, record, backend, server, name)).await?.enter()),
+        Sharing::InTurn => return Box::pin(reach_in_turn(local, client, record, backend, server)).await,
+        Sharing::All | Sharing::Unblocked => {}
     }
     let limit = backend.timeouts.connect;
     let mut deadline = None;
@@ -85,11 +87,33 @@ pub async fn reach(
     Ok(place)
 }
 
+/// A place on a connection on which nothing else is under way, nor will be until this is over.
+async fn reach_in_turn(
+    local: &Rc<Local>,
+    client: &Rc<Client>,
+    record: &mut Record,
+    backend: &Arc<Backend>,
+    server: usize,
+) -> Result<StreamPlace, ConnectError> {
+    let address = backend.servers[server].moving_address();
+    let kept = local.pool(backend).take_turn(server, address);
+    if let Some(connection) = kept {
+        return Ok(connection.enter());
+    }
+    let connection = start(client, record, backend, server, None).await?;
+    // First: what has no request may be taken.
+    let place = connection.enter();
+    local.pool(backend).add_in_turn(server, &connection);
+    Ok(place)
+}
+
 /// With whom a request may share its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
     /// With nobody.
     Alone,
+    /// With others of its kind, one after the other: its server may end the connection for its head, with whatever is under way there.
+    InTurn,
     /// With anybody: it has no content.
     All,
     /// With those whose content does not wait for the server, or moves on soon: behind what the server does not read, its own would wait, too.
@@ -288,13 +312,18 @@ pub async fn exchange(
         place.connection().retire();
     }
     let may_repeat = is_refused || (error.is_io() && may_be_broken);
+    // A connection that ends says nothing of how the next fares.
+    let unseen = match is_refused && !error.is_go_away() {
+        true => Sent::Refused,
+        false => Sent::Nothing(Bytes::new()),
+    };
     match upload.untouched() {
         _ if !may_repeat => Err(Sent::Failed(ProxyError::EmptyResponse)),
         Some(untouched) => {
             *body = untouched;
-            Err(Sent::Nothing(Bytes::new()))
+            Err(unseen)
         }
-        None if ends || kept.as_ref().is_some_and(|kept| kept.rewind(client, body)) => Err(Sent::Nothing(Bytes::new())),
+        None if ends || kept.as_ref().is_some_and(|kept| kept.rewind(client, body)) => Err(unseen),
         None => Err(Sent::Failed(ProxyError::EmptyResponse)),
     }
 }

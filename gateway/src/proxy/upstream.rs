@@ -39,7 +39,7 @@ use crate::stream::Stream;
 /// closed meanwhile is sent again, once, on a fresh one: always when nothing of it had been written, and when it had been,
 /// only if it may be repeated (RFC 9110, section 9.2.2: it is idempotent, and what was taken of its body has been kept). On a shared
 /// connection of HTTP/2 that may happen as often as `retries` says, and once at least: its server may be about to be replaced, or refuse
-/// everything.
+/// everything. Beyond the first time it is within the backend's budget and behind a pause.
 ///
 /// What few requests wait for is boxed: each request would be moved about with room for it.
 pub async fn send(
@@ -85,11 +85,15 @@ pub async fn send(
         let name = name.flatten();
         if backend.servers[server].http2 {
             // A connection that was asked to be one name serves no other.
-            let alone = is_private || backend.server_close || name.is_some() || multiplexed::is_large(head);
+            let alone = is_private || backend.server_close || name.is_some();
+            let is_large = multiplexed::is_large(head);
             // What goes through a tunnel waits as content does.
             let has_content = has_body || extended_connect::asked(head).is_some();
             let sharing = match (alone, has_content) {
                 (true, _) => Sharing::Alone,
+                // The last one may have ended for its head. A fresh connection tells, as it is not tried again.
+                _ if is_large && attempts.is_replay() => Sharing::Alone,
+                _ if is_large => Sharing::InTurn,
                 (false, true) => Sharing::Unblocked,
                 (false, false) => Sharing::All,
             };
@@ -111,7 +115,7 @@ pub async fn send(
             let sent = multiplexed::exchange(place, client, head, body, backend, server, &mut session);
             let sent = Box::pin(sent).await;
             client.turns.server_moved();
-            match sent {
+            let pause = match sent {
                 Ok((mut response, link)) => {
                     let (status, has_content) = (response.status(), !response.body().is_end_stream());
                     strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
@@ -119,12 +123,17 @@ pub async fn send(
                     return Ok((response, Lease::new(link, local, backend, server, session)));
                 }
                 Err(Sent::Failed(error)) => return Err(error),
-                Err(Sent::Nothing(_)) if attempts.replays < backend.retries.count.max(1) => {}
-                Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
-            }
-            attempts.replays += 1;
+                Err(Sent::Nothing(_)) => attempts.unseen(false),
+                Err(Sent::Refused) => attempts.unseen(true),
+                Err(Sent::Broken) => None,
+            };
+            let pause = pause.ok_or(ProxyError::EmptyResponse)?;
             attempts.stay(server, session);
             record.retried();
+            if !pause.is_zero() {
+                Box::pin(tokio::time::sleep(pause)).await;
+                client.turns.tick();
+            }
             continue;
         }
         let kept = if fresh_only || backend.server_close {
@@ -193,7 +202,7 @@ pub async fn send(
             Err(Sent::Nothing(unsent)) if reused => body.put_back(unsent),
             Err(Sent::Broken) if reused && may_repeat && !has_body => {}
             Err(Sent::Broken) if kept.as_ref().is_some_and(|kept| kept.rewind(client, body)) => {}
-            Err(Sent::Nothing(_) | Sent::Broken) => return Err(ProxyError::EmptyResponse),
+            Err(Sent::Nothing(_) | Sent::Broken | Sent::Refused) => return Err(ProxyError::EmptyResponse),
         }
         client.turns.server_moved();
         attempts.stay(server, session);
@@ -209,6 +218,8 @@ pub async fn send(
 pub(super) enum Sent {
     /// Nothing was written. This was taken of the body.
     Nothing(Bytes),
+    /// The server has refused it without having looked at it.
+    Refused,
     /// Something may have been written, and the connection ended before a response began.
     Broken,
     /// It failed for a reason that sending again does not mend.
