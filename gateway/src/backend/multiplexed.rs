@@ -41,6 +41,8 @@ struct State {
     closing: Cell<bool>,
     active: Cell<usize>,
     served: Cell<u64>,
+    /// Streams that have been opened.
+    opened: Cell<u64>,
     idle_since: Cell<Instant>,
     /// How often something has come from the server.
     reads: Cell<u64>,
@@ -76,6 +78,7 @@ impl Multiplexed {
             closing: Cell::new(false),
             active: Cell::new(0),
             served: Cell::new(0),
+            opened: Cell::new(0),
             idle_since: Cell::new(begun),
             reads: Cell::new(0),
             blocked: RefCell::default(),
@@ -300,6 +303,12 @@ pub struct Place {
 impl Place {
     /// Sends a request's head. Its content goes into the stream that is answered.
     pub fn send(&self, head: Request<()>, ends: bool) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        let opened = &self.connection.state.opened;
+        opened.set(opened.get() + 1);
+        if opened.get() >= MOST_STREAMS {
+            // Streams beyond the last number there is would fail, each of them.
+            self.connection.retire();
+        }
         // A clone, because a handle whose last request waits for the server's leave takes no other.
         self.connection.sender.clone().send_request(head, ends)
     }
@@ -467,6 +476,9 @@ impl AsyncWrite for Watched {
 /// and without it the library has the largest number), so another one means that they have come (RFC 9113, section 6.5.2).
 const BEFORE_SETTINGS: usize = usize::MAX - 1;
 
+/// Streams that are opened on one connection. Their numbers are odd and have 31 bits (RFC 9113, section 5.1.1), which is a little more.
+const MOST_STREAMS: u64 = 1_000_000_000;
+
 /// Bytes of one request's body that wait for the socket, at most.
 const SEND_BUFFER: usize = 64 * 1024;
 
@@ -612,6 +624,21 @@ mod tests {
             let (taken, moving) = shares(Beside::Moving);
             assert!(!taken && moving.is_none(), "nothing moved in time");
             assert!(shares(Beside::Anything).0);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_streams_are_used_up_takes_no_more() {
+        let test = async {
+            let (stream, _ends) = endless(10).await;
+            let connection = connected(stream).await;
+            connection.state.opened.set(MOST_STREAMS - 2);
+            ask(&connection).await;
+            assert!(connection.has_room());
+            // The last goes on all the same.
+            ask(&connection).await;
+            assert!(connection.is_closing() && !connection.has_room());
         };
         LocalSet::new().run_until(test).await;
     }
