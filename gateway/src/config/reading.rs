@@ -114,11 +114,14 @@ impl Reading {
                 Err(failed) => failed,
             };
             let all = || source.errors(faults.iter().map(|(_, error)| error.clone()).collect());
-            let first = first.get_or_insert_with(all);
+            // What is wrong in tenants' files alone may have kept what the operator has to mend from being said.
+            if !faults.iter().all(|(tenant, _)| self.may_set_aside(*tenant)) {
+                first.get_or_insert_with(all);
+            }
             match self.set_aside(&source, &faults) {
                 Some(told) => aside.push(told),
                 // What the operator has to mend may only follow from what is wrong in a tenant's file: all is said.
-                None => return Err(first.clone()),
+                None => return Err(first.unwrap_or_else(all)),
             }
         }
     }
@@ -127,8 +130,7 @@ impl Reading {
     /// they are not all of tenants whose files can be set aside.
     pub fn without(&mut self, source: &Source, faults: Vec<ConfigError>) -> Option<Loaded> {
         let faults: Vec<Blamed> = faults.into_iter().map(|error| (source.tenant(&error), error)).collect();
-        let can_go = |(tenant, _): &Blamed| tenant.is_some_and(|tenant| self.tenants[tenant].can_be_set_aside());
-        if !faults.iter().all(can_go) {
+        if !faults.iter().all(|(tenant, _)| self.may_set_aside(*tenant)) {
             return None;
         }
         let told = self.set_aside(source, &faults)?;
@@ -189,6 +191,11 @@ impl Reading {
             of.faults.clone_from(&tenant.faults);
         }
         Ok((config, source))
+    }
+
+    /// Whether it is a tenant whose files can be set aside.
+    fn may_set_aside(&self, tenant: Option<usize>) -> bool {
+        tenant.is_some_and(|tenant| self.tenants[tenant].can_be_set_aside())
     }
 
     /// Sets the files of the tenants aside whose faults these are, and answers what is told of it. None where nothing was.
@@ -352,6 +359,17 @@ return if="office" { body "%{trace-id} %{request-id}" }
             said.contains("default-backnd") && said.contains("tenants/acme/auth.kdl:1:"),
             "{said}"
         );
+    }
+
+    /// A word that nobody can read may be what uses a name, so that nothing is said of it; set aside, the file is no reason any more.
+    #[test]
+    fn a_fault_of_the_operators_that_a_tenants_file_hides_is_said_when_that_is_set_aside() {
+        let folder = Folder::new();
+        folder.write("config.kdl", &format!("{MAIN}acl \"spare\" {{ path \"/x\" }}\n"));
+        folder.write("tenants/rival/auth.kdl", "spare");
+        let (loaded, _) = folder.read(&LastGood::default());
+        let said = format!("{:?}", loaded.unwrap_err());
+        assert!(said.contains("the acl \"spare\" is never used"), "{said}");
     }
 
     #[test]
