@@ -160,11 +160,15 @@ fn is_rule(line: &Line, what: &str) -> bool {
 /// `tcp-check connect port 143 ssl`: what is said of a check's connection. There is one a check.
 fn connect<'a>(proxy: &mut Proxy<'a>, keyword: &str) -> Options<'a> {
     let section = proxy.section;
-    let mut connects = section
-        .lines
-        .iter()
-        .filter(|line| line.keyword() == keyword && line.word(1) == Some("connect"));
-    let Some(line) = connects.next() else {
+    let of_check = |line: &&Line| line.keyword() == keyword && line.word(1) != Some("comment");
+    let mut rules = section.lines.iter().filter(of_check);
+    let is_connect = |line: &&Line| line.word(1) == Some("connect");
+    let line = match keyword {
+        // What comes before it is said over a connection of its own.
+        "tcp-check" => rules.next().filter(is_connect),
+        _ => rules.find(is_connect),
+    };
+    let Some(line) = line else {
         return Options::default();
     };
     let options = Options::of(line.rest(2));
@@ -363,7 +367,7 @@ fn tcp_check(proxy: &mut Proxy<'_>, check: usize) {
             (Some("connect"), _) => {
                 connections += 1;
                 // The first is said of the check, but for one behind other steps.
-                if connections == 1 && !steps.iter().any(|(_, step)| step.is_ok()) {
+                if connections == 1 && steps.is_empty() {
                     continue;
                 }
                 connections = 2;

@@ -254,6 +254,23 @@ fn where_a_check_connects_to_and_how_is_carried_over() {
     );
     found(&converted, 7, "one connection");
     found(&converted, 8, "one connection");
+    // Nor is the check's what a connection behind the first steps is like.
+    let converted = of_backend(
+        "option tcp-check
+    tcp-check send PING
+    tcp-check connect port 143
+    tcp-check expect string \"* OK\"",
+        "",
+    );
+    assert!(
+        converted
+            .text
+            .contains("check \"tcp\" interval=\"3s\" {\n        send \"PING\"\n"),
+        "{}",
+        converted.text
+    );
+    found(&converted, 6, "one connection");
+    found(&converted, 7, "one connection");
     for (step, says) in [
         ("! string down", "no such step"),
         ("rstring (?!down)", "regular expression"),
