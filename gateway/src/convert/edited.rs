@@ -27,7 +27,7 @@ impl Proxy<'_> {
         let is_before = |edit: &&Line| line.keyword() != "http-request" || edit.number < line.number;
         let mut edits = self.section.lines.iter().filter(is_before);
         edits.find_map(|edit| {
-            let part = Part::edited_by(edit).filter(|part| asked.contains(part))?;
+            let part = Part::edited_by(edit).into_iter().find(|part| asked.contains(part))?;
             let number = edit.number;
             Some(format!(
                 "line {number} has changed {part} by then, and acls are asked about the request as it came"
@@ -55,18 +55,20 @@ impl Proxy<'_> {
 
 impl Part {
     /// What a rule changes: `http-request del-header X-Admin`.
-    fn edited_by(line: &Line) -> Option<Self> {
+    fn edited_by(line: &Line) -> Vec<Self> {
         if line.keyword() != "http-request" {
-            return None;
+            return Vec::new();
         }
-        Some(match line.word(1)? {
+        match line.word(1).unwrap_or_default() {
             "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
-                Self::Header(line.word(2)?.to_ascii_lowercase())
+                let name = line.word(2).map(str::to_ascii_lowercase);
+                name.map(Self::Header).into_iter().collect()
             }
-            "set-path" | "replace-path" | "set-pathq" | "replace-pathq" | "set-uri" | "replace-uri" => Self::Path,
-            "set-query" => Self::Query,
-            _ => return None,
-        })
+            "set-path" | "replace-path" => vec![Self::Path],
+            "set-query" => vec![Self::Query],
+            "set-pathq" | "replace-pathq" | "set-uri" | "replace-uri" => vec![Self::Path, Self::Query],
+            _ => Vec::new(),
+        }
     }
 
     /// What a criterion asks for: `hdr_beg(x-admin) y`.

@@ -207,6 +207,27 @@ backend admin
 }
 
 #[test]
+fn a_rule_that_writes_a_uri_writes_its_query_too() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request deny if { url_param(first) 1 }
+    http-request replace-uri ^/old(.*) /new\\1
+    http-request deny if { src 192.0.2.0/24 }
+    http-request deny if { url_param(second) 1 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    found(&converted, 7, "line 5 has changed the query");
+    let denies = converted.text.lines().filter(|line| line.trim().starts_with("deny {"));
+    assert_eq!(denies.count(), 2, "{}", converted.text);
+}
+
+#[test]
 fn what_is_held_or_dropped_is_denied() {
     let converted = converted(
         "frontend web
