@@ -408,9 +408,10 @@ fn report_on_marked_up(ctx: &Context<'_>, own: &Settings, servers: &[ReadServer]
         let error = error.label(said.span, "the sessions of backups end when another server comes back");
         ctx.report(error.help("say it at the servers that the backups step in for"));
     }
-    let mut others = servers.iter().filter(|server| server.backup.is_none());
-    let said = others.find_map(|server| server.on_marked_up);
-    let Some(said) = own.on_marked_up.or(said).filter(|said| said.value) else {
+    let others = servers.iter().filter(|server| server.backup.is_none());
+    let of_others = others.filter_map(|server| server.on_marked_up);
+    let mut all = own.on_marked_up.into_iter().chain(of_others);
+    let Some(said) = all.find(|said| said.value) else {
         return;
     };
     if !servers.iter().any(|server| server.backup.is_some()) {
