@@ -315,7 +315,7 @@ impl Session {
         }
     }
 
-    /// Ready when the session has to end, because its server went down or an operator said so.
+    /// Ready when the session has to end, because its server went down, or is a backup that is relieved, or an operator said so.
     pub fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.ends.poll(cx)
     }
