@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::haproxy::Line;
+use super::haproxy::{Line, Section};
 use super::proxies::Proxy;
 use super::words::{self, Term};
 
@@ -17,7 +17,67 @@ enum Part {
     Query,
 }
 
+/// What frontends change, and where they lead.
+#[derive(Debug, Default)]
+pub(super) struct Edited(Vec<Frontend>);
+
+#[derive(Debug)]
+struct Frontend {
+    leads_to: Vec<String>,
+    /// By the numbers of the lines.
+    edits: Vec<(usize, Part)>,
+}
+
+impl Edited {
+    pub(super) fn of(sections: &[Section]) -> Self {
+        let is_frontend = |section: &&Section| matches!(section.kind.as_str(), "frontend" | "listen");
+        let frontends = sections.iter().filter(is_frontend);
+        Self(frontends.map(Frontend::of).collect())
+    }
+
+    /// The first of these parts that is changed on the way to a backend, and in which line.
+    fn before(&self, backend: &str, asked: &[Part]) -> Option<&(usize, Part)> {
+        // A name that is looked up may be any.
+        let leads = |frontend: &&Frontend| frontend.leads_to.iter().any(|to| to == backend || to.contains('%'));
+        let mut edits = self.0.iter().filter(leads).flat_map(|frontend| &frontend.edits);
+        edits.find(|(_, part)| asked.contains(part))
+    }
+}
+
+impl Frontend {
+    fn of(section: &Section) -> Self {
+        let leads = |line: &&Line| matches!(line.keyword(), "default_backend" | "use_backend");
+        let leads_to = section.lines.iter().filter(leads).filter_map(|line| line.word(1));
+        let mut edits = Vec::new();
+        for line in &section.lines {
+            edits.extend(Part::edited_by(line).into_iter().map(|part| (line.number, part)));
+        }
+        Self {
+            leads_to: leads_to.map(str::to_owned).collect(),
+            edits,
+        }
+    }
+}
+
 impl Proxy<'_> {
+    /// Says of a backend's line that its condition asks for what a frontend may have changed by then.
+    pub(super) fn note_what_frontends_edit(&mut self, line: &Line) {
+        if self.section.kind != "backend" {
+            return;
+        }
+        let Some((_, condition)) = words::split_condition(line.rest(1)).1 else {
+            return;
+        };
+        let asked = self.asked_parts(condition);
+        let backend = self.section.name.as_deref().unwrap_or_default();
+        if let Some((number, part)) = self.conversion.edited.before(backend, &asked) {
+            let message = format!(
+                "line {number} may have changed {part} by then, and acls are asked about the request as it came"
+            );
+            self.conversion.note(line.number, message);
+        }
+    }
+
     /// Why a line cannot be carried over: its condition asks for what an edit of its section has changed by then. None where it
     /// does not.
     pub(super) fn asks_for_what_was_edited(&self, line: &Line) -> Option<String> {

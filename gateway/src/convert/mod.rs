@@ -28,6 +28,7 @@ mod words;
 use std::path::Path;
 
 use crate::config;
+use edited::Edited;
 use outline::{Outline, TakenBack};
 use tables::Tables;
 
@@ -67,6 +68,7 @@ struct Conversion {
     /// The stats page has been carried over.
     has_stats: bool,
     tables: Tables,
+    edited: Edited,
 }
 
 impl Conversion {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::edited::Edited;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::{Conversion, checks, global, maps, persistence, protocols, servers, stats, tables, variables, words};
@@ -11,6 +12,7 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     let sections = &settle_defaults(sections);
     add_maps(conversion, sections);
     conversion.tables = tables::Tables::of(sections);
+    conversion.edited = Edited::of(sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global::global(conversion, section),
@@ -311,11 +313,12 @@ impl<'a> Proxy<'a> {
         }
     }
 
-    /// Leaves a line out whose condition would ask something else here.
+    /// Leaves a line out whose condition would ask something else here, and says so of one whose condition may.
     fn is_about_what_was_edited(&mut self, line: &Line) -> bool {
         let reason = self.asks_for_what_was_edited(line);
-        if let Some(reason) = &reason {
-            self.leave_out(line, reason);
+        match &reason {
+            Some(reason) => self.leave_out(line, reason),
+            None => self.note_what_frontends_edit(line),
         }
         reason.is_some()
     }

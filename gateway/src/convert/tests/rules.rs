@@ -195,6 +195,7 @@ backend admin
         (11, "line 10 has changed the path"),
         (12, "line 10 has changed the path"),
         (13, "line 7 has changed the header `x-admin`"),
+        (18, "line 10 may have changed the path"),
     ] {
         found(&converted, line, what);
     }
