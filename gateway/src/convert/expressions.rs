@@ -11,12 +11,14 @@ pub(super) struct Shape {
     pub(super) ends_anchored: bool,
     /// It ends with `.*` or `(.*)`, which take whatever there is.
     pub(super) takes_the_rest: bool,
+    /// A `^` or `$` stands in it that is about a part of it alone.
+    pub(super) is_anchored_within: bool,
 }
 
 impl Shape {
     pub(super) fn of(expression: &str) -> Self {
         let (mut depth, mut is_in_class, mut is_escaped) = (0_usize, false, false);
-        let mut has_choices = false;
+        let (mut has_choices, mut is_anchored_within) = (false, false);
         // Behind the last sign that stands for itself.
         let mut literal_until = 0;
         for (at, sign) in expression.char_indices() {
@@ -32,20 +34,20 @@ impl Shape {
                 '(' => depth += 1,
                 ')' => depth = depth.saturating_sub(1),
                 '|' if depth == 0 => has_choices = true,
+                '^' => is_anchored_within |= at > 0,
+                '$' => is_anchored_within |= at + 1 < expression.len(),
                 _ => {}
             }
         }
-        let ends_with = |end: &str| {
-            let is_there = expression
-                .strip_suffix(end)
-                .is_some_and(|before| before.len() >= literal_until);
-            is_there && !has_choices
-        };
+        let is_behind = |before: &str| before.len() >= literal_until;
+        let is_last = |end: &str| expression.strip_suffix(end).is_some_and(is_behind);
+        let ends_with = |end: &str| is_last(end) && !has_choices;
         Self {
             has_choices,
             begins_anchored: expression.starts_with('^') && !has_choices,
             ends_anchored: ends_with("$"),
             takes_the_rest: ends_with(".*") || ends_with("(.*)"),
+            is_anchored_within: is_anchored_within || (has_choices && (expression.starts_with('^') || is_last("$"))),
         }
     }
 }
@@ -77,6 +79,16 @@ mod tests {
                 shape.takes_the_rest,
             );
             assert_eq!(got, expected, "{expression}");
+        }
+    }
+
+    #[test]
+    fn an_anchor_that_is_about_a_part_alone_is_known() {
+        for within in ["^a|b", "a|b$", "(^a|b)", "(a|b$)c*", "(?i)^a"] {
+            assert!(Shape::of(within).is_anchored_within, "{within}");
+        }
+        for without in ["", "a|b", "^a$", "^(a|b)$", r"a\^b\$|c", "[^a]|[$]", r"a|b\$"] {
+            assert!(!Shape::of(without).is_anchored_within, "{without}");
         }
     }
 }

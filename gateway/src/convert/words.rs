@@ -369,6 +369,11 @@ impl Text<'_> {
             "sub" => escaped,
             "reg" => {
                 let shape = Shape::of(value);
+                if self.has_items && shape.is_anchored_within {
+                    return Err(format!(
+                        "a part of `{value}` asks where something begins or ends: in HAProxy that is between commas, and in the field here"
+                    ));
+                }
                 let (value, begins) = match value.strip_prefix('^').filter(|_| shape.begins_anchored) {
                     Some(inner) => (inner, begins),
                     None => (value, ""),

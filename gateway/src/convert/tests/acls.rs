@@ -100,7 +100,7 @@ fn a_rule_becomes_no_weaker() {
         ),
         ("hdr_end(x-a) b", r#"header "x-a" regex="b\s*(?:,|$)""#),
         ("hdr_reg(x-a) ^b+$", r#"header "x-a" regex="(?:^|,)\s*b+\s*(?:,|$)""#),
-        ("hdr_reg(x-a) ^b|c$", r#"header "x-a" regex="^b|c$""#),
+        ("fhdr_reg(x-a) ^b|c$", r#"header "x-a" regex="^b|c$""#),
         ("hdr(x-a) -m found", "header \"x-a\"\n"),
         ("fhdr(x-a) b", "header \"x-a\" \"b\""),
         ("req.fhdr(x-a) -m beg b", "header \"x-a\" prefix=\"b\""),
@@ -126,6 +126,7 @@ fn a_rule_becomes_no_weaker() {
         "method -i get",
         "path,lower -m beg /a",
         "hdr(x,1) a",
+        "hdr_reg(x-a) ^b|c$",
     ] {
         let converted = converted(&text(criterion));
         found(&converted, 4, "left out");
