@@ -460,6 +460,46 @@ async fn lines_about_a_tenants_failures_are_of_its_quota() {
 }
 
 #[tokio::test]
+async fn each_of_two_uses_of_a_plugin_in_one_place_is_left_alone_by_itself_over_reloads() {
+    let one = || {
+        Gateway::kdl(
+            r#"
+            process { workers 1; log "stdout" format="json" }
+            tenant "acme" {
+                hosts "acme.example"
+                acl "x" { path "/x" }
+                plugin "one" "failing.wasm" { on-failure "skip"; quarantine failures=3 from="1h" to="1h" }
+                use-plugin "one" if="x"
+            }
+            frontend "web" { bind "127.0.0.1:0"; use-plugin "acme/one"; tenants "acme"; default-backend "app" }
+            backend "app" { server "s" "echo" }
+        "#,
+        )
+        .file("failing.wasm", guest::filter("(unreachable)", ""))
+    };
+    let gateway = one().start().await;
+    let ask = async |path| {
+        let answer = gateway.ask("web", get(path).host("acme.example")).await;
+        assert_eq!(answer.status, 200, "{path}");
+    };
+    let failed = async |kind, count| {
+        let labels = [("policy", "acme/one"), ("kind", kind)];
+        gateway.metric_is("gateway_policy_failures_total", &labels, count).await;
+    };
+    // The operator's use alone, which is left alone then.
+    for _ in 0..3 {
+        ask("/").await;
+    }
+    for reloads in 1..=2 {
+        assert!(gateway.reload(&one()).await);
+        // Both.
+        ask("/x").await;
+        failed("quarantined", f64::from(reloads)).await;
+        failed("trap", 3.0 + f64::from(reloads)).await;
+    }
+}
+
+#[tokio::test]
 async fn metrics_beyond_a_tenants_quota_stop_the_load() {
     let config = KEEPING.replace("metric-series=2", "metric-series=1");
     let checked = Gateway::kdl(&config).file("keeping.wasm", keeping()).check(&[]);
