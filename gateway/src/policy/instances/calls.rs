@@ -18,7 +18,9 @@ use super::super::meter::Measuring;
 use super::super::pace::Took;
 use super::super::slot::Slot;
 use super::super::state::{Phase, State, thread_cpu_time};
+use super::super::stats::WorkerStats;
 use super::super::subject::Subject;
+use super::super::ticker::TICK;
 use super::outcome::succeeded;
 use super::{Instances, QUARANTINED, list, put_aside, slot, slot_of};
 use crate::config::Isolation;
@@ -62,6 +64,7 @@ impl Instances {
                 Some((answer, mut edits)) => {
                     slot.stats.count_call();
                     slot.stats.count_repeat();
+                    begun.ends_without_guest(attachment, &slot.stats, hook);
                     return finish(answer, &mut edits, &mut subject).map_err(|untaken| untaken.failure(hook.name));
                 }
                 None => None,
@@ -151,6 +154,7 @@ impl Instances {
         slot.stats.count_call();
         if facts.are_too_many() {
             let message = format!("wants more than {MAX_FACT_BYTES} bytes of attributes, as many as are handed over");
+            begun.ends_without_guest(attachment, &slot.stats, hook);
             self.put(attachment, instance, &mut subject, hook);
             return Err(self.refuse(attachment, hook, FailureKind::HostCall, &message));
         }
@@ -326,6 +330,30 @@ impl Begun {
             wall: attachment.measures_cpu.then(Instant::now),
             cpu: attachment.pace.is_watched().then(thread_cpu_time),
         }
+    }
+
+    /// A call is over for which no guest was called: what its facts took is charged, and weighed, as with one.
+    fn ends_without_guest(self, attachment: &Attachment, stats: &WorkerStats, hook: Hook) {
+        let (now, cpu) = match (self.wall, self.cpu) {
+            // Nobody wants to know.
+            (None, None) => return,
+            (_, since) => (
+                Instant::now(),
+                since.map(|since| thread_cpu_time().saturating_sub(since)),
+            ),
+        };
+        let by_the_wall = self.wall.map(|start| now.saturating_duration_since(start));
+        let took = Took {
+            at_least: cpu.unwrap_or_default(),
+            at_most: cpu.or(by_the_wall).unwrap_or_default(),
+        };
+        if let Some(by_the_wall) = by_the_wall {
+            // As of a guest that has seen no tick go by.
+            let used = cpu.unwrap_or(by_the_wall.min(TICK));
+            stats.count_cpu(used);
+            attachment.budget.charge(now, used);
+        }
+        attachment.keep_pace(hook, took);
     }
 
     /// As if what was done since then had taken no time. What was not measured by the thread's clock throughout is not.

@@ -529,18 +529,16 @@ fn who_is_quick_stays_with_the_workers() {
     assert!(!attachment.is_heavy());
 }
 
-/// No deadline bounds that, and a component that asks for much which is not there is called with nothing to do.
-#[test]
-fn looking_for_what_a_call_is_handed_is_a_part_of_it() {
-    let host = host_of(2);
+/// Asks for much that is not there, and is slow when it takes more CPU time than looking for one of these does.
+fn asking_for_much(host: &Arc<Host>, is_forgetful: bool) -> Arc<Attachment> {
     let needs: Vec<String> = (0..64).map(|number| format!("query-param:{number}")).collect();
     let needs: Vec<&str> = needs.iter().map(String::as_str).collect();
     let guest = Guest {
         request_needs: &needs,
-        on_request: Some(ZEROES),
-        ..GUEST
+        ..GUEST_OF_REQUESTS
     };
-    let attachment = attach_with(&host, &guest, |spec| {
+    attach_with(host, &guest, |spec| {
+        spec.is_forgetful = is_forgetful;
         spec.callers = Callers::Either {
             slow: Duration::from_micros(200),
             heavy: Heavy::DEFAULT,
@@ -550,12 +548,47 @@ fn looking_for_what_a_call_is_handed_is_a_part_of_it() {
             ..BudgetLimits::default()
         };
         spec.budget = Budget::new("guest", limits, None);
-    });
-    let mut instances = Instances::new(&host);
-    // Found to be perhaps slow by the clock on the wall, and measured by the thread's own from then on.
+    })
+}
+
+fn is_asked_ten_times(instances: &mut Instances, attachment: &Arc<Attachment>, uri: &str) {
     for _ in 0..10 {
-        let asked = instances.on_request(&attachment, &mut exchange(&format!("/?{}", "&".repeat(8000))));
+        let asked = instances.on_request(attachment, &mut exchange(uri));
         assert!(matches!(asked, Ok(Outcome::Proceed)), "{asked:?}");
     }
+}
+
+/// No deadline bounds that, and a component that asks for much which is not there is called with nothing to do.
+#[test]
+fn looking_for_what_a_call_is_handed_is_a_part_of_it() {
+    let host = host_of(2);
+    let attachment = asking_for_much(&host, false);
+    // Found to be perhaps slow by the clock on the wall, and measured by the thread's own from then on.
+    is_asked_ten_times(
+        &mut Instances::new(&host),
+        &attachment,
+        &format!("/?{}", "&".repeat(8000)),
+    );
+    assert!(attachment.is_heavy());
+}
+
+/// Nor is that spared where the answer is known: what is looked for says so.
+#[test]
+fn looking_for_what_an_answer_is_known_by_is_a_part_of_it() {
+    let host = Host::new(HostSettings {
+        instances: 2,
+        memory: 16 << 20,
+        total_memory: u64::MAX,
+        host_memory: u64::MAX,
+        max_buckets: 1000,
+        answers: 8,
+    });
+    let attachment = asking_for_much(&host, true);
+    let mut instances = Instances::new(&host);
+    is_asked_ten_times(&mut instances, &attachment, "/");
+    let before = (attachment.stats().repeats(), attachment.stats().cpu());
+    is_asked_ten_times(&mut instances, &attachment, &format!("/?{}", "&".repeat(8000)));
+    assert_eq!(attachment.stats().repeats(), before.0 + 10);
+    assert!(attachment.stats().cpu() > before.1);
     assert!(attachment.is_heavy());
 }
