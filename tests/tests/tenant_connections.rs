@@ -243,6 +243,58 @@ async fn what_the_operator_has_decided_of_a_connection_no_tenant_undoes() {
     }
 }
 
+/// The tenant's plugin sends every connection to `other`, where the frontend leads as well, but for others.
+const ROUTES: &str = r#"
+    process { workers 1; log "stdout" format="json" }
+    tenant "acme" {
+        hosts "acme.example"
+        backends @own
+        plugin "own" "routes.wasm" { on-failure "deny" status=503 }
+        connection { use-plugin "own" }
+    }
+    frontend "raw" {
+        mode "tcp"
+        bind "127.0.0.1:0" @tls
+        tenants "acme"
+        acl "guest" { source "127.0.0.8" }
+        acl "here" { source "127.0.0.1" }
+        use-backend "other" if="guest"
+        use-backend "app" if="here"
+        default-backend "app"
+    }
+    backend "app" { mode "tcp"; server "s" "@app" }
+    backend "other" { mode "tcp"; server "s" "@app" }
+"#;
+
+#[tokio::test]
+async fn a_tenants_plugin_routes_before_use_backend_and_to_the_tenants_backends_alone() {
+    let both = Both::new().await;
+    let to_other = r"(i32.store8 (i32.const 3000) (i32.const 2))
+        (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
+        (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)";
+    let files = [("routes.wasm", guest::connection(to_other))];
+    for (own, backend, reason) in [
+        (r#""other""#, Some("other"), None),
+        (r#""app""#, None, Some("policy-failure")),
+    ] {
+        for builder in both.each(&ROUTES.replace("@own", own), &files) {
+            let gateway = builder.start().await;
+            assert_eq!(
+                both.serves(&gateway, "acme.example", HERE).await,
+                reason.is_none(),
+                "{own}"
+            );
+            let line = &gateway.access_log(1).await[0];
+            assert_eq!(said(line, "backend"), backend, "{line}");
+            assert_eq!(said(line, "reason"), reason, "{line}");
+            // Nobody else's connection is asked about.
+            assert!(both.serves(&gateway, "other.example", HERE).await, "{own}");
+            let line = &gateway.access_log(2).await[1];
+            assert_eq!(said(line, "backend"), Some("app"), "{line}");
+        }
+    }
+}
+
 const WITH_FILES: &str = r#"
     process { workers 1; log "stdout" format="json" }
     tenant "acme" { hosts "acme.example"; backends "acme"; include "tenants/acme/*.kdl" }
