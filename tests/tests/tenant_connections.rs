@@ -121,6 +121,7 @@ async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
         let denies = line_with(&gateway.config(), "deny if=\"guest\"");
         for (n, (name, from, tenant, backend, reason)) in [
             ("acme.example", HERE, Some("acme"), Some("acme"), None),
+            ("ACME.Example", HERE, Some("acme"), Some("acme"), None),
             ("acme.example", GUEST, Some("acme"), None, Some("denied")),
             ("www.acme.example", HERE, Some("acme"), None, Some("policy-failure")),
             ("rival.example", GUEST, Some("rival"), Some("rival"), None),
@@ -143,8 +144,8 @@ async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
             |policy, tenant| metrics.get("gateway_policy_calls_total", &[("policy", policy), ("tenant", tenant)]);
         assert_eq!(calls("acme/own", "acme"), Some(1.0));
         assert_eq!(calls("rival/own", "rival"), Some(1.0));
-        assert_eq!(calls("acl raw of acme", "acme"), Some(3.0));
-        for (tenant, ended) in [("acme", 3.0), ("rival", 1.0)] {
+        assert_eq!(calls("acl raw of acme", "acme"), Some(4.0));
+        for (tenant, ended) in [("acme", 4.0), ("rival", 1.0)] {
             let labels = [("tenant", tenant), ("frontend", "raw"), ("code", "none")];
             assert_eq!(
                 metrics.get("gateway_tenant_responses_total", &labels),
@@ -157,6 +158,32 @@ async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
                 "{tenant}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_without_a_name_is_no_tenants() {
+    // Who asks for an address says no name.
+    let address = ServerName::try_from("127.0.0.1").unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::new(Authority::new().client()), address).unwrap();
+    let mut nameless = Vec::new();
+    tls.write_tls(&mut nameless).unwrap();
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(TWO_TENANTS)
+        .with("@tls", "")
+        .with("@app", app.address())
+        .file("loops.wasm", guest::connection("(call $loop) (call $none)"))
+        .file("accepts.wasm", guest::connection("(call $none)"))
+        .start()
+        .await;
+    for (n, first) in [nameless, b"no TLS".to_vec()].into_iter().enumerate() {
+        let mut client = gateway.connect("raw").await;
+        client.send(&first).await;
+        assert_eq!(client.exactly(first.len()).await, first);
+        drop(client);
+        let line = &gateway.access_log(n + 1).await[n];
+        assert_eq!(said(line, "tenant"), None, "{line}");
+        assert_eq!(said(line, "backend"), Some("app"), "{line}");
     }
 }
 
