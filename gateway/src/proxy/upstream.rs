@@ -112,20 +112,23 @@ pub async fn send(
             };
             record.sending();
             client.turns.await_server_for(backend.timeouts.server);
-            let sent = multiplexed::exchange(place, client, head, body, backend, server, &mut session);
-            let sent = Box::pin(sent).await;
-            client.turns.server_moved();
-            let pause = match sent {
-                Ok((mut response, link)) => {
-                    let (status, has_content) = (response.status(), !response.body().is_end_stream());
-                    strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
-                    link.switch(&mut response, head);
-                    return Ok((response, Lease::new(link, local, backend, server, session)));
+            // In a block of its own: what came of it is not kept through the pause.
+            let pause = {
+                let sent = multiplexed::exchange(place, client, head, body, backend, server, &mut session);
+                let sent = Box::pin(sent).await;
+                client.turns.server_moved();
+                match sent {
+                    Ok((mut response, link)) => {
+                        let (status, has_content) = (response.status(), !response.body().is_end_stream());
+                        strict::check_response(status, response.headers_mut(), has_content, &backend.response_limits)?;
+                        link.switch(&mut response, head);
+                        return Ok((response, Lease::new(link, local, backend, server, session)));
+                    }
+                    Err(Sent::Failed(error)) => return Err(error),
+                    Err(Sent::Nothing(_)) => attempts.unseen(false),
+                    Err(Sent::Refused) => attempts.unseen(true),
+                    Err(Sent::Broken) => None,
                 }
-                Err(Sent::Failed(error)) => return Err(error),
-                Err(Sent::Nothing(_)) => attempts.unseen(false),
-                Err(Sent::Refused) => attempts.unseen(true),
-                Err(Sent::Broken) => None,
             };
             let pause = pause.ok_or(ProxyError::EmptyResponse)?;
             attempts.stay(server, session);
