@@ -49,6 +49,8 @@ pub struct ApiKey {
     names: Vec<String>,
     header: Option<(String, RequestNeed)>,
     scheme: Option<String>,
+    /// What a 401 asks for.
+    challenge: String,
     query: Option<Parameter>,
     client_header: Option<String>,
     forward: bool,
@@ -107,6 +109,11 @@ impl Plugin for ApiKey {
             keys,
             names: config.client.into_iter().map(|client| client.name).collect(),
             header: header.map(|name| (name.to_owned(), request.header(name))),
+            // RFC 6750, section 3: Bearer has a parameter at least.
+            challenge: config
+                .scheme
+                .as_ref()
+                .map_or_else(|| "ApiKey".to_owned(), |scheme| format!("{scheme} realm=\"api\"")),
             scheme: config.scheme,
             query: config.query.map(|name| Parameter {
                 value: request.query_param(&name),
@@ -123,7 +130,7 @@ impl RequestFilter for ApiKey {
     fn on_request(&self, request: &Request<'_>, edits: &mut RequestEdits) -> Result<Outcome, Failure> {
         let Some(client) = self.key(request).and_then(|key| self.client(key)) else {
             return Ok(Reply::new(401)
-                .header("www-authenticate", self.scheme.as_deref().unwrap_or("ApiKey"))
+                .header("www-authenticate", &self.challenge)
                 .header("cache-control", "no-store")
                 .into());
         };
@@ -131,7 +138,9 @@ impl RequestFilter for ApiKey {
             edits.set_header(header, client)?;
         }
         if !self.forward {
-            if let Some((name, _)) = &self.header {
+            if let Some((name, need)) = &self.header
+                && request.all(*need).any(|value| self.behind_scheme(value).is_some())
+            {
                 edits.remove_header(name)?;
             }
             if let Some(parameter) = &self.query
@@ -149,11 +158,14 @@ impl ApiKey {
     /// The one key that a request has. Of two, whoever comes after might look at the other.
     fn key<'a>(&self, request: &Request<'a>) -> Option<&'a [u8]> {
         let of_header = self.header.as_ref().map(|(_, need)| request.all(*need));
-        let of_header = of_header.into_iter().flatten().map(|value| self.behind_scheme(value));
+        let of_header = of_header
+            .into_iter()
+            .flatten()
+            .filter_map(|value| self.behind_scheme(value));
         let of_query = self.query.as_ref().map(|parameter| request.all(parameter.value));
-        let mut keys = of_header.chain(of_query.into_iter().flatten().map(Some));
+        let mut keys = of_header.chain(of_query.into_iter().flatten());
         let key = keys.next()?;
-        keys.next().is_none().then_some(key)?
+        keys.next().is_none().then_some(key)
     }
 
     /// The key in a field; none where another scheme stands in front. Case does not matter in schemes (RFC 9110, section 11.1).

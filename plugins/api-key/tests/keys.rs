@@ -129,10 +129,23 @@ fn a_key_may_stand_behind_a_scheme() {
                 reply
                     .headers()
                     .iter()
-                    .any(|(name, value)| name == "www-authenticate" && value == b"Bearer")
+                    .any(|(name, value)| name == "www-authenticate" && value == b"Bearer realm=\"api\"")
             ),
         }
     }
+}
+
+#[test]
+fn what_stands_behind_another_scheme_is_no_key_and_stays() {
+    let plugin = with(&json!({"header": "authorization", "scheme": "Bearer", "query": "key"}));
+    let basic = |target| Request::get(target).with_header("authorization", "Basic YTpi");
+    let passed = filtered(&plugin, &basic("/?key=s3cret-of-ada"));
+    assert!(!is_refused(&passed));
+    assert_eq!(passed.request.header("authorization"), ["Basic YTpi"]);
+    assert_eq!(passed.request.query(), None);
+    assert!(is_refused(&filtered(&plugin, &basic("/"))));
+    let two = basic("/?key=s3cret-of-ada").with_header("authorization", "Bearer s3cret-of-lin");
+    assert!(is_refused(&filtered(&plugin, &two)));
 }
 
 #[test]
