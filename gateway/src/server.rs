@@ -289,7 +289,7 @@ impl Server {
             notifier.ready(SERVING);
             gateway.serve(&mut signals, &mut notifier, source).await?;
             let drain_timeout = gateway.running.config.process.drain_timeout;
-            info!("draining for up to {drain_timeout:?}; a second signal ends at once");
+            info!("draining for up to {drain_timeout:?}; a second SIGTERM or SIGINT ends at once");
             notifier.stopping();
             gateway.sockets.close();
             for worker in &gateway.workers {
