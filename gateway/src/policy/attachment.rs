@@ -1,10 +1,13 @@
 //! A component with a configuration: what a frontend refers to, and what its calls are counted under.
 
 mod described;
+mod lines;
+mod paces;
+mod spec;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,27 +15,26 @@ use super::attribute::Attribute;
 use super::bindings::exports::gateway::policy::lifecycle;
 use super::budget::Budget;
 use super::component::Component;
-use super::counted::CountedLimit;
 use super::crew::Waiting;
 use super::exchange::LimitPolicy;
-use super::failure::{Failure, PolicyError, one_line, short_name};
+use super::failure::{Failure, PolicyError, one_line};
 use super::granted::Granted;
-use super::hook::{Hook, HookPlace, INSTANTIATE, ON_LOG, hook_bits};
+use super::hook::{HookPlace, hook_bits};
 use super::hooks::Hooks;
 use super::host::{Host, Slot};
 use super::instance::{Instance, SetUpError};
-use super::maps::Maps;
 use super::metrics::PluginMetrics;
 use super::needs::Needs;
-use super::pace::{Move, Pace, Took};
+use super::pace::Pace;
 use super::quarantine::Quarantine;
 use super::quota::Quota;
 use super::scope::Scope;
 use super::state::{Identity, LogBudget};
 use super::stats::AttachmentStats;
-use crate::config::{Heavy, Isolation, LogRate, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
+use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, StateLimits};
 use crate::telemetry::metrics::PluginSeries;
 use described::{check_policies, check_predicates};
+pub use spec::{AttachedAs, AttachmentSpec, Callers};
 
 /// A use of a component: with one configuration, one bucket namespace and one verdict on failure.
 pub struct Attachment {
@@ -51,13 +53,14 @@ pub struct Attachment {
     pub(super) scope: Scope,
     /// Whether it can only say again what it said to the same facts.
     pub(super) is_repeatable: bool,
+    /// Who makes its calls.
     pub(super) pace: Arc<Pace>,
-    /// Another configuration serves what comes.
-    is_retired: AtomicBool,
     /// The same of setting its instances up.
     pub(super) set_up_pace: Arc<Pace>,
     /// Whether a worker makes the call that no thread of the crew has time for, instead of refusing it.
     pub(super) is_never_refused: bool,
+    /// Another configuration serves what comes.
+    is_retired: AtomicBool,
     /// A bit for each hook that is called here, in the order of an exchange's phases.
     called: u8,
     predicates: Vec<String>,
@@ -68,71 +71,6 @@ pub struct Attachment {
     on_failure: OnFailure,
     origin: Option<Origin>,
     stats: Arc<AttachmentStats>,
-}
-
-/// What [`Host::attach`] is told.
-#[derive(Debug, Clone)]
-pub struct AttachmentSpec {
-    /// Its name in logs and metrics, as `acl web` or `geo`.
-    pub label: Arc<str>,
-    /// What its token buckets are kept under: the same for all attachments that are to count together (and over
-    /// reloads), different for any two that are not.
-    pub namespace: String,
-    /// Those of its limits that responses take from.
-    pub counted: Arc<[CountedLimit]>,
-    /// The configuration, a JSON text.
-    pub config: String,
-    /// The maps that its needs may name: none but for the gateway's own components.
-    pub maps: Arc<Maps>,
-    /// What a call may use.
-    pub limits: PluginLimits,
-    /// The backends that it may use, and how much of a body it may see at once.
-    pub granted: Arc<Granted>,
-    /// What it may keep in the host, and write into the log.
-    pub state: StateLimits,
-    /// What an exchange gets when a call fails.
-    pub on_failure: OnFailure,
-    /// Who sees what an instance remembers.
-    pub isolation: Isolation,
-    /// Whether it is known to remember nothing, however long its instances live: the gateway's own components do not.
-    pub is_forgetful: bool,
-    /// What its instances may use together.
-    pub budget: Arc<Budget>,
-    /// When it is left alone; none for never.
-    pub quarantine: Option<QuarantineSettings>,
-    /// Who makes its calls.
-    pub callers: Callers,
-    /// What it is attached as.
-    pub place: AttachedAs,
-    /// Where and how it takes part.
-    pub scope: Scope,
-    /// Where it stands in the configuration.
-    pub origin: Option<Origin>,
-}
-
-/// Who makes the calls of an attachment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Callers {
-    /// The workers, however long calls take: those of the gateway's own components, whose cost is known.
-    Workers,
-    /// The [crew](super::Crew): it is heavy by nature.
-    Crew(Heavy),
-    /// The workers, as long as calls take no more CPU time than `slow`; the crew once they do. So with setting instances up.
-    Either {
-        /// CPU time of a call that is still quick.
-        slow: Duration,
-        /// How many calls may wait for the crew.
-        heavy: Heavy,
-    },
-}
-
-/// What a component is attached as: which of its hooks are called.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttachedAs {
-    /// What answers acls: `predicates`.
-    Predicates,
-    /// What sees requests and responses, or connections: all other hooks.
-    Filter,
 }
 
 impl Attachment {
@@ -283,83 +221,6 @@ impl Attachment {
         !self.would_refuse(hook) && (!self.measures_cpu || self.budget.admit(Instant::now()).is_ok())
     }
 
-    /// Whether it is called by a [crew](super::Crew) and by no worker. Of one that either may call this changes at any time:
-    /// who asks goes by the answer for the whole of a call.
-    #[must_use]
-    #[inline]
-    pub fn is_heavy(&self) -> bool {
-        self.pace.is_beside()
-    }
-
-    /// Whether setting its instances up has been slow, so that the crew makes them for the workers.
-    #[must_use]
-    #[inline]
-    pub fn is_set_up_beside(&self) -> bool {
-        self.set_up_pace.is_beside()
-    }
-
-    /// Setting an instance up took so long. Says so when that changes who sets up the next.
-    pub(super) fn keep_set_up_pace(&self, took: Duration) {
-        match self.set_up_pace.called(Took::exactly(took)) {
-            Move::Stays => {}
-            Move::Beside => self.tell_slow(
-                INSTANTIATE,
-                took,
-                "setting an instance up",
-                "that is done beside the workers now",
-            ),
-            Move::Back => self.tell_quick(INSTANTIATE, "the workers set its instances up"),
-        }
-    }
-
-    /// Nobody knows how long setting its instances up takes: the crew is to find out.
-    pub(super) fn have_set_up_beside(&self) {
-        self.set_up_pace.called(Took::exactly(Duration::MAX));
-    }
-
-    /// A call took so long. Says so when that changes who makes the next.
-    #[inline]
-    pub(super) fn keep_pace(&self, hook: Hook, took: Took) {
-        match self.pace.called(took) {
-            Move::Stays => {}
-            Move::Beside => self.tell_slow(hook, took.at_least, "a call", "it is called beside the workers now"),
-            Move::Back => self.tell_quick(hook, "the workers call it"),
-        }
-    }
-
-    #[cold]
-    fn tell_slow(&self, hook: Hook, took: Duration, what: &str, so: &str) {
-        let Some(dropped) = self.takes_line_of_change() else {
-            return;
-        };
-        let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
-        let at = self.at();
-        tracing::warn!(
-            plugin,
-            tenant,
-            hook,
-            at,
-            dropped,
-            "slow: {what} took {took:?} of CPU time; {so}"
-        );
-    }
-
-    #[cold]
-    fn tell_quick(&self, hook: Hook, so: &str) {
-        let Some(dropped) = self.takes_line_of_change() else {
-            return;
-        };
-        let (plugin, tenant, hook) = (self.label(), self.tenant(), hook.name);
-        let at = self.at();
-        tracing::info!(plugin, tenant, hook, at, dropped, "quick again: {so}");
-    }
-
-    /// Where it stands, for a line of the log.
-    fn at(&self) -> Option<tracing::field::DisplayValue<String>> {
-        let at = |origin: &Origin| format!("{}:{}", origin.file, origin.line);
-        self.origin.as_ref().map(at).map(tracing::field::display)
-    }
-
     /// Whether a crew may have to call it.
     #[must_use]
     pub fn may_be_heavy(&self) -> bool {
@@ -503,78 +364,6 @@ impl Attachment {
     #[must_use]
     pub const fn origin(&self) -> Option<&Origin> {
         self.origin.as_ref()
-    }
-
-    /// Whether a line about it may be written now, and how many were left out before. It is one of its tenant's lines, too: who
-    /// fails all the time writes no more than who talks all the time.
-    pub(super) fn takes_failure_line(&self) -> Option<u64> {
-        let Identity { failures, shared, .. } = &*self.identity;
-        let dropped = failures.take()?;
-        if shared.takes_line_of_tenant() {
-            return Some(dropped);
-        }
-        failures.leave_out(dropped);
-        None
-    }
-
-    /// Whether a line may be written now that tells of a change in who calls it, or whether anybody does, and how many were left out
-    /// before. Lines about failures take none of these: such a line is what an operator looks for behind them.
-    pub(super) fn takes_line_of_change(&self) -> Option<u64> {
-        self.identity.changes.take()
-    }
-
-    /// Logs and counts what a shadow would have done otherwise.
-    #[cold]
-    pub(super) fn differs(&self, hook: &'static str, text: &str) {
-        self.stats.count_difference();
-        if let Some(dropped) = self.takes_failure_line() {
-            tracing::info!(
-                plugin = self.label(),
-                tenant = self.tenant(),
-                hook,
-                dropped,
-                "shadow: {}",
-                one_line(text)
-            );
-        }
-    }
-
-    /// Counts and logs that it is not told of something that is over.
-    #[cold]
-    pub(super) fn is_not_told(&self) {
-        self.stats.count_untold();
-        if let Some(dropped) = self.takes_failure_line() {
-            let (plugin, tenant, hook) = (self.label(), self.tenant(), ON_LOG.name);
-            tracing::warn!(
-                plugin,
-                tenant,
-                hook,
-                dropped,
-                "is not told of an exchange: as many wait on this worker as may"
-            );
-        }
-    }
-
-    /// Counts and logs that tags of it found no room beside those of others.
-    pub(super) fn leaves_out_tags(&self, count: u64, first: &str) {
-        let refused = &self.identity.shared.tags_refused;
-        let by = match self.tenant() {
-            Some(_) => &refused.by_tenant,
-            None => &refused.by_plugin,
-        };
-        by.fetch_add(count, Ordering::Relaxed);
-        self.warn_of(
-            first,
-            "sets a tag that is left out: an exchange has as many as it may have",
-        );
-    }
-
-    /// Logs that the component named something that is not there, as often as its failures are logged.
-    pub fn warn_of(&self, named: &str, problem: &'static str) {
-        if let Some(dropped) = self.takes_failure_line() {
-            let named = short_name(named);
-            tracing::warn!(plugin = self.label(), tenant = self.tenant(), %named, dropped, "{problem}");
-        }
     }
 
     /// Numbers that are kept of the metrics it has declared: one for a counter or a gauge, several for a histogram.
