@@ -4,14 +4,16 @@
 mod aside;
 mod attempt;
 mod descriptors;
+mod error;
 mod faults;
 mod identity;
 mod notify;
 mod pid_file;
+mod places;
 mod reload;
+mod signals;
 mod sockets;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -20,16 +22,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
 use crate::admin::AdminServer;
+use crate::backend::Keepers;
 use crate::backend::health::Checks;
-use crate::backend::resolve::{Names, Whereabouts};
-use crate::backend::{Keepers, Place, echo};
+use crate::backend::resolve::Names;
 use crate::certificates::Watcher;
-use crate::config::{Config, ConfigError, Log, Mode, ServerAddress};
+use crate::config::Config;
 use crate::snapshot::{BuildErrors, Snapshot};
 use crate::telemetry::log::LogSinks;
 use crate::telemetry::metrics::Registry;
@@ -37,12 +38,15 @@ use crate::telemetry::trace::TraceSink;
 use crate::worker::{Worker, WorkerError, WorkerParts};
 
 use attempt::Built;
+pub use error::{Faults, RunError, StartError};
 pub use faults::check;
 use identity::Identity;
 pub use identity::IdentityError;
 use notify::Notifier;
 use pid_file::PidFile;
+use places::EchoServers;
 pub use reload::ConfigSource;
+use signals::{Asked, Signals};
 use sockets::Sockets;
 
 /// A gateway that has started.
@@ -91,60 +95,6 @@ pub struct OpenPort {
     pub protocol: &'static str,
     /// The frontend; none for the stats listener.
     pub frontend: Option<Arc<str>>,
-}
-
-/// Why the gateway cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// This machine refuses what the configuration says.
-    #[error(transparent)]
-    Faults(Faults),
-    /// Root cannot be given up.
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    /// The configuration cannot run here.
-    #[error(transparent)]
-    Build(#[from] BuildErrors),
-    /// A worker does not start.
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    /// The system refused something else.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// It was told to end before it served.
-    #[error("told to end before it served")]
-    Ended,
-}
-
-/// What this machine refuses, as faults of the configuration's text.
-#[derive(Debug)]
-pub struct Faults(pub Vec<ConfigError>);
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let messages: Vec<_> = self.0.iter().map(ConfigError::message).collect();
-        f.write_str(&messages.join("\n"))
-    }
-}
-
-impl std::error::Error for Faults {}
-
-impl StartError {
-    /// The log cannot be written to.
-    pub fn log(log: &Log, error: &io::Error) -> Self {
-        Self::Faults(Faults(vec![faults::of_log(log, error)]))
-    }
-}
-
-/// Why the gateway ended otherwise than asked to.
-#[derive(Debug, thiserror::Error)]
-pub enum RunError {
-    /// A worker ended by itself: a defect of the gateway.
-    #[error("a worker ended unexpectedly; see the log above")]
-    WorkerLost,
-    /// The system refused signals.
-    #[error("{0}")]
-    Io(#[from] io::Error),
 }
 
 impl Server {
@@ -399,71 +349,6 @@ impl fmt::Display for OpenPort {
     }
 }
 
-/// The signals that the gateway listens to.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    /// SIGUSR1, with which HAProxy is told to drain.
-    soft: Signal,
-    /// A reload was asked for while one was under way.
-    again: bool,
-}
-
-/// What a signal asks for.
-enum Asked {
-    Reload,
-    End,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            hangup: signal(SignalKind::hangup())?,
-            soft: signal(SignalKind::user_defined1())?,
-            again: false,
-        })
-    }
-
-    async fn next(&mut self) -> Asked {
-        tokio::select! {
-            _ = self.terminate.recv() => Asked::End,
-            _ = self.interrupt.recv() => Asked::End,
-            _ = self.soft.recv() => Asked::End,
-            _ = self.hangup.recv() => Asked::Reload,
-        }
-    }
-
-    /// As [`end`](Self::end), and leaves what else is asked for to be asked for later.
-    async fn end_at_once(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
-            _ = self.soft.recv() => {}
-        }
-    }
-
-    /// Waits for somebody who will not wait until what is under way has ended. SIGUSR1 is no such order, however often it comes.
-    async fn insist(&mut self) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hangup.recv() => {}
-                _ = self.soft.recv() => {}
-            }
-        }
-    }
-
-    async fn end(&mut self) {
-        while let Asked::Reload = self.next().await {
-            self.again = true;
-        }
-    }
-}
-
 /// Waits for the workers to end, or for another signal.
 async fn drained(signals: &mut Signals, workers: &[Worker]) {
     let mut look = interval(LOOK);
@@ -475,48 +360,6 @@ async fn drained(signals: &mut Signals, workers: &[Worker]) {
             },
         }
     }
-}
-
-/// The built-in servers by backend and name. One that goes on being configured goes on running.
-type EchoServers = HashMap<(Arc<str>, Arc<str>, Mode), (SocketAddr, Arc<echo::Echo>)>;
-
-/// Starts the built-in servers that do not run yet; answers where every server is, and all built-in servers of `config`. A
-/// server that goes on with the same name is still where it was.
-fn places(
-    config: &Config,
-    running: &EchoServers,
-    before: Option<&Snapshot>,
-) -> io::Result<(Vec<Vec<Place>>, EchoServers)> {
-    let mut needed = EchoServers::new();
-    let mut addresses = Vec::new();
-    for backend in &config.backends {
-        let mut servers = Vec::new();
-        for server in &backend.servers {
-            servers.push(match &server.address {
-                ServerAddress::Socket(address) => Place::Fixed(*address),
-                ServerAddress::Name(source) => {
-                    let known = before.and_then(|before| before.whereabouts(&backend.name, &server.name));
-                    let known = known.filter(|known| known.is_of(source)).cloned();
-                    Place::Named(known.unwrap_or_else(|| Whereabouts::new(source)))
-                }
-                ServerAddress::Echo => {
-                    let key = (backend.name.clone(), server.name.clone(), backend.mode);
-                    let echo = match running.get(&key) {
-                        Some(running) => running.clone(),
-                        None => {
-                            let (address, echo) = echo::start(backend.mode, &server.name)?;
-                            (address, Arc::new(echo))
-                        }
-                    };
-                    let address = echo.0;
-                    needed.insert(key, echo);
-                    Place::Fixed(address)
-                }
-            });
-        }
-        addresses.push(servers);
-    }
-    Ok((addresses, needed))
 }
 
 /// Ten thousand connections are some tens of megabytes in pieces of a kilobyte. Huge pages under them save no time that could be

@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use super::{ConfigSource, EchoServers, Running, StartError, fit, places};
+use super::places::{EchoServers, places};
+use super::{ConfigSource, Running, StartError, fit};
 use crate::backend::Place;
 use crate::config::Config;
 use crate::snapshot::{BuildErrors, Compiled, Snapshot};
