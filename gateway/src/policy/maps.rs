@@ -1,17 +1,22 @@
 //! Maps: from a key that a request brings to a value that a file has. Read once, and looked up without going through all keys,
 //! but for patterns, which are all asked in one pass.
 
+mod keys;
+mod networks;
+mod sorted;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-use regex::bytes::{RegexSet, RegexSetBuilder};
+use regex::bytes::RegexSet;
 
 use crate::authority;
 use crate::config::{MapFile, MapKind};
+use keys::Keys;
+use networks::Networks;
+use sorted::Sorted;
 
 /// All maps of a configuration, by name.
 pub type Maps = HashMap<Arc<str>, Arc<Map>>;
@@ -192,233 +197,9 @@ fn domain(keys: &HashMap<Box<[u8]>, u32>, host: &[u8]) -> Option<u32> {
     }
 }
 
-/// The keys of a file that is being read: each has the number of its entry, and none is there twice.
-enum Keys<'a> {
-    Texts {
-        kind: MapKind,
-        folds: bool,
-        /// In their order.
-        listed: Vec<Cow<'a, str>>,
-        known: HashMap<Cow<'a, str>, u32>,
-    },
-    Networks(Networks, u32),
-}
-
-impl<'a> Keys<'a> {
-    fn of(file: &MapFile) -> Self {
-        match file.kind {
-            MapKind::Subnet => Self::Networks(Networks::default(), 0),
-            kind => Self::Texts {
-                kind,
-                folds: folds(file) && kind != MapKind::Regex,
-                listed: Vec::new(),
-                known: HashMap::new(),
-            },
-        }
-    }
-
-    /// Adds a key. Answers with the entry that has the same one, in whatever way it is written there. The error is a message.
-    fn add(&mut self, key: &'a str) -> Result<Option<u32>, String> {
-        match self {
-            Self::Texts {
-                kind,
-                folds,
-                listed,
-                known,
-            } => {
-                // `.example.net` and `example.net` mean the same in HAProxy's files.
-                let bare = match kind {
-                    MapKind::Domain => key.strip_prefix('.').unwrap_or(key),
-                    _ => key,
-                };
-                let key = match folds {
-                    true => Cow::Owned(bare.to_ascii_lowercase()),
-                    false => Cow::Borrowed(bare),
-                };
-                if let Some(first) = known.get(&key) {
-                    return Ok(Some(*first));
-                }
-                let position = u32::try_from(listed.len()).unwrap_or(u32::MAX);
-                known.insert(key.clone(), position);
-                listed.push(key);
-                Ok(None)
-            }
-            Self::Networks(networks, count) => {
-                let network =
-                    network(key).ok_or_else(|| format!("{:?} is neither an address nor a network", clip(key)))?;
-                let first = networks.add(network, *count);
-                *count += u32::from(first.is_none());
-                Ok(first)
-            }
-        }
-    }
-
-    /// What keys are looked up in. `lines` has the line of each.
-    fn table(self, of: &MapFile, lines: &[usize]) -> Result<Table, Vec<MapError>> {
-        let (listed, known) = match self {
-            Self::Texts { listed, known, .. } => (listed, known),
-            Self::Networks(mut networks, _) => {
-                networks.settle();
-                return Ok(Table::Subnet(networks));
-            }
-        };
-        let hashed = |known: HashMap<Cow<'_, str>, u32>| {
-            let owned = |(key, position): (Cow<'_, str>, u32)| (key.as_bytes().into(), position);
-            known.into_iter().map(owned).collect()
-        };
-        let numbered = || listed.iter().map(|key| key.as_bytes()).zip(0u32..);
-        Ok(match of.kind {
-            MapKind::Exact | MapKind::Subnet => Table::Exact(hashed(known)),
-            MapKind::Domain => Table::Domain(hashed(known)),
-            MapKind::Prefix => Table::Prefix(Sorted::new(numbered().map(|(key, n)| (key.to_vec(), n)).collect())),
-            MapKind::Suffix => {
-                let backwards = |(key, n): (&[u8], u32)| (key.iter().rev().copied().collect(), n);
-                Table::Suffix(Sorted::new(numbered().map(backwards).collect()))
-            }
-            MapKind::Regex => Table::Regex(patterns(of, &listed, lines)?),
-        })
-    }
-}
-
 /// Whether case makes no difference.
 fn folds(of: &MapFile) -> bool {
     of.ignore_case || of.kind == MapKind::Domain
-}
-
-/// An address or a network. One of IPv4 that is written as IPv6 maps it is one of IPv4: so are addresses when they are looked up.
-fn network(key: &str) -> Option<IpNet> {
-    let network = key.parse().or_else(|_| key.parse::<IpAddr>().map(IpNet::from)).ok()?;
-    let IpNet::V6(mapped) = network else {
-        return Some(network);
-    };
-    let plain = mapped
-        .addr()
-        .to_ipv4_mapped()
-        .zip(mapped.prefix_len().checked_sub(MAPPED));
-    Some(match plain {
-        Some((address, length)) => IpNet::new(address.into(), length).ok()?,
-        None => network,
-    })
-}
-
-/// All patterns together, or which of them cannot be used.
-fn patterns(of: &MapFile, listed: &[Cow<'_, str>], lines: &[usize]) -> Result<RegexSet, Vec<MapError>> {
-    let build = |patterns: &[Cow<'_, str>]| {
-        RegexSetBuilder::new(patterns)
-            .unicode(false)
-            .case_insensitive(of.ignore_case)
-            .size_limit(REGEX_SIZE)
-            .build()
-    };
-    if let Ok(set) = build(listed) {
-        return Ok(set);
-    }
-    let wrong = listed.iter().zip(lines).filter_map(|(key, line)| {
-        let text = build(std::slice::from_ref(key)).err()?.to_string();
-        let why = text.lines().last().unwrap_or_default().trim_start_matches("error: ");
-        Some(MapError {
-            line: *line,
-            message: format!("not a regular expression: {why}"),
-        })
-    });
-    let wrong: Vec<_> = wrong.take(MOST_ERRORS).collect();
-    if wrong.is_empty() {
-        let message = format!("its patterns take more than {} MiB together", REGEX_SIZE >> 20);
-        return Err(vec![MapError { line: 0, message }]);
-    }
-    Err(wrong)
-}
-
-/// Keys in order, each with the longest other one that it begins with.
-#[derive(Debug)]
-struct Sorted {
-    keys: Vec<(Vec<u8>, u32)>,
-    parents: Vec<Option<usize>>,
-}
-
-impl Sorted {
-    fn new(mut keys: Vec<(Vec<u8>, u32)>) -> Self {
-        keys.sort();
-        let mut parents = Vec::with_capacity(keys.len());
-        // Those that the key before begins with, the longest last.
-        let mut open: Vec<usize> = Vec::new();
-        for (position, (key, _)) in keys.iter().enumerate() {
-            while open.last().is_some_and(|last| !key.starts_with(&keys[*last].0)) {
-                open.pop();
-            }
-            parents.push(open.last().copied());
-            open.push(position);
-        }
-        Self { keys, parents }
-    }
-
-    /// The longest key that a text begins with. It stands before the text in the order, and whatever stands between them
-    /// begins with it.
-    fn longest_prefix(&self, text: &[u8]) -> Option<u32> {
-        let behind = self.keys.partition_point(|(key, _)| key.as_slice() <= text);
-        let mut at = behind.checked_sub(1);
-        while let Some(position) = at {
-            let (key, value) = &self.keys[position];
-            if text.starts_with(key) {
-                return Some(*value);
-            }
-            at = self.parents[position];
-        }
-        None
-    }
-}
-
-/// Networks by the length of their prefix, the longest first: at most 33 lengths of IPv4 and 129 of IPv6.
-#[derive(Debug, Default)]
-struct Networks {
-    v4: Vec<(u8, HashMap<u32, u32>)>,
-    v6: Vec<(u8, HashMap<u128, u32>)>,
-}
-
-impl Networks {
-    /// Adds a network, unless it is there already: then the answer is its position.
-    fn add(&mut self, network: IpNet, position: u32) -> Option<u32> {
-        fn of<K>(lists: &mut Vec<(u8, HashMap<K, u32>)>, length: u8) -> &mut HashMap<K, u32> {
-            let at = lists.iter().position(|(known, _)| *known == length).unwrap_or_else(|| {
-                lists.push((length, HashMap::new()));
-                lists.len() - 1
-            });
-            &mut lists[at].1
-        }
-        match network.trunc() {
-            IpNet::V4(net) => put(of(&mut self.v4, net.prefix_len()), net.network().to_bits(), position),
-            IpNet::V6(net) => put(of(&mut self.v6, net.prefix_len()), net.network().to_bits(), position),
-        }
-    }
-
-    fn settle(&mut self) {
-        self.v4.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-        self.v6.sort_by_key(|(length, _)| std::cmp::Reverse(*length));
-    }
-
-    fn find(&self, ip: IpAddr) -> Option<u32> {
-        match ip.to_canonical() {
-            IpAddr::V4(ip) => self.v4.iter().find_map(|(length, keys)| {
-                let mask = u32::MAX.checked_shl(32 - u32::from(*length)).unwrap_or(0);
-                keys.get(&(ip.to_bits() & mask)).copied()
-            }),
-            IpAddr::V6(ip) => self.v6.iter().find_map(|(length, keys)| {
-                let mask = u128::MAX.checked_shl(128 - u32::from(*length)).unwrap_or(0);
-                keys.get(&(ip.to_bits() & mask)).copied()
-            }),
-        }
-    }
-}
-
-/// Where a key stands already, which it does after this.
-fn put<K: Eq + std::hash::Hash>(known: &mut HashMap<K, u32>, key: K, position: u32) -> Option<u32> {
-    match known.entry(key) {
-        Entry::Occupied(first) => Some(*first.get()),
-        Entry::Vacant(free) => {
-            free.insert(position);
-            None
-        }
-    }
 }
 
 fn clip(text: &str) -> String {
@@ -429,16 +210,10 @@ fn clip(text: &str) -> String {
 const MOST_ERRORS: usize = 10;
 /// RFC 1035, section 2.3.4.
 const MAX_DOMAIN: usize = 255;
-/// Bits in front of an IPv4 address in an IPv6 one (RFC 4291, section 2.5.5.2).
-const MAPPED: u8 = 96;
-/// Bytes of all patterns of a map, compiled.
-const REGEX_SIZE: usize = 16 << 20;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn of(kind: MapKind) -> MapFile {
@@ -595,19 +370,6 @@ mod tests {
             ("192.0.2.1", None),
         ] {
             assert_eq!(found(&map, address).as_deref(), expected, "{address}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_longest_prefix_is_that_of_looking_at_all(
-            keys in proptest::collection::hash_set("[ab]{0,5}", 0..20), text in "[ab]{0,8}",
-        ) {
-            let keys: Vec<String> = keys.into_iter().collect();
-            let sorted = Sorted::new(keys.iter().zip(0u32..).map(|(key, n)| (key.clone().into_bytes(), n)).collect());
-            let naive = keys.iter().zip(0u32..).filter(|(key, _)| text.starts_with(key.as_str()));
-            let naive = naive.max_by_key(|(key, _)| key.len()).map(|(_, n)| n);
-            prop_assert_eq!(sorted.longest_prefix(text.as_bytes()), naive);
         }
     }
 }
