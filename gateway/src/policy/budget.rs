@@ -4,13 +4,19 @@
 //! Budgets stand in a row, from the plugin's own to its tenant's: what one of them refuses is refused, so that the smallest
 //! decides. What has no limit is not counted.
 
+mod cpu_time;
+mod held;
+mod lease;
+
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use super::host_memory::HostMemoryFull;
 use super::resting::Resting;
-use crate::config::{BudgetLimits, Millicores};
+use crate::config::BudgetLimits;
+use cpu_time::CpuTime;
+use held::Holder;
+pub(super) use lease::{Lack, Lease};
 
 /// What some instances share.
 #[derive(Debug)]
@@ -37,45 +43,6 @@ pub struct Budget {
     outer: Option<Arc<Self>>,
     /// Those that this one is the next of.
     inner: Mutex<Vec<Weak<Self>>>,
-}
-
-/// Who may have the gateway hold something: a plugin or a tenant, in all configurations that are not gone.
-#[derive(Debug)]
-struct Holder {
-    /// Bytes that are held for it now.
-    held: Weak<AtomicU64>,
-    /// Bytes that may be.
-    most: u64,
-}
-
-/// What there was too little of for one more instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Lack {
-    /// Places in the pool that all instances come from.
-    Pool,
-    /// Instances of the budget that stands so far out in the row.
-    Instances(usize),
-    /// Memory of that budget: so many bytes more than there are.
-    Memory(usize, u64),
-}
-
-/// An instance's part of its budgets. Given back when dropped.
-#[derive(Debug)]
-pub(super) struct Lease {
-    budget: Arc<Budget>,
-    memory: u64,
-    /// Of what there was too little when memory was last refused.
-    lacks: Option<Lack>,
-    /// That was of what all share.
-    lacks_shared: bool,
-}
-
-/// CPU time as it comes back: a token bucket whose tokens are nanoseconds.
-#[derive(Debug)]
-struct CpuTime {
-    start: Instant,
-    /// When, in nanoseconds from `start`, all that was used will have come back.
-    full_at: AtomicU64,
 }
 
 impl Budget {
@@ -215,12 +182,7 @@ impl Budget {
                 return Err((message, Lack::Instances(taken)));
             }
         }
-        Ok(Lease {
-            budget: Arc::clone(self),
-            memory: 0,
-            lacks: None,
-            lacks_shared: false,
-        })
+        Ok(Lease::new(Arc::clone(self)))
     }
 
     /// Room for this much more memory; if there is none, of whose there is how much too little, and nothing is taken.
@@ -235,94 +197,6 @@ impl Budget {
             }
         }
         Ok(())
-    }
-
-    /// So many more bytes are held for its guests; if there is no room for them, whose is used up, and nothing is taken.
-    pub(super) fn take_host_memory(&self, more: u64) -> Result<(), HostMemoryFull> {
-        // Looked at before anything is counted: who asks in vain, however often, has nobody else refused meanwhile. Who has no room
-        // himself is told so, whoever else has none.
-        let full = self.row().find_map(|budget| budget.lacks_host_memory(more));
-        let kept = || self.row().find_map(|budget| budget.wants_what_is_kept(more));
-        match full.or_else(kept) {
-            Some(full) => Err(full),
-            None => self.take_host_memory_of_row(more),
-        }
-    }
-
-    /// That it has no room for so many bytes more, if it has none.
-    fn lacks_host_memory(&self, more: u64) -> Option<HostMemoryFull> {
-        let limit = self.limits.host_memory?;
-        let held = self.host_memory.load(Ordering::Relaxed);
-        (held.saturating_add(more) > limit).then(|| HostMemoryFull::new(&self.whose, limit))
-    }
-
-    /// That with so many bytes more it would have some that are kept for others of what all share, if it would.
-    fn wants_what_is_kept(&self, more: u64) -> Option<HostMemoryFull> {
-        let process = self.outer.as_ref().filter(|outer| outer.is_of_process)?;
-        let limit = process.limits.host_memory?;
-        let is_kept = !process.leaves_the_others_theirs(self, more, limit);
-        is_kept.then(|| HostMemoryFull::kept_for_others(&process.whose, limit))
-    }
-
-    /// Counts one that it is around of among those who share, where it is what all share.
-    fn shares_with(&self, owner: &Self) {
-        let Some(limit) = self.limits.host_memory.filter(|_| self.is_of_process) else {
-            return;
-        };
-        let mut owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        owners.retain(|known| known.held.strong_count() > 0 && !known.is_of(owner));
-        owners.push(Holder {
-            held: Arc::downgrade(&owner.host_memory),
-            most: owner.limits.host_memory.unwrap_or(u64::MAX),
-        });
-        self.part.store(limit / 2 / owners.len() as u64, Ordering::Relaxed);
-    }
-
-    /// From the outermost budget in, so that what all share is never less than what its owners have of it.
-    fn take_host_memory_of_row(&self, more: u64) -> Result<(), HostMemoryFull> {
-        if let Some(outer) = &self.outer {
-            outer.take_host_memory_of_row(more)?;
-        }
-        if let Some(limit) = self.limits.host_memory
-            && !take_bytes(&self.host_memory, more, limit)
-        {
-            if let Some(outer) = &self.outer {
-                outer.let_host_memory_go(more);
-            }
-            return Err(HostMemoryFull::new(&self.whose, limit));
-        }
-        match self.wants_what_is_kept(0) {
-            Some(full) => {
-                self.let_host_memory_go(more);
-                Err(full)
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Whether all whom it is around of could still have their parts of half of it, with so many bytes more for one of them. What
-    /// others take and give back while they are counted may be missed: that is made up for by the next who takes.
-    fn leaves_the_others_theirs(&self, owner: &Self, more: u64, limit: u64) -> bool {
-        let part = self.part.load(Ordering::Relaxed);
-        if owner.host_memory.load(Ordering::Relaxed).saturating_add(more) <= part {
-            return true;
-        }
-        let owners = self.owners.lock().unwrap_or_else(PoisonError::into_inner);
-        let others = owners.iter().filter(|other| !other.is_of(owner));
-        let kept = others.fold(more, |kept, other| kept.saturating_add(other.may_want(part)));
-        drop(owners);
-        self.host_memory.load(Ordering::Relaxed).saturating_add(kept) <= limit
-    }
-
-    /// So many bytes are held no more.
-    pub(super) fn let_host_memory_go(&self, bytes: u64) {
-        self.row().for_each(|budget| budget.give_back_host_memory(bytes));
-    }
-
-    fn give_back_host_memory(&self, bytes: u64) {
-        if self.limits.host_memory.is_some() {
-            self.host_memory.fetch_sub(bytes, Ordering::Relaxed);
-        }
     }
 
     fn give_back_instance(&self) {
@@ -343,79 +217,6 @@ impl Budget {
     }
 }
 
-impl Holder {
-    fn is_of(&self, budget: &Budget) -> bool {
-        std::ptr::eq(self.held.as_ptr(), Arc::as_ptr(&budget.host_memory))
-    }
-
-    /// Bytes that it has yet of a part that is kept for it.
-    fn may_want(&self, part: u64) -> u64 {
-        let held = self.held.upgrade().map(|held| held.load(Ordering::Relaxed));
-        held.map_or(0, |held| self.most.min(part).saturating_sub(held))
-    }
-}
-
-impl Lease {
-    /// The instance's memory grows; false when it may not.
-    pub(super) fn grow(&mut self, more: usize) -> bool {
-        let more = u64::try_from(more).unwrap_or(u64::MAX);
-        if let Err((used_up, lacks)) = self.budget.take_memory(more) {
-            self.lacks_shared = used_up.is_of_process;
-            self.lacks = Some(lacks);
-            return false;
-        }
-        self.memory += more;
-        true
-    }
-
-    /// Of what there was too little for the last growth that was refused.
-    pub(super) fn lacks(&self) -> Option<Lack> {
-        self.lacks
-    }
-
-    /// Whether the last growth that was refused would have been granted if others had left enough.
-    pub(super) fn lacks_shared(&self) -> bool {
-        self.lacks_shared
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        for budget in self.budget.row() {
-            budget.give_back_instance();
-            budget.give_back_memory(self.memory);
-        }
-    }
-}
-
-impl CpuTime {
-    fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            full_at: AtomicU64::new(0),
-        }
-    }
-
-    fn has_some(&self, now: Instant) -> bool {
-        self.full_at.load(Ordering::Relaxed) <= self.at(now) + nanos(CPU_AHEAD)
-    }
-
-    fn charge(&self, now: Instant, used: Duration, cores: Millicores) {
-        let now = self.at(now);
-        let comes_back_in = nanos(used).saturating_mul(1000) / u64::from(cores.0.max(1));
-        // Always some: the closure answers `Some`.
-        let _ = self
-            .full_at
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |full_at| {
-                Some(full_at.max(now).saturating_add(comes_back_in))
-            });
-    }
-
-    fn at(&self, now: Instant) -> u64 {
-        nanos(now.saturating_duration_since(self.start))
-    }
-}
-
 /// One more, if that is not more than `limit`.
 fn take(counter: &AtomicU32, limit: u32) -> bool {
     counter
@@ -433,19 +234,11 @@ fn take_bytes(counter: &AtomicU64, more: u64, limit: u64) -> bool {
         .is_ok()
 }
 
-fn nanos(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// How much of what comes back may be used ahead: a burst of requests after a pause meets no refusal, and whoever uses more
-/// than his share for half a second does.
-const CPU_AHEAD: Duration = Duration::from_millis(500);
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::config::Millicores;
 
     fn limits(instances: u32, memory: u64) -> BudgetLimits {
         BudgetLimits {
@@ -567,28 +360,5 @@ mod tests {
         assert!(lease.grow(100));
         assert!(after.lease().is_err());
         assert!(Budget::new("", before.limits, None).admit(now).is_ok());
-    }
-
-    proptest! {
-        #[test]
-        fn in_the_long_run_no_more_is_used_than_comes_back(
-            cores in 1_u32..4000,
-            calls in proptest::collection::vec((0_u64..2_000_000, 0_u64..50_000_000), 1..200),
-        ) {
-            let rate = CpuTime::new();
-            let (mut now, mut used, mut last) = (rate.start, 0, 0);
-            for (pause, call) in calls {
-                now += Duration::from_nanos(pause);
-                if rate.has_some(now) {
-                    rate.charge(now, Duration::from_nanos(call), Millicores(cores));
-                    used += call;
-                    last = call;
-                }
-            }
-            // What came back, what may be used ahead, and the last call, whose length nobody knew.
-            let time = nanos(now - rate.start) + nanos(CPU_AHEAD);
-            let most = u128::from(time) * u128::from(cores) / 1000 + u128::from(last.max(50_000_000));
-            prop_assert!(u128::from(used) <= most, "{} of {}", used, most);
-        }
     }
 }
