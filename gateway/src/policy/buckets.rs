@@ -15,30 +15,15 @@
 //! there a good one to forget. And with very many owners a handful may miss those that have too much. The remedy is a
 //! bigger table.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hasher, RandomState};
+mod rate;
+mod shard;
+
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::clock::Clock;
-
-/// How a bucket fills.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
-    /// Tokens that arrive per period; not 0.
-    pub(crate) tokens: u64,
-    /// The period; not 0.
-    pub(crate) period_ms: u64,
-    /// The bucket's size; not 0.
-    pub(crate) burst: u64,
-}
-
-/// What came of taking tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Taken {
-    pub(crate) allowed: bool,
-    pub(crate) remaining: u64,
-    pub(crate) retry_after_ms: u64,
-}
+pub(crate) use rate::{Rate, Taken};
+use shard::{Bucket, Shard};
 
 /// All buckets of the process.
 pub(crate) struct Buckets {
@@ -194,154 +179,12 @@ impl Namespace {
     }
 }
 
-impl Rate {
-    /// What taking tokens at `now` from a bucket that will be full at `full_at` gives, when it will be full then, and
-    /// until when it will have no token.
-    fn take(self, now: u128, full_at: u128, tokens: u32) -> (Taken, u128, u128) {
-        let period = (u128::from(self.period_ms) * 1_000_000) << FRACTION;
-        let per_token = (period / u128::from(self.tokens.max(1))).max(1);
-        let size = per_token.saturating_mul(u128::from(self.burst));
-        let full_at = full_at.max(now);
-        let next = full_at.saturating_add(per_token.saturating_mul(u128::from(tokens)));
-        let allowed = next - now <= size;
-        let full_at = if allowed { next } else { full_at };
-        let remaining = size.saturating_sub(full_at - now) / per_token;
-        let retry_after_ms = match allowed {
-            true => 0,
-            // More than fits into it: never.
-            false if u64::from(tokens) > self.burst => u64::MAX,
-            false => u64::try_from((next - now - size).div_ceil(1_000_000 << FRACTION)).unwrap_or(u64::MAX),
-        };
-        let taken = Taken {
-            allowed,
-            remaining: u64::try_from(remaining).unwrap_or(u64::MAX),
-            retry_after_ms,
-        };
-        (taken, full_at, full_at.saturating_add(per_token).saturating_sub(size))
-    }
-}
-
 fn nanoseconds(time: u128) -> u64 {
     u64::try_from(time >> FRACTION).unwrap_or(u64::MAX)
 }
 
-#[derive(Default)]
-struct Shard {
-    places: HashMap<u128, u32, BuildHasherDefault<Prehashed>>,
-    buckets: Vec<Bucket>,
-    /// How many each owner has here; none that has none. As many entries as there are tenants, and limiters of the operator's.
-    owners: Vec<(u32, usize)>,
-    random: u64,
-}
-
-#[derive(Clone, Copy)]
-struct Bucket {
-    key: u128,
-    full_at: u128,
-    /// In nanoseconds: only good to choose by.
-    limits_until: u64,
-    owner: u32,
-}
-
-impl Shard {
-    fn find(&self, key: u128) -> Option<usize> {
-        self.places.get(&key).map(|&place| place as usize)
-    }
-
-    fn insert(&mut self, bucket: Bucket, now: u128, capacity: usize) {
-        self.count_one_more(bucket.owner);
-        let place = if self.buckets.len() < capacity {
-            self.buckets.push(bucket);
-            self.buckets.len() - 1
-        } else {
-            let place = self.least_of_a_handful(now, capacity);
-            let old = std::mem::replace(&mut self.buckets[place], bucket);
-            self.places.remove(&old.key);
-            self.count_one_less(old.owner);
-            place
-        };
-        self.places.insert(bucket.key, u32::try_from(place).unwrap_or(u32::MAX));
-    }
-
-    fn count_one_more(&mut self, owner: u32) {
-        match self.owners.iter_mut().find(|(known, _)| *known == owner) {
-            Some((_, count)) => *count += 1,
-            None => self.owners.push((owner, 1)),
-        }
-    }
-
-    fn count_one_less(&mut self, owner: u32) {
-        if let Some(at) = self.owners.iter().position(|(known, _)| *known == owner) {
-            self.owners[at].1 -= 1;
-            if self.owners[at].1 == 0 {
-                self.owners.swap_remove(at);
-            }
-        }
-    }
-
-    /// How much would be lost with a bucket; the least goes first.
-    fn worth(&self, bucket: &Bucket, now: u128, share: usize) -> (bool, bool, bool, u128) {
-        let full = bucket.full_at <= now;
-        let count = self.owners.iter().find(|(owner, _)| *owner == bucket.owner);
-        let within_share = count.is_none_or(|(_, count)| *count <= share);
-        let limits = bucket.limits_until > nanoseconds(now);
-        let until = if limits {
-            u128::from(bucket.limits_until)
-        } else {
-            bucket.full_at
-        };
-        (!full, within_share, limits, until)
-    }
-
-    fn least_of_a_handful(&mut self, now: u128, capacity: usize) -> usize {
-        // The new one is counted already, so somebody has more than this.
-        let share = capacity / self.owners.len().max(1);
-        let (mut best, mut least) = (0, None);
-        for _ in 0..HANDFUL {
-            // SplitMix64: good enough to pick with, and nobody gains by guessing it.
-            self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.random;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^= z >> 31;
-            let place = usize::try_from(z % self.buckets.len() as u64).unwrap_or(0);
-            let worth = self.worth(&self.buckets[place], now, share);
-            if least.is_none_or(|least| worth < least) {
-                (best, least) = (place, Some(worth));
-            }
-        }
-        best
-    }
-}
-
-/// The keys are hashes already.
-#[derive(Default)]
-struct Prehashed(u64);
-
-impl Hasher for Prehashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.0 = self.0.rotate_left(32) ^ u64::from_le_bytes(word);
-        }
-    }
-
-    fn write_u128(&mut self, key: u128) {
-        // The high half chose the shard.
-        self.0 = u64::try_from(key & u128::from(u64::MAX)).unwrap_or(0);
-    }
-}
-
 /// Enough that two workers seldom meet at one lock.
 const SHARDS: usize = 64;
-
-/// Buckets looked at when one has to go: with half of them full, one that is not full goes once in 65,536.
-const HANDFUL: usize = 16;
 
 /// Bits of a time after the nanosecond's point.
 const FRACTION: u32 = 24;
@@ -486,7 +329,7 @@ mod tests {
             .count();
         assert!(kept >= 18, "{kept}");
         let shard = table.shards[0].lock().unwrap();
-        assert_eq!(shard.owners.iter().map(|(_, count)| count).sum::<usize>(), 64);
+        assert_eq!(shard.counted(), 64);
     }
 
     #[test]
@@ -538,44 +381,6 @@ mod tests {
                 let arrived = (now >> FRACTION) * u128::from(tokens) / (u128::from(period_ms) * 1_000_000);
                 prop_assert!(taken <= u128::from(burst) + arrived + 1);
             }
-        }
-
-        #[test]
-        fn waiting_as_long_as_told_is_enough(
-            tokens in 1_u64..5000, period_ms in 1_u64..100_000, burst in 1_u64..50, n in 1_u32..20,
-        ) {
-            let rate = rate(tokens, period_ms, burst);
-            let mut full_at = 0;
-            for _ in 0..100 {
-                let (taken, next, _) = rate.take(0, full_at, n);
-                full_at = next;
-                if !taken.allowed && taken.retry_after_ms != u64::MAX {
-                    let then = u128::from(taken.retry_after_ms) * MS;
-                    prop_assert!(rate.take(then, full_at, n).0.allowed);
-                    prop_assert!(!rate.take(then.saturating_sub(MS), full_at, n).0.allowed);
-                    return Ok(());
-                }
-            }
-        }
-
-        #[test]
-        fn it_limits_until_a_token_is_there(
-            tokens in 1_u64..5000, period_ms in 1_u64..100_000, burst in 1_u64..50, n in 1_u32..50,
-        ) {
-            let rate = rate(tokens, period_ms, burst);
-            let (_, full_at, limits_until) = rate.take(0, 0, n);
-            prop_assert!(rate.take(limits_until, full_at, 1).0.allowed);
-            prop_assert!(limits_until == 0 || !rate.take(limits_until - 1, full_at, 1).0.allowed);
-        }
-
-        #[test]
-        fn no_numbers_overflow(
-            tokens in 1_u64.., period_ms in 1_u64.., burst in 1_u64.., n: u32, now: u64, full_at: u128,
-        ) {
-            let rate = Rate { tokens, period_ms, burst };
-            let now = u128::from(now) << FRACTION;
-            let (_, next, limits_until) = rate.take(now, full_at, n);
-            prop_assert!(next >= now && limits_until <= next);
         }
     }
 }
