@@ -17,6 +17,7 @@ mod load;
 mod log_lines;
 mod log_queue;
 mod own;
+mod slow;
 mod worst;
 
 use std::sync::Arc;
