@@ -951,16 +951,21 @@ async fn tls_with_a_server_agrees_on_http_2() {
     assert_eq!(app.last().uri().scheme_str(), Some("https"));
 }
 
+/// A server that refuses every request unseen.
+async fn refusing() -> Http2Server {
+    Http2Server::start(async |mut exchange: Http2Exchange| {
+        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        Ok(())
+    })
+    .await
+}
+
 #[tokio::test]
 async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
     // As often as `retries` says, which are 3 unless said, and once at least.
     for (retries, again) in [("", 3), ("retries 0", 1), ("retries 5", 5)] {
         // POST as well, as the server has not looked at it.
-        let app = Http2Server::start(async |mut exchange: Http2Exchange| {
-            exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
-            Ok(())
-        })
-        .await;
+        let app = refusing().await;
         let gateway = Gateway::kdl(
             r#"
             process { workers 1; log "stdout" format="json" }
@@ -994,11 +999,7 @@ async fn what_a_server_refuses_or_leaves_out_is_sent_again() {
 /// Who refuses everything does not get all of it several times over.
 #[tokio::test]
 async fn what_is_refused_again_is_sent_again_within_the_budget() {
-    let app = Http2Server::start(async |mut exchange: Http2Exchange| {
-        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
-        Ok(())
-    })
-    .await;
+    let app = refusing().await;
     let gateway = Gateway::kdl(
         r#"
         process { workers 1; log "stdout" format="json" }
@@ -1022,11 +1023,7 @@ async fn what_is_refused_again_is_sent_again_within_the_budget() {
 /// What was refused unseen is sent again `retries` times in all, not as often with each attempt that `retry-on` makes.
 #[tokio::test]
 async fn attempts_of_both_kinds_do_not_multiply() {
-    let app = Http2Server::start(async |mut exchange: Http2Exchange| {
-        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
-        Ok(())
-    })
-    .await;
+    let app = refusing().await;
     let gateway = Gateway::kdl(
         r#"
         process { workers 1; log "stdout" format="json" }

@@ -63,6 +63,17 @@ impl Both {
         let mut answer = [0; 5];
         stream.write_all(b"hello").await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == *b"hello"
     }
+
+    /// The line of who asks for this name from this address, behind so many that were written before. He gets back what he sends,
+    /// or does not, as is said.
+    async fn line_of(&self, gateway: &Gateway, before: usize, (name, from): (&str, [u8; 4]), is_served: bool) -> Value {
+        assert_eq!(
+            self.serves(gateway, name, from).await,
+            is_served,
+            "{name} from {from:?}"
+        );
+        gateway.access_log(before + 1).await.swap_remove(before)
+    }
 }
 
 const HERE: [u8; 4] = [127, 0, 0, 1];
@@ -130,12 +141,10 @@ async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
         .into_iter()
         .enumerate()
         {
-            let is_served = both.serves(&gateway, name, from).await;
-            assert_eq!(is_served, reason.is_none(), "{name} from {from:?}");
-            let line = &gateway.access_log(n + 1).await[n];
-            assert_eq!(said(line, "tenant"), tenant, "{line}");
-            assert_eq!(said(line, "backend"), backend, "{line}");
-            assert_eq!(said(line, "reason"), reason, "{line}");
+            let line = both.line_of(&gateway, n, (name, from), reason.is_none()).await;
+            assert_eq!(said(&line, "tenant"), tenant, "{line}");
+            assert_eq!(said(&line, "backend"), backend, "{line}");
+            assert_eq!(said(&line, "reason"), reason, "{line}");
             let rule = denies.filter(|_| reason == Some("denied"));
             assert_eq!(line["rule"].as_u64(), rule, "{line}");
         }
@@ -257,14 +266,9 @@ async fn what_the_operator_has_decided_of_a_connection_no_tenant_undoes() {
         .into_iter()
         .enumerate()
         {
-            assert_eq!(
-                both.serves(&gateway, name, from).await,
-                rule.is_none(),
-                "{name} {from:?}"
-            );
-            let line = &gateway.access_log(n + 1).await[n];
-            assert_eq!(said(line, "tenant"), tenant, "{line}");
-            assert_eq!(said(line, "backend"), backend, "{line}");
+            let line = both.line_of(&gateway, n, (name, from), rule.is_none()).await;
+            assert_eq!(said(&line, "tenant"), tenant, "{line}");
+            assert_eq!(said(&line, "backend"), backend, "{line}");
             assert_eq!(line["rule"].as_u64(), rule, "{line}");
         }
     }
@@ -306,18 +310,14 @@ async fn a_tenants_plugin_routes_before_use_backend_and_to_the_tenants_backends_
     ] {
         for builder in both.each(&ROUTES.replace("@own", own), &files) {
             let gateway = builder.start().await;
-            assert_eq!(
-                both.serves(&gateway, "acme.example", HERE).await,
-                reason.is_none(),
-                "{own}"
-            );
-            let line = &gateway.access_log(1).await[0];
-            assert_eq!(said(line, "backend"), backend, "{line}");
-            assert_eq!(said(line, "reason"), reason, "{line}");
+            let line = both
+                .line_of(&gateway, 0, ("acme.example", HERE), reason.is_none())
+                .await;
+            assert_eq!(said(&line, "backend"), backend, "{own}: {line}");
+            assert_eq!(said(&line, "reason"), reason, "{own}: {line}");
             // Nobody else's connection is asked about.
-            assert!(both.serves(&gateway, "other.example", HERE).await, "{own}");
-            let line = &gateway.access_log(2).await[1];
-            assert_eq!(said(line, "backend"), Some("app"), "{line}");
+            let line = both.line_of(&gateway, 1, ("other.example", HERE), true).await;
+            assert_eq!(said(&line, "backend"), Some("app"), "{own}: {line}");
         }
     }
 }

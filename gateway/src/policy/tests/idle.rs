@@ -2,6 +2,7 @@
 
 use super::super::kept::with_connection;
 use super::*;
+use crate::config::BudgetLimits;
 
 #[test]
 fn who_stays_connected_and_asks_for_nothing_keeps_no_place_from_others() {
@@ -108,8 +109,16 @@ fn a_connection_keeps_one_instance_however_many_calls_were_made_for_it_at_once()
     assert_eq!(budget.instances(), 0);
 }
 
+/// So many instances, and pages of 64 KiB for all of them together.
+fn limits_with_pages(instances: u32, pages: u64) -> BudgetLimits {
+    BudgetLimits {
+        memory_in_all: Some(pages << 16),
+        ..limits_of(instances)
+    }
+}
+
 /// Two owners of what all share, with these limits.
-fn owners(host: &Arc<Host>, limits: crate::config::BudgetLimits) -> [Arc<Budget>; 2] {
+fn owners(host: &Arc<Host>, limits: BudgetLimits) -> [Arc<Budget>; 2] {
     ["tenant \"greedy\"", "tenant \"modest\""].map(|name| Budget::new(name, limits, Some(host.budget().clone())))
 }
 
@@ -207,10 +216,7 @@ fn memory_that_idle_connections_have_of_all_there_is_makes_room_likewise() {
         ..host_of(16).settings()
     };
     let mut all = Connected::on(Host::new(settings));
-    let limits = crate::config::BudgetLimits {
-        memory_in_all: Some(12 << 16),
-        ..limits_of(16)
-    };
+    let limits = limits_with_pages(16, 12);
     let [greedy, modest] = owners(&all.host, limits);
     let (others, own) = (all.attach(&grown, &greedy), all.attach(&grown, &modest));
     let idle = connections::<12>();
@@ -232,10 +238,7 @@ fn nobody_gives_up_memory_that_is_not_enough() {
         ..COUNTING
     };
     let mut all = Connected::on(host_of(16));
-    let limits = crate::config::BudgetLimits {
-        memory_in_all: Some(8 << 16),
-        ..limits_of(16)
-    };
+    let limits = limits_with_pages(16, 8);
     let tenant = Budget::new("tenant \"acme\"", limits, Some(all.host.budget().clone()));
     let (small, large) = (all.attach(&COUNTING, &tenant), all.attach(&large, &tenant));
     let [a, b, c, d] = connections();
@@ -259,10 +262,7 @@ fn who_runs_past_its_deadline_for_want_of_memory_is_not_set_up_again_at_once_and
         ..COUNTING
     };
     let mut all = Connected::on(host_of(8));
-    let limits = crate::config::BudgetLimits {
-        memory_in_all: Some(3 << 16),
-        ..limits_of(8)
-    };
+    let limits = limits_with_pages(8, 3);
     let tenant = Budget::new("tenant \"acme\"", limits, Some(all.host.budget().clone()));
     let (quiet, loops) = (all.attach(&COUNTING, &tenant), all.attach(&looping, &tenant));
     let [a, b, c] = connections();

@@ -16,17 +16,22 @@ fn set_header(name: &str, value: &str) -> (String, String) {
     (items, call)
 }
 
+/// Does this with a request, with these items at hand.
+fn setting_header<'a>(items: &'a str, on_request: &'a str) -> Guest<'a> {
+    Guest {
+        imports: SET_HEADER,
+        items,
+        on_request: Some(on_request),
+        ..GUEST
+    }
+}
+
 #[test]
 fn edits_are_applied_when_the_call_succeeds() {
     let host = host_of(2);
     let (items, call) = set_header("A", "new");
-    let guest = Guest {
-        imports: SET_HEADER,
-        items: &items,
-        on_request: Some(&format!("{call} {ZEROES}")),
-        ..GUEST
-    };
-    let attachment = attach(&host, &guest);
+    let body = format!("{call} {ZEROES}");
+    let attachment = attach(&host, &setting_header(&items, &body));
     let mut exchange = exchange("/");
     let mut instances = Instances::new(&host);
     assert!(
@@ -51,10 +56,7 @@ fn edits_are_discarded_when_the_call_fails_later() {
     );
     let guest = Guest {
         request_needs: &["path"],
-        imports: SET_HEADER,
-        items: &items,
-        on_request: Some(&body),
-        ..GUEST
+        ..setting_header(&items, &body)
     };
     let attachment = attach(&host, &guest);
     let mut instances = Instances::new(&host);
@@ -89,13 +91,7 @@ fn edits_that_are_not_allowed_are_errors_to_the_guest() {
         let (items, call) = set_header(name, value);
         // Traps unless the result is an error.
         let body = format!("{call} (if (i32.eqz (i32.load8_u (i32.const 4300))) (then (unreachable))) {ZEROES}");
-        let guest = Guest {
-            imports: SET_HEADER,
-            items: &items,
-            on_request: Some(&body),
-            ..GUEST
-        };
-        let attachment = attach(&host, &guest);
+        let attachment = attach(&host, &setting_header(&items, &body));
         let mut exchange_ = exchange("/");
         Instances::new(&host).on_request(&attachment, &mut exchange_).unwrap();
         assert_eq!(exchange_.request.headers, exchange("/").request.headers);
@@ -107,13 +103,7 @@ fn a_trap_after_an_edit_that_is_not_allowed_says_why_it_was_not() {
     let host = host_of(2);
     let (items, call) = set_header("te", "new");
     let body = format!("{call} (unreachable)");
-    let guest = Guest {
-        imports: SET_HEADER,
-        items: &items,
-        on_request: Some(&body),
-        ..GUEST
-    };
-    let attachment = attach(&host, &guest);
+    let attachment = attach(&host, &setting_header(&items, &body));
     let failure = Instances::new(&host)
         .on_request(&attachment, &mut exchange("/"))
         .unwrap_err();
