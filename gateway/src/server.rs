@@ -31,7 +31,7 @@ use crate::backend::health::Checks;
 use crate::backend::resolve::Names;
 use crate::certificates::Watcher;
 use crate::config::Config;
-use crate::snapshot::{BuildErrors, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::telemetry::log::LogSinks;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::trace::TraceSink;
@@ -145,7 +145,7 @@ impl Server {
         let admin = match &config.process.admin {
             Some(socket) => Some(
                 AdminServer::open(socket, &snapshot.backends, registry)
-                    .map_err(|error| BuildErrors::of_admin_socket(socket, error))?,
+                    .map_err(|error| refused(faults::of_admin_socket(socket, &error)))?,
             ),
             None => None,
         };

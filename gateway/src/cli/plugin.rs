@@ -138,23 +138,12 @@ impl PluginCommand {
             Self::Lock(args) => args.run(),
             Self::New(args) => new::run(&args.into()),
             Self::Build(args) => build::run(&args.into(), check::print),
-            Self::Bench(args) => bench::run(&Bench {
-                component: args.component,
-                fixture: args.fixture,
-                case: args.case,
-                calls: args.calls,
-                time: Duration::from_secs(args.seconds.into()),
-                format: format(args.json),
-            }),
+            Self::Bench(args) => bench::run(&args.into(), check::print),
             Self::Inspect(InspectArgs { file, builtin, json }) => {
                 let subject = builtin.map_or_else(|| Subject::File(file.unwrap_or_default()), Subject::BuiltIn);
                 inspect::run(&subject, format(json))
             }
-            Self::Test(args) => test::run(&Test {
-                component: args.component,
-                fixtures: args.fixtures,
-                format: format(args.json),
-            }),
+            Self::Test(args) => test::run(&args.into(), check::print),
         }
     }
 }
@@ -167,6 +156,29 @@ impl From<NewArgs> for New {
             hook: args.hook,
             folder: args.folder,
             sdk: args.sdk,
+        }
+    }
+}
+
+impl From<BenchArgs> for Bench {
+    fn from(args: BenchArgs) -> Self {
+        Self {
+            component: args.component,
+            fixture: args.fixture,
+            case: args.case,
+            calls: args.calls,
+            time: Duration::from_secs(args.seconds.into()),
+            format: format(args.json),
+        }
+    }
+}
+
+impl From<TestArgs> for Test {
+    fn from(args: TestArgs) -> Self {
+        Self {
+            component: args.component,
+            fixtures: args.fixtures,
+            format: format(args.json),
         }
     }
 }

@@ -15,7 +15,7 @@ use super::inspect::Format;
 use super::test::stand::{Stand, Workshop};
 use super::test::{Course, TestError, compare};
 use crate::config::fixture::{self, Case, Fixture, Step};
-use crate::config::{BudgetLimits, Isolation, Plugin, QuarantineSettings};
+use crate::config::{BudgetLimits, ConfigErrors, Isolation, Plugin, QuarantineSettings};
 use crate::policy::Measure;
 
 /// What is to be measured.
@@ -35,13 +35,13 @@ pub struct Bench {
     pub format: Format,
 }
 
-/// Does it, and says on standard output how long everything took; what keeps it from being done, on standard error. Exits with 0
-/// when all was measured, else with 1.
-pub fn run(wanted: &Bench) -> ExitCode {
+/// Does it, and says on standard output how long everything took; what keeps it from being done, on standard error, and what is wrong
+/// with fixtures by way of `show`. Exits with 0 when all was measured, else with 1.
+pub fn run(wanted: &Bench, show: impl Fn(&ConfigErrors)) -> ExitCode {
     let report = match bench(wanted) {
         Ok(report) => report,
         Err(error) => {
-            error.tell();
+            error.tell(show);
             return ExitCode::FAILURE;
         }
     };

@@ -5,7 +5,8 @@ use std::io;
 use miette::SourceSpan;
 
 use super::identity::Identity;
-use crate::config::{At, Code, Config, ConfigError, Log, LogTarget};
+use crate::admin::AdminSocketError;
+use crate::config::{AdminSocket, At, Code, Config, ConfigError, Log, LogTarget};
 use crate::listener::BindError;
 
 /// What this machine would refuse of a configuration: users, groups and folders that are not there, and a log that cannot be
@@ -64,6 +65,16 @@ pub(super) fn of_bind(span: SourceSpan, error: &BindError) -> ConfigError {
             io::ErrorKind::AddrNotAvailable => "`ip address` says which addresses there are",
             _ => "take another address",
         })
+}
+
+/// The admin socket cannot be opened.
+pub(super) fn of_admin_socket(socket: &AdminSocket, error: &AdminSocketError) -> ConfigError {
+    let fault = ConfigError::new(Code::Io, format!("admin socket {}: {error}", socket.path.display()));
+    let fault = match &socket.origin {
+        Some(origin) => fault.label(origin.span, error.label()),
+        None => fault,
+    };
+    fault.help(error.help())
 }
 
 /// The file with the process's number cannot be written.

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use miette::SourceSpan;
 
 use super::pages::PageError;
-use crate::admin::AdminSocketError;
 use crate::certificates::TlsError;
 use crate::config::{
     self, At, BindTls, ComponentSource, ConfigError, ConfigErrors, Grant, Mode, Origin, Places, ServerTls, Source,
@@ -29,16 +28,6 @@ pub enum BuildError {
     /// The component host does not start.
     #[error("{0}")]
     Host(PolicyError),
-    /// The admin socket cannot be opened.
-    #[error("admin socket {}: {source}", path.display())]
-    Admin {
-        /// The socket.
-        path: PathBuf,
-        /// Where it is configured.
-        origin: Option<Origin>,
-        /// Why.
-        source: AdminSocketError,
-    },
     /// A bind's certificate or key cannot be used.
     #[error("{source}")]
     Tls {
@@ -245,15 +234,6 @@ impl BuildErrors {
         Self(vec![error])
     }
 
-    /// What is wrong with the admin socket.
-    pub fn of_admin_socket(socket: &config::AdminSocket, source: AdminSocketError) -> Self {
-        Self::new(BuildError::Admin {
-            path: socket.path.clone(),
-            origin: socket.origin.clone(),
-            source,
-        })
-    }
-
     /// Whether this is for want of what all share, so that no part of the configuration is to blame: the same one may be taken
     /// a moment later.
     pub fn is_want(&self) -> bool {
@@ -334,7 +314,6 @@ impl BuildError {
     pub fn origin(&self) -> Option<&Origin> {
         match self {
             Self::Host(_) => None,
-            Self::Admin { origin, .. } => origin.as_ref(),
             Self::ServerTls { tls, .. } => Some(&tls.origin),
             Self::File { origin, .. }
             | Self::Rule { origin, .. }

@@ -16,7 +16,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::inspect::Format;
-use crate::cli::check;
 use crate::config::ConfigErrors;
 use crate::config::fixture::{self, Case, Step};
 pub(super) use course::Course;
@@ -34,13 +33,13 @@ pub struct Test {
     pub format: Format,
 }
 
-/// Does it, and says how it went on standard output; what keeps it from being done, on standard error. Exits with 0 when every case
-/// came to what its fixture expects, else with 1.
-pub fn run(wanted: &Test) -> ExitCode {
+/// Does it, and says how it went on standard output; what keeps it from being done, on standard error, and what is wrong with fixtures
+/// by way of `show`. Exits with 0 when every case came to what its fixture expects, else with 1.
+pub fn run(wanted: &Test, show: impl Fn(&ConfigErrors)) -> ExitCode {
     let report = match test(wanted) {
         Ok(report) => report,
         Err(error) => {
-            error.tell();
+            error.tell(show);
             return ExitCode::FAILURE;
         }
     };
@@ -63,11 +62,11 @@ pub(super) enum TestError {
 }
 
 impl TestError {
-    /// Says it on standard error.
-    pub(super) fn tell(&self) {
+    /// Says it on standard error; what is wrong with fixtures by way of `show`.
+    pub(super) fn tell(&self, show: impl Fn(&ConfigErrors)) {
         match self {
             Self::Other(error) => eprintln!("gateway: {error:#}"),
-            Self::Fixtures(files) => files.iter().for_each(check::print),
+            Self::Fixtures(files) => files.iter().for_each(show),
         }
     }
 }

@@ -16,8 +16,7 @@ impl BuildError {
     pub(super) fn fault(&self) -> ConfigError {
         let code = match self {
             Self::Tls { .. } | Self::ServerTls { .. } => Code::Tls,
-            Self::Admin { .. }
-            | Self::CollectorHeader { .. }
+            Self::CollectorHeader { .. }
             | Self::File {
                 source: PageError::File(_),
                 ..
@@ -37,10 +36,6 @@ impl BuildError {
             }
             Self::Host(PolicyError::NotExecutable(_)) => fault.help(HELP_WITH_EXECUTABLE),
             Self::Host(_) => fault.help("ask for less with `policy instances=… memory=…` in `process`"),
-            Self::Admin { origin, source, .. } => match origin {
-                Some(origin) => fault.label(origin.span, source.label()).help(source.help()),
-                None => fault.help(source.help()),
-            },
             Self::Tls { bind, tls, source } => tls_fault(fault, &TlsFiles::of_bind(tls, bind.span), source),
             Self::ServerTls { tls, source } => tls_fault(fault, &TlsFiles::of_server(tls), source),
             Self::PluginFile { plugin, source } => {
