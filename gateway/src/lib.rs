@@ -1,11 +1,9 @@
 //! The gateway's library: everything but the start-up story, which `main.rs` tells.
 //!
 //! Floors, each importing only what is below it:
-//! `cli → server → worker → listener → proxy → snapshot → {backend, policy} → {config, telemetry}`.
-//! `backend` and `policy` do not know each other; `snapshot` alone joins them. `proxy_protocol` is a codec and depends on
-//! nothing here, as `authority`, `hidden` and `regular_file`; `keep_alive`, `certificates` and `crypto` are for `listener` and `backend`;
-//! `signatures` stands on `crypto`, below `config`; `convert` knows `config` alone, and `plugin_tools` only `config`, `policy` and
-//! `signatures`.
+//! `cli → server → worker → proxy → snapshot → listener → {backend, policy} → telemetry → config`.
+//! `backend` and `policy` do not know each other; `snapshot` alone joins them. docs/ARCHITECTURE.md has all floors, and a test holds
+//! the code to them.
 
 pub mod accepted;
 pub mod admin;

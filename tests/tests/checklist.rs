@@ -1,4 +1,5 @@
-//! docs/checklist.md: every test that it names is there, and every row of what is done names one.
+//! docs/checklist.md: every test that it names is there, and every row of what is done names one. And other pages: what they say of
+//! the code is so.
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
@@ -48,27 +49,19 @@ fn what_is_done_has_its_configuration_and_its_test() {
 fn every_reason_of_a_refusal_is_in_the_reference() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let reference = std::fs::read_to_string(root.join("docs/reference/logs.md")).unwrap();
-    let mut folders = vec![root.join("gateway/src/proxy")];
     let mut reasons = BTreeSet::new();
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
+    for path in sources(&root.join("gateway/src/proxy")) {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        for word in ["BadRequest(\"", "InvalidResponse(\"", "Cause::Proxy, \"", "end_early("] {
+            for (at, _) in code.match_indices(word) {
+                let rest = &code[at..];
+                reasons.extend(rest.split('"').nth(1).map(str::to_owned));
             }
-            let text = std::fs::read_to_string(&path).unwrap();
-            let code = text.split("#[cfg(test)]").next().unwrap();
-            for word in ["BadRequest(\"", "InvalidResponse(\"", "Cause::Proxy, \"", "end_early("] {
-                for (at, _) in code.match_indices(word) {
-                    let rest = &code[at..];
-                    reasons.extend(rest.split('"').nth(1).map(str::to_owned));
-                }
-            }
-            let is_errors = path.ends_with("proxy/error.rs");
-            let arms = code.lines().filter(|line| is_errors && line.contains("Self::"));
-            reasons.extend(arms.filter_map(|line| Some(line.split_once("=> \"")?.1.split('"').next()?.to_owned())));
         }
+        let is_errors = path.ends_with("proxy/error.rs");
+        let arms = code.lines().filter(|line| is_errors && line.contains("Self::"));
+        reasons.extend(arms.filter_map(|line| Some(line.split_once("=> \"")?.1.split('"').next()?.to_owned())));
     }
     assert!(reasons.len() > 30, "{reasons:?}");
     let is_missing = |reason: &&String| !reference.contains(&format!("`{reason}`"));
@@ -102,6 +95,54 @@ fn names_that_are_compared_with_haproxys_are_there() {
     assert!(missing.is_empty(), "{missing:?}");
 }
 
+/// docs/ARCHITECTURE.md: each module is there, and imports only what stands below it.
+#[test]
+fn modules_stand_on_those_below_them() {
+    let page = std::fs::read_to_string(root().join("docs/ARCHITECTURE.md")).unwrap();
+    let floors = page.split("```text\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut depths = BTreeMap::new();
+    for (depth, line) in floors.lines().enumerate() {
+        let names = line.split("  ").next().unwrap();
+        depths.extend(names.split(" | ").map(|name| (name, depth)));
+    }
+    let src = root().join("gateway/src");
+    let mut faults = BTreeSet::new();
+    let mut seen = BTreeSet::new();
+    for path in sources(&src) {
+        let inside = path.strip_prefix(&src).unwrap();
+        let module = inside.iter().next().unwrap().to_str().unwrap().trim_end_matches(".rs");
+        if module == "lib" || inside.iter().any(|part| part == "tests" || part == "tests.rs") {
+            continue;
+        }
+        seen.insert(module.to_owned());
+        let Some(depth) = depths.get(module) else {
+            faults.insert(format!("{module} is not on the page"));
+            continue;
+        };
+        let text = std::fs::read_to_string(&path).unwrap();
+        // What tests need may be anywhere.
+        let code = text.split("\nmod tests {").next().unwrap();
+        for line in code.lines().filter(|line| !line.trim_start().starts_with("//")) {
+            for used in line.split("crate::").skip(1) {
+                let name = used
+                    .split(|c: char| !c.is_ascii_lowercase() && c != '_')
+                    .next()
+                    .unwrap();
+                if name != module && depths.get(name).is_none_or(|below| below <= depth) {
+                    faults.insert(format!("{} imports {name:?}: {line}", inside.display()));
+                }
+            }
+        }
+    }
+    faults.extend(
+        depths
+            .keys()
+            .filter(|name| !seen.contains(**name))
+            .map(|name| format!("there is no {name}")),
+    );
+    assert!(faults.is_empty(), "{}", Vec::from_iter(faults).join("\n"));
+}
+
 /// docs/systemd/gateway.service: what the gateway and the reference take to be there is there.
 #[test]
 fn the_unit_makes_the_folders_that_are_written_to() {
@@ -112,6 +153,20 @@ fn the_unit_makes_the_folders_that_are_written_to() {
         assert!(unit.contains(&format!("\n{directory}=gateway\n")), "{directory}");
     }
     assert!(read("gateway/src/cli/mod.rs").contains("\"/run/gateway/admin.sock\""));
+}
+
+/// The files of Rust in a folder and the folders in it.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
 }
 
 /// The rows by number: number, what, KDL, test.
