@@ -21,15 +21,17 @@ use super::failure::{Failure, PolicyError, one_line};
 use super::granted::Granted;
 use super::hook::{HookPlace, hook_bits};
 use super::hooks::Hooks;
-use super::host::{Host, Slot};
+use super::host::Host;
 use super::instance::{Instance, SetUpError};
+use super::log_budget::LogBudget;
 use super::metrics::PluginMetrics;
 use super::needs::Needs;
 use super::pace::Pace;
 use super::quarantine::Quarantine;
 use super::quota::Quota;
 use super::scope::Scope;
-use super::state::{Identity, LogBudget};
+use super::slot_number::SlotNumber;
+use super::state::Identity;
 use super::stats::AttachmentStats;
 use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, StateLimits};
 use crate::telemetry::metrics::PluginSeries;
@@ -45,7 +47,7 @@ pub struct Attachment {
     pub(super) needs: Needs,
     /// What `configure` answered; every instance has to answer it again.
     pub(super) configured: lifecycle::Needs,
-    pub(super) slot: Slot,
+    pub(super) slot: SlotNumber,
     pub(super) isolation: Isolation,
     pub(super) budget: Arc<Budget>,
     /// Whether the CPU time of calls is measured.

@@ -25,8 +25,8 @@ use wasmtime::Engine;
 use wasmtime::component::Component;
 
 use super::component::MAX_COMPONENT_BYTES;
+use super::engine::compiling_engine;
 use super::failure::one_line;
-use super::host::compiling_engine;
 use super::priority::stand_back;
 use crate::config::CompileLimits;
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::attachment::Attachment;
+use super::cpu::thread_cpu_time;
 use super::failure::{Failure, FailureKind};
 use super::hook::INSTANTIATE;
 use super::host::Host;
@@ -22,7 +23,6 @@ use super::instances::Instances;
 use super::lanes::{Lanes, Threads, Turn};
 use super::made_beside::Awaited;
 use super::priority::stand_back;
-use super::state::thread_cpu_time;
 use crate::config::Heavy;
 
 /// The threads, and what waits for them.

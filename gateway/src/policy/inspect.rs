@@ -9,7 +9,8 @@ use super::component::Component;
 use super::failure::{PolicyError, one_line};
 use super::host::Host;
 use super::instance::Instance;
-use super::state::{Identity, LogBudget};
+use super::log_budget::LogBudget;
+use super::state::Identity;
 use crate::config::{LogRate, PluginLimits, StateLimits};
 
 /// Who a component says it is; texts are in one line, as they may be shown.

@@ -9,12 +9,13 @@ use super::bindings::exports::gateway::policy::{
     access_log, call_answered, connection_filter, lifecycle, limiter, predicates, request_body_filter, request_filter,
     response_body_filter, response_filter,
 };
+use super::bounds::Bounds;
 use super::budget::{Budget, Lack};
 use super::component::{Component, Exports};
 use super::failure::{Failure, FailureKind, NO_SHARED_MEMORY, PolicyError, one_line};
 use super::host::Host;
 use super::resting::Place;
-use super::state::{Bounds, Identity, Phase, Refused, State};
+use super::state::{Identity, Phase, Refused, State};
 use super::ticker::Activity;
 use crate::config::PluginLimits;
 

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::state::{State, thread_cpu_time};
+use super::cpu::thread_cpu_time;
+use super::state::State;
 
 /// What one call has cost, or the making of an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]

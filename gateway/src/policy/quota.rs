@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 
+use super::log_budget::LogBudget;
 use super::quarantine::Quarantine;
 use super::shared::Shared;
-use super::state::LogBudget;
 use crate::config::{KeptQuota, LogRate};
 
 /// One tenant's.

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::attachment::Attachment;
+use super::cpu::Work;
 use super::failure::Failure;
 use super::host::Host;
 use super::instance::Instance;
 use super::instances::Instances;
-use super::state::Work;
 
 /// What one worker begins with: at most one instance of each attachment.
 #[derive(Default)]

@@ -7,6 +7,7 @@ use wasmtime::Store;
 
 use super::super::attachment::Attachment;
 use super::super::bindings::gateway::policy::types;
+use super::super::cpu::thread_cpu_time;
 use super::super::edits::Edits;
 use super::super::facts::MAX_FACT_BYTES;
 use super::super::failure::{Failure, FailureKind, Untaken};
@@ -17,7 +18,7 @@ use super::super::memo::{Recalled, Repeatable};
 use super::super::meter::Measuring;
 use super::super::pace::Took;
 use super::super::slot::Slot;
-use super::super::state::{Phase, State, thread_cpu_time};
+use super::super::state::{Phase, State};
 use super::super::stats::WorkerStats;
 use super::super::subject::Subject;
 use super::super::ticker::TICK;

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use super::super::attachment::Attachment;
 use super::super::budget::Lack;
+use super::super::cpu::Work;
 use super::super::failure::{Failure, FailureKind};
 use super::super::hook::INSTANTIATE;
 use super::super::instance::{Instance, SetUpError};
 use super::super::made_beside::Made;
 use super::super::meter::{HostCalls, Measure, Measuring};
-use super::super::state::Work;
 use super::super::ticker::Activity;
 use super::outcome::succeeded;
 use super::{Instances, QUARANTINED, slot, slot_of};

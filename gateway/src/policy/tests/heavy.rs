@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use super::*;
 use crate::config::{Heavy, KeptQuota};
-use crate::policy::state::thread_cpu_time;
+use crate::policy::cpu::thread_cpu_time;
 
 /// Lets every request go on.
 pub(super) const GUEST_OF_REQUESTS: Guest<'_> = Guest {
