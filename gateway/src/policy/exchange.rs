@@ -302,7 +302,7 @@ pub struct LimitVerdict {
 pub struct LimitPolicy {
     /// Its name.
     pub name: String,
-    /// Its size.
+    /// Its size, in requests.
     pub quota: u64,
     /// Milliseconds in which so many arrive anew.
     pub window_ms: u64,

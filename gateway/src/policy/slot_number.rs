@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// A position in every worker's list of instances. Given back when dropped, and then given to somebody else: the serial
 /// tells the holders apart.
 pub(super) struct SlotNumber {
+    /// From 0. It is given again when nobody has it any more.
     pub(super) index: usize,
+    /// Never given again.
     pub(super) serial: u64,
     slots: Arc<Slots>,
 }

@@ -121,7 +121,7 @@ impl Arrived {
         self.next != Next::Lost
     }
 
-    /// How much is known to have come behind the head beyond content of this length.
+    /// How many bytes are known to have come behind the head beyond content of this length.
     pub fn beyond(self, length: u64) -> u64 {
         self.behind_head.map_or(0, |came| came.saturating_sub(length))
     }

@@ -106,7 +106,7 @@ impl BodyFilters {
         self.0.last().is_none_or(BodyFilter::is_done)
     }
 
-    /// How much is to come out yet, where that is known.
+    /// Bytes that are to come out yet, where that is known.
     pub fn left(&self) -> Option<u64> {
         self.0.last()?.left
     }

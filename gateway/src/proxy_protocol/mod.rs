@@ -18,7 +18,7 @@ pub use tlv::{
 pub use v1::MAX_LINE;
 pub use v2::{FIXED, MAX_LENGTH, SIGNATURE};
 
-/// The longest header that is read, of either version.
+/// Bytes of the longest header that is read, of either version.
 pub const MAX_HEADER: usize = FIXED + MAX_LENGTH;
 
 /// What a header says, whichever version said it.

@@ -70,9 +70,9 @@ const NAMESPACE: u8 = 0x30;
 
 /// TLS gives the name of a protocol one byte of length (RFC 7301, section 3.1).
 pub const MAX_ALPN: usize = 255;
-/// As HAProxy; a domain name has 253 at most.
+/// Bytes, as HAProxy; a domain name has 253 at most.
 pub const MAX_AUTHORITY: usize = 255;
-/// The specification's (section 2.2.5).
+/// Bytes: the specification's limit (section 2.2.5).
 pub const MAX_UNIQUE_ID: usize = 128;
 /// TLVs of a header that are kept, and sub-TLVs of one: each costs an allocation. Senders have a handful.
 pub const MAX_TLVS: usize = 64;

@@ -185,7 +185,7 @@ impl CookieRule {
     }
 }
 
-/// Up to where a cookie's value is the server's, in `prefix` mode; none when it is not in there.
+/// How many bytes at the front of a cookie's value are the server's, in `prefix` mode; none when it is not in there.
 pub(crate) fn prefix_length(value: &[u8]) -> Option<usize> {
     value.iter().position(|byte| *byte == DELIMITER)
 }

@@ -271,7 +271,7 @@ pub(super) const DEFAULT_RETRY_ON: RetryOn = RetryOn {
     statuses: StatusSet::NONE,
     grpc: GrpcStatuses::NONE,
 };
-/// As HAProxy's buffer (`tune.bufsize`), which bounds what it repeats.
+/// Bytes of a body: as HAProxy's buffer (`tune.bufsize`), which bounds what it repeats.
 pub(super) const DEFAULT_BUFFER: usize = 16 * 1024;
 /// Envoy's: when everything fails, servers get a fifth more than their load and not four times as much.
 pub(super) const DEFAULT_BUDGET: RetryBudget = RetryBudget {

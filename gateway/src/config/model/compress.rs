@@ -7,7 +7,7 @@ pub struct Compress {
     pub codings: Vec<Coding>,
     /// `types`: which content is compressed; at least one.
     pub types: Vec<MediaType>,
-    /// `min-size`: content that says that it is shorter is left as it is.
+    /// `min-size`, in bytes: content that says that it is shorter is left as it is.
     pub min_size: u64,
     /// `level`: how hard each coding tries.
     pub levels: Levels,

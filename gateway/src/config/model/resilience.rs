@@ -28,11 +28,11 @@ pub struct GrpcStatuses(u32);
 /// `retry-budget percent=20 min=3 max=100`: how many requests are sent again at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryBudget {
-    /// Of the requests that the backend has under way.
+    /// Percent of the requests that the backend has under way.
     pub percent: usize,
-    /// So many always.
+    /// So many requests always.
     pub min: usize,
-    /// Never more.
+    /// Never more requests.
     pub max: usize,
 }
 

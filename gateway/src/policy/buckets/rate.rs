@@ -17,7 +17,9 @@ pub(crate) struct Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) allowed: bool,
+    /// Tokens that are left.
     pub(crate) remaining: u64,
+    /// Milliseconds until as many are there; 0 when they were, [`u64::MAX`] when they never will be.
     pub(crate) retry_after_ms: u64,
 }
 

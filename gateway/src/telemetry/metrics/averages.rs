@@ -45,18 +45,22 @@ impl Times {
         }
     }
 
+    /// Exchanges that are counted.
     pub(super) fn exchanges(&self) -> u64 {
         self.exchanges.get()
     }
 
+    /// Nanoseconds that they waited for a server, all together.
     pub(super) fn queue(&self) -> u64 {
         self.queue.get()
     }
 
+    /// Nanoseconds that connecting for them took.
     pub(super) fn connect(&self) -> u64 {
         self.connect.get()
     }
 
+    /// Nanoseconds that they took as a whole.
     pub(super) fn total(&self) -> u64 {
         self.total.get()
     }
