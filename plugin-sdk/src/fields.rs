@@ -23,7 +23,7 @@ pub fn check_name(name: &str) -> Result<(), EditRefused> {
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(EditRefused(format!("`{name}` is no name of a field")));
     }
-    if CONNECTION_FIELDS.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+    if GATEWAYS_OWN.iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return Err(EditRefused(format!(
             "`{name}` belongs to the connection or the framing"
         )));
@@ -47,8 +47,8 @@ pub fn check_value(value: &[u8]) -> Result<(), EditRefused> {
     Ok(())
 }
 
-/// Fields that only the gateway writes.
-const CONNECTION_FIELDS: [&str; 14] = [
+/// Names of fields that only the gateway writes, in lower case.
+pub const GATEWAYS_OWN: [&str; 14] = [
     "connection",
     "content-length",
     "host",

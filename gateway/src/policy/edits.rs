@@ -9,7 +9,7 @@ use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::exchange::Reply;
 use super::failure::Untaken;
-use crate::config::{MAX_CALL_EDITS, MAX_EDIT_BYTES};
+use crate::config::{MAX_CALL_EDITS, MAX_EDIT_BYTES, OWN_FIELDS};
 use crate::twins;
 
 /// The edits of one call.
@@ -272,7 +272,7 @@ fn rewrite_target(uri: &mut Uri, path: Option<Bytes>, query: Option<Option<Bytes
 fn field_name(name: &str) -> Result<HeaderName, String> {
     let parsed = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| format!("`{}` is not a header field's name", shown(name)))?;
-    if CONNECTION_FIELDS.contains(&parsed.as_str()) {
+    if OWN_FIELDS.iter().any(|(own, _)| *own == parsed.as_str()) {
         return Err(format!("`{parsed}` belongs to the connection or the framing"));
     }
     Ok(parsed)
@@ -298,25 +298,6 @@ fn final_status(status: u16) -> Option<StatusCode> {
 fn shown(text: &str) -> String {
     text.chars().take(64).flat_map(char::escape_debug).collect()
 }
-
-/// Fields that only the gateway writes: hop-by-hop ones (RFC 9110, section 7.6.1), framing, and Host, which chose the
-/// route.
-const CONNECTION_FIELDS: [&str; 14] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "proxy-status",
-];
 
 /// Bytes of a reply's body: an error page, not a download.
 const MAX_REPLY_BODY: usize = 1024 * 1024;
@@ -406,7 +387,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_the_connection_is_refused() {
-        for name in CONNECTION_FIELDS {
+        for (name, _) in OWN_FIELDS {
             for name in [name.to_owned(), name.to_uppercase()] {
                 let mut edits = Edits::default();
                 edits.set_header(&name, b"x").unwrap_err();
@@ -415,6 +396,14 @@ mod tests {
                 reply(200, [(name.as_str(), &b"x"[..])].into_iter(), &[]).unwrap_err();
             }
         }
+    }
+
+    #[test]
+    fn plugins_are_told_of_the_same_fields_when_they_are_configured() {
+        assert_eq!(
+            OWN_FIELDS.map(|(name, _)| name),
+            gateway_plugin_sdk::fields::GATEWAYS_OWN
+        );
     }
 
     #[test]

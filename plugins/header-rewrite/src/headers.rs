@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use gateway_plugin_sdk::needs::{List, Need};
-use gateway_plugin_sdk::{ConfigError, EditRefused, RequestEdits, ResponseEdits};
+use gateway_plugin_sdk::{ConfigError, EditRefused, RequestEdits, ResponseEdits, fields};
 use gateway_plugin_template::{Facts, NoFacts, Place, Text};
 
 use crate::config::{HeaderName, HeaderReplace, HeaderValue, LocationChange, Replace};
@@ -141,13 +141,8 @@ impl<Phase> Step<Need<Phase>> {
 
     fn new(mut name: String, action: Action<Need<Phase>>, at: &str) -> Result<Self, ConfigError> {
         name.make_ascii_lowercase();
-        if name.is_empty() || !name.bytes().all(is_token) {
-            return Err(ConfigError::new(format!("`{name}` is not a header name")).at(format!("{at}/name")));
-        }
-        if NOT_FOR_PLUGINS.contains(&name.as_str()) {
-            let message = format!("`{name}` belongs to the connection or the framing, and is the gateway's own");
-            return Err(ConfigError::new(message).at(format!("{at}/name")));
-        }
+        // Better said when the configuration is read than at every request.
+        fields::check_name(&name).map_err(|refused| ConfigError::from(refused).at(format!("{at}/name")))?;
         Ok(Self {
             name,
             condition: None,
@@ -471,26 +466,3 @@ fn valid_value<Need: Copy>(value: Text<Need>, at: &str) -> Result<Text<Need>, Co
 pub(crate) fn is_value(value: &[u8]) -> bool {
     value.iter().all(|&byte| byte == b'\t' || !byte.is_ascii_control())
 }
-
-/// A character of a header name (RFC 9110, section 5.6.2).
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Fields that the contract keeps from plugins: better said when the configuration is read than at every request.
-const NOT_FOR_PLUGINS: [&str; 14] = [
-    "connection",
-    "content-length",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "proxy-authorization",
-    "proxy-connection",
-    "proxy-status",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];

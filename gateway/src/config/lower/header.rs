@@ -1,7 +1,7 @@
 //! Names and values of headers, where they are read and where edits write them.
 
 use super::template::{When, template};
-use crate::config::model::Template;
+use crate::config::model::{OWN_FIELDS, Template};
 use crate::config::reader::{Value, clip};
 
 /// A header's name, lower-case, whatever is done with it.
@@ -39,7 +39,7 @@ pub(super) fn is_token(text: &str) -> bool {
 /// A header's name that an edit may name: not one that belongs to the connection or the framing.
 pub(super) fn editable_header(value: &Value<'_>) -> Option<String> {
     let name = header_name(value)?;
-    let Some((_, why)) = REFUSED_HEADERS.iter().find(|(refused, _)| *refused == name) else {
+    let Some((_, why)) = OWN_FIELDS.iter().find(|(refused, _)| *refused == name) else {
         return Some(name);
     };
     let help = match name.as_str() {
@@ -90,24 +90,3 @@ pub(super) fn check_characters(value: &Value<'_>, text: &str) -> Option<()> {
     }
     Some(())
 }
-
-/// Headers that no edit may name, as the contract's `request-edits` has it, and why.
-const REFUSED_HEADERS: &[(&str, &str)] = &[
-    ("connection", "belongs to the connection, not to the message"),
-    ("content-length", "says how the message is framed"),
-    ("host", "says where the request goes"),
-    ("http2-settings", "belongs to the connection, not to the message"),
-    ("keep-alive", "belongs to the connection, not to the message"),
-    ("proxy-authenticate", "belongs to the connection, not to the message"),
-    (
-        "proxy-authentication-info",
-        "belongs to the connection, not to the message",
-    ),
-    ("proxy-authorization", "belongs to the connection, not to the message"),
-    ("proxy-connection", "belongs to the connection, not to the message"),
-    ("proxy-status", "belongs to the proxy that writes it"),
-    ("te", "belongs to the connection, not to the message"),
-    ("trailer", "says how the message is framed"),
-    ("transfer-encoding", "says how the message is framed"),
-    ("upgrade", "belongs to the connection, not to the message"),
-];

@@ -93,6 +93,28 @@ pub enum ResponseEdit {
 /// Bytes that one call of a component may write into a head: as much as most servers take of a whole head.
 pub const MAX_EDIT_BYTES: usize = 16 * 1024;
 
+/// Fields that only the gateway writes, and why: hop-by-hop ones (RFC 9110, section 7.6.1), framing, and Host, which chose the route. The
+/// SDK's `fields` has the same for plugins.
+pub const OWN_FIELDS: [(&str, &str); 14] = [
+    ("connection", "belongs to the connection, not to the message"),
+    ("content-length", "says how the message is framed"),
+    ("host", "says where the request goes"),
+    ("http2-settings", "belongs to the connection, not to the message"),
+    ("keep-alive", "belongs to the connection, not to the message"),
+    ("proxy-authenticate", "belongs to the connection, not to the message"),
+    (
+        "proxy-authentication-info",
+        "belongs to the connection, not to the message",
+    ),
+    ("proxy-authorization", "belongs to the connection, not to the message"),
+    ("proxy-connection", "belongs to the connection, not to the message"),
+    ("proxy-status", "belongs to the proxy that writes it"),
+    ("te", "belongs to the connection, not to the message"),
+    ("trailer", "says how the message is framed"),
+    ("transfer-encoding", "says how the message is framed"),
+    ("upgrade", "belongs to the connection, not to the message"),
+];
+
 /// Edits that one call of a component may make, and header fields that one reply may have: more than any policy known to us makes.
 pub const MAX_CALL_EDITS: usize = 128;
 

@@ -54,7 +54,7 @@ pub use compress::{Coding, Compress, Levels, MediaType};
 pub use decompress::{Decompress, DecompressLimits};
 pub use edits::{
     Change, Conditional, EditCondition, EditsHeaders, HeaderName, HeaderReplace, HeaderValue, LocationChange,
-    MAX_CALL_EDITS, MAX_EDIT_BYTES, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, Written,
+    MAX_CALL_EDITS, MAX_EDIT_BYTES, OWN_FIELDS, QueryParam, Replace, ReplaceFrom, RequestEdit, ResponseEdit, Written,
     most_written_in_a_call,
 };
 pub use forwarding::{
