@@ -109,6 +109,8 @@ pub struct Frontend {
     pub limiter: Option<Arc<Attachment>>,
     /// `use-plugin`, in order.
     pub plugins: Vec<Arc<Attachment>>,
+    /// Those with `always`: the plugins that are asked about what is answered here, too, in the order in which they are.
+    pub always: Vec<Arc<Attachment>>,
     /// By backend: the first-party rewrites of frontend and backend, in one.
     pub rewrites: Vec<Option<Rewrites>>,
     /// What is edited of responses that it makes by itself; none where that is nothing.
@@ -374,6 +376,7 @@ impl Frontend {
             late_denies: Vec::new(),
             limiter: None,
             plugins: Vec::new(),
+            always: Vec::new(),
             rewrites: Vec::new(),
             own_answers: None,
             hosts: Vec::new(),

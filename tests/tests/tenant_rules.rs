@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
-use gateway_tests::{Builder, Gateway, HttpServer, get, guest};
+use gateway_tests::{Builder, Gateway, HttpServer, get, guest, method};
 
 const CONFIG: &str = r#"
     process { workers 1; log "stdout" format="json" }
@@ -452,6 +452,58 @@ async fn a_tenants_edits_that_are_always_made_are_of_what_the_gateway_answers_fo
         assert_eq!(has, [acme, api, fault, server], "{host}{path}");
         assert_eq!(answer.header("x-of"), Some("operator"), "{host}{path}");
     }
+}
+
+#[tokio::test]
+async fn a_tenants_plugin_with_always_has_no_say_in_what_the_operators_rules_and_plugins_answer() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "browsers" builtin="cors" { limit cpu="1s"; on-failure "deny"; config { origin "https://app.example" } }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "marks" builtin="security-headers" { limit cpu="1s"; on-failure "deny" }
+            plugin "keys" builtin="api-key" {
+                limit cpu="1s"; on-failure "deny"
+                config { client name="ada" key="s3cret-s3cret-s3cret" }
+            }
+            acl "keyed" { path-prefix "/keyed" }
+            acl "pot" { path "/pot" }
+            return status=418 if="pot" { body "a pot" }
+            use-plugin "marks" always
+            use-plugin "keys" if="keyed"
+        }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            tenants "acme"
+            deny status=410 { path-prefix "/operator" }
+            use-plugin "browsers"
+            use-backend "app" { path "/x" }
+            use-backend "app" { path-prefix "/keyed" }
+            use-backend "app" { method "OPTIONS" }
+        }
+        backend "app" { server "s" "echo" }
+    "#,
+    )
+    .start()
+    .await;
+    for (host, path, status, is_marked) in [
+        ("acme.example", "/x", 200, true),
+        ("acme.example", "/pot", 418, true),
+        ("acme.example", "/nowhere", 404, true),
+        ("acme.example", "/keyed", 401, true),
+        ("acme.example", "/operator", 410, false),
+        ("other.example", "/nowhere", 404, false),
+    ] {
+        let answer = gateway.ask("web", get(path).host(host)).await;
+        let marked = answer.header("x-content-type-options").is_some();
+        assert_eq!((answer.status, marked), (status, is_marked), "{host}{path}");
+    }
+    let preflight = method("OPTIONS", "/x").host("acme.example");
+    let preflight = preflight.header("Origin", "https://app.example");
+    let preflight = preflight.header("Access-Control-Request-Method", "GET");
+    let answer = gateway.ask("web", preflight).await;
+    assert_eq!((answer.status, answer.header("x-content-type-options")), (204, None));
 }
 
 /// The configuration alone: files stay as they lie there.

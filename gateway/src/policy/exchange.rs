@@ -55,6 +55,8 @@ pub struct Exchange {
     pub counted: Counted,
     /// What components have tagged it with; none when nothing.
     pub tags: Option<Box<Tags>>,
+    /// Who has replied in a server's place; none where nobody has.
+    pub replied: Option<Arc<Attachment>>,
     /// What is known of it now that it is over; there for `access-log` only.
     pub over: Option<Box<Over>>,
     /// How far it has come, where that is looked at.
@@ -114,6 +116,7 @@ impl Exchange {
             kept_by_connection: None,
             counted: Counted::default(),
             tags: None,
+            replied: None,
             over: None,
             #[cfg(debug_assertions)]
             phase: AskingPhase::Acl,

@@ -67,7 +67,10 @@ pub async fn of_request(
         };
         match way.settle(length, come).await? {
             Ok(filter) => body.filter(filter),
-            Err(reply) => return Ok(Some(reply)),
+            Err(reply) => {
+                exchange.replied = Some(attachment.clone());
+                return Ok(Some(reply));
+            }
         }
         say_length(&mut exchange.request.headers, body.size_hint().exact());
     }
@@ -150,7 +153,10 @@ pub async fn of_response(
         };
         match way.settle(length, come).await? {
             Ok(filter) => filters.push(filter),
-            Err(reply) => return Ok(Err(reply)),
+            Err(reply) => {
+                exchange.replied = Some(attachment.clone());
+                return Ok(Err(reply));
+            }
         }
         say_length(response.headers_mut(), filters.left());
     }

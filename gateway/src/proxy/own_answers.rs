@@ -1,5 +1,5 @@
-//! What the gateway answers by itself, on its way out: the operator's page, the edits of `response` with `always`, a tenant's before its
-//! operator's, and gRPC's form.
+//! What the gateway answers by itself, on its way out: the operator's page, the edits of `response` with `always`, a tenant's, those of
+//! plugins with `always` and the operator's, and gRPC's form.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::grpc_answer;
 use super::local::Local;
 use super::policy;
 use super::record::Record;
-use crate::policy::Exchange;
+use crate::policy::{Exchange, Reply};
 use crate::snapshot::pages::Page;
 use crate::snapshot::{AclAnswers, Frontend, Rewrites};
 
@@ -57,6 +57,11 @@ async fn edit(
         Some(edits) => Box::pin(edit_for_tenant(local, frontend, record, &edits, response)).await,
         None => response,
     };
+    let response = match frontend.always.is_empty() {
+        true => response,
+        // Boxed: few answers are filtered.
+        false => Box::pin(filter(local, frontend, record, response)).await,
+    };
     let backend = record.backend();
     let Some(rewrites) = frontend.own_answers.as_ref().and_then(|own| own.of(backend)) else {
         return response;
@@ -77,6 +82,56 @@ async fn edit(
         record.own_edits_failed(&error);
         error.response(page(local, frontend, record, error.status()))
     })
+}
+
+/// Has the plugins with `always` filter an answer to what was looked at; what was refused before that is nobody's but the gateway's.
+async fn filter(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    record: &mut Record,
+    response: Response<Bytes>,
+) -> Response<Bytes> {
+    let Some(mut exchange) = record.noted.exchange.take() else {
+        return response;
+    };
+    let status = response.status();
+    // Who is refused is not told something else because a plugin could not be asked.
+    let is_error = status.is_client_error() || status.is_server_error();
+    let as_it_was = is_error.then(|| response.clone());
+    let (head, body) = response.into_parts();
+    // A server may have answered before.
+    let servers = exchange.response.replace(head);
+    let filtered = policy::own_answer_filters(local, frontend, record.noted.is_operators, &mut exchange).await;
+    let head = std::mem::replace(&mut exchange.response, servers);
+    // No phase comes any more that needs what it was asked by.
+    exchange.gives_up_instances();
+    record.noted.exchange = Some(exchange);
+    let filtered = filtered.and_then(|reply| match (reply, head) {
+        (Some(reply), _) => Ok(answer(reply)),
+        (None, Some(head)) => Ok(Response::from_parts(head, body)),
+        (None, None) => Err(ProxyError::Policy { status: 500 }),
+    });
+    let filtered = match (filtered, as_it_was) {
+        (Ok(filtered), _) => filtered,
+        // The failure has been counted and logged.
+        (Err(_), Some(as_it_was)) => return as_it_was,
+        (Err(error), None) => {
+            record.own_edits_failed(&error);
+            return error.response(page(local, frontend, record, error.status()));
+        }
+    };
+    if filtered.status() != status {
+        record.is_answered_as(filtered.status());
+    }
+    filtered
+}
+
+/// A component's reply.
+pub fn answer(reply: Reply) -> Response<Bytes> {
+    let mut response = Response::new(reply.body);
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers;
+    response
 }
 
 /// The same by the tenant whose host was asked for.

@@ -192,7 +192,10 @@ pub async fn request_filters(
         match outcome {
             // `called` lets none through.
             Ok(Outcome::Proceed | Outcome::Call(_)) => {}
-            Ok(Outcome::Reply(reply)) => return Ok(Answer::Reply(reply)),
+            Ok(Outcome::Reply(reply)) => {
+                exchange.replied = Some(attachment.clone());
+                return Ok(Answer::Reply(reply));
+            }
             Ok(Outcome::Route(route)) => {
                 answer = Answer::Route(route.backend);
                 route.edit(&mut exchange.request);
@@ -387,7 +390,10 @@ pub async fn response_filters(
         .await?
         {
             Ok(None) => {}
-            Ok(Some(reply)) => return Ok(Some(reply)),
+            Ok(Some(reply)) => {
+                exchange.replied = Some(attachment.clone());
+                return Ok(Some(reply));
+            }
             Err(failure) => failed(attachment, &failure)?,
         }
     }
@@ -437,6 +443,33 @@ pub async fn own_answer_edits_of_tenant(
         Ok(_) => Ok(()),
         Err(failure) => failed(attachment, &failure),
     }
+}
+
+/// **response rewrite** of what is answered here, by the plugins with `always`, the last first. Who has replied is not asked about that
+/// reply, and a tenant's plugin about nothing that its operator's rules or plugins have answered. A reply takes the answer's place, and
+/// no plugin edits that.
+pub async fn own_answer_filters(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    is_operators: bool,
+    exchange: &mut Box<Exchange>,
+) -> Result<Option<Reply>, ProxyError> {
+    let replied = exchange.replied.clone();
+    for attachment in &frontend.always {
+        let is_its_own = |by: &Arc<Attachment>| Arc::ptr_eq(by, attachment);
+        let is_not_its = |tenant: &str| is_operators || replied.as_ref().is_some_and(|by| by.tenant() != Some(tenant));
+        if replied.as_ref().is_some_and(is_its_own) || attachment.tenant().is_some_and(is_not_its) {
+            continue;
+        }
+        let hook = Instances::on_response;
+        let asked = heavy::ask_in_any_phase(local, attachment, HookPlace::OnResponse, exchange, hook).await?;
+        match asked {
+            Ok(None) => {}
+            Ok(reply) => return Ok(reply),
+            Err(failure) => failed(attachment, &failure)?,
+        }
+    }
+    Ok(None)
 }
 
 /// Which conditions of edits hold for what is answered here.

@@ -471,6 +471,11 @@ impl Record {
         self.reason = Some(error.reason());
     }
 
+    /// The gateway's own answer has been given this status.
+    pub fn is_answered_as(&mut self, status: StatusCode) {
+        self.status = Some(status);
+    }
+
     fn server_answered(&mut self, status: Option<StatusCode>) {
         let now = self.client.turns.now();
         if let Some(upstream) = &mut self.upstream

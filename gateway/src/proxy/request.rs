@@ -105,9 +105,7 @@ pub async fn serve(
                 record.noted.tenants_edits = None;
             }
             closes |= has_body && !client.is_stream();
-            let mut response = Response::new(reply.body);
-            *response.status_mut() = reply.status;
-            *response.headers_mut() = reply.headers;
+            let mut response = own_answers::answer(reply);
             if client.is_stream() {
                 headers::strip_hop_by_hop(response.headers_mut());
             }
@@ -391,6 +389,10 @@ async fn decide(
     let keeps_request = filters == ResponseFilters::ReadRequest
         || frontend.tells_of_requests
         || frontend.own_answers.as_ref().is_some_and(|own| own.read_request)
+        || frontend
+            .always
+            .iter()
+            .any(|plugin| plugin.response_filter_reads_request())
         || record.noted.tenants_edits.as_ref().is_some_and(|edits| {
             let (rewrites, _) = &**edits;
             rewrites.attachment.response_filter_reads_request()
@@ -502,6 +504,7 @@ async fn decide(
 /// What rules of the operator's come to, which no tenant edits.
 fn by_operator(record: &mut Record, decided: Result<Option<Served>, ProxyError>) -> Result<Option<Served>, ProxyError> {
     if !matches!(decided, Ok(None)) {
+        record.noted.is_operators = true;
         record.noted.tenants_edits = None;
     }
     decided

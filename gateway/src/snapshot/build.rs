@@ -272,6 +272,11 @@ impl Builder<'_> {
         let attached = || calls().map(|call| &call.attachment).chain(&plugins);
         let told = plugins.iter().filter(|plugin| plugin.hooks().access_log);
         let told: Arc<[_]> = told.cloned().collect();
+        let used = plugins.iter().zip(&frontend.plugins).rev();
+        let always: Vec<_> = used
+            .filter(|(_, used)| used.always.is_some())
+            .map(|(plugin, _)| plugin.clone())
+            .collect();
         let tells_of_requests = plugins.iter().any(|plugin| plugin.access_log_reads_request());
         let filters_bodies = FiltersBodies {
             request: plugins.iter().any(|plugin| plugin.hooks().request_body_filter),
@@ -290,6 +295,7 @@ impl Builder<'_> {
             reads_client_hello,
             keeps_instances,
             keeps_exchanges: !told.is_empty()
+                || !always.is_empty()
                 || own_answers.as_ref().is_none_or(Option::is_some)
                 || of_tenants.clone().any(|rules| rules.own_answers.is_some())
                 || attached().any(|attachment| attachment.sets_tags()),
@@ -305,6 +311,7 @@ impl Builder<'_> {
             late_denies: endings.late,
             limiter,
             plugins,
+            always,
             rewrites: rewrites?,
             own_answers: own_answers?,
             hosts: hosts?,

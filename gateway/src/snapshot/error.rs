@@ -168,6 +168,18 @@ pub enum BuildError {
         /// The hooks that it has.
         hooks: Hooks,
     },
+    /// `always` at a plugin that no response is filtered by.
+    #[error("`always` does nothing for plugin {plugin:?}")]
+    NeverAlways {
+        /// The frontend.
+        frontend: Origin,
+        /// Where it says so.
+        at: SourceSpan,
+        /// The plugin.
+        plugin: Arc<str>,
+        /// What the frontend speaks.
+        mode: Mode,
+    },
     /// A file that responses are made of cannot be used.
     #[error("{}: {source}", path.value.display())]
     File {
@@ -324,6 +336,7 @@ impl BuildError {
             | Self::Predicate { acl: origin, .. }
             | Self::NoHook { frontend: origin, .. }
             | Self::Incomparable { frontend: origin, .. }
+            | Self::NeverAlways { frontend: origin, .. }
             | Self::Setting { origin, .. }
             | Self::Own { origin, .. } => Some(origin),
             Self::PluginFile { plugin, .. }

@@ -101,6 +101,7 @@ fn asked(
                 plugin: plugin?,
                 share,
                 is_shadow,
+                always: None,
                 limits,
                 budget,
                 when: None,

@@ -81,6 +81,7 @@ fn used_plugin(
     let part = canary.map(|canary| canary.percentage());
     let instead_of = node.property("instead-of");
     let is_shadow = node.flag("shadow");
+    let always = node.flag("always");
     if let (Some(span), Some(instead_of)) = (is_shadow, &instead_of) {
         let error = ConfigError::new(Code::Conflict, "a shadow stands in nobody's place");
         let error = error
@@ -130,6 +131,7 @@ fn used_plugin(
         plugin,
         share,
         is_shadow,
+        always,
         limits,
         budget,
         when,

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
 use crate::config::diagnostics::Position;
 use crate::config::units;
 
@@ -104,6 +106,8 @@ pub struct UsedPlugin {
     pub share: Share,
     /// `shadow`: it is asked and not obeyed.
     pub is_shadow: bool,
+    /// `always`: its response filter is asked about what the gateway and other plugins answer, too, and where that is said.
+    pub always: Option<SourceSpan>,
     /// `limit cpu="5ms"`: less than the plugin has in all.
     pub limits: SaidLimits,
     /// `limit instances=4`: what the instances of this use may use together.
@@ -119,12 +123,14 @@ impl UsedPlugin {
             plugin,
             share,
             is_shadow,
+            always,
             limits,
             budget,
             when,
         } = self;
         plugin.value == other.plugin.value
             && (share, is_shadow, when) == (&other.share, &other.is_shadow, &other.when)
+            && always.is_some() == other.always.is_some()
             && (limits, budget) == (&other.limits, &other.budget)
     }
 }

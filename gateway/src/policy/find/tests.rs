@@ -22,6 +22,7 @@ fn exchange(request: http::request::Builder, response: Option<http::response::Bu
         kept_by_connection: None,
         counted: Default::default(),
         tags: None,
+        replied: None,
         over: None,
         #[cfg(debug_assertions)]
         phase: crate::policy::AskingPhase::Acl,

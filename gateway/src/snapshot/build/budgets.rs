@@ -101,6 +101,7 @@ mod tests {
                     to: share.1,
                 },
                 is_shadow,
+                always: None,
                 limits: SaidLimits::default(),
                 budget: BudgetLimits {
                     instances: Some(1),

@@ -61,6 +61,16 @@ impl Builder<'_> {
                 hooks,
             });
         }
+        if let Some(at) = used.always
+            && !(frontend.mode == Mode::Http && hooks.response_filter)
+        {
+            self.errors.push(BuildError::NeverAlways {
+                frontend: frontend.origin.clone(),
+                at,
+                plugin: self.config.plugins[id.value.0].name.clone(),
+                mode: frontend.mode,
+            });
+        }
         let plugin = &self.config.plugins[id.value.0];
         for backend in &plugin.route_to {
             let backend = &self.config.backends[backend.0];

@@ -104,6 +104,13 @@ impl BuildError {
                 };
                 fault.label(*at, label).help(help)
             }
+            Self::NeverAlways { at, mode, .. } => {
+                let label = match mode {
+                    config::Mode::Http => "it has no hook `response-filter`",
+                    config::Mode::Tcp => "in TCP mode nothing is answered",
+                };
+                fault.label(*at, label).help("leave it out")
+            }
             Self::Map { map, error } => fault
                 .label(map.path.span, format!("the map {:?}{}", map.name, at_line(error.line)))
                 .help("a line is a key, a space and its value; lines that begin with `#` are passed over"),
