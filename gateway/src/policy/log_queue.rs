@@ -12,8 +12,11 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderMap;
+
 use super::attachment::Attachment;
 use super::exchange::Exchange;
+use super::host_memory::HostMemory;
 use super::lanes::{Lanes, Threads, Turn};
 use super::owner::Owner;
 
@@ -35,6 +38,8 @@ pub struct Told {
     plugins: Arc<[Arc<Attachment>]>,
     /// Those that are told now: of one owner.
     now: Range<usize>,
+    /// What the heads take that wait for them, where that is much.
+    heads: Option<HostMemory>,
 }
 
 /// A turn of one owner's.
@@ -66,10 +71,11 @@ impl LogQueue {
         self.room.keep_for(attachments.map(|attachment| attachment.owner()));
     }
 
-    /// Has something wait for the next owner whose components take part in it and for whom there is room. Answers whether there is one.
+    /// Has something wait for the next owner whose components take part in it, for whom there is room, and for whom the gateway may hold
+    /// its heads. Answers whether there is one.
     pub fn push(&mut self, mut over: ToTell) -> bool {
         while let Some(owner) = over.goes_on() {
-            if self.room.take(&owner) {
+            if over.is_held() && self.room.take(&owner) {
                 self.lanes.push(owner, over, |_| true);
                 return true;
             }
@@ -97,7 +103,11 @@ impl ToTell {
     pub fn new(exchange: Box<Exchange>, plugins: Arc<[Arc<Attachment>]>) -> Self {
         Self {
             exchange,
-            told: Told { plugins, now: 0..0 },
+            told: Told {
+                plugins,
+                now: 0..0,
+                heads: None,
+            },
         }
     }
 
@@ -115,7 +125,7 @@ impl ToTell {
     /// Goes on to the next owner whose components take part in it; none when all have had their turn.
     fn goes_on(&mut self) -> Option<Owner> {
         let Self { exchange, told } = self;
-        let Told { plugins, now } = told;
+        let Told { plugins, now, .. } = told;
         let first = (now.end..plugins.len()).find(|at| plugins[*at].takes_part(exchange))?;
         let owner = plugins[first].owner();
         let others = plugins[first..].iter().position(|plugin| plugin.owner() != owner);
@@ -129,9 +139,21 @@ impl ToTell {
         Some(owner)
     }
 
+    /// Counts its heads as held for those that are told now, and for nobody else any more. Answers whether they may be.
+    fn is_held(&mut self) -> bool {
+        let Self { exchange, told } = self;
+        told.heads = None;
+        let Some(first) = told.now().first() else {
+            return true;
+        };
+        let held = first.hold_so_much(bytes_of_heads(exchange));
+        held.map(|heads| told.heads = heads).is_ok()
+    }
+
     /// Those that were to be told now are not.
     #[cold]
     fn is_left_out(&mut self) {
+        self.told.heads = None;
         let (exchange, plugins) = self.parts();
         for plugin in plugins {
             if plugin.takes_part(exchange) {
@@ -168,15 +190,27 @@ impl Room {
 
     /// Room for one more of an owner's, if there is some.
     fn take(&mut self, owner: &Owner) -> bool {
-        let share = self.owners.get(owner);
-        let is_of_its_part = share.is_some_and(|share| share.is_kept && share.waiting < self.part);
+        let share = self.owners.get_mut(owner);
+        let is_of_its_part = share
+            .as_ref()
+            .is_some_and(|share| share.is_kept && share.waiting < self.part);
         let kept = if is_of_its_part { 0 } else { self.free };
         if self.waiting + kept >= MAX_WAITING {
             return false;
         }
         self.waiting += 1;
         self.free -= usize::from(is_of_its_part);
-        self.owners.entry(owner.clone()).or_default().waiting += 1;
+        match share {
+            Some(share) => share.waiting += 1,
+            // Of a configuration that another has taken the place of: nothing is kept for it.
+            None => {
+                let share = Share {
+                    waiting: 1,
+                    is_kept: false,
+                };
+                self.owners.insert(owner.clone(), share);
+            }
+        }
         true
     }
 
@@ -194,6 +228,18 @@ impl Room {
             self.owners.remove(owner);
         }
     }
+}
+
+/// What the names and values of a request and a response take, and the target.
+fn bytes_of_heads(exchange: &Exchange) -> usize {
+    let of = |headers: &HeaderMap| -> usize {
+        let fields = headers.iter();
+        fields.map(|(name, value)| name.as_str().len() + value.len()).sum()
+    };
+    let target = exchange.request.uri.path_and_query();
+    target.map_or(0, |target| target.as_str().len())
+        + of(&exchange.request.headers)
+        + exchange.response.as_ref().map_or(0, |response| of(&response.headers))
 }
 
 /// What may wait on one worker: with heads of 16 KiB some megabytes at most, and far fewer while a worker keeps up.

@@ -90,3 +90,46 @@ fn a_tenant_of_whom_too_much_waits_is_left_out_alone() {
     let operators_last = turns.by_ref().take(4).filter(|label| label == "one").count();
     assert_eq!(operators_last, 2);
 }
+
+#[test]
+fn heads_that_wait_are_held_for_who_is_told_next() {
+    let host = host_of(8);
+    let with_room = |label: &str| {
+        let limits = crate::config::BudgetLimits {
+            host_memory: Some(8000),
+            ..Default::default()
+        };
+        attach_with(&host, &TOLD, |spec| {
+            spec.label = label.into();
+            spec.budget = Budget::new(label, limits, None);
+        })
+    };
+    let (one, two) = (with_room("one"), with_room("two"));
+    let held = || [&one, &two].map(|plugin| plugin.stats().host_memory());
+    let plugins: Arc<[_]> = [one.clone(), two.clone()].into();
+    let with_head = || {
+        let mut over = exchange("/");
+        let value = http::HeaderValue::from_str(&"x".repeat(5000)).unwrap();
+        over.request.headers.insert("x-much", value);
+        ToTell::new(over, plugins.clone())
+    };
+    let mut queue = LogQueue::default();
+    queue.keep_for(plugins.iter());
+    assert!(queue.push(with_head()));
+    let much = held()[0];
+    assert!(much > 5000 && held()[1] == 0);
+    // There is no room for a second one of the first's: the other is told of it.
+    assert!(queue.push(with_head()));
+    assert_eq!(held(), [much, much]);
+    assert_eq!((one.stats().untold(), two.stats().untold()), (1, 0));
+    let (turn, over) = queue.take().unwrap();
+    queue.end(&turn, Duration::from_micros(1));
+    // What the first has been told of waits for the other then, who has no room for it.
+    assert!(!queue.push(over));
+    assert_eq!(held(), [0, much]);
+    assert_eq!(two.stats().untold(), 1);
+    let (turn, over) = queue.take().unwrap();
+    queue.end(&turn, Duration::from_micros(1));
+    assert!(!queue.push(over));
+    assert_eq!(held(), [0, 0]);
+}
