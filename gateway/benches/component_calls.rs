@@ -81,6 +81,7 @@ fn attach_as(
             memory: 16 << 20,
         },
         on_failure: OnFailure::Deny(503),
+        vouched: Arc::default(),
         isolation,
         is_forgetful: true,
         budget: Budget::new("bench", budget, None),

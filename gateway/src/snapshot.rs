@@ -38,7 +38,7 @@ use pages::{ErrorPages, Page};
 use rewrites::RewriteConfig;
 use routes::Route;
 use rules::Rule;
-pub use tenants::{OfTenant, TenantRules};
+pub use tenants::{OfTenant, TenantFull, TenantRules, UnderWay};
 
 /// Everything that the workers need, as one value.
 pub struct Snapshot {

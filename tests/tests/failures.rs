@@ -929,3 +929,44 @@ async fn loads() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_request_that_goes_on_without_who_says_whose_it_is_says_so_of_nobody() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1 }
+        plugin "auth" "auth.wasm" {
+            on-failure "skip"
+            quarantine failures=2 from="1h" to="1h"
+            identity-header "x-user" "x-roles"
+        }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "own" "auth.wasm" { on-failure "skip"; identity-header "x-own" }
+            use-plugin "own"
+        }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme"; use-plugin "auth"; default-backend "app" }
+        frontend "tried" { bind "127.0.0.1:0"; use-plugin "auth" shadow; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("auth.wasm", guest::filter("(unreachable)", ""))
+    .start()
+    .await;
+    let forged = ["x-user", "x_user", "X-Roles", "x-own", "x-other"];
+    let ask = async |frontend: &str, host: &str| {
+        let asked = forged
+            .iter()
+            .fold(get("/").host(host), |asked, name| asked.header(name, "root"));
+        assert_eq!(gateway.ask(frontend, asked).await.status, 200);
+        forged.map(|name| app.last().headers.has(name))
+    };
+    // Failed, and from the third on left alone.
+    for _ in 0..4 {
+        assert_eq!(ask("web", "a.example").await, [false, false, false, true, true]);
+    }
+    assert_eq!(ask("web", "acme.example").await, [false, false, false, false, true]);
+    assert_eq!(ask("tried", "a.example").await, [true; 5]);
+}

@@ -9,8 +9,9 @@ use gateway_tests::{Gateway, Server, guest};
 use rustls::pki_types::ServerName;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const NAMES: &[&str] = &["acme.example", "www.acme.example", "rival.example", "other.example"];
 
@@ -49,19 +50,22 @@ impl Both {
 
     /// Whether who asks for this name from this address gets back what he sends.
     async fn serves(&self, gateway: &Gateway, name: &str, from: [u8; 4]) -> bool {
+        self.opens(gateway, name, from).await.is_some()
+    }
+
+    /// His connection, if he does.
+    async fn opens(&self, gateway: &Gateway, name: &str, from: [u8; 4]) -> Option<TlsStream<TcpStream>> {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind((from, 0).into()).unwrap();
         // The end may be there before the client knows that it is connected.
-        let Ok(stream) = socket.connect(gateway.address("raw")).await else {
-            return false;
-        };
+        let stream = socket.connect(gateway.address("raw")).await.ok()?;
         let connector = TlsConnector::from(Arc::new(self.authority.client()));
         let name = ServerName::try_from(name.to_owned()).unwrap();
-        let Ok(mut stream) = connector.connect(name, stream).await else {
-            return false;
-        };
+        let mut stream = connector.connect(name, stream).await.ok()?;
         let mut answer = [0; 5];
-        stream.write_all(b"hello").await.is_ok() && stream.read_exact(&mut answer).await.is_ok() && answer == *b"hello"
+        stream.write_all(b"hello").await.ok()?;
+        stream.read_exact(&mut answer).await.ok()?;
+        (answer == *b"hello").then_some(stream)
     }
 
     /// The line of who asks for this name from this address, behind so many that were written before. He gets back what he sends,
@@ -83,6 +87,15 @@ const GUEST: [u8; 4] = [127, 0, 0, 8];
 fn line_with(text: &str, part: &str) -> Option<u64> {
     let mut lines = text.lines().zip(1..);
     lines.find(|(line, _)| line.contains(part)).map(|(_, number)| number)
+}
+
+/// What a client begins with that asks for this name.
+fn client_hello(name: &'static str) -> Vec<u8> {
+    let name = ServerName::try_from(name).unwrap();
+    let mut tls = rustls::ClientConnection::new(Arc::new(Authority::new().client()), name).unwrap();
+    let mut hello = Vec::new();
+    tls.write_tls(&mut hello).unwrap();
+    hello
 }
 
 fn said<'a>(line: &'a Value, key: &str) -> Option<&'a str> {
@@ -173,10 +186,7 @@ async fn a_connection_is_its_tenants_whose_host_it_asks_for() {
 #[tokio::test]
 async fn a_connection_without_a_name_is_no_tenants() {
     // Who asks for an address says no name.
-    let address = ServerName::try_from("127.0.0.1").unwrap();
-    let mut tls = rustls::ClientConnection::new(Arc::new(Authority::new().client()), address).unwrap();
-    let mut nameless = Vec::new();
-    tls.write_tls(&mut nameless).unwrap();
+    let nameless = client_hello("127.0.0.1");
     let app = Server::echo().await;
     let gateway = Gateway::kdl(TWO_TENANTS)
         .with("@tls", "")
@@ -279,9 +289,9 @@ const ROUTES: &str = r#"
     process { workers 1; log "stdout" format="json" }
     tenant "acme" {
         hosts "acme.example"
-        backends @own
-        plugin "own" "routes.wasm" { on-failure "deny" status=503 }
-        connection { use-plugin "own" }
+        @own
+        plugin "own" "routes.wasm" { on-failure "deny" status=503; @granted }
+        connection { use-plugin "own" @leads }
     }
     frontend "raw" {
         mode "tcp"
@@ -304,11 +314,21 @@ async fn a_tenants_plugin_routes_before_use_backend_and_to_the_tenants_backends_
         (i32.store (i32.const 3004) (i32.const 3100)) (i32.store (i32.const 3008) (i32.const 5))
         (i64.store (i32.const 3100) (i64.const 0x726568746f)) (i32.const 3000)";
     let files = [("routes.wasm", guest::connection(to_other))];
-    for (own, backend, reason) in [
-        (r#""other""#, Some("other"), None),
-        (r#""app""#, None, Some("policy-failure")),
+    let never = r#"; use-backend "other" { source "192.0.2.1" }"#;
+    for (own, granted, leads, is_led) in [
+        (r#"backends "other""#, "", "", true),
+        (r#"backends "app""#, "", "", false),
+        // Where its frontend leads is not the tenant's for that.
+        ("", "", "", false),
+        ("", r#"route-to "other""#, "", true),
+        ("", "", never, true),
     ] {
-        for builder in both.each(&ROUTES.replace("@own", own), &files) {
+        let (backend, reason) = match is_led {
+            true => (Some("other"), None),
+            false => (None, Some("policy-failure")),
+        };
+        let text = ROUTES.replace("@own", own).replace("@granted", granted);
+        for builder in both.each(&text.replace("@leads", leads), &files) {
             let gateway = builder.start().await;
             let line = both
                 .line_of(&gateway, 0, ("acme.example", HERE), reason.is_none())
@@ -383,4 +403,151 @@ async fn what_a_tenant_decides_of_connections_is_explained() {
     ] {
         assert!(said.contains(line), "{line}\n{said}");
     }
+}
+
+#[tokio::test]
+async fn no_more_connections_of_a_tenant_are_under_way_than_its_quota_says() {
+    let text = r#"
+        process { workers 1; log "stdout" format="json" }
+        tenant "acme" { hosts "acme.example" "*.acme.example"; quota connections=1 }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0" @tls; tenants "acme"; default-backend "app" }
+        backend "app" { mode "tcp"; server "s" "@app" }
+    "#;
+    let both = Both::new().await;
+    for builder in both.each(text, &[]) {
+        let gateway = builder.start().await;
+        let first = both.opens(&gateway, "acme.example", HERE).await.unwrap();
+        assert!(!both.serves(&gateway, "www.acme.example", HERE).await);
+        let line = &gateway.access_log(1).await[0];
+        assert_eq!(
+            (said(line, "reason"), said(line, "tenant")),
+            (Some("tenant-full"), Some("acme"))
+        );
+        assert!(both.serves(&gateway, "other.example", HERE).await);
+        gateway.access_log(2).await;
+        drop(first);
+        gateway.access_log(3).await;
+        assert!(both.serves(&gateway, "www.acme.example", HERE).await);
+    }
+}
+
+#[tokio::test]
+async fn a_quota_for_a_mode_in_which_nobody_names_the_tenant_is_refused() {
+    let text = r#"
+        tenant "acme" { hosts "acme.example"; quota connections=1 requests=1 }
+        frontend "web" { bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+        backend "app" { server "s" "echo" }
+    "#;
+    let checked = Gateway::kdl(text).check(&["--format", "json"]);
+    let report: Value = serde_json::from_str(&checked.stdout).unwrap();
+    let errors = report["errors"].as_array().unwrap();
+    let message = "`quota connections=` does nothing: no frontend in TCP mode names this tenant";
+    assert_eq!(errors.len(), 1, "{report}");
+    assert_eq!(said(&errors[0], "message"), Some(message));
+}
+
+#[tokio::test]
+async fn what_a_tenant_decides_of_connections_follows_how_many_of_its_servers_are_up() {
+    let text = r#"
+        process { workers 1; log "stdout" format="json" }
+        tenant "acme" {
+            hosts "acme.example"
+            backends "acme" "spare"
+            connection {
+                acl "down" { servers-up "acme" max=0 }
+                acl "spared" { servers-up "spare" min=1 }
+                use-backend "spare" if="down and spared"
+                use-backend "acme"
+            }
+        }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0" @tls; tenants "acme"; default-backend "app" }
+        backend "app" { mode "tcp"; server "s" "@app" }
+        backend "acme" { mode "tcp"; server "s" "@app" @state }
+        backend "spare" { mode "tcp"; server "s" "@app" }
+    "#;
+    let both = Both::new().await;
+    for (state, backend) in [("", "acme"), ("disabled", "spare")] {
+        for builder in both.each(&text.replace("@state", state), &[]) {
+            let gateway = builder.start().await;
+            assert!(both.serves(&gateway, "acme.example", HERE).await, "{state}");
+            let line = &gateway.access_log(1).await[0];
+            assert_eq!(said(line, "backend"), Some(backend), "{line}");
+        }
+    }
+}
+
+/// A component that is told of what is over.
+fn told() -> Vec<u8> {
+    let on_log = format!(
+        r#"(func (export "gateway:policy/access-log@0.1.0#on-log") {})"#,
+        guest::FACTS
+    );
+    guest::component("logger", &on_log)
+}
+
+#[tokio::test]
+async fn a_tenants_plugin_is_told_of_its_connections_alone_and_lines_say_whose_they_were() {
+    let text = r#"
+        process { workers 1; log "stdout" format="text" }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "told" "told.wasm" { on-failure "skip" }
+            connection { acl "guest" { source "127.0.0.8" }; use-plugin "told" unless="guest" }
+        }
+        frontend "raw" {
+            mode "tcp"
+            bind "127.0.0.1:0" @tls
+            tenants "acme"
+            log-format "whose=%{tenant} from=%{client-ip}"
+            default-backend "app"
+        }
+        backend "app" { mode "tcp"; server "s" "@app" }
+    "#;
+    let both = Both::new().await;
+    for builder in both.each(text, &[("told.wasm", told())]) {
+        let gateway = builder.start().await;
+        for (name, from, line) in [
+            ("other.example", HERE, "whose=- from=127.0.0.1"),
+            ("acme.example", GUEST, "whose=acme from=127.0.0.8"),
+            ("acme.example", HERE, "whose=acme from=127.0.0.1"),
+        ] {
+            assert!(both.serves(&gateway, name, from).await, "{name} {from:?}");
+            gateway.says(line).await;
+        }
+        let labels = [("policy", "acme/told"), ("tenant", "acme")];
+        gateway.metric_is("gateway_policy_calls_total", &labels, 1.0).await;
+        gateway.metric_is("gateway_policy_untold_total", &labels, 0.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenants_plugin_is_told_of_who_left_while_a_heavy_one_was_awaited() {
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        tenant "acme" {
+            hosts "acme.example"
+            plugin "slow" "loops.wasm" { heavy; limit cpu="10s"; on-failure "deny" status=503 }
+            plugin "told" "told.wasm" { on-failure "skip" }
+            connection { use-plugin "slow"; use-plugin "told" }
+        }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; tenants "acme"; default-backend "app" }
+        backend "app" { mode "tcp"; server "s" "echo" }
+    "#,
+    )
+    .file("loops.wasm", guest::connection("(call $loop) (call $none)"))
+    .file("told.wasm", told())
+    .start()
+    .await;
+    let mut client = gateway.connect("raw").await;
+    client.send(client_hello("acme.example")).await;
+    let calls = "gateway_policy_calls_total";
+    gateway.metric_is(calls, &[("policy", "acme/slow")], 1.0).await;
+    client.reset();
+    let line = &gateway.access_log(1).await[0];
+    assert_eq!(
+        (said(line, "reason"), said(line, "tenant")),
+        (Some("client-left"), Some("acme"))
+    );
+    gateway.metric_is(calls, &[("policy", "acme/told")], 1.0).await;
 }

@@ -572,6 +572,19 @@ async fn a_tenant_has_no_more_rules_than_its_quota() {
             "deny { path \"/1\" }\nrequest { delete-header \"a\"; delete-header \"b\" }".to_owned(),
             "rules.kdl:2:1 this tenant decides by more than its `quota rules=2`",
         ),
+        // What it decides of connections is among them.
+        (
+            "quota acls=2;",
+            "acl \"a\" { path \"/\" }\ndeny if=\"a\"\nconnection {\n    acl \"b\" { source \"192.0.2.1\" }\n    \
+             acl \"c\" { source \"192.0.2.2\" }\n    deny if=\"b or c\"\n}"
+                .to_owned(),
+            "rules.kdl:5:5 this tenant decides by more than its `quota acls=2`",
+        ),
+        (
+            "quota rules=2;",
+            "deny { path \"/1\" }\ndeny { path \"/2\" }\nconnection {\n    deny { source \"192.0.2.1\" }\n}".to_owned(),
+            "rules.kdl:4:5 this tenant decides by more than its `quota rules=2`",
+        ),
     ] {
         let checked = with_block(quota, &text).check(&["--format", "json"]);
         let report: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();

@@ -233,6 +233,14 @@ pub fn quotas(config: &Config, tenant: &Tenant) -> Vec<(&'static str, String, Le
             "metric-series",
             kept.metric_series.map(|series| given(series.to_string())),
         ),
+        (
+            "requests",
+            tenant.under_way.requests.map(|most| given(most.to_string())),
+        ),
+        (
+            "connections",
+            tenant.under_way.connections.map(|most| given(most.to_string())),
+        ),
         // It bounds what the tenant's files name.
         ("compile-cpu", compile.or_else(|| tenant.has_files.then(of_files))),
         ("acls", number(rules.acls, RuleQuota::DEFAULT.acls)),

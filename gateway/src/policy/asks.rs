@@ -281,6 +281,7 @@ mod tests {
                 memory: 16 << 20,
             },
             on_failure: OnFailure::Deny(503),
+            vouched: Arc::default(),
             isolation: Isolation::FOREVER,
             is_forgetful: true,
             budget: Budget::unlimited(),

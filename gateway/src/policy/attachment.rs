@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use http::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 
 use super::attribute::Attribute;
@@ -35,6 +36,7 @@ use super::state::Identity;
 use super::stats::AttachmentStats;
 use crate::config::{Isolation, LogRate, OnFailure, Origin, PluginLimits, StateLimits};
 use crate::telemetry::metrics::PluginSeries;
+use crate::twins::reads_as;
 use described::{check_policies, check_predicates};
 pub use spec::{AttachedAs, AttachmentSpec, Callers};
 
@@ -71,6 +73,7 @@ pub struct Attachment {
     state: StateLimits,
     granted: Arc<Granted>,
     on_failure: OnFailure,
+    vouched: Arc<[HeaderName]>,
     origin: Option<Origin>,
     stats: Arc<AttachmentStats>,
 }
@@ -181,6 +184,7 @@ impl Attachment {
             state: spec.state,
             granted: spec.granted,
             on_failure: spec.on_failure,
+            vouched: spec.vouched,
             origin: spec.origin,
             stats: Arc::new(AttachmentStats::new(
                 spec.quarantine.map(Quarantine::new),
@@ -359,6 +363,21 @@ impl Attachment {
         match self.scope.is_shadow {
             true => OnFailure::Skip,
             false => self.on_failure,
+        }
+    }
+
+    /// A request goes on without it, as it has failed: what its client has sent in fields that servers take for this component's word,
+    /// or may read as such, is removed.
+    pub fn vouches_for_nobody(&self, headers: &mut HeaderMap) {
+        // A shadow's word is nobody's.
+        if self.vouched.is_empty() || self.is_shadow() {
+            return;
+        }
+        let forged = |name: &&HeaderName| self.vouched.iter().any(|vouched| reads_as(name, vouched));
+        // Collected first: the names borrow from the map that they are removed from.
+        let forged: Vec<HeaderName> = headers.keys().filter(forged).cloned().collect();
+        for name in forged {
+            headers.remove(name);
         }
     }
 

@@ -106,7 +106,8 @@ impl InFlight {
         Self { count, max }
     }
 
-    fn enter(&self) -> Option<Place> {
+    /// A place for one more; none when as many are under way as may be.
+    pub fn enter(&self) -> Option<Place> {
         let fits = |count: u32| (count < self.max).then_some(count + 1);
         let taken = self.count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
         taken.ok().map(|_| Place(Arc::clone(&self.count)))

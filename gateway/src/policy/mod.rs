@@ -109,7 +109,7 @@ pub use exchange::{
     Reply, TlsFacts,
 };
 pub use failure::{Failure, FailureKind, PolicyError};
-pub use granted::{CallGrant, Granted, InFlight};
+pub use granted::{CallGrant, Granted, InFlight, Place};
 pub use hook::HookPlace;
 pub use hooks::Hooks;
 pub use host::{Host, HostSettings};

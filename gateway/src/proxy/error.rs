@@ -8,6 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 
 use super::decompression::Fault;
 use crate::backend::{Ended, QueueError};
+use crate::snapshot::TenantFull;
 use crate::snapshot::pages::Page;
 use crate::snapshot::rules::RuleAt;
 use crate::telemetry::access::{Cause, Phase, Termination};
@@ -111,6 +112,9 @@ pub enum ProxyError {
     /// The host is a tenant's whose files are at fault, and there is nothing to go on with.
     #[error("the tenant's files are at fault")]
     TenantClosed,
+    /// As much is under way for the hosts of the tenant as its `quota requests=` says.
+    #[error("the tenant has too many requests")]
+    TenantFull,
     /// A policy component failed and its failure policy is to deny.
     #[error("a policy failed")]
     Policy {
@@ -138,6 +142,12 @@ impl From<QueueError> for ProxyError {
     }
 }
 
+impl From<TenantFull> for ProxyError {
+    fn from(TenantFull: TenantFull) -> Self {
+        Self::TenantFull
+    }
+}
+
 impl ProxyError {
     /// What an error of a body was, when it is one of these.
     pub fn within(error: &io::Error) -> Option<&Self> {
@@ -156,6 +166,7 @@ impl ProxyError {
             Self::NoRoute => 404,
             Self::DecompressBusy
             | Self::TenantClosed
+            | Self::TenantFull
             | Self::NoServer
             | Self::QueueFull
             | Self::QueueTimeout
@@ -206,6 +217,7 @@ impl ProxyError {
             Self::BackupRelieved => "backup-relieved",
             Self::ShutDown => "shut-down",
             Self::TenantClosed => "tenant-closed",
+            Self::TenantFull => "tenant-full",
             Self::Policy { .. } => "policy-failure",
         }
     }
@@ -223,6 +235,7 @@ impl ProxyError {
             | Self::RateLimited { .. }
             | Self::NoRoute
             | Self::TenantClosed
+            | Self::TenantFull
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::DecompressBusy => (Cause::Resource, Phase::Request),
             Self::ClientTimeout | Self::SlowBody => (Cause::ClientTimeout, Phase::Data),

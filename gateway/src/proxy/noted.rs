@@ -11,7 +11,7 @@ use super::recoding::Recoding;
 use super::request_id;
 use super::trace::Trace;
 use crate::config::RequestId;
-use crate::policy::{Counted, Exchange};
+use crate::policy::{Counted, Exchange, Place};
 use crate::snapshot::{AclAnswers, Rewrites};
 use crate::telemetry::line::Kept;
 
@@ -42,6 +42,8 @@ pub struct Noted {
     pub tenants_edits: Option<Box<(Arc<Rewrites>, Option<AclAnswers>)>>,
     /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.
     pub exchange: Option<Box<Exchange>>,
+    /// Its place among the requests of its host's tenant, where there is a bound of these.
+    pub under_way: Option<Place>,
     /// What will compress the response, decompress it, or both.
     pub recoding: Option<Box<Recoding>>,
 }

@@ -200,7 +200,10 @@ pub async fn request_filters(
                 answer = Answer::Route(route.backend);
                 route.edit(&mut exchange.request);
             }
-            Err(failure) => failed(attachment, &failure)?,
+            Err(failure) => {
+                failed(attachment, &failure)?;
+                attachment.vouches_for_nobody(&mut exchange.request.headers);
+            }
         }
     }
     Ok(answer)

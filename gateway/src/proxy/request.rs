@@ -222,6 +222,7 @@ async fn exchange(
     if tenant.is_some_and(|of| of.is_closed) {
         return Err(ProxyError::TenantClosed);
     }
+    let place = tenant.map_or(Ok(None), |of| of.under_way.request());
     let tenant = tenant.and_then(|of| of.rules.as_ref());
 
     let mut exchange = Exchange::new(head, facts);
@@ -229,6 +230,13 @@ async fn exchange(
     exchange.is_for(host.or_else(|| frontend.asks_tenants.then(Box::default)));
     exchange.request_id.clone_from(&record.noted.request_id);
     exchange.trace = record.noted.trace.as_deref().map(Trace::ids);
+    match place {
+        Ok(place) => record.noted.under_way = place,
+        Err(full) => {
+            record.noted.exchange = Some(exchange).filter(|_| frontend.keeps_exchanges);
+            return Err(full.into());
+        }
+    }
     if !frontend.keeps_exchanges {
         return decide(local, frontend, tenant, client, record, &mut exchange, (body, asked)).await;
     }

@@ -39,12 +39,15 @@ pub async fn serve(
     facts: Arc<ConnectionFacts>,
 ) -> Option<Relaying> {
     let mut record = Record::begin(&local, &frontend, facts);
+    let mut lot = Lot::default();
     let decided = tokio::select! {
         biased;
-        decided = decide(&local, &frontend, &mut record) => decided,
+        decided = decide(&local, &frontend, &mut record, &mut lot) => decided,
         // Only a heavy plugin makes anybody wait here.
         stop = gone(client.tcp()) => Err(stop),
     };
+    // Whoever is told of it is told of those that were refused or have left, too.
+    record.is_drawn(lot);
     let backend = match decided {
         Ok(backend) => backend,
         Err(stop) => {
@@ -141,16 +144,17 @@ async fn gone(client: &TcpStream) -> Stop {
 }
 
 /// What policy makes of a connection: the backend, or why there is none.
-async fn decide(local: &Rc<Local>, frontend: &Frontend, record: &mut Record) -> Result<Arc<Backend>, Stop> {
-    let mut lot = Lot::default();
-    let decided = match frontend.tenants.is_empty() {
-        true => decide_with(local, frontend, None, record, &mut lot).await,
+async fn decide(
+    local: &Rc<Local>,
+    frontend: &Frontend,
+    record: &mut Record,
+    lot: &mut Lot,
+) -> Result<Arc<Backend>, Stop> {
+    match frontend.tenants.is_empty() {
+        true => decide_with(local, frontend, None, record, lot).await,
         // Boxed: few frontends of TCP mode have tenants.
-        false => Box::pin(decide_for_tenants(local, frontend, record, &mut lot)).await,
-    };
-    // Whoever is told of it is told of those that were refused, too.
-    record.is_drawn(lot);
-    decided
+        false => Box::pin(decide_for_tenants(local, frontend, record, lot)).await,
+    }
 }
 
 /// The same where a tenant's host may be asked for: in the handshake that ended here, or in the ClientHello that passes through.
@@ -169,6 +173,9 @@ async fn decide_for_tenants(
     lot.is_for(host.clone());
     if tenant.is_closed {
         return Err(Stop::TenantClosed);
+    }
+    if let Some(place) = tenant.under_way.connection().map_err(|_full| Stop::TenantFull)? {
+        record.has_place(place);
     }
     let rules = tenant.rules.as_ref().map(|rules| (rules, host));
     decide_with(local, frontend, rules, record, lot).await

@@ -7,6 +7,7 @@ mod budgets;
 mod components;
 mod endings;
 mod granted;
+mod identity;
 mod made;
 mod maps;
 mod own;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use super::pages::ErrorPages;
 use super::routes::Route;
-use super::{BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, Snapshot};
+use super::{BuildError, BuildErrors, FiltersBodies, Frontend, Hsts, OfTenant, Snapshot, UnderWay};
 use crate::backend::{Backend, Connectors, Place};
 use crate::certificates::SystemRoots;
 use crate::config::{self, Acl, BackendId, Config, Mode, Origin, PluginId, TenantId};
@@ -67,6 +68,8 @@ pub(super) fn snapshot(
         .iter()
         .map(|of| budgets::tenant(of, &policy, previous))
         .collect();
+    let under_way = config.tenants.iter();
+    let under_way = under_way.map(|of| budgets::under_way(of, previous)).collect();
     let budgets: Vec<_> = config
         .plugins
         .iter()
@@ -94,6 +97,7 @@ pub(super) fn snapshot(
         compile_left: BTreeMap::new(),
         budgets,
         tenants,
+        under_way,
         granted: granted::of(config, previous),
         attachments: Vec::new(),
         series: BTreeMap::new(),
@@ -209,6 +213,8 @@ struct Builder<'a> {
     compile_left: BTreeMap<usize, Duration>,
     /// By position: tenants, and what their plugins may use together.
     tenants: Vec<(Arc<Tenant>, Arc<Budget>)>,
+    /// By position: how much of a tenant's may be under way.
+    under_way: Vec<UnderWay>,
     /// By position: what the instances of a plugin may use together.
     budgets: Vec<Arc<Budget>>,
     attachments: Vec<Arc<Attachment>>,
@@ -288,8 +294,8 @@ impl Builder<'_> {
                 || attached().any(|attachment| attachment.reads_client_hello())
                 || routes.iter().any(Route::reads_client_hello));
         let keeps_instances = attached().any(|attachment| attachment.is_kept_by_connection());
-        let asks_tenants = tenants.iter().any(|of| of.is_closed || of.rules.is_some())
-            || plugins.iter().any(|plugin| plugin.tenant().is_some());
+        let matters = |of: &OfTenant| of.is_closed || of.rules.is_some() || of.under_way.requests.is_some();
+        let asks_tenants = tenants.iter().any(matters) || plugins.iter().any(|plugin| plugin.tenant().is_some());
         Some(Frontend {
             tls: tls.into_iter().collect::<Option<_>>()?,
             reads_client_hello,

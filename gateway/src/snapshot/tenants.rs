@@ -6,7 +6,7 @@ use super::routes::Route;
 use super::rules::Rule;
 use super::{AclCalls, Rewrites};
 use crate::config::Condition;
-use crate::policy::Tenant;
+use crate::policy::{InFlight, Place, Tenant};
 use crate::telemetry::metrics::TenantMetrics;
 
 /// A tenant whose hosts a frontend serves.
@@ -19,7 +19,22 @@ pub struct OfTenant {
     pub is_closed: bool,
     /// What it decides of requests for them, or of connections; none where that is nothing.
     pub rules: Option<TenantRules>,
+    /// How much for them may be under way.
+    pub under_way: UnderWay,
 }
+
+/// How much for a tenant's hosts may be under way at once, over all frontends and workers; what is none has no bound of its own.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay {
+    /// Requests, in HTTP mode.
+    pub requests: Option<InFlight>,
+    /// Connections, in TCP mode.
+    pub connections: Option<InFlight>,
+}
+
+/// As much as may be is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantFull;
 
 /// What a tenant decides, behind the operator.
 pub struct TenantRules {
@@ -45,6 +60,25 @@ impl OfTenant {
             metrics: self.metrics.clone(),
             is_closed: self.is_closed,
             rules: None,
+            under_way: self.under_way.clone(),
         }
     }
+}
+
+impl UnderWay {
+    /// A place for a request; none in its place where there is no bound.
+    pub fn request(&self) -> Result<Option<Place>, TenantFull> {
+        place(self.requests.as_ref())
+    }
+
+    /// The same for a connection in TCP mode.
+    pub fn connection(&self) -> Result<Option<Place>, TenantFull> {
+        place(self.connections.as_ref())
+    }
+}
+
+fn place(in_flight: Option<&InFlight>) -> Result<Option<Place>, TenantFull> {
+    in_flight
+        .map(|in_flight| in_flight.enter().ok_or(TenantFull))
+        .transpose()
 }

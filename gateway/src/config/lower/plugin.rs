@@ -17,7 +17,7 @@ use crate::config::model::{
 };
 use crate::config::reader::{At, Node, Value, said_twice};
 pub(super) use failure::DEFAULT_FAILURE_STATUS;
-use failure::{on_failure, quarantine};
+use failure::{identity_headers, on_failure, quarantine};
 use granted::call;
 pub(super) use granted::{backends, grants, report_strange};
 use isolation::{isolation, isolation_of};
@@ -105,6 +105,7 @@ pub(super) fn bare(
         calls: Vec::new(),
         state: StateLimits::DEFAULT,
         on_failure: None,
+        identity_headers: Vec::new(),
         config: "{}".to_owned(),
         config_files: Vec::new(),
         config_places: Places::of_scalar(origin.span),
@@ -162,6 +163,9 @@ pub(super) fn block(
         if let Some(node) = block.one("on-failure") {
             says_on_failure = true;
             plugin.on_failure = on_failure(node);
+        }
+        if let Some(node) = block.one("identity-header") {
+            plugin.identity_headers = identity_headers(node, plugin.on_failure);
         }
         if let Some(mut node) = block.one("config") {
             let config = node.required_block();

@@ -14,7 +14,7 @@ use super::{Scope, acl, elsewhere, plain_name};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     BackendId, BudgetLimits, Frontend, InForce, KeptQuota, Millicores, Mode, Plugin, RuleQuota, Tenant, TenantId,
-    TenantRules, UsedPlugin,
+    TenantRules, UnderWayQuota, UsedPlugin,
 };
 use crate::config::reader::{At, Block, Node, said_twice};
 
@@ -39,6 +39,9 @@ struct Quota {
     /// Where that has what the gateway holds.
     host_memory: Option<At<u64>>,
     kept: KeptQuota,
+    under_way: UnderWayQuota,
+    /// Where it has something that is for HTTP mode alone, and for TCP mode alone; and the word.
+    only_in: [Option<(String, SourceSpan)>; 2],
     compile: Option<Duration>,
     rules: RuleQuota,
 }
@@ -49,6 +52,8 @@ impl Default for Quota {
             budget: BudgetLimits::default(),
             host_memory: None,
             kept: KeptQuota::default(),
+            under_way: UnderWayQuota::default(),
+            only_in: [None, None],
             compile: None,
             rules: RuleQuota::DEFAULT,
         }
@@ -111,7 +116,10 @@ pub(super) fn tenant(
         backends: block.one("backends").map(|node| plugin::backends(scope, node, None)),
     };
     let mut own = Said::of(&mut block);
-    let only_in = MODES.map(|mode| own.only_in(mode).map(|(name, span)| (name.to_owned(), span)));
+    let mut only_in = MODES.map(|mode| own.only_in(mode).map(|(name, span)| (name.to_owned(), span)));
+    for (said, of_quota) in only_in.iter_mut().zip(quota.only_in) {
+        *said = said.take().or(of_quota);
+    }
     let includes = block.many("include");
     let has_files = !includes.is_empty();
     let mut on_error = None;
@@ -178,6 +186,7 @@ pub(super) fn tenant(
         hosts: hosts.unwrap_or_default(),
         quota: quota.budget,
         kept: quota.kept,
+        under_way: quota.under_way,
         compile: quota.compile,
         rule_quota: quota.rules,
         rules,
@@ -281,6 +290,10 @@ pub(super) fn report_inert(scope: &Scope<'_>, frontends: &[Frontend]) {
                 continue;
             }
             let (word, help) = match mode {
+                Mode::Http if name.starts_with("quota") => (
+                    "HTTP",
+                    "name the tenant in a frontend in HTTP mode, write `connections=` for those in TCP mode, or leave it out",
+                ),
                 Mode::Http => (
                     "HTTP",
                     "name the tenant in a frontend in HTTP mode, write it in `connection { … }` for those in TCP mode, or leave it out",
@@ -370,6 +383,17 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
             .property("metric-series")
             .and_then(|value| value.integer(METRIC_SERIES)),
     };
+    let mut only_in = [None, None];
+    let mut under_way = |property: &'static str, said: &mut Option<(String, SourceSpan)>| {
+        let value = node.property(property)?;
+        *said = Some((format!("quota {property}="), value.span()));
+        u32::try_from(value.integer(UNDER_WAY)?).ok()
+    };
+    let [in_http, in_tcp] = &mut only_in;
+    let under_way = UnderWayQuota {
+        requests: under_way("requests", in_http),
+        connections: under_way("connections", in_tcp),
+    };
     let compile = node
         .property("compile-cpu")
         .and_then(|value| value.duration(COMPILE_CPU));
@@ -379,6 +403,8 @@ fn quota(scope: &Scope<'_>, mut node: Node<'_>) -> Quota {
         budget,
         host_memory,
         kept,
+        under_way,
+        only_in,
         compile,
         rules,
     }
@@ -393,6 +419,8 @@ const ON_ERROR: &[(&str, &str)] = &[("keep", "keep"), ("refuse", "refuse")];
 
 /// From what the smallest component takes to more than anybody waits for.
 const COMPILE_CPU: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3600);
+/// From one to more than a process can have.
+const UNDER_WAY: RangeInclusive<u64> = 1..=1_000_000;
 /// From one counter to what a scrape can still carry of one tenant.
 const METRIC_SERIES: RangeInclusive<u64> = 1..=1_000_000;
 

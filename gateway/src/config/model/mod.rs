@@ -71,7 +71,7 @@ pub use persistence::{CookieMode, CookiePersistence, HashOf, Stick, StickKey, Ur
 pub use plugin::{
     BudgetLimits, ConfigFile, DEFAULT_MAX_BODY, Grant, Heavy, InForce, Isolation, KeptQuota, LogRate, Millicores,
     OnFailure, Plugin, PluginCall, PluginLimits, QuarantineSettings, SaidLimits, Share, StateLimits, Tenant,
-    TenantFault, UsedPlugin,
+    TenantFault, UnderWayQuota, UsedPlugin,
 };
 pub use process::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Facility, Log, LogFormat, LogTarget, LogTo, NamedLog,

@@ -52,6 +52,8 @@ pub struct Plugin {
     pub state: StateLimits,
     /// `on-failure "deny" status=503`, or `"skip"`. None only when it is attached nowhere that decides access.
     pub on_failure: Option<OnFailure>,
+    /// `identity-header "x-user"`: fields by which it tells servers who somebody is, which are removed where it is skipped.
+    pub identity_headers: Vec<http::HeaderName>,
     /// The `config { … }` block as JSON; `{}` when there is none.
     pub config: String,
     /// `config-file "network" "blocked.txt"`: files whose text goes into it.
@@ -189,6 +191,8 @@ pub struct Tenant {
     pub quota: BudgetLimits,
     /// `quota kv="16MiB" …`: what all its plugins may keep and write together.
     pub kept: KeptQuota,
+    /// `quota requests=1000 connections=500`: how much of it may be under way.
+    pub under_way: UnderWayQuota,
     /// `quota compile-cpu="5m"`: CPU time that compiling what its files name may take in one load.
     pub compile: Option<Duration>,
     /// `quota acls=64 …`: how much of this there may be,
@@ -279,6 +283,15 @@ pub struct KeptQuota {
     pub log: Option<LogRate>,
     /// Numbers that are kept of the metrics which they declare.
     pub metric_series: Option<u64>,
+}
+
+/// How much of a tenant's may be under way at once, over all frontends and workers; what is none has no bound of its own.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UnderWayQuota {
+    /// Requests for its hosts, in HTTP mode.
+    pub requests: Option<u32>,
+    /// Connections for its hosts, in TCP mode.
+    pub connections: Option<u32>,
 }
 
 /// An import that has to be granted.

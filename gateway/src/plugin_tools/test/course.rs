@@ -272,7 +272,11 @@ impl<'a> Walk<'a> {
                 route.edit(&mut self.exchange.request);
                 Continue(())
             }
-            Err(failure) => self.failed(&attachment, failure),
+            Err(failure) => {
+                self.failed(&attachment, failure)?;
+                attachment.vouches_for_nobody(&mut self.exchange.request.headers);
+                Continue(())
+            }
         }
     }
 

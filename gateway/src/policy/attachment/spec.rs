@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::HeaderName;
+
 use crate::config::{Heavy, Isolation, OnFailure, Origin, PluginLimits, QuarantineSettings, StateLimits};
 use crate::policy::budget::Budget;
 use crate::policy::counted::CountedLimit;
@@ -32,6 +34,8 @@ pub struct AttachmentSpec {
     pub state: StateLimits,
     /// What an exchange gets when a call fails.
     pub on_failure: OnFailure,
+    /// Fields of requests whose word servers take for its own: without it they are nobody's.
+    pub vouched: Arc<[HeaderName]>,
     /// Who sees what an instance remembers.
     pub isolation: Isolation,
     /// Whether it is known to remember nothing, however long its instances live: the gateway's own components do not.

@@ -96,6 +96,7 @@ fn spec(label: &str) -> AttachmentSpec {
             memory: 1 << 20,
         },
         on_failure: OnFailure::Skip,
+        vouched: Arc::default(),
         isolation: Isolation::FOREVER,
         is_forgetful: false,
         budget: Budget::unlimited(),

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::stop::Stop;
 use crate::backend::{self, Backend, Server};
 use crate::config::{AccessLog, LogChoice};
-use crate::policy::{Attachment, ConnectionFacts, Lot, Over, ToTell};
+use crate::policy::{Attachment, ConnectionFacts, Lot, Over, Place, ToTell};
 use crate::proxy::local::{Lasting, Local};
 use crate::proxy::policy;
 use crate::proxy::relay::{self, Ended, Moved};
@@ -50,6 +50,8 @@ struct Rare {
     rule: Option<RuleAt>,
     /// What is counted of its host's tenant, where that is somebody's.
     tenant: Option<Arc<TenantMetrics>>,
+    /// Its place among the connections of that tenant, where there is a bound of these.
+    under_way: Option<Place>,
     /// The client left without a word while a server was awaited.
     is_silent: bool,
     log_choice: Option<Arc<LogChoice>>,
@@ -113,6 +115,11 @@ impl Record {
     /// It is for this tenant's host.
     pub(super) fn is_of(&mut self, tenant: &OfTenant) {
         self.rare().tenant = Some(Arc::clone(&tenant.metrics));
+    }
+
+    /// It has this place among that tenant's until it is over.
+    pub(super) fn has_place(&mut self, place: Place) {
+        self.rare().under_way = Some(place);
     }
 
     /// A `deny` held.

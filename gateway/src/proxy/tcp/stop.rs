@@ -10,6 +10,8 @@ pub(super) enum Stop {
     Denied,
     /// Its host is a tenant's whose files are at fault, and there is nothing to go on with.
     TenantClosed,
+    /// As many connections for its tenant's hosts are under way as `quota connections=` says.
+    TenantFull,
     /// A component refused it.
     Refused,
     /// A component failed, and its `on-failure` is to deny.
@@ -40,6 +42,7 @@ impl Stop {
         match self {
             Self::Denied => "denied",
             Self::TenantClosed => "tenant-closed",
+            Self::TenantFull => "tenant-full",
             Self::Refused => REFUSED_BY_PLUGIN,
             Self::PolicyFailure => "policy-failure",
             Self::NoRoute => "no-route",
@@ -57,9 +60,12 @@ impl Stop {
     /// How it ended, in a phase that the client may have chosen.
     pub(super) fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {
-            Self::Denied | Self::TenantClosed | Self::Refused | Self::PolicyFailure | Self::NoRoute => {
-                (Cause::Proxy, Phase::Request)
-            }
+            Self::Denied
+            | Self::TenantClosed
+            | Self::TenantFull
+            | Self::Refused
+            | Self::PolicyFailure
+            | Self::NoRoute => (Cause::Proxy, Phase::Request),
             Self::Queue(QueueError::Full) => (Cause::Proxy, Phase::Queue),
             Self::Queue(QueueError::Timeout) => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::ConnectFailed | Self::ServerTlsFailed => (Cause::ServerAborted, Phase::Connect),

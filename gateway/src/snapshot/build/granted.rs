@@ -48,8 +48,8 @@ pub(super) fn to(
     }
 }
 
-/// What a plugin was granted, and where its frontend leads without it: it may route there, too, unless its tenant has backends of
-/// its own.
+/// What a plugin was granted, and where its frontend leads without it: it may route there, too. A tenant's may route where its tenant's
+/// rules lead, and of where the frontend leads to what its operator has given the tenant.
 pub(super) fn with_routes(
     granted: &Granted,
     plugin: &config::Plugin,
@@ -57,12 +57,18 @@ pub(super) fn with_routes(
     config: &Config,
 ) -> Granted {
     let mut granted = granted.clone();
-    let may = |id: &&BackendId| plugin.backends.as_ref().is_none_or(|may| may.contains(id));
+    let may = |id: &BackendId| match &plugin.backends {
+        Some(given) => given.contains(id),
+        None => plugin.tenant.is_none(),
+    };
     let routes = frontend.routes.iter().flat_map(|route| route.to.backends());
-    for id in routes.chain(&frontend.default_backend).filter(may) {
+    let of_frontend = routes.chain(&frontend.default_backend).copied().filter(may);
+    let tenant = plugin.tenant.map(|id| config.tenants[id.0].decides(frontend.mode));
+    let of_tenant = tenant.into_iter().flat_map(|rules| rules.backends().map(|(id, _)| id));
+    for id in of_frontend.chain(of_tenant) {
         let name = &config.backends[id.0].name;
         if granted.route(name).is_none() {
-            granted.routes.push((name.clone(), *id));
+            granted.routes.push((name.clone(), id));
         }
     }
     granted
@@ -98,6 +104,9 @@ pub(super) fn check_use(plugin: &config::Plugin, hooks: Hooks) -> Result<(), Pol
     }
     if !plugin.route_to.is_empty() && !hooks.request_filter && !hooks.connection_filter {
         return Err(inert("route-to", "`request-filter` or `connection-filter`"));
+    }
+    if !plugin.identity_headers.is_empty() && !hooks.request_filter {
+        return Err(inert("identity-header", "`request-filter`"));
     }
     if plugin.max_body.is_some() && !hooks.request_body_filter && !hooks.response_body_filter {
         return Err(inert("limit body=", "`request-body-filter` or `response-body-filter`"));

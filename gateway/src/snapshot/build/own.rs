@@ -49,6 +49,7 @@ impl Builder<'_> {
                 state: config::StateLimits::DEFAULT,
                 granted: Arc::default(),
                 on_failure: OWN_ON_FAILURE,
+                vouched: Arc::default(),
                 isolation: Isolation::FOREVER,
                 is_forgetful: true,
                 budget: Budget::unlimited(),

@@ -23,6 +23,7 @@ impl Builder<'_> {
             tenant,
             is_closed: of.in_force == InForce::Nothing,
             rules,
+            under_way: self.under_way[id.0].clone(),
         })
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::own::OWN_ON_FAILURE;
-use super::{Builder, budgets, granted};
+use super::{Builder, budgets, granted, identity};
 use crate::config::{self, BuiltIn, ComponentSource, EffectiveLimits, Mode, PluginId, PluginLimits, Share, UsedPlugin};
 use crate::policy::{self, AttachedAs, Attachment, AttachmentSpec, Budget, Callers, Granted, PolicyError};
 use crate::snapshot::{BuildError, PluginAt};
@@ -225,7 +225,6 @@ impl UseOfPlugin {
             label: plugin.name.clone(),
             namespace: format!("plugin/{}", plugin.name),
             counted: Arc::default(),
-            config: self.config,
             limits: self.limits,
             state: config::StateLimits {
                 log: self.log,
@@ -233,6 +232,7 @@ impl UseOfPlugin {
             },
             granted: self.granted,
             on_failure: plugin.on_failure.unwrap_or(OWN_ON_FAILURE),
+            vouched: identity::headers(plugin, &self.config),
             isolation: plugin.isolation,
             is_forgetful: false,
             budget: self.budget,
@@ -241,6 +241,7 @@ impl UseOfPlugin {
             place: self.place,
             scope: self.scope,
             origin: Some(plugin.origin.clone()),
+            config: self.config,
         }
     }
 }

@@ -3,11 +3,13 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::HeaderName;
 use miette::SourceSpan;
 
 use crate::config::diagnostics::{Code, ConfigError};
+use crate::config::lower::header;
 use crate::config::model::{OnFailure, QuarantineSettings};
-use crate::config::reader::Node;
+use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
 
 /// `on-failure "deny" status=503` or `on-failure "skip"`. None where that cannot be read.
@@ -44,6 +46,30 @@ fn inert_status(node: &Node<'_>, span: SourceSpan) {
             .label(span, "never sent")
             .help("leave it out, or write on-failure \"deny\""),
     );
+}
+
+/// `identity-header "x-user" "x-roles"`, of a plugin that fails so.
+pub(super) fn identity_headers(mut node: Node<'_>, on_failure: Option<OnFailure>) -> Vec<HeaderName> {
+    let mut names: Vec<At<HeaderName>> = Vec::new();
+    for value in node.some_arguments("a header's name") {
+        let Some(name) = header::editable_header(&value).and_then(|name| HeaderName::try_from(name).ok()) else {
+            continue;
+        };
+        match names.iter().find(|first| first.value == name) {
+            Some(first) => node.fail(said_twice("this header", first.span, value.span())),
+            None => names.push(value.at(name)),
+        }
+    }
+    if let Some(OnFailure::Deny(_)) = on_failure {
+        let error = ConfigError::new(Code::Inert, "`identity-header` does nothing with on-failure \"deny\"");
+        node.fail(
+            error
+                .label(node.span(), "no request goes on without the plugin")
+                .help("leave it out: it is for a plugin with on-failure \"skip\""),
+        );
+    }
+    node.finish();
+    names.into_iter().map(|name| name.value).collect()
 }
 
 /// `quarantine failures=20 from="1s" to="1m"`.
