@@ -465,7 +465,7 @@ async fn a_tenants_plugin_with_always_has_no_say_in_what_the_operators_rules_and
             plugin "marks" builtin="security-headers" { limit cpu="1s"; on-failure "deny" }
             plugin "keys" builtin="api-key" {
                 limit cpu="1s"; on-failure "deny"
-                config { client name="ada" key="s3cret-s3cret-s3cret" }
+                config { client name="ada" sha256="4a3057fd3371720d01f5d351fecab0d7948fd22e15a5c2c2b92b0b2696d3eeca" }
             }
             acl "keyed" { path-prefix "/keyed" }
             acl "pot" { path "/pot" }

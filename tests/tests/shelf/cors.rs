@@ -60,7 +60,7 @@ async fn what_the_gateway_and_other_plugins_answer_is_opened_to_who_may_read_it(
             }}
             plugin "auth" builtin="api-key" {{
                 limit cpu="1s"; on-failure "deny" status=503
-                config {{ client name="ada" key="s3cret-s3cret-s3cret" }}
+                config {{ client name="ada" sha256="4a3057fd3371720d01f5d351fecab0d7948fd22e15a5c2c2b92b0b2696d3eeca" }}
             }}
             frontend "web" {{
                 bind "127.0.0.1:0"
@@ -124,7 +124,9 @@ async fn a_plugin_that_fails_leaves_errors_of_the_gateways_as_they_are() {
             acl "said" { path "/said" }
             return status=200 if="said" { body "x" }
             use-plugin "fails" always
+            default-backend "app"
         }
+        backend "app" { server "s" "echo" }
     "#,
     )
     .file("fails.wasm", failing)
