@@ -153,10 +153,11 @@ impl Backend {
             });
         let servers: Vec<_> = servers.collect();
         let is_limited = servers.iter().any(|server| server.may_be_full());
-        let queue = is_limited.then(|| {
+        // Whoever waits under a configuration that had limits is let in by one that has none.
+        let line = before.and_then(|before| before.queue.as_deref());
+        let queue = (is_limited || line.is_some()).then(|| {
             let (servers, metrics) = (servers.clone(), Arc::clone(&metrics));
-            let before = before.and_then(|before| before.queue.as_deref());
-            Arc::new(Queue::new(servers, backend.backups, backend.queue, metrics, before))
+            Arc::new(Queue::new(servers, backend.backups, backend.queue, metrics, line))
         });
         Arc::new(Self {
             name: Arc::clone(&backend.name),

@@ -72,10 +72,9 @@ pub(super) struct Watched {
 enum MaxConnections {
     /// As many as come.
     Unlimited,
-    /// So many.
-    Fixed(NonZeroUsize),
-    /// So many, none being no limit, until its agent says something else: the number that holds stands in the metrics.
-    Agents(Option<NonZeroUsize>),
+    /// So many, none being no limit, until its agent or a later configuration says something else: the number that holds stands
+    /// in the metrics, so that those who wait under an earlier configuration go by it, too.
+    Limited(Option<NonZeroUsize>),
 }
 
 /// How it is known where a server is.
@@ -112,9 +111,8 @@ impl Server {
             name: Arc::clone(&server.name),
             backup: server.backup,
             max_connections: match server.max_connections {
-                configured if watched.agent => MaxConnections::Agents(configured),
-                Some(max) => MaxConnections::Fixed(max),
-                None => MaxConnections::Unlimited,
+                None if !watched.agent => MaxConnections::Unlimited,
+                configured => MaxConnections::Limited(configured),
             },
             session_end: server.session_end,
             relieves_backups: server.relieves_backups,
@@ -145,8 +143,7 @@ impl Server {
         self.metrics.configure(said.unwrap_or(self.weight), self.slow_start);
         self.metrics.configure_max(match self.max_connections {
             MaxConnections::Unlimited => None,
-            MaxConnections::Fixed(max) => Some(max),
-            MaxConnections::Agents(configured) => configured,
+            MaxConnections::Limited(configured) => configured,
         });
     }
 
@@ -309,8 +306,7 @@ impl Server {
     pub fn max_connections(&self) -> Option<NonZeroUsize> {
         match self.max_connections {
             MaxConnections::Unlimited => None,
-            MaxConnections::Fixed(max) => Some(max),
-            MaxConnections::Agents(_) => self.metrics.max_connections(),
+            MaxConnections::Limited(_) => self.metrics.max_connections(),
         }
     }
 

@@ -268,6 +268,44 @@ async fn a_reload_breaks_no_line_up() {
     assert_eq!(new.metrics.queued(), 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_waits_over_a_reload_goes_by_the_limit_that_it_brings() {
+    let registry = Registry::new();
+    let take_up = |max: usize, before: Option<&Backend>| {
+        let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
+        configured.servers[0].max_connections = std::num::NonZeroUsize::new(max);
+        let id = crate::config::BackendId(0);
+        let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
+        let tls = crate::backend::Connectors {
+            servers: vec![None],
+            check: None,
+        };
+        let backend = Backend::new(&configured, id, places, tls, &registry, before);
+        backend.adopt();
+        // As its keeper begins.
+        backend.dispatch();
+        backend
+    };
+    let old = take_up(1, None);
+    let mut held = vec![place(&mut Balancer::new(&old, 0), &old)];
+    let first = waiting(&old).await;
+    let second = waiting(&old).await;
+    let third = waiting(&old).await;
+    let more = take_up(2, Some(&old));
+    held.push(first.await.unwrap().unwrap());
+    tokio::task::yield_now().await;
+    assert!(!second.is_finished(), "two is as much as it may have now");
+    // Less again: places that become free are one too many.
+    let less = take_up(1, Some(&more));
+    drop(held.pop());
+    tokio::task::yield_now().await;
+    assert!(!second.is_finished(), "one is as much as it may have now");
+    let without = take_up(0, Some(&less));
+    held.push(second.await.unwrap().unwrap());
+    held.push(third.await.unwrap().unwrap());
+    assert_eq!((without.in_flight(), without.metrics.queued()), (3, 0));
+}
+
 /// Many threads take and wait and leave; an observer counts.
 #[test]
 fn a_limit_is_never_exceeded_and_no_place_is_lost() {
