@@ -224,9 +224,7 @@ pub(super) fn hash_of(node: &mut Node<'_>, what: At<Hashed>, spread: Spread) -> 
             None
         }
         (Hashed::Header | Hashed::Query | Hashed::Cookie, None) => {
-            let error = ConfigError::new(Code::Missing, "`balance` needs `name=` here");
-            let error = error.label(what.span, "of which name?");
-            node.fail(error.help("write, for example: balance \"header\" name=\"X-Session-Id\" consistent"));
+            unnamed(node, what.span, r#"balance "header" name="X-Session-Id" consistent"#);
             None
         }
         (Hashed::Header, Some(name)) => {
@@ -254,7 +252,7 @@ pub(super) fn stick(mut node: Node<'_>, mode: Option<At<Mode>>, servers: usize) 
         let error = error.label(node.span(), "everybody is at it");
         node.fail(error.help("leave it out, or add servers"));
     }
-    let key = what.and_then(|what| stick_key(&node, what, name, mode));
+    let key = what.and_then(|what| stick_key(&mut node, what, name, mode));
     node.finish();
     Some(Stick {
         key: key?,
@@ -264,7 +262,7 @@ pub(super) fn stick(mut node: Node<'_>, mode: Option<At<Mode>>, servers: usize) 
 }
 
 fn stick_key(
-    node: &Node<'_>,
+    node: &mut Node<'_>,
     what: At<Option<Hashed>>,
     name: Option<Value<'_>>,
     mode: Option<At<Mode>>,
@@ -279,9 +277,7 @@ fn stick_key(
     };
     http_only(node, mode);
     let Some(name) = name else {
-        let error = ConfigError::new(Code::Missing, "`stick` needs `name=` here");
-        let error = error.label(what.span, "of which name?");
-        node.fail(error.help("write, for example: stick \"header\" name=\"X-Session-Id\" expire=\"30m\""));
+        unnamed(node, what.span, r#"stick "header" name="X-Session-Id" expire="30m""#);
         return None;
     };
     Some(StickKey::Of(match hashed {
@@ -293,6 +289,28 @@ fn stick_key(
         // A URI has no name, and is not among the choices.
         Hashed::Query | Hashed::Uri => HashOf::Query(name.name()?.to_owned()),
     }))
+}
+
+/// Reports that `name=` is missing; where the name stands behind the kind, as a rate limit's `key` has it, that alone.
+fn unnamed(node: &mut Node<'_>, kind: SourceSpan, example: &str) {
+    let section = node.name();
+    if let Some(bare) = node.next_argument("the name") {
+        let word = node.first_text().unwrap_or_default();
+        let help = bare
+            .raw()
+            .as_string()
+            .map(|name| format!("write: {section} {word:?} name={name:?}"));
+        let help = help.unwrap_or_else(|| format!("write, for example: {example}"));
+        let _: Option<()> = bare.fail(
+            format!("`{section}` takes the name as `name=`"),
+            "says not of what",
+            help,
+        );
+        return;
+    }
+    let error = ConfigError::new(Code::Missing, format!("`{section}` needs `name=` here"));
+    let error = error.label(kind, "of which name?");
+    node.fail(error.help(format!("write, for example: {example}")));
 }
 
 fn cookie_name(value: &Value<'_>) -> Option<String> {

@@ -8,7 +8,7 @@ use miette::SourceSpan;
 use super::{Scope, check_http, elsewhere, header, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{RateKey, RateLimit, StatusSet};
-use crate::config::reader::{At, Block, Context, Node, said_twice};
+use crate::config::reader::{At, Block, Context, Node, Value, said_twice};
 use crate::config::units;
 
 /// What others have to know of a rate limit.
@@ -172,19 +172,40 @@ fn key(mut node: Node<'_>) -> Option<RateKey> {
         Some(Kind::Path) => Some(RateKey::Path),
         Some(Kind::Host) => Some(RateKey::Host),
         Some(Kind::Method) => Some(RateKey::Method),
-        Some(Kind::Header) => node
-            .argument("the header's name")
+        Some(Kind::Header) => named(&mut node, "the header's name", r#"key "header" "X-Api-Key""#)
             .and_then(|value| Some(RateKey::Header(header::header_name(&value)?))),
-        Some(Kind::Cookie) => node
-            .argument("the cookie's name")
+        Some(Kind::Cookie) => named(&mut node, "the cookie's name", r#"key "cookie" "session""#)
             .and_then(|value| Some(RateKey::Cookie(header::token(&value)?))),
-        Some(Kind::Query) => node
-            .argument("the parameter's name")
+        Some(Kind::Query) => named(&mut node, "the parameter's name", r#"key "query" "token""#)
             .and_then(|value| Some(RateKey::Query(value.text()?.to_owned()))),
         Some(Kind::ClientIp) => client_ip(&mut node),
     };
     node.finish();
     key
+}
+
+/// The name that follows the kind. Who writes it as `balance` and `stick` have it is told of that alone.
+fn named<'a>(node: &mut Node<'a>, what: &'static str, example: &'static str) -> Option<Value<'a>> {
+    let property = node.hidden_property("name");
+    let value = node.next_argument(what);
+    let Some(property) = property else {
+        if value.is_none() {
+            let error = ConfigError::new(Code::Missing, format!("`key` needs {what}"));
+            let error = error.label(node.span(), format!("{what} has to follow"));
+            node.fail(error.help(format!("write {example}")));
+        }
+        return value;
+    };
+    if value.is_some() {
+        return property.fail("`key` has no property `name`", "unknown property", "leave it out");
+    }
+    let kind = node.first_text().unwrap_or_default();
+    let help = property.any_text().map(|name| format!("write key {kind:?} {name:?}"));
+    property.fail(
+        format!("`key` takes {what} without `name=`"),
+        "no property here",
+        help.unwrap_or_else(|| format!("write {example}")),
+    )
 }
 
 fn client_ip(node: &mut Node<'_>) -> Option<RateKey> {
