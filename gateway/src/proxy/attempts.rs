@@ -152,6 +152,27 @@ impl Attempts {
         })
     }
 
+    /// Where the attempt is made behind one that a server of HTTP/2 has not looked at, [after this pause](Self::unseen). The first time
+    /// at the same server, as it may have been nothing but its connection that ended; then where `redispatch` says, and at another at
+    /// once. Answers how long to wait.
+    pub fn replay(&mut self, server: usize, session: Session, pause: Duration) -> Duration {
+        let policy = &self.backend.retries;
+        let goes_elsewhere = match policy.redispatch {
+            Redispatch::Each => self.replays > 1,
+            Redispatch::Last => self.replays > 1 && self.replays == policy.count,
+            Redispatch::Never => false,
+        };
+        if goes_elsewhere {
+            self.tried.add(server);
+            if self.backend.has_usable(&self.tried) {
+                return Duration::ZERO;
+            }
+            self.tried.clear();
+        }
+        self.stay(server, session);
+        pause
+    }
+
     /// Whether it was sent again because a server of HTTP/2 had not looked at it, or its connection broke.
     pub fn is_replay(&self) -> bool {
         self.replays > 0

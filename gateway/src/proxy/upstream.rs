@@ -131,7 +131,7 @@ pub async fn send(
                 }
             };
             let pause = pause.ok_or(ProxyError::EmptyResponse)?;
-            attempts.stay(server, session);
+            let pause = attempts.replay(server, session, pause);
             record.retried();
             if !pause.is_zero() {
                 Box::pin(tokio::time::sleep(pause)).await;
