@@ -199,6 +199,31 @@ async fn head_is_answered_with_the_head_that_get_would_have() {
     assert!(decoded("zstd", &answer.body, false).await == page(4_000));
 }
 
+/// A cache that has a response under a weak tag takes a 304 with a strong one for another's.
+#[tokio::test]
+async fn what_a_client_has_under_a_weak_tag_stays_under_it() {
+    let app = HttpServer::start(|request| {
+        match request.headers.get("if-none-match") {
+            None => Answer::ok(page(2_000)).header("Content-Type", "text/html"),
+            Some(_) => Answer::status(304),
+        }
+        .header("ETag", "\"a,b\"")
+    })
+    .await;
+    let gateway = gateway("compress \"gzip\"", &app).await;
+    let first = gateway.ask("web", taking("gzip")).await;
+    assert_eq!(first.header("etag"), Some("W/\"a,b\""));
+    for (known, expected) in [
+        ("W/\"a,b\"", "W/\"a,b\""),
+        ("W/\"x\", W/\"a,b\"", "W/\"a,b\""),
+        ("\"a,b\"", "\"a,b\""),
+        ("W/\"b\"", "\"a,b\""),
+    ] {
+        let again = gateway.ask("web", taking("gzip").header("If-None-Match", known)).await;
+        assert_eq!((again.status, again.header("etag")), (304, Some(expected)), "{known}");
+    }
+}
+
 #[tokio::test]
 async fn events_are_with_the_client_before_the_next_one_comes() {
     let app = HttpServer::start(|_| {

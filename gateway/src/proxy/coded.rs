@@ -77,6 +77,23 @@ fn says(headers: &HeaderMap, name: &HeaderName, word: &[u8]) -> bool {
     })
 }
 
+/// The tags of what a client has, where one of them is weak: it may have been [made so](changed).
+pub fn weak_tags(request: &HeaderMap) -> Option<Box<HeaderValue>> {
+    let mut lists = request.get_all(header::IF_NONE_MATCH).iter();
+    let list = lists.find(|list| list.as_bytes().windows(3).any(|start| start == b"W/\""))?;
+    Some(Box::new(list.clone()))
+}
+
+/// What a client has under a weak tag stays under it: a cache takes a 304 with a strong one for none of what it has (RFC 9111, section
+/// 4.3.4), or what it has for what the server has, byte for byte.
+pub fn keep_weak(headers: &mut HeaderMap, known: &HeaderValue) {
+    let Some(tag) = headers.get(header::ETAG) else { return };
+    let weak = [b"W/", tag.as_bytes()].concat();
+    if tag.as_bytes().starts_with(b"\"") && known.as_bytes().windows(weak.len()).any(|known| known == weak) {
+        weaken(headers);
+    }
+}
+
 /// The content is another one now, byte for byte, and still says the same (RFC 9110, section 8.8.1).
 fn weaken(headers: &mut HeaderMap) {
     let Some(tag) = headers.get(header::ETAG) else { return };

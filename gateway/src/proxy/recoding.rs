@@ -4,9 +4,10 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::response;
+use http::{HeaderMap, HeaderValue, StatusCode, response};
 use http_body::Frame;
 
+use super::coded;
 use super::compression::{self, Compressor};
 use super::decompression::{self, Decompressor};
 use super::local::Local;
@@ -19,13 +20,28 @@ pub struct Recoding {
 }
 
 /// What the configuration says of responses, and what this client takes.
-#[derive(Clone, Copy)]
 pub struct Wanted<'a> {
     pub decompress: Option<(&'a Decompress, decompression::Asked)>,
     pub compress: Option<(&'a Compress, compression::Asked)>,
+    /// The tags that this client knows, where some are weak.
+    known: Option<Box<HeaderValue>>,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// For the response to a request with these fields.
+    pub fn new(
+        decompress: Option<(&'a Decompress, decompression::Asked)>,
+        compress: Option<(&'a Compress, compression::Asked)>,
+        request: &HeaderMap,
+    ) -> Self {
+        let may_change = decompress.is_some() || compress.is_some();
+        Self {
+            decompress,
+            compress,
+            known: may_change.then(|| coded::weak_tags(request)).flatten(),
+        }
+    }
+
     /// Whether a response has to be looked at.
     pub fn is_any(&self) -> bool {
         self.decompress.is_some() || self.compress.is_some()
@@ -33,6 +49,11 @@ impl Wanted<'_> {
 
     /// Decides on a response, and has its head say so. Boxed: few are.
     pub fn of(self, head: &mut response::Parts, has_content: bool, local: &Local) -> Option<Box<Recoding>> {
+        if let Some(known) = &self.known
+            && head.status == StatusCode::NOT_MODIFIED
+        {
+            coded::keep_weak(&mut head.headers, known);
+        }
         let decompressor = self.decompress.and_then(|(decompress, asked)| {
             decompression::answer(decompress, asked, head, has_content, local.decompressions())
         });
