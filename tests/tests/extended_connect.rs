@@ -236,6 +236,45 @@ async fn a_websocket_of_http_2_is_of_its_version_for_rules_and_edits() {
     assert_eq!((&*seen.target, seen.headers.get("x-version")), ("/open", Some("2")));
 }
 
+/// To its client it would say that the tunnel is there, and what follows be taken for what comes through it (RFC 8441, section 5).
+#[tokio::test]
+async fn nobody_but_a_server_that_goes_over_says_that_a_tunnel_is_there() {
+    let app = HttpServer::start(|_| Answer::status(404).body("no chat")).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "shut" { path "/shut" }
+            monitor "/well"
+            return status=200 if="shut" { body "nobody here" }
+            redirect location="/chat" { path "/old" }
+            response { set-status 200 if-status="404" }
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for (path, status) in [("/shut", 502), ("/well", 502), ("/made-well", 502), ("/old", 302)] {
+        let (response, _stream) = client.open(over_http2(path), false).await;
+        let response = within(PATIENCE, "the answer", response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+    }
+    // To others it goes as it is written.
+    assert_eq!(client.get("/shut").await.text(), "nobody here");
+    assert_eq!(gateway.ask("web", websocket("/shut")).await.status, 200);
+    let lines = gateway.access_log(4).await;
+    let refused = lines.iter().filter(|line| line["status"] == 502);
+    assert!(
+        refused.into_iter().all(|line| line["reason"] == "bad-upgrade"),
+        "{lines:?}"
+    );
+}
+
 /// The server's window for a connection has room for one stream's.
 #[tokio::test]
 async fn a_websocket_that_is_not_read_holds_up_no_uploads() {

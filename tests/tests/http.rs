@@ -733,6 +733,39 @@ async fn an_answer_that_breaks_off_does_not_look_whole() {
     assert_eq!(gateway.ask("web", get("/")).await.status, 200);
 }
 
+/// A client that has seen nothing may take its request for one that nobody has read, and send it again.
+#[tokio::test]
+async fn of_an_answer_that_breaks_off_at_once_all_is_passed_on_that_came() {
+    const CHUNKED: &str = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nonly this\r\n";
+    let long = "x".repeat(300 * 1024);
+    let answer_long = long.clone();
+    let app = HttpServer::start(move |request| match request.target.as_str() {
+        "/length" => Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this").then_close(),
+        "/chunked" => Answer::raw(CHUNKED).then_close(),
+        _ => Answer::raw(format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n{answer_long}"
+        ))
+        .then_close(),
+    })
+    .await;
+    let gateway = Gateway::kdl(PLAIN).with("@app", app.address()).start().await;
+    for (target, content) in [
+        ("/length", "only this"),
+        ("/chunked", "9\r\nonly this\r\n"),
+        ("/long", &long),
+    ] {
+        let mut client = gateway.connect("web").await;
+        client.send(get(target).bytes()).await;
+        let all = client.rest().await;
+        let all = String::from_utf8_lossy(&all);
+        let (head, came) = all
+            .split_once("\r\n\r\n")
+            .unwrap_or_else(|| panic!("{target}: nothing came"));
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{target}: {head}");
+        assert!(came == content, "{target}: {} bytes came", came.len());
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_gives_up_frees_its_server() {
     let app = HttpServer::start(|request| match request.target.as_str() {

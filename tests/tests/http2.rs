@@ -1020,6 +1020,58 @@ async fn what_is_refused_again_is_sent_again_within_the_budget() {
         .await;
 }
 
+/// A reset takes along what has not gone out.
+#[tokio::test]
+async fn of_an_answer_that_breaks_off_at_once_a_stream_has_what_came() {
+    let app =
+        HttpServer::start(|_| Answer::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this").then_close())
+            .await;
+    let gateway = before(&app).await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let request = Request::get("http://a.example/").body(()).unwrap();
+    let (response, _stream) = client.open(request, true).await;
+    let response = within(PATIENCE, "the answer", response).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut content = response.into_body();
+    let piece = within(PATIENCE, "its content", content.data()).await.unwrap().unwrap();
+    assert_eq!(piece, "only this");
+    let end = within(PATIENCE, "its end", content.data()).await.unwrap().unwrap_err();
+    assert_eq!(end.reason(), Some(h2::Reason::INTERNAL_ERROR));
+}
+
+/// It may have been by the way the first time. Who goes on is left to itself, as `redispatch` says.
+#[tokio::test]
+async fn who_refuses_again_is_left_for_another_server() {
+    let refuses = async |mut exchange: Http2Exchange| {
+        exchange.respond.send_reset(h2::Reason::REFUSED_STREAM);
+        Ok(())
+    };
+    for (redispatch, status, asked) in [("each", 200, 2), ("last", 200, 3), ("off", 502, 4)] {
+        let bad = Http2Server::start(refuses).await;
+        let good = Http2Server::start(async |exchange: Http2Exchange| exchange.answer("well")).await;
+        let gateway = Gateway::kdl(
+            r#"
+            process { workers 1; log "stdout" format="json" }
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                balance "first"
+                retries 3 redispatch="@redispatch"
+                server "bad" "@bad" h2 max-connections=10
+                server "good" "@good" h2 max-connections=10
+            }
+        "#,
+        )
+        .with("@redispatch", redispatch)
+        .with("@bad", bad.address())
+        .with("@good", good.address())
+        .start()
+        .await;
+        let answer = gateway.ask("web", post("/", "order")).await;
+        assert_eq!((answer.status, bad.requests().len()), (status, asked), "{redispatch}");
+        assert_eq!(good.requests().len(), usize::from(status == 200), "{redispatch}");
+    }
+}
+
 /// What was refused unseen is sent again `retries` times in all, not as often with each attempt that `retry-on` makes.
 #[tokio::test]
 async fn attempts_of_both_kinds_do_not_multiply() {

@@ -136,6 +136,9 @@ const REQUESTS: &[(&str, &str, Fate)] = &[
     ("a control character", "GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),
     ("DEL", "GET /\x7f HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),
     ("NUL", "GET /\0 HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),
+    ("JSON in a query", "GET /json?q={\"a\":\"<b>\"} HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/json?q={%22a%22:%22%3Cb%3E%22}", "")),
+    ("brackets and backticks in a path", "GET /<a>`b?`c HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/%3Ca%3E%60b?`c", "")),
+    ("quotes elsewhere", "GET /quotes HTTP/1.1\r\nHost: a\r\nX: /?\"<`>\"\r\n\r\n", Passed("/quotes", "")),
     ("dots are resolved", "GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", Passed("/b", "")),
     // Request lines.
     ("two spaces", "GET  / HTTP/1.1\r\nHost: a\r\n\r\n", Refused(400, "bad-target")),

@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::forwarding::Told;
 use super::private::Private;
 use super::relay::Pipe;
+use super::spelling::Spelling;
 use super::spliced::Moving;
 use super::turns::Clock;
 use crate::accepted::Accepted;
@@ -50,6 +51,10 @@ pub struct Connection {
     written: Cell<u64>,
     /// A flush waits for the client to take what was written.
     flushing: Cell<bool>,
+    /// The answer has broken off, and what there is of it has not all been written.
+    is_owing: Cell<bool>,
+    /// How far the first line of a request has come.
+    spelling: Cell<Spelling>,
     /// What the first bytes have said so far.
     opening: Cell<Opening>,
     /// What has come of a connection preface, and behind it.
@@ -97,6 +102,8 @@ impl Connection {
             read: Cell::new(0),
             written: Cell::new(0),
             flushing: Cell::new(false),
+            is_owing: Cell::new(false),
+            spelling: Cell::default(),
             opening: Cell::new(Opening::Known),
             said: RefCell::default(),
             closes: Cell::new(false),
@@ -156,6 +163,16 @@ impl Connection {
     /// which may reach the client before it has read the response (RFC 9112, section 9.6).
     pub fn linger(&self) {
         self.lingers.set(true);
+    }
+
+    /// The answer breaks off. hyper, once it hears of that, lets go of what it has not written yet.
+    pub(super) fn breaks_off(&self) {
+        self.is_owing.set(true);
+    }
+
+    /// Whether hyper has yet to write what there is of an answer that breaks off.
+    pub(super) fn is_owing(&self) -> bool {
+        self.is_owing.get()
     }
 
     /// Whether the client is lingered for.

@@ -53,6 +53,7 @@ mod resend;
 mod response_body;
 mod rest;
 mod rules;
+mod spelling;
 mod spliced;
 mod sticky;
 mod strict;

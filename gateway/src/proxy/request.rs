@@ -65,9 +65,14 @@ pub async fn serve(
     if present.has(Present::UPGRADE) || request.method() == http::Method::CONNECT {
         switch.mention();
     }
+    let asks_for_tunnel = request.method() == http::Method::CONNECT && client.is_stream();
     let is_last = headers::is_last(&request, present);
     let mut closes = local.is_draining() || local.is_succeeded() || is_last_request;
-    let served = exchange(&local, &frontend, &client, &mut record, request, present).await;
+    let mut served = exchange(&local, &frontend, &client, &mut record, request, present).await;
+    if asks_for_tunnel && matches!(&served, Ok(served) if served.status().is_success()) {
+        // It would say that the tunnel is there (RFC 8441, section 5), whoever has answered.
+        served = Err(ProxyError::BadUpgrade);
+    }
     let id = record.noted.response_id(frontend.config.request_id.as_deref());
     let limits = record.noted.limits.take();
     let counted = std::mem::take(&mut record.noted.counted);
@@ -193,6 +198,16 @@ enum Served {
     Here(Reply, &'static str, Option<RuleAt>),
     /// A server's, in whose place the operator's page is sent; and whether the server had not taken all of the request.
     Page(Response<Bytes>, bool),
+}
+
+impl Served {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Server(response, _) => response.status(),
+            Self::Here(reply, ..) => reply.status,
+            Self::Page(response, _) => response.status(),
+        }
+    }
 }
 
 async fn exchange(
@@ -393,7 +408,7 @@ async fn decide(
     }
     let compress = frontend.config.compress.as_deref();
     let compress = compress.map(|compress| (compress, compression::ask(compress, &mut exchange.request)));
-    let recoding = Wanted { decompress, compress };
+    let recoding = Wanted::new(decompress, compress, &exchange.request.headers);
     let keeps_request = filters == ResponseFilters::ReadRequest
         || frontend.tells_of_requests
         || frontend.own_answers.as_ref().is_some_and(|own| own.read_request)

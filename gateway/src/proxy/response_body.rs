@@ -32,6 +32,8 @@ pub struct ResponseBody {
     is_owed: bool,
     /// All of it has been produced, and the client sends yet.
     is_ahead: bool,
+    /// It has broken off, and a client of HTTP/1.1 is written first what came before.
+    broken: Option<io::Error>,
 }
 
 enum Source {
@@ -51,6 +53,7 @@ impl ResponseBody {
             recoding: None,
             is_owed: false,
             is_ahead: false,
+            broken: None,
         };
         // All of it is here, and a response to HEAD is never asked for it.
         body.finish();
@@ -81,6 +84,7 @@ impl ResponseBody {
             record: Some(record),
             is_owed: false,
             is_ahead: false,
+            broken: None,
         };
         if has_ended {
             body.let_go();
@@ -98,6 +102,7 @@ impl ResponseBody {
             recoding: None,
             is_owed: false,
             is_ahead: false,
+            broken: None,
         }
     }
 
@@ -171,6 +176,21 @@ impl ResponseBody {
             return None;
         };
         Some(Rest::new(held.take()?, self.record.take()?))
+    }
+
+    /// Tells that it has broken off, when what came before has been written: an answer of which the client has seen nothing is one that it may
+    /// take for a request that nobody has read, and send again.
+    fn poll_broken(&mut self, error: io::Error) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let owes = self
+            .record
+            .as_ref()
+            .is_some_and(|record| record.client().connection.is_owing());
+        if owes {
+            // hyper flushes when it has nothing more, and comes back.
+            self.broken = Some(error);
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(Err(error)))
     }
 
     /// The next piece as components have made it.
@@ -278,6 +298,9 @@ impl Body for ResponseBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
+        if let Some(error) = this.broken.take() {
+            return this.poll_broken(error);
+        }
         let frame = match this.recoding.take() {
             None => this.poll_filtered(cx),
             Some(mut recoding) => {
@@ -291,10 +314,18 @@ impl Body for ResponseBody {
                 frame
             }
         };
-        if let (Poll::Ready(Some(Ok(frame))), Some(record)) = (&frame, &mut this.record) {
-            record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+        match (frame, &mut this.record) {
+            (Poll::Ready(Some(Ok(frame))), Some(record)) => {
+                record.add_bytes(frame.data_ref().map_or(0, Bytes::len));
+                Poll::Ready(Some(Ok(frame)))
+            }
+            (Poll::Ready(Some(Err(error))), Some(record)) if !record.client().is_stream() => {
+                record.client().turns.server_moved();
+                record.client().connection.breaks_off();
+                this.poll_broken(error)
+            }
+            (frame, _) => frame,
         }
-        frame
     }
 
     fn is_end_stream(&self) -> bool {

@@ -193,6 +193,15 @@ impl Turns {
         }
     }
 
+    /// Whether what comes next begins a head.
+    pub fn awaits_head(&self) -> bool {
+        match self.phase.get() {
+            Phase::Idle(_) => true,
+            Phase::Head(_) => self.first_byte.get().is_none(),
+            Phase::Exchange | Phase::Response => false,
+        }
+    }
+
     /// Whether the trailers that have come are known to have no LF without CR.
     pub fn has_whole_lines(&self) -> bool {
         self.arrived.get().has_whole_lines()

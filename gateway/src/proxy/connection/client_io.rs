@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{Opening, Speech};
 use crate::proxy::client::Client;
+use crate::proxy::spelling::Spelling;
 use crate::proxy::turns::Phase;
 
 /// The stream of an HTTP/1.1 client as hyper reads and writes it. Counts bytes and notes waits.
@@ -19,6 +20,25 @@ impl ClientIo {
     /// Whether all that is to be written yet has been handed over, and the connection ends behind it.
     fn ends(&self) -> bool {
         self.0.connection.last.get() && matches!(self.0.turns.phase(), Phase::Idle(_))
+    }
+
+    /// Encodes what the library would refuse in a target, where the first line of a head has come, or a part of it.
+    fn spell_out(&self, buf: &mut ReadBuf<'_>, before: usize) {
+        let spelling = &self.0.connection.spelling;
+        let from = match spelling.get() {
+            Spelling::Behind if !self.0.turns.awaits_head() => return,
+            Spelling::Behind if Spelling::is_plain(&buf.filled()[before..]) => return,
+            Spelling::Behind => Spelling::Start,
+            within => within,
+        };
+        let (next, odd) = from.follow(&buf.filled()[before..]);
+        spelling.set(next);
+        // hyper leaves room for some kilobytes. Beyond that it refuses them.
+        if odd > 0 && buf.remaining() >= 2 * odd {
+            let encoded = from.encode(&buf.filled()[before..]);
+            buf.set_filled(before);
+            buf.put_slice(&encoded);
+        }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -40,6 +60,7 @@ impl AsyncRead for ClientIo {
             _ => connection.poll_first(cx, buf),
         };
         if buf.filled().len() > before {
+            self.spell_out(buf, before);
             self.0.turns.bytes_arrived(&buf.filled()[before..]);
         }
         connection.is_heard.set(result.is_pending());
@@ -97,6 +118,12 @@ impl AsyncWrite for ClientIo {
             Poll::Pending => {
                 connection.flushing.set(true);
                 self.0.turns.await_client();
+            }
+            Poll::Ready(_) if connection.is_owing.replace(false) => {
+                connection.flushing.set(false);
+                self.0.turns.client_moved();
+                // Whoever has to tell hyper that it breaks off has waited for that.
+                cx.waker().wake_by_ref();
             }
             // A flush of nothing says nothing about a client whose body is awaited.
             Poll::Ready(_) if connection.flushing.replace(false) => self.0.turns.client_moved(),

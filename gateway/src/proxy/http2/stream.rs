@@ -128,7 +128,11 @@ async fn send(client: &Rc<Client>, response: Response<ResponseBody>, is_head: bo
             stream,
             chunk: Bytes::new(),
         };
-        poll_fn(|cx| out.poll(cx, Pin::new(&mut body))).await;
+        if poll_fn(|cx| out.poll(cx, Pin::new(&mut body))).await == Sent::BrokenOff {
+            // What came before goes out first, as far as the client takes it: the reset takes along what has not.
+            tokio::task::yield_now().await;
+            out.stream.send_reset(Reason::INTERNAL_ERROR);
+        }
         stream = out.stream;
     }
     if let Some(rest) = body.into_rest() {
@@ -155,12 +159,21 @@ struct Out<'a> {
     chunk: Bytes,
 }
 
+/// How sending a response's content has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// There is nothing more to send, or nobody to send it to.
+    Over,
+    /// The rest does not come, and the client has not been told.
+    BrokenOff,
+}
+
 impl Out<'_> {
     /// Ready when there is nothing more to send, or nobody to send it to.
-    fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, mut body: Pin<&mut ResponseBody>) -> Poll<Sent> {
         // So that this task hears of it when the client gives up.
         if self.stream.poll_reset(cx).is_ready() {
-            return Poll::Ready(());
+            return Poll::Ready(Sent::Over);
         }
         let turns = &self.client.turns;
         loop {
@@ -169,7 +182,7 @@ impl Out<'_> {
                 if room == 0 {
                     match self.stream.poll_capacity(cx) {
                         Poll::Ready(Some(Ok(_))) => continue,
-                        Poll::Ready(_) => return Poll::Ready(()),
+                        Poll::Ready(_) => return Poll::Ready(Sent::Over),
                         Poll::Pending if turns.late() == Some(Late::Client) => return self.give_up(Reason::CANCEL),
                         Poll::Pending => {
                             // The client may be sending all the same, which is no taking.
@@ -182,7 +195,7 @@ impl Out<'_> {
                 let part = self.chunk.split_to(room.min(self.chunk.len()));
                 let ends = self.chunk.is_empty() && body.is_end_stream();
                 if self.stream.send_data(part, ends).is_err() || ends {
-                    return Poll::Ready(());
+                    return Poll::Ready(Sent::Over);
                 }
                 turns.client_moved();
                 continue;
@@ -200,20 +213,20 @@ impl Out<'_> {
                         let Ok(trailers) = frame.into_trailers() else { continue };
                         self.stream.reserve_capacity(0);
                         let _ = self.stream.send_trailers(trailers);
-                        return Poll::Ready(());
+                        return Poll::Ready(Sent::Over);
                     }
                 },
-                Poll::Ready(Some(Err(_))) => return self.give_up(Reason::INTERNAL_ERROR),
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Sent::BrokenOff),
                 Poll::Ready(None) => {
                     let _ = self.stream.send_data(Bytes::new(), true);
-                    return Poll::Ready(());
+                    return Poll::Ready(Sent::Over);
                 }
             }
         }
     }
 
-    fn give_up(&mut self, reason: Reason) -> Poll<()> {
+    fn give_up(&mut self, reason: Reason) -> Poll<Sent> {
         self.stream.send_reset(reason);
-        Poll::Ready(())
+        Poll::Ready(Sent::Over)
     }
 }
