@@ -24,8 +24,8 @@ fn log_line(criterion: &mut Criterion) {
         };
         let mut writer = sink.writer();
         let record = HttpRecord {
-            client: ([10, 0, 1, 2], 33317).into(),
-            destination: ([10, 0, 0, 1], 443).into(),
+            client: Some(([10, 0, 1, 2], 33317).into()),
+            destination: Some(([10, 0, 0, 1], 443).into()),
             started: SystemTime::now(),
             frontend: "web",
             tls: false,

@@ -6,6 +6,7 @@
 //! the code to them.
 
 pub mod accepted;
+pub mod address;
 pub mod admin;
 pub mod authority;
 pub mod backend;
@@ -30,4 +31,5 @@ pub mod socket;
 pub mod stream;
 pub mod telemetry;
 pub mod twins;
+pub mod unix_socket;
 pub mod worker;

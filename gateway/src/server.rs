@@ -16,7 +16,6 @@ mod sockets;
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::runtime::Runtime;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 
+use crate::address::Address;
 use crate::admin::AdminServer;
 use crate::backend::Keepers;
 use crate::backend::health::Checks;
@@ -90,7 +90,7 @@ struct Services {
 #[derive(Debug, Clone)]
 pub struct OpenPort {
     /// The address, with the port that the system chose.
-    pub address: SocketAddr,
+    pub address: Address,
     /// What is spoken there: `http`, `https`, `tcp`, `tls` or `stats`.
     pub protocol: &'static str,
     /// The frontend; none for the stats listener.

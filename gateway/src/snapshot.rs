@@ -340,7 +340,7 @@ impl Snapshot {
             .process
             .compile_cache
             .take_if(|cache| policy::cache_is_of_another(cache));
-        let nowhere = Place::Fixed(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)));
+        let nowhere = Place::Fixed(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into());
         let places: Vec<_> = config
             .backends
             .iter()

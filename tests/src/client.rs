@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use crate::message::{RequestText, Response};
 use crate::wire::{PATIENCE, Stream, Wire, within};
@@ -26,6 +28,18 @@ impl Client {
         Self {
             wire: Wire::new(Stream::Plain(stream), Arc::default()),
             peer: address,
+        }
+    }
+
+    /// Connects to a UNIX socket.
+    pub async fn connect_unix(path: &Path) -> Self {
+        let stream = within(PATIENCE, "connecting", UnixStream::connect(path)).await;
+        let stream = stream.unwrap_or_else(|e| panic!("connecting to {}: {e}", path.display()));
+        // A wire's type is one of TCP, which holds any stream's descriptor.
+        let stream = std::net::TcpStream::from(OwnedFd::from(stream.into_std().unwrap()));
+        Self {
+            wire: Wire::new(Stream::Plain(TcpStream::from_std(stream).unwrap()), Arc::default()),
+            peer: ([127, 0, 0, 1], 0).into(),
         }
     }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "parts of the gateway that others of its parts use")]
 
+#[path = "../../src/address.rs"]
+pub mod address;
 #[path = "../../src/authority.rs"]
 pub mod authority;
 #[path = "../../src/listener/client_hello.rs"]

@@ -33,7 +33,7 @@ use crate::telemetry::metrics::{PUBLISH_INTERVAL, Registry};
 
 pub use commands::is_refusal;
 pub use desk::Desk;
-pub use socket::{AdminServer, AdminSocketError};
+pub use socket::AdminServer;
 
 /// Admin listeners that run until this is dropped.
 #[derive(Debug)]

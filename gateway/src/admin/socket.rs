@@ -1,10 +1,7 @@
 //! The admin socket: a UNIX socket on which one line, or in `prompt` mode several, is read and answered, as on HAProxy's.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::UnixStream as StdStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,31 +12,21 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::commands::{Outcome, Steering};
+use crate::address::UnixAddress;
 use crate::backend::Backend;
 use crate::config::AdminSocket;
 use crate::telemetry::metrics::Registry;
+use crate::unix_socket::{Access, SocketFile, UnixSocketError, listen};
 
 /// The admin socket, until this is dropped: then nothing is left of it.
 #[derive(Debug)]
 #[must_use = "the socket closes when this is dropped"]
 pub struct AdminServer {
     backends: watch::Sender<Vec<Arc<Backend>>>,
-    file: SocketFile,
+    path: Arc<Path>,
+    /// Goes with this.
+    _file: Option<SocketFile>,
     _tasks: JoinSet<()>,
-}
-
-/// Why the admin socket cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminSocketError {
-    /// Another process serves there.
-    #[error("another process answers there")]
-    Taken,
-    /// There is something that is no socket.
-    #[error("there is a file that is no socket")]
-    NoSocket,
-    /// The system refused.
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 impl AdminServer {
@@ -49,15 +36,22 @@ impl AdminServer {
         socket: &AdminSocket,
         backends: &[Arc<Backend>],
         registry: &Arc<Registry>,
-    ) -> Result<Self, AdminSocketError> {
-        let (listener, file) = listen(&socket.path, socket.mode)?;
+    ) -> Result<Self, UnixSocketError> {
+        let access = Access {
+            mode: socket.mode,
+            user: None,
+            group: None,
+        };
+        let (listener, file) = listen(&UnixAddress::Path(socket.path.clone()), access, BACKLOG)?;
+        let listener = UnixListener::from_std(listener.into())?;
         let (sender, receiver) = watch::channel(backends.to_vec());
         let steering = Steering::new(socket.level, receiver, Arc::clone(registry));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::new(steering)));
         Ok(Self {
             backends: sender,
-            file,
+            path: socket.path.as_path().into(),
+            _file: file,
             _tasks: tasks,
         })
     }
@@ -69,93 +63,8 @@ impl AdminServer {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.file.path
+        &self.path
     }
-}
-
-impl AdminSocketError {
-    /// What stands at its place in the configuration.
-    pub fn label(&self) -> &'static str {
-        match self {
-            Self::Taken => "in use",
-            Self::NoSocket => "not a socket",
-            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "its folder does not exist",
-            Self::Io(_) => "cannot be opened",
-        }
-    }
-
-    /// What may be done about it.
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::Taken => "give each gateway a path of its own",
-            Self::NoSocket => "name another path, or take the file away",
-            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
-                "make the folder first; systemd does so with RuntimeDirectory="
-            }
-            Self::Io(_) => "the gateway's user has to be able to write to its folder",
-        }
-    }
-}
-
-/// The socket's file, which goes with this.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    /// Which file it is, lest another's that has taken its place be removed.
-    identity: (u64, u64),
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Best effort: a folder that was left behind by chroot, or taken away.
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// Listens at `path`, with this mode from the first moment: the socket is made under another name, gets its mode, begins to
-/// listen, and only then takes its place. Nobody can connect before, and whoever is asked for it at any time finds the old
-/// one or the new one.
-fn listen(path: &Path, mode: u32) -> Result<(UnixListener, SocketFile), AdminSocketError> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if !there.file_type().is_socket() => return Err(AdminSocketError::NoSocket),
-        Ok(_) if StdStream::connect(path).is_ok() => return Err(AdminSocketError::Taken),
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = PathBuf::from(name);
-    let listener = place(path, &beside, mode).inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
-    })?;
-    let file = SocketFile {
-        path: path.to_owned(),
-        identity: identity(path)?,
-    };
-    Ok((listener, file))
-}
-
-fn place(path: &Path, beside: &Path, mode: u32) -> io::Result<UnixListener> {
-    // A process with our number that is no more may have left one.
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None)?;
-    socket.bind(&socket2::SockAddr::unix(beside)?)?;
-    fs::set_permissions(beside, fs::Permissions::from_mode(mode))?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    fs::rename(beside, path)?;
-    UnixListener::from_std(socket.into())
-}
-
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    let there = fs::symlink_metadata(path)?;
-    Ok((there.dev(), there.ino()))
 }
 
 async fn accept(listener: UnixListener, steering: Arc<Steering>) {

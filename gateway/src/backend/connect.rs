@@ -1,22 +1,24 @@
 //! Reaching a server: the one place where connections to servers are opened, for requests, relays and checks alike.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustls_pki_types::ServerName;
-use socket2::{Domain, SockRef, Type};
+use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 
-use super::{Connector, Server};
+use super::{Connector, Server, source};
+use crate::address::{Address, UnixAddress};
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
 use crate::socket::Socket;
 use crate::stream::Stream;
 use crate::telemetry::pace::Pace;
+use crate::unix_socket::sock_addr;
 
 /// Why a server was not reached.
 #[derive(Debug, thiserror::Error)]
@@ -85,7 +87,7 @@ impl Server {
     /// Opens a connection of the gateway's own to another address within `limit`, which begins there as one of traffic does
     /// at the server's.
     pub(super) async fn connect_to(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, self.open(Some(address), Wishes::default())).await {
+        match tokio::time::timeout(limit, self.open(Some(address.into()), Wishes::default())).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -95,7 +97,7 @@ impl Server {
     /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
     /// the server speaks on its own port says nothing about another one.
     pub(super) async fn connect_plainly(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, connected(address)).await {
+        match tokio::time::timeout(limit, connected(address, self.source)).await {
             Ok(stream) => stream.map(Stream::Plain).map_err(ConnectError::from),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -112,9 +114,10 @@ impl Server {
         limit: Duration,
     ) -> Result<Stream, ConnectError> {
         let opened = async {
-            let address = elsewhere.or_else(|| self.address()).ok_or(ConnectError::Unresolved)?;
-            let stream = self.reach(address, None, introduced).await?;
-            secure(tls, stream, address, None).await
+            let address = elsewhere.map(Address::Ip).or_else(|| self.address());
+            let address = address.ok_or(ConnectError::Unresolved)?;
+            let stream = self.reach(&address, None, introduced).await?;
+            secure(tls, stream, address.ip(), None).await
         };
         match tokio::time::timeout(limit, opened).await {
             Ok(result) => result,
@@ -123,11 +126,11 @@ impl Server {
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, address: Option<SocketAddr>, client: Wishes<'_>) -> Result<Stream, ConnectError> {
+    async fn open(&self, address: Option<Address>, client: Wishes<'_>) -> Result<Stream, ConnectError> {
         let address = address.ok_or(ConnectError::Unresolved)?;
-        let stream = self.reach(address, client.introduction, true).await?;
+        let stream = self.reach(&address, client.introduction, true).await?;
         match &self.tls {
-            Some(tls) => secure(tls, stream, address, client.name).await,
+            Some(tls) => secure(tls, stream, address.ip(), client.name).await,
             None => Ok(Stream::Plain(stream)),
         }
     }
@@ -135,13 +138,19 @@ impl Server {
     /// A connection as far as TLS: with its options, and a PROXY header if it is `introduced` and the server wants one.
     async fn reach(
         &self,
-        address: SocketAddr,
+        address: &Address,
         client: Option<&Header>,
         introduced: bool,
     ) -> Result<TcpStream, ConnectError> {
-        let mut stream = connected(address).await?;
-        // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
-        let _ = stream.set_nodelay(true);
+        let mut stream = match address {
+            Address::Ip(address) => {
+                let stream = connected(*address, self.source).await?;
+                // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
+                let _ = stream.set_nodelay(true);
+                stream
+            }
+            Address::Unix(address) => connected_unix(address).await?,
+        };
         if let Some(format) = self.send_proxy.filter(|_| introduced) {
             let header = match client {
                 Some(header) => header.encode(format),
@@ -175,8 +184,11 @@ impl Server {
 
 /// A connection that stands. As [`TcpStream::connect`] makes it, without its question whether there was an error: of a
 /// connection that failed the poller says so with the event that ends the wait, and of one that stands nothing need be asked.
-async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
+async fn connected(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+    if let Some(from) = from {
+        source::bind(&socket, from)?;
+    }
     match socket.connect(&address.into()) {
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
         _ => {}
@@ -192,26 +204,44 @@ async fn connected(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// The same over a UNIX socket, whose type is one of TCP as that holds any stream's descriptor. A server whose queue is full is
+/// waited for, as one of TCP is; the system only tells that it was full.
+async fn connected_unix(address: &UnixAddress) -> io::Result<TcpStream> {
+    let address: SockAddr = sock_addr(address)?;
+    loop {
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        match socket.connect(&address) {
+            Ok(()) => return TcpStream::from_std(socket.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => tokio::time::sleep(FULL_PAUSE).await,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// Boxed, so that connecting without TLS has no room for a handshake to keep.
 async fn secure(
     tls: &Connector,
     stream: TcpStream,
-    address: SocketAddr,
+    address: Option<IpAddr>,
     name: Option<&ServerName<'static>>,
 ) -> Result<Stream, ConnectError> {
-    match Box::pin(tls.handshake(Socket::new(stream), address.ip(), name)).await {
+    match Box::pin(tls.handshake(Socket::new(stream), address, name)).await {
         Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
         Err(error) => Err(ConnectError::Tls(error)),
     }
 }
 
+/// Between looks whether a UNIX socket's queue has room again: a busy server takes some in that time, and looking costs little.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
 /// One for all servers: what is lacking, all of them lack.
 static LACKING: LazyLock<Pace> = LazyLock::new(Pace::default);
 
 /// What the gateway says of a connection of its own. Version 1 has no word for it that every server takes: the
-/// specification (section 2.1) asks for the connection's own ends instead.
+/// specification (section 2.1) asks for the connection's own ends instead, and those of a UNIX socket can only be unknown.
 fn own_header(format: Format, stream: &TcpStream) -> io::Result<Header> {
     Ok(match format {
+        Format::V1 if SockRef::from(stream).domain()? == Domain::UNIX => Header::Unknown,
         Format::V1 => Header::proxied(Addresses::tcp(stream.local_addr()?, stream.peer_addr()?), Vec::new()),
         Format::V2 { .. } => Header::Local,
     })

@@ -19,6 +19,7 @@ mod pool;
 mod queue;
 mod random;
 mod server;
+mod source;
 mod taking_work;
 mod tls;
 mod tried;
@@ -323,7 +324,10 @@ fn test_backend_of_ranks(servers: &[(u16, bool)], max: Option<usize>) -> Arc<Bac
 #[cfg(test)]
 fn test_backend_of(backend: &config::Backend, addresses: &[SocketAddr], registry: &Registry) -> Arc<Backend> {
     let plain = addresses.iter().map(|_| None).collect();
-    let places = addresses.iter().copied().map(Place::Fixed).collect();
+    let places = addresses
+        .iter()
+        .map(|address| Place::Fixed((*address).into()))
+        .collect();
     let tls = Connectors {
         servers: plain,
         check: None,
@@ -340,6 +344,7 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
     let servers = servers.iter().enumerate().map(|(i, &(weight, backup))| config::Server {
         name: format!("s{i}").into(),
         address: config::ServerAddress::Echo,
+        source: None,
         weight,
         backup,
         disabled: false,

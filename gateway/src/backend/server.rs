@@ -1,6 +1,6 @@
 //! A server as all workers see it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +14,7 @@ use super::outlier::Outlier;
 use super::queue::{Queue, Session};
 use super::resolve::{Found, Whereabouts};
 use super::tls::Connector;
+use crate::address::Address;
 use crate::config;
 use crate::proxy_protocol::Format;
 use crate::telemetry::metrics::{InFlight, ServerMetrics};
@@ -39,6 +40,8 @@ pub struct Server {
     /// Of its name: what tells it apart in a consistent hash.
     pub(super) hash: u64,
     place: Place,
+    /// The address that connections to it come from; none leaves that to the system.
+    pub(super) source: Option<IpAddr>,
     /// As configured: what it is now stands in the metrics.
     weight: u16,
     slow_start: Option<Duration>,
@@ -81,7 +84,7 @@ enum MaxConnections {
 #[derive(Debug, Clone)]
 pub enum Place {
     /// It never moves.
-    Fixed(SocketAddr),
+    Fixed(Address),
     /// Where its name leads.
     Named(Arc<Whereabouts>),
 }
@@ -123,6 +126,7 @@ impl Server {
             slow_start: server.slow_start,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
+            source: server.source,
             http2: server.http2,
             send_proxy: server.send_proxy,
             keep_alive,
@@ -148,10 +152,10 @@ impl Server {
     }
 
     /// Where it is now; none while that is not known.
-    pub fn address(&self) -> Option<SocketAddr> {
+    pub fn address(&self) -> Option<Address> {
         match &self.place {
-            Place::Fixed(address) => Some(*address),
-            Place::Named(_) => self.moving_address(),
+            Place::Fixed(address) => Some(address.clone()),
+            Place::Named(_) => self.moving_address().map(Address::Ip),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -85,12 +85,13 @@ impl Connector {
     pub(super) async fn handshake(
         &self,
         stream: Socket,
-        address: IpAddr,
+        address: Option<IpAddr>,
         name: Option<&ServerName<'static>>,
     ) -> io::Result<TlsStream<Socket>> {
         let name = match name.or(self.name.as_ref()) {
             Some(name) => name.clone(),
-            None => ServerName::IpAddress(address.into()),
+            // On a UNIX socket it is this machine, and has to show that where the configuration names nobody.
+            None => ServerName::IpAddress(address.unwrap_or(Ipv4Addr::LOCALHOST.into()).into()),
         };
         let stream = TlsConnector::from(self.config.load_full())
             .connect(name, stream)

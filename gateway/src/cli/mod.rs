@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use crate::address::{Address, UnixAddress};
 use crate::config::{CompileLimits, Config, ConfigErrors, DEFAULT_MAX_CONNECTIONS, Mode, Source};
 use crate::policy::{COMPILE_COMMAND, CompileRequest};
 use crate::server::{Faults, OpenPort, RunError, StartError};
@@ -147,13 +148,13 @@ fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
             .frontends
             .iter()
             .find(|frontend| port.frontend.as_deref() == Some(&*frontend.name) && frontend.mode == Mode::Http);
-        lines.push(format!("curl http://{}/", port.address));
+        lines.push(format!("curl {}/", url(&port.address)));
         for prefix in frontend
             .into_iter()
             .flat_map(|frontend| path_prefixes(&frontend.acls))
             .take(1)
         {
-            lines.push(format!("curl -i http://{}{prefix}", port.address));
+            lines.push(format!("curl -i {}{prefix}", url(&port.address)));
         }
     }
     if let Some(port) = ports.iter().find(|port| port.protocol == "stats") {
@@ -169,6 +170,17 @@ fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
         lines.push(format!("curl {user}http://{}/metrics", port.address));
     }
     lines
+}
+
+/// Where curl finds it, without a path.
+fn url(address: &Address) -> String {
+    match address {
+        Address::Unix(unix) => match &**unix {
+            UnixAddress::Path(path) => format!("--unix-socket {} http://localhost", path.display()),
+            UnixAddress::Abstract(name) => format!("--abstract-unix-socket {name} http://localhost"),
+        },
+        Address::Ip(address) => format!("http://{address}"),
+    }
 }
 
 fn path_prefixes(acls: &[crate::config::Acl]) -> impl Iterator<Item = &str> {

@@ -195,7 +195,7 @@ fn listen(conversion: &mut Conversion, section: &Section) {
         let word = line.word(at).unwrap_or_default();
         match line.keyword() {
             "server" | "server-template" | "balance" | "default-server" | "retries" | "http-check" | "tcp-check"
-            | "cookie" | "hash-type" | "http-response" | "stick" => true,
+            | "cookie" | "hash-type" | "http-response" | "source" | "stick" => true,
             "stick-table" => section.lines.iter().any(|line| line.keyword() == "stick"),
             "option" | "no" => {
                 matches!(word, "httpchk" | "tcp-check" | "redispatch" | "allbackups") || protocols::is_option(word)
@@ -437,6 +437,10 @@ impl<'a> Proxy<'a> {
                 return true;
             }
             ("balance", way) => servers::balance(self.section, way, line),
+            ("source", from) if line.word(2).is_none() => match words::source(from) {
+                Some(from) => Node::new("source").arg(from.to_string()),
+                None => return false,
+            },
             // Said with `balance`.
             ("hash-type", _) => return true,
             ("errorfile", status) => match status.parse() {

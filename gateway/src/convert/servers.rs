@@ -11,7 +11,12 @@ use super::{persistence, tls, words};
 pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
     let options = Options::of(line.rest(2));
     for address in bind_addresses(proxy.section, line, options.has("v6only")) {
+        let is_unix = address.starts_with("unix:");
         let node = Node::new("bind").arg(address);
+        let node = match is_unix {
+            true => access(node, &options),
+            false => node,
+        };
         let node = match options.has("accept-proxy") {
             true => node.flag("accept-proxy"),
             false => node,
@@ -26,10 +31,28 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
             true => tls::of_bind(proxy, bind, &options, line),
             false => tls::report_without_tls(proxy, "bind", &options, line),
         }
-        let known = [&KNOWN_BIND_OPTIONS[..], &tls::BIND_OPTIONS, &tls::SILENT].concat();
+        let of_unix: &[&str] = if is_unix { &ACCESS_OPTIONS } else { &[] };
+        let known = [&KNOWN_BIND_OPTIONS[..], &tls::BIND_OPTIONS, &tls::SILENT, of_unix].concat();
         let others = options.others(&known).filter(|option| *option != HTTP2);
         report(proxy, line, "bind", others, NO_COUNTERPART);
     }
+}
+
+/// Who may connect to a UNIX socket. HAProxy's is open to its own user alone, too, unless its umask says otherwise.
+fn access(node: Node, options: &Options<'_>) -> Node {
+    let named = [
+        ("mode", "mode"),
+        ("user", "user"),
+        ("uid", "user"),
+        ("group", "group"),
+        ("gid", "group"),
+    ];
+    named
+        .into_iter()
+        .fold(node, |node, (haproxys, ours)| match options.value(haproxys) {
+            Some(value) => node.prop(ours, value),
+            None => node,
+        })
 }
 
 /// The addresses of a bind. With HAProxy a socket for every address of IPv6 takes IPv4, too, unless it is told not to, or another has it.
@@ -103,6 +126,11 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if let Some(time) = options.value("slowstart") {
         node = node.prop("slow-start", words::duration(time));
     }
+    let source = options.value("source");
+    let source_address = source.and_then(words::source);
+    if let Some(source) = source_address {
+        node = node.prop("source", source.to_string());
+    }
     if let Some(version) = options.send_proxy() {
         node = node.prop("send-proxy", version);
         if options
@@ -158,6 +186,11 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if options.send_proxy().is_none() {
         let names = options.named(&["check-send-proxy", "proxy-v2-options"]);
         report(proxy, line, "server", names, "it does nothing without `send-proxy`");
+    }
+    if let (Some(source), None) = (source, source_address) {
+        let message =
+            format!("`source {source}` of the server was left out: it is no address whose port is left to the system");
+        proxy.conversion.note(line.number, message);
     }
     let is_number = |value: &str| value.parse::<u64>().is_ok();
     let numbers = options.named(&["weight", "maxconn", "maxqueue", "rise", "fall", "port"]);
@@ -227,8 +260,11 @@ const KNOWN_BIND_OPTIONS: [&str; 6] = ["accept-proxy", "backlog", "crt-list", "s
 /// A client that begins with HTTP/2 gets it on every plain bind.
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));
 
+/// Options of a bind that is a UNIX socket.
+const ACCESS_OPTIONS: [&str; 5] = ["gid", "group", "mode", "uid", "user"];
+
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 36] = [
+const KNOWN_OPTIONS: [&str; 37] = [
     "addr",
     "agent-addr",
     "agent-check",
@@ -263,6 +299,7 @@ const KNOWN_OPTIONS: [&str; 36] = [
     "send-proxy-v2-ssl",
     "send-proxy-v2-ssl-cn",
     "slowstart",
+    "source",
     "ssl",
     "weight",
 ];

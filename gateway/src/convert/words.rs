@@ -1,5 +1,7 @@
 //! Small things that HAProxy writes in another way: times, sizes, addresses, acls and conditions.
 
+use std::net::{IpAddr, SocketAddr};
+
 use super::expressions::Shape;
 use super::haproxy::Line;
 use super::outline::Node;
@@ -18,7 +20,7 @@ pub(super) fn is_no_time(text: &str) -> bool {
     !digits.is_empty() && digits.chars().all(|c| c == '0')
 }
 
-/// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`. Of several addresses in one word, each, and of a range of ports.
+/// `*:80`, `:80`, `10.0.0.1:80`, `ipv4@…`, `[::]:443`, `unix@/run/app.sock`. Of several addresses in one word, each, and of a range of ports.
 pub(super) fn addresses(text: &str) -> Vec<String> {
     text.split(',').map(address).flat_map(ports).collect()
 }
@@ -37,6 +39,15 @@ fn ports(address: String) -> Vec<String> {
 }
 
 fn address(text: &str) -> String {
+    if let Some(place) = text
+        .strip_prefix("unix@")
+        .or_else(|| text.starts_with('/').then_some(text))
+    {
+        return format!("unix:{place}");
+    }
+    if let Some(name) = text.strip_prefix("abnsz@") {
+        return format!("unix:@{name}");
+    }
     let bare = ["ipv4@", "ipv6@", "tcp4@", "tcp6@", "tcp@"]
         .iter()
         .find_map(|prefix| text.strip_prefix(prefix))
@@ -53,6 +64,15 @@ fn address(text: &str) -> String {
         },
         other => other.to_owned(),
     }
+}
+
+/// What `source` says, where that is an address whose port is the system's.
+pub(super) fn source(text: &str) -> Option<IpAddr> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return (address.port() == 0 && !address.ip().is_unspecified()).then_some(address.ip());
+    }
+    let address = text.trim_end_matches(':').parse::<IpAddr>().ok()?;
+    (!address.is_unspecified()).then_some(address)
 }
 
 /// Ports of a range that are written out.

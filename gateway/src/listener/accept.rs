@@ -146,20 +146,24 @@ where
         };
         let accepted = Instant::now();
         let local = match bound {
-            Some(bound) => bound,
+            _ if port.socket.is_unix() => None,
+            Some(bound) => Some(bound),
             // Which of the machine's addresses it was only the connection knows; without one it is gone.
             None => match connection.local_addr() {
-                Ok(local) => local,
+                Ok(local) => Some(local),
                 Err(_) => continue,
             },
         };
         let facts = ConnectionFacts {
             accepted,
-            ends: Ends::new(peer, local),
+            ends: Ends::of(peer, local),
             tls: None,
             preamble: None,
         };
-        let accept_proxy = port.accept_proxy.as_ref().filter(|accept| accept.trusts(peer.ip()));
+        let accept_proxy = port
+            .accept_proxy
+            .as_ref()
+            .filter(|accept| accept.trusts(facts.client_ip()));
         let mut admit = port.admit.as_ref();
         let mut seat = None;
         if accept_proxy.is_none()
@@ -380,9 +384,12 @@ async fn introduced(
             fault,
         })
     })?;
-    let (client, local) = ends(&header).unwrap_or((peer, facts.local()));
+    let (client, local) = match ends(&header) {
+        Some((client, local)) => (Some(client), Some(local)),
+        None => (peer, facts.local()),
+    };
     Ok(ConnectionFacts {
-        ends: Ends::new(client, local),
+        ends: Ends::of(client, local),
         preamble: Some(Box::new(Preamble {
             hello: None,
             proxy: Some(Introduced { peer, header }),
@@ -410,7 +417,8 @@ struct Faults {
 
 impl Faults {
     /// Each is counted; a line is written now and then, as any passer-by can make handshakes fail.
-    fn note(&self, client: SocketAddr, error: &io::Error) {
+    fn note(&self, client: Option<SocketAddr>, error: &io::Error) {
+        let client = client.map_or_else(|| "unix".to_owned(), |client| client.to_string());
         let reason = tls::reason(error);
         self.metrics.error(reason);
         let frontend = self.metrics.name();

@@ -5,17 +5,44 @@ use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
+use crate::address::{Address, UnixAddress};
+use crate::unix_socket::{self, Access, SocketFile, UnixSocketError};
+
 /// A bind with its sockets, one for each worker: the kernel spreads connections over them (`SO_REUSEPORT`), so that
-/// workers need not.
+/// workers need not. Those of a UNIX socket are duplicates of one, and workers accept in turn.
 #[derive(Debug)]
 pub struct Listening {
     /// The address, with the port that the system chose where 0 was asked for.
-    pub address: SocketAddr,
+    pub address: Address,
     /// One per worker.
     pub sockets: Vec<TcpListener>,
+    /// Where a UNIX socket is found that is the gateway's own.
+    file: Option<SocketFile>,
 }
 
 impl Listening {
+    /// Of one socket, in which all workers accept.
+    pub(super) fn shared(address: Address, socket: TcpListener, workers: usize) -> io::Result<Self> {
+        let mut sockets = Vec::with_capacity(workers);
+        while sockets.len() + 1 < workers {
+            sockets.push(socket.try_clone()?);
+        }
+        sockets.push(socket);
+        Ok(Self {
+            address,
+            sockets,
+            file: None,
+        })
+    }
+
+    /// From now on this is who may connect to it, where it is a UNIX socket of the gateway's own.
+    pub fn set_access(&self, access: Access) {
+        let Some(file) = &self.file else { return };
+        if let Err(error) = file.set_access(access) {
+            tracing::warn!(address = %self.address, %error, "cannot say who may connect");
+        }
+    }
+
     /// From now on so many connections may wait in each of its sockets until they are accepted. What waits already stays.
     pub fn set_backlog(&self, backlog: u32) {
         let backlog = i32::try_from(backlog).unwrap_or(i32::MAX);
@@ -30,12 +57,23 @@ impl Listening {
 
 /// Why a bind cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", explain(.source))]
+#[error("cannot listen on {address}: {source}")]
 pub struct BindError {
     /// The address.
-    pub address: SocketAddr,
+    pub address: Address,
     /// Why.
-    pub source: io::Error,
+    pub source: BindFault,
+}
+
+/// What is in the way.
+#[derive(Debug, thiserror::Error)]
+pub enum BindFault {
+    /// Of an IP address.
+    #[error("{}", explain(.0))]
+    Ip(#[from] io::Error),
+    /// Of a UNIX socket.
+    #[error(transparent)]
+    Unix(#[from] UnixSocketError),
 }
 
 /// Who may be listening already where a bind is to be opened.
@@ -49,7 +87,10 @@ pub enum Others {
 
 /// Opens `workers` sockets on an address.
 pub fn bind(address: SocketAddr, workers: usize, others: Others) -> Result<Listening, BindError> {
-    let failed = |source| BindError { address, source };
+    let failed = |source: io::Error| BindError {
+        address: address.into(),
+        source: source.into(),
+    };
     // With SO_REUSEPORT alone, a second gateway of the same user would quietly take half of the connections. One try
     // without it tells whether somebody is there.
     if others == Others::Nobody {
@@ -61,7 +102,21 @@ pub fn bind(address: SocketAddr, workers: usize, others: Others) -> Result<Liste
     while sockets.len() < workers {
         sockets.push(open(address, true).map_err(failed)?);
     }
-    Ok(Listening { address, sockets })
+    Ok(Listening {
+        address: address.into(),
+        sockets,
+        file: None,
+    })
+}
+
+/// Listens on a UNIX socket, for `workers` who accept in turn.
+pub fn listen_unix(address: &UnixAddress, access: Access, workers: usize) -> Result<Listening, BindFault> {
+    // Until the configuration says another.
+    let backlog = crate::config::BACKLOG.cast_signed();
+    let (socket, file) = unix_socket::listen(address, access, backlog)?;
+    let address = Address::Unix(std::sync::Arc::new(address.clone()));
+    let listening = Listening::shared(address, socket.into(), workers).map_err(UnixSocketError::Io)?;
+    Ok(Listening { file, ..listening })
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<TcpListener> {
@@ -99,9 +154,10 @@ mod tests {
     #[test]
     fn workers_share_a_port_and_strangers_do_not() {
         let listening = bind("127.0.0.1:0".parse().unwrap(), 3, Others::Nobody).unwrap();
-        assert_ne!(listening.address.port(), 0);
+        let address = listening.address.socket().unwrap();
+        assert_ne!(address.port(), 0);
         assert_eq!(listening.sockets.len(), 3);
-        let error = bind(listening.address, 1, Others::Nobody).unwrap_err();
+        let error = bind(address, 1, Others::Nobody).unwrap_err();
         assert!(error.to_string().contains("another process"), "{error}");
     }
 }

@@ -14,10 +14,10 @@ use crate::proxy_protocol::{Header, ParseError, Parsed, parse};
 /// A connection that is over before it began: no PROXY header came, and one had to.
 #[derive(Debug)]
 pub struct Unintroduced {
-    /// Who connected.
-    pub peer: SocketAddr,
-    /// Where to.
-    pub local: SocketAddr,
+    /// Who connected; none of a UNIX socket.
+    pub peer: Option<SocketAddr>,
+    /// Where to, likewise.
+    pub local: Option<SocketAddr>,
     /// When.
     pub since: Instant,
     /// Why there is no header.

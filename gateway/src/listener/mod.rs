@@ -17,7 +17,7 @@ mod tls;
 
 pub use accept::{Admit, Gate, Limits, Opening, Port, Refused, accept};
 pub use acceptor::Acceptor;
-pub use bind::{BindError, Listening, Others, bind};
+pub use bind::{BindError, BindFault, Listening, Others, bind, listen_unix};
 pub use inherited::Inherited;
 pub use introduction::{Fault, Unintroduced};
 pub use sources::{SourceSeat, Sources};

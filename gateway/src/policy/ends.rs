@@ -2,42 +2,52 @@
 
 use std::net::{SocketAddr, SocketAddrV4};
 
-/// Where a connection comes from and where it came to. Both of IPv4 take 16 bytes; what has IPv6 in it takes another 64, in a box
-/// of its own.
+/// Where a connection comes from and where it came to; none of that is known of one that came over a UNIX socket, but for what a
+/// proxy in front has said. Both of IPv4 take 16 bytes; what has IPv6 in it takes another 64, in a box of its own.
 #[derive(Debug, Clone)]
 pub struct Ends(Stored);
 
 #[derive(Debug, Clone)]
 enum Stored {
     V4(SocketAddrV4, SocketAddrV4),
-    Boxed(Box<[SocketAddr; 2]>),
+    Boxed(Box<[Option<SocketAddr>; 2]>),
+    Unix,
 }
 
 impl Ends {
     /// Of a connection from `client` to `local`.
     #[must_use]
     pub fn new(client: SocketAddr, local: SocketAddr) -> Self {
+        Self::of(Some(client), Some(local))
+    }
+
+    /// Of a connection whose ends may be a UNIX socket's, which have no address: none stands for those.
+    #[must_use]
+    pub fn of(client: Option<SocketAddr>, local: Option<SocketAddr>) -> Self {
         Self(match (client, local) {
-            (SocketAddr::V4(client), SocketAddr::V4(local)) => Stored::V4(client, local),
-            _ => Stored::Boxed(Box::new([client, local])),
+            (Some(SocketAddr::V4(client)), Some(SocketAddr::V4(local))) => Stored::V4(client, local),
+            (None, None) => Stored::Unix,
+            ends => Stored::Boxed(Box::new(ends.into())),
         })
     }
 
-    /// The client: the original one when a PROXY header named it, else the peer.
+    /// The client: the original one when a PROXY header named it, else the peer. None of a UNIX socket.
     #[must_use]
-    pub fn client(&self) -> SocketAddr {
+    pub fn client(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Stored::V4(client, _) => SocketAddr::V4(*client),
+            Stored::V4(client, _) => Some(SocketAddr::V4(*client)),
             Stored::Boxed(ends) => ends[0],
+            Stored::Unix => None,
         }
     }
 
     /// The address that the client connected to, likewise.
     #[must_use]
-    pub fn local(&self) -> SocketAddr {
+    pub fn local(&self) -> Option<SocketAddr> {
         match &self.0 {
-            Stored::V4(_, local) => SocketAddr::V4(*local),
+            Stored::V4(_, local) => Some(SocketAddr::V4(*local)),
             Stored::Boxed(ends) => ends[1],
+            Stored::Unix => None,
         }
     }
 }
@@ -60,7 +70,11 @@ mod tests {
         ] {
             let (client, local) = (client.parse().unwrap(), local.parse().unwrap());
             let ends = Ends::new(client, local);
-            assert_eq!((ends.client(), ends.local()), (client, local));
+            assert_eq!((ends.client(), ends.local()), (Some(client), Some(local)));
+            for (client, local) in [(Some(client), None), (None, Some(local)), (None, None)] {
+                let ends = Ends::of(client, local);
+                assert_eq!((ends.client(), ends.local()), (client, local));
+            }
         }
     }
 }

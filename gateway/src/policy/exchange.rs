@@ -1,6 +1,6 @@
 //! What a hook is asked about and what it answers, in `http` types.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -186,20 +186,25 @@ pub struct Preamble {
 /// What a connection that begins with a PROXY header has beside others.
 #[derive(Debug, Clone)]
 pub struct Introduced {
-    /// The other end of the TCP connection itself.
-    pub peer: SocketAddr,
+    /// The other end of the connection itself; none of a UNIX socket.
+    pub peer: Option<SocketAddr>,
     /// What it said.
     pub header: Header,
 }
 
 impl ConnectionFacts {
-    /// The client: the original one when a PROXY header named it, else the peer.
-    pub fn client(&self) -> SocketAddr {
+    /// The client: the original one when a PROXY header named it, else the peer. None of a UNIX socket.
+    pub fn client(&self) -> Option<SocketAddr> {
         self.ends.client()
     }
 
+    /// The client's address without its port.
+    pub fn client_ip(&self) -> Option<IpAddr> {
+        self.client().map(|client| client.ip())
+    }
+
     /// The address that the client connected to, likewise.
-    pub fn local(&self) -> SocketAddr {
+    pub fn local(&self) -> Option<SocketAddr> {
         self.ends.local()
     }
 
@@ -208,8 +213,8 @@ impl ConnectionFacts {
         matches!(self.header(), Some(Header::Local))
     }
 
-    /// The other end of the TCP connection itself.
-    pub fn peer(&self) -> SocketAddr {
+    /// The other end of the connection itself; none of a UNIX socket.
+    pub fn peer(&self) -> Option<SocketAddr> {
         self.introduced()
             .map_or_else(|| self.client(), |introduced| introduced.peer)
     }

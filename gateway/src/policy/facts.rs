@@ -107,15 +107,17 @@ impl Facts {
         }
     }
 
-    pub(super) fn push_ip(&mut self, need: u32, address: SocketAddr) {
-        match address.ip().to_canonical() {
-            IpAddr::V4(ip) => self.push(need, &ip.octets()),
-            IpAddr::V6(ip) => self.push(need, &ip.octets()),
+    /// Nothing where there is no address, as of a UNIX socket: no network has it in it then.
+    pub(super) fn push_ip(&mut self, need: u32, address: Option<SocketAddr>) {
+        match address.map(|address| address.ip().to_canonical()) {
+            Some(IpAddr::V4(ip)) => self.push(need, &ip.octets()),
+            Some(IpAddr::V6(ip)) => self.push(need, &ip.octets()),
+            None => {}
         }
     }
 
-    pub(super) fn push_port(&mut self, need: u32, address: SocketAddr) {
-        self.push(need, itoa::Buffer::new().format(address.port()).as_bytes());
+    pub(super) fn push_port(&mut self, need: u32, address: Option<SocketAddr>) {
+        self.push_number(need, address.map(|address| address.port().into()));
     }
 
     /// The time now, in a zone.

@@ -361,7 +361,9 @@ fn fields(headers: &HeaderMap) -> Result<Vec<types::FieldResult>, TooMuch> {
     headers.iter().map(field).collect()
 }
 
-fn endpoint(address: std::net::SocketAddr) -> connection_info::Endpoint {
+/// The contract has no word for an end without an address, as of a UNIX socket: that is told as 0.0.0.0, port 0, which is nobody's.
+fn endpoint(address: Option<std::net::SocketAddr>) -> connection_info::Endpoint {
+    let address = address.unwrap_or_else(|| (std::net::Ipv4Addr::UNSPECIFIED, 0).into());
     let ip = match address.ip().to_canonical() {
         std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
         std::net::IpAddr::V6(ip) => ip.octets().to_vec(),

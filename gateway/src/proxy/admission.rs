@@ -95,8 +95,9 @@ fn decide(
         return Err(TurnedAway::Denied { line });
     }
     // Before the rate: who has too many uses up nobody's tokens.
-    let seat = match &admission.sources {
-        Some(sources) => Some(sources.take(facts.client().ip()).ok_or(TurnedAway::TooMany)?),
+    let seat = match admission.sources.as_ref().zip(facts.client_ip()) {
+        Some((sources, client)) => Some(sources.take(client).ok_or(TurnedAway::TooMany)?),
+        // Who comes over a UNIX socket has no source to be counted by.
         None => None,
     };
     let within = policy::within(local, admission.limiter.iter(), exchange);

@@ -71,7 +71,7 @@ async fn ask(
 ) -> Result<Answer, Unanswered> {
     let (mut head, body) = request.into_parts();
     let has_host = head.headers.contains_key(header::HOST);
-    let key = sticky::pick_key(backend, client.facts.client().ip(), &head, None);
+    let key = sticky::pick_key(backend, client.facts.client_ip(), &head, None);
     let mut attempts = Attempts::new(backend, key);
     let mut fresh_only = false;
     loop {
@@ -81,7 +81,7 @@ async fn ask(
             Take::Nothing => return Err(CallError::Unreachable.into()),
         };
         let address = backend.servers[server].address().filter(|_| !has_host);
-        if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
+        if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.authority())) {
             head.headers.insert(header::HOST, host);
         }
         let (upstream, is_private) = match reach(local, client, backend, server, &head, fresh_only).await {
@@ -314,7 +314,7 @@ mod tests {
         };
 
         let backend = test_backend(Balance::RoundRobin, &[(1, false)]);
-        let anyone = PickKey::of(Ipv4Addr::LOCALHOST.into());
+        let anyone = PickKey::of(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
         let taken = Balancer::new(&backend, 0).take(&backend, &anyone, &Tried::default());
         let Take::Server(_, session) = taken else {
             unreachable!("{taken:?}")

@@ -33,7 +33,7 @@ pub fn receive(
 ) -> Option<Arc<ConnectionFacts>> {
     let trusted = forwarding.trusted.as_ref()?;
     let peer = connection.facts.client();
-    if !trusted.contains(peer.ip()) {
+    if !trusted.trusts(peer.map(|peer| peer.ip())) {
         let said: Vec<HeaderName> = headers
             .keys()
             .filter(|name| is_of_client(name, forwarding))
@@ -47,11 +47,11 @@ pub fn receive(
     let from = trusted.client_ip.as_ref()?;
     let client = named(from, headers, peer, |address| trusted.contains(address))?;
     let mut last = connection.told.named.borrow_mut();
-    if let Some(last) = last.as_ref().filter(|last| last.client() == client) {
+    if let Some(last) = last.as_ref().filter(|last| last.client() == Some(client)) {
         return Some(last.clone());
     }
     let mut facts = ConnectionFacts::clone(&connection.facts);
-    facts.ends = Ends::new(client, facts.local());
+    facts.ends = Ends::of(Some(client), facts.local());
     let facts = Arc::new(facts);
     *last = Some(facts.clone());
     Some(facts)
@@ -68,19 +68,20 @@ pub fn asked_host(forwarding: &Forwarding, headers: &HeaderMap) -> Option<Header
 pub fn announce(
     forwarding: &Forwarding,
     connection: &Connection,
-    client: SocketAddr,
+    client: Option<SocketAddr>,
     host: Option<&HeaderValue>,
     headers: &mut HeaderMap,
 ) {
     let facts = &*connection.facts;
-    let peer = facts.client().ip();
+    let peer = facts.client_ip();
     let believed = forwarding.trusts(peer);
     if let Some(forwarded_for) = &forwarding.forwarded_for
-        && !forwarded_for.excepts(peer)
+        && !peer.is_some_and(|peer| forwarded_for.excepts(peer))
     {
         twins::remove(headers, &forwarded_for.header);
         if !(forwarded_for.if_none && headers.contains_key(&forwarded_for.header)) {
-            let value = connection.told.client.get_or_init(|| address(peer));
+            // Of who comes over a UNIX socket it is said that he is not known: what he says himself is not to be the last word.
+            let value = connection.told.client.get_or_init(|| peer.map_or(UNKNOWN, address));
             headers.append(&forwarded_for.header, value.clone());
         }
     }
@@ -115,14 +116,16 @@ pub fn announce(
     });
     set(asked.host, X_FORWARDED_HOST, &|| host.cloned());
     set(asked.port, X_FORWARDED_PORT, &|| {
-        let port = || HeaderValue::from(facts.local().port());
+        let local = facts.local()?;
+        let port = || HeaderValue::from(local.port());
         Some(connection.told.port.get_or_init(port).clone())
     });
     set(asked.real_ip, X_REAL_IP, &|| {
-        Some(if client.ip() == peer {
-            connection.told.client.get_or_init(|| address(peer)).clone()
+        let client = client?.ip();
+        Some(if Some(client) == peer {
+            connection.told.client.get_or_init(|| address(client)).clone()
         } else {
-            address(client.ip())
+            address(client)
         })
     });
 }
@@ -144,10 +147,10 @@ impl Told {
             element.push_str(value);
         };
         if forwarded.client {
-            push("for=", &node(facts.client().ip()));
+            push("for=", &node(facts.client_ip()));
         }
         match &forwarded.by {
-            Some(ForwardedBy::Address) => push("by=", &node(facts.local().ip())),
+            Some(ForwardedBy::Address) => push("by=", &node(facts.local().map(|local| local.ip()))),
             Some(ForwardedBy::Obfuscated(name)) => push("by=", name),
             None => {}
         }
@@ -161,11 +164,12 @@ impl Told {
     }
 }
 
-/// An address as a node of RFC 7239, section 6: of IPv6 in brackets and quotes.
-fn node(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("\"[{address}]\""),
+/// An address as a node of RFC 7239, section 6: of IPv6 in brackets and quotes. A UNIX socket has none that could be told.
+fn node(address: Option<IpAddr>) -> String {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => format!("\"[{address}]\""),
+        None => "unknown".to_owned(),
     }
 }
 
@@ -194,16 +198,16 @@ fn with_host(element: &HeaderValue, host: &HeaderValue) -> HeaderValue {
 fn named(
     from: &ClientIpFrom,
     headers: &HeaderMap,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
     is_trusted: impl Fn(IpAddr) -> bool,
 ) -> Option<SocketAddr> {
     let mut client = peer;
     let mut step = |said: Option<(IpAddr, Option<u16>)>| {
         let Some((address, port)) = said else { return false };
-        let same_family = address.is_ipv4() == peer.ip().is_ipv4();
         // As HAProxy: the port goes on for as long as it could be one of that address.
-        let port = port.unwrap_or(if same_family { peer.port() } else { 0 });
-        client = SocketAddr::new(address, port);
+        let of_family = peer.filter(|peer| address.is_ipv4() == peer.is_ipv4());
+        let port = port.unwrap_or(of_family.map_or(0, |peer| peer.port()));
+        client = Some(SocketAddr::new(address, port));
         is_trusted(address)
     };
     match from {
@@ -223,7 +227,7 @@ fn named(
             }
         }
     }
-    (client.ip() != peer.ip()).then_some(client)
+    client.filter(|client| peer.is_none_or(|peer| client.ip() != peer.ip()))
 }
 
 /// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
@@ -338,8 +342,11 @@ fn scheme(facts: &ConnectionFacts) -> &'static str {
 fn address(address: IpAddr) -> HeaderValue {
     let mut text = Vec::with_capacity(LONGEST_ADDRESS);
     push_ip(&mut text, address.to_canonical());
-    HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::try_from(text).unwrap_or(UNKNOWN)
 }
+
+/// Nobody knows (RFC 7239, section 6.2).
+const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
 
 /// Characters of the longest address.
 const LONGEST_ADDRESS: usize = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".len();
@@ -363,7 +370,7 @@ mod tests {
             headers.append(name, HeaderValue::from_str(value).unwrap());
         }
         let trusted: ipnet::IpNet = "10.0.0.0/8".parse().unwrap();
-        let peer = "10.0.0.1:7".parse().unwrap();
+        let peer = Some("10.0.0.1:7".parse().unwrap());
         named(from, &headers, peer, |address| trusted.contains(&address)).map(|client| client.to_string())
     }
 

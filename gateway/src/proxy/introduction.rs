@@ -14,7 +14,10 @@ pub fn introduction(facts: &ConnectionFacts) -> Header {
     };
     let addresses = match said.map(|said| &said.addresses) {
         Some(unix @ Addresses::Unix { .. }) => unix.clone(),
-        _ => Addresses::tcp(facts.client(), facts.local()),
+        _ => match facts.client().zip(facts.local()) {
+            Some((client, local)) => Addresses::tcp(client, local),
+            None => Addresses::UNNAMED,
+        },
     };
     let mut tlvs = facts.tls.as_deref().map_or_else(Vec::new, of_tls);
     let passed_on = said.into_iter().flat_map(|said| &said.tlvs).filter(|tlv| {
@@ -65,7 +68,7 @@ mod tests {
             ends: Ends::new("192.0.2.1:4711".parse().unwrap(), "198.51.100.7:443".parse().unwrap()),
             tls: tls.map(Box::new),
             preamble: proxy.map(|header| {
-                let peer = "10.0.0.1:1".parse().unwrap();
+                let peer = Some("10.0.0.1:1".parse().unwrap());
                 Box::new(Preamble {
                     hello: None,
                     proxy: Some(Introduced { peer, header }),
@@ -163,6 +166,21 @@ mod tests {
             });
             assert_eq!(told, expected.then_some(name.as_bytes()), "{length}");
         }
+    }
+
+    #[test]
+    fn of_a_unix_socket_nothing_is_said_but_that_it_is_one() {
+        let facts = ConnectionFacts {
+            ends: Ends::of(None, None),
+            ..facts(Some(tls(None)), None)
+        };
+        let header = introduction(&facts);
+        assert_eq!(header.encode(crate::proxy_protocol::Format::V1), b"PROXY UNKNOWN\r\n");
+        let Header::Proxied(proxied) = header else {
+            panic!("{header:?}")
+        };
+        assert_eq!(proxied.addresses, Addresses::UNNAMED);
+        assert!(proxied.tlvs.iter().any(|tlv| matches!(tlv, Tlv::Ssl(_))), "{proxied:?}");
     }
 
     #[test]

@@ -153,9 +153,9 @@ impl Record {
         &self.target
     }
 
-    /// The client, or whom a trusted proxy named in its place.
-    pub fn client_address(&self) -> SocketAddr {
-        self.noted.client.unwrap_or(self.client.facts.client())
+    /// The client, or whom a trusted proxy named in its place. None of a UNIX socket.
+    pub fn client_address(&self) -> Option<SocketAddr> {
+        self.noted.client.or_else(|| self.client.facts.client())
     }
 
     /// A backend has been chosen.

@@ -434,7 +434,12 @@ async fn decide(
     }
     let sticky = Sticky::read(backend, &mut outgoing);
     record.cookies = sticky.as_ref().map(Sticky::flags);
-    let key = sticky::pick_key(backend, record.client_address().ip(), &outgoing, sticky.as_ref());
+    let key = sticky::pick_key(
+        backend,
+        record.client_address().map(|client| client.ip()),
+        &outgoing,
+        sticky.as_ref(),
+    );
     let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
     client.take_informational_responses(takes_informational);
     let (mut response, mut lease) = resend::send(local, client, record, backend, key, &mut outgoing, &mut body).await?;
@@ -586,10 +591,10 @@ fn identify(
 ) -> Arc<ConnectionFacts> {
     let forwarding = frontend.config.forwarding.as_deref();
     if let Some(config) = &frontend.config.request_id {
-        let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client().ip()));
+        let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client_ip()));
         record.noted.request_id = Some(request_id::assign(config, from_trusted, headers));
     }
-    let is_strangers = forwarding.is_some_and(|forwarding| forwarding.doubts(client.facts.client().ip()));
+    let is_strangers = forwarding.is_some_and(|forwarding| forwarding.doubts(client.facts.client_ip()));
     record.begin_trace(headers, is_strangers);
     if let Some(captures) = &frontend.config.captures {
         record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.target())));
@@ -597,7 +602,7 @@ fn identify(
     let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
     match named {
         Some(facts) => {
-            record.noted.client = Some(facts.client());
+            record.noted.client = facts.client();
             facts
         }
         None => client.facts.clone(),

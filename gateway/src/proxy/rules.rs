@@ -123,7 +123,10 @@ fn own_authority(exchange: &Exchange, keeps_port: bool, out: &mut Vec<u8>) {
         Some(asked) if keeps_port => write_uri(asked, out),
         Some(asked) => write_uri(without_port(asked), out),
         None => {
-            let local = exchange.connection.local();
+            let Some(local) = exchange.connection.local() else {
+                // It came to a UNIX socket of this machine.
+                return out.extend_from_slice(b"localhost");
+            };
             let address = match local.ip().to_canonical() {
                 std::net::IpAddr::V4(address) => address.to_string(),
                 std::net::IpAddr::V6(address) => format!("[{address}]"),

@@ -107,9 +107,9 @@ impl Sticky {
 }
 
 /// What the choice of a request's server depends on.
-pub fn pick_key(backend: &Backend, client: IpAddr, head: &request::Parts, sticky: Option<&Sticky>) -> PickKey {
+pub fn pick_key(backend: &Backend, client: Option<IpAddr>, head: &request::Parts, sticky: Option<&Sticky>) -> PickKey {
     let stick = backend.stick.as_ref().and_then(|table| match &table.config().key {
-        StickKey::ClientIp => Some(table.key_of_client(client)),
+        StickKey::ClientIp => client.map(|client| table.key_of_client(client)),
         StickKey::Of(of) => part(of, head).map(|part| table.key_of(part)),
     });
     // A cookie goes ahead of what was learned.

@@ -265,8 +265,9 @@ async fn reach(
 
 /// Connects to a server, waiting for one that has room, and trying again as the backend says.
 async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record) -> Result<(Stream, Session), Stop> {
-    let client = record.facts.client().ip();
-    let stick = backend.stick.as_ref().map(|table| table.key_of_client(client));
+    let client = record.facts.client_ip();
+    let stick = backend.stick.as_ref().zip(client);
+    let stick = stick.map(|(table, client)| table.key_of_client(client));
     let key = PickKey {
         wanted: stick.and_then(|stick| backend.remembered(stick)),
         ..PickKey::of(client)

@@ -100,11 +100,17 @@ impl Trace {
             let server = &attempt.backend.servers[attempt.server];
             let mut attributes = request_attributes(record);
             if let Some(address) = server.address() {
-                attributes.push(("server.address", Value::Text(address.ip().to_string())));
-                attributes.push(("server.port", Value::Number(address.port().into())));
+                match address.socket() {
+                    Some(address) => {
+                        attributes.push(("server.address", Value::Text(address.ip().to_string())));
+                        attributes.push(("server.port", Value::Number(address.port().into())));
+                    }
+                    // A path, or a name in the abstract namespace.
+                    None => attributes.push(("server.address", Value::Text(address.to_string()))),
+                }
                 attributes.push((
                     "url.full",
-                    Value::Text(url(server.has_tls(), &address.to_string(), record)),
+                    Value::Text(url(server.has_tls(), &address.authority(), record)),
                 ));
             }
             attributes.push(("gateway.backend", Value::Text(attempt.backend.name.to_string())));
@@ -158,7 +164,9 @@ impl Trace {
         let mut attributes = request_attributes(record);
         let scheme = if record.tls { "https" } else { "http" };
         attributes.push(("url.scheme", Value::Text(scheme.to_owned())));
-        attributes.push(("client.address", Value::Text(record.client.ip().to_string())));
+        if let Some(client) = record.client {
+            attributes.push(("client.address", Value::Text(client.ip().to_string())));
+        }
         if let Some(request) = &record.request {
             let (path, query) = split(request.target);
             attributes.push(("url.path", Value::Text(lossy(path))));

@@ -15,10 +15,10 @@ use crate::telemetry::choice;
 
 /// A connection that ended before its protocol began.
 pub struct Unserved {
-    /// Who it was.
-    pub client: SocketAddr,
-    /// Where it connected to.
-    pub local: SocketAddr,
+    /// Who it was; none of a UNIX socket.
+    pub client: Option<SocketAddr>,
+    /// Where it connected to, likewise.
+    pub local: Option<SocketAddr>,
     /// When.
     pub since: Instant,
     /// Who ended it.
@@ -39,7 +39,7 @@ pub fn unintroduced(local: &Rc<Local>, frontend: &Frontend, ended: &Unintroduced
         Fault::Cut => (Cause::ClientAborted, "bad-proxy-header"),
         Fault::Silent => (Cause::ClientAborted, "no-proxy-header"),
     };
-    tracing::debug!(peer = %ended.peer, frontend = &**frontend.name(), error = %ended.fault, "no PROXY header");
+    tracing::debug!(peer = ?ended.peer, frontend = &**frontend.name(), error = %ended.fault, "no PROXY header");
     let is_null = matches!(ended.fault, Fault::Silent);
     let ended = Unserved {
         client: ended.peer,

@@ -72,7 +72,7 @@ pub async fn send(
         if !has_host {
             // An HTTP/1.0 client need not say it; to an HTTP/1.1 server one has to (RFC 9112, section 3.2).
             let address = backend.servers[server].address();
-            if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.to_string())) {
+            if let Some(Ok(host)) = address.map(|address| HeaderValue::try_from(address.authority())) {
                 head.headers.insert(header::HOST, host);
             }
         }

@@ -129,6 +129,12 @@ impl Header {
 }
 
 impl Addresses {
+    /// A UNIX socket's of which neither path is told: that of a client has none, as a rule.
+    pub const UNNAMED: Self = Self::Unix {
+        source: [0; UNIX_PATH],
+        destination: [0; UNIX_PATH],
+    };
+
     /// The ends of a TCP connection. When only one is IPv6, the other is given as an IPv4-mapped one.
     pub fn tcp(source: SocketAddr, destination: SocketAddr) -> Self {
         match (source, destination) {

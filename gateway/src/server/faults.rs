@@ -4,15 +4,22 @@ use std::io;
 
 use miette::SourceSpan;
 
-use super::identity::Identity;
-use crate::admin::AdminSocketError;
+use super::identity::{Identity, access};
 use crate::config::{AdminSocket, At, Code, Config, ConfigError, Log, LogTarget};
-use crate::listener::BindError;
+use crate::listener::{BindError, BindFault};
+use crate::unix_socket::UnixSocketError;
 
 /// What this machine would refuse of a configuration: users, groups and folders that are not there, and a log that cannot be
 /// written. Nothing is opened that a running gateway would notice: no port, and no file is made.
 pub fn check(config: &Config) -> Vec<ConfigError> {
     let mut errors = Identity::of(&config.process).err().unwrap_or_default();
+    errors.extend(
+        config
+            .frontends
+            .iter()
+            .flat_map(|frontend| &frontend.binds)
+            .filter_map(|bind| access(bind).err()),
+    );
     let named = config.process.named_logs.iter().map(|named| &named.log);
     errors.extend(std::iter::once(&config.process.log).chain(named).filter_map(of_file));
     errors
@@ -55,20 +62,27 @@ pub(super) fn of_log(log: &Log, error: &io::Error) -> ConfigError {
 
 /// An address cannot be listened on.
 pub(super) fn of_bind(span: SourceSpan, error: &BindError) -> ConfigError {
+    let (label, help) = match &error.source {
+        BindFault::Ip(source) => {
+            let help = match source.kind() {
+                io::ErrorKind::AddrInUse => "`ss -ltnp` says who listens there: stop it, or take another port",
+                io::ErrorKind::PermissionDenied => {
+                    "start as root and name a `user` in `process`, or grant CAP_NET_BIND_SERVICE"
+                }
+                io::ErrorKind::AddrNotAvailable => "`ip address` says which addresses there are",
+                _ => "take another address",
+            };
+            ("cannot be opened", help)
+        }
+        BindFault::Unix(source) => (source.label(), source.help()),
+    };
     ConfigError::new(Code::System, error.to_string())
-        .label(span, "cannot be opened")
-        .help(match error.source.kind() {
-            io::ErrorKind::AddrInUse => "`ss -ltnp` says who listens there: stop it, or take another port",
-            io::ErrorKind::PermissionDenied => {
-                "start as root and name a `user` in `process`, or grant CAP_NET_BIND_SERVICE"
-            }
-            io::ErrorKind::AddrNotAvailable => "`ip address` says which addresses there are",
-            _ => "take another address",
-        })
+        .label(span, label)
+        .help(help)
 }
 
 /// The admin socket cannot be opened.
-pub(super) fn of_admin_socket(socket: &AdminSocket, error: &AdminSocketError) -> ConfigError {
+pub(super) fn of_admin_socket(socket: &AdminSocket, error: &UnixSocketError) -> ConfigError {
     let fault = ConfigError::new(Code::Io, format!("admin socket {}: {error}", socket.path.display()));
     let fault = match &socket.origin {
         Some(origin) => fault.label(origin.span, error.label()),

@@ -12,7 +12,8 @@ use nix::unistd::{
     Gid, Group, Uid, User, chdir, chroot, getegid, geteuid, getresgid, getresuid, setgid, setgroups, setuid,
 };
 
-use crate::config::{At, Code, ConfigError, Process};
+use crate::config::{At, Bind, Code, ConfigError, Process};
+use crate::unix_socket::Access;
 
 /// What the process becomes.
 #[derive(Debug)]
@@ -108,18 +109,38 @@ impl Identity {
     }
 }
 
-/// A user by name or number: its id and its group.
-fn find_user(user: &At<String>) -> Result<(Uid, Gid), ConfigError> {
+/// Who may connect to a bind that is a UNIX socket, with the numbers that users and groups have on this machine.
+pub(super) fn access(bind: &Bind) -> Result<Access, ConfigError> {
+    Ok(Access {
+        mode: bind.access.mode,
+        user: bind
+            .access
+            .user
+            .as_ref()
+            .map(known_user)
+            .transpose()?
+            .map(|user| user.uid.as_raw()),
+        group: bind.access.group.as_ref().map(find_group).transpose()?.map(Gid::as_raw),
+    })
+}
+
+/// A user by name or number.
+fn known_user(user: &At<String>) -> Result<User, ConfigError> {
     let known = match user.value.parse() {
         Ok(number) => User::from_uid(Uid::from_raw(number)),
         Err(_) => User::from_name(&user.value),
     };
-    let Ok(Some(known)) = known else {
+    known.ok().flatten().ok_or_else(|| {
         let error = ConfigError::new(Code::System, format!("there is no user {:?}", user.value));
-        return Err(error
+        error
             .label(user.span, "this machine does not know it")
-            .help("make it, as with `useradd --system gateway`, or name another one"));
-    };
+            .help("make it, as with `useradd --system gateway`, or name another one")
+    })
+}
+
+/// Whom the gateway may run as: its id and its group.
+fn find_user(user: &At<String>) -> Result<(Uid, Gid), ConfigError> {
+    let known = known_user(user)?;
     if known.uid.is_root() {
         let error = ConfigError::new(Code::System, format!("user {:?} is root", user.value));
         return Err(error

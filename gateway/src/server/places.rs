@@ -26,7 +26,7 @@ pub(super) fn places(
         let mut servers = Vec::new();
         for server in &backend.servers {
             servers.push(match &server.address {
-                ServerAddress::Socket(address) => Place::Fixed(*address),
+                ServerAddress::Fixed(address) => Place::Fixed(address.clone()),
                 ServerAddress::Name(source) => {
                     let known = before.and_then(|before| before.whereabouts(&backend.name, &server.name));
                     let known = known.filter(|known| known.is_of(source)).cloned();
@@ -43,7 +43,7 @@ pub(super) fn places(
                     };
                     let address = echo.0;
                     needed.insert(key, echo);
-                    Place::Fixed(address)
+                    Place::Fixed(address.into())
                 }
             });
         }

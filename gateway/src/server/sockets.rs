@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::{Faults, OpenPort, faults};
+use super::{Faults, OpenPort, faults, identity};
+use crate::address::Address;
 use crate::admin;
 use crate::backend::Backend;
-use crate::config::{Config, Mode};
-use crate::listener::{BindError, Inherited, Limits, Listening, Others, bind};
+use crate::config::{Bind, Config, ConfigError, Mode};
+use crate::listener::{BindError, Inherited, Limits, Listening, Others, bind, listen_unix};
 use crate::telemetry::metrics::Registry;
 use crate::worker::WorkerSocket;
 
@@ -40,7 +41,7 @@ pub(super) struct Opened {
 }
 
 /// A configured address, and how many before it are the same: port 0 may be asked for several times.
-type Key = (SocketAddr, usize);
+type Key = (Address, usize);
 
 impl Sockets {
     /// Nothing is open.
@@ -59,23 +60,23 @@ impl Sockets {
     pub(super) fn open(&self, config: &Config) -> Result<Opened, Faults> {
         let mut opened = Opened::default();
         let mut errors = Vec::new();
-        let mut seen: HashMap<SocketAddr, usize> = HashMap::new();
+        let mut seen: HashMap<Address, usize> = HashMap::new();
         for frontend in &config.frontends {
             let mut binds = Vec::new();
-            for (address, span) in frontend.binds.iter().map(|bind| (bind.address, bind.origin.span)) {
-                let count = seen.entry(address).or_default();
-                let key = (address, *count);
+            for bind in &frontend.binds {
+                let count = seen.entry(bind.address.clone()).or_default();
+                let key = (bind.address.clone(), *count);
                 *count += 1;
                 let listening = match self.open.by_key.get(&key) {
                     Some(listening) => Ok(listening.clone()),
-                    None => self.listen(address).map(Arc::new),
+                    None => self.listen(bind).map(Arc::new),
                 };
                 match listening {
                     Ok(listening) => {
                         opened.by_key.insert(key, listening.clone());
                         binds.push(listening);
                     }
-                    Err(error) => errors.push(faults::of_bind(span, &error)),
+                    Err(error) => errors.push(error),
                 }
             }
             opened.frontends.push(binds);
@@ -90,7 +91,10 @@ impl Sockets {
             };
             match served {
                 Ok(admin) => opened.stats.push((address, admin)),
-                Err(source) => errors.push(faults::of_bind(span, &BindError { address, source })),
+                Err(source) => {
+                    let (address, source) = (address.into(), source.into());
+                    errors.push(faults::of_bind(span, &BindError { address, source }));
+                }
             }
         }
         if errors.is_empty() {
@@ -101,10 +105,22 @@ impl Sockets {
     }
 
     /// A socket that was handed to the process, or one of its own.
-    fn listen(&self, address: SocketAddr) -> Result<Listening, BindError> {
-        match self.inherited.take(address, self.workers) {
-            Some(taken) => taken.map_err(|source| BindError { address, source }),
-            None => bind(address, self.workers, self.others_on(address)),
+    fn listen(&self, of: &Bind) -> Result<Listening, ConfigError> {
+        let refused = |error: &BindError| faults::of_bind(of.origin.span, error);
+        let failed = |source| {
+            refused(&BindError {
+                address: of.address.clone(),
+                source,
+            })
+        };
+        if let Some(taken) = self.inherited.take(&of.address, self.workers) {
+            return taken.map_err(|error| failed(error.into()));
+        }
+        match &of.address {
+            Address::Ip(address) => {
+                bind(*address, self.workers, self.others_on(*address)).map_err(|error| refused(&error))
+            }
+            Address::Unix(address) => listen_unix(address, identity::access(of)?, self.workers).map_err(failed),
         }
     }
 
@@ -115,7 +131,11 @@ impl Sockets {
 
     /// Who may be on an address that is to be opened.
     fn others_on(&self, address: SocketAddr) -> Others {
-        let mut own = self.open.by_key.values().map(|listening| listening.address);
+        let mut own = self
+            .open
+            .by_key
+            .values()
+            .filter_map(|listening| listening.address.socket());
         if own.any(|own| own.port() == address.port()) {
             Others::Ourselves
         } else {
@@ -159,6 +179,10 @@ impl Sockets {
         for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
             for (bind, open) in frontend.binds.iter().zip(open) {
                 open.set_backlog(bind.backlog);
+                // Looked up when it was opened; a user that has gone meanwhile changes nothing.
+                if let Ok(access) = identity::access(bind) {
+                    open.set_access(access);
+                }
             }
         }
         self.desk.take_up(config, backends);
@@ -185,7 +209,7 @@ impl Sockets {
         for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
             for (bind, open) in frontend.binds.iter().zip(open) {
                 ports.push(OpenPort {
-                    address: open.address,
+                    address: open.address.clone(),
                     protocol: match (frontend.mode, bind.tls.is_some()) {
                         (Mode::Http, false) => "http",
                         (Mode::Http, true) => "https",
@@ -198,7 +222,7 @@ impl Sockets {
         }
         let stats = self.open.stats.iter().flat_map(|(_, admin)| admin.addresses());
         ports.extend(stats.map(|address| OpenPort {
-            address: *address,
+            address: (*address).into(),
             protocol: "stats",
             frontend: None,
         }));

@@ -19,15 +19,15 @@ use super::trace::{SpanId, TraceId};
 use crate::config::{LineFormat, LogTo};
 pub use ending::{Cause, CookieFlags, Phase, SetCookie, Termination};
 pub use parts::push_ip;
-pub(super) use parts::{clip, push_address, push_hex, push_number, version};
+pub(super) use parts::{UNIX, UNIX_PORT, clip, push_address, push_hex, push_number, version};
 
 /// An HTTP exchange that has ended.
 #[derive(Debug, Clone)]
 pub struct HttpRecord<'a> {
-    /// The client, as the gateway knows it.
-    pub client: SocketAddr,
-    /// The address that the client connected to. JSON only.
-    pub destination: SocketAddr,
+    /// The client, as the gateway knows it; none of a UNIX socket.
+    pub client: Option<SocketAddr>,
+    /// The address that the client connected to, likewise. JSON only.
+    pub destination: Option<SocketAddr>,
     /// When the first byte of the request came.
     pub started: SystemTime,
     /// The frontend.
@@ -98,10 +98,10 @@ pub struct RequestLine<'a> {
 /// A TCP connection that has ended.
 #[derive(Debug, Clone)]
 pub struct TcpRecord<'a> {
-    /// The client, as the gateway knows it.
-    pub client: SocketAddr,
-    /// The address that the client connected to. JSON only.
-    pub destination: SocketAddr,
+    /// The client, as the gateway knows it; none of a UNIX socket.
+    pub client: Option<SocketAddr>,
+    /// The address that the client connected to, likewise. JSON only.
+    pub destination: Option<SocketAddr>,
     /// When it was accepted.
     pub started: SystemTime,
     /// The frontend.

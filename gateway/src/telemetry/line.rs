@@ -1,6 +1,6 @@
 //! Access lines as a `log-format` has them, and what was captured for lines of all kinds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::access::{self, CookieFlags, Counts, HttpRecord, RequestLine, TcpRecord, Termination};
@@ -48,8 +48,8 @@ impl Connected for () {
 
 /// A line's values, whatever the line is of.
 pub(super) struct Values<'a> {
-    client: SocketAddr,
-    destination: SocketAddr,
+    client: Option<SocketAddr>,
+    destination: Option<SocketAddr>,
     started: SystemTime,
     frontend: &'a str,
     backend: Option<&'a str>,
@@ -163,11 +163,11 @@ impl Values<'_> {
         let kept = self.captures.map(|captures| captures.kept);
         let text: Option<&[u8]> = match field {
             LineField::Client => return access::push_address(out, self.client),
-            LineField::ClientIp => return push_ip(out, self.client.ip()),
-            LineField::ClientPort => return number(out, self.client.port().into()),
+            LineField::ClientIp => return push_ip(out, self.client),
+            LineField::ClientPort => return number(out, port(self.client)),
             LineField::Destination => return access::push_address(out, self.destination),
-            LineField::DestinationIp => return push_ip(out, self.destination.ip()),
-            LineField::DestinationPort => return number(out, self.destination.port().into()),
+            LineField::DestinationIp => return push_ip(out, self.destination),
+            LineField::DestinationPort => return number(out, port(self.destination)),
             LineField::Date => return dates.push_text(out, self.started),
             LineField::Time => return dates.push_iso(out, self.started),
             LineField::Timestamp => {
@@ -387,10 +387,15 @@ fn push(out: &mut Vec<u8>, text: &[u8], escape: LineEscape) {
     }
 }
 
-fn push_ip(out: &mut Vec<u8>, address: IpAddr) {
-    use std::io::Write;
-    // Writing to a Vec cannot fail.
-    let _ = write!(out, "{address}");
+fn push_ip(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    match address {
+        Some(address) => access::push_ip(out, address.ip()),
+        None => out.extend_from_slice(access::UNIX.as_bytes()),
+    }
+}
+
+fn port(address: Option<SocketAddr>) -> u64 {
+    address.map_or(access::UNIX_PORT, |address| address.port()).into()
 }
 
 fn push_millis(out: &mut Vec<u8>, time: Option<Duration>) {

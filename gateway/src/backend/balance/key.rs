@@ -7,8 +7,8 @@ use twox_hash::XxHash3_64;
 /// What is known of a request or connection when its server is chosen.
 #[derive(Debug, Clone, Copy)]
 pub struct PickKey {
-    /// The client, as the gateway knows it.
-    pub client: IpAddr,
+    /// The client, as the gateway knows it; none of a UNIX socket.
+    pub client: Option<IpAddr>,
     /// Of what the backend hashes of requests, [hashed](Self::hash_of); none when it is not there.
     pub hash: Option<u64>,
     /// The server that it belongs to, ahead of balancing.
@@ -19,9 +19,9 @@ pub struct PickKey {
 
 impl PickKey {
     /// Of somebody of whom nothing but the address matters.
-    pub fn of(client: IpAddr) -> Self {
+    pub fn of(client: impl Into<Option<IpAddr>>) -> Self {
         Self {
-            client,
+            client: client.into(),
             hash: None,
             wanted: None,
             stick: None,
@@ -35,11 +35,11 @@ impl PickKey {
 
     /// XXH3 of the client's address, 4 or 16 bytes, without its port: the same on every gateway and in every version. An
     /// IPv4 address that came by way of an IPv6 socket is that IPv4 address.
-    pub(super) fn hash_of_client(&self) -> u64 {
-        match self.client.to_canonical() {
+    pub(super) fn hash_of_client(&self) -> Option<u64> {
+        Some(match self.client?.to_canonical() {
             IpAddr::V4(address) => XxHash3_64::oneshot(&address.octets()),
             IpAddr::V6(address) => XxHash3_64::oneshot(&address.octets()),
-        }
+        })
     }
 }
 
@@ -51,7 +51,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_of_the_address_and_never_changes() {
-        let of = |client| PickKey::of(client).hash_of_client();
+        let of = |client: IpAddr| PickKey::of(client).hash_of_client().unwrap_or_default();
         let v4 = Ipv4Addr::new(192, 0, 2, 1);
         assert_eq!(of(IpAddr::V4(v4)), of(IpAddr::V6(v4.to_ipv6_mapped())));
         // These are a contract: another value here sends every client of every user to another server.

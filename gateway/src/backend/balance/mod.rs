@@ -8,7 +8,7 @@ mod random;
 mod round_robin;
 mod source;
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::server::{BACKUPS, tier_in_use};
@@ -44,7 +44,8 @@ enum Algorithm {
     RoundRobin(RoundRobin),
     LeastConn(LeastConn),
     Random(TwoChoices),
-    Source(Spread),
+    /// With turns for who has no address.
+    Source(Spread, RoundRobin),
     /// What has nothing to hash takes turns.
     Hash(Spread, RoundRobin),
     First,
@@ -59,12 +60,12 @@ impl Balancer {
             Balance::RoundRobin => Algorithm::RoundRobin(RoundRobin::new(servers)),
             Balance::LeastConn => Algorithm::LeastConn(LeastConn::default()),
             Balance::Random => Algorithm::Random(TwoChoices::new()),
-            Balance::Source(spread) => Algorithm::Source(spread),
+            Balance::Source(spread) => Algorithm::Source(spread, RoundRobin::new(servers)),
             Balance::Hash(spread) => Algorithm::Hash(spread, RoundRobin::new(servers)),
             Balance::First => Algorithm::First,
         };
         let mut balancer = Self { algorithm };
-        let anyone = PickKey::of(Ipv4Addr::UNSPECIFIED.into());
+        let anyone = PickKey::of(None::<IpAddr>);
         for _ in 0..worker.checked_rem(servers).unwrap_or(0) {
             balancer.pick(backend, &anyone, &Tried::default());
         }
@@ -132,7 +133,11 @@ impl Algorithm {
             Self::LeastConn(algorithm) => algorithm.pick(servers, share),
             Self::Random(algorithm) => algorithm.pick(servers, share),
             Self::First => first::pick(servers.len(), share),
-            Self::Source(spread) => by_hash(*spread, key.hash_of_client(), servers, share),
+            Self::Source(spread, turns) => match key.hash_of_client() {
+                Some(hash) => by_hash(*spread, hash, servers, share),
+                // Who comes over a UNIX socket has no address.
+                None => turns.pick(share),
+            },
             Self::Hash(spread, turns) => match key.hash {
                 Some(hash) => by_hash(*spread, hash, servers, share),
                 None => turns.pick(share),

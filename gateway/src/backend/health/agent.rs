@@ -1,7 +1,7 @@
 //! The agent check: a program beside a server says in a line what the server can bear. HAProxy's protocol (configuration
 //! manual 2.6, section 5.2, `agent-check`), so that its agents need no change.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Asker {
             sleep_until(next).await;
             let started = Instant::now();
             if let Some(address) = self.server.address() {
-                let result = self.ask(address).await;
+                let result = self.ask(address.ip()).await;
                 self.server.metrics.agent_asked(outcome(&result, started.elapsed()));
                 self.heard(result);
             }
@@ -56,8 +56,9 @@ impl Asker {
         }
     }
 
-    async fn ask(&self, server: SocketAddr) -> Result<Vec<u8>, AgentError> {
-        let ip = self.agent.address.unwrap_or(server.ip());
+    async fn ask(&self, server: Option<IpAddr>) -> Result<Vec<u8>, AgentError> {
+        // Of a server on a UNIX socket, the configuration says where its agent is.
+        let ip = self.agent.address.or(server).ok_or(ConnectError::Unresolved)?;
         let limit = self.agent.timeout;
         let exchange = async {
             let address = SocketAddr::new(ip, self.agent.port);

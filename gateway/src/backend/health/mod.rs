@@ -17,6 +17,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::{Backend, ConnectError, Connector, Server};
+use crate::address::Address;
 use crate::config::{CheckOpening, CheckTarget};
 use crate::stream::Stream;
 
@@ -126,10 +127,11 @@ fn elsewhere(server: &Server, target: CheckTarget) -> Option<SocketAddr> {
     if target.address.is_none() && target.port.is_none() {
         return None;
     }
-    let mut address = server.address()?;
-    address.set_ip(target.address.unwrap_or(address.ip()));
-    address.set_port(target.port.unwrap_or(address.port()));
-    Some(address)
+    // A server on a UNIX socket has neither; both are said then.
+    let own = server.address()?.socket();
+    let ip = target.address.or_else(|| Some(own?.ip()))?;
+    let port = target.port.or_else(|| Some(own?.port()))?;
+    Some(SocketAddr::new(ip, port))
 }
 
 /// How checks of a backend reach its servers.
@@ -165,8 +167,9 @@ impl Way {
     /// The address, for who has no better name for the server.
     fn authority(&self, server: &Server) -> String {
         elsewhere(server, self.target)
+            .map(Address::Ip)
             .or_else(|| server.address())
-            .map_or_else(|| server.name.to_string(), |address| address.to_string())
+            .map_or_else(|| server.name.to_string(), |address| address.authority())
     }
 }
 

@@ -24,7 +24,7 @@ fn limited(servers: &[(usize, bool)], most: usize) -> Arc<Backend> {
 }
 
 fn take(balancer: &mut Balancer, backend: &Backend) -> Take {
-    let anyone = PickKey::of(Ipv4Addr::LOCALHOST.into());
+    let anyone = PickKey::of(std::net::IpAddr::from(Ipv4Addr::LOCALHOST));
     balancer.take(backend, &anyone, &Tried::default())
 }
 
@@ -244,7 +244,9 @@ async fn a_reload_breaks_no_line_up() {
     let registry = Registry::new();
     let take_up = |before: Option<&Backend>| {
         let id = crate::config::BackendId(0);
-        let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
+        let places = vec![crate::backend::Place::Fixed(
+            std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        )];
         let tls = crate::backend::Connectors {
             servers: vec![None],
             check: None,

@@ -15,15 +15,15 @@ use super::server::{ReadServer, servers};
 use super::settings::{Place, Settings, http_only};
 use super::{
     DEFAULT_MODE, Scope, check, edits, elsewhere, error_page, or_none, persistence, response_limits, rules,
-    section_name, template,
+    section_name, source, template,
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AdminLevel, Backend, Backups, Balance, Check, Mode, Origin, Server, SessionEnd, Spread};
 use crate::config::reader::{At, Block, Node};
 use defaulted::{pool, queue, retries, timeouts};
 use faults::{
-    report_all_backups, report_idle_servers, report_limits, report_nameless_checks, report_on_marked_down,
-    report_on_marked_up, report_slow_start,
+    report_all_backups, report_halved_addresses, report_idle_servers, report_limits, report_nameless_checks,
+    report_on_marked_down, report_on_marked_up, report_slow_start,
 };
 
 /// What others have to know of a backend.
@@ -128,6 +128,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let outlier = outlier.inspect(|node| http_only(node, mode_at));
     let may_go = check.is_some() || agent.is_some() || outlier.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
+    source::settle(ctx, &own, &inherited, &mut servers);
     // What defaults say for HTTP mode is passed over in TCP mode.
     let is_hash = |balance: &At<Balance>| matches!(balance.value, Balance::Hash(_));
     let inherited_balance = inherited.balance.filter(|at| mode == Mode::Http || !is_hash(at));
@@ -197,6 +198,7 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
         let error = error.label(observe.span(), "nothing would take the server up again");
         ctx.report(error.help("write how health is known: check \"tcp\" interval=\"2s\""));
     }
+    let agent_at = agent.as_ref().map(|node| node.span());
     let agent = agent.map(check::agent);
     let check_at = check.as_ref().map(|node| node.span());
     let check = check.map(|check| check::check(check, openings, observe.is_some()));
@@ -204,6 +206,14 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let observe = observe.map(|node| check::observe(node, mode_at, schedule));
     if let (Some(Some(check)), Some(span)) = (&check, check_at) {
         report_nameless_checks(ctx, &servers, check, span);
+        if check.target.address.is_some() != check.target.port.is_some() {
+            report_halved_addresses(ctx, &servers, span, "this check");
+        }
+    }
+    if let (Some(Some(agent)), Some(span)) = (&agent, agent_at)
+        && agent.address.is_none()
+    {
+        report_halved_addresses(ctx, &servers, span, "this agent");
     }
     let acls = BackendAcls::read(scope, &mut block, mode_at);
     let rules = block.any(&["deny", "redirect", "return"]);

@@ -6,31 +6,49 @@ use std::ops::RangeInclusive;
 
 use miette::SourceSpan;
 
-use super::{accept_proxy, elsewhere, or_none, tls};
+use super::{accept_proxy, elsewhere, or_none, tls, unix_socket};
+use crate::address::{Address, MOST_LISTENING_PATH};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{BACKLOG, Bind, Mode};
+use crate::config::model::{AcceptProxy, BACKLOG, Bind, Mode, Trusted};
 use crate::config::reader::{At, Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
 /// between two owners at random, since every worker shares its port.
 #[derive(Default)]
 pub(super) struct Binds {
-    taken: HashMap<SocketAddr, SourceSpan>,
+    taken: HashMap<Address, SourceSpan>,
 }
 
 impl Binds {
-    /// The address that a value says, when nobody has it yet.
+    /// The IP address that a value says, when nobody has it yet.
     pub(super) fn take(&mut self, value: &Value<'_>) -> Option<SocketAddr> {
         let address = socket_address(value, Port::Any)?;
-        if address.port() == 0 {
+        self.take_address(value, address.into())?.socket()
+    }
+
+    /// The same, or a UNIX socket.
+    fn take_any(&mut self, value: &Value<'_>) -> Option<Address> {
+        let address = match unix_socket::is_meant(value.text()?) {
+            true => unix_socket::address(value, MOST_LISTENING_PATH)?,
+            false => socket_address(value, Port::Any)?.into(),
+        };
+        self.take_address(value, address)
+    }
+
+    fn take_address(&mut self, value: &Value<'_>, address: Address) -> Option<Address> {
+        if address.socket().is_some_and(|address| address.port() == 0) {
             return Some(address);
         }
-        if let Some(first) = self.taken.insert(address, value.span()) {
+        if let Some(first) = self.taken.insert(address.clone(), value.span()) {
             let error = ConfigError::new(Code::Duplicate, format!("{address} is listened on twice"));
             let error = error
                 .label(value.span(), "again here")
                 .label(first, "already taken here");
-            value.context().report(error.help("give one of them another port"));
+            let help = match address {
+                Address::Ip(_) => "give one of them another port",
+                Address::Unix(_) => "give one of them another path",
+            };
+            value.context().report(error.help(help));
             return None;
         }
         Some(address)
@@ -41,7 +59,8 @@ impl Binds {
 pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<Bind> {
     let origin = node.origin();
     node.hints(tls_beside);
-    let address = node.argument("an address").and_then(|value| binds.take(&value));
+    let address = node.argument("an address").and_then(|value| binds.take_any(&value));
+    let access = unix_socket::access(&mut node, address.as_ref());
     let flag = node.flag("accept-proxy");
     let backlog = match node.property("backlog") {
         Some(value) => value.integer(BACKLOGS).and_then(|backlog| u32::try_from(backlog).ok()),
@@ -59,15 +78,31 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
         None => (None, Some(Vec::new()), None),
     };
     let accept_proxy = said.or(flag.map(|_| Some(accept_proxy::flag())));
+    report_networks(&node, address.as_ref(), accept_proxy.as_ref());
     node.finish();
     Some(Bind {
         address: address?,
+        access: access?,
         tls: or_none(tls)?,
         accept_proxy: or_none(accept_proxy)?,
         alpn: alpn?,
         backlog: backlog?,
         origin,
     })
+}
+
+/// Reports networks of a bind that nobody connects to from one.
+fn report_networks(node: &Node<'_>, address: Option<&Address>, accept: Option<&Option<AcceptProxy>>) {
+    if let (Some(Address::Unix(_)), Some(Some(accept))) = (address, accept)
+        && let Trusted::Networks(_) = accept.trusted
+    {
+        let error = ConfigError::new(Code::Inert, "nobody connects to a UNIX socket from a network");
+        let error = error.label(
+            node.span(),
+            "its `accept-proxy` names some, and would ask nobody for a header",
+        );
+        node.fail(error.help("leave the networks out, and say by `mode=` and `group=` who may connect"));
+    }
 }
 
 /// The protocols that are agreed on where nothing is said of them: those that are spoken.
@@ -163,11 +198,11 @@ pub(super) fn socket_address(value: &Value<'_>, port: Port) -> Option<SocketAddr
             "write the address and the port alone, as \"10.0.0.1:8080\"",
         );
     }
-    if ["/", "unix:/", "unix@"].iter().any(|begin| text.starts_with(begin)) {
+    if unix_socket::is_meant(text) {
         return value.fail(
             message,
             "this is a UNIX socket",
-            "write an IP address and a port, as \"127.0.0.1:8080\": connections come and go over TCP alone",
+            "write an IP address and a port, as \"127.0.0.1:8080\": only a frontend's `bind` and a `server` may be one",
         );
     }
     if host.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {

@@ -102,9 +102,24 @@ pub(super) fn or_off<T>(mut node: Node<'_>, read: impl FnOnce(&mut Node<'_>) -> 
 fn trusted(node: &mut Node<'_>) -> Option<TrustedProxies> {
     // All is read before any fault ends it: what has not been read would be reported as unknown.
     let client_ip = node.property("client-ip").map(|value| client_ip(&value));
-    let networks = distinct(node.some_arguments("a network of proxies"), network);
-    let (networks, client_ip) = (networks?, or_none(client_ip)?);
-    (!networks.is_empty()).then_some(TrustedProxies { networks, client_ip })
+    let proxies = distinct(node.some_arguments("a network of proxies"), proxies);
+    let (proxies, client_ip) = (proxies?, or_none(client_ip)?);
+    let unix = proxies.contains(&None);
+    let networks: Vec<_> = proxies.into_iter().flatten().collect();
+    (unix || !networks.is_empty()).then_some(TrustedProxies {
+        networks,
+        unix,
+        client_ip,
+    })
+}
+
+/// A network of them; none inside stands for those that connect to a UNIX socket.
+#[allow(clippy::option_option)]
+fn proxies(value: &Value<'_>) -> Option<Option<IpNet>> {
+    match value.text()? {
+        "unix" => Some(None),
+        _ => network(value).map(Some),
+    }
 }
 
 fn client_ip(value: &Value<'_>) -> Option<ClientIpFrom> {

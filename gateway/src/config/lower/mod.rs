@@ -57,6 +57,7 @@ mod send_proxy;
 mod server;
 mod settings;
 mod shared_acls;
+mod source;
 mod stats;
 mod target;
 mod template;
@@ -70,6 +71,7 @@ mod tls_parameters;
 mod tracing;
 mod trust;
 mod tunnel;
+mod unix_socket;
 mod upgrades;
 mod used_plugins;
 mod variables;
@@ -332,8 +334,8 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "include" => "this stands in a `tenant`: what the operator writes is one file",
         "nameserver" => "`nameserver` stands in `resolver`",
         "server" | "server-template" | "balance" | "check" | "observe" | "agent-check" | "server-close" | "pool"
-        | "response-limits" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down" | "retries"
-        | "retry-on" | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => {
+        | "response-limits" | "source" | "stick" | "all-backups" | "slow-start" | "max-queue" | "on-marked-down"
+        | "retries" | "retry-on" | "retry-buffer" | "retry-budget" | "outlier-ejection" | "max-requests" => {
             "this stands in a `backend`"
         }
         "cookie" => "`cookie` stands in a `backend` (persistence) or in an `acl`",

@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::plugin_limits::{CPU, MAX_CPU, TOTAL_MEMORY};
 use super::settings::{MAX_CONNECTIONS, TIMEOUT_RANGE};
 use super::{elsewhere, or_none};
+use crate::address::MOST_LISTENING_PATH;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     AdminLevel, AdminSocket, CompileCache, CompileLimits, Log, LogFormat, LogTarget, PolicyPool, Process,
@@ -204,23 +205,26 @@ fn read(mut node: Node<'_>, said: &mut Said) -> Option<Process> {
 fn admin(mut node: Node<'_>) -> Option<AdminSocket> {
     let origin = Some(node.origin());
     let path = node.argument("the socket's path").and_then(|value| socket_path(&value));
-    let mode = node.property("mode").map(|value| {
-        let mode = u32::from_str_radix(value.text()?, 8).ok().filter(|mode| *mode <= 0o777);
-        mode.or_else(|| {
-            value.fail(
-                "the mode is not one of a file",
-                "three octal digits",
-                "write it as for chmod: mode=\"660\"",
-            )
-        })
-    });
+    let mode = node.property("mode").map(|value| socket_mode(&value));
     let level = node.property("level").map(|value| value.choice(ADMIN_LEVELS));
     node.finish();
     Some(AdminSocket {
         path: path?,
-        mode: or_none(mode)?.unwrap_or(DEFAULT_ADMIN_MODE),
+        mode: or_none(mode)?.unwrap_or(DEFAULT_SOCKET_MODE),
         level: or_none(level)?.unwrap_or(DEFAULT_ADMIN_LEVEL),
         origin,
+    })
+}
+
+/// Who may connect to a UNIX socket, as for `chmod`.
+pub(super) fn socket_mode(value: &Value<'_>) -> Option<u32> {
+    let mode = u32::from_str_radix(value.text()?, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.or_else(|| {
+        value.fail(
+            "the mode is not one of a file",
+            "three octal digits",
+            "write it as for chmod: mode=\"660\"",
+        )
     })
 }
 
@@ -234,10 +238,10 @@ fn socket_path(value: &Value<'_>) -> Option<PathBuf> {
         );
     }
     let path = value.context().path(text);
-    if path.as_os_str().len() > MOST_SOCKET_PATH {
+    if path.as_os_str().len() > MOST_LISTENING_PATH {
         return value.fail(
             "the system does not know sockets with so long a path",
-            format!("longer than {MOST_SOCKET_PATH} bytes with its folder"),
+            format!("longer than {MOST_LISTENING_PATH} bytes with its folder"),
             "use a shorter one, as \"/run/gateway/admin.sock\"",
         );
     }
@@ -315,8 +319,8 @@ const DEFAULT_MAX_BUCKETS: usize = 262_144;
 /// Most requests are over by then, and service managers commonly wait 90 s before they use force.
 const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who may reach it may take servers out of service: the gateway's own user, unless more are let in.
-const DEFAULT_ADMIN_MODE: u32 = 0o600;
+/// The gateway's own user, unless more are let in: who may reach the admin socket may take servers out of service.
+pub(super) const DEFAULT_SOCKET_MODE: u32 = 0o600;
 /// As HAProxy's.
 const DEFAULT_ADMIN_LEVEL: AdminLevel = AdminLevel::Operator;
 const ADMIN_LEVELS: &[(&str, AdminLevel)] = &[
@@ -324,10 +328,6 @@ const ADMIN_LEVELS: &[(&str, AdminLevel)] = &[
     ("operator", AdminLevel::Operator),
     ("admin", AdminLevel::Admin),
 ];
-/// `sun_path` has 108 bytes with its end (unix(7)), and the socket is made beside its place, under a name that is longer
-/// by this process's number.
-const MOST_SOCKET_PATH: usize = 107 - 12;
-
 /// More workers than any machine has CPUs only wait for each other.
 const WORKERS: RangeInclusive<u64> = 1..=1_024;
 const INSTANCES: RangeInclusive<u64> = 1..=100_000;

@@ -1,6 +1,7 @@
 //! `server "app-1" "10.0.0.1:8080"` and `server-template "app" "app.internal:8080" count=5`.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use rustls_pki_types::ServerName;
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, ON_MARKED_UP, TIMEOUT_RANGE};
-use super::{or_none, persistence, resolver, section_name, send_proxy, tls};
+use super::{or_none, persistence, resolver, section_name, send_proxy, source, tls, unix_socket};
+use crate::address::{Address, MOST_UNIX_PATH};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd};
+use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd, Verify};
 use crate::config::reader::{At, Node, Value, clip};
 use crate::config::suggest;
 
@@ -28,6 +30,7 @@ pub(super) struct ReadServer {
     pub(super) on_marked_down: Option<At<bool>>,
     pub(super) on_marked_up: Option<At<bool>>,
     pub(super) cookie: Option<SourceSpan>,
+    pub(super) source: Option<At<IpAddr>>,
 }
 
 impl ReadServer {
@@ -35,6 +38,12 @@ impl ReadServer {
     pub(super) fn has_name(&self) -> bool {
         let address = self.server.as_ref().map(|server| &server.address);
         matches!(address, Some(ServerAddress::Name(_)))
+    }
+
+    /// Whether it is on a UNIX socket.
+    pub(super) fn is_unix(&self) -> bool {
+        let address = self.server.as_ref().map(|server| &server.address);
+        matches!(address, Some(ServerAddress::Fixed(Address::Unix(_))))
     }
 }
 
@@ -105,7 +114,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     }
     let place = node.argument("the server's address");
     let address = place.and_then(|value| address(&value));
-    if let (true, Some(ServerAddress::Socket(_) | ServerAddress::Echo), Some(place)) = (is_template, &address, place) {
+    if let (true, Some(ServerAddress::Fixed(_) | ServerAddress::Echo), Some(place)) = (is_template, &address, place) {
         let error = ConfigError::new(Code::Conflict, "a template makes servers of a name's addresses");
         let error = error.label(place.span(), "not a name");
         node.fail(error.help("write the name, as \"app.internal:8080\", or a `server` for this address"));
@@ -127,6 +136,19 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             .label(place.span(), "this one");
         node.fail(error.help("leave `tls` out"));
     }
+    if let (Some(ServerAddress::Fixed(Address::Unix(_))), Some(Some(Some(tls))), Some(place)) = (&address, &tls, place)
+        && tls.sni.is_none()
+        && tls.verify != Verify::None
+    {
+        let error = ConfigError::new(
+            Code::Missing,
+            "a server on a UNIX socket has no name of its own to verify",
+        );
+        let error = error
+            .label(tls.origin.span, "verifies its certificate")
+            .label(place.span(), "has neither a name nor an IP address");
+        node.fail(error.help("write the name that its certificate is for: tls sni=\"app.example.net\""));
+    }
     if let Some(flag) = http2 {
         report_http2(&node, mode, flag, address.as_ref());
     }
@@ -136,6 +158,15 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let on_marked_down = on_marked_down.map(|value| Some(value.at(value.choice(ON_MARKED_DOWN)?)));
     let on_marked_up = node.property("on-marked-up");
     let on_marked_up = on_marked_up.map(|value| Some(value.at(value.choice(ON_MARKED_UP)?)));
+    let own_source = node.property("source");
+    if let (Some(said), Some(ServerAddress::Echo | ServerAddress::Fixed(Address::Unix(_)))) = (&own_source, &address) {
+        let error = ConfigError::new(
+            Code::Inert,
+            "`source=` does nothing: this server is not reached over a network",
+        );
+        node.fail(error.label(said.span(), "not used").help("leave it out"));
+    }
+    let own_source = own_source.map(|value| Some(value.at(source::address(&value)?)));
     let cookie = node.property("cookie");
     if let (Some(cookie), Mode::Tcp) = (&cookie, mode) {
         let error = ConfigError::new(Code::Mode, "`cookie=` needs HTTP mode");
@@ -180,6 +211,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             send_proxy: send_proxy?,
             http2: http2.is_some(),
             max_connections: or_none(max_connections)?,
+            // So has it of this.
+            source: or_none(own_source)?.map(|source| source.value),
             // The backend has its say, too: settled there.
             session_end: or_none(on_marked_down).map(|_| SessionEnd::Natural)?,
             relieves_backups: or_none(on_marked_up).map(|_| false)?,
@@ -195,6 +228,7 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
         on_marked_down: on_marked_down.flatten(),
         on_marked_up: on_marked_up.flatten(),
         cookie: cookie_at,
+        source: own_source.flatten(),
     };
     if own.is_empty() {
         return vec![read(None)];
@@ -241,10 +275,9 @@ fn address(value: &Value<'_>) -> Option<ServerAddress> {
             "none of these",
             "did you mean `echo`?",
         ),
-        name if resolver::looks_like_a_name(name) && !name.starts_with("unix:/") => {
-            Some(ServerAddress::Name(Arc::new(resolver::source(value)?)))
-        }
-        _ => socket_address(value, Port::Set).map(ServerAddress::Socket),
+        text if unix_socket::is_meant(text) => unix_socket::address(value, MOST_UNIX_PATH).map(ServerAddress::Fixed),
+        name if resolver::looks_like_a_name(name) => Some(ServerAddress::Name(Arc::new(resolver::source(value)?))),
+        _ => socket_address(value, Port::Set).map(|address| ServerAddress::Fixed(address.into())),
     }
 }
 

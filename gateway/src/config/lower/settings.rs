@@ -1,5 +1,6 @@
 //! Settings that `defaults` may give and a frontend or backend may give again: read by the same functions in both places.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::logs::{self, LogNames};
 use super::resilience::{self, ResendSettings};
 use super::response_limits::ResponseLimitSettings;
 use super::timeouts::Timeouts;
-use super::{compress, decompress, error_page, keep_alive, upgrades};
+use super::{compress, decompress, error_page, keep_alive, source, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Balance, Compress, Decompress, ErrorPage, HashOf, KeepAlive, Mode, NormalizePath, PerSource, Upgrades,
@@ -31,6 +32,7 @@ pub(super) struct Settings {
     pub(super) per_source: Option<At<PerSource>>,
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
+    pub(super) source: Option<At<Option<IpAddr>>>,
     pub(super) error_pages: Vec<At<ErrorPage>>,
     pub(super) normalize_path: Option<At<Option<NormalizePath>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
@@ -162,6 +164,9 @@ impl Settings {
     fn read_backend(&mut self, block: &mut Block<'_>, mode: Option<At<Mode>>) {
         if let Some(node) = block.one("balance") {
             (self.balance, self.hash_of) = balance(node, mode);
+        }
+        if let Some(node) = block.one("source") {
+            self.source = or_off(node, |node| source::address(&node.argument("the address")?));
         }
         if let Some(node) = block.one("all-backups") {
             self.all_backups = switch(node);

@@ -34,8 +34,10 @@ impl Forwarding {
 /// `trusted-proxies "10.0.0.0/8" client-ip="x-forwarded-for"`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TrustedProxies {
-    /// Where they are; at least one.
+    /// Where they are; none where `unix` says where.
     pub networks: Vec<IpNet>,
+    /// `"unix"`: whoever connects to a UNIX socket is one.
+    pub unix: bool,
     /// Where they say who the client is; none means that the client is who connects.
     pub client_ip: Option<ClientIpFrom>,
 }
@@ -129,18 +131,23 @@ pub enum IncomingId {
 }
 
 impl Forwarding {
-    /// Whether who connects from there may say something of the client.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
-        self.trusted.as_ref().is_some_and(|trusted| trusted.contains(peer))
+    /// Whether who connects from there may say something of the client. None stands for a UNIX socket.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        self.trusted.as_ref().is_some_and(|trusted| trusted.trusts(peer))
     }
 
     /// Whether there are proxies that are trusted, and who connects from there is none of them.
-    pub fn doubts(&self, peer: IpAddr) -> bool {
-        self.trusted.as_ref().is_some_and(|trusted| !trusted.contains(peer))
+    pub fn doubts(&self, peer: Option<IpAddr>) -> bool {
+        self.trusted.as_ref().is_some_and(|trusted| !trusted.trusts(peer))
     }
 }
 
 impl TrustedProxies {
+    /// Whether who connects from there is a trusted proxy. None stands for a UNIX socket.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
+        peer.map_or(self.unix, |peer| self.contains(peer))
+    }
+
     /// Whether a trusted proxy has this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         contain(&self.networks, address)

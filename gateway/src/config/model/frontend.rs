@@ -1,7 +1,6 @@
 //! Frontends: where clients come in, and what they may do.
 
 use std::net::IpAddr;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +9,11 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    Acl, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
+    Acl, At, BackendId, BindTls, Captures, ClientHttp2, Compress, Condition, Conditional, Decompress, ErrorPage,
     Forwarding, Hsts, KeepAlive, LineFormat, LogChoice, LogTo, Mode, Monitor, NormalizePath, Origin, RateLimitId,
     RequestEdit, RequestId, ResponseEdit, Rule, Template, TenantId, UsedPlugin,
 };
+use crate::address::Address;
 
 /// `frontend "web" { … }`: where clients arrive and what is decided about them.
 #[derive(Debug, Clone)]
@@ -133,8 +133,10 @@ impl Frontend {
 /// `bind "127.0.0.1:8080"`.
 #[derive(Debug, Clone)]
 pub struct Bind {
-    /// The address to listen on. Port 0 asks the system for a free one.
-    pub address: SocketAddr,
+    /// Where it listens. Port 0 asks the system for a free one.
+    pub address: Address,
+    /// Who may connect, where that is a UNIX socket's file.
+    pub access: SocketAccess,
     /// `tls cert="…"`: TLS is terminated here.
     pub tls: Option<BindTls>,
     /// `accept-proxy`: connections begin with a PROXY header.
@@ -145,6 +147,17 @@ pub struct Bind {
     pub backlog: u32,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// `bind "unix:…" mode="660" user="www-data" group="www-data"`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketAccess {
+    /// Its permissions, as of a file: who may write may connect.
+    pub mode: u32,
+    /// Whom it belongs to, by name or number; none means whom the gateway is started as.
+    pub user: Option<At<String>>,
+    /// The group, likewise.
+    pub group: Option<At<String>>,
 }
 
 /// `backlog=` where nothing is said: what current systems allow (`net.core.somaxconn`). A worker that is busy for a while loses
@@ -161,11 +174,13 @@ pub struct AcceptProxy {
 }
 
 impl AcceptProxy {
-    /// Whether a connection from this address begins with a header.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether a connection from this address begins with a header. None stands for a UNIX socket, which is in no network.
+    pub fn trusts(&self, peer: Option<IpAddr>) -> bool {
         match &self.trusted {
             Trusted::Everyone => true,
-            Trusted::Networks(networks) => networks.iter().any(|network| network.contains(&peer)),
+            Trusted::Networks(networks) => {
+                peer.is_some_and(|peer| networks.iter().any(|network| network.contains(&peer)))
+            }
         }
     }
 }

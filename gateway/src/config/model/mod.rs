@@ -63,7 +63,7 @@ pub use forwarding::{
 };
 pub use frontend::{
     AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, Frontend, HttpKeepAlive, OfBackend, PerSource, Reject,
-    RequestLimits, Route, RouteTo, Trusted, Upgrades,
+    RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};

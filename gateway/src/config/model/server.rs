@@ -1,11 +1,12 @@
 //! Servers: where they are and how they are spoken to.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::{NameSource, ServerTls};
+use crate::address::Address;
 use crate::proxy_protocol::Format;
 
 /// `server "app-01" "10.0.0.1:8080" weight=2 backup`.
@@ -15,6 +16,8 @@ pub struct Server {
     pub name: Arc<str>,
     /// Where it is.
     pub address: ServerAddress,
+    /// `source="192.0.2.1"`, its backend's unless said: the address that connections to it come from; none leaves that to the system.
+    pub source: Option<IpAddr>,
     /// 0 to 256; 0 gets no new work.
     pub weight: u16,
     /// Used only when no other server is up.
@@ -42,8 +45,8 @@ pub struct Server {
 /// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAddress {
-    /// An address and port.
-    Socket(SocketAddr),
+    /// An address and port, or a UNIX socket.
+    Fixed(Address),
     /// A name. The servers of a `server-template` share one, and each takes another of its addresses.
     Name(Arc<NameSource>),
     /// `"echo"`: a server built into the gateway, for demos and tests, started on a free loopback port. In HTTP mode it

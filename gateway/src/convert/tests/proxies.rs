@@ -336,3 +336,41 @@ fn a_range_of_ports_is_a_bind_for_each() {
         ]
     );
 }
+
+#[test]
+fn unix_sockets_and_sources_are_carried_over() {
+    let converted = converted(
+        "frontend f
+    mode tcp
+    bind unix@/run/app.sock mode 660 user www group www accept-proxy
+    bind /run/other.sock
+    bind abnsz@name
+    default_backend b
+backend b
+    mode tcp
+    source 192.0.2.1:0
+    server one unix@/run/one.sock send-proxy
+    server two /run/two.sock
+    server three 10.0.0.3:1 source 192.0.2.3
+    server four 10.0.0.4:1 source 192.0.2.4:5000-6000
+",
+    );
+    for line in [
+        "    bind \"unix:/run/app.sock\" mode=\"660\" user=\"www\" group=\"www\" accept-proxy",
+        "    bind \"unix:/run/other.sock\"",
+        "    bind \"unix:@name\"",
+        "    source \"192.0.2.1\"",
+        "    server \"one\" \"unix:/run/one.sock\" send-proxy=\"v1\"",
+        "    server \"two\" \"unix:/run/two.sock\"",
+        "    server \"three\" \"10.0.0.3:1\" source=\"192.0.2.3\"",
+        "    server \"four\" \"10.0.0.4:1\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 13, "no address whose port is left to the system");
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
+}

@@ -109,8 +109,8 @@ impl TcpRecord<'_> {
 fn push_json_origin(
     out: &mut Vec<u8>,
     dates: &mut Dates,
-    client: SocketAddr,
-    destination: SocketAddr,
+    client: Option<SocketAddr>,
+    destination: Option<SocketAddr>,
     started: SystemTime,
 ) {
     out.extend_from_slice(b"{\"time\":\"");
@@ -123,10 +123,10 @@ fn push_json_origin(
 }
 
 /// As programs read addresses: IPv6 in brackets, which the text's has not.
-fn push_socket(out: &mut Vec<u8>, address: SocketAddr) {
-    if address.is_ipv4() {
+fn push_socket(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    let Some(address) = address.filter(SocketAddr::is_ipv6) else {
         return push_address(out, address);
-    }
+    };
     out.push(b'[');
     push_ip(out, address.ip());
     out.extend_from_slice(b"]:");

@@ -15,7 +15,17 @@ pub(in crate::telemetry) fn push_number(out: &mut Vec<u8>, number: impl itoa::In
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-pub(in crate::telemetry) fn push_address(out: &mut Vec<u8>, address: SocketAddr) {
+/// What stands in the place of an address of a UNIX socket, and of its port, as HAProxy has it. The number says nothing: it is there
+/// for those who look for one behind a colon.
+pub(in crate::telemetry) const UNIX: &str = "unix";
+pub(in crate::telemetry) const UNIX_PORT: u16 = 1;
+
+pub(in crate::telemetry) fn push_address(out: &mut Vec<u8>, address: Option<SocketAddr>) {
+    let Some(address) = address else {
+        out.extend_from_slice(UNIX.as_bytes());
+        out.push(b':');
+        return push_number(out, UNIX_PORT);
+    };
     // Without brackets, as HAProxy: the port follows the last colon.
     push_ip(out, address.ip());
     out.push(b':');

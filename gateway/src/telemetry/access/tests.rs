@@ -8,8 +8,8 @@ use crate::telemetry::clock::Dates;
 
 fn http() -> HttpRecord<'static> {
     HttpRecord {
-        client: ([10, 0, 1, 2], 33317).into(),
-        destination: ([10, 0, 0, 1], 443).into(),
+        client: Some(([10, 0, 1, 2], 33317).into()),
+        destination: Some(([10, 0, 0, 1], 443).into()),
         started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
         frontend: "web",
         tls: false,
@@ -59,8 +59,8 @@ fn http() -> HttpRecord<'static> {
 
 fn tcp() -> TcpRecord<'static> {
     TcpRecord {
-        client: "[2001:db8::1]:5432".parse().unwrap(),
-        destination: "[2001:db8::2]:636".parse().unwrap(),
+        client: Some("[2001:db8::1]:5432".parse().unwrap()),
+        destination: Some("[2001:db8::2]:636".parse().unwrap()),
         started: UNIX_EPOCH + Duration::from_millis(1_233_922_454_655),
         frontend: "raw",
         tls: true,

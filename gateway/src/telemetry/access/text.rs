@@ -92,7 +92,7 @@ fn push_whose(out: &mut Vec<u8>, rule_file: Option<&str>, tenant: Option<&str>) 
 }
 
 /// `127.0.0.1:51234 [06/Feb/2009:12:14:14.655] `
-fn push_origin(out: &mut Vec<u8>, dates: &mut Dates, client: SocketAddr, started: SystemTime) {
+fn push_origin(out: &mut Vec<u8>, dates: &mut Dates, client: Option<SocketAddr>, started: SystemTime) {
     push_address(out, client);
     out.extend_from_slice(b" [");
     dates.push_text(out, started);

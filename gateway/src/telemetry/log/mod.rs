@@ -357,8 +357,8 @@ mod tests {
 
     fn record(frontend: &str) -> TcpRecord<'_> {
         TcpRecord {
-            client: ([127, 0, 0, 1], 5).into(),
-            destination: ([127, 0, 0, 1], 6).into(),
+            client: Some(([127, 0, 0, 1], 5).into()),
+            destination: Some(([127, 0, 0, 1], 6).into()),
             started: SystemTime::UNIX_EPOCH,
             frontend,
             tls: false,

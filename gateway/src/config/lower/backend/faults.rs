@@ -8,6 +8,18 @@ use crate::config::lower::settings::Settings;
 use crate::config::model::{Balance, Check, CheckOpening, ServerTls, Spread, Verify};
 use crate::config::reader::{At, Context};
 
+/// Reports that something is asked at the server's own address and another port, or the other way round, where a server is on a UNIX
+/// socket and has neither.
+pub(super) fn report_halved_addresses(ctx: &Context<'_>, servers: &[ReadServer], at: SourceSpan, what: &str) {
+    if let Some(server) = servers.iter().find(|server| server.is_unix()) {
+        let error = ConfigError::new(Code::Missing, format!("where {what} goes is said by half"));
+        let error = error
+            .label(at, "has an address or a port of its own, not both")
+            .label(server.span, "on a UNIX socket there is neither");
+        ctx.report(error.help("say both: address=\"127.0.0.1\" port=9000"));
+    }
+}
+
 /// Reports checks of servers that verify the name each client asks for: a check has no client.
 pub(super) fn report_nameless_checks(ctx: &Context<'_>, servers: &[ReadServer], check: &Check, at: SourceSpan) {
     let target = check.target;

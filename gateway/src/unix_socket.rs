@@ -1,0 +1,194 @@
+//! UNIX sockets that are listened on: made with their permissions, and found in a file that goes with them.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::address::UnixAddress;
+
+/// Whose a socket's file is, and who may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access {
+    /// Its permissions, as of a file: who may write may connect.
+    pub mode: u32,
+    /// The user whom it belongs to, by number; none means whoever makes it.
+    pub user: Option<u32>,
+    /// The group, likewise.
+    pub group: Option<u32>,
+}
+
+/// Why a UNIX socket cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum UnixSocketError {
+    /// Another process serves there.
+    #[error("another process answers there")]
+    Taken,
+    /// There is something that is no socket.
+    #[error("there is a file that is no socket")]
+    NoSocket,
+    /// It cannot be given to whom it is to belong to.
+    #[error("it cannot be given to its user and group: {0}")]
+    Owner(io::Error),
+    /// The system refused.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl UnixSocketError {
+    /// What stands at its place in the configuration.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Taken => "in use",
+            Self::NoSocket => "not a socket",
+            Self::Owner(_) => "cannot be given away",
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "its folder does not exist",
+            Self::Io(_) => "cannot be opened",
+        }
+    }
+
+    /// What may be done about it.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Taken => "give each gateway a path of its own",
+            Self::NoSocket => "name another path, or take the file away",
+            Self::Owner(_) => "start as root, or leave out who does not belong to the gateway's own groups",
+            Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                "make the folder first; systemd does so with RuntimeDirectory="
+            }
+            Self::Io(_) => "the gateway's user has to be able to write to its folder",
+        }
+    }
+}
+
+/// A socket's file, which goes with this.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Which file it is, lest another's that has taken its place be removed.
+    identity: (u64, u64),
+    /// As it was said last.
+    access: Mutex<Access>,
+}
+
+impl SocketFile {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// From now on this is who may connect. What has not changed is left alone, as it may take rights that the process has given up,
+    /// and in `chroot` the file is not to be found any more.
+    pub fn set_access(&self, access: Access) -> io::Result<()> {
+        let mut known = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *known, access) == access {
+            return Ok(());
+        }
+        let there = fs::symlink_metadata(&self.path)?;
+        if (there.dev(), there.ino()) != self.identity {
+            return Err(io::Error::other("another file has taken its place"));
+        }
+        if access.user.is_some() || access.group.is_some() {
+            chown(&self.path, access.user, access.group)?;
+        }
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(access.mode))
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Best effort: a folder that was left behind by chroot, or taken away.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The address as the system wants it.
+pub fn sock_addr(address: &UnixAddress) -> io::Result<SockAddr> {
+    match address {
+        UnixAddress::Path(path) => SockAddr::unix(path),
+        UnixAddress::Abstract(name) => SockAddr::unix(format!("\0{name}")),
+    }
+}
+
+/// Listens, with a queue of this length. The socket does not block. In the abstract namespace there is no file, and `access` means
+/// nothing.
+pub fn listen(
+    address: &UnixAddress,
+    access: Access,
+    backlog: i32,
+) -> Result<(Socket, Option<SocketFile>), UnixSocketError> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    let path = match address {
+        UnixAddress::Path(path) => path,
+        UnixAddress::Abstract(_) => {
+            socket.bind(&sock_addr(address)?).map_err(|error| match error.kind() {
+                io::ErrorKind::AddrInUse => UnixSocketError::Taken,
+                _ => error.into(),
+            })?;
+            socket.listen(backlog)?;
+            return Ok((socket, None));
+        }
+    };
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.file_type().is_socket() => return Err(UnixSocketError::NoSocket),
+        Ok(_) if is_served(path) => return Err(UnixSocketError::Taken),
+        Ok(_) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}", std::process::id()));
+    let beside = PathBuf::from(name);
+    place(&socket, path, &beside, access, backlog).inspect_err(|_| {
+        let _ = fs::remove_file(&beside);
+    })?;
+    let file = SocketFile {
+        path: path.to_owned(),
+        identity: identity(path)?,
+        access: Mutex::new(access),
+    };
+    Ok((socket, Some(file)))
+}
+
+/// Whether somebody listens at a socket's file. One that is full does, too; and what may not be asked is not thought dead.
+fn is_served(path: &Path) -> bool {
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        // A full queue is not waited for.
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match connect() {
+        Ok(()) => true,
+        Err(error) => !matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound),
+    }
+}
+
+/// With its permissions from the first moment: the socket is made under another name, gets them, begins to listen, and only then takes
+/// its place. Nobody can connect before, and whoever is asked for it at any time finds the old one or the new one.
+fn place(socket: &Socket, path: &Path, beside: &Path, access: Access, backlog: i32) -> Result<(), UnixSocketError> {
+    // A process with our number that is no more may have left one.
+    match fs::remove_file(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+        _ => {}
+    }
+    socket.bind(&SockAddr::unix(beside)?)?;
+    if access.user.is_some() || access.group.is_some() {
+        chown(beside, access.user, access.group).map_err(UnixSocketError::Owner)?;
+    }
+    fs::set_permissions(beside, fs::Permissions::from_mode(access.mode))?;
+    socket.listen(backlog)?;
+    fs::rename(beside, path)?;
+    Ok(())
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let there = fs::symlink_metadata(path)?;
+    Ok((there.dev(), there.ino()))
+}
