@@ -465,3 +465,23 @@ async fn http_mode_limits_connections_apart_from_requests() {
     }
     assert_eq!(statuses, [200, 200, 200, 200, 200, 429]);
 }
+
+#[tokio::test]
+async fn connections_beyond_a_rate_wait_and_are_not_refused() {
+    let server = Server::greeting("yes").await;
+    let text = r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; max-connection-rate "3/1s"; default-backend "app" }
+        backend "app" { mode "tcp"; server "app-1" "@app" }
+    "#;
+    let gateway = Gateway::kdl(text).with("@app", server.address()).start().await;
+    let begun = std::time::Instant::now();
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(gateway.connect("raw").await);
+    }
+    for client in &mut clients {
+        assert_eq!(answer(client).await, "yes");
+    }
+    // Three at once, and each further one a third of a second after the one before it.
+    assert!(begun.elapsed().as_millis() >= 600, "{:?}", begun.elapsed());
+}

@@ -388,6 +388,12 @@ impl<'a> Proxy<'a> {
                 Ok(number) => Node::new("max-connections").number(number),
                 Err(_) => return false,
             },
+            ("rate-limit", "sessions") => match line.word(2).and_then(|rate| rate.parse::<u32>().ok()) {
+                Some(rate) if rate > 0 => Node::new("max-connection-rate").arg(format!("{rate}/s")),
+                // HAProxy's 0 is no limit.
+                Some(_) => return true,
+                None => return false,
+            },
             ("retries", number) => match number.parse() {
                 Ok(number) => Node::new("retries")
                     .number(number)

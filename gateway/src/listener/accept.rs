@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::acceptor::Acceptor;
 use super::introduction::{self, Unintroduced};
+use super::rate::Rate;
 use super::sources::SourceSeat;
 use super::termination::Termination;
 use super::{hello, tls};
@@ -37,6 +38,8 @@ pub struct Limits {
     pub process: Arc<Semaphore>,
     /// Of the frontend.
     pub frontend: Arc<Semaphore>,
+    /// How fast the frontend takes them; none means as fast as they come.
+    pub rate: Option<Arc<Rate>>,
 }
 
 /// A bind, as one worker serves it.
@@ -179,6 +182,10 @@ where
             }
         }
         port.gate.holds_one.set(true);
+        // Those behind it wait in the kernel's queue meanwhile.
+        if let Some(rate) = &port.limits.rate {
+            rate.wait().await;
+        }
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
         let Some(places) = Limits::take(&port.limits).await else {

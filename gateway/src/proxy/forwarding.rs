@@ -428,8 +428,9 @@ mod tests {
         assert_eq!(with("example.net"), "for=192.0.2.1;host=example.net");
         assert_eq!(with("example.net:8080"), "for=192.0.2.1;host=\"example.net:8080\"");
         assert_eq!(with("[::1]"), "for=192.0.2.1;host=\"[::1]\"");
-        assert_eq!(node("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1");
-        assert_eq!(node("2001:db8::1".parse().unwrap()), "\"[2001:db8::1]\"");
+        assert_eq!(node(Some("::ffff:192.0.2.1".parse().unwrap())), "192.0.2.1");
+        assert_eq!(node(None), "unknown");
+        assert_eq!(node(Some("2001:db8::1".parse().unwrap())), "\"[2001:db8::1]\"");
     }
 
     proptest! {
@@ -441,7 +442,7 @@ mod tests {
 
         #[test]
         fn what_is_written_is_read_as_it_was(address: IpAddr) {
-            let line = format!("for={};proto=http", node(address));
+            let line = format!("for={};proto=http", node(Some(address)));
             let hops = forwarded_hops(&line).unwrap();
             let hop = hop_address(hops[0].as_deref().unwrap());
             prop_assert_eq!(hop, Some((address.to_canonical(), None)));

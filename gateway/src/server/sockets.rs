@@ -13,7 +13,7 @@ use crate::address::Address;
 use crate::admin;
 use crate::backend::Backend;
 use crate::config::{Bind, Config, ConfigError, Mode};
-use crate::listener::{BindError, Inherited, Limits, Listening, Others, bind, listen_unix};
+use crate::listener::{BindError, Inherited, Limits, Listening, Others, Rate, bind, listen_unix};
 use crate::telemetry::metrics::Registry;
 use crate::worker::WorkerSocket;
 
@@ -27,6 +27,8 @@ pub(super) struct Sockets {
     process: Limit,
     /// By the frontend's name.
     frontends: HashMap<Arc<str>, Limit>,
+    /// Likewise, of those that have one.
+    rates: HashMap<Arc<str>, Arc<Rate>>,
 }
 
 /// The sockets of a configuration.
@@ -53,6 +55,7 @@ impl Sockets {
             desk: admin::Desk::new(registry),
             process: Limit::new(config.process.max_connections),
             frontends: HashMap::new(),
+            rates: HashMap::new(),
         }
     }
 
@@ -146,6 +149,7 @@ impl Sockets {
     /// Each worker's socket of every bind, with the limits of `config`. The sockets are duplicates: a worker may close its
     /// own, and the connections that wait in it stay.
     pub(super) fn distribute(&mut self, config: &Config, opened: &Opened) -> io::Result<Vec<Vec<WorkerSocket>>> {
+        self.rates = rates(config, &self.rates);
         let mut sockets: Vec<Vec<WorkerSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
         for (frontend, binds) in opened.frontends.iter().enumerate() {
             let configured = &config.frontends[frontend];
@@ -157,6 +161,7 @@ impl Sockets {
                     .or_insert_with(|| Limit::new(configured.max_connections.unwrap_or(UNLIMITED)))
                     .places
                     .clone(),
+                rate: self.rates.get(&configured.name).cloned(),
             };
             for (bind, listening) in binds.iter().enumerate() {
                 for (worker, socket) in sockets.iter_mut().zip(&listening.sockets) {
@@ -228,6 +233,22 @@ impl Sockets {
         }));
         ports
     }
+}
+
+/// The rates of a configuration. One that stays as it was goes on.
+fn rates(config: &Config, before: &HashMap<Arc<str>, Arc<Rate>>) -> HashMap<Arc<str>, Arc<Rate>> {
+    let with_rates = config
+        .frontends
+        .iter()
+        .filter_map(|frontend| Some((&frontend.name, frontend.connection_rate?)));
+    let rate = |(name, rate): (&Arc<str>, _)| {
+        let known = before.get(name).filter(|known| known.config() == rate);
+        (
+            name.clone(),
+            known.map_or_else(|| Arc::new(Rate::new(rate)), Arc::clone),
+        )
+    };
+    with_rates.map(rate).collect()
 }
 
 /// The limit of a frontend that has none: its connections are counted all the same, for a later configuration may give it

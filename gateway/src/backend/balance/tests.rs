@@ -21,7 +21,7 @@ const ALL: [Balance; 7] = [
 fn client(number: u32) -> PickKey {
     PickKey {
         hash: Some(PickKey::hash_of(&number.to_be_bytes())),
-        ..PickKey::of(std::net::IpAddr::from(Ipv4Addr::from(number)))
+        ..PickKey::of(IpAddr::from(number.to_be_bytes()))
     }
 }
 

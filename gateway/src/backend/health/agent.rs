@@ -339,7 +339,7 @@ mod tests {
                 send: b"hi\n".to_vec(),
             };
             let asker = Asker::new(&backend, &backend.servers[0], &agent);
-            asker.ask(address).await.map_err(|error| error.to_string())
+            asker.ask(Some(address.ip())).await.map_err(|error| error.to_string())
         };
         assert_eq!(asked(b"75%\r\ndown\n").await.unwrap(), b"75%");
         assert_eq!(asked(b"drain").await.unwrap(), b"drain");

@@ -1,12 +1,16 @@
-//! What is decided of connections right after they were accepted: `reject`, and `max-connections-per-source`.
+//! What is decided of connections right after they were accepted: `reject`, `max-connections-per-source` and `max-connection-rate`.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use super::acl::ReadAcl;
 use super::acls::Acls;
 use super::condition::{self, When};
 use super::settings::MAX_CONNECTIONS;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclTest, PerSource, Reject};
+use crate::config::model::{Acl, AclTest, ConnectionRate, PerSource, Reject};
 use crate::config::reader::{At, Context, Node};
+use crate::config::units;
 
 /// `max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64`.
 pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
@@ -35,6 +39,31 @@ pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
         value: limit,
         span: most.span,
     })
+}
+
+/// `max-connection-rate "200/s"`.
+pub(super) fn connection_rate(mut node: Node<'_>) -> Option<At<ConnectionRate>> {
+    let value = node.argument("a rate");
+    node.finish();
+    let value = value?;
+    let (connections, period) = match units::rate(value.text()?) {
+        Ok(rate) => rate,
+        Err(error) => return value.fail("the rate cannot be read", error.message, error.help),
+    };
+    if !CONNECTIONS.contains(&connections) {
+        let message = format!(
+            "a rate has to be from {} to {} connections",
+            CONNECTIONS.start(),
+            CONNECTIONS.end()
+        );
+        return value.fail(message, "out of range", units::RATE_HELP);
+    }
+    if !PERIOD.contains(&period) {
+        let message = "the period of connections has to be from a millisecond to a minute";
+        return value.fail(message, "out of range", units::RATE_HELP);
+    }
+    let connections = u32::try_from(connections).ok()?;
+    Some(value.at(ConnectionRate { connections, period }))
 }
 
 /// Reports a limit of each source's connections that all of the frontend's together cannot reach.
@@ -101,3 +130,8 @@ pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &
         ctx.report(error.help("write `deny`, which waits for it, or ask for less"));
     }
 }
+
+/// More than a machine accepts.
+const CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+/// Whoever waits for longer than a minute has given up.
+const PERIOD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);

@@ -252,6 +252,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .map(|read| read.acl)
             .chain(implied.into_iter().map(Some))
             .collect::<Option<_>>()?,
+        connection_rate: own.connection_rate.or(inherited.connection_rate).map(|rate| rate.value),
         per_source: own.per_source.or(inherited.per_source).map(|limit| limit.value),
         rejects: rejects.into_iter().collect::<Option<_>>()?,
         connection_limits,

@@ -325,11 +325,26 @@ fn elsewhere(name: &str) -> Option<&'static str> {
         "acl" => "`acl` stands at the top of the file, for all to use, or in a `frontend`, a `backend` or a `tenant`",
         "deny" | "redirect" | "return" => "this stands in a `frontend`, a `backend` or a `tenant`",
         "use-backend" => "this stands in a `frontend` or a `tenant`",
-        "default-backend" | "use-plugin" | "tenants" | "access-log" | "forwarded-for" | "request-limits"
-        | "http-keep-alive" | "normalize-path" | "upgrades" | "trusted-proxies" | "forwarded" | "forwarded-headers"
-        | "rate-limit-headers" | "request-id" | "compress" | "decompress" | "hsts" | "capture" | "log-format" => {
-            "this stands in a `frontend`"
-        }
+        "default-backend"
+        | "max-connection-rate"
+        | "use-plugin"
+        | "tenants"
+        | "access-log"
+        | "forwarded-for"
+        | "request-limits"
+        | "http-keep-alive"
+        | "normalize-path"
+        | "upgrades"
+        | "trusted-proxies"
+        | "forwarded"
+        | "forwarded-headers"
+        | "rate-limit-headers"
+        | "request-id"
+        | "compress"
+        | "decompress"
+        | "hsts"
+        | "capture"
+        | "log-format" => "this stands in a `frontend`",
         "hosts" | "quota" | "backends" => "this stands in a `tenant`",
         "include" => "this stands in a `tenant`: what the operator writes is one file",
         "nameserver" => "`nameserver` stands in `resolver`",

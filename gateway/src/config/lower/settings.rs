@@ -20,7 +20,8 @@ use super::timeouts::Timeouts;
 use super::{compress, decompress, error_page, keep_alive, source, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    Balance, Compress, Decompress, ErrorPage, HashOf, KeepAlive, Mode, NormalizePath, PerSource, Upgrades,
+    Balance, Compress, ConnectionRate, Decompress, ErrorPage, HashOf, KeepAlive, Mode, NormalizePath, PerSource,
+    Upgrades,
 };
 use crate::config::reader::{At, Block, Node};
 
@@ -30,6 +31,7 @@ pub(super) struct Settings {
     pub(super) mode: Option<At<Mode>>,
     pub(super) max_connections: Option<At<usize>>,
     pub(super) per_source: Option<At<PerSource>>,
+    pub(super) connection_rate: Option<At<ConnectionRate>>,
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
     pub(super) source: Option<At<Option<IpAddr>>>,
@@ -123,6 +125,9 @@ impl Settings {
         }
         if let Some(node) = block.one("max-connections-per-source") {
             self.per_source = admission::per_source(node);
+        }
+        if let Some(node) = block.one("max-connection-rate") {
+            self.connection_rate = admission::connection_rate(node);
         }
         // A frontend reads its own when its acls are known.
         if place == Place::Defaults

@@ -26,6 +26,8 @@ pub struct Frontend {
     pub binds: Vec<Bind>,
     /// `max-connections 1000`: client connections of this frontend; beyond it, accepting pauses.
     pub max_connections: Option<usize>,
+    /// `max-connection-rate "200/s"`: how fast connections are taken; none means as fast as they come.
+    pub connection_rate: Option<ConnectionRate>,
     /// Client-side timeouts.
     pub timeouts: ClientTimeouts,
     /// `tcp-keep-alive`; none when it is off.
@@ -163,6 +165,15 @@ pub struct SocketAccess {
 /// `backlog=` where nothing is said: what current systems allow (`net.core.somaxconn`). A worker that is busy for a while loses
 /// nobody, and what waits costs the kernel a few hundred bytes each.
 pub const BACKLOG: u32 = 4096;
+
+/// `max-connection-rate "200/s"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionRate {
+    /// How many; never zero.
+    pub connections: u32,
+    /// In what time; never zero.
+    pub period: Duration,
+}
 
 /// `accept-proxy "10.0.0.0/8" timeout="5s"`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -62,8 +62,8 @@ pub use forwarding::{
     TrustedProxies, UuidVersion,
 };
 pub use frontend::{
-    AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, Frontend, HttpKeepAlive, OfBackend, PerSource, Reject,
-    RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades,
+    AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, ConnectionRate, Frontend, HttpKeepAlive, OfBackend,
+    PerSource, Reject, RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};

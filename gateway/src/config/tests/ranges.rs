@@ -82,6 +82,12 @@ type Ends = &'static [&'static str];
 const RANGES: &[(Place, &str, Ends, Ends)] = &[
     (Process, "workers @", &["1", "1024"], &["0", "1025"]),
     (Process, "max-connections @", &["1", "10000000"], &["0", "10000001"]),
+    (
+        Frontend,
+        "max-connection-rate \"@\"",
+        &["1/1m", "1000000/ms"],
+        &["0/s", "1000001/s", "1/61s", "1/999us"],
+    ),
     (Process, "policy instances=@", &["1", "100000"], &["0", "100001"]),
     (
         Process,

@@ -374,3 +374,20 @@ backend b
     found(&converted, 13, "no address whose port is left to the system");
     assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
 }
+
+#[test]
+fn a_rate_of_sessions_is_one_of_connections() {
+    let listen = |rate| {
+        converted(&format!(
+            "listen l\n mode tcp\n bind :1\n rate-limit sessions {rate}\n server s 10.0.0.1:1\n"
+        ))
+    };
+    let limited = listen("200");
+    assert!(
+        limited.text.contains("    max-connection-rate \"200/s\"\n"),
+        "{}",
+        limited.text
+    );
+    assert_eq!(limited.findings, []);
+    assert!(!listen("0").text.contains("rate"));
+}
