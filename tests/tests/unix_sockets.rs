@@ -6,7 +6,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
-use gateway_tests::{Answer, Authority, Builder, Client, Gateway, HttpServer, Server, eventually, get, post};
+use gateway_tests::tls::Authority;
+use gateway_tests::{Answer, Builder, Client, Gateway, HttpServer, Server, eventually, get, post};
 use tempfile::TempDir;
 
 /// A folder for sockets, and the place of one in it.

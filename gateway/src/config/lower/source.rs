@@ -23,7 +23,7 @@ pub(super) fn address(value: &Value<'_>) -> Option<IpAddr> {
     };
     if address.is_unspecified() {
         return value.fail(
-            format!("{title} names an address"),
+            format!("{title} is every address"),
             "any address is what is taken without it",
             "leave it out",
         );
