@@ -23,7 +23,7 @@ async fn rsyslog_understands_every_line_over_every_transport() {
     for target in targets {
         let gateway = Gateway::kdl(
             r#"
-            process { workers 1; log "@target" format="json" facility="local3" }
+            process { workers 1; log "@target" format="json" facility="local3" syslog="rfc5424" }
             frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
             backend "app" { mode "tcp"; server "app-1" "@app" }
         "#,
@@ -63,19 +63,21 @@ async fn rsyslog_takes_messages_of_rfc_3164_without_being_told() {
     let app = Server::echo().await;
     // As `/dev/log` is read: with the parser for what syslog(3) writes.
     let socket = format!("unix://{}", rsyslog.common_socket().display());
-    for target in [
-        format!("udp://{}", rsyslog.udp),
-        format!("tcp://{}", rsyslog.tcp),
-        socket,
+    for (target, syslog) in [
+        (format!("udp://{}", rsyslog.udp), "syslog=\"rfc3164\""),
+        (format!("tcp://{}", rsyslog.tcp), "syslog=\"rfc3164\""),
+        // The gateway need not be told either.
+        (socket, ""),
     ] {
         let gateway = Gateway::kdl(
             r#"
-            process { workers 1; log "@target" format="json" facility="local3" syslog="rfc3164" }
+            process { workers 1; log "@target" format="json" facility="local3" @syslog }
             frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
             backend "app" { mode "tcp"; server "app-1" "@app" }
         "#,
         )
         .with("@target", &target)
+        .with("@syslog", syslog)
         .with("@app", app.address())
         .start()
         .await;

@@ -136,7 +136,7 @@ pub enum LogTarget {
         server: SyslogServer,
         /// What lines are filed under.
         facility: Facility,
-        /// `syslog="rfc3164"`: what stands before each line.
+        /// `syslog=`: what stands before each line; by where it goes unless said.
         header: SyslogHeader,
     },
 }

@@ -115,9 +115,19 @@ fn log_target(value: &Value<'_>) -> Option<LogTarget> {
 
 fn syslog(server: SyslogServer) -> LogTarget {
     LogTarget::Syslog {
+        header: default_header(&server),
         server,
         facility: DEFAULT_FACILITY,
-        header: DEFAULT_HEADER,
+    }
+}
+
+/// What is understood there without settings of its own. On a local socket journald and rsyslog expect what syslog(3) writes, and take
+/// a header of RFC 5424 for a part of the line; over the network both tell the two apart, and RFC 5424 has milliseconds, a time zone and
+/// a host name always.
+fn default_header(server: &SyslogServer) -> SyslogHeader {
+    match server {
+        SyslogServer::Unix(_) => SyslogHeader::Rfc3164,
+        SyslogServer::Udp(_) | SyslogServer::Tcp(_) => SyslogHeader::Rfc5424,
     }
 }
 
@@ -180,9 +190,6 @@ const DEFAULT_FACILITY: Facility = Facility::Local0;
 
 const SYSLOG_HEADERS: &[(&str, SyslogHeader)] =
     &[("rfc5424", SyslogHeader::Rfc5424), ("rfc3164", SyslogHeader::Rfc3164)];
-
-/// The same wherever lines go, and the one that has milliseconds, a time zone and a host name always.
-const DEFAULT_HEADER: SyslogHeader = SyslogHeader::Rfc5424;
 
 const LOG_FORMATS: &[(&str, LogFormat)] = &[("text", LogFormat::Text), ("json", LogFormat::Json)];
 
