@@ -120,7 +120,10 @@ async fn lines_and_events_go_to_the_syslog_socket() {
     let inbox = Inbox::unix(&path);
     let app = greeter().await;
     let gateway = gateway(
-        &format!("workers 1; log \"unix://{}\" facility=\"local3\"", path.display()),
+        &format!(
+            "workers 1; log \"unix://{}\" facility=\"local3\" syslog=\"rfc5424\"",
+            path.display()
+        ),
         app.address(),
     )
     .await;
@@ -151,11 +154,7 @@ async fn lines_go_to_the_syslog_socket_as_programs_commonly_write_them() {
     let inbox = Inbox::unix(&path);
     let app = greeter().await;
     let log = format!("unix://{}", path.display());
-    let gateway = gateway(
-        &format!("workers 1; log \"{log}\" facility=\"local3\" syslog=\"rfc3164\""),
-        app.address(),
-    )
-    .await;
+    let gateway = gateway(&format!("workers 1; log \"{log}\" facility=\"local3\""), app.address()).await;
     session(&gateway).await;
 
     let line = inbox.with(" raw app/app-1 ").await;
@@ -726,6 +725,32 @@ async fn a_port_in_use_is_shown_where_it_stands() {
     }
     // The running gateway holds its ports while the file is checked.
     assert_eq!(Gateway::kdl(&text).check(&[]).code, Some(0));
+}
+
+#[tokio::test]
+async fn sigusr2_reloads_as_with_haproxys_master() {
+    let app = greeter().await;
+    let gateway = gateway("workers 1; log \"stdout\" format=\"json\"", app.address()).await;
+    let process = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    rustix::process::kill_process(process, rustix::process::Signal::USR2).unwrap();
+    gateway.says("\"reloaded\"").await;
+    session(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_filter_of_events_that_is_none_is_told_of() {
+    let app = greeter().await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { mode "tcp"; server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .env("GATEWAY_LOG", "gateway=loud")
+    .start()
+    .await;
+    gateway.says("GATEWAY_LOG=\"gateway=loud\" is left aside").await;
 }
 
 #[tokio::test]

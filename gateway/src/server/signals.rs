@@ -11,6 +11,8 @@ pub(super) struct Signals {
     hangup: Signal,
     /// SIGUSR1, with which HAProxy is told to drain.
     soft: Signal,
+    /// SIGUSR2, with which HAProxy's master is told to reload.
+    anew: Signal,
     /// A reload was asked for while one was under way.
     pub(super) again: bool,
 }
@@ -28,6 +30,7 @@ impl Signals {
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             soft: signal(SignalKind::user_defined1())?,
+            anew: signal(SignalKind::user_defined2())?,
             again: false,
         })
     }
@@ -39,6 +42,7 @@ impl Signals {
             _ = self.interrupt.recv() => Asked::End,
             _ = self.soft.recv() => Asked::End,
             _ = self.hangup.recv() => Asked::Reload,
+            _ = self.anew.recv() => Asked::Reload,
         }
     }
 
@@ -58,6 +62,7 @@ impl Signals {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.hangup.recv() => {}
+                _ = self.anew.recv() => {}
                 _ = self.soft.recv() => {}
             }
         }

@@ -27,7 +27,17 @@ pub fn start(log: &Log, sink: &LogSink) {
         LogTarget::Stderr => io::stderr().is_terminal(),
         LogTarget::File(_) | LogTarget::Syslog { .. } => false,
     };
-    let filter = EnvFilter::try_from_env(FILTER).unwrap_or_else(|_| EnvFilter::new(DEFAULT_FILTER));
+    let said = std::env::var_os(FILTER).filter(|said| !said.is_empty());
+    let filter = said.and_then(|said| {
+        let said = said.to_string_lossy();
+        EnvFilter::try_new(&said)
+            // What it was meant to show would be missed and not found.
+            .inspect_err(|error| {
+                eprintln!("gateway: {FILTER}={said:?} is left aside, as it is no filter of events: {error}")
+            })
+            .ok()
+    });
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(DEFAULT_FILTER));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(EventWriter(sink.queue()));
