@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use gateway_tests::tls::{Authority, TlsServer};
 use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, blackhole, eventually, get, within};
 use regex::Regex;
 
@@ -344,4 +345,82 @@ async fn lines_of_errors_are_grave_when_told_so() {
     }
     // local0, and err or info (RFC 5424, section 6.2.1).
     assert_eq!(priorities, ["<131", "<134"]);
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_reached_in_time_is_told_from_one_that_refuses() {
+    let (silent, _guard) = blackhole().await;
+    let authority = Authority::new();
+    let strange = TlsServer::start(authority.server(&["elsewhere.internal"])).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            use-backend "strange" { path "/strange" }
+            default-backend "silent"
+        }
+        backend "silent" { timeout connect="200ms"; retries 0; server "a" "@silent" }
+        backend "strange" { retries 0; server "a" "@strange" { tls ca="ca.pem" sni="app.internal" } }
+    "#,
+    )
+    .file("ca.pem", authority.pem())
+    .with("@silent", silent)
+    .with("@strange", strange.address())
+    .start()
+    .await;
+    for path in ["/", "/strange"] {
+        assert_eq!(gateway.ask("web", get(path)).await.status, 503, "{path}");
+    }
+    let lines = gateway.access_log(2).await;
+    for (line, (state, reason)) in lines
+        .iter()
+        .zip([("sC", "connect-timeout"), ("SC", "server-tls-failed")])
+    {
+        assert_eq!(
+            (&line["termination"], &line["reason"]),
+            (&state.into(), &reason.into()),
+            "{line}"
+        );
+        assert_eq!(line["connect_ms"], serde_json::Value::Null, "{line}");
+        let labels = [("frontend", "web"), ("reason", reason)];
+        gateway.metric_is("gateway_frontend_errors_total", &labels, 1.0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_says_nothing_is_told_from_one_that_leaves() {
+    let app = HttpServer::answering("").await;
+    let says = r#"timeout http-request="200ms"; log-format "N %{termination} %{reason} rule=%{rule} %{status}""#;
+    let gateway = gateway(TEXT, says, &app).await;
+    drop(gateway.connect("web").await);
+    gateway.says("N CR no-request rule=- -1").await;
+    gateway.connect("web").await.closed().await;
+    gateway.says("N cR no-request rule=- -1").await;
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_in_its_content_is_told_from_one_that_garbles_it() {
+    let app = HttpServer::answering("").await;
+    let gateway = gateway(JSON, "", &app).await;
+    let chunked = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nfour\r\n";
+    let sized = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfour";
+    let cases = [
+        (format!("{chunked}no size\r\n"), "PR", "bad-body"),
+        (chunked.to_owned(), "CD", "body-aborted"),
+        (sized.to_owned(), "CD", "body-aborted"),
+    ];
+    for (n, (bytes, state, reason)) in cases.into_iter().enumerate() {
+        let mut client = gateway.connect("web").await;
+        client.send(bytes).await;
+        // It may still read.
+        client.half_close().await;
+        assert_eq!(client.response().await.status, 400, "{reason}");
+        let line = &gateway.access_log(n + 1).await[n];
+        assert_eq!(
+            (&line["termination"], &line["reason"]),
+            (&state.into(), &reason.into()),
+            "{line}"
+        );
+    }
 }

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 
 use super::client::Client;
-use super::content::Content;
+use super::content::{self, Content};
 use super::decompression::{Decoding, Decompressor, Fault};
 use super::error::ProxyError;
 use super::filtered::{BodyFilter, BodyFilters, Stopped};
@@ -59,8 +59,11 @@ pub enum BodyError {
     /// It is longer than allowed.
     #[error("the request body is too large")]
     TooLarge,
-    /// The client broke off, or its framing is malformed.
+    /// The client left in its middle.
     #[error("the request body broke off")]
+    Left,
+    /// Its framing is malformed.
+    #[error("the request body is malformed")]
     Broken,
     /// It did not come whole in time.
     #[error("the request body took too long")]
@@ -77,6 +80,7 @@ impl From<BodyError> for ProxyError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge => Self::BodyTooLarge,
+            BodyError::Left => Self::BodyAborted,
             BodyError::Broken => Self::BadBody,
             BodyError::Late => Self::SlowBody,
             BodyError::Coding(Fault::Malformed) => Self::BadCoding,
@@ -237,7 +241,10 @@ impl RequestBody {
                     None => self.fail(BodyError::TooLarge),
                 }
             }
-            Poll::Ready(Some(Err(_))) => self.fail(BodyError::Broken),
+            Poll::Ready(Some(Err(error))) => self.fail(match content::has_left(&error) {
+                true => BodyError::Left,
+                false => BodyError::Broken,
+            }),
         }
     }
 

@@ -108,6 +108,30 @@ impl Content {
     }
 }
 
+/// Whether a content has this error because its peer left in its middle, and not because it is framed wrongly.
+pub fn has_left(error: &io::Error) -> bool {
+    let Some(within) = error.get_ref() else {
+        return is_of_a_broken_connection(error);
+    };
+    if let Some(error) = within.downcast_ref::<h2::Error>() {
+        return error.is_io() || error.is_remote();
+    }
+    let Some(error) = within.downcast_ref::<hyper::Error>() else {
+        return is_of_a_broken_connection(error);
+    };
+    // What is wrong with the framing hyper says as an error of reading; of a connection that it has let go of it says nothing.
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_none_or(is_of_a_broken_connection)
+}
+
+fn is_of_a_broken_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, TimedOut, UnexpectedEof};
+    matches!(
+        error.kind(),
+        UnexpectedEof | ConnectionReset | ConnectionAborted | BrokenPipe | NotConnected | TimedOut
+    )
+}
+
 impl Body for Content {
     type Data = Bytes;
     type Error = io::Error;

@@ -34,9 +34,12 @@ pub enum ProxyError {
     /// The client has not sent its body whole within `timeout request-body=`.
     #[error("the request body took too long")]
     SlowBody,
-    /// The client's body broke off or was malformed.
-    #[error("the request body broke off")]
+    /// The client's body was malformed.
+    #[error("the request body is malformed")]
     BadBody,
+    /// The client left in the middle of its body.
+    #[error("the request body broke off")]
+    BodyAborted,
     /// The body is not in the coding that `decompress` is to take it out of.
     #[error("the request body is not in its coding")]
     BadCoding,
@@ -75,6 +78,12 @@ pub enum ProxyError {
     /// No server could be connected to.
     #[error("no server could be connected to")]
     Connect,
+    /// The connection to the server that was tried last did not stand within `timeout connect=`.
+    #[error("the server could not be connected to in time")]
+    ConnectTimeout,
+    /// The server that was tried last was there, but TLS with it failed.
+    #[error("no TLS with the server")]
+    ServerTls,
     /// The gateway lacked what a connection to a server takes.
     #[error("the gateway is out of resources")]
     OutOfResources,
@@ -157,7 +166,7 @@ impl ProxyError {
     /// What the client is told.
     pub fn status(&self) -> StatusCode {
         let status = match self {
-            Self::BadRequest(_) | Self::BadBody | Self::BadCoding => 400,
+            Self::BadRequest(_) | Self::BadBody | Self::BodyAborted | Self::BadCoding => 400,
             Self::UriTooLong => 414,
             Self::HeadTooLarge => 431,
             Self::BodyTooLarge | Self::DecodedTooLarge => 413,
@@ -171,6 +180,8 @@ impl ProxyError {
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Connect
+            | Self::ConnectTimeout
+            | Self::ServerTls
             | Self::OutOfResources
             | Self::Overloaded
             | Self::ServerDown
@@ -197,6 +208,7 @@ impl ProxyError {
             Self::ClientTimeout => "client-timeout",
             Self::SlowBody => "slow-body",
             Self::BadBody => "bad-body",
+            Self::BodyAborted => "body-aborted",
             Self::BadCoding => Fault::Malformed.reason(),
             Self::DecodedTooLarge => Fault::TooLarge.reason(),
             Self::DecompressBusy => "decompress-busy",
@@ -207,6 +219,8 @@ impl ProxyError {
             Self::QueueFull => "queue-full",
             Self::QueueTimeout => "queue-timeout",
             Self::Connect => "connect-failed",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::ServerTls => "server-tls-failed",
             Self::OutOfResources => "out-of-resources",
             Self::EmptyResponse | Self::BadResponse => "bad-response",
             Self::Overloaded => "max-requests",
@@ -229,6 +243,7 @@ impl ProxyError {
             | Self::UriTooLong
             | Self::HeadTooLarge
             | Self::BodyTooLarge
+            | Self::BadBody
             | Self::BadCoding
             | Self::DecodedTooLarge
             | Self::Denied { .. }
@@ -239,10 +254,11 @@ impl ProxyError {
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::DecompressBusy => (Cause::Resource, Phase::Request),
             Self::ClientTimeout | Self::SlowBody => (Cause::ClientTimeout, Phase::Data),
-            Self::BadBody => (Cause::ClientAborted, Phase::Data),
+            Self::BodyAborted => (Cause::ClientAborted, Phase::Data),
             Self::QueueFull | Self::Overloaded => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
-            Self::NoServer | Self::Connect => (Cause::ServerAborted, Phase::Connect),
+            Self::NoServer | Self::Connect | Self::ServerTls => (Cause::ServerAborted, Phase::Connect),
+            Self::ConnectTimeout => (Cause::ServerTimeout, Phase::Connect),
             Self::OutOfResources => (Cause::Resource, Phase::Connect),
             Self::ServerDown => (Cause::ServerDown, Phase::Headers),
             Self::BackupRelieved => (Cause::BackupRelieved, Phase::Headers),
@@ -316,6 +332,7 @@ mod tests {
             ProxyError::BadRequest("x"),
             ProxyError::NoRoute,
             ProxyError::Connect,
+            ProxyError::ConnectTimeout,
             ProxyError::ServerTimeout,
             denied,
         ] {

@@ -53,6 +53,10 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
         },
     };
     let (local, frontend) = seat.0.into_inner();
+    let nothing = match ended {
+        End::Silent => Refusal::Silent,
+        _ => Refusal::Null,
+    };
     match ended {
         End::Done if switch.is_left_open() => connection.end(),
         End::Done | End::Silent | End::Preface => {}
@@ -76,7 +80,7 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
     }
     let is_check = client.facts.is_from_balancer();
     if !connection.has_spoken() && !frontend.config.access_log.skip_null && !is_check {
-        refused::note(&local, &frontend, &client, Refusal::Null);
+        refused::note(&local, &frontend, &client, nothing);
     }
     // What was written after the last exchange had ended.
     let (read, written) = connection.take_traffic();

@@ -37,8 +37,10 @@ pub enum Refusal {
     Timeout,
     /// A head in whose middle the client left.
     Aborted,
-    /// Nothing.
+    /// Nothing: the client left without a word.
     Null,
+    /// Nothing, in all the time that a head may take.
+    Silent,
     /// Frames that break the rules of HTTP/2.
     Protocol,
     /// A stream of HTTP/2 whose head was refused, or that was one too many.
@@ -90,6 +92,8 @@ impl Refusal {
             Self::TooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::UriTooLong => Some(StatusCode::URI_TOO_LONG),
             Self::Timeout => Some(StatusCode::REQUEST_TIMEOUT),
+            // A browser that connects in advance would take it for the answer to what it asks next.
+            Self::Silent => None,
             Self::Aborted | Self::Null | Self::Protocol | Self::Stream | Self::Resets | Self::Controls => None,
         }
     }
@@ -103,7 +107,7 @@ impl Refusal {
             Self::UriTooLong => "uri-too-long",
             Self::Timeout => "request-timeout",
             Self::Aborted => "request-aborted",
-            Self::Null => "no-request",
+            Self::Null | Self::Silent => "no-request",
             Self::Protocol => "http2-protocol",
             Self::Stream => "http2-stream",
             Self::Resets => "http2-resets",
@@ -113,7 +117,7 @@ impl Refusal {
 
     fn cause(self) -> Cause {
         match self {
-            Self::Timeout => Cause::ClientTimeout,
+            Self::Timeout | Self::Silent => Cause::ClientTimeout,
             Self::Aborted | Self::Null => Cause::ClientAborted,
             _ => Cause::Proxy,
         }
@@ -171,14 +175,14 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
     let (status, reason) = (refusal.status().map(|status| status.as_u16()), refusal.reason());
     let now = Instant::now();
     let since = match refusal {
-        Refusal::Null => client.facts.accepted,
+        Refusal::Null | Refusal::Silent => client.facts.accepted,
         _ => client.turns.head_since().unwrap_or(now),
     };
     let total = now.saturating_duration_since(since);
     let metrics = &frontend.metrics;
     let (read, written) = client.connection.take_traffic();
     metrics.bytes(read, written);
-    if refusal != Refusal::Null {
+    if !matches!(refusal, Refusal::Null | Refusal::Silent) {
         if status.is_some() {
             metrics.response(status, total);
         }

@@ -205,7 +205,7 @@ impl Values<'_> {
             LineField::Queue => return number(out, self.counts.queue as u64),
             LineField::Rule => match self.rule {
                 Some(rule) => return number(out, rule as u64),
-                None => return out.extend_from_slice(b"-1"),
+                None => return out.push(b'-'),
             },
             LineField::TraceId | LineField::SpanId => {
                 match &self.trace {
