@@ -177,6 +177,7 @@ impl Registry {
     /// Everything, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
         let mut text = lock(&self.exporter).render();
+        policy::render_cpu(&lock(&self.policies), &mut text);
         lock(&self.plugins).render(&mut text);
         text
     }

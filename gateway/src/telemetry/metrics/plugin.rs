@@ -149,7 +149,8 @@ fn show(families: &mut BTreeMap<String, Family>, own: &[(&str, &str)], series: &
     }
 }
 
-fn line(
+/// Writes a line of the text format.
+pub(super) fn line(
     lines: &mut String,
     (name, end): (&str, &str),
     own: &[(&str, &str)],

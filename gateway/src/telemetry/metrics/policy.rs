@@ -2,12 +2,12 @@
 //! at a time; this reads it.
 
 use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::fmt::{Debug, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::exporter::Exporter;
-use super::lock;
+use super::{lock, plugin};
 
 /// The counts of a component at one place.
 pub trait PolicyCounts: Debug + Send + Sync {
@@ -129,10 +129,9 @@ impl PolicyMetrics {
         counts.gone.instantiations + counts.live.iter().map(|counts| counts.instantiations()).sum::<u64>()
     }
 
-    fn cpu_micros(&self) -> u64 {
+    fn cpu(&self) -> Duration {
         let counts = lock(&self.counts);
-        let live: Duration = counts.live.iter().map(|counts| counts.cpu()).sum();
-        u64::try_from((counts.gone.cpu + live).as_micros()).unwrap_or(u64::MAX)
+        counts.gone.cpu + counts.live.iter().map(|counts| counts.cpu()).sum::<Duration>()
     }
 
     fn quarantines(&self) -> u64 {
@@ -198,14 +197,6 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
         None,
         PolicyMetrics::instantiations,
     );
-    let help =
-        "CPU time of the component's calls and instances, where it is measured: of a tenant's, and with a `cpu-share`.";
-    of.counter(
-        "gateway_policy_cpu_microseconds_total",
-        help,
-        None,
-        PolicyMetrics::cpu_micros,
-    );
     let help = "Times that the component was put in quarantine, as it did nothing but fail.";
     of.counter(
         "gateway_policy_quarantines_total",
@@ -235,3 +226,23 @@ pub(super) fn register(exporter: &mut Exporter, policy: &Arc<PolicyMetrics>) {
     let help = "Calls that failed, by kind; the log lines have the same words.";
     of.reasons("gateway_policy_failures_total", help, "kind", PolicyMetrics::failures);
 }
+
+/// Writes the CPU time of all of them in the text format: seconds have parts, and the recorder's counters have none.
+pub(super) fn render_cpu(policies: &[Arc<PolicyMetrics>], text: &mut String) {
+    if policies.is_empty() {
+        return;
+    }
+    // Writing into memory does not fail.
+    let _ = write!(text, "# HELP {CPU} {CPU_HELP}\n# TYPE {CPU} counter\n");
+    for policy in policies {
+        let mut labels = vec![("policy", &*policy.label)];
+        labels.extend(policy.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+        let value = policy.cpu().as_secs_f64().to_string();
+        plugin::line(text, (CPU, ""), &labels, &[], None, &value);
+    }
+    text.push('\n');
+}
+
+const CPU: &str = "gateway_policy_cpu_seconds_total";
+const CPU_HELP: &str =
+    "CPU time of the component's calls and instances, where it is measured: of a tenant's, and with a `cpu-share`.";

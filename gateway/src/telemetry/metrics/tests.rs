@@ -19,7 +19,7 @@ impl PolicyCounts for Trapped {
     }
 
     fn cpu(&self) -> Duration {
-        Duration::ZERO
+        Duration::from_millis(1250)
     }
 
     fn quarantines(&self) -> u64 {
@@ -151,6 +151,10 @@ fn each_family_is_announced_once_and_every_line_is_a_sample_of_it() {
             assert!(value.parse::<f64>().is_ok(), "{line}");
         }
     }
+    assert!(
+        text.contains("gateway_policy_cpu_seconds_total{policy=\"one\"} 2.5\n"),
+        "{text}"
+    );
     assert!(
         text.contains("gateway_policy_failures_total{policy=\"one\",kind=\"trap\"} 2\n"),
         "{text}"
