@@ -443,6 +443,38 @@ async fn the_command_line_speaks_to_the_socket() {
     let (code, stdout, stderr) = ctl(&["get", "weight", "app/x"]).await;
     assert_eq!((code, stdout.as_str()), (Some(1), ""));
     assert!(stderr.contains("No such server."), "{stderr}");
+    let (code, _, stderr) = ctl(&["set", "server", "app/a"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        stderr.contains("set server BACKEND/SERVER state ready|drain|maint"),
+        "{stderr}"
+    );
+    // As HAProxy's: those who read its statistics from the socket read these.
+    let (code, stdout, _) = ctl(&["show", "stat"]).await;
+    let mut lines = stdout.lines();
+    assert_eq!(code, Some(0));
+    assert!(lines.next().unwrap().starts_with("# pxname,svname,qcur,"), "{stdout}");
+    let of = |line: &str| line.split(',').take(2).collect::<Vec<_>>().join("/");
+    assert_eq!(
+        lines.map(of).collect::<Vec<_>>(),
+        ["raw/FRONTEND", "app/a", "app/b", "app/BACKEND"]
+    );
+    let (_, stdout, _) = ctl(&["show", "info"]).await;
+    assert!(stdout.contains("\nMaxconn: "), "{stdout}");
+}
+
+#[test]
+fn whoever_asks_where_no_gateway_listens_is_told_what_may_be_wrong() {
+    let output = gateway_tests::command()
+        .args(["ctl", "-s", "/nowhere/at/all.sock", "help"])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stderr.contains("is it running, with `admin` in its `process`?"),
+        "{stderr}"
+    );
 }
 
 #[tokio::test]

@@ -876,6 +876,20 @@ async fn beyond_the_most_connections_accepting_pauses() {
         third.send(get("/").bytes()).await;
         let early = tokio::time::timeout(Duration::from_millis(300), third.response()).await;
         assert!(early.is_err(), "{process} {frontend}: a third connection was served");
+        // Whoever runs it learns why clients wait.
+        let (of, own) = if frontend.is_empty() {
+            ("process", 0.0)
+        } else {
+            ("frontend", 2.0)
+        };
+        gateway
+            .says("there are as many connections as `max-connections` allows")
+            .await;
+        gateway.says(&format!("\"of\":\"{of}\"")).await;
+        gateway
+            .metric_is("gateway_frontend_delayed_connections_total", &[], 1.0)
+            .await;
+        gateway.metric_is("gateway_frontend_max_connections", &[], own).await;
         drop(first);
         assert_eq!(third.response().await.status, 200);
     }

@@ -335,6 +335,61 @@ async fn times_ends_and_agents_stand_in_haproxys_columns() {
     .await;
 }
 
+#[tokio::test]
+async fn a_backend_counts_what_it_could_not_serve() {
+    let (dead, _guard) = refusing();
+    let app = HttpServer::start(|_| Answer::head_only(10).then_close()).await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; max-connections 77; log "stdout" format="json" }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            use-backend "down" { path "/down" }
+            use-backend "dead" { path "/dead" }
+            default-backend "app"
+        }
+        backend "down" { server "a" "@dead" disabled }
+        backend "dead" { retries 2; server "a" "@dead" }
+        backend "app" { server "a" "@app" }
+    "#,
+    )
+    .with("@dead", dead)
+    .with("@app", app.address())
+    .start()
+    .await;
+    for path in ["/down", "/dead"] {
+        assert_eq!(gateway.ask("web", once(path)).await.status, 503);
+    }
+    let mut client = gateway.connect("web").await;
+    client.send(once("/").bytes()).await;
+    client.until_end().await;
+    gateway.raw("web", "nonsense\r\n\r\n").await;
+    gateway.access_log(4).await;
+    let rows = figures(&gateway).await;
+    // What no server took, and what took three attempts, is one request each, and one that failed.
+    is(
+        row(&rows, "down", "BACKEND"),
+        &[("stot", "1"), ("req_tot", "1"), ("hrsp_5xx", "1"), ("lbtot", "0")],
+    );
+    is(
+        row(&rows, "dead", "BACKEND"),
+        &[("stot", "1"), ("req_tot", "1"), ("hrsp_5xx", "1"), ("lbtot", "3")],
+    );
+    // A response that breaks off is an error of responses, too.
+    is(
+        row(&rows, "app", "BACKEND"),
+        &[("eresp", "1"), ("srv_abrt", "1"), ("hrsp_5xx", "0")],
+    );
+    // Of requests only what was none is an error; and where the frontend has no limit, the process's is its.
+    is(row(&rows, "web", "FRONTEND"), &[("ereq", "1"), ("slim", "77")]);
+    let labels = [("backend", "down"), ("code", "5xx")];
+    gateway.metric_is("gateway_backend_responses_total", &labels, 1.0).await;
+    gateway
+        .metric_is("gateway_backend_sessions_total", &[("backend", "dead")], 1.0)
+        .await;
+    gateway.metric_is("gateway_max_connections", &[], 77.0).await;
+}
+
 /// A gateway with these nodes in `stats`, and one server.
 fn with_stats(says: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(

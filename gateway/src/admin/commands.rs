@@ -6,6 +6,8 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use super::csv;
+use super::desk::Says;
 use crate::backend::{Backend, Ended, Server};
 use crate::config::{AdminLevel, Mode};
 use crate::telemetry::metrics::{Admin, Agent, Registry};
@@ -14,7 +16,7 @@ use crate::telemetry::metrics::{Admin, Agent, Registry};
 #[derive(Debug)]
 pub(super) struct Steering {
     level: AdminLevel,
-    backends: watch::Receiver<Vec<Arc<Backend>>>,
+    says: watch::Receiver<Arc<Says>>,
     registry: Arc<Registry>,
     started: Instant,
 }
@@ -37,6 +39,8 @@ enum Refusal {
     Level(AdminLevel),
     #[error("Unknown command: {0:?}. Say help.")]
     Unknown(String),
+    #[error("Unknown command: {said:?}. What there is: {known}.")]
+    Unlike { said: String, known: String },
     #[error("Require 'backend/server'.")]
     NoName,
     #[error("No such backend.")]
@@ -49,20 +53,17 @@ enum Refusal {
     State,
 }
 
-/// Whether an answer says that a command was not done.
+/// Whether an answer says that a command was not done, one of several perhaps: an empty line stands between their answers.
 pub fn is_refusal(answer: &str) -> bool {
-    REFUSALS.iter().any(|begin| answer.starts_with(begin))
+    let mut answers = answer.split("\n\n").map(str::trim_start);
+    answers.any(|answer| REFUSALS.iter().any(|begin| answer.starts_with(begin)))
 }
 
 impl Steering {
-    pub(super) fn new(
-        level: AdminLevel,
-        backends: watch::Receiver<Vec<Arc<Backend>>>,
-        registry: Arc<Registry>,
-    ) -> Self {
+    pub(super) fn new(level: AdminLevel, says: watch::Receiver<Arc<Says>>, registry: Arc<Registry>) -> Self {
         Self {
             level,
-            backends,
+            says,
             registry,
             started: Instant::now(),
         }
@@ -86,6 +87,10 @@ impl Steering {
         match words {
             ["help"] => Ok(HELP.to_owned()),
             ["show", "info"] => Ok(self.info()),
+            ["show", "stat"] => {
+                let says = Arc::clone(&self.says.borrow());
+                Ok(csv::csv(&self.registry.stats(), &says))
+            }
             ["show", "backend"] => Ok(self.backends()),
             ["show", "servers"] => Ok(self.servers(None)),
             ["show", "tenants"] => Ok(self.tenants()),
@@ -120,7 +125,7 @@ impl Steering {
                 );
                 Ok(String::new())
             }
-            words => Err(Refusal::Unknown(clip(&words.join(" ")))),
+            words => Err(Refusal::unknown(words)),
         }
     }
 
@@ -165,8 +170,8 @@ impl Steering {
     }
 
     fn backend(&self, name: &str) -> Result<Arc<Backend>, Refusal> {
-        let backends = self.backends.borrow();
-        let backend = backends.iter().find(|backend| &*backend.name == name);
+        let says = self.says.borrow();
+        let backend = says.backends.iter().find(|backend| &*backend.name == name);
         backend.cloned().ok_or(Refusal::NoBackend)
     }
 
@@ -191,15 +196,17 @@ impl Steering {
 
     fn info(&self) -> String {
         let process = self.registry.process();
-        let backends = self.backends.borrow();
+        let says = self.says.borrow();
+        let backends = &says.backends;
         let in_flight: usize = backends.iter().map(|backend| backend.in_flight()).sum();
         let queued: usize = backends.iter().map(|backend| backend.metrics.queued()).sum();
         format!(
-            "Name: gateway\nVersion: {}\nPid: {}\nUptime_sec: {}\nCurrConns: {}\nBackends: {}\nInFlight: {in_flight}\n\
-             Queued: {queued}\n",
+            "Name: gateway\nVersion: {}\nPid: {}\nUptime_sec: {}\nMaxconn: {}\nCurrConns: {}\nBackends: {}\n\
+             InFlight: {in_flight}\nQueued: {queued}\n",
             env!("CARGO_PKG_VERSION"),
             std::process::id(),
             self.started.elapsed().as_secs(),
+            says.max_connections,
             process.connections(),
             backends.len(),
         )
@@ -207,7 +214,7 @@ impl Steering {
 
     fn backends(&self) -> String {
         let mut text = "# name mode servers in_flight queue\n".to_owned();
-        for backend in self.backends.borrow().iter() {
+        for backend in &self.says.borrow().backends {
             let mode = match backend.mode {
                 Mode::Tcp => "tcp",
                 Mode::Http => "http",
@@ -234,7 +241,7 @@ impl Steering {
     fn servers(&self, only: Option<&Arc<Backend>>) -> String {
         let mut text =
             "# backend server address health state weight initial in_flight max queue agent effective\n".to_owned();
-        for backend in self.backends.borrow().iter() {
+        for backend in &self.says.borrow().backends {
             if only.is_some_and(|only| only.name != backend.name) {
                 continue;
             }
@@ -266,6 +273,28 @@ impl Steering {
             }
         }
         text
+    }
+}
+
+impl Refusal {
+    /// Nothing is called so; with what begins like it, as help has it.
+    fn unknown(words: &[&str]) -> Self {
+        let said = clip(&words.join(" "));
+        let in_common = |usage: &str| {
+            let both = usage.split(' ').zip(words);
+            both.take_while(|(known, said)| known == *said).count()
+        };
+        let usages = || HELP.lines().filter_map(|line| line.split("  ").next());
+        match usages().map(in_common).max() {
+            Some(most @ 1..) => {
+                let known: Vec<&str> = usages().filter(|&usage| in_common(usage) == most).collect();
+                Self::Unlike {
+                    said,
+                    known: known.join("; "),
+                }
+            }
+            _ => Self::Unknown(said),
+        }
     }
 }
 
@@ -314,6 +343,7 @@ help                                        this
 prompt                                      read further lines; again: no longer
 quit                                        end the connection
 show info                                   the process
+show stat                                   the figures, as CSV in HAProxy's columns
 show backend                                backends
 show servers [BACKEND]                      servers: health, state, weight, load, agent
 show tenants                                which of their files hold, and why not those that lie there
@@ -337,6 +367,7 @@ mod tests {
         for refusal in [
             Refusal::Level(AdminLevel::Admin),
             Refusal::Unknown("x".into()),
+            Refusal::unknown(&["show"]),
             Refusal::NoName,
             Refusal::NoBackend,
             Refusal::NoServer,
@@ -346,5 +377,31 @@ mod tests {
             assert!(is_refusal(&refusal.to_string()), "{refusal}");
         }
         assert!(!is_refusal(HELP) && !is_refusal("\n") && !is_refusal("1 (initial 2)\n"));
+        for several in [
+            "\nNo such server.\n\n",
+            "1 (initial 2)\n\nUnknown command: \"x\". Say help.\n\n",
+        ] {
+            assert!(is_refusal(several), "{several:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_that_is_not_whole_is_told_how_it_goes_on() {
+        let told = |words: &[&str]| Refusal::unknown(words).to_string();
+        assert_eq!(
+            told(&["set", "server", "app/app-1"]),
+            "Unknown command: \"set server app/app-1\". What there is: set server BACKEND/SERVER weight N|N%; \
+             set server BACKEND/SERVER state ready|drain|maint."
+        );
+        assert_eq!(
+            told(&["disable", "frontend", "web"]),
+            "Unknown command: \"disable frontend web\". What there is: disable server BACKEND/SERVER."
+        );
+        let all = told(&["show", "sess"]);
+        assert!(all.contains("show info; show stat; show backend;"), "{all}");
+        assert_eq!(
+            told(&["clear", "counters"]),
+            "Unknown command: \"clear counters\". Say help."
+        );
     }
 }

@@ -3,38 +3,41 @@
 
 use std::fmt::Write;
 
-use super::desk::Current;
+use super::desk::Says;
 use crate::backend::{Backend, Server};
 use crate::config::{Balance, HashOf, Mode};
 use crate::telemetry::metrics::{BackendStats, FrontendStats, ServerStats, Stats};
 
 /// The figures, a line each for frontends, servers and backends.
-pub(super) fn csv(stats: &Stats, current: &Current) -> String {
+pub(super) fn csv(stats: &Stats, said: &Says) -> String {
     let mut page = format!("# {},\n", COLUMNS.join(","));
     let mut proxies = 0..;
     for (frontend, id) in stats.frontends.iter().zip(&mut proxies) {
-        front(frontend, id, current).write(&mut page);
+        front(frontend, id, said).write(&mut page);
     }
     for (backend, id) in stats.backends.iter().zip(&mut proxies) {
         for (server, position) in backend.servers.iter().zip(1..) {
-            row_of_server(backend, server, (id, position), current).write(&mut page);
+            row_of_server(backend, server, (id, position), said).write(&mut page);
         }
-        back(backend, id, current).write(&mut page);
+        back(backend, id, said).write(&mut page);
     }
     page
 }
 
-fn front(frontend: &FrontendStats, id: u64, current: &Current) -> Row {
-    let says = current.frontends.iter().find(|says| says.name == frontend.name);
+fn front(frontend: &FrontendStats, id: u64, all: &Says) -> Row {
+    let says = all.frontends.iter().find(|says| says.name == frontend.name);
     let mut row = Row::of(&frontend.name, "FRONTEND", id, 0, 0);
     row.number("scur", frontend.connections as u64);
     row.number("smax", frontend.most_connections as u64);
-    row.optional("slim", says.and_then(|says| says.max_connections));
+    // What the process may have bounds it, too.
+    let own = says.and_then(|says| says.max_connections);
+    row.number("slim", own.unwrap_or(all.max_connections) as u64);
     row.number("stot", frontend.connections_total);
     row.number("bin", frontend.received_bytes);
     row.number("bout", frontend.sent_bytes);
     row.number("dreq", frontend.denied + frontend.rate_limited);
-    row.number("ereq", frontend.errors.iter().map(|(_, count)| count).sum());
+    let of_requests = frontend.errors.iter().filter(|(reason, _)| is_of_a_request(reason));
+    row.number("ereq", of_requests.map(|(_, count)| count).sum());
     row.text("status", "OPEN");
     row.number("rate", frontend.connection_rate);
     row.number("rate_max", frontend.most_connection_rate);
@@ -59,8 +62,8 @@ fn front(frontend: &FrontendStats, id: u64, current: &Current) -> Row {
     row
 }
 
-fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (u64, u64), current: &Current) -> Row {
-    let known = current.backends.iter().find(|known| known.name == backend.name);
+fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (u64, u64), all: &Says) -> Row {
+    let known = all.backends.iter().find(|known| known.name == backend.name);
     let said = known.and_then(|known| {
         let mut servers = known.servers.iter().enumerate();
         servers.find(|(_, said)| said.name == server.name)
@@ -78,7 +81,8 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row.number("bin", server.sent_bytes);
     row.number("bout", server.received_bytes);
     row.number("econ", server.connect_errors);
-    row.number("eresp", server.response_errors);
+    // HAProxy counts those that broke off among them.
+    row.number("eresp", server.response_errors + server.server_aborts);
     row.number("wretr", server.retries);
     row.number("wredis", server.redispatches);
     row.number("cli_abrt", server.client_aborts);
@@ -119,8 +123,8 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     row
 }
 
-fn back(backend: &BackendStats, id: u64, current: &Current) -> Row {
-    let known = current.backends.iter().find(|known| known.name == backend.name);
+fn back(backend: &BackendStats, id: u64, all: &Says) -> Row {
+    let known = all.backends.iter().find(|known| known.name == backend.name);
     let servers = &backend.servers;
     let sum = |of: fn(&ServerStats) -> u64| servers.iter().map(of).sum::<u64>();
     let usable = |server: &&ServerStats| server.effective_weight > 0.0;
@@ -139,7 +143,7 @@ fn back(backend: &BackendStats, id: u64, current: &Current) -> Row {
     row.number("bin", backend.sent_bytes);
     row.number("bout", backend.received_bytes);
     row.number("econ", sum(|server| server.connect_errors));
-    row.number("eresp", sum(|server| server.response_errors));
+    row.number("eresp", sum(|server| server.response_errors + server.server_aborts));
     row.number("wretr", backend.retries);
     row.number("wredis", backend.redispatches);
     row.number("cli_abrt", sum(|server| server.client_aborts));
@@ -152,7 +156,7 @@ fn back(backend: &BackendStats, id: u64, current: &Current) -> Row {
     row.number("chkdown", backend.went_down);
     row.number("lastchg", backend.health_seconds);
     row.number("downtime", backend.down_seconds);
-    row.number("lbtot", backend.sessions_total);
+    row.number("lbtot", backend.attempts_total);
     row.number("rate", backend.rate);
     row.number("rate_max", backend.most_rate);
     row.times([
@@ -170,8 +174,7 @@ fn back(backend: &BackendStats, id: u64, current: &Current) -> Row {
         );
         if known.mode == Mode::Http {
             row.number("req_tot", backend.sessions_total);
-            let class = |i: usize| servers.iter().map(|server| server.responses[i]).sum();
-            row.responses(&std::array::from_fn(class));
+            row.responses(&backend.responses);
         }
     }
     row
@@ -200,6 +203,38 @@ fn algorithm(backend: &Backend) -> &'static str {
             None => "",
         },
     }
+}
+
+/// Whether exchanges that end for this reason do so for what the client sent, or did not: HAProxy's errors of requests. What servers and the
+/// gateway fail in is none of them.
+fn is_of_a_request(reason: &str) -> bool {
+    const OTHERS: [&str; 13] = [
+        "no-request",
+        "request-aborted",
+        "request-timeout",
+        "body-aborted",
+        "client-timeout",
+        "slow-body",
+        "uri-too-long",
+        "head-too-large",
+        "body-too-large",
+        "decoded-too-large",
+        "no-proxy-header",
+        "proxy-header-timeout",
+        "client-left",
+    ];
+    let is_bad = reason.starts_with("bad-") && !reason.starts_with("bad-response") && reason != "bad-upgrade";
+    let is_refused = matches!(
+        reason,
+        "no-host"
+            | "several-hosts"
+            | "host-mismatch"
+            | "dot-segment"
+            | "escaped-slash"
+            | "connect-method"
+            | "connect-protocol"
+    );
+    is_bad || is_refused || reason.starts_with("http2-") || OTHERS.contains(&reason)
 }
 
 /// HAProxy's sentence for what a check found.

@@ -26,11 +26,20 @@ pub struct Desk {
 pub(super) struct Current {
     pub(super) stats: config::Stats,
     pub(super) logins: Logins,
-    pub(super) backends: Vec<Arc<Backend>>,
-    pub(super) frontends: Vec<FrontendSays>,
+    pub(super) says: Says,
 }
 
-/// What the configuration says of a frontend that stands beside its figures.
+/// What the configuration says that stands beside the figures.
+#[derive(Debug)]
+pub(super) struct Says {
+    pub(super) backends: Vec<Arc<Backend>>,
+    pub(super) frontends: Vec<FrontendSays>,
+    /// Of the whole process.
+    pub(super) max_connections: usize,
+}
+
+/// What it says of a frontend.
+#[derive(Debug)]
 pub(super) struct FrontendSays {
     pub(super) name: Arc<str>,
     pub(super) mode: Mode,
@@ -51,16 +60,10 @@ impl Desk {
     /// From now on this is served.
     pub fn take_up(&self, config: &Config, backends: &[Arc<Backend>]) {
         let current = config.stats.as_ref().map(|stats| {
-            let frontends = config.frontends.iter().map(|frontend| FrontendSays {
-                name: Arc::clone(&frontend.name),
-                mode: frontend.mode,
-                max_connections: frontend.max_connections,
-            });
             Arc::new(Current {
                 logins: Logins::new(&stats.logins),
                 stats: stats.clone(),
-                backends: backends.to_vec(),
-                frontends: frontends.collect(),
+                says: Says::of(config, backends),
             })
         });
         self.current.store(current);
@@ -86,7 +89,22 @@ impl Desk {
 
     /// What the monitor says.
     pub(super) fn is_well(&self, current: &Current, monitor: &config::Monitor) -> bool {
-        !self.is_ending.load(Ordering::Relaxed) && proxy::is_well(monitor, |id| &current.backends[id])
+        !self.is_ending.load(Ordering::Relaxed) && proxy::is_well(monitor, |id| &current.says.backends[id])
+    }
+}
+
+impl Says {
+    pub(super) fn of(config: &Config, backends: &[Arc<Backend>]) -> Self {
+        let frontends = config.frontends.iter().map(|frontend| FrontendSays {
+            name: Arc::clone(&frontend.name),
+            mode: frontend.mode,
+            max_connections: frontend.max_connections,
+        });
+        Self {
+            backends: backends.to_vec(),
+            frontends: frontends.collect(),
+            max_connections: config.process.max_connections,
+        }
     }
 }
 

@@ -165,7 +165,7 @@ async fn answer(desk: &Desk, request: &Request<Incoming>) -> Response<Full<Bytes
         },
         Page::Metrics => Bytes::from(desk.registry.render()),
         Page::Stats => Bytes::from(page::html(&figures(), current.stats.refresh)),
-        Page::Csv => Bytes::from(csv::csv(&figures(), &current)),
+        Page::Csv => Bytes::from(csv::csv(&figures(), &current.says)),
         Page::Json => match serde_json::to_vec(&figures()) {
             Ok(json) => Bytes::from(json),
             Err(_) => return plain(StatusCode::INTERNAL_SERVER_ERROR, "the figures cannot be written\n"),

@@ -12,9 +12,10 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::commands::{Outcome, Steering};
+use super::desk::Says;
 use crate::address::UnixAddress;
 use crate::backend::Backend;
-use crate::config::AdminSocket;
+use crate::config::{AdminSocket, Config};
 use crate::telemetry::metrics::Registry;
 use crate::unix_socket::{Access, SocketFile, UnixSocketError, listen};
 
@@ -22,7 +23,7 @@ use crate::unix_socket::{Access, SocketFile, UnixSocketError, listen};
 #[derive(Debug)]
 #[must_use = "the socket closes when this is dropped"]
 pub struct AdminServer {
-    backends: watch::Sender<Vec<Arc<Backend>>>,
+    says: watch::Sender<Arc<Says>>,
     path: Arc<Path>,
     /// Goes with this.
     _file: Option<SocketFile>,
@@ -34,6 +35,7 @@ impl AdminServer {
     /// runtime.
     pub fn open(
         socket: &AdminSocket,
+        config: &Config,
         backends: &[Arc<Backend>],
         registry: &Arc<Registry>,
     ) -> Result<Self, UnixSocketError> {
@@ -44,21 +46,21 @@ impl AdminServer {
         };
         let (listener, file) = listen(&UnixAddress::Path(socket.path.clone()), access, BACKLOG)?;
         let listener = UnixListener::from_std(listener.into())?;
-        let (sender, receiver) = watch::channel(backends.to_vec());
+        let (sender, receiver) = watch::channel(Arc::new(Says::of(config, backends)));
         let steering = Steering::new(socket.level, receiver, Arc::clone(registry));
         let mut tasks = JoinSet::new();
         tasks.spawn(accept(listener, Arc::new(steering)));
         Ok(Self {
-            backends: sender,
+            says: sender,
             path: socket.path.as_path().into(),
             _file: file,
             _tasks: tasks,
         })
     }
 
-    /// A configuration has been taken up: from now on these are meant.
-    pub fn take_up(&self, backends: &[Arc<Backend>]) {
-        self.backends.send_replace(backends.to_vec());
+    /// A configuration has been taken up: from now on it is meant, with these backends.
+    pub fn take_up(&self, config: &Config, backends: &[Arc<Backend>]) {
+        self.says.send_replace(Arc::new(Says::of(config, backends)));
     }
 
     /// Where it is.

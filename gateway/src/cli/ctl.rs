@@ -25,6 +25,9 @@ pub fn run(socket: &Path, command: &[String]) -> ExitCode {
         }
         Err(error) => {
             eprintln!("gateway: {}: {error}", socket.display());
+            if let Some(help) = help(&error) {
+                eprintln!("gateway: {help}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -39,6 +42,19 @@ fn ask(socket: &Path, command: &str) -> io::Result<String> {
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+/// What may be done about it.
+fn help(error: &io::Error) -> Option<&'static str> {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Some(
+            "no gateway listens there: is it running, with `admin` in its `process`? `-s PATH` names another socket",
+        ),
+        io::ErrorKind::PermissionDenied => {
+            Some("the socket's mode does not let you in: become the gateway's user, or see `admin … mode=`")
+        }
+        _ => None,
+    }
 }
 
 /// A gateway that does not answer by then is not well.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
@@ -129,6 +129,7 @@ where
     let faults = Rc::new(Faults {
         metrics: port.metrics,
         pace: Pace::default(),
+        exhausted: Pace::default(),
     });
     // Connections have the options of the socket that they were accepted from: one call here instead of one for each.
     // What is written goes out as it was written; waiting for more (Nagle) only adds delay.
@@ -143,7 +144,7 @@ where
         let (connection, peer) = match port.socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
-                pause_if_exhausted(&error).await;
+                faults.pause_if_exhausted(&error).await;
                 continue;
             }
         };
@@ -188,7 +189,7 @@ where
         }
         // Taken after accepting: a place held by a worker that waits would be missing where a connection arrives. So each
         // worker may hold one connection more than the limit, unserved.
-        let Some(places) = Limits::take(&port.limits).await else {
+        let Some(places) = Limits::take(&port.limits, &faults.metrics).await else {
             return;
         };
         // Counted before its task begins: a worker that drains waits for it.
@@ -278,14 +279,26 @@ fn turn_away(connection: &Accepted) {
 
 impl Limits {
     /// A place for one connection, when there is one. None when the gateway is closing.
-    async fn take(this: &Rc<Self>) -> Option<Places> {
+    async fn take(this: &Rc<Self>, metrics: &FrontendMetrics) -> Option<Places> {
         // The frontend's first: one that is full must not hold places that others could use.
-        let frontend = this.frontend.acquire().await.ok()?;
-        let process = this.process.acquire().await.ok()?;
+        let frontend = place(&this.frontend, || metrics.delays_a_connection("frontend")).await?;
+        let process = place(&this.process, || metrics.delays_a_connection("process")).await?;
         // From here on `Places` has them.
         frontend.forget();
         process.forget();
         Some(Places(this.clone()))
+    }
+}
+
+/// One of these places; who has to wait for one is told of first.
+async fn place(places: &Semaphore, waits: impl FnOnce()) -> Option<SemaphorePermit<'_>> {
+    match places.try_acquire() {
+        Ok(place) => Some(place),
+        Err(TryAcquireError::Closed) => None,
+        Err(TryAcquireError::NoPermits) => {
+            waits();
+            places.acquire().await.ok()
+        }
     }
 }
 
@@ -419,7 +432,10 @@ fn ends(header: &Header) -> Option<(SocketAddr, SocketAddr)> {
 /// Where handshakes that failed are told of.
 struct Faults {
     metrics: Arc<FrontendMetrics>,
+    /// Of lines about handshakes.
     pace: Pace,
+    /// Of lines about accepting.
+    exhausted: Pace,
 }
 
 impl Faults {
@@ -434,17 +450,21 @@ impl Faults {
             info!(%client, frontend, reason, %error, left_out, "no TLS with a client");
         }
     }
-}
 
-/// Most errors of accept are a client's that gave up. Running out of descriptors or memory is not, and trying again at once
-/// would only spin.
-async fn pause_if_exhausted(error: &io::Error) {
-    let gone = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
-    );
-    if !gone {
-        warn!(%error, "cannot accept a connection; trying again in {PAUSE:?}");
+    /// Most errors of accept are a client's that gave up. Running out of descriptors or memory is not, and trying again at once
+    /// would only spin. Said now and then: it may last.
+    async fn pause_if_exhausted(&self, error: &io::Error) {
+        let gone = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+        );
+        if gone {
+            return;
+        }
+        if let Some(left_out) = self.exhausted.take() {
+            let frontend = self.metrics.name();
+            warn!(%error, frontend, left_out, "cannot accept a connection; trying again every {PAUSE:?}");
+        }
         tokio::time::sleep(PAUSE).await;
     }
 }

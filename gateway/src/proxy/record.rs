@@ -333,7 +333,10 @@ impl Record {
         }
         match (error, &mut self.upstream) {
             // No server was reached, however long that took.
-            (ProxyError::Connect | ProxyError::OutOfResources, Some(upstream)) => upstream.connect = None,
+            (
+                ProxyError::Connect | ProxyError::ConnectTimeout | ProxyError::ServerTls | ProxyError::OutOfResources,
+                Some(upstream),
+            ) => upstream.connect = None,
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
             (
                 ProxyError::EmptyResponse
@@ -624,6 +627,8 @@ impl Record {
         let forwarded = self.client.take_forwarded();
         if let Some(upstream) = &self.upstream {
             upstream.bytes(self.sent, forwarded);
+            let status = self.status.map(|status| status.as_u16());
+            upstream.backend.metrics.response(status);
             upstream.ended(total, self.termination);
             if let (Some(grpc), Some(server)) = (self.grpc, upstream.server) {
                 upstream.backend.servers[server].metrics.grpc_answered(grpc);

@@ -102,7 +102,7 @@ impl Gateway {
             }
         }
         if let Some(admin) = &self.admin {
-            admin.take_up(&snapshot.backends);
+            admin.take_up(&config, &snapshot.backends);
         }
         if let (Some(traces), Some(collector)) = (&self.traces, &snapshot.collector) {
             traces.use_collector(collector.clone());

@@ -24,6 +24,7 @@ pub(super) struct Sockets {
     open: Opened,
     /// What the stats listeners go by.
     desk: Arc<admin::Desk>,
+    registry: Arc<Registry>,
     process: Limit,
     /// By the frontend's name.
     frontends: HashMap<Arc<str>, Limit>,
@@ -53,6 +54,7 @@ impl Sockets {
             inherited: Inherited::from_env(),
             open: Opened::default(),
             desk: admin::Desk::new(registry),
+            registry: Arc::clone(registry),
             process: Limit::new(config.process.max_connections),
             frontends: HashMap::new(),
             rates: HashMap::new(),
@@ -192,9 +194,13 @@ impl Sockets {
         }
         self.desk.take_up(config, backends);
         self.process.resize(config.process.max_connections);
+        self.registry.process().may_have(config.process.max_connections);
         self.frontends
             .retain(|name, _| config.frontends.iter().any(|frontend| frontend.name == *name));
         for frontend in &config.frontends {
+            self.registry
+                .frontend(&frontend.name)
+                .may_have(frontend.max_connections);
             if let Some(limit) = self.frontends.get_mut(&frontend.name) {
                 limit.resize(frontend.max_connections.unwrap_or(UNLIMITED));
             }

@@ -129,6 +129,7 @@ impl Record {
 
     /// This backend is to serve it.
     pub(super) fn backend_chosen(&mut self, backend: Arc<Backend>) {
+        backend.metrics.led();
         self.backend = Some(backend);
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use super::averages::Averages;
 use super::changes::Changes;
+use super::frontend::{CLASSES, class};
 use super::rates::{Peak, Rate};
 use super::shard::{Count, Sharded};
 pub use in_flight::InFlight;
@@ -54,7 +55,12 @@ pub struct BackendMetrics {
 struct BackendShard {
     retries: Count,
     redispatches: Count,
+    /// Attempts at its servers.
     sessions: Count,
+    /// Connections that were led to it, in TCP mode.
+    led: Count,
+    /// Exchanges that were led to it and have ended, in HTTP mode.
+    responses: [Count; CLASSES.len()],
     budget_spent: Count,
     overflows: Count,
     no_server: Count,
@@ -144,7 +150,23 @@ impl BackendMetrics {
 
     /// Looks at how much has come in the last second.
     pub(super) fn sample(&self) {
-        self.rate.sample(self.shards.sum(|shard| shard.sessions.get()));
+        self.rate.sample(self.sessions());
+    }
+
+    /// A connection was led here, in TCP mode.
+    pub fn led(&self) {
+        self.shards.here().led.add(1);
+    }
+
+    /// An exchange that was led here has ended: the status that the client got, none if it got none.
+    pub fn response(&self, status: Option<u16>) {
+        self.shards.here().responses[class(status)].add(1);
+    }
+
+    /// What was led here: connections, and exchanges that have ended. Those of which a plugin thought better have not been here.
+    fn sessions(&self) -> u64 {
+        let of = |shard: &BackendShard| shard.led.get() + shard.responses.iter().map(Count::get).sum::<u64>();
+        self.shards.sum(of)
     }
 
     /// One more request is sent again, if there are fewer than this.

@@ -11,6 +11,7 @@ use super::histogram::{self, Histogram};
 use super::rates::{Peak, Rate};
 use super::shard::{Count, Sharded};
 use super::{ProcessMetrics, lock};
+use crate::telemetry::pace::Pace;
 
 /// Counts of a frontend.
 #[derive(Debug)]
@@ -19,6 +20,10 @@ pub struct FrontendMetrics {
     process: Arc<ProcessMetrics>,
     /// Shared and not split by thread: it changes once a connection and is read once a request, for its log line.
     connections: AtomicUsize,
+    /// 0 for no bound of its own.
+    max_connections: AtomicUsize,
+    /// Of lines about connections that have to wait.
+    full: Pace,
     most_connections: Peak,
     connection_rate: Rate,
     request_rate: Rate,
@@ -35,6 +40,7 @@ pub struct Connection {
 #[derive(Debug, Default)]
 struct Shard {
     connections: Count,
+    delayed: Count,
     responses: [Count; CLASSES.len()],
     received: Count,
     sent: Count,
@@ -49,6 +55,8 @@ impl FrontendMetrics {
             name: name.into(),
             process: Arc::clone(process),
             connections: AtomicUsize::new(0),
+            max_connections: AtomicUsize::new(0),
+            full: Pace::default(),
             most_connections: Peak::default(),
             connection_rate: Rate::default(),
             request_rate: Rate::default(),
@@ -65,6 +73,25 @@ impl FrontendMetrics {
         self.process.opened();
         Connection {
             frontend: Arc::clone(self),
+        }
+    }
+
+    /// From now on it may have so many connections; none for no bound of its own.
+    pub fn may_have(&self, connections: Option<usize>) {
+        self.max_connections.store(connections.unwrap_or(0), Ordering::Relaxed);
+    }
+
+    /// A connection has to wait, as there are as many as may be: of `whose`, the `frontend` or the `process`. Said now and then, as
+    /// anybody can make connections.
+    pub fn delays_a_connection(&self, whose: &'static str) {
+        self.shards.here().delayed.add(1);
+        if let Some(left_out) = self.full.take() {
+            tracing::warn!(
+                frontend = &*self.name,
+                of = whose,
+                left_out,
+                "there are as many connections as `max-connections` allows: further clients wait"
+            );
         }
     }
 
@@ -149,6 +176,14 @@ pub(super) fn register(exporter: &mut Exporter, frontend: &Arc<FrontendMetrics>)
     let help = "Client connections open now.";
     of.gauge("gateway_frontend_current_connections", help, |frontend| {
         frontend.connections() as f64
+    });
+    let help = "Client connections that the frontend may have open at once; 0 for no limit of its own.";
+    of.gauge("gateway_frontend_max_connections", help, |frontend| {
+        frontend.max_connections.load(Ordering::Relaxed) as f64
+    });
+    let help = "Client connections that had to wait, as there were as many as `max-connections` allows.";
+    of.counter("gateway_frontend_delayed_connections_total", help, None, |frontend| {
+        frontend.shards.sum(|shard| shard.delayed.get())
     });
     let help = "Bytes received from clients.";
     of.counter("gateway_frontend_received_bytes_total", help, None, |frontend| {

@@ -13,6 +13,7 @@ use super::shard::Count;
 pub struct ProcessMetrics {
     started: SystemTime,
     connections: AtomicUsize,
+    max_connections: AtomicUsize,
     log: Arc<LogCounts>,
     spliced: Count,
     spans_exported: Count,
@@ -29,6 +30,7 @@ impl Default for ProcessMetrics {
         Self {
             started: SystemTime::now(),
             connections: AtomicUsize::new(0),
+            max_connections: AtomicUsize::new(0),
             log: Arc::default(),
             spliced: Count::default(),
             spans_exported: Count::default(),
@@ -46,6 +48,11 @@ impl ProcessMetrics {
     /// Client connections open now, over all frontends.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// From now on there may be so many.
+    pub fn may_have(&self, connections: usize) {
+        self.max_connections.store(connections, Ordering::Relaxed);
     }
 
     /// When the process started.
@@ -131,6 +138,10 @@ pub(super) fn register(exporter: &mut Exporter, process: &Arc<ProcessMetrics>) {
     let help = "Client connections open now, over all frontends.";
     of.gauge("gateway_current_connections", help, |process| {
         process.connections() as f64
+    });
+    let help = "Client connections that may be open at once, over all frontends; further ones wait.";
+    of.gauge("gateway_max_connections", help, |process| {
+        process.max_connections.load(Ordering::Relaxed) as f64
     });
 
     let help = "Bytes that the kernel moved from socket to socket: relayed in TCP mode, both ways together, and bodies of HTTP responses.";

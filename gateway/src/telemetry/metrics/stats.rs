@@ -81,8 +81,12 @@ pub struct BackendStats {
     pub queue: usize,
     /// The most that waited at once.
     pub most_queue: usize,
-    /// Requests or connections that its servers took.
+    /// Connections that were led to it, and requests that were and have ended.
     pub sessions_total: u64,
+    /// Attempts at its servers.
+    pub attempts_total: u64,
+    /// Those requests by the class of the status that the client got: none, 1xx to 5xx.
+    pub responses: [u64; 6],
     /// How long it has been since the last of them was given to one, in seconds; none before the first.
     pub idle_seconds: Option<u64>,
     /// In the last second.

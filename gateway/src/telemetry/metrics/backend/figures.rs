@@ -10,7 +10,7 @@ impl BackendMetrics {
     pub(in crate::telemetry::metrics) fn figures(&self) -> BackendStats {
         let shards = &self.shards;
         let (rate, most_rate) = self.rate.get();
-        let sessions = shards.sum(|shard| shard.sessions.get());
+        let sessions = self.sessions();
         let (since, down) = self.changes.get();
         let [queue, connect, response, total] = self.averages.get();
         BackendStats {
@@ -20,6 +20,8 @@ impl BackendMetrics {
             queue: self.queued(),
             most_queue: self.most_queued.get(),
             sessions_total: sessions,
+            attempts_total: shards.sum(|shard| shard.sessions.get()),
+            responses: std::array::from_fn(|class| shards.sum(|shard| shard.responses[class].get())),
             idle_seconds: self.rate.idle(sessions).map(|idle| idle.as_secs()),
             rate,
             most_rate,

@@ -19,6 +19,17 @@ pub(in crate::telemetry::metrics) fn register_backend(exporter: &mut Exporter, b
     of.gauge("gateway_backend_servers_up", help, |backend| {
         backend.servers_up.load(Ordering::Relaxed) as f64
     });
+    let help = "Connections that were led to the backend, and requests that were and have ended.";
+    of.counter("gateway_backend_sessions_total", help, None, BackendMetrics::sessions);
+    let help = "Exchanges that were led to the backend and have ended, by the class of the status that the client got; none when it got none.";
+    for (i, class) in CLASSES.into_iter().enumerate() {
+        of.counter(
+            "gateway_backend_responses_total",
+            help,
+            Some(("code", class)),
+            move |backend| backend.shards.sum(|shard| shard.responses[i].get()),
+        );
+    }
     let help = "Attempts beyond the first, on the same or another server.";
     of.counter("gateway_backend_retries_total", help, None, |backend| {
         backend.shards.sum(|shard| shard.retries.get())
