@@ -524,6 +524,32 @@ async fn connections_that_no_descriptors_are_left_for_are_refused_with_the_reaso
 }
 
 #[tokio::test]
+async fn a_gateway_that_runs_out_of_descriptors_says_so_now_and_then() {
+    let gateway = Gateway::kdl(&format!("process {{ workers 1; log \"stdout\" }}{WEB}"))
+        .start()
+        .await;
+    let process = rustix::process::Pid::from_raw(i32::try_from(gateway.pid()).unwrap()).unwrap();
+    let few = rustix::process::Rlimit {
+        current: Some(40),
+        maximum: Some(40),
+    };
+    rustix::process::prlimit(Some(process), rustix::process::Resource::Nofile, few).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        clients.push(gateway.connect("web").await);
+    }
+    gateway.says("cannot accept a connection").await;
+    // It tries again ten times a second.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let said = gateway.output().matches("cannot accept a connection").count();
+    assert_eq!(said, 1, "{}", gateway.output());
+    // And goes on as soon as there are some.
+    drop(clients);
+    let answer = gateway.raw("web", "nonsense\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[tokio::test]
 async fn where_descriptors_are_few_there_are_fewer_pipes_and_connections_are_served() {
     let app = Server::echo().await;
     let gateway = Gateway::kdl(
