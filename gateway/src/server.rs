@@ -144,7 +144,7 @@ impl Server {
         };
         let admin = match &config.process.admin {
             Some(socket) => Some(
-                AdminServer::open(socket, &snapshot.backends, registry)
+                AdminServer::open(socket, &config, &snapshot.backends, registry)
                     .map_err(|error| refused(faults::of_admin_socket(socket, &error)))?,
             ),
             None => None,
