@@ -277,7 +277,9 @@ async fn who_waits_over_a_reload_goes_by_the_limit_that_it_brings() {
         let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
         configured.servers[0].max_connections = std::num::NonZeroUsize::new(max);
         let id = crate::config::BackendId(0);
-        let places = vec![crate::backend::Place::Fixed(([127, 0, 0, 1], 1).into())];
+        let places = vec![crate::backend::Place::Fixed(
+            std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+        )];
         let tls = crate::backend::Connectors {
             servers: vec![None],
             check: None,
