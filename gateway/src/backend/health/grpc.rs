@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, TE, USER_AGENT};
 use http::{Method, Request};
 
-use super::http::{AGENT, Answer};
+use super::answer::{AGENT, Answer};
 use super::{CheckError, Way, excerpt, http2};
 use crate::backend::Server;
 use crate::config::GrpcCheck;

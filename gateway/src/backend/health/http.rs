@@ -1,29 +1,19 @@
 //! The HTTP check: a request is sent, in the version that traffic speaks or another, and its answer judged.
 
-use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
+use super::answer::{AGENT, Answer, MOST_HEAD, beside};
 use super::{CheckError, Way, excerpt, http2};
 use crate::backend::Server;
 use crate::config::{CheckVersion, HttpCheck, HttpExpect, HttpTest};
 use crate::stream::Stream;
-
-/// What came back.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    /// As much as was asked for.
-    pub(super) body: Vec<u8>,
-    /// None when there were none, or the body was not read to its end.
-    pub(super) trailers: Option<HeaderMap>,
-}
 
 pub(super) async fn check(server: &Server, way: &Way, check: &HttpCheck, limit: Duration) -> Result<(), CheckError> {
     let is_http2 = match check.version {
@@ -95,22 +85,6 @@ async fn ask(stream: Stream, request: Request<Full<Bytes>>, most: usize) -> Resu
     beside(connection, exchange).await
 }
 
-/// Drives a connection beside the exchange on it, not by a task of its own: both end together, whichever way.
-pub(super) async fn beside<E: Into<CheckError>>(
-    connection: impl Future<Output = Result<(), E>>,
-    exchange: impl Future<Output = Result<Answer, CheckError>>,
-) -> Result<Answer, CheckError> {
-    let (mut connection, mut exchange) = (pin!(connection), pin!(exchange));
-    tokio::select! {
-        result = &mut exchange => result,
-        end = &mut connection => match end {
-            // The connection ended; what was received before may still make an answer.
-            Ok(()) => exchange.await,
-            Err(error) => Err(error.into()),
-        },
-    }
-}
-
 /// Whether an answer is as expected. Bodies are looked at once, when they are there: looking at every piece would let a server
 /// that sends one byte at a time make us look through the whole text sixty thousand times.
 fn judge(expect: &HttpExpect, answer: &Answer) -> Result<(), CheckError> {
@@ -165,9 +139,3 @@ fn judge(expect: &HttpExpect, answer: &Answer) -> Result<(), CheckError> {
         },
     }
 }
-
-/// Who asks.
-pub(super) const AGENT: HeaderValue = HeaderValue::from_static(concat!("gateway/", env!("CARGO_PKG_VERSION")));
-
-/// Bytes of an answer's head, and of what is read ahead of the body.
-pub(super) const MOST_HEAD: usize = 32 * 1024;

@@ -6,7 +6,7 @@ use h2::client::{Builder, SendRequest};
 use http::Request;
 
 use super::CheckError;
-use super::http::{Answer, MOST_HEAD, beside};
+use super::answer::{Answer, MOST_HEAD, beside};
 use crate::stream::Stream;
 
 /// Asks on a connection that stands. At most so many bytes of the answer's body are read.

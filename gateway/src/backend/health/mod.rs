@@ -1,6 +1,7 @@
 //! Health checks: each server is asked at its interval, and goes down or up after so many answers in a row.
 
 mod agent;
+mod answer;
 mod checker;
 mod grpc;
 mod http;
