@@ -21,6 +21,7 @@ mod resolver;
 pub mod schema;
 mod suggest;
 mod syntax;
+mod token;
 mod units;
 
 use std::io::Read;

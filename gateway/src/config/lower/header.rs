@@ -3,6 +3,7 @@
 use super::template::{When, template};
 use crate::config::model::{OWN_FIELDS, Template};
 use crate::config::reader::{Value, clip};
+use crate::config::token::is_token;
 
 /// A header's name, lower-case, whatever is done with it.
 pub(super) fn header_name(value: &Value<'_>) -> Option<String> {
@@ -28,12 +29,6 @@ pub(super) fn token(value: &Value<'_>) -> Option<String> {
         "has characters that cannot be there",
         "it has letters, digits and - _ . ! # $ % & ' * + ^ ` | ~ (RFC 9110, section 5.6.2)",
     )
-}
-
-/// Whether it is a token of RFC 9110, section 5.6.2.
-pub(super) fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 /// A header's name that an edit may name: not one that belongs to the connection or the framing.

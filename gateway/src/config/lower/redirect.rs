@@ -2,11 +2,12 @@
 
 use regex::bytes::Regex;
 
+use super::regexes;
 use super::template::{When, template};
-use super::{header, regexes};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{LocationPart, Matched, Redirect, RedirectTo, Scheme, Template, TemplatePart};
 use crate::config::reader::{Node, Value};
+use crate::config::token::is_token;
 
 /// Reads where a redirect leads. Its condition is read by the caller, as is `regex=`, which is one.
 pub(super) fn redirect(node: &mut Node<'_>, regex: Option<Value<'_>>) -> Option<Redirect> {
@@ -274,7 +275,7 @@ fn cookie(value: &Value<'_>) -> Option<String> {
     let (name, rest) = text.split_once('=').unwrap_or((text, ""));
     // RFC 6265, section 4.1.1.
     let is_octet = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'"' | b',' | b';' | b'\\');
-    if !header::is_token(name) || !rest.bytes().all(is_octet) {
+    if !is_token(name) || !rest.bytes().all(is_octet) {
         return value.fail(
             "this is not a cookie",
             "has characters that it cannot have",

@@ -12,6 +12,7 @@ use super::{Scope, content, header, redirect, reserved};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, RedirectTo, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
+use crate::config::token::is_token;
 
 /// The rules of a frontend, and the one that always holds: where it stands, and its name.
 pub(super) struct Rules {
@@ -237,7 +238,7 @@ fn content_type(value: &Value<'_>) -> Option<String> {
     let text = header::header_value(value)?;
     let kind = text.split(';').next().unwrap_or_default().trim();
     match kind.split_once('/') {
-        Some((kind, sub)) if header::is_token(kind) && header::is_token(sub) => Some(text),
+        Some((kind, sub)) if is_token(kind) && is_token(sub) => Some(text),
         _ => value.fail(
             "this is not a media type",
             "lacks its two parts",

@@ -6,11 +6,11 @@
 
 use miette::SourceSpan;
 
-use super::header;
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{LineField, TlsValue};
 use crate::config::reader::{Asked, Value, clip};
 use crate::config::suggest;
+use crate::config::token::is_token;
 
 /// When a text is put together, which says what is known then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,7 +188,7 @@ fn variable<'a>(value: &Value<'_>, start: usize, whole: &'a str, when: When) -> 
         (InLine::Kept(Keep::Header | Keep::ResponseHeader), Some(of)) => {
             http::HeaderName::from_bytes(of.as_bytes()).err().map(|_| "a header's")
         }
-        (InLine::Kept(Keep::Cookie), Some(of)) if !header::is_token(of) => Some("a cookie's"),
+        (InLine::Kept(Keep::Cookie), Some(of)) if !is_token(of) => Some("a cookie's"),
         _ => None,
     };
     if let (Some(whose), Some(of)) = (wrong, of) {

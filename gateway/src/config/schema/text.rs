@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::config::token::is_token;
+
 /// A form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -30,10 +32,7 @@ impl Form {
     pub(in crate::config) fn is_had_by(self, text: &str) -> bool {
         let mut bytes = text.bytes();
         match self {
-            Self::Token => {
-                let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-                !text.is_empty() && bytes.all(is_token)
-            }
+            Self::Token => is_token(text),
             Self::Path => text.starts_with('/') && bytes.all(|byte| matches!(byte, b'!'..=b'~')),
             Self::Hex => !text.is_empty() && bytes.all(|byte| byte.is_ascii_hexdigit()),
             Self::Printable => bytes.all(|byte| matches!(byte, b' '..=b'~')),
