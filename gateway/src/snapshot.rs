@@ -105,8 +105,8 @@ pub struct Frontend {
     pub routes: Vec<Route>,
     /// In TCP mode, the denials that ask for more than addresses.
     pub late_denies: Vec<Ending>,
-    /// The first-party limits of requests, all in one.
-    pub limiter: Option<Arc<Attachment>>,
+    /// The first-party limits of requests, in order.
+    pub limiters: Vec<Limiter>,
     /// `use-plugin`, in order.
     pub plugins: Vec<Arc<Attachment>>,
     /// Those with `always`: the plugins that are asked about what is answered here, too, in the order in which they are.
@@ -144,12 +144,22 @@ pub struct Admission {
     pub acls: AclCalls,
     /// Who is turned away, in order.
     pub rejects: Vec<Ending>,
-    /// The first-party limits of connections, all in one.
-    pub limiter: Option<Arc<Attachment>>,
+    /// The first-party limits of connections, in order.
+    pub limiters: Vec<Limiter>,
     /// `max-connections-per-source`.
     pub sources: Option<Sources>,
+    /// Of which connections that holds; none means of all.
+    pub sources_when: Option<config::Condition>,
     /// Whether a line is written of who is turned away, as far as addresses say.
     pub log_when: Option<config::Condition>,
+}
+
+/// First-party limits that are asked in one call.
+pub struct Limiter {
+    /// What they are asked about; none means everything.
+    pub when: Option<config::Condition>,
+    /// What answers.
+    pub attachment: Arc<Attachment>,
 }
 
 /// A rule that ends a connection.
@@ -374,7 +384,7 @@ impl Frontend {
             rules_of_backends: Vec::new(),
             routes: Vec::new(),
             late_denies: Vec::new(),
-            limiter: None,
+            limiters: Vec::new(),
             plugins: Vec::new(),
             always: Vec::new(),
             rewrites: Vec::new(),
@@ -433,6 +443,13 @@ impl Frontend {
     /// The rewrites on the way to a backend, where there are any.
     pub fn rewrites(&self, backend: BackendId) -> Option<&Rewrites> {
         self.rewrites.get(backend.0)?.as_ref()
+    }
+}
+
+impl Limiter {
+    /// Whether it is asked about what the acls say this of.
+    pub fn applies(&self, answers: &AclAnswers) -> bool {
+        self.when.as_ref().is_none_or(|when| answers.hold(when))
     }
 }
 

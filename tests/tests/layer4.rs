@@ -484,4 +484,49 @@ async fn connections_beyond_a_rate_wait_and_are_not_refused() {
     }
     // Three at once, and each further one a third of a second after the one before it.
     assert!(begun.elapsed().as_millis() >= 600, "{:?}", begun.elapsed());
+async fn limits_of_connections_leave_out_whom_their_condition_does_not_hold_of() {
+    let echo = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 2; log "stdout" format="json" }
+        frontend "raw" {
+            mode "tcp"
+            bind "127.0.0.1:0"
+            acl "office" { source "127.0.0.9" }
+            max-connections-per-source 2 unless="office"
+            limit "slow" unless="office"
+            default-backend "app"
+        }
+        rate-limit "slow" { key "client-ip"; allow "1/d" burst=3 }
+        backend "app" { mode "tcp"; server "s" "@app" }
+    "#,
+    )
+    .with("@app", echo.address())
+    .start()
+    .await;
+    let address = gateway.address("raw");
+    let open = async |host: u8| {
+        let mut client = Client::connect_from(address, [127, 0, 0, host]).await;
+        client.send("hello").await;
+        assert_eq!(client.exactly(5).await, b"hello");
+        client
+    };
+    let mut office = Vec::new();
+    for _ in 0..6 {
+        office.push(open(9).await);
+    }
+    let one = open(4).await;
+    let _two = open(4).await;
+    assert!(Client::is_turned_away(address, [127, 0, 0, 4]).await);
+    drop(one);
+    gateway
+        .metric_is("gateway_frontend_current_connections", &[("frontend", "raw")], 7.0)
+        .await;
+    // There is a place again, and the last token.
+    let three = open(4).await;
+    drop(three);
+    gateway
+        .metric_is("gateway_frontend_current_connections", &[("frontend", "raw")], 7.0)
+        .await;
+    assert!(Client::is_turned_away(address, [127, 0, 0, 4]).await);
 }

@@ -706,3 +706,43 @@ async fn a_limit_refills() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_limit_is_about_what_its_condition_holds_of_and_counts_nothing_else() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        rate-limit "first" { key "client-ip"; @allow }
+        rate-limit "second" { key "client-ip"; @allow }
+        rate-limit "third" { key "client-ip"; allow "1/d" burst=8 }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            acl "office" { header "x-office" }
+            acl "login" { path "/login" }
+            limit "first" if="login and not office"
+            limit "second" unless="office"
+            limit "third" unless="office"
+            default-backend "app"
+        }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@allow", SLOW)
+    .with("@app", app.address())
+    .start()
+    .await;
+    let status = async |request: RequestText| gateway.ask("web", request).await.status;
+    for _ in 0..20 {
+        assert_eq!(status(get("/login").header("X-Office", "1")).await, 200);
+    }
+    // The first is not asked here, and the second is.
+    for _ in 0..4 {
+        assert_eq!(status(get("/")).await, 200);
+    }
+    // One token is left of the second, and all of the first.
+    assert_eq!(status(get("/login")).await, 200);
+    assert_eq!(status(get("/")).await, 429);
+    assert_eq!(status(get("/login")).await, 429);
+    assert_eq!(status(get("/login").header("X-Office", "1")).await, 200);
+}

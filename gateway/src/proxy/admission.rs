@@ -95,12 +95,15 @@ fn decide(
         return Err(TurnedAway::Denied { line });
     }
     // Before the rate: who has too many uses up nobody's tokens.
-    let seat = match admission.sources.as_ref().zip(facts.client_ip()) {
+    let counts_source = admission.sources_when.as_ref().is_none_or(|when| answers.hold(when));
+    let sources = admission.sources.as_ref().filter(|_| counts_source);
+    let seat = match sources.zip(facts.client_ip()) {
         Some((sources, client)) => Some(sources.take(client).ok_or(TurnedAway::TooMany)?),
         // Who comes over a UNIX socket has no source to be counted by.
         None => None,
     };
-    let within = policy::within(local, admission.limiter.iter(), exchange);
+    let limiters = admission.limiters.iter().filter(|limiter| limiter.applies(answers));
+    let within = policy::within(local, limiters.map(|limiter| &limiter.attachment), exchange);
     within.map_err(|error| match error {
         ProxyError::RateLimited { .. } => TurnedAway::RateLimited,
         _ => TurnedAway::PolicyFailure,

@@ -115,12 +115,14 @@ fn answered(call: &AclCall, bits: Result<u64, Failure>, answers: &mut AclAnswers
 pub async fn limits(
     local: &Rc<Local>,
     frontend: &Frontend,
+    answers: &AclAnswers,
     exchange: &mut Box<Exchange>,
     said: &mut Option<Box<LimitHeaders>>,
 ) -> Result<(), ProxyError> {
+    let own = frontend.limiters.iter().filter(|limiter| limiter.applies(answers));
     let plugins = frontend.plugins.iter().filter(|plugin| plugin.hooks().limiter);
     let are_told = frontend.config.rate_limit_headers;
-    for attachment in frontend.limiter.iter().chain(plugins) {
+    for attachment in own.map(|limiter| &limiter.attachment).chain(plugins) {
         let verdict = heavy::ask(local, attachment, HookPlace::Check, exchange, Instances::check).await?;
         if are_told && let Ok(Some(verdict)) = &verdict {
             said.get_or_insert_default().add(attachment.policies(), verdict);

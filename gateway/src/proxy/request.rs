@@ -302,7 +302,7 @@ async fn decide(
     {
         record.noted.tenants_edits = Some(Box::new((Arc::clone(rewrites), answers.as_ref().ok().copied())));
     }
-    policy::limits(local, frontend, exchange, &mut record.noted.limits).await?;
+    policy::limits(local, frontend, &answers, exchange, &mut record.noted.limits).await?;
     record.noted.counted = std::mem::take(&mut exchange.counted);
     let decided = ruled(local, &frontend.rules, &answers, exchange).await;
     if let Some(served) = by_operator(record, decided)? {

@@ -244,7 +244,7 @@ impl Builder<'_> {
             .collect::<Vec<_>>();
         let endings = Endings::of(frontend);
         let acls = self.acls(Section::of(frontend), |acl| endings.asks_late(frontend, acl));
-        let limiter = self.limiter(frontend, &frontend.limits);
+        let limiters = self.limiters(frontend, &frontend.limits);
         let admission = self.admission(frontend, &endings.early);
         let plugins = frontend
             .plugins
@@ -266,7 +266,7 @@ impl Builder<'_> {
             .iter()
             .map(|id| self.of_tenant(*id, frontend))
             .collect();
-        let (acls, limiter, admission) = (acls?, limiter?, admission?);
+        let (acls, limiters, admission) = (acls?, limiters?, admission?);
         let plugins = plugins.into_iter().collect::<Option<Vec<_>>>()?;
         let tenants = tenants.into_iter().collect::<Option<Arc<[_]>>>()?;
         let of_tenants = tenants.iter().filter_map(|of| of.rules.as_ref());
@@ -315,7 +315,7 @@ impl Builder<'_> {
             rules_of_backends: of_backends.into_iter().collect::<Option<_>>()?,
             routes,
             late_denies: endings.late,
-            limiter,
+            limiters,
             plugins,
             always,
             rewrites: rewrites?,

@@ -3,17 +3,28 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use miette::SourceSpan;
+
 use super::acl::ReadAcl;
 use super::acls::Acls;
 use super::condition::{self, When};
 use super::settings::MAX_CONNECTIONS;
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Acl, AclTest, ConnectionRate, PerSource, Reject};
+use crate::config::model::{Acl, AclTest, Condition, ConnectionRate, PerSource, Reject, UsedLimit};
 use crate::config::reader::{At, Context, Node};
 use crate::config::units;
 
-/// `max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64`.
-pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
+/// `max-connections-per-source`, as it stands somewhere.
+pub(super) struct SaidPerSource {
+    pub(super) limit: At<PerSource>,
+    /// Of which connections it holds; none means of all.
+    pub(super) when: Option<Condition>,
+    span: SourceSpan,
+}
+
+/// `max-connections-per-source 100 ipv4-prefix=32 ipv6-prefix=64 unless="office"`. Conditions stand only where there are acls.
+pub(super) fn per_source(mut node: Node<'_>, acls: Option<&Acls<'_>>) -> Option<SaidPerSource> {
+    let span = node.span();
     let most = node.argument("a number of connections");
     let most = most.and_then(|value| {
         let most = u32::try_from(value.integer(MAX_CONNECTIONS)?).ok()?;
@@ -21,6 +32,13 @@ pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
     });
     let mut limit = PerSource::default();
     let mut well = true;
+    let when = match acls.map(|acls| condition::when(&mut node, acls)) {
+        None | Some(When::Always) => None,
+        Some(When::If(when)) => {
+            well = when.is_some();
+            when
+        }
+    };
     for (key, bits, slot) in [
         ("ipv4-prefix", 32, &mut limit.ipv4_prefix),
         ("ipv6-prefix", 128, &mut limit.ipv6_prefix),
@@ -35,10 +53,11 @@ pub(super) fn per_source(mut node: Node<'_>) -> Option<At<PerSource>> {
     node.finish();
     let most = most.filter(|_| well)?;
     limit.most = most.value;
-    Some(At {
+    let limit = At {
         value: limit,
         span: most.span,
-    })
+    };
+    Some(SaidPerSource { limit, when, span })
 }
 
 /// `max-connection-rate "200/s"`.
@@ -100,8 +119,46 @@ pub(super) fn rejects(acls: &Acls<'_>, nodes: Vec<Node<'_>>) -> Vec<Option<Rejec
     rejects
 }
 
+/// A condition that is asked about when a connection has just come.
+pub(super) struct Early<'a> {
+    /// The node that it stands at.
+    node: &'static str,
+    when: &'a Condition,
+    span: SourceSpan,
+}
+
+impl<'a> Early<'a> {
+    /// All of a frontend.
+    pub(super) fn all(
+        rejects: &'a [Option<Reject>],
+        per_source: Option<&'a SaidPerSource>,
+        limits: &'a [UsedLimit],
+    ) -> Vec<Self> {
+        let rejects = rejects.iter().flatten().map(|reject| Self {
+            node: "reject",
+            when: &reject.when,
+            span: reject.origin.span,
+        });
+        let per_source = per_source.into_iter().filter_map(|said| {
+            Some(Self {
+                node: "max-connections-per-source",
+                when: said.when.as_ref()?,
+                span: said.span,
+            })
+        });
+        let limits = limits.iter().filter_map(|limit| {
+            Some(Self {
+                node: "limit",
+                when: limit.when.as_ref()?,
+                span: limit.origin.span,
+            })
+        });
+        rejects.chain(per_source).chain(limits).collect()
+    }
+}
+
 /// Reports conditions that ask for what is not known yet when a connection has just come.
-pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &[ReadAcl<'_>], implied: &[Acl]) {
+pub(super) fn report_late(ctx: &Context<'_>, early: &[Early<'_>], read: &[ReadAcl<'_>], implied: &[Acl]) {
     let is_late = |acl: &Acl| match &acl.test {
         AclTest::Match(test) => !test.needs_only_addresses(),
         AclTest::Plugin { .. } => true,
@@ -110,24 +167,27 @@ pub(super) fn report_late(ctx: &Context<'_>, rejects: &[Option<Reject>], read: &
     // One that could not be read has been reported.
     let declared = read.iter().map(|read| read.acl.as_ref());
     let acls: Vec<_> = declared.chain(implied.iter().map(Some)).collect();
-    for reject in rejects.iter().flatten() {
-        let named = acls.iter().copied().enumerate().filter(|(i, _)| reject.when.names(*i));
+    for Early { node, when, span } in early {
+        let named = acls.iter().copied().enumerate().filter(|(i, _)| when.names(*i));
         let Some(late) = named.filter_map(|(_, acl)| acl).find(|acl| is_late(acl)) else {
             continue;
         };
-        let error = ConfigError::new(Code::Conflict, "`reject` asks for what is not known yet");
+        let error = ConfigError::new(Code::Conflict, format!("`{node}` asks for what is not known yet"));
         let error = error.label(
-            reject.origin.span,
+            *span,
             "decided when nothing of the connection is known but its addresses",
         );
-        let error = match late.origin.span == reject.origin.span {
+        let error = match late.origin.span == *span {
             true => error,
             false => error.label(
                 late.origin.span,
                 "asks for more than source, destination, port, time and servers",
             ),
         };
-        ctx.report(error.help("write `deny`, which waits for it, or ask for less"));
+        ctx.report(error.help(match *node {
+            "reject" => "write `deny`, which waits for it, or ask for less",
+            _ => "ask for less: by its addresses alone a connection is counted",
+        }));
     }
 }
 

@@ -8,6 +8,8 @@ use miette::SourceSpan;
 
 use super::acl::{ReadAcl, Setting};
 use super::acls::Acls;
+use super::admission::Early;
+use super::condition::{self, When};
 use super::hsts;
 use super::keep_alive;
 use super::limits::RequestLimitSettings;
@@ -21,7 +23,7 @@ use super::{
 };
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
-    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, RateLimitId, RequestLimits, Route, RouteTo, TenantId,
+    AccessLog, AclTest, ClientTimeouts, Frontend, Mode, RateLimitId, RequestLimits, Route, RouteTo, TenantId, UsedLimit,
 };
 use crate::config::reader::{At, Node, said_twice};
 use crate::config::units;
@@ -85,7 +87,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         acls.push(read);
     }
     report_too_many_acls(scope, &acls);
-    let limits = limits(scope, setting, block.many("limit"));
+    let said_limits = block.many("limit");
     let rate_limit_headers = block.one("rate-limit-headers").map(|node| {
         http_only(&node, mode_at);
         let span = node.span();
@@ -93,6 +95,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
         span
     });
     let acls_of = Acls::new(scope, names, setting);
+    let limits = limits(scope, setting, &acls_of, said_limits);
+    let per_source = block.one("max-connections-per-source");
+    let per_source = per_source.and_then(|node| admission::per_source(node, Some(&acls_of)));
     let rejects = admission::rejects(&acls_of, block.many("reject"));
     let rules = rules::rules(scope, &acls_of, block.any(&["deny", "redirect", "return"]));
     let routes = routes::routes(scope, setting, &acls_of, block.many("use-backend"));
@@ -142,7 +147,9 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     let asks_elsewhere = !plugins.is_empty() || !tenants.is_empty() || routes.iter().flatten().any(is_named);
     report_handshake(scope, setting, &own.timeouts, &acls, asks_elsewhere);
     let implied = acls_of.finish(MAX_ACLS);
-    admission::report_late(ctx, &rejects, &acls, &implied);
+    let of_connections = limits.as_ref().map_or(&[][..], |(_, of_connections)| of_connections);
+    let early = Early::all(&rejects, per_source.as_ref(), of_connections);
+    admission::report_late(ctx, &early, &acls, &implied);
     if let Some(last) = rules.last {
         routes::report_unreached(ctx, &routes, default_at, last);
     }
@@ -160,7 +167,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     });
     let most = [own.max_connections.or(inherited.max_connections), of_process];
     let lowest = most.into_iter().flatten().min_by_key(|limit| limit.value);
-    admission::report_unreachable(ctx, own.per_source, lowest);
+    admission::report_unreachable(ctx, per_source.as_ref().map(|said| said.limit), lowest);
     let format = own.log_format.as_ref().map(|format| (format, true));
     let format = format.or(inherited.log_format.as_ref().map(|format| (format, false)));
     let access_log = access_log.as_ref().or(inherited.access_log.as_ref());
@@ -205,6 +212,7 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .for_each(|asked| template::report_numberless(ctx, asked, span));
     }
     let (limits, connection_limits) = limits?;
+    let of_each_source = per_source.as_ref().map(|said| said.limit).or(inherited.per_source);
     let has_files = |id: &TenantId| scope.tenants.get(id.0).is_some_and(|(known, _)| known.has_files);
     let may_limit = !plugins.is_empty() || tenants.iter().any(has_files);
     if let Some(span) = rate_limit_headers.filter(|_| limits.is_empty() && !may_limit) {
@@ -253,7 +261,8 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
             .chain(implied.into_iter().map(Some))
             .collect::<Option<_>>()?,
         connection_rate: own.connection_rate.or(inherited.connection_rate).map(|rate| rate.value),
-        per_source: own.per_source.or(inherited.per_source).map(|limit| limit.value),
+        per_source: of_each_source.map(|limit| limit.value),
+        per_source_when: per_source.and_then(|said| said.when),
         rejects: rejects.into_iter().collect::<Option<_>>()?,
         connection_limits,
         limits,
@@ -269,11 +278,17 @@ pub(super) fn frontend(scope: &mut Scope<'_>, mut node: Node<'_>) -> Option<Fron
     })
 }
 
-/// `limit "per-ip"` and `limit "per-ip" connections`, in order: those of requests, and those of connections.
-fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<(Vec<RateLimitId>, Vec<RateLimitId>)> {
+/// `limit "per-ip" unless="office"` and `limit "per-ip" connections`, in order: those of requests, and those of connections.
+fn limits(
+    scope: &Scope<'_>,
+    setting: Setting,
+    acls: &Acls<'_>,
+    nodes: Vec<Node<'_>>,
+) -> Option<(Vec<UsedLimit>, Vec<UsedLimit>)> {
     // In TCP mode there is nothing else to count.
     let is_tcp = setting.mode == Mode::Tcp;
-    let mut limits: Vec<(At<RateLimitId>, bool)> = Vec::new();
+    let mut limits: Vec<At<RateLimitId>> = Vec::new();
+    let (mut of_requests, mut of_connections) = (Vec::new(), Vec::new());
     let mut well = true;
     report_too_many(scope, &nodes, "limit", MAX_LIMITS);
     for mut node in nodes.into_iter().take(MAX_LIMITS) {
@@ -285,28 +300,41 @@ fn limits(scope: &Scope<'_>, setting: Setting, nodes: Vec<Node<'_>>) -> Option<(
             let error = error.label(flag, "a limit counts nothing else there");
             node.fail(error.help("leave it out"));
         }
-        let of_connections = is_tcp || flag.is_some();
-        if let (true, Some(limit)) = (of_connections, &limit) {
+        let counts_connections = is_tcp || flag.is_some();
+        if let (true, Some(limit)) = (counts_connections, &limit) {
             refuse_limit_of_requests(scope, setting, limit);
         }
+        let when = match condition::when(&mut node, acls) {
+            When::Always => None,
+            When::If(when) => {
+                well &= when.is_some();
+                when
+            }
+        };
+        let origin = node.origin();
         node.finish();
         let Some(limit) = limit else {
             well = false;
             continue;
         };
         // The same for requests and for connections would have each take tokens of the other.
-        match limits.iter().find(|(first, _)| first.value == limit.value) {
-            Some((first, _)) => scope.ctx.report(said_twice("this limit", first.span, limit.span)),
-            None => limits.push((limit, of_connections)),
+        match limits.iter().find(|first| first.value == limit.value) {
+            Some(first) => scope.ctx.report(said_twice("this limit", first.span, limit.span)),
+            None => {
+                let used = UsedLimit {
+                    limit: limit.value,
+                    when,
+                    origin,
+                };
+                limits.push(limit);
+                match counts_connections {
+                    true => of_connections.push(used),
+                    false => of_requests.push(used),
+                }
+            }
         }
     }
-    let of = |kind: bool| {
-        limits
-            .iter()
-            .filter(move |limit| limit.1 == kind)
-            .map(|limit| limit.0.value)
-    };
-    well.then(|| (of(false).collect(), of(true).collect()))
+    well.then_some((of_requests, of_connections))
 }
 
 /// Connections cannot be counted by anything but the client.

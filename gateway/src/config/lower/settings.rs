@@ -123,13 +123,16 @@ impl Settings {
                 value.and_then(|value| Some(value.at(usize::try_from(value.integer(MAX_CONNECTIONS)?).ok()?)));
             node.finish();
         }
-        if let Some(node) = block.one("max-connections-per-source") {
-            self.per_source = admission::per_source(node);
+        // A frontend reads its own when its acls are known.
+        if place == Place::Defaults
+            && let Some(node) = block.one("max-connections-per-source")
+        {
+            self.per_source = admission::per_source(node, None).map(|said| said.limit);
         }
         if let Some(node) = block.one("max-connection-rate") {
             self.connection_rate = admission::connection_rate(node);
         }
-        // A frontend reads its own when its acls are known.
+        // So it does here.
         if place == Place::Defaults
             && let Some(node) = block.one("access-log")
         {

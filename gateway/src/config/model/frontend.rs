@@ -66,12 +66,14 @@ pub struct Frontend {
     pub acls: Vec<Acl>,
     /// `max-connections-per-source 100`: client connections of one source at once.
     pub per_source: Option<PerSource>,
+    /// Of which connections that holds; none means of all. Its acls ask for addresses and the time only.
+    pub per_source_when: Option<Condition>,
     /// `reject if="…"`, in order.
     pub rejects: Vec<Reject>,
-    /// `limit "per-ip" connections`, in order; in TCP mode every `limit`.
-    pub connection_limits: Vec<RateLimitId>,
+    /// `limit "per-ip" connections`, in order; in TCP mode every `limit`. Their acls ask for addresses and the time only.
+    pub connection_limits: Vec<UsedLimit>,
     /// `limit "per-ip"`: limits of requests, in order. HTTP mode.
-    pub limits: Vec<RateLimitId>,
+    pub limits: Vec<UsedLimit>,
     /// `rate-limit-headers`: clients are told of the limits that apply to them. HTTP mode.
     pub rate_limit_headers: bool,
     /// `deny`, `redirect` and `return`, in order; the first that holds ends the request. In TCP mode they are all `deny`.
@@ -313,6 +315,17 @@ impl Default for PerSource {
             ipv6_prefix: 64,
         }
     }
+}
+
+/// `limit "per-ip" unless="office"`.
+#[derive(Debug, Clone)]
+pub struct UsedLimit {
+    /// Which.
+    pub limit: RateLimitId,
+    /// What it is asked about, and counts; none means everything.
+    pub when: Option<Condition>,
+    /// Where it stands.
+    pub origin: Origin,
 }
 
 /// `reject if="…"`: ends connections right after they were accepted.

@@ -63,7 +63,7 @@ pub use forwarding::{
 };
 pub use frontend::{
     AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, ConnectionRate, Frontend, HttpKeepAlive, OfBackend,
-    PerSource, Reject, RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades,
+    PerSource, Reject, RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades, UsedLimit,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};

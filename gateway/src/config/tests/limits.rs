@@ -68,3 +68,38 @@ fn the_table_of_limits_may_be_sized_for_plugins_alone() {
     config(&text("\"buckets\""));
     assert!(faults(&text("\"log\"")).contains("`rate-limit-table` does nothing"));
 }
+
+#[test]
+fn limits_of_connections_ask_for_addresses_alone() {
+    let text = |mode: &str, uses: &str| {
+        format!(
+            "frontend \"web\" {{ mode \"{mode}\"; bind \"127.0.0.1:80\"; default-backend \"app\"
+                acl \"office\" {{ source \"10.0.0.0/8\" }}
+                acl \"named\" {{ sni \"a.example\" }}
+                deny if=\"named\"; access-log unless=\"office\"
+                {uses} }}
+             backend \"app\" {{ mode \"{mode}\"; server \"a\" \"127.0.0.1:81\" }}
+             {}",
+            match uses.contains("limit") {
+                true => "rate-limit \"r\" { key \"client-ip\"; allow \"20/m\" }",
+                false => "",
+            }
+        )
+    };
+    for uses in ["limit \"r\"", "max-connections-per-source 5"] {
+        let config = config(&text("tcp", &format!("{uses} unless=\"office\"")));
+        let frontend = &config.frontends[0];
+        let limits = frontend
+            .connection_limits
+            .iter()
+            .filter_map(|limit| limit.when.as_ref());
+        assert_eq!(limits.chain(&frontend.per_source_when).count(), 1, "{uses}");
+        let said = faults(&text("tcp", &format!("{uses} if=\"named and not office\"")));
+        assert!(said.contains("asks for what is not known yet"), "{uses}: {said}");
+        let said = faults(&text("tcp", &format!("{uses} if=\"nobody\"")));
+        assert!(said.contains("there is no acl"), "{uses}: {said}");
+    }
+    let inherited = "defaults { max-connections-per-source 5 unless=\"office\" }\n";
+    let said = faults(&(inherited.to_owned() + &text("tcp", "")));
+    assert!(said.contains("`unless`"), "{said}");
+}
