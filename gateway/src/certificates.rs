@@ -1,6 +1,7 @@
 //! Certificates, keys, authorities and revocation lists in files, for binds and for servers: read within limits, and read again
 //! when they change. What is done with them is theirs.
 
+mod age;
 mod certificate;
 mod client;
 mod file;
@@ -22,13 +23,14 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::config::{At, CertificateFiles};
 
+pub use age::{Age, of_authorities, of_chain, of_revocation_list};
 pub use certificate::{Certificate, KeyKind, paths};
 pub use client::{SystemRoots, client, client_paths};
 pub use file::{Stamp, read, stamps};
 pub use index::Index;
 pub use listed::Listed;
 pub use revocation::{RevocationLists, revocation_lists};
-pub use store::{MAX_FILES, Refreshed, Store};
+pub use store::{MAX_FILES, Refreshed, Store, files};
 pub use ticket_keys::ticket_keys;
 pub use watch::{Watched, Watcher};
 

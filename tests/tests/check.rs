@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use gateway_tests::tls::Authority;
 use gateway_tests::{Builder, Gateway, guest};
 use rcgen::{CertificateParams, KeyPair};
 use serde_json::Value;
@@ -538,4 +539,81 @@ backend "app" { server "s" "echo" }
     ] {
         assert!(checked.stdout.contains(words), "{words}: {}", checked.stdout);
     }
+}
+
+#[test]
+fn certificates_that_are_not_valid_or_not_for_long_are_warnings_where_they_are_named() {
+    const DAY: i64 = 24 * 60 * 60;
+    let authority = Authority::new();
+    let issue = |days: i64| authority.issue_for(&["a.example"], days * DAY + DAY / 2).bundle();
+    let revoked = authority.revocation_list(&[], -2 * DAY);
+    let case = Case::new(
+        r#"
+frontend "web" {
+    bind "127.0.0.1:0" {
+        tls cert="fine.pem" {
+            cert "soon.pem"
+            client-ca "ca.pem"
+            crl "old.crl"
+        }
+    }
+    bind "127.0.0.2:0" { tls cert="over.pem" }
+    default-backend "other"
+    acl "a" { path "/a" }; use-backend "app" if="a"
+}
+backend "other" { server "s" "127.0.0.1:9" { tls ca="ca.pem" cert="over.pem" } }
+"#,
+    )
+    .file("fine.pem", issue(30))
+    .file("soon.pem", issue(5))
+    .file("over.pem", issue(-4))
+    .file("ca.pem", authority.pem())
+    .file("old.crl", revoked);
+    let json = case.builder.check(&["--format", "json"]);
+    assert_eq!(json.code, Some(0), "{}{}", json.stdout, json.stderr);
+    let report: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        (&report["ok"], &report["errors"]),
+        (&true.into(), &serde_json::json!([]))
+    );
+    let warnings: Vec<Fault> = report["warnings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|warning| case.fault(warning))
+        .collect();
+    let said = |warning: &Fault| (warning.line, warning.place.clone(), warning.code.clone());
+    let expected = |line: usize, place: &str| (line, format!("\"{place}\""), "config::tls".to_owned());
+    let places: Vec<_> = warnings.iter().map(said).collect();
+    assert_eq!(
+        places,
+        [
+            expected(6, "soon.pem"),
+            expected(8, "old.crl"),
+            expected(11, "over.pem"),
+            expected(15, "over.pem")
+        ],
+        "{warnings:?}"
+    );
+    for (warning, words) in warnings.iter().zip([
+        "soon.pem: the certificate expires within 6 days",
+        "old.crl: the revocation list expired 2 days ago",
+        "over.pem: the certificate expired 3 days ago",
+        "over.pem: the certificate expired 3 days ago",
+    ]) {
+        assert!(warning.message.ends_with(words), "{warning:?}");
+    }
+    // And in words, before it is said to be valid.
+    let text = case.builder.check(&[]);
+    assert_eq!(text.code, Some(0), "{}", text.stdout);
+    assert!(
+        text.stdout.contains("the certificate expires within 6 days"),
+        "{}",
+        text.stdout
+    );
+    assert!(
+        text.stdout.trim_end().ends_with("is valid, with 4 warnings"),
+        "{}",
+        text.stdout
+    );
 }

@@ -193,7 +193,7 @@ fn response_of(files: &CertificateFiles) -> Option<PathBuf> {
     }
 }
 
-const DAY: i64 = 24 * 60 * 60;
+pub(super) const DAY: i64 = 24 * 60 * 60;
 /// Days before the end at which a line is written. Certificates of public authorities are renewed a month before it, or a third
 /// of their life: at two weeks, that has failed for a while.
-const WARNINGS: [i64; 5] = [14, 7, 3, 1, 0];
+pub(super) const WARNINGS: [i64; 5] = [14, 7, 3, 1, 0];

@@ -141,7 +141,7 @@ impl Store {
 }
 
 /// The certificates of a place.
-fn files(source: &CertificateSource) -> Result<Vec<CertificateFiles>, TlsError> {
+pub fn files(source: &CertificateSource) -> Result<Vec<CertificateFiles>, TlsError> {
     match source {
         CertificateSource::Files(files) => Ok(vec![files.clone()]),
         CertificateSource::Folder(folder) => {

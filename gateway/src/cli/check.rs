@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use miette::{GraphicalReportHandler, GraphicalTheme};
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::snapshot::Snapshot;
 use explain::Explained;
 
 mod explain;
+mod validity;
 
 /// How findings are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -34,11 +36,27 @@ pub fn run(path: &Path, format: Format, explain: bool) -> ExitCode {
         _ => None,
     };
     let errors = result.as_ref().err();
+    let warnings = result
+        .as_ref()
+        .ok()
+        .and_then(|loaded| validity::warnings(loaded, now()));
     let text = match (format, errors) {
-        (Format::Json, errors) => json(&path.display().to_string(), errors, explained),
+        (Format::Json, errors) => json(&path.display().to_string(), errors, warnings.as_ref(), explained),
         (Format::Text, None) => {
             let limits = explained.as_ref().map(Explained::text).unwrap_or_default();
-            format!("{} is valid\n{limits}", path.display())
+            let drawn = warnings
+                .as_ref()
+                .map(|warnings| drawn(warnings, style(&std::io::stdout())));
+            let with = match warnings.as_ref().map_or(0, |warnings| warnings.iter().len()) {
+                0 => String::new(),
+                1 => ", with 1 warning".to_owned(),
+                several => format!(", with {several} warnings"),
+            };
+            format!(
+                "{}{} is valid{with}\n{limits}",
+                drawn.unwrap_or_default(),
+                path.display()
+            )
         }
         (Format::Text, Some(errors)) => text(errors, style(&std::io::stdout())),
     };
@@ -79,6 +97,11 @@ pub enum Style {
 
 /// The faults of a configuration for people: each with its lines, labels and help, and a count at the end.
 pub fn text(errors: &ConfigErrors, style: Style) -> String {
+    format!("{}{errors}\n", drawn(errors, style))
+}
+
+/// Each with its lines, labels and help.
+fn drawn(errors: &ConfigErrors, style: Style) -> String {
     let theme = match style {
         Style::Coloured => GraphicalTheme::unicode(),
         Style::Plain => GraphicalTheme::unicode_nocolor(),
@@ -100,17 +123,26 @@ pub fn text(errors: &ConfigErrors, style: Style) -> String {
         }
         text.push('\n');
     }
-    text.push_str(&format!("{errors}\n"));
     text
 }
 
+/// In Unix time.
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// The JSON object that `--format json` promises.
-fn json(file: &str, errors: Option<&ConfigErrors>, explained: Option<Explained>) -> String {
+fn json(
+    file: &str,
+    errors: Option<&ConfigErrors>,
+    warnings: Option<&ConfigErrors>,
+    explained: Option<Explained>,
+) -> String {
     let report = Report {
         ok: errors.is_none(),
-        errors: errors
-            .map(|errors| errors.iter().map(|error| fault(file, errors, error)).collect())
-            .unwrap_or_default(),
+        errors: errors.map(|errors| faults(file, errors)).unwrap_or_default(),
+        warnings: warnings.map(|warnings| faults(file, warnings)).unwrap_or_default(),
         explained,
     };
     // Strings and numbers alone: nothing here can fail to be written.
@@ -123,6 +155,8 @@ fn json(file: &str, errors: Option<&ConfigErrors>, explained: Option<Explained>)
 struct Report<'a> {
     ok: bool,
     errors: Vec<Fault<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Fault<'a>>,
     #[serde(flatten)]
     explained: Option<Explained>,
 }
@@ -155,6 +189,10 @@ struct Place {
     column: Option<usize>,
     end_line: Option<usize>,
     end_column: Option<usize>,
+}
+
+fn faults<'a>(file: &'a str, errors: &'a ConfigErrors) -> Vec<Fault<'a>> {
+    errors.iter().map(|error| fault(file, errors, error)).collect()
 }
 
 fn fault<'a>(file: &'a str, errors: &'a ConfigErrors, error: &'a config::ConfigError) -> Fault<'a> {

@@ -27,6 +27,8 @@ pub struct ConfigError {
     message: String,
     labels: Vec<Label>,
     help: Option<String>,
+    /// Whether all goes on in spite of it.
+    is_warning: bool,
 }
 
 /// A place that a fault points at, and what is to be seen there. The first one of a fault is where the fault is.
@@ -149,7 +151,14 @@ impl ConfigError {
             message: message.into(),
             labels: Vec::new(),
             help: None,
+            is_warning: false,
         }
+    }
+
+    /// The same as something that keeps nobody from starting.
+    pub fn as_warning(mut self) -> Self {
+        self.is_warning = true;
+        self
     }
 
     /// Points at a place.

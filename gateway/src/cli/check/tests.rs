@@ -152,7 +152,7 @@ fn every_fault_but_of_the_file_points_somewhere() {
 fn json_says_where_from_one() {
     let source = "frontend \"wéb\" {\n    bind \"127.0.0.1:8080\"\n    default-backend \"ap\"\n}\nbackend \"app\" { server \"a\" \"echo\" }\n";
     let errors = config::parse("gateway.kdl", source, Path::new("")).unwrap_err();
-    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", Some(&errors), None)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", Some(&errors), None, None)).unwrap();
     assert_eq!(report["ok"], false);
     let fault = &report["errors"][0];
     assert_eq!(fault["code"], "config::reference");
@@ -165,14 +165,15 @@ fn json_says_where_from_one() {
 
 #[test]
 fn json_of_a_valid_configuration_is_short() {
-    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", None, None)).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("gateway.kdl", None, None, None)).unwrap();
     assert_eq!(report, serde_json::json!({"ok": true, "errors": []}));
 }
 
 #[test]
 fn a_file_that_cannot_be_read_is_a_fault_without_a_place() {
     let errors = config::load(Path::new("/nowhere/gateway.kdl")).unwrap_err();
-    let report: serde_json::Value = serde_json::from_str(&json("/nowhere/gateway.kdl", Some(&errors), None)).unwrap();
+    let report: serde_json::Value =
+        serde_json::from_str(&json("/nowhere/gateway.kdl", Some(&errors), None, None)).unwrap();
     assert_eq!(report["errors"][0]["code"], "config::io");
     assert_eq!(report["errors"][0]["line"], serde_json::Value::Null);
     assert!(text(&errors, Style::Plain).contains("cannot read /nowhere/gateway.kdl"));
@@ -324,7 +325,7 @@ tenant "acme", acme.example, in frontend "web"
   response set-header "x-c" always
 "#;
     assert_eq!(explained.text(), expected);
-    let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, Some(explained))).unwrap();
+    let report: serde_json::Value = serde_json::from_str(&json("config.kdl", None, None, Some(explained))).unwrap();
     assert_eq!(
         report["plugins"][3]["limits"][0],
         serde_json::json!({ "limit": "cpu", "value": "2ms", "set_by": "use-plugin" })

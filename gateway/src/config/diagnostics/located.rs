@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use miette::{Diagnostic, LabeledSpan, SourceSpan};
+use miette::{Diagnostic, LabeledSpan, Severity, SourceSpan};
 
 use super::source::{Source, SourceFile};
 use super::{ConfigError, Label};
@@ -30,6 +30,10 @@ impl fmt::Display for Located<'_> {
 impl std::error::Error for Located<'_> {}
 
 impl Diagnostic for Located<'_> {
+    fn severity(&self) -> Option<Severity> {
+        self.error.is_warning.then_some(Severity::Warning)
+    }
+
     fn code<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
         Some(Box::new(self.error.code))
     }
