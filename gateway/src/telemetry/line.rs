@@ -234,6 +234,13 @@ impl Values<'_> {
                 }
                 return;
             }
+            LineField::FrontendTls => {
+                push(out, self.frontend.as_bytes(), escape);
+                if self.tls {
+                    out.push(b'~');
+                }
+                return;
+            }
             LineField::Frontend => Some(self.frontend.as_bytes()),
             LineField::Backend => self.backend.map(str::as_bytes),
             LineField::Server => self.server.map(str::as_bytes),

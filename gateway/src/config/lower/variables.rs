@@ -368,6 +368,7 @@ const VARIABLES: &[Known] = &[
     attribute("destination-port", "local-port", LineField::DestinationPort),
     later("frontend", Since::Always, Meaning::Frontend, LineField::Frontend),
     of_line("frontend-connections", LineField::FrontendConnections),
+    of_line("frontend-tls", LineField::FrontendTls),
     of_line("grpc-status", LineField::GrpcStatus),
     named("header", "a header's name", Keep::Header),
     of_client("host", LineField::Host),

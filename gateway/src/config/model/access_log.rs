@@ -99,6 +99,7 @@ pub enum LineField {
     Time,
     Timestamp,
     Frontend,
+    FrontendTls,
     Backend,
     Server,
     IsTls,
