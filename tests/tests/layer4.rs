@@ -484,6 +484,9 @@ async fn connections_beyond_a_rate_wait_and_are_not_refused() {
     }
     // Three at once, and each further one a third of a second after the one before it.
     assert!(begun.elapsed().as_millis() >= 600, "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
 async fn limits_of_connections_leave_out_whom_their_condition_does_not_hold_of() {
     let echo = Server::echo().await;
     let gateway = Gateway::kdl(

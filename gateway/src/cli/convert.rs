@@ -17,7 +17,7 @@ pub fn run(file: &Path, out: Option<&Path>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let converted = convert::haproxy(&text);
+    let converted = convert::haproxy(&text, |name| std::env::var(name).ok());
     for finding in &converted.findings {
         match finding.line {
             0 => eprintln!("{name}: {}", finding.message),

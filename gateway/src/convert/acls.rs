@@ -49,8 +49,11 @@ impl Proxy<'_> {
 
     /// Adds a node with the condition that `words` end with.
     pub(super) fn conditional(&mut self, line: &Line, node: Node, words: &[String]) {
+        let is_excepted = self.accepted(line).next().is_some();
         let said = match words::split_condition(words).1 {
-            Some((polarity, condition)) if node.may_have_predicates() => self.inline(polarity, condition),
+            Some((polarity, condition)) if node.may_have_predicates() && !is_excepted => {
+                self.inline(polarity, condition)
+            }
             _ => Ok(None),
         };
         match said {
@@ -64,17 +67,34 @@ impl Proxy<'_> {
 
     /// The same for a node with a block, to which further ones can be added; none when it was left out.
     pub(super) fn conditional_block(&mut self, line: &Line, node: Node, words: &[String]) -> Option<usize> {
-        let (_, condition) = words::split_condition(words);
-        let Some((polarity, words)) = condition else {
-            return Some(self.say(line, node));
-        };
-        match self.condition(line, polarity, words) {
-            Ok((property, condition)) => Some(self.say(line, node.prop(property, condition))),
+        match self.guarded(line, node, words::split_condition(words).1) {
+            Ok(node) => Some(self.say(line, node)),
             Err(reason) => {
                 self.leave_out(line, &reason);
                 None
             }
         }
+    }
+
+    /// A node with its condition, and for nobody whom an earlier rule has let through. Fails with the reason.
+    pub(super) fn guarded(
+        &mut self,
+        line: &Line,
+        node: Node,
+        condition: Option<(Polarity, &[String])>,
+    ) -> Result<Node, String> {
+        let exempt = self.exempt(line)?;
+        let own = match condition {
+            None => None,
+            Some((polarity, words)) => Some(self.condition(line, polarity, words)?),
+        };
+        Ok(match (own, exempt.as_slice()) {
+            (None, []) => node,
+            (Some((property, own)), []) => node.prop(property, own),
+            (None, exempt) => node.prop("unless", exempt.join(" or ")),
+            (Some(("if", own)), exempt) => node.prop("if", format!("{} and {}", grouped(&own), none_of(exempt))),
+            (Some((_, own)), exempt) => node.prop("unless", format!("{} or {}", grouped(&own), exempt.join(" or "))),
+        })
     }
 
     /// A condition in our words, and the property that says it. Acls that it has of its own become named ones.
@@ -84,11 +104,20 @@ impl Proxy<'_> {
         polarity: Polarity,
         words: &[String],
     ) -> Result<(&'static str, String), String> {
+        self.condition_of(line, polarity, &words::terms(words)?)
+    }
+
+    /// The same of its terms.
+    pub(super) fn condition_of(
+        &mut self,
+        line: &Line,
+        polarity: Polarity,
+        terms: &[Term<'_>],
+    ) -> Result<(&'static str, String), String> {
         let mut text = String::new();
-        let terms = words::terms(words)?;
         let is_alone = terms.len() == 1;
         for term in terms {
-            let (asked, is_negated) = match self.asked(term)? {
+            let (asked, is_negated) = match self.asked(*term)? {
                 Some(asked) => asked,
                 None => {
                     text.push_str(" or");
@@ -205,6 +234,22 @@ impl Proxy<'_> {
         self.acl(line, &name, nodes);
         self.anonymous.insert(key, name.clone());
         name
+    }
+}
+
+/// A condition as a part of another one.
+pub(super) fn grouped(condition: &str) -> String {
+    match condition.contains(' ') {
+        true => format!("({condition})"),
+        false => condition.to_owned(),
+    }
+}
+
+/// That none of these holds.
+pub(super) fn none_of(conditions: &[String]) -> String {
+    match conditions {
+        [one] if !one.starts_with("not ") => format!("not {one}"),
+        several => format!("not ({})", several.join(" or ")),
     }
 }
 

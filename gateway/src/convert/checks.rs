@@ -160,14 +160,11 @@ fn is_rule(line: &Line, what: &str) -> bool {
 /// `tcp-check connect port 143 ssl`: what is said of a check's connection. There is one a check.
 fn connect<'a>(proxy: &mut Proxy<'a>, keyword: &str) -> Options<'a> {
     let section = proxy.section;
-    let of_check = |line: &&Line| line.keyword() == keyword && line.word(1) != Some("comment");
+    let of_check = |line: &&Line| line.keyword() == keyword && is_step(line);
     let mut rules = section.lines.iter().filter(of_check);
     let is_connect = |line: &&Line| line.word(1) == Some("connect");
-    let line = match keyword {
-        // What comes before it is said over a connection of its own.
-        "tcp-check" => rules.next().filter(is_connect),
-        _ => rules.find(is_connect),
-    };
+    // What comes before it is said over a connection of its own.
+    let line = rules.next().filter(is_connect);
     let Some(line) = line else {
         return Options::default();
     };
@@ -215,7 +212,12 @@ fn observe(proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
 
 fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     let section = proxy.section;
-    let rules = || section.lines.iter().filter(|line| line.keyword() == "http-check");
+    let all = || section.lines.iter().filter(|line| line.keyword() == "http-check");
+    // What follows a further connection is not for this one.
+    let is_connect = |line: &&Line| line.word(1) == Some("connect");
+    let begins = usize::from(all().find(|line| is_step(line)).is_some_and(|line| is_connect(&line)));
+    let further = all().filter(is_connect).nth(begins).map(|line| line.number);
+    let rules = || all().filter(move |line| further.is_none_or(|further| line.number < further));
     let send = rules().find(|line| line.word(1) == Some("send"));
     let (method, uri, version) = match option.rest(2) {
         [] => (None, None, String::new()),
@@ -284,7 +286,7 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     for line in rules().filter(|line| line.word(1) == Some("send")).skip(1) {
         super::proxies::leave_out(proxy.conversion, check, line, "there is one request in a check");
     }
-    for line in rules().filter(|line| line.word(1) == Some("connect")).skip(1) {
+    for line in all().filter(|line| further.is_some_and(|further| line.number >= further) && is_step(line)) {
         super::proxies::leave_out(proxy.conversion, check, line, ONE_CONNECTION);
     }
     for line in rules().filter(|line| line.word(1) == Some("expect")) {
@@ -315,6 +317,11 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
         };
         proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
     }
+}
+
+/// Whether a line of a check is one of its steps. A comment is the log's.
+fn is_step(line: &Line) -> bool {
+    !matches!(line.word(1), Some("comment" | "disable-on-404" | "send-state"))
 }
 
 /// What `-m beg` is called.

@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::haproxy::{Line, Section};
 use super::proxies::Proxy;
+use super::rules;
 use super::words::{self, Term};
 
 /// A part of a request that both edits and acls are about.
@@ -15,6 +16,8 @@ enum Part {
     Header(String),
     Path,
     Query,
+    /// The client's address.
+    Source,
 }
 
 /// What frontends change, and where they lead.
@@ -120,6 +123,8 @@ impl Part {
             return Vec::new();
         }
         match line.word(1).unwrap_or_default() {
+            "set-header" if rules::lowers_the_host(line) => Vec::new(),
+            "set-src" => vec![Self::Source],
             "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
                 let name = line.word(2).map(str::to_ascii_lowercase);
                 name.map(Self::Header).into_iter().collect()
@@ -146,6 +151,8 @@ impl Part {
             Self::Query
         } else if is_one_of(&["path", "url", "base"]) {
             Self::Path
+        } else if name == "src" {
+            Self::Source
         } else {
             return None;
         })
@@ -158,6 +165,7 @@ impl fmt::Display for Part {
             Self::Header(name) => write!(f, "the header `{name}`"),
             Self::Path => write!(f, "the path"),
             Self::Query => write!(f, "the query"),
+            Self::Source => write!(f, "the client's address"),
         }
     }
 }

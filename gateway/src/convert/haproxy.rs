@@ -2,6 +2,8 @@
 //! escaping"). What the words mean is not known here.
 
 use super::Finding;
+use super::conditionals::{Are, Conditionals};
+use super::environment::Environment;
 
 /// `frontend web` and the lines below it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,21 +31,53 @@ pub(super) struct Line {
     pub(super) text: String,
 }
 
-/// Reads a text.
-pub(super) fn read(text: &str, findings: &mut Vec<Finding>) -> Vec<Section> {
+/// Reads a text, with the variables of this environment.
+pub(super) fn read(text: &str, outside: &dyn Fn(&str) -> Option<String>, findings: &mut Vec<Finding>) -> Vec<Section> {
+    let mut environment = Environment::new(outside);
+    let mut conditionals = Conditionals::default();
     let mut sections: Vec<Section> = Vec::new();
+    // The condition that decides in which section a line stands, where nobody knows.
+    let mut unknown: Option<usize> = None;
     for (i, text) in text.lines().enumerate() {
         let number = i + 1;
-        let words = match words(text) {
+        let mut left_out = |reason: &str| {
+            findings.push(Finding {
+                line: number,
+                message: format!("left out: {reason}"),
+            });
+        };
+        let is_directive = text.trim_start().starts_with('.');
+        let are = conditionals.lines();
+        if are == Are::Gone && !is_directive {
+            continue;
+        }
+        let words = match words(text, &environment, is_directive) {
             Ok(words) => words,
-            Err(message) => {
-                let message = message.to_owned();
-                findings.push(Finding { line: number, message });
-                continue;
+            Err(reason) => {
+                left_out(&reason);
+                // A block begins and ends, whatever it asks.
+                let first = text.split_whitespace().next().unwrap_or_default();
+                if !is_directive {
+                    continue;
+                }
+                vec![first.to_owned(), reason]
             }
         };
+        if is_directive {
+            conditionals.obey(number, &words, &environment, findings);
+            continue;
+        }
         let Some(first) = words.first() else { continue };
-        if SECTIONS.contains(&first.as_str()) {
+        let is_section = SECTIONS.contains(&first.as_str());
+        if let Are::Unknown(line) = are {
+            left_out(&format!("it depends on line {line}"));
+            if is_section {
+                unknown = Some(line);
+            }
+            continue;
+        }
+        if is_section {
+            unknown = None;
             sections.push(Section {
                 kind: first.clone(),
                 name: words.get(1).filter(|word| *word != "from").cloned(),
@@ -53,24 +87,30 @@ pub(super) fn read(text: &str, findings: &mut Vec<Finding>) -> Vec<Section> {
             });
             continue;
         }
-        let line = Line {
+        if let Some(line) = unknown {
+            left_out(&format!("whose section it is in depends on line {line}"));
+            continue;
+        }
+        let Some(section) = sections.last_mut() else {
+            left_out("it stands in no section");
+            continue;
+        };
+        if section.kind == "global" && environment.obey(&words) {
+            continue;
+        }
+        section.lines.push(Line {
             number,
             words,
             text: text.trim().to_owned(),
-        };
-        match sections.last_mut() {
-            Some(section) => section.lines.push(line),
-            None => findings.push(Finding {
-                line: number,
-                message: "left out: it stands in no section".to_owned(),
-            }),
-        }
+        });
     }
+    conditionals.end(findings);
     sections
 }
 
-/// The words of a line. Blanks separate, `#` begins a comment, `\` escapes, quotes keep blanks.
-fn words(line: &str) -> Result<Vec<String>, &'static str> {
+/// The words of a line. Blanks separate, `#` begins a comment, `\` escapes, quotes keep blanks, and variables stand between double
+/// ones; those that are not set are nothing if `or_nothing` says so. Fails with the reason.
+fn words(line: &str, environment: &Environment<'_>, or_nothing: bool) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote: Option<char> = None;
@@ -78,18 +118,30 @@ fn words(line: &str) -> Result<Vec<String>, &'static str> {
     while let Some(c) = chars.next() {
         match (c, quote) {
             ('\\', None | Some('"')) => {
-                let next = chars.next().ok_or("left out: a backslash at the end of the line")?;
+                let next = chars.next().ok_or("a backslash at the end of the line")?;
                 let word = word.get_or_insert_default();
                 match next {
                     'n' => word.push('\n'),
                     'r' => word.push('\r'),
                     't' => word.push('\t'),
+                    'x' => {
+                        let digits = chars.as_str().get(..2).unwrap_or_default();
+                        let byte = u8::from_str_radix(digits, 16).ok().filter(u8::is_ascii);
+                        let byte = byte.ok_or("what stands behind `\\x` is no character of ASCII")?;
+                        word.push(char::from(byte));
+                        chars = chars.as_str()[2..].chars();
+                    }
                     ' ' | '#' | '\\' | '\'' | '"' | '$' => word.push(next),
                     // No escape: a capture in a replacement, as `\1`.
                     other => word.extend(['\\', other]),
                 }
             }
             (c, Some(open)) if c == open => quote = None,
+            ('$', Some('"')) => {
+                let (value, rest) = environment.expand(chars.as_str(), or_nothing)?;
+                word.get_or_insert_default().push_str(&value);
+                chars = rest.chars();
+            }
             (c, Some(_)) => word.get_or_insert_default().push(c),
             ('"' | '\'', None) => {
                 quote = Some(c);
@@ -101,7 +153,7 @@ fn words(line: &str) -> Result<Vec<String>, &'static str> {
         }
     }
     if quote.is_some() {
-        return Err("left out: a quote is not closed");
+        return Err("a quote is not closed".to_owned());
     }
     words.extend(word);
     Ok(words)
@@ -125,7 +177,7 @@ impl Line {
 }
 
 /// Words that begin a section.
-const SECTIONS: [&str; 14] = [
+const SECTIONS: [&str; 19] = [
     "global",
     "defaults",
     "frontend",
@@ -140,16 +192,24 @@ const SECTIONS: [&str; 14] = [
     "http-errors",
     "ring",
     "fcgi-app",
+    "log-forward",
+    // Since 3.0.
+    "crt-store",
+    "traces",
+    "log-profile",
+    "acme",
 ];
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::words;
+    use super::*;
 
     #[test]
     fn quotes_and_escapes_are_as_haproxys() {
-        let cases: [(&str, &[&str]); 7] = [
+        let outside = |name: &str| (name == "PORT").then(|| "80 81".to_owned());
+        let environment = Environment::new(&outside);
+        let cases: [(&str, &[&str]); 11] = [
             ("  bind *:80 # the port", &["bind", "*:80"]),
             (r"a\ b c", &["a b", "c"]),
             (r#"log-format "%ci \"x\" #""#, &["log-format", "%ci \"x\" #"]),
@@ -157,11 +217,28 @@ mod tests {
             (r#"send "PING\r\n""#, &["send", "PING\r\n"]),
             (r#"x"y z"w"#, &["xy zw"]),
             (r#"empty """#, &["empty", ""]),
+            (r"\x41\x20b \1", &["A b", r"\1"]),
+            // Variables are looked up between double quotes alone.
+            (r#""*:${PORT}" x"#, &["*:80 81", "x"]),
+            (
+                r#""$PORT-" '$PORT' $PORT "\$PORT""#,
+                &["80 81-", "$PORT", "$PORT", "$PORT"],
+            ),
+            (r#""${NONE-9}""#, &["9"]),
         ];
         for (line, expected) in cases {
-            assert_eq!(words(line).unwrap(), expected, "{line}");
+            assert_eq!(words(line, &environment, false).unwrap(), expected, "{line}");
         }
-        assert!(words("open \"quote").is_err());
-        assert!(words("end \\").is_err());
+        for wrong in [
+            "open \"quote",
+            "end \\",
+            r"\xe4",
+            r"\x4",
+            r"\xé",
+            r#""$NONE""#,
+            r#""${PORT""#,
+        ] {
+            words(wrong, &environment, false).unwrap_err();
+        }
     }
 }

@@ -114,13 +114,13 @@ fn map<'a>(converter: &'a str, before: &[&str]) -> Result<Map<'a>, String> {
     })
 }
 
-fn is_host(fetch: &str) -> bool {
+pub(super) fn is_host(fetch: &str) -> bool {
     let fetch = fetch.strip_prefix("req.").unwrap_or(fetch).to_ascii_lowercase();
     matches!(fetch.as_str(), "hdr(host)" | "fhdr(host)")
 }
 
 /// Parts between commas, but for those within parentheses.
-fn split(expression: &str) -> Vec<&str> {
+pub(super) fn split(expression: &str) -> Vec<&str> {
     let (mut parts, mut start, mut depth) = (Vec::new(), 0, 0usize);
     for (at, byte) in expression.bytes().enumerate() {
         match byte {

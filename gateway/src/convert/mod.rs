@@ -4,8 +4,10 @@
 
 mod acls;
 mod checks;
+mod conditionals;
 mod crt_list;
 mod edited;
+mod environment;
 mod expressions;
 mod global;
 mod haproxy;
@@ -20,7 +22,9 @@ mod servers;
 mod ssl_defaults;
 mod stats;
 mod tables;
+mod timeouts;
 mod tls;
+mod transaction;
 mod transforms;
 mod variables;
 mod words;
@@ -52,13 +56,40 @@ pub struct Finding {
     pub message: String,
 }
 
-/// Converts the text of an HAProxy configuration. Fails on nothing: what is not understood is a finding.
-pub fn haproxy(text: &str) -> Converted {
+/// Converts the text of an HAProxy configuration, in which variables have the values that `environment` knows. Fails on nothing:
+/// what is not understood is a finding.
+pub fn haproxy(text: &str, environment: impl Fn(&str) -> Option<String>) -> Converted {
     let mut conversion = Conversion::default();
-    let sections = haproxy::read(text, &mut conversion.findings);
+    let sections = haproxy::read(text, &environment, &mut conversion.findings);
+    let sections = transaction::settle(&sections, &mut conversion.findings);
     proxies::convert(&mut conversion, &ssl_defaults::settle(&sections));
-    conversion.settle()
+    let mut converted = conversion.settle();
+    let lines: Vec<&str> = text.lines().collect();
+    for finding in &mut converted.findings {
+        let line = finding.line.checked_sub(1).and_then(|at| lines.get(at));
+        if let (Some(line), Some(reason)) = (line, finding.message.strip_prefix(LEFT_OUT))
+            && refuses(line)
+        {
+            finding.message = format!("left out, so that nobody is refused by it: {reason}");
+        }
+    }
+    converted
 }
+
+/// Whether a line of HAProxy's keeps somebody out.
+fn refuses(line: &str) -> bool {
+    let words: Vec<&str> = line.split_whitespace().take(3).collect();
+    match words.as_slice() {
+        ["http-request" | "http-response", action, ..] => {
+            matches!(*action, "deny" | "tarpit" | "reject" | "silent-drop" | "auth")
+        }
+        ["tcp-request" | "tcp-response", _, action] => matches!(*action, "reject" | "silent-drop"),
+        _ => false,
+    }
+}
+
+/// How a finding begins that says of a line that it is not there.
+const LEFT_OUT: &str = "left out: ";
 
 /// A conversion under way.
 #[derive(Default)]

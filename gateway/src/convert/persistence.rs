@@ -2,7 +2,7 @@
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::proxies::Proxy;
+use super::proxies::{LONGEST_TIMEOUT, Proxy};
 use super::words;
 
 /// `cookie SRVID insert indirect nocache maxidle 30m domain .example.net`.
@@ -118,8 +118,19 @@ pub(super) fn stick(proxy: &mut Proxy<'_>, line: &Line) -> bool {
         let mut words = table.words.iter().skip_while(|word| *word != key);
         words.nth(1)
     };
-    if let Some(expire) = value("expire") {
-        node = node.prop("expire", words::duration(expire));
+    node = match value("expire") {
+        Some(expire) => node.prop("expire", words::duration(expire)),
+        None => {
+            let message = format!(
+                "the table says no `expire`: who is at which server is known for {LONGEST_TIMEOUT}, the longest here"
+            );
+            proxy.conversion.note(table.number, message);
+            node.prop("expire", LONGEST_TIMEOUT)
+        }
+    };
+    if let Some(peers) = value("peers") {
+        let message = format!("`peers {peers}` was left out: who is at which server is told to no other process");
+        proxy.conversion.note(table.number, message);
     }
     if let Some(size) = value("size").and_then(|size| entries(size)) {
         node = node.number_prop("size", size);

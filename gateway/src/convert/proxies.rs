@@ -5,11 +5,14 @@ use std::collections::HashMap;
 use super::edited::Edited;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::{Conversion, checks, global, maps, persistence, protocols, servers, stats, tables, variables, words};
+use super::{
+    Conversion, checks, global, maps, persistence, protocols, servers, stats, tables, timeouts, variables, words,
+};
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     let sections = &settle_defaults(sections);
+    timeouts::note_missing(conversion, sections);
     add_maps(conversion, sections);
     conversion.tables = tables::Tables::of(sections);
     conversion.edited = Edited::of(sections);
@@ -27,6 +30,10 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
                 }
                 Proxy::new(conversion, section, block).settings();
             }
+            "frontend" | "backend" | "listen" if is_disabled(section) => {
+                let reason = "it is `disabled`: take that word out, and it is converted";
+                leave_out_section(conversion, section, reason);
+            }
             "frontend" | "listen" if stats::is_stats(section) => stats::convert(conversion, section),
             "frontend" => {
                 let block = open(conversion, "frontend", section);
@@ -42,14 +49,36 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
             "listen" => listen(conversion, section),
             "resolvers" => global::resolver(conversion, section),
             kind => {
-                let name = section.name.as_deref().unwrap_or_default();
-                let reason = format!("there are no sections of this kind: {kind}");
-                let original = format!("{kind} {name}");
-                conversion.outline.add_left_out(None, section.line, &original, &reason);
-                conversion.note(section.line, format!("left out: {reason}"));
+                let advice = match kind {
+                    "userlist" => "; passwords are a plugin's: plugin \"users\" builtin=\"basic-auth\"",
+                    "peers" => "; what is counted and learned is told to no other process",
+                    "http-errors" => "; pages are said one by one: error-page 503 \"503.http\"",
+                    "log-forward" | "ring" => "; lines go to where `log` of `process` says",
+                    "crt-store" => "; certificates are named in `tls` of each `bind`",
+                    _ => "",
+                };
+                leave_out_section(
+                    conversion,
+                    section,
+                    &format!("there are no sections of this kind: {kind}{advice}"),
+                );
             }
         }
     }
+}
+
+fn leave_out_section(conversion: &mut Conversion, section: &Section, reason: &str) {
+    let name = section.name.as_deref().unwrap_or_default();
+    let original = format!("{} {name}", section.kind);
+    conversion.outline.add_left_out(None, section.line, &original, reason);
+    conversion.note(section.line, format!("left out: {reason}"));
+}
+
+/// Whether the last that it says of that is `disabled`.
+fn is_disabled(section: &Section) -> bool {
+    let mut lines = section.lines.iter();
+    let said = lines.rfind(|line| line.words.len() == 1 && matches!(line.keyword(), "disabled" | "enabled"));
+    said.is_some_and(|line| line.keyword() == "disabled")
 }
 
 /// The maps that lines look something up in, each once.
@@ -75,6 +104,8 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
     let mut servers: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     // Two lines there are one node here: a section that says one of them has to say the other, too.
     let mut tries: HashMap<Option<String>, Vec<Line>> = HashMap::new();
+    // Nor have they a place where requests go.
+    let mut leads: HashMap<Option<String>, Line> = HashMap::new();
     // Nor has what they say of checks.
     let mut said_of_checks: HashMap<Option<String>, Vec<Line>> = HashMap::new();
     let mut latest: Option<String> = None;
@@ -105,6 +136,11 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
                 lines.extend(servers.get(&Some(from.clone())).cloned().unwrap_or_default());
             }
             servers.insert(section.name.clone(), lines);
+            let lead = section.lines.iter().rfind(|line| line.keyword() == "default_backend");
+            if let Some(lead) = lead.cloned() {
+                section.lines.retain(|line| line.keyword() != "default_backend");
+                leads.insert(section.name.clone(), lead);
+            }
             let about = section.lines.iter().filter(|line| half_of_retries(line).is_some());
             tries.insert(section.name.clone(), about.cloned().collect());
             let own = section.lines.iter().filter(|line| checks::part(line).is_some());
@@ -122,6 +158,12 @@ fn settle_defaults(sections: &[Section]) -> Vec<Section> {
             let is_said = own.is_some() || modes.get(&section.from).is_some_and(Option::is_some);
             if !is_said {
                 section.lines.insert(0, mode_line(section.line, "tcp"));
+            }
+            let leads_itself = |line: &Line| line.keyword() == "default_backend";
+            if let Some(lead) = leads.get(&section.from).filter(|_| section.kind == "frontend")
+                && !section.lines.iter().any(leads_itself)
+            {
+                section.lines.push(lead.clone());
             }
             if section.kind != "frontend" {
                 // Behind the section's own, which go first.
@@ -155,7 +197,7 @@ fn half_of_retries(line: &Line) -> Option<&'static str> {
 const IN_EACH_CHECK: &str = "each backend's `check` says it here";
 
 /// In the place of none.
-const LONGEST_TIMEOUT: &str = "24d";
+pub(super) const LONGEST_TIMEOUT: &str = "24d";
 
 /// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
 fn keep_alive(keyword: &str) -> Option<&'static str> {
@@ -205,12 +247,24 @@ fn listen(conversion: &mut Conversion, section: &Section) {
             _ => false,
         }
     };
-    let is_boths = |line: &Line| line.keyword() == "mode";
+    let says = |line: &Line, name: &str| line.words.iter().any(|word| word.trim_start_matches('!') == name);
+    // Acls are those of whoever asks them; what nobody asks is the frontend's.
+    let asks = |is_backend: bool, acl: &Line| {
+        let name = acl.word(1).unwrap_or_default();
+        let mut others = section.lines.iter().filter(|line| line.keyword() != "acl");
+        others.any(|line| is_backends(line) == is_backend && says(line, name))
+    };
+    let is_of = |line: &Line, wants_backend: bool| match line.keyword() {
+        "mode" => true,
+        "acl" if wants_backend => asks(true, line),
+        "acl" => asks(false, line) || !asks(true, line),
+        _ => is_backends(line) == wants_backend,
+    };
     let part = |wants_backend: bool| Section {
         lines: section
             .lines
             .iter()
-            .filter(|line| is_boths(line) || is_backends(line) == wants_backend)
+            .filter(|line| is_of(line, wants_backend))
             .cloned()
             .collect(),
         ..section.clone()
@@ -232,6 +286,19 @@ pub(super) fn leave_out(conversion: &mut Conversion, block: usize, line: &Line, 
     conversion.note(line.number, format!("left out: {reason}"));
 }
 
+/// The rules that one rule is gone through with: their keyword, and of connections the word behind it.
+pub(super) type Stage = (String, Option<String>);
+
+/// Whom rules are not asked about.
+pub(super) enum Exempt {
+    /// Whom this condition holds for.
+    Those(String),
+    /// Some of whom nothing can be said here.
+    Unsaid,
+    /// Everybody, or everybody as far as can be seen here: why.
+    All(&'static str),
+}
+
 /// A frontend, backend or defaults in the making.
 pub(super) struct Proxy<'a> {
     pub(super) conversion: &'a mut Conversion,
@@ -239,9 +306,9 @@ pub(super) struct Proxy<'a> {
     pub(super) block: usize,
     /// The acls of conditions that had none, by what they ask.
     pub(super) anonymous: HashMap<Vec<String>, String>,
-    /// Whom `tcp-request … accept` lets through, by stage: the rules of that stage that follow do not ask about them. A condition,
-    /// or why there is none.
-    pub(super) accepted: Vec<(String, Result<String, &'static str>)>,
+    /// Whom `tcp-request … accept` and `http-request allow` let through, by line and stage: the rules of that stage that follow do not
+    /// ask about them.
+    pub(super) accepted: Vec<(usize, Stage, Exempt)>,
     request: Option<usize>,
     response: Option<usize>,
 }
@@ -283,7 +350,11 @@ impl<'a> Proxy<'a> {
 
     fn frontend(&mut self) {
         self.acls();
-        for line in &self.section.lines {
+        if self.is_http() && self.section.kind == "frontend" && !self.says("default_backend") {
+            let message = "no `default_backend` is said: what no `use_backend` takes gets 404 here, and 503 of HAProxy";
+            self.conversion.note(self.section.line, message);
+        }
+        for line in self.in_order() {
             match line.keyword() {
                 "use_backend" if self.is_about_what_was_edited(line) => {}
                 "acl" => {}
@@ -304,13 +375,26 @@ impl<'a> Proxy<'a> {
     fn backend(&mut self) {
         self.acls();
         checks::check(self);
-        for line in &self.section.lines {
+        for line in self.in_order() {
             match line.keyword() {
                 "acl" | "default-server" | "http-check" | "tcp-check" => {}
                 "server" | "server-template" => servers::server(self, line),
                 _ => self.common(line),
             }
         }
+    }
+
+    /// The lines in the order in which they are obeyed: `redirect` comes behind all `http-request`, wherever it stands.
+    fn in_order(&self) -> impl Iterator<Item = &'a Line> + use<'a> {
+        let section = self.section;
+        let is_last = |line: &&Line| line.keyword() == "redirect";
+        let first = section.lines.iter().filter(move |line| !is_last(line));
+        first.chain(section.lines.iter().filter(is_last))
+    }
+
+    /// Whether its mode is HTTP.
+    pub(super) fn is_http(&self) -> bool {
+        self.conversion.tables.is_http(self.section)
     }
 
     /// Leaves a line out whose condition would ask something else here, and says so of one whose condition may.
@@ -410,6 +494,16 @@ impl<'a> Proxy<'a> {
                 Node::new("retries").number(3).prop("redispatch", self.redispatch())
             }
             ("option", "http-server-close") => Node::new("server-close"),
+            ("option", "httpclose" | "forceclose") => {
+                // One request a connection, on both sides.
+                if self.section.kind != "backend" {
+                    self.say(line, Node::new("http-keep-alive").number_prop("max-requests", 1));
+                }
+                if matches!(self.section.kind.as_str(), "backend" | "defaults") {
+                    self.say(line, Node::new("server-close"));
+                }
+                return true;
+            }
             ("option", "allbackups") => Node::new("all-backups"),
             ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
                 let message = "not needed: TCP keep-alive is on for both sides; `tcp-keep-alive` sets its times";
@@ -423,7 +517,14 @@ impl<'a> Proxy<'a> {
                 return true;
             }
             // How lines look is settled by the frontend's mode; that there are lines is the default.
+            ("option", "httplog") if line.word(2) == Some("clf") => {
+                let message = "`clf` was left out: lines look as those of `option httplog` do, or as `log-format` says";
+                self.conversion.note(line.number, message);
+                return true;
+            }
             ("log", "global") | ("option", "tcplog" | "httplog") => return true,
+            // What it says last of that, it says of all of the section.
+            ("enabled" | "disabled", "") => return true,
             // Read together with the check.
             ("option", "httpchk" | "tcp-check") => return true,
             (

@@ -1,26 +1,29 @@
 //! `http-request`, `http-response`, `http-after-response`, `tcp-request` and `redirect`.
 
+use super::acls::grouped;
 use super::expressions::Shape;
 use super::haproxy::Line;
 use super::outline::Node;
-use super::proxies::Proxy;
+use super::proxies::{Exempt, Proxy, Stage};
 use super::variables::variables;
-use super::words::{self, Polarity};
+use super::words::{self, Polarity, Term};
 
 impl Proxy<'_> {
     pub(super) fn rule(&mut self, line: &Line) {
         let is_response = matches!(line.keyword(), "http-response" | "http-after-response");
         if !is_response && self.counting_rule(line) {
-            if line.word(at(line)) == Some("reject") && self.accepted(line).next().is_some() {
-                let message = "limits have no conditions: whom an `accept` before it lets through is limited, too";
-                self.conversion.note(line.number, message);
-            }
             return;
         }
         let action = line.word(at(line)).unwrap_or_default();
         let rest = line.rest(at(line) + 1);
         match (line.keyword(), action) {
-            ("tcp-request", "reject") => self.reject(line, rest),
+            ("tcp-request", "reject") => {
+                // What is decided about connections is decided at accept; what needs their content, when that is there.
+                let is_some = |(_, _, exempt): &(usize, Stage, Exempt)| matches!(exempt, Exempt::Those(_));
+                let has_condition = words::split_condition(rest).1.is_some() || self.accepted(line).any(is_some);
+                let is_early = line.word(1) == Some("connection") && has_condition;
+                self.conditional(line, Node::new(if is_early { "reject" } else { "deny" }), rest);
+            }
             ("tcp-request", _) if line.word(1) == Some("inspect-delay") => {
                 let message = "not needed: a ClientHello is awaited where an acl asks for it, within a bounded time";
                 self.conversion.note(line.number, message);
@@ -29,38 +32,32 @@ impl Proxy<'_> {
                 let message = "not needed: a ClientHello is awaited where an acl asks for it";
                 self.conversion.note(line.number, message);
                 let reason = "whether it is TLS that begins cannot be asked: what is none goes on without a name";
-                self.accepted
-                    .push((line.word(1).unwrap_or_default().to_owned(), Err(reason)));
+                self.accepted.push((line.number, stage(line), Exempt::All(reason)));
             }
-            ("tcp-request", "accept") => self.accept(line, rest),
-            ("http-request", "deny" | "tarpit" | "silent-drop") => {
-                let status = rest
-                    .iter()
-                    .skip_while(|word| !matches!(word.as_str(), "deny_status" | "status"))
-                    .nth(1);
-                let status = status.and_then(|status| status.parse().ok());
-                // Refused in another way, and never let through.
-                let status = match action {
-                    "tarpit" => status.or(Some(500)),
-                    _ => status,
-                };
-                if action != "deny" {
-                    let message = format!("`{action}` has become a `deny`: the client is answered, and at once");
-                    self.conversion.note(line.number, message);
-                }
-                let node = Node::new("deny");
-                let node = status
-                    .into_iter()
-                    .fold(node, |node, status| node.number_prop("status", status));
-                self.conditional(line, node, rest);
+            ("tcp-request", "accept") | ("http-request" | "http-response" | "http-after-response", "allow") => {
+                self.accept(line, rest);
             }
+            ("http-request", "deny" | "tarpit" | "silent-drop") => self.deny(line, action, rest),
             ("http-request", "redirect") => self.redirect(line, rest),
             ("http-request", "return") => self.answer(line, rest),
+            // Hosts are compared without regard to case.
+            ("http-request", "set-header") if lowers_the_host(line) => self.conversion.note(
+                line.number,
+                "not needed: hosts are compared without regard to case; servers get the name as it came",
+            ),
             ("http-request", "set-path" | "set-query" | "replace-path")
             | ("http-response", "set-status")
             | (_, "set-header" | "add-header" | "del-header" | "replace-header") => {
                 self.edit(line, is_response, action, rest);
             }
+            ("http-request", "set-src") => self.leave_out(
+                line,
+                "whose address a proxy tells is said for the frontend: trusted-proxies \"10.0.0.0/8\" client-ip=\"x-forwarded-for\"",
+            ),
+            ("http-request", "auth") => self.leave_out(
+                line,
+                "passwords are a plugin's: plugin \"users\" builtin=\"basic-auth\" { … }, and `use-plugin` in the frontend",
+            ),
             _ => self.leave_out(
                 line,
                 &format!("there is no counterpart of `{} {action}`", line.keyword()),
@@ -68,70 +65,145 @@ impl Proxy<'_> {
         }
     }
 
-    /// What is decided about connections is decided at accept; what needs their content, when that is there.
-    fn reject(&mut self, line: &Line, rest: &[String]) {
-        let exempt: Result<Vec<String>, &str> = self.accepted(line).cloned().collect();
-        let exempt = match exempt {
-            Ok(exempt) => exempt,
-            Err(reason) => return self.leave_out(line, reason),
+    /// `http-request deny deny_status 429 if abuse`. With words of its own for the client it is a `return`.
+    fn deny(&mut self, line: &Line, action: &str, rest: &[String]) {
+        let (said, _) = words::split_condition(rest);
+        let status = said.iter().skip_while(|word| !is_status(word)).nth(1);
+        let status = status.and_then(|status| status.parse().ok());
+        // Refused in another way, and never let through.
+        let status = match action {
+            "tarpit" => status.or(Some(500)),
+            _ => status,
         };
-        let condition = words::split_condition(rest).1;
-        let is_early = line.word(1) == Some("connection") && (condition.is_some() || !exempt.is_empty());
-        let node = Node::new(if is_early { "reject" } else { "deny" });
-        if exempt.is_empty() {
-            return self.conditional(line, node, rest);
+        if action != "deny" {
+            let message = format!("`{action}` has become a `deny`: the client is answered, and at once");
+            self.conversion.note(line.number, message);
         }
-        let nobody_of = match exempt.as_slice() {
-            [one] if !one.starts_with("not ") => format!("not {one}"),
-            several => format!("not ({})", several.join(" or ")),
-        };
-        let exempt = exempt.join(" or ");
-        let own = condition.map(|(polarity, words)| self.condition(line, polarity, words));
-        let node = match own {
-            None => node.prop("unless", exempt),
-            Some(Ok(("if", own))) => node.prop("if", format!("{} and {nobody_of}", grouped(&own))),
-            Some(Ok((_, own))) => node.prop("unless", format!("{} or {exempt}", grouped(&own))),
-            Some(Err(reason)) => return self.leave_out(line, &reason),
-        };
-        self.say(line, node);
+        let mut others = said.iter().filter(|word| !is_status(word));
+        let says_more = others.any(|word| word.parse::<u16>().is_err());
+        if says_more {
+            let (mut words, mut rest_of_it) = (Vec::new(), said.iter());
+            while let Some(word) = rest_of_it.next() {
+                match is_status(word) {
+                    true => drop(rest_of_it.next()),
+                    false => {
+                        words.push(word.clone());
+                        words.extend(rest_of_it.next().cloned());
+                    }
+                }
+            }
+            words.extend(["status".to_owned(), status.unwrap_or(DENIED).to_string()]);
+            match answer(&words) {
+                Ok((node, inner)) => {
+                    if let Some(block) = self.conditional_block(line, node, rest) {
+                        for node in inner {
+                            self.conversion.outline.add(Some(block), node, line.number, &line.text);
+                        }
+                    }
+                    return;
+                }
+                Err(reason) => {
+                    let message = format!("refused without words of its own: {reason}; see `error-page`");
+                    self.conversion.note(line.number, message);
+                }
+            }
+        }
+        let node = Node::new("deny");
+        let node = status
+            .into_iter()
+            .fold(node, |node, status| node.number_prop("status", status));
+        self.conditional(line, node, rest);
     }
 
-    /// `tcp-request connection accept if friend`: the rules of its stage that follow are not asked about whom it lets through.
+    /// `tcp-request connection accept if friend`, `http-request allow if friend`: the rules of its stage that follow are not asked
+    /// about whom it lets through.
     fn accept(&mut self, line: &Line, rest: &[String]) {
-        let stage = line.word(1);
-        let refuses = |other: &Line| {
-            other.keyword() == "tcp-request" && other.word(1) == stage && other.word(2) == Some("reject")
+        let stage = stage(line);
+        let is_excepted = |other: &Line| {
+            other.number > line.number
+                && self::stage(other) == stage
+                && match other.keyword() {
+                    "tcp-request" => other
+                        .word(2)
+                        .is_some_and(|action| action == "reject" || action.starts_with("track-sc")),
+                    _ => true,
+                }
         };
-        if !self
-            .section
-            .lines
-            .iter()
-            .any(|other| other.number > line.number && refuses(other))
-        {
+        if !self.section.lines.iter().any(is_excepted) {
             let message = "not needed: nobody is refused by a rule behind it";
             return self.conversion.note(line.number, message);
         }
         let exempt = match words::split_condition(rest).1 {
-            None => Err(EVERYBODY),
+            None => Exempt::All(EVERYBODY),
             // By the end of the time for inspection everybody is let through who is there.
-            Some((Polarity::If, [word])) if word == "WAIT_END" || word == "TRUE" => Err(EVERYBODY),
+            Some((Polarity::If, [word])) if word == "WAIT_END" => Exempt::All(EVERYBODY),
+            Some((_, words)) if line.keyword() != "tcp-request" && self.asks_the_response(line, words) => {
+                self.leave_out(line, RESPONSE);
+                Exempt::Unsaid
+            }
             Some((polarity, words)) => match self.condition(line, polarity, words) {
-                Ok(("if", condition)) => Ok(grouped(&condition)),
-                Ok((_, condition)) => Ok(format!("not {}", grouped(&condition))),
+                Ok(("if", condition)) => Exempt::Those(grouped(&condition)),
+                Ok((_, condition)) => Exempt::Those(format!("not {}", grouped(&condition))),
                 Err(reason) => {
                     self.leave_out(line, &reason);
-                    Err("whom an `accept` before it lets through cannot be said")
+                    Exempt::Unsaid
                 }
             },
         };
-        self.accepted.push((stage.unwrap_or_default().to_owned(), exempt));
+        self.accepted.push((line.number, stage, exempt));
     }
 
-    /// Whom the rules of this line's stage are not asked about.
-    fn accepted(&self, line: &Line) -> impl Iterator<Item = &Result<String, &'static str>> {
-        let stage = line.word(1).filter(|_| line.keyword() == "tcp-request");
-        let of_stage = move |(of, _): &&(String, Result<String, &'static str>)| Some(&**of) == stage;
-        self.accepted.iter().filter(of_stage).map(|(_, exempt)| exempt)
+    /// Whom the rules of this line's stage are not asked about, by what stands before it.
+    pub(super) fn accepted(&self, line: &Line) -> impl Iterator<Item = &(usize, Stage, Exempt)> {
+        let (number, own) = (line.number, stage(line));
+        self.accepted
+            .iter()
+            .filter(move |(at, of, _)| *at < number && *of == own)
+    }
+
+    /// The same as conditions. Fails where nobody is left whom a rule is asked about. Of whom nothing can be said, it is: what refuses
+    /// too much is noticed.
+    pub(super) fn exempt(&mut self, line: &Line) -> Result<Vec<String>, String> {
+        let mut those = Vec::new();
+        let mut unsaid = Vec::new();
+        for (at, _, exempt) in self.accepted(line) {
+            match exempt {
+                Exempt::Those(condition) => those.push(condition.clone()),
+                Exempt::All(reason) => return Err((*reason).to_owned()),
+                Exempt::Unsaid => unsaid.push(*at),
+            }
+        }
+        for at in unsaid {
+            let message = format!("it holds for them, too, whom line {at} lets through: who that is could not be said");
+            self.conversion.note(line.number, message);
+        }
+        Ok(those)
+    }
+
+    /// Whether a condition of a rule about responses asks for what a response has: `hdr(x)` is the response's there.
+    fn asks_the_response(&self, line: &Line, condition: &[String]) -> bool {
+        if line.keyword() == "http-request" {
+            return false;
+        }
+        let asks = |criterion: &[String]| {
+            let fetch = criterion.first().map_or("", String::as_str);
+            let name = fetch.split(['(', ',']).next().unwrap_or_default();
+            ["hdr", "fhdr", "shdr", "cook", "scook"].iter().any(|known| {
+                name.strip_prefix(known)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
+            })
+        };
+        words::terms(condition)
+            .unwrap_or_default()
+            .into_iter()
+            .any(|term| match term {
+                Term::Or => false,
+                Term::Anonymous { words, .. } => asks(words),
+                Term::Named { name, .. } => {
+                    let mut lines = self.section.lines.iter();
+                    lines.any(|line| line.keyword() == "acl" && line.word(1) == Some(name) && asks(line.rest(2)))
+                }
+            })
     }
 
     pub(super) fn redirect(&mut self, line: &Line, words: &[String]) {
@@ -158,10 +230,21 @@ impl Proxy<'_> {
 
     fn edit(&mut self, line: &Line, is_response: bool, action: &str, words: &[String]) {
         let (said, condition) = words::split_condition(words);
+        let of_response: Vec<String>;
+        let said = match is_response {
+            true => {
+                of_response = said.iter().map(|word| about_the_response(word)).collect();
+                of_response.as_slice()
+            }
+            false => said,
+        };
         let node = match edit(action, said) {
             Ok(node) => node,
             Err(reason) => return self.leave_out(line, &reason),
         };
+        if condition.is_some_and(|(_, words)| self.asks_the_response(line, words)) {
+            return self.leave_out(line, RESPONSE);
+        }
         let node = match line.keyword() {
             "http-after-response" => node.flag("always"),
             _ => node,
@@ -176,12 +259,9 @@ impl Proxy<'_> {
             }
             Some(Err(reason)) => return self.leave_out(line, reason),
         };
-        let node = match condition {
-            None => node,
-            Some((polarity, words)) => match self.condition(line, polarity, words) {
-                Ok((property, condition)) => node.prop(property, condition),
-                Err(reason) => return self.leave_out(line, &reason),
-            },
+        let node = match self.guarded(line, node, condition) {
+            Ok(node) => node,
+            Err(reason) => return self.leave_out(line, &reason),
         };
         let block = self.edits(line, is_response);
         self.conversion.outline.add(Some(block), node, line.number, &line.text);
@@ -193,15 +273,37 @@ fn at(line: &Line) -> usize {
     if line.keyword() == "tcp-request" { 2 } else { 1 }
 }
 
-const EVERYBODY: &str = "an `accept` before it lets everybody through";
-
-/// A condition as a part of another one.
-fn grouped(condition: &str) -> String {
-    match condition.contains(' ') {
-        true => format!("({condition})"),
-        false => condition.to_owned(),
-    }
+/// The rules that a rule is gone through with: those of connections have several kinds.
+fn stage(line: &Line) -> Stage {
+    let of_connections = line.word(1).filter(|_| line.keyword() == "tcp-request");
+    (line.keyword().to_owned(), of_connections.map(str::to_owned))
 }
+
+/// `set-header Host %[req.hdr(Host),lower]`
+pub(super) fn lowers_the_host(line: &Line) -> bool {
+    let word = |at: usize| line.word(at).unwrap_or_default().to_ascii_lowercase();
+    let is_its_own = matches!(&*word(3), "%[req.hdr(host),lower]" | "%[hdr(host),lower]");
+    word(2) == "host" && is_its_own && line.words.len() == 4
+}
+
+/// What the status of a refusal stands behind.
+pub(super) fn is_status(word: &str) -> bool {
+    matches!(word, "deny_status" | "status")
+}
+
+/// `%[hdr(x)]` in a rule about responses.
+fn about_the_response(text: &str) -> String {
+    let text = text.replace("[hdr(", "[res.hdr(").replace("[fhdr(", "[res.fhdr(");
+    text.replace("[cook(", "[res.cook(")
+}
+
+const EVERYBODY: &str = "a rule before it lets everybody through";
+
+const RESPONSE: &str = "it asks what the response has: conditions here are asked about the request, and of a response its status alone, \
+                        by `if-status=`";
+
+/// The status of a `deny` that says none.
+const DENIED: u64 = 403;
 
 /// The statuses that a condition asks for beside other things, and these: `if { status 404 500:599 } a`.
 fn status((polarity, words): (Polarity, &[String])) -> Option<Result<(String, Vec<String>), String>> {

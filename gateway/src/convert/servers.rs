@@ -255,7 +255,17 @@ pub(super) fn report<'a>(
 const NO_COUNTERPART: &str = "it has no counterpart";
 
 /// Options of a bind that are carried over.
-const KNOWN_BIND_OPTIONS: [&str; 6] = ["accept-proxy", "backlog", "crt-list", "ssl", "v4v6", "v6only"];
+const KNOWN_BIND_OPTIONS: [&str; 8] = [
+    "accept-proxy",
+    "backlog",
+    "crt-list",
+    // Names for HAProxy's statistics alone.
+    "id",
+    "name",
+    "ssl",
+    "v4v6",
+    "v6only",
+];
 
 /// A client that begins with HTTP/2 gets it on every plain bind.
 const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));

@@ -1,5 +1,5 @@
 //! What `global` says of TLS for all lines that are about it: `ssl-default-bind-…`, `ssl-default-server-…`, `crt-base` and
-//! `ca-base`. It is written into those lines before they are converted, as if each had said it.
+//! `ca-base`, `ssl-server-verify`. It is written into those lines before they are converted, as if each had said it.
 
 use super::haproxy::{Line, Section};
 
@@ -20,6 +20,9 @@ pub(super) fn settle(sections: &[Section]) -> Vec<Section> {
     };
     let base = |keyword: &str| said(keyword)?.first().map(String::as_str);
     let (certificates, authorities) = (base("crt-base"), base("ca-base"));
+    let mut all = sections.iter().flat_map(|section| &section.lines);
+    let is_said = all.any(|line| line.keyword() == "default-server" && says(line, "verify"));
+    let verifies_nobody = base("ssl-server-verify") == Some("none") && !is_said;
     for section in settled.iter_mut().filter(|section| section.kind != "global") {
         for line in &mut section.lines {
             let whose = match line.keyword() {
@@ -35,6 +38,10 @@ pub(super) fn settle(sections: &[Section]) -> Vec<Section> {
                     }
                 }
                 add_options(line, said(&format!("ssl-default-{whose}-options")).unwrap_or_default());
+            }
+            let has_tls = says(line, "ssl") || says(line, "check-ssl");
+            if whose == "server" && has_tls && verifies_nobody && !says(line, "verify") {
+                line.words.extend(["verify".to_owned(), "none".to_owned()]);
             }
             for (key, base) in [
                 ("crt", certificates),
@@ -52,7 +59,7 @@ pub(super) fn settle(sections: &[Section]) -> Vec<Section> {
 
 /// Whether `global` says this for other lines.
 pub(super) fn is_for_others(keyword: &str) -> bool {
-    matches!(keyword, "crt-base" | "ca-base")
+    matches!(keyword, "crt-base" | "ca-base" | "ssl-server-verify")
         || ["bind", "server"].iter().any(|whose| {
             let key = keyword
                 .strip_prefix("ssl-default-")

@@ -3,9 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::acls::{grouped, none_of};
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::rules::is_status;
 use super::words::{self, Polarity, Term};
 
 /// The tables of a configuration, and the limits that have come of them.
@@ -35,7 +37,15 @@ struct Counted {
     table: String,
     /// So many are let in.
     most: u64,
+    /// The line that tracks, and its condition; none where the client's address is looked up.
+    tracked: Option<(Line, Option<(Polarity, Vec<String>)>)>,
 }
+
+/// `unless="office"`, or nothing.
+type Said = Option<(&'static str, String)>;
+
+/// What a line that tracks says: the key, the table where one is named, and the condition.
+type Tracking<'a> = (Key, Option<&'a str>, Option<(Polarity, &'a [String])>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Count {
@@ -109,6 +119,13 @@ impl Tables {
             limits: HashMap::new(),
             http: sections.iter().filter(is_http).map(|section| section.line).collect(),
         }
+    }
+}
+
+impl Tables {
+    /// Whether a section is in HTTP mode.
+    pub(super) fn is_http(&self, section: &Section) -> bool {
+        self.http.contains(&section.line)
     }
 }
 
@@ -258,7 +275,15 @@ impl Proxy<'_> {
                 }
                 true
             }
-            "reject" | "deny" | "tarpit" | "silent-drop" => self.limiting_rule(line, line.rest(at + 1)),
+            "reject" | "deny" | "tarpit" | "silent-drop" => {
+                let is_limit = self.limiting_rule(line, line.rest(at + 1));
+                if is_limit && matches!(action, "tarpit" | "silent-drop") {
+                    let message =
+                        format!("`{action}` of a count has become a limit: the client is answered, and at once");
+                    self.conversion.note(line.number, message);
+                }
+                is_limit
+            }
             _ => false,
         }
     }
@@ -277,9 +302,10 @@ impl Proxy<'_> {
             Polarity::If => self.limits(line, &terms),
             Polarity::Unless => Err(ALONE.to_owned()),
         };
+        let limits = limits.and_then(|limits| self.with_conditions(line, limits));
         match limits {
             Ok(limits) => {
-                let status = said.iter().skip_while(|word| *word != "deny_status").nth(1);
+                let status = said.iter().skip_while(|word| !is_status(word)).nth(1);
                 self.say_limits(line, limits, status.map(String::as_str));
             }
             Err(reason) => self.leave_out(line, &reason),
@@ -308,10 +334,14 @@ impl Proxy<'_> {
     }
 
     /// What is limited where each alternative of a condition is one count that is too large. Fails with the reason.
-    fn limits(&self, line: &Line, terms: &[Term<'_>]) -> Result<Vec<Counted>, String> {
+    fn limits<'t>(&self, line: &Line, terms: &[Term<'t>]) -> Result<Vec<(Counted, Vec<Term<'t>>)>, String> {
         let mut limits = Vec::new();
         for alternative in terms.split(|term| *term == Term::Or) {
-            let [term] = alternative else {
+            let (counts, others): (Vec<_>, Vec<_>) = alternative
+                .iter()
+                .copied()
+                .partition(|term| self.counter(term).is_some());
+            let [term] = counts.as_slice() else {
                 return Err(ALONE.to_owned());
             };
             if matches!(
@@ -321,10 +351,63 @@ impl Proxy<'_> {
                 return Err(ALONE.to_owned());
             }
             for criterion in self.counter(term).ok_or(ALONE)? {
-                limits.push(self.counted(line, criterion)?);
+                limits.push((self.counted(line, criterion)?, others.clone()));
             }
         }
         Ok(limits)
+    }
+
+    fn with_conditions(
+        &mut self,
+        line: &Line,
+        limits: Vec<(Counted, Vec<Term<'_>>)>,
+    ) -> Result<Vec<(Counted, Said)>, String> {
+        let mut conditional = Vec::new();
+        for (counted, others) in limits {
+            let condition = self.limits_condition(line, &counted, &others)?;
+            conditional.push((counted, condition));
+        }
+        Ok(conditional)
+    }
+
+    /// Whom a limit is about: who is tracked, has been let through by no rule before, and is what else the rule asks. None where that
+    /// is everybody. Fails with the reason.
+    fn limits_condition(&mut self, line: &Line, counted: &Counted, others: &[Term<'_>]) -> Result<Said, String> {
+        let mut exempt = self.exempt(line)?;
+        let mut parts = Vec::new();
+        let mut add = |(property, condition): (&'static str, String)| {
+            parts.push(match property {
+                "if" => grouped(&condition),
+                _ => none_of(&[grouped(&condition)]),
+            });
+        };
+        if let Some((tracking, condition)) = &counted.tracked {
+            // Nor is anybody counted whom rules before that have let through.
+            for one in self.exempt(tracking)? {
+                if !exempt.contains(&one) {
+                    exempt.push(one);
+                }
+            }
+            if let Some((polarity, words)) = condition {
+                add(self.condition(line, *polarity, words)?);
+            }
+        }
+        if !others.is_empty() {
+            add(self.condition_of(line, Polarity::If, others)?);
+            let message = "what the rule asks beside the count is the limit's condition: only what it holds of is counted, where HAProxy \
+                           counts all that is tracked";
+            self.conversion.note(line.number, message);
+        }
+        Ok(match (parts.as_slice(), exempt.as_slice()) {
+            ([], []) => None,
+            ([], exempt) => Some(("unless", exempt.join(" or "))),
+            ([one], []) => Some(match one.strip_prefix("not ") {
+                Some(negated) => ("unless", negated.to_owned()),
+                None => ("if", one.clone()),
+            }),
+            (parts, []) => Some(("if", parts.join(" and "))),
+            (parts, exempt) => Some(("if", format!("{} and {}", parts.join(" and "), none_of(exempt)))),
+        })
     }
 
     /// `sc0_conn_rate gt 20`
@@ -344,6 +427,21 @@ impl Proxy<'_> {
                 ));
             }
         };
+        // Where what comes is tracked behind the rule, it is not among those that the rule counts.
+        let tracks = |other: &Line| {
+            let at = if other.keyword() == "tcp-request" { 2 } else { 1 };
+            other.word(at).is_some_and(|action| action.starts_with("track-sc"))
+        };
+        let (before, behind): (Vec<&Line>, Vec<&Line>) = self
+            .section
+            .lines
+            .iter()
+            .filter(|other| tracks(other))
+            .partition(|other| other.number < line.number);
+        let most = match counter.is_none() && before.is_empty() && !behind.is_empty() {
+            true => most.saturating_add(1),
+            false => most,
+        };
         if most == 0 {
             return Err("a limit lets one in at least: `reject` without a count refuses everybody".to_owned());
         }
@@ -359,32 +457,54 @@ impl Proxy<'_> {
             None => None,
             Some(counter) => Some(self.track(line, counter)?),
         };
-        let table = table.or(tracks.as_ref().and_then(|(_, table)| *table));
+        let table = table.or(tracks.as_ref().and_then(|(_, (_, table, _))| *table));
         let table = table.map_or_else(|| name(self.section), str::to_owned);
         Ok(Counted {
             fetch: fetch.clone(),
             count,
             table,
-            key: tracks.map_or(Key::Source { ipv4: None, ipv6: None }, |(key, _)| key),
+            key: match &tracks {
+                Some((_, (key, ..))) => key.clone(),
+                None => Key::Source { ipv4: None, ipv6: None },
+            },
             most,
+            tracked: tracks.map(|(tracking, (_, _, condition))| {
+                let condition = condition.map(|(polarity, words)| (polarity, words.to_vec()));
+                (tracking.clone(), condition)
+            }),
         })
     }
 
-    /// What a counter counts by, and in which table: as the line before that tracks says.
-    fn track(&self, line: &Line, counter: u8) -> Result<(Key, Option<&str>), String> {
+    /// What a counter counts by, and in which table: the line before that tracks, and what it says.
+    fn track(&self, line: &Line, counter: u8) -> Result<(&Line, Tracking<'_>), String> {
         let action = format!("track-sc{counter}");
         let at = |line: &Line| if line.keyword() == "tcp-request" { 2 } else { 1 };
-        let mut lines = self.section.lines.iter().filter(|other| other.number < line.number);
-        let tracking = lines.rfind(|line| line.word(at(line)) == Some(action.as_str()));
-        let tracking = tracking.ok_or_else(|| format!("nothing before it in this section says `{action}`"))?;
-        tracked(tracking, at(tracking))
+        let lines = || self.section.lines.iter().filter(|other| other.number < line.number);
+        let mut tracking = lines().filter(|line| line.word(at(line)) == Some(action.as_str()));
+        let first = tracking.next();
+        let first = first.ok_or_else(|| format!("nothing before it in this section says `{action}`"))?;
+        if tracking.next().is_some() {
+            return Err(format!(
+                "several lines say `{action}`: write a `rate-limit` for each key, and `limit` with their conditions"
+            ));
+        }
+        let tracked = tracked(first, at(first))?;
+        let mut lines = lines().filter(|other| other.number < first.number);
+        let moves = |line: &&Line| line.word(at(line)) == Some("set-src");
+        if let (Key::Source { .. }, Some(moved)) = (&tracked.0, lines.find(moves)) {
+            return Err(format!(
+                "line {} has changed the client's address by then: with `trusted-proxies`, limits know it from the start",
+                moved.number
+            ));
+        }
+        Ok((first, tracked))
     }
 
-    fn say_limits(&mut self, line: &Line, limits: Vec<Counted>, status: Option<&str>) {
-        for limit in limits {
+    fn say_limits(&mut self, line: &Line, limits: Vec<(Counted, Said)>, status: Option<&str>) {
+        for (limit, condition) in limits {
             let said = match limit.count {
-                Count::Open => self.say_most_open(line, &limit),
-                _ => self.say_rate(line, &limit, status),
+                Count::Open => self.say_most_open(line, &limit, condition),
+                _ => self.say_rate(line, &limit, condition, status),
             };
             if let Err(reason) = said {
                 self.leave_out(line, &reason);
@@ -393,17 +513,23 @@ impl Proxy<'_> {
     }
 
     /// The connection that is being decided about counts, in HAProxy and here.
-    fn say_most_open(&mut self, line: &Line, limit: &Counted) -> Result<(), String> {
+    fn say_most_open(&mut self, line: &Line, limit: &Counted, condition: Said) -> Result<(), String> {
         if let Key::Request(_) = limit.key {
             return Err("connections are limited by their source alone".to_owned());
         }
         let node = Node::new("max-connections-per-source").number(limit.most);
-        self.say(line, limit.key.with_prefixes(node));
+        let node = limit.key.with_prefixes(node);
+        self.say(
+            line,
+            condition
+                .into_iter()
+                .fold(node, |node, (key, value)| node.prop(key, value)),
+        );
         Ok(())
     }
 
-    fn say_rate(&mut self, line: &Line, limit: &Counted, status: Option<&str>) -> Result<(), String> {
-        let is_http = self.conversion.tables.http.contains(&self.section.line);
+    fn say_rate(&mut self, line: &Line, limit: &Counted, condition: Said, status: Option<&str>) -> Result<(), String> {
+        let is_http = self.is_http();
         if limit.count.is_of_requests() && !is_http {
             return Err("there are no requests in TCP mode".to_owned());
         }
@@ -416,13 +542,26 @@ impl Proxy<'_> {
             (Count::Connections, true) => node.flag("connections"),
             _ => node,
         };
-        self.say(line, node);
+        self.say(
+            line,
+            condition
+                .into_iter()
+                .fold(node, |node, (key, value)| node.prop(key, value)),
+        );
         let mut message = format!(
             "`{}` has become a token bucket: {} at once, and as many in each such time; HAProxy refuses for as long as more came within it",
             limit.fetch, limit.most
         );
         if limit.count.is_of_requests() && status != Some("429") {
             message.push_str("; the answer is 429");
+        }
+        let ends = |other: &Line| {
+            other.keyword() == "http-request"
+                && matches!(other.word(1), Some("deny" | "tarpit" | "redirect" | "return"))
+        };
+        let mut earlier = self.section.lines.iter().filter(|other| other.number < line.number);
+        if limit.count.is_of_requests() && earlier.any(ends) {
+            message.push_str("; limits come before all rules, so that what rules refuse counts, too");
         }
         self.conversion.note(line.number, message);
         Ok(())
@@ -477,20 +616,17 @@ impl Proxy<'_> {
     }
 }
 
-/// `track-sc0 src table st`: the key, and the table where one is named. Fails with the reason.
-fn tracked(line: &Line, at: usize) -> Result<(Key, Option<&str>), String> {
+/// `track-sc0 src table st if api`: the key, the table where one is named, and the condition. Fails with the reason.
+fn tracked(line: &Line, at: usize) -> Result<Tracking<'_>, String> {
     let (said, condition) = words::split_condition(line.rest(at + 1));
-    if condition.is_some() {
-        return Err("a limit counts all that comes to a frontend, not what a condition holds of".to_owned());
-    }
     let key = key(said.first().map(String::as_str).unwrap_or_default())?;
     let table = said.iter().skip_while(|word| *word != "table").nth(1);
-    Ok((key, table.map(String::as_str)))
+    Ok((key, table.map(String::as_str), condition))
 }
 
-/// Why a rule about a count is not said when it asks anything else.
-pub(super) const ALONE: &str = "limits hold for everybody who comes to a frontend: what a table counts can only be asked by a rule that \
-                     refuses, `if` it is `gt` or `ge` a number, with nothing else beside it but further such counts after `or`";
+/// Why a rule about a count is not said when it asks it in another way.
+pub(super) const ALONE: &str = "what a table counts can only be asked by a rule that refuses, `if` it is `gt` or `ge` a number: of the \
+                     alternatives that `or` parts, each asks one count, and other things beside it if it likes";
 
 /// What tables count that a fetch can ask for, in 2.6.
 const COUNTS: [&str; 27] = [

@@ -72,6 +72,11 @@ pub(super) fn of_server(
         Some(_) => proxy
             .conversion
             .note(line.number, "a name for SNI that is made from the request was left out"),
+        None if options.value("verify") != Some("none") => {
+            let message = "HAProxy verifies no name where no `sni` or `verifyhost` says one; here the certificate has to be for the server's \
+                           address: say its name with `sni=`";
+            proxy.conversion.note(line.number, message);
+        }
         None => {}
     }
     let verifies = options.value("verify") != Some("none");

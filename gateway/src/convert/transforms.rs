@@ -1,6 +1,6 @@
 //! What is done to messages on their way, and what is noted of them: several lines of HAProxy's are one node here.
 
-use super::haproxy::Line;
+use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::{variables, words};
@@ -60,10 +60,11 @@ impl Proxy<'_> {
     /// `http-request set-header X-Forwarded-Proto https if { ssl_fc }` and the like: written per connection here. False when
     /// the line is none of that.
     pub(super) fn forwarded_header(&mut self, line: &Line) -> bool {
+        let section = self.section;
+        let forwarded_name = |line: &Line| forwarded_name(line).filter(|name| is_whole(section, line, name));
         if forwarded_name(line).is_none() {
             return false;
         }
-        let section = self.section;
         let mut names: Vec<&str> = Vec::new();
         for other in section
             .lines
@@ -218,6 +219,20 @@ fn forwarded_name(line: &Line) -> Option<&'static str> {
     }
 }
 
+/// Whether what a line says holds of all requests: the field of a scheme says both, in two lines, and no earlier rule lets some
+/// through without.
+fn is_whole(section: &Section, line: &Line, name: &str) -> bool {
+    let mut earlier = section.lines.iter().filter(|other| other.number < line.number);
+    if earlier.any(|other| other.keyword() == "http-request" && other.word(1) == Some("allow")) {
+        return false;
+    }
+    let value = |line: &Line| line.word(3).map(str::to_owned);
+    let mut others = section.lines.iter();
+    name != "x-forwarded-proto"
+        || line.words.len() == 4
+        || others.any(|other| forwarded_name(other) == Some("x-forwarded-proto") && value(other) != value(line))
+}
+
 fn flag(option: &str) -> Option<&'static str> {
     match option {
         "dontlognull" => Some("skip-null"),
@@ -326,7 +341,7 @@ const LETTERS: &[(&str, &str)] = &[
     ("tr", "%{date}"),
     ("Ts", "%{timestamp}"),
     ("f", "%{frontend}"),
-    ("ft", "%{frontend}"),
+    ("ft", "%{frontend-tls}"),
     ("b", "%{backend}"),
     ("s", "%{server}"),
     ("TR", "%{request-ms}"),

@@ -1,10 +1,13 @@
 //! Small things that HAProxy writes in another way: times, sizes, addresses, acls and conditions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 
 use super::expressions::Shape;
 use super::haproxy::Line;
+use super::maps;
 use super::outline::Node;
+use crate::regular_file;
 
 /// `5s`, `30000` (milliseconds), `1m`: as a duration of ours.
 pub(super) fn duration(text: &str) -> String {
@@ -86,7 +89,13 @@ pub(super) fn split_condition(words: &[String]) -> (&[String], Option<(Polarity,
             "unless" => Polarity::Unless,
             _ => continue,
         };
-        return (&words[..i], Some((polarity, &words[i + 1..])));
+        // What always holds is none.
+        let condition = match (polarity, &words[i + 1..]) {
+            (Polarity::If, [word]) if word == "TRUE" => None,
+            (Polarity::Unless, [word]) if word == "FALSE" => None,
+            condition => Some(condition),
+        };
+        return (&words[..i], condition);
     }
     (words, None)
 }
@@ -117,7 +126,7 @@ impl Polarity {
 }
 
 /// A part of a condition.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Term<'a> {
     /// `or`, `||`
     Or,
@@ -172,10 +181,26 @@ pub(super) fn subject(line: &Line) -> String {
 /// The node that asks what an acl's criterion asks: `path_beg /api/ /v1/`. Fails with the reason.
 pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     let (fetch, rest) = words.split_first().ok_or("an acl without a criterion")?;
-    let (name, argument) = match fetch.split_once('(') {
+    let (sample, converters) = maps::split(fetch)
+        .split_first()
+        .map_or(("", Vec::new()), |(sample, converters)| (*sample, converters.to_vec()));
+    let (name, argument) = match sample.split_once('(') {
         Some((name, argument)) => (name, Some(argument.strip_suffix(')').unwrap_or(argument))),
-        None => (fetch.as_str(), None),
+        None => (sample, None),
     };
+    let is_host = maps::is_host(sample);
+    let (mut is_lowered, mut is_without_port) = (false, false);
+    for converter in converters {
+        match converter {
+            "lower" => is_lowered = true,
+            "field(1,:)" | "word(1,:)" | "host_only" if is_host => is_without_port = true,
+            other => {
+                return Err(format!(
+                    "no predicate for `{fetch}`: there is no counterpart of `{other}`"
+                ));
+            }
+        }
+    }
     // The one form of a name that is written here as there.
     let is_whole_name = matches!((name, argument), ("ssl_c_s_dn" | "ssl_c_i_dn", Some(RFC_2253)));
     if name.contains(',') || (!is_whole_name && argument.is_some_and(|argument| argument.contains([',', ')']))) {
@@ -208,6 +233,14 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         _ => (name, None),
     };
     let how = matching.or(suffix).unwrap_or("str");
+    if is_lowered {
+        if !files.is_empty() || values.iter().any(|value| has_capitals(value)) {
+            return Err(format!(
+                "no predicate for `{fetch}`: write the values in lower case, and `-i` in the place of `lower`"
+            ));
+        }
+        ignores_case = true;
+    }
     let all = |node: &str| values.iter().fold(Node::new(node), |node, value| node.arg(*value));
     let single = |node| Ok(vec![node]);
     let names_below = |node: &str| {
@@ -222,6 +255,10 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         let listed = files.into_iter().map(|file| {
             let node = listed((base, argument), how, ignores_case)
                 .ok_or_else(|| format!("values of `{fetch}` from a file have to be written out"))?;
+            let names_host = argument.is_some_and(|header| header.eq_ignore_ascii_case("host"));
+            if base == "hdr" && how == "reg" && !names_host {
+                refuse_anchors(file)?;
+            }
             Ok(node.prop("file", file))
         });
         return said.into_iter().map(Ok).chain(listed).collect();
@@ -235,17 +272,35 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
     };
     match (base, argument) {
         ("nbsrv", Some(backend)) => single(servers_up(backend, &values)?),
+        ("hdr" | "fhdr", Some(_)) if is_host && is_without_port && how != "str" => Text {
+            ignores_case: true,
+            has_items: false,
+            ..text
+        }
+        .patterns(Node::new("host-regex")),
         ("path", None) => {
             let node = match how {
                 "str" | "beg" | "end" if ignores_case => return text.patterns(Node::new("path-regex")),
                 "sub" if !ignores_case => "path-contains",
-                "reg" | "sub" => return text.patterns(Node::new("path-regex")),
+                "reg" | "sub" | "dir" | "dom" => return text.patterns(Node::new("path-regex")),
                 "str" => "path",
                 "beg" => "path-prefix",
                 "end" => "path-suffix",
                 _ => return Err(format!("no predicate for `{fetch}` with `{how}`")),
             };
             single(all(node))
+        }
+        // No query begins before the first `?`.
+        ("url", None)
+            if how == "beg"
+                && values
+                    .iter()
+                    .all(|value| value.starts_with('/') && !value.contains('?')) =>
+        {
+            match ignores_case {
+                true => text.patterns(Node::new("path-regex")),
+                false => single(all("path-prefix")),
+            }
         }
         ("url", None) => {
             Err("`url` has the query in it, which no predicate for paths sees: ask `path` or `url_param`".to_owned())
@@ -273,14 +328,20 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         ("method" | "ssl_fc_alpn" | "ssl_alpn", None) if ignores_case => {
             Err(format!("`{fetch}` cannot be compared without regard to case"))
         }
-        ("src", None) if matches!(how, "str" | "ip") => single(all("source")),
-        ("dst", None) if matches!(how, "str" | "ip") => single(all("destination")),
+        ("src" | "dst", None) if matches!(how, "str" | "ip") => {
+            let node = if base == "src" { "source" } else { "destination" };
+            let networks = values.iter().map(|value| network(value));
+            single(networks.fold(Node::new(node), Node::arg))
+        }
         _ if how != "str" => Err(format!("no predicate for `{fetch}` with `{how}`")),
         ("method", None) => single(all("method")),
         ("dst_port" | "src_port", None) => {
-            let ports = values.iter().map(|value| value.replace(':', "-"));
+            let ports = match values.as_slice() {
+                [operator, number] if OPERATORS.contains(operator) => vec![ports_beside(operator, number)?],
+                values => values.iter().map(|value| value.replace(':', "-")).collect(),
+            };
             let node = if base == "src_port" { "source-port" } else { "port" };
-            single(ports.fold(Node::new(node), Node::arg))
+            single(ports.into_iter().fold(Node::new(node), Node::arg))
         }
         ("req_ver" | "ver", None) => single(all("http-version")),
         ("ssl_fc", None) if values.is_empty() || values == ["1"] => single(Node::new("tls")),
@@ -293,6 +354,73 @@ pub(super) fn criterion(words: &[String]) -> Result<Vec<Node>, String> {
         _ => Err(format!("no predicate for `{fetch}`")),
     }
 }
+
+/// `10.0.0.5/8` and `10.0.0.0/255.0.0.0`, which HAProxy takes for `10.0.0.0/8`.
+fn network(text: &str) -> String {
+    let parsed = text.split_once('/').and_then(|(address, mask)| {
+        let address: IpAddr = address.parse().ok()?;
+        let length = match mask.parse::<Ipv4Addr>() {
+            Ok(mask) => ipnet::ipv4_mask_to_prefix(mask).ok()?,
+            Err(_) => mask.parse().ok()?,
+        };
+        ipnet::IpNet::new(address, length).ok()
+    });
+    parsed.map_or_else(|| text.to_owned(), |network| network.trunc().to_string())
+}
+
+/// How numbers are compared.
+const OPERATORS: [&str; 5] = ["eq", "ge", "gt", "le", "lt"];
+
+/// The ports that are `gt 1023`.
+fn ports_beside(operator: &str, number: &str) -> Result<String, String> {
+    let none = || format!("no port is `{operator} {number}`");
+    let number: u16 = number.parse().map_err(|_| none())?;
+    let (first, last) = match operator {
+        "ge" => (Some(number.max(1)), Some(u16::MAX)),
+        "gt" => (number.checked_add(1), Some(u16::MAX)),
+        "le" => (Some(1), Some(number)),
+        "lt" => (Some(1), number.checked_sub(1)),
+        _ => (Some(number), Some(number)),
+    };
+    match first.zip(last).filter(|(first, last)| first <= last) {
+        Some((first, last)) if first == last => Ok(first.to_string()),
+        Some((first, last)) => Ok(format!("{first}-{last}")),
+        None => Err(none()),
+    }
+}
+
+/// Whether a text, or an expression, asks for capitals; `\S` and its like are none.
+fn has_capitals(text: &str) -> bool {
+    let mut before = ' ';
+    text.chars().any(|c| {
+        let is_one = c.is_ascii_uppercase() && before != '\\';
+        before = if before == '\\' { ' ' } else { c };
+        is_one
+    })
+}
+
+/// Fails where an expression of a file asks for where something begins or ends: in HAProxy that is between commas.
+fn refuse_anchors(file: &str) -> Result<(), String> {
+    let again = "ask with `fhdr`, which looks at whole fields, or write the values out";
+    let text = regular_file::read(Path::new(file), LONGEST_LIST).map_err(|error| {
+        format!("whether values of `{file}` ask between commas cannot be seen here ({error}): {again}")
+    })?;
+    let text = String::from_utf8_lossy(&text);
+    let mut values = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let anchored = values.find(|value| {
+        let shape = Shape::of(value);
+        shape.begins_anchored || shape.ends_anchored || shape.is_anchored_within
+    });
+    match anchored {
+        Some(value) => Err(format!(
+            "`{value}` of `{file}` asks where something begins or ends: in HAProxy that is between commas, and in the field here; {again}"
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Bytes of a list that is looked through.
+const LONGEST_LIST: usize = 16 << 20;
 
 /// The words of a criterion, but for `-f FILE`.
 fn without_files(words: &[String]) -> Vec<String> {
@@ -387,6 +515,19 @@ impl Text<'_> {
             "beg" => format!("{begins}{escaped}"),
             "end" => format!("{escaped}{ends}"),
             "sub" => escaped,
+            // What stands between such signs, or at an end.
+            "dir" | "dom" => {
+                let signs = if self.how == "dir" { "/?" } else { "/?.:" };
+                let inner = value.trim_matches(|c| signs.contains(c));
+                if inner.is_empty() {
+                    return Err(format!("`{value}` has nothing between its signs"));
+                }
+                let (begins, ends) = match self.has_items {
+                    true => (r",\s*|", r"\s*,|\s*"),
+                    false => ("", ""),
+                };
+                format!("(?:^|{begins}[{signs}]){}(?:[{signs}]|{ends}$)", regex::escape(inner))
+            }
             "reg" => {
                 let shape = Shape::of(value);
                 if self.has_items && shape.is_anchored_within {
@@ -492,6 +633,8 @@ pub(super) fn predefined(name: &str) -> Option<Node> {
             // As HAProxy's own definition has it.
             if name == "METH_GET" { node.arg("HEAD") } else { node }
         }
+        "HTTP_1.0" | "HTTP_1.1" => Node::new("http-version").arg(&name["HTTP_".len()..]),
+        "HTTP_2.0" => Node::new("http-version").arg("2"),
         "LOCALHOST" => Node::new("source").arg("127.0.0.0/8").arg("::1/128"),
         _ => return None,
     })
@@ -515,6 +658,35 @@ mod tests {
         ];
         for (haproxys, ours) in cases {
             assert_eq!(addresses(haproxys), [ours], "{haproxys}");
+        }
+    }
+
+    #[test]
+    fn networks_and_ports_are_written_out() {
+        for (theirs, ours) in [
+            ("10.0.0.5/8", "10.0.0.0/8"),
+            ("10.1.2.3/255.255.0.0", "10.1.0.0/16"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("10.0.0.5", "10.0.0.5"),
+            ("10.0.0.0/255.0.255.0", "10.0.0.0/255.0.255.0"),
+        ] {
+            assert_eq!(network(theirs), ours);
+        }
+        for (operator, number, ours) in [
+            ("gt", "1023", Some("1024-65535")),
+            ("ge", "0", Some("1-65535")),
+            ("lt", "1024", Some("1-1023")),
+            ("le", "1", Some("1")),
+            ("eq", "80", Some("80")),
+            ("gt", "65535", None),
+            ("lt", "1", None),
+            ("lt", "x", None),
+        ] {
+            assert_eq!(
+                ports_beside(operator, number).ok().as_deref(),
+                ours,
+                "{operator} {number}"
+            );
         }
     }
 

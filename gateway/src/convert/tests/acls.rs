@@ -108,6 +108,26 @@ fn a_rule_becomes_no_weaker() {
         ("path_reg -i ^/admin", "path-regex \"(?i)^/admin\""),
         ("path_sub -i admin", "path-regex \"(?i)admin\""),
         ("cook(a) -i b", "cookie \"a\" regex=\"(?i)^b$\""),
+        // What stands between such signs, or at an end.
+        (
+            "hdr_dom(host) -i .a.example",
+            r#"header "host" regex="(?i)(?:^|[/?.:])a\.example(?:[/?.:]|$)""#,
+        ),
+        (
+            "hdr_dom(x-a) b",
+            r#"header "x-a" regex="(?:^|,\s*|[/?.:])b(?:[/?.:]|\s*,|\s*$)""#,
+        ),
+        ("path_dir /b/", r#"path-regex "(?:^|[/?])b(?:[/?]|$)""#),
+        ("url_beg /a /b", r#"path-prefix "/a" "/b""#),
+        ("path,lower -m beg /a", r#"path-regex "(?i)^/a""#),
+        ("hdr(host),lower a.example", r#"host "a.example""#),
+        ("req.hdr(host),field(1,:),lower a.example", r#"host "a.example""#),
+        ("req.hdr(host),host_only -m reg ^a", r#"host-regex "(?i)^a""#),
+        (
+            "src 10.0.0.5/8 192.168.0.0/255.255.0.0",
+            r#"source "10.0.0.0/8" "192.168.0.0/16""#,
+        ),
+        ("src_port gt 1023", r#"source-port "1024-65535""#),
     ] {
         let converted = converted(&text(criterion));
         let plain = converted
@@ -121,10 +141,11 @@ fn a_rule_becomes_no_weaker() {
     }
     for criterion in [
         "url_beg /a?b=",
+        "path,lower -m beg /A",
+        "path,url_dec -m beg /a",
         "url_sub -i admin",
         "url_reg x",
         "method -i get",
-        "path,lower -m beg /a",
         "hdr(x,1) a",
         "hdr_reg(x-a) ^b|c$",
     ] {
@@ -234,7 +255,7 @@ fn values_in_files_stay_there() {
     bind :80
     acl ours hdr(host) -i -f /etc/haproxy/hosts.lst www.example.net
     acl old path_beg -f /etc/haproxy/old.lst -f older.lst
-    acl bots hdr(user-agent) -m reg -f bots.lst
+    acl bots fhdr(user-agent) -m reg -f bots.lst
     acl shops hdr_reg(host) -f shops.lst
     acl loud path -i -f loud.lst
     http-request deny if { src -f /etc/haproxy/blocked.lst }
@@ -265,4 +286,32 @@ backend app
         13,
         "values of `hdr(x-key)` from a file have to be written out",
     );
+}
+
+#[test]
+fn expressions_of_a_file_that_ask_between_commas_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    for (values, is_there) in [("# bots\ncurl\nw(get|url)\n", true), ("curl\n^wget\n", false)] {
+        let file = folder.path().join("bots.lst");
+        std::fs::write(&file, values).unwrap();
+        let file = file.to_str().unwrap();
+        let converted = converted(&format!(
+            "frontend web
+    mode http
+    bind :80
+    http-request deny if {{ hdr(user-agent) -m reg -f {file} }}
+    http-request deny if {{ hdr(user-agent) -m reg -f /nonexistent/bots.lst }}
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+"
+        ));
+        let said = format!("        header \"user-agent\" match=\"regex\" file=\"{file}\"\n");
+        assert_eq!(converted.text.contains(&said), is_there, "{}", converted.text);
+        if !is_there {
+            found(&converted, 4, "`^wget` of");
+        }
+        found(&converted, 5, "cannot be seen here");
+    }
 }

@@ -348,3 +348,32 @@ backend none
     assert_eq!(converted.findings.len(), 4, "{:?}", converted.findings);
     assert!(converted.is_valid, "{text}");
 }
+
+#[test]
+fn what_a_check_over_http_does_behind_its_first_request_is_of_a_further_connection() {
+    let converted = converted(
+        "listen api
+    mode http
+    bind 127.0.0.1:8080
+    option httpchk
+    http-check disable-on-404
+    http-check send meth GET uri /first
+    http-check expect status 200
+    http-check connect port 9000
+    http-check send meth GET uri /second
+    http-check expect status 204
+    server s 10.0.0.1:8080 check
+",
+    );
+    let check = "    check \"http\" {\n        send \"GET\" \"/first\" version=\"1.0\"\n";
+    assert!(converted.text.contains(check), "{}", converted.text);
+    assert!(
+        converted.text.contains("        expect status=\"200\"\n"),
+        "{}",
+        converted.text
+    );
+    assert!(!converted.text.contains("expect status=\"204\""), "{}", converted.text);
+    for line in [8, 9, 10] {
+        found(&converted, line, "one connection");
+    }
+}

@@ -28,7 +28,7 @@ backend app
         "    capture response-header=\"Location\" max=32\n",
         "    capture cookie=\"SID\" max=8\n",
         "    capture path max=128\n",
-        "%{client-ip}:%{client-port} [%{date}] %{frontend} %{backend}/%{server} %{request-ms}/",
+        "%{client-ip}:%{client-port} [%{date}] %{frontend-tls} %{backend}/%{server} %{request-ms}/",
         "%{retries} 0/%{queue} %{captures} %{response-captures} \\\"%{request-line}\\\" %{header:user-agent} 100%",
     ] {
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);

@@ -236,7 +236,7 @@ peers mine
 
 #[test]
 fn a_text_without_a_proxy_cannot_be_made_valid_and_says_so() {
-    let converted = haproxy("global\n    maxconn 10\n");
+    let converted = haproxy("global\n    maxconn 10\n", |_| None);
     assert!(!converted.is_valid);
     assert!(
         converted.findings.iter().any(|finding| finding.line == 0),
@@ -256,11 +256,11 @@ fn nothing_panics() {
         "frontend f\nbind\nacl\nuse_backend\nhttp-request",
         "listen",
     ] {
-        let _ = haproxy(text);
+        let _ = haproxy(text, |_| None);
     }
     // Every beginning of a text that is right.
     for end in (0..TCP.len()).step_by(7) {
-        let _ = haproxy(&TCP[..end]);
+        let _ = haproxy(&TCP[..end], |_| None);
     }
 }
 
@@ -372,6 +372,96 @@ backend b
         );
     }
     found(&converted, 13, "no address whose port is left to the system");
+}
+
+#[test]
+fn timeouts_that_nobody_says_are_told_with_what_they_are() {
+    let of = |defaults: &str, mode: &str| {
+        let text = format!(
+            "defaults
+    mode {mode}
+    {defaults}
+frontend web
+    bind :80
+    default_backend app
+backend app
+    server a 10.0.0.1:80
+"
+        );
+        let mut findings = haproxy(&text, |_| None).findings;
+        findings.retain(|finding| finding.message.starts_with("no `timeout "));
+        let names = findings.iter().map(|finding| {
+            assert_eq!(finding.line, 1, "{finding:?}");
+            finding.message.split('`').nth(1).unwrap().to_owned()
+        });
+        names.collect::<Vec<_>>()
+    };
+    let all = ["timeout client", "timeout connect", "timeout server"];
+    assert_eq!(of("retries 3", "tcp"), all);
+    assert_eq!(of("timeout tunnel 1h", "tcp"), ["timeout connect"]);
+    assert_eq!(
+        of(
+            "timeout client 1m\n    timeout server 1m\n    timeout connect 1s",
+            "http"
+        ),
+        ["timeout http-keep-alive", "timeout http-request"]
+    );
+}
+
+#[test]
+fn where_requests_go_and_when_connections_end_is_taken_from_defaults() {
+    let converted = haproxy(
+        "defaults
+    mode http
+    option httpclose
+    default_backend app
+frontend web
+    bind :80
+frontend other
+    bind :81
+    default_backend other
+defaults
+    mode http
+frontend none
+    bind :82
+    use_backend app if { path /a }
+backend app
+    server a 10.0.0.1:80
+backend other
+    server a 10.0.0.1:80
+",
+        |_| None,
+    );
+    assert!(converted.is_valid, "{converted:#?}");
+    for part in [
+        "    http-keep-alive max-requests=1\n    server-close\n",
+        "    bind \"0.0.0.0:80\"\n    default-backend \"app\"\n",
+        "    bind \"0.0.0.0:81\"\n    default-backend \"other\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 12, "404 here, and 503 of HAProxy");
+}
+
+#[test]
+fn a_section_that_is_disabled_serves_nobody() {
+    let converted = converted(
+        "listen off
+    mode tcp
+    bind :80
+    disabled
+    server a 10.0.0.1:80
+listen on
+    mode tcp
+    bind :81
+    disabled
+    enabled
+    server a 10.0.0.1:80
+",
+    );
+    assert!(!converted.text.contains("frontend \"off\""), "{}", converted.text);
+    assert!(converted.text.contains("frontend \"on\""), "{}", converted.text);
+    found(&converted, 1, "it is `disabled`");
     assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
 }
 
@@ -390,4 +480,157 @@ fn a_rate_of_sessions_is_one_of_connections() {
     );
     assert_eq!(limited.findings, []);
     assert!(!listen("0").text.contains("rate"));
+}
+
+#[test]
+fn what_stands_behind_a_section_that_is_none_here_is_not_the_section_befores() {
+    let converted = converted(
+        "listen a
+    mode tcp
+    bind :80
+    server a 10.0.0.1:80
+log-forward sys
+    bind 127.0.0.1:1514
+    log 127.0.0.1 local0
+crt-store web
+    load crt a.pem
+",
+    );
+    assert!(!converted.text.contains("1514\""), "{}", converted.text);
+    found(&converted, 5, "no sections of this kind: log-forward");
+    found(&converted, 8, "no sections of this kind: crt-store");
+}
+
+#[test]
+fn acls_of_a_listen_section_are_there_for_both_of_its_halves() {
+    let converted = converted(
+        "listen web
+    mode http
+    bind :80
+    acl api path_beg /api/
+    acl static path_beg /static/
+    http-request deny if api { method POST }
+    http-response set-header X-Api 1 if api
+    http-response set-header X-Static 1 if static
+    server a 10.0.0.1:80
+",
+    );
+    let (front, back) = converted.text.split_once("backend \"web\"").unwrap();
+    let names = |text: &str| [text.contains("acl \"api\""), text.contains("acl \"static\"")];
+    assert_eq!(
+        (names(front), names(back)),
+        ([true, false], [true, true]),
+        "{}",
+        converted.text
+    );
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn conditional_lines_are_taken_passed_over_or_told_of() {
+    let text = "global
+    setenv BACK 10.0.0.9
+.if defined(TLS_PORT) && streq(\"$MODE\",tcp)
+    maxconn 100
+.elif defined(NOTHING)
+    maxconn 200
+.else
+    maxconn 300
+.endif
+listen web
+    mode tcp
+    bind \"*:${PORT-80}\"
+    server a \"$BACK\":80
+.if version_atleast(2.8)
+    server b 10.0.0.2:80
+.else
+    server c 10.0.0.3:80
+backend lost
+.endif
+    server d 10.0.0.4:80
+    server e \"$NOWHERE:80\"
+.endif
+frontend f
+    mode tcp
+    bind :81
+    default_backend web
+";
+    let environment = |name: &str| match name {
+        "TLS_PORT" => Some("443".to_owned()),
+        "MODE" => Some("tcp".to_owned()),
+        _ => None,
+    };
+    let converted = haproxy(text, environment);
+    assert!(converted.is_valid, "{converted:#?}");
+    for part in [
+        "    max-connections 100\n",
+        "    bind \"0.0.0.0:80\"\n",
+        "    server \"a\" \"10.0.0.9:80\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("server \"").count(), 1, "{}", converted.text);
+    assert_eq!(
+        converted.text.matches("max-connections").count(),
+        1,
+        "{}",
+        converted.text
+    );
+    for (line, says) in [
+        (3, "holds here"),
+        (14, "is not known here"),
+        (15, "it depends on line 14"),
+        (17, "it depends on line 14"),
+        (18, "it depends on line 14"),
+        (20, "whose section it is in depends on line 14"),
+        (21, "`$NOWHERE` is not set here"),
+        (22, "`.endif` without `.if`"),
+    ] {
+        found(&converted, line, says);
+    }
+    // Without that environment, the last branch is there.
+    let without = haproxy(text, |_| None);
+    assert!(without.text.contains("    max-connections 300\n"), "{}", without.text);
+    found(&without, 3, "does not hold here");
+}
+
+/// As pfSense writes them.
+#[test]
+fn variables_that_are_set_to_one_thing_are_asked_as_that() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl shop var(txn.txnhost) -m str -i shop.example
+    acl any var(txn.txnhost) -m reg -i ^([^\\.]*)\\.example(:([0-9]){1,5})?$
+    http-request set-var(txn.txnhost) hdr(host)
+    http-request set-var(txn.bad) bool(true) if { src 192.0.2.0/24 }
+    http-request deny if { var(txn.bad) -m bool }
+    http-request set-header X-Host %[var(txn.txnhost)]
+    use_backend app if shop any
+    default_backend app
+frontend other
+    mode http
+    bind :81
+    acl shop var(txn.txnhost) -m str -i shop.example
+    http-request set-var(txn.txnhost) hdr(host)
+    http-response set-header X-Host %[var(txn.txnhost)]
+    use_backend app if shop
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    acl \"shop\" {\n        host \"shop.example\"\n",
+        "        set-header \"X-Host\" \"%{authority}\"\n",
+        "    use-backend \"app\" if=\"shop and any\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    assert_eq!(converted.text.matches("%{authority}").count(), 2, "{}", converted.text);
+    found(&converted, 6, "`var(txn.txnhost)` is asked as `req.hdr(host)`");
+    found(&converted, 7, "left out");
+    found(&converted, 8, "nobody is refused by it");
 }

@@ -309,14 +309,232 @@ fn whom_an_accept_lets_through_no_later_rule_of_its_stage_refuses() {
             "tcp-request content accept if WAIT_END\n    tcp-request content reject if friend",
             "lets everybody through",
         ),
-        (
-            "tcp-request connection accept if { src_get_gpc0 gt 1 }\n    tcp-request connection reject if friend",
-            "cannot be said",
-        ),
     ] {
         let converted = of_frontend(rules);
         found(&converted, 6, says);
         let refuses = |line: &str| line.trim_start().starts_with("deny") || line.trim_start().starts_with("reject");
         assert!(!converted.text.lines().any(refuses), "{}", converted.text);
     }
+}
+
+/// What refuses too much is noticed, and what refuses too little is not.
+#[test]
+fn a_rule_stays_behind_an_accept_that_cannot_be_said() {
+    let converted = converted(
+        "listen l
+    mode tcp
+    bind 127.0.0.1:5432
+    acl friend src 10.0.0.0/8
+    tcp-request connection accept if { src_get_gpc0 gt 1 }
+    tcp-request connection reject unless friend
+    server a 10.0.0.21:5432
+",
+    );
+    assert!(
+        converted.text.contains("    reject unless=\"friend\"\n"),
+        "{}",
+        converted.text
+    );
+    found(&converted, 5, "left out");
+    found(&converted, 6, "whom line 5 lets through");
+}
+
+#[test]
+fn whom_an_allow_lets_through_no_later_rule_of_requests_is_about() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl friend src 10.0.0.0/8
+    acl up path /up
+    http-request set-header X-Before 1
+    http-request allow if friend
+    http-request allow unless { method GET POST }
+    http-request deny if { path_beg /private }
+    http-request deny deny_status 404 unless up
+    http-request redirect scheme https code 301 if !{ ssl_fc }
+    http-request return status 200 if up
+    http-request set-header X-Forwarded-Port %[dst_port]
+    redirect prefix /new if { path_beg /old }
+    use_backend app if up
+    default_backend app
+    bind :443 ssl crt a.pem
+backend app
+    mode http
+    http-request deny if { path_beg /internal }
+    server a 10.0.0.1:80
+",
+    );
+    for line in [
+        "    deny if=\"line-9-2 and not (friend or not line-8-1)\"",
+        "    deny status=404 unless=\"up or friend or not line-8-1\"",
+        "    redirect scheme=\"https\" code=301 unless=\"tls or friend or not line-8-1\"",
+        "    return status=200 if=\"up and not (friend or not line-8-1)\"",
+        "        set-header \"X-Before\" \"1\"",
+        "        set-header \"X-Forwarded-Port\" \"%{destination-port}\" unless=\"friend or not line-8-1\"",
+        // Those are no rules of requests, or another section's.
+        "    redirect prefix=\"/new\" {",
+        "    use-backend \"app\" if=\"up\"",
+        "    deny {",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}\n{:?}",
+            converted.text,
+            converted.findings
+        );
+    }
+    assert_eq!(converted.findings, []);
+}
+
+#[test]
+fn nothing_is_asked_behind_an_allow_for_all() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request deny if { path /a }
+    http-request allow if TRUE
+    http-request deny if { path /b }
+    default_backend app
+backend app
+    mode http
+    http-request allow if { path /c }
+    server a 10.0.0.1:80
+",
+    );
+    assert_eq!(converted.text.matches("\n    deny").count(), 1, "{}", converted.text);
+    found(&converted, 6, "lets everybody through");
+    found(&converted, 10, "nobody is refused by a rule behind it");
+}
+
+#[test]
+fn a_refusal_with_words_of_its_own_keeps_them() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request deny deny_status 503 content-type text/plain string \"we are busy\" if { path /a }
+    http-request deny content-type text/plain string no hdr X-Why because if { path /b }
+    http-request deny deny_status 429 errorfile /etc/429.http if { path /c }
+    http-request set-header X-All 1 if TRUE
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "    return status=503 if=\"line-4-1\" {\n        body \"we are busy\" content-type=\"text/plain\"\n",
+        "    return status=403 if=\"line-5-2\" {\n        header \"X-Why\" \"because\"\n        body \"no\" content-type=\"text/plain\"\n",
+        "    deny status=429 {\n        path \"/c\"\n",
+        "        set-header \"X-All\" \"1\"\n",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 6, "refused without words of its own");
+}
+
+#[test]
+fn headers_in_rules_of_responses_are_the_responses() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl moved hdr(location) -m found
+    http-response set-header X-Location %[hdr(location)]
+    http-response set-header X-Asked %[req.hdr(x-a)]
+    http-response set-header X-Moved yes if moved
+    http-response set-header X-Set yes if { cook(a) b }
+    http-response set-header X-Get yes if { req.hdr(x-b) -m found }
+    http-response allow if { hdr(x-c) -m found }
+    http-response del-header X-D
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for line in [
+        "        set-header \"X-Location\" \"%{response-header:location}\"",
+        "        set-header \"X-Asked\" \"%{header:x-a}\"",
+        "        set-header \"X-Get\" \"yes\" if=\"line-9-1\"",
+        "        delete-header \"X-D\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line}\n{}",
+            converted.text
+        );
+    }
+    for line in [7, 8, 10] {
+        found(&converted, line, "it asks what the response has");
+    }
+    found(&converted, 11, "whom line 10 lets through");
+}
+
+#[test]
+fn a_redirect_comes_behind_the_rules_of_requests_wherever_it_stands() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    redirect prefix /new if { path_beg /old }
+    http-request deny if { path /a }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    let at = |what: &str| converted.text.find(what).unwrap();
+    assert!(at("    deny {") < at("    redirect "), "{}", converted.text);
+}
+
+#[test]
+fn a_rule_that_keeps_nobody_out_any_more_is_told_of_as_such() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request deny if { rand(2) 1 }
+    http-request auth unless { http_auth(users) }
+    http-request set-src hdr(x-forwarded-for)
+    http-request deny if { src 192.0.2.0/24 }
+    tcp-request content reject if { req.len gt 9 }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for line in [4, 5, 7, 8] {
+        found(&converted, line, "left out, so that nobody is refused by it: ");
+    }
+    found(&converted, 5, "builtin=\"basic-auth\"");
+    found(&converted, 6, "trusted-proxies");
+    found(&converted, 7, "line 6 has changed the client's address");
+}
+
+#[test]
+fn a_host_in_lower_case_is_no_other_host() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request set-header Host %[req.hdr(Host),lower]
+    use_backend app if { hdr(host) a.example }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(
+        converted.text.contains("        host \"a.example\"\n"),
+        "{}",
+        converted.text
+    );
+    found(&converted, 4, "not needed");
+    assert_eq!(converted.findings.len(), 1, "{:?}", converted.findings);
 }

@@ -242,3 +242,28 @@ fn servers_that_begin_out_of_service_and_relieve_backups_are_carried_over() {
     }
     assert_eq!(converted.findings, []);
 }
+
+/// Plain requests keep what a balancer in front has said.
+#[test]
+fn a_scheme_that_is_said_of_tls_alone_is_said_of_nothing_else() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind *:8080
+    bind *:8443 ssl crt a.pem
+    http-request set-header X-Forwarded-Proto https if { ssl_fc }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(
+        converted
+            .text
+            .contains("        set-header \"X-Forwarded-Proto\" \"https\" if=\"tls\"\n"),
+        "{}\n{:?}",
+        converted.text,
+        converted.findings
+    );
+}

@@ -40,7 +40,8 @@ backend app
     found(&converted, 5, "with `verify` only");
     found(&converted, 5, "put that first");
     found(&converted, 14, "nobody is verified");
-    assert_eq!(converted.findings.len(), 5, "{:?}", converted.findings);
+    found(&converted, 13, "the certificate has to be for the server's address");
+    assert_eq!(converted.findings.len(), 6, "{:?}", converted.findings);
     assert!(converted.is_valid);
 }
 
@@ -53,7 +54,7 @@ fn names_of_client_certificates_are_compared_as_a_whole_in_the_form_of_rfc_2253_
     acl ours ssl_c_s_dn(,0,rfc2253) CN=client.example,O=Example
     acl theirs ssl_c_i_dn(,0,rfc2253) -m end ,O=Example
     acl listed ssl_c_s_dn(,0,rfc2253) -f names.lst
-    acl other ssl_c_s_dn(,0,rfc2253),lower cn=client.example
+    acl other ssl_c_s_dn(,0,rfc2253),upper CN=CLIENT.EXAMPLE
     acl none hdr(,0,rfc2253) x
     http-request deny unless ours
     http-request deny if theirs
@@ -73,14 +74,13 @@ backend app
     ] {
         assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
     }
-    for line in [7, 8] {
-        found(&converted, line, "converters and further arguments");
-    }
+    found(&converted, 7, "no counterpart of `upper`");
+    found(&converted, 8, "converters and further arguments");
 }
 
 #[test]
 fn what_global_says_of_tls_is_said_where_it_holds() {
-    let converted = haproxy(
+    let converted = converted(
         "global
     log /dev/log local0
     log /dev/log local1 notice
@@ -142,6 +142,36 @@ fn lists_of_certificates_are_read() {
     );
     found(&converted, 3, "line 4 of");
     found(&converted, 3, "a bind of their own");
-    let without = haproxy(&text("/nonexistent/list"));
+    let without = haproxy(&text("/nonexistent/list"), |_| None);
     found(&without, 3, "cannot be read");
+}
+
+#[test]
+fn servers_whom_global_does_not_verify_are_not_verified() {
+    let text = |defaults: &str| {
+        format!(
+            "global
+    ssl-server-verify none
+    maxconn 100
+listen web
+    bind :443
+    {defaults}
+    server a 10.0.0.1:8443 ssl
+    server b 10.0.0.2:8443 ssl verify required ca-file up.pem
+    server c 10.0.0.3:80
+"
+        )
+    };
+    let without = converted(&text("balance roundrobin"));
+    assert_eq!(
+        without.text.matches("tls verify=\"none\"").count(),
+        1,
+        "{}",
+        without.text
+    );
+    // Here a name has to be right, which HAProxy does not ask for.
+    found(&without, 8, "the certificate has to be for the server's address");
+    assert_eq!(without.findings.len(), 1, "{:?}", without.findings);
+    let with = converted(&text("default-server verify required ca-file up.pem"));
+    assert!(!with.text.contains("verify=\"none\""), "{}", with.text);
 }

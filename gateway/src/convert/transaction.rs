@@ -1,0 +1,101 @@
+//! Variables of a transaction: `http-request set-var(txn.host) hdr(host)`. There are none here: what is set once, whatever the
+//! request, is asked itself wherever `var(txn.host)` stands.
+
+use super::Finding;
+use super::haproxy::{Line, Section};
+use super::words;
+
+/// The sections with such variables replaced by what they stand for.
+pub(super) fn settle(sections: &[Section], findings: &mut Vec<Finding>) -> Vec<Section> {
+    let mut settled = sections.to_vec();
+    for (name, value) in known(sections) {
+        for section in &mut settled {
+            section.lines.retain(|line| {
+                let sets = set(line).is_some_and(|(known, _)| known == name);
+                if sets {
+                    findings.push(Finding {
+                        line: line.number,
+                        message: format!("not needed: `var({name})` is asked as `{value}`"),
+                    });
+                }
+                !sets
+            });
+            for word in section.lines.iter_mut().flat_map(|line| &mut line.words) {
+                replace(word, &name, &value);
+            }
+        }
+    }
+    settled
+}
+
+/// The variables that are set to one thing alone, without a condition, and to what.
+fn known(sections: &[Section]) -> Vec<(String, String)> {
+    let lines = || sections.iter().flat_map(|section| &section.lines);
+    let mut known = Vec::new();
+    for (name, value) in lines().filter_map(set) {
+        if known.iter().any(|(known, _): &(String, String)| known == name) {
+            continue;
+        }
+        let sets = |line: &&Line| {
+            let is_about = |word: &String| {
+                let (what, about) = word.split_once('(').unwrap_or_default();
+                let about = about.split([',', ')']).next().unwrap_or_default();
+                matches!(what, "set-var" | "set-var-fmt" | "unset-var") && about == name
+            };
+            line.words.iter().any(is_about)
+        };
+        // Each frontend may set it for itself.
+        let is_same = |line: &Line| set(line) == Some((name, value));
+        if lines().filter(sets).all(is_same) && !value.contains("var(") {
+            known.push((name.to_owned(), of_request(value)));
+        }
+    }
+    known
+}
+
+/// `http-request set-var(txn.host) hdr(host)`: a name, and what it is set to. None where the line is another, or has a condition.
+fn set(line: &Line) -> Option<(&str, &str)> {
+    let at = match line.keyword() {
+        "http-request" => 1,
+        "tcp-request" => 2,
+        _ => return None,
+    };
+    let name = line.word(at)?.strip_prefix("set-var(")?.strip_suffix(')')?;
+    let (said, condition) = words::split_condition(line.rest(at + 1));
+    match (said, condition) {
+        ([value], None) if !name.contains(',') => Some((name, value)),
+        _ => None,
+    }
+}
+
+/// An expression that means the request's, wherever it stands.
+fn of_request(expression: &str) -> String {
+    let either = ["hdr", "fhdr", "shdr", "cook", "scook"];
+    let is_either = |name: &&str| {
+        let rest = expression.strip_prefix(*name);
+        rest.is_some_and(|rest| rest.starts_with(['(', '_']))
+    };
+    match either.iter().any(|name| is_either(&name)) {
+        true => format!("req.{expression}"),
+        false => expression.to_owned(),
+    }
+}
+
+/// Replaces a variable where a word asks for it: the word itself, or what stands in `%[…]` within it.
+fn replace(word: &mut String, name: &str, value: &str) {
+    let asked = format!("var({name})");
+    if !word.contains(&asked) {
+        return;
+    }
+    let mut out = String::new();
+    let mut rest = word.as_str();
+    while let Some((before, after)) = rest.split_once(&asked) {
+        out.push_str(before);
+        let begins = out.is_empty() || out.ends_with("%[") || out.ends_with("}[");
+        let ends = after.is_empty() || after.starts_with([',', ']']);
+        out.push_str(if begins && ends { value } else { &asked });
+        rest = after;
+    }
+    out.push_str(rest);
+    *word = out;
+}
