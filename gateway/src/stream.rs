@@ -33,6 +33,17 @@ impl Stream {
         matches!(self, Self::Tls(_))
     }
 
+    /// Whether it is TLS that the other end has ended without its goodbye (`close_notify`; RFC 8446, section 6.1), once an end has
+    /// been read: anybody on the way could have made it, before all was said.
+    pub fn is_cut(&mut self) -> bool {
+        let Self::Tls(stream) = self else { return false };
+        let state = match &mut **stream {
+            TlsStream::Client(stream) => stream.get_mut().1.process_new_packets(),
+            TlsStream::Server(stream) => stream.get_mut().1.process_new_packets(),
+        };
+        state.is_ok_and(|state| !state.peer_has_closed())
+    }
+
     /// Writes the last bytes of the connection, which leave together with its end. Whoever calls shuts it down at once.
     pub fn poll_write_last(&mut self, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {

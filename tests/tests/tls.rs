@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use gateway_tests::tls::{Authority, Issued, TlsServer};
 use gateway_tests::{Client, Gateway, Server, blackhole, eventually, get};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const TO_TLS: &str = r#"
     frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
@@ -154,6 +154,29 @@ async fn a_certificate_that_is_not_believed_ends_in_a_refusal_with_its_reason() 
         assert_eq!(gateway.output().matches("no TLS with the server").count(), 1);
         assert!(app.handshakes().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_request_that_fails_by_tls_with_the_server_says_so() {
+    let authority = Authority::new();
+    let app = TlsServer::start(authority.server(&["app.internal"])).await;
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { retries 0; server "app-1" "@app" { tls ca="ca.pem" sni="other.internal" } }
+    "#,
+    )
+    .with("@app", app.address())
+    .file("ca.pem", authority.pem())
+    .start()
+    .await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503);
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!(
+        (&line["termination"], &line["reason"]),
+        (&"SC".into(), &"server-tls-failed".into()),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -657,6 +680,39 @@ async fn tls_ends_at_a_tcp_frontend_and_both_ends_may_close_half() {
     client.send("and yet").await;
     client.half_close().await;
     eventually("the server hears the rest", async || app.seen(0) == b"and yet").await;
+}
+
+#[tokio::test]
+async fn an_end_without_the_goodbye_of_tls_is_passed_on_and_told() {
+    let authority = Authority::new();
+    let app = Server::echo().await;
+    let gateway = Gateway::kdl(TERMINATED)
+        .with("@app", app.address())
+        .file("bundle.pem", authority.issue(&["db.example"]).bundle())
+        .start()
+        .await;
+    for (n, says_goodbye) in [true, false].into_iter().enumerate() {
+        let stream = tokio::net::TcpStream::connect(gateway.address("tls")).await.unwrap();
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(authority.client()));
+        let name = "db.example".try_into().unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        let mut echoed = [0; 5];
+        stream.read_exact(&mut echoed).await.unwrap();
+        match says_goodbye {
+            true => stream.shutdown().await.unwrap(),
+            false => stream.get_mut().0.shutdown().await.unwrap(),
+        }
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).await.unwrap();
+        let line = gateway.access_log(n + 1).await.remove(n);
+        let reason = if says_goodbye { None } else { Some("client-tls-cut") };
+        assert_eq!(
+            (&line["termination"], line["reason"].as_str()),
+            (&"--".into(), reason),
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]

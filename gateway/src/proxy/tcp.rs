@@ -20,7 +20,7 @@ use super::attempts::Attempts;
 use super::introduction::introduction;
 use super::local::Local;
 use super::policy::{self, ConnectionAnswer};
-use super::relay::{Early, Relay, RelaySettings};
+use super::relay::{Early, Ended, Relay, RelaySettings};
 use crate::backend::{Backend, ConnectError, PickKey, Session, Take, Wishes};
 use crate::policy::{ConnectionFacts, Lot};
 use crate::snapshot::rules::RuleAt;
@@ -112,6 +112,12 @@ impl Future for Relaying {
             .poll(cx, this.client, this.server, |moved| record.moved(moved))
         {
             record.ended(&ended);
+            if matches!(ended, Ended::Finished { .. }) {
+                if let Some(moved) = this.relay.as_mut().rest() {
+                    record.moved(moved);
+                }
+                record.may_be_cut(this.client, this.server);
+            }
             return Poll::Ready(());
         }
         if this.relay.take_grown()

@@ -16,6 +16,7 @@ use crate::proxy::policy;
 use crate::proxy::relay::{self, Ended, Moved};
 use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{Frontend, OfTenant};
+use crate::stream::Stream;
 use crate::telemetry::access::{Cause, Counts, Phase, TcpRecord, TcpTimers, Termination};
 use crate::telemetry::choice;
 use crate::telemetry::metrics::{FrontendMetrics, TenantMetrics, Took};
@@ -230,6 +231,20 @@ impl Record {
 
     pub(super) fn ended(&mut self, ended: &Ended) {
         self.termination = ended.termination();
+    }
+
+    /// Both sides have ended. Where one of them did in TLS without its goodbye, the log says so: most often it is a program that spares
+    /// itself the trouble, and the end is passed on as any other; but nobody can know that all has come.
+    pub(super) fn may_be_cut(&mut self, client: &mut Stream, server: &mut Stream) {
+        // A client that has said nothing has kept nothing back, and its connection may be null.
+        if self.received == 0 {
+            return;
+        }
+        if client.is_cut() {
+            self.rare().reason = Some("client-tls-cut");
+        } else if server.is_cut() {
+            self.rare().reason = Some("server-tls-cut");
+        }
     }
 }
 
