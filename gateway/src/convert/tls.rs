@@ -260,10 +260,12 @@ fn parameters(proxy: &mut Proxy<'_>, options: &Options<'_>, line: &Line) -> Vec<
         let any = !values.is_empty();
         any.then(|| values.into_iter().fold(Node::new(name), Node::arg))
     };
-    node("ciphers", found)
-        .into_iter()
-        .chain(node("curves", curves))
-        .collect()
+    let prefers_client = options.has("prefer-client-ciphers");
+    let ciphers = node("ciphers", found).map(|ciphers| match prefers_client {
+        true => ciphers.prop("prefer", "client"),
+        false => ciphers,
+    });
+    ciphers.into_iter().chain(node("curves", curves)).collect()
 }
 
 fn alpn(proxy: &mut Proxy<'_>, parent: usize, options: &Options<'_>, line: &Line) {
@@ -293,7 +295,7 @@ pub(super) fn report_without_tls(proxy: &mut Proxy<'_>, whose: &str, options: &O
 pub(super) const SILENT: [&str; 4] = ["no-sslv3", "no-tlsv10", "no-tlsv11", "no-tls-compression"];
 
 /// Options of a bind about TLS that are carried over.
-pub(super) const BIND_OPTIONS: [&str; 21] = [
+pub(super) const BIND_OPTIONS: [&str; 22] = [
     "alpn",
     "ca-file",
     "ciphers",
@@ -310,6 +312,7 @@ pub(super) const BIND_OPTIONS: [&str; 21] = [
     "no-tls-tickets",
     "no-tlsv12",
     "no-tlsv13",
+    "prefer-client-ciphers",
     "ssl-max-ver",
     "ssl-min-ver",
     "strict-sni",

@@ -6,7 +6,7 @@ use kdl::KdlValue;
 use rustls_pki_types::ServerName;
 
 use super::resumption::{self, Returning};
-use super::tls_parameters::{self, Versions};
+use super::tls_parameters::{self, End, Versions};
 use super::{elsewhere, or_none};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
@@ -78,7 +78,7 @@ pub(super) fn of_bind(mut node: Node<'_>) -> Option<BindTls> {
                 });
                 node.finish();
             }
-            let parameters = tls_parameters::read(&versions, &mut block);
+            let parameters = tls_parameters::read(&versions, &mut block, End::Bind);
             let crls = crls(&mut block);
             let clients = clients(block.one("client-ca"), crls);
             let resumption = resumption::read(&mut block);
@@ -215,7 +215,7 @@ fn server(mut node: Node<'_>) -> Option<ServerTls> {
     let well = !(is_inert_ca(&node, verify.flatten(), ca.as_ref()) | is_inert_key(&node, cert.is_some(), key.as_ref()));
     let (parameters, crls) = match node.block() {
         Some(mut block) => {
-            let parameters = tls_parameters::read(&versions, &mut block);
+            let parameters = tls_parameters::read(&versions, &mut block, End::Server);
             let crls = crls(&mut block);
             block.finish(elsewhere_in_tls);
             (parameters, crls)

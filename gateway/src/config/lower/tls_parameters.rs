@@ -45,19 +45,35 @@ impl<'a> Versions<'a> {
             min,
             max,
             ciphers: Vec::new(),
+            prefers_client: true,
             curves: Vec::new(),
         })
     }
 }
 
+/// Whose `tls` it is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// A bind's: of what clients offer, it chooses.
+    Bind,
+    /// A server's, which chooses.
+    Server,
+}
+
 /// Reads what the block of a `tls` says.
-pub(super) fn read(versions: &Versions<'_>, block: &mut Block<'_>) -> Option<TlsParameters> {
+pub(super) fn read(versions: &Versions<'_>, block: &mut Block<'_>, end: End) -> Option<TlsParameters> {
     let ciphers = block.one("ciphers").map(|mut node| {
         let values = node.some_arguments("a cipher suite");
+        let prefer = match end {
+            End::Bind => node.property("prefer"),
+            End::Server => None,
+        };
+        let prefers_client = prefer.map(|value| value.choice(&[("client", true), ("server", false)]));
         node.finish();
+        let prefers_client = or_none(prefers_client)?.unwrap_or(false);
         let at: Vec<SourceSpan> = values.iter().map(Value::span).collect();
         let ciphers = distinct(values, cipher).filter(|ciphers| !ciphers.is_empty())?;
-        Some(ciphers.into_iter().zip(at).collect::<Vec<_>>())
+        Some((ciphers.into_iter().zip(at).collect::<Vec<_>>(), prefers_client))
     });
     let curves = block.one("curves").map(|mut node| {
         let values = node.some_arguments("a curve");
@@ -66,7 +82,7 @@ pub(super) fn read(versions: &Versions<'_>, block: &mut Block<'_>) -> Option<Tls
     });
     let (ciphers, curves) = (or_none(ciphers), or_none(curves));
     let mut parameters = versions.alone()?;
-    let ciphers = ciphers?.unwrap_or_default();
+    let (ciphers, prefers_client) = ciphers?.unwrap_or_else(|| (Vec::new(), true));
     for (cipher, span) in &ciphers {
         if cipher.version() < parameters.min || cipher.version() > parameters.max {
             let error = ConfigError::new(Code::Inert, format!("{} is never agreed on here", cipher.name()));
@@ -78,6 +94,7 @@ pub(super) fn read(versions: &Versions<'_>, block: &mut Block<'_>) -> Option<Tls
         }
     }
     parameters.ciphers = ciphers.into_iter().map(|(cipher, _)| cipher).collect();
+    parameters.prefers_client = prefers_client;
     parameters.curves = curves?.unwrap_or_default();
     Some(parameters)
 }

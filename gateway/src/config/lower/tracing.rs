@@ -104,6 +104,7 @@ fn plain(origin: Origin) -> ServerTls {
             min: TlsVersion::V1_2,
             max: TlsVersion::V1_3,
             ciphers: Vec::new(),
+            prefers_client: true,
             curves: Vec::new(),
         },
         alpn: Vec::new(),

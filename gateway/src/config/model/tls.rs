@@ -76,7 +76,9 @@ pub struct TlsParameters {
     pub max: TlsVersion,
     /// `ciphers`, in order of preference; the library's when empty.
     pub ciphers: Vec<CipherSuite>,
-    /// `curves`, in order of preference; the library's when empty.
+    /// Of a bind, whether the client's order counts: that nobody has written one here, or `prefer="client"`.
+    pub prefers_client: bool,
+    /// `curves`, in order of preference where it is the client that offers them; the library's when empty.
     pub curves: Vec<Group>,
 }
 

@@ -40,6 +40,7 @@ fn a_bind_says_all_of_its_tls() {
     assert_eq!((clients.required, clients.depth), (false, Some(1)));
     assert!(tls.strict_sni);
     assert_eq!((tls.parameters.ciphers.len(), tls.parameters.curves.len()), (1, 2));
+    assert!(!tls.parameters.prefers_client);
     assert_eq!(tls.resumption.cache, 100);
     assert_eq!(tls.resumption.tickets, Some(Duration::from_secs(3600)));
 
@@ -50,14 +51,21 @@ fn a_bind_says_all_of_its_tls() {
     assert!(tls.clients.as_ref().unwrap().required && !tls.strict_sni);
     assert_eq!((tls.resumption.cache, tls.resumption.tickets), (20_000, None));
     assert_eq!(tls.ticket_keys, None);
+    assert!(tls.parameters.prefers_client, "no order is written");
 
     let config = self::config(&web_text(
-        r#"bind "127.0.0.1:0" { tls cert="a.pem" { tickets keys="tickets.keys" lifetime="10m" } }"#,
+        r#"bind "127.0.0.1:0" {
+            tls cert="a.pem" {
+                tickets keys="tickets.keys" lifetime="10m"
+                ciphers "TLS_AES_128_GCM_SHA256" prefer="client"
+            }
+        }"#,
     ));
     let tls = config.frontends[0].binds[1].tls.as_ref().unwrap();
     let keys = tls.ticket_keys.as_ref().unwrap();
     assert_eq!(keys.file.value, Path::new("/etc/gateway/tickets.keys"));
     assert_eq!(keys.lifetime, Duration::from_secs(600));
+    assert!(tls.parameters.prefers_client);
     assert_eq!(tls.resumption.tickets, None);
 }
 

@@ -87,7 +87,7 @@ fn what_global_says_of_tls_is_said_where_it_holds() {
     crt-base /etc/ssl/private
     ca-base /etc/ssl/certs/
     ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256
-    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets
+    ssl-default-bind-options ssl-min-ver TLSv1.3 no-tls-tickets prefer-client-ciphers
     ssl-default-server-ciphersuites TLS_AES_256_GCM_SHA384
 defaults
     mode http
@@ -107,7 +107,7 @@ backend app
         r#"tls cert="/etc/ssl/private/site.pem" min-version="1.3""#,
         r#"client-ca "/etc/ssl/certs/clients.pem""#,
         r#"tls cert="/own/site.pem" {"#,
-        r#"ciphers "TLS_AES_128_GCM_SHA256""#,
+        r#"ciphers "TLS_AES_128_GCM_SHA256" prefer="client""#,
         r#"tickets "off""#,
         r#"ca="/etc/ssl/certs/up.pem""#,
         r#"ciphers "TLS_AES_256_GCM_SHA384""#,
