@@ -5,6 +5,7 @@ mod age;
 mod certificate;
 mod client;
 mod file;
+mod form;
 mod index;
 mod listed;
 mod names;
@@ -27,6 +28,7 @@ pub use age::{Age, of_authorities, of_chain, of_revocation_list};
 pub use certificate::{Certificate, KeyKind, paths};
 pub use client::{SystemRoots, client, client_paths};
 pub use file::{Stamp, read, stamps};
+pub use form::Form;
 pub use index::Index;
 pub use listed::Listed;
 pub use revocation::{RevocationLists, revocation_lists};
@@ -46,6 +48,16 @@ pub enum TlsError {
         what: &'static str,
         /// Why.
         source: pem::Error,
+    },
+    /// A file holds something else, which can be told.
+    #[error("{path}: no usable {what}: {form}")]
+    Form {
+        /// The file.
+        path: PathBuf,
+        /// What was looked for.
+        what: &'static str,
+        /// What it holds.
+        form: Form,
     },
     /// The file holds no certificate.
     #[error("{0}: holds no certificate (-----BEGIN CERTIFICATE-----)")]
@@ -118,6 +130,10 @@ pub enum TlsError {
 fn why_no_pem(error: &pem::Error) -> String {
     match error {
         pem::Error::Io(error) => error.to_string(),
+        pem::Error::MissingSectionEnd { .. } => "it ends in the middle of a section".to_owned(),
+        pem::Error::IllegalSectionStart { .. } => "a line that begins with ----- is malformed".to_owned(),
+        pem::Error::Base64Decode(_) => "what stands between its marks is not base64".to_owned(),
+        pem::Error::NoItemsFound => "there is none in it".to_owned(),
         other => other.to_string(),
     }
 }
@@ -128,6 +144,8 @@ fn why_unusable(error: &rustls::Error) -> String {
         rustls::Error::InconsistentKeys(_) => "certificate and key do not belong together".to_owned(),
         rustls::Error::InvalidCertificate(CertificateError::Other(why)) => format!("not a certificate for TLS: {why}"),
         rustls::Error::InvalidCertificate(_) => "not a certificate that can be read".to_owned(),
+        // All that the library says of a key that it cannot use.
+        rustls::Error::General(_) => "a key of this kind or length cannot be used".to_owned(),
         other => other.to_string(),
     }
 }
@@ -194,17 +212,26 @@ fn chain(path: &Path, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsE
             what: "certificate",
             source,
         })?;
-    match chain.is_empty() {
-        true => Err(TlsError::NoCertificate(path.to_owned())),
-        false => Ok(chain),
+    if !chain.is_empty() {
+        return Ok(chain);
     }
+    Err(match Form::of(bytes) {
+        // What is said of a key would not be about what was looked for.
+        None | Some(Form::Encrypted) => TlsError::NoCertificate(path.to_owned()),
+        Some(form) => TlsError::Form {
+            path: path.to_owned(),
+            what: "certificate",
+            form,
+        },
+    })
 }
 
 /// The key of a certificate that is said to have no file of its own: in the same file, or beside it.
 fn own_key(cert: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
     match PrivateKeyDer::from_pem_slice(bytes) {
-        Err(pem::Error::NoItemsFound) => {}
         Ok(key) => return Ok(key),
+        Err(_) if form::is_encrypted(bytes) => return Err(other_key(cert, Form::Encrypted)),
+        Err(pem::Error::NoItemsFound) => {}
         Err(source) => return Err(no_key(cert, source)),
     }
     let beside = beside(cert, "key").into_iter().find(|path| path.is_file());
@@ -215,16 +242,32 @@ fn own_key(cert: &Path, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError
 }
 
 fn key_in(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(&read(path, "private key")?).map_err(|source| no_key(path, source))
+    let bytes = read(path, KEY)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|source| match Form::of(&bytes) {
+        Some(form @ Form::Encrypted) => other_key(path, form),
+        Some(form) if matches!(source, pem::Error::NoItemsFound) => other_key(path, form),
+        _ => no_key(path, source),
+    })
+}
+
+fn other_key(path: &Path, form: Form) -> TlsError {
+    TlsError::Form {
+        path: path.to_owned(),
+        what: KEY,
+        form,
+    }
 }
 
 fn no_key(path: &Path, source: pem::Error) -> TlsError {
     TlsError::Pem {
         path: path.to_owned(),
-        what: "private key",
+        what: KEY,
         source,
     }
 }
+
+/// What errors call it.
+const KEY: &str = "private key";
 
 /// Where what belongs to a certificate may be without being said: `a.pem.key` and `a.key` for `a.pem`, as HAProxy looks.
 fn beside(cert: &Path, extension: &str) -> Vec<PathBuf> {

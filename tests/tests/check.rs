@@ -169,6 +169,61 @@ async fn a_certificate_without_its_key() {
     );
 }
 
+#[tokio::test]
+async fn a_key_or_certificate_in_another_form_says_how_to_turn_it_into_one_that_can_be_used() {
+    let (certificate, key) = pair();
+    let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
+    // As OpenSSL wrote it before PKCS #8.
+    let older = "-----BEGIN EC PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,98\n\nMIIB\n-----END EC PRIVATE KEY-----\n";
+    for (key, label, help) in [
+        (encrypted, "holds a key that is encrypted", "passphrase"),
+        (older, "holds a key that is encrypted", "passphrase"),
+        (&*certificate, "holds no private key", "has to be PEM"),
+    ] {
+        let fault = tls("cert=\"c.pem\" key=\"k.pem\"")
+            .file("c.pem", &certificate)
+            .file("k.pem", key)
+            .fault_alone()
+            .await;
+        assert_eq!((&*fault.place, &*fault.label), ("\"k.pem\"", label));
+        assert!(fault.help.contains(help), "{fault:?}");
+    }
+    let fault = tls("cert=\"c.pem\"")
+        .file("c.pem", format!("{certificate}{encrypted}"))
+        .fault_alone()
+        .await;
+    assert_eq!(fault.label, "holds a key that is encrypted");
+    // A curve that TLS has no use for.
+    let fault = tls("cert=\"c.pem\" key=\"k.pem\"")
+        .file("c.pem", &certificate)
+        .file("k.pem", SECP256K1)
+        .fault_alone()
+        .await;
+    assert!(fault.message.contains("of this kind or length"), "{fault:?}");
+    assert!(fault.help.contains("P-256"), "{fault:?}");
+    let mut half = certificate.clone();
+    half.truncate(200);
+    let fault = tls("cert=\"c.pem\"").file("c.pem", half).fault_alone().await;
+    assert!(fault.message.contains("ends in the middle"), "{fault:?}");
+    for der in [&b"\x30\x82\x01\x00\x30\x81"[..], &[0x30, 0x82, 9, 9, 2, 1, 3]] {
+        let fault = tls("cert=\"c.pem\"").file("c.pem", der).fault_alone().await;
+        assert_eq!((&*fault.place, &*fault.label), ("\"c.pem\"", "not PEM"));
+        assert!(fault.help.starts_with("openssl "), "{fault:?}");
+    }
+    // Which an editor may have written before the text.
+    tls("cert=\"c.pem\"")
+        .file("c.pem", format!("\u{feff}{certificate}{key}"))
+        .is_valid();
+}
+
+/// A key for ECDSA on a curve that certificates of TLS are not made for.
+const SECP256K1: &str = "-----BEGIN PRIVATE KEY-----
+MIGEAgEAMBAGByqGSM49AgEGBSuBBAAKBG0wawIBAQQgV5eIlIoghBngBIY7YEPP
+jwdENAClCeTH1oADTv+WXOOhRANCAATp893ncTsXwyuo3IrCp5rmAGgf7zMqgB28
+iQb85z8G3fX/68psDHuFARsB3nTmNMMMQ9tsoDftP1ZAKka7Zaln
+-----END PRIVATE KEY-----
+";
+
 // ── components ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]

@@ -38,15 +38,22 @@ pub fn stamps<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Option<Stamp
     paths.into_iter().map(Stamp::of).collect()
 }
 
-/// Reads a file whole. `what` is what is expected in it. Devices and pipes are refused: they may never end.
+/// Reads a file whole. `what` is what is expected in it. Devices and pipes are refused: they may never end. A mark of UTF-8 before
+/// all else, which some editors write, is left out: with it, the first section of PEM would not be seen.
 pub fn read(path: &Path, what: &'static str) -> Result<Vec<u8>, TlsError> {
     let failed = |error| TlsError::Pem {
         path: path.to_owned(),
         what,
         source: pem::Error::Io(error),
     };
-    regular_file::read(path, MAX_BYTES).map_err(failed)
+    let mut bytes = regular_file::read(path, MAX_BYTES).map_err(failed)?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
+    Ok(bytes)
 }
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Bytes of a file. Chains and keys take some KiB; the largest revocation lists of public authorities some MiB.
 const MAX_BYTES: usize = 16 << 20;

@@ -7,7 +7,7 @@ use miette::SourceSpan;
 use rustls_pki_types::pem;
 
 use super::fault::HELP_WITH_FILES;
-use crate::certificates::TlsError;
+use crate::certificates::{Form, TlsError};
 use crate::config::{At, Authorities, BindTls, CertificateSource, ConfigError, ServerTls, Verify};
 
 pub(super) fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsError) -> ConfigError {
@@ -18,6 +18,10 @@ pub(super) fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsErr
                     ("there is no such file".to_owned(), HELP_WITH_FILES)
                 }
                 pem::Error::Io(_) => ("this file cannot be read".to_owned(), HELP_WITH_FILES),
+                pem::Error::NoItemsFound if files.folder(path).is_some() => (
+                    format!("holds no {what}"),
+                    "put the key into the file, or beside it as NAME.key",
+                ),
                 pem::Error::NoItemsFound if files.has_its_key(path) => (
                     format!("holds no {what}"),
                     "write key=\"FILE\" when the key is in a file of its own",
@@ -26,9 +30,32 @@ pub(super) fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsErr
             };
             fault.label(files.place(path), label).help(help)
         }
-        TlsError::NoCertificate(path) => fault
-            .label(files.place(path), "holds no certificate")
-            .help(HELP_WITH_PEM),
+        TlsError::Form { path, what, form } => {
+            let label = match form {
+                Form::Encrypted => "holds a key that is encrypted".to_owned(),
+                Form::Der | Form::Pkcs12 => "not PEM".to_owned(),
+                Form::Other(_) => format!("holds no {what}"),
+            };
+            let help = match form {
+                Form::Encrypted => HELP_WITH_PASSPHRASE,
+                Form::Pkcs12 => "openssl pkcs12 -in FILE -nodes -out NEW writes what is in it as PEM",
+                Form::Der if *what == "certificate" => "openssl x509 -inform DER -in FILE -out NEW writes it as PEM",
+                Form::Der => "openssl pkey -inform DER -in FILE -out NEW writes it as PEM",
+                Form::Other(label) if label == "TRUSTED CERTIFICATE" => {
+                    "openssl x509 -in FILE -out NEW writes it without what OpenSSL alone knows of"
+                }
+                Form::Other(_) if files.folder(path).is_some() => HELP_WITH_FOLDER,
+                Form::Other(_) => HELP_WITH_PEM,
+            };
+            fault.label(files.place(path), label).help(help)
+        }
+        TlsError::NoCertificate(path) => fault.label(files.place(path), "holds no certificate").help(
+            // Whoever names the file itself means it to be one.
+            match files.folder(path) {
+                Some(_) => HELP_WITH_FOLDER,
+                None => HELP_WITH_PEM,
+            },
+        ),
         TlsError::Unusable { path, source } => {
             let fault = fault.label(files.place(path), "this certificate");
             if let rustls::Error::InvalidCertificate(_) = source {
@@ -39,6 +66,9 @@ pub(super) fn tls_fault(fault: ConfigError, files: &TlsFiles<'_>, error: &TlsErr
                 Some(key) => fault.label(key.span, "and this key"),
                 None => fault,
             };
+            if let rustls::Error::General(_) = source {
+                return fault.help(HELP_WITH_KINDS);
+            }
             fault.help("the first certificate in the file has to be the one that was issued for the key")
         }
         TlsError::Authority { path, .. } => fault
@@ -130,10 +160,19 @@ impl<'a> TlsFiles<'a> {
 
     /// Where the file is named, or the folder that it is in.
     fn place(&self, path: &Path) -> SourceSpan {
-        let file = self.files.iter().find(|file| file.value == path);
-        let inside = |folder: &&&At<PathBuf>| path == folder.value || path.parent() == Some(folder.value.as_path());
-        let named = file.or_else(|| self.folders.iter().find(inside));
-        named.map_or(self.node, |file| file.span)
+        let file = self.files.iter().find(|file| file.value == path).copied();
+        let is_it = |folder: &&&At<PathBuf>| path == folder.value;
+        let named = file.or_else(|| self.folders.iter().find(is_it).copied());
+        named.or_else(|| self.folder(path)).map_or(self.node, |file| file.span)
+    }
+
+    /// The folder that a file is in, when it is not named itself.
+    fn folder(&self, path: &Path) -> Option<&'a At<PathBuf>> {
+        if self.files.iter().any(|file| file.value == path) {
+            return None;
+        }
+        let inside = |folder: &&&At<PathBuf>| path.parent() == Some(folder.value.as_path());
+        self.folders.iter().find(inside).copied()
     }
 
     /// The key's file of a certificate, where it has one of its own.
@@ -143,13 +182,14 @@ impl<'a> TlsFiles<'a> {
 
     /// Whether a certificate is said to have its key in its own file.
     fn has_its_key(&self, path: &Path) -> bool {
-        let named = self.keys.iter().any(|(cert, key)| cert.value == path && key.is_none());
-        named
-            || self
-                .folders
-                .iter()
-                .any(|folder| path.parent() == Some(folder.value.as_path()))
+        self.keys.iter().any(|(cert, key)| cert.value == path && key.is_none())
     }
 }
 
 const HELP_WITH_PEM: &str = "the file has to be PEM: text between -----BEGIN … ----- and -----END … -----";
+const HELP_WITH_FOLDER: &str = "each file of the folder has to be a certificate with its key: take this one away, or give it a name \
+                                that begins with a dot, which is passed over";
+const HELP_WITH_PASSPHRASE: &str = "nobody is asked for its passphrase: `openssl pkey -in FILE -out NEW` writes it without; let \
+                                    nobody else read that";
+const HELP_WITH_KINDS: &str = "RSA of 2048 to 8192 bits, ECDSA on P-256, P-384 or P-521, and Ed25519 can be used: make such a key, \
+                               and have a certificate issued for it";
