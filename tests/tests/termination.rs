@@ -17,7 +17,7 @@ use gateway_tests::{Builder, Gateway, HttpServer, Server, eventually, get, withi
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
+use rustls::{CipherSuite, ClientConfig, DigitallySignedStruct, HandshakeKind, ProtocolVersion, SignatureScheme};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -30,6 +30,7 @@ struct Got {
     /// The first certificate that was shown.
     certificate: CertificateDer<'static>,
     version: ProtocolVersion,
+    suite: CipherSuite,
     resumed: bool,
     /// The response, headers and all.
     text: String,
@@ -58,6 +59,7 @@ async fn ask(address: SocketAddr, name: &str, config: &Arc<ClientConfig>) -> Res
         Ok(Got {
             certificate: session.peer_certificates().unwrap()[0].clone().into_owned(),
             version: session.protocol_version().unwrap(),
+            suite: session.negotiated_cipher_suite().unwrap().suite(),
             resumed: session.handshake_kind() == Some(HandshakeKind::Resumed),
             text,
         })
@@ -215,6 +217,7 @@ async fn who_asks_for_another_name_is_refused_where_names_are_strict() {
         assert!(error.contains("alert"), "{error}");
     }
     refused(&gateway, "tls-unknown-name", 2.0).await;
+    gateway.says("no certificate is for the name that was asked for").await;
 }
 
 #[tokio::test]
@@ -321,6 +324,34 @@ async fn versions_and_suites_are_what_is_said() {
                 "{tls}: {got:?}"
             );
         }
+    }
+}
+
+#[tokio::test]
+async fn suites_are_agreed_on_in_the_order_in_which_they_are_written() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let (longer, shorter) = (
+        CipherSuite::TLS13_AES_256_GCM_SHA384,
+        CipherSuite::TLS13_AES_128_GCM_SHA256,
+    );
+    for (ciphers, expected) in [
+        // The client's order, which has the longer keys first.
+        ("", longer),
+        (
+            r#"{ ciphers "TLS_AES_128_GCM_SHA256" "TLS_AES_256_GCM_SHA384" }"#,
+            shorter,
+        ),
+        (
+            r#"{ ciphers "TLS_AES_256_GCM_SHA384" "TLS_AES_128_GCM_SHA256" }"#,
+            longer,
+        ),
+    ] {
+        let gateway = web(&format!("cert=\"shop.pem\" {ciphers}"))
+            .file("shop.pem", shown.bundle())
+            .start()
+            .await;
+        let got = ask(gateway.address("web"), "shop.example", &anyone()).await.unwrap();
+        assert_eq!(got.suite, expected, "{ciphers}");
     }
 }
 
@@ -564,6 +595,49 @@ async fn clients_come_back_by_tickets_or_by_sessions_that_are_kept() {
             let resumed = comes_back(gateway.address("web"), version).await;
             assert_eq!(resumed, resumes, "{tls} {version:?}");
         }
+    }
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_by_whether_they_resume() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let gateway = web(r#"cert="shop.pem""#).file("shop.pem", shown.bundle()).start().await;
+    let client = anyone();
+    for _ in 0..3 {
+        ask(gateway.address("web"), "shop.example", &client).await.unwrap();
+    }
+    for (kind, times) in [("full", 1.0), ("resumed", 2.0)] {
+        let labels = [("frontend", "web"), ("kind", kind)];
+        gateway
+            .metric_is("gateway_frontend_tls_handshakes_total", &labels, times)
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn nobody_comes_back_with_a_certificate_that_has_expired_meanwhile() {
+    let it = Clients::new();
+    for tickets in ["", r#"; tickets "off""#, r#"; tickets keys="tickets.keys""#] {
+        let builder = it.builder(&format!("client-ca \"ca.pem\"{tickets}"));
+        let gateway = builder.secret("tickets.keys", ticket_key(1)).start().await;
+        let address = gateway.address("web");
+        // Time enough to come twice before that.
+        let shown = it.authority.issue_for(&["other.example"], 6);
+        let client = Arc::new(showing(&rustls::version::TLS13, Some(&shown), &[]));
+        assert!(!ask(address, "shop.example", &client).await.unwrap().resumed);
+        assert!(ask(address, "shop.example", &client).await.unwrap().resumed);
+        // It comes again and again, each time with a ticket of the time before.
+        eventually("it is refused", async || {
+            ask(address, "shop.example", &client).await.is_err()
+        })
+        .await;
+        // And does so once more, as whoever has nothing to come back with.
+        ask(address, "shop.example", &client).await.unwrap_err();
+        refused(&gateway, "tls-client-certificate-expired", 2.0).await;
+        let other = it.authority.issue(&["other.example"]);
+        let client = Arc::new(showing(&rustls::version::TLS13, Some(&other), &[]));
+        ask(address, "shop.example", &client).await.unwrap();
+        assert!(ask(address, "shop.example", &client).await.unwrap().resumed);
     }
 }
 
@@ -887,6 +961,23 @@ async fn a_changed_file_that_cannot_be_used_leaves_what_was_there() {
 }
 
 #[tokio::test]
+async fn a_renewed_certificate_does_not_wait_for_its_ocsp_response() {
+    let authority = Authority::new();
+    let (old, new) = (authority.issue(&["shop.example"]), authority.issue(&["shop.example"]));
+    // One that is beside it and cannot be used is left out; one that is named has to be there, which `check` tells.
+    let gateway = web(r#"cert="shop.pem""#)
+        .file("shop.pem", old.bundle())
+        .file("shop.pem.ocsp", "junk")
+        .start()
+        .await;
+    shows(&gateway, "shop.example", &old).await;
+    gateway.says("its certificate is shown without an OCSP response").await;
+    gateway.write("shop.pem.ocsp", "other junk");
+    gateway.write("shop.pem", new.bundle());
+    shows(&gateway, "shop.example", &new).await;
+}
+
+#[tokio::test]
 async fn files_come_to_a_folder_and_go() {
     let authority = Authority::new();
     let (a, b) = (authority.issue(&["a.example"]), authority.issue(&["b.example"]));
@@ -940,6 +1031,42 @@ async fn the_end_of_a_certificate_is_seen_coming() {
 }
 
 // ── in HTTP ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+#[tokio::test]
+async fn an_idle_client_is_told_the_end_in_tls() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" {
+            bind "127.0.0.1:0" { tls cert="shop.pem" }
+            timeout http-keep-alive="200ms"
+            default-backend "app"
+        }
+        backend "app" { server "app-1" "echo" }
+    "#,
+    )
+    .file("shop.pem", shown.bundle())
+    .start()
+    .await;
+    let ended = async {
+        let stream = TcpStream::connect(gateway.address("web")).await.unwrap();
+        let name = ServerName::try_from("shop.example").unwrap();
+        let mut stream = TlsConnector::from(anyone()).connect(name, stream).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: any.example\r\n\r\n")
+            .await
+            .unwrap();
+        let mut bytes = Vec::new();
+        // An end without the goodbye of TLS is an error here.
+        stream.read_to_end(&mut bytes).await.map(|_| bytes)
+    };
+    let bytes = within(PATIENCE, "an end", ended).await.unwrap();
+    assert!(
+        bytes.starts_with(b"HTTP/1.1 200"),
+        "{}",
+        String::from_utf8_lossy(&bytes)
+    );
+}
 
 #[tokio::test]
 async fn browsers_are_told_to_come_back_in_tls() {

@@ -11,7 +11,7 @@ use x509_parser::parse_x509_certificate;
 
 use super::file::{self, Stamp};
 use super::{TlsError, beside, chain, key_in, names, ocsp, own_key};
-use crate::config::CertificateFiles;
+use crate::config::{At, CertificateFiles};
 use crate::crypto;
 
 /// A certificate, ready to be shown.
@@ -29,16 +29,18 @@ pub struct Certificate {
     pub key: Arc<CertifiedKey>,
     /// Why there is an OCSP response that is not shown, or how long the one that is may be.
     staple: Staple,
-    /// Of all files that it is made of, and of those that may come to be.
+    /// Of all files that it is made of, and of those that may come to be: first those of chain and key.
     stamps: Vec<Option<Stamp>>,
+    /// How many of them are of chain and key.
+    own: usize,
     /// How many warnings about its age have been written.
     warned: AtomicU8,
-    /// Whether its stale OCSP response has been told of.
+    /// Whether an OCSP response that is not shown has been told of.
     told: AtomicBool,
 }
 
 /// What is known of a certificate's OCSP response.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 enum Staple {
     /// There is none.
     None,
@@ -46,6 +48,8 @@ enum Staple {
     Until(Option<i64>),
     /// It is too old to be shown.
     Stale(PathBuf),
+    /// It is for another certificate, or not readable, or says that this one is not good.
+    Unusable(TlsError),
 }
 
 /// What a certificate's key is, in the order in which they are preferred.
@@ -74,7 +78,8 @@ impl KeyKind {
 }
 
 impl Certificate {
-    /// Reads a certificate, its key, and its OCSP response where there is one, as of `now` in Unix time.
+    /// Reads a certificate, its key, and its OCSP response where there is one, as of `now` in Unix time. One that cannot be used does
+    /// not make the certificate so: see [`responded`](Self::responded).
     pub(super) fn load(files: &CertificateFiles, now: i64) -> Result<Self, Vec<TlsError>> {
         // Before anything is read: what changes meanwhile has another stamp.
         let stamps = stamps(files);
@@ -106,23 +111,14 @@ impl Certificate {
         };
         let staple = match response_of(files) {
             None => Staple::None,
-            Some(file) => {
-                let bytes = file::read(&file, "OCSP response").map_err(|error| vec![error])?;
-                let why = |why| {
-                    vec![TlsError::Ocsp {
-                        path: file.clone(),
-                        why,
-                    }]
-                };
-                let (bytes, until) = ocsp::response(bytes, parsed.raw_serial()).map_err(why)?;
-                match until.is_some_and(|until| until <= now) {
-                    true => Staple::Stale(file),
-                    false => {
-                        key.ocsp = Some(bytes);
-                        Staple::Until(until)
-                    }
+            Some(file) => match response_in(&file, parsed.raw_serial()) {
+                Err(error) => Staple::Unusable(error),
+                Ok((_, Some(until))) if until <= now => Staple::Stale(file),
+                Ok((bytes, until)) => {
+                    key.ocsp = Some(bytes);
+                    Staple::Until(until)
                 }
-            }
+            },
         };
         Ok(Self {
             names: names::of(&parsed),
@@ -131,6 +127,7 @@ impl Certificate {
             key: Arc::new(key),
             staple,
             stamps,
+            own: own_paths(files).len(),
             warned: AtomicU8::new(0),
             told: AtomicBool::new(false),
             path,
@@ -139,8 +136,25 @@ impl Certificate {
 
     /// Whether the files are still those that it was read from, and its OCSP response as good as then.
     pub(super) fn is_current(&self, stamps: &[Option<Stamp>], now: i64) -> bool {
-        let is_over = matches!(self.staple, Staple::Until(Some(until)) if until <= now);
-        self.stamps == stamps && !is_over
+        self.stamps == stamps && !self.response_is_over(now)
+    }
+
+    /// Whether the OCSP response that is shown has become too old for that.
+    pub(super) fn response_is_over(&self, now: i64) -> bool {
+        matches!(self.staple, Staple::Until(Some(until)) if until <= now)
+    }
+
+    /// Fails when an OCSP response for it cannot be used.
+    pub(super) fn responded(self) -> Result<Self, TlsError> {
+        match self.staple {
+            Staple::Unusable(error) => Err(error),
+            staple => Ok(Self { staple, ..self }),
+        }
+    }
+
+    /// Whether it has an OCSP response that cannot be used, and chain and key are those that this other one was read from.
+    pub(super) fn is_only_without(&self, other: &Self) -> bool {
+        matches!(self.staple, Staple::Unusable(_)) && self.stamps.get(..self.own) == other.stamps.get(..other.own)
     }
 
     /// What an operator has to be told about its age, each once: that it expires within so many days (0: that it has expired).
@@ -156,7 +170,15 @@ impl Certificate {
     pub fn stale_response(&self) -> Option<&Path> {
         match &self.staple {
             Staple::Stale(file) => (!self.told.swap(true, Ordering::Relaxed)).then_some(file),
-            Staple::None | Staple::Until(_) => None,
+            Staple::None | Staple::Until(_) | Staple::Unusable(_) => None,
+        }
+    }
+
+    /// Why an OCSP response cannot be used without which it is shown; answers once.
+    pub fn unusable_response(&self) -> Option<&TlsError> {
+        match &self.staple {
+            Staple::Unusable(error) => (!self.told.swap(true, Ordering::Relaxed)).then_some(error),
+            Staple::None | Staple::Until(_) | Staple::Stale(_) => None,
         }
     }
 
@@ -168,15 +190,23 @@ impl Certificate {
 
 /// The files that a certificate is made of, and those that may come to be.
 pub fn paths(files: &CertificateFiles) -> Vec<PathBuf> {
-    let cert = &files.cert.value;
-    let one = |file: &Option<crate::config::At<PathBuf>>, extension| match file {
-        Some(file) => vec![file.value.clone()],
-        None => beside(cert, extension),
-    };
-    let mut paths = vec![cert.clone()];
-    paths.extend(one(&files.key, "key"));
-    paths.extend(one(&files.ocsp, "ocsp"));
+    let mut paths = own_paths(files);
+    paths.extend(named_or_beside(files, files.ocsp.as_ref(), "ocsp"));
     paths
+}
+
+/// Those of chain and key.
+fn own_paths(files: &CertificateFiles) -> Vec<PathBuf> {
+    let mut paths = vec![files.cert.value.clone()];
+    paths.extend(named_or_beside(files, files.key.as_ref(), "key"));
+    paths
+}
+
+fn named_or_beside(files: &CertificateFiles, named: Option<&At<PathBuf>>, extension: &str) -> Vec<PathBuf> {
+    match named {
+        Some(file) => vec![file.value.clone()],
+        None => beside(&files.cert.value, extension),
+    }
 }
 
 /// Their stamps.
@@ -191,6 +221,15 @@ fn response_of(files: &CertificateFiles) -> Option<PathBuf> {
             .into_iter()
             .find(|path| path.is_file()),
     }
+}
+
+/// The OCSP response in a file for the certificate with this serial number, and until when it is good.
+fn response_in(file: &Path, serial: &[u8]) -> Result<(Vec<u8>, Option<i64>), TlsError> {
+    let bytes = file::read(file, "OCSP response")?;
+    ocsp::response(bytes, serial).map_err(|why| TlsError::Ocsp {
+        path: file.to_owned(),
+        why,
+    })
 }
 
 pub(super) const DAY: i64 = 24 * 60 * 60;

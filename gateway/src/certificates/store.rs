@@ -40,7 +40,13 @@ impl Store {
             match files(source) {
                 Ok(files) => {
                     for files in files {
-                        match Certificate::load(&files, now) {
+                        let loaded = Certificate::load(&files, now).and_then(|certificate| match &files.ocsp {
+                            // What was asked for has to be there.
+                            Some(_) => certificate.responded().map_err(|error| vec![error]),
+                            // A certificate that has been renewed goes before a response that has not.
+                            None => Ok(certificate),
+                        });
+                        match loaded {
                             Ok(certificate) => certificates.push(Arc::new(certificate)),
                             Err(all) => errors.extend(all),
                         }
@@ -98,12 +104,21 @@ impl Store {
                     next.push(Arc::clone(known));
                     continue;
                 }
-                if self.failed.get(path) == Some(&stamps) {
+                let is_told = self.failed.get(path) == Some(&stamps);
+                let is_over = known.is_some_and(|known| known.response_is_over(now));
+                if is_told && !is_over {
                     failed.insert(path.clone(), stamps);
                     next.extend(known.cloned());
                     continue;
                 }
-                match Certificate::load(&files, now) {
+                let loaded = Certificate::load(&files, now).and_then(|certificate| match known {
+                    // Nothing but the response has changed: the one before stays as long as it is good.
+                    Some(known) if certificate.is_only_without(known) && !is_over => {
+                        certificate.responded().map_err(|error| vec![error])
+                    }
+                    _ => Ok(certificate),
+                });
+                match loaded {
                     Ok(certificate) => {
                         let certificate = Arc::new(certificate);
                         refreshed.changed = true;
@@ -111,7 +126,9 @@ impl Store {
                         next.push(certificate);
                     }
                     Err(errors) => {
-                        refreshed.failures.extend(errors);
+                        if !is_told {
+                            refreshed.failures.extend(errors);
+                        }
                         failed.insert(path.clone(), stamps);
                         next.extend(known.cloned());
                     }

@@ -125,6 +125,11 @@ impl Clients {
         }
     }
 
+    /// When the first of the revocation lists is out of date, in Unix time.
+    pub(super) fn lists_until(&self) -> Option<i64> {
+        self.next_update.as_ref().map(|(until, _)| *until)
+    }
+
     /// Tells, once, of a revocation list that is out of date or will be within a day.
     pub(super) fn tell_age(&self, frontend: &str, bind: &str, now: i64) {
         let Some((next, file)) = &self.next_update else { return };

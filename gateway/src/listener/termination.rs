@@ -2,15 +2,21 @@
 //! again when they change: each handshake begins with what there is then, and no connection is lost.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerConnection, ServerSessionMemoryCache, StoresServerSessions,
+};
+use rustls::{HandshakeKind, ServerConfig};
+use rustls_pki_types::UnixTime;
 use tracing::{info, warn};
+use x509_parser::parse_x509_certificate;
 
 use super::clients::Clients;
 use super::tickets::KeyFile;
@@ -21,7 +27,7 @@ use crate::telemetry::metrics::{CertificateMetrics, ProcessMetrics, Registry};
 
 /// TLS on one bind.
 pub struct Termination {
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
     tls: BindTls,
     alpn: Vec<Vec<u8>>,
     frontend: Arc<str>,
@@ -29,6 +35,15 @@ pub struct Termination {
     registry: Arc<Registry>,
     provider: Arc<CryptoProvider>,
     state: Mutex<State>,
+}
+
+/// What handshakes go by.
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Whom it believes, where clients are asked.
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    /// When who has come back before may not be believed any more, in Unix time: a revocation list of his is out of date then.
+    lists_until: Option<i64>,
 }
 
 /// What changes with the files.
@@ -87,7 +102,7 @@ impl Termination {
         let config = server_config(tls, &alpn, &provider, &store, &clients, &sessions)?;
         let bind = bind.address.to_string();
         Ok(Arc::new(Self {
-            current: ArcSwap::from_pointee(config),
+            current: ArcSwap::from_pointee(Current::new(config, &clients)),
             state: Mutex::new(State {
                 _gauges: gauges(registry, frontend, &bind, store.certificates()),
                 store,
@@ -107,7 +122,56 @@ impl Termination {
 
     /// What a handshake that begins now goes by.
     pub fn config(&self) -> Arc<ServerConfig> {
-        self.current.load_full()
+        Arc::clone(&self.current.load().config)
+    }
+
+    /// Whether a client that has come back by a session from before may. Nobody has looked at its certificate again, which may have
+    /// expired meanwhile, as may the lists that say whether it was revoked; and each ticket is answered with a new one, so that
+    /// it might come back for ever. Who may not is refused as in a handshake, and all sessions end: the next handshake begins
+    /// anew, for which the client may have another certificate by now.
+    pub fn takes_back(&self, session: &ServerConnection) -> io::Result<()> {
+        if session.handshake_kind() != Some(HandshakeKind::Resumed) {
+            return Ok(());
+        }
+        let current = self.current.load();
+        let (Some(clients), Some([leaf, between @ ..])) = (&current.clients, session.peer_certificates()) else {
+            return Ok(());
+        };
+        let now = now();
+        // Verifying takes as long as much of a handshake: only when something can be amiss.
+        let may_be = current.lists_until.is_some_and(|until| until <= now)
+            || std::iter::once(leaf)
+                .chain(between)
+                .any(|certificate| has_expired(certificate, now));
+        if !may_be {
+            return Ok(());
+        }
+        match clients.verify_client_cert(leaf, between, UnixTime::now()) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                self.forget();
+                Err(io::Error::new(io::ErrorKind::InvalidData, error))
+            }
+        }
+    }
+
+    /// Nobody comes back by a session from before. Where files are being read just now it is left to the next who is refused.
+    fn forget(&self) {
+        let Ok(mut state) = self.state.try_lock() else { return };
+        let state = &mut *state;
+        if let Some(keys) = &mut state.ticket_keys {
+            keys.forget();
+        }
+        let mut sessions = match Sessions::new(self.tls.resumption, state.clients.digest) {
+            Ok(sessions) => sessions,
+            Err(error) => return self.failed(&TlsError::Library(error)),
+        };
+        sessions.take_keys(state.ticket_keys.as_ref());
+        // All else as it is: making an index of thousands of certificates would hold up a worker.
+        let mut config = ServerConfig::clone(&self.current.load().config);
+        sessions.put_into(&mut config);
+        state.sessions = sessions;
+        self.current.store(Arc::new(Current::new(config, &state.clients)));
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -225,7 +289,7 @@ impl Watched for Termination {
             let believed = clients.as_ref().unwrap_or(&state.clients);
             match server_config(&self.tls, &self.alpn, &self.provider, &state.store, believed, &sessions) {
                 Ok(config) => {
-                    self.current.store(Arc::new(config));
+                    self.current.store(Arc::new(Current::new(config, believed)));
                     self.served(state, clients, sessions);
                 }
                 Err(errors) => errors.iter().for_each(|error| self.failed(error)),
@@ -236,6 +300,10 @@ impl Watched for Termination {
         for file in stale.filter_map(|certificate| certificate.stale_response()) {
             let file = file.display();
             warn!(frontend, bind, %file, "the OCSP response is out of date and not shown any more");
+        }
+        let unusable = state.store.certificates().iter();
+        for error in unusable.filter_map(|certificate| certificate.unusable_response()) {
+            warn!(frontend, bind, %error, "its certificate is shown without an OCSP response");
         }
         self.tell_ages(state, now);
     }
@@ -260,6 +328,31 @@ impl Sessions {
             self.tickets = Some(file.tickets(self.rules));
         }
     }
+
+    fn put_into(&self, config: &mut ServerConfig) {
+        config.session_storage = Arc::clone(&self.storage);
+        match &self.tickets {
+            Some(tickets) => config.ticketer = Arc::clone(tickets),
+            // Nothing to come back with.
+            None if self.resumption.cache == 0 => config.send_tls13_tickets = 0,
+            None => {}
+        }
+    }
+}
+
+impl Current {
+    fn new(config: ServerConfig, clients: &Clients) -> Self {
+        Self {
+            config: Arc::new(config),
+            clients: clients.verifier.clone(),
+            lists_until: clients.lists_until(),
+        }
+    }
+}
+
+fn has_expired(certificate: &[u8], now: i64) -> bool {
+    let parsed = parse_x509_certificate(certificate);
+    parsed.is_ok_and(|(_, parsed)| parsed.validity().not_after.timestamp() < now)
 }
 
 fn server_config(
@@ -287,13 +380,9 @@ fn server_config(
     }
     .with_cert_resolver(Arc::new(index));
     config.alpn_protocols = alpn.to_vec();
-    config.session_storage = Arc::clone(&sessions.storage);
-    match &sessions.tickets {
-        Some(tickets) => config.ticketer = Arc::clone(tickets),
-        // Nothing to come back with.
-        None if sessions.resumption.cache == 0 => config.send_tls13_tickets = 0,
-        None => {}
-    }
+    // An order that somebody has written is meant, as in HAProxy. Without one the client's counts, which knows what it is fast at.
+    config.ignore_client_order = !tls.parameters.prefers_client;
+    sessions.put_into(&mut config);
     Ok(config)
 }
 

@@ -17,6 +17,8 @@ pub(super) struct KeyFile {
     lifetime: u32,
     stamp: Option<Stamp>,
     keys: Arc<Vec<TicketKey>>,
+    /// Tickets made then or before are none any more, in Unix time.
+    forgotten: u64,
 }
 
 impl KeyFile {
@@ -29,7 +31,13 @@ impl KeyFile {
             lifetime: u32::try_from(said.lifetime.as_secs()).unwrap_or(u32::MAX),
             path,
             stamp,
+            forgotten: 0,
         })
+    }
+
+    /// No ticket that has been made so far is good any more, whoever made it.
+    pub(super) fn forget(&mut self) {
+        self.forgotten = now();
     }
 
     /// Looks at the file again: none when it is known, or has been told to be unusable.
@@ -49,6 +57,7 @@ impl KeyFile {
             keys: Arc::clone(&self.keys),
             rules,
             lifetime: self.lifetime,
+            forgotten: self.forgotten,
         })
     }
 }
@@ -60,6 +69,8 @@ struct SharedTickets {
     rules: [u8; 32],
     /// Seconds.
     lifetime: u32,
+    /// Those made then or before are not good, in Unix time.
+    forgotten: u64,
 }
 
 impl ProducesTickets for SharedTickets {
@@ -80,9 +91,10 @@ impl ProducesTickets for SharedTickets {
         let key = self.keys.iter().find(|key| ticket.starts_with(key.name()))?;
         let dated = key.open(ticket, &self.rules)?;
         let (made, plain) = dated.split_first_chunk()?;
+        let made = u64::from_be_bytes(*made);
         // The clock of whoever made it may be ahead.
-        let age = now().saturating_sub(u64::from_be_bytes(*made));
-        (age <= u64::from(self.lifetime)).then(|| plain.to_vec())
+        let age = now().saturating_sub(made);
+        (made > self.forgotten && age <= u64::from(self.lifetime)).then(|| plain.to_vec())
     }
 }
 
@@ -103,6 +115,7 @@ mod tests {
             keys: Arc::new(keys.collect()),
             rules: [rules; 32],
             lifetime,
+            forgotten: 0,
         }
     }
 
@@ -125,9 +138,15 @@ mod tests {
                 .seal(&[&made.to_be_bytes()[..], b"session"].concat(), &of.rules)
                 .unwrap()
         };
-        for (made, is_good) in [(now() - 59, true), (now() - 62, false), (0, false), (now() + 100, true)] {
+        for (made, is_good) in [(now() - 59, true), (now() - 62, false), (1, false), (now() + 100, true)] {
             assert_eq!(of.decrypt(&dated(made)).is_some(), is_good, "{made}");
         }
+        let forgetful = SharedTickets {
+            forgotten: now(),
+            ..tickets(&[1], 0, 60)
+        };
+        assert!(forgetful.decrypt(&dated(forgetful.forgotten)).is_none());
+        assert!(forgetful.decrypt(&dated(forgetful.forgotten + 1)).is_some());
         assert!(of.decrypt(&of.keys[0].seal(b"short", &of.rules).unwrap()).is_none());
     }
 }
