@@ -360,8 +360,14 @@ impl Begin {
             // Boxed: connections without TLS have no room for it.
             Opening::Tls(termination, limit) => {
                 let tcp = connection.into_tcp().map_err(|_| Unserved::Gone)?;
-                match Box::pin(tls::accept(termination.config(), tcp, limit)).await {
+                let accepted = Box::pin(tls::accept(termination.config(), tcp, limit)).await;
+                let accepted = accepted.and_then(|stream| {
+                    termination.takes_back(stream.get_ref().1)?;
+                    Ok(stream)
+                });
+                match accepted {
                     Ok(stream) => {
+                        faults.metrics.handshake(tls::is_resumed(&stream));
                         facts.tls = Some(Box::new(tls::facts(&stream)));
                         Stream::Tls(Box::new(stream.into())).into()
                     }
@@ -447,6 +453,7 @@ impl Faults {
         let frontend = self.metrics.name();
         debug!(%client, frontend, reason, %error, "TLS handshake failed");
         if let Some(left_out) = self.pace.take() {
+            let error = tls::in_words(error);
             info!(%client, frontend, reason, %error, left_out, "no TLS with a client");
         }
     }

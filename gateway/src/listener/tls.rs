@@ -1,5 +1,6 @@
 //! TLS with clients: the handshake on a bind where it ends, and what it settled.
 
+use std::borrow::Cow;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
 use rustls::server::Acceptor;
-use rustls::{CertificateError, ServerConfig};
+use rustls::{CertificateError, HandshakeKind, InvalidMessage, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -19,6 +20,9 @@ use tokio_rustls::server::TlsStream;
 use crate::crypto;
 use crate::policy::{ClientCertificate, TlsFacts};
 use crate::socket::Socket;
+
+/// The word for a name that no certificate is for.
+const UNKNOWN_NAME: &str = "tls-unknown-name";
 
 /// How a handshake failed, as a word for metrics.
 pub fn reason(error: &io::Error) -> &'static str {
@@ -31,9 +35,21 @@ pub fn reason(error: &io::Error) -> &'static str {
         (_, Some(rustls::Error::NoCertificatesPresented)) => "tls-no-client-certificate",
         (_, Some(rustls::Error::InvalidCertificate(error))) => of_certificate(error),
         // What the library says when `strict-sni` leaves it without a certificate.
-        (_, Some(rustls::Error::General(message))) if message.contains("no server certificate") => "tls-unknown-name",
+        (_, Some(rustls::Error::General(message))) if message.contains("no server certificate") => UNKNOWN_NAME,
         (_, Some(_)) => "tls-incompatible",
         (_, None) => "tls-aborted",
+    }
+}
+
+/// What went wrong, in our words where the library's are for programmers.
+pub fn in_words(error: &io::Error) -> Cow<'static, str> {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match tls {
+        Some(rustls::Error::General(_)) if reason(error) == UNKNOWN_NAME => {
+            "no certificate is for the name that was asked for, or none was asked for".into()
+        }
+        Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "what came is not TLS".into(),
+        _ => error.to_string().into(),
     }
 }
 
@@ -119,6 +135,11 @@ thread_local! {
 /// ClientHellos that a worker answers before it looks after everything else that is ready: with RSA keys, some two milliseconds
 /// at most for a request that came together with a flood of them.
 const HELLOS_A_TURN: usize = 4;
+
+/// Whether the client has come back with a session from before.
+pub fn is_resumed(stream: &TlsStream<Socket>) -> bool {
+    stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed)
+}
 
 /// What the handshake settled.
 pub fn facts(stream: &TlsStream<Socket>) -> TlsFacts {

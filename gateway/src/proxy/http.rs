@@ -59,6 +59,9 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
     };
     match ended {
         End::Done if switch.is_left_open() => connection.end(),
+        // TLS has a goodbye of its own, without which the end might be anybody's (RFC 8446, section 6.1). Not in the middle of a
+        // response, which would pass for whole then.
+        End::Silent if !connection.is_plain() && client.turns.late() == Some(Late::KeepAlive) => connection.end(),
         End::Done | End::Silent | End::Preface => {}
         // Boxed, as below.
         End::Cut => Box::pin(connection.last_word(&[], refused::LAST_WORD)).await,

@@ -41,6 +41,8 @@ pub struct Connection {
 struct Shard {
     connections: Count,
     delayed: Count,
+    /// Of TLS: those from the beginning, and those that went on with a session from before.
+    handshakes: [Count; HANDSHAKES.len()],
     responses: [Count; CLASSES.len()],
     received: Count,
     sent: Count,
@@ -93,6 +95,11 @@ impl FrontendMetrics {
                 "there are as many connections as `max-connections` allows: further clients wait"
             );
         }
+    }
+
+    /// A handshake of TLS with a client came to its end, from the beginning or by a session from before.
+    pub fn handshake(&self, is_resumed: bool) {
+        self.shards.here().handshakes[usize::from(is_resumed)].add(1);
     }
 
     /// Looks at how much has come in the last second.
@@ -156,6 +163,9 @@ impl Drop for Connection {
     }
 }
 
+/// Kinds of handshakes of TLS.
+const HANDSHAKES: [&str; 2] = ["full", "resumed"];
+
 /// Labels of [`class`].
 pub(super) const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -185,6 +195,15 @@ pub(super) fn register(exporter: &mut Exporter, frontend: &Arc<FrontendMetrics>)
     of.counter("gateway_frontend_delayed_connections_total", help, None, |frontend| {
         frontend.shards.sum(|shard| shard.delayed.get())
     });
+    let help = "TLS handshakes with clients that came to their end: full ones, and those that resumed a session.";
+    for (i, kind) in HANDSHAKES.into_iter().enumerate() {
+        of.counter(
+            "gateway_frontend_tls_handshakes_total",
+            help,
+            Some(("kind", kind)),
+            move |frontend| frontend.shards.sum(|shard| shard.handshakes[i].get()),
+        );
+    }
     let help = "Bytes received from clients.";
     of.counter("gateway_frontend_received_bytes_total", help, None, |frontend| {
         frontend.shards.sum(|shard| shard.received.get())
