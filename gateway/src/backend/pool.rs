@@ -181,8 +181,10 @@ impl Pool {
         if self.max_idle == 0 {
             return;
         }
-        if idle.len() >= self.max_idle {
-            idle.pop_front();
+        if idle.len() >= self.max_idle
+            && let Some((_, oldest)) = idle.pop_front()
+        {
+            oldest.connection.leave();
         }
         upstream.served += 1;
         idle.push_back((now, upstream));
@@ -191,8 +193,8 @@ impl Pool {
     /// Ends what has been closed by the server or idle for too long.
     pub fn sweep(&mut self, now: Instant) {
         for idle in &mut self.idle {
-            while idle.front().is_some_and(|(since, _)| now >= *since + self.idle_timeout) {
-                idle.pop_front();
+            while let Some((_, upstream)) = idle.pop_front_if(|(since, _)| now >= *since + self.idle_timeout) {
+                upstream.connection.leave();
             }
             idle.retain_mut(|(_, upstream)| upstream.connection.is_idle());
         }
@@ -216,7 +218,7 @@ impl Pool {
     /// Ends all idle connections to a server, and those that are shared after what is under way on them.
     pub fn clear(&mut self, server: usize) {
         if let Some(idle) = self.idle.get_mut(server) {
-            idle.clear();
+            end_all(idle);
         }
         if let Some(shared) = self.shared.get_mut(server) {
             shared.clear();
@@ -226,7 +228,7 @@ impl Pool {
     /// Ends all idle connections, and keeps none from now on.
     pub fn close(&mut self) {
         self.max_idle = 0;
-        self.idle.iter_mut().for_each(VecDeque::clear);
+        self.idle.iter_mut().for_each(end_all);
         self.shared.iter_mut().for_each(Shared::clear);
     }
 
@@ -244,6 +246,10 @@ impl Pool {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+}
+
+fn end_all(idle: &mut VecDeque<(Instant, Box<Upstream>)>) {
+    idle.drain(..).for_each(|(_, upstream)| upstream.connection.leave());
 }
 
 impl Shared {

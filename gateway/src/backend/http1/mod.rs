@@ -497,6 +497,15 @@ impl Connection {
         }
     }
 
+    /// Ends it between two exchanges. In TLS the server is told so, as far as that can be done at once (`close_notify`; RFC 8446,
+    /// section 6.1); TCP needs nothing but to be dropped.
+    pub fn leave(mut self) {
+        if self.stream.is_tls() {
+            let mut cx = Context::from_waker(Waker::noop());
+            let _ = Pin::new(&mut self.stream).poll_shutdown(&mut cx);
+        }
+    }
+
     /// The stream, and what was read of it behind the head.
     pub fn into_parts(self) -> (Stream, Bytes) {
         (self.stream, self.early)
