@@ -17,6 +17,7 @@ pub mod convert;
 pub mod crypto;
 mod empty_frames;
 mod hidden;
+mod in_place;
 pub mod keep_alive;
 pub mod listener;
 pub mod plugin_tools;

@@ -5,8 +5,9 @@ use crate::config::MAX_RETRIES;
 /// Positions in [`Backend::servers`](super::Backend::servers), at most one for each attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried {
-    servers: [usize; MAX_RETRIES],
-    count: usize,
+    // Small: it is kept with each exchange.
+    servers: [u32; MAX_RETRIES],
+    count: u32,
 }
 
 impl Tried {
@@ -17,12 +18,13 @@ impl Tried {
 
     /// Whether this one is among them.
     pub fn contains(&self, server: usize) -> bool {
-        self.servers[..self.count].contains(&server)
+        let mut tried = self.servers.iter().take(self.count as usize);
+        tried.any(|tried| *tried as usize == server)
     }
 
     /// Adds one. There are no more attempts than there is room for; beyond it, nothing is remembered.
     pub fn add(&mut self, server: usize) {
-        if let Some(slot) = self.servers.get_mut(self.count) {
+        if let (Some(slot), Ok(server)) = (self.servers.get_mut(self.count as usize), u32::try_from(server)) {
             *slot = server;
             self.count += 1;
         }

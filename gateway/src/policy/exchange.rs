@@ -20,6 +20,7 @@ use super::phases::AskingPhase;
 use super::scope::Lot;
 use super::tags::Tags;
 use crate::config::{BackendId, Isolation, TlsValue};
+use crate::in_place::boxed;
 use crate::proxy_protocol::Header;
 use crate::telemetry::line::Connected;
 use crate::telemetry::trace::{SpanId, TraceId};
@@ -102,7 +103,7 @@ impl Exchange {
 
     /// Of a request that has just come.
     pub fn new(request: request::Parts, connection: Arc<ConnectionFacts>) -> Box<Self> {
-        Box::new(Self {
+        boxed(|| Self {
             request,
             response: None,
             connection,

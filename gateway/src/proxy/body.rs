@@ -1,6 +1,5 @@
 //! Requests' bodies on their way to servers: bounded, timed and counted, never buffered whole.
 
-use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,19 +37,8 @@ pub struct RequestBody {
     own_fields: Option<Arc<[HeaderName]>>,
     /// The components that filter it then.
     filters: Option<Box<BodyFilters>>,
-    failure: BodyFailure,
-}
-
-/// What went wrong with a request's body, told to the exchange that forwards it. Shared, because the body itself belongs to
-/// the connection to the server by then.
-#[derive(Debug, Clone, Default)]
-pub struct BodyFailure(Rc<Cell<Option<BodyError>>>);
-
-impl BodyFailure {
-    /// What went wrong, if anything.
-    pub fn get(&self) -> Option<BodyError> {
-        self.0.get()
-    }
+    /// What went wrong with it.
+    failure: Option<BodyError>,
 }
 
 /// Why a body ended early.
@@ -103,7 +91,7 @@ impl RequestBody {
             decompressor: None,
             own_fields: None,
             filters: None,
-            failure: BodyFailure::default(),
+            failure: None,
         }
     }
 
@@ -129,7 +117,7 @@ impl RequestBody {
             is_awaited: false,
             decompressor: None,
             filters: None,
-            failure: BodyFailure::default(),
+            failure: None,
         }
     }
 
@@ -184,9 +172,9 @@ impl RequestBody {
         (may_fit && self.filters.is_none()).then(|| self.keep(most))
     }
 
-    /// Where the body will say what went wrong with it.
-    pub fn failure(&self) -> BodyFailure {
-        self.failure.clone()
+    /// What went wrong with it, if anything.
+    pub fn failure(&self) -> Option<BodyError> {
+        self.failure
     }
 
     /// Looks at what stands behind the content. Of HTTP/1.1, hyper ends it where CR LF stands twice, and ignores in it what
@@ -306,7 +294,7 @@ impl RequestBody {
         self.incoming = None;
         self.client.turns.client_moved();
         self.client.turns.body_is_left();
-        self.failure.0.set(Some(error));
+        self.failure = Some(error);
         Poll::Ready(Some(Err(error)))
     }
 }

@@ -127,13 +127,13 @@ pub fn takes_trailers(headers: &HeaderMap) -> bool {
 }
 
 /// Whether the client wants the connection to end after this request (RFC 9112, section 9.3).
-pub fn is_last<B>(request: &http::Request<B>, present: Present) -> bool {
+pub fn is_last(request: &http::request::Parts, present: Present) -> bool {
     let says = |word: &str| {
-        let values = request.headers().get_all(header::CONNECTION).iter();
+        let values = request.headers.get_all(header::CONNECTION).iter();
         let mut words = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
         words.any(|said| said.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
     };
-    match request.version() {
+    match request.version {
         http::Version::HTTP_11 => present.has(Present::CONNECTION) && says("close"),
         http::Version::HTTP_10 => !says("keep-alive"),
         _ => false,

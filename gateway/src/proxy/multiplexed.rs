@@ -221,7 +221,7 @@ pub async fn exchange(
     server: usize,
     session: &mut Session,
 ) -> Result<(Response<Content>, Link), Sent> {
-    let (ends, failure) = (body.is_end_stream(), body.failure());
+    let ends = body.is_end_stream();
     let may_be_broken = place.is_reused() && is_repeatable(&head.method);
     // Whatever the method: the server may say that it has not looked at it.
     let kept = (!ends).then(|| body.keep_if_short(backend.retries.buffer));
@@ -292,7 +292,7 @@ pub async fn exchange(
         Err(error) => error,
     };
     // Whatever the server's connection made of it: a body that failed is the client's doing.
-    if let Some(failed) = failure.get() {
+    if let Some(failed) = upload.take_broken() {
         return Err(Sent::Failed(failed.into()));
     }
     let error = match error {

@@ -6,12 +6,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version, header, request, response};
 use tokio::time::Instant;
 
 use super::client::Client;
 use super::coded;
-use super::content::Content;
 use super::error::ProxyError;
 use super::local::{Lasting, Local};
 use super::noted::Noted;
@@ -20,6 +19,7 @@ use super::trace::Trace;
 use super::turns::Late;
 use crate::backend::{Admitted, Backend, Server};
 use crate::config::BackendId;
+use crate::in_place::boxed;
 use crate::policy::{Exchange, Over, Tags, ToTell};
 use crate::snapshot::rules::RuleAt;
 use crate::snapshot::{Frontend, OfTenant};
@@ -111,24 +111,27 @@ impl Upstream {
 
 impl Record {
     /// Begins the record of a request whose head has come.
-    pub fn begin(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, request: &Request<Content>) -> Self {
+    pub fn begin(
+        local: &Rc<Local>,
+        frontend: &Arc<Frontend>,
+        client: &Rc<Client>,
+        request: &request::Parts,
+    ) -> Box<Self> {
         let started = client.turns.begin_exchange();
-        Self {
+        boxed(|| Self {
             worker: local.lasting(),
             frontend: frontend.clone(),
             client: client.clone(),
-            method: request.method().clone(),
-            target: request.uri().clone(),
-            version: request.version(),
+            method: request.method.clone(),
+            target: request.uri.clone(),
+            version: request.version,
             host: asked_host(request),
             started,
             head_took: client.turns.now() - started,
             upstream: None,
             status: None,
             grpc: None,
-            is_call: client.is_stream()
-                && *request.method() == Method::POST
-                && coded::is_grpc_itself(request.headers()),
+            is_call: client.is_stream() && request.method == Method::POST && coded::is_grpc_itself(&request.headers),
             told: None,
             sent: 0,
             termination: Termination::default(),
@@ -140,7 +143,7 @@ impl Record {
             noted: Noted::default(),
             cookies: None,
             _admitted: None,
-        }
+        })
     }
 
     /// The client.
@@ -688,23 +691,25 @@ pub(super) const ERROR_PAGE: &str = "error-page";
 
 /// The host that a request is served as, and that its server is told: of one in absolute form its target's, whatever Host says
 /// (RFC 9112, section 3.2.2).
-fn asked_host<B>(request: &Request<B>) -> Option<HeaderValue> {
-    match request.uri().authority() {
+fn asked_host(request: &request::Parts) -> Option<HeaderValue> {
+    match request.uri.authority() {
         Some(authority) => HeaderValue::try_from(authority.as_str()).ok(),
-        None => request.headers().get(header::HOST).cloned(),
+        None => request.headers.get(header::HOST).cloned(),
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use http::Request;
+
     use super::*;
 
     #[test]
     fn the_host_that_is_logged_is_the_one_that_is_asked() {
         let host = |target: &str| {
             let request = Request::get(target).header(header::HOST, "b.example");
-            asked_host(&request.body(()).unwrap()).unwrap()
+            asked_host(&request.body(()).unwrap().into_parts().0).unwrap()
         };
         assert_eq!(host("/x"), "b.example");
         assert_eq!(host("http://a.example/x"), "a.example");

@@ -2,6 +2,7 @@
 //! response rewrite → log. The phases have the same names in docs, logs and metrics.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -38,37 +39,55 @@ use super::strict;
 use super::trace::Trace;
 use super::upgrade::{self, Asked, Switch, Tunnel};
 use super::{path, rules};
+use crate::in_place::boxed;
 use crate::policy::{ConnectionFacts, Exchange, Reply, asked_host};
 use crate::snapshot::rules::{Action, Redirect, Rule, RuleAt, Target};
 use crate::snapshot::{AclAnswers, Frontend, TenantRules};
 
 /// Serves one request. Never fails: what goes wrong becomes a response. When that is a 101, `switch` has what the connection
 /// is to become.
-pub async fn serve(
+///
+/// Boxed, and so are the request's head and the record: a connection that waits for its next request keeps no room for them, and they are not
+/// moved about with what holds them.
+pub fn serve<'a>(
+    local: Rc<Local>,
+    frontend: Arc<Frontend>,
+    client: Rc<Client>,
+    switch: &'a Switch,
+    request: Request<Content>,
+) -> Pin<Box<impl Future<Output = Result<Response<ResponseBody>, Infallible>> + use<'a>>> {
+    let (head, incoming) = request.into_parts();
+    let exchange = Exchange::new(head, client.facts.clone());
+    Box::into_pin(boxed(|| answer(local, frontend, client, switch, exchange, incoming)))
+}
+
+async fn answer(
     local: Rc<Local>,
     frontend: Arc<Frontend>,
     client: Rc<Client>,
     switch: &Switch,
-    request: Request<Content>,
+    asked: Box<Exchange>,
+    incoming: Content,
 ) -> Result<Response<ResponseBody>, Infallible> {
     if !client.is_stream() {
-        await_turn(&client, request.body().size_hint().exact()).await;
+        await_turn(&client, incoming.size_hint().exact()).await;
     }
     let is_last_request = client.connection.is_last_request();
     if is_last_request && client.is_stream() {
         // The client is told at once, and what is under way goes on.
         client.connection.close_soon();
     }
-    let mut record = Record::begin(&local, &frontend, &client, &request);
-    let has_body = !request.body().is_end_stream();
-    let present = Present::of(request.headers());
-    if present.has(Present::UPGRADE) || request.method() == http::Method::CONNECT {
+    let request = &asked.request;
+    let mut record = Record::begin(&local, &frontend, &client, request);
+    let has_body = !incoming.is_end_stream();
+    let present = Present::of(&request.headers);
+    if present.has(Present::UPGRADE) || request.method == http::Method::CONNECT {
         switch.mention();
     }
-    let asks_for_tunnel = request.method() == http::Method::CONNECT && client.is_stream();
-    let is_last = headers::is_last(&request, present);
+    let asks_for_tunnel = request.method == http::Method::CONNECT && client.is_stream();
+    let is_last = headers::is_last(request, present);
     let mut closes = local.is_draining() || local.is_succeeded() || is_last_request;
-    let mut served = exchange(&local, &frontend, &client, &mut record, request, present).await;
+    let mut served = exchange(&local, &frontend, &client, &mut record, asked, incoming, present).await;
     if asks_for_tunnel && matches!(&served, Ok(served) if served.status().is_success()) {
         // It would say that the tunnel is there (RFC 8441, section 5), whoever has answered.
         served = Err(ProxyError::BadUpgrade);
@@ -215,18 +234,19 @@ async fn exchange(
     frontend: &Arc<Frontend>,
     client: &Rc<Client>,
     record: &mut Record,
-    request: Request<Content>,
+    mut exchange: Box<Exchange>,
+    incoming: Content,
     present: Present,
 ) -> Result<Served, ProxyError> {
-    let (mut head, incoming) = request.into_parts();
-    let (body, asked) = sanitize(frontend, client, &mut head, incoming, present)?;
+    let head = &mut exchange.request;
+    let (mut body, asked) = sanitize(frontend, client, head, incoming, present)?;
     if let Some(monitor) = &frontend.config.monitor
-        && let Some(reply) = monitor::answer(monitor, &head, |id| &local.snapshot.backends[id], local.is_draining())
+        && let Some(reply) = monitor::answer(monitor, head, |id| &local.snapshot.backends[id], local.is_draining())
     {
         record.noted.is_unlogged = true;
         return Ok(Served::Here(reply, "monitor", None));
     }
-    let facts = identify(frontend, client, record, &mut head.headers);
+    let named = identify(frontend, client, record, &mut head.headers);
     // By the same field as those ask whose plugins would have a say.
     let host = match frontend.asks_tenants {
         true => head.headers.get(header::HOST),
@@ -240,7 +260,9 @@ async fn exchange(
     let place = tenant.map_or(Ok(None), |of| of.under_way.request());
     let tenant = tenant.and_then(|of| of.rules.as_ref());
 
-    let mut exchange = Exchange::new(head, facts);
+    if let Some(named) = named {
+        exchange.connection = named;
+    }
     // Without a host it is nobody's, and stays that whatever host is set on its way.
     exchange.is_for(host.or_else(|| frontend.asks_tenants.then(Box::default)));
     exchange.request_id.clone_from(&record.noted.request_id);
@@ -253,18 +275,20 @@ async fn exchange(
         }
     }
     if !frontend.keeps_exchanges {
-        return decide(local, frontend, tenant, client, record, &mut exchange, (body, asked)).await;
+        return decide(
+            local,
+            frontend,
+            tenant,
+            client,
+            record,
+            &mut exchange,
+            (&mut body, asked.as_ref()),
+        )
+        .await;
     }
-    let served = Box::pin(decide(
-        local,
-        frontend,
-        tenant,
-        client,
-        record,
-        &mut exchange,
-        (body, asked),
-    ))
-    .await;
+    let content = (&mut body, asked.as_ref());
+    let decided = decide(local, frontend, tenant, client, record, &mut exchange, content);
+    let served = Box::pin(decided).await;
     // It may last as long as a tunnel or a download: who has waited for a phase that does not come is not wanted any more.
     exchange.gives_up_instances();
     record.noted.exchange = Some(exchange);
@@ -279,7 +303,7 @@ async fn decide(
     client: &Rc<Client>,
     record: &mut Record,
     exchange: &mut Box<Exchange>,
-    (mut body, asked): (RequestBody, Option<Asked>),
+    (body, asked): (&mut RequestBody, Option<&Asked>),
 ) -> Result<Served, ProxyError> {
     if frontend.keeps_instances {
         exchange.kept_by_connection = Some(client.connection.kept());
@@ -394,13 +418,13 @@ async fn decide(
     let decompress = match frontend.config.decompress.as_deref() {
         Some(decompress) => {
             let streams = local.decompressions();
-            let asked = decompression::ask(decompress, &mut exchange.request, &mut body, streams)?;
+            let asked = decompression::ask(decompress, &mut exchange.request, body, streams)?;
             Some((decompress, asked))
         }
         None => None,
     };
     if frontend.filters_bodies.request && !body.is_end_stream() && asked.is_none() {
-        let filtered = body_filters::of_request(local, frontend, client, exchange, &mut body);
+        let filtered = body_filters::of_request(local, frontend, client, exchange, body);
         // Boxed, as below: few frontends have such.
         if let Some(reply) = Box::pin(filtered).await? {
             return Ok(Served::Here(reply, PLUGIN_REPLY, None));
@@ -420,7 +444,14 @@ async fn decide(
             let (rewrites, _) = &**edits;
             rewrites.attachment.response_filter_reads_request()
         });
-    let mut outgoing = outgoing(exchange, keeps_request);
+    let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
+    client.take_informational_responses(takes_informational);
+    // What goes to the server is the head itself, unless a response filter may yet ask for it.
+    let mut copy = keeps_request.then(|| Box::new(exchange.request.clone()));
+    let outgoing = match &mut copy {
+        Some(copy) => &mut **copy,
+        None => &mut exchange.request,
+    };
     if backend.server_close && asked.is_none() {
         outgoing
             .headers
@@ -432,7 +463,7 @@ async fn decide(
             .headers
             .insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    let sticky = Sticky::read(backend, &mut outgoing);
+    let sticky = Sticky::read(backend, outgoing);
     record.cookies = sticky.as_ref().map(Sticky::flags);
     let key = sticky::pick_key(
         backend,
@@ -582,13 +613,13 @@ fn answer_of(rule: &Rule, captured: &[Vec<u8>], exchange: &Exchange) -> Result<S
     }
 }
 
-/// Who the client is, by what trusted proxies say; and the request gets its number.
+/// Who the client is, where a trusted proxy says that; and the request gets its number.
 fn identify(
     frontend: &Frontend,
     client: &Rc<Client>,
     record: &mut Record,
     headers: &mut HeaderMap,
-) -> Arc<ConnectionFacts> {
+) -> Option<Arc<ConnectionFacts>> {
     let forwarding = frontend.config.forwarding.as_deref();
     if let Some(config) = &frontend.config.request_id {
         let from_trusted = forwarding.is_some_and(|forwarding| forwarding.trusts(client.facts.client_ip()));
@@ -607,6 +638,7 @@ fn identify(
         }
         None => client.facts.clone(),
     }
+    named
 }
 
 /// Refuses what is not to be forwarded, and brings the rest into the form that policies and servers see.
@@ -666,19 +698,6 @@ fn target_length(uri: &http::Uri) -> usize {
     path + uri
         .authority()
         .map_or(0, |authority| authority.as_str().len() + "http://".len())
-}
-
-/// The head that goes to the server. The header fields are moved there, unless a response filter may yet ask for them.
-fn outgoing(exchange: &mut Exchange, keep: bool) -> http::request::Parts {
-    let (mut head, ()) = Request::new(()).into_parts();
-    head.method = exchange.request.method.clone();
-    head.uri = exchange.request.uri.clone();
-    head.headers = if keep {
-        exchange.request.headers.clone()
-    } else {
-        std::mem::replace(&mut exchange.request.headers, HeaderMap::new())
-    };
-    head
 }
 
 /// What log lines say of a response that a component gave.

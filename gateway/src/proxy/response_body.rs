@@ -24,7 +24,7 @@ use crate::telemetry::access::Cause;
 pub struct ResponseBody {
     source: Source,
     /// None when the exchange goes on without it, as a tunnel.
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// The components that filter what the server sends.
     filters: Option<Box<BodyFilters>>,
     recoding: Option<Box<Recoding>>,
@@ -45,7 +45,7 @@ enum Source {
 
 impl ResponseBody {
     /// A body made here.
-    pub fn full(bytes: Bytes, record: Record) -> Self {
+    pub fn full(bytes: Bytes, record: Box<Record>) -> Self {
         let mut body = Self {
             source: Source::Full((!bytes.is_empty()).then_some(bytes)),
             record: Some(record),
@@ -61,7 +61,7 @@ impl ResponseBody {
     }
 
     /// A server's body.
-    pub fn server(mut incoming: Content, mut lease: Lease, mut record: Record) -> Self {
+    pub fn server(mut incoming: Content, mut lease: Lease, mut record: Box<Record>) -> Self {
         if incoming.is_bodiless() && !incoming.is_end_stream() {
             // Nobody asks for the end of what is not there, so that it would never be seen to end.
             lease.await_end(std::mem::replace(&mut incoming, Content::None));
@@ -278,7 +278,7 @@ impl Drop for ResponseBody {
     /// hyper lets go of a body when it has all of it.
     fn drop(&mut self) {
         self.settle();
-        let Some(client) = self.record.as_ref().filter(|_| self.is_ahead).map(Record::client) else {
+        let Some(client) = self.record.as_deref().filter(|_| self.is_ahead).map(Record::client) else {
             return;
         };
         if client.is_stream() {

@@ -16,7 +16,7 @@ use crate::telemetry::access::Cause;
 
 /// What is left of an exchange.
 pub struct Rest {
-    record: Record,
+    record: Box<Record>,
     stage: Stage,
 }
 
@@ -30,7 +30,7 @@ enum Stage {
 
 impl Rest {
     /// Of an exchange whose response has been produced whole, while the client sends yet.
-    pub fn new(lease: Lease, record: Record) -> Self {
+    pub fn new(lease: Lease, record: Box<Record>) -> Self {
         Self {
             record,
             stage: Stage::Relayed(Box::new(lease)),

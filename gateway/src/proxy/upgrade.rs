@@ -141,7 +141,7 @@ pub struct Tunnel {
     early: Bytes,
     session: Session,
     settings: RelaySettings,
-    record: Record,
+    record: Box<Record>,
 }
 
 /// The end of a tunnel at its server.
@@ -154,7 +154,13 @@ pub enum ServerEnd {
 
 impl Tunnel {
     /// A tunnel to this server.
-    pub fn new(server: ServerEnd, early: Bytes, session: Session, settings: RelaySettings, record: Record) -> Self {
+    pub fn new(
+        server: ServerEnd,
+        early: Bytes,
+        session: Session,
+        settings: RelaySettings,
+        record: Box<Record>,
+    ) -> Self {
         Self {
             server,
             early,

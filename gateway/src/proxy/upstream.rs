@@ -14,7 +14,7 @@ use rustls_pki_types::ServerName;
 
 use super::asked_name;
 use super::attempts::Attempts;
-use super::body::{BodyFailure, RequestBody};
+use super::body::RequestBody;
 use super::client::Client;
 use super::content::{Content, Leased};
 use super::error::ProxyError;
@@ -174,9 +174,8 @@ pub async fn send(
         // Few requests have a body that may be sent twice.
         let kept = (reused && may_repeat && has_body).then(|| body.keep_if_short(backend.retries.buffer));
         let kept = kept.flatten().map(Box::new);
-        let failure = body.failure();
         upstream.connection.begin(head, body);
-        match exchange(&mut upstream.connection, &mut session, client, &failure, body).await {
+        match exchange(&mut upstream.connection, &mut session, client, body).await {
             Ok((response, sending)) => {
                 client.turns.server_moved();
                 let connection = &upstream.connection;
@@ -245,7 +244,6 @@ async fn exchange(
     connection: &mut http1::Connection,
     session: &mut Session,
     client: &Rc<Client>,
-    failure: &BodyFailure,
     body: &mut RequestBody,
 ) -> Result<(http::response::Parts, Sending), Sent> {
     let mut sending = Sending::Going;
@@ -292,7 +290,7 @@ async fn exchange(
     })
     .await;
     // Whatever the server's connection made of it: a body that failed is the client's doing.
-    match (result, failure.get()) {
+    match (result, body.failure()) {
         (Err(_), Some(failed)) => Err(Sent::Failed(failed.into())),
         (Err(error), None) => Err(error),
         (Ok(head), _) => Ok((head, sending)),

@@ -131,7 +131,7 @@ pub(super) fn parse(bytes: &Bytes, limits: &ResponseLimits) -> Result<Option<Par
         response.extensions.insert(reason);
     }
     let mut seen = Seen::default();
-    response.headers = HeaderMap::with_capacity(head.headers.len());
+    response.headers = HeaderMap::with_capacity(head.headers.len().max(ROOM));
     for field in head.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::Malformed)?;
         match name {
@@ -162,6 +162,10 @@ pub(super) fn parse_fields(bytes: &[u8], most: usize) -> Result<HeaderMap, HeadE
     }
     Ok(fields)
 }
+
+/// Fields of a response for which there is room, at least. hyper takes the map for the client's next request, to which a few are added beside
+/// the six that browsers send or more: without room for them all of it would be moved.
+const ROOM: usize = 12;
 
 /// Fields for which there is room without asking for any: the default of the limit.
 const FEW: usize = 100;
