@@ -468,12 +468,15 @@ async fn decide(
     let key = sticky::pick_key(
         backend,
         record.client_address().map(|client| client.ip()),
-        &outgoing,
+        outgoing,
         sticky.as_ref(),
     );
-    let takes_informational = backend.early_hints && exchange.request.version >= http::Version::HTTP_11;
-    client.take_informational_responses(takes_informational);
-    let (mut response, mut lease) = resend::send(local, client, record, backend, key, &mut outgoing, &mut body).await?;
+    let (mut response, mut lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
+    drop(copy);
+    if frontend.keeps_exchanges && !keeps_request {
+        // It may last long yet, and nobody reads them any more.
+        exchange.request.headers = HeaderMap::new();
+    }
     if let Some(stick) = key.stick {
         backend.remember(stick, lease.server());
     }
@@ -631,12 +634,8 @@ fn identify(
         record.noted.kept = Some(Box::new(captures::of_request(captures, headers, record.target())));
     }
     let named = forwarding.and_then(|forwarding| forwarding::receive(forwarding, &client.connection, headers));
-    match named {
-        Some(facts) => {
-            record.noted.client = facts.client();
-            facts
-        }
-        None => client.facts.clone(),
+    if let Some(facts) = &named {
+        record.noted.client = facts.client();
     }
     named
 }
