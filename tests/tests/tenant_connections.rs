@@ -50,7 +50,11 @@ impl Both {
 
     /// Whether who asks for this name from this address gets back what he sends.
     async fn serves(&self, gateway: &Gateway, name: &str, from: [u8; 4]) -> bool {
-        self.opens(gateway, name, from).await.is_some()
+        let Some(mut stream) = self.opens(gateway, name, from).await else {
+            return false;
+        };
+        // Without TLS's goodbye, the line would say that.
+        stream.shutdown().await.is_ok()
     }
 
     /// His connection, if he does.
