@@ -125,7 +125,7 @@ impl Proxy<'_> {
                 && match other.keyword() {
                     "tcp-request" => other
                         .word(2)
-                        .is_some_and(|action| action == "reject" || action.starts_with("track-sc")),
+                        .is_some_and(|action| is_refusal(action) || action.starts_with("track-sc")),
                     _ => true,
                 }
         };
@@ -141,7 +141,7 @@ impl Proxy<'_> {
                 self.leave_out(line, RESPONSE);
                 Exempt::Unsaid
             }
-            Some((polarity, words)) => match self.condition(line, polarity, words) {
+            Some((polarity, words)) => match self.is_said(words).and_then(|()| self.condition(line, polarity, words)) {
                 Ok(("if", condition)) => Exempt::Those(grouped(&condition)),
                 Ok((_, condition)) => Exempt::Those(format!("not {}", grouped(&condition))),
                 Err(reason) => {
@@ -151,6 +151,21 @@ impl Proxy<'_> {
             },
         };
         self.accepted.push((line.number, stage, exempt));
+    }
+
+    /// Fails where a condition names an acl that is left out, with the reason: rules that named it would be left out, too.
+    fn is_said(&self, condition: &[String]) -> Result<(), String> {
+        for term in words::terms(condition)? {
+            let Term::Named { name, .. } = term else { continue };
+            if self.counting_acl(name).is_some() {
+                continue;
+            }
+            let lines = self.section.lines.iter();
+            for acl in lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name)) {
+                words::criterion(acl.rest(2)).map_err(|reason| format!("its acl `{name}` is left out: {reason}"))?;
+            }
+        }
+        Ok(())
     }
 
     /// Whom the rules of this line's stage are not asked about, by what stands before it.
@@ -284,6 +299,11 @@ pub(super) fn lowers_the_host(line: &Line) -> bool {
     let word = |at: usize| line.word(at).unwrap_or_default().to_ascii_lowercase();
     let is_its_own = matches!(&*word(3), "%[req.hdr(host),lower]" | "%[hdr(host),lower]");
     word(2) == "host" && is_its_own && line.words.len() == 4
+}
+
+/// What `tcp-request` calls refusing: what counts may have become a limit, whichever of them it says.
+fn is_refusal(action: &str) -> bool {
+    matches!(action, "reject" | "silent-drop")
 }
 
 /// What the status of a refusal stands behind.

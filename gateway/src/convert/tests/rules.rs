@@ -339,6 +339,31 @@ fn a_rule_stays_behind_an_accept_that_cannot_be_said() {
     found(&converted, 6, "whom line 5 lets through");
 }
 
+/// As where the condition itself asks it.
+#[test]
+fn a_rule_stays_behind_an_accept_whose_acl_cannot_be_said() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    acl lucky rand(2) 1
+    http-request allow if lucky
+    http-request deny if { path /a }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    assert!(
+        converted.text.contains("    deny if=\"line-6-1\"\n"),
+        "{}",
+        converted.text
+    );
+    found(&converted, 5, "its acl `lucky` is left out");
+    found(&converted, 6, "whom line 5 lets through");
+}
+
 #[test]
 fn whom_an_allow_lets_through_no_later_rule_of_requests_is_about() {
     let converted = converted(

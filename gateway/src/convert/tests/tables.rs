@@ -336,3 +336,26 @@ backend app
         converted.text
     );
 }
+
+/// A limit is made of each of them.
+#[test]
+fn whom_an_accept_lets_through_is_not_limited_whichever_way_the_rule_behind_it_refuses() {
+    let converted = converted(
+        "listen db
+    mode tcp
+    bind 127.0.0.1:5432
+    acl office src 10.0.0.0/8
+    stick-table type ip size 100k expire 30s store conn_cur
+    tcp-request connection accept if office
+    tcp-request connection silent-drop if { src_conn_cur gt 10 }
+    server a 10.0.0.1:5432
+",
+    );
+    assert!(
+        converted
+            .text
+            .contains("    max-connections-per-source 10 unless=\"office\"\n"),
+        "{}",
+        converted.text
+    );
+}
