@@ -31,6 +31,15 @@ struct Frontend {
     edits: Vec<(usize, Part)>,
 }
 
+/// Whether a rule somewhere changes what an expression asks for.
+pub(super) fn is_changed(sections: &[Section], expression: &str) -> bool {
+    let Some(part) = Part::asked_by(&[expression.to_owned()]) else {
+        return false;
+    };
+    let mut lines = sections.iter().flat_map(|section| &section.lines);
+    lines.any(|line| Part::edited_by(line).contains(&part))
+}
+
 impl Edited {
     pub(super) fn of(sections: &[Section]) -> Self {
         let is_frontend = |section: &&Section| matches!(section.kind.as_str(), "frontend" | "listen");

@@ -2,6 +2,7 @@
 //! request, is asked itself wherever `var(txn.host)` stands.
 
 use super::Finding;
+use super::edited;
 use super::haproxy::{Line, Section};
 use super::words;
 
@@ -9,13 +10,20 @@ use super::words;
 pub(super) fn settle(sections: &[Section], findings: &mut Vec<Finding>) -> Vec<Section> {
     let mut settled = sections.to_vec();
     for (name, value) in known(sections) {
+        // Conditions of whose like are left out.
+        let then = match edited::is_changed(sections, &value) {
+            true => {
+                "; in a value it is what rules before have made of it, where HAProxy has what it was when it was set"
+            }
+            false => "",
+        };
         for section in &mut settled {
             section.lines.retain(|line| {
                 let sets = set(line).is_some_and(|(known, _)| known == name);
                 if sets {
                     findings.push(Finding {
                         line: line.number,
-                        message: format!("not needed: `var({name})` is asked as `{value}`"),
+                        message: format!("not needed: `var({name})` is asked as `{value}`{then}"),
                     });
                 }
                 !sets

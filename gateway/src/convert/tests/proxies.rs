@@ -634,3 +634,29 @@ backend app
     found(&converted, 7, "left out");
     found(&converted, 8, "nobody is refused by it");
 }
+
+#[test]
+fn a_variable_of_what_is_changed_later_is_told_of() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request set-var(txn.via) hdr(x-via)
+    http-request set-var(txn.user) hdr(x-user)
+    http-request del-header X-Via
+    http-request set-header X-Was %[var(txn.via)]
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    found(&converted, 4, "what rules before have made of it");
+    let mut findings = converted.findings.iter();
+    let plain = "not needed: `var(txn.user)` is asked as `req.hdr(x-user)`";
+    assert!(
+        findings.any(|finding| finding.line == 5 && finding.message == plain),
+        "{:?}",
+        converted.findings
+    );
+}
