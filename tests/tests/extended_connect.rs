@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Client, Http2Exchange, Http2Server, drain, read};
-use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, RequestText, eventually, get, post, within};
+use gateway_tests::{Answer, Client, Gateway, HttpServer, PATIENCE, RequestText, eventually, get, guest, post, within};
 use http::{Request, Response};
 
 /// What a browser sends, and the proof that RFC 6455, section 1.3 has for its key.
@@ -273,6 +273,33 @@ async fn nobody_but_a_server_that_goes_over_says_that_a_tunnel_is_there() {
         refused.into_iter().all(|line| line["reason"] == "bad-upgrade"),
         "{lines:?}"
     );
+}
+
+/// Nor a plugin that is asked about what the gateway answers.
+#[tokio::test]
+async fn no_plugin_with_always_says_that_a_tunnel_is_there() {
+    let replies = guest::filter("(call $none)", "(return (call $reply (i32.const 200) (i32.const 0)))");
+    let gateway = Gateway::kdl(
+        r#"
+        plugin "well" "well.wasm" { limit cpu="1s"; on-failure "deny" status=503 }
+        frontend "web" {
+            bind "127.0.0.1:0"
+            deny status=403 { path "/shut" }
+            redirect location="/chat" { path "/old" }
+            use-plugin "well" always
+        }
+    "#,
+    )
+    .file("well.wasm", replies)
+    .start()
+    .await;
+    let client = Http2Client::connect(gateway.address("web")).await;
+    for (path, status) in [("/shut", 403), ("/old", 302), ("/nowhere", 404)] {
+        let (response, _stream) = client.open(over_http2(path), false).await;
+        let response = within(PATIENCE, "the answer", response).await.unwrap();
+        assert_eq!(response.status(), status, "{path}");
+        assert_eq!(gateway.ask("web", get(path)).await.status, 200, "{path}");
+    }
 }
 
 /// The server's window for a connection has room for one stream's.

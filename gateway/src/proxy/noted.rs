@@ -38,6 +38,8 @@ pub struct Noted {
     pub answers: Option<Box<AclAnswers>>,
     /// A rule of the operator's has answered, which no tenant has a say in.
     pub is_operators: bool,
+    /// A stream of HTTP/2 asks for a tunnel: a 2xx would say that it is there (RFC 8441, section 5).
+    pub asks_for_tunnel: bool,
     /// What the tenant whose host was asked for has edited of what is answered here, and what its acls have answered, where they could.
     pub tenants_edits: Option<Box<(Arc<Rewrites>, Option<AclAnswers>)>>,
     /// The exchange as components have left it, where they are told of its end or tagged it, or what is answered here is edited.

@@ -95,9 +95,10 @@ async fn filter(
         return response;
     };
     let status = response.status();
-    // Who is refused is not told something else because a plugin could not be asked.
+    // Who is refused is not told something else because a plugin could not be asked, nor that a tunnel is there which is not.
     let is_error = status.is_client_error() || status.is_server_error();
-    let as_it_was = is_error.then(|| response.clone());
+    let asks_for_tunnel = record.noted.asks_for_tunnel;
+    let as_it_was = (is_error || asks_for_tunnel).then(|| response.clone());
     let (head, body) = response.into_parts();
     // A server may have answered before.
     let servers = exchange.response.replace(head);
@@ -112,10 +113,11 @@ async fn filter(
         (None, None) => Err(ProxyError::Policy { status: 500 }),
     });
     let filtered = match (filtered, as_it_was) {
+        (Ok(filtered), Some(as_it_was)) if asks_for_tunnel && filtered.status().is_success() => return as_it_was,
         (Ok(filtered), _) => filtered,
         // The failure has been counted and logged.
-        (Err(_), Some(as_it_was)) => return as_it_was,
-        (Err(error), None) => {
+        (Err(_), Some(as_it_was)) if is_error => return as_it_was,
+        (Err(error), _) => {
             record.own_edits_failed(&error);
             return error.response(page(local, frontend, record, error.status()));
         }

@@ -85,6 +85,7 @@ async fn answer(
         switch.mention();
     }
     let asks_for_tunnel = request.method == http::Method::CONNECT && client.is_stream();
+    record.noted.asks_for_tunnel = asks_for_tunnel;
     let is_last = headers::is_last(request, present);
     let mut closes = local.is_draining() || local.is_succeeded() || is_last_request;
     let mut served = exchange(&local, &frontend, &client, &mut record, asked, incoming, present).await;
