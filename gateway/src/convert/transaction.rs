@@ -36,7 +36,7 @@ pub(super) fn settle(sections: &[Section], findings: &mut Vec<Finding>) -> Vec<S
     settled
 }
 
-/// The variables that are set to one thing alone, without a condition, and to what.
+/// The variables that are set to one thing alone, without a condition and wherever somebody asks for them, and to what.
 fn known(sections: &[Section]) -> Vec<(String, String)> {
     let lines = || sections.iter().flat_map(|section| &section.lines);
     let mut known = Vec::new();
@@ -54,11 +54,52 @@ fn known(sections: &[Section]) -> Vec<(String, String)> {
         };
         // Each frontend may set it for itself.
         let is_same = |line: &Line| set(line) == Some((name, value));
-        if lines().filter(sets).all(is_same) && !value.contains("var(") {
+        let is_one = lines().filter(sets).all(is_same) && !value.contains("var(");
+        if is_one && is_set_where_asked(sections, name) {
             known.push((name.to_owned(), of_request(value)));
         }
     }
     known
+}
+
+/// Whether whoever asks for a variable has come by a line that sets it. Where he has not, it is nothing in HAProxy, and the client would
+/// say what it is here.
+fn is_set_where_asked(sections: &[Section], name: &str) -> bool {
+    let is_set = |section: &Section| section.lines.iter().filter_map(set).any(|(known, _)| known == name);
+    let of_defaults = sections
+        .iter()
+        .any(|section| section.kind == "defaults" && is_set(section));
+    let asked = format!("var({name})");
+    let asks = |section: &Section| {
+        let mut words = section.lines.iter().flat_map(|line| &line.words);
+        words.any(|word| word.contains(&asked))
+    };
+    let is_front = |section: &Section| matches!(section.kind.as_str(), "frontend" | "listen");
+    let mut asking = sections.iter().filter(|section| asks(section) && !is_set(section));
+    of_defaults
+        || asking.all(|section| match section.kind.as_str() {
+            "frontend" | "listen" => false,
+            "backend" => {
+                let mut others = sections.iter().filter(|front| is_front(front) && !is_set(front));
+                !others.any(|front| leads(front, section, sections))
+            }
+            // What lines of the log say decides nothing.
+            _ => true,
+        })
+}
+
+/// Whether a frontend may lead to this backend.
+fn leads(front: &Section, backend: &Section, sections: &[Section]) -> bool {
+    let leads = |section: &Section| {
+        let lines = section.lines.iter();
+        let mut lines = lines.filter(|line| matches!(line.keyword(), "use_backend" | "default_backend"));
+        // A name that is looked up may be any.
+        lines.any(|line| {
+            line.word(1)
+                .is_some_and(|to| backend.name.as_deref() == Some(to) || to.contains('%'))
+        })
+    };
+    leads(front) || sections.iter().any(|other| other.kind == "defaults" && leads(other))
 }
 
 /// `http-request set-var(txn.host) hdr(host)`: a name, and what it is set to. None where the line is another, or has a condition.

@@ -635,6 +635,39 @@ backend app
     found(&converted, 8, "nobody is refused by it");
 }
 
+/// There it is nothing, and whoever asks in its place asks what a client has said.
+#[test]
+fn a_variable_is_no_header_where_nobody_sets_it() {
+    for (outside, is_known) in [("http-request set-var(txn.who) hdr(x-who)", true), ("", false)] {
+        let converted = converted(&format!(
+            "frontend inside
+    mode http
+    bind 127.0.0.1:80
+    http-request set-var(txn.who) hdr(x-who)
+    default_backend app
+frontend outside
+    mode http
+    bind 127.0.0.1:81
+    {outside}
+    default_backend app
+backend app
+    mode http
+    http-request deny unless {{ var(txn.who) -m found }}
+    server a 10.0.0.1:80
+"
+        ));
+        assert_eq!(
+            converted.text.contains("header \"x-who\""),
+            is_known,
+            "{}",
+            converted.text
+        );
+        if !is_known {
+            found(&converted, 13, "nobody is refused by it");
+        }
+    }
+}
+
 #[test]
 fn a_variable_of_what_is_changed_later_is_told_of() {
     let converted = converted(
