@@ -153,7 +153,7 @@ impl Proxy<'_> {
         self.accepted.push((line.number, stage, exempt));
     }
 
-    /// Fails where a condition names an acl that is left out, with the reason: rules that named it would be left out, too.
+    /// Fails where a condition names an acl that is left out or not there, with the reason: rules that named it would be left out, too.
     fn is_said(&self, condition: &[String]) -> Result<(), String> {
         for term in words::terms(condition)? {
             let Term::Named { name, .. } = term else { continue };
@@ -161,7 +161,12 @@ impl Proxy<'_> {
                 continue;
             }
             let lines = self.section.lines.iter();
-            for acl in lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name)) {
+            let acls = lines.filter(|line| line.keyword() == "acl" && line.word(1) == Some(name));
+            let mut acls = acls.peekable();
+            if acls.peek().is_none() && name != "TRUE" && words::predefined(name).is_none() {
+                return Err(format!("there is no counterpart of `{name}`"));
+            }
+            for acl in acls {
                 words::criterion(acl.rest(2)).map_err(|reason| format!("its acl `{name}` is left out: {reason}"))?;
             }
         }

@@ -348,6 +348,7 @@ fn a_rule_stays_behind_an_accept_whose_acl_cannot_be_said() {
     bind :80
     acl lucky rand(2) 1
     http-request allow if lucky
+    http-request allow if HTTP_URL_STAR
     http-request deny if { path /a }
     default_backend app
 backend app
@@ -356,12 +357,14 @@ backend app
 ",
     );
     assert!(
-        converted.text.contains("    deny if=\"line-6-1\"\n"),
+        converted.text.contains("    deny if=\"line-7-1\"\n"),
         "{}",
         converted.text
     );
     found(&converted, 5, "its acl `lucky` is left out");
-    found(&converted, 6, "whom line 5 lets through");
+    found(&converted, 6, "there is no counterpart of `HTTP_URL_STAR`");
+    found(&converted, 7, "whom line 5 lets through");
+    found(&converted, 7, "whom line 6 lets through");
 }
 
 #[test]
