@@ -138,3 +138,31 @@ async fn a_plugin_that_fails_leaves_errors_of_the_gateways_as_they_are() {
     let failures = [("policy", "fails"), ("kind", "trap")];
     gateway.metric_is("gateway_policy_failures_total", &failures, 2.0).await;
 }
+
+#[test]
+fn always_is_refused_where_no_response_is_filtered() {
+    let nothing = "(call $none)";
+    let checked = Gateway::kdl(
+        r#"
+        plugin "counts" "counts.wasm" { on-failure "deny" }
+        plugin "fence" "fence.wasm" { on-failure "deny" }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "counts" always; default-backend "app" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; use-plugin "fence" always; default-backend "db" }
+        backend "app" { server "s" "echo" }
+        backend "db" { mode "tcp"; server "s" "echo" }
+    "#,
+    )
+    .file("counts.wasm", gateway_tests::guest::limiter(nothing))
+    .file("fence.wasm", gateway_tests::guest::connection(nothing))
+    .check(&[]);
+    assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+    for said in [
+        "`always` does nothing for plugin \"counts\"",
+        "it has no hook `response-filter`",
+        "`always` does nothing for plugin \"fence\"",
+        "in TCP mode nothing is answered",
+        "2 errors",
+    ] {
+        assert!(checked.stdout.contains(said), "{said}: {}", checked.stdout);
+    }
+}
