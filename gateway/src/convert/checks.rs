@@ -280,7 +280,9 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     }
     // What is said of connections is said of the check, and a comment is the log's.
     let is_said = |line: &&Line| matches!(line.word(1), Some("send" | "expect" | "connect" | "comment"));
-    for line in rules().filter(|line| !is_said(line)) {
+    // What is no step is said of the whole check, wherever it stands.
+    let is_here = |line: &Line| !is_step(line) || further.is_none_or(|further| line.number < further);
+    for line in all().filter(|line| !is_said(line) && is_here(line)) {
         super::proxies::leave_out(proxy.conversion, check, line, "there is no such step in a check");
     }
     for line in rules().filter(|line| line.word(1) == Some("send")).skip(1) {

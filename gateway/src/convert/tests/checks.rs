@@ -362,6 +362,7 @@ fn what_a_check_over_http_does_behind_its_first_request_is_of_a_further_connecti
     http-check connect port 9000
     http-check send meth GET uri /second
     http-check expect status 204
+    http-check send-state
     server s 10.0.0.1:8080 check
 ",
     );
@@ -375,5 +376,9 @@ fn what_a_check_over_http_does_behind_its_first_request_is_of_a_further_connecti
     assert!(!converted.text.contains("expect status=\"204\""), "{}", converted.text);
     for line in [8, 9, 10] {
         found(&converted, line, "one connection");
+    }
+    // That is said of all of it.
+    for line in [5, 11] {
+        found(&converted, line, "there is no such step");
     }
 }
