@@ -90,7 +90,7 @@ fn is_set_where_asked(sections: &[Section], name: &str) -> bool {
 
 /// Whether a frontend may lead to this backend.
 fn leads(front: &Section, backend: &Section, sections: &[Section]) -> bool {
-    let leads = |section: &Section| {
+    let names_it = |section: &Section| {
         let lines = section.lines.iter();
         let mut lines = lines.filter(|line| matches!(line.keyword(), "use_backend" | "default_backend"));
         // A name that is looked up may be any.
@@ -99,7 +99,7 @@ fn leads(front: &Section, backend: &Section, sections: &[Section]) -> bool {
                 .is_some_and(|to| backend.name.as_deref() == Some(to) || to.contains('%'))
         })
     };
-    leads(front) || sections.iter().any(|other| other.kind == "defaults" && leads(other))
+    names_it(front) || sections.iter().any(|other| other.kind == "defaults" && names_it(other))
 }
 
 /// `http-request set-var(txn.host) hdr(host)`: a name, and what it is set to. None where the line is another, or has a condition.
