@@ -15,11 +15,11 @@ use socket2::Socket;
 pub(super) fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
     let on: libc::c_int = 1;
     let size = libc::socklen_t::try_from(size_of_val(&on)).map_err(io::Error::other)?;
-    // SAFETY: setsockopt(2) reads `size` bytes of `on`, which are there until it returns, and writes none.
     #[allow(
         unsafe_code,
         reason = "rustix has no such option, and nix only with a dependency more"
     )]
+    // SAFETY: setsockopt(2) reads `size` bytes of `on`, which are there until it returns, and writes none.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),

@@ -77,9 +77,9 @@ impl Conditionals {
                 };
             }
             Some(".endif") => {
-                if self.0.pop().is_none() {
-                    note("left out: `.endif` without `.if`".to_owned());
-                }
+                let Some(_) = self.0.pop() else {
+                    return note("left out: `.endif` without `.if`".to_owned());
+                };
             }
             _ if are == Are::There => note("left out: it only says something while HAProxy starts".to_owned()),
             _ => {}

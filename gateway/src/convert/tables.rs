@@ -38,8 +38,11 @@ struct Counted {
     /// So many are let in.
     most: u64,
     /// The line that tracks, and its condition; none where the client's address is looked up.
-    tracked: Option<(Line, Option<(Polarity, Vec<String>)>)>,
+    tracked: Option<(Line, OnlyIf)>,
 }
+
+/// Under which condition a line says something; none when always.
+type OnlyIf = Option<(Polarity, Vec<String>)>;
 
 /// `unless="office"`, or nothing.
 type Said = Option<(&'static str, String)>;

@@ -124,7 +124,7 @@ fn of_request(expression: &str) -> String {
         let rest = expression.strip_prefix(*name);
         rest.is_some_and(|rest| rest.starts_with(['(', '_']))
     };
-    match either.iter().any(|name| is_either(&name)) {
+    match either.iter().any(is_either) {
         true => format!("req.{expression}"),
         false => expression.to_owned(),
     }
