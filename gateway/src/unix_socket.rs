@@ -145,8 +145,9 @@ pub fn listen(
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(name);
+    clear(&beside)?;
     place(&socket, path, &beside, access, backlog).inspect_err(|_| {
-        let _ = fs::remove_file(&beside);
+        let _ = clear(&beside);
     })?;
     let file = SocketFile {
         path: path.to_owned(),
@@ -170,14 +171,19 @@ fn is_served(path: &Path) -> bool {
     }
 }
 
+/// Takes a socket away that a process with our number, which is no more, may have left beside a place. Anything else is somebody's.
+fn clear(beside: &Path) -> Result<(), UnixSocketError> {
+    match fs::symlink_metadata(beside) {
+        Ok(there) if there.file_type().is_socket() => Ok(fs::remove_file(beside)?),
+        Ok(_) => Err(UnixSocketError::NoSocket),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// With its permissions from the first moment: the socket is made under another name, gets them, begins to listen, and only then takes
 /// its place. Nobody can connect before, and whoever is asked for it at any time finds the old one or the new one.
 fn place(socket: &Socket, path: &Path, beside: &Path, access: Access, backlog: i32) -> Result<(), UnixSocketError> {
-    // A process with our number that is no more may have left one.
-    match fs::remove_file(beside) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     socket.bind(&SockAddr::unix(beside)?)?;
     if access.user.is_some() || access.group.is_some() {
         chown(beside, access.user, access.group).map_err(UnixSocketError::Owner)?;

@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, StatusCode, Uri, header};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body::Body;
 use rustls_pki_types::ServerName;
 use tokio::sync::Notify;
@@ -336,6 +336,8 @@ enum Failed {
 
 /// The head as HTTP/2 has it: Host is a part of the target, and what frames an HTTP/1.1 message is not there.
 fn outgoing(mut head: http::request::Parts, tls: bool) -> Request<()> {
+    // The client's, which may be HTTP/2: of such a request the library refuses a target without an authority.
+    head.version = Version::HTTP_11;
     head.headers.remove(header::CONNECTION);
     head.headers.remove(header::TRANSFER_ENCODING);
     head.headers.remove(header::UPGRADE);
@@ -353,4 +355,28 @@ fn outgoing(mut head: http::request::Parts, tls: bool) -> Request<()> {
         }
     }
     Request::from_parts(head, ())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_that_is_no_authority_goes_as_it_stands_whatever_the_client_speaks() {
+        for version in [Version::HTTP_10, Version::HTTP_11, Version::HTTP_2] {
+            let of = |host: &str| {
+                let request = Request::get("/x").version(version).header(header::HOST, host);
+                outgoing(request.body(()).unwrap().into_parts().0, true)
+            };
+            let whole = of("a.example");
+            assert_eq!(whole.uri(), "https://a.example/x");
+            assert!(!whole.headers().contains_key(header::HOST));
+            let empty = of("");
+            assert_eq!((empty.uri().path(), empty.uri().authority()), ("/x", None));
+            assert!(empty.headers().contains_key(header::HOST));
+            // With HTTP/2, the library would not send it.
+            assert_eq!(empty.version(), Version::HTTP_11);
+        }
+    }
 }
