@@ -179,7 +179,7 @@ impl Pool {
     pub fn put(&mut self, server: usize, mut upstream: Box<Upstream>, now: Instant) {
         let Some(idle) = self.idle.get_mut(server) else { return };
         if self.max_idle == 0 {
-            return;
+            return upstream.connection.leave();
         }
         if idle.len() >= self.max_idle
             && let Some((_, oldest)) = idle.pop_front()

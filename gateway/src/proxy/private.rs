@@ -45,7 +45,7 @@ impl Private {
             return None;
         }
         let now = Instant::now();
-        kept.retain(|kept| now < kept.deadline());
+        end_those(&mut kept, |kept| now >= kept.deadline());
         loop {
             let fits = |kept: &Kept| kept.is_to(backend, server) && kept.upstream.name.as_ref() == name;
             let at = kept.iter().position(fits)?;
@@ -62,7 +62,7 @@ impl Private {
         if kept.len() >= MOST
             && let Some((oldest, _)) = kept.iter().enumerate().min_by_key(|(_, kept)| kept.since)
         {
-            kept.swap_remove(oldest);
+            kept.swap_remove(oldest).end();
         }
         upstream.served += 1;
         let new = Kept {
@@ -88,19 +88,25 @@ impl Private {
             return;
         }
         let mut kept = self.kept.borrow_mut();
-        kept.retain(|kept| now < kept.deadline());
+        end_those(&mut kept, |kept| now >= kept.deadline());
         self.deadline.set(kept.iter().map(Kept::deadline).min());
     }
 
     /// Ends all connections: their backends belong to a configuration that is no more.
     pub fn clear_all(&self) {
-        self.kept.borrow_mut().clear();
+        self.kept.borrow_mut().drain(..).for_each(Kept::end);
         self.deadline.set(None);
     }
 
     /// Ends all connections to a server.
     pub fn clear(&self, backend: &Arc<Backend>, server: usize) {
-        self.kept.borrow_mut().retain(|kept| !kept.is_to(backend, server));
+        end_those(&mut self.kept.borrow_mut(), |kept| kept.is_to(backend, server));
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        self.kept.get_mut().drain(..).for_each(Kept::end);
     }
 }
 
@@ -112,6 +118,16 @@ impl Kept {
     fn is_to(&self, backend: &Arc<Backend>, server: usize) -> bool {
         self.server == server && Arc::ptr_eq(&self.backend, backend)
     }
+
+    /// Ends it as one of a [pool](crate::backend::Pool) ends.
+    fn end(self) {
+        self.upstream.connection.leave();
+    }
+}
+
+/// Ends those of which this holds.
+fn end_those(kept: &mut Vec<Kept>, are_over: impl Fn(&Kept) -> bool) {
+    kept.extract_if(.., |kept| are_over(kept)).for_each(Kept::end);
 }
 
 impl fmt::Debug for Private {
