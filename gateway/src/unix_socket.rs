@@ -30,6 +30,9 @@ pub enum UnixSocketError {
     /// There is something that is no socket.
     #[error("there is a file that is no socket")]
     NoSocket,
+    /// Where it is made before it takes its place, there is something that is no socket.
+    #[error("it is made at {}, where there is another file", .0.display())]
+    Beside(PathBuf),
     /// It cannot be given to whom it is to belong to.
     #[error("it cannot be given to its user and group: {0}")]
     Owner(io::Error),
@@ -44,6 +47,7 @@ impl UnixSocketError {
         match self {
             Self::Taken => "in use",
             Self::NoSocket => "not a socket",
+            Self::Beside(_) => "cannot be made",
             Self::Owner(_) => "cannot be given away",
             Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "its folder does not exist",
             Self::Io(_) => "cannot be opened",
@@ -54,7 +58,7 @@ impl UnixSocketError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Taken => "give each gateway a path of its own",
-            Self::NoSocket => "name another path, or take the file away",
+            Self::NoSocket | Self::Beside(_) => "name another path, or take the file away",
             Self::Owner(_) => "start as root, or leave out who does not belong to the gateway's own groups",
             Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 "make the folder first; systemd does so with RuntimeDirectory="
@@ -175,7 +179,7 @@ fn is_served(path: &Path) -> bool {
 fn clear(beside: &Path) -> Result<(), UnixSocketError> {
     match fs::symlink_metadata(beside) {
         Ok(there) if there.file_type().is_socket() => Ok(fs::remove_file(beside)?),
-        Ok(_) => Err(UnixSocketError::NoSocket),
+        Ok(_) => Err(UnixSocketError::Beside(beside.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error.into()),
     }
@@ -197,4 +201,37 @@ fn place(socket: &Socket, path: &Path, beside: &Path, access: Access, backlog: i
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let there = fs::symlink_metadata(path)?;
     Ok((there.dev(), there.ino()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn what_stands_where_a_socket_is_made_is_taken_away_only_when_it_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let beside = folder.path().join(format!("web.sock.{}", std::process::id()));
+        let address = UnixAddress::Path(path.clone());
+        let access = Access {
+            mode: 0o600,
+            user: None,
+            group: None,
+        };
+        fs::write(&beside, "precious").unwrap();
+        let refused = listen(&address, access, 1).unwrap_err();
+        assert!(matches!(refused, UnixSocketError::Beside(_)), "{refused}");
+        assert_eq!(fs::read(&beside).unwrap(), b"precious");
+        assert!(!path.exists());
+
+        fs::remove_file(&beside).unwrap();
+        drop(UnixListener::bind(&beside).unwrap());
+        let (_socket, file) = listen(&address, access, 1).unwrap();
+        assert!(path.exists() && !beside.exists());
+        drop(file);
+        assert!(!path.exists());
+    }
 }

@@ -34,7 +34,7 @@ impl Rate {
     }
 
     /// Lets one connection in when it is its time. Whoever asks has a place in the row from then on: each worker asks for one
-    /// connection at a time, so that there are no more of them than workers.
+    /// connection of a bind at a time, so that there are no more of them than sockets.
     pub async fn wait(&self) {
         let wait = self.take(self.start.elapsed());
         if !wait.is_zero() {

@@ -472,12 +472,13 @@ async fn decide(
         outgoing,
         sticky.as_ref(),
     );
-    let (mut response, mut lease) = resend::send(local, client, record, backend, key, outgoing, body).await?;
+    let sent = resend::send(local, client, record, backend, key, outgoing, body).await;
     drop(copy);
     if frontend.keeps_exchanges && !keeps_request {
-        // It may last long yet, and nobody reads them any more.
+        // It may last long yet, and nobody reads them any more, whatever came of it.
         exchange.request.headers = HeaderMap::new();
     }
+    let (mut response, mut lease) = sent?;
     if let Some(stick) = key.stick {
         backend.remember(stick, lease.server());
     }
