@@ -275,36 +275,46 @@ async fn requests_and_checks_go_in_tls() {
 
 #[tokio::test]
 async fn an_idle_connection_to_a_server_ends_with_the_goodbye_of_tls() {
-    let authority = Authority::new();
-    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(authority.server(&["app.internal"])));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let served = tokio::spawn(async move {
-        let (stream, _) = listener.accept().await?;
-        let mut stream = acceptor.accept(stream).await?;
-        let mut head = [0; 1024];
-        let asked = stream.read(&mut head).await?;
-        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
-        stream.flush().await?;
-        // An end without the goodbye is an error here.
-        stream.read_to_end(&mut Vec::new()).await.map(|more| (asked > 0, more))
-    });
-    let gateway = Gateway::kdl(
-        r#"
-        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
-        backend "app" {
-            pool idle-timeout="100ms"
-            server "app-1" "@app" { tls ca="ca.pem" sni="app.internal" }
-        }
-    "#,
-    )
-    .with("@app", address)
-    .file("ca.pem", authority.pem())
-    .start()
-    .await;
-    assert_eq!(gateway.ask("web", get("/")).await.status, 204);
-    let ended = tokio::time::timeout(Duration::from_secs(20), served).await;
-    assert_eq!(ended.unwrap().unwrap().unwrap(), (true, 0));
+    // One that was told of its client is kept for nobody else.
+    for (is_told, said) in [(false, ""), (true, r#"send-proxy="v2""#)] {
+        let authority = Authority::new();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(authority.server(&["app.internal"])));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let served = tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await?;
+            if is_told {
+                let mut header = [0; 16];
+                stream.read_exact(&mut header).await?;
+                let rest = u16::from_be_bytes([header[14], header[15]]);
+                stream.read_exact(&mut vec![0; rest.into()]).await?;
+            }
+            let mut stream = acceptor.accept(stream).await?;
+            let mut head = [0; 1024];
+            let asked = stream.read(&mut head).await?;
+            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await?;
+            stream.flush().await?;
+            // An end without the goodbye is an error here.
+            stream.read_to_end(&mut Vec::new()).await.map(|more| (asked > 0, more))
+        });
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                pool idle-timeout="100ms"
+                server "app-1" "@app" @said { tls ca="ca.pem" sni="app.internal" }
+            }
+        "#,
+        )
+        .with("@said", said)
+        .with("@app", address)
+        .file("ca.pem", authority.pem())
+        .start()
+        .await;
+        assert_eq!(gateway.ask("web", get("/")).await.status, 204);
+        let ended = tokio::time::timeout(Duration::from_secs(20), served).await;
+        assert_eq!(ended.unwrap().unwrap().unwrap(), (true, 0), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -28,8 +28,6 @@ pub(super) struct Sockets {
     process: Limit,
     /// By the frontend's name.
     frontends: HashMap<Arc<str>, Limit>,
-    /// Likewise, of those that have one.
-    rates: HashMap<Arc<str>, Arc<Rate>>,
 }
 
 /// The sockets of a configuration.
@@ -41,6 +39,8 @@ pub(super) struct Opened {
     stats: Vec<(SocketAddr, Arc<admin::Admin>)>,
     /// Those of the frontends, by what was asked for.
     by_key: HashMap<Key, Arc<Listening>>,
+    /// By the frontend's name, of those that have one.
+    rates: HashMap<Arc<str>, Arc<Rate>>,
 }
 
 /// A configured address, and how many before it are the same: port 0 may be asked for several times.
@@ -57,13 +57,15 @@ impl Sockets {
             registry: Arc::clone(registry),
             process: Limit::new(config.process.max_connections),
             frontends: HashMap::new(),
-            rates: HashMap::new(),
         }
     }
 
     /// Opens what `config` wants and is not open yet, or says all that went wrong; then what had been opened is closed.
     pub(super) fn open(&self, config: &Config) -> Result<Opened, Faults> {
-        let mut opened = Opened::default();
+        let mut opened = Opened {
+            rates: rates(config, &self.open.rates),
+            ..Opened::default()
+        };
         let mut errors = Vec::new();
         let mut seen: HashMap<Address, usize> = HashMap::new();
         for frontend in &config.frontends {
@@ -151,7 +153,6 @@ impl Sockets {
     /// Each worker's socket of every bind, with the limits of `config`. The sockets are duplicates: a worker may close its
     /// own, and the connections that wait in it stay.
     pub(super) fn distribute(&mut self, config: &Config, opened: &Opened) -> io::Result<Vec<Vec<WorkerSocket>>> {
-        self.rates = rates(config, &self.rates);
         let mut sockets: Vec<Vec<WorkerSocket>> = (0..self.workers).map(|_| Vec::new()).collect();
         for (frontend, binds) in opened.frontends.iter().enumerate() {
             let configured = &config.frontends[frontend];
@@ -163,7 +164,7 @@ impl Sockets {
                     .or_insert_with(|| Limit::new(configured.max_connections.unwrap_or(UNLIMITED)))
                     .places
                     .clone(),
-                rate: self.rates.get(&configured.name).cloned(),
+                rate: opened.rates.get(&configured.name).cloned(),
             };
             for (bind, listening) in binds.iter().enumerate() {
                 for (worker, socket) in sockets.iter_mut().zip(&listening.sockets) {
