@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use nix::unistd::{getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::UnixAddress;
@@ -88,15 +89,20 @@ impl SocketFile {
     /// and in `chroot` the file is not to be found any more.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
         let mut known = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        if std::mem::replace(&mut *known, access) == access {
+        let before = std::mem::replace(&mut *known, access);
+        if before == access {
             return Ok(());
         }
         let there = fs::symlink_metadata(&self.path)?;
         if (there.dev(), there.ino()) != self.identity {
             return Err(io::Error::other("another file has taken its place"));
         }
-        if access.user.is_some() || access.group.is_some() {
-            chown(&self.path, access.user, access.group)?;
+        // Who is not said any more gives it back.
+        let changed = |now: Option<u32>, before: Option<u32>, own: u32| (now != before).then(|| now.unwrap_or(own));
+        let user = changed(access.user, before.user, geteuid().as_raw());
+        let group = changed(access.group, before.group, getegid().as_raw());
+        if user.is_some() || group.is_some() {
+            chown(&self.path, user, group)?;
         }
         fs::set_permissions(&self.path, fs::Permissions::from_mode(access.mode))
     }
@@ -233,5 +239,24 @@ mod tests {
         assert!(path.exists() && !beside.exists());
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_group_that_is_not_said_any_more_gives_a_socket_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("web.sock");
+        let own = getegid().as_raw();
+        let of = |group| Access {
+            mode: 0o660,
+            user: None,
+            group,
+        };
+        // To give it to another group takes root.
+        let other = if geteuid().is_root() { own + 1 } else { own };
+        let (_socket, file) = listen(&UnixAddress::Path(path.clone()), of(Some(other)), 1).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().gid(), other);
+        let file = file.unwrap();
+        file.set_access(of(None)).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().gid(), own);
     }
 }
