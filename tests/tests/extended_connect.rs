@@ -287,7 +287,9 @@ async fn no_plugin_with_always_says_that_a_tunnel_is_there() {
             deny status=403 { path "/shut" }
             redirect location="/chat" { path "/old" }
             use-plugin "well" always
+            use-backend "app" { path "/served" }
         }
+        backend "app" { server "s" "127.0.0.1:1" }
     "#,
     )
     .file("well.wasm", replies)
