@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use gateway_tests::guest::{self, FACTS};
 use gateway_tests::{Answer, Builder, Client, Gateway, HttpServer, get, head, post};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 fn with(kdl: &str, app: &HttpServer) -> Builder {
     Gateway::kdl(kdl).with("@app", app.address())
@@ -641,6 +643,40 @@ async fn a_component_is_told_of_an_exchange_that_is_over() {
         gateway.says("/c2005app").await;
         gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
     }
+}
+
+/// The component is as slow as its facts take; the server never answers.
+#[tokio::test]
+async fn a_component_is_told_of_an_exchange_whose_client_left_before_its_answer() {
+    // Nobody accepts: the kernel takes the connection.
+    let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        plugin "told" "told.wasm" { on-failure "skip"; grant "log" }
+        frontend "web" { bind "127.0.0.1:0"; use-plugin "told"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@app", app.local_addr().unwrap())
+    .file("told.wasm", telling())
+    .start()
+    .await;
+    let mut client = TcpStream::connect(gateway.address("web")).await.unwrap();
+    client
+        .write_all(b"GET /gone HTTP/1.1\r\nhost: a\r\n\r\n")
+        .await
+        .unwrap();
+    gateway
+        .metric_is("gateway_server_in_flight", &[("server", "s")], 1.0)
+        .await;
+    drop(client);
+    gateway.says("/gone0app").await;
+    gateway.metric_is("gateway_policy_untold_total", &[], 0.0).await;
+    let [line] = &gateway.access_log(1).await[..] else {
+        panic!("one line")
+    };
+    assert_eq!(line["termination"], "CH", "{line}");
 }
 
 /// What a connection is told of by; between what it has, what only a request has.

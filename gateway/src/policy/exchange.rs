@@ -101,6 +101,19 @@ impl Exchange {
         self.kept = Kept::default();
     }
 
+    /// What stands in for it while it is asked about elsewhere: as it is now, so that components can be told of it should it end meanwhile.
+    /// Instances, and what its edits hold, stay with it.
+    pub fn stand_in(&self) -> Box<Self> {
+        let mut stand_in = Self::new(self.request.clone(), self.connection.clone());
+        stand_in.response.clone_from(&self.response);
+        stand_in.request_id.clone_from(&self.request_id);
+        stand_in.trace = self.trace;
+        stand_in.server.clone_from(&self.server);
+        stand_in.lot = self.lot.clone();
+        stand_in.tags.clone_from(&self.tags);
+        stand_in
+    }
+
     /// Of a request that has just come.
     pub fn new(request: request::Parts, connection: Arc<ConnectionFacts>) -> Box<Self> {
         boxed(|| Self {

@@ -42,7 +42,7 @@ pub struct Tenant {
 }
 
 /// What of an exchange or a connection decides who takes part in it, once somebody has asked.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Lot {
     /// From 0 to [`Share::WHOLE`], at random.
     drawn: Option<u16>,

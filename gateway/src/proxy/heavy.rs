@@ -72,8 +72,8 @@ async fn ask_elsewhere<T: Send + 'static>(
             .instances()
             .instead_of_crew(|instances| hook(instances, attachment, exchange)));
     }
-    let nothing = Exchange::new(http::Request::new(()).into_parts().0, exchange.connection.clone());
-    let mut away = std::mem::replace(exchange, nothing);
+    let stand_in = exchange.stand_in();
+    let mut away = std::mem::replace(exchange, stand_in);
     let asked = attachment.clone();
     let call = move |instances: Option<&mut Instances>| {
         let answered = instances.map(|instances| hook(instances, &asked, &mut away));

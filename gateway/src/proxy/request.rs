@@ -287,13 +287,33 @@ async fn exchange(
         )
         .await;
     }
+    let mut kept = Kept {
+        exchange: Some(exchange),
+        record,
+    };
+    let Some(exchange) = &mut kept.exchange else {
+        return Err(ProxyError::Policy { status: 500 });
+    };
     let content = (&mut body, asked.as_ref());
-    let decided = decide(local, frontend, tenant, client, record, &mut exchange, content);
-    let served = Box::pin(decided).await;
-    // It may last as long as a tunnel or a download: who has waited for a phase that does not come is not wanted any more.
-    exchange.gives_up_instances();
-    record.noted.exchange = Some(exchange);
-    served
+    let decided = decide(local, frontend, tenant, client, kept.record, exchange, content);
+    Box::pin(decided).await
+}
+
+/// An exchange that is wanted when it is over: it gets into the record however deciding on it ends, and where the client leaves meanwhile, too.
+struct Kept<'a> {
+    exchange: Option<Box<Exchange>>,
+    record: &'a mut Record,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        let Some(mut exchange) = self.exchange.take() else {
+            return;
+        };
+        // It may last as long as a tunnel or a download: who has waited for a phase that does not come is not wanted any more.
+        exchange.gives_up_instances();
+        self.record.noted.exchange = Some(exchange);
+    }
 }
 
 /// What becomes of a request that is fit to be looked at.
