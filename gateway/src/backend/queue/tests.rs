@@ -237,24 +237,26 @@ async fn who_has_tried_a_server_lets_others_have_its_place() {
     picky.abort();
 }
 
+/// A backend of one server, as a reload takes it up in the place of the one before.
+fn taken_up(configured: &crate::config::Backend, registry: &Registry, before: Option<&Backend>) -> Arc<Backend> {
+    let id = crate::config::BackendId(0);
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], 1));
+    let tls = crate::backend::Connectors {
+        servers: vec![None],
+        check: None,
+    };
+    let places = vec![crate::backend::Place::Fixed(address.into())];
+    let backend = Backend::new(configured, id, places, tls, registry, before);
+    backend.adopt();
+    backend
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reload_breaks_no_line_up() {
     let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
     configured.servers[0].max_connections = std::num::NonZeroUsize::new(1);
     let registry = Registry::new();
-    let take_up = |before: Option<&Backend>| {
-        let id = crate::config::BackendId(0);
-        let places = vec![crate::backend::Place::Fixed(
-            std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
-        )];
-        let tls = crate::backend::Connectors {
-            servers: vec![None],
-            check: None,
-        };
-        let backend = Backend::new(&configured, id, places, tls, &registry, before);
-        backend.adopt();
-        backend
-    };
+    let take_up = |before: Option<&Backend>| taken_up(&configured, &registry, before);
     let old = take_up(None);
     let (_, session) = place(&mut Balancer::new(&old, 0), &old);
     let first = waiting(&old).await;
@@ -276,16 +278,7 @@ async fn who_waits_over_a_reload_goes_by_the_limit_that_it_brings() {
     let take_up = |max: usize, before: Option<&Backend>| {
         let mut configured = test_config(Balance::RoundRobin, &[(1, false)]);
         configured.servers[0].max_connections = std::num::NonZeroUsize::new(max);
-        let id = crate::config::BackendId(0);
-        let places = vec![crate::backend::Place::Fixed(
-            std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
-        )];
-        let tls = crate::backend::Connectors {
-            servers: vec![None],
-            check: None,
-        };
-        let backend = Backend::new(&configured, id, places, tls, &registry, before);
-        backend.adopt();
+        let backend = taken_up(&configured, &registry, before);
         // As its keeper begins.
         backend.dispatch();
         backend
