@@ -3,8 +3,8 @@
 use super::haproxy::Line;
 use super::outline::Node;
 use super::proxies::Proxy;
-use super::tables;
 use super::words::{self, Polarity, Term};
+use super::{counts, criteria};
 
 impl Proxy<'_> {
     /// `acl NAME CRITERION`; several of one name are alternatives.
@@ -23,9 +23,9 @@ impl Proxy<'_> {
                 continue;
             }
             let lines: Vec<&Line> = acls().filter(|line| line.word(1) == Some(name)).collect();
-            let nodes: Result<Vec<_>, _> = lines.iter().map(|line| words::criterion(line.rest(2))).collect();
+            let nodes: Result<Vec<_>, _> = lines.iter().map(|line| criteria::criterion(line.rest(2))).collect();
             match nodes {
-                Ok(nodes) if lines.len() > 1 && nodes.iter().flatten().any(|node| node.is_a(words::SERVERS_UP)) => {
+                Ok(nodes) if lines.len() > 1 && nodes.iter().flatten().any(|node| node.is_a(criteria::SERVERS_UP)) => {
                     let reason = "`nbsrv` beside others: give it an acl of its own, and join the two with `or`";
                     lines.iter().for_each(|line| self.leave_out(line, reason));
                 }
@@ -150,13 +150,13 @@ impl Proxy<'_> {
         let (key, nodes, is_negated) = match term {
             Term::Or => return Ok(None),
             Term::Named { name: "TRUE", .. } => return Err("always true: leave the condition out".to_owned()),
-            Term::Named { name, .. } if self.counting_acl(name).is_some() => return Err(tables::ALONE.to_owned()),
-            Term::Named { name, is_negated } => match words::predefined(name) {
+            Term::Named { name, .. } if self.counting_acl(name).is_some() => return Err(counts::ALONE.to_owned()),
+            Term::Named { name, is_negated } => match criteria::predefined(name) {
                 Some(node) => (vec![name.to_owned()], vec![node], is_negated),
                 None => return Ok(Some((Asked::Word(name.to_owned()), is_negated))),
             },
-            Term::Anonymous { words, .. } if tables::asks_a_table(words) => return Err(tables::ALONE.to_owned()),
-            Term::Anonymous { words, is_negated } => (words.to_vec(), words::criterion(words)?, is_negated),
+            Term::Anonymous { words, .. } if counts::asks_a_table(words) => return Err(counts::ALONE.to_owned()),
+            Term::Anonymous { words, is_negated } => (words.to_vec(), criteria::criterion(words)?, is_negated),
         };
         let asked = match nodes.as_slice() {
             // Conditions have a word for it.
@@ -188,7 +188,7 @@ impl Proxy<'_> {
             match asked {
                 Asked::Word(name) => inline.acls.push((name, is_negated)),
                 // Only an acl with a name can ask it.
-                Asked::Predicates { nodes, .. } if nodes.iter().any(|node| node.is_a(words::SERVERS_UP)) => {
+                Asked::Predicates { nodes, .. } if nodes.iter().any(|node| node.is_a(criteria::SERVERS_UP)) => {
                     return Ok(None);
                 }
                 Asked::Predicates { nodes, .. } => inline.predicates.push((nodes, is_negated)),

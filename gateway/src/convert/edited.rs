@@ -4,9 +4,9 @@
 
 use std::fmt;
 
+use super::edits;
 use super::haproxy::{Line, Section};
 use super::proxies::Proxy;
-use super::rules;
 use super::words::{self, Term};
 
 /// A part of a request that both edits and acls are about.
@@ -132,7 +132,7 @@ impl Part {
             return Vec::new();
         }
         match line.word(1).unwrap_or_default() {
-            "set-header" if rules::lowers_the_host(line) => Vec::new(),
+            "set-header" if edits::lowers_the_host(line) => Vec::new(),
             "set-src" => vec![Self::Source],
             "set-header" | "add-header" | "del-header" | "replace-header" | "replace-value" => {
                 let name = line.word(2).map(str::to_ascii_lowercase);

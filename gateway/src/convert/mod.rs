@@ -2,26 +2,35 @@
 //! where it would have stood, with the reason, and is reported. The result is tried against the configuration's own rules,
 //! so that what comes out is valid, and says so where it could not be made so.
 
+mod accepts;
 mod acls;
 mod checks;
 mod conditionals;
+mod counts;
+mod criteria;
 mod crt_list;
+mod defaults;
 mod edited;
+mod edits;
 mod environment;
 mod expressions;
 mod global;
 mod haproxy;
+mod limits;
 mod maps;
 mod options;
 mod outline;
 mod persistence;
 mod protocols;
 mod proxies;
+mod redirects;
 mod rules;
 mod servers;
+mod settings;
 mod ssl_defaults;
 mod stats;
 mod tables;
+mod texts;
 mod timeouts;
 mod tls;
 mod transaction;

@@ -2,7 +2,8 @@
 
 use super::haproxy::{Line, Section};
 use super::outline::Node;
-use super::proxies::{LONGEST_TIMEOUT, Proxy};
+use super::proxies::Proxy;
+use super::settings::LONGEST_TIMEOUT;
 use super::words;
 
 /// `cookie SRVID insert indirect nocache maxidle 30m domain .example.net`.

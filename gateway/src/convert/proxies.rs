@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 
+use super::accepts::{Exempt, Stage};
 use super::edited::Edited;
 use super::haproxy::{Line, Section};
 use super::outline::Node;
 use super::{
-    Conversion, checks, global, maps, persistence, protocols, servers, stats, tables, timeouts, variables, words,
+    Conversion, checks, defaults, global, maps, protocols, servers, stats, tables, timeouts, variables, words,
 };
 
 /// Converts all sections.
 pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
-    let sections = &settle_defaults(sections);
+    let sections = &defaults::settle(sections);
     timeouts::note_missing(conversion, sections);
     add_maps(conversion, sections);
     conversion.tables = tables::Tables::of(sections);
@@ -94,131 +95,6 @@ fn add_maps(conversion: &mut Conversion, sections: &[Section]) {
     }
 }
 
-/// Says in every section what HAProxy takes from where it stands: the `defaults` before it, and its mode, which is `tcp`
-/// where nobody says one.
-fn settle_defaults(sections: &[Section]) -> Vec<Section> {
-    let mut settled: Vec<Section> = sections.to_vec();
-    let is_proxy = |section: &Section| matches!(section.kind.as_str(), "frontend" | "backend" | "listen");
-    let mut modes: HashMap<Option<String>, Option<String>> = HashMap::new();
-    // Their `default-server` has no place of its own here.
-    let mut servers: HashMap<Option<String>, Vec<Line>> = HashMap::new();
-    // Two lines there are one node here: a section that says one of them has to say the other, too.
-    let mut tries: HashMap<Option<String>, Vec<Line>> = HashMap::new();
-    // Nor have they a place where requests go.
-    let mut leads: HashMap<Option<String>, Line> = HashMap::new();
-    // Nor has what they say of checks.
-    let mut said_of_checks: HashMap<Option<String>, Vec<Line>> = HashMap::new();
-    let mut latest: Option<String> = None;
-    let mut is_first = true;
-    for section in &mut settled {
-        let own = section.lines.iter().find(|line| line.keyword() == "mode");
-        let own = own.and_then(|line| line.word(1)).map(str::to_owned);
-        if section.kind == "defaults" {
-            // Ours without a name hold for the whole file: only the first ones, with no proxy before them, can be those.
-            if section.name.is_none() && !is_first {
-                section.name = Some(format!("line-{}", section.line));
-            }
-            is_first = false;
-            latest.clone_from(&section.name);
-            let inherited = section
-                .from
-                .as_ref()
-                .and_then(|from| modes.get(&Some(from.clone())).cloned().flatten());
-            if own.is_none()
-                && let Some(mode) = &inherited
-            {
-                section.lines.insert(0, mode_line(section.line, mode));
-            }
-            modes.insert(section.name.clone(), own.or(inherited));
-            let mut lines: Vec<Line> = section.lines.clone();
-            lines.retain(|line| line.keyword() == "default-server");
-            if let Some(from) = &section.from {
-                lines.extend(servers.get(&Some(from.clone())).cloned().unwrap_or_default());
-            }
-            servers.insert(section.name.clone(), lines);
-            let lead = section.lines.iter().rfind(|line| line.keyword() == "default_backend");
-            if let Some(lead) = lead.cloned() {
-                section.lines.retain(|line| line.keyword() != "default_backend");
-                leads.insert(section.name.clone(), lead);
-            }
-            let about = section.lines.iter().filter(|line| half_of_retries(line).is_some());
-            tries.insert(section.name.clone(), about.cloned().collect());
-            let own = section.lines.iter().filter(|line| checks::part(line).is_some());
-            let mut lines: Vec<Line> = own.cloned().collect();
-            if let Some(from) = &section.from {
-                let inherited = said_of_checks.get(&Some(from.clone())).cloned().unwrap_or_default();
-                checks::inherit(&mut lines, &inherited);
-            }
-            said_of_checks.insert(section.name.clone(), lines);
-        } else if is_proxy(section) {
-            is_first = false;
-            if section.from.is_none() {
-                section.from.clone_from(&latest);
-            }
-            let is_said = own.is_some() || modes.get(&section.from).is_some_and(Option::is_some);
-            if !is_said {
-                section.lines.insert(0, mode_line(section.line, "tcp"));
-            }
-            let leads_itself = |line: &Line| line.keyword() == "default_backend";
-            if let Some(lead) = leads.get(&section.from).filter(|_| section.kind == "frontend")
-                && !section.lines.iter().any(leads_itself)
-            {
-                section.lines.push(lead.clone());
-            }
-            if section.kind != "frontend" {
-                // Behind the section's own, which go first.
-                let lines = servers.get(&section.from).cloned().unwrap_or_default();
-                section.lines.extend(lines);
-                let own: Vec<&str> = section.lines.iter().filter_map(half_of_retries).collect();
-                let inherited = tries.get(&section.from).into_iter().flatten();
-                let other = inherited.filter(|line| half_of_retries(line).is_some_and(|half| !own.contains(&half)));
-                let other: Vec<Line> = other.filter(|_| !own.is_empty()).cloned().collect();
-                section.lines.extend(other);
-                if checks::are_wanted(section) {
-                    let inherited = said_of_checks.get(&section.from).cloned().unwrap_or_default();
-                    checks::inherit(&mut section.lines, &inherited);
-                }
-            }
-        }
-    }
-    settled
-}
-
-/// Which half of `retries 3 redispatch="last"` a line says: how many, or where they go.
-fn half_of_retries(line: &Line) -> Option<&'static str> {
-    match (line.keyword(), line.word(1), line.word(2)) {
-        ("retries", ..) => Some("retries"),
-        ("option", Some("redispatch"), _) | ("no", Some("option"), Some("redispatch")) => Some("redispatch"),
-        _ => None,
-    }
-}
-
-/// What `defaults` say of checks.
-const IN_EACH_CHECK: &str = "each backend's `check` says it here";
-
-/// In the place of none.
-pub(super) const LONGEST_TIMEOUT: &str = "24d";
-
-/// What `clitcpka-idle`, `srvtcpka-intvl` and the like are called.
-fn keep_alive(keyword: &str) -> Option<&'static str> {
-    let of = keyword.strip_prefix("cli").or_else(|| keyword.strip_prefix("srv"))?;
-    Some(match of {
-        "tcpka-idle" => "idle",
-        "tcpka-intvl" => "interval",
-        "tcpka-cnt" => "count",
-        _ => return None,
-    })
-}
-
-fn mode_line(number: usize, mode: &str) -> Line {
-    let words = vec!["mode".to_owned(), mode.to_owned()];
-    Line {
-        number,
-        text: words.join(" "),
-        words,
-    }
-}
-
 fn open(conversion: &mut Conversion, kind: &str, section: &Section) -> usize {
     let name = section.name.as_deref().unwrap_or(kind);
     let original = format!("{kind} {name}");
@@ -284,19 +160,6 @@ pub(super) fn leave_out(conversion: &mut Conversion, block: usize, line: &Line, 
         .outline
         .add_left_out(Some(block), line.number, &line.text, reason);
     conversion.note(line.number, format!("left out: {reason}"));
-}
-
-/// The rules that one rule is gone through with: their keyword, and of connections the word behind it.
-pub(super) type Stage = (String, Option<String>);
-
-/// Whom rules are not asked about.
-pub(super) enum Exempt {
-    /// Whom this condition holds for.
-    Those(String),
-    /// Some of whom nothing can be said here.
-    Unsaid,
-    /// Everybody, or everybody as far as can be seen here: why.
-    All(&'static str),
 }
 
 /// A frontend, backend or defaults in the making.
@@ -427,203 +290,6 @@ impl<'a> Proxy<'a> {
                 _ => format!("there is no counterpart of `{}`", words::subject(line)),
             };
             self.leave_out(line, &reason);
-        }
-    }
-
-    /// What may stand in `defaults` too. False when the line is none of that.
-    fn setting(&mut self, line: &Line) -> bool {
-        if self.transform(line) {
-            return true;
-        }
-        let first = line.word(1).unwrap_or_default();
-        let node = match (line.keyword(), first) {
-            ("mode", mode) => Node::new("mode").arg(mode),
-            ("timeout", "connect" | "client" | "server" | "http-request" | "http-keep-alive" | "queue" | "tunnel") => {
-                let time = line.word(2).unwrap_or_default();
-                let time = match words::is_no_time(time) {
-                    true => {
-                        let message =
-                            format!("`timeout {first} 0` is for ever, and {LONGEST_TIMEOUT} the longest here");
-                        self.conversion.note(line.number, message);
-                        LONGEST_TIMEOUT.to_owned()
-                    }
-                    false => words::duration(time),
-                };
-                Node::new("timeout").prop(first, time)
-            }
-            // Said with the check, of which `defaults` have none.
-            ("timeout", "check") | ("option", "httpchk" | "tcp-check") | ("http-check" | "tcp-check", _)
-                if self.section.kind == "defaults" =>
-            {
-                self.conversion.note(line.number, IN_EACH_CHECK);
-                return true;
-            }
-            ("option", option) if protocols::is_option(option) => {
-                match self.section.kind.as_str() {
-                    // Read together with the check.
-                    "backend" | "listen" => {}
-                    "defaults" => self.conversion.note(line.number, IN_EACH_CHECK),
-                    _ => self.leave_out(line, IN_EACH_CHECK),
-                }
-                return true;
-            }
-            ("timeout", "check") => return true,
-            ("maxconn", number) => match number.parse() {
-                Ok(number) => Node::new("max-connections").number(number),
-                Err(_) => return false,
-            },
-            ("rate-limit", "sessions") => match line.word(2).and_then(|rate| rate.parse::<u32>().ok()) {
-                Some(rate) if rate > 0 => Node::new("max-connection-rate").arg(format!("{rate}/s")),
-                // HAProxy's 0 is no limit.
-                Some(_) => return true,
-                None => return false,
-            },
-            ("retries", number) => match number.parse() {
-                Ok(number) => Node::new("retries")
-                    .number(number)
-                    .prop("redispatch", self.redispatch()),
-                Err(_) => return false,
-            },
-            ("option", "redispatch") if self.says("retries") => return true,
-            // Three, as HAProxy without `retries`.
-            ("option", "redispatch") => Node::new("retries").number(3).prop("redispatch", self.redispatch()),
-            ("no", "option") if half_of_retries(line).is_some() => {
-                if self.says("retries") {
-                    return true;
-                }
-                Node::new("retries").number(3).prop("redispatch", self.redispatch())
-            }
-            ("option", "http-server-close") => Node::new("server-close"),
-            ("option", "httpclose" | "forceclose") => {
-                // One request a connection, on both sides.
-                if self.section.kind != "backend" {
-                    self.say(line, Node::new("http-keep-alive").number_prop("max-requests", 1));
-                }
-                if matches!(self.section.kind.as_str(), "backend" | "defaults") {
-                    self.say(line, Node::new("server-close"));
-                }
-                return true;
-            }
-            ("option", "allbackups") => Node::new("all-backups"),
-            ("option", "clitcpka" | "srvtcpka" | "tcpka") => {
-                let message = "not needed: TCP keep-alive is on for both sides; `tcp-keep-alive` sets its times";
-                self.conversion.note(line.number, message);
-                return true;
-            }
-            ("log", target) if target != "global" => {
-                let reason =
-                    "declare it with a name, process { log \"…\" name=\"audit\" }, and name it here: log \"audit\"";
-                self.leave_out(line, reason);
-                return true;
-            }
-            // How lines look is settled by the frontend's mode; that there are lines is the default.
-            ("option", "httplog") if line.word(2) == Some("clf") => {
-                let message = "`clf` was left out: lines look as those of `option httplog` do, or as `log-format` says";
-                self.conversion.note(line.number, message);
-                return true;
-            }
-            ("log", "global") | ("option", "tcplog" | "httplog") => return true,
-            // What it says last of that, it says of all of the section.
-            ("enabled" | "disabled", "") => return true,
-            // Read together with the check.
-            ("option", "httpchk" | "tcp-check") => return true,
-            (
-                "option",
-                "splice-auto" | "splice-request" | "splice-response" | "http-keep-alive" | "tcp-smart-accept"
-                | "tcp-smart-connect" | "http-no-delay" | "abortonclose" | "log-health-checks" | "contstats",
-            ) => {
-                self.conversion
-                    .note(line.number, "not needed: it is how the gateway works");
-                return true;
-            }
-            (keyword, _) if keep_alive(keyword).is_some() => return self.keep_alive(line),
-            // Said at the servers.
-            ("default-server", _) if self.section.kind == "defaults" => return true,
-            ("backlog", _) => {
-                self.leave_out(line, "each `bind` says it: backlog=1024");
-                return true;
-            }
-            ("balance", way) => servers::balance(self.section, way, line),
-            ("source", from) if line.word(2).is_none() => match words::source(from) {
-                Some(from) => Node::new("source").arg(from.to_string()),
-                None => return false,
-            },
-            // Said with `balance`.
-            ("hash-type", _) => return true,
-            ("errorfile", status) => match status.parse() {
-                Ok(status) => Node::new("error-page")
-                    .number(status)
-                    .arg(line.word(2).unwrap_or_default()),
-                Err(_) => return false,
-            },
-            ("stick", _) => return persistence::stick(self, line),
-            // Said with `stick`, where there is one.
-            ("stick-table", _) if self.says("stick") => return true,
-            ("stick-table", _) => return self.counting_table(line),
-            ("retry-on", _) => {
-                let (early, words): (Vec<_>, Vec<_>) = line.rest(1).iter().partition(|word| **word == "0rtt-rejected");
-                if !early.is_empty() {
-                    let message = "`0rtt-rejected` was left out: no early data is sent to servers";
-                    self.conversion.note(line.number, message);
-                }
-                match words.as_slice() {
-                    // What is not named is not retried, connections that fail among it.
-                    [] => Node::new("retry-on").arg("none"),
-                    words => words
-                        .iter()
-                        .fold(Node::new("retry-on"), |node, word| match word.parse() {
-                            Ok(status) => node.number(status),
-                            Err(_) => node.arg(*word),
-                        }),
-                }
-            }
-            ("http-reuse", reuse) => Node::new("pool").prop("reuse", reuse),
-            ("cookie", _) => {
-                persistence::cookie(self, line);
-                return true;
-            }
-            _ => return false,
-        };
-        self.say(line, node);
-        true
-    }
-
-    /// `clitcpka-idle` and the like, of which ours has all in one node.
-    fn keep_alive(&mut self, line: &Line) -> bool {
-        let all = self.section.lines.iter();
-        let all: Vec<&Line> = all.filter(|line| keep_alive(line.keyword()).is_some()).collect();
-        if all.first().is_none_or(|first| first.number != line.number) {
-            // The first one has said it.
-            return true;
-        }
-        let mut node = Node::new("tcp-keep-alive");
-        for property in ["idle", "interval", "count"] {
-            let mut said = all.iter().filter(|line| keep_alive(line.keyword()) == Some(property));
-            let Some(value) = said.next().and_then(|line| line.word(1)) else {
-                continue;
-            };
-            if let Some(other) = said.find(|line| line.word(1) != Some(value)) {
-                let message = "of two sides that differ, `defaults` here say the first for both";
-                self.conversion.note(other.number, message);
-            }
-            node = match value.parse() {
-                Ok(number) if property == "count" => node.number_prop(property, number),
-                // Seconds, other than everywhere else.
-                Ok(seconds) => node.prop(property, format!("{seconds}s")),
-                Err(_) => node.prop(property, value),
-            };
-        }
-        self.say(line, node);
-        true
-    }
-
-    /// Which retries go to another server: the last with `option redispatch`, each with 1 behind it, none without.
-    fn redispatch(&self) -> &'static str {
-        let option = |line: &&Line| half_of_retries(line) == Some("redispatch");
-        match self.section.lines.iter().rfind(option) {
-            Some(line) if line.keyword() == "option" && line.word(2) == Some("1") => "each",
-            Some(line) if line.keyword() == "option" => "last",
-            _ => "off",
         }
     }
 
