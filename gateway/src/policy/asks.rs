@@ -55,7 +55,7 @@ impl Instances {
         if attachment.stands_aside(exchange) {
             return Ok(None);
         }
-        self.call(
+        self.call_or_recall(
             attachment,
             Subject::Exchange(exchange),
             CHECK,
@@ -154,7 +154,7 @@ impl Instances {
                     .as_ref()
                     .map(|guest| guest.call_on_response(store, facts))
             },
-            |reply, edits, subject| {
+            |reply, mut edits, subject| {
                 if let Some(reply) = reply {
                     // Nobody would see them.
                     edits.clear();
@@ -253,26 +253,39 @@ mod tests {
 
     use super::super::host::Host;
     use super::*;
-    use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits};
+    use crate::config::{Isolation, OnFailure, PluginLimits, StateLimits, StatusSet};
     use crate::policy::first_party::{ACL, FirstParty, HEADER_REWRITE, RATE_LIMIT};
-    use crate::policy::{AttachedAs, AttachmentSpec, Budget, Callers, Ends, HostSettings, Scope};
+    use crate::policy::{AttachedAs, AttachmentSpec, Budget, Callers, Clock, CountedLimit, Ends, HostSettings, Scope};
 
     fn host() -> Arc<Host> {
+        host_with(64)
+    }
+
+    fn host_with(answers: usize) -> Arc<Host> {
         Host::new(HostSettings {
             instances: 16,
             memory: 16 << 20,
             total_memory: u64::MAX,
             host_memory: u64::MAX,
             max_buckets: 1000,
-            answers: 64,
+            answers,
         })
     }
 
     fn attach(host: &Arc<Host>, what: FirstParty, config: &str) -> Arc<Attachment> {
+        attach_counting(host, what, config, Arc::default())
+    }
+
+    fn attach_counting(
+        host: &Arc<Host>,
+        what: FirstParty,
+        config: &str,
+        counted: Arc<[CountedLimit]>,
+    ) -> Arc<Attachment> {
         let component = host.compile(what.name, what.wasm, what.grants).unwrap();
         let spec = AttachmentSpec {
             maps: Arc::default(),
-            counted: Arc::default(),
+            counted,
             label: what.name.into(),
             namespace: what.name.to_owned(),
             config: config.to_owned(),
@@ -376,13 +389,48 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_is_asked_each_time() {
+    fn what_counts_says_the_same_whether_it_is_asked_or_its_bucket_is_known() {
+        let clock = Clock::standing_at(Duration::from_secs(1));
+        let limit = r#"{"limits":[{"name":"per-ip","key":[{"client-ip":{"ipv4-prefix":32,"ipv6-prefix":64}}],"tokens":3,"period-ms":1000,"burst":5}]}"#;
+        let mut both = [64, 0].map(|answers| {
+            let host = host_with(answers).beside(clock.clone()).unwrap();
+            (Instances::new(&host), attach(&host, RATE_LIMIT, limit))
+        });
+        let mut seen = [false; 2];
+        for _ in 0..40 {
+            clock.forward(Duration::from_millis(97));
+            let [known, asked] = both
+                .each_mut()
+                .map(|(instances, limit)| instances.check(limit, &mut exchange("/")).unwrap().unwrap());
+            assert_eq!(known, asked);
+            seen[usize::from(known.allowed)] = true;
+        }
+        assert_eq!(seen, [true; 2], "refused, allowed");
+        assert_eq!(
+            both.map(|(_, limit)| (limit.stats().calls(), limit.stats().repeats())),
+            [(40, 38), (40, 0)]
+        );
+    }
+
+    #[test]
+    fn what_counts_in_several_buckets_or_by_responses_is_asked_each_time() {
         let host = host();
-        let limit = r#"{"limits":[{"name":"all","key":[],"tokens":1,"period-ms":3600000,"burst":5}]}"#;
-        let limit = attach(&host, RATE_LIMIT, limit);
+        let one = |name: &str, burst: u32| {
+            format!(r#"{{"name":"{name}","key":[],"tokens":1,"period-ms":3600000,"burst":{burst}}}"#)
+        };
+        let several = format!(r#"{{"limits":[{},{}]}}"#, one("a", 9), one("b", 5));
+        let several = attach(&host, RATE_LIMIT, &several);
+        let counted = CountedLimit {
+            name: "c".into(),
+            statuses: StatusSet::of(&[(400, 499)]),
+        };
+        let by_responses = format!(r#"{{"limits":[{}]}}"#, one("c", 5));
+        let by_responses = attach_counting(&host, RATE_LIMIT, &by_responses, [counted].into());
         let mut instances = Instances::new(&host);
-        let allowed = |_| instances.check(&limit, &mut exchange("/")).unwrap().unwrap().allowed;
-        assert_eq!((0..7).map(allowed).filter(|allowed| *allowed).count(), 5);
-        assert_eq!(limit.stats().repeats(), 0);
+        for (limit, allowed) in [(several, 5), (by_responses, 7)] {
+            let is_allowed = |_: &u32| instances.check(&limit, &mut exchange("/")).unwrap().unwrap().allowed;
+            assert_eq!((0..7).filter(is_allowed).count(), allowed);
+            assert_eq!((limit.stats().calls(), limit.stats().repeats()), (7, 0));
+        }
     }
 }

@@ -55,7 +55,7 @@ pub struct Attachment {
     /// Whether the CPU time of calls is measured.
     pub(super) measures_cpu: bool,
     pub(super) scope: Scope,
-    /// Whether it can only say again what it said to the same facts.
+    /// Whether it can only say again what it said to the same facts, or what comes of the tokens that it took.
     pub(super) is_repeatable: bool,
     /// Who makes its calls.
     pub(super) pace: Arc<Pace>,
@@ -145,7 +145,7 @@ impl Attachment {
             });
         }
         // What a shadow would have done is told each time.
-        let is_repeatable = spec.is_forgetful && !component.asks_the_host && !spec.scope.is_shadow;
+        let is_repeatable = spec.is_forgetful && !component.asks_beside_buckets && !spec.scope.is_shadow;
         let (pace, set_up_pace, waiting) = match spec.callers {
             Callers::Workers => (Pace::of_workers(), Pace::of_workers(), None),
             Callers::Crew(heavy) => (Pace::of_crew(), Pace::of_workers(), Some(heavy)),

@@ -43,7 +43,7 @@ pub(crate) struct Namespace {
 }
 
 /// Where a bucket is, for who comes back to it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     owner: u32,
     key: u128,
@@ -90,23 +90,12 @@ impl Buckets {
     }
 
     /// Takes tokens from a bucket; one not seen before is full.
-    pub(crate) fn take(&self, namespace: &Namespace, bucket: &str, key: &[u8], rate: Rate, tokens: u32) -> Taken {
-        self.take_in(self.now(), namespace.owner, namespace.key(bucket, key), rate, tokens)
+    pub(crate) fn take(&self, place: Place, rate: Rate, tokens: u32) -> Taken {
+        self.take_in(self.now(), place.owner, place.key, rate, tokens)
     }
 
-    /// What taking tokens would come to, with those that are there before, and where the bucket is. None is taken.
-    pub(crate) fn look(
-        &self,
-        namespace: &Namespace,
-        bucket: &str,
-        key: &[u8],
-        rate: Rate,
-        tokens: u32,
-    ) -> (Taken, Place) {
-        let place = Place {
-            owner: namespace.owner,
-            key: namespace.key(bucket, key),
-        };
+    /// What taking tokens would come to, with those that are there before. None is taken.
+    pub(crate) fn look(&self, place: Place, rate: Rate, tokens: u32) -> Taken {
         let now = self.now();
         let full_at = {
             let shard = self.shard(place.key);
@@ -115,12 +104,7 @@ impl Buckets {
         let (taken, ..) = rate.take(now, full_at, tokens);
         let (left, ..) = rate.take(now, full_at, 0);
         let remaining = left.remaining;
-        (Taken { remaining, ..taken }, place)
-    }
-
-    /// Takes tokens from a bucket that was looked at.
-    pub(crate) fn take_from(&self, place: Place, rate: Rate, tokens: u32) -> Taken {
-        self.take_in(self.now(), place.owner, place.key, rate, tokens)
+        Taken { remaining, ..taken }
     }
 
     fn now(&self) -> u128 {
@@ -167,6 +151,14 @@ impl Buckets {
 }
 
 impl Namespace {
+    /// Where the bucket of this name and key is.
+    pub(crate) fn place(&self, bucket: &str, key: &[u8]) -> Place {
+        Place {
+            owner: self.owner,
+            key: self.key(bucket, key),
+        }
+    }
+
     fn key(&self, bucket: &str, key: &[u8]) -> u128 {
         let [high, low] = self.hashers.each_ref().map(|hasher| {
             let mut hasher = hasher.clone();
@@ -227,18 +219,15 @@ mod tests {
     #[test]
     fn a_look_takes_nothing() {
         let table = Buckets::new(100, Clock::machine());
-        let (rate, namespace) = (rate(1, 86_400_000, 2), table.namespace("a", None));
-        let look = || table.look(&namespace, "b", b"c", rate, 1);
+        let (rate, place) = (rate(1, 86_400_000, 2), table.namespace("a", None).place("b", b"c"));
         for (left, allowed) in [(2, true), (1, true), (0, false)] {
             for _ in 0..3 {
-                let (taken, _) = look();
+                let taken = table.look(place, rate, 1);
                 assert_eq!((taken.remaining, taken.allowed), (left, allowed));
                 assert_eq!(taken.retry_after_ms == 0, allowed);
             }
-            table.take_from(look().1, rate, 1);
+            table.take(place, rate, 1);
         }
-        // It is the bucket that is found by its name.
-        assert!(!table.take(&namespace, "b", b"c", rate, 1).allowed);
     }
 
     #[test]
@@ -350,12 +339,12 @@ mod tests {
     fn workers_count_together() {
         let table = Buckets::new(100, Clock::machine());
         let allowed = AtomicU64::new(0);
-        let namespace = table.namespace("n", None);
+        let place = table.namespace("n", None).place("b", b"k");
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..1000 {
-                        let taken = table.take(&namespace, "b", b"k", rate(1, 3_600_000, 1500), 1);
+                        let taken = table.take(place, rate(1, 3_600_000, 1500), 1);
                         allowed.fetch_add(u64::from(taken.allowed), Ordering::Relaxed);
                     }
                 });

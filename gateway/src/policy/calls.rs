@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, Request, StatusCode, Uri, request};
 use super::attachment::Attachment;
 use super::bindings::gateway::policy::types;
 use super::bodies::{MAX_STATE, TOO_MUCH_STATE};
-use super::edits::{self, Edits};
+use super::edits::{self, Edits, Made};
 use super::exchange::{Exchange, Outcome};
 use super::failure::{Failure, FailureKind, Untaken, short_name};
 use super::granted::Granted;
@@ -138,7 +138,7 @@ impl Route {
 /// wrong with it, or what its operator does not let it do.
 pub(super) fn outcome(
     outcome: types::Outcome,
-    edits: &mut Edits,
+    mut edits: Made<'_>,
     request: &mut request::Parts,
     attachment: &Attachment,
 ) -> Result<Outcome, Untaken> {
@@ -147,7 +147,7 @@ pub(super) fn outcome(
         types::Outcome::Route(name) => Outcome::Route(Route {
             backend: route(attachment.granted(), &name)?,
             name,
-            edits: std::mem::take(edits),
+            edits: edits.take(),
         }),
         types::Outcome::Reply(reply) => Outcome::Reply(edits::reply_of(reply, attachment)?),
         types::Outcome::Call(call) => Outcome::Call(Box::new(Call::of(call, attachment)?)),

@@ -38,6 +38,8 @@ pub struct Component {
     pub(super) may_tell_time: bool,
     /// Whether it learns something from the host beside the facts that it is called with.
     pub(super) asks_the_host: bool,
+    /// The same of what it learns beside what comes of taking tokens.
+    pub(super) asks_beside_buckets: bool,
 }
 
 /// Where a component's exports are, by the position that spares a look-up by name.
@@ -128,10 +130,15 @@ impl Component {
             ty.imports(engine).any(|(name, _)| name.starts_with(&prefix))
         };
         let (imports_request, imports_tags) = (imports("request"), imports("tags"));
-        let asks_the_host = component.component_type().imports(engine).any(|(name, _)| {
-            let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
-            !interface.is_some_and(|interface| TELL_NOTHING.contains(&interface))
-        });
+        let asks = |of: fn(&str) -> bool| {
+            let ty = component.component_type();
+            ty.imports(engine).any(|(name, _)| {
+                let interface = name.strip_prefix(PACKAGE).and_then(|rest| rest.split('@').next());
+                interface.is_none_or(of)
+            })
+        };
+        let asks_the_host = asks(|interface| !TELL_NOTHING.contains(&interface));
+        let asks_beside_buckets = asks(|interface| interface != "buckets" && !TELL_NOTHING.contains(&interface));
         let mistyped = |message: String| PolicyError::Mistyped {
             label: label.to_owned(),
             message,
@@ -153,6 +160,7 @@ impl Component {
             imports_tags,
             may_tell_time: grants.contains(&Grant::Clock),
             asks_the_host,
+            asks_beside_buckets,
         })
     }
 

@@ -44,7 +44,7 @@ impl Counted {
     pub fn settle(self, status: StatusCode) {
         let counts = |token: &Token| token.statuses.contains(status.as_u16());
         for token in self.0.into_iter().filter(counts) {
-            token.buckets.take_from(token.place, token.rate, 1);
+            token.buckets.take(token.place, token.rate, 1);
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What a component may change of a message, collected while its call runs and applied only when the call succeeded.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, request, response};
@@ -17,6 +19,17 @@ use crate::twins;
 pub(crate) struct Edits {
     list: Vec<Edit>,
     bytes: usize,
+}
+
+/// Edits that are to be made, of a call or of one like it.
+#[derive(Debug)]
+pub(crate) enum Made<'a> {
+    /// There are none.
+    Nothing,
+    /// The call's own: they are gone when they have been made.
+    Once(&'a mut Edits),
+    /// Those that are known of an earlier call, and stay.
+    Again(&'a Edits),
 }
 
 #[derive(Debug, Clone)]
@@ -105,43 +118,13 @@ impl Edits {
     /// Applies the edits to a request, in order, and forgets them.
     pub(crate) fn apply_to_request(&mut self, request: &mut request::Parts) {
         self.bytes = 0;
-        let mut path = None;
-        let mut query = None;
-        let has_twins = !self.list.is_empty() && request.headers.keys().any(|name| name.as_str().contains('_'));
-        for edit in self.list.drain(..) {
-            if let Edit::Set(name, _) | Edit::Remove(name) = &edit
-                && has_twins
-            {
-                // What a server would take for the field that is decided here goes, too.
-                twins::remove(&mut request.headers, name);
-            }
-            match edit {
-                Edit::Path(new) => path = Some(new),
-                Edit::Query(new) => query = Some(new),
-                Edit::Status(_) => {}
-                edit => edit.apply(&mut request.headers),
-            }
-        }
-        if path.is_some() || query.is_some() {
-            rewrite_target(&mut request.uri, path, query);
-        }
+        edit_request(self.list.drain(..).map(Cow::Owned), request);
     }
 
     /// Applies the edits to a response, in order, and forgets them.
     pub(crate) fn apply_to_response(&mut self, response: &mut response::Parts) {
         self.bytes = 0;
-        for edit in self.list.drain(..) {
-            match edit {
-                // Both sides speak another protocol from here on, whatever a status says.
-                Edit::Status(_) if response.status == StatusCode::SWITCHING_PROTOCOLS => {}
-                Edit::Status(status) => {
-                    response.status = status;
-                    // The server's words were about another.
-                    response.extensions.remove::<ReasonPhrase>();
-                }
-                edit => edit.apply(&mut response.headers),
-            }
-        }
+        edit_response(self.list.drain(..).map(Cow::Owned), response);
     }
 
     fn push(&mut self, edit: Edit, bytes: usize) -> Result<(), String> {
@@ -157,20 +140,99 @@ impl Edits {
     }
 }
 
+impl Made<'_> {
+    /// Makes the edits of a request, in order.
+    pub(crate) fn apply_to_request(&mut self, request: &mut request::Parts) {
+        match self {
+            Self::Nothing => {}
+            Self::Once(edits) => edits.apply_to_request(request),
+            Self::Again(edits) => edit_request(edits.list.iter().map(Cow::Borrowed), request),
+        }
+    }
+
+    /// Makes the edits of a response, in order.
+    pub(crate) fn apply_to_response(&mut self, response: &mut response::Parts) {
+        match self {
+            Self::Nothing => {}
+            Self::Once(edits) => edits.apply_to_response(response),
+            Self::Again(edits) => edit_response(edits.list.iter().map(Cow::Borrowed), response),
+        }
+    }
+
+    /// They are made later.
+    pub(crate) fn take(&mut self) -> Edits {
+        match self {
+            Self::Nothing => Edits::default(),
+            Self::Once(edits) => std::mem::take(*edits),
+            Self::Again(edits) => edits.clone(),
+        }
+    }
+
+    /// They are not made.
+    pub(crate) fn clear(&mut self) {
+        if let Self::Once(edits) = self {
+            edits.clear();
+        }
+    }
+}
+
 impl Edit {
     /// Edits header fields. A map that is full (32,768 fields) takes no more; the proxy's own bounds are far below.
-    fn apply(self, headers: &mut HeaderMap) {
-        match self {
+    fn apply(edit: Cow<'_, Self>, headers: &mut HeaderMap) {
+        // Nothing of its own is needed for that.
+        if let Self::Remove(name) = &*edit {
+            headers.remove(name);
+            return;
+        }
+        match edit.into_owned() {
             Self::Set(name, value) => {
                 let _ = headers.try_insert(name, value);
             }
             Self::Add(name, value) => {
                 let _ = headers.try_append(name, value);
             }
-            Self::Remove(name) => {
-                headers.remove(name);
+            Self::Remove(_) | Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
+        }
+    }
+}
+
+fn edit_request<'a>(edits: impl ExactSizeIterator<Item = Cow<'a, Edit>>, request: &mut request::Parts) {
+    let mut path = None;
+    let mut query = None;
+    let has_twins = edits.len() > 0 && twins::may_be_in(&request.headers);
+    for edit in edits {
+        if let Edit::Set(name, _) | Edit::Remove(name) = &*edit
+            && has_twins
+        {
+            // What a server would take for the field that is decided here goes, too.
+            twins::remove(&mut request.headers, name);
+        }
+        match &*edit {
+            Edit::Path(_) | Edit::Query(_) => match edit.into_owned() {
+                Edit::Path(new) => path = Some(new),
+                Edit::Query(new) => query = Some(new),
+                _ => {}
+            },
+            Edit::Status(_) => {}
+            Edit::Set(..) | Edit::Add(..) | Edit::Remove(_) => Edit::apply(edit, &mut request.headers),
+        }
+    }
+    if path.is_some() || query.is_some() {
+        rewrite_target(&mut request.uri, path, query);
+    }
+}
+
+fn edit_response<'a>(edits: impl Iterator<Item = Cow<'a, Edit>>, response: &mut response::Parts) {
+    for edit in edits {
+        match &*edit {
+            // Both sides speak another protocol from here on, whatever a status says.
+            Edit::Status(_) if response.status == StatusCode::SWITCHING_PROTOCOLS => {}
+            Edit::Status(status) => {
+                response.status = *status;
+                // The server's words were about another.
+                response.extensions.remove::<ReasonPhrase>();
             }
-            Self::Path(_) | Self::Query(_) | Self::Status(_) => {}
+            _ => Edit::apply(edit, &mut response.headers),
         }
     }
 }
@@ -330,6 +392,38 @@ mod tests {
         assert_eq!(values, [&b"new"[..], b"\xff more"]);
         assert_eq!(request.headers.len(), 2);
         assert_eq!(request.uri, "/x?y");
+    }
+
+    #[test]
+    fn edits_that_are_known_are_made_as_often_as_one_likes() {
+        let mut edits = Edits::default();
+        edits.remove_header("b").unwrap();
+        edits.set_header("x-user", b"ada").unwrap();
+        edits.add_header("a", b"3").unwrap();
+        edits.set_path(b"/z".to_vec()).unwrap();
+        edits.set_query(Some(b"q".to_vec())).unwrap();
+        edits.set_status(404).unwrap();
+        for _ in 0..2 {
+            let mut request = request("/x?y");
+            request
+                .headers
+                .insert(HeaderName::from_static("x_user"), HeaderValue::from_static("forged"));
+            Made::Again(&edits).apply_to_request(&mut request);
+            assert_eq!(request.uri, "/z?q");
+            let left: Vec<_> = request
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes()))
+                .collect();
+            assert_eq!(left, [("a", &b"1"[..]), ("a", b"2"), ("a", b"3"), ("x-user", b"ada")]);
+            let (mut response, ()) = http::Response::new(()).into_parts();
+            Made::Again(&edits).apply_to_response(&mut response);
+            assert_eq!(response.status, StatusCode::NOT_FOUND);
+            assert_eq!(response.headers["x-user"], "ada");
+        }
+        let mut request = request("/x");
+        Made::Once(&mut edits).apply_to_request(&mut request);
+        assert_eq!((edits.len(), edits.bytes()), (0, 0));
     }
 
     #[test]

@@ -263,8 +263,8 @@ impl Host {
         &self.budget
     }
 
-    pub(super) fn buckets(&self) -> Arc<Buckets> {
-        Arc::clone(&self.buckets)
+    pub(super) const fn buckets(&self) -> &Arc<Buckets> {
+        &self.buckets
     }
 
     pub(super) fn namespace(&self, name: &str, tenant: Option<&str>) -> Namespace {

@@ -16,6 +16,7 @@ use super::exchange::ConnectionFacts;
 use super::find;
 use super::instance::HOSTCALL_BYTES;
 use super::state::{Identity, Phase, State};
+use super::takings::{Taking, Takings};
 use crate::hidden::is_hidden;
 
 impl types::Host for State {}
@@ -183,14 +184,22 @@ impl buckets::Host for State {
             period_ms: rate.period_ms,
             burst: rate.burst,
         };
+        let place = self.identity.namespace.place(&bucket, &key);
         let Taken {
             allowed,
             remaining,
             retry_after_ms,
         } = match self.identity.counted.iter().find(|of| *of.name == *bucket) {
-            None => self.buckets.take(&self.identity.namespace, &bucket, &key, rate, tokens),
+            None => {
+                let taking = Taking { place, rate, tokens };
+                let taken = taking.make(&self.buckets);
+                self.takings.add(taking, taken);
+                taken
+            }
             Some(of) => {
-                let (taken, place) = self.buckets.look(&self.identity.namespace, &bucket, &key, rate, tokens);
+                // What is taken depends on the response.
+                self.takings = Takings::More;
+                let taken = self.buckets.look(place, rate, tokens);
                 if taken.allowed {
                     self.exchange.counted.push(&self.buckets, place, rate, of.statuses);
                 }

@@ -89,7 +89,12 @@ impl Instance {
             SetUpError::Failed(failure, Some(lack))
         })?;
         let bounds = Bounds::new(limits.memory, lease);
-        let state = State::new(Arc::clone(identity), host.buckets(), host.no_connection(), bounds);
+        let state = State::new(
+            Arc::clone(identity),
+            Arc::clone(host.buckets()),
+            host.no_connection(),
+            bounds,
+        );
         let mut store = Store::new(component.pre.engine(), state);
         store.limiter(|state| &mut state.bounds);
         store.set_hostcall_fuel(HOSTCALL_BYTES);

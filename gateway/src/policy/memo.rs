@@ -2,6 +2,8 @@
 //!
 //! A component that asks the host for nothing, and remembers nothing, can only say again what it said to the same facts:
 //! so it is not asked. Of strangers' components that is not known; of the gateway's own, `acl` and `header-rewrite` are such.
+//! One that takes tokens and asks for nothing else, as `rate-limit`, takes them from the same bucket again: where all that it said
+//! was what came of that, they are taken for it, and what comes of it is said.
 //!
 //! A worker keeps answers per attachment, each in the seat that its facts' hash leads to. Facts are found again byte by byte,
 //! never by their hash alone: clients choose them. What was seen once only takes the hash's place; an answer is kept from
@@ -12,9 +14,12 @@ use std::sync::LazyLock;
 
 use twox_hash::XxHash3_64;
 
+use super::bindings::exports::gateway::policy::limiter::Verdict;
 use super::bindings::gateway::policy::types;
-use super::edits::Edits;
+use super::buckets::Buckets;
+use super::edits::{Edits, Made};
 use super::facts::Facts;
+use super::takings::{Taking, Takings};
 
 /// A worker's known answers of one attachment.
 #[derive(Debug, Default)]
@@ -43,6 +48,8 @@ pub(super) enum Said {
     Bits(u64),
     /// That the message goes on with these edits.
     Edits(Edits),
+    /// What comes of taking this, by a limiter's policy of this number.
+    Taking(Taking, u32),
 }
 
 /// What there is of an answer.
@@ -61,11 +68,11 @@ pub(super) struct Place(usize);
 
 /// An answer that may be kept.
 pub(super) trait Repeatable: Sized {
-    /// What is to be kept of it and of the edits that came with it.
-    fn said(&self, edits: &Edits) -> Option<Said>;
+    /// What is to be kept of it, of the edits that came with it and of what the call has taken.
+    fn said(&self, edits: &Edits, takings: &Takings) -> Option<Said>;
 
-    /// The same again.
-    fn again(said: &Said) -> Option<(Self, Edits)>;
+    /// The same again. What it takes is taken.
+    fn again<'a>(said: &'a Said, buckets: &Buckets) -> Option<(Self, Made<'a>)>;
 }
 
 impl Memo {
@@ -106,54 +113,76 @@ impl Memo {
 }
 
 impl Repeatable for u64 {
-    fn said(&self, _: &Edits) -> Option<Said> {
-        Some(Said::Bits(*self))
+    fn said(&self, _: &Edits, takings: &Takings) -> Option<Said> {
+        (*takings == Takings::Nothing).then_some(Said::Bits(*self))
     }
 
-    fn again(said: &Said) -> Option<(Self, Edits)> {
+    fn again<'a>(said: &'a Said, _: &Buckets) -> Option<(Self, Made<'a>)> {
         match said {
-            Said::Bits(bits) => Some((*bits, Edits::default())),
-            Said::Edits(_) => None,
+            Said::Bits(bits) => Some((*bits, Made::Nothing)),
+            Said::Edits(_) | Said::Taking(..) => None,
+        }
+    }
+}
+
+impl Repeatable for Option<Verdict> {
+    fn said(&self, _: &Edits, takings: &Takings) -> Option<Said> {
+        match (self, takings) {
+            (Some(verdict), Takings::Once(taking, taken)) if *verdict == taking.verdict(*taken, verdict.policy) => {
+                Some(Said::Taking(*taking, verdict.policy))
+            }
+            _ => None,
+        }
+    }
+
+    fn again<'a>(said: &'a Said, buckets: &Buckets) -> Option<(Self, Made<'a>)> {
+        match said {
+            Said::Taking(taking, policy) => {
+                let verdict = taking.verdict(taking.make(buckets), *policy);
+                Some((Some(verdict), Made::Nothing))
+            }
+            Said::Bits(_) | Said::Edits(_) => None,
         }
     }
 }
 
 impl Repeatable for types::Outcome {
-    fn said(&self, edits: &Edits) -> Option<Said> {
+    fn said(&self, edits: &Edits, takings: &Takings) -> Option<Said> {
         match self {
-            Self::Proceed => edits.kept(),
+            Self::Proceed => edits.kept(takings),
             // Seldom, and not small.
             Self::Route(_) | Self::Reply(_) | Self::Call(_) => None,
         }
     }
 
-    fn again(said: &Said) -> Option<(Self, Edits)> {
+    fn again<'a>(said: &'a Said, _: &Buckets) -> Option<(Self, Made<'a>)> {
         match said {
-            Said::Edits(edits) => Some((Self::Proceed, edits.clone())),
-            Said::Bits(_) => None,
+            Said::Edits(edits) => Some((Self::Proceed, Made::Again(edits))),
+            Said::Bits(_) | Said::Taking(..) => None,
         }
     }
 }
 
 impl Repeatable for Option<types::Reply> {
-    fn said(&self, edits: &Edits) -> Option<Said> {
+    fn said(&self, edits: &Edits, takings: &Takings) -> Option<Said> {
         match self {
-            None => edits.kept(),
+            None => edits.kept(takings),
             Some(_) => None,
         }
     }
 
-    fn again(said: &Said) -> Option<(Self, Edits)> {
+    fn again<'a>(said: &'a Said, _: &Buckets) -> Option<(Self, Made<'a>)> {
         match said {
-            Said::Edits(edits) => Some((None, edits.clone())),
-            Said::Bits(_) => None,
+            Said::Edits(edits) => Some((None, Made::Again(edits))),
+            Said::Bits(_) | Said::Taking(..) => None,
         }
     }
 }
 
 impl Edits {
-    fn kept(&self) -> Option<Said> {
-        (self.bytes() <= MOST_EDIT_BYTES && self.len() <= MOST_EDITS).then(|| Said::Edits(self.clone()))
+    fn kept(&self, takings: &Takings) -> Option<Said> {
+        let is_small = self.bytes() <= MOST_EDIT_BYTES && self.len() <= MOST_EDITS;
+        (is_small && *takings == Takings::Nothing).then(|| Said::Edits(self.clone()))
     }
 }
 
@@ -172,7 +201,13 @@ const MOST_EDIT_BYTES: usize = 1024;
 
 #[cfg(test)]
 mod tests {
+    use super::super::buckets::Rate;
+    use super::super::clock::Clock;
     use super::*;
+
+    fn buckets() -> Buckets {
+        Buckets::new(10, Clock::machine())
+    }
 
     fn facts(values: &[(u32, &str)]) -> Facts {
         let mut facts = Facts::default();
@@ -185,7 +220,7 @@ mod tests {
     /// What a component that says `bits` is found to have said, if it need not be asked.
     fn ask(memo: &mut Memo, hook: u8, facts: &Facts, bits: u64) -> Option<u64> {
         let place = match memo.recall(hook, facts, 8) {
-            Recalled::Known(said) => return u64::again(said).map(|(bits, _)| bits),
+            Recalled::Known(said) => return u64::again(said, &buckets()).map(|(bits, _)| bits),
             Recalled::Asked(place) => place,
             Recalled::Unknown => return None,
         };
@@ -252,10 +287,49 @@ mod tests {
     fn only_edits_of_messages_that_go_on_are_kept() {
         let mut edits = Edits::default();
         edits.set_header("x-edge", b"one").unwrap();
-        let (outcome, _) = types::Outcome::again(&types::Outcome::Proceed.said(&edits).unwrap()).unwrap();
+        let (nothing, proceeds) = (Takings::Nothing, types::Outcome::Proceed);
+        let said = proceeds.said(&edits, &nothing).unwrap();
+        let (outcome, _) = types::Outcome::again(&said, &buckets()).unwrap();
         assert!(matches!(outcome, types::Outcome::Proceed));
-        assert!(types::Outcome::Route("b".to_owned()).said(&edits).is_none());
+        assert!(types::Outcome::Route("b".to_owned()).said(&edits, &nothing).is_none());
         edits.set_header("x-large", &[b'x'; MOST_EDIT_BYTES]).unwrap();
-        assert!(types::Outcome::Proceed.said(&edits).is_none());
+        assert!(proceeds.said(&edits, &nothing).is_none());
+    }
+
+    #[test]
+    fn of_what_takes_tokens_only_that_is_kept_which_says_what_came_of_it() {
+        let (buckets, edits) = (buckets(), Edits::default());
+        let taking = Taking {
+            place: buckets.namespace("n", None).place("b", b"k"),
+            rate: Rate {
+                tokens: 1,
+                period_ms: 3_600_000,
+                burst: 4,
+            },
+            tokens: 1,
+        };
+        let taken = taking.make(&buckets);
+        let (once, verdict) = (Takings::Once(taking, taken), taking.verdict(taken, 2));
+        let said = Some(verdict).said(&edits, &once).unwrap();
+        for (allowed, remaining) in [(true, 2), (true, 1), (true, 0), (false, 0), (false, 0)] {
+            let (again, _) = <Option<Verdict>>::again(&said, &buckets).unwrap();
+            let again = again.unwrap();
+            assert_eq!((again.policy, again.allowed, again.remaining), (2, allowed, remaining));
+            assert_eq!(again.retry_after_ms == 0, allowed);
+        }
+        // It has added something of its own, or taken more or nothing.
+        let other = Verdict {
+            remaining: verdict.remaining + 1,
+            ..verdict
+        };
+        assert!(Some(other).said(&edits, &once).is_none());
+        assert!(None::<Verdict>.said(&edits, &once).is_none());
+        for takings in [Takings::Nothing, Takings::More] {
+            assert!(Some(verdict).said(&edits, &takings).is_none());
+        }
+        // What else depends on what is there.
+        assert!(5_u64.said(&edits, &once).is_none());
+        assert!(types::Outcome::Proceed.said(&edits, &once).is_none());
+        assert!(None::<types::Reply>.said(&edits, &once).is_none());
     }
 }

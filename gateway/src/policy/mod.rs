@@ -77,6 +77,7 @@ mod state;
 mod stats;
 mod subject;
 mod tags;
+mod takings;
 mod ticker;
 mod values;
 mod warm;

@@ -14,6 +14,7 @@ use super::meter::{HostCalls, Interface};
 use super::metrics::PluginMetrics;
 use super::shared::Shared;
 use super::tags::Tags;
+use super::takings::Takings;
 
 /// The data of a store.
 pub(crate) struct State {
@@ -25,6 +26,8 @@ pub(crate) struct State {
     pub(crate) edits: Edits,
     /// The tags that it sets.
     pub(crate) tags: Tags,
+    /// What it takes from the buckets.
+    pub(crate) takings: Takings,
     /// Memory and table bounds.
     pub(crate) bounds: Bounds,
     /// The running call's CPU time.
@@ -105,6 +108,7 @@ impl State {
             edits: Edits::default(),
             bounds,
             tags: Tags::default(),
+            takings: Takings::default(),
             cpu: CpuLimit::new(),
             misuse: false,
             refused: None,
@@ -126,6 +130,7 @@ impl State {
     pub(crate) fn begin(&mut self, phase: Phase, cpu: Duration) {
         self.phase = phase;
         self.refused = None;
+        self.takings = Takings::Nothing;
         self.bounds.begin();
         self.cpu.start(cpu);
     }

@@ -24,6 +24,12 @@ pub(crate) struct Taken {
 }
 
 impl Rate {
+    /// Milliseconds, rounded up, until a bucket that has so many tokens left is full.
+    pub(crate) fn full_in_ms(self, remaining: u64) -> u64 {
+        let missing = self.burst.saturating_sub(remaining);
+        missing.saturating_mul(self.period_ms).div_ceil(self.tokens.max(1))
+    }
+
     /// What taking tokens at `now` from a bucket that will be full at `full_at` gives, when it will be full then, and
     /// until when it will have no token.
     pub(super) fn take(self, now: u128, full_at: u128, tokens: u32) -> (Taken, u128, u128) {

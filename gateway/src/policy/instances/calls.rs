@@ -8,7 +8,7 @@ use wasmtime::Store;
 use super::super::attachment::Attachment;
 use super::super::bindings::gateway::policy::types;
 use super::super::cpu::thread_cpu_time;
-use super::super::edits::Edits;
+use super::super::edits::Made;
 use super::super::facts::MAX_FACT_BYTES;
 use super::super::failure::{Failure, FailureKind, Untaken};
 use super::super::hook::Hook;
@@ -36,11 +36,13 @@ impl Instances {
         subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+        finish: impl FnOnce(R, Made<'_>, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         let begun = self.admit(attachment, hook)?;
         subject.find((hook.needs)(&attachment.needs), &mut self.facts);
-        self.call_with_facts(attachment, subject, hook, begun, call, finish)
+        self.call_with_facts(attachment, subject, hook, begun, call, |answer, state, subject| {
+            finish(answer, Made::Once(&mut state.edits), subject)
+        })
     }
 
     /// As [`call`](Self::call), unless the answer is known.
@@ -51,7 +53,7 @@ impl Instances {
         mut subject: Subject<'_>,
         hook: Hook,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+        finish: impl FnOnce(R, Made<'_>, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         if !attachment.is_repeatable {
             return self.call(attachment, subject, hook, call, finish);
@@ -61,12 +63,12 @@ impl Instances {
         let most = self.host.settings().answers;
         let slot = slot(&mut self.slots, attachment);
         let place = match slot.memo.recall(hook.bit, &self.facts, most) {
-            Recalled::Known(said) => match R::again(said) {
-                Some((answer, mut edits)) => {
+            Recalled::Known(said) => match R::again(said, self.host.buckets()) {
+                Some((answer, edits)) => {
                     slot.stats.count_call();
                     slot.stats.count_repeat();
                     begun.ends_without_guest(attachment, &slot.stats, hook);
-                    return finish(answer, &mut edits, &mut subject).map_err(|untaken| untaken.failure(hook.name));
+                    return finish(answer, edits, &mut subject).map_err(|untaken| untaken.failure(hook.name));
                 }
                 None => None,
             },
@@ -74,9 +76,9 @@ impl Instances {
             Recalled::Unknown => None,
         };
         let mut said = None;
-        let answer = self.call_with_facts(attachment, subject, hook, begun, call, |answer, edits, subject| {
-            said = place.and_then(|place| Some((place, answer.said(edits)?)));
-            finish(answer, edits, subject)
+        let answer = self.call_with_facts(attachment, subject, hook, begun, call, |answer, state, subject| {
+            said = place.and_then(|place| Some((place, answer.said(&state.edits, &state.takings)?)));
+            finish(answer, Made::Once(&mut state.edits), subject)
         })?;
         if let (Some((place, said)), Some(slot)) = (said, slot_of(&mut self.slots, attachment)) {
             slot.memo.keep(place, &self.facts, said);
@@ -125,7 +127,7 @@ impl Instances {
         hook: Hook,
         mut begun: Begun,
         call: impl FnOnce(&Guests, &mut Store<State>, types::Facts<'_>) -> Option<wasmtime::Result<R>>,
-        finish: impl FnOnce(R, &mut Edits, &mut Subject<'_>) -> Result<T, Untaken>,
+        finish: impl FnOnce(R, &mut State, &mut Subject<'_>) -> Result<T, Untaken>,
     ) -> Result<T, Failure> {
         let mut instance = match self.take(attachment, &mut subject) {
             Some(instance) => {
@@ -201,7 +203,7 @@ impl Instances {
                 let held = attachment.hold_so_much(state.edits.bytes());
                 let finished = match held {
                     Ok(held) => {
-                        let finished = finish(answer, &mut state.edits, &mut subject);
+                        let finished = finish(answer, state, &mut subject);
                         // Edits that are not made are gone, and so is what they took.
                         if finished.is_ok()
                             && let Some(held) = held
