@@ -2,8 +2,8 @@
 //!
 //! Compiled components look at the epoch at every loop and function entry; a store says at which epoch it wants to be
 //! asked whether to go on. One thread moves the epoch each [`TICK`], and sleeps while no worker has called a component
-//! for [`LINGER_TICKS`]. A call costs its worker one exchange on a word of its own and one load of a shared word that
-//! hardly ever changes; only the first call after a lull pays for a wake-up.
+//! for [`LINGER_TICKS`]. A call costs its worker two stores to a word of its own and one load of a shared word that
+//! changes with each tick; the first of a tick makes sure that it is seen, and only the first after a lull pays for a wake-up.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +25,8 @@ pub(crate) struct Activity {
     shared: Arc<Shared>,
     thread: Thread,
     count: u64,
+    /// The last tick in which it was made sure that the ticker sees a call.
+    seen_in: u64,
 }
 
 impl Ticker {
@@ -56,6 +58,7 @@ impl Ticker {
             shared: Arc::clone(&self.shared),
             thread: self.thread.clone(),
             count: 0,
+            seen_in: NO_TICK,
         }
     }
 }
@@ -72,6 +75,13 @@ impl Activity {
     #[inline]
     pub(crate) fn begin(&mut self) {
         self.count += 1;
+        let tick = self.shared.ticks.load(Ordering::Relaxed);
+        if tick == self.seen_in {
+            // It does not fall asleep in this tick, as it has seen an earlier call of it, nor for a long while after.
+            self.word.store(self.count, Ordering::Relaxed);
+            return;
+        }
+        self.seen_in = tick;
         // SeqCst here and in `run`: either the ticker sees this call before it sleeps, or this call sees it asleep.
         self.word.swap(self.count, Ordering::SeqCst);
         if self.shared.asleep.load(Ordering::SeqCst) {
@@ -89,6 +99,8 @@ impl Activity {
 
 #[derive(Default)]
 struct Shared {
+    /// How often the epoch has been moved.
+    ticks: AtomicU64,
     asleep: AtomicBool,
     ended: AtomicBool,
     callers: Mutex<Vec<Weak<AtomicU64>>>,
@@ -104,6 +116,8 @@ fn run(shared: &Shared, mut tick: impl FnMut() -> bool) {
         if !tick() {
             return;
         }
+        // Before it looks: a call that is made sure to be seen in this tick is seen below, or sees it asleep.
+        shared.ticks.fetch_add(1, Ordering::SeqCst);
         let (sum, busy) = look(shared);
         if busy || sum != last {
             last = sum;
@@ -144,6 +158,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// How often the epoch moves: the grain of CPU deadlines.
 pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// Before the first.
+const NO_TICK: u64 = u64::MAX;
 
 /// How many ticks without a call before the ticker sleeps: long enough that steady traffic, however thin, wakes nobody.
 const LINGER_TICKS: u32 = 200;
@@ -186,6 +203,33 @@ mod tests {
             ticks <= 2 * LINGER_TICKS
         });
         assert!(ticks > LINGER_TICKS);
+    }
+
+    #[test]
+    fn the_ticker_does_not_sleep_while_calls_come_of_which_it_is_told_once_a_tick() {
+        let shared = Arc::new(Shared::default());
+        let mut activity = Activity {
+            word: Arc::default(),
+            shared: Arc::clone(&shared),
+            thread: thread::current(),
+            count: 0,
+            seen_in: NO_TICK,
+        };
+        lock(&shared.callers).push(Arc::downgrade(&activity.word));
+        let mut ticks = 0;
+        run(&shared, || {
+            assert!(!shared.asleep.load(Ordering::SeqCst));
+            ticks += 1;
+            // Less often than it would fall asleep by.
+            let calls = if ticks % (LINGER_TICKS / 2) == 0 { 3 } else { 0 };
+            for _ in 0..calls {
+                activity.begin();
+                assert_eq!(activity.seen_in, u64::from(ticks) - 1);
+                activity.end();
+            }
+            ticks <= 3 * LINGER_TICKS
+        });
+        assert_eq!(activity.count, 2 * 3 * 6);
     }
 
     #[test]
