@@ -547,6 +547,34 @@ async fn the_workers_count_together() {
 }
 
 #[tokio::test]
+async fn of_a_bucket_that_is_known_a_token_is_taken_each_time() {
+    let app = HttpServer::answering("x").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; policy answers=64 }
+        rate-limit "r" { key "header" "x-client"; @allow }
+        frontend "web" { bind "127.0.0.1:0"; limit "r"; default-backend "app" }
+        backend "app" { server "s" "@app" }
+    "#,
+    )
+    .with("@allow", SLOW)
+    .with("@app", app.address())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    for name in ["one", "other"] {
+        for count in 0..8 {
+            let status = client.ask(get("/").header("x-client", name)).await.status;
+            assert_eq!(status, if count < 5 { 200 } else { 429 }, "{name} {count}");
+        }
+    }
+    let of = [("policy", "rate-limit web")];
+    gateway.metric_is("gateway_policy_calls_total", &of, 16.0).await;
+    // Twice each it was asked.
+    gateway.metric_is("gateway_policy_repeats_total", &of, 12.0).await;
+}
+
+#[tokio::test]
 async fn a_limit_may_count_responses_by_their_status() {
     let app = HttpServer::start(|request| match &*request.target {
         "/missing" => Answer::status(404),
