@@ -223,14 +223,16 @@ pub(crate) fn authority(exchange: &Exchange) -> &[u8] {
 /// The values of a cookie (RFC 6265, section 4.2.1). White space around name and value is none of theirs, as servers read it: a
 /// cookie that is seen by one reader only would be a way around the other.
 fn cookies(headers: &HeaderMap, name: &[u8], mut found: impl FnMut(&[u8])) {
+    // No cookie has such a name, and where it is looked for below, one with another name could be taken for it.
+    if name.contains(&b'=') || name.trim_ascii().len() < name.len() {
+        return;
+    }
     for field in headers.get_all(header::COOKIE) {
         for pair in field.as_bytes().split(|&b| b == b';') {
-            let Some(equals) = pair.iter().position(|&b| b == b'=') else {
-                continue;
-            };
-            let (said, value) = pair.split_at(equals);
-            if said.trim_ascii() == name {
-                found(value[1..].trim_ascii());
+            // The name first: most are others, whose values need not be gone through.
+            let behind = pair.trim_ascii_start().strip_prefix(name);
+            if let Some(value) = behind.and_then(|behind| behind.trim_ascii_start().strip_prefix(b"=")) {
+                found(value.trim_ascii());
             }
         }
     }

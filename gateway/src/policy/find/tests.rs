@@ -293,6 +293,19 @@ fn the_host_of_an_authority() {
 }
 
 proptest! {
+    /// By what stands before the first `=` of each pair.
+    #[test]
+    fn a_cookie_is_found_by_all_of_its_name(field in "[ab=; \t]{0,16}", name in "[ab= ]{0,3}") {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, field.parse().unwrap());
+        let mut found = Vec::new();
+        cookies(&headers, name.as_bytes(), |value| found.push(value.to_vec()));
+        let pairs = field.split(';').filter_map(|pair| pair.split_once('='));
+        let expected = pairs.filter(|(said, _)| said.trim() == name);
+        let expected: Vec<_> = expected.map(|(_, value)| value.trim().as_bytes().to_vec()).collect();
+        prop_assert_eq!(found, expected);
+    }
+
     #[test]
     fn any_authority_has_a_host(text: Vec<u8>) {
         prop_assert!(host(&text).len() <= text.len());
