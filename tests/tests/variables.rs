@@ -146,6 +146,76 @@ async fn what_a_client_sends_stays_in_its_place_in_content_of_every_type() {
     }
 }
 
+/// A path and a query with all that divides parameters.
+const DIVIDED: &str = "/a%20b&c+d?e=f&admin=1";
+
+#[tokio::test]
+async fn what_a_client_divides_becomes_no_further_parameters() {
+    let app = HttpServer::answering("x").await;
+    // A rule or an edit, and the Location or the target and field that follow.
+    let redirects = [
+        (
+            r#"redirect location="/login?from=%{uri}&x=1""#,
+            "/login?from=%2Fa%2520b%26c%2Bd%3Fe%3Df%26admin%3D1&x=1",
+        ),
+        (
+            r#"redirect location="/login?host=%{authority}&%{query}#%{query}""#,
+            "/login?host=test.example%3A80&e=f&admin=1#e=f&admin=1",
+        ),
+        (r#"redirect location="%{path}?%{query}""#, "/a%20b&c+d?e=f&admin=1"),
+        (
+            r#"redirect location="/%{path|url-encode}" keep-query"#,
+            "/%2Fa%2520b%26c%2Bd?e=f&admin=1",
+        ),
+        // Part of a path says in a query what it said there.
+        (
+            r#"redirect regex="^/(.*)$" location="/find/$1?q=$1&p=%{path}""#,
+            "/find/a%20b&c+d?q=a%20b%26c%2Bd&p=%2Fa%2520b%26c%2Bd",
+        ),
+    ];
+    let mut text = String::from("backend \"app\" { server \"s\" \"@app\" }\n");
+    for (n, (rule, _)) in redirects.iter().enumerate() {
+        text.push_str(&format!(
+            "frontend \"f{n}\" {{ bind \"127.0.0.1:0\"; {rule}; default-backend \"app\" }}\n"
+        ));
+    }
+    text.push_str(
+        r##"frontend "edits" {
+            bind "127.0.0.1:0"
+            request {
+                set-header "X-From" "/login?from=%{uri|url-encode}&a=%{header:a|url-encode}"
+                set-query-param "from" "%{uri}"
+            }
+            acl "mine" { path "/mine" }
+            return if="mine" {
+                header "Location" "/login?from=%{uri|url-encode}"
+                body #"<a href="/login?from=%{uri|url-encode}">"# content-type="text/html"
+            }
+            default-backend "app"
+        }"##,
+    );
+    let gateway = Gateway::kdl(&text).with("@app", app.address()).start().await;
+    for (n, (rule, expected)) in redirects.iter().enumerate() {
+        let answer = gateway
+            .ask(&format!("f{n}"), get(DIVIDED).host("test.example:80"))
+            .await;
+        assert_eq!(answer.header("location"), Some(*expected), "{rule}");
+    }
+
+    let encoded = "%2Fa%2520b%26c%2Bd%3Fe%3Df%26admin%3D1";
+    let request = get(DIVIDED).header("A", "1&2").header("A", "3");
+    assert_eq!(gateway.ask("edits", request).await.status, 200);
+    let seen = app.last();
+    let field = format!("/login?from={encoded}&a=1%262%2C%203");
+    assert_eq!(seen.headers.get("x-from"), Some(&*field));
+    assert_eq!(seen.target, format!("{DIVIDED}&from={encoded}"));
+
+    let answer = gateway.ask("edits", get("/mine?a=b&c")).await;
+    let place = "/login?from=%2Fmine%3Fa%3Db%26c";
+    assert_eq!(answer.header("location"), Some(place));
+    assert_eq!(answer.text(), format!("<a href=\"{place}\">"));
+}
+
 // ── maps ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 #[tokio::test]

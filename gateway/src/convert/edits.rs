@@ -97,11 +97,22 @@ fn edit(action: &str, words: &[String]) -> Result<Node, String> {
         "set-header" | "add-header" => Node::new(action).arg(word(0)).arg(variables(word(1))?),
         "del-header" if words.len() > 1 => return Err("`del-header` with `-m` has no counterpart".to_owned()),
         "del-header" => Node::new("delete-header").arg(word(0)),
-        "set-path" | "set-query" => Node::new(action).arg(variables(word(0))?),
+        "set-path" | "set-query" => Node::new(action).arg(target(action, word(0))?),
         "set-status" => Node::new("set-status").number(word(0).parse().map_err(|_| "a status that is no number")?),
         "replace-path" => replaced(Node::new("rewrite-path"), word(0), word(1))?,
         _ => replaced(Node::new("replace-header").arg(word(0)), word(1), word(2))?,
     })
+}
+
+/// A path or a query. What a client sent is encoded in one without being told to; what divides its URI is not, and so makes no value.
+fn target(action: &str, text: &str) -> Result<String, String> {
+    let text = variables(text)?;
+    let is_value = |name: &&str| text.contains(&format!("=%{{{name}}}"));
+    let has_value = ["path", "query", "uri", "host", "authority"].iter().any(is_value);
+    match text.contains("|url-encode}") || action == "set-query" && has_value {
+        true => Err("the value of a parameter is written, and encoded, by `set-query-param`".to_owned()),
+        false => Ok(text),
+    }
 }
 
 /// HAProxy writes what is said in the place of all of the value, wherever in it the expression matches; edits of ours in the

@@ -36,7 +36,9 @@ pub(super) fn variable(expression: &str) -> Option<Result<String, String>> {
 pub(super) fn nodes(word: &str) -> Vec<Node> {
     let expressions = word.split("%[").skip(1);
     let maps = expressions.filter_map(|rest| {
-        let parts = split(rest.split(']').next()?);
+        let mut parts = split(rest.split(']').next()?);
+        // What is made of a map's value.
+        parts.pop_if(|last| matches!(*last, "url_enc" | "url_enc()"));
         let (last, before) = parts.split_last()?;
         map(last, before).ok()
     });

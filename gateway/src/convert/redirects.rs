@@ -24,11 +24,18 @@ fn redirect(words: &[String]) -> Result<Node, String> {
     // Where to mostly comes first, and may come behind `code 301`.
     let at = words.iter().position(is_target).ok_or_else(nowhere)?;
     let (kind, value) = (&words[at], words.get(at + 1).ok_or_else(nowhere)?);
+    let asks = kind == "prefix" && value.contains('?');
     let node = Node::new("redirect");
     let mut node = match regsub(value).filter(|_| kind == "location") {
         Some(matched) => {
             let (regex, location) = matched?;
             node.prop("regex", regex).prop("location", location)
+        }
+        // HAProxy writes the path behind it as it is, here it is one parameter.
+        None if asks => {
+            let drops_query = words.iter().any(|word| word == "drop-query");
+            let path = if drops_query { "%{path}" } else { "%{uri}" };
+            node.prop("location", variables(value)? + path)
         }
         None => node.prop(kind, variables(value)?),
     };
@@ -37,6 +44,7 @@ fn redirect(words: &[String]) -> Result<Node, String> {
         let mut value = || options.next().ok_or_else(|| format!("`{option}` of what?"));
         node = match option {
             "code" => node.number_prop("code", value()?.parse().map_err(|_| "a code that is no number")?),
+            "drop-query" if asks => node,
             "drop-query" => node.flag("drop-query"),
             "keep-query" => node.flag("keep-query"),
             "set-cookie" => node.prop("set-cookie", value()?),

@@ -39,6 +39,17 @@ pub(super) fn variables(text: &str) -> Result<String, String> {
 
 /// The variable that a fetch is.
 pub(super) fn variable(fetch: &str) -> Result<String, String> {
+    if let Some(fetch) = fetch
+        .strip_suffix(",url_enc")
+        .or_else(|| fetch.strip_suffix(",url_enc()"))
+    {
+        let ours = variable(fetch)?;
+        // A name of the file, or a word, has nothing to encode.
+        let inner = ours
+            .strip_suffix('}')
+            .filter(|_| ours != "%{frontend}" && ours != "%{backend}");
+        return Ok(inner.map(|inner| format!("{inner}|url-encode}}")).unwrap_or(ours));
+    }
     if let Some(mapped) = maps::variable(fetch) {
         return mapped;
     }
@@ -185,6 +196,10 @@ mod tests {
             (
                 "%{+Q}[ssl_c_s_dn(cn)], %{+Q}[src]",
                 r#""%{client-cert-cn}", "%{client-ip}""#,
+            ),
+            (
+                "/login?from=%[url,url_enc]&a=%[hdr(X-A),url_enc]&f=%[fe_name,url_enc]",
+                "/login?from=%{uri|url-encode}&a=%{header:x-a|url-encode}&f=%{frontend}",
             ),
             ("100%% %%{x}", "100% %%{x}"),
             ("plain", "plain"),

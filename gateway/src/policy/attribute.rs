@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use gateway_plugin_template::Kind;
 use http::HeaderName;
 use jiff::tz::TimeZone;
 
@@ -38,6 +39,8 @@ pub(crate) enum Attribute {
     Condition(u32),
     /// What a map has for it.
     Mapped(Arc<Map>, Box<Self>),
+    /// What a text of this kind would have of it, percent-encoded as the value of a query's parameter.
+    UrlEncoded(Kind, Box<Self>),
     RequestId,
     TraceId,
     SpanId,
@@ -70,9 +73,17 @@ pub(crate) enum Part {
 }
 
 impl Attribute {
-    /// As [`parse`](Self::parse), where `map:NAME:` before an attribute asks for what a map has for it: for the gateway's own
-    /// texts and components.
+    /// As [`parse`](Self::parse), where `map:NAME:` before an attribute asks for what a map has for it, and `url-encode:` before
+    /// that for it percent-encoded: for the gateway's own texts and components.
     pub(crate) fn parse_with(name: &str, phase: NeedPhase, maps: &Maps) -> Result<Self, &'static str> {
+        if let Some(of) = name.strip_prefix(URL_ENCODE) {
+            let inner = Self::parse_mapped(of, phase, maps)?;
+            return Ok(Self::UrlEncoded(Kind::of(of), Box::new(inner)));
+        }
+        Self::parse_mapped(name, phase, maps)
+    }
+
+    fn parse_mapped(name: &str, phase: NeedPhase, maps: &Maps) -> Result<Self, &'static str> {
         let Some((map, of)) = name.strip_prefix("map:").and_then(|rest| rest.split_once(':')) else {
             return Self::parse(name, phase);
         };
@@ -159,6 +170,7 @@ impl Attribute {
             // Another tenant's, or its own by a name that only others need.
             (Self::Tag(name, _), Some(_)) if !tags::is_name(&name) => Err(NO_TAG),
             (Self::Tag(name, _), tenant) => Ok(Self::Tag(name, tenant.cloned())),
+            (Self::UrlEncoded(kind, of), tenant) => Ok(Self::UrlEncoded(kind, Box::new(of.asked_by(tenant)?))),
             (other, _) => Ok(other),
         }
     }
@@ -166,7 +178,7 @@ impl Attribute {
     /// Its name, if it tells the time.
     pub(crate) fn time(&self) -> Option<String> {
         match self {
-            Self::Mapped(_, of) => of.time(),
+            Self::Mapped(_, of) | Self::UrlEncoded(_, of) => of.time(),
             Self::LocalTime(zone) => Some(format!("local-time:{}", zone.iana_name().unwrap_or_default())),
             _ => None,
         }
@@ -175,14 +187,14 @@ impl Attribute {
     /// Whether it is read from a ClientHello where TLS passes through.
     pub(crate) fn is_of_hello(&self) -> bool {
         match self {
-            Self::Mapped(_, of) => of.is_of_hello(),
+            Self::Mapped(_, of) | Self::UrlEncoded(_, of) => of.is_of_hello(),
             other => matches!(other, Self::Sni | Self::Alpn),
         }
     }
 
     /// Whether it is read from the request's head.
     pub(crate) fn is_of_request(&self) -> bool {
-        if let Self::Mapped(_, of) = self {
+        if let Self::Mapped(_, of) | Self::UrlEncoded(_, of) = self {
             return of.is_of_request();
         }
         !self.is_of_connection()
@@ -204,7 +216,7 @@ impl Attribute {
     }
 
     fn is_of_connection(&self) -> bool {
-        if let Self::Mapped(_, of) = self {
+        if let Self::Mapped(_, of) | Self::UrlEncoded(_, of) = self {
             return of.is_of_connection();
         }
         matches!(
@@ -226,6 +238,9 @@ impl Attribute {
 fn field_name(name: &str) -> Result<HeaderName, &'static str> {
     HeaderName::from_bytes(name.as_bytes()).map_err(|_| "does not name a header field")
 }
+
+/// What stands before an attribute that is wanted percent-encoded.
+pub(super) const URL_ENCODE: &str = "url-encode:";
 
 const UNKNOWN: &str = "the gateway does not know";
 const NO_TAG: &str = "is not named as a tag may be";

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::UNIX_EPOCH;
 
+use gateway_plugin_template::{Kind, Place};
 use http::{HeaderMap, HeaderName};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -177,15 +178,39 @@ impl Facts {
             true => values.next().and_then(|value| map.find_address(value)),
             false => map.first_of(values),
         };
+        self.forget(since);
+        if let Some(value) = found {
+            self.push(need, value);
+        }
+    }
+
+    /// Puts what a text would have of the facts noted since this [end](Self::end), percent-encoded as the value of a query's
+    /// parameter, in the place of them all. Where there are none, there is none.
+    pub(super) fn url_encode(&mut self, need: u32, since: usize, kind: Kind) {
+        let mut encoded = Vec::new();
+        let noted = self.index[since..].chunks_exact(3);
+        let wanted = if kind == Kind::List { usize::MAX } else { 1 };
+        for (position, fact) in noted.take(wanted).enumerate() {
+            if position > 0 {
+                Place::Parameter.write(b", ", &mut encoded);
+            }
+            let value = self.bytes.get(fact[1] as usize..fact[2] as usize);
+            kind.write(value.unwrap_or_default(), Place::Parameter, &mut encoded);
+        }
+        if self.index.len() > since {
+            self.forget(since);
+            self.push(need, &encoded);
+        }
+    }
+
+    /// Forgets the facts noted since this [end](Self::end).
+    fn forget(&mut self, since: usize) {
         let start = self
             .index
             .get(since + 1)
             .map_or(self.bytes.len(), |start| *start as usize);
         self.index.truncate(since);
         self.bytes.truncate(start);
-        if let Some(value) = found {
-            self.push(need, value);
-        }
     }
 
     fn close(&mut self, need: u32, start: usize) {

@@ -41,6 +41,11 @@ impl Attribute {
                 of.find(need, exchange, facts);
                 facts.look_up(need, before, map, matches!(**of, Self::ClientIp | Self::LocalIp));
             }
+            Self::UrlEncoded(kind, of) => {
+                let before = facts.end();
+                of.find(need, exchange, facts);
+                facts.url_encode(need, before, *kind);
+            }
             Self::RequestId => {
                 if let Some(id) = &exchange.request_id {
                     facts.push(need, id.as_bytes());

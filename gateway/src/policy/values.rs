@@ -3,7 +3,7 @@
 use gateway_plugin_template as template;
 use gateway_plugin_template::{Kind, Piece, Place, Text};
 
-use super::attribute::Attribute;
+use super::attribute::{Attribute, URL_ENCODE};
 use super::exchange::Exchange;
 use super::facts::Facts;
 use super::maps::Maps;
@@ -34,7 +34,7 @@ impl Values {
                         needs.push(attribute);
                         needs.len() - 1
                     });
-                    Piece::Fact(u32::try_from(need).unwrap_or(u32::MAX), Kind::of(name))
+                    Piece::Fact(u32::try_from(need).unwrap_or(u32::MAX), kind(name))
                 }
                 TemplatePart::Frontend | TemplatePart::Backend => continue,
             });
@@ -62,6 +62,14 @@ impl Values {
             facts.of_exchange(&self.needs, exchange);
         }
         self.text.write(&Found(&facts), place, out);
+    }
+}
+
+/// How the attribute of this name is written. What is percent-encoded already stands as it is, wherever that be.
+fn kind(name: &str) -> Kind {
+    match name.starts_with(URL_ENCODE) {
+        true => Kind::Uri,
+        false => Kind::of(name),
     }
 }
 
@@ -110,5 +118,21 @@ mod tests {
         assert_eq!(written("uri", "/a%20b?c=d&e", Place::Uri), "/a%20b?c=d&e");
         assert_eq!(written("query-param:q", "/p?q=%0d%0ax%3C", Place::Markup), "\r\nx&lt;");
         assert_eq!(written("header:none", "/", Place::Header), "");
+    }
+
+    #[test]
+    fn what_is_percent_encoded_is_so_once_and_in_every_place() {
+        for place in [Place::Uri, Place::Header, Place::Text, Place::Markup, Place::Quoted] {
+            let encoded = "%2Fa%2520b%3Fc%3Dd%26e";
+            assert_eq!(written("url-encode:uri", "/a%20b?c=d&e", place), encoded, "{place:?}");
+            assert_eq!(written("url-encode:header:a", "/", place), "1%2C%202", "{place:?}");
+            assert_eq!(written("url-encode:client-ip", "/", place), "192.0.2.7", "{place:?}");
+            assert_eq!(
+                written("url-encode:query-param:q", "/?q=%26", place),
+                "%26",
+                "{place:?}"
+            );
+            assert_eq!(written("url-encode:header:none", "/", place), "", "{place:?}");
+        }
     }
 }

@@ -47,9 +47,12 @@ pub fn redirect(redirect: &Redirect, captured: &[Vec<u8>], exchange: &Exchange) 
                 match part {
                     LocationPart::Values(values) => values.write(exchange, Place::Uri, &mut location),
                     // Part of a path already.
-                    LocationPart::Capture(position) => {
+                    LocationPart::Capture { position, is_value } => {
                         let text = captured.get(*position).map_or(&[][..], Vec::as_slice);
-                        write_uri(text, &mut location);
+                        match is_value {
+                            true => write_value(text, &mut location),
+                            false => write_uri(text, &mut location),
+                        }
                     }
                 }
             }
@@ -168,13 +171,26 @@ fn add_query(query: &str, location: &mut Vec<u8>) {
 
 /// What a client sent as a part of a URI. What it could not be written with in a header is encoded.
 fn write_uri(text: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in text {
-        if byte.is_ascii_graphic() && !matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}') {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
-        }
+        write_byte(byte, b"", out);
+    }
+}
+
+/// Part of a path as the value of a query's parameter: it stands for there what it stood for in the path, and divides nothing. What is encoded
+/// in a path is so in a query, but for `+`, which servers read as a space there.
+fn write_value(text: &[u8], out: &mut Vec<u8>) {
+    for &byte in text {
+        write_byte(byte, b"#&+;=?", out);
+    }
+}
+
+/// One byte, encoded where it is one of these or cannot be written.
+fn write_byte(byte: u8, encoded: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_odd = matches!(byte, b'"' | b'<' | b'>' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}');
+    match byte.is_ascii_graphic() && !is_odd && !encoded.contains(&byte) {
+        true => out.push(byte),
+        false => out.extend_from_slice(&[b'%', DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]),
     }
 }
 

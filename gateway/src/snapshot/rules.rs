@@ -96,8 +96,13 @@ pub enum Target {
 pub enum LocationPart {
     /// A text.
     Values(Values),
-    /// What was captured, by its position among the captures that are needed.
-    Capture(usize),
+    /// What was captured.
+    Capture {
+        /// Its position among the captures that are needed.
+        position: usize,
+        /// Whether it stands as the value of a query's parameter.
+        is_value: bool,
+    },
 }
 
 /// A response that is made here.
@@ -181,10 +186,10 @@ fn redirect(
             let part = |part: &config::LocationPart| {
                 Ok(match part {
                     config::LocationPart::Text(text) => LocationPart::Values(values(text)?),
-                    config::LocationPart::Capture(number) => {
-                        let position = needed.iter().position(|needed| needed == number);
-                        LocationPart::Capture(position.unwrap_or_default())
-                    }
+                    config::LocationPart::Capture { number, is_value } => LocationPart::Capture {
+                        position: needed.iter().position(|needed| needed == number).unwrap_or_default(),
+                        is_value: *is_value,
+                    },
                 })
             };
             Target::Matched {

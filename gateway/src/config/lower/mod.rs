@@ -39,6 +39,7 @@ mod map;
 mod measure;
 mod monitor;
 mod names;
+mod parameter;
 mod persistence;
 mod plugin;
 mod plugin_limits;

@@ -2,6 +2,7 @@
 
 use regex::bytes::Regex;
 
+use super::parameter;
 use super::regexes;
 use super::template::{When, template};
 use crate::config::diagnostics::{Code, ConfigError};
@@ -85,10 +86,10 @@ pub(super) fn redirect(node: &mut Node<'_>, regex: Option<Value<'_>>) -> Option<
                 port: super::or_none(port)?,
             }
         }
-        "prefix" => RedirectTo::Prefix(place(&prefix?)?),
+        "prefix" => RedirectTo::Prefix(self::prefix(&prefix?)?),
         _ => match regex {
             Some(regex) => RedirectTo::Matched(captured(&regex, &location?)?),
-            None => RedirectTo::Location(place(&location?)?),
+            None => RedirectTo::Location(location_of(&location?)?),
         },
     };
     let code = match code {
@@ -125,6 +126,26 @@ fn host(value: &Value<'_>) -> Option<Template> {
     Some(host)
 }
 
+/// What the request's path follows.
+fn prefix(value: &Value<'_>) -> Option<Template> {
+    let prefix = place(value)?;
+    if prefix.texts().any(|text| text.contains(['?', '#'])) {
+        return value.fail(
+            "the request's path follows a prefix",
+            "its query has begun here",
+            "write `location=` with the path as a parameter: location=\"/login?from=%{uri}\"",
+        );
+    }
+    Some(prefix)
+}
+
+/// The place itself. What a client's request stands for as the value of a parameter becomes no further parameters.
+fn location_of(value: &Value<'_>) -> Option<Template> {
+    let mut location = place(value)?;
+    parameter::Place::Path.encode(&mut location);
+    Some(location)
+}
+
 /// A URI or an absolute path: with a scheme, or beginning with one slash.
 fn place(value: &Value<'_>) -> Option<Template> {
     value.text()?;
@@ -142,7 +163,7 @@ fn captured(pattern: &Value<'_>, value: &Value<'_>) -> Option<Matched> {
     let location = with_captures(place, &regex);
     let texts = location.iter().filter_map(|part| match part {
         LocationPart::Text(text) => Some(text),
-        LocationPart::Capture(_) => None,
+        LocationPart::Capture { .. } => None,
     });
     let mut before = String::new();
     let mut has_capture = false;
@@ -162,7 +183,7 @@ fn captured(pattern: &Value<'_>, value: &Value<'_>) -> Option<Matched> {
     let start = match location.first() {
         None => Some(""),
         Some(LocationPart::Text(text)) => text.start(),
-        Some(LocationPart::Capture(_)) => None,
+        Some(LocationPart::Capture { .. }) => None,
     };
     check_place(value, texts.flat_map(Template::texts), start)?;
     if has_capture && !is_in_path(&before) {
@@ -178,7 +199,8 @@ fn captured(pattern: &Value<'_>, value: &Value<'_>) -> Option<Matched> {
     })
 }
 
-/// Takes a text apart in which every dollar is one of a capture, or doubled.
+/// Takes a text apart in which every dollar is one of a capture, or doubled. What stands as the value of a parameter becomes no further
+/// parameters.
 fn with_captures(text: Template, regex: &Regex) -> Vec<LocationPart> {
     let mut parts = Vec::new();
     let mut now = Template::default();
@@ -204,13 +226,24 @@ fn with_captures(text: Template, regex: &Regex) -> Vec<LocationPart> {
             if !now.0.is_empty() {
                 parts.push(LocationPart::Text(std::mem::take(&mut now)));
             }
-            parts.extend(regexes::capture(name, regex).map(LocationPart::Capture));
+            let capture = regexes::capture(name, regex);
+            parts.extend(capture.map(|number| LocationPart::Capture {
+                number,
+                is_value: false,
+            }));
             rest = &after[length..];
         }
         push(&mut now, rest);
     }
     if !now.0.is_empty() {
         parts.push(LocationPart::Text(now));
+    }
+    let mut place = parameter::Place::Path;
+    for part in &mut parts {
+        match part {
+            LocationPart::Text(text) => place = place.encode(text),
+            LocationPart::Capture { is_value, .. } => *is_value = place == parameter::Place::Value,
+        }
     }
     parts
 }

@@ -1,5 +1,6 @@
 //! Edits of what is asked for, and of where a response says it is: paths, queries, Location, the status.
 
+use super::parameter::Place;
 use super::regexes;
 use super::rules::number;
 use super::template::{When, template};
@@ -63,6 +64,7 @@ pub(super) fn rewrite_path(node: &mut Node<'_>) -> Option<Replace> {
         );
     }
     replace.to.texts().try_for_each(|text| check_path(&to, text))?;
+    check_encoding(&to, &replace.to)?;
     Some(replace)
 }
 
@@ -74,6 +76,7 @@ pub(super) fn set_query(node: &mut Node<'_>) -> Option<Template> {
     if query.start().is_some_and(|start| start.starts_with('?')) {
         return value.fail("a query begins behind the `?`", "begins with it", "leave the `?` out");
     }
+    check_values(&value, &query)?;
     Some(query)
 }
 
@@ -81,6 +84,7 @@ pub(super) fn set_query(node: &mut Node<'_>) -> Option<Template> {
 pub(super) fn rewrite_query(node: &mut Node<'_>) -> Option<Replace> {
     let (replace, to) = regexes::replace(node, When::Request)?;
     replace.to.texts().try_for_each(|text| check_query(&to, text))?;
+    check_values(&to, &replace.to)?;
     Some(replace)
 }
 
@@ -88,7 +92,11 @@ pub(super) fn rewrite_query(node: &mut Node<'_>) -> Option<Replace> {
 pub(super) fn set_query_param(node: &mut Node<'_>) -> Option<QueryParam> {
     let name = query_param(node);
     let value = node.argument("the parameter's value");
-    let value = value.and_then(|value| template(&value, When::Request));
+    let value = value.and_then(|value| {
+        let template = template(&value, When::Request)?;
+        check_encoding(&value, &template)?;
+        Some(template)
+    });
     Some(QueryParam {
         name: name?,
         value: value?,
@@ -158,6 +166,7 @@ fn path(value: &Value<'_>) -> Option<Template> {
     value.text()?;
     let path = template(value, When::Request)?;
     path.texts().try_for_each(|text| check_path(value, text))?;
+    check_encoding(value, &path)?;
     if path.start().is_none_or(|start| !start.starts_with('/')) {
         return value.fail(
             "a path begins with `/`",
@@ -179,6 +188,31 @@ fn check_path(value: &Value<'_>, text: &str) -> Option<()> {
         );
     }
     Some(())
+}
+
+/// What a client sent is encoded here as its place wants it, without being told to.
+fn check_encoding(value: &Value<'_>, template: &Template) -> Option<()> {
+    if template.has_url_encoded() {
+        return value.fail(
+            "variables in a path or a query are percent-encoded anyway",
+            "would be encoded twice",
+            "leave `|url-encode` out, and write a parameter as `set-query-param \"from\" \"%{uri}\"`",
+        );
+    }
+    Some(())
+}
+
+/// No value of a parameter may have more parameters in it.
+fn check_values(value: &Value<'_>, query: &Template) -> Option<()> {
+    check_encoding(value, query)?;
+    match Place::Name.first_bare(query) {
+        Some(name) => value.fail(
+            format!("a client's `&` would make further parameters of this `{name}`"),
+            "is written as the client sent it",
+            format!("write `set-query-param \"from\" \"%{{{name}}}\"`, which encodes it, behind what sets the rest of the query"),
+        ),
+        None => Some(()),
+    }
 }
 
 fn check_query(value: &Value<'_>, text: &str) -> Option<()> {

@@ -37,6 +37,14 @@ fn fact(value: &Value<'_>, variable: &Variable<'_>) -> Option<TemplatePart> {
             .report(error.help(format!("write what the map {map:?} has for it")));
         return None;
     }
+    if matches!(meaning, Meaning::Frontend | Meaning::Backend) && variable.is_url_encoded {
+        let message = format!("`{}` is known when this is written", variable.known.name);
+        let error = ConfigError::new(Code::Value, message).label(variable.span, "a name of this file");
+        value
+            .context()
+            .report(error.help("leave `|url-encode` out, and give it a name of letters, digits and -._~"));
+        return None;
+    }
     if meaning == Meaning::Backend && value.context().is_in_tenant() {
         let error = ConfigError::new(
             Code::Value,
@@ -60,10 +68,14 @@ fn fact(value: &Value<'_>, variable: &Variable<'_>) -> Option<TemplatePart> {
                 ("header" | "response-header", Some(of)) => format!("{name}:{}", of.to_ascii_lowercase()),
                 (name, Some(of)) => format!("{name}:{of}"),
             };
-            TemplatePart::Fact(match variable.map {
+            let attribute = match variable.map {
                 Some(map) => format!("map:{map}:{attribute}"),
                 None => attribute,
-            })
+            };
+            match variable.is_url_encoded {
+                true => TemplatePart::url_encoded(&attribute),
+                false => TemplatePart::Fact(attribute),
+            }
         }
     })
 }

@@ -1,8 +1,9 @@
 //! `%{name}` in texts: how a variable is written, which there are, and where each is known.
 //!
 //! A variable is `%{name}`, or `%{name:of-what}` as in `%{header:x-user}`. `%%{` stands for `%{` itself; a `%` before
-//! anything else is only that. With `|map:` behind it, as in `%{host|map:hosts}`, it is what the map of that name has for it. What a text with variables becomes is its reader's business: `template` for what is put together
-//! on the way, `log_format` for lines.
+//! anything else is only that. With `|map:` behind it, as in `%{host|map:hosts}`, it is what the map of that name has for it. With `|url-encode`
+//! at its end, as in `%{uri|url-encode}`, it is percent-encoded as the value of a query's parameter. What a text with variables becomes is its
+//! reader's business: `template` for what is put together on the way, `log_format` for lines.
 
 use miette::SourceSpan;
 
@@ -41,6 +42,8 @@ pub(super) struct Variable<'a> {
     pub(super) of: Option<&'a str>,
     /// The map that it is looked up in.
     pub(super) map: Option<&'a str>,
+    /// Whether it is percent-encoded.
+    pub(super) is_url_encoded: bool,
     pub(super) span: SourceSpan,
 }
 
@@ -148,9 +151,13 @@ impl Variable<'_> {
 }
 
 fn variable<'a>(value: &Value<'_>, start: usize, whole: &'a str, when: When) -> Option<Variable<'a>> {
-    let (written, lookup) = match whole.split_once('|') {
+    let (looked_up, is_url_encoded) = match whole.strip_suffix("|url-encode") {
+        Some(looked_up) => (looked_up, true),
+        None => (whole, false),
+    };
+    let (written, lookup) = match looked_up.split_once('|') {
         Some((written, lookup)) => (written, Some(lookup)),
-        None => (whole, None),
+        None => (looked_up, None),
     };
     let span = value.part(start, written.len());
     let fail = |message: String, label: &str, help: Option<String>| {
@@ -206,7 +213,21 @@ fn variable<'a>(value: &Value<'_>, start: usize, whole: &'a str, when: When) -> 
         Some(lookup) => Some(map(value, start + written.len() + 1, lookup, known, when)?),
         None => None,
     };
-    Some(Variable { known, of, map, span })
+    if is_url_encoded && when == When::Line {
+        let message = "lines have what was, and escape what could be taken for something else".to_owned();
+        let help = "write the variable without `|url-encode`".to_owned();
+        let span = value.part(start + looked_up.len() + 1, "url-encode".len());
+        let error = ConfigError::new(Code::Reference, message).label(span, "percent-encoded");
+        value.context().report(error.help(help));
+        return None;
+    }
+    Some(Variable {
+        known,
+        of,
+        map,
+        is_url_encoded,
+        span,
+    })
 }
 
 /// The map that stands behind a variable's `|`.
@@ -219,9 +240,9 @@ fn map<'a>(value: &Value<'_>, start: usize, lookup: &'a str, known: &Known, when
     };
     let Some(name) = lookup.strip_prefix("map:") else {
         return fail(
-            "behind `|` stands how a variable is looked up",
+            "behind `|` stands what is made of a variable",
             "not a way to do that",
-            "write %{host|map:hosts}, with a map that is declared: map \"hosts\" file=\"hosts.map\"",
+            "write %{host|map:hosts}, with a map that is declared: map \"hosts\" file=\"hosts.map\", or %{uri|url-encode}",
         );
     };
     if when == When::Line {

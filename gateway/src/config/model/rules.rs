@@ -150,8 +150,13 @@ pub struct Matched {
 pub enum LocationPart {
     /// A text with variables.
     Text(Template),
-    /// What the expression's capture with this number has matched; 0 is all that it has matched.
-    Capture(usize),
+    /// What a capture of the expression has matched.
+    Capture {
+        /// Its number; 0 is all that the expression has matched.
+        number: usize,
+        /// Whether it stands as the value of a query's parameter.
+        is_value: bool,
+    },
 }
 
 impl Matched {
@@ -159,10 +164,10 @@ impl Matched {
     pub fn captures(&self) -> Vec<usize> {
         let mut captures = Vec::new();
         for part in &self.location {
-            if let LocationPart::Capture(capture) = part
-                && !captures.contains(capture)
+            if let LocationPart::Capture { number, .. } = part
+                && !captures.contains(number)
             {
-                captures.push(*capture);
+                captures.push(*number);
             }
         }
         captures

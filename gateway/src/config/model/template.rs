@@ -12,7 +12,8 @@ pub struct Template(pub Vec<TemplatePart>);
 pub enum TemplatePart {
     /// As it is.
     Text(String),
-    /// What an attribute of the contract (`types.needs`) has for the exchange, by its name there.
+    /// What an attribute of the contract (`types.needs`) has for the exchange, by its name there. Before it `map:NAME:` where it is looked
+    /// up in a map, and `url-encode:` before all where it is written as the value of a query's parameter.
     Fact(String),
     /// The frontend's name.
     Frontend,
@@ -59,6 +60,12 @@ impl Template {
         self.0.iter().map(length).sum()
     }
 
+    /// Whether something in it says of itself that it is percent-encoded.
+    pub fn has_url_encoded(&self) -> bool {
+        let is_encoded = |part: &TemplatePart| matches!(part, TemplatePart::Fact(name) if name.starts_with(URL_ENCODE));
+        self.0.iter().any(is_encoded)
+    }
+
     /// Whether it depends on the exchange.
     pub fn has_facts(&self) -> bool {
         self.0.iter().any(|part| matches!(part, TemplatePart::Fact(_)))
@@ -95,6 +102,16 @@ impl Template {
         Self(parts)
     }
 }
+
+impl TemplatePart {
+    /// The attribute of this name, percent-encoded.
+    pub fn url_encoded(attribute: &str) -> Self {
+        Self::Fact(format!("{URL_ENCODE}{attribute}"))
+    }
+}
+
+/// What stands before an attribute that is percent-encoded.
+const URL_ENCODE: &str = "url-encode:";
 
 /// As the components read it: a text alone where there are no variables, else its parts.
 impl Serialize for Template {

@@ -229,6 +229,36 @@ backend app
 }
 
 #[test]
+fn what_expressions_encode_is_encoded() {
+    let converted = converted(
+        "frontend web
+    mode http
+    bind :80
+    http-request set-header X-From /login?from=%[url,url_enc]&to=%[path,map(/etc/to.map),url_enc] if { path /a }
+    http-request redirect location /login?from=%[url,url_enc] if { path /b }
+    http-request redirect prefix /login?from= drop-query if { path /c }
+    http-request set-query from=%[url,url_enc] if { path /d }
+    http-request set-query from=%[url] if { path /e }
+    default_backend app
+backend app
+    mode http
+    server a 10.0.0.1:80
+",
+    );
+    for part in [
+        "set-header \"X-From\" \"/login?from=%{uri|url-encode}&to=%{path|map:to|url-encode}\"",
+        "map \"to\" file=\"/etc/to.map\"",
+        "redirect location=\"/login?from=%{uri|url-encode}\"",
+        "redirect location=\"/login?from=%{path}\"",
+    ] {
+        assert!(converted.text.contains(part), "{part} in\n{}", converted.text);
+    }
+    found(&converted, 7, "`set-query-param`");
+    found(&converted, 8, "`set-query-param`");
+    assert!(converted.is_valid, "{}", converted.text);
+}
+
+#[test]
 fn what_is_held_or_dropped_is_denied() {
     let converted = converted(
         "frontend web
