@@ -310,7 +310,7 @@ const CONNECTION_PREDICATES: &[&str] = &[
     "time",
 ];
 
-const PREDICATES: &[&str] = &[
+pub(super) const PREDICATES: &[&str] = &[
     "path",
     "path-prefix",
     "path-suffix",

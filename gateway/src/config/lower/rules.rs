@@ -8,7 +8,7 @@ use super::acls::Acls;
 use super::condition::{self, Unconditional, When};
 use super::template;
 use super::variables::{self, When as Phase};
-use super::{Scope, content, header, redirect, reserved};
+use super::{Scope, acl, content, header, redirect, reserved};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{Action, Content, Mode, RedirectTo, Return, Rule};
 use crate::config::reader::{Block, Node, Value};
@@ -42,6 +42,7 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
             _ => None,
         };
         node.hints(of_answers);
+        let mut asks_in_block = false;
         let action = match name {
             "deny" => deny(&mut node, acls).map(Action::Deny),
             "redirect" => {
@@ -50,12 +51,16 @@ pub(super) fn rules(scope: &Scope<'_>, acls: &Acls<'_>, nodes: Vec<Node<'_>>) ->
             }
             _ => {
                 http_only(&node, acls);
-                answer(scope, &mut node).map(|answer| Action::Return(Box::new(answer)))
+                answer(scope, &mut node, &mut asks_in_block).map(|answer| Action::Return(Box::new(answer)))
             }
         };
         let when = match name {
             // Its block is the response.
-            "return" => condition::when(&mut node, acls),
+            "return" => match condition::when(&mut node, acls) {
+                // Meant to be one, and reported: what follows is reached.
+                When::Always if asks_in_block => When::If(None),
+                when => when,
+            },
             _ => condition::when_with_block(&mut node, acls),
         };
         let when = match (regex, &action) {
@@ -116,8 +121,9 @@ fn deny(node: &mut Node<'_>, acls: &Acls<'_>) -> Option<u16> {
     }
 }
 
-/// `return status=200 { header "X-A" "b"; body "ok" content-type="text/plain" }`
-fn answer(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Return> {
+/// `return status=200 { header "X-A" "b"; body "ok" content-type="text/plain" }`. `asks` becomes whether its block asks for something, as those
+/// of other rules do.
+fn answer(scope: &Scope<'_>, node: &mut Node<'_>, asks: &mut bool) -> Option<Return> {
     let status_at = node.property("status");
     let status = match &status_at {
         Some(value) => number(value, 200, 599),
@@ -139,6 +145,9 @@ fn answer(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Return> {
         node.fail(error.label(*span, "one too many").help("leave some of them out"));
     }
     let content = response_content(scope, &mut block);
+    let predicates = block.strays(acl::PREDICATES);
+    *asks = !predicates.is_empty();
+    report_predicates(node, &predicates);
     block.finish(super::elsewhere);
     let (content, content_at) = content?;
     if let (Some(200..=599), Some(content), Some(value)) = (status, content_at, &status_at)
@@ -155,6 +164,24 @@ fn answer(scope: &Scope<'_>, node: &mut Node<'_>) -> Option<Return> {
         headers: headers.into_iter().map(|(name, value, _)| (name, value)).collect(),
         content,
     })
+}
+
+/// Once for all of them, with the rule as it would be right.
+fn report_predicates(node: &Node<'_>, predicates: &[Node<'_>]) {
+    let Some(first) = predicates.first() else { return };
+    let error = ConfigError::new(Code::Conflict, "the block of a `return` is its response");
+    let mut error = error.label(first.span(), "asks for something");
+    for other in &predicates[1..] {
+        error = error.label(other.span(), "this, too");
+    }
+    let all = match predicates.len() {
+        1 => format!("`{}`", first.name()),
+        _ => "these".to_owned(),
+    };
+    node.fail(error.help(format!(
+        "put {all} into an acl, as acl \"mine\" {{ {} … }}, and name it: return if=\"mine\" {{ … }}",
+        first.name()
+    )));
 }
 
 type Header = (String, crate::config::model::Template, SourceSpan);

@@ -56,6 +56,19 @@ impl<'a> Block<'a> {
         found
     }
 
+    /// All nodes of these names, which belong somewhere else: whoever takes them reports them. They are not among what is said to be possible here.
+    pub(in crate::config) fn strays(&mut self, names: &[&str]) -> Vec<Node<'a>> {
+        let mut found = Vec::new();
+        for (node, used) in self.nodes.iter().zip(&mut self.used) {
+            if !*used && names.contains(&node.name().value()) {
+                *used = true;
+                self.ctx.leave_unread(node);
+                found.push(Node::new(self.ctx, node));
+            }
+        }
+        found
+    }
+
     /// Reports what nobody asked for. `elsewhere` says where a node belongs that is known but not here, or what it is called here.
     /// Answers whether there was no such thing: where there was, what seems to be missing may be what was meant.
     pub(in crate::config) fn finish(self, elsewhere: impl Fn(&str) -> Option<&'static str>) -> bool {
