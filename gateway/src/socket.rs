@@ -94,6 +94,11 @@ impl Socket {
         &self.tcp
     }
 
+    /// The same, without what it would hold.
+    pub fn into_tcp(self) -> TcpStream {
+        self.tcp
+    }
+
     fn holds(&self, bufs: &[IoSlice<'_>]) -> bool {
         match self.state.get() {
             State::Silent => {

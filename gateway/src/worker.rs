@@ -349,7 +349,11 @@ fn admit(local: &Rc<Local>, frontend: &Arc<Frontend>) -> Option<Admit> {
 fn opening(frontend: &Frontend, bind: usize) -> Opening {
     let timeouts = frontend.config.timeouts;
     match &frontend.tls[bind] {
-        Some(tls) => Opening::Tls(tls.clone(), timeouts.handshake),
+        Some(tls) => Opening::Tls {
+            termination: tls.clone(),
+            limit: timeouts.handshake,
+            answers_http: frontend.config.mode == Mode::Http,
+        },
         None if frontend.reads_client_hello => Opening::ClientHello(timeouts.client_hello),
         None => Opening::Plain,
     }

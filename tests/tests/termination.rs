@@ -13,7 +13,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use gateway_tests::tls::{Authority, Issued, TlsServer};
-use gateway_tests::{Builder, Gateway, HttpServer, Server, eventually, get, within};
+use gateway_tests::{Builder, Client, Gateway, HttpServer, Server, eventually, get, within};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
@@ -212,12 +212,63 @@ async fn who_asks_for_another_name_is_refused_where_names_are_strict() {
         .start()
         .await;
     assert!(ask(gateway.address("web"), "shop.example", &anyone()).await.is_ok());
-    for name in ["other.example", ""] {
+    for (name, alert) in [("other.example", "UnrecognisedName"), ("", "MissingExtension")] {
         let error = ask(gateway.address("web"), name, &anyone()).await.unwrap_err();
-        assert!(error.contains("alert"), "{error}");
+        assert_eq!(error, format!("received fatal alert: {alert}"), "{name}");
     }
     refused(&gateway, "tls-unknown-name", 2.0).await;
     gateway.says("no certificate is for the name that was asked for").await;
+}
+
+#[tokio::test]
+async fn who_speaks_http_where_tls_has_to_begin_is_told_so() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let gateway = web(r#"cert="shop.pem""#).file("shop.pem", shown.bundle()).start().await;
+    let answers = async |requests: &[&str]| {
+        let mut client = Client::connect(gateway.address("web")).await;
+        for bytes in requests {
+            client.send(bytes).await;
+        }
+        let answer = client.response().await;
+        assert_eq!(answer.status, 400);
+        assert_eq!(answer.text(), "400 The plain HTTP request was sent to HTTPS port\n");
+        assert_eq!(answer.header("connection"), Some("close"));
+        client.closed().await;
+    };
+    answers(&["GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n"]).await;
+    // One that is not whole, and comes in pieces.
+    answers(&["P", "OST /a HTTP/1.1\r\nContent-Length: 100000\r\n\r\nabc"]).await;
+    answers(&["PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"]).await;
+    refused(&gateway, "plain-http", 3.0).await;
+    let line = &gateway.access_log(3).await[2];
+    assert_eq!((&line["status"], &line["reason"]), (&400.into(), &"plain-http".into()));
+    assert_eq!((&line["termination"], &line["tls"]), (&"PR".into(), &false.into()));
+
+    // Whoever else speaks no TLS gets its alert: 21, and that the record is none that is known.
+    let mut client = gateway.connect("web").await;
+    client.send("SSH-2.0-any\r\n").await;
+    let alert = client.until_end().await;
+    assert_eq!(alert[..1], [21], "{alert:?}");
+    refused(&gateway, "tls-malformed", 1.0).await;
+}
+
+#[tokio::test]
+async fn in_tcp_mode_nobody_is_answered_in_http() {
+    let shown = Authority::new().issue(&["shop.example"]);
+    let gateway = Gateway::kdl(
+        r#"
+        frontend "web" { mode "tcp"; bind "127.0.0.1:0" { tls cert="shop.pem" }; default-backend "app" }
+        backend "app" { mode "tcp"; server "app-1" "127.0.0.1:9" }
+    "#,
+    )
+    .file("shop.pem", shown.bundle())
+    .start()
+    .await;
+    let mut client = gateway.connect("web").await;
+    client.send("GET / HTTP/1.1\r\n\r\n").await;
+    let alert = client.until_end().await;
+    assert_eq!(alert[..1], [21], "{alert:?}");
+    refused(&gateway, "tls-malformed", 1.0).await;
 }
 
 #[tokio::test]

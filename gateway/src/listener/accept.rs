@@ -21,6 +21,7 @@ use super::introduction::{self, Unintroduced};
 use super::rate::Rate;
 use super::sources::SourceSeat;
 use super::termination::Termination;
+use super::tls::{NoTls, Terms};
 use super::{hello, tls};
 use crate::accepted::Accepted;
 use crate::config::{self, AcceptProxy};
@@ -75,8 +76,15 @@ pub struct Refused;
 pub enum Opening {
     /// With the protocol.
     Plain,
-    /// With TLS that is terminated here, within this time.
-    Tls(Arc<Termination>, Duration),
+    /// With TLS that is terminated here.
+    Tls {
+        /// How.
+        termination: Arc<Termination>,
+        /// Within this time.
+        limit: Duration,
+        /// Whether a client that speaks HTTP instead is served, which its facts tell: it has an answer in HTTP.
+        answers_http: bool,
+    },
     /// With a ClientHello, perhaps, which is looked at and left; it is waited for so long.
     ClientHello(Duration),
 }
@@ -358,11 +366,20 @@ impl Begin {
         let connection = match opening {
             Opening::Plain => connection,
             // Boxed: connections without TLS have no room for it.
-            Opening::Tls(termination, limit) => {
+            Opening::Tls {
+                termination,
+                limit,
+                answers_http,
+            } => {
                 let tcp = connection.into_tcp().map_err(|_| Unserved::Gone)?;
-                let accepted = Box::pin(tls::accept(termination.config(), tcp, limit)).await;
+                let terms = Terms {
+                    config: termination.config(),
+                    is_strict: termination.is_strict(),
+                    answers_http,
+                };
+                let accepted = Box::pin(tls::accept(terms, tcp, limit)).await;
                 let accepted = accepted.and_then(|stream| {
-                    termination.takes_back(stream.get_ref().1)?;
+                    termination.takes_back(stream.get_ref().1).map_err(NoTls::Failed)?;
                     Ok(stream)
                 });
                 match accepted {
@@ -371,7 +388,11 @@ impl Begin {
                         facts.tls = Some(Box::new(tls::facts(&stream)));
                         Stream::Tls(Box::new(stream.into())).into()
                     }
-                    Err(error) => {
+                    Err(NoTls::PlainHttp(tcp)) => {
+                        facts.preamble.get_or_insert_default().is_http_for_tls = true;
+                        Stream::Plain(tcp).into()
+                    }
+                    Err(NoTls::Failed(error)) => {
                         faults.note(facts.client(), &error);
                         return Err(Unserved::Gone);
                     }
@@ -417,8 +438,8 @@ async fn introduced(
     Ok(ConnectionFacts {
         ends: Ends::of(client, local),
         preamble: Some(Box::new(Preamble {
-            hello: None,
             proxy: Some(Introduced { peer, header }),
+            ..Preamble::default()
         })),
         ..facts
     })

@@ -3,6 +3,7 @@
 
 mod accept;
 mod acceptor;
+mod beginning;
 mod bind;
 pub mod client_hello;
 mod client_verifier;

@@ -125,6 +125,11 @@ impl Termination {
         Arc::clone(&self.current.load().config)
     }
 
+    /// Whether there may be no certificate for a client.
+    pub const fn is_strict(&self) -> bool {
+        self.tls.strict_sni
+    }
+
     /// Whether a client that has come back by a session from before may. Nobody has looked at its certificate again, which may have
     /// expired meanwhile, as may the lists that say whether it was revoked; and each ticket is answered with a new one, so that
     /// it might come back for ever. Who may not is refused as in a handshake, and all sessions end: the next handshake begins

@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use futures_util::TryFutureExt as _;
 use rustls::server::Acceptor;
-use rustls::{CertificateError, HandshakeKind, InvalidMessage, ServerConfig};
+use rustls::{AlertDescription, CertificateError, HandshakeKind, InvalidMessage, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
+use super::beginning::Beginning;
 use crate::crypto;
 use crate::policy::{ClientCertificate, TlsFacts};
 use crate::socket::Socket;
@@ -24,8 +25,36 @@ use crate::socket::Socket;
 /// The word for a name that no certificate is for.
 const UNKNOWN_NAME: &str = "tls-unknown-name";
 
+/// Where `strict-sni` leaves a client without a certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("no certificate is for the name that was asked for, or none was asked for")]
+struct UnknownName;
+
+/// What a handshake goes by.
+#[derive(Debug)]
+pub struct Terms {
+    /// What is agreed on, and with which certificates.
+    pub config: Arc<ServerConfig>,
+    /// Whether there may be no certificate for a client (`strict-sni`).
+    pub is_strict: bool,
+    /// Whether a client that speaks HTTP instead gets no alert, but is [handed back](NoTls::PlainHttp).
+    pub answers_http: bool,
+}
+
+/// Why there is no TLS.
+#[derive(Debug)]
+pub enum NoTls {
+    /// The handshake has failed, and the connection has ended.
+    Failed(io::Error),
+    /// The client speaks HTTP. Some of it has been read, and nothing has been said to it.
+    PlainHttp(TcpStream),
+}
+
 /// How a handshake failed, as a word for metrics.
 pub fn reason(error: &io::Error) -> &'static str {
+    if error.get_ref().is_some_and(|inner| inner.is::<UnknownName>()) {
+        return UNKNOWN_NAME;
+    }
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match (error.kind(), tls) {
         (io::ErrorKind::TimedOut, _) => "tls-timeout",
@@ -34,8 +63,6 @@ pub fn reason(error: &io::Error) -> &'static str {
         (_, Some(rustls::Error::InvalidMessage(_))) => "tls-malformed",
         (_, Some(rustls::Error::NoCertificatesPresented)) => "tls-no-client-certificate",
         (_, Some(rustls::Error::InvalidCertificate(error))) => of_certificate(error),
-        // What the library says when `strict-sni` leaves it without a certificate.
-        (_, Some(rustls::Error::General(message))) if message.contains("no server certificate") => UNKNOWN_NAME,
         (_, Some(_)) => "tls-incompatible",
         (_, None) => "tls-aborted",
     }
@@ -45,9 +72,6 @@ pub fn reason(error: &io::Error) -> &'static str {
 pub fn in_words(error: &io::Error) -> Cow<'static, str> {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls {
-        Some(rustls::Error::General(_)) if reason(error) == UNKNOWN_NAME => {
-            "no certificate is for the name that was asked for, or none was asked for".into()
-        }
         Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)) => "what came is not TLS".into(),
         _ => error.to_string().into(),
     }
@@ -67,34 +91,47 @@ fn of_certificate(error: &CertificateError) -> &'static str {
 }
 
 /// Performs the handshake, within a bounded time.
-pub async fn accept(config: Arc<ServerConfig>, stream: TcpStream, limit: Duration) -> io::Result<TlsStream<Socket>> {
-    match tokio::time::timeout(limit, handshake(config, Socket::accepted(stream))).await {
+pub async fn accept(terms: Terms, stream: TcpStream, limit: Duration) -> Result<TlsStream<Socket>, NoTls> {
+    match tokio::time::timeout(limit, handshake(terms, Socket::accepted(stream))).await {
         Ok(Ok(stream)) => {
             stream.get_ref().0.open();
             Ok(stream)
         }
-        Ok(Err((error, stream))) => {
+        Ok(Err(Failed::Http(stream))) => Err(NoTls::PlainHttp(stream.into_tcp())),
+        Ok(Err(Failed::Handshake(error, stream))) => {
             if let Some(stream) = stream.filter(|_| error.get_ref().is_some()) {
                 // Boxed: hardly any connection comes to this.
                 Box::pin(let_alert_arrive(stream)).await;
             }
-            Err(error)
+            Err(NoTls::Failed(error))
         }
-        Err(_) => Err(io::Error::new(
+        Err(_) => Err(NoTls::Failed(io::Error::new(
             io::ErrorKind::TimedOut,
             "the TLS handshake took too long",
-        )),
+        ))),
     }
 }
 
 /// Signing takes as long as several requests do, and thousands of hellos may come at once: only a few are answered before
 /// everything else on this worker has had its turn. Waiting for a hello, or for what follows it, takes nobody's place.
-async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> Result<TlsStream<Socket>, Failed> {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-    let hello = hello.map_err(|error| (error, None))?;
+async fn handshake(terms: Terms, stream: Socket) -> Result<TlsStream<Socket>, Failed> {
+    let beginning = Beginning::new(stream, terms.answers_http);
+    let mut hello = LazyConfigAcceptor::new(Acceptor::default(), beginning);
+    let hello = match (&mut hello).await {
+        Ok(StartHandshake { accepted, io, .. }) => StartHandshake::from_parts(accepted, io.into_socket()),
+        Err(error) => {
+            return Err(match hello.take_io() {
+                Some(beginning) if beginning.is_http() => Failed::Http(beginning.into_socket()),
+                _ => Failed::Handshake(error, None),
+            });
+        }
+    };
+    if terms.is_strict && terms.config.cert_resolver.resolve(hello.client_hello()).is_none() {
+        return Err(Box::pin(refuse_name(hello)).await);
+    }
     let turn = TURNS.with(Arc::clone).acquire_owned().await;
-    let rest = hello.into_stream(config).into_fallible();
-    let mut rest = pin!(rest.map_err(|(error, stream)| (error, Some(stream))));
+    let rest = hello.into_stream(terms.config).into_fallible();
+    let mut rest = pin!(rest.map_err(|(error, stream)| Failed::Handshake(error, Some(stream))));
     let answered = poll_fn(|cx| Poll::Ready(rest.as_mut().poll(cx))).await;
     if let Poll::Ready(result) = answered {
         return result;
@@ -105,7 +142,32 @@ async fn handshake(config: Arc<ServerConfig>, stream: Socket) -> Result<TlsStrea
 }
 
 /// Why there is no TLS, and what is left of the connection.
-type Failed = (io::Error, Option<Socket>);
+enum Failed {
+    Handshake(io::Error, Option<Socket>),
+    Http(Socket),
+}
+
+/// Says to a client that there is no certificate for it, as its name is not known (RFC 6066, section 3) or it has said none (RFC 8446,
+/// section 9.2). The library would say that access is denied. Nothing has been said to it yet, so that the alert is a record as it is.
+async fn refuse_name(hello: StartHandshake<Socket>) -> Failed {
+    let alert = match hello.client_hello().server_name() {
+        Some(_) => AlertDescription::UnrecognisedName,
+        None => AlertDescription::MissingExtension,
+    };
+    let record = [ALERT, 3, 3, 0, 2, FATAL, alert.into()];
+    let mut stream = hello.io;
+    match stream.write_all(&record).await {
+        Ok(()) => {
+            let error = io::Error::new(io::ErrorKind::InvalidData, UnknownName);
+            Failed::Handshake(error, Some(stream))
+        }
+        Err(error) => Failed::Handshake(error, None),
+    }
+}
+
+/// The content type of alerts (RFC 8446, section 5.1), which have a level and a description.
+const ALERT: u8 = 21;
+const FATAL: u8 = 2;
 
 /// Closes in such a way that the client can read why. In TLS 1.3 it takes the handshake for done before it is, and has asked already;
 /// closing on what it asked would have the system send a reset, which may take the alert away from it.
@@ -234,7 +296,12 @@ mod tests {
         let most = worker
             .run_until(async {
                 for stream in accepted {
-                    spawn_local(handshake(Arc::clone(&config), Socket::accepted(stream)));
+                    let terms = Terms {
+                        config: Arc::clone(&config),
+                        is_strict: false,
+                        answers_http: true,
+                    };
+                    spawn_local(handshake(terms, Socket::accepted(stream)));
                 }
                 // Somebody who is always ready, and sees how many were answered since its last turn.
                 let bystander = spawn_local(async move {

@@ -195,6 +195,8 @@ pub struct Preamble {
     pub hello: Option<ClientHello>,
     /// The PROXY header, where one was asked for.
     pub proxy: Option<Introduced>,
+    /// HTTP, where TLS has to begin: the client is told so, and served no further.
+    pub is_http_for_tls: bool,
 }
 
 /// What a connection that begins with a PROXY header has beside others.
@@ -236,6 +238,11 @@ impl ConnectionFacts {
     /// What a client said whose TLS passes through, where it was looked at.
     pub fn hello(&self) -> Option<&ClientHello> {
         self.preamble.as_ref()?.hello.as_ref()
+    }
+
+    /// Whether it began with HTTP where it had to begin with TLS.
+    pub fn is_http_for_tls(&self) -> bool {
+        self.preamble.as_ref().is_some_and(|preamble| preamble.is_http_for_tls)
     }
 
     /// The PROXY header that the connection began with, where one was asked for.

@@ -295,7 +295,12 @@ impl ProxyError {
 
 /// What the gateway says by itself where there is no page for a status.
 pub fn in_own_words(status: StatusCode) -> Response<Bytes> {
-    let text = format!("{} {}\n", status.as_str(), status.canonical_reason().unwrap_or("Error"));
+    with_words(status, status.canonical_reason().unwrap_or("Error"))
+}
+
+/// The same in these words.
+pub fn with_words(status: StatusCode, words: &str) -> Response<Bytes> {
+    let text = format!("{} {words}\n", status.as_str());
     let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
     let headers: &mut HeaderMap = response.headers_mut();

@@ -36,6 +36,9 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
     let agreed = facts.tls.as_ref().map(|tls| tls.alpn.as_deref() == Some(b"h2"));
     let connection = Connection::new(accepted, facts, frontend.config.timeouts);
     connection.limit(frontend.config.http_keep_alive);
+    if connection.facts.is_http_for_tls() {
+        return Box::pin(refuse_plain(&local, &frontend, &connection)).await;
+    }
     let is_http2 = agreed == Some(true);
     if agreed.is_none() && frontend.config.http2.enabled {
         connection.listen_for_preface();
@@ -86,6 +89,14 @@ pub async fn serve(local: Rc<Local>, frontend: Arc<Frontend>, accepted: Accepted
         refused::note(&local, &frontend, &client, nothing);
     }
     // What was written after the last exchange had ended.
+    let (read, written) = connection.take_traffic();
+    frontend.metrics.bytes(read, written);
+}
+
+/// Answers a client that speaks HTTP where TLS has to begin. What it has asked is not looked at: it is not known to be whole.
+async fn refuse_plain(local: &Rc<Local>, frontend: &Arc<Frontend>, connection: &Rc<Connection>) {
+    let client = Client::new(connection, frontend.config.timeouts);
+    refused::answer(local, frontend, &client, Refusal::PlainHttp).await;
     let (read, written) = connection.take_traffic();
     frontend.metrics.bytes(read, written);
 }

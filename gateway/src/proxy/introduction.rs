@@ -70,8 +70,8 @@ mod tests {
             preamble: proxy.map(|header| {
                 let peer = Some("10.0.0.1:1".parse().unwrap());
                 Box::new(Preamble {
-                    hello: None,
                     proxy: Some(Introduced { peer, header }),
+                    ..Preamble::default()
                 })
             }),
         }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 use tokio::time::Instant;
@@ -27,6 +28,8 @@ use crate::telemetry::choice;
 pub enum Refusal {
     /// Bytes that are not HTTP, or not as it should be; the reason.
     Malformed(&'static str),
+    /// HTTP on a port with TLS.
+    PlainHttp,
     /// A request line whose version is none, or none that is spoken here.
     Version,
     /// A head that is larger than allowed.
@@ -87,7 +90,7 @@ impl Refusal {
     /// What the client is told, if it is told anything.
     fn status(self) -> Option<StatusCode> {
         match self {
-            Self::Malformed(_) => Some(StatusCode::BAD_REQUEST),
+            Self::Malformed(_) | Self::PlainHttp => Some(StatusCode::BAD_REQUEST),
             Self::Version => Some(StatusCode::HTTP_VERSION_NOT_SUPPORTED),
             Self::TooLarge => Some(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
             Self::UriTooLong => Some(StatusCode::URI_TOO_LONG),
@@ -102,6 +105,7 @@ impl Refusal {
     fn reason(self) -> &'static str {
         match self {
             Self::Malformed(what) => what,
+            Self::PlainHttp => "plain-http",
             Self::Version => "bad-version",
             Self::TooLarge => "head-too-large",
             Self::UriTooLong => "uri-too-long",
@@ -131,7 +135,11 @@ pub async fn answer(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Cli
     let Some(status) = refusal.status().filter(|_| is_heard) else {
         return note(local, frontend, client, refusal);
     };
-    let (response, body) = last_response(local, frontend, client, status).into_parts();
+    let words = match refusal {
+        Refusal::PlainHttp => error::with_words(status, PLAIN_HTTP),
+        _ => error::in_own_words(status),
+    };
+    let (response, body) = last_response(local, frontend, client, words).into_parts();
     let response = Response::from_parts(response, ());
     let mut bytes = informational::encode(&response);
     bytes.extend_from_slice(&body);
@@ -144,14 +152,14 @@ pub fn note(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, re
     log(local, frontend, client, refusal, 0);
 }
 
-/// The gateway's own words or the operator's, as the last response of a connection.
+/// These words or the operator's, as the last response of a connection.
 fn last_response(
     local: &Rc<Local>,
     frontend: &Frontend,
     client: &Client,
-    status: StatusCode,
-) -> Response<bytes::Bytes> {
-    let mut response = error::in_own_words(status);
+    mut response: Response<Bytes>,
+) -> Response<Bytes> {
+    let status = response.status();
     if let Some(page) = local.snapshot.page(frontend, None, status) {
         page.dress(&mut response);
     }
@@ -175,7 +183,7 @@ fn log(local: &Rc<Local>, frontend: &Arc<Frontend>, client: &Rc<Client>, refusal
     let (status, reason) = (refusal.status().map(|status| status.as_u16()), refusal.reason());
     let now = Instant::now();
     let since = match refusal {
-        Refusal::Null | Refusal::Silent => client.facts.accepted,
+        Refusal::Null | Refusal::Silent | Refusal::PlainHttp => client.facts.accepted,
         _ => client.turns.head_since().unwrap_or(now),
     };
     let total = now.saturating_duration_since(since);
@@ -251,6 +259,9 @@ const KNOWN: [(&str, Refusal); 5] = [
     ("URI", Refusal::Malformed("bad-target")),
     ("version", Refusal::Version),
 ];
+
+/// What nginx says as well, by which people know what is wrong.
+const PLAIN_HTTP: &str = "The plain HTTP request was sent to HTTPS port";
 
 /// How long a client is given to take its last response and to end, while what it still sends is thrown away: some round trips.
 pub(super) const LAST_WORD: Duration = Duration::from_secs(1);

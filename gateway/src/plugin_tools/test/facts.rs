@@ -25,7 +25,7 @@ pub(super) fn of_connection(said: &fixture::Connection) -> Result<ConnectionFact
         preamble: hello.map(|hello| {
             Box::new(Preamble {
                 hello: Some(hello),
-                proxy: None,
+                ..Preamble::default()
             })
         }),
     })

@@ -209,7 +209,7 @@ fn what_a_hello_that_passes_through_says_is_found() {
             sni: Some("a.example".to_owned()),
             alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
         }),
-        proxy: None,
+        ..Preamble::default()
     }));
     let expected = [
         (0, b"a.example".to_vec()),
