@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use gateway_tests::http2::Http2Client;
 use gateway_tests::tls::{Authority, TlsServer};
 use gateway_tests::{Answer, Gateway, HttpServer, PATIENCE, Server, blackhole, eventually, get, within};
+use http::Request;
 use regex::Regex;
 
 /// A gateway whose frontend says this; `log` is where to and how.
@@ -407,8 +409,9 @@ async fn a_client_that_leaves_in_its_content_is_told_from_one_that_garbles_it() 
     let sized = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfour";
     let cases = [
         (format!("{chunked}no size\r\n"), "PR", "bad-body"),
-        (chunked.to_owned(), "CD", "body-aborted"),
-        (sized.to_owned(), "CD", "body-aborted"),
+        // As HAProxy has it: the head of an answer was awaited meanwhile.
+        (chunked.to_owned(), "CH", "body-aborted"),
+        (sized.to_owned(), "CH", "body-aborted"),
     ];
     for (n, (bytes, state, reason)) in cases.into_iter().enumerate() {
         let mut client = gateway.connect("web").await;
@@ -422,5 +425,44 @@ async fn a_client_that_leaves_in_its_content_is_told_from_one_that_garbles_it() 
             (&state.into(), &reason.into()),
             "{line}"
         );
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_its_client_resets_ends_alike_in_both_versions() {
+    let app = Server::start(|mut wire, _| async move {
+        let _ = wire.rest().await;
+    })
+    .await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#,
+    )
+    .with("@app", app.address())
+    .start()
+    .await;
+    let has = async |text: &str| eventually("it is with the server", async || app.seen_text().contains(text)).await;
+
+    let mut client = gateway.connect("web").await;
+    client
+        .send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nfirst")
+        .await;
+    has("first").await;
+    client.reset();
+
+    let client = Http2Client::connect(gateway.address("web")).await;
+    let request = Request::post("http://app.example/").header("content-length", "100");
+    let (response, mut stream) = client.open(request.body(()).unwrap(), false).await;
+    stream.send_data("second".into(), false).unwrap();
+    has("second").await;
+    stream.send_reset(h2::Reason::CANCEL);
+    drop(response);
+
+    // As HAProxy has it: the head of an answer was awaited.
+    for line in gateway.access_log(2).await {
+        assert_eq!(line["termination"], "CH", "{line}");
     }
 }

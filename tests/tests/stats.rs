@@ -186,7 +186,8 @@ async fn figures_are_those_of_what_happened() {
         "which dead was switched away from"
     );
     assert!(pair["wredis"].parse::<u64>().unwrap() >= 1, "{pair:?}");
-    assert_eq!(pair["econ"], row(&rows, "pair", "dead")["econ"]);
+    // None was given up for it.
+    assert_eq!((&*pair["econ"], &*row(&rows, "pair", "dead")["econ"]), ("0", "0"));
 
     // The same in JSON and for Prometheus.
     let json: serde_json::Value =
@@ -364,17 +365,34 @@ async fn a_backend_counts_what_it_could_not_serve() {
     client.send(once("/").bytes()).await;
     client.until_end().await;
     gateway.raw("web", "nonsense\r\n\r\n").await;
-    gateway.access_log(4).await;
+    let lines = gateway.access_log(4).await;
+    // Who came to no server has not waited for one; who came to one has, however short.
+    assert_eq!(lines[0]["queue_ms"], serde_json::Value::Null, "{}", lines[0]);
+    assert_eq!(lines[1]["queue_ms"], 0.0, "{}", lines[1]);
     let rows = figures(&gateway).await;
     // What no server took, and what took three attempts, is one request each, and one that failed.
     is(
         row(&rows, "down", "BACKEND"),
-        &[("stot", "1"), ("req_tot", "1"), ("hrsp_5xx", "1"), ("lbtot", "0")],
+        &[
+            ("stot", "1"),
+            ("req_tot", "1"),
+            ("hrsp_5xx", "1"),
+            ("lbtot", "0"),
+            ("econ", "1"),
+        ],
     );
+    is(row(&rows, "down", "a"), &[("econ", "0")]);
     is(
         row(&rows, "dead", "BACKEND"),
-        &[("stot", "1"), ("req_tot", "1"), ("hrsp_5xx", "1"), ("lbtot", "3")],
+        &[
+            ("stot", "1"),
+            ("req_tot", "1"),
+            ("hrsp_5xx", "1"),
+            ("lbtot", "3"),
+            ("econ", "1"),
+        ],
     );
+    is(row(&rows, "dead", "a"), &[("econ", "1"), ("wretr", "2")]);
     // A response that breaks off is an error of responses, too.
     is(
         row(&rows, "app", "BACKEND"),

@@ -80,7 +80,8 @@ fn row_of_server(backend: &BackendStats, server: &ServerStats, (id, position): (
     // In HAProxy these are of clients: in is what goes to the server.
     row.number("bin", server.sent_bytes);
     row.number("bout", server.received_bytes);
-    row.number("econ", server.connect_errors);
+    // Not the attempts, but those that were given up.
+    row.number("econ", server.unreached);
     // HAProxy counts those that broke off among them.
     row.number("eresp", server.response_errors + server.server_aborts);
     row.number("wretr", server.retries);
@@ -142,7 +143,9 @@ fn back(backend: &BackendStats, id: u64, all: &Says) -> Row {
     row.idle(backend.idle_seconds);
     row.number("bin", backend.sent_bytes);
     row.number("bout", backend.received_bytes);
-    row.number("econ", sum(|server| server.connect_errors));
+    // With those that came to no server.
+    let unserved = backend.no_server + backend.queue_timeouts + backend.queue_full;
+    row.number("econ", sum(|server| server.unreached) + unserved);
     row.number("eresp", sum(|server| server.response_errors + server.server_aborts));
     row.number("wretr", backend.retries);
     row.number("wredis", backend.redispatches);

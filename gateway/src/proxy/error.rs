@@ -236,8 +236,13 @@ impl ProxyError {
         }
     }
 
-    /// Who ended the exchange, and in which phase.
-    pub fn termination(&self) -> Termination {
+    /// Who ended the exchange.
+    pub fn cause(&self) -> Cause {
+        self.termination(Phase::Data).cause
+    }
+
+    /// Who ended the exchange, and in which phase, which is that it was at where a client chose the moment.
+    pub fn termination(&self, at: Phase) -> Termination {
         let (cause, phase) = match self {
             Self::BadRequest(_)
             | Self::UriTooLong
@@ -254,7 +259,7 @@ impl ProxyError {
             | Self::Policy { .. } => (Cause::Proxy, Phase::Request),
             Self::DecompressBusy => (Cause::Resource, Phase::Request),
             Self::ClientTimeout | Self::SlowBody => (Cause::ClientTimeout, Phase::Data),
-            Self::BodyAborted => (Cause::ClientAborted, Phase::Data),
+            Self::BodyAborted => (Cause::ClientAborted, at),
             Self::QueueFull | Self::Overloaded => (Cause::Proxy, Phase::Queue),
             Self::QueueTimeout => (Cause::ServerTimeout, Phase::Queue),
             Self::NoServer | Self::Connect | Self::ServerTls => (Cause::ServerAborted, Phase::Connect),
@@ -342,7 +347,7 @@ mod tests {
             denied,
         ] {
             assert!(error.status().is_client_error() || error.status().is_server_error());
-            assert_ne!(error.termination(), Termination::default());
+            assert_ne!(error.termination(Phase::Headers), Termination::default());
         }
     }
 }

@@ -96,6 +96,11 @@ impl Upstream {
         }
     }
 
+    /// How long it waited for a server, where it came to having one or to waiting.
+    fn queue(&self) -> Option<Duration> {
+        (self.server.is_some() || !self.queue.is_zero()).then_some(self.queue)
+    }
+
     /// The exchange is over.
     fn ended(&self, total: Duration, termination: Termination) {
         let Some(server) = self.server else { return };
@@ -323,8 +328,8 @@ impl Record {
 
     /// The gateway answers in a server's place.
     pub fn failed(&mut self, error: &ProxyError) {
+        self.termination = error.termination(self.phase());
         self.status = Some(error.status());
-        self.termination = error.termination();
         self.reason = Some(error.reason());
         match error {
             ProxyError::Denied { at, .. } => {
@@ -339,7 +344,12 @@ impl Record {
             (
                 ProxyError::Connect | ProxyError::ConnectTimeout | ProxyError::ServerTls | ProxyError::OutOfResources,
                 Some(upstream),
-            ) => upstream.connect = None,
+            ) => {
+                upstream.connect = None;
+                if let Some(server) = upstream.server {
+                    upstream.backend.servers[server].metrics.not_reached();
+                }
+            }
             (ProxyError::NoServer, Some(upstream)) => upstream.backend.metrics.no_server(),
             (
                 ProxyError::EmptyResponse
@@ -472,8 +482,8 @@ impl Record {
         if self.termination.cause == Cause::Local {
             return self.failed(error);
         }
+        self.termination = error.termination(self.phase());
         self.status = Some(error.status());
-        self.termination = error.termination();
         self.reason = Some(error.reason());
     }
 
@@ -499,14 +509,19 @@ impl Record {
             Some(Late::Client) => Cause::ClientTimeout,
             _ => Cause::ClientAborted,
         };
-        let phase = match (&self.status, &self.upstream) {
+        let phase = self.phase();
+        Termination { cause, phase }
+    }
+
+    /// What the exchange is at.
+    fn phase(&self) -> Phase {
+        match (&self.status, &self.upstream) {
             (Some(_), _) => Phase::Data,
             (None, None) => Phase::Request,
             (None, Some(upstream)) if upstream.sent_at.is_some() => Phase::Headers,
             (None, Some(upstream)) if upstream.queue_since.is_some() => Phase::Queue,
             (None, Some(_)) => Phase::Connect,
-        };
-        Termination { cause, phase }
+        }
     }
 
     /// Leaves it to the worker to tell components of what is over.
@@ -555,7 +570,7 @@ impl Record {
             server: server.map(|server| &*server.name),
             timers: HttpTimers {
                 request: Some(self.head_took),
-                queue: upstream.map(|upstream| upstream.queue),
+                queue: upstream.and_then(Upstream::queue),
                 connect: upstream.and_then(|upstream| upstream.connect),
                 response: upstream.and_then(|upstream| upstream.response),
                 total,

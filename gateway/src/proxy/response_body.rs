@@ -265,7 +265,7 @@ impl ResponseBody {
             }
             Poll::Ready(Some(Err(error))) => {
                 match ProxyError::within(&error) {
-                    Some(known) => record.end_early(known.termination().cause, known.reason()),
+                    Some(known) => record.end_early(known.cause(), known.reason()),
                     None => record.end_early(Cause::ServerAborted, "server-broke-off"),
                 }
                 Poll::Ready(Some(Err(error)))

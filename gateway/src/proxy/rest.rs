@@ -116,7 +116,7 @@ impl Rest {
     }
 
     fn end_early(&mut self, error: &ProxyError) {
-        self.record.end_early(error.termination().cause, error.reason());
+        self.record.end_early(error.cause(), error.reason());
     }
 }
 

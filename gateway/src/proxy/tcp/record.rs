@@ -207,6 +207,11 @@ impl Record {
             Stop::ClientSilent => self.rare().is_silent = true,
             _ => self.frontend.error(stop.reason()),
         }
+        if stop.is_of_connecting()
+            && let Some(server) = self.server()
+        {
+            server.metrics.not_reached();
+        }
     }
 
     /// Bytes have been relayed: they are counted while the connection lives.

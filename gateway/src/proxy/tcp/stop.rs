@@ -57,6 +57,14 @@ impl Stop {
         }
     }
 
+    /// Whether a server was tried, and could not be reached.
+    pub(super) fn is_of_connecting(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailed | Self::ConnectTimeout | Self::ServerTlsFailed | Self::OutOfResources
+        )
+    }
+
     /// How it ended, in a phase that the client may have chosen.
     pub(super) fn termination(self, at: Phase) -> Termination {
         let (cause, phase) = match self {

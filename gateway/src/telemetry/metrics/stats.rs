@@ -101,6 +101,10 @@ pub struct BackendStats {
     pub redispatches: u64,
     /// Requests for which there was no server.
     pub no_server: u64,
+    /// Those that waited too long for one to have room.
+    pub queue_timeouts: u64,
+    /// Those that could not even wait.
+    pub queue_full: u64,
     /// Bytes from servers.
     pub received_bytes: u64,
     /// Bytes to servers.
@@ -173,6 +177,8 @@ pub struct ServerStats {
     pub responses: [u64; 6],
     /// Connections to it that could not be opened.
     pub connect_errors: u64,
+    /// Requests or connections that were given up because of that.
+    pub unreached: u64,
     /// Whether its last check passed; none before the first.
     pub check_passed: Option<bool>,
     /// What that found, in HAProxy's words, as `L4OK` or `L7STS`.

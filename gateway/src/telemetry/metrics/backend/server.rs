@@ -91,6 +91,7 @@ pub(super) struct ServerShard {
     pub(super) received: Count,
     pub(super) sent: Count,
     pub(super) connect_errors: Count,
+    pub(super) unreached: Count,
     pub(super) tls_errors: Count,
     pub(super) response_errors: Count,
     pub(super) responses: [Count; CLASSES.len()],
@@ -431,6 +432,11 @@ impl ServerMetrics {
     /// A connection to it could not be opened.
     pub fn connect_failed(&self) {
         self.shards.here().connect_errors.add(1);
+    }
+
+    /// A request or connection was given up, because it could not be reached.
+    pub fn not_reached(&self) {
+        self.shards.here().unreached.add(1);
     }
 
     /// TLS with it, for traffic or a check, came to nothing.
