@@ -3,7 +3,8 @@
 //!
 //! RFC 3986 has no place for them, and clients that are no browsers send them all the same, as JSON in a query. HAProxy and nginx
 //! pass them on. Here they are percent-encoded before anybody reads them, so that what rules are asked about is what servers are sent.
-//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can.
+//! That is of HTTP/1.1 alone: the targets of HTTP/2 are read by its library before anybody else can. A head that begins in the middle of a
+//! read, behind the request before it, is found by its library alone: what that could not read is spelt out then, and read again.
 
 /// What comes next of a request's first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
