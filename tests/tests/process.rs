@@ -335,6 +335,24 @@ async fn root_is_given_up_for_good() {
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/root")).unwrap(), root.path());
     assert_eq!(std::fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), root.path());
     assert_eq!(std::fs::read_to_string(&pid_file).unwrap(), format!("{pid}\n"));
+    // Nothing of `/proc` is there any more, and all of it is known.
+    let metrics = gateway.metrics().await;
+    let at_least = [
+        ("process_cpu_seconds_total", 0.001),
+        ("process_open_fds", 5.0),
+        ("process_max_fds", 5.0),
+        ("process_virtual_memory_bytes", 1e6),
+        ("process_resident_memory_bytes", 1e6),
+        ("process_start_time_seconds", 1.7e9),
+        ("process_threads", 5.0),
+    ];
+    for (name, least) in at_least {
+        assert!(metrics.get(name, &[]).is_some_and(|value| value >= least), "{name}");
+    }
+    let there = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count() as f64;
+    let known = metrics.get("process_open_fds", &[]).unwrap();
+    // Connections come and go.
+    assert!((known - there).abs() < 10.0, "{known} and not {there}");
 
     let process = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
     rustix::process::kill_process(process, rustix::process::Signal::HUP).unwrap();

@@ -23,6 +23,7 @@ mod shard;
 mod state;
 mod stats;
 mod tenant;
+mod usage;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,12 +45,14 @@ pub use tenant::{TenantFilesMetrics, TenantMetrics};
 use exporter::Exporter;
 use plugin::Plugins;
 use policy::PolicyMetrics;
+use usage::Usage;
 
 /// All metrics of the process. A name that is registered again, as after a reload, gets the handle that it had, and so
 /// goes on counting.
 #[derive(Debug)]
 pub struct Registry {
     process: Arc<ProcessMetrics>,
+    usage: Usage,
     frontends: Mutex<Vec<Arc<FrontendMetrics>>>,
     backends: Mutex<Vec<Arc<BackendMetrics>>>,
     servers: Mutex<Vec<Arc<ServerMetrics>>>,
@@ -71,6 +74,7 @@ impl Registry {
         process::register(&mut exporter, &process);
         Arc::new(Self {
             process,
+            usage: Usage::of_process(),
             frontends: Mutex::default(),
             backends: Mutex::default(),
             servers: Mutex::default(),
@@ -179,6 +183,7 @@ impl Registry {
         let mut text = lock(&self.exporter).render();
         policy::render_cpu(&lock(&self.policies), &mut text);
         lock(&self.plugins).render(&mut text);
+        self.usage.render(self.process.started(), &mut text);
         text
     }
 
