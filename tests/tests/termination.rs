@@ -666,36 +666,6 @@ async fn handshakes_are_counted_by_whether_they_resume() {
 }
 
 #[tokio::test]
-async fn nobody_comes_back_with_a_certificate_that_has_expired_meanwhile() {
-    let it = Clients::new();
-    for tickets in ["", r#"; tickets "off""#, r#"; tickets keys="tickets.keys""#] {
-        let builder = it.builder(&format!("client-ca \"ca.pem\"{tickets}"));
-        let gateway = builder.secret("tickets.keys", ticket_key(1)).start().await;
-        let address = gateway.address("web");
-        // Time enough to come twice before that.
-        let shown = it.authority.issue_for(&["other.example"], 6);
-        let client = Arc::new(showing(&rustls::version::TLS13, Some(&shown), &[]));
-        assert!(!ask(address, "shop.example", &client).await.unwrap().resumed);
-        assert!(ask(address, "shop.example", &client).await.unwrap().resumed);
-        // It comes again and again, each time with a ticket of the time before.
-        eventually("it is refused", async || {
-            ask(address, "shop.example", &client).await.is_err()
-        })
-        .await;
-        // And does so once more, as whoever has nothing to come back with.
-        ask(address, "shop.example", &client).await.unwrap_err();
-        refused(&gateway, "tls-client-certificate-expired", 2.0).await;
-        let other = it.authority.issue(&["other.example"]);
-        let client = Arc::new(showing(&rustls::version::TLS13, Some(&other), &[]));
-        // A ticket under keys of a file is good again from the next second on.
-        eventually("another client comes back", async || {
-            ask(address, "shop.example", &client).await.unwrap().resumed
-        })
-        .await;
-    }
-}
-
-#[tokio::test]
 async fn tickets_are_good_until_their_key_is_gone() {
     let shown = Authority::new().issue(&["shop.example"]);
     let gateway = web(r#"cert="shop.pem" { tickets rotate="1s"; session-cache 0 }"#)

@@ -21,7 +21,7 @@ use super::introduction::{self, Unintroduced};
 use super::rate::Rate;
 use super::sources::SourceSeat;
 use super::termination::Termination;
-use super::tls::{NoTls, Terms};
+use super::tls::NoTls;
 use super::{hello, tls};
 use crate::accepted::Accepted;
 use crate::config::{self, AcceptProxy};
@@ -372,16 +372,7 @@ impl Begin {
                 answers_http,
             } => {
                 let tcp = connection.into_tcp().map_err(|_| Unserved::Gone)?;
-                let terms = Terms {
-                    config: termination.config(),
-                    is_strict: termination.is_strict(),
-                    answers_http,
-                };
-                let accepted = Box::pin(tls::accept(terms, tcp, limit)).await;
-                let accepted = accepted.and_then(|stream| {
-                    termination.takes_back(stream.get_ref().1).map_err(NoTls::Failed)?;
-                    Ok(stream)
-                });
+                let accepted = Box::pin(termination.accept(tcp, limit, answers_http)).await;
                 match accepted {
                     Ok(stream) => {
                         faults.metrics.handshake(tls::is_resumed(&stream));

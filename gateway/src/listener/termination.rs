@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
@@ -15,14 +15,18 @@ use rustls::server::{
 };
 use rustls::{HandshakeKind, ServerConfig};
 use rustls_pki_types::UnixTime;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 use tracing::{info, warn};
 use x509_parser::parse_x509_certificate;
 
 use super::clients::Clients;
 use super::tickets::KeyFile;
+use super::tls::{self, NoTls, Terms};
 use crate::certificates::{Certificate, Index, Store, TlsError, Watched};
 use crate::config::{self, BindTls, Resumption};
 use crate::crypto;
+use crate::socket::Socket;
 use crate::telemetry::metrics::{CertificateMetrics, ProcessMetrics, Registry};
 
 /// TLS on one bind.
@@ -34,6 +38,8 @@ pub struct Termination {
     bind: String,
     registry: Arc<Registry>,
     provider: Arc<CryptoProvider>,
+    /// What time it is, in Unix time, where clients come back.
+    clock: fn() -> i64,
     state: Mutex<State>,
 }
 
@@ -117,24 +123,32 @@ impl Termination {
             bind,
             registry: Arc::clone(registry),
             provider,
+            clock: now,
         }))
     }
 
-    /// What a handshake that begins now goes by.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.load().config)
-    }
-
-    /// Whether there may be no certificate for a client.
-    pub const fn is_strict(&self) -> bool {
-        self.tls.strict_sni
+    /// Performs the handshake with a client, within a bounded time. With `answers_http` one that speaks HTTP instead is handed back.
+    pub async fn accept(
+        &self,
+        stream: TcpStream,
+        limit: Duration,
+        answers_http: bool,
+    ) -> Result<TlsStream<Socket>, NoTls> {
+        let terms = Terms {
+            config: Arc::clone(&self.current.load().config),
+            is_strict: self.tls.strict_sni,
+            answers_http,
+        };
+        let stream = tls::accept(terms, stream, limit).await?;
+        self.takes_back(stream.get_ref().1).map_err(NoTls::Failed)?;
+        Ok(stream)
     }
 
     /// Whether a client that has come back by a session from before may. Nobody has looked at its certificate again, which may have
     /// expired meanwhile, as may the lists that say whether it was revoked; and each ticket is answered with a new one, so that
     /// it might come back for ever. Who may not is refused as in a handshake, and all sessions end: the next handshake begins
     /// anew, for which the client may have another certificate by now.
-    pub fn takes_back(&self, session: &ServerConnection) -> io::Result<()> {
+    fn takes_back(&self, session: &ServerConnection) -> io::Result<()> {
         if session.handshake_kind() != Some(HandshakeKind::Resumed) {
             return Ok(());
         }
@@ -142,7 +156,7 @@ impl Termination {
         let (Some(clients), Some([leaf, between @ ..])) = (&current.clients, session.peer_certificates()) else {
             return Ok(());
         };
-        let now = now();
+        let now = (self.clock)();
         // Verifying takes as long as much of a handshake: only when something can be amiss.
         let may_be = current.lists_until.is_some_and(|until| until <= now)
             || std::iter::once(leaf)
@@ -151,7 +165,8 @@ impl Termination {
         if !may_be {
             return Ok(());
         }
-        match clients.verify_client_cert(leaf, between, UnixTime::now()) {
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(now).unwrap_or_default()));
+        match clients.verify_client_cert(leaf, between, time) {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.forget();
@@ -416,3 +431,7 @@ fn now() -> i64 {
 
 /// Certificates of a bind whose expiry is in the metrics.
 const MOST_GAUGES: usize = 200;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;

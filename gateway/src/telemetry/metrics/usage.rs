@@ -102,7 +102,9 @@ impl Usage {
         }
         // Opened anew, and so with one more than there are. Each has a name.
         let names = Dir::read_from(folder).ok()?.filter_map(Result::ok);
-        let all = names.filter(|entry| !entry.file_name().to_bytes().starts_with(b".")).count();
+        let all = names
+            .filter(|entry| !entry.file_name().to_bytes().starts_with(b"."))
+            .count();
         Some(all.saturating_sub(1) as f64)
     }
 }
