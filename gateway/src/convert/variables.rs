@@ -45,10 +45,10 @@ pub(super) fn variable(fetch: &str) -> Result<String, String> {
     {
         let ours = variable(fetch)?;
         // A name of the file, or a word, has nothing to encode.
-        let inner = ours
-            .strip_suffix('}')
-            .filter(|_| ours != "%{frontend}" && ours != "%{backend}");
-        return Ok(inner.map(|inner| format!("{inner}|url-encode}}")).unwrap_or(ours));
+        return Ok(match ours.strip_suffix('}') {
+            Some(inner) if !matches!(&*ours, "%{frontend}" | "%{backend}") => format!("{inner}|url-encode}}"),
+            _ => ours,
+        });
     }
     if let Some(mapped) = maps::variable(fetch) {
         return mapped;
