@@ -513,11 +513,12 @@ impl Record {
         Termination { cause, phase }
     }
 
-    /// What the exchange is at.
+    /// What the exchange is at. As HAProxy has it, nobody waits for an answer before all of the content has gone to the server.
     fn phase(&self) -> Phase {
         match (&self.status, &self.upstream) {
             (Some(_), _) => Phase::Data,
             (None, None) => Phase::Request,
+            (None, Some(upstream)) if upstream.sent_at.is_some() && self.client.turns.is_content_due() => Phase::Data,
             (None, Some(upstream)) if upstream.sent_at.is_some() => Phase::Headers,
             (None, Some(upstream)) if upstream.queue_since.is_some() => Phase::Queue,
             (None, Some(_)) => Phase::Connect,

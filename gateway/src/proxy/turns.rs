@@ -74,6 +74,8 @@ pub struct Turns {
     is_body_late: Cell<bool>,
     /// All of the request under way has come.
     is_whole: Cell<bool>,
+    /// The request under way has content, and not all of it has come.
+    is_content_due: Cell<bool>,
     /// The last bytes that came, of a connection whose requests follow each other.
     tail: Cell<[u8; TAIL]>,
     /// How the request under way ends.
@@ -137,6 +139,7 @@ impl Turns {
             body_by: Cell::new(None),
             is_body_late: Cell::new(false),
             is_whole: Cell::new(false),
+            is_content_due: Cell::new(false),
             tail: Cell::new([0; TAIL]),
             ending: Cell::new(Ending::Unknown),
             arrived: Cell::default(),
@@ -218,6 +221,7 @@ impl Turns {
         self.client.set(None);
         self.server.set(None);
         self.late.set(None);
+        self.is_content_due.set(false);
         self.body_is_left();
         // None when it was read together with the request before it.
         self.first_byte.take().unwrap_or(self.now())
@@ -280,6 +284,7 @@ impl Turns {
 
     /// Content is to come.
     pub fn body_begins(&self) {
+        self.is_content_due.set(true);
         self.is_body_late.set(false);
         self.is_body_due.set(self.timeouts.request_body.is_some());
     }
@@ -297,7 +302,13 @@ impl Turns {
     /// All of it has come that will.
     pub fn body_ends(&self) {
         self.body_is_left();
+        self.is_content_due.set(false);
         self.is_whole.set(true);
+    }
+
+    /// Whether more content of the request under way has to come.
+    pub fn is_content_due(&self) -> bool {
+        self.is_content_due.get()
     }
 
     /// What has not come of it is not awaited any more.
