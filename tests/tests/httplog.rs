@@ -430,10 +430,7 @@ async fn a_client_that_leaves_in_its_content_is_told_from_one_that_garbles_it() 
 
 #[tokio::test]
 async fn an_upload_that_its_client_resets_ends_alike_in_both_versions() {
-    let app = Server::start(|mut wire, _| async move {
-        let _ = wire.rest().await;
-    })
-    .await;
+    let app = Server::start(|mut wire, _| async move { wire.rest().await.map(drop) }).await;
     let gateway = Gateway::kdl(
         r#"
         process { workers 1; log "stdout" format="json" }

@@ -889,7 +889,7 @@ async fn certificates_change_under_traffic_and_no_connection_is_lost() {
         .start()
         .await;
     let address = gateway.address("web");
-    let mut kept = gateway_tests::Client::connect_tls(address, "shop.example", authority.certificate()).await;
+    let mut kept = Client::connect_tls(address, "shop.example", authority.certificate()).await;
     let stop = Arc::new(AtomicBool::new(false));
     let done = Arc::new(AtomicUsize::new(0));
     let traffic: Vec<_> = (0..4)
@@ -1132,10 +1132,7 @@ async fn browsers_are_told_to_come_back_in_tls() {
         assert!(lower.starts_with("http/1.1 403"), "{lower}");
         let field = "strict-transport-security: max-age=31536000; includesubdomains; preload\r\n";
         assert_eq!(lower.matches(field).count(), 1, "{lower}");
-        let plain = gateway_tests::Client::connect(gateway.addresses("web")[1])
-            .await
-            .ask(get("/"))
-            .await;
+        let plain = Client::connect(gateway.addresses("web")[1]).await.ask(get("/")).await;
         assert_eq!(plain.headers.get("strict-transport-security"), None);
         let got = ask(gateway.address("own"), "shop.example", &anyone()).await.unwrap();
         let lower = got.text.to_ascii_lowercase();
