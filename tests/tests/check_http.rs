@@ -129,6 +129,23 @@ async fn a_check_sends_what_it_is_told_to() {
 }
 
 #[tokio::test]
+async fn a_check_may_ask_for_the_server_as_a_whole() {
+    let check = http(r#"send "OPTIONS" "*"; expect header="Content-Length" value="5""#);
+    let app = HttpServer::answering("ready").await;
+    checked(CHECKED, &check, "", app.address(), None).await;
+    let seen = app.requests().remove(0);
+    assert_eq!((seen.method.as_str(), seen.target.as_str()), ("OPTIONS", "*"));
+
+    let answer = |exchange: Http2Exchange| async move { exchange.answer("ready") };
+    let app = Http2Server::start(answer).await;
+    checked(CHECKED, &http(r#"send "OPTIONS" "*""#), "h2", app.address(), None).await;
+    assert_eq!(
+        (app.last().method().as_str(), app.last().uri().path()),
+        ("OPTIONS", "*")
+    );
+}
+
+#[tokio::test]
 async fn servers_that_speak_http_2_are_checked_in_it() {
     let authority = Authority::new();
     let answer = |exchange: Http2Exchange| async move { exchange.answer("status:ready") };

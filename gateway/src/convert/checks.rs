@@ -4,6 +4,7 @@ use super::haproxy::{Line, Section};
 use super::options::{Options, default_server};
 use super::outline::Node;
 use super::proxies::Proxy;
+use super::texts::Text;
 use super::{protocols, tls, words};
 
 /// What a line says of checks: the way that they take, its steps or expectations, or their time. None where it is of something else.
@@ -302,15 +303,24 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
             [what, status] if what == "status" => expect.prop("status", status),
             [what, text @ ..] if what == "string" && !text.is_empty() => expect.prop("body-contains", text.join(" ")),
             [what, text @ ..] if what == "rstring" && !text.is_empty() => expect.prop("body-regex", text.join(" ")),
-            [what, key, name] if what == "hdr" && key == "name" => expect.prop("header", name),
-            [what, key, name, value, text] if what == "hdr" && key == "name" && value == "value" => {
-                expect.prop("header", name).prop("value", text)
-            }
-            [what, key, name, flag, way, value, text]
-                if what == "hdr" && key == "name" && flag == "-m" && value == "value" && header_test(way).is_some() =>
+            [what, expression] if what == "rstatus" => match statuses(expression) {
+                Some(statuses) => expect.prop("status", statuses),
+                None => {
+                    super::proxies::leave_out(proxy.conversion, check, line, "no status matches this here");
+                    continue;
+                }
+            },
+            [what, key, name] if is_of_header(what) && key == "name" => expect.prop("header", name),
+            [what, key, name, value, test @ ..]
+                if is_of_header(what) && key == "name" && value == "value" && !test.is_empty() =>
             {
-                let test = header_test(way).unwrap_or("value");
-                expect.prop("header", name).prop(test, text)
+                match of_value(expect.prop("header", name), what, test) {
+                    Ok(node) => node,
+                    Err(reason) => {
+                        super::proxies::leave_out(proxy.conversion, check, line, &reason);
+                        continue;
+                    }
+                }
             }
             _ => {
                 super::proxies::leave_out(proxy.conversion, check, line, "there is no such expectation");
@@ -326,15 +336,51 @@ fn is_step(line: &Line) -> bool {
     !matches!(line.word(1), Some("comment" | "disable-on-404" | "send-state"))
 }
 
-/// What `-m beg` is called.
-fn header_test(way: &str) -> Option<&'static str> {
-    Some(match way {
-        "str" => "value",
-        "beg" => "prefix",
+fn is_of_header(what: &str) -> bool {
+    matches!(what, "hdr" | "fhdr")
+}
+
+/// What is expected of a header's value, `[-m <how>] <text>`. `hdr` asks what stands between its commas, `fhdr` the whole.
+fn of_value(expect: Node, what: &str, test: &[String]) -> Result<Node, String> {
+    let (how, text) = match test {
+        [text] => ("str", text),
+        [flag, how, text] if flag == "-m" => (how.as_str(), text),
+        _ => return Err("there is no such expectation".to_owned()),
+    };
+    let has_items = what == "hdr";
+    let key = match how {
+        "str" if !has_items => "value",
+        "beg" if !has_items => "prefix",
         "sub" => "contains",
-        "reg" => "regex",
-        _ => return None,
-    })
+        _ => {
+            let asked = Text {
+                how,
+                ignores_case: false,
+                has_items,
+                values: &[],
+            };
+            return Ok(expect.prop("regex", asked.pattern(text)?));
+        }
+    };
+    Ok(expect.prop(key, text))
+}
+
+/// The statuses that an expression matches, as `200-299,304`. None where there are none, or where it is in another syntax than ours.
+fn statuses(expression: &str) -> Option<String> {
+    let expression = regex::bytes::Regex::new(expression).ok()?;
+    let mut ranges: Vec<(u16, u16)> = Vec::new();
+    for status in (100..=599).filter(|status: &u16| expression.is_match(status.to_string().as_bytes())) {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == status => *last = status,
+            _ => ranges.push((status, status)),
+        }
+    }
+    let said = ranges.iter().map(|(first, last)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    });
+    let said: Vec<_> = said.collect();
+    (!said.is_empty()).then(|| said.join(","))
 }
 
 /// What an `expect` looks for, without what says how its result is told; and whether it must not be there.

@@ -19,7 +19,7 @@ const ITEM_ENDS: &str = r"\s*(?:,|$)";
 
 impl Text<'_> {
     /// The regular expression that asks what a value does.
-    fn pattern(&self, value: &str) -> Result<String, String> {
+    pub(super) fn pattern(&self, value: &str) -> Result<String, String> {
         let escaped = regex::escape(value);
         let (begins, ends) = match self.has_items {
             true => (ITEM_BEGINS, ITEM_ENDS),

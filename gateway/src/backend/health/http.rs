@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use http::{Request, Version};
+use http::{Request, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -42,7 +42,12 @@ pub(super) async fn check(server: &Server, way: &Way, check: &HttpCheck, limit: 
     };
     let answer = if is_http2 {
         let scheme = if stream.is_tls() { "https" } else { "http" };
-        let request = request.uri(format!("{scheme}://{host}{}", check.uri)).body(())?;
+        // In parts: a target may be `*`, which is behind no host as text.
+        let uri = Uri::builder()
+            .scheme(scheme)
+            .authority(host)
+            .path_and_query(&*check.uri);
+        let request = request.uri(uri.build()?).body(())?;
         http2::ask(stream, request, body, most).await?
     } else {
         let version = match check.version {

@@ -92,7 +92,9 @@ fn send(mut node: Node<'_>, check: &mut HttpCheck, openings: Openings) {
     if let Some(method) = node.argument("the method").and_then(|value| header::token(&value)) {
         check.method = method;
     }
-    if let Some(uri) = node.argument("the request target").and_then(|value| target(&value)) {
+    if let Some(value) = node.argument("the request target")
+        && let Some(uri) = target(&value, &check.method)
+    {
         check.uri = uri;
     }
     if let Some(value) = node.property("version") {
@@ -190,7 +192,7 @@ fn expect(mut node: Node<'_>, check: &mut HttpCheck, status: &mut Option<At<()>>
     }
     match node.property("header") {
         Some(name) => {
-            let name = field_name(&name);
+            let name = header::header_name(&name).and_then(|name| HeaderName::from_bytes(name.as_bytes()).ok());
             let test = match tests.into_iter().next() {
                 Some((_, test)) => test.map(Some),
                 None => Some(None),
@@ -275,7 +277,7 @@ fn host(value: &Value<'_>) -> Option<String> {
     }
 }
 
-/// A header that a check may send or look at.
+/// A header that a check may send.
 fn field_name(value: &Value<'_>) -> Option<HeaderName> {
     let name = header::header_name(value)?;
     let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
@@ -298,9 +300,12 @@ fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
     }
 }
 
-/// A path with, perhaps, a query.
-fn target(value: &Value<'_>) -> Option<String> {
+/// A path with, perhaps, a query; or the server as a whole, as OPTIONS alone asks for it (RFC 9110, section 9.3.7).
+fn target(value: &Value<'_>, method: &str) -> Option<String> {
     let text = value.text()?;
+    if text == WHOLE_SERVER && method == "OPTIONS" {
+        return Some(text.to_owned());
+    }
     let help = "write a path, as \"/health\"";
     if !text.starts_with('/') {
         return value.fail("the request target has to begin with `/`", "does not", help);
@@ -353,6 +358,7 @@ pub(super) fn statuses(value: &Value<'_>) -> Option<Vec<(u16, u16)>> {
 
 const DEFAULT_METHOD: &str = "GET";
 const DEFAULT_URI: &str = "/";
+const WHOLE_SERVER: &str = "*";
 /// A redirect shows a server that is alive.
 const DEFAULT_STATUS: (u16, u16) = (200, 399);
 const STATUS: RangeInclusive<u16> = 100..=599;

@@ -155,7 +155,11 @@ backend web
     option httpchk
     http-check send meth POST uri /health hdr X-Probe 1 body ping
     http-check expect ! status 500-599
-    http-check expect hdr name X-Ready -m beg value yes
+    http-check expect hdr name X-Ready value -m beg yes
+    http-check expect fhdr name X-Ready value -m beg yes
+    http-check expect fhdr name X-Version value 1
+    http-check expect ! hdr name Content-Length value 0
+    http-check expect ! rstatus ^(1|404)
     http-check expect ! rstring err.r
     server a 10.0.0.1:80 check
 frontend tls
@@ -170,7 +174,11 @@ backend tls
     for part in [
         "send \"POST\" \"/health\" version=\"1.0\" {\n            header \"X-Probe\" \"1\"\n            body \"ping\"",
         "expect \"not\" status=\"500-599\"",
-        "expect header=\"X-Ready\" prefix=\"yes\"",
+        r#"expect header="X-Ready" regex="(?:^|,)\\s*yes""#,
+        r#"expect header="X-Ready" prefix="yes""#,
+        r#"expect header="X-Version" value="1""#,
+        r#"expect "not" header="Content-Length" regex="(?:^|,)\\s*0\\s*(?:,|$)""#,
+        r#"expect "not" status="100-199,404""#,
         "expect \"not\" body-regex=\"err.r\"",
         "check \"tcp\" {\n        tls sni=\"app.internal\" verify=\"none\"\n        alpn \"h2\" \"http/1.1\"",
     ] {
