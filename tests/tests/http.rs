@@ -237,6 +237,40 @@ async fn server_close_asks_for_a_connection_each_time() {
 }
 
 #[tokio::test]
+async fn who_is_told_that_trailers_are_taken_is_told_that_this_is_of_the_connection() {
+    let app = HttpServer::answering("x").await;
+    for (nodes, options) in [("", "te"), ("server-close", "close, te")] {
+        let gateway = Gateway::kdl(
+            r#"
+            frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+            backend "app" {
+                @nodes
+                server "app-1" "@app"
+            }
+        "#,
+        )
+        .with("@nodes", nodes)
+        .with("@app", app.address())
+        .start()
+        .await;
+        let request = get("/").header("TE", "trailers").header("Connection", "TE");
+        assert_eq!(gateway.ask("web", request).await.status, 200);
+        let seen = app.last().headers;
+        assert_eq!(
+            (seen.get("te"), seen.get("connection")),
+            (Some("trailers"), Some(options))
+        );
+        let upgrade = get("/")
+            .header("TE", "trailers")
+            .header("Connection", "TE, upgrade")
+            .header("Upgrade", "websocket");
+        assert_eq!(gateway.ask("web", upgrade).await.status, 200);
+        let seen = app.last().headers;
+        assert_eq!((seen.get("te"), seen.get("connection")), (None, Some("upgrade")));
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_wants_to_close_is_closed() {
     let app = HttpServer::answering("x").await;
     let gateway = Gateway::kdl(ONE_WORKER).with("@app", app.address()).start().await;

@@ -473,16 +473,19 @@ async fn decide(
         Some(copy) => &mut **copy,
         None => &mut exchange.request,
     };
-    if backend.server_close && asked.is_none() {
-        outgoing
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("close"));
-    }
-    if !backend.server_close && asked.is_none() && outgoing.headers.contains_key(header::TE) {
-        // It speaks of this connection, and has to be named as doing so.
-        outgoing
-            .headers
-            .insert(header::CONNECTION, HeaderValue::from_static("te"));
+    if asked.is_none() {
+        // TE speaks of this connection, and has to be named as doing so (RFC 9110, section 10.1.4).
+        let options = match (backend.server_close, outgoing.headers.contains_key(header::TE)) {
+            (true, true) => Some("close, te"),
+            (true, false) => Some("close"),
+            (false, true) => Some("te"),
+            (false, false) => None,
+        };
+        if let Some(options) = options {
+            outgoing
+                .headers
+                .insert(header::CONNECTION, HeaderValue::from_static(options));
+        }
     }
     let sticky = Sticky::read(backend, outgoing);
     record.cookies = sticky.as_ref().map(Sticky::flags);
@@ -702,7 +705,7 @@ fn sanitize(
     if let Some(asked) = &asked {
         upgrade::put(&mut head.headers, asked.protocols().clone());
     }
-    if takes_trailers {
+    if takes_trailers && asked.is_none() {
         // The gateway takes them, too, and passes them on.
         head.headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
