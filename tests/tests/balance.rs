@@ -414,6 +414,51 @@ async fn a_server_that_comes_back_starts_slowly() {
 }
 
 #[tokio::test]
+async fn a_server_that_comes_back_has_less_under_way_at_once_at_first() {
+    let mut a = Server::echo().await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            timeout queue="30s"
+            slow-start "1h"
+            check "tcp" interval="50ms" rise=1 fall=1
+            server "a" "@a" max-connections=20
+        }
+    "#,
+    )
+    .with("@a", a.address())
+    .start()
+    .await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = gateway.connect("raw").await;
+        client.send("x").await;
+        assert_eq!(client.exactly(1).await, b"x");
+        clients.push(client);
+    }
+    clients.clear();
+    a.stop().await;
+    gateway.metric_is("gateway_server_up", &[("server", "a")], 0.0).await;
+    a.resume().await;
+    gateway.metric_is("gateway_server_up", &[("server", "a")], 1.0).await;
+
+    // 5 in a hundred of 20.
+    let mut first = gateway.connect("raw").await;
+    first.send("x").await;
+    assert_eq!(first.exactly(1).await, b"x");
+    let mut second = gateway.connect("raw").await;
+    second.send("y").await;
+    gateway
+        .metric_is("gateway_backend_queue", &[("backend", "app")], 1.0)
+        .await;
+    drop(first);
+    assert_eq!(second.exactly(1).await, b"y");
+}
+
+#[tokio::test]
 async fn the_sessions_of_a_server_that_goes_down_end_when_told_so() {
     let app = Server::echo().await;
     let web = HttpServer::start(|_| Answer::nothing().then_stall()).await;

@@ -314,6 +314,14 @@ impl Server {
         }
     }
 
+    /// The same for now: less while it starts slowly.
+    fn max_connections_now(&self) -> Option<NonZeroUsize> {
+        match self.max_connections {
+            MaxConnections::Unlimited => None,
+            MaxConnections::Limited(_) => self.metrics.max_connections_now(),
+        }
+    }
+
     /// Whether there may be a time when it takes no more.
     pub(super) fn may_be_full(&self) -> bool {
         !matches!(self.max_connections, MaxConnections::Unlimited)
@@ -321,7 +329,8 @@ impl Server {
 
     /// Whether it has as much under way as it may have.
     pub(super) fn is_full(&self) -> bool {
-        self.max_connections().is_some_and(|max| self.in_flight() >= max.get())
+        self.max_connections_now()
+            .is_some_and(|max| self.in_flight() >= max.get())
     }
 
     /// Whether whoever comes now has to wait for it: it is full, or others who belong to it wait already.
@@ -332,7 +341,7 @@ impl Server {
     /// It takes a request or connection, which is under way until the session is dropped; none when it is full. `queue` is
     /// where one waits for a place at it.
     pub(super) fn begin(&self, queue: Option<&Arc<Queue>>) -> Option<Session> {
-        let in_flight = match self.max_connections() {
+        let in_flight = match self.max_connections_now() {
             None => InFlight::begin(&self.metrics),
             Some(max) => InFlight::begin_below(&self.metrics, max.get())?,
         };

@@ -43,6 +43,8 @@ pub(super) struct ServerState {
     up: AtomicBool,
     /// 0 for no limit.
     max_connections: AtomicUsize,
+    /// The same for now.
+    max_now: AtomicUsize,
     inputs: Mutex<Inputs>,
 }
 
@@ -80,6 +82,7 @@ impl ServerState {
             share: AtomicU32::new(0),
             up: AtomicBool::new(true),
             max_connections: AtomicUsize::new(0),
+            max_now: AtomicUsize::new(0),
             inputs: Mutex::new(Inputs {
                 admin: Admin::Ready,
                 agent: Agent::default(),
@@ -110,6 +113,11 @@ impl ServerState {
     /// configuration.
     pub(super) fn max_connections(&self) -> Option<NonZeroUsize> {
         NonZeroUsize::new(self.max_connections.load(Ordering::Relaxed))
+    }
+
+    /// The same for now: while it warms up, as much of it as of its share.
+    pub(super) fn max_connections_now(&self) -> Option<NonZeroUsize> {
+        NonZeroUsize::new(self.max_now.load(Ordering::Relaxed))
     }
 
     pub(super) fn admin(&self) -> Admin {
@@ -248,12 +256,14 @@ impl ServerState {
             (_, false) => inputs.warming = None,
             (true, true) => {}
         }
-        self.up.store(up, Ordering::Relaxed);
-        let share = if up { inputs.share() } else { 0 };
-        self.share.store(share, Ordering::Relaxed);
+        // Before it may have any.
         let configured = inputs.max_connections.map_or(0, NonZeroUsize::get);
         let max = inputs.agent.max_connections.unwrap_or(configured);
         self.max_connections.store(max, Ordering::Relaxed);
+        self.max_now.store(inputs.max_now(max), Ordering::Relaxed);
+        self.up.store(up, Ordering::Relaxed);
+        let share = if up { inputs.share() } else { 0 };
+        self.share.store(share, Ordering::Relaxed);
         was_up != up
     }
 
@@ -281,6 +291,15 @@ impl Inputs {
         let Some(warming) = self.warming else { return full };
         // Never nothing: a server that is up has to get its first request to be found well.
         ((f64::from(full) * warming.part()) as u32).clamp(1, full)
+    }
+
+    /// How much of this it may have under way for now; 0 is no limit. As with HAProxy, also of a server that is the only one, where a share says
+    /// nothing: those who waited for it would all come at once.
+    fn max_now(&self, max: usize) -> usize {
+        match self.warming {
+            Some(warming) if max > 0 => ((max as f64 * warming.part()) as usize).clamp(1, max),
+            _ => max,
+        }
     }
 }
 
@@ -331,19 +350,29 @@ mod tests {
     async fn a_server_that_comes_back_warms_up() {
         let state = ServerState::new();
         state.configure(2, Some(Duration::from_secs(10)));
+        state.configure_max(NonZeroUsize::new(30));
+        let max_now = || state.max_connections_now().map(NonZeroUsize::get);
         assert_eq!(state.share(), 512, "there from the start, it is warm");
+        assert_eq!(max_now(), Some(30));
         assert!(!state.warm());
         state.set_up(false);
         assert_eq!(state.share(), 0);
         state.set_up(true);
         assert_eq!((state.share(), state.warmed()), (25, Some(5)));
+        assert_eq!(max_now(), Some(1));
         assert!(state.warm());
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(state.warm());
-        assert_eq!(state.share(), 256);
+        assert_eq!((state.share(), max_now()), (256, Some(15)));
+        assert_eq!(state.max_connections().map(NonZeroUsize::get), Some(30));
         tokio::time::advance(Duration::from_secs(5)).await;
         assert!(!state.warm());
         assert_eq!((state.share(), state.warmed()), (512, None));
+        assert_eq!(max_now(), Some(30));
+        state.configure_max(None);
+        state.set_up(false);
+        state.set_up(true);
+        assert_eq!(max_now(), None, "no limit is none at any time");
     }
 
     #[test]

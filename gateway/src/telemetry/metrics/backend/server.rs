@@ -203,6 +203,11 @@ impl ServerMetrics {
         self.state.max_connections()
     }
 
+    /// The same for now: less while it starts slowly.
+    pub fn max_connections_now(&self) -> Option<NonZeroUsize> {
+        self.state.max_connections_now()
+    }
+
     /// A configuration lets it have so much under way.
     pub fn configure_max(&self, max: Option<NonZeroUsize>) {
         self.state.configure_max(max);
