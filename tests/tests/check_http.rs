@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "tests")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Exchange, Http2Server};
 use gateway_tests::tls::{Authority, TlsServer};
@@ -143,6 +146,61 @@ async fn a_check_may_ask_for_the_server_as_a_whole() {
         (app.last().method().as_str(), app.last().uri().path()),
         ("OPTIONS", "*")
     );
+}
+
+#[tokio::test]
+async fn a_server_whose_check_asks_for_no_new_work_keeps_who_belongs_to_it() {
+    let status = Arc::new(AtomicU16::new(200));
+    let says = Arc::clone(&status);
+    let a = HttpServer::start(move |request| match request.target.as_str() {
+        "/health" => Answer::status(says.load(Ordering::Relaxed)),
+        _ => Answer::ok("a"),
+    })
+    .await;
+    let b = HttpServer::answering("b").await;
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            cookie "S" insert
+            check "http" interval="50ms" rise=1 fall=1 { send "GET" "/health"; drain status=404 }
+            server "a" "@a" cookie="a"
+            server "b" "@b" cookie="b"
+        }
+    "#,
+    )
+    .with("@a", a.address())
+    .with("@b", b.address())
+    .start()
+    .await;
+    let of_a = [("server", "a")];
+    let answers = async || {
+        let mut answers = String::new();
+        for _ in 0..4 {
+            answers += &gateway.ask("web", get("/")).await.text();
+        }
+        answers
+    };
+
+    status.store(404, Ordering::Relaxed);
+    gateway.says("its check asks for no new work").await;
+    assert_eq!(answers().await, "bbbb");
+    assert_eq!(gateway.ask("web", get("/").header("Cookie", "S=a")).await.text(), "a");
+    gateway.metric_is("gateway_server_up", &of_a, 1.0).await;
+    status.store(200, Ordering::Relaxed);
+    gateway.says("server is no longer drained").await;
+    assert!(answers().await.contains('a'));
+
+    // Who is down does not come up by that.
+    status.store(500, Ordering::Relaxed);
+    gateway.metric_is("gateway_server_up", &of_a, 0.0).await;
+    status.store(404, Ordering::Relaxed);
+    gateway.says("\"reason\":\"status 404\"").await;
+    gateway.metric_is("gateway_server_up", &of_a, 0.0).await;
+    status.store(200, Ordering::Relaxed);
+    gateway.metric_is("gateway_server_up", &of_a, 1.0).await;
+    assert!(answers().await.contains('a'));
 }
 
 #[tokio::test]

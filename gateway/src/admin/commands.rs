@@ -253,6 +253,7 @@ impl Steering {
                     None => write!(text, "-"),
                 };
                 let health = match server.is_up() {
+                    true if metrics.drains() => "drained",
                     true => "up",
                     false if metrics.is_ejected() => "ejected",
                     false if server.address().is_none() => "unresolved",

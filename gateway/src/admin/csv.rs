@@ -249,6 +249,7 @@ fn described(word: &str) -> &'static str {
         "L6OK" => "Layer6 check passed",
         "L6RSP" => "Layer6 invalid response",
         "L7OK" => "Layer7 check passed",
+        "L7OKC" => "Layer7 check conditionally passed",
         "L7TOUT" => "Layer7 timeout",
         "L7RSP" => "Layer7 invalid response",
         "L7STS" => "Layer7 wrong status",
@@ -264,6 +265,7 @@ fn status(server: &ServerStats) -> &'static str {
         (_, "down", _) => "DOWN (agent)",
         (.., "down" | "ejected") => "DOWN",
         ("drain", ..) | (_, "drain", _) => "DRAIN",
+        (.., "drained") => "NOLB",
         _ if server.check_passed.is_none() => "no check",
         _ => "UP",
     }

@@ -224,7 +224,7 @@ body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:90rem;padding
 div{overflow-x:auto}table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}\
 caption{text-align:left;font-weight:600;padding:.4rem 0}\
 th,td{border-bottom:1px solid var(--line);padding:.3rem .6rem;text-align:right;white-space:nowrap}\
-th:first-child{text-align:left}.up{color:var(--good)}.down,.ejected,.unresolved{color:var(--bad);font-weight:600}\
+th:first-child{text-align:left}.up,.drained{color:var(--good)}.down,.ejected,.unresolved{color:var(--bad);font-weight:600}\
 </style></head><body><main>";
 
 #[cfg(test)]

@@ -208,7 +208,16 @@ impl Backend {
             if self.check.is_none() && !server.metrics.passes() {
                 server.metrics.went(true);
             }
+            if !self.check_may_drain() {
+                server.metrics.set_drains(false);
+            }
         }
+    }
+
+    /// Whether there are answers to its checks by which servers ask for no new work.
+    fn check_may_drain(&self) -> bool {
+        let kind = self.check.as_ref().map(|check| &check.kind);
+        matches!(kind, Some(config::CheckKind::Http(check)) if !check.drain.is_empty())
     }
 
     /// Whether there is a server that may get new work, be there room or not, beside those that were tried.

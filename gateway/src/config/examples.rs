@@ -173,6 +173,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ("server", r#"server "app-1" "10.0.0.1:8080""#),
     ("check", r#"check "tcp" interval="2s""#),
     ("send", r#"send "GET" "/health""#),
+    ("drain", "drain status=404"),
     ("agent-check", r#"agent-check port=9777 interval="2s""#),
     ("stick", r#"stick "client-ip" expire="30m" size=100000"#),
     ("retry-on", r#"retry-on "conn-failure" "empty-response" 503"#),

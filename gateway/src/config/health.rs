@@ -127,6 +127,8 @@ pub struct HttpCheck {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The request's body; empty unless said.
     pub body: Vec<u8>,
+    /// Statuses by which a server that is up asks for no new work, whatever is expected.
+    pub drain: Vec<(u16, u16)>,
     /// What the answer has to be like, all of it.
     pub expects: Vec<HttpExpect>,
     /// Bytes of the answer's body that are looked at.

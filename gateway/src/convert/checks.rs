@@ -279,8 +279,15 @@ fn http_check(proxy: &mut Proxy<'_>, check: usize, option: &Line) {
     for (number, field) in fields {
         outline.add(Some(send), field, number, &line.text);
     }
+    if let Some(line) = all().find(|line| line.word(1) == Some("disable-on-404")) {
+        let node = Node::new("drain").number_prop("status", 404);
+        proxy.conversion.outline.add(Some(check), node, line.number, &line.text);
+    }
     // What is said of connections is said of the check, and a comment is the log's.
-    let is_said = |line: &&Line| matches!(line.word(1), Some("send" | "expect" | "connect" | "comment"));
+    let is_said = |line: &&Line| {
+        let said = ["send", "expect", "connect", "comment", "disable-on-404"];
+        line.word(1).is_some_and(|word| said.contains(&word))
+    };
     // What is no step is said of the whole check, wherever it stands.
     let is_here = |line: &Line| !is_step(line) || further.is_none_or(|further| line.number < further);
     for line in all().filter(|line| !is_said(line) && is_here(line)) {

@@ -84,7 +84,11 @@ impl Checker {
             last = Instant::now();
             // What is in maintenance is left alone, and what is nowhere cannot be asked.
             if self.server.address().is_some() && !self.server.metrics.is_in_maintenance() {
-                let result = self.once(last).await;
+                let result = match self.once(last).await {
+                    // Who is down comes up by answering as is expected.
+                    Err(CheckError::Drains(status)) if !self.health.is_up() => Err(CheckError::Status(status)),
+                    result => result,
+                };
                 // What the gateway lacked says nothing about the server: as if this check had not been due.
                 if !matches!(result, Err(CheckError::Connect(ConnectError::Lack(_)))) {
                     let tls = self.way.tls.is_some() || self.server.tls.is_some();
@@ -143,6 +147,7 @@ impl Checker {
     }
 
     pub(super) fn observe(&mut self, result: Result<(), CheckError>) {
+        let result = self.drain(result);
         let was_up = self.health.is_up();
         let transition = self.health.observe(result.is_ok());
         match (transition, &result) {
@@ -154,6 +159,28 @@ impl Checker {
             Ok(()) => self.said = None,
             Err(reason) => self.said = Some(reason.to_string()),
         }
+    }
+
+    /// Has the server get no new work where its check asks for none, which is no failure, and again where it passes.
+    fn drain(&self, result: Result<(), CheckError>) -> Result<(), CheckError> {
+        let (backend, server) = (&*self.backend, &*self.server.name);
+        let status = match result {
+            Ok(()) => None,
+            Err(CheckError::Drains(status)) => Some(status),
+            Err(error) => return Err(error),
+        };
+        if self.server.metrics.set_drains(status.is_some()) {
+            match status {
+                Some(status) => tracing::info!(
+                    backend,
+                    server,
+                    status,
+                    "server is drained: its check asks for no new work"
+                ),
+                None => tracing::info!(backend, server, "server is no longer drained: its check passes"),
+            }
+        }
+        Ok(())
     }
 
     /// Tells of a check that failed, once for each reason.

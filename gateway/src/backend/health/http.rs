@@ -62,6 +62,9 @@ pub(super) async fn check(server: &Server, way: &Way, check: &HttpCheck, limit: 
             .body(Full::new(body))?;
         ask(stream, request, most).await?
     };
+    if is_among(&check.drain, answer.status) {
+        return Err(CheckError::Drains(answer.status));
+    }
     check.expects.iter().try_for_each(|expect| judge(expect, &answer))
 }
 
@@ -90,18 +93,19 @@ async fn ask(stream: Stream, request: Request<Full<Bytes>>, most: usize) -> Resu
     beside(connection, exchange).await
 }
 
+fn is_among(ranges: &[(u16, u16)], status: u16) -> bool {
+    ranges.iter().any(|&(from, to)| (from..=to).contains(&status))
+}
+
 /// Whether an answer is as expected. Bodies are looked at once, when they are there: looking at every piece would let a server
 /// that sends one byte at a time make us look through the whole text sixty thousand times.
 fn judge(expect: &HttpExpect, answer: &Answer) -> Result<(), CheckError> {
     match &expect.test {
-        HttpTest::Status(ranges) => {
-            let holds = ranges.iter().any(|&(from, to)| (from..=to).contains(&answer.status));
-            match (holds, expect.negated) {
-                (true, false) | (false, true) => Ok(()),
-                (false, false) => Err(CheckError::Status(answer.status)),
-                (true, true) => Err(CheckError::UnwantedStatus(answer.status)),
-            }
-        }
+        HttpTest::Status(ranges) => match (is_among(ranges, answer.status), expect.negated) {
+            (true, false) | (false, true) => Ok(()),
+            (false, false) => Err(CheckError::Status(answer.status)),
+            (true, true) => Err(CheckError::UnwantedStatus(answer.status)),
+        },
         HttpTest::Header(name, test) => {
             let mut values = answer.headers.get_all(name).iter();
             match (test, expect.negated) {

@@ -84,6 +84,8 @@ enum CheckError {
     Status(u16),
     #[error("status {0}, which is not to be")]
     UnwantedStatus(u16),
+    #[error("status {0}, by which it asks for no new work")]
+    Drains(u16),
     #[error("no header {0}")]
     NoHeader(::http::HeaderName),
     #[error("there is a header {0}")]

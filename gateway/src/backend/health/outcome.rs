@@ -15,6 +15,7 @@ pub(super) fn of(kind: &CheckKind, tls: bool, result: &Result<(), CheckError>, t
         Ok(()) if !is_only_connecting => "L7OK",
         Ok(()) if tls => "L6OK",
         Ok(()) => "L4OK",
+        Err(CheckError::Drains(_)) => "L7OKC",
         Err(CheckError::Connect(ConnectError::Timeout(_))) => "L4TOUT",
         Err(CheckError::Connect(ConnectError::Tls(_))) => "L6RSP",
         Err(CheckError::Connect(_)) => "L4CON",
@@ -24,11 +25,13 @@ pub(super) fn of(kind: &CheckKind, tls: bool, result: &Result<(), CheckError>, t
         Err(_) => "L7RSP",
     };
     CheckEnd {
-        passed: result.is_ok(),
+        passed: matches!(result, Ok(()) | Err(CheckError::Drains(_))),
         took,
         word,
         status: match result {
-            Err(CheckError::Status(status) | CheckError::UnwantedStatus(status)) => Some(*status),
+            Err(CheckError::Status(status) | CheckError::UnwantedStatus(status) | CheckError::Drains(status)) => {
+                Some(*status)
+            }
             _ => None,
         },
         reason: result.as_ref().err().map(ToString::to_string),

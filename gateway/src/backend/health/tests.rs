@@ -24,6 +24,7 @@ fn http(uri: &str) -> HttpCheck {
         host: None,
         headers: Vec::new(),
         body: Vec::new(),
+        drain: Vec::new(),
         expects: vec![status(&[(200, 399)])],
         most_body: 64 * 1024,
     }

@@ -27,12 +27,16 @@ pub(super) fn http(
         host: None,
         headers: Vec::new(),
         body: Vec::new(),
+        drain: Vec::new(),
         expects: Vec::new(),
         most_body: DEFAULT_BODY,
     };
     if let Some(mut block) = block {
         if let Some(node) = block.one("send") {
             send(node, &mut check, openings);
+        }
+        if let Some(node) = block.one("drain") {
+            check.drain = drain(node).unwrap_or_default();
         }
         let mut status: Option<At<()>> = None;
         for node in block.many("expect") {
@@ -150,6 +154,14 @@ fn send(mut node: Node<'_>, check: &mut HttpCheck, openings: Openings) {
         block.finish(elsewhere);
     }
     node.finish();
+}
+
+/// `drain status=404`.
+fn drain(mut node: Node<'_>) -> Option<Vec<(u16, u16)>> {
+    node.require_entries();
+    let drain = node.property("status").and_then(|value| statuses(&value));
+    node.finish();
+    drain
 }
 
 /// `expect status=200`, `expect header="X-Ready" value="yes"`, `expect not body-contains="error"`.

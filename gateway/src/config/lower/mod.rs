@@ -368,6 +368,7 @@ fn elsewhere(name: &str) -> Option<&'static str> {
             "`max-connections` stands in `process` or in a `frontend`; a server has it as a property: server \"a\" \"10.0.0.1:80\" max-connections=100"
         }
         "send" | "expect" => "this stands in the block of a `check`",
+        "drain" => "this stands in the block of a `check \"http\"`",
         "tls" => "`tls` stands in the block of a `bind` or a `server`, or in an `acl`",
         "cert" | "cert-dir" | "client-ca" | "crl" | "ciphers" | "curves" | "session-cache" | "tickets" => {
             "this stands in the block of `tls`: tls cert=\"a.pem\" { … }"

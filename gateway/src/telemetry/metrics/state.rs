@@ -55,6 +55,8 @@ struct Inputs {
     agent: Agent,
     /// What the checks find.
     passes: bool,
+    /// Whether its check passes and asks for no new work.
+    drains: bool,
     /// Whether it is known where it is.
     placed: bool,
     /// Whether it gets nothing for a while, because of its answers.
@@ -87,6 +89,7 @@ impl ServerState {
                 admin: Admin::Ready,
                 agent: Agent::default(),
                 passes: true,
+                drains: false,
                 placed: true,
                 ejected: false,
                 disabled: false,
@@ -183,6 +186,18 @@ impl ServerState {
         self.change(|inputs| inputs.passes = passes)
     }
 
+    /// Whether its check asks for no new work now. Answers whether that is new.
+    pub(super) fn set_drains(&self, drains: bool) -> bool {
+        let mut is_new = false;
+        self.change(|inputs| is_new = std::mem::replace(&mut inputs.drains, drains) != drains);
+        is_new
+    }
+
+    /// Whether its check asks for no new work.
+    pub(super) fn drains(&self) -> bool {
+        self.inputs().drains
+    }
+
     /// Its agent says this now. Answers whether that changes whether it is up.
     pub(super) fn set_agent(&self, agent: Agent) -> bool {
         self.change(|inputs| inputs.agent = agent)
@@ -274,9 +289,10 @@ impl ServerState {
 }
 
 impl Inputs {
-    /// The stricter of what the operator and the agent want.
+    /// The strictest of what the operator, the agent and the check want.
     fn order(&self) -> Admin {
-        self.admin.max(self.agent.admin)
+        let of_check = if self.drains { Admin::Drain } else { Admin::Ready };
+        self.admin.max(self.agent.admin).max(of_check)
     }
 
     /// The share of a server that is up.
@@ -441,6 +457,21 @@ mod tests {
         says(Admin::Maintenance, true, 100);
         assert_eq!((state.share(), state.is_in_maintenance()), (0, true));
         says(Admin::Ready, true, 100);
+        assert_eq!(state.share(), SHARE_OF_ONE);
+    }
+
+    #[test]
+    fn what_its_check_drains_is_up_and_gets_nothing_new() {
+        let state = ServerState::new();
+        state.configure(1, None);
+        assert!(state.set_drains(true));
+        assert!(!state.set_drains(true), "that is no news");
+        assert_eq!((state.is_up(), state.share()), (true, 0));
+        assert_eq!((state.admin(), state.is_in_maintenance()), (Admin::Ready, false));
+        state.set_admin(Admin::Drain);
+        assert!(state.set_drains(false));
+        assert_eq!(state.share(), 0);
+        state.set_admin(Admin::Ready);
         assert_eq!(state.share(), SHARE_OF_ONE);
     }
 

@@ -57,6 +57,7 @@ impl ServerMetrics {
         ServerStats {
             name: self.name.clone(),
             health: match self.is_up() {
+                true if self.drains() => "drained",
                 true => "up",
                 false if self.state.is_ejected() => "ejected",
                 false if !self.state.placed() => "unresolved",

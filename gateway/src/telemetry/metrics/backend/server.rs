@@ -263,6 +263,20 @@ impl ServerMetrics {
         }
     }
 
+    /// Whether its check asks for no new work now. Answers whether that is new.
+    pub fn set_drains(&self, drains: bool) -> bool {
+        let is_new = self.state.set_drains(drains);
+        if is_new {
+            self.changed();
+        }
+        is_new
+    }
+
+    /// Whether its check asks for no new work.
+    pub fn drains(&self) -> bool {
+        self.state.drains()
+    }
+
     /// Whether it is known where it is. A server that is nowhere is not up.
     pub fn set_placed(&self, placed: bool) {
         self.turned(self.state.set_placed(placed));
