@@ -224,8 +224,10 @@ impl Said {
     }
 }
 
+/// Of more than a share can be: as much as there is.
 fn percent(word: &[u8]) -> Option<u16> {
-    number(word.strip_suffix(b"%")?)?.parse().ok()
+    let digits = number(word.strip_suffix(b"%")?)?;
+    Some(digits.parse().unwrap_or(u16::MAX))
 }
 
 /// Of what no server has: as much as one may be configured to have.
@@ -264,13 +266,13 @@ mod tests {
     fn lines_are_read_as_haproxy_reads_them() {
         assert_eq!(said("75%").percent, Some(75));
         assert_eq!(said("0%").percent, Some(0));
+        assert_eq!(said("99999%").percent, Some(u16::MAX), "HAProxy stops at 25600%");
         for nothing in [
             "",
             "75",
             "%",
             "-1%",
             "7 5 %",
-            "99999%",
             "1e2%",
             "maxconn:",
             "maxconn:-1",
