@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use bytes::Bytes;
 use gateway_tests::http2::{Http2Exchange, Http2Server};
 use gateway_tests::tls::{Authority, TlsServer};
-use gateway_tests::{Answer, Gateway, HttpServer, get};
+use gateway_tests::{Answer, Gateway, HttpServer, Server, eventually, get};
 use http::{HeaderMap, Response};
 
 /// One server, with a check that has to pass once before the server is used.
@@ -201,6 +201,24 @@ async fn a_server_whose_check_asks_for_no_new_work_keeps_who_belongs_to_it() {
     status.store(200, Ordering::Relaxed);
     gateway.metric_is("gateway_server_up", &of_a, 1.0).await;
     assert!(answers().await.contains('a'));
+}
+
+#[tokio::test]
+async fn a_server_with_which_tls_does_not_stand_in_time_is_told_of_once_and_as_such() {
+    let silent = Server::start(|mut wire, _| async move { wire.rest().await.map(drop) }).await;
+    let gateway = Gateway::kdl(CHECKED)
+        .with(
+            "@check",
+            r#""http" interval="400ms" timeout="400ms" rise=1 initial="fully-down" { send "GET" "/" }"#,
+        )
+        .with("@app", silent.address())
+        .with("@server", r#"{ tls verify="none" }"#)
+        .start()
+        .await;
+    gateway.says("no TLS with it within 400ms").await;
+    eventually("it is checked again and again", async || silent.connections() >= 6).await;
+    let said = gateway.output();
+    assert_eq!(said.matches("check failed").count(), 1, "{said}");
 }
 
 #[tokio::test]

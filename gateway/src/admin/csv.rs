@@ -248,6 +248,7 @@ fn described(word: &str) -> &'static str {
         "L4CON" => "Layer4 connection problem",
         "L6OK" => "Layer6 check passed",
         "L6RSP" => "Layer6 invalid response",
+        "L6TOUT" => "Layer6 timeout",
         "L7OK" => "Layer7 check passed",
         "L7OKC" => "Layer7 check conditionally passed",
         "L7TOUT" => "Layer7 timeout",

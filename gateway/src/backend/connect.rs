@@ -10,7 +10,9 @@ use rustls_pki_types::ServerName;
 use socket2::{Domain, SockAddr, SockRef, Type};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
+use super::tls::handshake_fault;
 use super::{Connector, Server, source};
 use crate::address::{Address, UnixAddress};
 use crate::keep_alive;
@@ -37,8 +39,11 @@ pub enum ConnectError {
     #[error("the server's address is not known")]
     Unresolved,
     /// It is there, but TLS with it came to nothing: most often, its certificate is not believed.
-    #[error("no TLS with it: {0}")]
+    #[error("no TLS with it: {}", handshake_fault(.0))]
     Tls(io::Error),
+    /// It is there, but TLS with it did not stand in time: most often, it speaks none.
+    #[error("no TLS with it within {0:?}")]
+    TlsTimeout(Duration),
 }
 
 impl From<io::Error> for ConnectError {
@@ -69,7 +74,8 @@ impl Server {
     /// Opens a connection within `limit`: everything up to the first byte of what the client has to say. One that lasts wants
     /// [`keep_alive`](Self::keep_alive), too.
     pub async fn connect_for(&self, client: Wishes<'_>, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, self.open(self.address(), client)).await {
+        let time = Time::begin(limit);
+        match timeout_at(time.end, self.open(self.address(), client, time)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -87,7 +93,8 @@ impl Server {
     /// Opens a connection of the gateway's own to another address within `limit`, which begins there as one of traffic does
     /// at the server's.
     pub(super) async fn connect_to(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, self.open(Some(address.into()), Wishes::default())).await {
+        let time = Time::begin(limit);
+        match timeout_at(time.end, self.open(Some(address.into()), Wishes::default(), time)).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
@@ -113,24 +120,25 @@ impl Server {
         introduced: bool,
         limit: Duration,
     ) -> Result<Stream, ConnectError> {
+        let time = Time::begin(limit);
         let opened = async {
             let address = elsewhere.map(Address::Ip).or_else(|| self.address());
             let address = address.ok_or(ConnectError::Unresolved)?;
             let stream = self.reach(&address, None, introduced).await?;
-            secure(tls, stream, address.ip(), None).await
+            secure(tls, stream, address.ip(), None, time).await
         };
-        match tokio::time::timeout(limit, opened).await {
+        match timeout_at(time.end, opened).await {
             Ok(result) => result,
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
     }
 
-    async fn open(&self, address: Option<Address>, client: Wishes<'_>) -> Result<Stream, ConnectError> {
+    async fn open(&self, address: Option<Address>, client: Wishes<'_>, time: Time) -> Result<Stream, ConnectError> {
         let address = address.ok_or(ConnectError::Unresolved)?;
         let stream = self.reach(&address, client.introduction, true).await?;
         match &self.tls {
-            Some(tls) => secure(tls, stream, address.ip(), client.name).await,
+            Some(tls) => secure(tls, stream, address.ip(), client.name, time).await,
             None => Ok(Stream::Plain(stream)),
         }
     }
@@ -224,10 +232,27 @@ async fn secure(
     stream: TcpStream,
     address: Option<IpAddr>,
     name: Option<&ServerName<'static>>,
+    time: Time,
 ) -> Result<Stream, ConnectError> {
-    match Box::pin(tls.handshake(Socket::new(stream), address, name)).await {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream.into()))),
-        Err(error) => Err(ConnectError::Tls(error)),
+    let handshake = tls.handshake(Socket::new(stream), address, name);
+    match Box::pin(timeout_at(time.end, handshake)).await {
+        Ok(Ok(stream)) => Ok(Stream::Tls(Box::new(stream.into()))),
+        Ok(Err(error)) => Err(ConnectError::Tls(error)),
+        Err(_) => Err(ConnectError::TlsTimeout(time.limit)),
+    }
+}
+
+/// The time that connecting has, TLS included: whoever waits for a part of it ends with the whole, and knows for what it waited.
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    limit: Duration,
+    end: Instant,
+}
+
+impl Time {
+    fn begin(limit: Duration) -> Self {
+        let end = Instant::now() + limit;
+        Self { limit, end }
     }
 }
 

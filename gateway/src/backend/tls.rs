@@ -5,10 +5,11 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{CertificateError, ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -164,9 +165,75 @@ impl MadeOf {
     }
 }
 
+/// What went wrong with a handshake, in words that stay as they are: the library says by the second how long a certificate has been out of
+/// date, and each check of its server would have something new to tell.
+pub(super) fn handshake_fault(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let dated = match inner {
+        Some(rustls::Error::InvalidCertificate(fault)) => match fault {
+            CertificateError::ExpiredContext { not_after, .. } => Some(("its certificate expired on", not_after)),
+            CertificateError::NotValidYetContext { not_before, .. } => {
+                Some(("its certificate is not valid before", not_before))
+            }
+            CertificateError::ExpiredRevocationListContext { next_update, .. } => {
+                Some(("the revocation list has been out of date since", next_update))
+            }
+            _ => None,
+        },
+        _ => None,
+    };
+    match dated {
+        Some((what, time)) if time.as_secs() < YEAR_10000 => {
+            let date = UNIX_EPOCH + Duration::from_secs(time.as_secs());
+            format!("{what} {}", httpdate::fmt_http_date(date))
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// In seconds since 1970: dates from then on cannot be written.
+const YEAR_10000: u64 = 253_402_300_800;
+
 /// HTTP/2, as TLS knows it (RFC 9113, section 3.1).
 const HTTP2: &[u8] = b"h2";
 
 /// Sessions that are kept for resumption, of one server under one name; the library keeps eight tickets of each. Some more
 /// than one, as the table counts by rounding.
 const SESSIONS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::UnixTime;
+
+    use super::*;
+
+    #[test]
+    fn a_certificate_that_is_out_of_date_is_told_of_in_the_same_words_at_any_time() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        let told = |fault| handshake_fault(&io::Error::other(rustls::Error::InvalidCertificate(fault)));
+        for time in [1_800_000_000, 1_800_000_001] {
+            let (time, then) = (at(time), at(1_793_491_200));
+            assert_eq!(
+                told(CertificateError::ExpiredContext { time, not_after: then }),
+                "its certificate expired on Sun, 01 Nov 2026 00:00:00 GMT"
+            );
+            assert_eq!(
+                told(CertificateError::NotValidYetContext { time, not_before: then }),
+                "its certificate is not valid before Sun, 01 Nov 2026 00:00:00 GMT"
+            );
+        }
+        let far = CertificateError::NotValidYetContext {
+            time: at(0),
+            not_before: at(u64::MAX),
+        };
+        assert!(
+            told(far).contains("not valid"),
+            "no date that cannot be written is written"
+        );
+        assert_eq!(
+            told(CertificateError::UnknownIssuer),
+            "invalid peer certificate: UnknownIssuer"
+        );
+        assert_eq!(handshake_fault(&io::Error::other("x")), "x");
+    }
+}

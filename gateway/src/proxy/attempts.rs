@@ -116,7 +116,7 @@ impl Attempts {
         }
         let pause = match error {
             // It has been waited for.
-            ConnectError::Timeout(_) => Duration::ZERO,
+            ConnectError::Timeout(_) | ConnectError::TlsTimeout(_) => Duration::ZERO,
             _ => PAUSE.min(self.backend.timeouts.connect),
         };
         if !self.goes_elsewhere() {

@@ -323,7 +323,7 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         };
         backend.servers[server].connect_failed(&error);
         let stop = match error {
-            ConnectError::Timeout(_) => Stop::ConnectTimeout,
+            ConnectError::Timeout(_) | ConnectError::TlsTimeout(_) => Stop::ConnectTimeout,
             ConnectError::Tls(_) => Stop::ServerTlsFailed,
             ConnectError::Lack(_) => Stop::OutOfResources,
             _ => Stop::ConnectFailed,

@@ -374,7 +374,7 @@ fn connect_failed(backend: &Backend, server: usize, error: &ConnectError) -> Pro
     backend.servers[server].connect_failed(error);
     match error {
         ConnectError::Lack(_) => ProxyError::OutOfResources,
-        ConnectError::Timeout(_) => ProxyError::ConnectTimeout,
+        ConnectError::Timeout(_) | ConnectError::TlsTimeout(_) => ProxyError::ConnectTimeout,
         ConnectError::Tls(_) => ProxyError::ServerTls,
         ConnectError::Io(_) | ConnectError::Unresolved => ProxyError::Connect,
     }

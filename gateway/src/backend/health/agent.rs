@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use super::excerpt;
 use super::rhythm::{FAR, first_due, jittered};
+use super::{by, excerpt};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{AgentCheck, MAX_CONNECTIONS};
@@ -70,21 +70,20 @@ impl Asker {
                 let n = stream.read(&mut piece).await?;
                 let end = piece[..n].iter().position(|byte| matches!(byte, b'\r' | b'\n'));
                 line.extend_from_slice(&piece[..end.unwrap_or(n)]);
-                if end.is_some() || (n == 0 && !line.is_empty()) {
-                    return Ok(line);
-                }
-                if n == 0 {
-                    return Err(AgentError::Nothing);
-                }
                 if line.len() > MOST_LINE {
                     return Err(AgentError::TooLong);
                 }
+                match (end, n, line.is_empty()) {
+                    (Some(_), ..) => return Ok(line),
+                    (None, 0, true) => return Err(AgentError::Nothing),
+                    // As HAProxy has it: `maxconn:3` may have been to become `maxconn:30`.
+                    (None, 0, false) => return Err(AgentError::CutOff),
+                    _ => {}
+                }
             }
         };
-        match timeout(limit, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(AgentError::Timeout(limit)),
-        }
+        let result = by(Instant::now() + limit, exchange).await;
+        result.unwrap_or(Err(AgentError::Timeout(limit)))
     }
 
     /// What does not answer changes nothing, as with HAProxy: a server is not worse for an agent that has died.
@@ -146,7 +145,7 @@ fn outcome(result: &Result<Vec<u8>, AgentError>, took: Duration) -> CheckEnd {
                 AgentError::Connect(ConnectError::Timeout(_)) => "L4TOUT",
                 AgentError::Connect(_) => "L4CON",
                 AgentError::Timeout(_) => "L7TOUT",
-                AgentError::Io(_) | AgentError::Nothing | AgentError::TooLong => "L7RSP",
+                AgentError::Io(_) | AgentError::Nothing | AgentError::CutOff | AgentError::TooLong => "L7RSP",
             };
             (word, error.to_string())
         }
@@ -171,6 +170,8 @@ enum AgentError {
     Timeout(Duration),
     #[error("it closed without a word")]
     Nothing,
+    #[error("it closed before its line had ended")]
+    CutOff,
     #[error("its line is longer than {MOST_LINE} bytes")]
     TooLong,
 }
@@ -344,11 +345,19 @@ mod tests {
             asker.ask(Some(address.ip())).await.map_err(|error| error.to_string())
         };
         assert_eq!(asked(b"75%\r\ndown\n").await.unwrap(), b"75%");
-        assert_eq!(asked(b"drain").await.unwrap(), b"drain");
+        assert_eq!(asked(b"drain\r").await.unwrap(), b"drain");
+        assert_eq!(
+            asked(b"maxconn:3").await.unwrap_err(),
+            "it closed before its line had ended"
+        );
         assert_eq!(asked(b"").await.unwrap_err(), "it closed without a word");
         assert_eq!(asked(b"stay").await.unwrap_err(), "no line within 200ms");
         let long = asked(&[b'x'; 4096]).await.unwrap_err();
         assert_eq!(long, "its line is longer than 1024 bytes");
+        for (length, is_read) in [(1_024, true), (1_025, false)] {
+            let line: &'static [u8] = [vec![b'x'; length], b"\n".to_vec()].concat().leak();
+            assert_eq!(asked(line).await.is_ok(), is_read, "{length}");
+        }
     }
 
     #[test]

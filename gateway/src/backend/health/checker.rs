@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::rhythm::{FAR, first_due, jittered};
 use super::state::{Health, Pace, Transition};
-use super::{CheckError, Way, grpc, http, outcome, tcp};
+use super::{CheckError, Way, by, grpc, http, outcome, tcp};
 use crate::backend::random::Random;
 use crate::backend::{Backend, ConnectError, Server};
 use crate::config::{Check, CheckKind, OnError, Schedule};
@@ -120,10 +120,8 @@ impl Checker {
                 CheckKind::Grpc(check) => grpc::check(&self.server, &self.way, check, limit).await,
             }
         };
-        match timeout_at(started + limit, attempt).await {
-            Ok(result) => result,
-            Err(_) => Err(CheckError::Timeout(limit)),
-        }
+        let result = by(started + limit, attempt).await;
+        result.unwrap_or(Err(CheckError::Timeout(limit)))
     }
 
     /// Traffic could not connect for as often as is borne.

@@ -12,10 +12,12 @@ mod state;
 mod tcp;
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Backend, ConnectError, Connector, Server};
 use crate::address::Address;
@@ -175,6 +177,19 @@ impl Way {
             .map_or_else(|| server.name.to_string(), |address| address.authority())
     }
 }
+
+/// What comes of this by then; none when nothing has. A part of it that has the same time is let say what it waited for: nobody could
+/// rely on which of the two is over first, and the log would tell of each in turn.
+async fn by<T>(deadline: Instant, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    match timeout_at(deadline, &mut work).await {
+        Ok(done) => Some(done),
+        Err(_) => timeout(MOMENT, work).await.ok(),
+    }
+}
+
+/// More than between two timers that were set one right after the other.
+const MOMENT: Duration = Duration::from_millis(5);
 
 /// The beginning of what a server said, for a log line.
 fn excerpt(bytes: &[u8]) -> String {

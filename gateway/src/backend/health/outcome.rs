@@ -18,6 +18,7 @@ pub(super) fn of(kind: &CheckKind, tls: bool, result: &Result<(), CheckError>, t
         Err(CheckError::Drains(_)) => "L7OKC",
         Err(CheckError::Connect(ConnectError::Timeout(_))) => "L4TOUT",
         Err(CheckError::Connect(ConnectError::Tls(_))) => "L6RSP",
+        Err(CheckError::Connect(ConnectError::TlsTimeout(_))) => "L6TOUT",
         Err(CheckError::Connect(_)) => "L4CON",
         Err(CheckError::Timeout(_)) if is_only_connecting => "L4TOUT",
         Err(CheckError::Timeout(_)) => "L7TOUT",
