@@ -73,6 +73,56 @@ async fn what_is_in_maintenance_is_not_checked() {
 }
 
 #[tokio::test]
+async fn the_end_of_a_drain_ends_no_sessions_of_backups_and_that_of_maintenance_does() {
+    let (main, spare) = (Server::greeting("m").await, Server::greeting("s").await);
+    let (_folder, socket) = folder();
+    let gateway = Gateway::kdl(
+        r#"
+        process { workers 1; log "stdout" format="json"; admin "@socket" level="operator" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" {
+            mode "tcp"
+            check "tcp" interval="1h"
+            on-marked-down "shutdown-sessions"
+            server "main" "@main" on-marked-up="shutdown-backup-sessions"
+            server "spare" "@spare" backup
+        }
+    "#,
+    )
+    .with("@socket", socket.display())
+    .with("@main", main.address())
+    .with("@spare", spare.address())
+    .start()
+    .await;
+
+    say(&socket, "set server app/main state drain").await;
+    let mut on_backup = gateway.connect("raw").await;
+    assert_eq!(on_backup.exactly(1).await, b"s");
+    say(&socket, "set server app/main state ready").await;
+    say(&socket, "set server app/main weight 0").await;
+    say(&socket, "set server app/main weight 100%").await;
+    let mut on_main = gateway.connect("raw").await;
+    assert_eq!(on_main.exactly(1).await, b"m");
+
+    // When the sessions of one that is taken out have ended, all that was said before has been heard, too.
+    say(&socket, "disable server app/main").await;
+    let line = gateway.access_log(1).await.remove(0);
+    assert_eq!((&line["server"], &line["reason"]), (&"main".into(), &"server-down".into()));
+    let left = gateway
+        .metrics()
+        .await
+        .get("gateway_server_in_flight", &[("server", "spare")]);
+    assert_eq!(left, Some(1.0));
+
+    say(&socket, "enable server app/main").await;
+    let line = gateway.access_log(2).await.remove(1);
+    assert_eq!(
+        (&line["server"], &line["reason"]),
+        (&"spare".into(), &"backup-relieved".into())
+    );
+}
+
+#[tokio::test]
 async fn a_backend_that_loses_its_last_server_is_told_of_whoever_took_it() {
     let (a, b) = (Server::greeting("a").await, Server::greeting("b").await);
     let (_folder, socket) = folder();

@@ -38,18 +38,8 @@ impl Keepers {
 }
 
 impl Backend {
-    /// Ends the sessions of backups where a server may have new work again, may not have had any when this was asked last, and its
-    /// `on-marked-up` says so.
-    fn relieve_backups(&self, usable: &mut [bool]) {
-        let mut are_relieved = false;
-        for (server, was_usable) in self.servers.iter().zip(usable) {
-            let is_usable = server.is_usable();
-            are_relieved |= is_usable && !*was_usable && server.relieves_backups;
-            *was_usable = is_usable;
-        }
-        if !are_relieved {
-            return;
-        }
+    /// Ends the sessions of backups: a server is back whose `on-marked-up` says so.
+    fn relieve_backups(&self) {
         let backups = self.servers.iter().filter(|server| server.is_backup());
         let sessions: usize = backups.map(|server| server.end_sessions(Ended::Relieved)).sum();
         if sessions > 0 {
@@ -82,16 +72,21 @@ impl Backend {
 async fn keep(backend: Arc<Backend>) {
     let mut changes = backend.metrics.changes();
     let mut in_service: Vec<_> = backend.servers.iter().map(|server| server.is_in_service()).collect();
-    let mut usable: Vec<_> = backend.servers.iter().map(|server| server.is_usable()).collect();
     loop {
+        let mut are_relieved = false;
         for (server, was_in_service) in backend.servers.iter().zip(&mut in_service) {
             let is_in_service = server.is_in_service();
             if *was_in_service && !is_in_service && server.session_end == SessionEnd::WhenDown {
                 server.end_sessions(Ended::Down);
             }
+            // One that was drained, or had no weight, was there all the time: its backups stood in for nobody who died. One that comes
+            // back without taking work relieves nobody yet, and later weight is no return.
+            are_relieved |= !*was_in_service && is_in_service && server.is_usable() && server.relieves_backups;
             *was_in_service = is_in_service;
         }
-        backend.relieve_backups(&mut usable);
+        if are_relieved {
+            backend.relieve_backups();
+        }
         // Every server is looked at, whichever came first.
         let warming = backend.servers.iter().filter(|server| server.metrics.warm()).count();
         // One that came up, or has more weight, may have room.
