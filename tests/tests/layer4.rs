@@ -486,6 +486,37 @@ async fn connections_beyond_a_rate_wait_and_are_not_refused() {
     assert!(begun.elapsed().as_millis() >= 600, "{:?}", begun.elapsed());
 }
 
+/// Connections that wait in the kernel for somebody to accept them at a port of 127.0.0.1.
+fn not_accepted(port: u16) -> usize {
+    let place = format!("0100007F:{port:04X}");
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let listening = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let listening = listening.filter(|fields| fields[1] == place && fields[3] == "0A");
+    let queued = listening.map(|fields| usize::from_str_radix(fields[4].split(':').next_back().unwrap(), 16).unwrap());
+    queued.sum()
+}
+
+#[tokio::test]
+async fn who_waits_for_a_rate_goes_on_when_a_reload_lifts_it() {
+    let server = Server::greeting("yes").await;
+    let with = |rate: &str| {
+        let text = r#"
+            process { workers 1; log "stdout" format="json" }
+            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; @rate; default-backend "app" }
+            backend "app" { mode "tcp"; server "app-1" "@app" }
+        "#;
+        Gateway::kdl(text).with("@app", server.address()).with("@rate", rate)
+    };
+    let gateway = with(r#"max-connection-rate "1/1m""#).start().await;
+    assert_eq!(answer(&mut gateway.connect("raw").await).await, "yes");
+    let mut waits = gateway.connect("raw").await;
+    let port = gateway.address("raw").port();
+    eventually("the worker holds it", async || not_accepted(port) == 0).await;
+
+    assert!(gateway.reload(&with("")).await);
+    assert_eq!(answer(&mut waits).await, "yes");
+}
+
 #[tokio::test]
 async fn limits_of_connections_leave_out_whom_their_condition_does_not_hold_of() {
     let echo = Server::echo().await;

@@ -1,8 +1,10 @@
 //! `max-connection-rate`: how fast a frontend takes connections, over all workers. What is beyond it waits in the kernel's queue.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::config::ConnectionRate;
@@ -16,6 +18,17 @@ pub struct Rate {
     start: Instant,
     /// Nanoseconds after `start`: when the next connection is let in if none comes at once.
     next: AtomicU64,
+    /// What came in its place, when something has.
+    after: watch::Sender<Option<After>>,
+}
+
+/// What a later configuration has in a rate's place.
+#[derive(Debug, Clone)]
+enum After {
+    /// None: connections come as fast as they come.
+    Nothing,
+    /// Another one.
+    Another(Arc<Rate>),
 }
 
 impl Rate {
@@ -25,6 +38,7 @@ impl Rate {
             config,
             start: Instant::now(),
             next: AtomicU64::new(0),
+            after: watch::Sender::new(None),
         }
     }
 
@@ -34,12 +48,33 @@ impl Rate {
     }
 
     /// Lets one connection in when it is its time. Whoever asks has a place in the row from then on: each worker asks for one
-    /// connection of a bind at a time, so that there are no more of them than sockets.
+    /// connection of a bind at a time, so that there are no more of them than sockets. When a later configuration has another rate, or
+    /// none, who waits goes by that.
     pub async fn wait(&self) {
-        let wait = self.take(self.start.elapsed());
-        if !wait.is_zero() {
-            tokio::time::sleep(wait).await;
+        let mut later: Option<Arc<Self>> = None;
+        loop {
+            let rate = later.as_deref().unwrap_or(self);
+            let wait = rate.take(rate.start.elapsed());
+            if wait.is_zero() {
+                return;
+            }
+            let mut after = rate.after.subscribe();
+            let next = tokio::select! {
+                () = tokio::time::sleep(wait) => return,
+                // Also what came before this was asked. The sender lives as long as the rate.
+                next = after.wait_for(Option::is_some) => next.ok().and_then(|next| next.clone()),
+            };
+            match next {
+                Some(After::Another(another)) => later = Some(another),
+                Some(After::Nothing) | None => return,
+            }
         }
+    }
+
+    /// A later configuration has this in its place: who waits goes by it.
+    pub fn give_way(&self, to: Option<&Arc<Self>>) {
+        let after = to.map_or(After::Nothing, |rate| After::Another(Arc::clone(rate)));
+        self.after.send_replace(Some(after));
     }
 
     /// How long one has to wait that comes at this time after the start.
@@ -87,6 +122,36 @@ mod tests {
             .collect();
         assert_eq!(waits, [0; 10]);
         assert_eq!(rate.take(Duration::from_secs(60)).as_millis(), 100);
+    }
+
+    /// Whoever comes behind a whole minute's worth waits for a minute, or for a configuration that says otherwise.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_by_what_a_later_configuration_says() {
+        let slow = Arc::new(rate(1, 60_000));
+        let waits = |rate: &Arc<Rate>| {
+            let rate = Arc::clone(rate);
+            tokio::spawn(async move {
+                let before = Instant::now();
+                rate.wait().await;
+                before.elapsed()
+            })
+        };
+        slow.wait().await;
+        let (first, second) = (waits(&slow), waits(&slow));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let quicker = Arc::new(rate(1, 2_000));
+        slow.give_way(Some(&quicker));
+        let mut waited = [first.await.unwrap(), second.await.unwrap()];
+        waited.sort();
+        // One comes at once, and one behind it in the new time.
+        assert_eq!(waited, [Duration::from_secs(1), Duration::from_secs(3)]);
+
+        let third = waits(&quicker);
+        tokio::task::yield_now().await;
+        quicker.give_way(None);
+        assert_eq!(third.await.unwrap(), Duration::ZERO);
+        // Who comes to one that is gone does not wait for it, either.
+        assert_eq!(waits(&slow).await.unwrap(), Duration::ZERO);
     }
 
     proptest! {

@@ -183,7 +183,13 @@ impl Sockets {
     /// From now on these are the sockets, `config` says the limits, and the stats are of these backends. The other sockets close.
     /// Has to be called inside the control runtime.
     pub(super) fn keep(&mut self, opened: Opened, config: &Config, backends: &[Arc<Backend>]) {
-        self.open = opened;
+        let before = std::mem::replace(&mut self.open, opened);
+        for (name, rate) in before.rates {
+            match self.open.rates.get(&name) {
+                Some(same) if Arc::ptr_eq(same, &rate) => {}
+                later => rate.give_way(later),
+            }
+        }
         for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
             for (bind, open) in frontend.binds.iter().zip(open) {
                 open.set_backlog(bind.backlog);
