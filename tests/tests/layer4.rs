@@ -502,7 +502,12 @@ async fn who_waits_for_a_rate_goes_on_when_a_reload_lifts_it() {
     let with = |rate: &str| {
         let text = r#"
             process { workers 1; log "stdout" format="json" }
-            frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; @rate; default-backend "app" }
+            frontend "raw" {
+                mode "tcp"
+                bind "127.0.0.1:0"
+                @rate
+                default-backend "app"
+            }
             backend "app" { mode "tcp"; server "app-1" "@app" }
         "#;
         Gateway::kdl(text).with("@app", server.address()).with("@rate", rate)
