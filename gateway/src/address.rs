@@ -84,6 +84,6 @@ impl fmt::Display for UnixAddress {
 /// Bytes of the longest path that can be connected to: `sun_path` has 108 with its end.
 pub const MOST_UNIX_PATH: usize = 107;
 
-/// Bytes of the longest path that can be listened at: the socket is made beside its place, under a name that is longer by this
-/// process's number.
+/// Bytes of the longest path that can be listened at: the socket is made beside its place, under a name that is longer by a number
+/// at random.
 pub const MOST_LISTENING_PATH: usize = MOST_UNIX_PATH - 12;

@@ -20,6 +20,7 @@ mod hidden;
 mod in_place;
 pub mod keep_alive;
 pub mod listener;
+pub mod placed;
 pub mod plugin_tools;
 pub mod policy;
 pub mod proxy;

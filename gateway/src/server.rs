@@ -136,7 +136,7 @@ impl Server {
         }
         let mut names = Names::start(&config, &snapshot.backends);
         control.block_on(names.settle());
-        let pid_file = match &config.process.pid_file {
+        let mut pid_file = match &config.process.pid_file {
             Some(path) => {
                 Some(PidFile::write(&path.value).map_err(|error| refused(faults::of_pid_file(path, &error)))?)
             }
@@ -151,6 +151,11 @@ impl Server {
         };
         // All that takes root, or a path outside the new root, is done; no worker runs yet.
         identity.assume()?;
+        if let Some(root) = identity.root() {
+            opened.enter(root);
+            admin.iter().for_each(|admin| admin.enter(root));
+            pid_file.iter_mut().for_each(|file| file.enter(root));
+        }
         snapshot.adopt();
         let services = Services::start(&config, &snapshot, names);
 

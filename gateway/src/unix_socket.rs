@@ -1,15 +1,17 @@
 //! UNIX sockets that are listened on: made with their permissions, and found in a file that goes with them.
 
 use std::fs;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::{getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::address::UnixAddress;
+use crate::placed::Placed;
 
 /// Whose a socket's file is, and who may connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,9 +33,6 @@ pub enum UnixSocketError {
     /// There is something that is no socket.
     #[error("there is a file that is no socket")]
     NoSocket,
-    /// Where it is made before it takes its place, there is something that is no socket.
-    #[error("it is made at {}, where there is another file", .0.display())]
-    Beside(PathBuf),
     /// It cannot be given to whom it is to belong to.
     #[error("it cannot be given to its user and group: {0}")]
     Owner(io::Error),
@@ -48,7 +47,6 @@ impl UnixSocketError {
         match self {
             Self::Taken => "in use",
             Self::NoSocket => "not a socket",
-            Self::Beside(_) => "cannot be made",
             Self::Owner(_) => "cannot be given away",
             Self::Io(error) if error.kind() == io::ErrorKind::NotFound => "its folder does not exist",
             Self::Io(_) => "cannot be opened",
@@ -59,7 +57,7 @@ impl UnixSocketError {
     pub fn help(&self) -> &'static str {
         match self {
             Self::Taken => "give each gateway a path of its own",
-            Self::NoSocket | Self::Beside(_) => "name another path, or take the file away",
+            Self::NoSocket => "name another path, or take the file away",
             Self::Owner(_) => "start as root, or leave out who does not belong to the gateway's own groups",
             Self::Io(error) if error.kind() == io::ErrorKind::NotFound => {
                 "make the folder first; systemd does so with RuntimeDirectory="
@@ -72,29 +70,36 @@ impl UnixSocketError {
 /// A socket's file, which goes with this.
 #[derive(Debug)]
 pub struct SocketFile {
-    path: PathBuf,
     /// Which file it is, lest another's that has taken its place be removed.
     identity: (u64, u64),
+    known: Mutex<Known>,
+}
+
+/// What may change of a socket's file.
+#[derive(Debug)]
+struct Known {
+    place: Placed,
     /// As it was said last.
-    access: Mutex<Access>,
+    access: Access,
 }
 
 impl SocketFile {
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// This folder, named without links, is the root of the file system from now on (chroot(2)). A file outside of it is out of reach
+    /// and stays.
+    pub fn enter(&self, root: &Path) {
+        self.known().place.enter(root);
     }
 
     /// From now on this is who may connect. What has not changed is left alone, as it may take rights that the process has given up,
-    /// and in `chroot` the file is not to be found any more.
+    /// and after a `chroot` the file may be out of reach.
     pub fn set_access(&self, access: Access) -> io::Result<()> {
-        let mut known = self.access.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *known, access);
+        let mut known = self.known();
+        let before = std::mem::replace(&mut known.access, access);
         if before == access {
             return Ok(());
         }
-        let there = fs::symlink_metadata(&self.path)?;
-        if (there.dev(), there.ino()) != self.identity {
+        let path = known.place.path().ok_or(io::ErrorKind::NotFound)?;
+        if identity(path)? != self.identity {
             return Err(io::Error::other("another file has taken its place"));
         }
         // Who is not said any more gives it back.
@@ -102,17 +107,24 @@ impl SocketFile {
         let user = changed(access.user, before.user, geteuid().as_raw());
         let group = changed(access.group, before.group, getegid().as_raw());
         if user.is_some() || group.is_some() {
-            chown(&self.path, user, group)?;
+            chown(path, user, group)?;
         }
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(access.mode))
+        fs::set_permissions(path, fs::Permissions::from_mode(access.mode))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing panics between two changes.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // Best effort: a folder that was left behind by chroot, or taken away.
-            let _ = fs::remove_file(&self.path);
+        let known = self.known();
+        let Some(path) = known.place.path() else { return };
+        if identity(path).is_ok_and(|identity| identity == self.identity) {
+            // Best effort: its folder may not be the gateway's to write to any more.
+            let _ = fs::remove_file(path);
         }
     }
 }
@@ -152,17 +164,16 @@ pub fn listen(
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(error.into()),
     }
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let beside = PathBuf::from(name);
-    clear(&beside)?;
+    let beside = bind_beside(&socket, path, || RandomState::new().build_hasher().finish())?;
     place(&socket, path, &beside, access, backlog).inspect_err(|_| {
-        let _ = clear(&beside);
+        let _ = fs::remove_file(&beside);
     })?;
     let file = SocketFile {
-        path: path.to_owned(),
         identity: identity(path)?,
-        access: Mutex::new(access),
+        known: Mutex::new(Known {
+            place: Placed::at(path),
+            access,
+        }),
     };
     Ok((socket, Some(file)))
 }
@@ -181,20 +192,27 @@ fn is_served(path: &Path) -> bool {
     }
 }
 
-/// Takes a socket away that a process with our number, which is no more, may have left beside a place. Anything else is somebody's.
-fn clear(beside: &Path) -> Result<(), UnixSocketError> {
-    match fs::symlink_metadata(beside) {
-        Ok(there) if there.file_type().is_socket() => Ok(fs::remove_file(beside)?),
-        Ok(_) => Err(UnixSocketError::Beside(beside.to_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
+/// Binds the socket in the folder of a path, under a name at random that nothing has yet. The number of the process would not do: in two
+/// namespaces of processes two gateways may have the same, and be at work in one folder.
+fn bind_beside(socket: &Socket, path: &Path, mut random: impl FnMut() -> u64) -> io::Result<PathBuf> {
+    let mut left = TRIES;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{:010x}", random() >> 24));
+        let beside = PathBuf::from(name);
+        left -= 1;
+        match socket.bind(&SockAddr::unix(&beside)?) {
+            Ok(()) => return Ok(beside),
+            // It takes no place that is taken, whoever has it.
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && left > 0 => {}
+            Err(error) => return Err(error),
+        }
     }
 }
 
 /// With its permissions from the first moment: the socket is made under another name, gets them, begins to listen, and only then takes
 /// its place. Nobody can connect before, and whoever is asked for it at any time finds the old one or the new one.
 fn place(socket: &Socket, path: &Path, beside: &Path, access: Access, backlog: i32) -> Result<(), UnixSocketError> {
-    socket.bind(&SockAddr::unix(beside)?)?;
     if access.user.is_some() || access.group.is_some() {
         chown(beside, access.user, access.group).map_err(UnixSocketError::Owner)?;
     }
@@ -203,6 +221,9 @@ fn place(socket: &Socket, path: &Path, beside: &Path, access: Access, backlog: i
     fs::rename(beside, path)?;
     Ok(())
 }
+
+/// Names that are tried: two of 2⁴⁰ that are the same say that something else is wrong.
+const TRIES: u32 = 4;
 
 fn identity(path: &Path) -> io::Result<(u64, u64)> {
     let there = fs::symlink_metadata(path)?;
@@ -217,26 +238,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_stands_where_a_socket_is_made_is_taken_away_only_when_it_is_one() {
+    fn what_stands_beside_a_sockets_place_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("web.sock");
-        let beside = folder.path().join(format!("web.sock.{}", std::process::id()));
-        let address = UnixAddress::Path(path.clone());
+        let others = ["web.sock.0000000001", "web.sock.0000000002"].map(|name| folder.path().join(name));
+        fs::write(&others[0], "precious").unwrap();
+        // Somebody else's, who is about to put it in its place.
+        let theirs = UnixListener::bind(&others[1]).unwrap();
+
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let mut numbers = 1..;
+        let beside = bind_beside(&socket, &path, || numbers.next().unwrap() << 24).unwrap();
+        assert_eq!(beside, folder.path().join("web.sock.0000000003"));
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        assert!(bind_beside(&socket, &path, || 1 << 24).is_err());
+        assert_eq!(fs::read(&others[0]).unwrap(), b"precious");
+        fs::remove_file(beside).unwrap();
+
         let access = Access {
             mode: 0o600,
             user: None,
             group: None,
         };
-        fs::write(&beside, "precious").unwrap();
-        let refused = listen(&address, access, 1).unwrap_err();
-        assert!(matches!(refused, UnixSocketError::Beside(_)), "{refused}");
-        assert_eq!(fs::read(&beside).unwrap(), b"precious");
-        assert!(!path.exists());
-
-        fs::remove_file(&beside).unwrap();
-        drop(UnixListener::bind(&beside).unwrap());
-        let (_socket, file) = listen(&address, access, 1).unwrap();
-        assert!(path.exists() && !beside.exists());
+        let (_socket, file) = listen(&UnixAddress::Path(path.clone()), access, 1).unwrap();
+        assert!(path.exists() && others.iter().all(|other| other.exists()));
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
+        drop(theirs);
         drop(file);
         assert!(!path.exists());
     }

@@ -107,7 +107,10 @@ async fn the_end_of_a_drain_ends_no_sessions_of_backups_and_that_of_maintenance_
     // When the sessions of one that is taken out have ended, all that was said before has been heard, too.
     say(&socket, "disable server app/main").await;
     let line = gateway.access_log(1).await.remove(0);
-    assert_eq!((&line["server"], &line["reason"]), (&"main".into(), &"server-down".into()));
+    assert_eq!(
+        (&line["server"], &line["reason"]),
+        (&"main".into(), &"server-down".into())
+    );
     let left = gateway
         .metrics()
         .await

@@ -364,6 +364,45 @@ async fn root_is_given_up_for_good() {
 }
 
 #[tokio::test]
+async fn files_in_the_new_root_go_at_the_end() {
+    let root = tempfile::tempdir().unwrap();
+    // Its user may look into it, and take files away from a folder in it.
+    let all = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+    std::fs::set_permissions(root.path(), all(0o755)).unwrap();
+    let run = root.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    std::fs::set_permissions(&run, all(0o777)).unwrap();
+    // The path leads there by a link.
+    let outside = tempfile::tempdir().unwrap();
+    let link = outside.path().join("link");
+    std::os::unix::fs::symlink(&run, &link).unwrap();
+    let app = greeter().await;
+    let text = r#"
+        process {
+            user "nobody"
+            chroot "@root"
+            pid-file "@link/gateway.pid"
+            admin "@link/admin.sock"
+        }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; bind "unix:@link/app.sock"; default-backend "app" }
+        backend "app" { mode "tcp"; server "app-1" "@app" }
+    "#;
+    let gateway = Gateway::kdl(text)
+        .with("@root", root.path().display())
+        .with("@link", link.display())
+        .with("@app", app.address())
+        .start()
+        .await;
+    session(&gateway).await;
+    for file in ["gateway.pid", "admin.sock", "app.sock"] {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    gateway.terminate();
+    assert_eq!(gateway.stopped().await.code, Some(0));
+    assert_eq!(std::fs::read_dir(&run).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn the_users_own_group_is_taken_and_the_pid_file_removed() {
     let folder = tempfile::tempdir().unwrap();
     let pid_file = folder.path().join("gateway.pid");

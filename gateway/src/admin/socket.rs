@@ -26,7 +26,7 @@ pub struct AdminServer {
     says: watch::Sender<Arc<Says>>,
     path: Arc<Path>,
     /// Goes with this.
-    _file: Option<SocketFile>,
+    file: Option<SocketFile>,
     _tasks: JoinSet<()>,
 }
 
@@ -53,9 +53,16 @@ impl AdminServer {
         Ok(Self {
             says: sender,
             path: socket.path.as_path().into(),
-            _file: file,
+            file,
             _tasks: tasks,
         })
+    }
+
+    /// This folder, named without links, is the root of the file system from now on: where the socket's file is then.
+    pub fn enter(&self, root: &Path) {
+        if let Some(file) = &self.file {
+            file.enter(root);
+        }
     }
 
     /// A configuration has been taken up: from now on it is meant, with these backends.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -40,6 +41,13 @@ impl Listening {
         let Some(file) = &self.file else { return };
         if let Err(error) = file.set_access(access) {
             tracing::warn!(address = %self.address, %error, "cannot say who may connect");
+        }
+    }
+
+    /// This folder, named without links, is the root of the file system from now on: where a UNIX socket's file is then.
+    pub fn enter(&self, root: &Path) {
+        if let Some(file) = &self.file {
+            file.enter(root);
         }
     }
 

@@ -4,7 +4,7 @@
 //! runs. What is opened later has to be possible then: a reload reads the configuration and what it names, and opens new
 //! sockets; a log socket that was made anew is found under its path.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use miette::SourceSpan;
 use nix::errno::Errno;
@@ -51,8 +51,14 @@ impl Identity {
         }
         Ok(Self {
             ids: user.map(|(uid, gid)| (uid, group.unwrap_or(gid))),
-            root: root.map(|root| root.value.clone()),
+            // Its name without links tells which files lie in it.
+            root: root.map(|root| root.value.canonicalize().unwrap_or_else(|_| root.value.clone())),
         })
+    }
+
+    /// The folder that is the root of the file system once this is [assumed](Self::assume), named without links.
+    pub(super) fn root(&self) -> Option<&Path> {
+        self.root.as_deref()
     }
 
     /// Whether this process may become that. Which it may is not seen by `gateway check`: it seldom runs as root.

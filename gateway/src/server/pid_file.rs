@@ -2,23 +2,32 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// A file with the process's number in it. Dropping it removes the file, where that is still allowed and possible: not after
-/// a `chroot`, and not from a folder that `user` may not write to.
+use crate::placed::Placed;
+
+/// A file with the process's number in it. Dropping it removes the file, where that is still allowed and possible: not from outside
+/// of a `chroot`, and not from a folder that `user` may not write to.
 #[derive(Debug)]
-pub(super) struct PidFile(PathBuf);
+pub(super) struct PidFile(Placed);
 
 impl PidFile {
     /// Writes the file, over one that an earlier gateway left.
     pub(super) fn write(path: &Path) -> io::Result<Self> {
         fs::write(path, format!("{}\n", std::process::id()))?;
-        Ok(Self(path.to_owned()))
+        Ok(Self(Placed::at(path)))
+    }
+
+    /// This folder, named without links, is the root of the file system from now on.
+    pub(super) fn enter(&mut self, root: &Path) {
+        self.0.enter(root);
     }
 }
 
 impl Drop for PidFile {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if let Some(path) = self.0.path() {
+            let _ = fs::remove_file(path);
+        }
     }
 }

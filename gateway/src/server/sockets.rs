@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
@@ -245,6 +246,15 @@ impl Sockets {
             frontend: None,
         }));
         ports
+    }
+}
+
+impl Opened {
+    /// This folder, named without links, is the root of the file system from now on: where the files of UNIX sockets are then.
+    pub(super) fn enter(&self, root: &Path) {
+        for listening in self.by_key.values() {
+            listening.enter(root);
+        }
     }
 }
 
