@@ -21,6 +21,8 @@ pub enum UnixAddress {
     Path(PathBuf),
     /// By a name in the abstract namespace, without the zero byte that it begins with: there is no file, and nobody is kept out.
     Abstract(Box<str>),
+    /// The same, but with zero bytes behind the name until the address is full, as HAProxy has them (`abns@`): it is another name.
+    Padded(Box<str>),
 }
 
 impl Address {
@@ -52,7 +54,7 @@ impl UnixAddress {
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Path(path) => Some(path),
-            Self::Abstract(_) => None,
+            Self::Abstract(_) | Self::Padded(_) => None,
         }
     }
 }
@@ -77,6 +79,7 @@ impl fmt::Display for UnixAddress {
         match self {
             Self::Path(path) => write!(f, "unix:{}", path.display()),
             Self::Abstract(name) => write!(f, "unix:@{name}"),
+            Self::Padded(name) => write!(f, "abns:{name}"),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! UNIX sockets that are listened on: made with their permissions, and found in a file that goes with them.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use nix::unistd::{getegid, geteuid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::address::UnixAddress;
+use crate::address::{MOST_UNIX_PATH, UnixAddress};
 use crate::placed::Placed;
 
 /// Whose a socket's file is, and who may connect.
@@ -134,6 +136,12 @@ pub fn sock_addr(address: &UnixAddress) -> io::Result<SockAddr> {
     match address {
         UnixAddress::Path(path) => SockAddr::unix(path),
         UnixAddress::Abstract(name) => SockAddr::unix(format!("\0{name}")),
+        UnixAddress::Padded(name) => {
+            let mut full = vec![0];
+            full.extend_from_slice(name.as_bytes());
+            full.resize(1 + MOST_UNIX_PATH, 0);
+            SockAddr::unix(OsStr::from_bytes(&full))
+        }
     }
 }
 
@@ -148,7 +156,7 @@ pub fn listen(
     socket.set_nonblocking(true)?;
     let path = match address {
         UnixAddress::Path(path) => path,
-        UnixAddress::Abstract(_) => {
+        UnixAddress::Abstract(_) | UnixAddress::Padded(_) => {
             socket.bind(&sock_addr(address)?).map_err(|error| match error.kind() {
                 io::ErrorKind::AddrInUse => UnixSocketError::Taken,
                 _ => error.into(),
@@ -266,6 +274,25 @@ mod tests {
         drop(theirs);
         drop(file);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_padded_name_fills_the_address_and_is_another_one() {
+        let name: Box<str> = format!("gateway-test-padded-{}", std::process::id()).into();
+        let access = Access {
+            mode: 0o600,
+            user: None,
+            group: None,
+        };
+        let (padded, _) = listen(&UnixAddress::Padded(name.clone()), access, 1).unwrap();
+        let (_bare, _) = listen(&UnixAddress::Abstract(name.clone()), access, 1).unwrap();
+        let bound = padded.local_addr().unwrap();
+        let mut expected = name.as_bytes().to_vec();
+        // The address has 108 bytes, of which the first, a zero, says that this is no path.
+        expected.resize(107, 0);
+        assert_eq!(bound.as_abstract_namespace(), Some(&*expected));
+        let again = listen(&UnixAddress::Padded(name), access, 1).unwrap_err();
+        assert!(matches!(again, UnixSocketError::Taken), "{again}");
     }
 
     #[test]

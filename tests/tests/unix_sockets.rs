@@ -355,17 +355,21 @@ async fn a_socket_in_the_abstract_namespace_has_no_file() {
         backend "inner" { server "inner-1" "unix:@NAME" }
         backend "app" { server "app-1" "%app" }
     "#;
-    let name = format!("gateway-test-{}", std::process::id());
-    let builder = Gateway::kdl(text).with("NAME", &name).with("%app", app.address());
-    let gateway = builder.start().await;
-    assert_eq!(gateway.ask("outer", get("/")).await.text(), "app");
-    let taken = Gateway::kdl(text).with("NAME", &name).with("%app", app.address());
-    let stopped = taken.refused().await;
-    assert!(
-        stopped.output.contains("another process answers there"),
-        "{}",
-        stopped.output
-    );
+    // Of one name, each in its way, and so of two.
+    let mut gateways = Vec::new();
+    for way in ["unix:@", "abns:"] {
+        let name = format!("{way}gateway-test-{}", std::process::id());
+        let named = || Gateway::kdl(text).with("unix:@NAME", &name).with("%app", app.address());
+        let gateway = named().start().await;
+        assert_eq!(gateway.ask("outer", get("/")).await.text(), "app");
+        let stopped = named().refused().await;
+        assert!(
+            stopped.output.contains("another process answers there"),
+            "{}",
+            stopped.output
+        );
+        gateways.push(gateway);
+    }
 }
 
 #[tokio::test]

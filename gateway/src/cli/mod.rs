@@ -142,19 +142,19 @@ pub fn announce(path: &Path, config: &Config, ports: &[OpenPort]) {
 /// Three commands that show something, made from what is configured.
 fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
     let mut lines = Vec::new();
-    let http = ports.iter().find(|port| port.protocol == "http");
-    if let Some(port) = http {
+    let mut http = ports.iter().filter(|port| port.protocol == "http");
+    if let Some((port, url)) = http.find_map(|port| Some((port, url(&port.address)?))) {
         let frontend = config
             .frontends
             .iter()
             .find(|frontend| port.frontend.as_deref() == Some(&*frontend.name) && frontend.mode == Mode::Http);
-        lines.push(format!("curl {}/", url(&port.address)));
+        lines.push(format!("curl {url}/"));
         for prefix in frontend
             .into_iter()
             .flat_map(|frontend| path_prefixes(&frontend.acls))
             .take(1)
         {
-            lines.push(format!("curl -i {}{prefix}", url(&port.address)));
+            lines.push(format!("curl -i {url}{prefix}"));
         }
     }
     if let Some(port) = ports.iter().find(|port| port.protocol == "stats") {
@@ -172,15 +172,16 @@ fn suggestions(config: &Config, ports: &[OpenPort]) -> Vec<String> {
     lines
 }
 
-/// Where curl finds it, without a path.
-fn url(address: &Address) -> String {
-    match address {
+/// Where curl finds it, without a path; none where it cannot.
+fn url(address: &Address) -> Option<String> {
+    Some(match address {
         Address::Unix(unix) => match &**unix {
             UnixAddress::Path(path) => format!("--unix-socket {} http://localhost", path.display()),
             UnixAddress::Abstract(name) => format!("--abstract-unix-socket {name} http://localhost"),
+            UnixAddress::Padded(_) => return None,
         },
         Address::Ip(address) => format!("http://{address}"),
-    }
+    })
 }
 
 fn path_prefixes(acls: &[crate::config::Acl]) -> impl Iterator<Item = &str> {

@@ -1,6 +1,7 @@
 //! What holds for the process: `global` and `resolvers`.
 
 use super::haproxy::{Line, Section};
+use super::options::Options;
 use super::outline::Node;
 use super::proxies::leave_out;
 use super::{Conversion, ssl_defaults, words};
@@ -93,6 +94,14 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
                 conversion.note(line.number, message);
                 continue;
             }
+            // Said with each bind.
+            "unix-bind" => {
+                for (option, _) in Options::of(line.rest(1)).others(&UNIX_BIND_OPTIONS) {
+                    let message = format!("`{option}` of `unix-bind` was left out: it has no counterpart");
+                    conversion.note(line.number, message);
+                }
+                continue;
+            }
             // Said in the lines that it is for.
             keyword if ssl_defaults::is_for_others(keyword) => continue,
             keyword => {
@@ -108,6 +117,17 @@ pub(super) fn global(conversion: &mut Conversion, section: &Section) {
         conversion.outline.add(Some(block), node, line.number, &line.text);
     }
 }
+
+/// The words of all `unix-bind`, which are about every bind that is a UNIX socket.
+pub(super) fn unix_bind(sections: &[Section]) -> Vec<String> {
+    let global = sections.iter().filter(|section| section.kind == "global");
+    let lines = global.flat_map(|section| &section.lines);
+    let said = lines.filter(|line| line.keyword() == "unix-bind");
+    said.flat_map(|line| line.rest(1).to_vec()).collect()
+}
+
+/// What `unix-bind` may say.
+const UNIX_BIND_OPTIONS: [&str; 6] = ["gid", "group", "mode", "prefix", "uid", "user"];
 
 /// `log TARGET [len N] [format F] [sample S] FACILITY [LEVEL [LEVEL]]`.
 fn log(conversion: &mut Conversion, line: &Line) -> Option<Node> {

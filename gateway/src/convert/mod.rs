@@ -109,6 +109,8 @@ struct Conversion {
     has_stats: bool,
     tables: Tables,
     edited: Edited,
+    /// What `unix-bind` says of all binds that are UNIX sockets: its words.
+    unix_bind: Vec<String>,
 }
 
 impl Conversion {

@@ -70,7 +70,7 @@ impl<'a> Options<'a> {
 }
 
 /// Options that a value follows.
-const WITH_VALUE: [&str; 84] = [
+const WITH_VALUE: [&str; 85] = [
     "addr",
     "agent-addr",
     "agent-inter",
@@ -125,6 +125,7 @@ const WITH_VALUE: [&str; 84] = [
     "pool-max-conn",
     "pool-purge-delay",
     "port",
+    "prefix",
     "process",
     "proto",
     "proxy-v2-options",

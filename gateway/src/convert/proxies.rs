@@ -17,6 +17,7 @@ pub(super) fn convert(conversion: &mut Conversion, sections: &[Section]) {
     add_maps(conversion, sections);
     conversion.tables = tables::Tables::of(sections);
     conversion.edited = Edited::of(sections);
+    conversion.unix_bind = global::unix_bind(sections);
     for section in sections {
         match section.kind.as_str() {
             "global" => global::global(conversion, section),

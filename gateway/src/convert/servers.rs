@@ -10,12 +10,20 @@ use super::{persistence, tls, words};
 /// `bind ADDRESS ssl crt FILE alpn h2,http/1.1 accept-proxy`.
 pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
     let options = Options::of(line.rest(2));
+    let unix_bind = proxy.conversion.unix_bind.clone();
+    let unix_bind = Options::of(&unix_bind);
+    let prefix = unix_bind.values("prefix").last().unwrap_or_default();
     for address in bind_addresses(proxy.section, line, options.has("v6only")) {
-        let is_unix = address.starts_with("unix:");
-        let node = Node::new("bind").arg(address);
-        let node = match is_unix {
-            true => access(node, &options),
-            false => node,
+        let path = address.strip_prefix("unix:");
+        let is_unix = path.is_some();
+        let node = match path.filter(|path| !path.starts_with('@')) {
+            Some(path) => access(
+                Node::new("bind").arg(format!("unix:{prefix}{path}")),
+                &[&options, &unix_bind],
+            ),
+            // What does not go with one in the abstract namespace is found out later.
+            None if is_unix => access(Node::new("bind").arg(address), &[&options]),
+            None => Node::new("bind").arg(address),
         };
         let node = match options.has("accept-proxy") {
             true => node.flag("accept-proxy"),
@@ -38,21 +46,26 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
     }
 }
 
-/// Who may connect to a UNIX socket. HAProxy's is open to its own user alone, too, unless its umask says otherwise.
-fn access(node: Node, options: &Options<'_>) -> Node {
-    let named = [
-        ("mode", "mode"),
-        ("user", "user"),
-        ("uid", "user"),
-        ("group", "group"),
-        ("gid", "group"),
+/// Who may connect to a UNIX socket, as the first of these have it that say something of that. HAProxy's is open to its own user alone, too,
+/// unless its umask says otherwise.
+fn access(node: Node, all: &[&Options<'_>]) -> Node {
+    let named: [(&str, &[&str]); 3] = [
+        ("mode", &["mode"]),
+        ("user", &["user", "uid"]),
+        ("group", &["group", "gid"]),
     ];
-    named
-        .into_iter()
-        .fold(node, |node, (haproxys, ours)| match options.value(haproxys) {
+    named.into_iter().fold(node, |node, (ours, haproxys)| {
+        let value = |options: &&Options<'_>| {
+            options
+                .named(haproxys)
+                .filter_map(|(_, value)| value.map(str::to_owned))
+                .last()
+        };
+        match all.iter().find_map(value) {
             Some(value) => node.prop(ours, value),
             None => node,
-        })
+        }
+    })
 }
 
 /// The addresses of a bind. With HAProxy a socket for every address of IPv6 takes IPv4, too, unless it is told not to, or another has it.

@@ -46,6 +46,9 @@ fn address(text: &str) -> String {
     if let Some(name) = text.strip_prefix("abnsz@") {
         return format!("unix:@{name}");
     }
+    if let Some(name) = text.strip_prefix("abns@") {
+        return format!("abns:{name}");
+    }
     let bare = ["ipv4@", "ipv6@", "tcp4@", "tcp6@", "tcp@"]
         .iter()
         .find_map(|prefix| text.strip_prefix(prefix))

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use listenfd::ListenFd;
 
 use super::bind::Listening;
-use crate::address::{Address, UnixAddress};
+use crate::address::{Address, MOST_UNIX_PATH, UnixAddress};
 
 /// Inherited sockets that no bind has taken yet.
 #[derive(Debug, Default)]
@@ -50,7 +50,12 @@ fn of_unix(socket: &UnixListener) -> Option<Address> {
     let address: UnixSocketAddr = socket.local_addr().ok()?;
     let address = match (address.as_pathname(), address.as_abstract_name()) {
         (Some(path), _) => UnixAddress::Path(path.to_owned()),
-        (None, Some(name)) => UnixAddress::Abstract(std::str::from_utf8(name).ok()?.into()),
+        (None, Some(name)) => match std::str::from_utf8(name).ok()? {
+            full if full.len() == MOST_UNIX_PATH && full.ends_with('\0') => {
+                UnixAddress::Padded(full.trim_end_matches('\0').into())
+            }
+            name => UnixAddress::Abstract(name.into()),
+        },
         (None, None) => return None,
     };
     Some(Address::Unix(Arc::new(address)))

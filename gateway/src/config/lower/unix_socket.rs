@@ -1,4 +1,4 @@
-//! `unix:/run/gateway/app.sock` and `unix:@name`, and who may connect there.
+//! `unix:/run/gateway/app.sock`, `unix:@name` and `abns:name`, and who may connect there.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::config::reader::{Node, Value};
 
 /// Whether a value is meant to be a UNIX socket, rightly written or not.
 pub(super) fn is_meant(text: &str) -> bool {
-    ["/", "./", "unix:", "unix@", "abns@"]
+    ["/", "./", "unix:", "unix@", "abns:", "abns@", "abnsz@"]
         .iter()
         .any(|begin| text.starts_with(begin))
 }
@@ -20,10 +20,16 @@ pub(super) fn is_meant(text: &str) -> bool {
 pub(super) fn address(value: &Value<'_>, most: usize) -> Option<Address> {
     let text = value.text()?;
     let title = value.title();
+    if let Some(name) = text.strip_prefix("abns:") {
+        return abstract_name(value, name, "abns:gateway-app").map(|name| unix(UnixAddress::Padded(name)));
+    }
     let Some(place) = text.strip_prefix("unix:") else {
-        let place = text.strip_prefix("unix@").unwrap_or(text);
-        let place = place.strip_prefix("abns").unwrap_or(place);
-        let help = format!("write \"unix:{place}\"");
+        let help = match text.split_once('@') {
+            // Whoever comes from HAProxy means the name as it has it there.
+            Some(("abns", name)) => format!("write \"abns:{name}\""),
+            Some(("abnsz", name)) => format!("write \"unix:@{name}\""),
+            _ => format!("write \"unix:{}\"", text.strip_prefix("unix@").unwrap_or(text)),
+        };
         return value.fail(
             format!("{title} has to say that it is a UNIX socket"),
             "meant as one",
@@ -31,12 +37,7 @@ pub(super) fn address(value: &Value<'_>, most: usize) -> Option<Address> {
         );
     };
     if let Some(name) = place.strip_prefix('@') {
-        if name.is_empty() || name.len() > MOST_UNIX_PATH || name.contains('\0') {
-            let message =
-                format!("a name in the abstract namespace has 1 to {MOST_UNIX_PATH} bytes, none of them zero");
-            return value.fail(message, "not such a name", "write one, as \"unix:@gateway-app\"");
-        }
-        return Some(Address::Unix(Arc::new(UnixAddress::Abstract(name.into()))));
+        return abstract_name(value, name, "unix:@gateway-app").map(|name| unix(UnixAddress::Abstract(name)));
     }
     if !place.contains('/') || place.ends_with('/') || place.contains('\0') {
         return value.fail(
@@ -53,7 +54,23 @@ pub(super) fn address(value: &Value<'_>, most: usize) -> Option<Address> {
             "use a shorter one, as \"unix:/run/gateway/app.sock\"",
         );
     }
-    Some(Address::Unix(Arc::new(UnixAddress::Path(path))))
+    Some(unix(UnixAddress::Path(path)))
+}
+
+fn unix(address: UnixAddress) -> Address {
+    Address::Unix(Arc::new(address))
+}
+
+/// A name in the abstract namespace, as in this example.
+fn abstract_name(value: &Value<'_>, name: &str, example: &str) -> Option<Box<str>> {
+    if name.is_empty() || name.len() > MOST_UNIX_PATH || name.contains('\0') {
+        return value.fail(
+            format!("a name in the abstract namespace has 1 to {MOST_UNIX_PATH} bytes, none of them zero"),
+            "not such a name",
+            format!("write one, as \"{example}\""),
+        );
+    }
+    Some(name.into())
 }
 
 /// `mode=`, `user=` and `group=` of a bind. What they do where there is no file is reported: nothing.

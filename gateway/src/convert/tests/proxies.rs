@@ -338,6 +338,41 @@ fn a_range_of_ports_is_a_bind_for_each() {
 }
 
 #[test]
+fn what_unix_bind_says_is_said_of_each_socket_that_says_nothing_else() {
+    let converted = converted(
+        "global
+    unix-bind prefix /run/ha mode 660 user www gid 33
+    unix-bind mode 600 backlog 5
+frontend f
+    mode tcp
+    bind /one.sock
+    bind unix@/two.sock mode 666 group web uid 7
+    bind abns@three
+    bind :80
+    default_backend b
+backend b
+    mode tcp
+    server a /run/a.sock
+",
+    );
+    for line in [
+        "    bind \"unix:/run/ha/one.sock\" mode=\"600\" user=\"www\" group=\"33\"",
+        "    bind \"unix:/run/ha/two.sock\" mode=\"666\" user=\"7\" group=\"web\"",
+        "    bind \"abns:three\"",
+        "    bind \"0.0.0.0:80\"",
+        "    server \"a\" \"unix:/run/a.sock\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 3, "`backlog` of `unix-bind` was left out");
+    assert!(converted.is_valid);
+}
+
+#[test]
 fn unix_sockets_and_sources_are_carried_over() {
     let converted = converted(
         "frontend f
@@ -345,12 +380,13 @@ fn unix_sockets_and_sources_are_carried_over() {
     bind unix@/run/app.sock mode 660 user www group www accept-proxy
     bind /run/other.sock
     bind abnsz@name
+    bind abns@filled
     default_backend b
 backend b
     mode tcp
     source 192.0.2.1:0
     server one unix@/run/one.sock send-proxy
-    server two /run/two.sock
+    server two abns@two
     server three 10.0.0.3:1 source 192.0.2.3
     server four 10.0.0.4:1 source 192.0.2.4:5000-6000
 ",
@@ -359,9 +395,10 @@ backend b
         "    bind \"unix:/run/app.sock\" mode=\"660\" user=\"www\" group=\"www\" accept-proxy",
         "    bind \"unix:/run/other.sock\"",
         "    bind \"unix:@name\"",
+        "    bind \"abns:filled\"",
         "    source \"192.0.2.1\"",
         "    server \"one\" \"unix:/run/one.sock\" send-proxy=\"v1\"",
-        "    server \"two\" \"unix:/run/two.sock\"",
+        "    server \"two\" \"abns:two\"",
         "    server \"three\" \"10.0.0.3:1\" source=\"192.0.2.3\"",
         "    server \"four\" \"10.0.0.4:1\"",
     ] {
@@ -371,7 +408,7 @@ backend b
             converted.text
         );
     }
-    found(&converted, 13, "no address whose port is left to the system");
+    found(&converted, 14, "no address whose port is left to the system");
 }
 
 #[test]
