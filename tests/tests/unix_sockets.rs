@@ -111,12 +111,16 @@ async fn who_comes_over_a_unix_socket_is_in_no_network() {
 #[tokio::test]
 async fn a_proxy_before_a_unix_socket_is_believed_when_it_is_trusted() {
     let app = HttpServer::start(|request| Answer::ok(request.headers.get("x-real-ip").unwrap_or("nobody"))).await;
-    for (trusted, expected) in [(r#""unix""#, "192.0.2.7"), (r#""10.0.0.0/8""#, "nobody")] {
+    for (trusted, [client, last, nobody]) in [
+        (r#""unix""#, ["192.0.2.7", "192.0.2.7", "unknown"]),
+        (r#""10.0.0.0/8""#, ["nobody", "unknown", "unknown"]),
+    ] {
         let (_folder, path) = place();
         let text = r#"
             frontend "web" {
                 bind "unix:@path"
                 trusted-proxies @trusted client-ip="x-forwarded-for"
+                forwarded-for
                 forwarded-headers "x-real-ip"
                 default-backend "app"
             }
@@ -127,7 +131,13 @@ async fn a_proxy_before_a_unix_socket_is_believed_when_it_is_trusted() {
             .with("@trusted", trusted);
         let _gateway = builder.with("@app", app.address()).start().await;
         let request = get("/").header("X-Forwarded-For", "192.0.2.7");
-        assert_eq!(Client::connect_unix(&path).await.ask(request).await.text(), expected);
+        let mut proxy = Client::connect_unix(&path).await;
+        assert_eq!(proxy.ask(request).await.text(), client);
+        // A proxy that is believed has said it all, and has no address of its own to add.
+        let told = || app.last().headers.all("x-forwarded-for").collect::<Vec<_>>().join(", ");
+        assert_eq!(told(), last);
+        assert_eq!(proxy.ask(get("/")).await.status, 200);
+        assert_eq!(told(), nobody);
     }
 }
 

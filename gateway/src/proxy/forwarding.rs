@@ -79,8 +79,11 @@ pub fn announce(
         && !peer.is_some_and(|peer| forwarded_for.excepts(peer))
     {
         twins::remove(headers, &forwarded_for.header);
-        if !(forwarded_for.if_none && headers.contains_key(&forwarded_for.header)) {
-            // Of who comes over a UNIX socket it is said that he is not known: what he says himself is not to be the last word.
+        // A trusted proxy on this machine, which comes over a UNIX socket, has no address that could be told: its word is the last one.
+        let is_enough = forwarded_for.if_none || (peer.is_none() && believed);
+        if !(is_enough && headers.contains_key(&forwarded_for.header)) {
+            // Of anybody else who comes over one it is said that he is not known: what he says himself is not to be the last word. So it is where
+            // nobody says anything: a server that finds no field would take the gateway for the client.
             let value = connection.told.client.get_or_init(|| peer.map_or(UNKNOWN, address));
             headers.append(&forwarded_for.header, value.clone());
         }
