@@ -486,6 +486,53 @@ async fn connections_beyond_a_rate_wait_and_are_not_refused() {
     assert!(begun.elapsed().as_millis() >= 600, "{:?}", begun.elapsed());
 }
 
+#[tokio::test]
+async fn binds_may_be_of_an_interface_and_of_addresses_that_the_machine_does_not_have() {
+    let server = Server::greeting("yes").await;
+    let with = |bind: &str| {
+        let text = r#"
+            frontend "raw" { mode "tcp"; @bind; default-backend "app" }
+            backend "app" { mode "tcp"; server "app-1" "@app" }
+        "#;
+        Gateway::kdl(text).with("@bind", bind).with("@app", server.address())
+    };
+    let answers = async |gateway: &Gateway| {
+        let mut client = gateway.connect("raw").await;
+        // Where it is deferred, it is there when something has been sent.
+        client.send("x").await;
+        assert_eq!(answer(&mut client).await, "yes");
+    };
+    let address = format!("127.0.0.1:{}", free_port());
+    let of_interface = format!("bind \"{address}\" interface=\"lo\" tcp-user-timeout=\"30s\" mss=1400 defer-accept");
+    let gateway = with(&of_interface).start().await;
+    answers(&gateway).await;
+    // What cannot be changed of a socket takes another one, in the same place.
+    assert!(gateway.reload(&with(&format!("bind \"{address}\""))).await);
+    answers(&gateway).await;
+    assert!(gateway.reload(&with(&of_interface)).await);
+    answers(&gateway).await;
+
+    for (bind, said) in [
+        (
+            r#"bind "127.0.0.1:0" interface="not-there""#,
+            ["cannot be bound to interface not-there", "ip link"],
+        ),
+        (
+            r#"bind "192.0.2.1:0""#,
+            ["this machine has no such address", "ip address"],
+        ),
+    ] {
+        let refused = with(bind).refused().await;
+        for said in said {
+            assert!(refused.output.contains(said), "{}", refused.output);
+        }
+    }
+    if rustix::process::geteuid().is_root() {
+        let gateway = with(r#"bind "192.0.2.1:0" transparent"#).start().await;
+        assert_eq!(gateway.address("raw").ip(), std::net::Ipv4Addr::new(192, 0, 2, 1));
+    }
+}
+
 /// Connections that wait in the kernel for somebody to accept them at a port of 127.0.0.1.
 fn not_accepted(port: u16) -> usize {
     let place = format!("0100007F:{port:04X}");

@@ -422,6 +422,69 @@ async fn connections_to_servers_come_from_the_address_that_is_said() {
 }
 
 #[tokio::test]
+async fn connections_to_servers_come_from_their_clients_where_that_is_said() {
+    // Only root may connect from where others are.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let app = HttpServer::answering("app").await;
+    let inner = r#"
+        frontend "inner" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { server "app-1" "@app" }
+    "#;
+    let inner = Gateway::kdl(inner).with("@app", app.address()).start().await;
+    let outer = r#"
+        defaults { timeout connect="5s" client="20s" server="20s"; source "client-ip" interface="lo" }
+        frontend "web" { bind "127.0.0.1:0"; default-backend "inner" }
+        frontend "raw" { mode "tcp"; bind "127.0.0.1:0"; default-backend "own" }
+        backend "inner" { check "http" interval="50ms" { send "GET" "/check" }; server "inner-1" "@inner" }
+        backend "own" { mode "tcp"; source "127.0.0.5"; server "own-1" "@inner" source="client-ip" tcp-user-timeout="30s" }
+    "#;
+    let outer = Gateway::kdl(outer).with("@inner", inner.address("inner")).start().await;
+    // By turns: a connection that was opened for one of them serves no other.
+    let mut clients = Vec::new();
+    for host in [8, 9] {
+        clients.push(Client::connect_from(outer.address("web"), [127, 0, 0, host]).await);
+    }
+    for target in ["/one-8", "/one-9", "/two-8", "/two-9"] {
+        let client = usize::from(target.ends_with('9'));
+        assert_eq!(clients[client].ask(get(target)).await.text(), "app");
+    }
+    let mut raw = Client::connect_from(outer.address("raw"), [127, 0, 0, 9]).await;
+    assert_eq!(raw.ask(get("/raw")).await.text(), "app");
+
+    let client = |target: &str| {
+        let lines = inner.access_lines();
+        let line = lines.iter().find(|line| line["target"] == target)?;
+        Some(line["client"].as_str()?.rsplit_once(':')?.0.to_owned())
+    };
+    for (target, expected) in [
+        ("/one-8", "127.0.0.8"),
+        ("/one-9", "127.0.0.9"),
+        ("/two-8", "127.0.0.8"),
+        ("/two-9", "127.0.0.9"),
+        ("/raw", "127.0.0.9"),
+        // It is for no client.
+        ("/check", "127.0.0.1"),
+    ] {
+        eventually(target, async || client(target).is_some()).await;
+        assert_eq!(client(target).as_deref(), Some(expected), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn an_interface_that_the_machine_does_not_have_is_the_gateways_fault() {
+    let app = HttpServer::answering("app").await;
+    let text = r#"
+        frontend "web" { bind "127.0.0.1:0"; default-backend "app" }
+        backend "app" { retries 0; source interface="not-there"; server "app-1" "@app" }
+    "#;
+    let gateway = Gateway::kdl(text).with("@app", app.address()).start().await;
+    assert_eq!(gateway.ask("web", get("/")).await.status, 503);
+    gateway.says("the gateway lacks what connections to servers take").await;
+}
+
+#[tokio::test]
 async fn a_source_that_the_machine_does_not_have_is_the_gateways_fault() {
     let app = HttpServer::answering("app").await;
     let text = r#"

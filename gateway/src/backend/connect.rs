@@ -12,8 +12,9 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::source::Outgoing;
 use super::tls::handshake_fault;
-use super::{Connector, Server, source};
+use super::{Connector, Server};
 use crate::address::{Address, UnixAddress};
 use crate::keep_alive;
 use crate::proxy_protocol::{Addresses, Format, Header};
@@ -58,7 +59,7 @@ impl From<io::Error> for ConnectError {
 /// What a connection takes over of the client that it is for; nothing where it is for none.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wishes<'a> {
-    /// Who it is, for a server that [wants an introduction](Server::wants_introduction).
+    /// Who it is, for a server that [is to know](Server::is_for_one_client).
     pub introduction: Option<&'a Header>,
     /// Whom it asked for, for a server that [wants its name](Server::wants_name).
     pub name: Option<&'a ServerName<'static>>,
@@ -104,8 +105,8 @@ impl Server {
     /// Opens a plain connection to another address within `limit`, for a check that does not go where traffic goes: what
     /// the server speaks on its own port says nothing about another one.
     pub(super) async fn connect_plainly(&self, address: SocketAddr, limit: Duration) -> Result<Stream, ConnectError> {
-        match tokio::time::timeout(limit, connected(address, self.source)).await {
-            Ok(stream) => stream.map(Stream::Plain).map_err(ConnectError::from),
+        match tokio::time::timeout(limit, connected(address, &self.outgoing, None)).await {
+            Ok(stream) => stream.map(Stream::Plain),
             Err(_) => Err(ConnectError::Timeout(limit)),
         }
         .inspect_err(|error| self.note(error))
@@ -152,7 +153,8 @@ impl Server {
     ) -> Result<TcpStream, ConnectError> {
         let mut stream = match address {
             Address::Ip(address) => {
-                let stream = connected(*address, self.source).await?;
+                let client = client.and_then(client_ip);
+                let stream = connected(*address, &self.outgoing, client).await?;
                 // What comes in one piece goes out in one piece; holding it back (Nagle) only adds delay.
                 let _ = stream.set_nodelay(true);
                 stream
@@ -192,13 +194,17 @@ impl Server {
 
 /// A connection that stands. As [`TcpStream::connect`] makes it, without its question whether there was an error: of a
 /// connection that failed the poller says so with the event that ends the wait, and of one that stands nothing need be asked.
-async fn connected(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
+/// What it is told before is the gateway's own affair, and its to mend where that cannot be done.
+async fn connected(
+    address: SocketAddr,
+    outgoing: &Outgoing,
+    client: Option<IpAddr>,
+) -> Result<TcpStream, ConnectError> {
     let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
-    if let Some(from) = from {
-        source::bind(&socket, from)?;
-    }
+    let prepared = outgoing.prepare(&socket, address, client);
+    prepared.map_err(ConnectError::Lack)?;
     match socket.connect(&address.into()) {
-        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
+        Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error.into()),
         _ => {}
     }
     // Registered only now: a socket that is not connecting yet has an event that says it is closed.
@@ -207,7 +213,7 @@ async fn connected(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpS
     if (ready.is_error() || ready.is_write_closed())
         && let Some(error) = stream.take_error()?
     {
-        return Err(error);
+        return Err(error.into());
     }
     Ok(stream)
 }
@@ -240,6 +246,13 @@ async fn secure(
         Ok(Err(error)) => Err(ConnectError::Tls(error)),
         Err(_) => Err(ConnectError::TlsTimeout(time.limit)),
     }
+}
+
+/// The address of the client that a header speaks for; none over UNIX sockets.
+fn client_ip(header: &Header) -> Option<IpAddr> {
+    let Header::Proxied(proxied) = header else { return None };
+    let (client, _) = proxied.addresses.as_tcp()?;
+    Some(client.ip())
 }
 
 /// The time that connecting has, TLS included: whoever waits for a part of it ends with the whole, and knows for what it waited.

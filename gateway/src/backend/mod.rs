@@ -354,6 +354,8 @@ fn test_config(balance: config::Balance, servers: &[(u16, bool)]) -> config::Bac
         name: format!("s{i}").into(),
         address: config::ServerAddress::Echo,
         source: None,
+        interface: None,
+        user_timeout: None,
         weight,
         backup,
         disabled: false,

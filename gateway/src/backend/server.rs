@@ -1,6 +1,6 @@
 //! A server as all workers see it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +13,7 @@ use super::observe::Observer;
 use super::outlier::Outlier;
 use super::queue::{Queue, Session};
 use super::resolve::{Found, Whereabouts};
+use super::source::Outgoing;
 use super::tls::Connector;
 use crate::address::Address;
 use crate::config;
@@ -40,8 +41,8 @@ pub struct Server {
     /// Of its name: what tells it apart in a consistent hash.
     pub(super) hash: u64,
     place: Place,
-    /// The address that connections to it come from; none leaves that to the system.
-    pub(super) source: Option<IpAddr>,
+    /// Where connections to it come from.
+    pub(super) outgoing: Outgoing,
     /// As configured: what it is now stands in the metrics.
     weight: u16,
     slow_start: Option<Duration>,
@@ -126,7 +127,11 @@ impl Server {
             slow_start: server.slow_start,
             hash: XxHash3_64::oneshot(server.name.as_bytes()),
             place,
-            source: server.source,
+            outgoing: Outgoing {
+                source: server.source,
+                interface: server.interface.clone(),
+                user_timeout: server.user_timeout,
+            },
             http2: server.http2,
             send_proxy: server.send_proxy,
             keep_alive,
@@ -164,9 +169,9 @@ impl Server {
         self.tls.is_some()
     }
 
-    /// Whether connections to it begin with a PROXY header, so that each belongs to one client.
-    pub fn wants_introduction(&self) -> bool {
-        self.send_proxy.is_some()
+    /// Whether each connection to it belongs to one client: it begins with a PROXY header, or comes from the client's address.
+    pub fn is_for_one_client(&self) -> bool {
+        self.send_proxy.is_some() || self.outgoing.is_clients()
     }
 
     /// Whether it is asked for the name that its client asked for, so that each connection belongs to one name.

@@ -34,6 +34,7 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
             Some(backlog) => node.number_prop("backlog", backlog),
             None => node,
         };
+        let node = socket_options(proxy, line, node, &options);
         let bind = proxy.say(line, node);
         match options.has("ssl") {
             true => tls::of_bind(proxy, bind, &options, line),
@@ -43,6 +44,73 @@ pub(super) fn bind(proxy: &mut Proxy<'_>, line: &Line) {
         let known = [&KNOWN_BIND_OPTIONS[..], &tls::BIND_OPTIONS, &tls::SILENT, of_unix].concat();
         let others = options.others(&known).filter(|option| *option != HTTP2);
         report(proxy, line, "bind", others, NO_COUNTERPART);
+    }
+}
+
+/// What the sockets of a bind are told beside their address.
+fn socket_options(proxy: &mut Proxy<'_>, line: &Line, node: Node, options: &Options<'_>) -> Node {
+    let mut node = node;
+    if let Some(interface) = options.value("interface") {
+        node = node.prop("interface", interface);
+    }
+    if let Some(time) = options.value("tcp-ut") {
+        node = node.prop("tcp-user-timeout", words::duration(time));
+    }
+    match options.value("mss").map(|mss| (mss, mss.parse())) {
+        Some((_, Ok(mss))) => node = node.number_prop("mss", mss),
+        // HAProxy's negative ones are taken off what the interface has.
+        Some((mss, Err(_))) => {
+            let message = format!("`mss {mss}` of the bind was left out: it is said in bytes");
+            proxy.conversion.note(line.number, message);
+        }
+        None => {}
+    }
+    for flag in ["transparent", "defer-accept"] {
+        if options.has(flag) {
+            node = node.flag(flag);
+        }
+    }
+    node
+}
+
+/// What `source` says of connections to servers.
+pub(super) struct Source {
+    address: Option<String>,
+    interface: Option<String>,
+}
+
+impl Source {
+    /// `source ADDRESS [interface NAME] [usesrc WHOSE]`; none where it says nothing that has a counterpart.
+    pub(super) fn of(address: &str, options: &Options<'_>) -> Option<Self> {
+        let address = match options.value("usesrc") {
+            Some("clientip" | "client") => Some("client-ip".to_owned()),
+            Some(_) => return None,
+            None if words::is_any_source(address) => None,
+            None => Some(words::source(address)?.to_string()),
+        };
+        let interface = options.value("interface").map(str::to_owned);
+        (address.is_some() || interface.is_some()).then_some(Self { address, interface })
+    }
+
+    /// As a node of a backend.
+    pub(super) fn node(self) -> Node {
+        let node = Node::new("source");
+        let node = self.address.into_iter().fold(node, Node::arg);
+        self.interface
+            .into_iter()
+            .fold(node, |node, interface| node.prop("interface", interface))
+    }
+
+    /// Notes what is different of it here.
+    pub(super) fn note(&self, proxy: &mut Proxy<'_>, line: &Line, options: &Options<'_>) {
+        if options.value("usesrc") == Some("client") {
+            let message = "`usesrc client`: the client's address is taken over, and not its port";
+            proxy.conversion.note(line.number, message);
+        }
+        if self.address.as_deref() == Some("client-ip") {
+            let message = "`source \"client-ip\"` takes CAP_NET_ADMIN while the gateway runs: with `user`, let the service manager give root up";
+            proxy.conversion.note(line.number, message);
+        }
     }
 }
 
@@ -139,10 +207,16 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
     if let Some(time) = options.value("slowstart") {
         node = node.prop("slow-start", words::duration(time));
     }
-    let source = options.value("source");
-    let source_address = source.and_then(words::source);
-    if let Some(source) = source_address {
-        node = node.prop("source", source.to_string());
+    let said = options.value("source");
+    let source = said.and_then(|said| Source::of(said, &options));
+    if let Some(source) = &source {
+        source.note(proxy, line, &options);
+        for (name, value) in [("source", &source.address), ("interface", &source.interface)] {
+            node = value.iter().fold(node, |node, value| node.prop(name, value));
+        }
+    }
+    if let Some(time) = options.value("tcp-ut") {
+        node = node.prop("tcp-user-timeout", words::duration(time));
     }
     if let Some(version) = options.send_proxy() {
         node = node.prop("send-proxy", version);
@@ -200,9 +274,9 @@ pub(super) fn server(proxy: &mut Proxy<'_>, line: &Line) {
         let names = options.named(&["check-send-proxy", "proxy-v2-options"]);
         report(proxy, line, "server", names, "it does nothing without `send-proxy`");
     }
-    if let (Some(source), None) = (source, source_address) {
+    if let (Some(said), None) = (said, source) {
         let message =
-            format!("`source {source}` of the server was left out: it is no address whose port is left to the system");
+            format!("`source {said}` of the server was left out: it is no address whose port is left to the system");
         proxy.conversion.note(line.number, message);
     }
     let is_number = |value: &str| value.parse::<u64>().is_ok();
@@ -268,14 +342,19 @@ pub(super) fn report<'a>(
 const NO_COUNTERPART: &str = "it has no counterpart";
 
 /// Options of a bind that are carried over.
-const KNOWN_BIND_OPTIONS: [&str; 8] = [
+const KNOWN_BIND_OPTIONS: [&str; 13] = [
     "accept-proxy",
     "backlog",
     "crt-list",
+    "defer-accept",
     // Names for HAProxy's statistics alone.
     "id",
+    "interface",
+    "mss",
     "name",
     "ssl",
+    "tcp-ut",
+    "transparent",
     "v4v6",
     "v6only",
 ];
@@ -287,7 +366,7 @@ const HTTP2: (&str, Option<&str>) = ("proto", Some("h2"));
 const ACCESS_OPTIONS: [&str; 5] = ["gid", "group", "mode", "uid", "user"];
 
 /// Options of a server that are carried over, or are the check's.
-const KNOWN_OPTIONS: [&str; 37] = [
+const KNOWN_OPTIONS: [&str; 40] = [
     "addr",
     "agent-addr",
     "agent-check",
@@ -306,6 +385,7 @@ const KNOWN_OPTIONS: [&str; 37] = [
     "fastinter",
     "init-addr",
     "inter",
+    "interface",
     "maxconn",
     "maxqueue",
     "observe",
@@ -324,5 +404,7 @@ const KNOWN_OPTIONS: [&str; 37] = [
     "slowstart",
     "source",
     "ssl",
+    "tcp-ut",
+    "usesrc",
     "weight",
 ];

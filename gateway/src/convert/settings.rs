@@ -2,6 +2,7 @@
 
 use super::defaults::half_of_retries;
 use super::haproxy::Line;
+use super::options::Options;
 use super::outline::Node;
 use super::proxies::Proxy;
 use super::{persistence, protocols, servers, words};
@@ -121,10 +122,16 @@ impl Proxy<'_> {
                 return true;
             }
             ("balance", way) => servers::balance(self.section, way, line),
-            ("source", from) if line.word(2).is_none() => match words::source(from) {
-                Some(from) => Node::new("source").arg(from.to_string()),
-                None => return false,
-            },
+            ("source", from) => {
+                let options = Options::of(line.rest(2));
+                match servers::Source::of(from, &options) {
+                    Some(source) => {
+                        source.note(self, line, &options);
+                        source.node()
+                    }
+                    None => return false,
+                }
+            }
             // Said with `balance`.
             ("hash-type", _) => return true,
             ("errorfile", status) => match status.parse() {

@@ -76,6 +76,15 @@ pub(super) fn source(text: &str) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
+/// Whether `source` says any address.
+pub(super) fn is_any_source(text: &str) -> bool {
+    let ip = match text.parse::<SocketAddr>() {
+        Ok(address) => (address.port() == 0).then_some(address.ip()),
+        Err(_) => text.trim_end_matches(':').parse().ok(),
+    };
+    text == "*" || ip.is_some_and(|ip| ip.is_unspecified())
+}
+
 /// Ports of a range that are written out.
 const MOST_PORTS: usize = 256;
 

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use pin_project_lite::pin_project;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit, TryAcquireError};
 use tokio::time::Instant;
@@ -147,7 +148,7 @@ where
         .socket
         .local_addr()
         .ok()
-        .filter(|bound| !bound.ip().is_unspecified());
+        .filter(|bound| !bound.ip().is_unspecified() && !is_transparent(&port.socket.options(), bound));
     while !port.gate.closed.get() {
         let (connection, peer) = match port.socket.accept().await {
             Ok(accepted) => accepted,
@@ -233,6 +234,15 @@ where
             _held: held,
         });
     }
+}
+
+/// Whether connections may come to it that were made to other addresses than its own (ip(7), `IP_TRANSPARENT`).
+fn is_transparent(socket: &SockRef<'_>, bound: &SocketAddr) -> bool {
+    let transparent = match bound {
+        SocketAddr::V4(_) => socket.ip_transparent_v4(),
+        SocketAddr::V6(_) => socket.ip_transparent_v6(),
+    };
+    transparent.unwrap_or(false)
 }
 
 pin_project! {

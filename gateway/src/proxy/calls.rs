@@ -139,7 +139,7 @@ async fn reach(
     fresh_only: bool,
 ) -> Result<(Box<Upstream>, bool), ConnectError> {
     let to = &backend.servers[server];
-    let is_private = to.wants_introduction() || backend.pool.reuse == Reuse::Never || backend.server_close;
+    let is_private = to.is_for_one_client() || backend.pool.reuse == Reuse::Never || backend.server_close;
     let name: Option<ServerName<'static>> = match to.wants_name() {
         true => asked_name::of_request(&head.headers),
         false => None,
@@ -152,7 +152,7 @@ async fn reach(
         return Ok((kept, is_private));
     }
     let leads_to = to.moving_address();
-    let header = to.wants_introduction().then(|| introduction(&client.facts));
+    let header = to.is_for_one_client().then(|| introduction(&client.facts));
     let wishes = Wishes {
         introduction: header.as_ref(),
         name: name.as_ref(),

@@ -300,7 +300,7 @@ async fn connect(local: &Rc<Local>, backend: &Arc<Backend>, record: &mut Record)
         record.server_chosen(server);
         let began = Instant::now();
         let to = &backend.servers[server];
-        let header = to.wants_introduction().then(|| introduction(&record.facts));
+        let header = to.is_for_one_client().then(|| introduction(&record.facts));
         let name = to
             .wants_name()
             .then(|| asked_name::of_connection(&record.facts))

@@ -78,7 +78,7 @@ pub async fn send(
         }
 
         let reuse = backend.pool.reuse;
-        let is_private = backend.servers[server].wants_introduction() || reuse == Reuse::Never;
+        let is_private = backend.servers[server].is_for_one_client() || reuse == Reuse::Never;
         let name = backend.servers[server]
             .wants_name()
             .then(|| asked_name::of_request(&head.headers));
@@ -355,7 +355,7 @@ pub(super) async fn open(
     // Asked for first: if it moves meanwhile, the connection is one too few in the pool and not one too many.
     let leads_to = backend.servers[server].moving_address();
     let to = &backend.servers[server];
-    let header = to.wants_introduction().then(|| introduction(&client.facts));
+    let header = to.is_for_one_client().then(|| introduction(&client.facts));
     let wishes = Wishes {
         introduction: header.as_ref(),
         name,

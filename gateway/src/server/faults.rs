@@ -74,6 +74,17 @@ pub(super) fn of_bind(span: SourceSpan, error: &BindError) -> ConfigError {
             };
             ("cannot be opened", help)
         }
+        BindFault::Interface(_, source) => {
+            let help = match source.kind() {
+                io::ErrorKind::PermissionDenied => "start as root and name a `user` in `process`, or grant CAP_NET_RAW",
+                _ => "`ip link` says which interfaces there are",
+            };
+            ("cannot be bound to its interface", help)
+        }
+        BindFault::Transparent(_) => {
+            let help = "start as root and name a `user` in `process`, or grant CAP_NET_ADMIN";
+            ("cannot be transparent", help)
+        }
         BindFault::Unix(source) => (source.label(), source.help()),
     };
     ConfigError::new(Code::System, error.to_string())

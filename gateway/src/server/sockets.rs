@@ -44,8 +44,11 @@ pub(super) struct Opened {
     rates: HashMap<Arc<str>, Arc<Rate>>,
 }
 
-/// A configured address, and how many before it are the same: port 0 may be asked for several times.
-type Key = (Address, usize);
+/// A configured address with what cannot be changed of a socket: its interface, and whether it is transparent.
+type Place = (Address, Option<Arc<str>>, bool);
+
+/// A place, and how many before it are the same: port 0 may be asked for several times.
+type Key = (Place, usize);
 
 impl Sockets {
     /// Nothing is open.
@@ -68,12 +71,14 @@ impl Sockets {
             ..Opened::default()
         };
         let mut errors = Vec::new();
-        let mut seen: HashMap<Address, usize> = HashMap::new();
+        let mut seen: HashMap<Place, usize> = HashMap::new();
         for frontend in &config.frontends {
             let mut binds = Vec::new();
             for bind in &frontend.binds {
-                let count = seen.entry(bind.address.clone()).or_default();
-                let key = (bind.address.clone(), *count);
+                let (interface, transparent) = (bind.socket.interface.clone(), bind.socket.transparent);
+                let place = (bind.address.clone(), interface, transparent);
+                let count = seen.entry(place.clone()).or_default();
+                let key = (place, *count);
                 *count += 1;
                 let listening = match self.open.by_key.get(&key) {
                     Some(listening) => Ok(listening.clone()),
@@ -122,11 +127,14 @@ impl Sockets {
             })
         };
         if let Some(taken) = self.inherited.take(&of.address, self.workers) {
-            return taken.map_err(|error| failed(error.into()));
+            let taken = taken.map_err(|error| failed(error.into()))?;
+            taken.settle(&of.socket).map_err(failed)?;
+            return Ok(taken);
         }
         match &of.address {
             Address::Ip(address) => {
-                bind(*address, self.workers, self.others_on(*address)).map_err(|error| refused(&error))
+                let bound = bind(*address, &of.socket, self.workers, self.others_on(*address));
+                bound.map_err(|error| refused(&error))
             }
             Address::Unix(address) => listen_unix(address, identity::access(of)?, self.workers).map_err(failed),
         }
@@ -194,6 +202,7 @@ impl Sockets {
         for (frontend, open) in config.frontends.iter().zip(&self.open.frontends) {
             for (bind, open) in frontend.binds.iter().zip(open) {
                 open.set_backlog(bind.backlog);
+                open.set_options(&bind.socket);
                 // Looked up when it was opened; a user that has gone meanwhile changes nothing.
                 if let Ok(access) = identity::access(bind) {
                     open.set_access(access);

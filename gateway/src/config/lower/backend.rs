@@ -128,7 +128,8 @@ pub(super) fn backend(scope: &Scope<'_>, begun: Begun<'_>) -> Option<Backend> {
     let outlier = outlier.inspect(|node| http_only(node, mode_at));
     let may_go = check.is_some() || agent.is_some() || outlier.is_some() || steered || has_name;
     report_idle_servers(ctx, &servers, may_go);
-    source::settle(ctx, &own, &inherited, &mut servers);
+    let user = scope.process.user.as_ref().map(|user| user.span);
+    source::settle(ctx, &own, &inherited, user, &mut servers);
     // What defaults say for HTTP mode is passed over in TCP mode.
     let is_hash = |balance: &At<Balance>| matches!(balance.value, Balance::Hash(_));
     let inherited_balance = inherited.balance.filter(|at| mode == Mode::Http || !is_hash(at));

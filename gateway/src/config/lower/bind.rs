@@ -3,47 +3,54 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use miette::SourceSpan;
 
-use super::{accept_proxy, elsewhere, or_none, tls, unix_socket};
+use super::{accept_proxy, elsewhere, or_none, socket_options, tls, unix_socket};
 use crate::address::{Address, MOST_LISTENING_PATH};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{AcceptProxy, BACKLOG, Bind, Mode, Trusted};
 use crate::config::reader::{At, Context, Node, Value};
 
 /// The addresses that are listened on, over the whole configuration: the same one twice would split its connections
-/// between two owners at random, since every worker shares its port.
+/// between two owners at random, since every worker shares its port. On an interface each it is two.
 #[derive(Default)]
 pub(super) struct Binds {
-    taken: HashMap<Address, SourceSpan>,
+    taken: HashMap<Address, Vec<(Option<Arc<str>>, SourceSpan)>>,
 }
 
 impl Binds {
     /// The IP address that a value says, when nobody has it yet.
     pub(super) fn take(&mut self, value: &Value<'_>) -> Option<SocketAddr> {
         let address = socket_address(value, Port::Any)?;
-        self.take_address(value, address.into())?.socket()
+        self.take_address(value, address.into(), None)?.socket()
     }
 
     /// The same, or a UNIX socket.
-    fn take_any(&mut self, value: &Value<'_>) -> Option<Address> {
+    fn take_any(&mut self, value: &Value<'_>, interface: Option<&Arc<str>>) -> Option<Address> {
         let address = match unix_socket::is_meant(value.text()?) {
             true => unix_socket::address(value, MOST_LISTENING_PATH)?,
             false => socket_address(value, Port::Any)?.into(),
         };
-        self.take_address(value, address)
+        self.take_address(value, address, interface)
     }
 
-    fn take_address(&mut self, value: &Value<'_>, address: Address) -> Option<Address> {
+    fn take_address(&mut self, value: &Value<'_>, address: Address, interface: Option<&Arc<str>>) -> Option<Address> {
         if address.socket().is_some_and(|address| address.port() == 0) {
             return Some(address);
         }
-        if let Some(first) = self.taken.insert(address.clone(), value.span()) {
+        let taken = self.taken.entry(address.clone()).or_default();
+        let is_same = |other: Option<&Arc<str>>| match (other, interface) {
+            (Some(other), Some(interface)) => other == interface,
+            // Whoever names none has them all.
+            _ => true,
+        };
+        if let Some((_, first)) = taken.iter().find(|(other, _)| is_same(other.as_ref())) {
             let error = ConfigError::new(Code::Duplicate, format!("{address} is listened on twice"));
             let error = error
                 .label(value.span(), "again here")
-                .label(first, "already taken here");
+                .label(*first, "already taken here");
             let help = match address {
                 Address::Ip(_) => "give one of them another port",
                 Address::Unix(_) => "give one of them another path",
@@ -51,6 +58,7 @@ impl Binds {
             value.context().report(error.help(help));
             return None;
         }
+        taken.push((interface.cloned(), value.span()));
         Some(address)
     }
 }
@@ -58,8 +66,14 @@ impl Binds {
 /// Reads a frontend's `bind`.
 pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<Bind> {
     let origin = node.origin();
-    node.hints(tls_beside);
-    let address = node.argument("an address").and_then(|value| binds.take_any(&value));
+    node.hints(haproxys);
+    let place = node.argument("an address");
+    let is_unix = place
+        .and_then(|value| value.raw().as_string())
+        .is_some_and(unix_socket::is_meant);
+    let socket = socket_options::of_bind(&mut node, is_unix);
+    let interface = socket.as_ref().and_then(|socket| socket.interface.as_ref());
+    let address = place.and_then(|value| binds.take_any(&value, interface));
     let access = unix_socket::access(&mut node, address.as_ref());
     let flag = node.flag("accept-proxy");
     let backlog = match node.property("backlog") {
@@ -83,6 +97,7 @@ pub(super) fn bind(binds: &mut Binds, mode: Mode, mut node: Node<'_>) -> Option<
     Some(Bind {
         address: address?,
         access: access?,
+        socket: socket?,
         tls: or_none(tls)?,
         accept_proxy: or_none(accept_proxy)?,
         alpn: alpn?,
@@ -131,9 +146,13 @@ pub(super) fn report_none(ctx: &Context<'_>, whose: &str, span: SourceSpan) {
     ctx.report(error.help("write where clients connect to: bind \"127.0.0.1:8080\""));
 }
 
-/// TLS that is said where HAProxy says it.
-fn tls_beside(word: &str) -> Option<&'static str> {
+/// HAProxy's words for what is said in another way here.
+fn haproxys(word: &str) -> Option<&'static str> {
     match word {
+        "tcp-ut" => Some("write tcp-user-timeout=\"30s\""),
+        "v4v6" | "v6only" => {
+            Some("`[::]` is IPv6 alone: for both kinds write two binds, \"0.0.0.0:443\" and \"[::]:443\"")
+        }
         "tls" | "ssl" | "cert" | "crt" | "key" | "ca-file" | "verify" | "min-version" | "alpn" => {
             Some("TLS is said in the block: bind \"0.0.0.0:443\" { tls cert=\"bundle.pem\" }")
         }

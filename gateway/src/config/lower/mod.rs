@@ -58,6 +58,7 @@ mod send_proxy;
 mod server;
 mod settings;
 mod shared_acls;
+mod socket_options;
 mod source;
 mod stats;
 mod target;

@@ -1,7 +1,6 @@
 //! `server "app-1" "10.0.0.1:8080"` and `server-template "app" "app.internal:8080" count=5`.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -12,10 +11,10 @@ use rustls_pki_types::ServerName;
 use super::bind::{Port, socket_address};
 use super::names::declared_twice;
 use super::settings::{MAX_CONNECTIONS, ON_MARKED_DOWN, ON_MARKED_UP, TIMEOUT_RANGE};
-use super::{or_none, persistence, resolver, section_name, send_proxy, source, tls, unix_socket};
+use super::{or_none, persistence, resolver, section_name, send_proxy, socket_options, source, tls, unix_socket};
 use crate::address::{Address, MOST_UNIX_PATH};
 use crate::config::diagnostics::{Code, ConfigError};
-use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd, Verify};
+use crate::config::model::{Mode, NameSource, Server, ServerAddress, ServerTls, SessionEnd, SourceAddress, Verify};
 use crate::config::reader::{At, Node, Value, clip};
 use crate::config::suggest;
 
@@ -30,7 +29,7 @@ pub(super) struct ReadServer {
     pub(super) on_marked_down: Option<At<bool>>,
     pub(super) on_marked_up: Option<At<bool>>,
     pub(super) cookie: Option<SourceSpan>,
-    pub(super) source: Option<At<IpAddr>>,
+    pub(super) source: Option<At<SourceAddress>>,
 }
 
 impl ReadServer {
@@ -74,6 +73,8 @@ fn haproxys(word: &str) -> Option<&'static str> {
         "alpn" => "protocols stand in the server's block, beside `tls`: { tls; alpn \"h2\" }",
         "send-proxy" => "write send-proxy=\"v1\"",
         "send-proxy-v2" | "send-proxy-v2-ssl" => "write send-proxy=\"v2\"",
+        "tcp-ut" => "write tcp-user-timeout=\"30s\"",
+        "usesrc" => "write source=\"client-ip\"",
         "resolvers" | "init-addr" => "names are followed by themselves; `resolver`, at the top, says who is asked",
         _ => return None,
     })
@@ -159,14 +160,25 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
     let on_marked_up = node.property("on-marked-up");
     let on_marked_up = on_marked_up.map(|value| Some(value.at(value.choice(ON_MARKED_UP)?)));
     let own_source = node.property("source");
-    if let (Some(said), Some(ServerAddress::Echo | ServerAddress::Fixed(Address::Unix(_)))) = (&own_source, &address) {
-        let error = ConfigError::new(
-            Code::Inert,
-            "`source=` does nothing: this server is not reached over a network",
-        );
-        node.fail(error.label(said.span(), "not used").help("leave it out"));
+    let interface = node.property("interface");
+    let user_timeout = node.property("tcp-user-timeout");
+    if let Some(ServerAddress::Echo | ServerAddress::Fixed(Address::Unix(_))) = &address {
+        let said = [
+            ("source", &own_source),
+            ("interface", &interface),
+            ("tcp-user-timeout", &user_timeout),
+        ];
+        for (name, said) in said.into_iter().filter_map(|(name, said)| Some((name, said.as_ref()?))) {
+            let error = ConfigError::new(
+                Code::Inert,
+                format!("`{name}=` does nothing: this server is not reached over a network"),
+            );
+            node.fail(error.label(said.span(), "not used").help("leave it out"));
+        }
     }
     let own_source = own_source.map(|value| Some(value.at(source::address(&value)?)));
+    let interface = interface.map(|value| socket_options::interface(&value));
+    let user_timeout = user_timeout.map(|value| socket_options::user_timeout(&value));
     let cookie = node.property("cookie");
     if let (Some(cookie), Mode::Tcp) = (&cookie, mode) {
         let error = ConfigError::new(Code::Mode, "`cookie=` needs HTTP mode");
@@ -213,6 +225,8 @@ fn server(mut node: Node<'_>, mode: Mode, names: &mut HashMap<String, SourceSpan
             max_connections: or_none(max_connections)?,
             // So has it of this.
             source: or_none(own_source)?.map(|source| source.value),
+            interface: or_none(interface.clone())?,
+            user_timeout: or_none(user_timeout)?,
             // The backend has its say, too: settled there.
             session_end: or_none(on_marked_down).map(|_| SessionEnd::Natural)?,
             relieves_backups: or_none(on_marked_up).map(|_| false)?,

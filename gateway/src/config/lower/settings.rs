@@ -1,6 +1,5 @@
 //! Settings that `defaults` may give and a frontend or backend may give again: read by the same functions in both places.
 
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,8 +15,9 @@ use super::log_format::{self, ReadFormat};
 use super::logs::{self, LogNames};
 use super::resilience::{self, ResendSettings};
 use super::response_limits::ResponseLimitSettings;
+use super::source::{self, SaidSource};
 use super::timeouts::Timeouts;
-use super::{compress, decompress, error_page, keep_alive, source, upgrades};
+use super::{compress, decompress, error_page, keep_alive, upgrades};
 use crate::config::diagnostics::{Code, ConfigError};
 use crate::config::model::{
     Balance, Compress, ConnectionRate, Decompress, ErrorPage, HashOf, KeepAlive, Mode, NormalizePath, PerSource,
@@ -34,7 +34,7 @@ pub(super) struct Settings {
     pub(super) connection_rate: Option<At<ConnectionRate>>,
     pub(super) timeouts: Timeouts,
     pub(super) keep_alive: Option<At<Option<KeepAlive>>>,
-    pub(super) source: Option<At<Option<IpAddr>>>,
+    pub(super) source: Option<At<Option<SaidSource>>>,
     pub(super) error_pages: Vec<At<ErrorPage>>,
     pub(super) normalize_path: Option<At<Option<NormalizePath>>>,
     pub(super) access_log: Option<At<AccessLogSetting>>,
@@ -174,7 +174,7 @@ impl Settings {
             (self.balance, self.hash_of) = balance(node, mode);
         }
         if let Some(node) = block.one("source") {
-            self.source = or_off(node, |node| source::address(&node.argument("the address")?));
+            self.source = or_off(node, source::source);
         }
         if let Some(node) = block.one("all-backups") {
             self.all_backups = switch(node);

@@ -141,6 +141,8 @@ pub struct Bind {
     pub address: Address,
     /// Who may connect, where that is a UNIX socket's file.
     pub access: SocketAccess,
+    /// What its sockets are told, where it is no UNIX socket.
+    pub socket: SocketOptions,
     /// `tls cert="…"`: TLS is terminated here.
     pub tls: Option<BindTls>,
     /// `accept-proxy`: connections begin with a PROXY header.
@@ -162,6 +164,21 @@ pub struct SocketAccess {
     pub user: Option<At<String>>,
     /// The group, likewise.
     pub group: Option<At<String>>,
+}
+
+/// `bind "0.0.0.0:443" interface="eth0" transparent tcp-user-timeout="30s" mss=1400 defer-accept` (socket(7), ip(7), tcp(7)).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SocketOptions {
+    /// `interface=`: clients come over this interface alone; none means over any.
+    pub interface: Option<Arc<str>>,
+    /// `transparent`: the address need not be the machine's, and connections to others are taken that the system leads here.
+    pub transparent: bool,
+    /// `tcp-user-timeout=`: how long what has been sent may go unacknowledged; none leaves that to the system.
+    pub user_timeout: Option<Duration>,
+    /// `mss=`: bytes of a segment that clients are told of, and sent, at most; none leaves that to the system.
+    pub mss: Option<u32>,
+    /// `defer-accept`: a connection is taken when the client has sent something.
+    pub defer_accept: bool,
 }
 
 /// `backlog=` where nothing is said: what current systems allow (`net.core.somaxconn`). A worker that is busy for a while loses

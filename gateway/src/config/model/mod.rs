@@ -63,7 +63,7 @@ pub use forwarding::{
 };
 pub use frontend::{
     AcceptProxy, AccessLog, BACKLOG, Bind, ClientTimeouts, ConnectionRate, Frontend, HttpKeepAlive, OfBackend,
-    PerSource, Reject, RequestLimits, Route, RouteTo, SocketAccess, Trusted, Upgrades, UsedLimit,
+    PerSource, Reject, RequestLimits, Route, RouteTo, SocketAccess, SocketOptions, Trusted, Upgrades, UsedLimit,
 };
 pub use http2::{ClientHttp2, Http2};
 pub use map::{MapFile, MapKind};
@@ -83,7 +83,7 @@ pub use rules::{
     Action, Content, ErrorPage, EscapedSlashes, LocationPart, Matched, NormalizePath, Redirect, RedirectTo, Return,
     Rule, RuleQuota, Scheme, TenantRules,
 };
-pub use server::{Server, ServerAddress, SessionEnd};
+pub use server::{Server, ServerAddress, SessionEnd, SourceAddress};
 pub use stats::{Login, Monitor, Need, Stats};
 pub use status_set::StatusSet;
 pub use template::{Template, TemplatePart};

@@ -17,7 +17,11 @@ pub struct Server {
     /// Where it is.
     pub address: ServerAddress,
     /// `source="192.0.2.1"`, its backend's unless said: the address that connections to it come from; none leaves that to the system.
-    pub source: Option<IpAddr>,
+    pub source: Option<SourceAddress>,
+    /// `interface="eth1"`, its backend's unless said: the interface that they leave by; none leaves that to the system.
+    pub interface: Option<Arc<str>>,
+    /// `tcp-user-timeout="30s"`: how long what it was sent may go unacknowledged; none leaves that to the system.
+    pub user_timeout: Option<Duration>,
     /// 0 to 256; 0 gets no new work.
     pub weight: u16,
     /// Used only when no other server is up.
@@ -52,6 +56,15 @@ pub enum ServerAddress {
     /// `"echo"`: a server built into the gateway, for demos and tests, started on a free loopback port. In HTTP mode it
     /// answers with what it was asked; in TCP mode it sends back what it gets.
     Echo,
+}
+
+/// The address that connections to a server come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SourceAddress {
+    /// This one of the machine's.
+    Address(IpAddr),
+    /// `"client-ip"`: that of the client who each is for. Those of the gateway's own come from wherever the system has them come from.
+    ClientIp,
 }
 
 /// What may end a server's sessions beside the two sides.

@@ -194,6 +194,18 @@ const RANGES: &[(Place, &str, Ends, Ends)] = &[
         &["1", "65535"],
         &["0", "65536"],
     ),
+    (
+        Frontend,
+        "bind \"127.0.0.1:1\" mss=@",
+        &["88", "32767"],
+        &["87", "32768"],
+    ),
+    (
+        Frontend,
+        "bind \"127.0.0.1:1\" tcp-user-timeout=\"@\"",
+        &["1ms", "24d"],
+        &["999us", "25d"],
+    ),
     (Frontend, "deny status=@ if=\"a\"", &["400", "599"], &["399", "600"]),
     (Frontend, "return status=@ if=\"a\"", &["200", "599"], &["199", "600"]),
     (
@@ -256,6 +268,12 @@ const RANGES: &[(Place, &str, Ends, Ends)] = &[
         "server \"x\" \"127.0.0.1:1\" max-connections=@",
         &["1", "10000000"],
         &["0", "10000001"],
+    ),
+    (
+        Backend,
+        "server \"x\" \"127.0.0.1:1\" tcp-user-timeout=\"@\"",
+        &["1ms", "24d"],
+        &["999us", "25d"],
     ),
     (
         Backend,

@@ -338,6 +338,45 @@ fn a_range_of_ports_is_a_bind_for_each() {
 }
 
 #[test]
+fn what_sockets_are_told_is_carried_over() {
+    let converted = converted(
+        "frontend f
+    mode tcp
+    bind :80 interface eth0 transparent defer-accept tcp-ut 30s mss 1400
+    bind :81 tcp-ut 5000 mss -20
+    default_backend b
+backend b
+    mode tcp
+    source 0.0.0.0 usesrc clientip
+    server one 10.0.0.1:1 tcp-ut 10s
+    server two 10.0.0.2:1 source 0.0.0.0 interface eth1
+    server three 10.0.0.3:1 source 192.0.2.3 interface eth1 usesrc client
+    server four 10.0.0.4:1 source 0.0.0.0 usesrc hdr_ip(x-forwarded-for)
+",
+    );
+    for line in [
+        "    bind \"0.0.0.0:80\" interface=\"eth0\" tcp-user-timeout=\"30s\" mss=1400 transparent defer-accept",
+        "    bind \"0.0.0.0:81\" tcp-user-timeout=\"5000ms\"",
+        "    source \"client-ip\"",
+        "    server \"one\" \"10.0.0.1:1\" tcp-user-timeout=\"10s\"",
+        "    server \"two\" \"10.0.0.2:1\" interface=\"eth1\"",
+        "    server \"three\" \"10.0.0.3:1\" source=\"client-ip\" interface=\"eth1\"",
+        "    server \"four\" \"10.0.0.4:1\"",
+    ] {
+        assert!(
+            converted.text.lines().any(|have| have == line),
+            "{line} in\n{}",
+            converted.text
+        );
+    }
+    found(&converted, 4, "`mss -20` of the bind was left out");
+    found(&converted, 8, "takes CAP_NET_ADMIN");
+    found(&converted, 11, "and not its port");
+    found(&converted, 12, "`source 0.0.0.0` of the server was left out");
+    assert!(converted.is_valid);
+}
+
+#[test]
 fn what_unix_bind_says_is_said_of_each_socket_that_says_nothing_else() {
     let converted = converted(
         "global
