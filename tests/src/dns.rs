@@ -22,6 +22,8 @@ pub enum Dns {
     Chaos(Ipv4Addr),
     /// An address of another name.
     Of(&'static str, Ipv4Addr),
+    /// No record: whoever asks for the name is answered with SERVFAIL.
+    Fails,
 }
 
 /// A name server on a free port of 127.0.0.1, over UDP and TCP.
@@ -163,6 +165,7 @@ fn answer(table: &Mutex<Table>, question: &[u8]) -> Option<Vec<u8>> {
     let code = match table.mood {
         Mood::Silent => return None,
         Mood::Fails => 2,
+        Mood::Answers if records.is_some_and(|records| records.iter().any(|record| matches!(record, Dns::Fails))) => 2,
         Mood::Answers if records.is_none() => 3,
         Mood::Answers => 0,
     };
@@ -222,6 +225,8 @@ impl Dns {
             Self::Ip(IpAddr::V6(_), _) => 28,
             Self::Srv(..) => 33,
             Self::Alias(_) => 5,
+            // Of none.
+            Self::Fails => 0,
         }
     }
 
@@ -237,6 +242,7 @@ impl Dns {
             Self::Ip(IpAddr::V4(ip), ttl) => (*ttl, ip.octets().to_vec()),
             Self::Ip(IpAddr::V6(ip), ttl) => (*ttl, Ipv6Addr::octets(ip).to_vec()),
             Self::Chaos(ip) | Self::Of(_, ip) => (1, ip.octets().to_vec()),
+            Self::Fails => (0, Vec::new()),
             Self::Alias(target) => {
                 let mut data = Vec::new();
                 write_name(target, &mut data);

@@ -383,6 +383,41 @@ async fn services_say_port_and_weight() {
 }
 
 #[tokio::test]
+async fn a_service_whose_target_cannot_be_asked_for_keeps_nobody_from_the_others() {
+    let dns = DnsServer::start().await;
+    let a = saying("a", [127, 0, 0, 1], 0).await;
+    let b = saying("b", [127, 0, 0, 1], 0).await;
+    let (at_a, at_b) = (a.address().port(), b.address().port());
+    let both = [Dns::Srv(0, 0, at_b, "b.test", 1), Dns::Srv(0, 0, at_a, "a.test", 1)];
+    dns.points("a.test", &["127.0.0.1"]);
+    dns.set("b.test", &[Dns::Fails]);
+    dns.set("_db._tcp.app.test", &both);
+    let gateway = Gateway::kdl(&tcp(r#"server-template "db" "_db._tcp.app.test" count=2"#))
+        .with("@dns", dns.address())
+        .start()
+        .await;
+    let found = async |servers: f64| {
+        gateway
+            .metric_is("gateway_backend_servers_up", &[("backend", "app")], servers)
+            .await;
+    };
+    found(1.0).await;
+    assert_eq!(greeting(&gateway).await, "a");
+
+    // It is found, and stays when it cannot be asked for again, whoever goes.
+    dns.points("b.test", &["127.0.0.1"]);
+    found(2.0).await;
+    dns.set("b.test", &[Dns::Fails]);
+    let asked = dns.questions("b.test");
+    eventually("it is asked for again", async || dns.questions("b.test") > asked + 8).await;
+    found(2.0).await;
+
+    // Nobody is kept for the sake of one whose name is known to have gone.
+    dns.forget("b.test");
+    found(1.0).await;
+}
+
+#[tokio::test]
 async fn services_of_a_higher_priority_step_in_and_sessions_stay() {
     let dns = DnsServer::start().await;
     let a = saying("a", [127, 0, 0, 1], 0).await;
@@ -471,6 +506,8 @@ async fn a_name_server_that_lies_harms_nobody() {
     dns.set("chaos.test", &[Dns::Chaos([127, 0, 0, 9].into())]);
     dns.set("other.test", &[Dns::Of("evil.test", [127, 0, 0, 9].into())]);
     dns.set("flood.test", &flood);
+    dns.set("loop.test", &[Dns::Alias("pool.test")]);
+    dns.set("pool.test", &[Dns::Alias("loop.test")]);
     let text = tcp(r#"server "db" "db.test:@port""#)
         + r#"
         frontend "liars" { mode "tcp"; bind "127.0.0.1:0"; default-backend "liars" }
@@ -479,6 +516,7 @@ async fn a_name_server_that_lies_harms_nobody() {
             server "zero" "zero.test:1"
             server "chaos" "chaos.test:1"
             server "other" "other.test:1"
+            server "loop" "loop.test:1"
             server-template "flood" "flood.test:1" count=2
         }
         "#;
@@ -501,7 +539,7 @@ async fn a_name_server_that_lies_harms_nobody() {
         "{} after {before}",
         gateway.resident()
     );
-    for server in ["zero", "chaos", "other"] {
+    for server in ["zero", "chaos", "other", "loop"] {
         gateway
             .metric_is("gateway_server_resolved", &[("server", server)], 0.0)
             .await;

@@ -38,7 +38,8 @@ impl Asker {
             NameSource::Service { name } => self.service(resolver, name).await,
         };
         match asked {
-            Ok(Some((found, ttl))) => Answer::Found(found, ttl),
+            Ok(Some((found, ttl, None))) => Answer::Found(found, ttl),
+            Ok(Some((found, _, Some(error)))) => Answer::Partly(found, error.to_string()),
             Ok(None) => Answer::Nothing,
             Err(error) => Answer::Failed(error.to_string()),
         }
@@ -53,7 +54,7 @@ impl Asker {
             weight: None,
             rank: 0,
         });
-        Ok(Some((found.collect(), ttl)))
+        Ok(Some((found.collect(), ttl, None)))
     }
 
     /// The records of all priorities, the lowest first: who knows when these are gone goes on to the next (RFC 2782).
@@ -71,7 +72,7 @@ impl Asker {
             .collect();
         targets.sort_by_key(|srv| srv.priority);
         let mut found: Vec<Found> = Vec::new();
-        // Of those that have addresses.
+        // Of those that have addresses, or may have some.
         let mut lowest = None;
         let mut failed = None;
         for srv in targets.into_iter().take(MOST_TARGETS) {
@@ -86,14 +87,17 @@ impl Asker {
                     }));
                 }
                 Ok(None) => {}
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    // It is there, wherever that is: those behind it do not step forward.
+                    lowest.get_or_insert(srv.priority);
+                    failed = Some(error);
+                }
             }
         }
         match failed {
-            // Half of an answer would take servers away that are there.
-            Some(error) => Err(error),
+            Some(error) if found.is_empty() => Err(error),
             None if found.is_empty() => Ok(None),
-            None => Ok(Some((found, ttl))),
+            failed => Ok(Some((found, ttl, failed))),
         }
     }
 
@@ -131,7 +135,8 @@ impl Asker {
     }
 }
 
-type Asked = Result<Option<(Vec<Found>, Duration)>, NetError>;
+/// What was found, how long it is good, and why that is not all.
+type Asked = Result<Option<(Vec<Found>, Duration, Option<NetError>)>, NetError>;
 
 /// The records of a name, and how long they are good; none when there are none.
 async fn lookup(

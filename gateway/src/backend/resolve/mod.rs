@@ -164,13 +164,14 @@ impl Follower {
         }
     }
 
-    /// Tells of answers without addresses, once for each reason.
+    /// Tells of answers without addresses, or without some, once for each reason.
     fn say(&mut self, answer: &Answer) {
         let reason = match answer {
             Answer::Found(..) => {
                 self.said = None;
                 return;
             }
+            Answer::Partly(_, reason) => format!("a part of it: {reason}"),
             Answer::Nothing => "there is nothing of that name".to_owned(),
             Answer::Failed(reason) => reason.clone(),
         };

@@ -23,6 +23,8 @@ pub struct Found {
 pub(super) enum Answer {
     /// The name has these addresses, for so long; at least one.
     Found(Vec<Found>, Duration),
+    /// The name has these addresses among others, which nobody knows, for this reason; at least one.
+    Partly(Vec<Found>, String),
     /// There is nothing of that name.
     Nothing,
     /// Nobody knows.
@@ -35,6 +37,8 @@ pub(super) struct Slots {
     slots: Vec<Option<Found>>,
     /// Since when there has been no address in any answer.
     without: Option<Instant>,
+    /// Since when no answer with addresses has been whole.
+    partly: Option<Instant>,
     hold: Option<Duration>,
     hold_nx: Duration,
     min_ttl: Duration,
@@ -48,6 +52,7 @@ impl Slots {
         Self {
             slots,
             without: None,
+            partly: None,
             hold: resolver.hold,
             hold_nx: resolver.hold_nx,
             min_ttl: resolver.min_ttl,
@@ -65,9 +70,17 @@ impl Slots {
     pub(super) fn take(&mut self, answer: &Answer, now: Instant) -> Duration {
         let hold = match answer {
             Answer::Found(found, ttl) => {
-                self.without = None;
-                self.assign(found);
+                (self.without, self.partly) = (None, None);
+                self.assign(found, false);
                 return (*ttl).clamp(self.min_ttl, self.max_ttl);
+            }
+            Answer::Partly(found, _) => {
+                self.without = None;
+                let since = *self.partly.get_or_insert(now);
+                // What is not in it may be what nobody knows now.
+                let keeps = self.hold.is_none_or(|hold| now.duration_since(since) < hold);
+                self.assign(found, keeps);
+                return self.retry;
             }
             Answer::Nothing => Some(self.hold_nx),
             Answer::Failed(_) => self.hold,
@@ -84,7 +97,8 @@ impl Slots {
         }
     }
 
-    fn assign(&mut self, found: &[Found]) {
+    /// Gives these addresses to servers. One whose address is not among them `keeps` it, or has none any more.
+    fn assign(&mut self, found: &[Found], keeps: bool) {
         let mut left = Vec::with_capacity(found.len().min(MOST_ADDRESSES));
         for found in found.iter().filter(|found| is_usable(found.address.ip())) {
             if left.len() < MOST_ADDRESSES && !left.iter().any(|known: &Found| known.address == found.address) {
@@ -98,7 +112,10 @@ impl Slots {
         for slot in &mut self.slots {
             let kept = slot.and_then(|had| left.iter().position(|found| found.address == had.address));
             // What the record says of it may have changed.
-            *slot = kept.map(|at| left.remove(at));
+            match kept {
+                None if keeps => {}
+                kept => *slot = kept.map(|at| left.remove(at)),
+            }
         }
         let mut left = left.into_iter();
         for slot in self.slots.iter_mut().filter(|slot| slot.is_none()) {
@@ -211,6 +228,26 @@ mod tests {
         assert_eq!(has(&slots), [Some(1)]);
         slots.take(&Answer::Nothing, later(140));
         assert_eq!(has(&slots), [None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_a_name_is_taken_and_the_rest_held() {
+        let mut slots = slots(3);
+        let start = Instant::now();
+        let later = |seconds| start + Duration::from_secs(seconds);
+        let partly = |last: &[u8]| Answer::Partly(last.iter().copied().map(found).collect(), "dead".into());
+        // At first, too: those that are known serve.
+        assert_eq!(slots.take(&partly(&[1]), start), Duration::from_secs(1));
+        assert_eq!(has(&slots), [Some(1), None, None]);
+        slots.take(&all(&[1, 2]), later(10));
+        slots.take(&partly(&[3]), later(20));
+        assert_eq!(has(&slots), [Some(1), Some(2), Some(3)]);
+        // There is no more room than servers, whoever comes.
+        slots.take(&partly(&[4]), later(79));
+        assert_eq!(has(&slots), [Some(1), Some(2), Some(3)]);
+        // As long as the last whole answer is held.
+        slots.take(&partly(&[4, 2]), later(80));
+        assert_eq!(has(&slots), [Some(4), Some(2), None]);
     }
 
     #[tokio::test(start_paused = true)]
