@@ -4,7 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
@@ -22,6 +22,8 @@ pub struct Listening {
     pub sockets: Vec<TcpListener>,
     /// Where a UNIX socket is found that is the gateway's own.
     file: Option<SocketFile>,
+    /// As they were set last.
+    options: Mutex<SocketOptions>,
 }
 
 impl Listening {
@@ -36,6 +38,7 @@ impl Listening {
             address,
             sockets,
             file: None,
+            options: Mutex::default(),
         })
     }
 
@@ -64,19 +67,15 @@ impl Listening {
     }
 
     /// From now on connections that it takes have these options; which interface it is bound to, and whether it is transparent,
-    /// stays.
+    /// stays. What has not changed is left alone: whoever has handed a socket over may have set it.
     pub fn set_options(&self, options: &SocketOptions) {
         if let Address::Unix(_) = self.address {
             return;
         }
+        let mut known = self.options.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *known, options.clone());
         for socket in &self.sockets {
-            // Linux hands them down to what is accepted. What is not said any more is the system's again: that is what 0 says.
-            let socket = SockRef::from(socket);
-            let set = socket
-                .set_tcp_user_timeout(options.user_timeout)
-                .and_then(|()| socket.set_tcp_mss(options.mss.unwrap_or(0)))
-                .and_then(|()| defer_accept(&socket, options.defer_accept));
-            if let Err(error) = set {
+            if let Err(error) = set_options(&SockRef::from(socket), options, &before) {
                 tracing::warn!(address = %self.address, %error, "cannot set options of its sockets");
             }
         }
@@ -156,6 +155,7 @@ pub fn bind(
         address: address.into(),
         sockets,
         file: None,
+        options: Mutex::default(),
     })
 }
 
@@ -198,6 +198,21 @@ fn settle(socket: &Socket, options: &SocketOptions) -> Result<(), BindFault> {
             _ => socket.set_ip_transparent_v4(true),
         };
         is_set.map_err(BindFault::Transparent)?;
+    }
+    Ok(())
+}
+
+/// What connections have that a socket takes (Linux hands it down to them), where it was something else before. What is not said any more
+/// is the system's again: that is what 0 says.
+fn set_options(socket: &Socket, options: &SocketOptions, before: &SocketOptions) -> io::Result<()> {
+    if options.user_timeout != before.user_timeout {
+        socket.set_tcp_user_timeout(options.user_timeout)?;
+    }
+    if options.mss != before.mss {
+        socket.set_tcp_mss(options.mss.unwrap_or(0))?;
+    }
+    if options.defer_accept != before.defer_accept {
+        defer_accept(socket, options.defer_accept)?;
     }
     Ok(())
 }
