@@ -164,7 +164,7 @@ pub fn listen_unix(address: &UnixAddress, access: Access, workers: usize) -> Res
     // Until the configuration says another.
     let backlog = crate::config::BACKLOG.cast_signed();
     let (socket, file) = unix_socket::listen(address, access, backlog)?;
-    let address = Address::Unix(std::sync::Arc::new(address.clone()));
+    let address = Address::Unix(Arc::new(address.clone()));
     let listening = Listening::shared(address, socket.into(), workers).map_err(UnixSocketError::Io)?;
     Ok(Listening { file, ..listening })
 }
